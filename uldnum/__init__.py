@@ -1,0 +1,31 @@
+"""uldnum: what discretisation does to Langevin sampling, measured and exact.
+
+>>> import uldnum
+>>> target = uldnum.GaussianMixture(weights=[0.7, 0.3], means=[[1.5], [-1.5]], variances=[1.0, 1.0])
+>>> run = uldnum.sample(target, "BAOAB", h=0.4, steps=1000, burn_in=100, chains=256, seed=1)
+>>> run.mean.shape, run.nfe
+((1,), 1101)
+"""
+
+from importlib.metadata import version
+
+from uldnum import exact, networks, studies
+from uldnum.integrators import Integrator, integrator, integrators, splitting
+from uldnum.sampling import Run, sample
+from uldnum.targets import GaussianMixture, target
+
+__all__ = [
+    "GaussianMixture",
+    "Integrator",
+    "Run",
+    "exact",
+    "integrator",
+    "integrators",
+    "networks",
+    "sample",
+    "splitting",
+    "studies",
+    "target",
+]
+
+__version__ = version("uldnum")

@@ -1,0 +1,5 @@
+"""Exact answers: what a scheme does to a target, without sampling error."""
+
+from uldnum.exact.gaussian import GaussianLaw, gaussian, propagator
+
+__all__ = ["GaussianLaw", "gaussian", "propagator"]

@@ -1,0 +1,33 @@
+"""Optional parts: imported where they are used, and named when they are missing."""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
+__all__ = ["EXTRAS", "MissingExtra", "require"]
+
+# What each extra of the package is for, and the modules it brings.
+EXTRAS = {
+    "plot": ("figures", ["matplotlib"]),
+    "onnx": ("image score networks on the CPU", ["onnxruntime", "onnx", "platformdirs"]),
+    "onnx-gpu": ("image score networks on a GPU", ["onnxruntime", "onnx", "platformdirs"]),
+    "cuda": ("kernels on a GPU", ["cupy"]),
+    "cluster": ("studies on many machines", ["distributed"]),
+}
+
+
+class MissingExtra(ImportError):
+    """An optional dependency is not installed; the message names the command that installs it."""
+
+
+def require(module: str, extra: str) -> ModuleType:
+    """Import a module that an extra brings, or say how to install it."""
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name != module.split(".")[0]:
+            raise
+        purpose, _ = EXTRAS[extra]
+        message = f"{purpose} need {error.name}, which is not installed; run: pip install 'uldnum[{extra}]'"
+        raise MissingExtra(message) from None

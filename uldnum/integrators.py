@@ -1,0 +1,314 @@
+"""The catalogue: every integrator is a recipe from a step size and a friction to a table of stages.
+
+The underdamped Langevin equation is ``dx = p dt, dp = s(x) dt - gamma p dt + sqrt(2 gamma) dW`` (unit mass and
+temperature, s the gradient of the log density); the overdamped one, in its own time, ``dx = s dt + sqrt(2) dW``. A step
+``h`` of the former corresponds to ``delta = h^2/2`` of the latter: ULA is ``x + (h^2/2) s + h xi``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+
+import numpy as np
+
+from uldnum.names import unknown
+from uldnum.splitting import LETTERS, compile_word, frozen_score, validate_word
+from uldnum.stage import Affine, Step, first_row, table
+from uldnum.typing import Array, ArrayLike
+
+__all__ = ["Entry", "Integrator", "integrator", "integrators", "positive", "splitting", "step_size"]
+
+Recipe = Callable[[Array, Array], Step]
+Order = tuple[float | None, float | None]
+
+LEIMKUHLER = "Leimkuhler & Matthews 2013, Appl. Math. Res. Express 2013:34"
+JAIN = "Jain & Poole 2022, Journey to the BAOAB-limit"
+CHADA = "Chada, Leimkuhler, Paulin & Whalley 2023, Unbiased kinetic Langevin Monte Carlo with inexact gradients"
+CHENG = "Cheng, Chatterji, Bartlett & Jordan 2018, Underdamped Langevin MCMC"
+
+
+@dataclass(frozen=True)
+class Integrator:
+    """A method of sampling, as data.
+
+    Parameters
+    ----------
+    name : str
+        What it is called in output.
+    recipe : callable
+        ``recipe(h, friction) -> Step`` with float64 arrays h and friction of one shape; the tables carry that shape as
+        leading axes.
+    order : (weak, stationary)
+        Orders in powers of h: of the law after a fixed time, and of the bias of the stationary law of x. None: unknown.
+    source : str
+        Where the method is defined.
+    memory : float
+        Standard deviation of the second row at the start of a run: 1 for momenta and remembered normals.
+    """
+
+    name: str
+    recipe: Recipe
+    order: Order = (None, None)
+    source: str = "user"
+    memory: float = 1.0
+
+    def stages(self, h: ArrayLike | None = None, *, delta: ArrayLike | None = None, friction: ArrayLike = 1.0) -> Step:
+        """Return the coefficient tables of one time step.
+
+        Parameters
+        ----------
+        h : float or array
+            Step size, in units of time.
+        delta : float or array
+            The step size as ``h^2/2``, in units of overdamped time, instead.
+        friction : float or array
+            Friction, in units of 1/time; it broadcasts against the step size. Overdamped schemes ignore it.
+
+        Returns
+        -------
+        Step
+            Tables in float64, whose leading axes are the broadcast shape.
+
+        Raises
+        ------
+        ValueError
+            If a step size or friction is not positive and finite, or both or neither of h and delta are given.
+        """
+        return self.recipe(*np.broadcast_arrays(step_size(h, delta), positive("friction", friction)))
+
+    @cached_property
+    def nfe_per_step(self) -> int:
+        """Score evaluations per time step."""
+        return len(self.stages(1.0).stages)
+
+    @cached_property
+    def rows(self) -> int:
+        """Rows that a chain remembers: 1 for overdamped schemes, 2 for those with a momentum."""
+        return self.stages(1.0).rows
+
+
+def positive(name: str, value: ArrayLike | None) -> Array:
+    """Return ``value`` as float64, or raise if any of it is not a positive, finite number."""
+    try:
+        array = np.asarray(value, dtype=float)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name}: must be a number or an array of numbers, got {value!r}") from None
+    if not (np.all(np.isfinite(array)) and np.all(array > 0)):
+        raise ValueError(f"{name}: must be positive and finite, got {value}")
+    return array
+
+
+def step_size(h: ArrayLike | None, delta: ArrayLike | None) -> Array:
+    """Return the step size h, given either h or delta = h^2/2."""
+    if (h is None) == (delta is None):
+        raise ValueError("h, delta: give exactly one of them; delta = h^2/2 is the same step in overdamped units")
+    if h is not None:
+        return positive("h", h)
+    return np.sqrt(2 * positive("delta", delta))
+
+
+# ---------------------------------------------------------------------------------------------------------- recipes
+
+
+def ula(h: Array, friction: Array) -> Step:
+    """x' = x + delta s + sqrt(2 delta) xi."""
+    map = Affine(table(h, [[0]]), table(h, [h**2 / 2]), table(h, [[h]]))
+    return Step.unmarked(first_row(map.b), map)
+
+
+def noise_denoise(h: Array, friction: Array, eta: float) -> Step:
+    """x' = x + eta sigma^2 s + (eta - 1) sigma p + sigma xi, p' = xi, sigma = h/2.
+
+    Jain & Poole 2022, eq. 3, written for the noised variable: their x_i is our ``x - sigma p``. eta = 2 is their
+    eq. 10, the limit of BAOAB for infinite friction.
+    """
+    sigma = h / 2
+    map = Affine(table(h, [[0, (eta - 1) * sigma], [0, -1]]), table(h, [eta * sigma**2, 0]), table(h, [[sigma], [1]]))
+    return Step.unmarked(first_row(map.b), map)
+
+
+def mild(h: Array, friction: Array, momentum: float) -> Step:
+    """y = x + beta v, v' = beta v + delta s(y), x' = x + v' + sqrt(2 delta) xi; row 1 holds v."""
+    delta, beta = h**2 / 2, momentum
+    map = Affine(table(h, [[0, beta], [0, beta - 1]]), table(h, [delta, delta]), table(h, [[h], [0]]))
+    return Step.unmarked(table(h, [1, beta]), map)
+
+
+def euler_maruyama(h: Array, friction: Array) -> Step:
+    """x' = x + h p, p' = p + h s - gamma h p + sqrt(2 gamma h) xi."""
+    map = Affine(table(h, [[0, h], [0, -friction * h]]), table(h, [0, h]), table(h, [[0], [np.sqrt(2 * friction * h)]]))
+    return Step.unmarked(first_row(map.b), map)
+
+
+def exponential_euler(h: Array, friction: Array) -> Step:
+    """Exact over the step with the score frozen at its start."""
+    map = frozen_score(h, friction)
+    return Step.unmarked(first_row(map.b), map)
+
+
+# -------------------------------------------------------------------------------------------------------- catalogue
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """The one number that an entry of the catalogue may take, with its domain in words and as a check."""
+
+    name: str
+    domain: str
+    valid: Callable[[float], bool]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A line of the catalogue: an integrator, or a family of them with one parameter.
+
+    Parameters
+    ----------
+    name : str
+        Name without the parameter.
+    recipe : callable
+        As in `Integrator`; with a parameter, it takes that as a further keyword.
+    order : (weak, stationary)
+        As in `Integrator`, for the generic value of the parameter.
+    source : str
+        Where the method is defined.
+    memory : float
+        As in `Integrator`.
+    parameter : Parameter, optional
+        What the entry takes.
+    """
+
+    name: str
+    recipe: Callable[..., Step]
+    order: Order
+    source: str
+    memory: float = 1.0
+    parameter: Parameter | None = None
+
+    @property
+    def signature(self) -> str:
+        """How the entry is written, e.g. ``mild(momentum)``."""
+        return f"{self.name}({self.parameter.name})" if self.parameter else self.name
+
+    def build(self, *values: float, **named: float) -> Integrator:
+        """Return the integrator, given its parameter by position or by name."""
+        if self.parameter is None:
+            if values or named:
+                raise ValueError(f"integrator: {self.name!r} takes no parameter")
+            return Integrator(self.name, self.recipe, self.order, self.source, self.memory)
+        given = [*values, *named.values()]
+        if len(given) != 1 or not set(named) <= {self.parameter.name}:
+            raise ValueError(
+                f"integrator: {self.name!r} takes one parameter, {self.parameter.domain}; "
+                f"write '{self.signature}' with a number, or integrator({self.name!r}, {self.parameter.name}=...)"
+            )
+        value = float(given[0])
+        if not self.parameter.valid(value):
+            raise ValueError(f"{self.parameter.name}: {self.name} needs {self.parameter.domain}, got {value:g}")
+        recipe = partial(self.recipe, **{self.parameter.name: value})
+        return Integrator(f"{self.name}({value:g})", recipe, self.order, self.source, self.memory)
+
+
+def splitting(word: str, fractions: Sequence[float] | None = None) -> Integrator:
+    """Return the integrator of a splitting word.
+
+    Parameters
+    ----------
+    word : str
+        Letters A, B, O, U in the order of time (see `uldnum.splitting`); case is ignored.
+    fractions : sequence of float, optional
+        How much of the time step each letter lasts; those of equal letters sum to 1. Default: equal shares.
+
+    Raises
+    ------
+    ValueError
+        If the word or the fractions are broken; the message names the fault.
+    """
+    word = word.upper()
+    shares = validate_word(word, fractions)
+    palindrome = word == word[::-1] and np.allclose(shares, shares[::-1], rtol=0, atol=1e-12)
+    entry = BY_NAME.get(word.lower()) if fractions is None else None
+    order, source = (entry.order, entry.source) if entry else ((2 if palindrome else 1, None), "splitting word")
+    name = word if fractions is None else f"{word}[{','.join(f'{share:g}' for share in shares)}]"
+    return Integrator(name, partial(compile_word, word, shares), order, source)
+
+
+def word_entry(word: str, order: Order, source: str) -> Entry:
+    """Return the catalogue's line for a well-known splitting word."""
+    return Entry(word, partial(compile_word, word, validate_word(word)), order, source)
+
+
+ENTRIES = (
+    Entry("ula", ula, (2, 2), f"overdamped Langevin, Euler-Maruyama: {JAIN}, eq. 5"),
+    Entry("baoab-limit", partial(noise_denoise, eta=2.0), (2, 4), f"{LEIMKUHLER}; {JAIN}, eq. 10"),
+    Entry(
+        "noise-denoise",
+        noise_denoise,
+        (None, 0),
+        f"{JAIN}, eq. 3",
+        parameter=Parameter("eta", "0 < eta < inf", lambda eta: 0 < eta < np.inf),
+    ),
+    Entry(
+        "mild",
+        mild,
+        (None, 0),
+        "momentum-imbued Langevin dynamics (MILD), Algorithm 1",
+        memory=0.0,  # the algorithm starts at rest
+        parameter=Parameter("momentum", "0 <= momentum < 1", lambda momentum: 0 <= momentum < 1),
+    ),
+    word_entry("BAOAB", (2, 2), LEIMKUHLER),
+    word_entry("BAOA", (1, 2), f"{JAIN}, eq. 9"),
+    word_entry("OBABO", (2, 2), "Bussi & Parrinello 2007, Phys. Rev. E 75, 056707"),
+    word_entry("ABOBA", (2, 2), LEIMKUHLER),
+    word_entry("OABAO", (2, 2), LEIMKUHLER),
+    word_entry("UBU", (2, 2), CHADA),
+    word_entry("BUB", (2, 2), CHADA),
+    Entry("euler-maruyama", euler_maruyama, (1, 1), "textbook: Euler-Maruyama for the underdamped equation"),
+    Entry("exponential-euler", exponential_euler, (1, 1), CHENG),
+)
+BY_NAME = {entry.name.lower(): entry for entry in ENTRIES}
+
+
+def integrators() -> tuple[Entry, ...]:
+    """Return the catalogue. Beyond it, any splitting word is the name of an integrator."""
+    return ENTRIES
+
+
+def integrator(name: str | Integrator, **parameters: float) -> Integrator:
+    """Return an integrator by name.
+
+    Parameters
+    ----------
+    name : str
+        An entry of the catalogue (`integrators`), with its parameter in brackets where it takes one (``"mild(0.5)"``),
+        or any splitting word (``"BAOAB"``). Case is ignored. An `Integrator` is returned as it is.
+    **parameters : float
+        The parameter by name instead: ``integrator("mild", momentum=0.5)``.
+
+    Raises
+    ------
+    ValueError
+        If there is no such integrator (the message offers the nearest), or its parameter is missing or out of range.
+    """
+    if isinstance(name, Integrator):
+        return name
+    match = re.fullmatch(r"([^()]+)(?:\(([^()]*)\))?", name.strip())
+    stem, argument = (match[1].strip(), match[2]) if match else (name, None)
+    if stem.lower() in BY_NAME:
+        return BY_NAME[stem.lower()].build(*read_numbers(name, argument), **parameters)
+    if stem and set(stem.upper()) <= set(LETTERS) and argument is None:
+        return splitting(stem)
+    raise unknown("integrator", name, BY_NAME)
+
+
+def read_numbers(name: str, argument: str | None) -> list[float]:
+    """Read what stands between the brackets of a name."""
+    if argument is None:
+        return []
+    try:
+        return [float(part) for part in argument.split(",")]
+    except ValueError:
+        raise ValueError(f"integrator: {name!r}: {argument!r} is not a number") from None

@@ -1,0 +1,123 @@
+"""The reference executor: the core on NumPy arrays, all chains of a group at once.
+
+It is also the path for targets whose score is a function of whole arrays, networks above all. PyTorch lacks unsigned
+shifts in places, so the random words are computed by NumPy here whatever computes the score.
+"""
+
+from __future__ import annotations
+
+from functools import cache, partial
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from uldnum.kernels import Problem, State, split_seed
+from uldnum.kernels.core import Ops, make_chain, make_core
+from uldnum.typing import Array
+
+__all__ = ["ArrayExecutor", "core", "normals"]
+
+
+@cache
+def ops(dtype: np.dtype[Any]) -> Ops:
+    """Return the operations of the core on NumPy arrays of a floating-point type."""
+    pi = dtype.type(np.pi)
+    return Ops(
+        jit=lambda function: function,
+        real=dtype.type,
+        as_real=lambda value: np.asarray(value).astype(dtype),
+        as_double=lambda value: np.asarray(value, dtype=np.float64),
+        signed=lambda word: np.asarray(word).astype(np.uint32).view(np.int32),
+        log=np.log,
+        exp=np.exp,
+        sqrt=np.sqrt,
+        cospi=lambda turn: np.cos(pi * turn),
+        sinpi=lambda turn: np.sin(pi * turn),
+        maximum=np.maximum,
+        minimum=np.minimum,
+        where=np.where,
+    )
+
+
+@cache
+def core(dtype: np.dtype[Any]) -> SimpleNamespace:
+    """Return the core bound to NumPy arrays of a floating-point type."""
+    return make_core(ops(dtype))
+
+
+def normals(first: int, count: int, chains: Array, stream: np.uint64, seed: int, dtype: np.dtype[Any]) -> Array:
+    """Return normals first ... first + count - 1 of each chain's stream, shape (count, len(chains))."""
+    pair = np.arange(first // 2, (first + count + 1) // 2, dtype=np.uint64)
+    both = core(dtype).normals(pair[:, None], chains[None, :], stream, *split_seed(seed))
+    return np.stack(both, axis=1).reshape(-1, len(chains))[first % 2 :][:count]
+
+
+class ArrayExecutor:
+    """Runs a problem on NumPy arrays.
+
+    A value of the core is an array over chains. The coordinates of an image are independent of each other but for the
+    score, so they too are folded into the value: the core then sees one coordinate, whose value has shape (chains, d).
+    """
+
+    def __init__(self, problem: Problem, dtype: np.dtype[Any]) -> None:
+        self.problem = problem
+        self.dtype = dtype
+        self.fold = len(problem.target.shape) > 1
+        self.bounds = tuple(a[None] if self.fold else a for a in (problem.centre, problem.limit))
+        score = self.image_score if self.fold else self.vector_score
+        self.chain = make_chain(ops(dtype), core(dtype), score, self.draw)
+
+    def vector_score(self, s: Array, q: None, y: Array, target: Any) -> None:
+        """Score of all chains, coordinates first."""
+        s[...] = target.score(y.T).T
+
+    def image_score(self, s: Array, q: None, y: Array, target: Any) -> None:
+        """Score of all chains, coordinates folded."""
+        s[0] = target.score(y[0].reshape(-1, *target.shape)).reshape(y[0].shape)
+
+    def draw(self, xi: Array, first: int, count: int, chain: Array, stream: np.uint64, *key: np.uint64) -> None:
+        """Write the normals of all chains to xi, one value each."""
+        z = normals(int(first), int(count), chain, stream, self.problem.seed, self.dtype)
+        if self.fold:
+            d = int(np.prod(self.problem.target.shape))
+            xi[: count // d] = z.reshape(d, -1, len(chain)).transpose(1, 2, 0)
+        else:
+            xi[:count] = z
+
+    def values(self, state: Array) -> Array:
+        """View (n, k, d) as rows and coordinates of values."""
+        return state.transpose(1, 0, 2)[:, None] if self.fold else state.transpose(1, 2, 0)
+
+    def enter(self, state: State) -> None:
+        """Open the recurrence from ``state.xp``."""
+        for group in range(len(state.u)):
+            u = self.values(state.u[group])
+            common = self.arguments(state, group)
+            state.nfe[group] += self.chain.enter(u, *common)
+
+    def advance(self, state: State, step: int, last: int, record_from: int) -> None:
+        """Take steps step ... last, adding to the moments from step ``record_from`` on, and read the last."""
+        for group in range(len(state.u)):
+            u = self.values(state.u[group])
+            left = state.left[group][:, None] if self.fold else state.left[group]
+            sums, squares = state.sums[group].T, state.squares[group].T
+            with np.errstate(all="ignore"):  # a diverging chain is found and reported, not warned of
+                evaluations, left = self.chain.advance(
+                    u, np.empty_like(u), *self.arguments(state, group), step, last, record_from,
+                    sums, squares, left, *self.bounds,
+                )  # fmt: skip
+            state.nfe[group] += evaluations
+            state.left[group] = left.min(axis=1) if self.fold else left
+
+    def arguments(self, state: State, group: int) -> tuple[Any, ...]:
+        """Return what `enter` and `advance` of the core share, from xp to the key."""
+        t, target = self.problem.tables, self.problem.target
+        _, n, _, d = state.u.shape
+        xp = self.values(state.xp[group])
+        y, s = np.empty_like(xp[0]), np.empty_like(xp[0])
+        per_chain = max(t.normals.max(), t.readout.max())
+        shape = (per_chain, n, d) if self.fold else (per_chain * d, n)
+        xi, eta = np.empty(shape, self.dtype), np.empty(shape, self.dtype)
+        chain = np.arange(self.problem.first_chain, self.problem.first_chain + n, dtype=np.uint64)
+        return (xp, y, s, None, xi, eta, target, t, group, d, chain, *split_seed(self.problem.seed))

@@ -1,0 +1,143 @@
+"""Figures, drawn from stored data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray as xr
+
+from uldnum.extras import require
+from uldnum.files import atomic
+from uldnum.typing import Array
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["draw_bias", "draw_strip"]
+
+# Okabe and Ito's palette, safe for the colour-blind: an integrator has the same colour in every figure.
+COLOURS = {
+    "ula": "#E69F00",
+    "BAOAB": "#0072B2",
+    "OBABO": "#56B4E9",
+    "baoab-limit": "#009E73",
+    "mild": "#CC79A7",
+    "UBU": "#D55E00",
+    "noise-denoise": "#8B4513",
+    "ABOBA": "#6A51A3",
+}
+MARKERS = "osD^vPX<>*"
+METRIC_TITLES = {"second_moment": "second moment", "mean": "mean"}
+
+
+def colour(name: str, rank: int) -> str:
+    """Return the colour of an integrator; those without one of their own take greys in turn."""
+    return COLOURS.get(name.split("(")[0], str(0.15 + 0.15 * (rank % 5)))
+
+
+def draw_bias(data: Path, out: Path) -> None:
+    """Draw bias against step size from a stored bias study.
+
+    Parameters
+    ----------
+    data : Path
+        NetCDF file of `uldnum.studies.bias`.
+    out : Path
+        Image to write; its suffix decides the format.
+    """
+    require("matplotlib", "plot")
+    from matplotlib.figure import Figure
+
+    study = xr.load_dataset(data)
+    figure = Figure(figsize=(10, 4.8), layout="constrained")
+    left, right = figure.subplots(1, 2, sharey=True)
+    for axes, metric in ((left, "second_moment"), (right, "mean")):
+        panel = study.sel(metric=metric)
+        for rank, name in enumerate(study.integrator.values):
+            curve(axes, panel.sel(integrator=name), str(name), rank)
+        floor = panel.floor.median("integrator")
+        axes.fill_between(study.h, floor, 0, color="0.92", zorder=0)
+        axes.set(xscale="log", yscale="log", xlabel="step size h  (delta = h²/2)", title=METRIC_TITLES[metric])
+        axes.grid(alpha=0.25, which="both", linewidth=0.5)
+    lowest = float(study.floor.min()) / 3
+    highest = float(np.nanmax(study.bias))
+    left.set(ylabel="bias (standard deviations)", ylim=(lowest, 2 * highest))
+    legend(figure, left, study)
+    with atomic(out) as file:
+        figure.savefig(file, dpi=160)
+
+
+def curve(axes: Any, one: xr.Dataset, name: str, rank: int) -> None:
+    """Draw one integrator: the exact curve where known, points with error bars, hollow if they may be noise."""
+    tone, marker = colour(name, rank), MARKERS[rank % len(MARKERS)]
+    known = one.exact.where(one.exact > 0)
+    axes.plot(one.h, known, color=tone, linewidth=1.3)
+    seen = (one.bias > 3 * one.floor).values
+    joined = one.bias.where(seen) if bool(known.isnull().all()) else one.bias * np.nan
+    axes.plot(one.h, joined, color=tone, linewidth=0.8, alpha=0.6)
+    for chosen, face, width in ((seen, tone, 1.0), (~seen, "white", 0.6)):
+        axes.errorbar(
+            one.h[chosen], one.bias[chosen], yerr=2 * one.error[chosen], fmt=marker, color=tone, markersize=4.5,
+            markerfacecolor=face, elinewidth=width, capsize=0, alpha=1 if face == tone else 0.6,
+        )  # fmt: skip
+
+
+def legend(figure: Figure, axes: Any, study: xr.Dataset) -> None:
+    """Name the integrators, and say in words how the study was made."""
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
+    handles: list[Any] = [
+        Line2D([], [], color=colour(name, rank), marker=MARKERS[rank % len(MARKERS)], markersize=4.5, label=name)
+        for rank, name in enumerate(map(str, study.integrator.values))
+    ]
+    if bool(study.exact.notnull().any()):
+        handles.append(Line2D([], [], color="0.3", linewidth=1.3, label="line: exact bias of the scheme"))
+    handles += [
+        Line2D([], [], color="0.3", marker="o", linestyle="", markersize=4.5, label="sampled, ± 2 standard errors"),
+        Line2D([], [], color="0.3", marker="o", linestyle="", markerfacecolor="white", markersize=4.5,
+               label="not above 3 x the noise floor"),
+        Patch(color="0.92", label="below the noise floor"),
+    ]  # fmt: skip
+    figure.legend(handles=handles, loc="outside right upper", frameon=False, fontsize=9)
+    a = study.attrs
+    figure.suptitle(
+        f"Discretisation bias on {a['target']}: {a['nfe_recorded']} score evaluations per chain for each integrator, "
+        f"{a['chains']} chains, friction {a['friction']:g}",
+        fontsize=10,
+    )
+
+
+def draw_strip(images: Array, titles: list[str], caption: str, out: Path) -> None:
+    """Draw rows of images.
+
+    Parameters
+    ----------
+    images : array, shape (rows, columns, height, width)
+        Drawn on one scale of greys, from their least to their 99.9th percentile.
+    titles : list of str
+        One for each column.
+    caption : str
+        What they are.
+    out : Path
+        Image to write; its suffix decides the format.
+    """
+    require("matplotlib", "plot")
+    from matplotlib.figure import Figure
+
+    rows, columns = images.shape[:2]
+    figure = Figure(figsize=(1.1 * columns, 1.1 * rows + 0.5), layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False)
+    low, high = np.percentile(images, [0.5, 99.9])
+    for row in range(rows):
+        for column in range(columns):
+            axes = grid[row, column]
+            axes.imshow(images[row, column], cmap="magma", vmin=low, vmax=high, interpolation="nearest")
+            axes.set_axis_off()
+            if row == 0:
+                axes.set_title(titles[column], fontsize=8)
+    figure.suptitle(caption, fontsize=9)
+    with atomic(out) as file:
+        figure.savefig(file, dpi=160)

@@ -1,0 +1,187 @@
+"""Stages: what happens between two score evaluations, as small tables of coefficients.
+
+Every sampler in this package is, between two score evaluations, one affine recurrence that acts on each coordinate
+alone. A chain remembers ``k`` numbers per coordinate, ``u`` (row 0 is the position), and
+
+    y  = G u                       where the score is evaluated
+    s  = score(y)
+    u' = u + dA u + b s + C xi     xi: independent standard normals
+
+The table holds ``dA = A - I`` rather than ``A``: for small steps the change of ``u`` is computed without cancellation.
+All arrays may carry leading axes (one table per step size).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from uldnum.typing import Array
+
+__all__ = ["Affine", "Stage", "Step", "table"]
+
+
+@dataclass(frozen=True)
+class Affine:
+    """The map ``u -> u + dA u + b s + C xi`` at a fixed score ``s``.
+
+    Parameters
+    ----------
+    dA : array, shape (..., k, k)
+        Transition matrix minus the identity.
+    b : array, shape (..., k)
+        Weight of the score.
+    C : array, shape (..., k, m)
+        Weights of the ``m`` standard normals.
+    """
+
+    dA: Array
+    b: Array
+    C: Array
+
+    @property
+    def rows(self) -> int:
+        """Number k of rows."""
+        return int(self.b.shape[-1])
+
+    @property
+    def normals(self) -> int:
+        """Number m of standard normals per coordinate."""
+        return int(self.C.shape[-1])
+
+    def then(self, after: Affine) -> Affine:
+        """Compose: first this map, then ``after``, both with the same score, each with its own normals."""
+        return Affine(
+            dA=self.dA + after.dA + after.dA @ self.dA,
+            b=self.b + after.b + (after.dA @ self.b[..., None])[..., 0],
+            C=np.concatenate([self.C + after.dA @ self.C, after.C], axis=-1),
+        )
+
+    def compressed(self) -> Affine:
+        """Return the same map in law, with at most k normals per coordinate."""
+        # Momentum first: the position hears of noise only through it, so most words need one normal, not two.
+        factor, _ = triangular(self.C[..., ::-1, :])
+        return replace(self, C=factor[..., ::-1, :])
+
+    @classmethod
+    def identity(cls, like: Array, k: int) -> Affine:
+        """Return the map that changes nothing, with the leading axes of the step size ``like``."""
+        shape = np.shape(like)
+        return cls(np.zeros((*shape, k, k)), np.zeros((*shape, k)), np.zeros((*shape, k, 0)))
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One score evaluation, at ``y = G u``, and the affine map that uses it.
+
+    Parameters
+    ----------
+    G : array, shape (..., k)
+        Where the score is evaluated.
+    map : Affine
+        What is done with it.
+    """
+
+    G: Array
+    map: Affine
+
+
+@dataclass(frozen=True)
+class Step:
+    """One time step: its stages in order, and how to enter and read the recurrence.
+
+    A time step ends somewhere inside its last stage. That stage is therefore two maps with one score: ``close``, from
+    ``u`` to the state (x, p) at the end of the step, and ``open``, from (x, p) to the next ``u``. A run begins with
+    ``open``, goes on with whole stages, and reads the state with ``close``, which does not disturb ``u``.
+
+    Parameters
+    ----------
+    stages : tuple of Stage
+        The last one contains the end of the time step.
+    open : Affine
+        From (x, p) to u. It uses the score at x, where its ``b`` is not zero, and its own normals.
+    close : Affine
+        From u to (x, p), at the score of the last stage. The first columns of its ``C`` multiply the normals of that
+        stage; the others multiply normals that only this reading needs.
+    """
+
+    stages: tuple[Stage, ...]
+    open: Affine
+    close: Affine
+
+    @property
+    def rows(self) -> int:
+        """Number k of rows that a chain remembers per coordinate."""
+        return self.open.rows
+
+    @property
+    def readout_normals(self) -> int:
+        """Normals per coordinate that only a reading of the state needs."""
+        return self.close.normals - self.stages[-1].map.normals
+
+    @property
+    def open_uses_score(self) -> bool:
+        """Whether entering the recurrence costs a score evaluation (once a run)."""
+        return bool(np.any(self.open.b != 0))
+
+    @classmethod
+    def unmarked(cls, G: Array, map: Affine) -> Step:
+        """One stage that begins and ends on the time step: ``open`` does nothing, ``close`` is the stage itself."""
+        return cls((Stage(G, map),), Affine.identity(map.b[..., 0], map.rows), map)
+
+    @classmethod
+    def marked(cls, stages: tuple[Stage, ...], before: Affine, after: Affine) -> Step:
+        """A step whose last stage is ``before``, the end of the time step, and then ``after``, at one score of row 0.
+
+        The noise of that stage and the noise of the reading ``before`` are jointly Gaussian. One orthogonal change of
+        normals makes the former depend on as few of them as it can, at most k, and leaves the rest to the reading.
+        """
+        whole = before.then(after)
+        k = whole.rows
+        silent = np.zeros((*after.C.shape[:-1], after.normals))
+        reading = np.concatenate([before.C, silent], axis=-1)
+        factor, pivots = triangular(np.concatenate([whole.C[..., ::-1, :], reading], axis=-2))
+        m = sum(pivot < k for pivot in pivots)
+        last = Stage(first_row(whole.b), replace(whole, C=factor[..., k - 1 :: -1, :m]))
+        return cls((*stages, last), after.compressed(), replace(before, C=factor[..., k:, :]))
+
+
+def table(h: Array, rows: Sequence[Any]) -> Array:
+    """Stack numbers and arrays shaped like ``h`` (nested sequences of them) into one array with h's axes in front."""
+    if not isinstance(rows, Sequence):
+        return np.broadcast_to(rows, np.shape(h))
+    entries = [table(h, row) for row in rows]
+    return np.stack(entries, axis=np.ndim(h)) if entries else np.zeros((*np.shape(h), 0))
+
+
+def first_row(like: Array) -> Array:
+    """Return G = (1, 0, ...): the score is evaluated at the position."""
+    return np.broadcast_to(np.eye(like.shape[-1])[0], like.shape)
+
+
+def triangular(noise: Array) -> tuple[Array, list[int]]:
+    """Factor F, shape (..., r, n'), with the covariance ``F F^T`` of ``noise``, shape (..., r, n), and fewest columns.
+
+    Modified Gram-Schmidt over the rows, that is, a QR factorisation of the transpose. Unlike Cholesky of the covariance
+    it neither squares the condition number nor needs full rank. A row that is a combination of the rows before it adds
+    no column; ``pivots`` names the rows that did.
+    """
+    rest = noise
+    columns, pivots = [], []
+    for r in range(noise.shape[-2]):
+        norm = np.sqrt(np.sum(rest[..., r, :] ** 2, axis=-1))
+        # A dependent row leaves rounding (1e-16), an independent one a fraction of order one at any h.
+        if not np.any(norm > 1e-8 * np.sqrt(np.sum(noise[..., r, :] ** 2, axis=-1))):
+            continue
+        direction = rest[..., r, :] / np.where(norm > 0, norm, 1)[..., None]
+        column = (rest @ direction[..., None])[..., 0]
+        column = np.where(np.arange(noise.shape[-2]) < r, 0, column)
+        rest = rest - column[..., None] * direction[..., None, :]
+        columns.append(column)
+        pivots.append(r)
+    if not columns:
+        return np.zeros((*noise.shape[:-1], 0)), pivots
+    return np.stack(columns, axis=-1), pivots

@@ -1,0 +1,5 @@
+"""Studies: sweeps over integrators and step sizes that return labelled data."""
+
+from uldnum.studies.bias import bias
+
+__all__ = ["bias"]

@@ -1,0 +1,134 @@
+"""The bias study: how wrong is the stationary law of each integrator as its step grows?"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from importlib.metadata import version
+
+import numpy as np
+import xarray as xr
+
+from uldnum import exact
+from uldnum.diagnostics.bias import METRICS
+from uldnum.integrators import Integrator, integrator, positive
+from uldnum.sampling import Run, sample
+from uldnum.targets import GaussianMixture
+from uldnum.typing import Array, ArrayLike
+
+__all__ = ["bias"]
+
+
+def bias(
+    target: GaussianMixture,
+    integrators: Sequence[str | Integrator],
+    h: ArrayLike,
+    *,
+    friction: float = 1.0,
+    nfe: int = 10_000,
+    burn_in: int = 2_500,
+    chains: int = 1024,
+    seed: int = 0,
+    progress: bool = True,
+) -> xr.Dataset:
+    """Measure the bias of integrators at several step sizes, at an equal number of score evaluations.
+
+    Runs start from exact draws of the target. All step sizes of an integrator share their random numbers.
+
+    Parameters
+    ----------
+    target : GaussianMixture
+        What is sampled.
+    integrators : sequence of str or Integrator
+        The schemes.
+    h : array, shape (H,)
+        Step sizes.
+    friction : float
+        Friction.
+    nfe : int
+        Recorded score evaluations per chain.
+    burn_in : int
+        Score evaluations before them, not recorded.
+    chains : int
+        Independent chains for each integrator and step size.
+    seed : int
+        64-bit key.
+    progress : bool
+        Show progress in a terminal.
+
+    Returns
+    -------
+    xarray.Dataset
+        Dimensions integrator, h and metric. ``bias`` is in standard deviations of what is averaged, ``error`` its
+        standard error, ``floor`` what an unbiased run would show, ``exact`` the scheme's own bias where it is known
+        (Gaussian targets), ``diverged`` the number of chains that diverged. Attributes hold every parameter.
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of range or unknown; all are checked before the first run.
+    """
+    schemes = [integrator(name) for name in integrators]
+    if not schemes:
+        raise ValueError("integrators: empty; name at least one")
+    steps = np.atleast_1d(positive("h", h))
+    fewest = max(scheme.nfe_per_step for scheme in schemes)
+    if nfe < fewest or burn_in < 0:
+        raise ValueError(f"nfe, burn_in: need at least {fewest} and 0 score evaluations, got {nfe} and {burn_in}")
+
+    runs = [
+        sample(
+            target, scheme, h=steps, friction=friction, steps=nfe // scheme.nfe_per_step,
+            burn_in=burn_in // scheme.nfe_per_step, chains=chains, seed=seed, progress=progress,
+        )
+        for scheme in schemes
+    ]  # fmt: skip
+    measured = np.array([measure(run, target) for run in runs])  # integrator, metric, (value, error, floor), h
+    dims = ("integrator", "h", "metric")
+    unit = {"units": "standard deviations of what is averaged"}
+    data = {
+        name: (dims, np.moveaxis(measured[:, :, i], 1, -1), unit | {"long_name": meaning})
+        for i, (name, meaning) in enumerate(
+            [
+                ("bias", "bias"),
+                ("error", "standard error of the bias"),
+                ("floor", "bias that an unbiased run would show"),
+            ]
+        )
+    }
+    known = np.stack([exact_bias(scheme, target, steps, friction) for scheme in schemes])
+    data["exact"] = (dims, known, unit | {"long_name": "exact bias of the scheme"})
+    data["diverged"] = (dims[:2], np.stack([run.diverged for run in runs]), {"long_name": "chains that diverged"})
+    data["nfe"] = (dims[:1], np.array([run.nfe for run in runs]), {"long_name": "score evaluations per chain"})
+    coordinates = {
+        "integrator": [scheme.name for scheme in schemes],
+        "h": ("h", steps, {"long_name": "step size", "units": "time"}),
+        "metric": list(METRICS),
+    }
+    parameters = {"friction": friction, "nfe_recorded": nfe, "nfe_burn_in": burn_in, "chains": chains, "seed": seed}
+    return xr.Dataset(data, coordinates, {"study": "bias", "uldnum": version("uldnum")} | describe(target) | parameters)
+
+
+def measure(run: Run, target: GaussianMixture) -> Array:
+    """Return value, error and floor of every metric at every step size, shape (metrics, 3, H)."""
+    return np.array([metric(run.statistics, target) for metric in METRICS.values()])
+
+
+def exact_bias(scheme: Integrator, target: GaussianMixture, h: Array, friction: float) -> Array:
+    """Return the scheme's exact bias, shape (H, metrics), NaN where it is not known.
+
+    On a Gaussian every scheme has the right mean, and the error of its variance is that of the second moment.
+    """
+    if len(target.weights) > 1:
+        return np.full((len(h), len(METRICS)), np.nan)
+    variance = target.variances[0]
+    law = exact.gaussian(scheme, h[:, None], precision=1 / variance, friction=friction)
+    gap = (law.position_covariance - variance) / np.sqrt(target.moment(4) - target.moment(2) ** 2)
+    second = np.sqrt(np.mean(gap**2, axis=-1))
+    return np.stack([np.where(np.isnan(second), np.nan, 0), second], axis=-1)
+
+
+def describe(target: GaussianMixture) -> dict[str, str]:
+    """Return the target as attributes of a dataset."""
+    parameters = {part: getattr(target, part).tolist() for part in ("weights", "means", "variances")}
+    return {"target": target.name, "target_parameters": json.dumps(parameters)}
