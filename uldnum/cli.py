@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from uldnum.extras import EXTRAS, MissingExtra, require
+from uldnum.extras import EXTRAS, MissingExtraError, require
 from uldnum.typing import Array
 
 __all__ = ["main"]
@@ -48,9 +48,9 @@ def list_() -> None:
     def order(value: float | None) -> str:
         return "?" if value is None else f"{value:g}"
 
-    show("Integrators (orders in h: weak, stationary)", {
-        entry.signature: f"({order(entry.order[0])}, {order(entry.order[1])})  {entry.source}" for entry in integrators()
-    } | {"any word": "        over A, B, O or over B, U is an integrator too, e.g. ABAOABA"})  # fmt: skip
+    lines = {entry.signature: f"({', '.join(map(order, entry.order))})  {entry.source}" for entry in integrators()}
+    lines["any word"] = "        over A, B, O or over B, U is an integrator too, e.g. ABAOABA"
+    show("Integrators (orders in h: weak, stationary)", lines)
     show("Targets", {name: preset.source for name, preset in PRESETS.items()})
     show("Networks", {name: card.source for name, card in NETWORKS.items()})
     show("Backends", {name: purpose for name, (_, purpose) in BACKENDS.items()})
@@ -69,7 +69,7 @@ def show(title: str, lines: dict[str, str]) -> None:
 def doctor() -> None:
     """Say what is installed, which backends and ONNX providers work, and how to get the rest."""
     typer.echo(f"uldnum {version('uldnum')}, Python {platform.python_version()}, {platform.platform()}")
-    show("\nBase", {name: installed(name) for name in ("numpy", "numba", "xarray", "h5netcdf", "typer", "tqdm")})
+    show("\nBase", {name: installed(name) for name in ("numpy", "numba", "xarray", "netCDF4", "typer", "tqdm")})
     show("Backends", {"array": "works", "numba": check_numba()})
     extras = {}
     for extra, (purpose, modules) in EXTRAS.items():
@@ -98,7 +98,7 @@ def check_numba() -> str:
         from uldnum.kernels.cpu import jit
 
         assert jit(lambda value: value + 1)(1) == 2
-        return f"works, {numba.config.NUMBA_NUM_THREADS} threads"
+        return f"works, {numba.get_num_threads()} threads"
     except Exception as error:  # whatever is wrong is what the user wants to know
         return f"fails: {error}"
 
@@ -111,8 +111,8 @@ def bias(
         "0.05:1.5:12"
     ),
     friction: Friction = 1.0,
-    nfe: Annotated[int, typer.Option(help="Recorded score evaluations per chain, equal for all integrators.")] = 10_000,
-    burn_in: Annotated[int, typer.Option(help="Score evaluations before them.")] = 2_500,
+    nfe: Annotated[int, typer.Option(help="Recorded score evaluations per chain, equal for all integrators.")] = 5_000,
+    burn_in: Annotated[int, typer.Option(help="Score evaluations before them.")] = 1_000,
     chains: Annotated[int, typer.Option(help="Independent chains for each integrator and step size.")] = 1024,
     seed: Seed = 0,
     out: Annotated[Path, typer.Option(help="Folder for bias.nc and bias.png.")] = Path("out"),
@@ -136,13 +136,14 @@ def bias(
     schemes = [integrator(name) for name in split_names(integrators)]
     steps = parse_steps(h)
     typer.echo(
-        f"{density.name}: {len(schemes)} integrators x {len(steps)} step sizes x {chains} chains x {nfe + burn_in} score "
-        "evaluations (compiling takes the first seconds)", err=True,
-    )  # fmt: skip
+        f"{density.name}: {len(schemes)} integrators x {len(steps)} step sizes x {chains} chains x {nfe + burn_in} "
+        "score evaluations (the first seconds go into compiling)",
+        err=True,
+    )
     study = studies.bias(density, schemes, steps, friction=friction, nfe=nfe, burn_in=burn_in, chains=chains, seed=seed)
     data, figure = folder / "bias.nc", folder / "bias.png"
     with atomic(data) as file:
-        study.to_netcdf(file, engine="h5netcdf")
+        study.to_netcdf(file)
     draw_bias(data, figure)
     report_bias(study, data, figure, as_json)
 
@@ -215,22 +216,21 @@ def sample(
     card = networks.card(network)
     sigma, h = (card.sigma if sigma is None else sigma), (card.h if h is None else h)
     level = networks.network(network).at(sigma)
+    thin = every or max(1, steps // 10)
     begun = time.perf_counter()
     run = sampling.sample(
         level, integrator, h=h, friction=friction, steps=steps, chains=chains, seed=seed,
-        thin=every or max(1, steps // 10),
+        thin=thin,
     )  # fmt: skip
     seconds = time.perf_counter() - begun
     assert run.trace is not None
     denoised = np.stack([level.denoise(x) for x in run.trace])
     states = out.with_suffix(".npz")
+    arrays = {"trace": run.trace, "denoised": denoised, "x": run.x} | ({} if run.p is None else {"p": run.p})
+    parameters = {"network": network, "integrator": run.integrator, "sigma": sigma, "h": h, "friction": friction}
+    parameters |= {"steps": steps, "every": thin, "seed": seed, "uldnum": version("uldnum")}
     with atomic(states) as file:
-        np.savez_compressed(
-            file, trace=run.trace, denoised=denoised, x=run.x, **({} if run.p is None else {"p": run.p}),
-            network=network, integrator=run.integrator, sigma=sigma, h=h, friction=friction, steps=steps, seed=seed,
-            uldnum=version("uldnum"),
-        )  # fmt: skip
-    thin = steps // len(run.trace)
+        np.savez_compressed(file, **arrays, **parameters)
     draw_strip(
         np.moveaxis(denoised[:, :ROWS, 0], 0, 1),
         [f"step {thin * (i + 1)}" for i in range(len(denoised))],
@@ -244,6 +244,6 @@ def main() -> None:
     """Run the command line: what is wrong is said in one line, without a traceback."""
     try:
         app()
-    except (ValueError, MissingExtra, RuntimeError) as error:
+    except (ValueError, MissingExtraError, RuntimeError) as error:
         typer.secho(f"error: {error}", err=True, fg="red")
         sys.exit(2)

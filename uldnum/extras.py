@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from types import ModuleType
 
-__all__ = ["EXTRAS", "MissingExtra", "require"]
+__all__ = ["EXTRAS", "MissingExtraError", "require"]
 
 # What each extra of the package is for, and the modules it brings.
 EXTRAS = {
@@ -17,7 +17,7 @@ EXTRAS = {
 }
 
 
-class MissingExtra(ImportError):
+class MissingExtraError(ImportError):
     """An optional dependency is not installed; the message names the command that installs it."""
 
 
@@ -30,4 +30,4 @@ def require(module: str, extra: str) -> ModuleType:
             raise
         purpose, _ = EXTRAS[extra]
         message = f"{purpose} need {error.name}, which is not installed; run: pip install 'uldnum[{extra}]'"
-        raise MissingExtra(message) from None
+        raise MissingExtraError(message) from None

@@ -89,5 +89,4 @@ def standard_error(values: Array, axis: int) -> Array:
     n = values.shape[axis]
     if n == 1:
         return np.full_like(values.sum(axis=axis), np.nan)
-    error: Array = values.std(axis=axis, ddof=1) / np.sqrt(n)
-    return error
+    return values.std(axis=axis, ddof=1) / np.sqrt(n)

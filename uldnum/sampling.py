@@ -166,7 +166,7 @@ def sample(
     x0: ArrayLike | None = None,
     thin: int | None = None,
     first_chain: int = 0,
-    dtype: DTypeLike = None,
+    dtype: DTypeLike | None = None,
     backend: str | None = None,
     threads: int | None = None,
     progress: bool = True,
@@ -247,12 +247,10 @@ def sample(
 
     xp = initial_state(target, scheme, chains, seed, first_chain, x0)
     state = State.start(np.repeat(xp[None], len(steps_of_time), axis=0).astype(kind), moments=len(target.shape) == 1)
-    trace = []
     with tqdm(
         desc=scheme.name, total=burn_in + steps, unit="step", delay=1.0, disable=None if progress else True
     ) as bar:
-        for _ in take_steps(executor, state, burn_in, steps, thin, bar):
-            trace.append(state.xp[:, :, 0].copy())
+        trace = [state.xp[:, :, 0].copy() for _ in take_steps(executor, state, burn_in, steps, thin, bar)]
 
     diverged = (state.left < NEVER).sum(axis=1)
     report_divergence(scheme.name, np.atleast_1d(given), diverged, chains)

@@ -20,6 +20,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from functools import reduce
+from itertools import pairwise
 
 import numpy as np
 
@@ -164,6 +165,6 @@ def compile_word(word: str, fractions: Sequence[float], h: Array, friction: Arra
         return reduce(Affine.then, flows[start:stop], nothing)
 
     starts = stage_starts(word)
-    whole = (between(start, stop).compressed() for start, stop in zip(starts, starts[1:], strict=False))
+    whole = (between(start, stop).compressed() for start, stop in pairwise(starts))
     stages = tuple(Stage(first_row(map.b), map) for map in whole)
     return Step.marked(stages, before=between(starts[-1], len(word)), after=between(0, starts[0]))

@@ -13,7 +13,6 @@ All arrays may carry leading axes (one table per step size).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -149,9 +148,9 @@ class Step:
         return cls((*stages, last), after.compressed(), replace(before, C=factor[..., k:, :]))
 
 
-def table(h: Array, rows: Sequence[Any]) -> Array:
-    """Stack numbers and arrays shaped like ``h`` (nested sequences of them) into one array with h's axes in front."""
-    if not isinstance(rows, Sequence):
+def table(h: Array, rows: Any) -> Array:
+    """Stack numbers and arrays shaped like ``h`` (nested lists of them) into one array with h's axes in front."""
+    if not isinstance(rows, list):
         return np.broadcast_to(rows, np.shape(h))
     entries = [table(h, row) for row in rows]
     return np.stack(entries, axis=np.ndim(h)) if entries else np.zeros((*np.shape(h), 0))

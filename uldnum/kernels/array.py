@@ -6,14 +6,14 @@ shifts in places, so the random words are computed by NumPy here whatever comput
 
 from __future__ import annotations
 
-from functools import cache, partial
+from functools import cache
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
 from uldnum.kernels import Problem, State, split_seed
-from uldnum.kernels.core import Ops, make_chain, make_core
+from uldnum.kernels.core import Ops, group, make_chain, make_core
 from uldnum.typing import Array
 
 __all__ = ["ArrayExecutor", "core", "normals"]
@@ -91,33 +91,33 @@ class ArrayExecutor:
 
     def enter(self, state: State) -> None:
         """Open the recurrence from ``state.xp``."""
-        for group in range(len(state.u)):
-            u = self.values(state.u[group])
-            common = self.arguments(state, group)
-            state.nfe[group] += self.chain.enter(u, *common)
+        for g in range(len(state.u)):
+            u = self.values(state.u[g])
+            common = self.arguments(state, g)
+            state.nfe[g] += self.chain.enter(u, *common)
 
     def advance(self, state: State, step: int, last: int, record_from: int) -> None:
         """Take steps step ... last, adding to the moments from step ``record_from`` on, and read the last."""
-        for group in range(len(state.u)):
-            u = self.values(state.u[group])
-            left = state.left[group][:, None] if self.fold else state.left[group]
-            sums, squares = state.sums[group].T, state.squares[group].T
+        for g in range(len(state.u)):
+            u = self.values(state.u[g])
+            left = state.left[g][:, None] if self.fold else state.left[g]
+            sums, squares = state.sums[g].T, state.squares[g].T
             with np.errstate(all="ignore"):  # a diverging chain is found and reported, not warned of
                 evaluations, left = self.chain.advance(
-                    u, np.empty_like(u), *self.arguments(state, group), step, last, record_from,
+                    u, np.empty_like(u), *self.arguments(state, g), step, last, record_from,
                     sums, squares, left, *self.bounds,
                 )  # fmt: skip
-            state.nfe[group] += evaluations
-            state.left[group] = left.min(axis=1) if self.fold else left
+            state.nfe[g] += evaluations
+            state.left[g] = left.min(axis=1) if self.fold else left
 
-    def arguments(self, state: State, group: int) -> tuple[Any, ...]:
+    def arguments(self, state: State, g: int) -> tuple[Any, ...]:
         """Return what `enter` and `advance` of the core share, from xp to the key."""
         t, target = self.problem.tables, self.problem.target
         _, n, _, d = state.u.shape
-        xp = self.values(state.xp[group])
+        xp = self.values(state.xp[g])
         y, s = np.empty_like(xp[0]), np.empty_like(xp[0])
         per_chain = max(t.normals.max(), t.readout.max())
         shape = (per_chain, n, d) if self.fold else (per_chain * d, n)
         xi, eta = np.empty(shape, self.dtype), np.empty(shape, self.dtype)
         chain = np.arange(self.problem.first_chain, self.problem.first_chain + n, dtype=np.uint64)
-        return (xp, y, s, None, xi, eta, target, t, group, d, chain, *split_seed(self.problem.seed))
+        return (xp, y, s, None, xi, eta, target, group(t, g), d, chain, *split_seed(self.problem.seed))

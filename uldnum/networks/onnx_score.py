@@ -38,7 +38,7 @@ class OnnxScore:
 
     Raises
     ------
-    MissingExtra
+    MissingExtraError
         If ONNX Runtime is not installed.
     ValueError
         If the file is no such model.

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from uldnum.kernels import split_seed
 from uldnum.kernels.array import core, normals
 from uldnum.kernels.core import INITIAL
-from uldnum.kernels import split_seed
 from uldnum.typing import Array, ArrayLike
 
 __all__ = ["GaussianMixture", "MixtureData"]

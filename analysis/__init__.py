@@ -1,0 +1,1 @@
+"""One script per figure: it runs a study, stores the data, and draws."""
