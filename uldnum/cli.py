@@ -72,8 +72,8 @@ def doctor() -> None:
     show("\nBase", {name: installed(name) for name in ("numpy", "numba", "xarray", "netCDF4", "typer", "tqdm")})
     show("Backends", {"array": "works", "numba": check_numba()})
     extras = {}
-    for extra, (purpose, modules) in EXTRAS.items():
-        missing = [module for module in modules if importlib.util.find_spec(module) is None]
+    for extra, (purpose, distributions) in EXTRAS.items():
+        missing = [name for name in distributions if installed(name) == "missing"]
         state = f"missing {', '.join(missing)}; run: pip install 'uldnum[{extra}]'" if missing else "installed"
         extras[extra] = f"{purpose}: {state}"
     show("Extras", extras)
@@ -226,13 +226,22 @@ def sample(
     assert run.trace is not None
     denoised = np.stack([level.denoise(x) for x in run.trace])
     states = out.with_suffix(".npz")
-    arrays = {"trace": run.trace, "denoised": denoised, "x": run.x} | ({} if run.p is None else {"p": run.p})
-    parameters = {"network": network, "integrator": run.integrator, "sigma": sigma, "h": h, "friction": friction}
+    arrays: dict[str, Any] = {"trace": run.trace, "denoised": denoised, "x": run.x} | (
+        {} if run.p is None else {"p": run.p}
+    )
+    parameters: dict[str, Any] = {
+        "network": network,
+        "integrator": run.integrator,
+        "sigma": sigma,
+        "h": h,
+        "friction": friction,
+    }
     parameters |= {"steps": steps, "every": thin, "seed": seed, "uldnum": version("uldnum")}
     with atomic(states) as file:
-        np.savez_compressed(file, **arrays, **parameters)
+        np.savez_compressed(file, allow_pickle=False, **arrays, **parameters)
     draw_strip(
         np.moveaxis(denoised[:, :ROWS, 0], 0, 1),
+        card.display,
         [f"step {thin * (i + 1)}" for i in range(len(denoised))],
         f"{level.name}: denoised states along {min(chains, ROWS)} chains of {run.integrator}, h = {h:.3g} sigma",
         out,

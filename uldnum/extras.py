@@ -7,12 +7,12 @@ from types import ModuleType
 
 __all__ = ["EXTRAS", "MissingExtraError", "require"]
 
-# What each extra of the package is for, and the modules it brings.
+# What each extra of the package is for, and the distributions it brings.
 EXTRAS = {
     "plot": ("figures", ["matplotlib"]),
-    "onnx": ("image score networks on the CPU", ["onnxruntime", "onnx", "platformdirs"]),
-    "onnx-gpu": ("image score networks on a GPU", ["onnxruntime", "onnx", "platformdirs"]),
-    "cuda": ("kernels on a GPU", ["cupy"]),
+    "onnx": ("image score networks", ["onnxruntime", "onnx", "platformdirs"]),
+    "onnx-gpu": ("image score networks on a GPU", ["onnxruntime-gpu", "onnx", "platformdirs"]),
+    "cuda": ("kernels on a GPU", ["cupy-cuda12x"]),
     "cluster": ("studies on many machines", ["distributed"]),
 }
 

@@ -51,7 +51,7 @@ def draw_bias(data: Path, out: Path) -> None:
     from matplotlib.figure import Figure
 
     study = xr.load_dataset(data)
-    figure = Figure(figsize=(10, 4.8), layout="constrained")
+    figure = Figure(figsize=(11, 4.4), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
     for axes, metric in ((left, "second_moment"), (right, "mean")):
         panel = study.sel(metric=metric)
@@ -75,13 +75,12 @@ def curve(axes: Any, one: xr.Dataset, name: str, rank: int) -> None:
     known = one.exact.where(one.exact > 0)
     axes.plot(one.h, known, color=tone, linewidth=1.3)
     seen = (one.bias > 3 * one.floor).values
-    joined = one.bias.where(seen) if bool(known.isnull().all()) else one.bias * np.nan
-    axes.plot(one.h, joined, color=tone, linewidth=0.8, alpha=0.6)
-    for chosen, face, width in ((seen, tone, 1.0), (~seen, "white", 0.6)):
-        axes.errorbar(
-            one.h[chosen], one.bias[chosen], yerr=2 * one.error[chosen], fmt=marker, color=tone, markersize=4.5,
-            markerfacecolor=face, elinewidth=width, capsize=0, alpha=1 if face == tone else 0.6,
-        )  # fmt: skip
+    if not known.notnull().any():
+        axes.plot(one.h, one.bias.where(seen), color=tone, linewidth=0.8, alpha=0.6)
+    axes.errorbar(
+        one.h[seen], one.bias[seen], yerr=2 * one.error[seen], fmt=marker, color=tone, markersize=4.5, elinewidth=1
+    )  # fmt: skip
+    axes.plot(one.h[~seen], one.bias[~seen], marker, color=tone, markersize=4, markerfacecolor="white", alpha=0.5)
 
 
 def legend(figure: Figure, axes: Any, study: xr.Dataset) -> None:
@@ -98,25 +97,27 @@ def legend(figure: Figure, axes: Any, study: xr.Dataset) -> None:
     handles += [
         Line2D([], [], color="0.3", marker="o", linestyle="", markersize=4.5, label="sampled, ± 2 standard errors"),
         Line2D([], [], color="0.3", marker="o", linestyle="", markerfacecolor="white", markersize=4.5,
-               label="not above 3 x the noise floor"),
-        Patch(color="0.92", label="below the noise floor"),
+               label="sampled, below 3 noise floors"),
+        Patch(color="0.92", label="noise floor: what an unbiased run would show"),
     ]  # fmt: skip
-    figure.legend(handles=handles, loc="outside right upper", frameon=False, fontsize=9)
+    figure.legend(handles=handles, loc="outside right center", frameon=False, fontsize=8.5)
     a = study.attrs
     figure.suptitle(
-        f"Discretisation bias on {a['target']}: {a['nfe_recorded']} score evaluations per chain for each integrator, "
+        f"Discretisation bias on {a['target']}, at equal cost: {a['nfe_recorded']} score evaluations per chain, "
         f"{a['chains']} chains, friction {a['friction']:g}",
         fontsize=10,
     )
 
 
-def draw_strip(images: Array, titles: list[str], caption: str, out: Path) -> None:
+def draw_strip(images: Array, limits: tuple[float, float], titles: list[str], caption: str, out: Path) -> None:
     """Draw rows of images.
 
     Parameters
     ----------
     images : array, shape (rows, columns, height, width)
-        Drawn on one scale of greys, from their least to their 99.9th percentile.
+        All are drawn on one scale of colours.
+    limits : (float, float)
+        Darkest and brightest value; the scale between them is that of the square root, which shows faint structure.
     titles : list of str
         One for each column.
     caption : str
@@ -125,16 +126,17 @@ def draw_strip(images: Array, titles: list[str], caption: str, out: Path) -> Non
         Image to write; its suffix decides the format.
     """
     require("matplotlib", "plot")
+    from matplotlib.colors import PowerNorm
     from matplotlib.figure import Figure
 
     rows, columns = images.shape[:2]
     figure = Figure(figsize=(1.1 * columns, 1.1 * rows + 0.5), layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False)
-    low, high = np.percentile(images, [0.5, 99.9])
+    norm = PowerNorm(0.5, *limits, clip=True)
     for row in range(rows):
         for column in range(columns):
             axes = grid[row, column]
-            axes.imshow(images[row, column], cmap="magma", vmin=low, vmax=high, interpolation="nearest")
+            axes.imshow(images[row, column], cmap="magma", norm=norm, interpolation="nearest")
             axes.set_axis_off()
             if row == 0:
                 axes.set_title(titles[column], fontsize=8)

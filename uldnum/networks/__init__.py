@@ -27,6 +27,8 @@ class Card(NamedTuple):
         Noise level of a single-level chain, and its step size in units of sigma, unless others are asked for.
     data : str
         What one unit of an image means.
+    display : (float, float)
+        Values of an image that are drawn darkest and brightest.
     """
 
     fetch: Callable[[Path], Path]
@@ -35,6 +37,7 @@ class Card(NamedTuple):
     sigma: float
     h: float
     data: str
+    display: tuple[float, float]
 
 
 def fetch_galaxygrad(cache: Path) -> Path:
@@ -54,6 +57,7 @@ NETWORKS = {
         sigma=0.7,
         h=math.sqrt(2),
         data="log(flux + 1)/0.1",
+        display=(0, 10 * math.log(2)),  # up to flux 1, the peak of a galaxy
     ),
 }
 
