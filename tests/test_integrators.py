@@ -1,0 +1,105 @@
+"""The catalogue: names, parameters, tables as their sources state them."""
+
+import numpy as np
+import pytest
+
+import uldnum
+from uldnum.integrators import Integrator
+from uldnum.stage import Affine, Step, first_row, table
+
+CATALOGUE = [entry.signature.replace("(eta)", "(1)").replace("(momentum)", "(0.5)") for entry in uldnum.integrators()]
+
+
+@pytest.mark.parametrize("name", CATALOGUE)
+def test_every_entry_builds_states_its_source_and_broadcasts_over_h(name):
+    scheme = uldnum.integrator(name)
+    assert scheme.name.lower() == name.lower()
+    assert len(scheme.source) > 5
+    assert scheme.nfe_per_step == 1
+    one, many = scheme.stages(0.3), scheme.stages([0.1, 0.3])
+    for single, group in zip((*one.stages, one), (*many.stages, many), strict=True):
+        for map, maps in zip(maps_of(single), maps_of(group), strict=True):
+            np.testing.assert_array_equal(map.dA, maps.dA[1])
+            np.testing.assert_array_equal(map.b, maps.b[1])
+            np.testing.assert_allclose(map.C, maps.C[1], rtol=1e-15)
+
+
+def maps_of(part):
+    return (part.open, part.close) if isinstance(part, Step) else (part.map,)
+
+
+def test_names_ignore_case_and_read_parameters():
+    assert uldnum.integrator("ULA").name == "ula"
+    assert uldnum.integrator("baoab").name == "BAOAB"
+    assert uldnum.integrator("BAOAB-limit").name == "baoab-limit"
+    assert uldnum.integrator("MILD( 0.25 )").name == "mild(0.25)"
+    assert uldnum.integrator("noise-denoise", eta=2).name == "noise-denoise(2)"
+    assert uldnum.integrator("abaoaba").nfe_per_step == 2
+    scheme = uldnum.integrator("ula")
+    assert uldnum.integrator(scheme) is scheme
+
+
+@pytest.mark.parametrize(
+    ("name", "fault"),
+    [
+        ("baoab-limt", "nearest is 'baoab-limit'"),
+        ("", "unknown name ''"),
+        ("mild", "takes one parameter, 0 <= momentum < 1"),
+        ("mild(1)", "needs 0 <= momentum < 1, got 1"),
+        ("mild(x)", "'x' is not a number"),
+        ("mild(0.1,0.2)", "takes one parameter"),
+        ("noise-denoise(0)", "0 < eta"),
+        ("noise-denoise(nan)", "0 < eta"),
+        ("ula(2)", "takes no parameter"),
+        ("BOB", "neither A nor U"),
+    ],
+)
+def test_bad_names_are_refused(name, fault):
+    with pytest.raises(ValueError, match=fault.replace("(", r"\(")):
+        uldnum.integrator(name)
+
+
+def test_wrong_keyword_is_refused():
+    with pytest.raises(ValueError, match="momentum"):
+        uldnum.integrator("mild", beta=0.5)
+
+
+@pytest.mark.parametrize("h", [0, -1, np.nan, np.inf, [0.1, -0.1], "a"])
+def test_bad_step_sizes_are_refused(h):
+    with pytest.raises(ValueError, match="h: must be"):
+        uldnum.integrator("BAOAB").stages(h)
+
+
+def test_bad_friction_is_refused():
+    with pytest.raises(ValueError, match="friction: must be positive"):
+        uldnum.integrator("BAOAB").stages(0.1, friction=0)
+
+
+def test_delta_is_half_h_squared():
+    scheme = uldnum.integrator("BAOAB")
+    np.testing.assert_array_equal(scheme.stages(delta=0.08).close.b, scheme.stages(0.4).close.b)
+    for arguments in ({}, {"h": 0.1, "delta": 0.1}):
+        with pytest.raises(ValueError, match="exactly one"):
+            scheme.stages(**arguments)
+
+
+def test_baoab_limit_is_baoab_at_infinite_friction():
+    """Jain & Poole 2022: c = 0 in BAOAB; the read position and the remembered normal then obey eq. 10."""
+    h = 0.6
+    baoab, limit = uldnum.integrator("BAOAB").stages(h, friction=1e3), uldnum.integrator("baoab-limit").stages(h)
+    stage, expected = baoab.stages[0].map, limit.stages[0].map
+    # Memory of BAOAB before its last half kick: p = xi + (h/2) s, of which the limit keeps xi: shift s out of row 1.
+    np.testing.assert_allclose(stage.dA[1], expected.dA[1], atol=1e-15)
+    np.testing.assert_allclose(stage.C, expected.C, atol=1e-15)
+    np.testing.assert_allclose(stage.dA[0], [0, h / 2], atol=1e-15)
+    np.testing.assert_allclose(stage.b, [h**2 / 2, 0], atol=1e-15)
+
+
+def test_a_new_integrator_is_a_few_lines():
+    def recipe(h, friction):
+        map = Affine(table(h, [[0]]), table(h, [h**2 / 2]), table(h, [[h]]))
+        return Step.unmarked(first_row(map.b), map)
+
+    mine = Integrator("mine", recipe)
+    theirs = uldnum.exact.gaussian("ula", 0.5)
+    assert uldnum.exact.gaussian(mine, 0.5).position_covariance == theirs.position_covariance

@@ -1,0 +1,67 @@
+"""Composition of affine maps and the compression of their noise, against plain matrix algebra."""
+
+import numpy as np
+import pytest
+
+from uldnum.stage import Affine, Step, table, triangular
+
+
+def random_map(rng, leading=(3,), k=2, m=2):
+    return Affine(rng.normal(size=(*leading, k, k)), rng.normal(size=(*leading, k)), rng.normal(size=(*leading, k, m)))
+
+
+def covariance(noise):
+    return noise @ noise.swapaxes(-1, -2)
+
+
+def test_composition_applies_one_map_after_the_other():
+    rng = np.random.default_rng(1)
+    first, second = random_map(rng), random_map(rng, m=1)
+    both = first.then(second)
+    u, s, xi = rng.normal(size=(3, 2)), 0.7, rng.normal(size=(3, 3))
+
+    def apply(map, u, xi):
+        return u + np.einsum("hij,hj->hi", map.dA, u) + map.b * s + np.einsum("him,hm->hi", map.C, xi)
+
+    expected = apply(second, apply(first, u, xi[:, :2]), xi[:, 2:])
+    np.testing.assert_allclose(apply(both, u, xi), expected, rtol=1e-13)
+
+
+def test_triangular_factor_keeps_the_covariance_and_drops_dependent_rows():
+    noise = np.random.default_rng(2).normal(size=(5, 4, 3))
+    noise[:, 2] = 2 * noise[:, 0] - noise[:, 1]
+    factor, pivots = triangular(noise)
+    assert pivots == [0, 1, 3]
+    assert factor.shape == (5, 4, 3)
+    np.testing.assert_allclose(covariance(factor), covariance(noise), atol=1e-13)
+    assert np.all(factor[:, 0, 1:] == 0)
+
+
+def test_triangular_factor_of_no_noise_has_no_columns():
+    factor, pivots = triangular(np.zeros((2, 3, 4)))
+    assert factor.shape == (2, 3, 0)
+    assert pivots == []
+
+
+def test_marked_step_keeps_the_joint_law_of_stage_and_reading():
+    rng = np.random.default_rng(3)
+    before, after = random_map(rng, m=2), random_map(rng, m=1)
+    step = Step.marked((), before, after)
+    stage, m = step.stages[0].map, step.stages[0].map.normals
+    assert m == 2
+    whole = before.then(after)
+    reading = np.concatenate([before.C, np.zeros((3, 2, 1))], axis=-1)
+    padded = np.concatenate([stage.C, np.zeros((3, 2, step.readout_normals))], axis=-1)
+    np.testing.assert_allclose(covariance(padded), covariance(whole.C), atol=1e-12)
+    np.testing.assert_allclose(covariance(step.close.C), covariance(before.C), atol=1e-12)
+    np.testing.assert_allclose(
+        padded @ step.close.C.swapaxes(-1, -2), whole.C @ reading.swapaxes(-1, -2), atol=1e-12
+    )  # fmt: skip
+    np.testing.assert_allclose(covariance(step.open.C), covariance(after.C), atol=1e-12)
+
+
+@pytest.mark.parametrize("shape", [(), (4,)])
+def test_table_puts_the_axes_of_h_in_front(shape):
+    h = np.full(shape, 0.5)
+    assert table(h, [[1, h], [0, 2 * h]]).shape == (*shape, 2, 2)
+    assert table(h, [[], []]).shape == (*shape, 2, 0)
