@@ -1,0 +1,138 @@
+"""Both executors run the same chains: as each other, as matrices, and whatever the threads, chunks and batches."""
+
+import numpy as np
+import pytest
+from test_integrators import CATALOGUE
+
+import uldnum
+from uldnum.kernels import Problem, State
+from uldnum.kernels.array import ArrayExecutor, normals
+from uldnum.kernels.core import DYNAMICS, READOUT, make_tables
+from uldnum.kernels.cpu import NumbaExecutor
+
+SCHEMES = [*CATALOGUE, "ABAOABA"]
+SEED = 0xDEADBEEF12345
+
+
+def mixture(d):
+    rng = np.random.default_rng(d)
+    weights = np.array([0.5, 0.3, 0.2])
+    return uldnum.GaussianMixture(weights, rng.normal(size=(3, d)), rng.uniform(0.5, 2, size=(3, d)))
+
+
+def run(make, name, d, dtype=np.float64, h=(0.1, 0.5), chains=6, launches=((1, 9), (10, 25)), first=0, record=4):
+    dtype, target, scheme = np.dtype(dtype), mixture(d), uldnum.integrator(name)
+    tables = make_tables(scheme.stages(np.array(h), friction=0.8), dtype)
+    problem = Problem(tables, target, SEED, first, target.mean, 1e3 * target.standard_deviation)
+    everyone = np.random.default_rng(0).normal(size=(first + chains, scheme.rows, d))
+    state = State.start(np.repeat(everyone[None, first:], len(h), axis=0).astype(dtype))
+    executor = make(problem, dtype)
+    executor.enter(state)
+    for step, last in launches:
+        executor.advance(state, step, last, record)
+    return state
+
+
+def assert_same(a, b, exact=True, rtol=0.0):
+    for part in ("u", "xp", "sums", "squares", "left", "nfe"):
+        x, y = getattr(a, part), getattr(b, part)
+        if exact:
+            np.testing.assert_array_equal(x, y)
+        else:
+            np.testing.assert_allclose(x, y, rtol=rtol, atol=rtol * max(1, np.abs(y).max()))
+
+
+@pytest.mark.parametrize("d", [1, 2, 3, 5])
+@pytest.mark.parametrize("name", SCHEMES)
+def test_array_equals_numba(name, d):
+    """To rounding over 25 steps: 1e-13 in float64, 2e-5 in float32, where elementary functions differ in the last bit."""
+    for dtype, rtol in ((np.float64, 1e-13), (np.float32, 2e-5)):
+        a, b = (run(make, name, d, dtype) for make in (ArrayExecutor, NumbaExecutor))
+        assert_same(a, b, exact=False, rtol=rtol)
+
+
+@pytest.mark.parametrize("make", [ArrayExecutor, NumbaExecutor])
+@pytest.mark.parametrize("name", ["OBABO", "UBU", "ula"])
+def test_result_depends_on_seed_chain_and_step_alone(make, name):
+    whole = run(make, name, 2)
+    assert_same(whole, run(make, name, 2, launches=[(1, 1), (2, 3), (4, 25)]))  # chunks
+    for h, group in ((0.1, 0), (0.5, 1)):  # a group equals its step size alone
+        alone = run(make, name, 2, h=[h])
+        np.testing.assert_array_equal(alone.xp[0], whole.xp[group])
+        np.testing.assert_array_equal(alone.squares[0], whole.squares[group])
+    part = run(make, name, 2, chains=2, first=3)  # a batch may be split
+    np.testing.assert_array_equal(part.xp, whole.xp[:, 3:5])
+    np.testing.assert_array_equal(part.sums, whole.sums[:, 3:5])
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 7])
+def test_threads_do_not_matter(threads):
+    one = run(lambda problem, dtype: NumbaExecutor(problem, dtype, threads), "BAOAB", 3, chains=31)
+    assert_same(one, run(lambda problem, dtype: NumbaExecutor(problem, dtype, 2), "BAOAB", 3, chains=31))
+
+
+@pytest.mark.parametrize("make", [ArrayExecutor, NumbaExecutor])
+@pytest.mark.parametrize("name", ["BAOAB", "OBABO", "UBU", "ABAOABA", "ula", "mild(0.5)", "baoab-limit"])
+def test_same_normals_through_matrices(make, name):
+    """On a Gaussian a run is a product of affine maps: the tables, the offsets of the normals, open and close."""
+    d, chains, steps, h = 3, 4, 5, 0.5
+    target = uldnum.GaussianMixture([1.0], [np.zeros(d)], [[0.5, 1.0, 2.0]])
+    scheme = uldnum.integrator(name)
+    tables = make_tables(scheme.stages(np.array([h])), np.dtype(float))
+    executor = make(Problem(tables, target, SEED, 0, target.mean, np.full(d, 1e3)), np.dtype(float))
+    xp = np.random.default_rng(0).normal(size=(1, chains, scheme.rows, d))
+    state = State.start(xp.copy())
+    executor.enter(state)
+    executor.advance(state, 1, steps, 1)
+
+    step = scheme.stages(h)
+    numbers = iter(range(10**9))
+    precision = 1 / target.variances[0]
+
+    def move(map, G, u, extra=None):
+        m = map.normals if extra is None else map.normals - extra.shape[-1]
+        first = [next(numbers) for _ in range(d * m)]
+        z = draw(first[0] if first else 0, m, DYNAMICS)
+        return affine(map, G, u, z, extra), z
+
+    def draw(first, m, stream):
+        z = normals(first, d * m, np.arange(chains, dtype=np.uint64), stream, SEED, np.dtype(float))
+        return z.T.reshape(chains, d, m)
+
+    def affine(map, G, u, z, extra=None):
+        s = -precision * np.einsum("k,nkd->nd", G, u)
+        z = z if extra is None else np.concatenate([z, extra], axis=-1)
+        change = np.einsum("kl,nld->nkd", map.dA, u) + map.b[:, None] * s[:, None]
+        return u + change + np.einsum("km,ndm->nkd", map.C, z)
+
+    position = np.eye(scheme.rows)[0]
+    u, _ = move(step.open, position, xp[0])
+    total = np.zeros((chains, d))
+    for n in range(1, steps + 1):
+        for stage in step.stages:
+            before = u
+            u, z = move(stage.map, stage.G, before)
+        eta = draw(n * d * step.readout_normals, step.readout_normals, READOUT)
+        read = affine(step.close, step.stages[-1].G, before, z, eta)
+        total += read[:, 0]
+    np.testing.assert_allclose(state.xp[0], read, atol=1e-13)
+    np.testing.assert_allclose(state.u[0], u, atol=1e-13)
+    np.testing.assert_allclose(state.sums[0], total, atol=1e-13)
+    assert state.nfe[0, 0] == steps * len(step.stages) + step.open_uses_score
+
+
+@pytest.mark.parametrize("make", [ArrayExecutor, NumbaExecutor])
+def test_escape_is_found_at_its_step(make):
+    """ULA at delta lambda = 4 multiplies x by -3 each step: from 1, with no noise to speak of, it leaves 1e3 at step 7."""
+    tiny = 1e-8
+    target = uldnum.GaussianMixture([1.0], [[0.0]], [tiny])
+    tables = make_tables(
+        uldnum.integrator("ula").stages(np.sqrt(2 * np.array([4 * tiny, 0.1 * tiny]))), np.dtype(float)
+    )
+    state = State.start(np.ones((2, 3, 1, 1)))
+    executor = make(Problem(tables, target, SEED, 0, target.mean, np.array([1e3])), np.dtype(float))
+    executor.enter(state)
+    executor.advance(state, 1, 4, 1)
+    executor.advance(state, 5, 20, 1)
+    assert np.all(state.left[0] == 7)
+    assert np.all(state.left[1] > 20)
