@@ -45,7 +45,7 @@ def assert_same(a, b, exact=True, rtol=0.0):
 @pytest.mark.parametrize("d", [1, 2, 3, 5])
 @pytest.mark.parametrize("name", SCHEMES)
 def test_array_equals_numba(name, d):
-    """To rounding over 25 steps: 1e-13 in float64, 2e-5 in float32, where elementary functions differ in the last bit."""
+    """To rounding over 25 steps, 1e-13 and 2e-5: elementary functions differ in the last bit."""
     for dtype, rtol in ((np.float64, 1e-13), (np.float32, 2e-5)):
         a, b = (run(make, name, d, dtype) for make in (ArrayExecutor, NumbaExecutor))
         assert_same(a, b, exact=False, rtol=rtol)
@@ -123,7 +123,7 @@ def test_same_normals_through_matrices(make, name):
 
 @pytest.mark.parametrize("make", [ArrayExecutor, NumbaExecutor])
 def test_escape_is_found_at_its_step(make):
-    """ULA at delta lambda = 4 multiplies x by -3 each step: from 1, with no noise to speak of, it leaves 1e3 at step 7."""
+    """ULA at delta lambda = 4 multiplies x by -3 each step: from 1, with next to no noise, it leaves 1e3 at step 7."""
     tiny = 1e-8
     target = uldnum.GaussianMixture([1.0], [[0.0]], [tiny])
     tables = make_tables(

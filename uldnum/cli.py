@@ -16,6 +16,9 @@ import numpy as np
 import typer
 
 from uldnum.extras import EXTRAS, MissingExtraError, require
+from uldnum.integrators import integrator as find_integrator
+from uldnum.integrators import integrators as catalogue
+from uldnum.integrators import positive
 from uldnum.typing import Array
 
 __all__ = ["main"]
@@ -40,7 +43,6 @@ Seed = Annotated[int, typer.Option(help="64-bit key of all random numbers.")]
 @app.command("list")
 def list_() -> None:
     """List integrators, targets, networks and backends: one line each, with its source."""
-    from uldnum.integrators import integrators
     from uldnum.networks import NETWORKS
     from uldnum.sampling import BACKENDS
     from uldnum.targets import PRESETS
@@ -48,7 +50,7 @@ def list_() -> None:
     def order(value: float | None) -> str:
         return "?" if value is None else f"{value:g}"
 
-    lines = {entry.signature: f"({', '.join(map(order, entry.order))})  {entry.source}" for entry in integrators()}
+    lines = {entry.signature: f"({', '.join(map(order, entry.order))})  {entry.source}" for entry in catalogue()}
     lines["any word"] = "        over A, B, O or over B, U is an integrator too, e.g. ABAOABA"
     show("Integrators (orders in h: weak, stationary)", lines)
     show("Targets", {name: preset.source for name, preset in PRESETS.items()})
@@ -127,13 +129,12 @@ def bias(
     """
     from uldnum import studies, targets
     from uldnum.files import atomic, writable_folder
-    from uldnum.integrators import integrator
     from uldnum.plotting import draw_bias
 
     require("matplotlib", "plot")
     folder = writable_folder(out)
     density = targets.target(target)
-    schemes = [integrator(name) for name in split_names(integrators)]
+    schemes = [find_integrator(name) for name in split_names(integrators)]
     steps = parse_steps(h)
     typer.echo(
         f"{density.name}: {len(schemes)} integrators x {len(steps)} step sizes x {chains} chains x {nfe + burn_in} "
@@ -174,13 +175,13 @@ def parse_steps(text: str) -> Array:
     """Read step sizes: first:last:count, geometrically spaced, or a comma-separated list."""
     try:
         if ":" not in text:
-            return np.array([float(part) for part in text.split(",")])
-        first, last, count = text.split(":")
-        return np.geomspace(float(first), float(last), int(count))
+            steps = [float(part) for part in text.split(",")]
+        else:
+            first, last, count = text.split(":")
+            steps = list(np.geomspace(float(first), float(last), int(count)))
     except ValueError:
-        raise ValueError(
-            f"h: {text!r} is neither first:last:count, such as 0.05:1.5:12, nor a list of numbers"
-        ) from None
+        raise ValueError(f"h: {text!r} is neither first:last:count, such as 0.05:1.5:12, nor a list") from None
+    return positive("h", steps)
 
 
 @app.command()
@@ -209,44 +210,36 @@ def sample(
     """
     from uldnum import networks, sampling
     from uldnum.files import atomic, writable_folder
-    from uldnum.plotting import draw_strip
+    from uldnum.plotting import check_suffix, draw_strip
 
-    require("matplotlib", "plot")
+    check_suffix(out)
     writable_folder(out.parent)
-    card = networks.card(network)
+    card, scheme = networks.card(network), find_integrator(integrator)
     sigma, h = (card.sigma if sigma is None else sigma), (card.h if h is None else h)
+    every = max(1, steps // 10) if every is None else every
+    if not 1 <= every <= steps:
+        raise ValueError(f"every: must be at least 1 and at most steps = {steps}, got {every}")
     level = networks.network(network).at(sigma)
-    thin = every or max(1, steps // 10)
+
     begun = time.perf_counter()
-    run = sampling.sample(
-        level, integrator, h=h, friction=friction, steps=steps, chains=chains, seed=seed,
-        thin=thin,
-    )  # fmt: skip
+    run = sampling.sample(level, scheme, h=h, friction=friction, steps=steps, chains=chains, seed=seed, thin=every)
     seconds = time.perf_counter() - begun
-    assert run.trace is not None
-    denoised = np.stack([level.denoise(x) for x in run.trace])
-    states = out.with_suffix(".npz")
-    arrays: dict[str, Any] = {"trace": run.trace, "denoised": denoised, "x": run.x} | (
-        {} if run.p is None else {"p": run.p}
-    )
-    parameters: dict[str, Any] = {
-        "network": network,
-        "integrator": run.integrator,
-        "sigma": sigma,
-        "h": h,
-        "friction": friction,
-    }
-    parameters |= {"steps": steps, "every": thin, "seed": seed, "uldnum": version("uldnum")}
-    with atomic(states) as file:
-        np.savez_compressed(file, allow_pickle=False, **arrays, **parameters)
+    denoised = np.stack([level.denoise(x) for x in run.recorded])
+    states: dict[str, Any] = {"trace": run.recorded, "denoised": denoised, "x": run.x}
+    states |= {} if run.p is None else {"p": run.p}
+    states |= {"network": network, "integrator": scheme.name, "sigma": sigma, "h": h, "friction": friction}
+    states |= {"steps": steps, "every": every, "seed": seed, "uldnum": version("uldnum")}
+    with atomic(out.with_suffix(".npz")) as file:
+        np.savez_compressed(file, allow_pickle=False, **states)
     draw_strip(
         np.moveaxis(denoised[:, :ROWS, 0], 0, 1),
         card.display,
-        [f"step {thin * (i + 1)}" for i in range(len(denoised))],
-        f"{level.name}: denoised states along {min(chains, ROWS)} chains of {run.integrator}, h = {h:.3g} sigma",
+        [f"step {every * (i + 1)}" for i in range(len(denoised))],
+        f"{level.name}: denoised states along {min(chains, ROWS)} chains of {scheme.name}, h = {h:.3g} sigma",
         out,
     )
-    typer.echo(f"{run.nfe} evaluations of {chains} images in {seconds:.1f} s\nimages: {out}\nstates: {states}")
+    typer.echo(f"{run.nfe} evaluations of {chains} images in {seconds:.1f} s")
+    typer.echo(f"images: {out}\nstates: {out.with_suffix('.npz')}")
 
 
 def main() -> None:

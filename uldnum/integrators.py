@@ -97,7 +97,7 @@ def positive(name: str, value: ArrayLike | None) -> Array:
     except (TypeError, ValueError):
         raise ValueError(f"{name}: must be a number or an array of numbers, got {value!r}") from None
     if not (np.all(np.isfinite(array)) and np.all(array > 0)):
-        raise ValueError(f"{name}: must be positive and finite, got {value!r}")
+        raise ValueError(f"{name}: must be positive and finite, got {array.tolist()}")
     return array
 
 

@@ -15,7 +15,7 @@ from uldnum.typing import Array
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["draw_bias", "draw_strip"]
+__all__ = ["check_suffix", "draw_bias", "draw_strip"]
 
 # Okabe and Ito's palette, safe for the colour-blind: an integrator has the same colour in every figure.
 COLOURS = {
@@ -30,6 +30,13 @@ COLOURS = {
 }
 MARKERS = "osD^vPX<>*"
 METRIC_TITLES = {"second_moment": "second moment", "mean": "mean"}
+
+
+def check_suffix(out: Path) -> None:
+    """Raise early if a figure could not be written under this name, or Matplotlib is missing."""
+    require("matplotlib", "plot")
+    if out.suffix not in (".png", ".svg", ".pdf"):
+        raise ValueError(f"out: the name of a figure ends in .png, .svg or .pdf, got {str(out)!r}")
 
 
 def colour(name: str, rank: int) -> str:

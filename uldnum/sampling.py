@@ -19,6 +19,7 @@ from uldnum.kernels import Executor, Problem, State
 from uldnum.kernels.array import ArrayExecutor, normals
 from uldnum.kernels.core import INITIAL, NEVER, make_tables
 from uldnum.moments import Moments
+from uldnum.names import unknown
 from uldnum.typing import Array, ArrayLike
 
 __all__ = ["BACKENDS", "Run", "Target", "sample"]
@@ -114,6 +115,13 @@ class Run:
         if self.moments is None:
             raise ValueError(f"the run on {self.target!r} keeps no moments: its samples are images; use run.x")
         return self.moments
+
+    @property
+    def recorded(self) -> Array:
+        """The trace, or an error in words where none was asked for."""
+        if self.trace is None:
+            raise ValueError("the run recorded no trace: pass thin to sample(), at most steps")
+        return self.trace
 
     @property
     def mean(self) -> Array:
@@ -230,11 +238,18 @@ def sample(
     given = step_size(h, delta)
     if given.ndim > 1 or given.size == 0:
         raise ValueError(f"h: must be a number or have shape (H,), got shape {given.shape}")
-    positive("friction", friction)
-    counts = {"steps": (steps, 1), "chains": (chains, 1), "burn_in": (burn_in, 0), "first_chain": (first_chain, 0)}
-    counts |= {"seed": (seed, 0), "thin": (1 if thin is None else thin, 1)}
-    for name, (value, least) in counts.items():
-        whole_number(name, value, least)
+    if positive("friction", friction).ndim:
+        raise ValueError(f"friction: must be a number, got shape {np.shape(friction)}")
+    for name, value, least, most in (
+        ("steps", steps, 1, 2**48),
+        ("burn_in", burn_in, 0, 2**48),
+        ("chains", chains, 1, 2**32),
+        ("first_chain", first_chain, 0, 2**32 - chains),  # a chain's number is one word of the random counter
+        ("seed", seed, 0, 2**64 - 1),
+        ("thin", 1 if thin is None else thin, 1, 2**48),
+        ("threads", 1 if threads is None else threads, 1, 2**16),
+    ):
+        whole_number(name, value, least, most)
     kind = floating_type(target.dtype if dtype is None else dtype)
     backend = choose_backend(target, backend)
 
@@ -284,14 +299,14 @@ def sample(
     )
 
 
-def whole_number(name: str, value: Any, least: int) -> None:
-    """Raise unless value is an integer, not below ``least``, that fits 63 bits."""
+def whole_number(name: str, value: Any, least: int, most: int) -> None:
+    """Raise unless value is an integer between ``least`` and ``most``."""
     try:
         number = operator.index(value)
     except TypeError:
         raise ValueError(f"{name}: must be an integer, got {value!r}") from None
-    if not least <= number < 2**63:
-        raise ValueError(f"{name}: must be at least {least} and below 2^63, got {number}")
+    if not least <= number <= most:
+        raise ValueError(f"{name}: must be at least {least} and at most {most}, got {number}")
 
 
 def floating_type(dtype: DTypeLike) -> np.dtype[Any]:
@@ -299,7 +314,7 @@ def floating_type(dtype: DTypeLike) -> np.dtype[Any]:
     try:
         kind = np.dtype(dtype)
     except TypeError:
-        kind = None
+        kind = np.dtype(object)
     if kind not in (np.dtype(np.float32), np.dtype(np.float64)):
         raise ValueError(f"dtype: must be float32 or float64, got {dtype!r}")
     return kind
@@ -311,7 +326,7 @@ def choose_backend(target: Target, backend: str | None) -> str:
     if backend is None:
         return "numba" if compiled else "array"
     if backend not in BACKENDS:
-        raise ValueError(f"backend: must be one of {', '.join(map(repr, BACKENDS))}; got {backend!r}")
+        raise unknown("backend", backend, BACKENDS)
     if backend == "numba" and not compiled:
         raise ValueError(f"backend: 'numba' runs mixtures; {target.name!r} needs 'array'")
     return backend

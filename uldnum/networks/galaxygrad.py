@@ -28,6 +28,8 @@ from uldnum.files import atomic
 if TYPE_CHECKING:
     import onnx
 
+__all__ = ["fetch", "read_leaves", "to_onnx"]
+
 WHEEL = "galaxygrad==0.2.1"
 MEMBER = "galaxygrad/eqx_hsc_ScoreNet32.eqx"
 MEMBER_SHA256 = "cb926562fcdfcbd33952fea8b2394074e75cb652fb7824c4c809a5f89a0a6532"

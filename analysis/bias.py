@@ -1,0 +1,26 @@
+"""Figure: what does discretisation do to the law of a Gaussian, as a function of the step size."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+import uldnum
+from uldnum.files import atomic
+from uldnum.plotting import draw_bias
+
+INTEGRATORS = ["ula", "OBABO", "UBU", "BAOAB", "noise-denoise(1)", "mild(0.5)"]
+DATA = Path(__file__).parent / "data" / "bias.nc"
+FIGURE = Path(__file__).parents[1] / "figures" / "bias.png"
+
+
+def main() -> None:
+    """Run the study, store it, and draw the stored data."""
+    study = uldnum.studies.bias(
+        uldnum.target("gaussian"), INTEGRATORS, np.geomspace(0.1, 1.9, 16), nfe=10_000, burn_in=2_000, chains=4096
+    )
+    DATA.parent.mkdir(exist_ok=True)
+    with atomic(DATA) as file:
+        study.to_netcdf(file)
+    draw_bias(DATA, FIGURE)

@@ -1,0 +1,77 @@
+"""Bias metrics and the bias study."""
+
+import json
+
+import numpy as np
+import pytest
+import xarray as xr
+
+import uldnum
+from uldnum.diagnostics.bias import rms_bias
+from uldnum.plotting import draw_bias
+
+GAUSSIAN = uldnum.target("gaussian")
+
+
+def test_rms_bias_of_known_gaps():
+    """Three axes with errors 3, 0, 4 in units of their scales: root mean square 5/sqrt(3)."""
+    exact, scale = np.array([1.0, 2.0, 3.0]), np.array([1.0, 2.0, 0.5])
+    spread = np.array([-1.0, 1.0])[:, None]
+    bias = rms_bias(exact + scale * (np.array([3.0, 0.0, 4.0]) + spread), exact, scale)
+    assert bias.value == pytest.approx(5 / np.sqrt(3))
+    # Both chains move together by +-1 on each axis: d value = (3 + 0 + 4)/(3 value); the standard error of +-1 is 1.
+    assert bias.error == pytest.approx(7 / (3 * bias.value))
+    assert bias.floor == pytest.approx(1.0)
+
+
+def test_study_agrees_with_the_exact_bias():
+    """Points against the exact curve at 4.5 standard errors (12 comparisons, false-fail rate 1e-4)."""
+    study = uldnum.studies.bias(
+        GAUSSIAN, ["ula", "OBABO", "mild(0.5)"], [0.5, 0.8, 1.1, 1.4], nfe=400, burn_in=100, chains=1024, progress=False
+    )
+    second = study.sel(metric="second_moment")
+    assert np.all(np.abs(second.bias - second.exact) < 4.5 * second.error)
+    assert np.all(second.exact > 4 * second.error)
+    assert np.all(study.sel(metric="mean").exact == 0)
+    # An unbiased mean shows its floor: |N(0, 1)| exceeds 4.5 with probability 7e-6.
+    assert np.all(study.sel(metric="mean").bias < 4.5 * study.sel(metric="mean").floor)
+    np.testing.assert_array_equal(study.nfe, [500, 501, 500])
+
+
+def test_study_is_labelled_and_survives_storage(tmp_path):
+    study = uldnum.studies.bias(
+        uldnum.target("bimodal-1d"),
+        ["BAOAB", "ABAOABA"],
+        [0.2, 0.4],
+        nfe=20,
+        burn_in=4,
+        chains=16,
+        seed=3,
+        progress=False,
+    )
+    assert dict(study.sizes) == {"integrator": 2, "h": 2, "metric": 2}
+    np.testing.assert_array_equal(study.nfe, [25, 24])  # equal cost: half the steps for two evaluations a step
+    assert np.isnan(study.exact).all()
+    assert study.attrs["uldnum"] == uldnum.__version__
+    assert json.loads(study.attrs["target_parameters"])["weights"] == [0.7, 0.3]
+    study.to_netcdf(tmp_path / "bias.nc")
+    xr.testing.assert_identical(xr.load_dataset(tmp_path / "bias.nc"), study)
+
+
+def test_a_diverged_step_size_leaves_the_others_and_is_drawn(tmp_path):
+    with pytest.warns(UserWarning, match="diverged"):
+        study = uldnum.studies.bias(GAUSSIAN, ["ula"], [0.5, 1.0, 2.5], nfe=200, burn_in=0, chains=16, progress=False)
+    assert np.isfinite(study.bias.sel(h=[0.5, 1.0])).all()
+    assert np.isnan(study.bias.sel(h=2.5)).all()
+    assert np.isnan(study.exact.sel(h=2.5)).all()
+    assert int(study.diverged.sel(integrator="ula", h=2.5)) == 16
+    study.to_netcdf(tmp_path / "bias.nc")
+    draw_bias(tmp_path / "bias.nc", tmp_path / "bias.png")
+    assert (tmp_path / "bias.png").stat().st_size > 10_000
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bias.nc", "bias.png"]
+
+
+def test_bad_studies_are_refused_before_any_run():
+    for changes, fault in (({"integrators": []}, "integrators"), ({"h": [-1]}, "h"), ({"nfe": 0}, "nfe")):
+        with pytest.raises(ValueError, match=f"^{fault}"):
+            uldnum.studies.bias(**{"target": GAUSSIAN, "integrators": ["ula"], "h": [0.1]} | changes)

@@ -1,0 +1,197 @@
+"""sample(): against the scheme's own exact answer, and its manners."""
+
+import numpy as np
+import pytest
+
+import uldnum
+from uldnum.exact import gaussian
+
+BIMODAL = uldnum.target("bimodal-1d")
+NORMAL = uldnum.target("gaussian")
+RING = uldnum.target("ring-8")
+
+
+def quick(target=BIMODAL, integrator="BAOAB", **changes):
+    arguments = {"h": 0.4, "steps": 20, "chains": 8, "seed": 1, "progress": False} | changes
+    return uldnum.sample(target, integrator, **arguments)
+
+
+# ---------------------------------------------------------------------------------------------- against exact answers
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["BAOAB", "ABOBA", "OBABO", "OABAO", "BAOA", "UBU", "BUB", "ula", "baoab-limit", "noise-denoise(1)", "mild(0.5)"],
+)
+def test_stationary_law_is_the_schemes_own(name):
+    """Var(x), and where there is one Var(p), Cov(x, p), at h = 1 on N(0, 1), friction 1: 4 standard errors.
+
+    False-fail rate 6e-5 a comparison, some 2e-3 for all. The standard error is below a quarter of the bias where there
+    is one, asserted; a fault of 1% in Var(x) is caught everywhere.
+    """
+    h = 1.0
+    exact = gaussian(name, h)
+    run = quick(NORMAL, name, h=h, steps=1500, burn_in=50, chains=4096)
+    error = run.covariance_error[0, 0]
+    bias = abs(exact.position_covariance - 1)
+    assert error < 0.0025
+    assert error < bias / 4 or bias < 1e-12
+    assert abs(run.covariance[0, 0] - exact.position_covariance) < 4 * error
+    assert abs(run.mean[0]) < 4 * run.mean_error[0]
+    if run.p is not None:  # the final states, over chains
+        many = quick(NORMAL, name, h=h, steps=1, burn_in=60, chains=100_000, seed=2)
+        x, p = many.x[:, 0], many.p[:, 0]
+        for values, expected in ((p * p, exact.momentum_covariance), (x * p, exact.cross_covariance)):
+            assert abs(values.mean() - expected) < 4 * values.std() / np.sqrt(len(values))
+
+
+# delta: bias of the second moment on bimodal-1d, by quadrature; chain-steps for a standard error of a quarter of it
+MIXTURE_TABLE = [
+    ("ula", 0.1, 0.02414, 4000),
+    ("ula", 0.2, 0.05223, 2000),
+    ("ula", 0.4, 0.12168, 1000),
+    ("ula", 0.8, 0.33036, 500),
+    ("baoab-limit", 0.4, -0.003872, 40_000),
+    ("baoab-limit", 0.8, -0.005202, 12_000),
+]
+
+
+@pytest.mark.parametrize(("name", "delta", "bias", "steps"), MIXTURE_TABLE)
+def test_bias_on_a_mixture(name, delta, bias, steps):
+    """Second moment, exact 3.25, against the quadrature of the scheme: 4 standard errors, each a quarter of the bias.
+
+    False-fail rate 6e-5 a row. A scheme without any bias would fail each row.
+    """
+    run = quick(BIMODAL, name, h=None, delta=delta, steps=steps, burn_in=200, chains=4096)
+    seen = run.moments.chain_square[:, 0]
+    error = seen.std() / np.sqrt(len(seen))
+    assert error < abs(bias) / 4
+    assert abs(seen.mean() - 3.25 - bias) < 4 * error
+
+
+@pytest.mark.parametrize("friction", [0.5, 2.0])
+@pytest.mark.parametrize("name", ["BAOAB", "OBABO", "UBU"])
+def test_autocorrelation_follows_the_friction(name, friction):
+    """Covariances cannot see a wrong friction; E[x_n x_0] can: M^n S of the exact maps, at 4 standard errors.
+
+    50 000 chains: a correlation off by 0.02, as from a friction 5% wrong, is caught.
+    """
+    h, lag = 0.3, 5
+    M, _ = uldnum.exact.propagator(name, h, friction=friction, steps=lag)
+    run = quick(NORMAL, name, h=h, friction=friction, steps=lag, chains=50_000)
+    products = NORMAL.sample(50_000, seed=1)[:, 0] * run.x[:, 0]
+    assert abs(products.mean() - M[0, 0]) < 4 * products.std() / np.sqrt(len(products))
+
+
+def test_errors_cover_the_truth():
+    """60 seeds on N(0, 1): the number within 1.96 standard errors is binomial(60, .95); below 49 is a 4e-5 event."""
+    runs = [quick(NORMAL, "BAOAB", h=0.5, steps=100, chains=64, seed=seed) for seed in range(60)]
+    assert sum(abs(run.mean[0]) < 1.96 * run.mean_error[0] for run in runs) >= 49
+    assert sum(abs(run.covariance[0, 0] - 1) < 1.96 * run.covariance_error[0, 0] for run in runs) >= 49
+
+
+def test_nfe_counts_score_evaluations():
+    assert quick(integrator="BAOAB", steps=20, burn_in=5).nfe == 26
+    assert quick(integrator="UBU", steps=20, burn_in=5).nfe == 25
+    assert quick(integrator="ula", steps=20).nfe == 20
+    assert quick(integrator="ABAOABA", steps=20).nfe == 40
+
+
+# ------------------------------------------------------------------------------------------------- shapes and options
+
+
+def test_shapes():
+    run = quick(RING, chains=8, steps=20, thin=5)
+    assert run.x.shape == run.p.shape == (8, 2)
+    assert run.mean.shape == run.mean_error.shape == (2,)
+    assert run.covariance.shape == run.covariance_error.shape == (2, 2)
+    assert run.trace.shape == (4, 8, 2)
+    assert run.diverged.shape == ()
+    group = quick(RING, h=[0.1, 0.4, 0.5], thin=10)
+    assert group.x.shape == (3, 8, 2)
+    assert group.mean.shape == (3, 2)
+    assert group.covariance_error.shape == (3, 2, 2)
+    assert group.trace.shape == (3, 2, 8, 2)
+    assert group.diverged.shape == (3,)
+    assert quick(integrator="ula").p is None
+
+
+@pytest.mark.parametrize("burn_in", [0, 3])
+def test_trace_holds_the_recorded_states(burn_in):
+    run = quick(burn_in=burn_in, steps=11, thin=4)
+    assert run.trace.shape == (2, 8, 1)
+    for n, state in ((4, run.trace[0]), (8, run.trace[1])):
+        np.testing.assert_array_equal(state, quick(burn_in=burn_in, steps=n).x)
+    np.testing.assert_array_equal(run.x, quick(burn_in=burn_in, steps=11).x)
+    every = quick(burn_in=burn_in, steps=11, thin=1)
+    np.testing.assert_allclose(every.trace.mean(axis=(0, 1)), every.mean, rtol=1e-13)
+    np.testing.assert_allclose(every.trace.var(), every.covariance[0, 0], rtol=1e-12)
+
+
+def test_backends_and_splits_agree():
+    whole = quick(RING, "UBU", chains=9)
+    np.testing.assert_allclose(quick(RING, "UBU", chains=9, backend="array").x, whole.x, rtol=1e-12)
+    part = quick(RING, "UBU", chains=4, first_chain=5)
+    np.testing.assert_array_equal(part.x, whole.x[5:])
+    np.testing.assert_array_equal(part.p, whole.p[5:])
+
+
+def test_float32():
+    run = quick(RING, dtype="float32", chains=64)
+    assert run.x.dtype == np.float32
+    assert run.mean.dtype == np.float64
+    np.testing.assert_allclose(run.x, quick(RING, chains=64).x, atol=1e-3)
+
+
+def test_start_is_exact_draws_or_what_is_given():
+    x0 = np.full((8, 1), 0.3)
+    near = quick(x0=x0, h=1e-6, steps=1)
+    np.testing.assert_allclose(near.x, x0, atol=1e-4)
+    np.testing.assert_allclose(quick(h=1e-6, steps=1).x, BIMODAL.sample(8, seed=1), atol=1e-4)
+    assert np.abs(quick(integrator="mild(0.9)", x0=x0, h=1e-6, steps=1).p).max() < 1e-5  # MILD starts at rest
+
+
+def test_divergence_is_reported_and_its_group_is_nan():
+    with pytest.warns(UserWarning, match=r"ula at h = 3: 8 of 8 chains diverged"):
+        run = quick(integrator="ula", h=[0.5, 3.0], steps=200)
+    np.testing.assert_array_equal(run.diverged, [0, 8])
+    assert np.isfinite(run.mean[0]).all()
+    assert np.isfinite(run.covariance_error[0]).all()
+    assert np.isnan(run.mean[1]).all()
+    assert np.isnan(run.covariance[1]).all()
+
+
+def test_one_chain_has_no_error():
+    assert np.isnan(quick(chains=1).mean_error).all()
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ({"h": None}, "h, delta: give exactly one"),
+        ({"delta": 0.1}, "h, delta: give exactly one"),
+        ({"h": 0.0}, "h: must be positive"),
+        ({"h": [0.1, np.nan]}, "h: must be positive"),
+        ({"h": [[0.1]]}, "h: must be a number or have shape"),
+        ({"h": []}, "h: must be a number or have shape"),
+        ({"friction": -1}, "friction: must be positive"),
+        ({"friction": [1.0, 2.0]}, "friction: must be a number"),
+        ({"steps": 0}, "steps: must be at least 1"),
+        ({"steps": 1.5}, "steps: must be an integer"),
+        ({"burn_in": -1}, "burn_in: must be at least 0"),
+        ({"chains": 0}, "chains: must be at least 1"),
+        ({"seed": -1}, "seed: must be at least 0"),
+        ({"thin": 0}, "thin: must be at least 1"),
+        ({"first_chain": 2**32}, "first_chain: .* at most 4294967288"),
+        ({"threads": 0}, "threads: must be at least 1"),
+        ({"dtype": "float16"}, "dtype: must be float32 or float64"),
+        ({"dtype": "nonsense"}, "dtype: must be float32 or float64"),
+        ({"backend": "cude"}, "backend: unknown name 'cude'"),
+        ({"x0": np.zeros((7, 1))}, r"x0: must have shape \(8, 1\), got \(7, 1\)"),
+        ({"x0": np.full((8, 1), np.inf)}, "x0: must be finite"),
+        ({"integrator": "BAOBA_"}, "integrator: unknown name"),
+    ],
+)
+def test_bad_arguments_are_refused(changes, fault):
+    with pytest.raises(ValueError, match=fault):
+        quick(**changes)
