@@ -81,7 +81,7 @@ def curve(axes: Any, one: xr.Dataset, name: str, rank: int) -> None:
     tone, marker = colour(name, rank), MARKERS[rank % len(MARKERS)]
     known = one.exact.where(one.exact > 0)
     axes.plot(one.h, known, color=tone, linewidth=1.3)
-    seen = (one.bias > 3 * one.floor).values
+    seen = (one.bias > 4 * one.floor).values
     if not known.notnull().any():
         axes.plot(one.h, one.bias.where(seen), color=tone, linewidth=0.8, alpha=0.6)
     axes.errorbar(
@@ -104,7 +104,7 @@ def legend(figure: Figure, axes: Any, study: xr.Dataset) -> None:
     handles += [
         Line2D([], [], color="0.3", marker="o", linestyle="", markersize=4.5, label="sampled, ± 2 standard errors"),
         Line2D([], [], color="0.3", marker="o", linestyle="", markerfacecolor="white", markersize=4.5,
-               label="sampled, below 3 noise floors"),
+               label="sampled, below 4 noise floors"),
         Patch(color="0.92", label="noise floor: what an unbiased run would show"),
     ]  # fmt: skip
     figure.legend(handles=handles, loc="outside right center", frameon=False, fontsize=8.5)
