@@ -7,7 +7,7 @@ from test_integrators import CATALOGUE
 import uldnum
 from uldnum.kernels import Problem, State
 from uldnum.kernels.array import ArrayExecutor, normals
-from uldnum.kernels.core import DYNAMICS, READOUT, make_tables
+from uldnum.kernels.core import DYNAMICS, READOUT, Watch, make_tables
 from uldnum.kernels.cpu import NumbaExecutor
 
 SCHEMES = [*CATALOGUE, "ABAOABA"]
@@ -20,21 +20,27 @@ def mixture(d):
     return uldnum.GaussianMixture(weights, rng.normal(size=(3, d)), rng.uniform(0.5, 2, size=(3, d)))
 
 
-def run(make, name, d, dtype=np.float64, h=(0.1, 0.5), chains=6, launches=((1, 9), (10, 25)), first=0, record=4):
+def watch(target, record=1, bins=10):
+    """Record from a step on; histograms over two standard deviations, so that both overflow bins are used."""
+    scale = target.standard_deviation
+    return Watch(record, target.mean, 1e3 * scale, target.mean - 2 * scale, bins / (4 * scale))
+
+
+def run(make, name, d, dtype=np.float64, h=(0.1, 0.5), chains=6, launches=(9, 25), first=0, record=4):
     dtype, target, scheme = np.dtype(dtype), mixture(d), uldnum.integrator(name)
     tables = make_tables(scheme.stages(np.array(h), friction=0.8), dtype)
-    problem = Problem(tables, target, SEED, first, target.mean, 1e3 * target.standard_deviation)
+    problem = Problem(tables, target, SEED, first, watch(target, record))
     everyone = np.random.default_rng(0).normal(size=(first + chains, scheme.rows, d))
-    state = State.start(np.repeat(everyone[None, first:], len(h), axis=0).astype(dtype))
+    state = State.start(np.repeat(everyone[None, first:], len(h), axis=0).astype(dtype), bins=10)
     executor = make(problem, dtype)
     executor.enter(state)
-    for step, last in launches:
-        executor.advance(state, step, last, record)
+    for last in launches:
+        executor.advance(state, last)
     return state
 
 
 def assert_same(a, b, exact=True, rtol=0.0):
-    for part in ("u", "xp", "sums", "squares", "left", "nfe"):
+    for part in ("u", "xp", "sums", "squares", "counts", "left", "nfe"):
         x, y = getattr(a, part), getattr(b, part)
         if exact:
             np.testing.assert_array_equal(x, y)
@@ -55,7 +61,7 @@ def test_array_equals_numba(name, d):
 @pytest.mark.parametrize("name", ["OBABO", "UBU", "ula"])
 def test_result_depends_on_seed_chain_and_step_alone(make, name):
     whole = run(make, name, 2)
-    assert_same(whole, run(make, name, 2, launches=[(1, 1), (2, 3), (4, 25)]))  # chunks
+    assert_same(whole, run(make, name, 2, launches=[1, 3, 25]))  # chunks
     for h, group in ((0.1, 0), (0.5, 1)):  # a group equals its step size alone
         alone = run(make, name, 2, h=[h])
         np.testing.assert_array_equal(alone.xp[0], whole.xp[group])
@@ -79,11 +85,11 @@ def test_same_normals_through_matrices(make, name):
     target = uldnum.GaussianMixture([1.0], [np.zeros(d)], [[0.5, 1.0, 2.0]])
     scheme = uldnum.integrator(name)
     tables = make_tables(scheme.stages(np.array([h])), np.dtype(float))
-    executor = make(Problem(tables, target, SEED, 0, target.mean, np.full(d, 1e3)), np.dtype(float))
+    executor = make(Problem(tables, target, SEED, 0, watch(target)), np.dtype(float))
     xp = np.random.default_rng(0).normal(size=(1, chains, scheme.rows, d))
     state = State.start(xp.copy())
     executor.enter(state)
-    executor.advance(state, 1, steps, 1)
+    executor.advance(state, steps)
 
     step = scheme.stages(h)
     numbers = iter(range(10**9))
@@ -130,9 +136,9 @@ def test_escape_is_found_at_its_step(make):
         uldnum.integrator("ula").stages(np.sqrt(2 * np.array([4 * tiny, 0.1 * tiny]))), np.dtype(float)
     )
     state = State.start(np.ones((2, 3, 1, 1)))
-    executor = make(Problem(tables, target, SEED, 0, target.mean, np.array([1e3])), np.dtype(float))
+    executor = make(Problem(tables, target, SEED, 0, watch(target)._replace(limit=np.array([1e3]))), np.dtype(float))
     executor.enter(state)
-    executor.advance(state, 1, 4, 1)
-    executor.advance(state, 5, 20, 1)
+    executor.advance(state, 4)
+    executor.advance(state, 20)
     assert np.all(state.left[0] == 7)
     assert np.all(state.left[1] > 20)

@@ -12,6 +12,8 @@ EXTRAS = {
     "plot": ("figures", ["matplotlib"]),
     "onnx": ("image score networks", ["onnxruntime", "onnx", "platformdirs"]),
     "onnx-gpu": ("image score networks on a GPU", ["onnxruntime-gpu", "onnx", "platformdirs"]),
+    "fit": ("mixtures fitted to data", ["scikit-learn"]),
+    "arviz": ("diagnostics by ArviZ", ["arviz-base", "arviz-stats"]),
     "cuda": ("kernels on a GPU", ["cupy-cuda12x"]),
     "cluster": ("studies on many machines", ["distributed"]),
 }

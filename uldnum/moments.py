@@ -40,13 +40,14 @@ class Moments:
         sums : array, shape (..., chains, d)
         squares : array, shape (..., chains, d (d + 1)/2)
         count : int
-            Number of recorded steps.
+            Number of recorded steps; if 0, all is NaN.
         """
         d = len(centre)
         row, column = np.tril_indices(d)
         second = np.empty((*sums.shape, d))
-        second[..., row, column] = second[..., column, row] = squares / count
-        return cls(centre, sums / count, second)
+        scale = 1 / count if count else np.nan
+        second[..., row, column] = second[..., column, row] = squares * scale
+        return cls(centre, sums * scale, second)
 
     @property
     def mean(self) -> Array:

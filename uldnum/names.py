@@ -1,11 +1,16 @@
-"""Looking things up by name, with help for the mistaken."""
+"""Names: looking things up by them, with help for the mistaken, and fingerprints of what has none."""
 
 from __future__ import annotations
 
 import difflib
+import hashlib
 from collections.abc import Iterable
 
-__all__ = ["unknown"]
+import numpy as np
+
+from uldnum.typing import Array
+
+__all__ = ["digest", "unknown"]
 
 
 def unknown(kind: str, name: str, names: Iterable[str]) -> ValueError:
@@ -13,3 +18,12 @@ def unknown(kind: str, name: str, names: Iterable[str]) -> ValueError:
     by_lower = {other.lower(): other for other in names}
     nearest = by_lower[difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0)[0]]
     return ValueError(f"{kind}: unknown name {name!r}; the nearest is {nearest!r}. 'uldnum list' shows all of them")
+
+
+def digest(*arrays: Array) -> str:
+    """Return a hash of the values of arrays."""
+    sha = hashlib.sha256()
+    for array in arrays:
+        sha.update(str(array.shape).encode())
+        sha.update(np.ascontiguousarray(array, dtype=float).tobytes())
+    return sha.hexdigest()[:16]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import xarray as xr
 
 from uldnum.extras import require
@@ -29,7 +28,13 @@ COLOURS = {
     "ABOBA": "#6A51A3",
 }
 MARKERS = "osD^vPX<>*"
-METRIC_TITLES = {"second_moment": "second moment", "mean": "mean"}
+# Panels of the bias figure: metric and its unit.
+PANELS = {
+    "second_moment": "second moment (standard deviations of x²)",
+    "mean": "mean (standard deviations of x)",
+    "wasserstein_1": "Wasserstein-1 distance (standard deviations of x)",
+    "kolmogorov": "Kolmogorov distance",
+}
 
 
 def check_suffix(out: Path) -> None:
@@ -58,20 +63,21 @@ def draw_bias(data: Path, out: Path) -> None:
     from matplotlib.figure import Figure
 
     study = xr.load_dataset(data)
-    figure = Figure(figsize=(11, 4.4), layout="constrained")
-    left, right = figure.subplots(1, 2, sharey=True)
-    for axes, metric in ((left, "second_moment"), (right, "mean")):
+    figure = Figure(figsize=(11, 7), layout="constrained")
+    for axes, (metric, title) in zip(figure.subplots(2, 2, sharex=True).flat, PANELS.items(), strict=True):
         panel = study.sel(metric=metric)
-        for rank, name in enumerate(study.integrator.values):
-            curve(axes, panel.sel(integrator=name), str(name), rank)
+        for rank, name in enumerate(map(str, study.integrator.values)):
+            curve(axes, panel.sel(integrator=name), name, rank)
         floor = panel.floor.median("integrator")
         axes.fill_between(study.h, floor, 0, color="0.92", zorder=0)
-        axes.set(xscale="log", yscale="log", xlabel="step size h  (delta = h²/2)", title=METRIC_TITLES[metric])
+        axes.set(xscale="log", yscale="log")
+        axes.set_title(title, fontsize=10)
         axes.grid(alpha=0.25, which="both", linewidth=0.5)
-    lowest = float(study.floor.min()) / 3
-    highest = float(np.nanmax(study.bias))
-    left.set(ylabel="bias (standard deviations)", ylim=(lowest, 2 * highest))
-    legend(figure, left, study)
+        if bool(panel.bias.notnull().any()):
+            axes.set_ylim(float(panel.floor.min()) / 3, 2 * float(panel.bias.max()))
+    figure.supxlabel("step size h  (delta = h²/2)", fontsize=10)
+    figure.supylabel("bias", fontsize=10)
+    legend(figure, study)
     with atomic(out) as file:
         figure.savefig(file, dpi=160)
 
@@ -90,7 +96,7 @@ def curve(axes: Any, one: xr.Dataset, name: str, rank: int) -> None:
     axes.plot(one.h[~seen], one.bias[~seen], marker, color=tone, markersize=4, markerfacecolor="white", alpha=0.5)
 
 
-def legend(figure: Figure, axes: Any, study: xr.Dataset) -> None:
+def legend(figure: Figure, study: xr.Dataset) -> None:
     """Name the integrators, and say in words how the study was made."""
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch

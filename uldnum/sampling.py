@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import operator
+import signal
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -17,15 +21,21 @@ from uldnum.integrators import Integrator, positive, step_size
 from uldnum.integrators import integrator as find_integrator
 from uldnum.kernels import Executor, Problem, State
 from uldnum.kernels.array import ArrayExecutor, normals
-from uldnum.kernels.core import INITIAL, NEVER, make_tables
-from uldnum.moments import Moments
-from uldnum.names import unknown
+from uldnum.kernels.core import INITIAL, Watch, make_tables
+from uldnum.names import digest, unknown
+from uldnum.run import Run, Settings
 from uldnum.typing import Array, ArrayLike
 
 __all__ = ["BACKENDS", "Run", "Target", "sample"]
 
 # Seconds between looks at the progress bar and at Ctrl-C.
 PATIENCE = 0.2
+
+# Histograms reach this many standard deviations of the target to either side of its mean.
+REACH = 8
+
+# A chain diverges when it is this many standard deviations of the target away from its mean.
+ESCAPE = 1e3
 
 
 class Target(Protocol):
@@ -58,90 +68,19 @@ class Target(Protocol):
     def standard_deviation(self) -> Array:
         """Scale of the target on each axis: a chain diverges at a thousand times this distance from the mean."""
 
+    @property
+    def compiled(self) -> bool:
+        """Whether the Numba kernels can run it; if not, the array executor calls `score`."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the target, by which a saved run knows it again."""
+
     def score(self, x: Array) -> Array:
         """Gradient of the log density, (n, *shape) -> (n, *shape)."""
 
     def sample(self, n: int, seed: int, first: int) -> Array:
         """Return initial states first ... first + n - 1, shape (n, *shape)."""
-
-
-@dataclass(frozen=True, eq=False)
-class Run:
-    """What `sample` returns. With h of shape (H,) every array has a leading axis H.
-
-    Attributes
-    ----------
-    target, integrator, backend, dtype : str
-        What was run, and on what.
-    h, friction : float64 arrays
-        Step size and friction, absolute.
-    steps, burn_in, chains, seed : int
-        As given.
-    x : array, shape (chains, *shape)
-        Positions at the end of the last step.
-    p : array or None
-        Momenta, or whatever the scheme keeps in its second row, at the same time; None if it keeps nothing.
-    trace : array or None, shape (recorded, chains, *shape)
-        Positions every ``thin`` steps, if asked for.
-    nfe : int
-        Score evaluations per chain, burn-in included.
-    diverged : int array
-        Number of chains that left a thousand standard deviations of the target, or the finite numbers. Where it is not
-        0 the statistics are NaN.
-    moments : Moments or None
-        Of vectors; None for images.
-    """
-
-    target: str
-    integrator: str
-    backend: str
-    dtype: str
-    h: Array
-    friction: Array
-    steps: int
-    burn_in: int
-    chains: int
-    seed: int
-    x: Array
-    p: Array | None
-    trace: Array | None
-    nfe: int
-    diverged: Array
-    moments: Moments | None
-
-    @property
-    def statistics(self) -> Moments:
-        """The moments, or an error in words where there are none."""
-        if self.moments is None:
-            raise ValueError(f"the run on {self.target!r} keeps no moments: its samples are images; use run.x")
-        return self.moments
-
-    @property
-    def recorded(self) -> Array:
-        """The trace, or an error in words where none was asked for."""
-        if self.trace is None:
-            raise ValueError("the run recorded no trace: pass thin to sample(), at most steps")
-        return self.trace
-
-    @property
-    def mean(self) -> Array:
-        """Mean over chains and steps after burn-in, shape (d,)."""
-        return self.statistics.mean
-
-    @property
-    def mean_error(self) -> Array:
-        """Standard error of `mean`, from the spread over chains."""
-        return self.statistics.mean_error
-
-    @property
-    def covariance(self) -> Array:
-        """Covariance over chains and steps after burn-in, shape (d, d)."""
-        return self.statistics.covariance
-
-    @property
-    def covariance_error(self) -> Array:
-        """Standard error of `covariance`, from the spread over chains."""
-        return self.statistics.covariance_error
 
 
 def numba_executor(problem: Problem, dtype: np.dtype[Any], threads: int | None) -> Executor:
@@ -152,10 +91,13 @@ def numba_executor(problem: Problem, dtype: np.dtype[Any], threads: int | None) 
 
 
 BACKENDS: dict[str, tuple[Callable[[Problem, np.dtype[Any], int | None], Executor], str]] = {
-    "numba": (numba_executor, "compiled for this processor, threads over chains; the default for mixtures"),
+    "numba": (
+        numba_executor,
+        "compiled for this processor, threads over chains; the default for mixtures and compiled scores",
+    ),
     "array": (
         lambda problem, dtype, threads: ArrayExecutor(problem, dtype),
-        "NumPy arrays, any target; the reference, and the default for networks",
+        "NumPy arrays, any target; the reference, and the default for anything else",
     ),
 }
 
@@ -171,22 +113,25 @@ def sample(
     burn_in: int = 0,
     chains: int,
     seed: int = 0,
-    x0: ArrayLike | None = None,
+    x0: ArrayLike | Callable[[int, int, int], ArrayLike] = "target",
     thin: int | None = None,
+    bins: int = 0,
     first_chain: int = 0,
     dtype: DTypeLike | None = None,
     backend: str | None = None,
     threads: int | None = None,
+    resume: Run | str | Path | None = None,
     progress: bool = True,
 ) -> Run:
     """Run independent chains of an integrator on a target.
 
-    A result depends on (seed, number of the chain, step) alone: not on the number of chains or threads, nor on h's
-    neighbours in a group.
+    A result depends on (seed, number of the chain, step) alone: not on the number of chains or threads, on h's
+    neighbours in a group, or on where a run was stopped and resumed. Ctrl-C returns what was done so far, as an
+    incomplete run that can be resumed.
 
     Parameters
     ----------
-    target : GaussianMixture, or a network at a noise level
+    target : GaussianMixture, UserTarget, or a network at a noise level
         What is sampled.
     integrator : str or Integrator
         A name (`uldnum.integrators`, or any splitting word), or an `Integrator`.
@@ -205,18 +150,23 @@ def sample(
         Chains of each group.
     seed : int
         64-bit key of all random numbers.
-    x0 : array, shape (chains, *shape), optional
-        Initial positions. Default: exact draws from the target (networks: N(0, alpha^2 + sigma^2)).
+    x0 : "target", array of shape (chains, *shape), or callable
+        Initial positions: exact draws of the target (networks: N(0, alpha^2 + sigma^2)), given ones, or those that
+        ``x0(chains, seed, first_chain)`` returns.
     thin : int, optional
         Store the positions every ``thin`` recorded steps.
+    bins : int
+        Bins of the histogram of each axis, over 8 standard deviations to either side of the mean; 0 for none.
     first_chain : int
         Number of the first chain, so that a batch can be split.
     dtype : "float64" or "float32", optional
         Type of the state. Default: float64 (networks: float32). Moments are always float64.
     backend : str, optional
-        One of `BACKENDS`. Default: "numba" for mixtures, "array" for anything else.
+        One of `BACKENDS`. Default: "numba" for mixtures and compiled scores, "array" for anything else.
     threads : int, optional
         Threads of the Numba backend. Default: all cores.
+    resume : Run or path, optional
+        A run with the same arguments, apart from ``steps`` and ``threads``, to go on from.
     progress : bool
         Show a progress bar in a terminal when the run lasts more than a second.
 
@@ -232,7 +182,7 @@ def sample(
     Warns
     -----
     UserWarning
-        If chains diverged.
+        If chains diverged: left a thousand standard deviations of the target, or the finite numbers.
     """
     scheme = find_integrator(integrator)
     given = step_size(h, delta)
@@ -247,56 +197,57 @@ def sample(
         ("first_chain", first_chain, 0, 2**32 - chains),  # a chain's number is one word of the random counter
         ("seed", seed, 0, 2**64 - 1),
         ("thin", 1 if thin is None else thin, 1, 2**48),
+        ("bins", bins, 0, 2**24),
         ("threads", 1 if threads is None else threads, 1, 2**16),
     ):
         whole_number(name, value, least, most)
     kind = floating_type(target.dtype if dtype is None else dtype)
     backend = choose_backend(target, backend)
+    vector = len(target.shape) == 1
+    if bins and not (vector and np.all(np.isfinite(target.standard_deviation))):
+        raise ValueError("bins: histograms need a target of vectors with a known standard deviation")
 
-    steps_of_time = np.atleast_1d(given) * target.time_unit
-    tables = make_tables(scheme.stages(steps_of_time, friction=friction / target.time_unit), kind)
-    centre, scale = (np.ravel(a).astype(float) for a in (target.mean, target.standard_deviation))
-    problem = Problem(tables, target, seed, first_chain, centre, 1e3 * scale)
+    h_absolute = np.atleast_1d(given) * target.time_unit
+    tables = make_tables(scheme.stages(h_absolute, friction=friction / target.time_unit), kind)
+    settings = Settings(
+        version=version("uldnum"),
+        target=target.name,
+        fingerprint=target.fingerprint,
+        shape=tuple(target.shape),
+        integrator=scheme.name,
+        tables=digest(*(part for part in tables if isinstance(part, np.ndarray))),
+        backend=backend,
+        dtype=kind.name,
+        h=tuple(np.atleast_1d(given).tolist()),
+        grouped=given.ndim == 1,
+        friction=float(friction),
+        burn_in=int(burn_in),
+        chains=int(chains),
+        seed=int(seed),
+        first_chain=int(first_chain),
+        thin=None if thin is None else int(thin),
+        bins=int(bins),
+    )
+    watch, low, high = watch_of(target, bins, burn_in)
+    problem = Problem(tables, target, settings.seed, settings.first_chain, watch)
     make_executor, _ = BACKENDS[backend]
     executor = make_executor(problem, kind, threads)
 
-    xp = initial_state(target, scheme, chains, seed, first_chain, x0)
-    state = State.start(np.repeat(xp[None], len(steps_of_time), axis=0).astype(kind), moments=len(target.shape) == 1)
+    if resume is None:
+        xp = initial_state(target, scheme, settings, x0)
+        state = State.start(np.repeat(xp[None], len(h_absolute), axis=0).astype(kind), moments=vector, bins=bins)
+        run = Run(settings, int(steps), state, [], watch.centre, low, high)
+        executor.enter(state)
+    else:
+        run = resumed(resume, settings, int(steps))
     with tqdm(
-        desc=scheme.name, total=burn_in + steps, unit="step", delay=1.0, disable=None if progress else True
-    ) as bar:
-        trace = [state.xp[:, :, 0].copy() for _ in take_steps(executor, state, burn_in, steps, thin, bar)]
-
-    diverged = (state.left < NEVER).sum(axis=1)
-    report_divergence(scheme.name, np.atleast_1d(given), diverged, chains)
-    squeeze: Callable[[Array], Array] = (lambda array: array[0]) if given.ndim == 0 else (lambda array: array)
-
-    def positions(flat: Array) -> Array:
-        return squeeze(flat.reshape(*flat.shape[:-1], *target.shape))
-
-    moments = None
-    if len(target.shape) == 1:
-        state.sums[diverged > 0] = np.nan
-        state.squares[diverged > 0] = np.nan
-        moments = Moments.from_sums(centre, squeeze(state.sums), squeeze(state.squares), steps)
-    return Run(
-        target=target.name,
-        integrator=scheme.name,
-        backend=backend,
-        dtype=kind.name,
-        h=given,
-        friction=np.asarray(friction, dtype=float),
-        steps=steps,
-        burn_in=burn_in,
-        chains=chains,
-        seed=seed,
-        x=positions(state.xp[:, :, 0]),
-        p=positions(state.xp[:, :, 1]) if scheme.rows > 1 else None,
-        trace=positions(np.stack(trace, axis=1)) if trace else None,
-        nfe=int(state.nfe.max()),
-        diverged=squeeze(diverged),
-        moments=moments,
-    )
+        desc=scheme.name, total=burn_in + steps, initial=run.state.step, unit="step", delay=1.0,
+        disable=None if progress else True,
+    ) as bar:  # fmt: skip
+        for _ in take_steps(executor, run.state, settings, burn_in + steps, bar):
+            run.states.append(run.state.xp[:, :, 0].copy())
+    report(run)
+    return run
 
 
 def whole_number(name: str, value: Any, least: int, most: int) -> None:
@@ -322,24 +273,36 @@ def floating_type(dtype: DTypeLike) -> np.dtype[Any]:
 
 def choose_backend(target: Target, backend: str | None) -> str:
     """Return the name of the backend, or raise if there is none or it cannot run the target."""
-    compiled = hasattr(target, "kernel_data")
     if backend is None:
-        return "numba" if compiled else "array"
+        return "numba" if target.compiled else "array"
     if backend not in BACKENDS:
         raise unknown("backend", backend, BACKENDS)
-    if backend == "numba" and not compiled:
-        raise ValueError(f"backend: 'numba' runs mixtures; {target.name!r} needs 'array'")
+    if backend == "numba" and not target.compiled:
+        raise ValueError(f"backend: 'numba' runs mixtures and compiled scores; {target.name!r} needs 'array'")
     return backend
 
 
-def initial_state(
-    target: Target, scheme: Integrator, chains: int, seed: int, first_chain: int, x0: ArrayLike | None
-) -> Array:
+def watch_of(target: Target, bins: int, burn_in: int) -> tuple[Watch, Array, Array]:
+    """Return what is watched, and the range of the histograms of each axis."""
+    centre, scale = (np.ravel(a).astype(float) for a in (target.mean, target.standard_deviation))
+    low, high = centre - REACH * scale, centre + REACH * scale
+    return Watch(burn_in + 1, centre, ESCAPE * scale, low, bins / (high - low)), low, high
+
+
+def initial_state(target: Target, scheme: Integrator, settings: Settings, x0: Any) -> Array:
     """Return (x, p) of every chain, shape (chains, k, d), in float64.
 
     Normals 4 ... 4 + d - 1 of the stream of initial states belong to the target's own draws; the next d are the memory.
     """
-    x = np.asarray(target.sample(chains, seed, first_chain) if x0 is None else x0, dtype=float)
+    chains, seed, first = settings.chains, settings.seed, settings.first_chain
+    if isinstance(x0, str) and x0 == "target":
+        x0 = target.sample(chains, seed, first)
+    elif callable(x0):
+        x0 = x0(chains, seed, first)
+    try:
+        x = np.asarray(x0, dtype=float)
+    except (TypeError, ValueError):
+        raise ValueError(f"x0: must be 'target', an array of numbers, or a function, got {x0!r}") from None
     if x.shape != (chains, *target.shape):
         raise ValueError(f"x0: must have shape {(chains, *target.shape)}, got {x.shape}")
     if not np.all(np.isfinite(x)):
@@ -348,40 +311,84 @@ def initial_state(
     if scheme.rows == 1:
         return x[:, None]
     d = x.shape[1]
-    numbers = np.arange(first_chain, first_chain + chains, dtype=np.uint64)
+    numbers = np.arange(first, first + chains, dtype=np.uint64)
     p = normals(4 + d, d, numbers, INITIAL, seed, np.dtype(float)).T
     return np.stack([x, scheme.memory * p], axis=1)
 
 
-def take_steps(
-    executor: Executor, state: State, burn_in: int, steps: int, thin: int | None, bar: tqdm[Any]
-) -> Iterator[None]:
-    """Run burn-in and recorded steps in launches short enough to show progress; pause at each state of the trace."""
-    end = burn_in + steps
-    record_from = burn_in + 1 if state.sums.size else end + 1
-    executor.enter(state)
-    step, launch = 1, 1
-    while step <= end:
-        recorded = max(step - burn_in, 1)
-        stop = end if thin is None else burn_in + thin * -(-recorded // thin)
-        last = min(step + launch - 1, stop, end)
-        begun = time.perf_counter()
-        executor.advance(state, step, last, record_from)
-        elapsed = time.perf_counter() - begun
-        taken = last - step + 1
-        bar.update(taken)
-        launch = max(1, min(4 * taken, int(taken * PATIENCE / elapsed)))
-        if last == stop and thin is not None:
-            yield
-        step = last + 1
+def resumed(source: Run | str | Path, settings: Settings, steps: int) -> Run:
+    """Return a copy of an earlier run, to go on from, or raise if it is not one of these settings."""
+    earlier = source if isinstance(source, Run) else Run.load(source)
+    differences = earlier.settings.differences(settings)
+    if differences:
+        raise ValueError(f"resume: the run was made with other settings: {'; '.join(differences)}")
+    if earlier.recorded_steps > steps:
+        raise ValueError(f"resume: the run has {earlier.recorded_steps} recorded steps already, more than {steps}")
+    state = earlier.state
+    arrays = {name: value.copy() for name, value in vars(state).items() if isinstance(value, np.ndarray)}
+    return Run(
+        settings,
+        steps,
+        State(**arrays, step=state.step),
+        list(earlier.states),
+        earlier.centre,
+        earlier.low,
+        earlier.high,
+    )
 
 
-def report_divergence(scheme: str, h: Array, diverged: Array, chains: int) -> None:
-    """Warn of step sizes at which chains left a thousand standard deviations of the target."""
-    for size, count in zip(h, diverged, strict=True):
+def take_steps(executor: Executor, state: State, settings: Settings, end: int, bar: tqdm[Any]) -> Iterator[None]:
+    """Go on to step ``end`` in launches short enough to show progress and to stop; pause at each state of the trace."""
+    launch, burn_in, thin = 1, settings.burn_in, settings.thin
+    with interruptible() as stopped:
+        while state.step < end and not stopped():
+            recorded = max(state.step + 1 - burn_in, 1)
+            pause = end if thin is None else burn_in + thin * -(-recorded // thin)
+            last = min(state.step + launch, pause, end)
+            taken = last - state.step
+            begun = time.perf_counter()
+            executor.advance(state, last)
+            elapsed = time.perf_counter() - begun
+            bar.update(taken)
+            launch = max(1, min(4 * taken, int(taken * PATIENCE / elapsed)))
+            if last == pause and thin is not None:
+                yield
+
+
+@contextmanager
+def interruptible() -> Iterator[Callable[[], bool]]:
+    """Turn the first Ctrl-C into a question that can be asked between launches; the second one interrupts."""
+    asked = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield asked.is_set
+        return
+    usual = signal.getsignal(signal.SIGINT)
+
+    def note(number: int, frame: Any) -> None:
+        asked.set()
+        signal.signal(signal.SIGINT, usual)
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield asked.is_set
+    finally:
+        signal.signal(signal.SIGINT, usual)
+
+
+def report(run: Run) -> None:
+    """Warn of step sizes at which chains diverged, and of a run that was stopped."""
+    settings = run.settings
+    for size, count, step in zip(
+        settings.h, np.atleast_1d(run.diverged), np.atleast_1d(run.diverged_at), strict=True
+    ):  # fmt: skip
         if count:
             warnings.warn(
-                f"{scheme} at h = {size:g}: {count} of {chains} chains diverged; the statistics of this h are NaN. "
-                "Take a smaller step",
+                f"{settings.integrator} at h = {size:g}: {count} of {settings.chains} chains diverged, the first at "
+                f"step {step}; the statistics of this h are NaN. On a Gaussian, uldnum.exact.max_stable_h gives the "
+                "largest stable step",
                 stacklevel=3,
             )
+    if not run.complete:
+        warnings.warn(
+            f"stopped after {run.recorded_steps} of {run.steps} recorded steps; pass resume= to go on", stacklevel=3
+        )

@@ -6,23 +6,19 @@ averaged (as in Robnik & Seljak, MicroCanonicalHMC: ``b^2 = mean_i (E[x_i^2]_run
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
+from uldnum.diagnostics.histograms import kolmogorov, wasserstein_1
+from uldnum.diagnostics.jackknife import Bias
 from uldnum.moments import Moments, standard_error
-from uldnum.targets import GaussianMixture
+from uldnum.run import Run
+from uldnum.targets import VectorTarget
 from uldnum.typing import Array
 
-__all__ = ["METRICS", "Bias", "mean_bias", "rms_bias", "second_moment_bias"]
-
-
-class Bias(NamedTuple):
-    """A bias, its standard error, and its noise floor: the root mean square that an unbiased run would show."""
-
-    value: Array
-    error: Array
-    floor: Array
+__all__ = ["METRICS", "mean_bias", "rms_bias", "second_moment_bias"]
 
 
 def rms_bias(values: Array, exact: Array, scale: Array) -> Bias:
@@ -43,15 +39,40 @@ def rms_bias(values: Array, exact: Array, scale: Array) -> Bias:
     return Bias(value, standard_error(projected, axis=-1), floor)
 
 
-def mean_bias(moments: Moments, target: GaussianMixture) -> Bias:
+def mean_bias(moments: Moments, target: VectorTarget) -> Bias:
     """Bias of E[x_i], in standard deviations of x_i."""
-    return rms_bias(moments.chain_mean, target.mean, target.standard_deviation)
+    return rms_bias(moments.chain_mean, np.asarray(target.mean), np.asarray(target.standard_deviation))
 
 
-def second_moment_bias(moments: Moments, target: GaussianMixture) -> Bias:
+def second_moment_bias(moments: Moments, target: VectorTarget) -> Bias:
     """Bias of E[x_i^2], in standard deviations of x_i^2."""
-    second = target.moment(2)
-    return rms_bias(moments.chain_square, second, np.sqrt(target.moment(4) - second**2))
+    second, fourth = known_moment(target, 2), known_moment(target, 4)
+    return rms_bias(moments.chain_square, second, np.sqrt(fourth - second**2))
 
 
-METRICS = {"mean": mean_bias, "second_moment": second_moment_bias}
+def known_moment(target: VectorTarget, order: int) -> Array:
+    """Return E[x_i^order], or say that the target does not know it."""
+    if target.moment is None:
+        raise ValueError(f"target: {target.name!r} does not know its moments; give UserTarget its moment function")
+    return target.moment(order)
+
+
+def marginal(distance: Callable[..., Bias], run: Run, target: VectorTarget, scale: Array | float = 1.0) -> Bias:
+    """Mean over axes of a distance of the marginals over a scale, at every step size; NaN where chains diverged."""
+    counts = run.state.counts
+    each = [distance(counts[g], run.edges, target) for g in range(len(counts))]
+    bad = np.atleast_1d(run.diverged) > 0
+    # The axes of a chain are not independent: the mean of their errors is an upper bound of the error of their mean.
+    value, error, floor = (
+        np.where(bad, np.nan, [np.mean(part / scale) for part in parts]) for parts in zip(*each, strict=True)
+    )
+    return Bias(*(run.each(np.asarray(part)) for part in (value, error, floor)))
+
+
+# Name of each metric of a study: what computes it from a run on a target.
+METRICS: dict[str, Callable[[Run, VectorTarget], Bias]] = {
+    "second_moment": lambda run, target: second_moment_bias(run.moments, target),
+    "mean": lambda run, target: mean_bias(run.moments, target),
+    "wasserstein_1": lambda run, target: marginal(wasserstein_1, run, target, np.asarray(target.standard_deviation)),
+    "kolmogorov": partial(marginal, kolmogorov),
+}

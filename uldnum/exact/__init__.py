@@ -1,5 +1,5 @@
 """Exact answers: what a scheme does to a target, without sampling error."""
 
-from uldnum.exact.gaussian import GaussianLaw, gaussian, propagator
+from uldnum.exact.gaussian import GaussianLaw, gaussian, max_stable_h, propagator
 
-__all__ = ["GaussianLaw", "gaussian", "propagator"]
+__all__ = ["GaussianLaw", "gaussian", "max_stable_h", "propagator"]

@@ -16,7 +16,7 @@ from uldnum.integrators import Integrator, integrator, positive, step_size
 from uldnum.stage import Affine, Step, first_row
 from uldnum.typing import Array, ArrayLike
 
-__all__ = ["GaussianLaw", "gaussian", "propagator"]
+__all__ = ["GaussianLaw", "gaussian", "max_stable_h", "propagator"]
 
 
 @dataclass(frozen=True)
@@ -141,6 +141,41 @@ def gaussian(
         cross_covariance=covariance[..., 0, 1] if step.rows > 1 else unread,
         spectral_radius=cycle.spectral_radius(),
     )
+
+
+def max_stable_h(name: str | Integrator, *, precision: ArrayLike = 1.0, friction: float = 1.0) -> float:
+    """Return the largest step size up to which an integrator is stable on a Gaussian.
+
+    Parameters
+    ----------
+    name : str or Integrator
+        The integrator.
+    precision : float or array
+        lambda, the reciprocal variances of the target; all must be stable.
+    friction : float
+        Friction.
+
+    Returns
+    -------
+    float
+        Relative accuracy 1e-12; infinity if the scheme is stable at every step tried, up to 1e4/sqrt(lambda).
+    """
+    stiff = np.ravel(positive("precision", precision))
+    unit = 1 / np.sqrt(stiff.max())
+
+    def stable(h: ArrayLike) -> Array:
+        radius = gaussian(name, np.ravel(h)[:, None], precision=stiff, friction=friction).spectral_radius
+        return np.asarray((radius < 1).all(axis=-1))
+
+    steps = unit * np.geomspace(1e-3, 1e4, 2000)
+    if stable(steps).all():
+        return float("inf")
+    first = int(np.argmin(stable(steps)))
+    low, high = (0.0 if first == 0 else steps[first - 1]), steps[first]
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if stable(middle)[0] else (low, middle)
+    return float(low)
 
 
 def propagator(

@@ -7,34 +7,37 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from uldnum.kernels.core import NEVER, Tables
+from uldnum.kernels.core import NEVER, Tables, Watch
 from uldnum.typing import Array
 
-__all__ = ["Executor", "Problem", "State", "split_seed"]
+__all__ = ["BATCHES", "Executor", "Problem", "State", "split_seed"]
 
 
 @dataclass(frozen=True)
 class Problem:
-    """What an executor runs: the tables, the target and the random stream.
+    """What an executor runs: the tables, the target, the random stream, and what is watched.
 
     Parameters
     ----------
     tables : Tables
         Coefficients of H step sizes.
     target : object
-        Has ``score(x)`` on arrays; the Numba executor also needs its ``kernel_data(dtype)``.
+        Has ``score(x)`` on arrays; the Numba executor needs a mixture, or a score compiled by Numba.
     seed, first_chain : int
         Key of the random numbers, and the number of the first chain of each group.
-    centre, limit : arrays, shape (d,)
-        A chain diverges when ``|x - centre| > limit``; moments are taken about ``centre``.
+    watch : Watch
+        What is recorded.
     """
 
     tables: Tables
     target: Any
     seed: int
     first_chain: int
-    centre: Array
-    limit: Array
+    watch: Watch
+
+
+# Chains of a group are counted, and handed to threads, in this many batches at most.
+BATCHES = 32
 
 
 @dataclass
@@ -49,32 +52,44 @@ class State:
         Positions and momenta at the end of the last step that was read.
     sums, squares : float64 arrays, shapes (H, n, d) and (H, n, d (d + 1)/2)
         Sums over recorded steps of x - centre, and of the lower triangle of its products.
+    counts : int64 array, shape (H, batches, d, bins + 2)
+        Histograms of each axis, for batches of chains: first below, then the bins, last above.
     left : int64 array, shape (H, n)
         The step at which a chain diverged, `NEVER` if it did not.
     nfe : int64 array, shape (H, n)
         Score evaluations.
+    step : int
+        Time steps taken, burn-in included.
     """
 
     u: Array
     xp: Array
     sums: Array
     squares: Array
+    counts: Array
     left: Array
     nfe: Array
+    step: int = 0
 
     @classmethod
-    def start(cls, xp: Array, moments: bool = True) -> State:
-        """Return the state of a run that begins at xp; without moments, those arrays are empty."""
+    def start(cls, xp: Array, moments: bool = True, bins: int = 0) -> State:
+        """Return the state of a run that begins at xp; arrays of what is not recorded are empty."""
         H, n, _, d = xp.shape
-        d = d if moments else 0
+        axes = d if moments else 0
         return cls(
             u=np.empty_like(xp),
             xp=xp,
-            sums=np.zeros((H, n, d)),
-            squares=np.zeros((H, n, d * (d + 1) // 2)),
+            sums=np.zeros((H, n, axes)),
+            squares=np.zeros((H, n, axes * (axes + 1) // 2)),
+            counts=np.zeros((H, min(n, BATCHES), d if bins else 0, bins + 2), dtype=np.int64),
             left=np.full((H, n), NEVER),
             nfe=np.zeros((H, n), dtype=np.int64),
         )
+
+    def batches(self) -> Array:
+        """Edges of the batches: batch b holds chains edges[b] ... edges[b + 1] - 1."""
+        chains, batches = self.left.shape[1], self.counts.shape[1]
+        return np.arange(batches + 1) * chains // batches
 
 
 class Executor(Protocol):
@@ -83,8 +98,8 @@ class Executor(Protocol):
     def enter(self, state: State) -> None:
         """Open the recurrence from ``state.xp``."""
 
-    def advance(self, state: State, step: int, last: int, record_from: int) -> None:
-        """Take steps step ... last, adding to the moments from step ``record_from`` on, and read the last."""
+    def advance(self, state: State, last: int) -> None:
+        """Go on to step ``last``, record what is watched, and read the last state."""
 
 
 def split_seed(seed: int) -> tuple[np.uint64, np.uint64]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from functools import cache
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -28,6 +28,7 @@ def ops(dtype: np.dtype[Any]) -> Ops:
         real=dtype.type,
         as_real=lambda value: np.asarray(value).astype(dtype),
         as_double=lambda value: np.asarray(value, dtype=np.float64),
+        as_index=lambda value: np.asarray(value).astype(np.int64),
         signed=lambda word: np.asarray(word).astype(np.uint32).view(np.int32),
         log=np.log,
         exp=np.exp,
@@ -53,6 +54,23 @@ def normals(first: int, count: int, chains: Array, stream: np.uint64, seed: int,
     return np.stack(both, axis=1).reshape(-1, len(chains))[first % 2 :][:count]
 
 
+class Counts(NamedTuple):
+    """Histograms of the batches of a group, and the batch of each chain."""
+
+    table: Array
+    batch: Array
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the table."""
+        return self.table.shape
+
+
+def tally(counts: Counts, i: int, bins: Array) -> None:
+    """Add one to the counts of axis i for every chain."""
+    np.add.at(counts.table[:, i], (counts.batch, bins), 1)
+
+
 class ArrayExecutor:
     """Runs a problem on NumPy arrays.
 
@@ -64,9 +82,10 @@ class ArrayExecutor:
         self.problem = problem
         self.dtype = dtype
         self.fold = len(problem.target.shape) > 1
-        self.bounds = tuple(a[None] if self.fold else a for a in (problem.centre, problem.limit))
+        watch = problem.watch
+        self.watch = watch._replace(centre=watch.centre[None], limit=watch.limit[None]) if self.fold else watch
         score = self.image_score if self.fold else self.vector_score
-        self.chain = make_chain(ops(dtype), core(dtype), score, self.draw)
+        self.chain = make_chain(ops(dtype), core(dtype), score, self.draw, tally)
 
     def vector_score(self, s: Array, q: None, y: Array, target: Any) -> None:
         """Score of all chains, coordinates first."""
@@ -96,19 +115,21 @@ class ArrayExecutor:
             common = self.arguments(state, g)
             state.nfe[g] += self.chain.enter(u, *common)
 
-    def advance(self, state: State, step: int, last: int, record_from: int) -> None:
-        """Take steps step ... last, adding to the moments from step ``record_from`` on, and read the last."""
+    def advance(self, state: State, last: int) -> None:
+        """Go on to step ``last``, record what is watched, and read the last state."""
+        batch = np.searchsorted(state.batches(), np.arange(state.left.shape[1]), side="right") - 1
         for g in range(len(state.u)):
             u = self.values(state.u[g])
             left = state.left[g][:, None] if self.fold else state.left[g]
-            sums, squares = state.sums[g].T, state.squares[g].T
+            counts = Counts(state.counts[g], batch)
             with np.errstate(all="ignore"):  # a diverging chain is found and reported, not warned of
                 evaluations, left = self.chain.advance(
-                    u, np.empty_like(u), *self.arguments(state, g), step, last, record_from,
-                    sums, squares, left, *self.bounds,
+                    u, np.empty_like(u), *self.arguments(state, g), state.step + 1, last, self.watch,
+                    state.sums[g].T, state.squares[g].T, counts, left,
                 )  # fmt: skip
             state.nfe[g] += evaluations
             state.left[g] = left.min(axis=1) if self.fold else left
+        state.step = last
 
     def arguments(self, state: State, g: int) -> tuple[Any, ...]:
         """Return what `enter` and `advance` of the core share, from xp to the key."""

@@ -44,6 +44,7 @@ class Ops(NamedTuple):
     real: Callable[..., Any]  # the floating-point type of the state
     as_real: Callable[..., Any]  # integer or float value -> real
     as_double: Callable[..., Any]  # real -> float64
+    as_index: Callable[..., Any]  # float64 value -> int64, towards zero
     signed: Callable[..., Any]  # 32-bit word in a uint64 -> the int32 with the same bits
     log: Callable[..., Any]
     exp: Callable[..., Any]
@@ -53,6 +54,20 @@ class Ops(NamedTuple):
     maximum: Callable[..., Any]
     minimum: Callable[..., Any]
     where: Callable[..., Any]
+
+
+class Watch(NamedTuple):
+    """What is watched of each coordinate, in float64, shape (d,) each.
+
+    Recording begins with step ``record_from``. Moments are taken about ``centre``; a chain diverges when it is farther
+    than ``limit`` from it; histograms count from ``low`` on, with ``per_unit`` bins in a unit of length.
+    """
+
+    record_from: int
+    centre: Array
+    limit: Array
+    low: Array
+    per_unit: Array
 
 
 class Tables(NamedTuple):
@@ -109,7 +124,7 @@ def make_tables(step: Step, dtype: np.dtype[Any]) -> Tables:
 
 def make_core(ops: Ops) -> SimpleNamespace:
     """Bind random numbers, the affine update and the mixture score to a machine."""
-    as_real, as_double, signed = ops.as_real, ops.as_double, ops.signed
+    as_real, as_double, as_index, signed = ops.as_real, ops.as_double, ops.as_index, ops.signed
     log, exp, sqrt, cospi, sinpi = ops.log, ops.exp, ops.sqrt, ops.cospi, ops.sinpi
     maximum, minimum, where = ops.maximum, ops.minimum, ops.where
 
@@ -188,21 +203,30 @@ def make_core(ops: Ops) -> SimpleNamespace:
                 y[i] = y[i] + t.G[j, r] * u[r, i]
 
     @ops.jit
+    def pull(y, j, i, means, precisions):  # type: ignore[no-untyped-def]
+        """Row i of P_j (mu_j - y), the force of component j; a diagonal P_j is stored as one column."""
+        if precisions.shape[2] == 1:
+            return precisions[j, i, 0] * (means[j, i] - y[i])
+        force = ZERO
+        for q in range(means.shape[1]):
+            force = force + precisions[j, i, q] * (means[j, q] - y[q])
+        return force
+
+    @ops.jit
     def mixture_log_weights(q, y, log_weights, means, precisions):  # type: ignore[no-untyped-def]
         """q[j] = log of component j's share of the density at y, up to a constant; returns the largest."""
         top = LOWEST
         for j in range(means.shape[0]):
             square = ZERO
             for i in range(means.shape[1]):
-                gap = means[j, i] - y[i]
-                square = square + gap * gap * precisions[j, i]
+                square = square + pull(y, j, i, means, precisions) * (means[j, i] - y[i])
             q[j] = log_weights[j] + MINUS_HALF * square
             top = maximum(top, q[j])
         return top
 
     @ops.jit
     def mixture_score(s, q, y, log_weights, means, precisions):  # type: ignore[no-untyped-def]
-        """s = gradient of log sum_j w_j N(y; mu_j, diag(precision_j)^-1), q is scratch."""
+        """s = gradient of log sum_j w_j N(y; mu_j, P_j^-1), the forces weighted by their shares; q is scratch."""
         top = mixture_log_weights(q, y, log_weights, means, precisions)
         total = ZERO
         for i in range(means.shape[1]):
@@ -211,7 +235,7 @@ def make_core(ops: Ops) -> SimpleNamespace:
             share = exp(q[j] - top)
             total = total + share
             for i in range(means.shape[1]):
-                s[i] = s[i] + share * precisions[j, i] * (means[j, i] - y[i])
+                s[i] = s[i] + share * pull(y, j, i, means, precisions)
         for i in range(means.shape[1]):
             s[i] = s[i] * (ONE / total)
 
@@ -225,6 +249,12 @@ def make_core(ops: Ops) -> SimpleNamespace:
             for j in range(i + 1):
                 squares[q] = squares[q] + gap * (as_double(u[0, j]) - centre[j])
                 q += 1
+
+    @ops.jit
+    def bin_of(x, low, per_unit, bins):  # type: ignore[no-untyped-def]
+        """Number of the bin that holds x: 1 ... bins, 0 below them (or not a number), bins + 1 above."""
+        place = (as_double(x) - low) * per_unit
+        return as_index(where(place >= 0.0, where(place < bins, place, bins), -1.0)) + 1
 
     @ops.jit
     def first_escape(left, step, u, centre, limit):  # type: ignore[no-untyped-def]
@@ -245,18 +275,21 @@ def make_core(ops: Ops) -> SimpleNamespace:
         mixture_log_weights=mixture_log_weights,
         mixture_score=mixture_score,
         accumulate=accumulate,
+        bin_of=bin_of,
         first_escape=first_escape,
     )
 
 
-def make_chain(ops: Ops, core: SimpleNamespace, score: Callable[..., Any], draw: Callable[..., Any]) -> SimpleNamespace:
+def make_chain(
+    ops: Ops, core: SimpleNamespace, score: Callable[..., Any], draw: Callable[..., Any], tally: Callable[..., Any]
+) -> SimpleNamespace:
     """Bind the steps of a chain to a machine, its score and its random numbers.
 
     ``score(s, q, y, target)`` writes the score at y to s and may use the scratch q; ``draw(xi, first, count, chain,
-    stream, k0, k1)`` writes normals first ... first + count - 1.
+    stream, k0, k1)`` writes normals first ... first + count - 1; ``tally(counts, i, bin)`` adds one to a count.
     """
     gather, affine, copy = core.gather, core.affine, core.copy
-    accumulate, first_escape = core.accumulate, core.first_escape
+    accumulate, bin_of, first_escape = core.accumulate, core.bin_of, core.first_escape
     no_score, first_normal = ops.real(0), np.int64(0)
 
     @ops.jit
@@ -277,9 +310,9 @@ def make_chain(ops: Ops, core: SimpleNamespace, score: Callable[..., Any], draw:
     @ops.jit
     def advance(  # type: ignore[no-untyped-def]
         u, v, xp, y, s, q, xi, eta, target, t, d, chain, k0, k1,
-        step, last, record_from, sums, squares, left, centre, limit,
+        step, last, watch, sums, squares, counts, left,
     ):  # fmt: skip
-        """Take steps step ... last, recording from step record_from on; v is scratch.
+        """Take steps step ... last, recording what is watched; v is scratch.
 
         Returns the number of score evaluations and the step of escape.
         """
@@ -293,14 +326,16 @@ def make_chain(ops: Ops, core: SimpleNamespace, score: Callable[..., Any], draw:
                 score(s, q, y, target)
                 evaluations += 1
                 draw(xi, d * (begun + t.offset[j]), d * t.normals[j], chain, DYNAMICS, k0, k1)
-                if j == last_stage and (step >= record_from or step == last):
+                if j == last_stage and (step >= watch.record_from or step == last):
                     draw(eta, d * step * t.readout[closing], d * t.readout[closing], chain, READOUT, k0, k1)
                     affine(xp, u, s, xi, eta, t, closing)
-                    if step >= record_from:
-                        accumulate(sums, squares, xp, centre)
+                    if step >= watch.record_from:
+                        accumulate(sums, squares, xp, watch.centre)
+                        for i in range(counts.shape[-2]):
+                            tally(counts, i, bin_of(xp[0, i], watch.low[i], watch.per_unit[i], counts.shape[-1] - 2.0))
                 affine(v, u, s, xi, eta, t, j)
                 copy(u, v)
-            left = first_escape(left, step, u, centre, limit)
+            left = first_escape(left, step, u, watch.centre, watch.limit)
             step += 1
         return evaluations, left
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from itertools import pairwise
@@ -17,9 +18,6 @@ from uldnum.kernels.core import Ops, group, make_chain, make_core
 
 __all__ = ["NumbaExecutor", "core"]
 
-# Chains of a group are handed to threads in pieces: enough of them to balance, each long enough to be worth a task.
-PIECES_PER_THREAD = 4
-
 
 def jit(function: Any) -> Any:
     """Compile with IEEE arithmetic, without the interpreter lock; inlining spares copies of the tables at each call."""
@@ -31,12 +29,13 @@ def ops(dtype: np.dtype[Any]) -> Ops:
     """Return the operations of the core on numbers of a floating-point type."""
     real = dtype.type
     pi = real(np.pi)
-    double, int32 = np.float64, np.int32
+    double, int32, int64 = np.float64, np.int32, np.int64
     return Ops(
         jit=jit,
         real=real,
         as_real=jit(lambda value: real(value)),
         as_double=jit(lambda value: double(value)),
+        as_index=jit(lambda value: int64(value)),
         signed=jit(lambda word: int32(word)),
         log=math.log,
         exp=math.exp,
@@ -56,8 +55,8 @@ def core(dtype: np.dtype[Any]) -> SimpleNamespace:
 
 
 @cache
-def mixture_kernels(dtype: np.dtype[Any]) -> SimpleNamespace:
-    """Return the kernels for mixtures: loops over a range of chains around the core's steps of one."""
+def kernels(dtype: np.dtype[Any], user_score: Callable[..., Any] | None) -> SimpleNamespace:
+    """Return the kernels for mixtures, or for a user's score: loops over a range of chains around the core's steps."""
     bound = core(dtype)
     normals, mixture_score = bound.normals, bound.mixture_score
 
@@ -72,42 +71,46 @@ def mixture_kernels(dtype: np.dtype[Any]) -> SimpleNamespace:
                 xi[j + 1] = odd
 
     @jit
-    def score(s, q, y, target):  # type: ignore[no-untyped-def]
+    def of_mixture(s, q, y, target):  # type: ignore[no-untyped-def]
         mixture_score(s, q, y, target.log_weights, target.means, target.precisions)
 
-    chain = make_chain(ops(dtype), bound, score, draw)
+    @jit
+    def of_user(s, q, y, target):  # type: ignore[no-untyped-def]
+        user_score(y, s)  # type: ignore[misc]
+
+    @jit
+    def tally(counts, i, bin):  # type: ignore[no-untyped-def]
+        counts[i, bin] += 1
+
+    chain = make_chain(ops(dtype), bound, of_user if user_score else of_mixture, draw, tally)
     enter_chain, advance_chain, group_of = chain.enter, chain.advance, jit(group)
 
     @jit
-    def scratch(U, t, target):  # type: ignore[no-untyped-def]
+    def scratch(U, t, width):  # type: ignore[no-untyped-def]
         k, d = U.shape[2:]
         normals = d * max(t.normals.max(), t.readout.max())
         vector, noise = np.empty((2, d), U.dtype), np.empty((2, normals), U.dtype)
-        q = np.empty(target.log_weights.shape[0], U.dtype)
-        return np.empty((k, d), U.dtype), vector[0], vector[1], q, noise[0], noise[1]
+        return np.empty((k, d), U.dtype), vector[0], vector[1], np.empty(width, U.dtype), noise[0], noise[1]
 
     @jit
-    def enter(lo, hi, U, XP, nfe, target, t, first_chain, k0, k1):  # type: ignore[no-untyped-def]
-        n, d = U.shape[1], U.shape[3]
-        _, y, s, q, xi, eta = scratch(U, t, target)
-        for w in range(lo, hi):
-            g, c = divmod(w, n)
-            nfe[g, c] += enter_chain(
-                U[g, c], XP[g, c], y, s, q, xi, eta, target, group_of(t, g), d, np.uint64(first_chain + c), k0, k1
-            )
+    def enter(g, lo, hi, U, XP, nfe, target, width, tables, first_chain, k0, k1):  # type: ignore[no-untyped-def]
+        t, d = group_of(tables, g), U.shape[3]
+        _, y, s, q, xi, eta = scratch(U, t, width)
+        for c in range(lo, hi):
+            chain = np.uint64(first_chain + c)
+            nfe[g, c] += enter_chain(U[g, c], XP[g, c], y, s, q, xi, eta, target, t, d, chain, k0, k1)
 
     @jit
     def advance(  # type: ignore[no-untyped-def]
-        lo, hi, U, XP, nfe, target, t, first_chain, k0, k1,
-        step, last, record_from, sums, squares, left, centre, limit,
+        g, lo, hi, U, XP, nfe, target, width, tables, first_chain, k0, k1,
+        step, last, watch, sums, squares, left, counts,
     ):  # fmt: skip
-        n, d = U.shape[1], U.shape[3]
-        v, y, s, q, xi, eta = scratch(U, t, target)
-        for w in range(lo, hi):
-            g, c = divmod(w, n)
+        t, d = group_of(tables, g), U.shape[3]
+        v, y, s, q, xi, eta = scratch(U, t, width)
+        for c in range(lo, hi):
             evaluations, left[g, c] = advance_chain(
-                U[g, c], v, XP[g, c], y, s, q, xi, eta, target, group_of(t, g), d, np.uint64(first_chain + c), k0, k1,
-                step, last, record_from, sums[g, c], squares[g, c], left[g, c], centre, limit,
+                U[g, c], v, XP[g, c], y, s, q, xi, eta, target, t, d, np.uint64(first_chain + c), k0, k1,
+                step, last, watch, sums[g, c], squares[g, c], counts, left[g, c],
             )  # fmt: skip
             nfe[g, c] += evaluations
 
@@ -115,12 +118,12 @@ def mixture_kernels(dtype: np.dtype[Any]) -> SimpleNamespace:
 
 
 class NumbaExecutor:
-    """Runs a problem on a mixture with compiled code, one chain after the other on each thread.
+    """Runs a problem with compiled code, one chain after the other on each thread.
 
     Parameters
     ----------
     problem : Problem
-        Its target has ``kernel_data(dtype)``.
+        Its target is a mixture, or has a score compiled by Numba.
     dtype : dtype
         float32 or float64.
     threads : int, optional
@@ -130,20 +133,23 @@ class NumbaExecutor:
     def __init__(self, problem: Problem, dtype: np.dtype[Any], threads: int | None = None) -> None:
         self.problem = problem
         self.threads = threads or numba.get_num_threads()
-        self.kernels = mixture_kernels(dtype)
-        self.target = problem.target.kernel_data(dtype)
+        target = problem.target
+        self.kernels = kernels(dtype, getattr(target, "score_function", None))
+        self.target = target.kernel_data(dtype)
+        self.width = len(self.target[0]) if self.target else 0  # scratch of the mixture score
 
-    def spread(self, kernel: Any, state: State, *arguments: Any) -> None:
-        """Call a kernel on all chains, in pieces, on the threads."""
-        chains = state.left.size
-        pieces = min(chains, self.threads * PIECES_PER_THREAD)
-        edges = np.linspace(0, chains, pieces + 1).astype(int)
+    def spread(self, kernel: Any, state: State, *arguments: Any, counts: bool = False) -> None:
+        """Call a kernel on every batch of every group, on the threads."""
         common: tuple[Any, ...] = (
-            state.u, state.xp, state.nfe, self.target, self.problem.tables, self.problem.first_chain,
-            *split_seed(self.problem.seed),
+            state.u, state.xp, state.nfe, self.target, self.width, self.problem.tables, self.problem.first_chain,
+            *split_seed(self.problem.seed), *arguments,
         )  # fmt: skip
         with ThreadPoolExecutor(self.threads) as pool:
-            futures = [pool.submit(kernel, lo, hi, *common, *arguments) for lo, hi in pairwise(edges)]
+            futures = [
+                pool.submit(kernel, g, lo, hi, *common, *([state.counts[g, b]] if counts else []))
+                for g in range(len(state.u))
+                for b, (lo, hi) in enumerate(pairwise(state.batches()))
+            ]
         for future in futures:
             future.result()
 
@@ -151,9 +157,10 @@ class NumbaExecutor:
         """Open the recurrence from ``state.xp``."""
         self.spread(self.kernels.enter, state)
 
-    def advance(self, state: State, step: int, last: int, record_from: int) -> None:
-        """Take steps step ... last, adding to the moments from step ``record_from`` on, and read the last."""
+    def advance(self, state: State, last: int) -> None:
+        """Go on to step ``last``, record what is watched, and read the last state."""
         self.spread(
-            self.kernels.advance, state, step, last, record_from,
-            state.sums, state.squares, state.left, self.problem.centre, self.problem.limit,
+            self.kernels.advance, state, state.step + 1, last, self.problem.watch,
+            state.sums, state.squares, state.left, counts=True,
         )  # fmt: skip
+        state.step = last

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -102,6 +103,16 @@ class NetworkLevel:
     def name(self) -> str:
         """What it is called in output."""
         return f"{self.network.name} at sigma {self.sigma:g}"
+
+    @property
+    def compiled(self) -> bool:
+        """Whether the kernels can run it: no, the array executor does."""
+        return False
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the model file and the noise level: what a saved run was run on."""
+        return hashlib.sha256(self.network.path.read_bytes() + repr(self.sigma).encode()).hexdigest()[:16]
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -14,14 +14,18 @@ from uldnum import exact
 from uldnum.diagnostics.bias import METRICS
 from uldnum.integrators import Integrator, integrator, positive
 from uldnum.sampling import Run, sample
-from uldnum.targets import GaussianMixture
+from uldnum.targets import GaussianMixture, VectorTarget
+from uldnum.targets.mixture import erf
 from uldnum.typing import Array, ArrayLike
 
 __all__ = ["bias"]
 
+# Bins of the histograms: at 8 standard deviations to either side, 32 in each standard deviation.
+BINS = 512
+
 
 def bias(
-    target: GaussianMixture,
+    target: VectorTarget,
     integrators: Sequence[str | Integrator],
     h: ArrayLike,
     *,
@@ -38,8 +42,8 @@ def bias(
 
     Parameters
     ----------
-    target : GaussianMixture
-        What is sampled.
+    target : GaussianMixture or UserTarget
+        What is sampled; it must know its moments.
     integrators : sequence of str or Integrator
         The schemes.
     h : array, shape (H,)
@@ -60,9 +64,11 @@ def bias(
     Returns
     -------
     xarray.Dataset
-        Dimensions integrator, h and metric. ``bias`` is in standard deviations of what is averaged, ``error`` its
-        standard error, ``floor`` what an unbiased run would show, ``exact`` the scheme's own bias where it is known
-        (Gaussian targets), ``diverged`` the number of chains that diverged. Attributes hold every parameter.
+        Dimensions integrator, h and metric. ``bias`` of the metrics second_moment and mean is the root mean square over
+        axes, in standard deviations of what is averaged; wasserstein_1 (in standard deviations of the axis) and
+        kolmogorov are averages over axes of the distance of the marginal. ``error`` is its standard error, ``floor``
+        what an unbiased run would show, ``exact`` the scheme's own bias where it is known (Gaussian targets),
+        ``diverged`` the number of chains that diverged. Attributes hold every parameter.
 
     Raises
     ------
@@ -80,13 +86,14 @@ def bias(
     runs = [
         sample(
             target, scheme, h=steps, friction=friction, steps=nfe // scheme.nfe_per_step,
-            burn_in=burn_in // scheme.nfe_per_step, chains=chains, seed=seed, progress=progress,
+            burn_in=burn_in // scheme.nfe_per_step, chains=chains, seed=seed,
+            bins=BINS, progress=progress,
         )
         for scheme in schemes
     ]  # fmt: skip
     measured = np.array([measure(run, target) for run in runs])  # integrator, metric, (value, error, floor), h
     dims = ("integrator", "h", "metric")
-    unit = {"units": "standard deviations of what is averaged"}
+    unit = {"units": "1"}
     data: dict[str, Any] = {
         name: (dims, np.moveaxis(measured[:, :, i], 1, -1), unit | {"long_name": meaning})
         for i, (name, meaning) in enumerate(
@@ -110,26 +117,44 @@ def bias(
     return xr.Dataset(data, coordinates, {"study": "bias", "uldnum": version("uldnum")} | describe(target) | parameters)
 
 
-def measure(run: Run, target: GaussianMixture) -> Array:
+def measure(run: Run, target: VectorTarget) -> Array:
     """Return value, error and floor of every metric at every step size, shape (metrics, 3, H)."""
-    return np.array([metric(run.statistics, target) for metric in METRICS.values()])
+    return np.array([metric(run, target) for metric in METRICS.values()])
 
 
-def exact_bias(scheme: Integrator, target: GaussianMixture, h: Array, friction: float) -> Array:
+def exact_bias(scheme: Integrator, target: VectorTarget, h: Array, friction: float) -> Array:
     """Return the scheme's exact bias, shape (H, metrics), NaN where it is not known.
 
-    On a Gaussian every scheme has the right mean, and the error of its variance is that of the second moment.
+    On a Gaussian the stationary law of every scheme is Gaussian, with the right mean and another variance.
     """
-    if len(target.weights) > 1:
+    if not isinstance(target, GaussianMixture) or len(target.weights) > 1 or target.covariances is not None:
         return np.full((len(h), len(METRICS)), np.nan)
     variance = target.variances[0]
     law = exact.gaussian(scheme, h[:, None], precision=1 / variance, friction=friction)
+    ratio = np.sqrt(law.position_covariance / variance)  # of standard deviations, per step size and axis
     gap = (law.position_covariance - variance) / np.sqrt(target.moment(4) - target.moment(2) ** 2)
-    second = np.sqrt(np.mean(gap**2, axis=-1))
-    return np.stack([np.where(np.isnan(second), np.nan, 0), second], axis=-1)
+    known = {
+        "second_moment": np.sqrt(np.mean(gap**2, axis=-1)),
+        "mean": np.mean(0 * ratio, axis=-1),
+        "wasserstein_1": np.mean(np.abs(ratio - 1), axis=-1) * np.sqrt(2 / np.pi),
+        "kolmogorov": np.mean(normal_kolmogorov(ratio), axis=-1),
+    }
+    return np.stack([known[metric] for metric in METRICS], axis=-1)
 
 
-def describe(target: GaussianMixture) -> dict[str, str]:
+def normal_kolmogorov(ratio: Array) -> Array:
+    """Kolmogorov distance of N(0, 1) and N(0, ratio^2): the gap of their cdfs where their densities cross."""
+    log = np.log(ratio)
+    other = np.where(log == 0, 1.0, log)
+    crossing = np.where(log == 0, 1.0, np.sqrt(2 * other / -np.expm1(-2 * other)))
+    return 0.5 * np.abs(erf(crossing / np.sqrt(2)) - erf(crossing / ratio / np.sqrt(2)))
+
+
+def describe(target: VectorTarget) -> dict[str, str]:
     """Return the target as attributes of a dataset."""
-    parameters = {part: getattr(target, part).tolist() for part in ("weights", "means", "variances")}
-    return {"target": target.name, "target_parameters": json.dumps(parameters)}
+    attributes = {"target": target.name, "target_fingerprint": target.fingerprint}
+    if isinstance(target, GaussianMixture):
+        shape = "variances" if target.covariances is None else "covariances"
+        parameters = {part: getattr(target, part).tolist() for part in ("weights", "means", shape)}
+        attributes["target_parameters"] = json.dumps(parameters)
+    return attributes

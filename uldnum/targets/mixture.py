@@ -2,31 +2,37 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from uldnum.extras import require
 from uldnum.kernels import split_seed
 from uldnum.kernels.array import core, normals
 from uldnum.kernels.core import INITIAL
+from uldnum.names import digest
 from uldnum.typing import Array, ArrayLike
 
 __all__ = ["GaussianMixture", "MixtureData"]
 
 
 class MixtureData(NamedTuple):
-    """A mixture as the kernels read it. The log weights include each component's normalisation, up to (2 pi)^(d/2)."""
+    """A mixture as the kernels read it. The log weights include each component's normalisation, up to (2 pi)^(d/2).
+
+    A diagonal precision is stored as one column.
+    """
 
     log_weights: Array  # (K,)
     means: Array  # (K, d)
-    precisions: Array  # (K, d)
+    precisions: Array  # (K, d, d) or (K, d, 1)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, init=False)
 class GaussianMixture:
-    """The density ``sum_j w_j N(x; mu_j, diag(v_j))``.
+    """The density ``sum_j w_j N(x; mu_j, Sigma_j)``.
 
     Parameters
     ----------
@@ -36,8 +42,19 @@ class GaussianMixture:
         Means of the components.
     variances : array, shape (K,) or (K, d)
         Variances of the components: one for all axes, or one per axis.
+    covariances : array, shape (K, d, d)
+        Full covariances instead; symmetric and positive definite.
     name : str, optional
         What it is called in output.
+
+    Attributes
+    ----------
+    weights, means : float64 arrays
+        As given.
+    variances : float64 array, shape (K, d)
+        Variance of each axis in each component.
+    covariances : float64 array, shape (K, d, d), or None
+        None where the components' axes are independent.
 
     Raises
     ------
@@ -48,27 +65,31 @@ class GaussianMixture:
     weights: Array
     means: Array
     variances: Array
-    name: str = "mixture"
+    covariances: Array | None
+    name: str
 
-    def __init__(self, weights: ArrayLike, means: ArrayLike, variances: ArrayLike, name: str = "mixture") -> None:
-        w, mu, v = (np.array(a, dtype=float) for a in (weights, means, variances))
+    def __init__(
+        self,
+        weights: ArrayLike,
+        means: ArrayLike,
+        variances: ArrayLike | None = None,
+        *,
+        covariances: ArrayLike | None = None,
+        name: str = "mixture",
+    ) -> None:
+        w, mu = numbers("weights", weights), numbers("means", means)
         if w.ndim != 1 or not len(w):
             raise ValueError(f"weights: must have shape (components,), got {w.shape}")
         if mu.ndim != 2 or len(mu) != len(w) or not mu.shape[1]:
             raise ValueError(f"means: must have shape (components, d) with {len(w)} components, got {mu.shape}")
-        if v.shape not in ((len(w),), mu.shape):
-            raise ValueError(f"variances: must have shape {(len(w),)} or {mu.shape}, got {v.shape}")
-        for label, array in (("weights", w), ("means", mu), ("variances", v)):
-            if not np.all(np.isfinite(array)):
-                raise ValueError(f"{label}: must be finite")
         if np.any(w <= 0) or abs(w.sum() - 1) > 1e-9:
-            raise ValueError(
-                f"weights: must be positive and sum to 1; their sum is {w.sum():.12g}, the least {w.min():g}"
-            )
-        if np.any(v <= 0):
-            raise ValueError(f"variances: must be positive, the least is {v.min():g}")
-        v = np.broadcast_to(v[:, None], mu.shape) if v.ndim == 1 else v
-        for label, value in (("weights", w), ("means", mu), ("variances", v), ("name", name)):
+            raise ValueError(f"weights: must be positive and sum to 1; sum {w.sum():.12g}, least {w.min():g}")
+        if (variances is None) == (covariances is None):
+            raise ValueError("variances, covariances: give exactly one of them")
+        full = None if covariances is None else check_covariances(numbers("covariances", covariances), mu)
+        v = check_variances(numbers("variances", variances), mu) if full is None else np.diagonal(full, 0, 1, 2)
+        parts = {"weights": w, "means": mu, "variances": v, "covariances": full, "name": name}
+        for label, value in parts.items():
             object.__setattr__(self, label, value)
 
     @property
@@ -86,13 +107,64 @@ class GaussianMixture:
         """Floating-point type of a run, unless another is asked for."""
         return "float64"
 
+    @property
+    def compiled(self) -> bool:
+        """Whether the kernels can run it: yes."""
+        return True
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the density: what a saved run was run on."""
+        return digest(self.weights, self.means, self.variances if self.covariances is None else self.covariances)
+
+    @classmethod
+    def fit(cls, data: ArrayLike, components: int, *, kind: str = "full", seed: int = 0) -> GaussianMixture:
+        """Fit a mixture to data by expectation maximisation (scikit-learn's ``GaussianMixture``).
+
+        Parameters
+        ----------
+        data : array, shape (n, d)
+            The points.
+        components : int
+            Number K of components.
+        kind : "full", "diag" or "spherical"
+            Shape of the components' covariances.
+        seed : int
+            Seed of the initialisation.
+
+        Raises
+        ------
+        MissingExtraError
+            If the extra ``fit`` is not installed.
+        ValueError
+            If an argument is out of range.
+        """
+        learn = require("sklearn.mixture", "fit")
+        points = numbers("data", data)
+        if points.ndim != 2 or len(points) < components:
+            raise ValueError(f"data: must have shape (n, d) with n >= {components} points, got {points.shape}")
+        if kind not in ("full", "diag", "spherical"):
+            raise ValueError(f"kind: must be 'full', 'diag' or 'spherical', got {kind!r}")
+        fitted = learn.GaussianMixture(components, covariance_type=kind, random_state=seed).fit(points)
+        shape = {"covariances" if kind == "full" else "variances": fitted.covariances_}
+        return cls(fitted.weights_ / fitted.weights_.sum(), fitted.means_, **shape, name=f"fit of {components}")
+
     # ------------------------------------------------------------------------------------------------------- density
+
+    @cached_property
+    def factors(self) -> Array:
+        """Lower Cholesky factors of the covariances, shape (K, d, d), or the standard deviations, shape (K, d, 1)."""
+        return np.sqrt(self.variances)[..., None] if self.covariances is None else np.linalg.cholesky(self.covariances)
 
     def kernel_data(self, dtype: np.dtype[Any]) -> MixtureData:
         """Return the mixture as the kernels read it, in a floating-point type."""
-        log_weights = np.log(self.weights) - 0.5 * np.log(self.variances).sum(axis=1)
-        parts = (log_weights, self.means, 1 / self.variances)
-        return MixtureData(*(np.ascontiguousarray(part, dtype=dtype) for part in parts))
+        if self.covariances is None:
+            precisions, scales = 1 / self.variances[..., None], self.factors[..., 0]
+        else:
+            inverse = np.linalg.inv(self.factors)
+            precisions, scales = inverse.swapaxes(1, 2) @ inverse, np.diagonal(self.factors, 0, 1, 2)
+        log_weights = np.log(self.weights) - np.log(scales).sum(axis=1)
+        return MixtureData(*(np.ascontiguousarray(a, dtype=dtype) for a in (log_weights, self.means, precisions)))
 
     def score(self, x: ArrayLike) -> Array:
         """Gradient of the log density.
@@ -113,11 +185,21 @@ class GaussianMixture:
 
     def log_density(self, x: ArrayLike) -> Array:
         """Log density at x, shape (n, d) -> (n,)."""
+        y, q, top = self.log_shares(x)
+        constant = 0.5 * len(y) * np.log(2 * np.pi)
+        return np.asarray(top + np.log(np.exp(q - top).sum(axis=0)) - constant, y.dtype)
+
+    def responsibilities(self, x: ArrayLike) -> Array:
+        """Probability of each component given x, shape (n, d) -> (n, K)."""
+        _, q, top = self.log_shares(x)
+        shares = np.exp(q - top)
+        return (shares / shares.sum(axis=0)).T
+
+    def log_shares(self, x: ArrayLike) -> tuple[Array, Array, Array]:
+        """Return the points, the log share of each component in the density there, and the largest of them."""
         y = self.points(x)
         q = np.empty((len(self.weights), y.shape[1]), y.dtype)
-        top = core(y.dtype).mixture_log_weights(q, y, *self.kernel_data(y.dtype))
-        total: Array = top + np.log(np.exp(q - top).sum(axis=0)) - 0.5 * len(y) * np.log(2 * np.pi)
-        return total.astype(y.dtype)
+        return y, q, core(y.dtype).mixture_log_weights(q, y, *self.kernel_data(y.dtype))
 
     def points(self, x: ArrayLike) -> Array:
         """Check points of shape (n, d) and return them with coordinates first, as the core reads them."""
@@ -126,14 +208,21 @@ class GaussianMixture:
             raise ValueError(f"x: must have shape (n, {self.shape[0]}), got {points.shape}")
         return points.T.astype(np.float32 if points.dtype == np.float32 else np.float64)
 
+    def cdf(self, x: ArrayLike) -> Array:
+        """Cumulative distribution function of each axis at x, shape (n,) or (n, d) -> (n, d)."""
+        points = np.asarray(x, dtype=float)
+        points = points[:, None] if points.ndim == 1 else points
+        z = (points[:, None] - self.means) / np.sqrt(2 * self.variances)  # n, component, axis
+        return np.einsum("k,nkd->nd", self.weights, 0.5 * (1 + erf(z)))
+
     def noised(self, alpha: float, sigma: float) -> GaussianMixture:
-        """Return the law of ``z = alpha x + sigma eps`` with eps ~ N(0, I)."""
-        return GaussianMixture(
-            self.weights,
-            alpha * self.means,
-            alpha**2 * self.variances + sigma**2,
-            f"{self.name} at {alpha:g}, {sigma:g}",
-        )
+        """Return the law of ``z = alpha x + sigma eps`` with eps ~ N(0, I), also a mixture."""
+        name = f"{self.name} at alpha {alpha:g}, sigma {sigma:g}"
+        if self.covariances is None:
+            variances = alpha**2 * self.variances + sigma**2
+            return GaussianMixture(self.weights, alpha * self.means, variances, name=name)
+        covariances = alpha**2 * self.covariances + sigma**2 * np.eye(self.shape[0])
+        return GaussianMixture(self.weights, alpha * self.means, covariances=covariances, name=name)
 
     # ------------------------------------------------------------------------------------------------------- moments
 
@@ -153,7 +242,10 @@ class GaussianMixture:
     def covariance(self) -> Array:
         """Covariance, shape (d, d)."""
         gaps = self.means - self.mean
-        return np.einsum("k,ki,kj->ij", self.weights, gaps, gaps) + np.diag(self.weights @ self.variances)
+        between = np.einsum("k,ki,kj->ij", self.weights, gaps, gaps)
+        if self.covariances is None:
+            return between + np.diag(self.weights @ self.variances)
+        return between + np.einsum("k,kij->ij", self.weights, self.covariances)
 
     @property
     def standard_deviation(self) -> Array:
@@ -186,5 +278,47 @@ class GaussianMixture:
         word, *_ = core(double).words(np.uint64(0), chains, INITIAL, *split_seed(seed))
         edges = np.cumsum(self.weights)[:-1]
         component = np.searchsorted(edges, core(double).uniform(word), side="left")
-        z = normals(4, self.shape[0], chains, INITIAL, seed, double).T
-        return self.means[component] + np.sqrt(self.variances[component]) * z
+        x = normals(4, self.shape[0], chains, INITIAL, seed, double).T
+        for j, (mean, factor) in enumerate(zip(self.means, self.factors, strict=True)):
+            mine = component == j
+            x[mine] = mean + (x[mine] * factor[:, 0] if self.covariances is None else x[mine] @ factor.T)
+        return x
+
+
+erf = np.vectorize(math.erf, otypes=[float])
+
+
+def numbers(name: str, value: ArrayLike | None) -> Array:
+    """Return an array of finite float64, or raise naming the argument."""
+    try:
+        array = np.array(value, dtype=float)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name}: must be an array of numbers, got {value!r}") from None
+    if not np.all(np.isfinite(array)):
+        raise ValueError(f"{name}: must be finite")
+    return array
+
+
+def check_variances(v: Array, means: Array) -> Array:
+    """Return variances of shape (K, d), or raise."""
+    if v.shape not in (means.shape[:1], means.shape):
+        raise ValueError(f"variances: must have shape {means.shape[:1]} or {means.shape}, got {v.shape}")
+    if np.any(v <= 0):
+        raise ValueError(f"variances: must be positive, the least is {v.min():g}")
+    return np.broadcast_to(v[:, None], means.shape) if v.ndim == 1 else v
+
+
+def check_covariances(covariances: Array, means: Array) -> Array:
+    """Return covariances of shape (K, d, d), or raise."""
+    shape = (*means.shape, means.shape[1])
+    if covariances.shape != shape:
+        raise ValueError(f"covariances: must have shape {shape}, got {covariances.shape}")
+    if not np.allclose(covariances, covariances.swapaxes(1, 2), rtol=1e-10, atol=0):
+        raise ValueError("covariances: must be symmetric")
+    least = np.linalg.eigvalsh(covariances)[:, 0]
+    if np.any(least <= 0):
+        bad = int(np.argmin(least))
+        raise ValueError(
+            f"covariances: component {bad} is not positive definite, its least eigenvalue is {least[bad]:g}"
+        )
+    return covariances

@@ -1,0 +1,103 @@
+"""Named targets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from uldnum.targets.mixture import GaussianMixture
+from uldnum.targets.user import UserTarget, quadrature_target
+from uldnum.typing import Array
+
+__all__ = ["PRESETS", "Preset"]
+
+
+class Preset(NamedTuple):
+    """A named target and what it is."""
+
+    make: Callable[[], GaussianMixture | UserTarget]
+    source: str
+
+
+def gaussian() -> GaussianMixture:
+    """N(0, 1)."""
+    return GaussianMixture([1.0], [[0.0]], [1.0], name="gaussian")
+
+
+def bimodal_1d() -> GaussianMixture:
+    """0.7 N(1.5, 1) + 0.3 N(-1.5, 1)."""
+    return GaussianMixture([0.7, 0.3], [[1.5], [-1.5]], [1.0, 1.0], name="bimodal-1d")
+
+
+def equal(means: Array, variance: float, name: str) -> GaussianMixture:
+    """Equal components of one variance."""
+    return GaussianMixture(np.full(len(means), 1 / len(means)), means, np.full(len(means), variance), name=name)
+
+
+def ring_8() -> GaussianMixture:
+    """Eight components on a circle of radius 2."""
+    angle = np.arange(8) * np.pi / 4
+    return equal(2 * np.stack([np.cos(angle), np.sin(angle)], axis=1), 0.25, "ring-8")
+
+
+def grid_25() -> GaussianMixture:
+    """Components on a square grid of 5 x 5."""
+    ticks = np.linspace(-4, 4, 5)
+    return equal(np.stack(np.meshgrid(ticks, ticks), axis=-1).reshape(25, 2), 0.25, "grid-25")
+
+
+def gmm_40() -> GaussianMixture:
+    """Forty components, uniform in a square, of standard deviation softplus(1).
+
+    The means are those of ``torch.manual_seed(0); (torch.rand(40, 2) - 0.5) * 80`` in float32, here from the same
+    Mersenne twister: the low 24 bits of each 32-bit word.
+    """
+    twister = np.random.MT19937()
+    twister._legacy_seeding(0)
+    uniform = (twister.random_raw(80) & 0xFFFFFF) / 2**24
+    return equal(80 * (uniform.reshape(40, 2) - 0.5), np.log1p(np.e) ** 2, "gmm-40")
+
+
+def ill_conditioned() -> GaussianMixture:
+    """A Gaussian whose variances run from 0.01 to 100, evenly in the logarithm.
+
+    It is not rotated: every integrator here commutes with rotations, so only the cost would change.
+    """
+    return GaussianMixture([1.0], [np.zeros(50)], [np.geomspace(0.01, 100, 50)], name="ill-conditioned")
+
+
+def high_dim() -> GaussianMixture:
+    """Eight unit components on orthogonal axes of 64 dimensions, 5.7 apart: rows of a Hadamard matrix, halved."""
+    hadamard = np.ones((1, 1))
+    while len(hadamard) < 64:
+        hadamard = np.block([[hadamard, hadamard], [hadamard, -hadamard]])
+    return equal(hadamard[1:9] / 2, 1.0, "high-dim")
+
+
+def double_well() -> UserTarget:
+    """Density proportional to ``exp(-2 (x^2 - 1)^2)``; not a mixture, its moments by quadrature."""
+    import numba
+
+    @numba.njit
+    def score(x, out):  # type: ignore[no-untyped-def]
+        out[0] = -8 * x[0] * (x[0] * x[0] - 1)
+
+    return quadrature_target(score, lambda x: -2 * (x**2 - 1) ** 2, -4.0, 4.0, "double-well")
+
+
+PRESETS = {
+    "gaussian": Preset(gaussian, "N(0, 1): every integrator's bias is known exactly"),
+    "bimodal-1d": Preset(bimodal_1d, "0.7 N(1.5, 1) + 0.3 N(-1.5, 1): two overlapping modes of unequal weight"),
+    "ring-8": Preset(ring_8, "8 equal Gaussians of variance 0.25 on a circle of radius 2"),
+    "grid-25": Preset(grid_25, "25 equal Gaussians of variance 0.25 on a square grid of spacing 2"),
+    "gmm-40": Preset(
+        gmm_40, "40 Gaussians in the square of side 80: Midgley et al. 2023 (FAB), sec. 4.1, torch seed 0"
+    ),
+    "ill-conditioned": Preset(ill_conditioned, "a Gaussian in 50 dimensions, condition number 1e4"),
+    "high-dim": Preset(high_dim, "8 equal unit Gaussians in 64 dimensions, 5.7 apart"),
+    "double-well": Preset(
+        double_well, "exp(-2 (x^2 - 1)^2): a classic that is no mixture, compiled from a user's score"
+    ),
+}

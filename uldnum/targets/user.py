@@ -1,0 +1,162 @@
+"""A user's own target: a score, and whatever else is known of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from uldnum.kernels import split_seed
+from uldnum.kernels.array import core, normals
+from uldnum.kernels.core import INITIAL
+from uldnum.names import digest
+from uldnum.typing import Array, ArrayLike
+
+__all__ = ["UserTarget", "quadrature_target"]
+
+
+@dataclass(frozen=True, eq=False)
+class UserTarget:
+    """A target given by its score.
+
+    Parameters
+    ----------
+    score_function : callable
+        Either a Numba function ``score(x, out)`` of one row, compiled with ``@numba.njit``: it writes the gradient of
+        the log density at ``x`` to ``out``, both of shape (d,), and is compiled into the kernel. Or an array function
+        ``score(x)``, (n, d) -> (n, d), which the array executor calls.
+    dimension : int
+        d.
+    log_density : callable, optional
+        Log density up to a constant, (n, d) -> (n,).
+    sampler : callable, optional
+        ``sampler(n, seed, first)`` returns exact draws first ... first + n - 1, (n, d). Without it, `uldnum.sample`
+        needs x0.
+    mean, standard_deviation : arrays, shape (d,), optional
+        Where chains belong: moments are taken about the mean (default 0), and a chain diverges a thousand standard
+        deviations away from it (default: only when it leaves the finite numbers).
+    moment : callable, optional
+        ``moment(order)`` returns E[x_i^order], shape (d,).
+    cdf : callable, optional
+        Cumulative distribution function of each axis, (n,) -> (n, d).
+    name : str
+        What it is called in output.
+
+    Raises
+    ------
+    ValueError
+        If the score cannot be called with a row (compiled) or an array, or its answer has the wrong shape or is not
+        finite at the mean.
+    """
+
+    score_function: Callable[..., Any]
+    dimension: int
+    log_density: Callable[[Array], Array] | None = None
+    sampler: Callable[[int, int, int], Array] | None = None
+    mean: Any = None
+    standard_deviation: Any = None
+    moment: Callable[[int], Array] | None = None
+    cdf: Callable[[ArrayLike], Array] | None = None
+    name: str = "user"
+
+    def __post_init__(self) -> None:
+        d = self.dimension
+        if not isinstance(d, int) or d < 1:
+            raise ValueError(f"dimension: must be a positive integer, got {d!r}")
+        for name, default in (("mean", 0.0), ("standard_deviation", math.inf)):
+            given = getattr(self, name)
+            value = np.full(d, default) if given is None else np.array(given, dtype=float)
+            if value.shape != (d,):
+                raise ValueError(f"{name}: must have shape {(d,)}, got {value.shape}")
+            object.__setattr__(self, name, value)
+        at_mean = self.score(np.asarray(self.mean)[None])
+        if not np.all(np.isfinite(at_mean)):
+            raise ValueError(f"score: must be finite at the mean, got {at_mean[0]}")
+
+    @property
+    def compiled(self) -> bool:
+        """Whether the score is a Numba function, which runs inside the kernel."""
+        return hasattr(self.score_function, "py_func")
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one sample, (d,)."""
+        return (self.dimension,)
+
+    @property
+    def time_unit(self) -> float:
+        """Unit in which step sizes are given: 1, they are absolute."""
+        return 1.0
+
+    @property
+    def dtype(self) -> str:
+        """Floating-point type of a run, unless another is asked for."""
+        return "float64"
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the score at fixed points: what a saved run was run on."""
+        z = normals(0, self.dimension, np.arange(16, dtype=np.uint64), INITIAL, 0, np.dtype(float)).T
+        return digest(self.score(np.asarray(self.mean) + z))
+
+    def kernel_data(self, dtype: np.dtype[Any]) -> tuple[()]:
+        """Return what the kernels read besides the score: nothing."""
+        return ()
+
+    def score(self, x: ArrayLike) -> Array:
+        """Gradient of the log density, (n, d) -> (n, d)."""
+        points = np.ascontiguousarray(x)
+        if not self.compiled:
+            answer = np.asarray(self.score_function(points))
+            if answer.shape != points.shape:
+                raise ValueError(f"score: must return the shape of its argument, {points.shape}, got {answer.shape}")
+            return answer
+        out = np.empty_like(points)
+        for row, gradient in zip(points, out, strict=True):
+            try:
+                self.score_function(row, gradient)
+            except Exception as error:  # Numba raises a class of its own for each fault of a function
+                reason = str(error).strip().splitlines()[0]
+                raise ValueError(
+                    f"score: cannot be called as score(x, out) with two rows of shape (d,): {reason}"
+                ) from None
+        return out
+
+    def sample(self, n: int, seed: int = 0, first: int = 0) -> Array:
+        """Exact draws first ... first + n - 1, shape (n, d)."""
+        if self.sampler is None:
+            raise ValueError(f"x0: the target {self.name!r} has no sampler to start from; give x0")
+        return self.sampler(n, seed, first)
+
+
+def quadrature_target(
+    score: Callable[..., Any], log_density: Callable[[Array], Array], low: float, high: float, name: str
+) -> UserTarget:
+    """Return a one-dimensional target, its moments, cdf and samples by quadrature of its log density.
+
+    The trapezoidal rule on a smooth density that vanishes at both ends is exact to rounding.
+    """
+    grid = np.linspace(low, high, 4001)
+    density = np.exp(log_density(grid))
+    steps = np.concatenate([[0.0], np.cumsum((density[1:] + density[:-1]) / 2)])
+    cumulative = steps / steps[-1]
+
+    def moment(order: int) -> Array:
+        return np.array([np.sum(grid**order * density) / np.sum(density)])
+
+    def cdf(x: ArrayLike) -> Array:
+        return np.interp(np.ravel(np.asarray(x)), grid, cumulative)[:, None]
+
+    def sampler(n: int, seed: int, first: int) -> Array:
+        double = np.dtype(float)
+        chains = np.arange(first, first + n, dtype=np.uint64)
+        word, *_ = core(double).words(np.uint64(0), chains, INITIAL, *split_seed(seed))
+        return np.interp(core(double).uniform(word), cumulative, grid)[:, None]
+
+    mean, second = moment(1), moment(2)
+    return UserTarget(
+        score, 1, lambda x: log_density(x[:, 0]), sampler, mean, np.sqrt(second - mean**2), moment, cdf, name
+    )  # fmt: skip
