@@ -19,9 +19,33 @@ def test_rms_bias_of_known_gaps():
     spread = np.array([-1.0, 1.0])[:, None]
     bias = rms_bias(exact + scale * (np.array([3.0, 0.0, 4.0]) + spread), exact, scale)
     assert bias.value == pytest.approx(5 / np.sqrt(3))
+    wide = rms_bias(np.array([[0.0, 0.0], [6.0, 8.0]]), np.zeros(2), np.ones(2))
+    assert wide.floor == pytest.approx(np.sqrt((3**2 + 4**2) / 2))
     # Both chains move together by +-1 on each axis: d value = (3 + 0 + 4)/(3 value); the standard error of +-1 is 1.
     assert bias.error == pytest.approx(7 / (3 * bias.value))
     assert bias.floor == pytest.approx(1.0)
+
+
+def test_metrics_scale_and_centre():
+    """Two axes of unequal variance and a mean that is not 0: exact biases by hand, sampled ones against them."""
+    target = uldnum.GaussianMixture([1.0], [[2.0, -1.0]], [[0.25, 4.0]])
+    h = 0.5
+    study = uldnum.studies.bias(target, "ula", h, nfe=500, burn_in=100, chains=2048, progress=False).squeeze()
+    v = np.array([0.25, 4.0])
+    s = v / (1 - h**2 / 4 / v)
+    gap = (s - v) / np.sqrt(2 * v**2 + 4 * np.array([4.0, 1.0]) * v)
+    exact = {
+        "second_moment": np.sqrt(np.mean(gap**2)),
+        "mean": 0,
+        "wasserstein_1": np.mean(np.sqrt(s / v) - 1) * np.sqrt(2 / np.pi),
+    }
+    for metric, value in exact.items():
+        np.testing.assert_allclose(study.exact.sel(metric=metric), value, rtol=1e-12, atol=0)
+    for metric in ("second_moment", "wasserstein_1", "kolmogorov"):
+        one = study.sel(metric=metric)
+        assert abs(one.bias - one.exact) < 4 * one.error
+        assert one.error < one.exact / 4
+    assert study.bias.sel(metric="mean") < 4 * study.floor.sel(metric="mean")
 
 
 def test_study_agrees_with_the_exact_bias():
@@ -49,7 +73,7 @@ def test_study_is_labelled_and_survives_storage(tmp_path):
         seed=3,
         progress=False,
     )
-    assert dict(study.sizes) == {"integrator": 2, "h": 2, "metric": 2}
+    assert dict(study.sizes) == {"integrator": 2, "h": 2, "metric": 4}
     np.testing.assert_array_equal(study.nfe, [25, 24])  # equal cost: half the steps for two evaluations a step
     assert np.isnan(study.exact).all()
     assert study.attrs["uldnum"] == uldnum.__version__
@@ -72,6 +96,11 @@ def test_a_diverged_step_size_leaves_the_others_and_is_drawn(tmp_path):
 
 
 def test_bad_studies_are_refused_before_any_run():
-    for changes, fault in (({"integrators": []}, "integrators"), ({"h": [-1]}, "h"), ({"nfe": 0}, "nfe")):
+    for changes, fault in (
+        ({"integrators": []}, "integrators"),
+        ({"h": [-1]}, "h"),
+        ({"nfe": 0}, "nfe"),
+        ({"chains": 1}, "chains"),
+    ):
         with pytest.raises(ValueError, match=f"^{fault}"):
             uldnum.studies.bias(**{"target": GAUSSIAN, "integrators": ["ula"], "h": [0.1]} | changes)

@@ -5,10 +5,12 @@ import subprocess
 import sys
 
 import numpy as np
+import onnx
 import pytest
 import xarray as xr
+from onnx import TensorProto, helper
 
-from uldnum import cli
+from uldnum import cli, networks, sampling
 
 
 def uldnum(monkeypatch, capsys, *arguments):
@@ -51,6 +53,7 @@ def test_bias_json(monkeypatch, capsys, tmp_path):
     answer = json.loads(out)
     assert answer["target"] == "gaussian"
     (second,) = [row for row in answer["results"] if row["metric"] == "second_moment"]
+    assert answer["target_parameters"]["weights"] == [1.0]
     assert second["exact"] == pytest.approx((1 / (1 - 0.0625) - 1) / np.sqrt(2))
     assert answer["results"][0]["diverged"] == 0
 
@@ -61,6 +64,14 @@ def test_bias_json(monkeypatch, capsys, tmp_path):
         (("bias", "--target", "gausian"), "nearest is 'gaussian'"),
         (("bias", "--integrators", "BAOABX"), "unknown name 'BAOABX'"),
         (("bias", "--h", "0.1:x"), "neither first:last:count"),
+        (("bias", "--h", "0:1:3"), "h: must be positive"),
+        (("bias", "--h", "0.1:1:0"), "asks for 0 step sizes"),
+        (("bias", "--h", "0.1,0.1"), "several different step sizes"),
+        (("bias", "--h", "0.1", "--delta", "0.1"), "exactly one"),
+        (("bias", "--integrators", "ULA,ula"), "each once"),
+        (("sample", "--steps", "5", "--every", "6"), "every: must be at most"),
+        (("sample", "--friction", "-1"), "friction: must be positive"),
+        (("sample", "--out", "chain.gif"), "ends in .png"),
         (("bias", "--h", "0"), "h: must be positive"),
         (("bias", "--out", "/proc/nowhere"), "out: cannot write"),
         (("sample", "--network", "galaxy"), "nearest is 'galaxygrad-hsc32'"),
@@ -72,8 +83,67 @@ def test_mistakes_are_one_line(monkeypatch, capsys, tmp_path, arguments, fault):
     code, out, err = uldnum(monkeypatch, capsys, *arguments)
     assert code == 2
     assert fault in err
-    assert err.strip().count("\n") == 0
+    lines = [line for line in err.splitlines() if not line.startswith("compiling")]
+    assert len(lines) == 1
     assert "Traceback" not in err + out
+
+
+def test_bias_records_every_option(monkeypatch, capsys, tmp_path):
+    options = (
+        "--target",
+        "ring-8",
+        "--integrators",
+        "UBU",
+        "--delta",
+        "0.02",
+        "--friction",
+        "2",
+        "--seed",
+        "7",
+        *QUICK,
+    )
+    code, _, _ = uldnum(monkeypatch, capsys, "bias", *options, "--out", str(tmp_path))
+    assert code == 0
+    study = xr.load_dataset(tmp_path / "bias.nc")
+    wanted = {"target": "ring-8", "friction": 2.0, "seed": 7, "nfe_recorded": 50, "nfe_burn_in": 0, "chains": 32}
+    assert wanted.items() <= study.attrs.items()
+    np.testing.assert_allclose(study.h, 0.2)
+
+
+@pytest.mark.filterwarnings("default::UserWarning")
+def test_bias_where_all_diverge_says_so(monkeypatch, capsys, tmp_path):
+    options = ("--target", "gaussian", "--integrators", "ULA,BAOAB", "--h", "3,4", "--nfe", "300", "--chains", "8")
+    code, out, err = uldnum(monkeypatch, capsys, "bias", *options, "--out", str(tmp_path))
+    assert code == 0
+    assert out.count("diverged") == 4
+    assert "warning: ula diverged at h = 3 (8 of 8 chains" in err
+    assert (tmp_path / "bias.png").is_file()
+
+
+def test_sample_draws_and_stores_states(monkeypatch, capsys, tmp_path):
+    """The whole command on a stub network of score -x."""
+    info = [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["b", 1, 4, 4])]
+    info.append(helper.make_tensor_value_info("t", TensorProto.FLOAT, ["b"]))
+    out = helper.make_tensor_value_info("score", TensorProto.FLOAT, ["b", 1, 4, 4])
+    graph = helper.make_graph([helper.make_node("Neg", ["x"], ["score"])], "stub", info, [out])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, tmp_path / "stub.onnx")
+    card = networks.NETWORKS["galaxygrad-hsc32"]._replace(fetch=lambda cache: tmp_path / "stub.onnx")
+    monkeypatch.setitem(networks.NETWORKS, "galaxygrad-hsc32", card)
+    options = ("--steps", "15", "--every", "4", "--chains", "3", "--seed", "5", "--friction", "2", "--sigma", "0.6")
+    strip = str(tmp_path / "strips" / "chain.png")
+    code, _, err = uldnum(
+        monkeypatch, capsys, "sample", "--integrator", "BAOAB", "--h", "0.5", *options, "--out", strip
+    )
+    assert code == 0, err
+    stored = np.load(tmp_path / "strips" / "chain.npz")
+    assert stored["trace"].shape == stored["denoised"].shape == (3, 3, 1, 4, 4)
+    level = networks.OnnxScore(tmp_path / "stub.onnx", "stub").at(0.6)
+    run = sampling.sample(level, "BAOAB", h=0.5, friction=2.0, steps=15, chains=3, seed=5, progress=False)
+    np.testing.assert_array_equal(stored["x"], run.x)
+    np.testing.assert_array_equal(stored["p"], run.p)
+    np.testing.assert_allclose(stored["denoised"], 0.8 * stored["trace"], rtol=1e-5)
+    assert (tmp_path / "strips" / "chain.png").is_file()
 
 
 def test_list_and_doctor(monkeypatch, capsys):

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import special, stats
 
 from uldnum.kernels import array, cpu
-from uldnum.kernels.core import DYNAMICS
+from uldnum.kernels.core import DYNAMICS, INITIAL, READOUT
 from uldnum.targets import PRESETS, GaussianMixture, target
 
 CORES = {"array": array.core, "numba": cpu.core}
@@ -27,6 +27,10 @@ KNOWN = [
 def test_philox_known_answers(backend, counter, key, answer):
     words = CORES[backend](np.dtype(float)).philox(*map(np.uint64, counter + key))
     assert " ".join(f"{int(word):08x}" for word in words) == answer
+
+
+def test_streams_are_numbered_as_documented():
+    assert (DYNAMICS, INITIAL, READOUT) == (0, 1, 2)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -68,20 +72,32 @@ def test_neighbouring_chains_steps_and_streams_are_uncorrelated():
         assert abs(np.mean((a**2 - 1) * (b**2 - 1))) < 5 * 2e-3
 
 
-@pytest.mark.parametrize("name", PRESETS)
+def full_mixture():
+    rng = np.random.default_rng(4)
+    roots = rng.normal(size=(3, 4, 4))
+    return GaussianMixture([0.2, 0.3, 0.5], rng.normal(size=(3, 4)), covariances=roots @ roots.swapaxes(1, 2))
+
+
+MIXTURES = [*(name for name in PRESETS if name != "double-well"), "full"]
+
+
+@pytest.mark.parametrize("name", MIXTURES)
 def test_mixture_score_and_density_against_scipy(name):
-    mixture = target(name)
-    x = np.random.default_rng(0).normal(scale=3, size=(50, *mixture.shape))
-    parts = [
-        weight * stats.multivariate_normal(mean, np.diag(variance)).pdf(x).reshape(-1, 1)
-        for weight, mean, variance in zip(mixture.weights, mixture.means, mixture.variances, strict=True)
-    ]
-    pull = [(m - x) / v for m, v in zip(mixture.means, mixture.variances, strict=True)]
-    density = sum(parts)
-    np.testing.assert_allclose(mixture.log_density(x), np.log(density)[:, 0], rtol=1e-12)
-    expected = sum(p * g for p, g in zip(parts, pull, strict=True)) / density
-    np.testing.assert_allclose(mixture.score(x), expected, rtol=1e-11, atol=1e-12)
-    np.testing.assert_allclose(mixture.score(x.astype(np.float32)), expected, rtol=2e-4, atol=2e-5)
+    mixture = full_mixture() if name == "full" else target(name)
+    full = mixture.covariances if name == "full" else [np.diag(variance) for variance in mixture.variances]
+    x = mixture.sample(50, seed=1)
+    logs = np.log(mixture.weights) + np.stack(
+        [stats.multivariate_normal(mean, cov).logpdf(x) for mean, cov in zip(mixture.means, full, strict=True)], axis=1
+    )
+    density = special.logsumexp(logs, axis=1, keepdims=True)
+    np.testing.assert_allclose(mixture.log_density(x), density[:, 0], rtol=1e-11)
+    shares = np.exp(logs - density)
+    np.testing.assert_allclose(mixture.responsibilities(x), shares, rtol=1e-9, atol=1e-12)
+    pull = np.stack([np.linalg.solve(cov, (mean - x).T).T for mean, cov in zip(mixture.means, full, strict=True)])
+    expected = np.einsum("nk,knd->nd", shares, pull)
+    scale = np.abs(expected).max()
+    np.testing.assert_allclose(mixture.score(x), expected, rtol=1e-9, atol=1e-12 * scale)
+    np.testing.assert_allclose(mixture.score(x.astype(np.float32)), expected, rtol=1e-3, atol=1e-4 * scale)
 
 
 def test_score_far_away_does_not_overflow():

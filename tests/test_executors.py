@@ -5,10 +5,12 @@ import pytest
 from test_integrators import CATALOGUE
 
 import uldnum
+from uldnum.integrators import Integrator
 from uldnum.kernels import Problem, State
 from uldnum.kernels.array import ArrayExecutor, normals
 from uldnum.kernels.core import DYNAMICS, READOUT, Watch, make_tables
 from uldnum.kernels.cpu import NumbaExecutor
+from uldnum.stage import Affine, Step, first_row, table
 
 SCHEMES = [*CATALOGUE, "ABAOABA"]
 SEED = 0xDEADBEEF12345
@@ -142,3 +144,54 @@ def test_escape_is_found_at_its_step(make):
     executor.advance(state, 20)
     assert np.all(state.left[0] == 7)
     assert np.all(state.left[1] > 20)
+
+
+@pytest.mark.parametrize("make", [ArrayExecutor, NumbaExecutor])
+def test_escape_is_seen_on_every_axis(make):
+    tiny = 1e-8
+    target = uldnum.GaussianMixture([1.0], [[0.0, 0.0]], [[1.0, tiny]])
+    tables = make_tables(uldnum.integrator("ula").stages(np.sqrt(2 * np.array([4 * tiny]))), np.dtype(float))
+    state = State.start(np.ones((1, 3, 1, 2)))
+    executor = make(Problem(tables, target, SEED, 0, watch(target)._replace(limit=np.full(2, 1e3))), np.dtype(float))
+    executor.enter(state)
+    executor.advance(state, 10)
+    assert np.all(state.left == 7)
+
+
+@pytest.mark.parametrize("make", [ArrayExecutor, NumbaExecutor])
+def test_float32_keeps_a_drift_far_below_its_rounding(make):
+    """x = 1, delta s = -5e-9 beside a noise of 1e-4: (x + delta s) + h xi would lose the drift altogether.
+
+    Two chains with the same normals, one at precision 1, one (almost) without force: over 2e5 steps the drift moves
+    them apart by 1e-3, give or take the rounding of x, a random walk of some 2e5^(1/2) 6e-8/3 = 1e-5.
+    """
+    h, steps = 1e-4, 200_000 if make is NumbaExecutor else 20_000
+    apart = []
+    for precision in (1.0, 1e-12):
+        target = uldnum.GaussianMixture([1.0], [[0.0]], [1 / precision])
+        tables = make_tables(uldnum.integrator("ula").stages(np.array([h])), np.dtype(np.float32))
+        state = State.start(np.ones((1, 64, 1, 1), np.float32))
+        executor = make(Problem(tables, target, SEED, 0, watch(target)), np.dtype(np.float32))
+        executor.enter(state)
+        executor.advance(state, steps)
+        apart.append(state.xp[0, :, 0, 0].astype(float))
+    drift = steps * h**2 / 2
+    assert (apart[1] - apart[0]).mean() == pytest.approx(drift, rel=0.05)
+
+
+def three_rows(h, friction):
+    """A made-up stable scheme that remembers two normals besides x, and reads them back."""
+    dA = table(h, [[0, h / 4, h / 8], [0, -1, 0], [0, 0.5, -0.5]])
+    map = Affine(dA, table(h, [h**2 / 2, 0, 0]), table(h, [[h / 2, 0], [1, 0], [0, 0.7]]))
+    return Step.unmarked(first_row(map.b), map)
+
+
+@pytest.mark.parametrize("backend", ["array", "numba"])
+def test_three_rows_of_memory(backend):
+    """Var(x) of a scheme with k = 3 against its exact law, at 4 standard errors."""
+    scheme = Integrator("three", three_rows)
+    n = 4096 if backend == "numba" else 512
+    run = uldnum.sample("gaussian", scheme, h=0.8, steps=200, burn_in=40, chains=n, backend=backend, progress=False)
+    exact = uldnum.exact.gaussian(scheme, 0.8).position_covariance
+    assert abs(run.covariance[0, 0] - exact) < 4 * run.covariance_error[0, 0]
+    assert run.covariance_error[0, 0] < abs(exact - 1) / 4

@@ -5,7 +5,7 @@ import pytest
 from reference import exact_flow
 
 import uldnum
-from uldnum.exact import gaussian, propagator
+from uldnum.exact import gaussian, max_stable_h, propagator
 
 PRECISION = np.array([0.1, 1.0, 10.0])[:, None]
 H = np.array([0.02, 0.05, 0.1, 0.3, 0.5])
@@ -47,6 +47,39 @@ def test_closed_forms(name):
         np.testing.assert_allclose(law.momentum_covariance, p, rtol=0, atol=1e-10)
     if xp is not None:
         np.testing.assert_allclose(law.cross_covariance, xp * ONE, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("h", [1e-3, 1e-4, 1e-5])
+def test_the_bias_survives_small_steps(h):
+    """M = I + D is held as D: in float64 the bias h^2/4 keeps its leading digits at h = 1e-4, where 1 + h^2/4 has 8."""
+    for name, bias in (
+        ("ula", h**2 / 4 / (1 - h**2 / 4)),
+        ("OBABO", h**2 / 4 / (1 - h**2 / 4)),
+        ("OABAO", -(h**2) / 4),
+    ):
+        got = gaussian(name, h).position_covariance - 1
+        assert abs(got - bias) < 1e-12
+    np.testing.assert_allclose(gaussian("BAOAB", h).position_covariance, 1, rtol=0, atol=1e-12)
+
+
+@pytest.mark.filterwarnings("ignore:word. 'BAB' has neither")
+def test_a_scheme_without_thermostat_has_no_law():
+    assert np.isnan(gaussian("BAB", [0.1, 0.5, 1.0, 1.3, 1.9]).position_covariance).all()
+
+
+def test_absurd_steps_are_unstable_not_errors():
+    with np.errstate(all="ignore"):
+        assert np.isnan(gaussian("BAOAB", [1e100, 1e200]).position_covariance).all()
+
+
+@pytest.mark.parametrize(("name", "h"), [("ula", 2.0), ("BAOAB", 2.0), ("euler-maruyama", 1.0), ("UBU", None)])
+def test_max_stable_h(name, h):
+    limit = max_stable_h(name)
+    if h is not None:
+        assert limit == pytest.approx(h, rel=1e-10)
+    assert np.isfinite(gaussian(name, limit * 0.9999).position_covariance)
+    assert np.isnan(gaussian(name, limit * 1.0001).position_covariance)
+    assert max_stable_h("ula", precision=[1.0, 100.0]) == pytest.approx(0.2)
 
 
 @pytest.mark.parametrize(("name", "values"), [("UBU", [0.998334, 0.958591]), ("BUB", [1.000835, 1.022100])])

@@ -59,9 +59,34 @@ def test_bad_names_are_refused(name, fault):
         uldnum.integrator(name)
 
 
-def test_wrong_keyword_is_refused():
-    with pytest.raises(ValueError, match="momentum"):
-        uldnum.integrator("mild", beta=0.5)
+@pytest.mark.parametrize("name", ["mild", "ula", "ABAOABA", uldnum.integrator("ula")])
+def test_wrong_keyword_is_refused(name):
+    with pytest.raises(ValueError, match=r"^integrator"):
+        uldnum.integrator(name, beta=0.5)
+
+
+@pytest.mark.parametrize("name", [None, 3, ["BAOAB"]])
+def test_what_is_no_name_is_refused(name):
+    with pytest.raises(ValueError, match=r"^integrator: must be a name"):
+        uldnum.integrator(name)
+    with pytest.raises(ValueError, match=r"^word: must be a string"):
+        uldnum.splitting(name)
+
+
+def test_a_recipe_that_forgets_the_axes_of_h_is_refused():
+    def recipe(h, friction):
+        map = Affine(np.zeros((1, 1)), np.ones(1), np.ones((1, 1)))
+        return Step.unmarked(np.ones(1), map)
+
+    with pytest.raises(ValueError, match=r"dA of stage 0 of 'mine' has shape \(1, 1\), must have \(2, 1, 1\)"):
+        Integrator("mine", recipe).stages([0.1, 0.2])
+
+
+def test_stationary_orders_on_a_mixture_follow_the_designs_quadrature():
+    """Bias on bimodal-1d at delta = .05 and .1, so h and sqrt(2) h; ula 2, baoab-limit 4 in powers of h."""
+    for name, biases in (("ula", (0.01159, 0.02414)), ("baoab-limit", (-0.000107, -0.000398))):
+        slope = 2 * np.log2(biases[1] / biases[0])
+        assert slope == pytest.approx(uldnum.integrator(name).order[1], abs=0.25)
 
 
 @pytest.mark.parametrize("h", [0, -1, np.nan, np.inf, [0.1, -0.1], "a"])

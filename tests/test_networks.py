@@ -53,7 +53,7 @@ def test_groups_of_step_sizes_on_a_network(gaussian_network):
 
 def test_a_network_that_runs_away_is_reported(tmp_path):
     growing = OnnxScore(save(tmp_path / "up.onnx", [helper.make_node("Identity", ["x"], ["score"])]), "growing")
-    with pytest.warns(UserWarning, match="3 of 3 chains diverged"):
+    with pytest.warns(UserWarning, match="ula diverged at h = 2 .3 of 3 chains"):
         run = uldnum.sample(growing.at(0.9), "ula", h=2.0, steps=60, chains=3, seed=1)
     assert run.diverged == 3
 

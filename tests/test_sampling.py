@@ -152,9 +152,10 @@ def test_start_is_exact_draws_or_what_is_given():
 
 
 def test_divergence_is_reported_and_its_group_is_nan():
-    with pytest.warns(UserWarning, match=r"ula at h = 3: 8 of 8 chains diverged"):
+    with pytest.warns(UserWarning, match=r"ula diverged at h = 3 \(8 of 8 chains, the first at step 6\)"):
         run = quick(integrator="ula", h=[0.5, 3.0], steps=200)
     np.testing.assert_array_equal(run.diverged, [0, 8])
+    np.testing.assert_array_equal(run.diverged_at, [-1, 6])
     assert np.isfinite(run.mean[0]).all()
     assert np.isfinite(run.covariance_error[0]).all()
     assert np.isnan(run.mean[1]).all()
@@ -180,6 +181,16 @@ def test_one_chain_has_no_error():
         ({"steps": 1.5}, "steps: must be an integer"),
         ({"burn_in": -1}, "burn_in: must be at least 0"),
         ({"chains": 0}, "chains: must be at least 1"),
+        ({"chains": "8"}, "chains: must be an integer"),
+        ({"thin": 21}, "thin: must be at least 1 and at most 20"),
+        ({"bins": -1}, "bins: must be at least 0"),
+        ({"friction": "fast"}, "friction: must be a number"),
+        ({"target": 3}, "target: must be a name"),
+        ({"target": "gausian"}, "nearest is 'gaussian'"),
+        ({"integrator": ["BAOAB"]}, "integrator: must be a name or an Integrator"),
+        ({"x0": "origin"}, "x0: must be 'target', an array"),
+        ({"x0": np.full((8, 1), 1e5)}, "x0: must be finite and within 1000 standard deviations"),
+        ({"resume": "nowhere.nc"}, "resume: 'nowhere.nc' is not a saved run"),
         ({"seed": -1}, "seed: must be at least 0"),
         ({"thin": 0}, "thin: must be at least 1"),
         ({"first_chain": 2**32}, "first_chain: .* at most 4294967288"),

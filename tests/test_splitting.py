@@ -72,6 +72,7 @@ def test_random_words_equal_their_letters_one_by_one(seed):
         ("BAOAB", [0.5, 0.5], "needs 5 numbers"),
         ("BAOAB", [0.5, 0.5, 1, 0.5, 0.4], "those of B in 'BAOAB' must sum to 1"),
         ("OBABO", [-1, 0.5, 1, 0.5, 2], "those of O must be positive"),
+        ("UBU", [0, 1, 1], "those of U must be positive"),
         ("BAOAB", [np.nan, 0.5, 1, 0.5, 0.5], "finite"),
     ],
 )

@@ -37,6 +37,13 @@ def test_triangular_factor_keeps_the_covariance_and_drops_dependent_rows():
     assert np.all(factor[:, 0, 1:] == 0)
 
 
+def test_triangular_factor_keeps_a_nearly_dependent_row():
+    noise = np.array([[1.0, 0.0], [1.0, 1e-5]])
+    factor, pivots = triangular(noise)
+    assert pivots == [0, 1]
+    np.testing.assert_allclose(covariance(factor), covariance(noise), rtol=1e-14)
+
+
 def test_triangular_factor_of_no_noise_has_no_columns():
     factor, pivots = triangular(np.zeros((2, 3, 4)))
     assert factor.shape == (2, 3, 0)
@@ -46,7 +53,7 @@ def test_triangular_factor_of_no_noise_has_no_columns():
 def test_marked_step_keeps_the_joint_law_of_stage_and_reading():
     rng = np.random.default_rng(3)
     before, after = random_map(rng, m=2), random_map(rng, m=1)
-    step = Step.marked((), before, after)
+    step = Step.marked((), before, after, open_uses_score=True)
     stage, m = step.stages[0].map, step.stages[0].map.normals
     assert m == 2
     whole = before.then(after)

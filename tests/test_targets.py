@@ -32,8 +32,12 @@ def test_samples_have_the_moments(name):
     x = target.sample(n, seed=5)
     for values, exact in ((x, target.mean), (x**2, target.moment(2)), (x**4, target.moment(4))):
         assert np.all(np.abs(values.mean(axis=0) - exact) < 5 * values.std(axis=0) / np.sqrt(n))
-    products = (x - target.mean)[:, :, None] * (x - target.mean)[:, None, :]
-    assert np.all(np.abs(products.mean(axis=0) - target.covariance) < 5 * products.std(axis=0) / np.sqrt(n))
+    if isinstance(target, uldnum.GaussianMixture):
+        for i in range(min(8, x.shape[1])):
+            products = (x[:, i : i + 1] - target.mean[i]) * (x - target.mean)
+            assert np.all(np.abs(products.mean(axis=0) - target.covariance[i]) < 5 * products.std(axis=0) / np.sqrt(n))
+    places = np.quantile(x[:, 0], [0.1, 0.5, 0.9])
+    assert np.all(np.abs(target.cdf(places)[:, 0] - [0.1, 0.5, 0.9]) < 5 * 0.5 / np.sqrt(n))
 
 
 def test_draws_depend_on_seed_and_number_alone():

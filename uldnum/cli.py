@@ -8,6 +8,7 @@ import platform
 import re
 import sys
 import time
+import warnings
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,13 +19,16 @@ import typer
 from uldnum.extras import EXTRAS, MissingExtraError, require
 from uldnum.integrators import integrator as find_integrator
 from uldnum.integrators import integrators as catalogue
-from uldnum.integrators import positive
+from uldnum.integrators import positive, step_size
 from uldnum.typing import Array
 
 __all__ = ["main"]
 
-# Chains that a strip shows.
-ROWS = 6
+# Chains that a strip shows, and the most states of each.
+ROWS, COLUMNS = 6, 10
+
+# Step sizes of a bias study.
+STEPS = "0.05:1.5:12"
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -35,8 +39,6 @@ app = typer.Typer(
     "Start with 'uldnum list', then 'uldnum bias'.",
 )
 
-Names = Annotated[str, typer.Option(help="Comma-separated names or splitting words; 'uldnum list' shows them.")]
-Friction = Annotated[float, typer.Option(help="Friction gamma; in units of 1/sigma for a network.")]
 Seed = Annotated[int, typer.Option(help="64-bit key of all random numbers.")]
 
 
@@ -54,7 +56,7 @@ def list_() -> None:
     lines["any word"] = "        over A, B, O or over B, U is an integrator too, e.g. ABAOABA"
     show("Integrators (orders in h: weak, stationary)", lines)
     show("Targets", {name: preset.source for name, preset in PRESETS.items()})
-    show("Networks", {name: card.source for name, card in NETWORKS.items()})
+    show("Networks", {name: f"{card.source}; licence: {card.licence}" for name, card in NETWORKS.items()})
     show("Backends", {name: purpose for name, (_, purpose) in BACKENDS.items()})
 
 
@@ -99,7 +101,7 @@ def check_numba() -> str:
 
         from uldnum.kernels.cpu import jit
 
-        assert jit(lambda value: value + 1)(1) == 2
+        jit(lambda value: value + 1)(1)
         return f"works, {numba.get_num_threads()} threads"
     except Exception as error:  # whatever is wrong is what the user wants to know
         return f"fails: {error}"
@@ -107,15 +109,20 @@ def check_numba() -> str:
 
 @app.command()
 def bias(
-    target: Annotated[str, typer.Option(help="A target of 'uldnum list'.")] = "bimodal-1d",
-    integrators: Names = "ULA,BAOAB,OBABO,baoab-limit,mild(0.5)",
-    h: Annotated[str, typer.Option(help="Step sizes: first:last:count (geometric), or a comma-separated list.")] = (
-        "0.05:1.5:12"
-    ),
-    friction: Friction = 1.0,
-    nfe: Annotated[int, typer.Option(help="Recorded score evaluations per chain, equal for all integrators.")] = 5_000,
-    burn_in: Annotated[int, typer.Option(help="Score evaluations before them.")] = 1_000,
-    chains: Annotated[int, typer.Option(help="Independent chains for each integrator and step size.")] = 1024,
+    target: Annotated[str, typer.Option(help="A target of 'uldnum list', or a TOML file.")] = "bimodal-1d",
+    integrators: Annotated[
+        str, typer.Option(help="Comma-separated names or splitting words; quote brackets: 'ULA,mild(0.5)'.")
+    ] = "ULA,BAOAB,OBABO,baoab-limit,mild(0.5)",
+    h: Annotated[
+        str | None, typer.Option(help=f"Step sizes: first:last:count (geometric), or a list.  [default: {STEPS}]")
+    ] = None,
+    delta: Annotated[str | None, typer.Option(help="Step sizes as delta = h^2/2 instead.")] = None,
+    friction: Annotated[float, typer.Option(help="Friction gamma; overdamped schemes ignore it.")] = 1.0,
+    nfe: Annotated[
+        int, typer.Option(min=1, help="Recorded score evaluations per chain, for every integrator.")
+    ] = 5_000,
+    burn_in: Annotated[int, typer.Option(min=0, help="Score evaluations before them.")] = 1_000,
+    chains: Annotated[int, typer.Option(min=2, help="Independent chains for each integrator and step size.")] = 1024,
     seed: Seed = 0,
     out: Annotated[Path, typer.Option(help="Folder for bias.nc and bias.png.")] = Path("out"),
     as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON instead of a table.")] = False,
@@ -127,26 +134,25 @@ def bias(
 
     Example: uldnum bias --target gaussian --integrators ULA,UBU,BAOAB --h 0.1:1.8:10
     """
-    from uldnum import studies, targets
+    from uldnum import studies
     from uldnum.files import atomic, writable_folder
     from uldnum.plotting import draw_bias
 
     require("matplotlib", "plot")
     folder = writable_folder(out)
-    density = targets.target(target)
-    schemes = [find_integrator(name) for name in split_names(integrators)]
-    steps = parse_steps(h)
-    typer.echo(
-        f"{density.name}: {len(schemes)} integrators x {len(steps)} step sizes x {chains} chains x {nfe + burn_in} "
-        "score evaluations (the first seconds go into compiling)",
-        err=True,
-    )
-    study = studies.bias(density, schemes, steps, friction=friction, nfe=nfe, burn_in=burn_in, chains=chains, seed=seed)
+    if h is None and delta is None:
+        h = STEPS
+    steps, deltas = (text and parse_steps(name, text) for name, text in (("h", h), ("delta", delta)))
+    typer.echo("compiling, then sampling one integrator after the other", err=True)
+    study = studies.bias(
+        target, split_names(integrators), steps, delta=deltas, friction=friction, nfe=nfe, burn_in=burn_in,
+        chains=chains, seed=seed,
+    )  # fmt: skip
     data, figure = folder / "bias.nc", folder / "bias.png"
     with atomic(data) as file:
         study.to_netcdf(file)
-    draw_bias(data, figure)
     report_bias(study, data, figure, as_json)
+    draw_bias(data, figure)
 
 
 def report_bias(study: Any, data: Path, figure: Path, as_json: bool) -> None:
@@ -154,15 +160,18 @@ def report_bias(study: Any, data: Path, figure: Path, as_json: bool) -> None:
     if as_json:
         frame = study[["bias", "error", "floor", "exact", "diverged"]].to_dataframe().reset_index()
         results = json.loads(frame.to_json(orient="records", double_precision=15))
-        typer.echo(json.dumps({"data": str(data), "figure": str(figure), **study.attrs, "results": results}))
+        attributes = study.attrs | {"target_parameters": json.loads(study.attrs.get("target_parameters", "null"))}
+        typer.echo(json.dumps({"data": str(data), "figure": str(figure), **attributes, "results": results}))
         return
-    typer.echo("bias of the second moment (standard deviations), with its standard error:")
+    typer.echo("Bias of the second moment, its magnitude in standard deviations of x^2, and the standard error")
+    typer.echo("(mean, Wasserstein-1 and Kolmogorov distance are in the data and the figure):\n")
     names = [str(name) for name in study.integrator.values]
-    typer.echo(f"{'h':>8}" + "".join(f"{name:>22}" for name in names))
+    typer.echo(f"{'h':>8}" + "".join(f"{name:>17}" for name in names))
     for step in study.h.values:
         cells = study.sel(h=step, metric="second_moment")
-        columns = zip(cells.bias.values, cells.error.values, strict=True)
-        typer.echo(f"{step:8.4f}" + "".join(f"{value:>12.5f} +- {error:<6.5f}" for value, error in columns))
+        columns = zip(cells.bias.values, cells.error.values, cells.diverged.values, strict=True)
+        texts = ["diverged" if lost else f"{value:.2e} ± {error:.0e}" for value, error, lost in columns]
+        typer.echo(f"{step:8.4g}" + "".join(f"{text:>17}" for text in texts))
     typer.echo(f"\ndata:   {data}\nfigure: {figure}")
 
 
@@ -171,17 +180,20 @@ def split_names(text: str) -> list[str]:
     return [name.strip() for name in re.split(r",(?![^(]*\))", text) if name.strip()]
 
 
-def parse_steps(text: str) -> Array:
+def parse_steps(name: str, text: str) -> Array:
     """Read step sizes: first:last:count, geometrically spaced, or a comma-separated list."""
     try:
         if ":" not in text:
-            steps = [float(part) for part in text.split(",")]
-        else:
-            first, last, count = text.split(":")
-            steps = list(np.geomspace(float(first), float(last), int(count)))
-    except ValueError:
-        raise ValueError(f"h: {text!r} is neither first:last:count, such as 0.05:1.5:12, nor a list") from None
-    return positive("h", steps)
+            return positive(name, [float(part) for part in text.split(",")])
+        first, last, count = text.split(":")
+        ends, number = positive(name, [float(first), float(last)]), int(count)
+    except ValueError as error:
+        if str(error).startswith(name):
+            raise
+        raise ValueError(f"{name}: {text!r} is neither first:last:count, such as {STEPS}, nor a list") from None
+    if number < 1:
+        raise ValueError(f"{name}: {text!r} asks for {number} step sizes")
+    return np.geomspace(ends[0], ends[1], number)
 
 
 @app.command()
@@ -192,12 +204,13 @@ def sample(
     integrator: Annotated[
         str, typer.Option(help="A name or a splitting word; 'uldnum list' shows them.")
     ] = "baoab-limit",
-    steps: Annotated[int, typer.Option(help="Time steps.")] = 200,
-    chains: Annotated[int, typer.Option(help="Independent chains.")] = 16,
+    steps: Annotated[int, typer.Option(min=1, help="Time steps.")] = 200,
+    chains: Annotated[int, typer.Option(min=1, help="Independent chains.")] = 16,
     sigma: Annotated[float | None, typer.Option(help="Noise level, 0 to 1. Default: the network's card.")] = None,
     h: Annotated[float | None, typer.Option(help="Step size in units of sigma. Default: the network's card.")] = None,
-    friction: Friction = 1.0,
-    every: Annotated[int | None, typer.Option(help="Steps between images of the strip. Default: ten images.")] = None,
+    delta: Annotated[float | None, typer.Option(help="The step size as delta = h^2/2, in units of sigma^2.")] = None,
+    friction: Annotated[float, typer.Option(help="Friction, in units of 1/sigma.")] = 1.0,
+    every: Annotated[int | None, typer.Option(min=1, help="Steps between stored states. Default: steps/10.")] = None,
     seed: Seed = 0,
     out: Annotated[Path, typer.Option(help="Image to write; the states go beside it, as .npz.")] = Path("chain.png"),
 ) -> None:
@@ -215,37 +228,51 @@ def sample(
     check_suffix(out)
     writable_folder(out.parent)
     card, scheme = networks.card(network), find_integrator(integrator)
-    sigma, h = (card.sigma if sigma is None else sigma), (card.h if h is None else h)
-    every = max(1, steps // 10) if every is None else every
-    if not 1 <= every <= steps:
-        raise ValueError(f"every: must be at least 1 and at most steps = {steps}, got {every}")
+    sigma = card.sigma if sigma is None else sigma
+    step = card.h if h is None and delta is None else float(step_size(h, delta))
+    positive("friction", friction)
+    every = -(-steps // 10) if every is None else every
+    if every > steps:
+        raise ValueError(f"every: must be at most steps = {steps}, got {every}")
     level = networks.network(network).at(sigma)
 
     begun = time.perf_counter()
-    run = sampling.sample(level, scheme, h=h, friction=friction, steps=steps, chains=chains, seed=seed, thin=every)
+    run = sampling.sample(level, scheme, h=step, friction=friction, steps=steps, chains=chains, seed=seed, thin=every)
     seconds = time.perf_counter() - begun
+    if not run.complete:
+        raise KeyboardInterrupt
     denoised = np.stack([level.denoise(x) for x in run.recorded])
     states: dict[str, Any] = {"trace": run.recorded, "denoised": denoised, "x": run.x}
     states |= {} if run.p is None else {"p": run.p}
-    states |= {"network": network, "integrator": scheme.name, "sigma": sigma, "h": h, "friction": friction}
+    states |= {"network": network, "integrator": scheme.name, "sigma": sigma, "h": step, "friction": friction}
     states |= {"steps": steps, "every": every, "seed": seed, "uldnum": version("uldnum")}
     with atomic(out.with_suffix(".npz")) as file:
         np.savez_compressed(file, allow_pickle=False, **states)
+    shown = np.unique(np.linspace(0, len(denoised) - 1, COLUMNS).round().astype(int))
     draw_strip(
-        np.moveaxis(denoised[:, :ROWS, 0], 0, 1),
+        np.moveaxis(denoised[shown, :ROWS, 0], 0, 1),
         card.display,
-        [f"step {every * (i + 1)}" for i in range(len(denoised))],
-        f"{level.name}: denoised states along {min(chains, ROWS)} chains of {scheme.name}, h = {h:.3g} sigma",
+        [f"step {every * (i + 1)}" for i in shown],
+        f"{level.name}: denoised states along {min(chains, ROWS)} chains of {scheme.name}, h = {step:.3g} sigma",
         out,
     )
     typer.echo(f"{run.nfe} evaluations of {chains} images in {seconds:.1f} s")
     typer.echo(f"images: {out}\nstates: {out.with_suffix('.npz')}")
 
 
+def say(message: Warning | str, *_: Any, **__: Any) -> None:
+    """Show a warning as one line."""
+    typer.secho(f"warning: {message}", err=True, fg="yellow")
+
+
 def main() -> None:
     """Run the command line: what is wrong is said in one line, without a traceback."""
+    warnings.showwarning = say
     try:
         app()
-    except (ValueError, MissingExtraError, RuntimeError) as error:
-        typer.secho(f"error: {error}", err=True, fg="red")
+    except (ValueError, MissingExtraError, RuntimeError, OSError, MemoryError) as error:
+        typer.secho(f"error: {error or 'out of memory; take fewer chains'}", err=True, fg="red")
         sys.exit(2)
+    except KeyboardInterrupt:
+        typer.secho("interrupted: nothing was written", err=True)
+        sys.exit(130)

@@ -11,11 +11,11 @@ __all__ = ["EXTRAS", "MissingExtraError", "require"]
 EXTRAS = {
     "plot": ("figures", ["matplotlib"]),
     "onnx": ("image score networks", ["onnxruntime", "onnx", "platformdirs"]),
-    "onnx-gpu": ("image score networks on a GPU", ["onnxruntime-gpu", "onnx", "platformdirs"]),
+    "onnx-gpu": ("image score networks on a GPU (not used yet)", ["onnxruntime-gpu", "onnx", "platformdirs"]),
     "fit": ("mixtures fitted to data", ["scikit-learn"]),
     "arviz": ("diagnostics by ArviZ", ["arviz-base", "arviz-stats"]),
-    "cuda": ("kernels on a GPU", ["cupy-cuda12x"]),
-    "cluster": ("studies on many machines", ["distributed"]),
+    "cuda": ("kernels on a GPU (not used yet)", ["cupy-cuda12x"]),
+    "cluster": ("studies on many machines (not used yet)", ["distributed"]),
 }
 
 

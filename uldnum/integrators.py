@@ -77,7 +77,10 @@ class Integrator:
         ValueError
             If a step size or friction is not positive and finite, or both or neither of h and delta are given.
         """
-        return self.recipe(*np.broadcast_arrays(step_size(h, delta), positive("friction", friction)))
+        size, gamma = np.broadcast_arrays(step_size(h, delta), positive("friction", friction))
+        step = self.recipe(size, gamma)
+        step.check(self.name, size.shape)
+        return step
 
     @cached_property
     def nfe_per_step(self) -> int:
@@ -86,7 +89,7 @@ class Integrator:
 
     @cached_property
     def rows(self) -> int:
-        """Rows that a chain remembers: 1 for overdamped schemes, 2 for those with a momentum."""
+        """Rows that a chain remembers: 1 for the position alone, 2 with a momentum or a remembered normal."""
         return self.stages(1.0).rows
 
 
@@ -227,6 +230,8 @@ def splitting(word: str, fractions: Sequence[float] | None = None) -> Integrator
     ValueError
         If the word or the fractions are broken; the message names the fault.
     """
+    if not isinstance(word, str):
+        raise ValueError(f"word: must be a string of the letters A, B, O, U, got {word!r}")
     word = word.upper()
     shares = validate_word(word, fractions)
     palindrome = word == word[::-1] and np.allclose(shares, shares[::-1], rtol=0, atol=1e-12)
@@ -294,14 +299,20 @@ def integrator(name: str | Integrator, **parameters: float) -> Integrator:
         If there is no such integrator (the message offers the nearest), or its parameter is missing or out of range.
     """
     if isinstance(name, Integrator):
+        if parameters:
+            raise ValueError(f"integrator: {name.name!r} is built already, it takes no {', '.join(parameters)}")
         return name
+    if not isinstance(name, str):
+        raise ValueError(f"integrator: must be a name or an Integrator, got {name!r}")
     match = re.fullmatch(r"([^()]+)(?:\(([^()]*)\))?", name.strip())
     stem, argument = (match[1].strip(), match[2]) if match else (name, None)
     if stem.lower() in BY_NAME:
         return BY_NAME[stem.lower()].build(*read_numbers(name, argument), **parameters)
     if stem and set(stem.upper()) <= set(LETTERS) and argument is None:
+        if parameters:
+            raise ValueError(f"integrator: the word {stem!r} takes no parameter, got {', '.join(parameters)}")
         return splitting(stem)
-    raise unknown("integrator", name, BY_NAME)
+    raise unknown("integrator", name, [entry.signature for entry in ENTRIES])
 
 
 def read_numbers(name: str, argument: str | None) -> list[float]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from uldnum.typing import Array
 
-__all__ = ["Moments"]
+__all__ = ["Moments", "standard_error"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,31 +23,27 @@ class Moments:
     centre : float64 array, shape (d,)
     first : float64 array, shape (..., chains, d)
         Average of x - centre over the steps of each chain.
-    second : float64 array, shape (..., chains, d, d)
-        Average of its products.
+    second : float64 array, shape (..., chains, d (d + 1)/2)
+        Average of its products, the lower triangle row by row.
     """
 
     centre: Array
     first: Array
     second: Array
 
-    @classmethod
-    def from_sums(cls, centre: Array, sums: Array, squares: Array, count: int) -> Moments:
-        """Return moments from the sums that executors keep: of x - centre, and of the lower triangle of its products.
+    @property
+    def pairs(self) -> tuple[Array, Array]:
+        """Rows and columns of the lower triangle."""
+        row, column = np.tril_indices(len(self.centre))
+        return row, column
 
-        Parameters
-        ----------
-        sums : array, shape (..., chains, d)
-        squares : array, shape (..., chains, d (d + 1)/2)
-        count : int
-            Number of recorded steps; if 0, all is NaN.
-        """
-        d = len(centre)
-        row, column = np.tril_indices(d)
-        second = np.empty((*sums.shape, d))
-        scale = 1 / count if count else np.nan
-        second[..., row, column] = second[..., column, row] = squares * scale
-        return cls(centre, sums * scale, second)
+    def matrix(self, triangle: Array) -> Array:
+        """Symmetric matrix of a lower triangle, (..., d (d + 1)/2) -> (..., d, d)."""
+        d = len(self.centre)
+        row, column = self.pairs
+        full = np.empty((*triangle.shape[:-1], d, d))
+        full[..., row, column] = full[..., column, row] = triangle
+        return full
 
     @property
     def mean(self) -> Array:
@@ -62,17 +58,17 @@ class Moments:
     @property
     def covariance(self) -> Array:
         """Covariance, shape (..., d, d)."""
+        row, column = self.pairs
         m = self.first.mean(axis=-2)
-        return self.second.mean(axis=-3) - m[..., :, None] * m[..., None, :]
+        return self.matrix(self.second.mean(axis=-2) - m[..., row] * m[..., column])
 
     @property
     def covariance_error(self) -> Array:
         """Standard error of `covariance`, to first order in the error of the mean."""
+        row, column = self.pairs
         m = self.first.mean(axis=-2, keepdims=True)
-        influence = (
-            self.second - m[..., :, None] * self.first[..., None, :] - self.first[..., :, None] * m[..., None, :]
-        )
-        return standard_error(influence, axis=-3)
+        influence = self.second - m[..., row] * self.first[..., column] - self.first[..., row] * m[..., column]
+        return self.matrix(standard_error(influence, axis=-2))
 
     @property
     def chain_mean(self) -> Array:
@@ -82,7 +78,8 @@ class Moments:
     @property
     def chain_square(self) -> Array:
         """E[x_i^2] within each chain, shape (..., chains, d)."""
-        return np.diagonal(self.second, axis1=-2, axis2=-1) + self.centre * (2 * self.first + self.centre)
+        row, column = self.pairs
+        return self.second[..., row == column] + self.centre * (2 * self.first + self.centre)
 
 
 def standard_error(values: Array, axis: int) -> Array:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import xarray as xr
 
 from uldnum.extras import require
@@ -40,7 +41,7 @@ PANELS = {
 def check_suffix(out: Path) -> None:
     """Raise early if a figure could not be written under this name, or Matplotlib is missing."""
     require("matplotlib", "plot")
-    if out.suffix not in (".png", ".svg", ".pdf"):
+    if out.suffix.lower() not in (".png", ".svg", ".pdf"):
         raise ValueError(f"out: the name of a figure ends in .png, .svg or .pdf, got {str(out)!r}")
 
 
@@ -61,57 +62,68 @@ def draw_bias(data: Path, out: Path) -> None:
     """
     require("matplotlib", "plot")
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
     study = xr.load_dataset(data)
     figure = Figure(figsize=(11, 7), layout="constrained")
     for axes, (metric, title) in zip(figure.subplots(2, 2, sharex=True).flat, PANELS.items(), strict=True):
         panel = study.sel(metric=metric)
+        low, high = float(panel.floor.min()) / 3, 2 * float(panel.bias.max())
+        axes.set(xscale="log", yscale="log")
+        if np.isfinite(low) and low > 0:
+            axes.set_ylim(low, max(high, 30 * low))
         for rank, name in enumerate(map(str, study.integrator.values)):
             curve(axes, panel.sel(integrator=name), name, rank)
-        floor = panel.floor.median("integrator")
-        axes.fill_between(study.h, floor, 0, color="0.92", zorder=0)
-        axes.set(xscale="log", yscale="log")
+        axes.set_xlim(float(study.h.min()) / 1.08, float(study.h.max()) * 1.08)
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+            axis.set_minor_formatter(NullFormatter())
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.set_title(title, fontsize=10)
         axes.grid(alpha=0.25, which="both", linewidth=0.5)
-        if bool(panel.bias.notnull().any()):
-            axes.set_ylim(float(panel.floor.min()) / 3, 2 * float(panel.bias.max()))
     figure.supxlabel("step size h  (delta = h²/2)", fontsize=10)
-    figure.supylabel("bias", fontsize=10)
+    figure.supylabel("bias (magnitude)", fontsize=10)
     legend(figure, study)
     with atomic(out) as file:
         figure.savefig(file, dpi=160)
 
 
 def curve(axes: Any, one: xr.Dataset, name: str, rank: int) -> None:
-    """Draw one integrator: the exact curve where known, points with error bars, hollow if they may be noise."""
+    """Draw one integrator: exact curve where known, noise floor, points (hollow if they may be noise), divergence."""
     tone, marker = colour(name, rank), MARKERS[rank % len(MARKERS)]
+    bottom = axes.get_ylim()[0]
     known = one.exact.where(one.exact > 0)
     axes.plot(one.h, known, color=tone, linewidth=1.3)
+    axes.plot(one.h, one.floor, color=tone, linewidth=0.8, linestyle=":")
     seen = (one.bias > 4 * one.floor).values
     if not known.notnull().any():
         axes.plot(one.h, one.bias.where(seen), color=tone, linewidth=0.8, alpha=0.6)
     axes.errorbar(
         one.h[seen], one.bias[seen], yerr=2 * one.error[seen], fmt=marker, color=tone, markersize=4.5, elinewidth=1
     )  # fmt: skip
-    axes.plot(one.h[~seen], one.bias[~seen], marker, color=tone, markersize=4, markerfacecolor="white", alpha=0.5)
+    hollow = np.maximum(one.bias[~seen], 1.1 * bottom)  # what lies below the panel is shown at its edge
+    axes.plot(one.h[~seen], hollow, marker, color=tone, markersize=4, markerfacecolor="white", alpha=0.5)
+    lost = one.h[(one.diverged > 0).values]
+    axes.plot(lost, np.full(len(lost), 0.97 - 0.03 * rank), "x", color=tone, transform=axes.get_xaxis_transform())
 
 
 def legend(figure: Figure, study: xr.Dataset) -> None:
     """Name the integrators, and say in words how the study was made."""
     from matplotlib.lines import Line2D
-    from matplotlib.patches import Patch
 
     handles: list[Any] = [
         Line2D([], [], color=colour(name, rank), marker=MARKERS[rank % len(MARKERS)], markersize=4.5, label=name)
         for rank, name in enumerate(map(str, study.integrator.values))
     ]
+    if bool((study.diverged > 0).any()):
+        handles.append(Line2D([], [], color="0.3", marker="x", linestyle="", label="diverged"))
     if bool(study.exact.notnull().any()):
         handles.append(Line2D([], [], color="0.3", linewidth=1.3, label="line: exact bias of the scheme"))
     handles += [
         Line2D([], [], color="0.3", marker="o", linestyle="", markersize=4.5, label="sampled, ± 2 standard errors"),
         Line2D([], [], color="0.3", marker="o", linestyle="", markerfacecolor="white", markersize=4.5,
                label="sampled, below 4 noise floors"),
-        Patch(color="0.92", label="noise floor: what an unbiased run would show"),
+        Line2D([], [], color="0.3", linewidth=0.8, linestyle=":", label="noise floor: what it would show without bias"),
     ]  # fmt: skip
     figure.legend(handles=handles, loc="outside right center", frameon=False, fontsize=8.5)
     a = study.attrs

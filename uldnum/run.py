@@ -77,7 +77,7 @@ class Settings:
         return [f"{name} is {theirs!r}, was {ours!r}" for name, ours, theirs in pairs if ours != theirs]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Run:
     """Chains and their statistics, as `uldnum.sample` returns them. With h of shape (H,) arrays have a leading axis H.
 
@@ -102,6 +102,13 @@ class Run:
     centre: Array
     low: Array
     high: Array
+
+    def __repr__(self) -> str:
+        """Say what was run, not all its numbers."""
+        s = self.settings
+        done = "" if self.complete else f", {self.recorded_steps} done"
+        h = list(s.h) if s.grouped else s.h[0]
+        return f"Run({s.integrator} on {s.target}, h={h}, {s.chains} chains, {self.steps} steps{done})"
 
     def each(self, array: Array) -> Array:
         """Drop the leading axis H where h was a number."""
@@ -172,8 +179,11 @@ class Run:
         if not self.state.sums.size:
             raise ValueError(f"the run on {self.settings.target!r} keeps no moments: its samples are images; use run.x")
         bad = (self.state.left.min(axis=1) < NEVER)[:, None, None]
-        sums, squares = (np.where(bad, np.nan, part) for part in (self.state.sums, self.state.squares))
-        return Moments.from_sums(self.centre, self.each(sums), self.each(squares), self.recorded_steps)
+        share = 1 / self.recorded_steps if self.recorded_steps else np.nan
+        first, second = (
+            self.each(np.where(bad, np.nan, part * share)) for part in (self.state.sums, self.state.squares)
+        )
+        return Moments(self.centre, first, second)
 
     @property
     def mean(self) -> Array:

@@ -24,6 +24,7 @@ from uldnum.kernels.array import ArrayExecutor, normals
 from uldnum.kernels.core import INITIAL, Watch, make_tables
 from uldnum.names import digest, unknown
 from uldnum.run import Run, Settings
+from uldnum.targets import target as find_target
 from uldnum.typing import Array, ArrayLike
 
 __all__ = ["BACKENDS", "Run", "Target", "sample"]
@@ -103,7 +104,7 @@ BACKENDS: dict[str, tuple[Callable[[Problem, np.dtype[Any], int | None], Executo
 
 
 def sample(
-    target: Target,
+    target: Target | str,
     integrator: str | Integrator,
     *,
     h: ArrayLike | None = None,
@@ -121,18 +122,18 @@ def sample(
     backend: str | None = None,
     threads: int | None = None,
     resume: Run | str | Path | None = None,
-    progress: bool = True,
+    progress: bool | str = True,
 ) -> Run:
     """Run independent chains of an integrator on a target.
 
     A result depends on (seed, number of the chain, step) alone: not on the number of chains or threads, on h's
-    neighbours in a group, or on where a run was stopped and resumed. Ctrl-C returns what was done so far, as an
-    incomplete run that can be resumed.
+    neighbours in a group, or on where a run was stopped and resumed (with a network: up to its own rounding). Ctrl-C
+    returns what was done so far, as an incomplete run that can be resumed.
 
     Parameters
     ----------
-    target : GaussianMixture, UserTarget, or a network at a noise level
-        What is sampled.
+    target : str, GaussianMixture, UserTarget, or a network at a noise level
+        What is sampled; a string is the name of a preset or of a TOML file.
     integrator : str or Integrator
         A name (`uldnum.integrators`, or any splitting word), or an `Integrator`.
     h : float or array, shape (H,)
@@ -167,8 +168,8 @@ def sample(
         Threads of the Numba backend. Default: all cores.
     resume : Run or path, optional
         A run with the same arguments, apart from ``steps`` and ``threads``, to go on from.
-    progress : bool
-        Show a progress bar in a terminal when the run lasts more than a second.
+    progress : bool or str
+        Show a progress bar in a terminal when the run lasts more than a second; a string is what to call it.
 
     Returns
     -------
@@ -184,23 +185,25 @@ def sample(
     UserWarning
         If chains diverged: left a thousand standard deviations of the target, or the finite numbers.
     """
+    if isinstance(target, str):
+        target = find_target(target)
+    if not hasattr(target, "score") or not hasattr(target, "time_unit"):
+        raise ValueError(
+            f"target: must be a name, a GaussianMixture, a UserTarget or a network at a noise level, got {target!r}"
+        )
     scheme = find_integrator(integrator)
     given = step_size(h, delta)
     if given.ndim > 1 or given.size == 0:
         raise ValueError(f"h: must be a number or have shape (H,), got shape {given.shape}")
-    if positive("friction", friction).ndim:
-        raise ValueError(f"friction: must be a number, got shape {np.shape(friction)}")
-    for name, value, least, most in (
-        ("steps", steps, 1, 2**48),
-        ("burn_in", burn_in, 0, 2**48),
-        ("chains", chains, 1, 2**32),
-        ("first_chain", first_chain, 0, 2**32 - chains),  # a chain's number is one word of the random counter
-        ("seed", seed, 0, 2**64 - 1),
-        ("thin", 1 if thin is None else thin, 1, 2**48),
-        ("bins", bins, 0, 2**24),
-        ("threads", 1 if threads is None else threads, 1, 2**16),
-    ):
-        whole_number(name, value, least, most)
+    gamma = positive("friction", friction)
+    if gamma.ndim:
+        raise ValueError(f"friction: must be a number, got shape {gamma.shape}")
+    chains = whole_number("chains", chains, 1, 2**32)
+    first_chain = whole_number("first_chain", first_chain, 0, 2**32 - chains)  # one word of the random counter
+    steps, burn_in = whole_number("steps", steps, 1, 2**48), whole_number("burn_in", burn_in, 0, 2**48)
+    seed, bins = whole_number("seed", seed, 0, 2**64 - 1), whole_number("bins", bins, 0, 2**24)
+    thin = None if thin is None else whole_number("thin", thin, 1, steps)
+    threads = None if threads is None else whole_number("threads", threads, 1, 2**16)
     kind = floating_type(target.dtype if dtype is None else dtype)
     backend = choose_backend(target, backend)
     vector = len(target.shape) == 1
@@ -208,7 +211,7 @@ def sample(
         raise ValueError("bins: histograms need a target of vectors with a known standard deviation")
 
     h_absolute = np.atleast_1d(given) * target.time_unit
-    tables = make_tables(scheme.stages(h_absolute, friction=friction / target.time_unit), kind)
+    tables = make_tables(scheme.stages(h_absolute, friction=gamma / target.time_unit), kind)
     settings = Settings(
         version=version("uldnum"),
         target=target.name,
@@ -220,13 +223,13 @@ def sample(
         dtype=kind.name,
         h=tuple(np.atleast_1d(given).tolist()),
         grouped=given.ndim == 1,
-        friction=float(friction),
-        burn_in=int(burn_in),
-        chains=int(chains),
-        seed=int(seed),
-        first_chain=int(first_chain),
-        thin=None if thin is None else int(thin),
-        bins=int(bins),
+        friction=float(gamma),
+        burn_in=burn_in,
+        chains=chains,
+        seed=seed,
+        first_chain=first_chain,
+        thin=thin,
+        bins=bins,
     )
     watch, low, high = watch_of(target, bins, burn_in)
     problem = Problem(tables, target, settings.seed, settings.first_chain, watch)
@@ -236,10 +239,10 @@ def sample(
     if resume is None:
         xp = initial_state(target, scheme, settings, x0)
         state = State.start(np.repeat(xp[None], len(h_absolute), axis=0).astype(kind), moments=vector, bins=bins)
-        run = Run(settings, int(steps), state, [], watch.centre, low, high)
+        run = Run(settings, steps, state, [], watch.centre, low, high)
         executor.enter(state)
     else:
-        run = resumed(resume, settings, int(steps))
+        run = resumed(resume, settings, steps)
     with tqdm(
         desc=scheme.name, total=burn_in + steps, initial=run.state.step, unit="step", delay=1.0,
         disable=None if progress else True,
@@ -250,14 +253,15 @@ def sample(
     return run
 
 
-def whole_number(name: str, value: Any, least: int, most: int) -> None:
-    """Raise unless value is an integer between ``least`` and ``most``."""
+def whole_number(name: str, value: Any, least: int, most: int) -> int:
+    """Return value as an int, or raise unless it is an integer between ``least`` and ``most``."""
     try:
         number = operator.index(value)
     except TypeError:
         raise ValueError(f"{name}: must be an integer, got {value!r}") from None
     if not least <= number <= most:
         raise ValueError(f"{name}: must be at least {least} and at most {most}, got {number}")
+    return number
 
 
 def floating_type(dtype: DTypeLike) -> np.dtype[Any]:
@@ -292,7 +296,8 @@ def watch_of(target: Target, bins: int, burn_in: int) -> tuple[Watch, Array, Arr
 def initial_state(target: Target, scheme: Integrator, settings: Settings, x0: Any) -> Array:
     """Return (x, p) of every chain, shape (chains, k, d), in float64.
 
-    Normals 4 ... 4 + d - 1 of the stream of initial states belong to the target's own draws; the next d are the memory.
+    Normals 4 ... 4 + d - 1 of the stream of initial states belong to the target's own draws; the memory takes the next
+    (k - 1) d.
     """
     chains, seed, first = settings.chains, settings.seed, settings.first_chain
     if isinstance(x0, str) and x0 == "target":
@@ -305,15 +310,14 @@ def initial_state(target: Target, scheme: Integrator, settings: Settings, x0: An
         raise ValueError(f"x0: must be 'target', an array of numbers, or a function, got {x0!r}") from None
     if x.shape != (chains, *target.shape):
         raise ValueError(f"x0: must have shape {(chains, *target.shape)}, got {x.shape}")
-    if not np.all(np.isfinite(x)):
-        raise ValueError("x0: must be finite")
+    far = np.abs(x - target.mean) > ESCAPE * np.asarray(target.standard_deviation)
+    if not np.all(np.isfinite(x)) or far.any():
+        raise ValueError(f"x0: must be finite and within {ESCAPE:g} standard deviations of the target's mean")
     x = x.reshape(chains, -1)
-    if scheme.rows == 1:
-        return x[:, None]
-    d = x.shape[1]
+    d, rows = x.shape[1], scheme.rows - 1
     numbers = np.arange(first, first + chains, dtype=np.uint64)
-    p = normals(4 + d, d, numbers, INITIAL, seed, np.dtype(float)).T
-    return np.stack([x, scheme.memory * p], axis=1)
+    memory = normals(4 + d, rows * d, numbers, INITIAL, seed, np.dtype(float)).T.reshape(chains, rows, d)
+    return np.concatenate([x[:, None], scheme.memory * memory], axis=1)
 
 
 def resumed(source: Run | str | Path, settings: Settings, steps: int) -> Run:
@@ -339,7 +343,7 @@ def resumed(source: Run | str | Path, settings: Settings, steps: int) -> Run:
 
 def take_steps(executor: Executor, state: State, settings: Settings, end: int, bar: tqdm[Any]) -> Iterator[None]:
     """Go on to step ``end`` in launches short enough to show progress and to stop; pause at each state of the trace."""
-    launch, burn_in, thin = 1, settings.burn_in, settings.thin
+    launch, fresh, burn_in, thin = 1, True, settings.burn_in, settings.thin
     with interruptible() as stopped:
         while state.step < end and not stopped():
             recorded = max(state.step + 1 - burn_in, 1)
@@ -349,6 +353,9 @@ def take_steps(executor: Executor, state: State, settings: Settings, end: int, b
             begun = time.perf_counter()
             executor.advance(state, last)
             elapsed = time.perf_counter() - begun
+            if fresh:
+                bar.unpause()  # the first launch compiles: its time says nothing of the rest
+            fresh = False
             bar.update(taken)
             launch = max(1, min(4 * taken, int(taken * PATIENCE / elapsed)))
             if last == pause and thin is not None:
@@ -378,16 +385,14 @@ def interruptible() -> Iterator[Callable[[], bool]]:
 def report(run: Run) -> None:
     """Warn of step sizes at which chains diverged, and of a run that was stopped."""
     settings = run.settings
-    for size, count, step in zip(
-        settings.h, np.atleast_1d(run.diverged), np.atleast_1d(run.diverged_at), strict=True
-    ):  # fmt: skip
-        if count:
-            warnings.warn(
-                f"{settings.integrator} at h = {size:g}: {count} of {settings.chains} chains diverged, the first at "
-                f"step {step}; the statistics of this h are NaN. On a Gaussian, uldnum.exact.max_stable_h gives the "
-                "largest stable step",
-                stacklevel=3,
-            )
+    rows = zip(settings.h, np.atleast_1d(run.diverged), np.atleast_1d(run.diverged_at), strict=True)
+    bad = [f"h = {h:g} ({count} of {settings.chains} chains, the first at step {at})" for h, count, at in rows if count]
+    if bad:
+        warnings.warn(
+            f"{settings.integrator} diverged at {', '.join(bad)}; the statistics there are NaN. On a Gaussian, "
+            "uldnum.exact.max_stable_h gives the largest stable step",
+            stacklevel=3,
+        )
     if not run.complete:
         warnings.warn(
             f"stopped after {run.recorded_steps} of {run.steps} recorded steps; pass resume= to go on", stacklevel=3

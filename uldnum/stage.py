@@ -20,7 +20,7 @@ import numpy as np
 
 from uldnum.typing import Array
 
-__all__ = ["Affine", "Stage", "Step", "table"]
+__all__ = ["Affine", "Stage", "Step", "first_row", "table", "triangular"]
 
 
 @dataclass(frozen=True)
@@ -105,11 +105,32 @@ class Step:
     close : Affine
         From u to (x, p), at the score of the last stage. The first columns of its ``C`` multiply the normals of that
         stage; the others multiply normals that only this reading needs.
+    open_uses_score : bool
+        Whether entering the recurrence costs a score evaluation (once a run).
     """
 
     stages: tuple[Stage, ...]
     open: Affine
     close: Affine
+    open_uses_score: bool = False
+
+    def check(self, name: str, shape: tuple[int, ...]) -> None:
+        """Raise unless every array of a recipe's tables has the axes of the step size in front, then its own."""
+        k = self.rows
+        for where, map in (*((f"stage {j}", stage.map) for j, stage in enumerate(self.stages)), ("open", self.open)):
+            wanted = {"dA": (*shape, k, k), "b": (*shape, k), "C": (*shape, k, map.normals)}
+            for part, expected in wanted.items():
+                got = np.shape(getattr(map, part))
+                if got != expected:
+                    raise ValueError(
+                        f"recipe: {part} of {where} of {name!r} has shape {got}, must have {expected}: the axes of h, "
+                        "then k rows (uldnum.stage.table stacks numbers and arrays of h's shape)"
+                    )
+        for j, stage in enumerate(self.stages):
+            if np.shape(stage.G) != (*shape, k):
+                raise ValueError(
+                    f"recipe: G of stage {j} of {name!r} must have shape {(*shape, k)}, got {stage.G.shape}"
+                )
 
     @property
     def rows(self) -> int:
@@ -121,18 +142,13 @@ class Step:
         """Normals per coordinate that only a reading of the state needs."""
         return self.close.normals - self.stages[-1].map.normals
 
-    @property
-    def open_uses_score(self) -> bool:
-        """Whether entering the recurrence costs a score evaluation (once a run)."""
-        return bool(np.any(self.open.b != 0))
-
     @classmethod
     def unmarked(cls, G: Array, map: Affine) -> Step:
         """One stage that begins and ends on the time step: ``open`` does nothing, ``close`` is the stage itself."""
         return cls((Stage(G, map),), Affine.identity(map.b[..., 0], map.rows), map)
 
     @classmethod
-    def marked(cls, stages: tuple[Stage, ...], before: Affine, after: Affine) -> Step:
+    def marked(cls, stages: tuple[Stage, ...], before: Affine, after: Affine, open_uses_score: bool) -> Step:
         """A step whose last stage is ``before``, the end of the time step, and then ``after``, at one score of row 0.
 
         The noise of that stage and the noise of the reading ``before`` are jointly Gaussian. One orthogonal change of
@@ -145,7 +161,7 @@ class Step:
         factor, pivots = triangular(np.concatenate([whole.C[..., ::-1, :], reading], axis=-2))
         m = sum(pivot < k for pivot in pivots)
         last = Stage(first_row(whole.b), replace(whole, C=factor[..., k - 1 :: -1, :m]))
-        return cls((*stages, last), after.compressed(), replace(before, C=factor[..., k:, :]))
+        return cls((*stages, last), after.compressed(), replace(before, C=factor[..., k:, :]), open_uses_score)
 
 
 def table(h: Array, rows: Any) -> Array:

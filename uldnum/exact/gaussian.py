@@ -21,31 +21,46 @@ __all__ = ["GaussianLaw", "gaussian", "max_stable_h", "propagator"]
 
 @dataclass(frozen=True)
 class Linear:
-    """The random map ``u -> M u + noise`` with noise covariance Q; arrays of shape (..., k, k)."""
+    """The random map ``u -> u + D u + noise`` with noise covariance Q; arrays of shape (..., k, k).
 
-    M: Array
+    It holds D = M - I, as the tables do: at small steps M is the identity to rounding, and the law would be lost.
+    """
+
+    D: Array
     Q: Array
 
     def then(self, after: Linear) -> Linear:
         """First this map, then ``after``, with independent noise."""
-        return Linear(after.M @ self.M, after.push(self.Q))
+        return Linear(self.D + after.D + after.D @ self.D, after.push(self.Q))
 
     def push(self, covariance: Array) -> Array:
         """Covariance after the map, given the covariance before it."""
-        return self.M @ covariance @ self.M.swapaxes(-1, -2) + self.Q
+        moved = self.D @ covariance
+        return covariance + moved + moved.swapaxes(-1, -2) + moved @ self.D.swapaxes(-1, -2) + self.Q
 
     def stationary(self) -> Array:
-        """Solve ``S = M S M^T + Q``, one equation for each leading index; NaN where the map is not stable."""
-        k = self.M.shape[-1]
-        kron = np.einsum("...ij,...kl->...ikjl", self.M, self.M).reshape(*self.M.shape[:-2], k * k, k * k)
-        stable = (self.spectral_radius() < 1)[..., None, None]
-        system = np.where(stable, np.eye(k * k) - kron, np.eye(k * k))
-        solution = np.linalg.solve(system, self.Q.reshape(*self.Q.shape[:-2], k * k, 1)).reshape(self.Q.shape)
+        """Solve ``D S + S D^T + D S D^T + Q = 0``, for each leading index; NaN where the map is not stable."""
+        k = self.D.shape[-1]
+        stable = self.stable()[..., None, None]
+        D, eye = np.where(stable, self.D, -np.eye(k)), np.eye(k)
+        kron = sum(np.einsum("...ij,...kl->...ikjl", *pair) for pair in ((D, eye), (eye, D), (D, D)))
+        system = np.reshape(kron, (*D.shape[:-2], k * k, k * k))
+        solution = np.linalg.solve(-system, self.Q.reshape(*self.Q.shape[:-2], k * k, 1)).reshape(self.Q.shape)
         return np.where(stable, solution, np.nan)
+
+    def eigenvalues(self) -> Array:
+        """Eigenvalues of D; infinite where D is."""
+        finite = np.asarray(np.isfinite(self.D).all(axis=(-1, -2)))[..., None]
+        return np.where(finite, np.linalg.eigvals(np.where(finite[..., None], self.D, 0)), np.inf)
+
+    def stable(self) -> Array:
+        """Whether every eigenvalue 1 + e of M has modulus below 1: 2 Re e + |e|^2 < 0, beyond rounding."""
+        e = self.eigenvalues()
+        return np.asarray((2 * e.real + np.abs(e) ** 2 < -1e-12 * np.abs(e) ** 2).all(axis=-1))
 
     def spectral_radius(self) -> Array:
         """Largest modulus of an eigenvalue of M."""
-        return np.asarray(np.abs(np.linalg.eigvals(self.M)).max(axis=-1))
+        return np.asarray(np.abs(1 + self.eigenvalues()).max(axis=-1))
 
 
 @dataclass(frozen=True)
@@ -75,7 +90,7 @@ class GaussianLaw:
 def linear_stage(map: Affine, G: Array, precision: Array) -> Linear:
     """Put the score ``-lambda G u`` into an affine map."""
     kick = precision[..., None, None] * map.b[..., :, None] * G[..., None, :]
-    return Linear(np.eye(map.rows) + map.dA - kick, map.C @ map.C.swapaxes(-1, -2))
+    return Linear(map.dA - kick, map.C @ map.C.swapaxes(-1, -2))
 
 
 def linear_step(step: Step, precision: Array) -> tuple[Linear, Linear, Linear, Linear]:
@@ -115,7 +130,7 @@ def gaussian(
     delta : float or array
         The step size as ``h^2/2`` instead.
     precision : float or array
-        lambda, the reciprocal of the target's variance.
+        lambda, the reciprocal of the target's variance; an array is many one-dimensional targets, not a matrix.
     friction : float or array
         Friction. It broadcasts against the step size and the precision.
 
@@ -164,8 +179,8 @@ def max_stable_h(name: str | Integrator, *, precision: ArrayLike = 1.0, friction
     unit = 1 / np.sqrt(stiff.max())
 
     def stable(h: ArrayLike) -> Array:
-        radius = gaussian(name, np.ravel(h)[:, None], precision=stiff, friction=friction).spectral_radius
-        return np.asarray((radius < 1).all(axis=-1))
+        law = gaussian(name, np.ravel(h)[:, None], precision=stiff, friction=friction)
+        return np.asarray(np.isfinite(law.position_covariance).all(axis=-1))
 
     steps = unit * np.geomspace(1e-3, 1e4, 2000)
     if stable(steps).all():
@@ -199,4 +214,4 @@ def propagator(
     step, precision = tables(name, h, delta, precision, friction)
     enter, first, last, read = linear_step(step, precision)
     whole = reduce(Linear.then, [last.then(first)] * (steps - 1), enter.then(first)).then(read)
-    return whole.M, whole.Q
+    return np.eye(step.rows) + whole.D, whole.Q

@@ -132,7 +132,7 @@ def make_core(ops: Ops) -> SimpleNamespace:
     M0, M1, W0, W1 = (np.uint64(v) for v in (0xD2511F53, 0xCD9E8D57, 0x9E3779B9, 0xBB67AE85))
     LOW, HALF_WORD, BIT = np.uint64(0xFFFFFFFF), np.uint64(32), np.uint64(1)
     ULP, HALF_ULP, HALF_TURN = (ops.real(2.0**e) for e in (-32, -33, -31))
-    ZERO, ONE, MINUS_HALF, MINUS_TWO, LOWEST = (ops.real(v) for v in (0, 1, -0.5, -2, -1e30))
+    ZERO, ONE, MINUS_HALF, MINUS_TWO = (ops.real(v) for v in (0, 1, -0.5, -2))
 
     @ops.jit
     def philox(c0, c1, c2, c3, k0, k1):  # type: ignore[no-untyped-def]
@@ -215,12 +215,13 @@ def make_core(ops: Ops) -> SimpleNamespace:
     @ops.jit
     def mixture_log_weights(q, y, log_weights, means, precisions):  # type: ignore[no-untyped-def]
         """q[j] = log of component j's share of the density at y, up to a constant; returns the largest."""
-        top = LOWEST
         for j in range(means.shape[0]):
             square = ZERO
             for i in range(means.shape[1]):
                 square = square + pull(y, j, i, means, precisions) * (means[j, i] - y[i])
             q[j] = log_weights[j] + MINUS_HALF * square
+        top = q[0]
+        for j in range(1, means.shape[0]):
             top = maximum(top, q[j])
         return top
 

@@ -59,7 +59,10 @@ class OnnxScore:
             session = runtime.InferenceSession(str(self.path), providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime raises a class of its own for each fault of a file
             reason = str(error).splitlines()[0]
-            raise ValueError(f"network: {self.path} is not a model that ONNX Runtime can read: {reason}") from None
+            raise ValueError(
+                f"network: {self.path} is not a model that ONNX Runtime can read: {reason}; "
+                "if it was fetched, delete it and try again"
+            ) from None
         inputs = {node.name: node for node in session.get_inputs()}
         outputs = session.get_outputs()
         found = f"inputs { ({name: node.shape for name, node in inputs.items()}) }, {len(outputs)} output(s)"
@@ -136,8 +139,13 @@ class NetworkLevel:
 
     @property
     def standard_deviation(self) -> Array:
-        """Scale of where chains belong: sigma."""
-        return np.full(self.shape, self.sigma)
+        """Scale of where chains belong: that of z for data of unit variance."""
+        return np.full(self.shape, self.spread)
+
+    @property
+    def spread(self) -> float:
+        """Standard deviation of z for data of unit variance, sqrt(alpha^2 + sigma^2)."""
+        return math.hypot(self.alpha, self.sigma)
 
     def score(self, x: Array) -> Array:
         """Gradient of the log density of z, (n, *shape) -> (n, *shape), in float32."""
@@ -153,4 +161,4 @@ class NetworkLevel:
         """Initial states: N(0, alpha^2 + sigma^2), the law of z for data of unit variance, here N(0, 1)."""
         chains = np.arange(first, first + n, dtype=np.uint64)
         z = normals(4, math.prod(self.shape), chains, INITIAL, seed, np.dtype(float))
-        return math.hypot(self.alpha, self.sigma) * z.T.reshape(n, *self.shape)
+        return self.spread * z.T.reshape(n, *self.shape)

@@ -12,9 +12,11 @@ import xarray as xr
 
 from uldnum import exact
 from uldnum.diagnostics.bias import METRICS
-from uldnum.integrators import Integrator, integrator, positive
-from uldnum.sampling import Run, sample
+from uldnum.integrators import Integrator, step_size
+from uldnum.integrators import integrator as find_integrator
+from uldnum.sampling import Run, sample, whole_number
 from uldnum.targets import GaussianMixture, VectorTarget
+from uldnum.targets import target as find_target
 from uldnum.targets.mixture import erf
 from uldnum.typing import Array, ArrayLike
 
@@ -25,10 +27,11 @@ BINS = 512
 
 
 def bias(
-    target: VectorTarget,
-    integrators: Sequence[str | Integrator],
-    h: ArrayLike,
+    target: VectorTarget | str,
+    integrators: str | Integrator | Sequence[str | Integrator],
+    h: ArrayLike | None = None,
     *,
+    delta: ArrayLike | None = None,
     friction: float = 1.0,
     nfe: int = 5_000,
     burn_in: int = 1_000,
@@ -42,12 +45,14 @@ def bias(
 
     Parameters
     ----------
-    target : GaussianMixture or UserTarget
-        What is sampled; it must know its moments.
-    integrators : sequence of str or Integrator
-        The schemes.
+    target : str, GaussianMixture or UserTarget
+        What is sampled; it must know its moments and its cdf.
+    integrators : str, Integrator, or sequence of them
+        The schemes, all different.
     h : array, shape (H,)
-        Step sizes.
+        Step sizes, all different.
+    delta : array, shape (H,)
+        The step sizes as ``h^2/2`` instead.
     friction : float
         Friction.
     nfe : int
@@ -55,7 +60,7 @@ def bias(
     burn_in : int
         Score evaluations before them, not recorded.
     chains : int
-        Independent chains for each integrator and step size.
+        Independent chains for each integrator and step size, at least 2.
     seed : int
         64-bit key.
     progress : bool
@@ -75,22 +80,34 @@ def bias(
     ValueError
         If an argument is out of range or unknown; all are checked before the first run.
     """
-    schemes = [integrator(name) for name in integrators]
-    if not schemes:
-        raise ValueError("integrators: empty; name at least one")
-    steps = np.atleast_1d(positive("h", h))
-    fewest = max(scheme.nfe_per_step for scheme in schemes)
-    if nfe < fewest or burn_in < 0:
-        raise ValueError(f"nfe, burn_in: need at least {fewest} and 0 score evaluations, got {nfe} and {burn_in}")
+    target = find_target(target) if isinstance(target, str) else target
+    if not isinstance(target, VectorTarget):
+        raise ValueError(f"target: must be a name, a GaussianMixture or a UserTarget, got {target!r}")
+    if target.moment is None or target.cdf is None:
+        raise ValueError(f"target: {target.name!r} does not know its moments and cdf; give UserTarget these functions")
+    named = [integrators] if isinstance(integrators, str | Integrator) else integrators
+    schemes = [find_integrator(name) for name in named]
+    names = [scheme.name for scheme in schemes]
+    if not schemes or len(set(names)) < len(names):
+        raise ValueError(f"integrators: name at least one, and each once; got {names}")
+    steps = np.atleast_1d(step_size(h, delta))
+    if steps.ndim > 1 or not steps.size or len(np.unique(steps)) < steps.size:
+        raise ValueError(f"h: must be one or several different step sizes, got {steps.tolist()}")
+    chains = whole_number("chains", chains, 2, 2**32)  # errors come from the spread of chains
+    nfe = whole_number("nfe", nfe, max(scheme.nfe_per_step for scheme in schemes), 2**48)
+    burn_in = whole_number("burn_in", burn_in, 0, 2**48)
+    known = np.stack([exact_bias(scheme, target, steps, friction) for scheme in schemes])
 
-    runs = [
-        sample(
+    runs = []
+    for number, scheme in enumerate(schemes, start=1):
+        run = sample(
             target, scheme, h=steps, friction=friction, steps=nfe // scheme.nfe_per_step,
-            burn_in=burn_in // scheme.nfe_per_step, chains=chains, seed=seed,
-            bins=BINS, progress=progress,
-        )
-        for scheme in schemes
-    ]  # fmt: skip
+            burn_in=burn_in // scheme.nfe_per_step, chains=chains, seed=seed, bins=BINS,
+            progress=progress and f"{scheme.name} ({number} of {len(schemes)})",
+        )  # fmt: skip
+        if not run.complete:
+            raise KeyboardInterrupt
+        runs.append(run)
     measured = np.array([measure(run, target) for run in runs])  # integrator, metric, (value, error, floor), h
     dims = ("integrator", "h", "metric")
     unit = {"units": "1"}
@@ -104,12 +121,11 @@ def bias(
             ]
         )
     }
-    known = np.stack([exact_bias(scheme, target, steps, friction) for scheme in schemes])
     data["exact"] = (dims, known, unit | {"long_name": "exact bias of the scheme"})
     data["diverged"] = (dims[:2], np.stack([run.diverged for run in runs]), {"long_name": "chains that diverged"})
     data["nfe"] = (dims[:1], np.array([run.nfe for run in runs]), {"long_name": "score evaluations per chain"})
     coordinates = {
-        "integrator": [scheme.name for scheme in schemes],
+        "integrator": names,
         "h": ("h", steps, {"long_name": "step size", "units": "time"}),
         "metric": list(METRICS),
     }

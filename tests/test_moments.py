@@ -1,0 +1,56 @@
+"""Moments and their errors on made-up chains, far from the centre, against direct sums and the jackknife."""
+
+import numpy as np
+import pytest
+
+from uldnum.kernels.array import core
+from uldnum.moments import Moments, standard_error
+
+
+def made_up():
+    """Forty chains of 30 states in two dimensions, correlated, with a mean far from the centre."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(40, 30, 2)) + rng.normal(size=(40, 1, 2))
+    x[..., 1] += 0.5 * x[..., 0] + 3
+    centre = np.array([-2.0, 1.0])
+    gap = x - centre
+    second = np.stack([(gap[..., i] * gap[..., j]).mean(axis=1) for i, j in ((0, 0), (1, 0), (1, 1))], axis=1)
+    return x, Moments(centre, gap.mean(axis=1), second)
+
+
+def test_moments_are_those_of_all_states():
+    x, moments = made_up()
+    flat = x.reshape(-1, 2)
+    np.testing.assert_allclose(moments.mean, flat.mean(axis=0), rtol=1e-13)
+    np.testing.assert_allclose(moments.covariance, np.cov(flat.T, bias=True), rtol=1e-12)
+    np.testing.assert_allclose(moments.chain_mean, x.mean(axis=1), rtol=1e-12)
+    np.testing.assert_allclose(moments.chain_square, (x**2).mean(axis=1), rtol=1e-12)
+
+
+def test_errors_are_those_of_the_jackknife():
+    """Delete-one-chain: equal to first order in 1/chains, so to a few per cent with forty."""
+    x, moments = made_up()
+    without = [np.delete(x, chain, axis=0).reshape(-1, 2) for chain in range(len(x))]
+
+    def jackknife(values):
+        return np.sqrt((len(x) - 1) * np.var(values, axis=0))
+
+    np.testing.assert_allclose(moments.mean_error, jackknife([part.mean(axis=0) for part in without]), rtol=1e-10)
+    expected = jackknife([np.cov(part.T, bias=True) for part in without])
+    np.testing.assert_allclose(moments.covariance_error, expected, rtol=0.03)
+
+
+def test_the_core_accumulates_the_lower_triangle():
+    rng = np.random.default_rng(1)
+    x, centre = rng.normal(size=(3, 5)), np.array([1.0, 2.0, 3.0])
+    sums, squares = np.zeros((3, 5)), np.zeros((6, 5))
+    core(np.dtype(float)).accumulate(sums, squares, x[None], centre)
+    gap = x - centre[:, None]
+    np.testing.assert_allclose(sums, gap)
+    pairs = zip(*np.tril_indices(3), strict=True)
+    np.testing.assert_allclose(squares, [gap[i] * gap[j] for i, j in pairs])
+
+
+def test_one_value_has_no_error():
+    assert np.isnan(standard_error(np.ones((1, 2)), axis=0)).all()
+    assert standard_error(np.array([0.0, 2.0]), axis=0) == pytest.approx(1.0)

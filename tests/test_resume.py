@@ -1,0 +1,151 @@
+"""Stopping, storing, resuming, splitting: the states are the same to the bit."""
+
+import os
+import signal
+import threading
+
+import numpy as np
+import pytest
+import xarray as xr
+
+import uldnum
+from uldnum.kernels.array import ArrayExecutor
+from uldnum.kernels.cpu import NumbaExecutor
+from uldnum.run import Run
+
+RING = uldnum.target("ring-8")
+
+
+def run(steps=60, **changes):
+    arguments = {"h": [0.2, 0.4], "burn_in": 10, "chains": 9, "seed": 3, "bins": 40, "thin": 7, "progress": False}
+    return uldnum.sample(changes.pop("target", RING), changes.pop("name", "OBABO"), steps=steps, **arguments | changes)
+
+
+def assert_equal(a, b):
+    for part, value in vars(a.state).items():
+        np.testing.assert_array_equal(value, getattr(b.state, part))
+    np.testing.assert_array_equal(a.trace, b.trace)
+    np.testing.assert_array_equal(a.mean_error, b.mean_error)
+    np.testing.assert_array_equal(a.histogram, b.histogram)
+
+
+@pytest.mark.parametrize("backend", ["numba", "array"])
+@pytest.mark.parametrize("name", ["OBABO", "ula", "ABAOABA"])
+def test_resumed_equals_uninterrupted(tmp_path, name, backend):
+    whole = run(name=name, backend=backend)
+    part = run(name=name, backend=backend, steps=25)
+    assert_equal(whole, run(name=name, backend=backend, resume=part))
+    part.save(tmp_path / "part.nc")
+    assert_equal(whole, run(name=name, backend=backend, resume=tmp_path / "part.nc"))
+    assert part.recorded_steps == 25  # resuming does not change the run it goes on from
+    assert_equal(part, Run.load(tmp_path / "part.nc"))
+
+
+def test_threads_do_not_matter():
+    assert_equal(run(threads=1), run(threads=2))
+
+
+def test_a_saved_run_is_labelled(tmp_path):
+    done = run()
+    done.save(tmp_path / "run.nc")
+    stored = xr.load_dataset(tmp_path / "run.nc")
+    assert stored.xp.dims == ("h", "chain", "row", "coordinate")
+    np.testing.assert_array_equal(stored.h, [0.2, 0.4])
+    again = Run.load(tmp_path / "run.nc")
+    assert again.settings == done.settings
+    assert again.complete
+    assert [path.name for path in tmp_path.iterdir()] == ["run.nc"]
+
+
+@pytest.mark.parametrize("executor", [NumbaExecutor, ArrayExecutor])
+def test_ctrl_c_returns_what_was_done(monkeypatch, executor):
+    """A real SIGINT in the middle of the run: it comes back incomplete, and goes on to the same end."""
+    advance, backend = executor.advance, {NumbaExecutor: "numba", ArrayExecutor: "array"}[executor]
+
+    def interrupting(self, state, last):
+        advance(self, state, last)
+        if 5 <= state.step < 40:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    handler = signal.getsignal(signal.SIGINT)
+    monkeypatch.setattr(executor, "advance", interrupting)
+    with pytest.warns(UserWarning, match=r"stopped after \d+ of 60 recorded steps"):
+        stopped = run(backend=backend)
+    assert signal.getsignal(signal.SIGINT) is handler
+    assert not stopped.complete
+    assert 0 <= stopped.recorded_steps < 60
+    monkeypatch.setattr(executor, "advance", advance)
+    assert_equal(run(backend=backend), run(backend=backend, resume=stopped))
+
+
+def test_a_run_off_the_main_thread_leaves_signals_alone():
+    results = []
+    worker = threading.Thread(target=lambda: results.append(run()))
+    worker.start()
+    worker.join()
+    assert_equal(results[0], run())
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ({"target": uldnum.target("grid-25")}, "target is 'grid-25', was 'ring-8'"),
+        (
+            {"target": uldnum.GaussianMixture(RING.weights, RING.means, 2 * RING.variances, name="ring-8")},
+            "fingerprint",
+        ),
+        ({"seed": 4}, "seed is 4, was 3"),
+        ({"h": [0.2, 0.5]}, "h is"),
+        ({"name": "BAOAB"}, "integrator is 'BAOAB'"),
+        ({"dtype": "float32"}, "dtype"),
+        ({"bins": 0}, "bins"),
+        ({"steps": 20}, "25 recorded steps already, more than 20"),
+    ],
+)
+def test_resuming_another_run_is_refused(changes, fault):
+    with pytest.raises(ValueError, match=f"^resume: .*{fault}"):
+        run(**{"resume": run(steps=25)} | changes)
+
+
+def test_another_version_is_refused(tmp_path):
+    run(steps=25).save(tmp_path / "run.nc")
+    stored = xr.load_dataset(tmp_path / "run.nc")
+    stored.attrs["settings"] = stored.attrs["settings"].replace(uldnum.__version__, "0.0.1")
+    stored.to_netcdf(tmp_path / "old.nc")
+    with pytest.raises(ValueError, match=r"^resume: .*version is '\d.*', was '0.0.1'"):
+        run(resume=tmp_path / "old.nc")
+
+
+def test_a_file_that_is_no_run_is_refused(tmp_path):
+    (tmp_path / "junk.nc").write_bytes(b"junk")
+    xr.Dataset({"a": 1}).to_netcdf(tmp_path / "other.nc")
+    for name in ("junk.nc", "other.nc", "none.nc"):
+        with pytest.raises(ValueError, match=rf"^resume: .*{name}' is not a saved run"):
+            run(resume=tmp_path / name)
+
+
+def test_x0_may_be_a_function():
+    def start(chains, seed, first):
+        return np.full((chains, 2), 0.1 * first + seed)
+
+    given = run(x0=start, first_chain=2, h=1e-6, steps=1, burn_in=0, thin=None)
+    np.testing.assert_allclose(given.x, 3.2, atol=1e-4)
+
+
+def test_arviz_reads_the_trace_and_agrees():
+    """R-hat of ArviZ near 1, and its effective size beside ours: N (standard deviation/standard error)^2 of the mean.
+
+    Both estimate the same number from 400 chains; ours has a relative error of (2/400)^(1/2) = 7%, so 30% is 4 of them.
+    """
+    stats = pytest.importorskip("arviz_stats")
+    base = pytest.importorskip("arviz_base")
+    done = uldnum.sample("gaussian", "BAOAB", h=0.5, steps=400, burn_in=20, chains=400, thin=1, progress=False)
+    tree = done.to_arviz()
+    assert tree["posterior"]["x"].sizes == {"chain": 400, "draw": 400, "x_dim_0": 1}
+    assert isinstance(tree, xr.DataTree)
+    draws = base.convert_to_dataset(tree)
+    assert float(stats.rhat(draws)["x"].squeeze()) < 1.01
+    ours = done.covariance[0, 0] / done.mean_error[0] ** 2
+    assert float(stats.ess(draws, method="mean")["x"].squeeze()) == pytest.approx(ours, rel=0.3)
+    with pytest.raises(ValueError, match="one h at a time"):
+        run().to_arviz()

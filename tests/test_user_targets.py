@@ -1,0 +1,170 @@
+"""A user's own target: compiled into the kernel, or called with arrays; a TOML file; a fit."""
+
+import numba
+import numpy as np
+import pytest
+
+import uldnum
+from uldnum.targets import UserTarget
+
+
+@numba.njit
+def gaussian_score(x, out):
+    for i in range(len(x)):
+        out[i] = -x[i] / (i + 1)
+
+
+@numba.njit
+def wrong_signature(x):
+    return -x
+
+
+@numba.njit
+def nan_score(x, out):
+    out[:] = np.nan
+
+
+MEAN, SPREAD = np.zeros(2), np.sqrt([1.0, 2.0])
+PLAIN = uldnum.GaussianMixture([1.0], [[0.0, 0.0]], [[1.0, 2.0]])
+
+
+def start(n, seed, first):
+    return PLAIN.sample(n, seed, first)
+
+
+@pytest.mark.parametrize("score", [gaussian_score, lambda x: -x / np.array([1.0, 2.0])], ids=["compiled", "array"])
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_a_users_score_runs_like_the_mixture_it_is(score, dtype):
+    target = UserTarget(score, 2, sampler=start, mean=MEAN, standard_deviation=SPREAD)
+    common = {"h": [0.3, 0.5], "steps": 30, "chains": 6, "seed": 2, "dtype": dtype, "progress": False, "bins": 8}
+    mine, plain = (uldnum.sample(t, "OBABO", **common) for t in (target, PLAIN))
+    assert mine.settings.backend == ("numba" if target.compiled else "array")
+    np.testing.assert_allclose(mine.x, plain.x, atol=1e-12 if dtype == "float64" else 1e-5)
+    np.testing.assert_allclose(mine.covariance, plain.covariance, atol=1e-12 if dtype == "float64" else 1e-5)
+
+
+def test_what_is_not_known_is_asked_for():
+    target = UserTarget(gaussian_score, 2)
+    with pytest.raises(ValueError, match="x0: the target 'user' has no sampler"):
+        uldnum.sample(target, "ula", h=0.1, steps=3, chains=2)
+    run = uldnum.sample(target, "ula", h=0.1, steps=3, chains=2, x0=np.ones((2, 2)))
+    assert np.isfinite(run.mean).all()
+    with pytest.raises(ValueError, match="bins: histograms need"):
+        uldnum.sample(target, "ula", h=0.1, steps=3, chains=2, x0=np.ones((2, 2)), bins=5)
+    with pytest.raises(ValueError, match="does not know its moments"):
+        uldnum.studies.bias(target, "ula", 0.1)
+
+
+@pytest.mark.parametrize(
+    ("score", "fault"),
+    [
+        (wrong_signature, r"score: cannot be called as score\(x, out\)"),
+        (nan_score, "score: must be finite at the mean"),
+        (lambda x: x[:, :1], "score: must return the shape of its argument"),
+        (lambda x: x * np.nan, "score: must be finite"),
+    ],
+)
+def test_bad_scores_are_refused_when_the_target_is_made(score, fault):
+    with pytest.raises(ValueError, match=fault):
+        UserTarget(score, 2)
+
+
+def test_a_score_that_fails_on_the_way_is_a_divergence():
+    @numba.njit
+    def fragile(x, out):
+        out[0] = np.nan if abs(x[0]) > 1.5 else -x[0]
+
+    target = UserTarget(fragile, 1, sampler=lambda n, seed, first: np.zeros((n, 1)))
+    with pytest.warns(UserWarning, match="diverged"):
+        run = uldnum.sample(target, "ula", h=0.5, steps=300, chains=50, progress=False)
+    assert run.diverged > 0
+    assert np.isnan(run.mean).all()
+
+
+def test_double_well_is_no_mixture_and_has_its_exact_moments():
+    """BAOAB at a small step: second moment at 4 standard errors, each below 1% of it; its own draws likewise."""
+    target = uldnum.target("double-well")
+    run = uldnum.sample(target, "BAOAB", h=0.1, steps=4000, burn_in=0, chains=512, seed=1, progress=False)
+    square = run.moments.chain_square[:, 0]
+    error = square.std() / np.sqrt(len(square))
+    assert error < 0.01 * target.moment(2)
+    assert abs(square.mean() - target.moment(2)) < 4 * error + 1e-3  # the bias of BAOAB is of the order h^2 / 100
+    x = np.linspace(-2, 2, 9)[:, None]
+    slope = (target.log_density(x + 1e-5) - target.log_density(x - 1e-5)) / 2e-5
+    np.testing.assert_allclose(target.score(x)[:, 0], slope, atol=1e-7)
+
+
+TOML = """
+weights = [0.7, 0.3]
+means = [[1.5], [-1.5]]
+variances = [1.0, 1.0]
+"""
+
+
+def test_a_toml_file_is_a_target(tmp_path):
+    (tmp_path / "mine.toml").write_text(TOML)
+    target = uldnum.target(tmp_path / "mine.toml")
+    assert target.name == "mine"
+    np.testing.assert_array_equal(target.sample(5), uldnum.target("bimodal-1d").sample(5))
+    assert uldnum.sample(str(tmp_path / "mine.toml"), "ula", h=0.1, steps=2, chains=2).x.shape == (2, 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        (TOML.replace("weights", "wieghts"), "unknown key 'wieghts'; the nearest is 'weights'"),
+        (TOML.replace("means", "# means"), "lacks the key 'means'"),
+        (TOML.replace("variances", "# variances"), "give exactly one of them"),
+        (TOML.replace("0.7", "0.8"), "weights: must be positive and sum to 1"),
+        (TOML.replace("[1.5]", "['a']"), "means: must be an array of numbers"),
+        ("weights = [", "is not a TOML file"),
+    ],
+)
+def test_broken_toml_is_refused(tmp_path, text, fault):
+    (tmp_path / "mine.toml").write_text(text)
+    with pytest.raises(ValueError, match=f"mine.toml.*{fault}"):
+        uldnum.target(tmp_path / "mine.toml")
+    with pytest.raises(ValueError, match="cannot read"):
+        uldnum.target(tmp_path / "none.toml")
+
+
+@pytest.mark.parametrize(
+    ("covariances", "fault"),
+    [
+        ([[[1.0, 2.0], [2.0, 1.0]]], "covariances: component 0 is not positive definite"),
+        ([[[1.0, 0.5], [0.4, 1.0]]], "covariances: must be symmetric"),
+        ([[1.0, 2.0]], "covariances: must have shape"),
+    ],
+)
+def test_bad_covariances_are_refused(covariances, fault):
+    with pytest.raises(ValueError, match=fault):
+        uldnum.GaussianMixture([1.0], [[0.0, 0.0]], covariances=covariances)
+
+
+def test_full_covariances_run_alike_on_both_backends_and_sample_their_law():
+    """BAOAB is exact on any Gaussian: the covariance at 4 standard errors, each below 2% of a variance."""
+    covariance = np.array([[2.0, 0.9], [0.9, 1.0]])
+    target = uldnum.GaussianMixture([1.0], [[1.0, -1.0]], covariances=[covariance])
+    np.testing.assert_allclose(target.covariance, covariance)
+    common = {"h": 0.5, "steps": 20, "chains": 4, "seed": 1, "progress": False}
+    a, b = (uldnum.sample(target, "BAOAB", backend=backend, **common) for backend in ("numba", "array"))
+    np.testing.assert_allclose(a.x, b.x, atol=1e-12)
+    run = uldnum.sample(target, "BAOAB", h=0.5, steps=500, burn_in=20, chains=1024, seed=1, progress=False)
+    assert np.all(run.covariance_error < 0.02)
+    assert np.all(np.abs(run.covariance - covariance) < 4 * run.covariance_error)
+    noised = target.noised(0.6, 0.8)
+    np.testing.assert_allclose(noised.covariance, 0.36 * covariance + 0.64 * np.eye(2))
+
+
+@pytest.mark.parametrize("kind", ["full", "diag", "spherical"])
+def test_a_mixture_fitted_to_data(kind):
+    """On 20 000 draws of well separated modes the fit finds weights and means to about 1/sqrt(n) of a mode, 0.05."""
+    pytest.importorskip("sklearn")
+    truth = uldnum.GaussianMixture([0.3, 0.7], [[-4.0, 0.0], [4.0, 1.0]], [1.0, 0.5])
+    fitted = uldnum.GaussianMixture.fit(truth.sample(20_000, seed=1), 2, kind=kind)
+    order = np.argsort(fitted.means[:, 0])
+    np.testing.assert_allclose(fitted.weights[order], truth.weights, atol=0.02)
+    np.testing.assert_allclose(fitted.means[order], truth.means, atol=0.06)
+    np.testing.assert_allclose(fitted.variances[order], truth.variances, atol=0.08)
+    with pytest.raises(ValueError, match="kind: must be"):
+        uldnum.GaussianMixture.fit([[1.0], [2.0]], 1, kind="round")
