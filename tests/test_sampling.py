@@ -1,5 +1,8 @@
 """sample(): against the scheme's own exact answer, and its manners."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -206,3 +209,37 @@ def test_one_chain_has_no_error():
 def test_bad_arguments_are_refused(changes, fault):
     with pytest.raises(ValueError, match=fault):
         quick(**changes)
+
+
+def test_ula_just_above_its_limit_is_diverged_not_a_large_variance():
+    """delta lambda = 2.01: each step multiplies by -1.01, in 2000 steps by 4e8, finite all the way.
+
+    From the noise of every step the standard deviation grows like 14 * 1.01^n: the first of 64 chains, at some 2.4 of
+    them, passes 1000 near n = 340.
+    """
+    with pytest.warns(UserWarning, match="ula diverged"):
+        run = quick(NORMAL, "ula", h=None, delta=2.01, steps=2000, chains=64)
+    assert run.diverged == 64
+    assert np.isnan(run.covariance).all()
+    assert np.abs(run.x).max() < 1e12
+    assert 250 < run.diverged_at < 450
+
+
+def test_whole_numbers_of_numpy_do_not_overflow():
+    run = quick(steps=np.int16(300), burn_in=np.int8(100), chains=np.int32(8), seed=np.int64(1))
+    np.testing.assert_array_equal(run.x, quick(steps=300, burn_in=100).x)
+    assert run.recorded_steps == 300
+
+
+def test_run_says_what_it_is():
+    assert repr(quick(h=[0.1, 0.2])) == "Run(BAOAB on bimodal-1d, h=[0.1, 0.2], 8 chains, 20 steps)"
+
+
+@pytest.mark.slow
+def test_a_million_chains_stay_below_a_gibibyte():
+    script = (
+        "import resource, uldnum; uldnum.sample('ring-8', 'BAOAB', h=0.2, steps=1000, chains=10**6, bins=256);"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 2**20  # KiB

@@ -19,12 +19,15 @@ __all__ = ["kernel_stein_discrepancy", "maximum_mean_discrepancy", "mode_weights
 BATCHES = 32
 DIRECTIONS = 64
 
+# A noise floor is the root mean square over this many sets of exact draws in the place of x.
+REPEATS = 4
+
 
 def sliced_wasserstein_2(x: Array, target: VectorTarget, *, seed: int = 0) -> Bias:
     """Sliced Wasserstein-2 distance to as many exact draws, root mean square over 64 random directions.
 
     Along each direction it is the root mean square difference of quantiles (Bonneel et al. 2015). The floor is that of
-    other exact draws in the place of x.
+    exact draws in the place of x.
 
     Parameters
     ----------
@@ -48,14 +51,14 @@ def sliced_wasserstein_2(x: Array, target: VectorTarget, *, seed: int = 0) -> Bi
         return np.sqrt(np.mean((ordered - quantiles) ** 2))
 
     value, error = jackknife(lambda weights: distance(chosen(batches, weights)), len(batches))
-    return Bias(value, error, distance([target.sample(n, seed, 2 * n)]))
+    return Bias(value, error, noise_floor(lambda draws: distance([draws]), target, n, seed))
 
 
 def maximum_mean_discrepancy(x: Array, target: VectorTarget, *, seed: int = 0) -> Bias:
     """Squared maximum mean discrepancy to as many exact draws y, Gaussian kernel ``exp(-|x - y|^2/(2 l^2))``.
 
     Without self-pairs (Gretton et al. 2012, eq. 3), so its mean without bias is 0 and it may be negative; l^2 is the
-    trace of the target's covariance. The floor is the absolute value for other exact draws in the place of x.
+    trace of the target's covariance. The floor is that of exact draws in the place of x.
 
     Parameters
     ----------
@@ -91,9 +94,9 @@ def maximum_mean_discrepancy(x: Array, target: VectorTarget, *, seed: int = 0) -
     batches = split(x, BATCHES)
     n = sum(map(len, batches))
     ends = np.cumsum([len(batch) for batch in batches])[:-1]
-    draws, others = (np.split(target.sample(n, seed, first), ends) for first in (n, 2 * n))
+    draws = np.split(target.sample(n, seed, n), ends)
     value, error = squared(batches, draws)
-    return Bias(value, error, np.abs(squared(others, draws)[0]))
+    return Bias(value, error, noise_floor(lambda other: squared(np.split(other, ends), draws)[0], target, n, seed))
 
 
 def kernel_stein_discrepancy(x: Array, target: VectorTarget) -> Bias:
@@ -160,7 +163,14 @@ def mode_weights(x: Array, target: GaussianMixture, *, seed: int = 0) -> Bias:
     sums = np.array([target.responsibilities(batch).sum(axis=0) for batch in batches])
     sizes = np.array([len(batch) for batch in batches], dtype=float)
     value, error = jackknife(lambda weights: distance(weights @ sums / (weights @ sizes)), len(batches))
-    return Bias(value, error, distance(target.responsibilities(target.sample(n, seed, n)).mean(axis=0)))
+    floor = noise_floor(lambda draws: distance(target.responsibilities(draws).mean(axis=0)), target, n, seed)
+    return Bias(value, error, floor)
+
+
+def noise_floor(statistic: Callable[[Array], Array], target: VectorTarget, n: int, seed: int) -> Array:
+    """Root mean square of a statistic over sets of n exact draws, none of which are initial states 0 ... 2 n - 1."""
+    values = [statistic(target.sample(n, seed, n * (2 + repeat))) for repeat in range(REPEATS)]
+    return np.sqrt(np.mean(np.square(values), axis=0))
 
 
 def chosen(batches: list[Array], weights: Array) -> list[Array]:

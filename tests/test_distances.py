@@ -1,0 +1,164 @@
+"""Distances: against closed forms, and the coverage of their stated intervals."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+import uldnum
+from uldnum.diagnostics import (
+    kernel_stein_discrepancy,
+    kolmogorov,
+    maximum_mean_discrepancy,
+    mean_bias,
+    mode_weights,
+    second_moment_bias,
+    sliced_wasserstein_2,
+    wasserstein_1,
+)
+from uldnum.diagnostics.jackknife import jackknife
+from uldnum.exact import gaussian
+
+NORMAL, BIMODAL = uldnum.target("gaussian"), uldnum.target("bimodal-1d")
+H = 1.2  # OBABO on N(0, 1) at this step samples N(0, 1/(1 - .36)): standard deviation 1.25
+SPREAD = np.sqrt(gaussian("OBABO", H).position_covariance)
+SKEWED = uldnum.GaussianMixture([0.5, 0.5], BIMODAL.means, BIMODAL.variances)
+
+
+def run(seed, chains=256, steps=200):
+    return uldnum.sample(
+        NORMAL, "OBABO", h=H, steps=steps, chains=chains, burn_in=20, seed=seed, bins=512, progress=False
+    )
+
+
+def of_moments(seed):
+    done = run(seed)
+    return second_moment_bias(done.moments, NORMAL)
+
+
+def of_histogram(distance):
+    def of(seed):
+        done = run(seed)
+        return distance(done.histogram, done.edges, NORMAL)
+
+    return of
+
+
+def gaussian_kernel_truth():
+    """Squared discrepancy of N(0, s^2) and N(0, 1), kernel exp(-r^2/2): E = (1 + v)^(-1/2) for x - y of variance v."""
+    return sum(sign / np.sqrt(1 + v) for sign, v in ((1, 2 * SPREAD**2), (1, 2.0), (-2, 1 + SPREAD**2)))
+
+
+def stein_truth():
+    """Squared Stein discrepancy of N(0, s^2) to N(0, 1) by quadrature over pairs; l^2 = s^2, the variance of x."""
+    nodes, weights = np.polynomial.hermite_e.hermegauss(120)
+    x, w = SPREAD * nodes, weights / weights.sum()
+    gap = x[:, None] - x
+    base, width = 1 + gap**2 / SPREAD**2, SPREAD**2
+    slope, curve = -(base**-1.5) / width, 3 * base**-2.5 / width**2
+    kernel = base**-0.5 * np.outer(x, x) + slope * gap * (x[:, None] - x) - slope - curve * gap**2
+    return w @ kernel @ w
+
+
+# metric: (estimate from a seed, truth)
+CASES = {
+    "second_moment": (of_moments, (SPREAD**2 - 1) / np.sqrt(2)),
+    "wasserstein_1": (of_histogram(wasserstein_1), (SPREAD - 1) * np.sqrt(2 / np.pi)),
+    "kolmogorov": (
+        of_histogram(kolmogorov),
+        np.abs(stats.norm.cdf(np.linspace(-4, 4, 8001)) - stats.norm.cdf(np.linspace(-4, 4, 8001) / SPREAD)).max(),
+    ),
+    "maximum_mean_discrepancy": (
+        lambda seed: maximum_mean_discrepancy(run(seed, 600, 1).x, NORMAL, seed=seed),
+        gaussian_kernel_truth(),
+    ),
+    "kernel_stein_discrepancy": (lambda seed: kernel_stein_discrepancy(run(seed, 600, 1).x, NORMAL), stein_truth()),
+    "sliced_wasserstein_2": (
+        lambda seed: sliced_wasserstein_2(run(seed, 2000, 1).x, NORMAL, seed=seed + 1000),
+        SPREAD - 1,
+    ),
+    "mode_weights": (
+        lambda seed: mode_weights(SKEWED.sample(2000, seed), BIMODAL, seed=seed),
+        # E of the responsibility of mode 0 under SKEWED, by quadrature, against 0.7
+        abs(
+            np.trapezoid(
+                BIMODAL.responsibilities(np.linspace(-9, 9, 4001)[:, None])[:, 0]
+                * np.exp(SKEWED.log_density(np.linspace(-9, 9, 4001)[:, None])),
+                np.linspace(-9, 9, 4001),
+            )
+            - 0.7
+        ),
+    ),
+}
+
+
+def covered(metric, seeds):
+    estimate, truth = CASES[metric]
+    hits = 0
+    for seed in range(seeds):
+        bias = estimate(seed)
+        hits += bool(np.abs(np.squeeze(bias.value) - truth) < stats.t.ppf(0.975, 31) * np.squeeze(bias.error))
+    return hits
+
+
+@pytest.mark.parametrize("metric", CASES)
+def test_stated_intervals_cover_the_truth(metric):
+    """40 seeds: hits of the 95% interval are binomial(40, .95); fewer than 32 has probability 2e-4.
+
+    An error stated a third too small would cover 81% and be caught with probability 1/2; the slow test is sharper.
+    """
+    assert covered(metric, 40) >= 32
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("metric", CASES)
+def test_stated_intervals_cover_the_truth_over_200_seeds(metric):
+    """200 seeds: binomial(200, .95), within its limits at 1e-3 on either side, 178 and 200."""
+    assert stats.binom.ppf(1e-3, 200, 0.95) <= covered(metric, 200)
+
+
+@pytest.mark.parametrize(
+    "distance",
+    [sliced_wasserstein_2, maximum_mean_discrepancy, kernel_stein_discrepancy, mode_weights],
+)
+def test_exact_draws_show_the_noise_floor(distance):
+    """Ten sets of draws of the target itself lie within four floors; a shift by half its radius lies far above."""
+    ring = uldnum.target("ring-8")
+    for seed in range(10):
+        bias = distance(ring.sample(512, seed), ring)
+        assert abs(bias.value) < 4 * bias.floor
+    shifted = distance(ring.sample(2048, 1) + np.array([1.0, 0.0]), ring)
+    assert shifted.value > 5 * shifted.floor > 0
+    assert shifted.value > 5 * shifted.error > 0
+
+
+def test_histogram_floor_is_the_noise_of_the_run():
+    """Floors over seeds match the distances of unbiased runs: BAOAB on N(0, 1), ratio of means within 25%."""
+    pairs = []
+    for seed in range(60):
+        done = uldnum.sample(
+            NORMAL, "BAOAB", h=1.0, steps=100, chains=64, burn_in=20, seed=seed, bins=512, progress=False
+        )
+        bias = wasserstein_1(done.histogram, done.edges, NORMAL)
+        pairs.append((bias.value[0], bias.floor[0]))
+    value, floor = np.mean(pairs, axis=0)
+    assert floor == pytest.approx(value, rel=0.25)
+
+
+def test_jackknife_of_a_mean_is_its_standard_error():
+    x = np.random.default_rng(0).normal(size=50)
+    value, error = jackknife(lambda weights: np.asarray(weights @ x / weights.sum()), 50)
+    assert value == pytest.approx(x.mean())
+    assert error == pytest.approx(x.std(ddof=1) / np.sqrt(50))
+
+
+def test_a_trace_is_split_by_chains():
+    x = np.random.default_rng(0).normal(size=(5, 64, 2))
+    ring = uldnum.target("ring-8")
+    flat = sliced_wasserstein_2(x.swapaxes(0, 1).reshape(-1, 2), ring)
+    assert sliced_wasserstein_2(x, ring).value == pytest.approx(flat.value)
+
+
+def test_mean_of_a_group_and_axes():
+    done = uldnum.sample("ring-8", "ula", h=[0.1, 0.3], steps=20, chains=32, bins=64, progress=False)
+    assert mean_bias(done.moments, uldnum.target("ring-8")).value.shape == (2,)
+    assert wasserstein_1(done.histogram[1], done.edges, uldnum.target("ring-8")).value.shape == (2,)
