@@ -18,7 +18,7 @@ FIGURE = Path(__file__).parents[1] / "figures" / "bias.png"
 def main() -> None:
     """Run the study, store it, and draw the stored data."""
     study = uldnum.studies.bias(
-        uldnum.target("gaussian"), INTEGRATORS, np.geomspace(0.1, 1.9, 16), nfe=10_000, burn_in=2_000, chains=4096
+        uldnum.target("gaussian"), INTEGRATORS, np.geomspace(0.1, 1.9, 12), nfe=5_000, burn_in=1_000, chains=4096
     )
     DATA.parent.mkdir(exist_ok=True)
     with atomic(DATA) as file:

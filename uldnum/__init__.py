@@ -9,15 +9,17 @@
 
 from importlib.metadata import version
 
-from uldnum import exact, networks, studies
+from uldnum import diagnostics, exact, networks, studies
 from uldnum.integrators import Integrator, integrator, integrators, splitting
 from uldnum.sampling import Run, sample
-from uldnum.targets import GaussianMixture, target
+from uldnum.targets import GaussianMixture, UserTarget, target
 
 __all__ = [
     "GaussianMixture",
     "Integrator",
     "Run",
+    "UserTarget",
+    "diagnostics",
     "exact",
     "integrator",
     "integrators",

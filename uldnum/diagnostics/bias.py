@@ -59,14 +59,9 @@ def known_moment(target: VectorTarget, order: int) -> Array:
 
 def marginal(distance: Callable[..., Bias], run: Run, target: VectorTarget, scale: Array | float = 1.0) -> Bias:
     """Mean over axes of a distance of the marginals over a scale, at every step size; NaN where chains diverged."""
-    counts = run.state.counts
-    each = [distance(counts[g], run.edges, target) for g in range(len(counts))]
-    bad = np.atleast_1d(run.diverged) > 0
-    # The axes of a chain are not independent: the mean of their errors is an upper bound of the error of their mean.
-    value, error, floor = (
-        np.where(bad, np.nan, [np.mean(part / scale) for part in parts]) for parts in zip(*each, strict=True)
-    )
-    return Bias(*(run.each(np.asarray(part)) for part in (value, error, floor)))
+    counts, bad = run.state.counts, np.atleast_1d(run.diverged) > 0
+    each = [distance(group, run.edges, target, lambda distances: np.mean(distances / scale)) for group in counts]
+    return Bias(*(run.each(np.where(bad, np.nan, parts)) for parts in zip(*each, strict=True)))
 
 
 # Name of each metric of a study: what computes it from a run on a target.

@@ -13,7 +13,14 @@ from uldnum.typing import Array
 __all__ = ["kolmogorov", "marginal_distance", "wasserstein_1"]
 
 
-def wasserstein_1(counts: Array, edges: Array, target: VectorTarget) -> Bias:
+def each_axis(distances: Array) -> Array:
+    """Keep the distance of every axis."""
+    return distances
+
+
+def wasserstein_1(
+    counts: Array, edges: Array, target: VectorTarget, summary: Callable[[Array], Array] = each_axis
+) -> Bias:
     """Wasserstein-1 distance of each axis, ``int |F_run(x) - F(x)| dx``, by the trapezoidal rule on the bins' edges.
 
     Parameters
@@ -24,24 +31,28 @@ def wasserstein_1(counts: Array, edges: Array, target: VectorTarget) -> Bias:
         `Run.edges`. What the tails beyond them would add is left out.
     target : GaussianMixture or UserTarget
         With a cdf.
+    summary : callable, optional
+        Number to make of the d distances, such as their mean; its error takes account of the axes' correlation.
 
     Returns
     -------
     Bias
-        Arrays of shape (d,), in units of x. The floor is that of a run with the same autocorrelation and no bias: half
-        the difference of two halves of the batches, whose noise is that of their mean.
+        Arrays of shape (d,), or of the summary, in units of x. The floor is that of a run with the same autocorrelation
+        and no bias: half the difference of two halves of the batches, whose noise is that of their mean.
     """
 
     def distance(gap: Array) -> Array:
         middle = (np.abs(gap[:, 1:]) + np.abs(gap[:, :-1])) / 2
         return (middle * np.diff(edges, axis=1)).sum(axis=1)
 
-    return marginal_distance(distance, counts, edges, target)
+    return marginal_distance(lambda gap: summary(distance(gap)), counts, edges, target)
 
 
-def kolmogorov(counts: Array, edges: Array, target: VectorTarget) -> Bias:
+def kolmogorov(
+    counts: Array, edges: Array, target: VectorTarget, summary: Callable[[Array], Array] = each_axis
+) -> Bias:
     """Kolmogorov distance of each axis, ``max |F_run(x) - F(x)|`` over the bins' edges; as `wasserstein_1`."""
-    return marginal_distance(lambda gap: np.abs(gap).max(axis=1), counts, edges, target)
+    return marginal_distance(lambda gap: summary(np.abs(gap).max(axis=1)), counts, edges, target)
 
 
 def marginal_distance(distance: Callable[[Array], Array], counts: Array, edges: Array, target: VectorTarget) -> Bias:

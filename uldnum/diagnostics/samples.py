@@ -6,7 +6,7 @@ trace. Chains are independent, so errors come from batches of them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 
@@ -39,19 +39,17 @@ def sliced_wasserstein_2(x: Array, target: VectorTarget, *, seed: int = 0) -> Bi
     """
     directions = np.random.default_rng(seed).normal(size=(x.shape[-1], DIRECTIONS))
     directions /= np.linalg.norm(directions, axis=0)
+
+    def distance(parts: list[Array], draws: list[Array]) -> Array:
+        ordered, exact = (np.sort(np.concatenate(side) @ directions, axis=0) for side in (parts, draws))
+        return np.sqrt(np.mean((ordered - exact) ** 2))
+
     batches = split(x, BATCHES)
-    n = sum(map(len, batches))
-    reference = np.sort(target.sample(n, seed, n) @ directions, axis=0)
-
-    def distance(parts: Sequence[Array]) -> Array:
-        ordered = np.sort(np.concatenate(parts) @ directions, axis=0)
-        place = (np.arange(len(ordered)) + 0.5) / len(ordered)
-        levels = (np.arange(n) + 0.5) / n
-        quantiles = np.stack([np.interp(place, levels, column) for column in reference.T], axis=1)
-        return np.sqrt(np.mean((ordered - quantiles) ** 2))
-
-    value, error = jackknife(lambda weights: distance(chosen(batches, weights)), len(batches))
-    return Bias(value, error, noise_floor(lambda draws: distance([draws]), target, n, seed))
+    n, ends = sizes_of(batches)
+    draws = np.split(target.sample(n, seed, n), ends)
+    # Leaving out a batch leaves out its draws, whose noise is part of the error.
+    value, error = jackknife(lambda w: distance(chosen(batches, w), chosen(draws, w)), len(batches))
+    return Bias(value, error, noise_floor(lambda other: distance([other], draws), target, n, seed))
 
 
 def maximum_mean_discrepancy(x: Array, target: VectorTarget, *, seed: int = 0) -> Bias:
@@ -84,7 +82,6 @@ def maximum_mean_discrepancy(x: Array, target: VectorTarget, *, seed: int = 0) -
         sizes = np.array([len(batch) for batch in batches], dtype=float)
 
         def statistic(weights: Array) -> Array:
-            # Draws are batched alike: leaving out a batch leaves out its draws, whose noise is part of the error.
             n = weights @ sizes
             same = (weights @ (xx + yy) @ weights - 2 * n) / (n * (n - 1))  # k(x, x) = 1 on the diagonal
             return np.asarray(same - 2 * (weights @ xy @ weights) / n**2)
@@ -92,8 +89,7 @@ def maximum_mean_discrepancy(x: Array, target: VectorTarget, *, seed: int = 0) -
         return jackknife(statistic, len(batches))
 
     batches = split(x, BATCHES)
-    n = sum(map(len, batches))
-    ends = np.cumsum([len(batch) for batch in batches])[:-1]
+    n, ends = sizes_of(batches)
     draws = np.split(target.sample(n, seed, n), ends)
     value, error = squared(batches, draws)
     return Bias(value, error, noise_floor(lambda other: squared(np.split(other, ends), draws)[0], target, n, seed))
@@ -155,7 +151,7 @@ def mode_weights(x: Array, target: GaussianMixture, *, seed: int = 0) -> Bias:
         Seed of the draws.
     """
     batches = split(x, BATCHES)
-    n = sum(map(len, batches))
+    n, _ = sizes_of(batches)
 
     def distance(shares: Array) -> Array:
         return np.abs(shares - target.weights).sum() / 2
@@ -171,6 +167,12 @@ def noise_floor(statistic: Callable[[Array], Array], target: VectorTarget, n: in
     """Root mean square of a statistic over sets of n exact draws, none of which are initial states 0 ... 2 n - 1."""
     values = [statistic(target.sample(n, seed, n * (2 + repeat))) for repeat in range(REPEATS)]
     return np.sqrt(np.mean(np.square(values), axis=0))
+
+
+def sizes_of(batches: list[Array]) -> tuple[int, Array]:
+    """Return the number of samples in all batches, and where to split as many others alike."""
+    ends = np.cumsum([len(batch) for batch in batches])
+    return int(ends[-1]), ends[:-1]
 
 
 def chosen(batches: list[Array], weights: Array) -> list[Array]:

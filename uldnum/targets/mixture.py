@@ -14,6 +14,7 @@ from uldnum.kernels import split_seed
 from uldnum.kernels.array import core, normals
 from uldnum.kernels.core import INITIAL
 from uldnum.names import digest
+from uldnum.targets.vectors import Vectors
 from uldnum.typing import Array, ArrayLike
 
 __all__ = ["GaussianMixture", "MixtureData"]
@@ -31,7 +32,7 @@ class MixtureData(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False, init=False)
-class GaussianMixture:
+class GaussianMixture(Vectors):
     """The density ``sum_j w_j N(x; mu_j, Sigma_j)``.
 
     Parameters
@@ -96,16 +97,6 @@ class GaussianMixture:
     def shape(self) -> tuple[int, ...]:
         """Shape of one sample, (d,)."""
         return (self.means.shape[1],)
-
-    @property
-    def time_unit(self) -> float:
-        """Unit in which step sizes are given: 1, they are absolute."""
-        return 1.0
-
-    @property
-    def dtype(self) -> str:
-        """Floating-point type of a run, unless another is asked for."""
-        return "float64"
 
     @property
     def compiled(self) -> bool:

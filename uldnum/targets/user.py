@@ -13,13 +13,14 @@ from uldnum.kernels import split_seed
 from uldnum.kernels.array import core, normals
 from uldnum.kernels.core import INITIAL
 from uldnum.names import digest
+from uldnum.targets.vectors import Vectors
 from uldnum.typing import Array, ArrayLike
 
 __all__ = ["UserTarget", "quadrature_target"]
 
 
 @dataclass(frozen=True, eq=False)
-class UserTarget:
+class UserTarget(Vectors):
     """A target given by its score.
 
     Parameters
@@ -85,16 +86,6 @@ class UserTarget:
     def shape(self) -> tuple[int, ...]:
         """Shape of one sample, (d,)."""
         return (self.dimension,)
-
-    @property
-    def time_unit(self) -> float:
-        """Unit in which step sizes are given: 1, they are absolute."""
-        return 1.0
-
-    @property
-    def dtype(self) -> str:
-        """Floating-point type of a run, unless another is asked for."""
-        return "float64"
 
     @property
     def fingerprint(self) -> str:
