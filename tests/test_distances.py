@@ -35,6 +35,11 @@ def of_moments(seed):
     return second_moment_bias(done.moments, NORMAL)
 
 
+def of_mean(seed):
+    """The mean against that of a target displaced by 0.3: every scheme has the mean of N(0, 1)."""
+    return mean_bias(run(seed).moments, uldnum.GaussianMixture([1.0], [[0.3]], [1.0]))
+
+
 def of_histogram(distance):
     def of(seed):
         done = run(seed)
@@ -61,6 +66,7 @@ def stein_truth():
 
 # metric: (estimate from a seed, truth)
 CASES = {
+    "mean": (of_mean, 0.3),
     "second_moment": (of_moments, (SPREAD**2 - 1) / np.sqrt(2)),
     "wasserstein_1": (of_histogram(wasserstein_1), (SPREAD - 1) * np.sqrt(2 / np.pi)),
     "kolmogorov": (

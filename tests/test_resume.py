@@ -55,6 +55,8 @@ def test_a_saved_run_is_labelled(tmp_path):
     assert again.settings == done.settings
     assert again.complete
     assert [path.name for path in tmp_path.iterdir()] == ["run.nc"]
+    with pytest.raises(ValueError, match=r"path: cannot write '/proc/run.nc'"):
+        done.save("/proc/run.nc")
 
 
 @pytest.mark.parametrize("executor", [NumbaExecutor, ArrayExecutor])

@@ -14,7 +14,10 @@ __all__ = ["atomic", "writable_folder"]
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
     """Give a temporary path beside ``path`` to write to; rename it to ``path`` when all went well."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
+    try:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
+    except OSError as error:
+        raise ValueError(f"path: cannot write {str(path)!r}: {error.strerror}") from None
     os.close(handle)
     try:
         yield Path(name)

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import operator
-import signal
-import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,13 +14,16 @@ import numpy as np
 from numpy.typing import DTypeLike
 from tqdm.auto import tqdm
 
+from uldnum.exact import max_stable_h
 from uldnum.integrators import Integrator, positive, step_size
 from uldnum.integrators import integrator as find_integrator
+from uldnum.interrupt import interruptible
 from uldnum.kernels import Executor, Problem, State
 from uldnum.kernels.array import ArrayExecutor, normals
 from uldnum.kernels.core import INITIAL, Watch, make_tables
 from uldnum.names import digest, unknown
 from uldnum.run import Run, Settings
+from uldnum.targets import GaussianMixture
 from uldnum.targets import target as find_target
 from uldnum.typing import Array, ArrayLike
 
@@ -249,7 +249,7 @@ def sample(
     ) as bar:  # fmt: skip
         for _ in take_steps(executor, run.state, settings, burn_in + steps, bar):
             run.states.append(run.state.xp[:, :, 0].copy())
-    report(run)
+    report(run, target, scheme)
     return run
 
 
@@ -362,36 +362,18 @@ def take_steps(executor: Executor, state: State, settings: Settings, end: int, b
                 yield
 
 
-@contextmanager
-def interruptible() -> Iterator[Callable[[], bool]]:
-    """Turn the first Ctrl-C into a question that can be asked between launches; the second one interrupts."""
-    asked = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield asked.is_set
-        return
-    usual = signal.getsignal(signal.SIGINT)
-
-    def note(number: int, frame: Any) -> None:
-        asked.set()
-        signal.signal(signal.SIGINT, usual)
-
-    signal.signal(signal.SIGINT, note)
-    try:
-        yield asked.is_set
-    finally:
-        signal.signal(signal.SIGINT, usual)
-
-
-def report(run: Run) -> None:
+def report(run: Run, target: Target, scheme: Integrator) -> None:
     """Warn of step sizes at which chains diverged, and of a run that was stopped."""
     settings = run.settings
     rows = zip(settings.h, np.atleast_1d(run.diverged), np.atleast_1d(run.diverged_at), strict=True)
     bad = [f"h = {h:g} ({count} of {settings.chains} chains, the first at step {at})" for h, count, at in rows if count]
     if bad:
+        limit = "take a smaller step"
+        if isinstance(target, GaussianMixture):
+            stable = max_stable_h(scheme, precision=target.largest_precision, friction=settings.friction)
+            limit = f"on its narrowest Gaussian the scheme is stable up to h = {stable:.4g} (uldnum.exact.max_stable_h)"
         warnings.warn(
-            f"{settings.integrator} diverged at {', '.join(bad)}; the statistics there are NaN. On a Gaussian, "
-            "uldnum.exact.max_stable_h gives the largest stable step",
-            stacklevel=3,
+            f"{settings.integrator} diverged at {', '.join(bad)}; the statistics there are NaN; {limit}", stacklevel=3
         )
     if not run.complete:
         warnings.warn(

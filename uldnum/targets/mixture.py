@@ -104,6 +104,12 @@ class GaussianMixture(Vectors):
         return True
 
     @property
+    def largest_precision(self) -> float:
+        """Largest eigenvalue of a component's inverse covariance: what limits the step size."""
+        least = self.variances if self.covariances is None else np.linalg.eigvalsh(self.covariances)
+        return float(1 / least.min())
+
+    @property
     def fingerprint(self) -> str:
         """Hash of the density: what a saved run was run on."""
         return digest(self.weights, self.means, self.variances if self.covariances is None else self.covariances)
