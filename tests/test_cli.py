@@ -10,7 +10,7 @@ import pytest
 import xarray as xr
 from onnx import TensorProto, helper
 
-from uldnum import cli, networks, sampling
+from uldnum import cli, networks, sampling, studies
 
 
 def uldnum(monkeypatch, capsys, *arguments):
@@ -118,6 +118,17 @@ def test_bias_where_all_diverge_says_so(monkeypatch, capsys, tmp_path):
     assert out.count("diverged") == 4
     assert "warning: ula diverged at h = 3 (8 of 8 chains" in err
     assert (tmp_path / "bias.png").is_file()
+
+
+def test_ctrl_c_ends_in_one_line(monkeypatch, capsys, tmp_path):
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(studies, "bias", stop)
+    code, _, err = uldnum(monkeypatch, capsys, "bias", "--out", str(tmp_path))
+    assert code == 130
+    assert "interrupted: nothing was written" in err
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_sample_draws_and_stores_states(monkeypatch, capsys, tmp_path):

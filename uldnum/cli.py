@@ -11,7 +11,7 @@ import time
 import warnings
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import numpy as np
 import typer
@@ -144,10 +144,13 @@ def bias(
         h = STEPS
     steps, deltas = (text and parse_steps(name, text) for name, text in (("h", h), ("delta", delta)))
     typer.echo("compiling, then sampling one integrator after the other", err=True)
-    study = studies.bias(
-        target, split_names(integrators), steps, delta=deltas, friction=friction, nfe=nfe, burn_in=burn_in,
-        chains=chains, seed=seed,
-    )  # fmt: skip
+    try:
+        study = studies.bias(
+            target, split_names(integrators), steps, delta=deltas, friction=friction, nfe=nfe, burn_in=burn_in,
+            chains=chains, seed=seed,
+        )  # fmt: skip
+    except KeyboardInterrupt:
+        interrupted()
     data, figure = folder / "bias.nc", folder / "bias.png"
     with atomic(data) as file:
         study.to_netcdf(file)
@@ -240,7 +243,7 @@ def sample(
     run = sampling.sample(level, scheme, h=step, friction=friction, steps=steps, chains=chains, seed=seed, thin=every)
     seconds = time.perf_counter() - begun
     if not run.complete:
-        raise KeyboardInterrupt
+        interrupted()
     denoised = np.stack([level.denoise(x) for x in run.recorded])
     states: dict[str, Any] = {"trace": run.recorded, "denoised": denoised, "x": run.x}
     states |= {} if run.p is None else {"p": run.p}
@@ -260,6 +263,12 @@ def sample(
     typer.echo(f"images: {out}\nstates: {out.with_suffix('.npz')}")
 
 
+def interrupted() -> NoReturn:
+    """End after Ctrl-C, as shells expect."""
+    typer.secho("interrupted: nothing was written", err=True)
+    raise typer.Exit(130)
+
+
 def say(message: Warning | str, *_: Any, **__: Any) -> None:
     """Show a warning as one line."""
     typer.secho(f"warning: {message}", err=True, fg="yellow")
@@ -273,6 +282,3 @@ def main() -> None:
     except (ValueError, MissingExtraError, RuntimeError, OSError, MemoryError) as error:
         typer.secho(f"error: {error or 'out of memory; take fewer chains'}", err=True, fg="red")
         sys.exit(2)
-    except KeyboardInterrupt:
-        typer.secho("interrupted: nothing was written", err=True)
-        sys.exit(130)

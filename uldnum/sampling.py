@@ -23,7 +23,7 @@ from uldnum.kernels.array import ArrayExecutor, normals
 from uldnum.kernels.core import INITIAL, Watch, make_tables
 from uldnum.names import digest, unknown
 from uldnum.run import Run, Settings
-from uldnum.targets import GaussianMixture
+from uldnum.targets import GaussianMixture, UserTarget
 from uldnum.targets import target as find_target
 from uldnum.typing import Array, ArrayLike
 
@@ -37,6 +37,9 @@ REACH = 8
 
 # A chain diverges when it is this many standard deviations of the target away from its mean.
 ESCAPE = 1e3
+
+# ... and in any case here, where its square is still finite.
+HORIZON = 1e100
 
 
 class Target(Protocol):
@@ -104,7 +107,7 @@ BACKENDS: dict[str, tuple[Callable[[Problem, np.dtype[Any], int | None], Executo
 
 
 def sample(
-    target: Target | str,
+    target: Target | str | Path,
     integrator: str | Integrator,
     *,
     h: ArrayLike | None = None,
@@ -185,7 +188,7 @@ def sample(
     UserWarning
         If chains diverged: left a thousand standard deviations of the target, or the finite numbers.
     """
-    if isinstance(target, str):
+    if isinstance(target, str | Path):
         target = find_target(target)
     if not hasattr(target, "score") or not hasattr(target, "time_unit"):
         raise ValueError(
@@ -206,6 +209,8 @@ def sample(
     threads = None if threads is None else whole_number("threads", threads, 1, 2**16)
     kind = floating_type(target.dtype if dtype is None else dtype)
     backend = choose_backend(target, backend)
+    if isinstance(target, UserTarget):
+        target.score(np.asarray(target.mean, kind)[None])  # it may fail in the type of the run
     vector = len(target.shape) == 1
     if bins and not (vector and np.all(np.isfinite(target.standard_deviation))):
         raise ValueError("bins: histograms need a target of vectors with a known standard deviation")
@@ -242,6 +247,8 @@ def sample(
         run = Run(settings, steps, state, [], watch.centre, low, high)
         executor.enter(state)
     else:
+        if not isinstance(x0, str):
+            raise ValueError("x0: a resumed run goes on from its own states; leave it out")
         run = resumed(resume, settings, steps)
     with tqdm(
         desc=scheme.name, total=burn_in + steps, initial=run.state.step, unit="step", delay=1.0,
@@ -290,7 +297,7 @@ def watch_of(target: Target, bins: int, burn_in: int) -> tuple[Watch, Array, Arr
     """Return what is watched, and the range of the histograms of each axis."""
     centre, scale = (np.ravel(a).astype(float) for a in (target.mean, target.standard_deviation))
     low, high = centre - REACH * scale, centre + REACH * scale
-    return Watch(burn_in + 1, centre, ESCAPE * scale, low, bins / (high - low)), low, high
+    return Watch(burn_in + 1, centre, np.minimum(ESCAPE * scale, HORIZON), low, bins / (high - low)), low, high
 
 
 def initial_state(target: Target, scheme: Integrator, settings: Settings, x0: Any) -> Array:

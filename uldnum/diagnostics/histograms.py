@@ -6,11 +6,14 @@ from collections.abc import Callable
 
 import numpy as np
 
-from uldnum.diagnostics.jackknife import Bias, jackknife
+from uldnum.diagnostics.jackknife import Bias, jackknife, noise_of_halves
+from uldnum.run import Run
 from uldnum.targets import VectorTarget
 from uldnum.typing import Array
 
-__all__ = ["kolmogorov", "marginal_distance", "wasserstein_1"]
+__all__ = ["kolmogorov", "wasserstein_1"]
+
+Summary = Callable[[Array], Array]
 
 
 def each_axis(distances: Array) -> Array:
@@ -18,17 +21,13 @@ def each_axis(distances: Array) -> Array:
     return distances
 
 
-def wasserstein_1(
-    counts: Array, edges: Array, target: VectorTarget, summary: Callable[[Array], Array] = each_axis
-) -> Bias:
+def wasserstein_1(run: Run, target: VectorTarget, summary: Summary = each_axis) -> Bias:
     """Wasserstein-1 distance of each axis, ``int |F_run(x) - F(x)| dx``, by the trapezoidal rule on the bins' edges.
 
     Parameters
     ----------
-    counts : int array, shape (batches, d, bins + 2)
-        `Run.histogram`.
-    edges : array, shape (d, bins + 1)
-        `Run.edges`. What the tails beyond them would add is left out.
+    run : Run
+        With histograms (``bins``). What the tails beyond them would add is left out.
     target : GaussianMixture or UserTarget
         With a cdf.
     summary : callable, optional
@@ -37,37 +36,48 @@ def wasserstein_1(
     Returns
     -------
     Bias
-        Arrays of shape (d,), or of the summary, in units of x. The floor is that of a run with the same autocorrelation
-        and no bias: half the difference of two halves of the batches, whose noise is that of their mean.
+        Arrays of shape (d,), or of the summary, in units of x, behind h's axis if there is one; NaN where chains
+        diverged. The floor is that of a run with the same autocorrelation and no bias (see `noise_of_halves`).
     """
 
-    def distance(gap: Array) -> Array:
+    def distance(gap: Array, edges: Array) -> Array:
         middle = (np.abs(gap[:, 1:]) + np.abs(gap[:, :-1])) / 2
-        return (middle * np.diff(edges, axis=1)).sum(axis=1)
+        return summary((middle * np.diff(edges, axis=1)).sum(axis=1))
 
-    return marginal_distance(lambda gap: summary(distance(gap)), counts, edges, target)
+    return marginal_distance(distance, run, target)
 
 
-def kolmogorov(
-    counts: Array, edges: Array, target: VectorTarget, summary: Callable[[Array], Array] = each_axis
-) -> Bias:
+def kolmogorov(run: Run, target: VectorTarget, summary: Summary = each_axis) -> Bias:
     """Kolmogorov distance of each axis, ``max |F_run(x) - F(x)|`` over the bins' edges; as `wasserstein_1`."""
-    return marginal_distance(lambda gap: summary(np.abs(gap).max(axis=1)), counts, edges, target)
+    return marginal_distance(lambda gap, edges: summary(np.abs(gap).max(axis=1)), run, target)
 
 
-def marginal_distance(distance: Callable[[Array], Array], counts: Array, edges: Array, target: VectorTarget) -> Bias:
-    """Return a norm of ``F_run - F`` on the edges, its jackknife error, and its floor."""
+def marginal_distance(distance: Callable[[Array, Array], Array], run: Run, target: VectorTarget) -> Bias:
+    """Return a norm of ``F_run - F`` on the edges, its jackknife error, and its floor, for every step size."""
     if target.cdf is None:
         raise ValueError(f"target: {target.name!r} does not know its cdf; give UserTarget its cdf function")
-    exact = np.stack([target.cdf(edges[i])[:, i] for i in range(len(edges))])
+    groups = run.histogram if run.settings.grouped else run.histogram[None]
+    edges, diverged = run.edges, np.atleast_1d(run.diverged) > 0
+    exact = target.cdf(edges.T).T
+    each = [group_distance(lambda gap: distance(gap, edges), counts, exact) for counts in groups]
+
+    def masked(part: list[Array]) -> Array:
+        stacked = np.stack(part).astype(float)
+        stacked[diverged] = np.nan
+        return run.each(stacked)
+
+    value, error, floor = (masked(list(part)) for part in zip(*each, strict=True))
+    return Bias(value, error, floor)
+
+
+def group_distance(distance: Callable[[Array], Array], counts: Array, exact: Array) -> Bias:
+    """Return the distance of one group, from its counts, shape (batches, d, bins + 2)."""
     cumulative = counts.cumsum(axis=-1)[..., :-1].astype(float)
     totals = counts.sum(axis=-1).astype(float)
 
     def cdf(weights: Array) -> Array:
         return np.tensordot(weights, cumulative, 1) / np.tensordot(weights, totals, 1)[:, None]
 
-    batches = len(counts)
-    value, error = jackknife(lambda weights: distance(cdf(weights) - exact), batches)
-    alternate = np.arange(batches) % 2
-    floor = distance((cdf(alternate) - cdf(1 - alternate)) / 2) if batches > 1 else np.full_like(value, np.nan)
+    value, error = jackknife(lambda weights: distance(cdf(weights) - exact), len(counts))
+    floor = noise_of_halves(lambda one, other: distance((cdf(one) - cdf(other)) / 2), len(counts))
     return Bias(value, error, floor)

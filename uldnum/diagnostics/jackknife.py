@@ -9,7 +9,7 @@ import numpy as np
 
 from uldnum.typing import Array
 
-__all__ = ["Bias", "jackknife", "split"]
+__all__ = ["Bias", "jackknife", "noise_of_halves", "split"]
 
 
 class Bias(NamedTuple):
@@ -40,6 +40,19 @@ def jackknife(statistic: Callable[[Array], Array], batches: int) -> tuple[Array,
     without = np.array([statistic(1.0 - np.eye(batches)[b]) for b in range(batches)])
     spread = ((without - without.mean(axis=0)) ** 2).sum(axis=0)
     return everything, np.sqrt((batches - 1) / batches * spread)
+
+
+def noise_of_halves(statistic: Callable[[Array, Array], Array], batches: int) -> Array:
+    """Root mean square of ``statistic(half, other half)`` over 16 ways to halve the batches.
+
+    Half the difference of two halves of independent batches has the noise of the mean of all of them, and no bias. The
+    halves are weights 0 or 1 of shape (batches,); with one batch the answer is NaN.
+    """
+    if batches < 2:
+        return np.full_like(np.asarray(statistic(np.ones(1), np.ones(1))), np.nan, dtype=float)
+    rng = np.random.default_rng(0)
+    halves = [rng.permutation(np.arange(batches) % 2).astype(float) for _ in range(16)]
+    return np.sqrt(np.mean([np.asarray(statistic(half, 1 - half)) ** 2 for half in halves], axis=0))
 
 
 def split(x: Array, batches: int) -> list[Array]:

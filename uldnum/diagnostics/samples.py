@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from uldnum.diagnostics.jackknife import Bias, jackknife, split
+from uldnum.diagnostics.jackknife import Bias, jackknife, noise_of_halves, split
 from uldnum.targets import GaussianMixture, VectorTarget
 from uldnum.typing import Array
 
@@ -19,99 +19,92 @@ __all__ = ["kernel_stein_discrepancy", "maximum_mean_discrepancy", "mode_weights
 BATCHES = 32
 DIRECTIONS = 64
 
-# A noise floor is the root mean square over this many sets of exact draws in the place of x.
-REPEATS = 4
+# Exact draws have a key of their own, so that they are never the initial states of a run with the same seed.
+REFERENCE = 1 << 63
 
 
 def sliced_wasserstein_2(x: Array, target: VectorTarget, *, seed: int = 0) -> Bias:
-    """Sliced Wasserstein-2 distance to as many exact draws, root mean square over 64 random directions.
+    """Sliced Wasserstein-2 distance to as many exact draws: root mean square over directions.
 
-    Along each direction it is the root mean square difference of quantiles (Bonneel et al. 2015). The floor is that of
-    exact draws in the place of x.
+    Along each direction it is the root mean square difference of quantiles (Bonneel et al. 2015). The directions are
+    random orthonormal frames, at least 64 in all, fixed by the seed: the distance is that over these directions. The
+    floor adds the noise of the run (half the distance of two halves of its batches) and that of the draws.
 
     Parameters
     ----------
     x : array, shape (chains, d) or (draws, chains, d)
+        At least two chains.
     target : GaussianMixture or UserTarget
         With a sampler.
     seed : int
         Seed of the draws and of the directions.
     """
-    directions = np.random.default_rng(seed).normal(size=(x.shape[-1], DIRECTIONS))
-    directions /= np.linalg.norm(directions, axis=0)
+    d = x.shape[-1]
+    frames = np.random.default_rng(seed).normal(size=(-(-DIRECTIONS // d), d, d))
+    directions = np.concatenate(list(np.linalg.qr(frames).Q), axis=1)
 
     def distance(parts: list[Array], draws: list[Array]) -> Array:
-        ordered, exact = (np.sort(np.concatenate(side) @ directions, axis=0) for side in (parts, draws))
+        one, other = np.concatenate(parts), np.concatenate(draws)
+        n = min(len(one), len(other))
+        ordered, exact = (np.sort(side[:n] @ directions, axis=0) for side in (one, other))
         return np.sqrt(np.mean((ordered - exact) ** 2))
 
-    batches = split(x, BATCHES)
-    n, ends = sizes_of(batches)
-    draws = np.split(target.sample(n, seed, n), ends)
+    batches, sizes = batches_of(x)
+    draws, others = (reference(target, sizes, seed, first) for first in (0, int(sizes.sum())))
     # Leaving out a batch leaves out its draws, whose noise is part of the error.
     value, error = jackknife(lambda w: distance(chosen(batches, w), chosen(draws, w)), len(batches))
-    return Bias(value, error, noise_floor(lambda other: distance([other], draws), target, n, seed))
+    of_run = noise_of_halves(lambda w, v: distance(chosen(batches, w), chosen(batches, v)) / 2, len(batches))
+    of_draws = distance(draws, others) / np.sqrt(2)
+    return Bias(value, error, np.hypot(of_run, of_draws))
 
 
 def maximum_mean_discrepancy(x: Array, target: VectorTarget, *, seed: int = 0) -> Bias:
     """Squared maximum mean discrepancy to as many exact draws y, Gaussian kernel ``exp(-|x - y|^2/(2 l^2))``.
 
-    Without self-pairs (Gretton et al. 2012, eq. 3), so its mean without bias is 0 and it may be negative; l^2 is the
-    trace of the target's covariance. The floor is that of exact draws in the place of x.
+    Gretton et al. 2012, eq. 3, without pairs within a batch of chains, which the autocorrelation of a trace would bias:
+    its mean without bias is 0, and it may be negative. l^2 is the trace of the target's covariance. Error and floor as
+    in `u_statistic`.
 
     Parameters
     ----------
     x : array, shape (chains, d) or (draws, chains, d)
-        The cost grows as the square of the number of samples.
+        At least two chains. The cost grows as the square of the number of samples.
     target : GaussianMixture or UserTarget
         With a sampler and a standard deviation.
     seed : int
         Seed of the draws.
     """
     width = 2 * np.sum(np.asarray(target.standard_deviation) ** 2)
+    if not np.isfinite(width):
+        raise ValueError(f"target: {target.name!r} does not know its standard deviation; give it to UserTarget")
 
     def kernel(a: Array, b: Array) -> Array:
         square = np.sum(a**2, axis=1)[:, None] + np.sum(b**2, axis=1) - 2 * a @ b.T
         return np.exp(-np.maximum(square, 0) / width)
 
-    def squared(batches: list[Array], draws: list[Array]) -> tuple[Array, Array]:
-        xx, xy, yy = (
-            pair_sums(kernel, batches, batches),
-            pair_sums(kernel, batches, draws),
-            pair_sums(kernel, draws, draws),
-        )
-        sizes = np.array([len(batch) for batch in batches], dtype=float)
-
-        def statistic(weights: Array) -> Array:
-            n = weights @ sizes
-            same = (weights @ (xx + yy) @ weights - 2 * n) / (n * (n - 1))  # k(x, x) = 1 on the diagonal
-            return np.asarray(same - 2 * (weights @ xy @ weights) / n**2)
-
-        return jackknife(statistic, len(batches))
-
-    batches = split(x, BATCHES)
-    n, ends = sizes_of(batches)
-    draws = np.split(target.sample(n, seed, n), ends)
-    value, error = squared(batches, draws)
-    return Bias(value, error, noise_floor(lambda other: squared(np.split(other, ends), draws)[0], target, n, seed))
+    batches, sizes = batches_of(x)
+    draws = reference(target, sizes, seed)
+    crossed = pair_sums(kernel, batches, draws)
+    sums = pair_sums(kernel, batches, batches) + pair_sums(kernel, draws, draws) - crossed - crossed.T
+    return u_statistic(sums, sizes)
 
 
 def kernel_stein_discrepancy(x: Array, target: VectorTarget) -> Bias:
     """Squared kernelised Stein discrepancy from the score alone, for targets without a sampler.
 
-    Inverse multiquadric kernel ``(1 + |x - y|^2/l^2)^(-1/2)`` (Gorham & Mackey 2017), without self-pairs, so its mean
-    without bias is 0 and it may be negative; l^2 is the trace of the samples' covariance. The floor is its standard
-    error without bias, from the mean square of the Stein kernel.
+    Inverse multiquadric kernel ``(1 + |x - y|^2/l^2)^(-1/2)`` (Gorham & Mackey 2017), without pairs within a batch of
+    chains: its mean without bias is 0, and it may be negative. l^2 is the trace of the samples' covariance. Error and
+    floor as in `u_statistic`.
 
     Parameters
     ----------
     x : array, shape (chains, d) or (draws, chains, d)
-        The cost grows as the square of the number of samples.
+        At least two chains. The cost grows as the square of the number of samples.
     target : object
         With ``score(x)``.
     """
-    batches = split(x, BATCHES)
-    everyone = np.concatenate(batches)
-    d, width = x.shape[-1], float(everyone.var(axis=0).sum())
+    batches, sizes = batches_of(x)
+    d, width = x.shape[-1], float(np.concatenate(batches).var(axis=0).sum())
 
     def stein(a: Array, b: Array) -> Array:
         xa, sa, xb, sb = a[:, :d], a[:, d:], b[:, :d], b[:, d:]
@@ -123,56 +116,59 @@ def kernel_stein_discrepancy(x: Array, target: VectorTarget) -> Bias:
         return base**-0.5 * (sa @ sb.T) - slope * (along + d) - curve * square
 
     with_scores = [np.concatenate([batch, target.score(batch)], axis=1) for batch in batches]
-    sums = pair_sums(stein, with_scores, with_scores)
-    alone = np.array([np.trace(stein(batch, batch)) for batch in with_scores])
-    sizes = np.array([len(batch) for batch in batches], dtype=float)
-
-    def statistic(weights: Array) -> Array:
-        n = weights @ sizes
-        return np.asarray((weights @ sums @ weights - weights @ alone) / (n * (n - 1)))
-
-    value, error = jackknife(statistic, len(batches))
-    n = sizes.sum()
-    squares = pair_sums(lambda a, b: stein(a, b) ** 2, with_scores, with_scores).sum()
-    return Bias(value, error, np.sqrt(2 * squares) / n**2)
+    return u_statistic(pair_sums(stein, with_scores, with_scores), sizes)
 
 
-def mode_weights(x: Array, target: GaussianMixture, *, seed: int = 0) -> Bias:
+def u_statistic(sums: Array, sizes: Array) -> Bias:
+    """Mean of a kernel over the pairs of samples from different batches, S_bc being its sums over batches b and c.
+
+    The error is the jackknife's. The floor is the standard error without bias, when the kernel has mean 0 given either
+    sample: ``sqrt(2 sum_{b != c} S_bc^2)`` over the number of pairs. Both know of the correlation within batches.
+    """
+    apart = sums - np.diag(np.diag(sums))
+
+    def pairs(weights: Array) -> Array:
+        return (weights @ sizes) ** 2 - weights @ sizes**2
+
+    value, error = jackknife(lambda weights: np.asarray(weights @ apart @ weights / pairs(weights)), len(sizes))
+    return Bias(value, error, np.sqrt(2 * np.sum(apart**2)) / pairs(np.ones(len(sizes))))
+
+
+def mode_weights(x: Array, target: GaussianMixture) -> Bias:
     """Total variation of the mode weights: ``1/2 sum_j |E[r_j(x)] - w_j|`` with the responsibilities r_j of the modes.
 
-    The responsibilities average to the weights exactly when x has the target's law. The floor is that of as many exact
-    draws.
+    The responsibilities average to the weights exactly when x has the target's law. The floor is that of a run with the
+    same autocorrelation and no bias (see `noise_of_halves`).
 
     Parameters
     ----------
     x : array, shape (chains, d) or (draws, chains, d)
+        At least two chains.
     target : GaussianMixture
-    seed : int
-        Seed of the draws.
     """
-    batches = split(x, BATCHES)
-    n, _ = sizes_of(batches)
-
-    def distance(shares: Array) -> Array:
-        return np.abs(shares - target.weights).sum() / 2
-
+    batches, sizes = batches_of(x)
     sums = np.array([target.responsibilities(batch).sum(axis=0) for batch in batches])
-    sizes = np.array([len(batch) for batch in batches], dtype=float)
-    value, error = jackknife(lambda weights: distance(weights @ sums / (weights @ sizes)), len(batches))
-    floor = noise_floor(lambda draws: distance(target.responsibilities(draws).mean(axis=0)), target, n, seed)
+
+    def shares(weights: Array) -> Array:
+        return weights @ sums / (weights @ sizes)
+
+    value, error = jackknife(lambda weights: np.abs(shares(weights) - target.weights).sum() / 2, len(batches))
+    floor = noise_of_halves(lambda one, other: np.abs(shares(one) - shares(other)).sum() / 4, len(batches))
     return Bias(value, error, floor)
 
 
-def noise_floor(statistic: Callable[[Array], Array], target: VectorTarget, n: int, seed: int) -> Array:
-    """Root mean square of a statistic over sets of n exact draws, none of which are initial states 0 ... 2 n - 1."""
-    values = [statistic(target.sample(n, seed, n * (2 + repeat))) for repeat in range(REPEATS)]
-    return np.sqrt(np.mean(np.square(values), axis=0))
+def batches_of(x: Array) -> tuple[list[Array], Array]:
+    """Return batches of chains and their sizes, or raise if there are too few chains."""
+    if x.ndim not in (2, 3) or x.shape[-2] < 2:
+        raise ValueError(f"x: must have shape (chains, d) or (draws, chains, d) with at least 2 chains, got {x.shape}")
+    batches = split(x, BATCHES)
+    return batches, np.array([len(batch) for batch in batches], dtype=float)
 
 
-def sizes_of(batches: list[Array]) -> tuple[int, Array]:
-    """Return the number of samples in all batches, and where to split as many others alike."""
-    ends = np.cumsum([len(batch) for batch in batches])
-    return int(ends[-1]), ends[:-1]
+def reference(target: VectorTarget, sizes: Array, seed: int, first: int = 0) -> list[Array]:
+    """Return as many exact draws, from number ``first`` on, in batches of the same sizes."""
+    draws = target.sample(int(sizes.sum()), seed ^ REFERENCE, first)
+    return np.split(draws, np.cumsum(sizes)[:-1].astype(int))
 
 
 def chosen(batches: list[Array], weights: Array) -> list[Array]:

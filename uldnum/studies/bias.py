@@ -85,6 +85,8 @@ def bias(
         raise ValueError(f"target: must be a name, a GaussianMixture or a UserTarget, got {target!r}")
     if target.moment is None or target.cdf is None:
         raise ValueError(f"target: {target.name!r} does not know its moments and cdf; give UserTarget these functions")
+    if not np.all(np.isfinite(target.standard_deviation)):
+        raise ValueError(f"target: {target.name!r} does not know its standard deviation; give it to UserTarget")
     named = [integrators] if isinstance(integrators, str | Integrator) else integrators
     schemes = [find_integrator(name) for name in named]
     names = [scheme.name for scheme in schemes]

@@ -275,10 +275,11 @@ class GaussianMixture(Vectors):
         word, *_ = core(double).words(np.uint64(0), chains, INITIAL, *split_seed(seed))
         edges = np.cumsum(self.weights)[:-1]
         component = np.searchsorted(edges, core(double).uniform(word), side="left")
-        x = normals(4, self.shape[0], chains, INITIAL, seed, double).T
-        for j, (mean, factor) in enumerate(zip(self.means, self.factors, strict=True)):
-            mine = component == j
-            x[mine] = mean + (x[mine] * factor[:, 0] if self.covariances is None else x[mine] @ factor.T)
+        z = normals(4, self.shape[0], chains, INITIAL, seed, double).T
+        x = self.means[component]
+        for q in range(self.factors.shape[2]):  # term by term: a matrix product may round differently in each batch
+            column = self.factors[component, :, q]
+            x = x + column * (z if self.covariances is None else z[:, q : q + 1])
         return x
 
 
@@ -310,8 +311,11 @@ def check_covariances(covariances: Array, means: Array) -> Array:
     shape = (*means.shape, means.shape[1])
     if covariances.shape != shape:
         raise ValueError(f"covariances: must have shape {shape}, got {covariances.shape}")
-    if not np.allclose(covariances, covariances.swapaxes(1, 2), rtol=1e-10, atol=0):
+    transposed = covariances.swapaxes(1, 2)
+    scale = np.sqrt(np.abs(np.diagonal(covariances, 0, 1, 2)))
+    if np.any(np.abs(covariances - transposed) > 1e-10 * scale[:, :, None] * scale[:, None, :]):
         raise ValueError("covariances: must be symmetric")
+    covariances = (covariances + transposed) / 2
     least = np.linalg.eigvalsh(covariances)[:, 0]
     if np.any(least <= 0):
         bad = int(np.argmin(least))
