@@ -105,3 +105,24 @@ def test_score_far_away_does_not_overflow():
     x = np.array([[1e4, -1e4], [-1e4, 1e4]])
     assert np.isfinite(mixture.score(x)).all()
     assert np.isfinite(mixture.score(x.astype(np.float32))).all()
+
+
+@pytest.mark.parametrize("backend", CORES)
+def test_bins_and_their_overflow(backend):
+    """Four bins on [-1, 1): 0 below and for what is no number, 5 from the upper edge on."""
+    bin_of = CORES[backend](np.dtype(float)).bin_of
+    wanted = {
+        -1e300: 0,
+        -1.001: 0,
+        -1.0: 1,
+        -0.51: 1,
+        -0.49: 2,
+        0.0: 3,
+        0.99: 4,
+        1.0: 5,
+        np.inf: 5,
+        -np.inf: 0,
+        np.nan: 0,
+    }
+    with np.errstate(over="ignore"):
+        assert {x: int(bin_of(np.float64(x), -1.0, 2.0, 4.0)) for x in wanted} == wanted

@@ -109,6 +109,36 @@ def test_resuming_another_run_is_refused(changes, fault):
         run(**{"resume": run(steps=25)} | changes)
 
 
+def test_another_score_or_scale_of_a_users_target_is_refused():
+    def target(slope, spread):
+        def score(x):
+            return -slope * x - 4 * np.where(np.abs(x) > 20, x, 0) * (slope - 1)
+
+        def start(n, seed, first):
+            return np.zeros((n, 1))
+
+        return uldnum.UserTarget(score, 1, sampler=start, mean=[0.0], standard_deviation=[spread])
+
+    part = run(target=target(1.0, 1.0), steps=25)
+    assert run(target=target(1.0, 1.0), steps=26, resume=part).recorded_steps == 26
+    for other in (target(1.1, 1.0), target(1.0, 4.0)):
+        with pytest.raises(ValueError, match=r"^resume: .*fingerprint"):
+            run(target=other, resume=part)
+
+
+def test_full_covariances_are_part_of_the_fingerprint():
+    def target(correlation):
+        return uldnum.GaussianMixture([1.0], [[0.0, 0.0]], covariances=[[[1.0, correlation], [correlation, 1.0]]])
+
+    assert target(0.1).fingerprint != target(0.2).fingerprint
+    assert target(0.1).fingerprint == target(0.1).fingerprint
+
+
+def test_a_resumed_run_takes_no_x0():
+    with pytest.raises(ValueError, match="x0: a resumed run goes on from its own states"):
+        run(x0=np.zeros((9, 2)), resume=run(steps=25))
+
+
 def test_another_version_is_refused(tmp_path):
     run(steps=25).save(tmp_path / "run.nc")
     stored = xr.load_dataset(tmp_path / "run.nc")

@@ -165,6 +165,27 @@ def test_divergence_is_reported_and_its_group_is_nan():
     assert np.isnan(run.covariance[1]).all()
 
 
+def test_a_partly_diverged_group_is_nan():
+    """One chain of eight starts where ULA at this step runs away from the quartic wall of the double well."""
+    x0 = np.zeros((8, 1))
+    x0[3] = 5.0
+    with pytest.warns(UserWarning, match=r"\(1 of 8 chains"):
+        run = quick("double-well", "ula", h=0.3, steps=20, x0=x0)
+    assert run.diverged == 1
+    assert np.isnan(run.mean).all()
+    assert np.isnan(run.covariance_error).all()
+
+
+def test_histograms_count_every_recorded_state():
+    run = quick(RING, steps=30, burn_in=5, chains=7, bins=64)
+    assert run.histogram.shape == (7, 2, 66)
+    assert np.all(run.histogram.sum(axis=-1) == 30)
+    trace = quick(RING, steps=30, burn_in=5, chains=7, thin=1).trace
+    for axis in range(2):
+        expected, _ = np.histogram(trace[..., axis], run.edges[axis])
+        np.testing.assert_array_equal(run.histogram[:, axis, 1:-1].sum(axis=0), expected)
+
+
 def test_one_chain_has_no_error():
     assert np.isnan(quick(chains=1).mean_error).all()
 

@@ -20,6 +20,11 @@ def test_moments_against_quadrature():
     assert mixture.covariance[0, 0] == pytest.approx(mixture.moment(2)[0] - mixture.mean[0] ** 2)
 
 
+def test_gmm_40_is_the_benchmarks():
+    """The first two means of torch.manual_seed(0); (torch.rand(40, 2) - 0.5) * 80, as its users print them."""
+    np.testing.assert_allclose(uldnum.target("gmm-40").means[:2], [[-0.2995, 21.4577], [-32.9218, -29.4376]], atol=1e-4)
+
+
 def test_the_design_states_the_moments_of_bimodal_1d():
     target = uldnum.target("bimodal-1d")
     np.testing.assert_allclose([target.mean[0], target.moment(2)[0]], [0.6, 3.25], rtol=1e-15)

@@ -24,6 +24,17 @@ def nan_score(x, out):
     out[:] = np.nan
 
 
+@numba.njit
+def adding_score(x, out):
+    for i in range(len(x)):
+        out[i] -= x[i]
+
+
+@numba.njit("void(float64[::1], float64[::1])")
+def double_only(x, out):
+    out[0] = -x[0]
+
+
 MEAN, SPREAD = np.zeros(2), np.sqrt([1.0, 2.0])
 PLAIN = uldnum.GaussianMixture([1.0], [[0.0, 0.0]], [[1.0, 2.0]])
 
@@ -58,15 +69,50 @@ def test_what_is_not_known_is_asked_for():
 @pytest.mark.parametrize(
     ("score", "fault"),
     [
-        (wrong_signature, r"score: cannot be called as score\(x, out\)"),
-        (nan_score, "score: must be finite at the mean"),
+        (wrong_signature, r"score: failed as score\(x, out\)"),
+        (nan_score, "score: must write finite numbers"),
+        (adding_score, "score: must write finite numbers to every entry"),
+        (lambda x, y: x, "score: failed on an array of shape"),
+        (lambda x: x.gradient, "score: failed on an array of shape"),
+        (3, "score_function: must be a function"),
         (lambda x: x[:, :1], "score: must return the shape of its argument"),
-        (lambda x: x * np.nan, "score: must be finite"),
+        (lambda x: x * np.nan, "score: must write finite numbers"),
     ],
 )
 def test_bad_scores_are_refused_when_the_target_is_made(score, fault):
     with pytest.raises(ValueError, match=fault):
         UserTarget(score, 2)
+
+
+@pytest.mark.parametrize(
+    ("known", "fault"),
+    [
+        ({"standard_deviation": [0.0, 1.0]}, "standard_deviation: must be positive"),
+        ({"standard_deviation": [np.nan, 1.0]}, "standard_deviation: must be finite"),
+        ({"standard_deviation": 1.0}, "standard_deviation: must have shape"),
+        ({"mean": [np.nan, 0.0]}, "mean: must be finite"),
+        ({"mean": ["a", "b"]}, "mean: must be an array of numbers"),
+        ({"dimension": 0}, "dimension: must be a positive integer"),
+    ],
+)
+def test_bad_knowledge_is_refused(known, fault):
+    with pytest.raises(ValueError, match=fault):
+        UserTarget(**{"score_function": gaussian_score, "dimension": 2} | known)
+
+
+def test_a_score_for_another_type_is_refused_before_the_run():
+    target = UserTarget(double_only, 1, sampler=lambda n, seed, first: np.zeros((n, 1)))
+    with pytest.raises(ValueError, match=r"score: failed as score\(x, out\) with two rows of .* type float32"):
+        uldnum.sample(target, "ula", h=0.1, steps=2, chains=2, dtype="float32")
+
+
+def test_escape_is_seen_without_a_known_scale():
+    """Score -x^3 at a large step: ULA is at 1e100 within six steps, long before its state is no number."""
+    target = UserTarget(lambda x: -(x**3), 1)
+    with pytest.warns(UserWarning, match="diverged"), np.errstate(over="ignore", invalid="ignore"):
+        run = uldnum.sample(target, "ula", h=1.0, steps=7, chains=3, x0=np.full((3, 1), 10.0), progress=False)
+    assert run.diverged == 3
+    assert np.isnan(run.mean).all()
 
 
 def test_a_score_that_fails_on_the_way_is_a_divergence():
@@ -118,6 +164,7 @@ def test_a_toml_file_is_a_target(tmp_path):
         (TOML.replace("0.7", "0.8"), "weights: must be positive and sum to 1"),
         (TOML.replace("[1.5]", "['a']"), "means: must be an array of numbers"),
         ("weights = [", "is not a TOML file"),
+        (TOML + "name = 3", "name: must be a string"),
     ],
 )
 def test_broken_toml_is_refused(tmp_path, text, fault):
@@ -154,6 +201,19 @@ def test_full_covariances_run_alike_on_both_backends_and_sample_their_law():
     assert np.all(np.abs(run.covariance - covariance) < 4 * run.covariance_error)
     noised = target.noised(0.6, 0.8)
     np.testing.assert_allclose(noised.covariance, 0.36 * covariance + 0.64 * np.eye(2))
+
+
+def test_draws_of_full_covariances_do_not_depend_on_the_batch():
+    rng = np.random.default_rng(0)
+    root = rng.normal(size=(2, 16, 16))
+    target = uldnum.GaussianMixture([0.5, 0.5], rng.normal(size=(2, 16)), covariances=root @ root.swapaxes(1, 2))
+    whole = target.sample(1000, seed=1)
+    for n, first in ((1, 17), (7, 100), (500, 250)):
+        np.testing.assert_array_equal(target.sample(n, seed=1, first=first), whole[first : first + n])
+
+
+def test_covariances_symmetric_to_rounding_are_taken():
+    assert uldnum.GaussianMixture([1.0], [[0.0, 0.0]], covariances=[[[1.0, 1e-17], [0.0, 1.0]]]).shape == (2,)
 
 
 @pytest.mark.parametrize("kind", ["full", "diag", "spherical"])

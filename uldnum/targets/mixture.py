@@ -78,6 +78,8 @@ class GaussianMixture(Vectors):
         covariances: ArrayLike | None = None,
         name: str = "mixture",
     ) -> None:
+        if not isinstance(name, str):
+            raise ValueError(f"name: must be a string, got {name!r}")
         w, mu = numbers("weights", weights), numbers("means", means)
         if w.ndim != 1 or not len(w):
             raise ValueError(f"weights: must have shape (components,), got {w.shape}")
