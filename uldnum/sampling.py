@@ -251,8 +251,8 @@ def sample(
             raise ValueError("x0: a resumed run goes on from its own states; leave it out")
         run = resumed(resume, settings, steps)
     with tqdm(
-        desc=scheme.name, total=burn_in + steps, initial=run.state.step, unit="step", delay=1.0,
-        disable=None if progress else True,
+        desc=progress if isinstance(progress, str) else scheme.name, total=burn_in + steps, initial=run.state.step,
+        unit="step", delay=1.0, disable=None if progress else True,
     ) as bar:  # fmt: skip
         for _ in take_steps(executor, run.state, settings, burn_in + steps, bar):
             run.states.append(run.state.xp[:, :, 0].copy())
