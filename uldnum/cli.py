@@ -248,7 +248,7 @@ def sample(
     states: dict[str, Any] = {"trace": run.recorded, "denoised": denoised, "x": run.x}
     states |= {} if run.p is None else {"p": run.p}
     states |= {"network": network, "integrator": scheme.name, "sigma": sigma, "h": step, "friction": friction}
-    states |= {"steps": steps, "every": every, "seed": seed, "uldnum": version("uldnum")}
+    states |= {"unit": card.data, "steps": steps, "every": every, "seed": seed, "uldnum": version("uldnum")}
     with atomic(out.with_suffix(".npz")) as file:
         np.savez_compressed(file, allow_pickle=False, **states)
     shown = np.unique(np.linspace(0, len(denoised) - 1, COLUMNS).round().astype(int))

@@ -151,9 +151,10 @@ class Run:
     @property
     def recorded(self) -> Array:
         """The trace, or an error in words where there is none."""
-        if self.trace is None:
+        trace = self.trace
+        if trace is None:
             raise ValueError("the run recorded no trace: pass thin to sample(), at most steps")
-        return self.trace
+        return trace
 
     @property
     def nfe(self) -> int:
