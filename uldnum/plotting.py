@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["check_suffix", "draw_bias", "draw_strip"]
 
-# Okabe and Ito's palette, safe for the colour-blind: an integrator has the same colour in every figure.
+# Okabe and Ito's palette, safe for the colour-blind, and two more: an integrator has one colour in every figure.
 COLOURS = {
     "ula": "#E69F00",
     "BAOAB": "#0072B2",

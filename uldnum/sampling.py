@@ -6,6 +6,8 @@ import operator
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from copy import deepcopy
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,8 +21,8 @@ from uldnum.integrators import Integrator, positive, step_size
 from uldnum.integrators import integrator as find_integrator
 from uldnum.interrupt import interruptible
 from uldnum.kernels import Executor, Problem, State
-from uldnum.kernels.array import ArrayExecutor, normals
-from uldnum.kernels.core import INITIAL, Watch, make_tables
+from uldnum.kernels.array import ArrayExecutor, initial_normals
+from uldnum.kernels.core import Watch, make_tables
 from uldnum.names import digest, unknown
 from uldnum.run import Run, Settings
 from uldnum.targets import GaussianMixture, UserTarget
@@ -303,8 +305,7 @@ def watch_of(target: Target, bins: int, burn_in: int) -> tuple[Watch, Array, Arr
 def initial_state(target: Target, scheme: Integrator, settings: Settings, x0: Any) -> Array:
     """Return (x, p) of every chain, shape (chains, k, d), in float64.
 
-    Normals 4 ... 4 + d - 1 of the stream of initial states belong to the target's own draws; the memory takes the next
-    (k - 1) d.
+    The first d initial normals of a chain belong to the target's own draws; the memory takes the next (k - 1) d.
     """
     chains, seed, first = settings.chains, settings.seed, settings.first_chain
     if isinstance(x0, str) and x0 == "target":
@@ -322,8 +323,7 @@ def initial_state(target: Target, scheme: Integrator, settings: Settings, x0: An
         raise ValueError(f"x0: must be finite and within {ESCAPE:g} standard deviations of the target's mean")
     x = x.reshape(chains, -1)
     d, rows = x.shape[1], scheme.rows - 1
-    numbers = np.arange(first, first + chains, dtype=np.uint64)
-    memory = normals(4 + d, rows * d, numbers, INITIAL, seed, np.dtype(float)).T.reshape(chains, rows, d)
+    memory = initial_normals(chains, seed, first, d, rows * d).reshape(chains, rows, d)
     return np.concatenate([x[:, None], scheme.memory * memory], axis=1)
 
 
@@ -335,17 +335,10 @@ def resumed(source: Run | str | Path, settings: Settings, steps: int) -> Run:
         raise ValueError(f"resume: the run was made with other settings: {'; '.join(differences)}")
     if earlier.recorded_steps > steps:
         raise ValueError(f"resume: the run has {earlier.recorded_steps} recorded steps already, more than {steps}")
-    state = earlier.state
-    arrays = {name: value.copy() for name, value in vars(state).items() if isinstance(value, np.ndarray)}
-    return Run(
-        settings,
-        steps,
-        State(**arrays, step=state.step),
-        list(earlier.states),
-        earlier.centre,
-        earlier.low,
-        earlier.high,
-    )
+    # Executors change the state in place, and the earlier run is to stay as it is.
+    return replace(
+        earlier, settings=settings, steps=steps, state=deepcopy(earlier.state), states=list(earlier.states)
+    )  # fmt: skip
 
 
 def take_steps(executor: Executor, state: State, settings: Settings, end: int, bar: tqdm[Any]) -> Iterator[None]:

@@ -101,7 +101,7 @@ class Step:
     stages : tuple of Stage
         The last one contains the end of the time step.
     open : Affine
-        From (x, p) to u. It uses the score at x, where its ``b`` is not zero, and its own normals.
+        From (x, p) to u, with the score at x if it uses one, and its own normals.
     close : Affine
         From u to (x, p), at the score of the last stage. The first columns of its ``C`` multiply the normals of that
         stage; the others multiply normals that only this reading needs.
@@ -117,7 +117,8 @@ class Step:
     def check(self, name: str, shape: tuple[int, ...]) -> None:
         """Raise unless every array of a recipe's tables has the axes of the step size in front, then its own."""
         k = self.rows
-        for where, map in (*((f"stage {j}", stage.map) for j, stage in enumerate(self.stages)), ("open", self.open)):
+        stages = ((f"stage {j}", stage.map) for j, stage in enumerate(self.stages))
+        for where, map in (*stages, ("open", self.open), ("close", self.close)):
             wanted = {"dA": (*shape, k, k), "b": (*shape, k), "C": (*shape, k, map.normals)}
             for part, expected in wanted.items():
                 got = np.shape(getattr(map, part))

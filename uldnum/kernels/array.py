@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from uldnum.kernels import Problem, State, split_seed
-from uldnum.kernels.core import Ops, group, make_chain, make_core
+from uldnum.kernels.core import INITIAL, Ops, group, make_chain, make_core
 from uldnum.typing import Array
 
-__all__ = ["ArrayExecutor", "core", "normals"]
+__all__ = ["ArrayExecutor", "core", "initial_normals", "initial_uniform", "normals"]
 
 
 @cache
@@ -52,6 +52,26 @@ def normals(first: int, count: int, chains: Array, stream: np.uint64, seed: int,
     pair = np.arange(first // 2, (first + count + 1) // 2, dtype=np.uint64)
     both = core(dtype).normals(pair[:, None], chains[None, :], stream, *split_seed(seed))
     return np.stack(both, axis=1).reshape(-1, len(chains))[first % 2 :][:count]
+
+
+def chain_numbers(first: int, n: int) -> Array:
+    """Return the numbers of chains first ... first + n - 1."""
+    return np.arange(first, first + n, dtype=np.uint64)
+
+
+def initial_uniform(n: int, seed: int, first: int) -> Array:
+    """Return one uniform number for each of chains first ... first + n - 1: word 0 of its stream of initial states."""
+    bound = core(np.dtype(float))
+    word, *_ = bound.words(np.uint64(0), chain_numbers(first, n), INITIAL, *split_seed(seed))
+    return np.asarray(bound.uniform(word))
+
+
+def initial_normals(n: int, seed: int, first: int, begin: int, count: int) -> Array:
+    """Return normals begin ... begin + count - 1 for the initial state of each chain, float64, shape (n, count).
+
+    They start in the second block of the stream of initial states: the words of the first are for choices.
+    """
+    return normals(4 + begin, count, chain_numbers(first, n), INITIAL, seed, np.dtype(float)).T
 
 
 class Counts(NamedTuple):
@@ -140,5 +160,5 @@ class ArrayExecutor:
         per_chain = max(t.normals.max(), t.readout.max())
         shape = (per_chain, n, d) if self.fold else (per_chain * d, n)
         xi, eta = np.empty(shape, self.dtype), np.empty(shape, self.dtype)
-        chain = np.arange(self.problem.first_chain, self.problem.first_chain + n, dtype=np.uint64)
+        chain = chain_numbers(self.problem.first_chain, n)
         return (xp, y, s, None, xi, eta, target, group(t, g), d, chain, *split_seed(self.problem.seed))

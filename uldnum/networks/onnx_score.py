@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 
 from uldnum.extras import require
-from uldnum.kernels.array import normals
-from uldnum.kernels.core import INITIAL
+from uldnum.kernels.array import initial_normals
 from uldnum.typing import Array
 
 __all__ = ["NetworkLevel", "OnnxScore", "vp_time"]
@@ -159,6 +158,5 @@ class NetworkLevel:
 
     def sample(self, n: int, seed: int = 0, first: int = 0) -> Array:
         """Initial states: N(0, alpha^2 + sigma^2), the law of z for data of unit variance, here N(0, 1)."""
-        chains = np.arange(first, first + n, dtype=np.uint64)
-        z = normals(4, math.prod(self.shape), chains, INITIAL, seed, np.dtype(float))
-        return self.spread * z.T.reshape(n, *self.shape)
+        z = initial_normals(n, seed, first, 0, math.prod(self.shape))
+        return self.spread * z.reshape(n, *self.shape)

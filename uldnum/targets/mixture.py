@@ -10,9 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from uldnum.extras import require
-from uldnum.kernels import split_seed
-from uldnum.kernels.array import core, normals
-from uldnum.kernels.core import INITIAL
+from uldnum.kernels.array import core, initial_normals, initial_uniform
 from uldnum.names import digest
 from uldnum.targets.vectors import Vectors
 from uldnum.typing import Array, ArrayLike
@@ -257,7 +255,7 @@ class GaussianMixture(Vectors):
         """Exact, independent draws.
 
         Draw i depends on (seed, first + i) alone: it is the initial state of chain first + i of a run with that seed.
-        Word 0 of the chain's stream of initial states picks the component, normals 4 ... 4 + d - 1 the point in it.
+        The chain's initial uniform number picks the component, its first d initial normals the point in it.
 
         Parameters
         ----------
@@ -272,12 +270,9 @@ class GaussianMixture(Vectors):
         -------
         float64 array, shape (n, d)
         """
-        double = np.dtype(float)
-        chains = np.arange(first, first + n, dtype=np.uint64)
-        word, *_ = core(double).words(np.uint64(0), chains, INITIAL, *split_seed(seed))
         edges = np.cumsum(self.weights)[:-1]
-        component = np.searchsorted(edges, core(double).uniform(word), side="left")
-        z = normals(4, self.shape[0], chains, INITIAL, seed, double).T
+        component = np.searchsorted(edges, initial_uniform(n, seed, first), side="left")
+        z = initial_normals(n, seed, first, 0, self.shape[0])
         x = self.means[component]
         for q in range(self.factors.shape[2]):  # term by term: a matrix product may round differently in each batch
             column = self.factors[component, :, q]

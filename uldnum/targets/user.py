@@ -9,9 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from uldnum.kernels import split_seed
-from uldnum.kernels.array import core, normals
-from uldnum.kernels.core import INITIAL
+from uldnum.kernels.array import initial_normals, initial_uniform
 from uldnum.names import digest
 from uldnum.targets.mixture import numbers
 from uldnum.targets.vectors import Vectors
@@ -95,7 +93,7 @@ class UserTarget(Vectors):
     @property
     def fingerprint(self) -> str:
         """Hash of mean, scale and the score at fixed points near and far: what a saved run was run on."""
-        z = normals(0, self.dimension, np.arange(16, dtype=np.uint64), INITIAL, 0, np.dtype(float)).T
+        z = initial_normals(16, 0, 0, 0, self.dimension)
         scale = np.where(np.isfinite(self.standard_deviation), self.standard_deviation, 1.0)
         scores = [self.score(self.mean + reach * scale * z) for reach in (1, 8, 100)]
         return digest(self.mean, self.standard_deviation, *scores)
@@ -157,10 +155,7 @@ def quadrature_target(
         return np.interp(np.reshape(x, (-1, 1)), grid, cumulative)
 
     def sampler(n: int, seed: int, first: int) -> Array:
-        double = np.dtype(float)
-        chains = np.arange(first, first + n, dtype=np.uint64)
-        word, *_ = core(double).words(np.uint64(0), chains, INITIAL, *split_seed(seed))
-        return np.interp(core(double).uniform(word), cumulative, grid)[:, None]
+        return np.interp(initial_uniform(n, seed, first), cumulative, grid)[:, None]
 
     mean, second = moment(1), moment(2)
     return UserTarget(
