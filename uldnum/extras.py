@@ -12,6 +12,7 @@ EXTRAS = {
     "plot": ("figures", ["matplotlib"]),
     "onnx": ("image score networks", ["onnxruntime", "onnx", "platformdirs"]),
     "onnx-gpu": ("image score networks on a GPU (not used yet)", ["onnxruntime-gpu", "onnx", "platformdirs"]),
+    "precise": ("exact answers with fifty digits", ["mpmath"]),
     "fit": ("mixtures fitted to data", ["scikit-learn"]),
     "arviz": ("diagnostics by ArviZ", ["arviz-base", "arviz-stats"]),
     "cuda": ("kernels on a GPU (not used yet)", ["cupy-cuda12x"]),

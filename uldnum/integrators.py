@@ -252,14 +252,14 @@ ENTRIES = (
     Entry(
         "noise-denoise",
         noise_denoise,
-        (None, 0),
+        (0, 0),  # at fixed eta it follows no Langevin equation in the time of h; eta = 2 is baoab-limit
         f"{JAIN}, eq. 3",
         parameter=Parameter("eta", "0 < eta < inf", lambda eta: 0 < eta < np.inf),
     ),
     Entry(
         "mild",
         mild,
-        (None, 0),
+        (0, 0),  # at fixed momentum its time runs faster and its temperature is lower
         "momentum-imbued Langevin dynamics (MILD), Algorithm 1",
         memory=0.0,  # the algorithm starts at rest
         parameter=Parameter("momentum", "0 <= momentum < 1", lambda momentum: 0 <= momentum < 1),

@@ -188,11 +188,11 @@ def triangular(noise: Array) -> tuple[Array, list[int]]:
     rest = noise
     columns, pivots = [], []
     for r in range(noise.shape[-2]):
-        norm = np.sqrt(np.sum(rest[..., r, :] ** 2, axis=-1))
+        square = np.sum(rest[..., r, :] ** 2, axis=-1)
         # A dependent row leaves rounding (1e-16), an independent one a fraction of order one at any h.
-        if not np.any(norm > 1e-8 * np.sqrt(np.sum(noise[..., r, :] ** 2, axis=-1))):
+        if not np.any(square > 1e-16 * np.sum(noise[..., r, :] ** 2, axis=-1)):
             continue
-        direction = rest[..., r, :] / np.where(norm > 0, norm, 1)[..., None]
+        direction = rest[..., r, :] / (np.where(square > 0, square, 1) ** 0.5)[..., None]
         column = (rest @ direction[..., None])[..., 0]
         column = np.where(np.arange(noise.shape[-2]) < r, 0, column)
         rest = rest - column[..., None] * direction[..., None, :]

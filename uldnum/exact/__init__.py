@@ -1,5 +1,25 @@
 """Exact answers: what a scheme does to a target, without sampling error."""
 
+from uldnum.exact.flow import overdamped_flow, underdamped_flow
 from uldnum.exact.gaussian import GaussianLaw, gaussian, max_stable_h, propagator
+from uldnum.exact.orders import Orders, measured_orders
+from uldnum.exact.plan import Leg, PlanLaw, plan
+from uldnum.exact.stationary import ConvergenceError
+from uldnum.exact.transfer import TransferOperator, transfer_operator
 
-__all__ = ["GaussianLaw", "gaussian", "max_stable_h", "propagator"]
+__all__ = [
+    "ConvergenceError",
+    "GaussianLaw",
+    "Leg",
+    "Orders",
+    "PlanLaw",
+    "TransferOperator",
+    "gaussian",
+    "max_stable_h",
+    "measured_orders",
+    "overdamped_flow",
+    "plan",
+    "propagator",
+    "transfer_operator",
+    "underdamped_flow",
+]

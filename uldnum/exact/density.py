@@ -1,0 +1,79 @@
+"""One-dimensional targets as tables: density and cdf, on nodes that reach far into the tails."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.interpolate import make_interp_spline
+
+from uldnum.targets.mixture import GaussianMixture
+from uldnum.targets.user import UserTarget
+from uldnum.typing import Array
+
+__all__ = ["TargetDensity", "tabulate"]
+
+# Standard deviations to either side that the table spans, and nodes in each.
+REACH, DENSE = 9, 400
+
+
+@dataclass(frozen=True)
+class TargetDensity:
+    """A target as a table.
+
+    Attributes
+    ----------
+    x, density, cdf : arrays, shape (n,)
+        Equidistant nodes, and the target's density and cdf there.
+    centres, deviations : arrays, shape (components,)
+        Means and standard deviations of the Gaussians that it consists of, exactly or roughly.
+    """
+
+    x: Array
+    density: Array
+    cdf: Array
+    centres: Array
+    deviations: Array
+
+    def integral(self, values: Array) -> float:
+        """Integrate what is tabulated at the nodes."""
+        return float(np.trapezoid(values, self.x))
+
+    @property
+    def mean(self) -> float:
+        """Mean."""
+        return self.integral(self.x * self.density)
+
+    @property
+    def deviation(self) -> float:
+        """Standard deviation."""
+        return float(np.sqrt(self.integral((self.x - self.mean) ** 2 * self.density)))
+
+    def seen(self, nodes: Array) -> bool:
+        """Whether the trapezoidal rule on equidistant nodes knows the variance between them to a thousandth."""
+        coarse = np.interp(nodes, self.x, self.density) * (nodes - self.mean) ** 2
+        fine = self.density * (self.x - self.mean) ** 2 * ((self.x >= nodes[0]) & (self.x <= nodes[-1]))
+        return abs(float(np.trapezoid(coarse, nodes)) / self.integral(fine) - 1) < 1e-3
+
+
+def scales(target: GaussianMixture | UserTarget) -> tuple[Array, Array]:
+    """Return centres and standard deviations of what a one-dimensional target consists of."""
+    if isinstance(target, GaussianMixture):
+        return target.means[:, 0], np.sqrt(target.variances[:, 0])
+    if not np.all(np.isfinite(target.standard_deviation)):
+        raise ValueError(f"target: {target.name!r} does not know its standard deviation; give it to UserTarget")
+    return target.mean, target.standard_deviation
+
+
+def tabulate(target: GaussianMixture | UserTarget) -> TargetDensity:
+    """Return the density of a target: from its log density, or, where it has none, from the integral of its score."""
+    centres, deviations = scales(target)
+    low, high = (centres - REACH * deviations).min(), (centres + REACH * deviations).max()
+    x = np.linspace(low, high, int(DENSE * (high - low) / deviations.min()) + 1)
+    if target.log_density is not None:
+        log = np.asarray(target.log_density(x[:, None]))
+    else:
+        log = make_interp_spline(x, target.score(x[:, None])[:, 0], k=5).antiderivative()(x)
+    density = np.exp(log - log.max())
+    density /= np.trapezoid(density, x)
+    return TargetDensity(x, density, make_interp_spline(x, density, k=5).antiderivative()(x), centres, deviations)

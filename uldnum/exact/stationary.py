@@ -1,0 +1,237 @@
+"""The stationary law of a scheme on a one-dimensional target, found on grids that are refined until it stands.
+
+The law of a chain moves from step to step under a linear operator. On a grid (`uldnum.exact.grid`) it is a product of
+sparse matrices; its leading left eigenvector holds the weights of the stationary law, and the other leading eigenvalues
+say how fast anything else is forgotten.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, reduce
+from typing import TypeVar
+
+import numpy as np
+from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigs
+
+from uldnum.exact.density import TargetDensity
+from uldnum.exact.grid import Axis, Grid, Memory, Push
+from uldnum.exact.linear import LinearStep, linear_step
+from uldnum.stage import Stage, Step
+from uldnum.typing import Array
+
+__all__ = ["ConvergenceError", "Problem", "Solution"]
+
+# Eigenvalues that are computed, and the dimension of the Krylov space in which they are.
+LEADING, KRYLOV = 4, 40
+# Positions at first, by how much both axes grow, and how many nodes a grid may have.
+LEAST, GROWTH, MOST = 40, 1.25, 8_000
+# By how much an end of the interval is moved, in lengths, and how often at most.
+WIDER, WIDENINGS = 0.1, 6
+
+
+Part = TypeVar("Part", Axis, Memory)
+
+
+class ConvergenceError(RuntimeError):
+    """An exact answer could not be had to the tolerance asked for."""
+
+
+@dataclass(frozen=True)
+class Solution:
+    """What is found on one grid: the marginal law of x at the end of a step, and eigenvalues.
+
+    Attributes
+    ----------
+    grid : Grid
+        The grid.
+    weights : array, shape (n,)
+        Of the nodes in x.
+    eigenvalues : complex array, shape (4,)
+        Of one time step, the largest first.
+    """
+
+    grid: Grid
+    weights: Array
+    eigenvalues: Array
+
+    @property
+    def mean(self) -> float:
+        """Mean of x."""
+        return float(self.weights @ self.grid.x.nodes)
+
+    @property
+    def variance(self) -> float:
+        """Variance of x."""
+        return float(self.weights @ (self.grid.x.nodes - self.mean) ** 2)
+
+    def change(self, better: Solution, unit: float) -> float:
+        """By how much a better solution differs, in powers of a unit of length; infinite where it is none.
+
+        The leading eigenvalue of the exact operator is 1. On a grid that is too coarse others may exceed it.
+        """
+        if abs(better.eigenvalues[0] - 1) > 1e-6:
+            return np.inf
+        return max(
+            abs(self.mean - better.mean) / unit,
+            abs(self.variance - better.variance) / unit**2,
+            abs(abs(self.eigenvalues[1]) - abs(better.eigenvalues[1])),
+        )
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A scheme on a one-dimensional target, to be resolved to a tolerance.
+
+    Attributes
+    ----------
+    title : str
+        What errors call it.
+    step : Step
+        The scheme's tables.
+    score : callable
+        Score at positions, (n,) -> (n,).
+    target : TargetDensity
+        The target.
+    tolerance : float
+        Of mean, variance and second eigenvalue, in units of the target's standard deviation.
+    """
+
+    title: str
+    step: Step
+    score: Callable[[Array], Array]
+    target: TargetDensity
+    tolerance: float
+
+    def resolved(self) -> tuple[Solution, float]:
+        """Refine the grid until that changes nothing, and widen it until what lies beyond does not count.
+
+        Returns
+        -------
+        Solution
+            The finest.
+        float
+            By how much the last refinement changed it.
+        """
+        grid = self.first_grid()
+        for _ in range(WIDENINGS):
+            law, change = self.refined(grid)
+            x = self.widened(law)
+            if x == law.grid.x:
+                return law, change
+            memory = self.memory(x)
+            grid = Grid(x, replace(memory, n=max(memory.n, law.grid.memory.n)))
+        raise ConvergenceError(
+            f"{self.title}: its law is not confined to [{grid.x.low:.3g}, {grid.x.high:.3g}]; "
+            "the scheme is unstable, or nearly so"
+        )
+
+    def refined(self, grid: Grid) -> tuple[Solution, float]:
+        """Refine a grid until that changes nothing beyond the tolerance; return the last change, too."""
+        law, change = self.solve(grid), np.inf
+        while change > self.tolerance:
+            coarse = law
+            law = self.solve(Grid(grown(law.grid.x), grown(law.grid.memory)))
+            change = coarse.change(law, self.target.deviation)
+        return law, change
+
+    def widened(self, law: Solution) -> Axis:
+        """Widen the interval at the ends where the outermost nodes hold more than the tolerance."""
+        x = law.grid.x
+        left, right = (WIDER * (np.abs(end).sum() > self.tolerance) for end in (law.weights[:4], law.weights[-4:]))
+        length = x.high - x.low
+        return Axis(x.low - left * length, x.high + right * length, int(x.n * (1 + left + right)))
+
+    # ------------------------------------------------------------------------------------------------------ first grid
+
+    @cached_property
+    def linear(self) -> LinearStep:
+        """The scheme on each of the Gaussians that the target consists of."""
+        return linear_step(self.step, 1 / self.target.deviations**2)
+
+    @cached_property
+    def before(self) -> Array:
+        """Covariance of u before the last stage on each Gaussian, shape (n, k, k)."""
+        return self.linear.cycle.stationary()
+
+    def first_grid(self) -> Grid:
+        """Return the interval that holds the law on each Gaussian, with the fewest nodes that see the target in it."""
+        centres, deviations = self.target.centres, self.target.deviations
+        if not np.isfinite(self.before[np.argmax(deviations)]).all():
+            raise ConvergenceError(f"{self.title}: unstable in the tails, so there is no stationary law")
+        wider = np.sqrt(np.nanmax(self.linear.read.push(self.before)[:, 0, 0] / deviations**2))
+        reach = (self.reach + 1) * np.clip(wider, 0.5, 3) * deviations
+        x = Axis(float((centres - reach).min()), float((centres + reach).max()), LEAST)
+        while not self.target.seen(x.nodes):
+            x = grown(x)
+        return Grid(x, self.memory(x))
+
+    @property
+    def reach(self) -> float:
+        """Standard deviations beyond which a normal density is below the tolerance."""
+        return float(np.sqrt(-2 * np.log(self.tolerance)))
+
+    def memory(self, x: Axis) -> Memory:
+        """Return nodes for the memory, so many that they reach as many standard deviations away as x does."""
+        if self.step.rows == 1:
+            return Memory(1.0, 1)
+        deviation, scale = (float(np.sqrt(np.nanmax(self.before[:, j, j]))) for j in (0, 1))
+        farthest = max(x.high - self.target.centres.max(), self.target.centres.min() - x.low)
+        return Memory(scale, 6 + int(max(self.reach, farthest / deviation) ** 2 / 4))  # the outermost: about 2 sqrt(n)
+
+    # -------------------------------------------------------------------------------------------------------- solution
+
+    def solve(self, grid: Grid) -> Solution:
+        """Find the stationary law on one grid."""
+        nodes = grid.x.n * grid.memory.n
+        if nodes > MOST:
+            raise ConvergenceError(f"{self.title}: not resolved to {self.tolerance:g} with {MOST} nodes")
+        step = [push for noise, stages in self.parts for push in self.pushes(noise, stages, grid, grid)]
+        operator = LinearOperator((nodes, nodes), matvec=lambda law: through(step, law), dtype=float)
+        try:
+            values, vectors = eigs(
+                operator, LEADING, ncv=min(KRYLOV, nodes - 1), v0=np.ones(nodes), tol=1e-3 * self.tolerance
+            )
+        except ArpackNoConvergence:
+            raise ConvergenceError(f"{self.title}: too many eigenvalues near 1; take a larger step") from None
+        law = vectors[:, np.argmin(np.abs(values - 1))].real
+        return Solution(grid, self.read(law / law.sum(), grid), values[np.argsort(-np.abs(values))])
+
+    @cached_property
+    def parts(self) -> list[tuple[Array, list[Stage]]]:
+        """A time step, from where the state is read: noise, and the stages up to the next noise."""
+        stages = self.step.stages
+        order = [stages[-1], *stages[:-1]]
+        parts: list[tuple[Array, list[Stage]]] = []
+        for j, stage in enumerate(order):
+            noise = order[j - 1].map.C
+            if parts and not noise.any():
+                parts[-1][1].append(stage)
+            else:
+                parts.append((noise, [stage]))
+        return parts
+
+    def pushes(self, noise: Array, stages: Sequence[Stage], grid: Grid, onto: Grid) -> list[Push]:
+        """Return the normals of a noise one after the other, the last of them (or none) with the maps that follow."""
+        last, *others = [*noise.T] or [np.zeros(self.step.rows)]
+        alone = [Push(grid, grid, column, [], self.score) for column in others]
+        return [*alone, Push(grid, onto, last, stages, self.score)]
+
+    def read(self, law: Array, grid: Grid) -> Array:
+        """Return the weights of x at the end of a step: ``close``, for which one normal is enough."""
+        close, line = self.step.close, Grid(grid.x, Memory(1.0, 1))
+        noise, _ = self.parts[0]
+        maps = self.pushes(noise, [Stage(self.step.stages[-1].G, close)], grid, line)
+        jitter = Push(line, line, np.linalg.norm(close.C[:1], axis=1), [], self.score)
+        return through([*maps, jitter], law)
+
+
+def through(pushes: Sequence[Push], law: Array) -> Array:
+    """Send weights through several maps in turn."""
+    return reduce(lambda weights, push: push(weights), pushes, law)
+
+
+def grown(axis: Part) -> Part:
+    """Return an axis with more nodes; a memory that is not there stays so."""
+    return axis if axis.n == 1 else replace(axis, n=int(GROWTH * axis.n))
