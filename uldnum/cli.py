@@ -124,15 +124,22 @@ def bias(
     burn_in: Annotated[int, typer.Option(min=0, help="Score evaluations before them.")] = 1_000,
     chains: Annotated[int, typer.Option(min=2, help="Independent chains for each integrator and step size.")] = 1024,
     seed: Seed = 0,
+    exact_only: Annotated[
+        bool,
+        typer.Option("--exact-only", help="Compute the exact bias and sample nothing (Gaussians, and targets in 1-D)."),
+    ] = False,
+    tolerance: Annotated[float, typer.Option(help="Accuracy of the exact bias.")] = 1e-5,
     out: Annotated[Path, typer.Option(help="Folder for bias.nc and bias.png.")] = Path("out"),
     as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON instead of a table.")] = False,
 ) -> None:
     """Measure bias against step size for several integrators, and draw it.
 
     Writes OUT/bias.nc (an xarray dataset) and OUT/bias.png. Points are sampled; lines are exact, where the exact answer
-    is known (target 'gaussian').
+    is known: on Gaussians, and on any target in one dimension.
 
-    Example: uldnum bias --target gaussian --integrators ULA,UBU,BAOAB --h 0.1:1.8:10
+    Examples: uldnum bias --target gaussian --integrators ULA,UBU,BAOAB --h 0.1:1.8:10
+
+    uldnum bias --target double-well --h 0.02:0.2:8 --exact-only
     """
     from uldnum import studies
     from uldnum.files import atomic, writable_folder
@@ -143,12 +150,14 @@ def bias(
     if h is None and delta is None:
         h = STEPS
     steps, deltas = (text and parse_steps(name, text) for name, text in (("h", h), ("delta", delta)))
-    typer.echo("compiling, then sampling one integrator after the other", err=True)
+    sweep: dict[str, Any] = {"target": target, "integrators": split_names(integrators), "h": steps, "delta": deltas}
+    sweep |= {"friction": friction, "tolerance": tolerance}
     try:
-        study = studies.bias(
-            target, split_names(integrators), steps, delta=deltas, friction=friction, nfe=nfe, burn_in=burn_in,
-            chains=chains, seed=seed,
-        )  # fmt: skip
+        if exact_only:
+            study = studies.exact_bias(**sweep)
+        else:
+            typer.echo("exact curves where they are known, then sampling one integrator after the other", err=True)
+            study = studies.bias(**sweep, nfe=nfe, burn_in=burn_in, chains=chains, seed=seed)
     except KeyboardInterrupt:
         interrupted()
     data, figure = folder / "bias.nc", folder / "bias.png"
@@ -161,19 +170,26 @@ def bias(
 def report_bias(study: Any, data: Path, figure: Path, as_json: bool) -> None:
     """Print a study for people or for scripts."""
     if as_json:
-        frame = study[["bias", "error", "floor", "exact", "diverged"]].to_dataframe().reset_index()
+        frame = study.drop_vars("nfe", errors="ignore").to_dataframe().reset_index()
         results = json.loads(frame.to_json(orient="records", double_precision=15))
         attributes = study.attrs | {"target_parameters": json.loads(study.attrs.get("target_parameters", "null"))}
         typer.echo(json.dumps({"data": str(data), "figure": str(figure), **attributes, "results": results}))
         return
-    typer.echo("Bias of the second moment, its magnitude in standard deviations of x^2, and the standard error")
+    sampled = "bias" in study
+    typer.echo(
+        f"{'Bias' if sampled else 'Exact bias'} of the second moment, its magnitude in standard deviations of x^2"
+        f"{', and the standard error' if sampled else ''}"
+    )
     typer.echo("(mean, Wasserstein-1 and Kolmogorov distance are in the data and the figure):\n")
     names = [str(name) for name in study.integrator.values]
     typer.echo(f"{'h':>8}" + "".join(f"{name:>17}" for name in names))
     for step in study.h.values:
         cells = study.sel(h=step, metric="second_moment")
-        columns = zip(cells.bias.values, cells.error.values, cells.diverged.values, strict=True)
-        texts = ["diverged" if lost else f"{value:.2e} ± {error:.0e}" for value, error, lost in columns]
+        if sampled:
+            columns = zip(cells.bias.values, cells.error.values, cells.diverged.values, strict=True)
+            texts = ["diverged" if lost else f"{value:.2e} ± {error:.0e}" for value, error, lost in columns]
+        else:
+            texts = ["none" if np.isnan(value) else f"{value:.2e}" for value in cells.exact.values]
         typer.echo(f"{step:8.4g}" + "".join(f"{text:>17}" for text in texts))
     typer.echo(f"\ndata:   {data}\nfigure: {figure}")
 

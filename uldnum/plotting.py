@@ -68,12 +68,15 @@ def draw_bias(data: Path, out: Path) -> None:
     figure = Figure(figsize=(11, 7), layout="constrained")
     for axes, (metric, title) in zip(figure.subplots(2, 2, sharex=True).flat, PANELS.items(), strict=True):
         panel = study.sel(metric=metric)
-        low, high = float(panel.floor.min()) / 3, 2 * float(panel.bias.max())
         axes.set(xscale="log", yscale="log")
+        low, high = limits(panel)
         if np.isfinite(low) and low > 0:
             axes.set_ylim(low, max(high, 30 * low))
         for rank, name in enumerate(map(str, study.integrator.values)):
-            curve(axes, panel.sel(integrator=name), name, rank)
+            one, style = panel.sel(integrator=name), (colour(name, rank), MARKERS[rank % len(MARKERS)])
+            exact_curve(axes, one, *style, alone="bias" not in study)
+            if "bias" in study:
+                sampled_points(axes, one, *style, rank)
         axes.set_xlim(float(study.h.min()) / 1.08, float(study.h.max()) * 1.08)
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_formatter(StrMethodFormatter("{x:g}"))
@@ -88,15 +91,25 @@ def draw_bias(data: Path, out: Path) -> None:
         figure.savefig(file, dpi=160)
 
 
-def curve(axes: Any, one: xr.Dataset, name: str, rank: int) -> None:
-    """Draw one integrator: exact curve where known, noise floor, points (hollow if they may be noise), divergence."""
-    tone, marker = colour(name, rank), MARKERS[rank % len(MARKERS)]
-    bottom = axes.get_ylim()[0]
+def limits(panel: xr.Dataset) -> tuple[float, float]:
+    """Range of the bias in a panel: from below the noise floor, or from what is resolved of the exact bias."""
+    if "bias" in panel:
+        return float(panel.floor.min()) / 3, 2 * float(panel.bias.max())
+    return max(float(panel.exact.where(panel.exact > 0).min()) / 2, panel.tolerance), 2 * float(panel.exact.max())
+
+
+def exact_curve(axes: Any, one: xr.Dataset, tone: str, marker: str, alone: bool) -> None:
+    """Draw the exact bias of one integrator where it is known; alone, with a mark at every step size."""
     known = one.exact.where(one.exact > 0)
-    axes.plot(one.h, known, color=tone, linewidth=1.3)
+    axes.plot(one.h, known, color=tone, linewidth=1.3, marker=marker if alone else None, markersize=4)
+
+
+def sampled_points(axes: Any, one: xr.Dataset, tone: str, marker: str, rank: int) -> None:
+    """Draw what was sampled of one integrator: noise floor, points (hollow if they may be noise), divergence."""
+    bottom = axes.get_ylim()[0]
     axes.plot(one.h, one.floor, color=tone, linewidth=0.8, linestyle=":")
     seen = (one.bias > 4 * one.floor).values
-    if not known.notnull().any():
+    if not one.exact.notnull().any():
         axes.plot(one.h, one.bias.where(seen), color=tone, linewidth=0.8, alpha=0.6)
     axes.errorbar(
         one.h[seen], one.bias[seen], yerr=2 * one.error[seen], fmt=marker, color=tone, markersize=4.5, elinewidth=1
@@ -115,6 +128,13 @@ def legend(figure: Figure, study: xr.Dataset) -> None:
         Line2D([], [], color=colour(name, rank), marker=MARKERS[rank % len(MARKERS)], markersize=4.5, label=name)
         for rank, name in enumerate(map(str, study.integrator.values))
     ]
+    if "bias" not in study:
+        figure.legend(handles=handles, loc="outside right center", frameon=False, fontsize=8.5)
+        a = study.attrs
+        figure.suptitle(
+            f"Exact discretisation bias on {a['target']}, without sampling; friction {a['friction']:g}", fontsize=10
+        )
+        return
     if bool((study.diverged > 0).any()):
         handles.append(Line2D([], [], color="0.3", marker="x", linestyle="", label="diverged"))
     if bool(study.exact.notnull().any()):

@@ -4,7 +4,7 @@ from uldnum.exact.flow import overdamped_flow, underdamped_flow
 from uldnum.exact.gaussian import GaussianLaw, gaussian, max_stable_h, propagator
 from uldnum.exact.orders import Orders, measured_orders
 from uldnum.exact.plan import Leg, PlanLaw, plan
-from uldnum.exact.stationary import ConvergenceError
+from uldnum.exact.stationary import ConvergenceError, UnstableError
 from uldnum.exact.transfer import TransferOperator, transfer_operator
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "Orders",
     "PlanLaw",
     "TransferOperator",
+    "UnstableError",
     "gaussian",
     "max_stable_h",
     "measured_orders",

@@ -19,7 +19,7 @@ __all__ = ["Orders", "measured_orders"]
 # The Gaussian on which the law is followed for the time of one.
 PRECISION, FRICTION = 1.3, 0.9
 # The step sizes of a slope are these and half of these.
-WEAK_H, STATIONARY_H = 1 / 16, 0.2
+WEAK_H, STATIONARY_H = 1 / 16, 0.1
 
 
 class Orders(NamedTuple):
@@ -42,8 +42,8 @@ def measured_orders(integrator: str | Integrator) -> Orders:
 
     The weak order is that of the error of the law after the time of one on a Gaussian, from ``open`` to ``close``,
     against the Langevin equation that the scheme follows better, the underdamped or the overdamped one; 0 if it follows
-    neither. The stationary order is that of the bias of E[x^2] on the mixture ``bimodal-1d`` (on a Gaussian some schemes
-    are exact).
+    neither. The stationary order is that of the bias of E[x^2] on the mixture ``bimodal-1d``: on a Gaussian some
+    schemes are exact.
 
     Parameters
     ----------

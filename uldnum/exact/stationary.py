@@ -21,7 +21,7 @@ from uldnum.exact.linear import LinearStep, linear_step
 from uldnum.stage import Stage, Step
 from uldnum.typing import Array
 
-__all__ = ["ConvergenceError", "Problem", "Solution"]
+__all__ = ["ConvergenceError", "Problem", "Solution", "UnstableError"]
 
 # Eigenvalues that are computed, and the dimension of the Krylov space in which they are.
 LEADING, KRYLOV = 4, 40
@@ -36,6 +36,10 @@ Part = TypeVar("Part", Axis, Memory)
 
 class ConvergenceError(RuntimeError):
     """An exact answer could not be had to the tolerance asked for."""
+
+
+class UnstableError(ConvergenceError):
+    """The scheme is unstable: it has no stationary law."""
 
 
 @dataclass(frozen=True)
@@ -159,7 +163,7 @@ class Problem:
         """Return the interval that holds the law on each Gaussian, with the fewest nodes that see the target in it."""
         centres, deviations = self.target.centres, self.target.deviations
         if not np.isfinite(self.before[np.argmax(deviations)]).all():
-            raise ConvergenceError(f"{self.title}: unstable in the tails, so there is no stationary law")
+            raise UnstableError(f"{self.title}: unstable in the tails, so there is no stationary law")
         wider = np.sqrt(np.nanmax(self.linear.read.push(self.before)[:, 0, 0] / deviations**2))
         reach = (self.reach + 1) * np.clip(wider, 0.5, 3) * deviations
         x = Axis(float((centres - reach).min()), float((centres + reach).max()), LEAST)
