@@ -23,8 +23,8 @@ from uldnum.typing import Array
 
 __all__ = ["ConvergenceError", "Problem", "Solution", "UnstableError"]
 
-# Eigenvalues that are computed, and the dimension of the Krylov space in which they are.
-LEADING, KRYLOV = 4, 40
+# Eigenvalues that are computed, the dimension of the Krylov space, and how close those of two grids are if the same.
+LEADING, KRYLOV, SAME = 6, 40, 0.01
 # Positions at first, by how much both axes grow, and how many nodes a grid may have.
 LEAST, GROWTH, MOST = 40, 1.25, 8_000
 # By how much an end of the interval is moved, in lengths, and how often at most.
@@ -52,7 +52,7 @@ class Solution:
         The grid.
     weights : array, shape (n,)
         Of the nodes in x.
-    eigenvalues : complex array, shape (4,)
+    eigenvalues : complex array, shape (m,)
         Of one time step, the largest first.
     """
 
@@ -70,18 +70,17 @@ class Solution:
         """Variance of x."""
         return float(self.weights @ (self.grid.x.nodes - self.mean) ** 2)
 
-    def change(self, better: Solution, unit: float) -> float:
-        """By how much a better solution differs, in powers of a unit of length; infinite where it is none.
+    def confirmed(self, coarse: Solution) -> Solution:
+        """Keep the eigenvalues that a coarser grid has, too: those that are artefacts of a grid come and go."""
+        distance = np.abs(self.eigenvalues[:, None] - coarse.eigenvalues).min(axis=1)
+        return replace(self, eigenvalues=self.eigenvalues[distance < SAME])
 
-        The leading eigenvalue of the exact operator is 1. On a grid that is too coarse others may exceed it.
-        """
-        if abs(better.eigenvalues[0] - 1) > 1e-6:
+    def change(self, coarse: Solution, unit: float) -> float:
+        """By how much a coarser solution differed, in powers of a unit of length; infinite where this is no law."""
+        if not len(self.eigenvalues) or abs(self.eigenvalues[0] - 1) > 1e-6:
             return np.inf
-        return max(
-            abs(self.mean - better.mean) / unit,
-            abs(self.variance - better.variance) / unit**2,
-            abs(abs(self.eigenvalues[1]) - abs(better.eigenvalues[1])),
-        )
+        second = [np.abs(coarse.eigenvalues - value).min() for value in self.eigenvalues[1:2]]
+        return max(abs(self.mean - coarse.mean) / unit, abs(self.variance - coarse.variance) / unit**2, *second, 0.0)
 
 
 @dataclass(frozen=True)
@@ -133,12 +132,13 @@ class Problem:
 
     def refined(self, grid: Grid) -> tuple[Solution, float]:
         """Refine a grid until that changes nothing beyond the tolerance; return the last change, too."""
-        law, change = self.solve(grid), np.inf
+        law = coarse = self.solve(grid)
+        change = np.inf
         while change > self.tolerance:
             coarse = law
             law = self.solve(Grid(grown(law.grid.x), grown(law.grid.memory)))
-            change = coarse.change(law, self.target.deviation)
-        return law, change
+            change = law.confirmed(coarse).change(coarse, self.target.deviation)
+        return law.confirmed(coarse), change
 
     def widened(self, law: Solution) -> Axis:
         """Widen the interval at the ends where the outermost nodes hold more than the tolerance."""

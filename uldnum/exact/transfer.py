@@ -29,8 +29,8 @@ class TransferOperator:
     ----------
     nodes, weights : arrays, shape (n,)
         ``sum_i weights_i f(nodes_i)`` is the expectation of f.
-    eigenvalues : complex array, shape (4,)
-        Those of largest modulus, the first 1.
+    eigenvalues : complex array, shape (m,)
+        Those of largest modulus, up to six, the first 1; what two grids do not agree on is left out.
     nfe_per_step : int
         Score evaluations per time step.
     resolution : (int, int)
@@ -85,13 +85,13 @@ class TransferOperator:
 
     @property
     def spectral_gap(self) -> float:
-        """1 minus the modulus of the second eigenvalue of one time step."""
-        return float(1 - np.abs(self.eigenvalues[1]))
+        """1 minus the modulus of the second eigenvalue of one time step; NaN where none was resolved."""
+        return float(1 - np.abs(self.eigenvalues[1])) if len(self.eigenvalues) > 1 else np.nan
 
     @property
     def relaxation_time(self) -> float:
         """Score evaluations in which the slowest mode decays by e."""
-        return float(-self.nfe_per_step / np.log(np.abs(self.eigenvalues[1])))
+        return float(-self.nfe_per_step / np.log1p(-self.spectral_gap))
 
 
 def transfer_operator(
