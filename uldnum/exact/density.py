@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from scipy.interpolate import make_interp_spline
@@ -14,7 +15,7 @@ from uldnum.typing import Array
 __all__ = ["TargetDensity", "tabulate"]
 
 # Standard deviations to either side that the table spans, and nodes in each.
-REACH, DENSE = 9, 400
+REACH, DENSE = 24, 200
 
 
 @dataclass(frozen=True)
@@ -23,17 +24,22 @@ class TargetDensity:
 
     Attributes
     ----------
-    x, density, cdf : arrays, shape (n,)
-        Equidistant nodes, and the target's density and cdf there.
+    x, log_density, cdf : arrays, shape (n,)
+        Equidistant nodes, and the target's log density and cdf there.
     centres, deviations : arrays, shape (components,)
         Means and standard deviations of the Gaussians that it consists of, exactly or roughly.
     """
 
     x: Array
-    density: Array
+    log_density: Array
     cdf: Array
     centres: Array
     deviations: Array
+
+    @cached_property
+    def density(self) -> Array:
+        """Density at the nodes, shape (n,)."""
+        return np.exp(self.log_density)
 
     def integral(self, values: Array) -> float:
         """Integrate what is tabulated at the nodes."""
@@ -48,6 +54,11 @@ class TargetDensity:
     def deviation(self) -> float:
         """Standard deviation."""
         return float(np.sqrt(self.integral((self.x - self.mean) ** 2 * self.density)))
+
+    def interval(self, reach: float) -> tuple[float, float]:
+        """Where the density exceeds exp(-reach^2/2) of its maximum: on a Gaussian, ``reach`` standard deviations."""
+        above = self.x[self.log_density > self.log_density.max() - reach**2 / 2]
+        return float(above[0]), float(above[-1])
 
     def seen(self, nodes: Array) -> bool:
         """Whether the trapezoidal rule on equidistant nodes knows the variance between them to a thousandth."""
@@ -74,6 +85,7 @@ def tabulate(target: GaussianMixture | UserTarget) -> TargetDensity:
         log = np.asarray(target.log_density(x[:, None]))
     else:
         log = make_interp_spline(x, target.score(x[:, None])[:, 0], k=5).antiderivative()(x)
-    density = np.exp(log - log.max())
-    density /= np.trapezoid(density, x)
-    return TargetDensity(x, density, make_interp_spline(x, density, k=5).antiderivative()(x), centres, deviations)
+    log = log - log.max()
+    log = log - np.log(np.trapezoid(np.exp(log), x))
+    cdf = make_interp_spline(x, np.exp(log), k=5).antiderivative()(x)
+    return TargetDensity(x, log, cdf, centres, deviations)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.polynomial.hermite_e import hermegauss
 from scipy.interpolate import BSpline
-from scipy.sparse import csr_array
+from scipy.sparse import csr_array, vstack
 from scipy.sparse.linalg import splu
 
 from uldnum.stage import Stage
@@ -27,6 +27,8 @@ __all__ = ["DEGREE", "Axis", "Grid", "Memory", "Push"]
 DEGREE = 7
 # Nodes beyond either end, where a function has its value at the end: a disturbance falls by 0.54 from node to node.
 GHOSTS = 24
+# Points that are mapped at a time.
+CHUNK = 50_000
 
 
 @dataclass(frozen=True)
@@ -159,15 +161,16 @@ class Grid:
     def rule(self, *reaches: Array) -> tuple[Array, Array]:
         """Return nodes and weights of a quadrature for a normal that reaches so far in (x, memory).
 
-        No function of the grid may change much between two nodes. Gauss-Hermite is best for polynomials, so for the
-        memory, and where the noise of x spans few splines; where it spans many, the trapezoidal rule needs fewer nodes.
+        Gauss-Hermite is best for polynomials, so for the memory, and where the noise of x spans few splines. Where it
+        spans many, splines need the trapezoidal rule, with nodes closer than theirs: what it does not resolve of them
+        it would take for slow functions.
         """
         spans = max(abs(reach[0]) for reach in reaches) / self.x.spacing
         degree = self.memory.n / 2 if any(np.any(reach[1:] != 0) for reach in reaches) else 0
-        if spans < 8:
-            nodes, weights = hermegauss(int(6 + degree + spans**2))
+        if spans < 2.5:
+            nodes, weights = hermegauss(int(6 + degree + 4 * spans**2))
         else:
-            nodes = np.linspace(-8, 8, int(10 * spans))
+            nodes = np.linspace(-8, 8, int(20 * spans))
             weights = np.exp(-(nodes**2) / 2)
         return nodes, weights / weights.sum()
 
@@ -196,18 +199,21 @@ class Push:
     ) -> None:
         self.onto = onto
         normals, weights = onto.rule(noise, reduce(lambda reach, stage: reach + stage.map.dA @ reach, stages, noise))
-        u = grid.points[:, None, : len(noise)] + normals[:, None] * noise  # (nodes, quadrature, k)
-        for stage in stages:
-            y = u @ stage.G
-            s = score(y.ravel()).reshape(y.shape)
-            u = u + (u @ stage.map.dA.T + s[..., None] * stage.map.b)
-        x, x_values = onto.x.windows(u[..., 0])
-        memory, memory_values = onto.memory.windows(u[..., -1])
-        block = (x_values * weights[:, None]).swapaxes(1, 2) @ memory_values  # (nodes, width of x, width of memory)
-        columns = x[:, :, None] * onto.memory.n + memory[:, None, :]
-        rows = np.arange(len(u) + 1) * block[0].size
-        shape = len(u), onto.x.functions * onto.memory.n
-        self.transposed = csr_array((block.ravel(), columns.ravel(), rows), shape=shape).T.tocsr()
+        blocks = []
+        for some in np.array_split(grid.points[:, : len(noise)], 1 + len(grid.points) * len(normals) // CHUNK):
+            u = some[:, None, :] + normals[:, None] * noise  # (nodes, quadrature, k)
+            for stage in stages:
+                y = u @ stage.G
+                s = score(y.ravel()).reshape(y.shape)
+                u = u + (u @ stage.map.dA.T + s[..., None] * stage.map.b)
+            x, x_values = onto.x.windows(u[..., 0])
+            memory, memory_values = onto.memory.windows(u[..., -1])
+            block = (x_values * weights[:, None]).swapaxes(1, 2) @ memory_values  # (nodes, width of x, of memory)
+            columns = x[:, :, None] * onto.memory.n + memory[:, None, :]
+            rows = np.arange(len(u) + 1) * block[0].size
+            shape = len(u), onto.x.functions * onto.memory.n
+            blocks.append(csr_array((block.ravel(), columns.ravel(), rows), shape=shape))
+        self.transposed = vstack(blocks, format="csr").T.tocsr()
 
     def __call__(self, weights: Array) -> Array:
         """Return the weights after the map."""

@@ -13,10 +13,11 @@ from functools import cached_property, reduce
 from typing import TypeVar
 
 import numpy as np
+from scipy.interpolate import BSpline, make_interp_spline
 from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigs
 
 from uldnum.exact.density import TargetDensity
-from uldnum.exact.grid import Axis, Grid, Memory, Push
+from uldnum.exact.grid import DEGREE, Axis, Grid, Memory, Push
 from uldnum.exact.linear import LinearStep, linear_step
 from uldnum.stage import Stage, Step
 from uldnum.typing import Array
@@ -70,17 +71,37 @@ class Solution:
         """Variance of x."""
         return float(self.weights @ (self.grid.x.nodes - self.mean) ** 2)
 
+    @cached_property
+    def curve(self) -> BSpline:
+        """The density as a spline on the interval."""
+        x = self.grid.x
+        return make_interp_spline(x.nodes, self.weights / x.spacing, k=DEGREE)
+
+    def density(self, x: Array) -> Array:
+        """Density of x: none beyond the interval."""
+        low, high = self.grid.x.low, self.grid.x.high
+        return np.where((x >= low) & (x <= high), self.curve(np.clip(x, low, high)), 0.0)
+
+    def cdf(self, x: Array) -> Array:
+        """Cumulative distribution function of x."""
+        return np.asarray(self.curve.antiderivative()(np.clip(x, self.grid.x.low, self.grid.x.high)))
+
     def confirmed(self, coarse: Solution) -> Solution:
         """Keep the eigenvalues that a coarser grid has, too: those that are artefacts of a grid come and go."""
         distance = np.abs(self.eigenvalues[:, None] - coarse.eigenvalues).min(axis=1)
         return replace(self, eigenvalues=self.eigenvalues[distance < SAME])
 
-    def change(self, coarse: Solution, unit: float) -> float:
-        """By how much a coarser solution differed, in powers of a unit of length; infinite where this is no law."""
+    def change(self, coarse: Solution, unit: float) -> tuple[float, float]:
+        """By how much a coarser solution differed: mean, variance and second eigenvalue; the cdf.
+
+        Lengths are in a unit. The first is infinite where this is no law.
+        """
         if not len(self.eigenvalues) or abs(self.eigenvalues[0] - 1) > 1e-6:
-            return np.inf
+            return np.inf, np.inf
+        x = self.grid.x.nodes
         second = [np.abs(coarse.eigenvalues - value).min() for value in self.eigenvalues[1:2]]
-        return max(abs(self.mean - coarse.mean) / unit, abs(self.variance - coarse.variance) / unit**2, *second, 0.0)
+        moments = abs(self.mean - coarse.mean) / unit, abs(self.variance - coarse.variance) / unit**2
+        return max(*moments, *second), float(np.abs(self.cdf(x) - coarse.cdf(x)).max())
 
 
 @dataclass(frozen=True)
@@ -98,7 +119,7 @@ class Problem:
     target : TargetDensity
         The target.
     tolerance : float
-        Of mean, variance and second eigenvalue, in units of the target's standard deviation.
+        Of mean, variance (in units of the target's standard deviation), cdf and second eigenvalue.
     """
 
     title: str
@@ -133,12 +154,12 @@ class Problem:
     def refined(self, grid: Grid) -> tuple[Solution, float]:
         """Refine a grid until that changes nothing beyond the tolerance; return the last change, too."""
         law = coarse = self.solve(grid)
-        change = np.inf
-        while change > self.tolerance:
-            coarse = law
-            law = self.solve(Grid(grown(law.grid.x), grown(law.grid.memory)))
-            change = law.confirmed(coarse).change(coarse, self.target.deviation)
-        return law.confirmed(coarse), change
+        change, blur = np.inf, np.inf
+        while max(change, blur) > self.tolerance:
+            memory = grown(law.grid.memory) if change > self.tolerance else law.grid.memory
+            coarse, law = law, self.solve(Grid(grown(law.grid.x), memory))
+            change, blur = law.confirmed(coarse).change(coarse, self.target.deviation)
+        return law.confirmed(coarse), max(change, blur)
 
     def widened(self, law: Solution) -> Axis:
         """Widen the interval at the ends where the outermost nodes hold more than the tolerance."""
@@ -160,13 +181,12 @@ class Problem:
         return self.linear.cycle.stationary()
 
     def first_grid(self) -> Grid:
-        """Return the interval that holds the law on each Gaussian, with the fewest nodes that see the target in it."""
-        centres, deviations = self.target.centres, self.target.deviations
+        """Return an interval that holds the law on each Gaussian, with the fewest nodes that see the target in it."""
+        deviations = self.target.deviations
         if not np.isfinite(self.before[np.argmax(deviations)]).all():
             raise UnstableError(f"{self.title}: unstable in the tails, so there is no stationary law")
         wider = np.sqrt(np.nanmax(self.linear.read.push(self.before)[:, 0, 0] / deviations**2))
-        reach = (self.reach + 1) * np.clip(wider, 0.5, 3) * deviations
-        x = Axis(float((centres - reach).min()), float((centres + reach).max()), LEAST)
+        x = Axis(*self.target.interval((self.reach + 1) * float(np.clip(wider, 0.5, 3))), LEAST)
         while not self.target.seen(x.nodes):
             x = grown(x)
         return Grid(x, self.memory(x))

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
-from scipy.interpolate import BSpline, make_interp_spline
 
 from uldnum.exact.density import TargetDensity, tabulate
-from uldnum.exact.grid import DEGREE
-from uldnum.exact.stationary import Problem
+from uldnum.exact.stationary import Problem, Solution
 from uldnum.integrators import Integrator, positive, step_size
 from uldnum.integrators import integrator as find_integrator
 from uldnum.targets.mixture import GaussianMixture
@@ -27,46 +24,42 @@ class TransferOperator:
 
     Attributes
     ----------
-    nodes, weights : arrays, shape (n,)
-        ``sum_i weights_i f(nodes_i)`` is the expectation of f.
-    eigenvalues : complex array, shape (m,)
-        Those of largest modulus, up to six, the first 1; what two grids do not agree on is left out.
-    nfe_per_step : int
-        Score evaluations per time step.
-    resolution : (int, int)
-        Nodes in position and memory.
-    change : float
-        By how much the last refinement changed mean, variance or an eigenvalue, in units of the target's deviation.
+    law : Solution
+        The law, and eigenvalues, on the finest grid.
     target : TargetDensity
         The target.
+    nfe_per_step : int
+        Score evaluations per time step.
+    change : float
+        By how much the last refinement of the grid changed what the tolerance bounds.
     """
 
-    nodes: Array
-    weights: Array
-    eigenvalues: Array
-    nfe_per_step: int
-    resolution: tuple[int, int]
-    change: float
+    law: Solution
     target: TargetDensity
+    nfe_per_step: int
+    change: float
+
+    @property
+    def resolution(self) -> tuple[int, int]:
+        """Nodes in position and memory."""
+        return self.law.grid.x.n, self.law.grid.memory.n
+
+    @property
+    def eigenvalues(self) -> Array:
+        """Eigenvalues of one time step, the largest first: 1 and up to five more, without those of only one grid."""
+        return self.law.eigenvalues
 
     def expectation(self, f: Callable[[Array], Array]) -> float:
         """Return the expectation of a smooth function, an array function of x; `cdf` serves for indicators."""
-        return float(self.weights @ f(self.nodes))
-
-    @cached_property
-    def curve(self) -> BSpline:
-        """The density as a spline."""
-        return make_interp_spline(self.nodes, self.weights / (self.nodes[1] - self.nodes[0]), k=DEGREE)
+        return float(self.law.weights @ f(self.law.grid.x.nodes))
 
     def density(self, x: ArrayLike) -> Array:
         """Marginal density of x."""
-        x = np.asarray(x, dtype=float)
-        inside = (x >= self.nodes[0]) & (x <= self.nodes[-1])
-        return np.where(inside, self.curve(np.clip(x, self.nodes[0], self.nodes[-1])), 0.0)
+        return self.law.density(np.asarray(x, dtype=float))
 
     def cdf(self, x: ArrayLike) -> Array:
         """Cumulative distribution function of x."""
-        return np.asarray(self.curve.antiderivative()(np.clip(x, self.nodes[0], self.nodes[-1])))
+        return self.law.cdf(np.asarray(x, dtype=float))
 
     @property
     def wasserstein_1(self) -> float:
@@ -105,8 +98,9 @@ def transfer_operator(
 ) -> TransferOperator:
     """Return the exact stationary law, and the mixing, of an integrator on a one-dimensional target.
 
-    The grid is refined, in position and in memory, until that changes mean, variance and second eigenvalue by less than
-    the tolerance, and widened until what lies beyond it does not count.
+    The grid is refined, in position and in memory, until that changes mean, variance, cdf and second eigenvalue by less
+    than the tolerance, and widened until what lies beyond it does not count. A scheme that runs away from far out, as
+    every explicit one does where the score grows faster than linearly, has the law that it keeps until then.
 
     Parameters
     ----------
@@ -121,7 +115,8 @@ def transfer_operator(
     friction : float
         Friction.
     tolerance : float
-        Accuracy, in standard deviations of the target (for the variance, their square); at least 1e-9.
+        Accuracy of mean and variance, in units of the target's standard deviation, of the cdf and of the second
+        eigenvalue; at least 1e-9.
 
     Returns
     -------
@@ -154,7 +149,4 @@ def transfer_operator(
         return target.score(y[:, None])[:, 0]
 
     law, change = Problem(title, step, score, density, tolerance).resolved()
-    resolution = law.grid.x.n, law.grid.memory.n
-    return TransferOperator(
-        law.grid.x.nodes, law.weights, law.eigenvalues, scheme.nfe_per_step, resolution, change, density
-    )
+    return TransferOperator(law, density, scheme.nfe_per_step, change)
