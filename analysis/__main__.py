@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 
-from analysis import bias, galaxies
+from analysis import agreement, bias, galaxies
 
-FIGURES = {"bias": bias.main, "galaxies": galaxies.main}
+FIGURES = {"agreement": agreement.main, "bias": bias.main, "galaxies": galaxies.main}
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
-"""Independent references: what the package computes with stages, here letter by letter or by matrix exponential."""
+"""Independent references: what the package computes with stages, here letter by letter."""
 
 import numpy as np
-from scipy.linalg import expm, solve_discrete_lyapunov
+from scipy.linalg import solve_discrete_lyapunov
 
 ZERO = np.zeros((2, 2))
 
@@ -36,11 +36,3 @@ def word_map(word, fractions, h, precision, friction):
 
 def stationary(M, Q):
     return solve_discrete_lyapunov(M, Q)
-
-
-def exact_flow(t, precision, friction):
-    """The underdamped equation itself for time t (Van Loan 1978)."""
-    F, D = np.array([[0, 1], [-precision, -friction]]), np.diag([0, 2 * friction])
-    block = expm(t * np.block([[-F, D], [ZERO, F.T]]))
-    M = block[2:, 2:].T
-    return M, M @ block[:2, 2:]

@@ -75,11 +75,72 @@ def test_study_is_labelled_and_survives_storage(tmp_path):
     )
     assert dict(study.sizes) == {"integrator": 2, "h": 2, "metric": 4}
     np.testing.assert_array_equal(study.nfe, [25, 24])  # equal cost: half the steps for two evaluations a step
-    assert np.isnan(study.exact).all()
     assert study.attrs["uldnum"] == uldnum.__version__
     assert json.loads(study.attrs["target_parameters"])["weights"] == [0.7, 0.3]
     study.to_netcdf(tmp_path / "bias.nc")
     xr.testing.assert_identical(xr.load_dataset(tmp_path / "bias.nc"), study)
+
+
+def test_the_exact_bias_of_a_mixture():
+    """The metrics of the exact law, each from what the law of the transfer operator says of it."""
+    target, h = uldnum.target("bimodal-1d"), [0.3, 0.8]
+    study = uldnum.studies.exact_bias(target, ["OBABO", "baoab-limit"], h, tolerance=1e-6, progress=False)
+    assert set(study.data_vars) == {"exact"}
+    x = np.linspace(-12, 12, 24_001)
+    for name in ("OBABO", "baoab-limit"):
+        for step in h:
+            law = uldnum.exact.transfer_operator(name, target, step)
+            one = study.exact.sel(integrator=name, h=step)
+            gap = law.cdf(x) - target.cdf(x[:, None])[:, 0]
+            variance = 3.25 - 0.36
+            fourth = 0.7 * (1.5**4 + 6 * 1.5**2 + 3) + 0.3 * (1.5**4 + 6 * 1.5**2 + 3)
+            expected = {
+                "mean": abs(law.expectation(lambda x: x) - 0.6) / np.sqrt(variance),
+                "second_moment": abs(law.expectation(lambda x: x**2) - 3.25) / np.sqrt(fourth - 3.25**2),
+                "wasserstein_1": np.trapezoid(np.abs(gap), x) / np.sqrt(variance),
+                "kolmogorov": np.abs(gap).max(),
+            }
+            for metric, value in expected.items():
+                np.testing.assert_allclose(one.sel(metric=metric), value, rtol=0, atol=2e-6)
+
+
+def test_the_exact_bias_of_a_full_gaussian():
+    """Marginals of a turned Gaussian: the law is a Gaussian with the turned covariance."""
+    covariance = np.array([[2.0, 0.8], [0.8, 0.5]])
+    target = uldnum.GaussianMixture([1.0], [[1.0, -1.0]], covariances=[covariance])
+    study = uldnum.studies.exact_bias(target, "OBABO", 0.3, progress=False)
+    law = uldnum.exact.gaussian("OBABO", 0.3, precision=np.linalg.inv(covariance)).position_covariance
+    v, s = np.diag(covariance), np.diag(law)
+    np.testing.assert_allclose(
+        study.exact.sel(metric="wasserstein_1").squeeze(), np.mean(np.sqrt(s / v) - 1) * np.sqrt(2 / np.pi), rtol=1e-10
+    )
+
+
+def test_sampled_points_lie_on_the_exact_curve_of_a_mixture():
+    """On a mixture, at 4.5 standard errors; the exact bias is many of them, so a wrong curve would show."""
+    study = uldnum.studies.bias(
+        "bimodal-1d", ["ula", "mild(0.5)", "OABAO"], [0.8, 1.1], nfe=1000, burn_in=100, chains=1024, progress=False
+    )
+    second = study.sel(metric="second_moment")
+    assert np.all(np.abs(second.bias - second.exact) < 4.5 * second.error)
+    assert np.all(second.exact.sel(h=0.8) > 8 * second.error.sel(h=0.8))
+
+
+def test_what_has_no_exact_answer():
+    with pytest.raises(ValueError, match=r"^target: no exact answer on 'ring-8'"):
+        uldnum.studies.exact_bias("ring-8", "ula", 0.1)
+    unstable = uldnum.studies.exact_bias("bimodal-1d", "ula", [0.5, 2.1], progress=False)
+    assert np.isnan(unstable.exact).all("metric").squeeze().values.tolist() == [False, True]
+    with pytest.warns(UserWarning, match=r"no exact bias: BAOAB at h = 0.3 .* not resolved"):
+        hard = uldnum.studies.exact_bias("bimodal-1d", "BAOAB", 0.3, friction=0.01, progress=False)
+    assert np.isnan(hard.exact).all()
+
+
+def test_an_exact_study_is_drawn(tmp_path):
+    study = uldnum.studies.exact_bias("bimodal-1d", ["ula", "BAOAB"], [0.2, 0.5, 2.1], progress=False)
+    study.to_netcdf(tmp_path / "bias.nc")
+    draw_bias(tmp_path / "bias.nc", tmp_path / "bias.png")
+    assert (tmp_path / "bias.png").stat().st_size > 10_000
 
 
 def test_a_diverged_step_size_leaves_the_others_and_is_drawn(tmp_path):

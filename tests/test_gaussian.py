@@ -2,13 +2,20 @@
 
 import numpy as np
 import pytest
-from reference import exact_flow
+from reference import ou_flow
 
 import uldnum
-from uldnum.exact import gaussian, max_stable_h, propagator
+from uldnum.exact import (
+    gaussian,
+    max_stable_h,
+    overdamped_flow,
+    propagator,
+    underdamped_flow,
+)
+from uldnum.extras import MissingExtraError
 
-PRECISION = np.array([0.1, 1.0, 10.0])[:, None]
-H = np.array([0.02, 0.05, 0.1, 0.3, 0.5])
+PRECISION = np.array([0.1, 1.0, 10.0])
+H = np.array([0.02, 0.05, 0.1, 0.3, 0.5])[:, None]
 K = H**2 / 2 * PRECISION  # delta lambda
 Q = H**2 / 4 * PRECISION  # h^2 lambda / 4
 ONE = np.ones_like(K)
@@ -40,26 +47,160 @@ CLOSED_FORMS = {
 
 @pytest.mark.parametrize("name", CLOSED_FORMS)
 def test_closed_forms(name):
-    law = gaussian(name, H, precision=PRECISION, friction=1.0)
+    law = gaussian(name, H[:, 0], precision=PRECISION, friction=1.0)
     x, p, xp = CLOSED_FORMS[name]
-    np.testing.assert_allclose(law.position_covariance * PRECISION, x, rtol=0, atol=1e-10)
+    np.testing.assert_allclose(law.position_covariance * PRECISION, x, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(law.position_bias * PRECISION, x - 1, rtol=0, atol=1e-12)
     if p is not None:
-        np.testing.assert_allclose(law.momentum_covariance, p, rtol=0, atol=1e-10)
+        np.testing.assert_allclose(law.momentum_covariance, p, rtol=0, atol=1e-12)
     if xp is not None:
-        np.testing.assert_allclose(law.cross_covariance, xp * ONE, rtol=0, atol=1e-10)
+        np.testing.assert_allclose(law.cross_covariance, xp * ONE, rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("h", [1e-3, 1e-4, 1e-5])
-def test_the_bias_survives_small_steps(h):
-    """M = I + D is held as D: in float64 the bias h^2/4 keeps its leading digits at h = 1e-4, where 1 + h^2/4 has 8."""
-    for name, bias in (
-        ("ula", h**2 / 4 / (1 - h**2 / 4)),
-        ("OBABO", h**2 / 4 / (1 - h**2 / 4)),
-        ("OABAO", -(h**2) / 4),
-    ):
-        got = gaussian(name, h).position_covariance - 1
-        assert abs(got - bias) < 1e-12
-    np.testing.assert_allclose(gaussian("BAOAB", h).position_covariance, 1, rtol=0, atol=1e-12)
+CATALOGUE = [f"{entry.name}(0.5)" if entry.parameter else entry.name for entry in uldnum.integrators()]
+
+
+@pytest.mark.parametrize("name", [*CATALOGUE, "ABAOABA"])
+@pytest.mark.parametrize("precision", [0.1, 1.0, 10.0])
+def test_float64_against_fifty_digits(name, precision):
+    """M = I + D is held as D, so float64 loses nothing at small steps; what it states is 1e-11."""
+    h = np.geomspace(1e-6, 0.3, 12)
+    plain, precise = (gaussian(name, h, precision=precision, precise=which) for which in (False, True))
+    np.testing.assert_allclose(plain.position_bias * precision, precise.position_bias * precision, rtol=0, atol=1e-14)
+
+
+def test_the_bias_of_tiny_steps():
+    """With fifty digits the bias, 1e-13 at h = 1e-6, is right to all digits."""
+    h, precision = np.array([1e-6, 1e-4, 1e-2, 0.3]), 3.0
+    k, q = h**2 / 2 * precision, h**2 / 4 * precision
+    exact = {
+        "ula": k / 2 / (1 - k / 2),
+        "OBABO": q / (1 - q),
+        "OABAO": -q,
+        "mild(0.5)": mild_variance(k, 0.5) - 1,
+        "noise-denoise(1.5)": noise_denoise_variance(q, 1.5) - 1,
+    }
+    for name, bias in exact.items():
+        got = gaussian(name, h, precision=precision, precise=True).position_bias * precision
+        np.testing.assert_allclose(got, bias, rtol=1e-12, atol=0)
+    for name in ("BAOAB", "ABOBA", "baoab-limit", "BAOA"):
+        assert np.abs(gaussian(name, h, precision=precision, precise=True).position_bias).max() < 1e-40
+    # UBU: Var(x) = 1 - h^2/6 + O(h^3), BUB: 1 + h^2/12 + O(h^3), at precision and friction 1.
+    np.testing.assert_allclose(gaussian("UBU", 1e-6, precise=True).position_bias, -1e-12 / 6, rtol=2e-6)
+    np.testing.assert_allclose(gaussian("BUB", 1e-6, precise=True).position_bias, 1e-12 / 12, rtol=2e-6)
+
+
+def test_fifty_digits_need_an_extra(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "mpmath", None)
+    uldnum.exact.precise.context.cache_clear()
+    with pytest.raises(MissingExtraError, match=r"pip install 'uldnum\[precise\]'"):
+        gaussian("ula", 0.1, precise=True)
+
+
+TURN = np.linalg.qr(np.random.default_rng(3).normal(size=(3, 3)))[0]
+
+
+@pytest.mark.parametrize("name", ["OBABO", "ula", "mild(0.5)"])
+def test_number_eigenvalues_and_matrix_agree(name):
+    values = np.array([0.3, 1.0, 4.0])
+    h = np.array([0.2, 0.6])
+    each = [gaussian(name, h, precision=value, friction=0.8) for value in values]
+    vector = gaussian(name, h, precision=values, friction=0.8)
+    matrix = gaussian(name, h, precision=TURN @ np.diag(values) @ TURN.T, friction=0.8)
+    for part in ("position_covariance", "position_bias", "momentum_covariance", "cross_covariance"):
+        numbers = np.stack([getattr(law, part) for law in each], axis=-1)
+        np.testing.assert_allclose(getattr(vector, part), numbers, rtol=1e-13)
+        turned = np.einsum("ik,hk,jk->hij", TURN, numbers, TURN)
+        np.testing.assert_allclose(getattr(matrix, part), turned, rtol=0, atol=1e-12)
+    slowest = np.max([law.spectral_radius for law in each], axis=0)
+    for law in (vector, matrix):
+        np.testing.assert_allclose(law.spectral_radius, slowest, rtol=1e-13)
+        np.testing.assert_allclose(law.relaxation_time, -1 / np.log(slowest), rtol=1e-12)
+
+
+def test_friction_and_h_broadcast():
+    law = gaussian("UBU", [[0.1], [0.5]], precision=[1.0, 2.0], friction=[0.5, 1.0, 2.0])
+    assert law.position_covariance.shape == (2, 3, 2)
+    alone = gaussian("UBU", 0.5, precision=2.0, friction=2.0)
+    np.testing.assert_allclose(law.position_covariance[1, 2, 1], alone.position_covariance, rtol=1e-14)
+    assert law.relaxation_time.shape == (2, 3)
+
+
+@pytest.mark.parametrize("name", ["ula", "BAOAB", "BAOA", "OBABO", "OABAO", "UBU", "ABAOABA", "mild(0.5)"])
+@pytest.mark.parametrize("precision", [0.7, 3.0])
+def test_autocorrelation_time_is_the_sum_of_the_correlations(name, precision):
+    """Against E[x_n x_0] from runs of n steps that start in equilibrium; that of x^2 is the square, on a Gaussian."""
+    h, friction = 0.4, 0.8
+    law = gaussian(name, h, precision=precision, friction=friction)
+    k = uldnum.integrator(name).rows
+    S = np.array([[law.position_covariance, law.cross_covariance], [law.cross_covariance, law.momentum_covariance]])
+    M = [propagator(name, h, precision=precision, friction=friction, steps=n)[0] for n in range(1, 600)]
+    rho = np.array([(m @ S[:k, :k])[0, 0] for m in M]) / S[0, 0]
+    nfe = uldnum.integrator(name).nfe_per_step
+    np.testing.assert_allclose(law.autocorrelation_time("x"), nfe * (1 + 2 * rho.sum()), rtol=1e-10)
+    np.testing.assert_allclose(law.autocorrelation_time("x^2"), nfe * (1 + 2 * (rho**2).sum()), rtol=1e-10)
+
+
+def test_autocorrelation_times_of_forms():
+    """Coordinates mix eigenvectors: their correlations are averages over them, with the weights of the covariance."""
+    values, h = np.array([0.3, 1.0, 4.0]), [0.3, 0.5]
+    vector = gaussian("BAOAB", h, precision=values)
+    matrix = gaussian("BAOAB", h, precision=TURN @ np.diag(values) @ TURN.T)
+    np.testing.assert_allclose(
+        vector.autocorrelation_time(),
+        np.stack([gaussian("BAOAB", h, precision=v).autocorrelation_time() for v in values], axis=-1),
+        rtol=1e-12,
+    )
+    for e in range(3):
+        assert matrix.autocorrelation_time(TURN[:, e]) == pytest.approx(vector.autocorrelation_time()[:, e], rel=1e-9)
+        form = np.outer(TURN[:, e], TURN[:, e])
+        expected = vector.autocorrelation_time("x^2")[:, e]
+        np.testing.assert_allclose(matrix.autocorrelation_time(form), expected, rtol=1e-9)
+    share = TURN[1] ** 2 / values  # of each eigenvector in Var(x_1)
+    np.testing.assert_allclose(
+        matrix.autocorrelation_time("x")[:, 1], vector.autocorrelation_time() @ share / share.sum(), rtol=1e-9
+    )
+    # x^2 of a coordinate: Cov(x_1^2) is twice the square of Cov(x_1), so lag by lag, from runs.
+    rho = np.array(
+        [
+            sum(s * propagator("BAOAB", 0.5, precision=v, steps=n)[0][0, 0] for s, v in zip(share, values, strict=True))
+            for n in range(1, 500)
+        ]
+    )  # BAOAB has Cov(x, p) = 0
+    np.testing.assert_allclose(
+        matrix.autocorrelation_time("x^2")[1, 1], 1 + 2 * ((rho / share.sum()) ** 2).sum(), rtol=1e-9
+    )
+    mixed = np.outer(TURN[:, 0], TURN[:, 2])
+    np.testing.assert_allclose(matrix.autocorrelation_time(mixed), matrix.autocorrelation_time(mixed.T), rtol=1e-9)
+
+
+def test_times_beyond_stability_are_nan():
+    law = gaussian("BAOAB", [1.0, 2.1], precision=[0.5, 1.0])
+    assert np.isnan(law.relaxation_time).tolist() == [False, True]
+    assert np.isnan(law.autocorrelation_time([1.0, 0.0])).tolist() == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fault"),
+    [
+        ({"precision": [[1.0, 0.5], [0.4, 1.0]]}, "precision: the matrix must be finite and symmetric"),
+        ({"precision": [[1.0, 2.0], [2.0, 1.0]]}, "precision: the matrix must be positive definite"),
+        ({"precision": np.ones((3, 1))}, "precision: must be a number, a vector"),
+        ({"precision": [1.0, -1.0]}, "precision: must be positive"),
+        ({"precision": "stiff"}, "precision: must be a number"),
+        ({"friction": 0.0}, "friction"),
+        ({"h": -0.1}, "h"),
+    ],
+)
+def test_bad_arguments_are_named(arguments, fault):
+    with pytest.raises(ValueError, match=f"^{fault}"):
+        gaussian("BAOAB", **({"h": 0.1} | arguments))
+
+
+@pytest.mark.parametrize("observable", ["p", [1.0, 2.0, 3.0], [[0.0, 0.0], [0.0, 0.0]], [np.nan, 1.0]])
+def test_bad_observables_are_named(observable):
+    with pytest.raises(ValueError, match=r"^observable"):
+        gaussian("BAOAB", 0.1, precision=[1.0, 2.0]).autocorrelation_time(observable)
 
 
 @pytest.mark.filterwarnings("ignore:word. 'BAB' has neither")
@@ -113,54 +254,29 @@ def test_beyond_stability_the_law_is_nan():
         assert np.isnan(law.position_covariance[1])
 
 
-OVERDAMPED = ("ula", "baoab-limit")
-KINETIC = [entry for entry in uldnum.integrators() if entry.order[0] is not None and entry.name not in OVERDAMPED]
+def test_flows():
+    """Van Loan's exponential against closed forms: no force (the letter U), and the covariance of equilibrium."""
+    M, Q = underdamped_flow(0.7, precision=1e-12, friction=1.3)
+    for got, exact in zip((M, Q), ou_flow(0.7, 1.3), strict=True):
+        np.testing.assert_allclose(got, exact, rtol=0, atol=1e-11)
+    M, Q = underdamped_flow(0.7, precision=2.0, friction=1.3)
+    S = np.diag([0.5, 1.0])
+    np.testing.assert_allclose(M @ S @ M.T + Q, S, rtol=0, atol=1e-14)
+    M, Q = overdamped_flow(0.7, precision=2.0)
+    assert pytest.approx(np.exp(-1.4)) == M
+    assert pytest.approx(0.5) == M * 0.5 * M + Q
 
 
-def slope(error, at):
-    """Order of error(h): the exponent between h = at and at/2."""
-    return np.log2(error(at) / error(at / 2))
-
-
-@pytest.mark.parametrize("entry", KINETIC, ids=lambda entry: entry.name)
-def test_weak_order_on_the_step(entry):
-    """Local error of the law h^(order + 1), global error h^order, as measured slopes; two-sided, so none is better.
-
-    The run of n steps is open, n - 1 whole stages, close: what a sampler does.
-    """
-    weak = entry.order[0]
+@pytest.mark.parametrize("name", ["BAOAB", "OBABO", "ABOBA", "OABAO", "UBU", "BUB", "BAOA"])
+def test_local_error_in_all_entries(name):
+    """Local error of M(h), Q(h) h^(order + 1), two-sided, in x and p: more than the law of x can show."""
+    weak = uldnum.integrator(name).order[0]
 
     def local(h):
-        got, exact = propagator(entry.name, h, precision=1.3, friction=0.9), exact_flow(h, 1.3, 0.9)
+        got, exact = propagator(name, h, precision=1.3, friction=0.9), underdamped_flow(h, 1.3, 0.9)
         return max(np.abs(a - b).max() for a, b in zip(got, exact, strict=True))
 
-    def over_a_time_of_one(h):
-        got = propagator(entry.name, h, precision=1.3, friction=0.9, steps=round(1 / h))
-        return max(np.abs(a - b).max() for a, b in zip(got, exact_flow(1.0, 1.3, 0.9), strict=True))
-
-    assert slope(local, 1 / 32) == pytest.approx(weak + 1, abs=0.1)
-    assert slope(over_a_time_of_one, 1 / 16) == pytest.approx(weak, abs=0.1)
-
-
-@pytest.mark.parametrize("name", OVERDAMPED)
-def test_weak_order_of_overdamped_schemes(name):
-    """Order 1 in delta, so 2 in h, against the overdamped flow for the time of one (variance 1 at its start)."""
-
-    def error(h):
-        n = round(2 / h**2)
-        M, Q = propagator(name, h, steps=n)
-        start = np.array([2.0, 0.0])[: len(M)], np.diag([3.0, 1.0])[: len(M), : len(M)]
-        mean, variance = (M @ start[0])[0], (M @ start[1] @ M.T + Q)[0, 0]
-        return max(abs(mean - 2 * np.exp(-1)), abs(variance - (1 + 2 * np.exp(-2))))
-
-    assert slope(error, 0.25) == pytest.approx(2, abs=0.1)
-
-
-@pytest.mark.parametrize("name", ["ula", "OBABO", "OABAO", "UBU", "BUB", "euler-maruyama", "exponential-euler"])
-def test_stationary_order_where_a_gaussian_shows_it(name):
-    """BAOAB, ABOBA and baoab-limit are exact on a Gaussian: their stationary order shows only on a mixture."""
-    order = uldnum.integrator(name).order[1]
-    assert slope(lambda h: abs(gaussian(name, h).position_covariance - 1), 1 / 32) == pytest.approx(order, abs=0.1)
+    assert np.log2(local(1 / 32) / local(1 / 64)) == pytest.approx(weak + 1, abs=0.1)
 
 
 @pytest.mark.parametrize("name", ["mild(0.5)", "noise-denoise(1)"])

@@ -156,7 +156,7 @@ def bias(
         if exact_only:
             study = studies.exact_bias(**sweep)
         else:
-            typer.echo("exact curves where they are known, then sampling one integrator after the other", err=True)
+            typer.echo("compiling, then sampling one integrator after the other", err=True)
             study = studies.bias(**sweep, nfe=nfe, burn_in=burn_in, chains=chains, seed=seed)
     except KeyboardInterrupt:
         interrupted()

@@ -151,8 +151,10 @@ class GaussianLaw:
     def relaxation_time(self) -> Array:
         """Score evaluations in which the slowest mode decays by e: ``-nfe_per_step/log(spectral_radius)``."""
         e = self.step.cycle.eigenvalues
-        rate = -np.log1p(2 * e.real + np.abs(e) ** 2).max(axis=(-1, -2)) / 2
-        return np.where(self.step.cycle.stable.all(axis=-1), self.nfe_per_step / rate, np.nan)
+        square = (2 * e.real + np.abs(e) ** 2).max(axis=(-1, -2))  # of the spectral radius, minus 1
+        stable = self.step.cycle.stable.all(axis=-1) & (square > -1)
+        time = -2 * self.nfe_per_step / np.log1p(np.where(stable, square, -0.5))
+        return np.where(stable, time, np.where(square > -1, np.nan, 0.0))
 
     def autocorrelation_time(self, observable: str | ArrayLike = "x") -> Array:
         """Integrated autocorrelation time ``1 + 2 sum_n rho(n)`` of a chain in equilibrium, summed exactly.

@@ -213,10 +213,9 @@ class Problem:
             raise ConvergenceError(f"{self.title}: not resolved to {self.tolerance:g} with {MOST} nodes")
         step = [push for noise, stages in self.parts for push in self.pushes(noise, stages, grid, grid)]
         operator = LinearOperator((nodes, nodes), matvec=lambda law: through(step, law), dtype=float)
+        start = np.random.default_rng(0).random(nodes)  # the same each time, and of no symmetry, which would last
         try:
-            values, vectors = eigs(
-                operator, LEADING, ncv=min(KRYLOV, nodes - 1), v0=np.ones(nodes), tol=1e-3 * self.tolerance
-            )
+            values, vectors = eigs(operator, LEADING, ncv=min(KRYLOV, nodes - 1), v0=start, tol=1e-3 * self.tolerance)
         except ArpackNoConvergence:
             raise ConvergenceError(f"{self.title}: too many eigenvalues near 1; take a larger step") from None
         law = vectors[:, np.argmin(np.abs(values - 1))].real

@@ -1,0 +1,16 @@
+"""The orders that the catalogue states, measured without sampling."""
+
+import pytest
+
+import uldnum
+from uldnum.exact import measured_orders
+
+CATALOGUE = [f"{entry.name}(0.5)" if entry.parameter else entry.name for entry in uldnum.integrators()]
+
+
+@pytest.mark.parametrize("name", CATALOGUE)
+def test_stated_orders_are_the_measured_ones(name):
+    """Two-sided: no entry is better than it says, either."""
+    stated, measured = uldnum.integrator(name).order, measured_orders(name)
+    assert measured.weak == pytest.approx(stated[0], abs=0.1)
+    assert measured.stationary == pytest.approx(stated[1], abs=0.1)

@@ -1,0 +1,188 @@
+"""The transfer operator: against Gaussians, quadrature, another discretisation, and what it must refuse."""
+
+import numba
+import numpy as np
+import pytest
+from scipy.stats import norm
+
+import uldnum
+from uldnum.exact import ConvergenceError, UnstableError, gaussian, transfer_operator
+
+BIMODAL = uldnum.target("bimodal-1d")
+GAUSSIAN = uldnum.target("gaussian")
+# Of the second moment on the mixture at these delta: the design's numbers, by quadrature.
+DELTA = (0.05, 0.1, 0.2, 0.4, 0.8)
+BIAS = {
+    "ula": (0.01159, 0.02414, 0.05223, 0.12168, 0.33036),
+    "baoab-limit": (-0.000107, -0.000398, -0.001362, -0.003872, -0.005202),
+}
+
+
+@pytest.mark.parametrize("name", BIAS)
+def test_the_numbers_of_the_design(name):
+    digits = 5 if name == "ula" else 6
+    for delta, bias in zip(DELTA, BIAS[name], strict=True):
+        law = transfer_operator(name, BIMODAL, delta=delta, tolerance=1e-7)
+        assert round(law.expectation(np.square) - 3.25, digits) == bias
+
+
+ALIKE = ("ula", "baoab-limit", "BAOAB", "OBABO", "UBU", "mild(0.5)")
+
+
+@pytest.mark.parametrize(
+    ("name", "h"), [(name, h) for h in (0.1, 0.5, 1.2) for name in ALIKE] + [("euler-maruyama", 0.1), ("BUB", 0.5)]
+)
+@pytest.mark.parametrize(("mean", "variance"), [(0.0, 1.0), (-3.0, 4.0)])
+def test_on_gaussians(name, h, mean, variance):
+    """The same law by linear algebra: 1e-6 in second moment and leading eigenvalue, as well as cdf and density."""
+    scale = np.sqrt(variance)
+    target = uldnum.GaussianMixture([1.0], [[mean]], [variance])
+    exact = gaussian(name, h * scale, precision=1 / variance, friction=1.3 / scale)
+    law = transfer_operator(name, target, h * scale, friction=1.3 / scale)
+    second = law.expectation(lambda x: (x - mean) ** 2)
+    assert second == pytest.approx(exact.position_covariance, abs=1e-6 * variance)
+    assert law.expectation(np.asarray) == pytest.approx(mean, abs=1e-6 * scale)
+    assert abs(law.eigenvalues[1]) == pytest.approx(exact.spectral_radius, abs=1e-6)
+    assert law.spectral_gap == pytest.approx(1 - exact.spectral_radius, abs=1e-6)
+    assert law.relaxation_time == pytest.approx(exact.relaxation_time, rel=1e-4)
+    x = mean + scale * np.linspace(-4, 4, 41)
+    deviation = np.sqrt(exact.position_covariance)
+    np.testing.assert_allclose(law.cdf(x), norm.cdf(x, mean, deviation), rtol=0, atol=1e-5)
+    np.testing.assert_allclose(law.density(x) * scale, scale * norm.pdf(x, mean, deviation), rtol=0, atol=1e-4)
+    assert law.wasserstein_1 == pytest.approx(abs(deviation - scale) * np.sqrt(2 / np.pi), abs=1e-5 * scale)
+
+
+def test_distances_of_gaussians():
+    """N(0, s^2) and N(0, 1): their cdfs are farthest apart where the densities cross, on both sides."""
+    law = transfer_operator("ula", GAUSSIAN, delta=0.5)
+    s = np.sqrt(1 / (1 - 0.25))
+    crossing = np.sqrt(2 * np.log(s) / (1 - 1 / s**2))
+    gap = norm.cdf(crossing) - norm.cdf(crossing / s)
+    assert law.kolmogorov == pytest.approx(gap, abs=1e-6)
+    assert law.total_variation == pytest.approx(2 * gap, abs=1e-6)
+    assert law.density([-100.0, 100.0]).tolist() == [0.0, 0.0]
+    np.testing.assert_allclose(law.cdf([-100.0, 100.0]), [0, 1], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("delta", [0.1, 0.8])
+def test_against_the_density_of_ula_by_quadrature(delta):
+    """ULA is a Gaussian around x + delta s(x), so its density on a grid that resolves the noise is an eigenvector."""
+    x = np.linspace(-12, 12, 1201)
+    centre = x + delta * BIMODAL.score(x[:, None])[:, 0]
+    kernel = norm.pdf(x[:, None], centre, np.sqrt(2 * delta)) * (x[1] - x[0])
+    values, vectors = np.linalg.eig(kernel)
+    order = np.argsort(-np.abs(values))
+    density = np.real(vectors[:, order[0]])
+    density /= density.sum() * (x[1] - x[0])
+    law = transfer_operator("ula", BIMODAL, delta=delta)
+    np.testing.assert_allclose(law.density(x), density, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(np.abs(law.eigenvalues[:3]), np.abs(values[order[:3]]), rtol=0, atol=1e-5)
+
+
+def test_against_the_density_of_a_kinetic_scheme_by_simulation():
+    """Means of the exact law against a run: 4.5 standard errors, 6 comparisons, false-fail rate 4e-5."""
+    for name, h in (("BAOA", 0.8), ("exponential-euler", 0.4), ("ABAOABA", 1.0)):
+        run = uldnum.sample(BIMODAL, name, h=h, friction=0.7, steps=400, burn_in=100, chains=4096, progress=False)
+        law = transfer_operator(name, BIMODAL, h, friction=0.7)
+        mean, second = run.moments.chain_mean[:, 0], run.moments.chain_square[:, 0]
+        for sampled, exact in ((mean, law.expectation(np.asarray)), (second, law.expectation(np.square))):
+            assert abs(sampled.mean() - exact) < 4.5 * sampled.std(ddof=1) / np.sqrt(len(sampled))
+
+
+@pytest.mark.parametrize("name", ["BAOAB", "mild(0.5)"])
+def test_the_tolerance_is_kept(name):
+    """Against a solution that is a thousand times finer."""
+    h = 0.6
+    fine = transfer_operator(name, BIMODAL, h, tolerance=1e-8)
+    coarse = transfer_operator(name, BIMODAL, h, tolerance=1e-5)
+    assert coarse.resolution < fine.resolution
+    assert fine.change < 1e-8 < coarse.change < 1e-5
+    for f in (np.asarray, np.square):
+        assert coarse.expectation(f) == pytest.approx(fine.expectation(f), abs=1e-5)
+    assert coarse.wasserstein_1 == pytest.approx(fine.wasserstein_1, abs=1e-5)
+
+
+def test_units_do_not_matter():
+    """A target a thousand times as wide, with steps and friction to match."""
+    wide = uldnum.GaussianMixture([0.7, 0.3], [[1500.0], [-1500.0]], [1e6, 1e6])
+    one, other = transfer_operator("UBU", BIMODAL, 0.4), transfer_operator("UBU", wide, 400.0, friction=1e-3)
+    assert other.expectation(np.square) == pytest.approx(1e6 * one.expectation(np.square), rel=1e-9)
+    assert other.relaxation_time == pytest.approx(one.relaxation_time, rel=1e-9)
+
+
+def test_words_with_several_evaluations():
+    """On a Gaussian ABAOABA's law and rate are known; times count its two evaluations."""
+    law, exact = transfer_operator("ABAOABA", GAUSSIAN, 0.7), gaussian("ABAOABA", 0.7)
+    assert law.expectation(np.square) == pytest.approx(exact.position_covariance, abs=1e-6)
+    assert law.relaxation_time == pytest.approx(exact.relaxation_time, rel=1e-5)
+
+
+def test_separated_modes_and_a_narrow_one():
+    """The chance of a mode follows from the cdf; where a narrow mode is resolved, BAOAB-limit keeps the weights."""
+    apart = uldnum.GaussianMixture([0.2, 0.8], [[-3.0], [3.0]], [0.5, 0.5])
+    law = transfer_operator("baoab-limit", apart, 0.2)
+    assert law.cdf(0.0) == pytest.approx(0.2, abs=1e-3)
+    assert law.relaxation_time > 1e4
+    narrow = uldnum.GaussianMixture([0.5, 0.5], [[-1.0], [1.0]], [0.01, 1.0])
+    law = transfer_operator("ula", narrow, 0.02)
+    assert law.resolution[0] > 150
+    assert law.expectation(np.square) == pytest.approx(narrow.moment(2)[0], abs=0.01)
+
+
+def test_user_targets():
+    """A double well with its log density, and by its score alone: the table is then the integral of the score."""
+    well = uldnum.target("double-well")
+
+    @numba.njit
+    def score(x, out):
+        out[0] = -8 * x[0] * (x[0] * x[0] - 1)
+
+    bare = uldnum.UserTarget(score, 1, mean=[0.0], standard_deviation=well.standard_deviation)
+    one, other = transfer_operator("baoab-limit", well, 0.1), transfer_operator("baoab-limit", bare, 0.1)
+    assert one.expectation(np.square) == pytest.approx(other.expectation(np.square), abs=1e-12)
+    assert one.wasserstein_1 == pytest.approx(other.wasserstein_1, abs=1e-7)
+    assert one.expectation(np.square) == pytest.approx(well.moment(2)[0], abs=1e-4)
+    # By symmetry the slowest mode is odd: the solver must not start from an even function.
+    assert one.relaxation_time > 400
+    np.testing.assert_allclose(one.expectation(np.asarray), 0, atol=1e-6)
+
+
+def test_what_cannot_be_resolved_is_said():
+    with pytest.raises(UnstableError, match=r"ula at h = 2.1 on 'bimodal-1d': unstable in the tails"):
+        transfer_operator("ula", BIMODAL, 2.1)
+    with pytest.raises(ConvergenceError, match=r"not resolved to 1e-06"):
+        transfer_operator("BAOAB", BIMODAL, 0.3, friction=0.01)
+    laplace = uldnum.UserTarget(lambda x: -np.sign(x) * (np.abs(x) > 0), 1, standard_deviation=[1.0])
+    with pytest.raises(ConvergenceError):
+        transfer_operator("BAOAB", laplace, 0.3, tolerance=1e-8)
+
+
+@pytest.mark.filterwarnings("ignore:word. 'BAB' has neither")
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ({"target": uldnum.target("ring-8")}, "target: must be one-dimensional"),
+        ({"h": [0.1, 0.2]}, "h, friction: must be numbers"),
+        ({"h": -0.1}, "h: must be positive"),
+        ({"delta": 0.1}, "h, delta"),
+        ({"friction": 0.0}, "friction"),
+        ({"tolerance": 1e-12}, "tolerance"),
+        ({"integrator": "BAB"}, "integrator: 'BAB' has no noise"),
+        ({"target": uldnum.UserTarget(lambda x: -x, 1)}, "target: 'user' does not know its standard deviation"),
+    ],
+)
+def test_bad_arguments_are_named(changes, fault):
+    with pytest.raises(ValueError, match=f"^{fault}"):
+        transfer_operator(**({"integrator": "BAOAB", "target": BIMODAL, "h": 0.1} | changes))
+
+
+def test_three_rows_are_refused():
+    from uldnum.stage import Affine, Step, first_row
+
+    def recipe(h, friction):
+        shape = np.shape(h)
+        map = Affine(np.zeros((*shape, 3, 3)), np.ones((*shape, 3)), np.ones((*shape, 3, 1)))
+        return Step.unmarked(first_row(map.b), map)
+
+    with pytest.raises(ValueError, match=r"^integrator: 'three' keeps 3 rows"):
+        transfer_operator(uldnum.Integrator("three", recipe), BIMODAL, 0.1)
