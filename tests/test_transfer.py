@@ -129,6 +129,17 @@ def test_separated_modes_and_a_narrow_one():
     assert law.expectation(np.square) == pytest.approx(narrow.moment(2)[0], abs=0.01)
 
 
+@pytest.mark.parametrize(
+    ("name", "temperature"), [("mild(0.5)", 0.5), ("mild(0.38)", 0.62), ("noise-denoise(1)", 0.5), ("BAOAB", 1.0)]
+)
+def test_small_steps_sample_at_a_temperature(name, temperature):
+    """pi^(1/T): MILD at T = 1 - beta, noise-denoise(eta) at eta/2, up to the square of the step."""
+    x = np.linspace(-10, 10, 4001)
+    power = np.exp(BIMODAL.log_density(x[:, None]) / temperature)
+    law = transfer_operator(name, BIMODAL, 0.03)
+    np.testing.assert_allclose(law.density(x), power / np.trapezoid(power, x), rtol=0, atol=1e-3)
+
+
 def test_user_targets():
     """A double well with its log density, and by its score alone: the table is then the integral of the score."""
     well = uldnum.target("double-well")

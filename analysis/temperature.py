@@ -1,0 +1,178 @@
+"""Page and figure: at what temperature do MILD and noise-denoise sample? Exactly, on a Gaussian and on two modes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+import uldnum
+from uldnum.exact import gaussian, transfer_operator
+from uldnum.files import atomic
+from uldnum.plotting import colour
+from uldnum.targets.presets import bimodal_1d
+from uldnum.typing import Array
+
+# Name, and the temperature to which it tends.
+INTEGRATORS = {
+    "ula": 1.0,
+    "baoab-limit": 1.0,
+    "BAOAB": 1.0,
+    "mild(0.22)": 0.78,
+    "mild(0.38)": 0.62,
+    "mild(0.5)": 0.5,
+    "noise-denoise(1)": 0.5,
+}
+H = np.geomspace(0.02, 1.0, 18)
+SMALL = 0.02  # the step of the table and of the densities
+X = np.linspace(-4.5, 5.5, 401)
+HERE = Path(__file__).parent
+DATA, PAGE = HERE / "data" / "temperature.nc", HERE / "temperature.md"
+FIGURE = HERE.parent / "figures" / "temperature.png"
+
+TEXT = """# MILD and noise-denoise sample at a lower temperature
+
+*Written by `python -m analysis temperature`; the numbers are those of `data/temperature.nc`.*
+
+**As its step goes to 0, `mild(beta)` does not converge to the target pi, but to pi^(1/(1 - beta)): it samples
+at the temperature 1 - beta. `noise-denoise(eta)` samples at the temperature eta/2, so that `noise-denoise(1)`,
+naive sampling by noising and denoising in turn, samples pi^2.** Smaller steps do not help. Neither paper says
+so.
+
+![Variance on a Gaussian, weight of the lesser mode, and densities](../figures/temperature.png)
+
+## Why
+
+**MILD** (Algorithm 1) is `y = x + beta v`, `v' = beta v + delta s(y)`, `x' = x + v' + sqrt(2 delta) xi`. For
+small delta the momentum forgets in 1/(1 - beta) steps, while x hardly moves: `v = delta s(x)/(1 - beta)` up to
+higher order, and `y = x`. So in one step x drifts by `delta s/(1 - beta)`: momentum multiplies the *force* by
+1/(1 - beta). The *noise* is added to x directly and stays at variance 2 delta. In the time `t = n delta/(1 -
+beta)` this is
+
+    dx = s dt + sqrt(2 (1 - beta)) dW,
+
+Langevin dynamics at the temperature T = 1 - beta, whose law is pi^(1/T). It also runs 1/(1 - beta) times
+faster, which is what momentum is praised for; the price is the temperature. On N(0, 1/lambda), k = delta lambda
+and q = 1 - k, the variance is, at any step,
+
+    lambda Var(x) = 2 [1 - beta q (1 - 2k) - beta^2 q^2 + beta^3 q^3] / [(1 - beta q)(2 - k + 2 beta q)]  ->  1 - beta.
+
+**Noise-denoise** (Jain & Poole, eq. 3) is `x' = x + eta sigma^2 s + (eta - 1) sigma p + sigma xi`, `p' = xi`,
+with sigma = h/2. Every normal enters twice, with weight sigma in its own step and (eta - 1) sigma in the next:
+eta sigma in all. So over many steps the noise has variance `eta^2 sigma^2` a step against the drift `eta
+sigma^2 s`. In the time `t = n eta sigma^2`
+
+    dx = s dt + sqrt(2 (eta/2)) dW,
+
+the temperature eta/2. Only eta = 2 has the right one: that is BAOAB-limit, whose second half of the noise is
+the correction. With kappa = h^2 lambda/4, on the Gaussian `lambda Var(x) = kappa + eta (1 - kappa)^2/(2 - eta
+kappa) -> eta/2`.
+
+## What it does to two modes
+
+On 0.7 N(1.5, 1) + 0.3 N(-1.5, 1) a temperature below 1 narrows the modes and takes weight from the lesser one,
+since pi^(1/T) favours what is dense. At h = {h:g}, by the transfer operator (tolerance 1e-6), left of the
+saddle at x = {saddle:.4f}:
+
+{table}
+
+Samples look sharper, and rare modes are lost: a gain in apparent quality that is not one of the integrator.
+"""
+
+
+def saddle() -> float:
+    """Where the density between the modes is least."""
+    x = np.linspace(-1.5, 1.5, 30_001)
+    return float(x[np.argmin(bimodal_1d().log_density(x[:, None]))])
+
+
+def tempered(temperature: float) -> tuple[Array, float]:
+    """Return density on X and weight of the lesser mode of pi^(1/temperature), by quadrature."""
+    target, x = bimodal_1d(), np.linspace(-12, 12, 48_001)
+    power = np.exp(target.log_density(x[:, None]) / temperature)
+    whole, left = np.trapezoid(power, x), x <= saddle()
+    weight = float(np.trapezoid(power[left], x[left]) / whole)
+    return np.exp(target.log_density(X[:, None]) / temperature) / whole, weight
+
+
+def study() -> xr.Dataset:
+    """Compute everything that the page and the figure show."""
+    target, divide = bimodal_1d(), saddle()
+    laws = {name: [transfer_operator(name, target, h) for h in H] for name in INTEGRATORS}
+    limits = [tempered(temperature) for temperature in INTEGRATORS.values()]
+    data = {
+        "variance": (("integrator", "h"), [gaussian(name, H).position_covariance for name in INTEGRATORS]),
+        "weight": (("integrator", "h"), [[float(law.cdf(divide)) for law in row] for row in laws.values()]),
+        "density": (("integrator", "x"), [row[0].density(X) for row in laws.values()]),
+        "temperature": ("integrator", list(INTEGRATORS.values())),
+        "limit_weight": ("integrator", [weight for _, weight in limits]),
+        "limit_density": (("integrator", "x"), [density for density, _ in limits]),
+    }
+    coordinates = {"integrator": list(INTEGRATORS), "h": H, "x": X}
+    return xr.Dataset(data, coordinates, {"saddle": divide, "uldnum": uldnum.__version__})
+
+
+def write_page() -> None:
+    """Write the page from the stored data."""
+    data = xr.load_dataset(DATA)
+    first = data.sel(h=SMALL)
+    lines = [
+        "| integrator | temperature T | Var(x) on N(0, 1) | weight of the lesser mode | that of pi^(1/T) |",
+        "|---|---|---|---|---|",
+    ]
+    for name in map(str, data.integrator.values):
+        one = first.sel(integrator=name)
+        numbers = (one.temperature, one.variance, one.weight, one.limit_weight)
+        lines.append(f"| `{name}` | " + " | ".join(f"{float(number):.4g}" for number in numbers) + " |")
+    with atomic(PAGE) as file:
+        file.write_text(TEXT.format(h=SMALL, saddle=data.saddle, table="\n".join(lines)), encoding="utf-8")
+
+
+def draw() -> None:
+    """Draw the stored data."""
+    from matplotlib.figure import Figure
+
+    data = xr.load_dataset(DATA)
+    figure = Figure(figsize=(13, 4.2), layout="constrained")
+    left, middle, right = figure.subplots(1, 3)
+    shades = {"mild(0.22)": "#E3A8C9", "mild(0.38)": "#CC79A7", "mild(0.5)": "#8C3A68"}
+    for rank, name in enumerate(INTEGRATORS):
+        one = data.sel(integrator=name)
+        # Dashed, and last, where a curve lies on another.
+        over = name in ("baoab-limit", "noise-denoise(1)")
+        style: dict[str, Any] = {"color": shades.get(name, colour(name, rank)), "linewidth": 1.7}
+        style |= {"linestyle": "--", "zorder": 2.5} if over else {}
+        left.plot(data.h, one.variance, label=name, **style)
+        middle.plot(data.h, one.weight, **style)
+        if name in ("mild(0.5)", "noise-denoise(1)", "BAOAB"):
+            right.plot(data.x, one.density, label=name, **style)
+    for name in ("mild(0.22)", "mild(0.38)", "mild(0.5)", "ula"):
+        one = data.sel(integrator=name)
+        left.axhline(float(one.temperature), color="0.5", linewidth=0.8, linestyle=":", zorder=0)
+        middle.axhline(float(one.limit_weight), color="0.5", linewidth=0.8, linestyle=":", zorder=0)
+    half = data.sel(integrator="mild(0.5)")
+    dots: dict[str, Any] = {"color": "0.3", "markersize": 3, "linestyle": "", "marker": "o", "zorder": 3}
+    right.plot(data.x[::12], half.limit_density[::12], label="π², normalised", **dots)
+    right.plot(data.x[::12], data.limit_density[0, ::12], label="target π", fillstyle="none", **dots)
+    left.set(xscale="log", ylim=(0.4, 1.45), xlabel="step size h", title="N(0, 1): Var(x)")
+    middle.set(xscale="log", xlabel="step size h", title="two modes: weight of the lesser one")
+    right.set(xlabel="x", title=f"two modes: density at h = {SMALL:g}")
+    for axes in (left, middle):
+        axes.grid(alpha=0.25, linewidth=0.5)
+        axes.set_xticks([0.02, 0.05, 0.1, 0.2, 0.5, 1.0], ["0.02", "0.05", "0.1", "0.2", "0.5", "1"], minor=False)
+        axes.minorticks_off()
+    right.legend(frameon=False, fontsize=8)
+    figure.legend(*left.get_legend_handles_labels(), loc="outside right center", frameon=False, fontsize=8.5)
+    figure.suptitle("Exact, without sampling. Dotted: the temperatures 1 - β, and the weights of π^(1/T)", fontsize=10)
+    with atomic(FIGURE) as file:
+        figure.savefig(file, dpi=160)
+
+
+def main() -> None:
+    """Compute, store, write and draw."""
+    with atomic(DATA) as file:
+        study().to_netcdf(file)
+    write_page()
+    draw()
