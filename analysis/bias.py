@@ -1,4 +1,4 @@
-"""Figure: what does discretisation do to the law of a Gaussian, as a function of the step size."""
+"""Figure: what does discretisation do to the law of a mixture, as a function of the step size."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import uldnum
 from uldnum.files import atomic
 from uldnum.plotting import draw_bias
 
-INTEGRATORS = ["ula", "OBABO", "UBU", "BAOAB", "noise-denoise(1)", "mild(0.5)"]
+INTEGRATORS = ["ula", "OBABO", "UBU", "BAOAB", "baoab-limit", "noise-denoise(1)", "mild(0.5)"]
 DATA = Path(__file__).parent / "data" / "bias.nc"
 FIGURE = Path(__file__).parents[1] / "figures" / "bias.png"
 
@@ -18,7 +18,7 @@ FIGURE = Path(__file__).parents[1] / "figures" / "bias.png"
 def main() -> None:
     """Run the study, store it, and draw the stored data."""
     study = uldnum.studies.bias(
-        uldnum.target("gaussian"), INTEGRATORS, np.geomspace(0.1, 1.9, 12), nfe=5_000, burn_in=1_000, chains=4096
+        uldnum.target("bimodal-1d"), INTEGRATORS, np.geomspace(0.2, 1.5, 11), nfe=5_000, burn_in=3_000, chains=4096
     )
     DATA.parent.mkdir(exist_ok=True)
     with atomic(DATA) as file:

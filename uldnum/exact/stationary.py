@@ -201,8 +201,20 @@ class Problem:
         if self.step.rows == 1:
             return Memory(1.0, 1)
         deviation, scale = (float(np.sqrt(np.nanmax(self.before[:, j, j]))) for j in (0, 1))
+        if not any(np.any(stage.map.C[1]) for stage in self.step.stages):
+            scale *= self.stiffening(x)
         farthest = max(x.high - self.target.centres.max(), self.target.centres.min() - x.low)
-        return Memory(scale, 6 + int(max(self.reach, farthest / deviation) ** 2 / 4))  # the outermost: about 2 sqrt(n)
+        outermost = max(self.reach, farthest / deviation)  # of n nodes: about 2 sqrt(n)
+        return Memory(scale, 6 + int(outermost**2 / 4))
+
+    def stiffening(self, x: Axis) -> float:
+        """How much stronger the score is at the ends of x than on the Gaussians; at least 1.
+
+        A memory that no noise reaches follows the score wherever the chain may be.
+        """
+        ends = np.array([x.low, x.high])
+        distance = np.abs(ends[:, None] - self.target.centres).min(axis=1)
+        return float(max(1.0, (np.abs(self.score(ends)) * self.target.deviations.max() ** 2 / distance).max()))
 
     # -------------------------------------------------------------------------------------------------------- solution
 
