@@ -68,6 +68,8 @@ def test_bias_json(monkeypatch, capsys, tmp_path):
         (("bias", "--h", "0.1:1:0"), "asks for 0 step sizes"),
         (("bias", "--h", "0.1,0.1"), "several different step sizes"),
         (("bias", "--h", "0.1", "--delta", "0.1"), "exactly one"),
+        (("bias", "--exact-only", "--target", "ring-8"), "no exact answer on 'ring-8'"),
+        (("bias", "--exact-only", "--tolerance", "1e-15"), "tolerance: must lie between"),
         (("bias", "--integrators", "ULA,ula"), "each once"),
         (("sample", "--steps", "5", "--every", "6"), "every: must be at most"),
         (("sample", "--friction", "-1"), "friction: must be positive"),
@@ -108,6 +110,23 @@ def test_bias_records_every_option(monkeypatch, capsys, tmp_path):
     wanted = {"target": "ring-8", "friction": 2.0, "seed": 7, "nfe_recorded": 50, "nfe_burn_in": 0, "chains": 32}
     assert wanted.items() <= study.attrs.items()
     np.testing.assert_allclose(study.h, 0.2)
+
+
+def test_exact_bias_without_sampling(monkeypatch, capsys, tmp_path):
+    """ULA on a Gaussian in closed form, and beyond its stability nothing."""
+    arguments = ("bias", "--exact-only", "--target", "gaussian", "--integrators", "ULA", "--h", "0.5,2.1")
+    code, out, _ = uldnum(monkeypatch, capsys, *arguments, "--out", str(tmp_path), "--json")
+    assert code == 0
+    results = {(line["h"], line["metric"]): line for line in json.loads(out)["results"]}
+    assert results[0.5, "second_moment"]["exact"] == pytest.approx((1 / (1 - 0.0625) - 1) / np.sqrt(2))
+    assert results[2.1, "second_moment"]["exact"] is None
+    assert set(results[0.5, "mean"]) == {"integrator", "h", "metric", "exact"}
+    assert (tmp_path / "bias.png").is_file()
+    code, out, _ = uldnum(monkeypatch, capsys, *arguments, "--out", str(tmp_path))
+    assert code == 0
+    assert "Exact bias of the second moment" in out
+    assert "4.71e-02" in out
+    assert out.count("none") == 1
 
 
 @pytest.mark.filterwarnings("default::UserWarning")
