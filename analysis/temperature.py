@@ -32,7 +32,7 @@ HERE = Path(__file__).parent
 DATA, PAGE = HERE / "data" / "temperature.nc", HERE / "temperature.md"
 FIGURE = HERE.parent / "figures" / "temperature.png"
 
-TEXT = """# MILD and noise-denoise sample at a lower temperature
+TEXT = """# MILD and naive noise-denoise sample at a lower temperature
 
 *Written by `python -m analysis temperature`; the numbers are those of `data/temperature.nc`.*
 
@@ -55,7 +55,7 @@ beta)` this is
 
 Langevin dynamics at the temperature T = 1 - beta, whose law is pi^(1/T). It also runs 1/(1 - beta) times
 faster, which is what momentum is praised for; the price is the temperature. On N(0, 1/lambda), k = delta lambda
-and q = 1 - k, the variance is, at any step,
+and q = 1 - k, the variance is, at any stable step,
 
     lambda Var(x) = 2 [1 - beta q (1 - 2k) - beta^2 q^2 + beta^3 q^3] / [(1 - beta q)(2 - k + 2 beta q)]  ->  1 - beta.
 

@@ -174,6 +174,13 @@ def test_autocorrelation_times_of_forms():
     np.testing.assert_allclose(matrix.autocorrelation_time(mixed), matrix.autocorrelation_time(mixed.T), rtol=1e-9)
 
 
+def test_relaxation_counts_evaluations():
+    """Two a step for ABAOABA; and at once where one step forgets all, as ULA's does at delta lambda = 1."""
+    law = gaussian("ABAOABA", [0.1, 0.7])
+    np.testing.assert_allclose(law.relaxation_time, -2 / np.log(law.spectral_radius), rtol=1e-10)
+    assert gaussian("ula", delta=1.0).relaxation_time == 0
+
+
 def test_times_beyond_stability_are_nan():
     law = gaussian("BAOAB", [1.0, 2.1], precision=[0.5, 1.0])
     assert np.isnan(law.relaxation_time).tolist() == [False, True]
@@ -188,6 +195,7 @@ def test_times_beyond_stability_are_nan():
         ({"precision": np.ones((3, 1))}, "precision: must be a number, a vector"),
         ({"precision": [1.0, -1.0]}, "precision: must be positive"),
         ({"precision": "stiff"}, "precision: must be a number"),
+        ({"precision": []}, "precision: must not be empty"),
         ({"friction": 0.0}, "friction"),
         ({"h": -0.1}, "h"),
     ],
@@ -197,7 +205,9 @@ def test_bad_arguments_are_named(arguments, fault):
         gaussian("BAOAB", **({"h": 0.1} | arguments))
 
 
-@pytest.mark.parametrize("observable", ["p", [1.0, 2.0, 3.0], [[0.0, 0.0], [0.0, 0.0]], [np.nan, 1.0]])
+@pytest.mark.parametrize(
+    "observable", ["p", [1.0, 2.0, 3.0], [[0.0, 1.0], [-1.0, 0.0]], [np.nan, 1.0], [[1.0], [2.0, 3.0]]]
+)
 def test_bad_observables_are_named(observable):
     with pytest.raises(ValueError, match=r"^observable"):
         gaussian("BAOAB", 0.1, precision=[1.0, 2.0]).autocorrelation_time(observable)
@@ -283,3 +293,14 @@ def test_local_error_in_all_entries(name):
 def test_stationary_order_zero(name):
     assert uldnum.integrator(name).order[1] == 0
     np.testing.assert_allclose(gaussian(name, 1e-3).position_covariance, 0.5, atol=1e-5)
+
+
+@pytest.mark.parametrize("steps", [0, -1, 2.5, "3"])
+def test_bad_numbers_of_steps_are_named(steps):
+    with pytest.raises(ValueError, match=r"^steps: must be an integer"):
+        propagator("ula", 0.1, steps=steps)
+
+
+def test_one_friction_at_a_time():
+    with pytest.raises(ValueError, match=r"^friction: must be a number"):
+        max_stable_h("UBU", friction=[1.0, 2.0])

@@ -7,6 +7,8 @@ from scipy.stats import norm
 
 import uldnum
 from uldnum.exact import ConvergenceError, UnstableError, gaussian, transfer_operator
+from uldnum.exact.grid import Axis, Grid, Memory
+from uldnum.exact.stationary import Solution
 
 BIMODAL = uldnum.target("bimodal-1d")
 GAUSSIAN = uldnum.target("gaussian")
@@ -115,6 +117,12 @@ def test_words_with_several_evaluations():
     law, exact = transfer_operator("ABAOABA", GAUSSIAN, 0.7), gaussian("ABAOABA", 0.7)
     assert law.expectation(np.square) == pytest.approx(exact.position_covariance, abs=1e-6)
     assert law.relaxation_time == pytest.approx(exact.relaxation_time, rel=1e-5)
+    # No palindrome, unequal shares, the noise in one of three stages: where the cycle is cut and read matters.
+    lopsided = uldnum.splitting("ABABOABA", [0.1, 0.2, 0.4, 0.5, 1.0, 0.3, 0.3, 0.2])
+    law, exact = transfer_operator(lopsided, GAUSSIAN, 0.9), gaussian(lopsided, 0.9)
+    assert law.expectation(np.square) == pytest.approx(exact.position_covariance, abs=1e-6)
+    assert law.relaxation_time == pytest.approx(exact.relaxation_time, rel=1e-5)
+    assert abs(exact.position_bias) > 0.01
 
 
 def test_separated_modes_and_a_narrow_one():
@@ -158,11 +166,47 @@ def test_user_targets():
     np.testing.assert_allclose(one.expectation(np.asarray), 0, atol=1e-6)
 
 
+def test_the_interval_grows_to_hold_the_law():
+    """ULA at a large step reaches far beyond the target's own tails, which fall like exp(-2 x^4)."""
+    law = transfer_operator("ula", "double-well", 0.3, tolerance=1e-5).law
+    assert law.grid.x.high > 2.2
+    assert max(np.abs(law.weights[:4]).sum(), np.abs(law.weights[-4:]).sum()) < 1e-5
+
+
+def test_eigenvalues_of_one_grid_are_left_out():
+    x = Grid(Axis(-1.0, 1.0, 40), Memory(1.0, 1))
+    weights = np.full(40, 1 / 40)
+    coarse = Solution(x, weights, np.array([1.0, -0.97, 0.8, 0.3j]))
+    fine = Solution(x, weights, np.array([1.0, 0.93, 0.8005, -0.29j]))
+    assert fine.confirmed(coarse).eigenvalues.tolist() == [1.0, 0.8005]
+    moments, cdf = fine.confirmed(coarse).change(coarse, unit=1.0)
+    assert cdf == 0
+    assert moments == pytest.approx(0.0005)
+    spurious = Solution(x, weights, np.array([1.2, 1.0]))
+    assert spurious.change(spurious, unit=1.0) == (np.inf, np.inf)
+
+
+@pytest.mark.parametrize("name", ["ula", "BAOAB", "baoab-limit"])
+def test_weights_of_modes_that_hardly_mix_are_right_or_refused(name):
+    """At gaps far below the tolerance errors of the grid would decide the weights; the gap must be resolved."""
+    apart = uldnum.GaussianMixture([0.7, 0.3], [[0.0], [5.0]], [0.15, 0.15])
+    try:
+        law = transfer_operator(name, apart, 0.1, tolerance=1e-2)
+    except ConvergenceError:
+        return
+    assert law.spectral_gap > 0
+    assert law.expectation(np.asarray) == pytest.approx(1.5, abs=0.05)
+
+
 def test_what_cannot_be_resolved_is_said():
     with pytest.raises(UnstableError, match=r"ula at h = 2.1 on 'bimodal-1d': unstable in the tails"):
         transfer_operator("ula", BIMODAL, 2.1)
     with pytest.raises(ConvergenceError, match=r"not resolved to 1e-06"):
         transfer_operator("BAOAB", BIMODAL, 0.3, friction=0.01)
+    mistaken = uldnum.UserTarget(lambda x: -x, 1, standard_deviation=[0.1])
+    with pytest.raises(ConvergenceError, match=r"unstable on a Gaussian of the target's standard_deviation") as caught:
+        transfer_operator("ula", mistaken, 0.5)
+    assert not isinstance(caught.value, UnstableError)
     laplace = uldnum.UserTarget(lambda x: -np.sign(x) * (np.abs(x) > 0), 1, standard_deviation=[1.0])
     with pytest.raises(ConvergenceError):
         transfer_operator("BAOAB", laplace, 0.3, tolerance=1e-8)
@@ -178,6 +222,9 @@ def test_what_cannot_be_resolved_is_said():
         ({"delta": 0.1}, "h, delta"),
         ({"friction": 0.0}, "friction"),
         ({"tolerance": 1e-12}, "tolerance"),
+        ({"tolerance": "high"}, "tolerance"),
+        ({"target": "bimodal"}, "target: unknown name"),
+        ({"target": None}, "target: must be a name"),
         ({"integrator": "BAB"}, "integrator: 'BAB' has no noise"),
         ({"target": uldnum.UserTarget(lambda x: -x, 1)}, "target: 'user' does not know its standard deviation"),
     ],

@@ -28,6 +28,8 @@ class TargetDensity:
         Equidistant nodes, and the target's log density and cdf there.
     centres, deviations : arrays, shape (components,)
         Means and standard deviations of the Gaussians that it consists of, exactly or roughly.
+    gaussian_tails : bool
+        Whether it does so exactly.
     """
 
     x: Array
@@ -35,6 +37,7 @@ class TargetDensity:
     cdf: Array
     centres: Array
     deviations: Array
+    gaussian_tails: bool
 
     @cached_property
     def density(self) -> Array:
@@ -88,4 +91,4 @@ def tabulate(target: GaussianMixture | UserTarget) -> TargetDensity:
     log = log - log.max()
     log = log - np.log(np.trapezoid(np.exp(log), x))
     cdf = make_interp_spline(x, np.exp(log), k=5).antiderivative()(x)
-    return TargetDensity(x, log, cdf, centres, deviations)
+    return TargetDensity(x, log, cdf, centres, deviations, isinstance(target, GaussianMixture))

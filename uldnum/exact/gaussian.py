@@ -46,6 +46,8 @@ class Spectrum:
             given = np.asarray(precision, dtype=float)
         except (TypeError, ValueError):
             raise ValueError(f"precision: must be a number or an array of numbers, got {precision!r}") from None
+        if not given.size:
+            raise ValueError("precision: must not be empty")
         if given.ndim < 2:
             return cls(np.atleast_1d(positive("precision", given)), None, given.ndim == 0)
         if given.ndim > 2 or given.shape[0] != given.shape[1]:
@@ -81,11 +83,17 @@ class Spectrum:
             if observable not in ("x", "x^2"):
                 raise ValueError(f"observable: must be 'x', 'x^2', a vector or a matrix, got {observable!r}")
             return (linear if observable == "x" else linear[:, :, None] * linear[:, None, :]), not self.scalar
-        form = np.asarray(observable, dtype=float)
         d = len(axes)
-        if form.shape not in ((d,), (d, d)) or not np.all(np.isfinite(form)) or not np.any(form):
-            raise ValueError(f"observable: must be 'x', 'x^2' or a finite, non-zero array of shape {(d,)} or {(d, d)}")
+        wanted = f"observable: must be 'x', 'x^2' or a finite array of shape {(d,)} or {(d, d)} that is no zero form"
+        try:
+            form = np.asarray(observable, dtype=float)
+        except (TypeError, ValueError):
+            raise ValueError(f"{wanted}, got {observable!r}") from None
+        if form.shape not in ((d,), (d, d)) or not np.all(np.isfinite(form)):
+            raise ValueError(wanted)
         turned = axes.T @ form if form.ndim == 1 else axes.T @ (form + form.T) @ axes / 2
+        if not np.any(turned):
+            raise ValueError(wanted)
         return turned[None] ** 2, False
 
 
@@ -282,6 +290,8 @@ def max_stable_h(integrator: str | Integrator, *, precision: ArrayLike = 1.0, fr
         the largest eigenvalue of the precision.
     """
     values = Spectrum.of(precision).values
+    if positive("friction", friction).ndim:
+        raise ValueError("friction: must be a number; call once for each of several")
     unit = 1 / np.sqrt(values.max())
 
     def stable(h: ArrayLike) -> Array:
@@ -325,6 +335,8 @@ def propagator(
     -------
     M, Q : arrays, shape (..., k, k)
     """
+    if not isinstance(steps, int | np.integer) or steps < 1:
+        raise ValueError(f"steps: must be an integer, at least 1, got {steps!r}")
     parts = step_size(h, delta), positive("precision", precision), positive("friction", friction)
     h, precision, friction = np.broadcast_arrays(*parts)
     scheme = find_integrator(integrator)

@@ -8,8 +8,9 @@ from typing import NamedTuple
 import numpy as np
 
 from uldnum.exact.linear import linear_step
-from uldnum.integrators import Integrator, positive
+from uldnum.integrators import Integrator, positive, step_size
 from uldnum.integrators import integrator as find_integrator
+from uldnum.targets.mixture import numbers
 from uldnum.typing import Array, ArrayLike
 
 __all__ = ["Leg", "PlanLaw", "plan"]
@@ -91,11 +92,20 @@ def plan(
     if len({scheme.rows for scheme in schemes}) != 1:
         raise ValueError(f"legs: need at least one, all with the same number of rows; got {[s.name for s in schemes]}")
     for leg in legs:
-        if leg.steps < 1 or leg.sigma < 0:
-            raise ValueError(f"legs: steps must be at least 1 and sigma at least 0, got {leg}")
+        if not isinstance(leg.steps, int | np.integer) or leg.steps < 1:
+            raise ValueError(f"legs: steps must be an integer, at least 1, got {leg}")
+        if not (np.isfinite(leg.alpha) and leg.sigma >= 0 and 0 < leg.alpha**2 + leg.sigma**2 < np.inf):
+            raise ValueError(f"legs: alpha and sigma must be finite, sigma not negative, and not both 0, got {leg}")
+        if step_size(leg.h, None).ndim:
+            raise ValueError(f"legs: h must be a number, got {leg}")
     variances = positive("data_variance", data_variance), positive("start_variance", start_variance)
-    numbers = np.asarray(data_mean, dtype=float), np.asarray(start_mean, dtype=float)
-    data_mean, start_mean, data_variance, start_variance = np.broadcast_arrays(*numbers, *variances)
+    centres = numbers("data_mean", data_mean), numbers("start_mean", start_mean)
+    try:
+        data_mean, start_mean, data_variance, start_variance = np.broadcast_arrays(*centres, *variances)
+    except ValueError:
+        raise ValueError(
+            "data_mean, data_variance, start_mean, start_variance: their shapes do not broadcast"
+        ) from None
 
     k = schemes[0].rows
     mean = np.zeros((*data_mean.shape, k + 1))  # the last row is always 1, and carries the centre of the target

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -11,8 +12,8 @@ from uldnum.exact.density import TargetDensity, tabulate
 from uldnum.exact.stationary import Problem, Solution
 from uldnum.integrators import Integrator, positive, step_size
 from uldnum.integrators import integrator as find_integrator
-from uldnum.targets.mixture import GaussianMixture
-from uldnum.targets.user import UserTarget
+from uldnum.targets import GaussianMixture, UserTarget, VectorTarget
+from uldnum.targets import target as find_target
 from uldnum.typing import Array, ArrayLike
 
 __all__ = ["TransferOperator", "transfer_operator"]
@@ -34,8 +35,8 @@ class TransferOperator:
         By how much the last refinement of the grid changed what the tolerance bounds.
     """
 
-    law: Solution
-    target: TargetDensity
+    law: Solution = field(repr=False)
+    target: TargetDensity = field(repr=False)
     nfe_per_step: int
     change: float
 
@@ -51,10 +52,10 @@ class TransferOperator:
 
     def expectation(self, f: Callable[[Array], Array]) -> float:
         """Return the expectation of a smooth function, an array function of x; `cdf` serves for indicators."""
-        return float(self.law.weights @ f(self.law.grid.x.nodes))
+        return float(self.law.weights @ np.broadcast_to(f(self.law.grid.x.nodes), self.law.weights.shape))
 
     def density(self, x: ArrayLike) -> Array:
-        """Marginal density of x."""
+        """Marginal density of x; 0 beyond the interval of the grid, where the tolerance's share of the law may be."""
         return self.law.density(np.asarray(x, dtype=float))
 
     def cdf(self, x: ArrayLike) -> Array:
@@ -87,9 +88,16 @@ class TransferOperator:
         return float(-self.nfe_per_step / np.log1p(-self.spectral_gap))
 
 
+def check_tolerance(tolerance: Any) -> float:
+    """Return the tolerance of an exact answer, or raise."""
+    if not isinstance(tolerance, float | int) or not 1e-9 <= tolerance < 1:
+        raise ValueError(f"tolerance: must be a number between 1e-9 and 1, got {tolerance!r}")
+    return float(tolerance)
+
+
 def transfer_operator(
     integrator: str | Integrator,
-    target: GaussianMixture | UserTarget,
+    target: GaussianMixture | UserTarget | str,
     h: float | None = None,
     *,
     delta: float | None = None,
@@ -106,8 +114,8 @@ def transfer_operator(
     ----------
     integrator : str or Integrator
         The integrator, of one or two rows.
-    target : GaussianMixture or UserTarget
-        In one dimension; a UserTarget must know its mean and standard deviation.
+    target : GaussianMixture, UserTarget or str
+        In one dimension, or the name of one; a UserTarget must know its mean and standard deviation.
     h : float
         Step size.
     delta : float
@@ -116,7 +124,7 @@ def transfer_operator(
         Friction.
     tolerance : float
         Accuracy of mean and variance, in units of the target's standard deviation, of the cdf and of the second
-        eigenvalue; at least 1e-9.
+        eigenvalue, and a tenth of the relative accuracy of the spectral gap; at least 1e-9.
 
     Returns
     -------
@@ -134,8 +142,10 @@ def transfer_operator(
     size, gamma = step_size(h, delta), positive("friction", friction)
     if size.ndim or gamma.ndim:
         raise ValueError("h, friction: must be numbers; call once for each of several")
-    if not 1e-9 <= tolerance < 1:
-        raise ValueError(f"tolerance: must lie between 1e-9 and 1, got {tolerance!r}")
+    tolerance = check_tolerance(tolerance)
+    target = find_target(target) if isinstance(target, str) else target
+    if not isinstance(target, VectorTarget):
+        raise ValueError(f"target: must be a name, a GaussianMixture or a UserTarget, got {target!r}")
     if target.shape != (1,):
         raise ValueError(f"target: must be one-dimensional, {target.name!r} has {target.shape[0]} dimensions")
     if scheme.rows > 2:

@@ -12,6 +12,7 @@ import xarray as xr
 from tqdm.auto import tqdm
 
 from uldnum.diagnostics.bias import METRICS
+from uldnum.exact.transfer import check_tolerance
 from uldnum.integrators import Integrator, positive, step_size
 from uldnum.integrators import integrator as find_integrator
 from uldnum.sampling import Run, sample, whole_number
@@ -185,6 +186,7 @@ def known(
 ) -> xr.Dataset:
     """Return a study with the exact bias of every scheme, NaN where it is not known, and without sampled points."""
     positive("friction", friction)
+    check_tolerance(tolerance)
     values = np.full((len(schemes), len(h), len(METRICS)), np.nan)
     if has_exact_law(target):
         points = [(i, j) for i in range(len(schemes)) for j in range(len(h))]
