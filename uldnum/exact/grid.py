@@ -27,8 +27,8 @@ __all__ = ["DEGREE", "Axis", "Grid", "Memory", "Push"]
 DEGREE = 7
 # Nodes beyond either end, where a function has its value at the end: a disturbance falls by 0.54 from node to node.
 GHOSTS = 24
-# Points that are mapped at a time.
-CHUNK = 50_000
+# Points that are mapped at a time, and the most values of splines at all: some seconds.
+CHUNK, WORK = 50_000, 10**9
 
 
 @dataclass(frozen=True)
@@ -192,6 +192,11 @@ class Push:
         The maps, one-dimensional tables with one or two rows; their own noise is left out.
     score : callable
         Score at positions, (n,) -> (n,).
+
+    Raises
+    ------
+    MemoryError
+        If it would take too much work.
     """
 
     def __init__(
@@ -207,6 +212,8 @@ class Push:
                 s = score(y.ravel()).reshape(y.shape)
                 u = u + (u @ stage.map.dA.T + s[..., None] * stage.map.b)
             x, x_values = onto.x.windows(u[..., 0])
+            if len(grid.points) * len(normals) * x.shape[1] > WORK:
+                raise MemoryError(f"a grid of {len(grid.points)} nodes under noise that reaches {x.shape[1]} of them")
             memory, memory_values = onto.memory.windows(u[..., -1])
             block = (x_values * weights[:, None]).swapaxes(1, 2) @ memory_values  # (nodes, width of x, of memory)
             columns = x[:, :, None] * onto.memory.n + memory[:, None, :]

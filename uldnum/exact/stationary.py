@@ -26,9 +26,8 @@ __all__ = ["ConvergenceError", "Problem", "Solution", "UnstableError"]
 
 # Eigenvalues that are computed, the dimension of the Krylov space, and how close those of two grids are if the same.
 LEADING, KRYLOV, SAME = 6, 40, 0.01
-# Positions at first, by how much both axes grow, and how many nodes a grid may have, by the rows of the scheme: those
-# of a line may all be neighbours, which costs the more.
-LEAST, GROWTH, MOST = 40, 1.25, {1: 1_500, 2: 8_000}
+# Positions at first, by how much both axes grow, and how many nodes a grid may have.
+LEAST, GROWTH, MOST = 40, 1.25, 8_000
 # By how much an end of the interval is moved, in lengths, and how often at most.
 WIDER, WIDENINGS = 0.1, 6
 
@@ -93,7 +92,7 @@ class Solution:
         return replace(self, eigenvalues=self.eigenvalues[distance < SAME])
 
     def change(self, coarse: Solution, unit: float) -> tuple[float, float]:
-        """By how much a coarser solution differed: mean, variance, second eigenvalue, a tenth of the gap; the cdf.
+        """By how much a coarser solution differed: mean, variance, second eigenvalue and gap; the cdf.
 
         Lengths are in a unit, the gap is relative. The first is infinite where this is no law.
         """
@@ -106,7 +105,7 @@ class Solution:
             moved = np.abs(coarse.eigenvalues - self.eigenvalues[1]).min()
             gap = 1 - np.abs(self.eigenvalues[1])
             # Where hardly anything passes between modes, an error in what does decides their weights.
-            rates += [moved, moved / gap / 10 if gap > 0 else np.inf]
+            rates += [moved, moved / gap if gap > 0 else np.inf]
         return max(*moments, *rates), float(np.abs(self.cdf(x) - coarse.cdf(x)).max())
 
 
@@ -229,11 +228,19 @@ class Problem:
     def solve(self, grid: Grid) -> Solution:
         """Find the stationary law on one grid."""
         nodes = grid.x.n * grid.memory.n
-        if nodes > (most := MOST[self.step.rows]):
+        try:
+            if nodes > MOST:
+                raise MemoryError(f"more than {MOST} nodes")
+            law, values = self.leading(grid, nodes)
+        except MemoryError as error:
             raise ConvergenceError(
-                f"{self.title}: not resolved to {self.tolerance:g} with {most} nodes; a looser tolerance, a larger "
-                "step or more friction may help"
-            )
+                f"{self.title}: not resolved to {self.tolerance:g}, that would take {error}; a looser tolerance, "
+                "another step or more friction may help"
+            ) from None
+        return Solution(grid, self.read(law / law.sum(), grid), values[np.argsort(-np.abs(values))])
+
+    def leading(self, grid: Grid, nodes: int) -> tuple[Array, Array]:
+        """Return the left eigenvector of a time step for the eigenvalue nearest 1, and the leading eigenvalues."""
         step = [push for noise, stages in self.parts for push in self.pushes(noise, stages, grid, grid)]
         operator = LinearOperator((nodes, nodes), matvec=lambda law: through(step, law), dtype=float)
         start = np.random.default_rng(0).random(nodes)  # the same each time, and of no symmetry, which would last
@@ -241,8 +248,7 @@ class Problem:
             values, vectors = eigs(operator, LEADING, ncv=min(KRYLOV, nodes - 1), v0=start, tol=1e-4 * self.tolerance)
         except ArpackNoConvergence:
             raise ConvergenceError(f"{self.title}: too many eigenvalues near 1; take a larger step") from None
-        law = vectors[:, np.argmin(np.abs(values - 1))].real
-        return Solution(grid, self.read(law / law.sum(), grid), values[np.argsort(-np.abs(values))])
+        return vectors[:, np.argmin(np.abs(values - 1))].real, values
 
     @cached_property
     def parts(self) -> list[tuple[Array, list[Stage]]]:

@@ -124,7 +124,7 @@ def transfer_operator(
         Friction.
     tolerance : float
         Accuracy of mean and variance, in units of the target's standard deviation, of the cdf and of the second
-        eigenvalue, and a tenth of the relative accuracy of the spectral gap; at least 1e-9.
+        eigenvalue, and relative accuracy of the spectral gap; at least 1e-9.
 
     Returns
     -------
