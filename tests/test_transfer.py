@@ -225,6 +225,7 @@ def test_what_cannot_be_resolved_is_said():
         ({"tolerance": "high"}, "tolerance"),
         ({"target": "bimodal"}, "target: unknown name"),
         ({"target": None}, "target: must be a name"),
+        ({"target": uldnum.GaussianMixture([0.5, 0.5], [[0.0], [1.0]], [1.0, 1e-14])}, "target: a table of 'mixture'"),
         ({"integrator": "BAB"}, "integrator: 'BAB' has no noise"),
         ({"target": uldnum.UserTarget(lambda x: -x, 1)}, "target: 'user' does not know its standard deviation"),
     ],

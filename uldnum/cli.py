@@ -73,7 +73,9 @@ def show(title: str, lines: dict[str, str]) -> None:
 def doctor() -> None:
     """Say what is installed, which backends and ONNX providers work, and how to get the rest."""
     typer.echo(f"uldnum {version('uldnum')}, Python {platform.python_version()}, {platform.platform()}")
-    show("\nBase", {name: installed(name) for name in ("numpy", "numba", "xarray", "netCDF4", "typer", "tqdm")})
+    show(
+        "\nBase", {name: installed(name) for name in ("numpy", "numba", "scipy", "xarray", "netCDF4", "typer", "tqdm")}
+    )
     show("Backends", {"array": "works", "numba": check_numba()})
     extras = {}
     for extra, (purpose, distributions) in EXTRAS.items():

@@ -14,8 +14,8 @@ from uldnum.typing import Array
 
 __all__ = ["TargetDensity", "tabulate"]
 
-# Standard deviations to either side that the table spans, and nodes in each.
-REACH, DENSE = 24, 200
+# Standard deviations to either side that the table spans, nodes in each, and nodes at most.
+REACH, DENSE, MOST = 24, 200, 5_000_000
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,12 @@ def tabulate(target: GaussianMixture | UserTarget) -> TargetDensity:
     """Return the density of a target: from its log density, or, where it has none, from the integral of its score."""
     centres, deviations = scales(target)
     low, high = (centres - REACH * deviations).min(), (centres + REACH * deviations).max()
-    x = np.linspace(low, high, int(DENSE * (high - low) / deviations.min()) + 1)
+    nodes = int(DENSE * (high - low) / deviations.min()) + 1
+    if nodes > MOST:
+        raise ValueError(
+            f"target: a table of {target.name!r} that resolves its narrowest part would take {nodes} nodes"
+        )
+    x = np.linspace(low, high, nodes)
     if target.log_density is not None:
         log = np.asarray(target.log_density(x[:, None]))
     else:

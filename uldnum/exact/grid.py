@@ -102,7 +102,7 @@ class Axis:
 
 @dataclass(frozen=True)
 class Memory:
-    """Polynomials of the memory that interpolate at n Gauss-Hermite nodes, constant beyond the outermost.
+    """Polynomials of the memory that interpolate at n Gauss-Hermite nodes.
 
     Parameters
     ----------
@@ -126,11 +126,6 @@ class Memory:
         """The nodes, shape (n,)."""
         return self.scale * self.rule[0]
 
-    @property
-    def spacing(self) -> float:
-        """Least distance of the nodes."""
-        return float(np.diff(self.nodes).min()) if self.n > 1 else np.inf
-
     def basis(self, z: Array) -> Array:
         """Orthonormal Hermite polynomials, shape (..., n), by their recurrence."""
         values = [np.ones_like(z), z]
@@ -141,8 +136,7 @@ class Memory:
     def windows(self, x: Array) -> tuple[Array, Array]:
         """As `Axis.windows`: all polynomials that are 1 at one node and 0 at the others."""
         nodes, weights = self.rule
-        z = x / self.scale
-        values = self.basis(z) @ (self.basis(nodes).T * weights)
+        values = self.basis(x / self.scale) @ (self.basis(nodes).T * weights)
         return np.broadcast_to(np.arange(self.n), (len(x), self.n)), values
 
 
