@@ -69,7 +69,7 @@ def test_bias_json(monkeypatch, capsys, tmp_path):
         (("bias", "--h", "0.1,0.1"), "several different step sizes"),
         (("bias", "--h", "0.1", "--delta", "0.1"), "exactly one"),
         (("bias", "--exact-only", "--target", "ring-8"), "no exact answer on 'ring-8'"),
-        (("bias", "--exact-only", "--tolerance", "1e-15"), "tolerance: must lie between"),
+        (("bias", "--exact-only", "--tolerance", "1e-15"), "tolerance: must be a number between"),
         (("bias", "--integrators", "ULA,ula"), "each once"),
         (("sample", "--steps", "5", "--every", "6"), "every: must be at most"),
         (("sample", "--friction", "-1"), "friction: must be positive"),
