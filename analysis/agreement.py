@@ -18,9 +18,9 @@ INTEGRATORS = [
 ]  # fmt: skip
 H = [0.2, 0.4, 0.8]
 TARGET = "bimodal-1d"
-# Of the exact answer, relative to the target's variance: at most a standard error of 1e9 chain-steps. It is what can be
-# had for euler-maruyama near its limit of stability; refinement leaves the others far below.
-TOLERANCE = 1e-4
+# Of the exact answer: what can be had for euler-maruyama near its limit of stability, where the spectral gap is the
+# last to settle. Mean and second moment do so sooner, far below the standard errors of 1e9 chain-steps.
+TOLERANCE = 2e-4
 DATA = Path(__file__).parent / "data" / "agreement.nc"
 
 
