@@ -141,7 +141,7 @@ def bias(
 
     Examples: uldnum bias --target gaussian --integrators ULA,UBU,BAOAB --h 0.1:1.8:10
 
-    uldnum bias --target double-well --h 0.02:0.2:8 --exact-only
+    uldnum bias --target double-well --h 0.02:0.1:6 --exact-only
     """
     from uldnum import studies
     from uldnum.files import atomic, writable_folder

@@ -298,9 +298,10 @@ def max_stable_h(integrator: str | Integrator, *, precision: ArrayLike = 1.0, fr
         return np.isfinite(gaussian(integrator, h, precision=values, friction=friction).relaxation_time)
 
     steps = unit * np.geomspace(1e-3, 1e4, 2000)
-    if stable(steps).all():
+    found = stable(steps)
+    if found.all():
         return float("inf")
-    first = int(np.argmin(stable(steps)))
+    first = int(np.argmin(found))
     low, high = (0.0 if first == 0 else steps[first - 1]), steps[first]
     for _ in range(60):
         middle = (low + high) / 2

@@ -12,8 +12,7 @@ from uldnum.exact.density import TargetDensity, tabulate
 from uldnum.exact.stationary import Problem, Solution
 from uldnum.integrators import Integrator, positive, step_size
 from uldnum.integrators import integrator as find_integrator
-from uldnum.targets import GaussianMixture, UserTarget, VectorTarget
-from uldnum.targets import target as find_target
+from uldnum.targets import GaussianMixture, UserTarget, vector_target
 from uldnum.typing import Array, ArrayLike
 
 __all__ = ["TransferOperator", "transfer_operator"]
@@ -143,9 +142,7 @@ def transfer_operator(
     if size.ndim or gamma.ndim:
         raise ValueError("h, friction: must be numbers; call once for each of several")
     tolerance = check_tolerance(tolerance)
-    target = find_target(target) if isinstance(target, str) else target
-    if not isinstance(target, VectorTarget):
-        raise ValueError(f"target: must be a name, a GaussianMixture or a UserTarget, got {target!r}")
+    target = vector_target(target)
     if target.shape != (1,):
         raise ValueError(f"target: must be one-dimensional, {target.name!r} has {target.shape[0]} dimensions")
     if scheme.rows > 2:

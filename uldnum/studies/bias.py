@@ -17,8 +17,7 @@ from uldnum.integrators import Integrator, positive, step_size
 from uldnum.integrators import integrator as find_integrator
 from uldnum.sampling import Run, sample, whole_number
 from uldnum.studies.exact import exact_metrics, has_exact_law
-from uldnum.targets import GaussianMixture, VectorTarget
-from uldnum.targets import target as find_target
+from uldnum.targets import GaussianMixture, VectorTarget, vector_target
 from uldnum.typing import Array, ArrayLike
 
 __all__ = ["bias", "exact_bias"]
@@ -163,9 +162,7 @@ def checked(
     delta: ArrayLike | None,
 ) -> tuple[VectorTarget, list[Integrator], Array]:
     """Return target, schemes and step sizes of a study, or raise."""
-    target = find_target(target) if isinstance(target, str) else target
-    if not isinstance(target, VectorTarget):
-        raise ValueError(f"target: must be a name, a GaussianMixture or a UserTarget, got {target!r}")
+    target = vector_target(target)
     if target.moment is None or target.cdf is None:
         raise ValueError(f"target: {target.name!r} does not know its moments and cdf; give UserTarget these functions")
     if not np.all(np.isfinite(target.standard_deviation)):

@@ -10,7 +10,7 @@ from uldnum.targets.mixture import GaussianMixture
 from uldnum.targets.presets import PRESETS, Preset
 from uldnum.targets.user import UserTarget
 
-__all__ = ["PRESETS", "GaussianMixture", "Preset", "UserTarget", "VectorTarget", "read_toml", "target"]
+__all__ = ["PRESETS", "GaussianMixture", "Preset", "UserTarget", "VectorTarget", "read_toml", "target", "vector_target"]
 
 VectorTarget = GaussianMixture | UserTarget
 
@@ -28,3 +28,11 @@ def target(name: str | Path) -> VectorTarget:
     if str(name).lower() in PRESETS:
         return PRESETS[str(name).lower()].make()
     raise unknown("target", str(name), PRESETS)
+
+
+def vector_target(given: VectorTarget | str) -> VectorTarget:
+    """Return a target as it is, or the one of that name, or raise if it is neither."""
+    found = target(given) if isinstance(given, str) else given
+    if not isinstance(found, VectorTarget):
+        raise ValueError(f"target: must be a name, a GaussianMixture or a UserTarget, got {given!r}")
+    return found
