@@ -22,27 +22,27 @@ def mixture(d):
     return uldnum.GaussianMixture(weights, rng.normal(size=(3, d)), rng.uniform(0.5, 2, size=(3, d)))
 
 
-def watch(target, record=1, bins=10):
+def watch(target, dtype, record=1, bins=10, reach=1e3):
     """Record from a step on; histograms over two standard deviations, so that both overflow bins are used."""
-    scale = target.standard_deviation
-    return Watch(record, target.mean, 1e3 * scale, target.mean - 2 * scale, bins / (4 * scale))
+    mean, scale = target.mean, target.standard_deviation
+    limits = (mean - reach * scale).astype(dtype), (mean + reach * scale).astype(dtype)
+    return Watch(record, 2, 3, mean, *limits, mean - 2 * scale, bins / (4 * scale))
 
 
 def run(make, name, d, dtype=np.float64, h=(0.1, 0.5), chains=6, launches=(9, 25), first=0, record=4):
     dtype, target, scheme = np.dtype(dtype), mixture(d), uldnum.integrator(name)
     tables = make_tables(scheme.stages(np.array(h), friction=0.8), dtype)
-    problem = Problem(tables, target, SEED, first, watch(target, record))
+    problem = Problem(tables, target, SEED, first, watch(target, dtype, record))
     everyone = np.random.default_rng(0).normal(size=(first + chains, scheme.rows, d))
     state = State.start(np.repeat(everyone[None, first:], len(h), axis=0).astype(dtype), bins=10)
     executor = make(problem, dtype)
     executor.enter(state)
-    for last in launches:
-        executor.advance(state, last)
+    state.kept = np.concatenate([executor.advance(state, last) for last in launches])
     return state
 
 
 def assert_same(a, b, exact=True, rtol=0.0):
-    for part in ("u", "xp", "sums", "squares", "counts", "left", "nfe"):
+    for part in ("u", "xp", "sums", "squares", "counts", "left", "nfe", "kept"):
         x, y = getattr(a, part), getattr(b, part)
         if exact:
             np.testing.assert_array_equal(x, y)
@@ -87,7 +87,7 @@ def test_same_normals_through_matrices(make, name):
     target = uldnum.GaussianMixture([1.0], [np.zeros(d)], [[0.5, 1.0, 2.0]])
     scheme = uldnum.integrator(name)
     tables = make_tables(scheme.stages(np.array([h])), np.dtype(float))
-    executor = make(Problem(tables, target, SEED, 0, watch(target)), np.dtype(float))
+    executor = make(Problem(tables, target, SEED, 0, watch(target, float)), np.dtype(float))
     xp = np.random.default_rng(0).normal(size=(1, chains, scheme.rows, d))
     state = State.start(xp.copy())
     executor.enter(state)
@@ -138,7 +138,10 @@ def test_escape_is_found_at_its_step(make):
         uldnum.integrator("ula").stages(np.sqrt(2 * np.array([4 * tiny, 0.1 * tiny]))), np.dtype(float)
     )
     state = State.start(np.ones((2, 3, 1, 1)))
-    executor = make(Problem(tables, target, SEED, 0, watch(target)._replace(limit=np.array([1e3]))), np.dtype(float))
+    executor = make(
+        Problem(tables, target, SEED, 0, watch(target, float)._replace(least=np.full(1, -1e3), most=np.full(1, 1e3))),
+        np.dtype(float),
+    )
     executor.enter(state)
     executor.advance(state, 4)
     executor.advance(state, 20)
@@ -152,7 +155,10 @@ def test_escape_is_seen_on_every_axis(make):
     target = uldnum.GaussianMixture([1.0], [[0.0, 0.0]], [[1.0, tiny]])
     tables = make_tables(uldnum.integrator("ula").stages(np.sqrt(2 * np.array([4 * tiny]))), np.dtype(float))
     state = State.start(np.ones((1, 3, 1, 2)))
-    executor = make(Problem(tables, target, SEED, 0, watch(target)._replace(limit=np.full(2, 1e3))), np.dtype(float))
+    executor = make(
+        Problem(tables, target, SEED, 0, watch(target, float)._replace(least=np.full(2, -1e3), most=np.full(2, 1e3))),
+        np.dtype(float),
+    )
     executor.enter(state)
     executor.advance(state, 10)
     assert np.all(state.left == 7)
@@ -171,7 +177,7 @@ def test_float32_keeps_a_drift_far_below_its_rounding(make):
         target = uldnum.GaussianMixture([1.0], [[0.0]], [1 / precision])
         tables = make_tables(uldnum.integrator("ula").stages(np.array([h])), np.dtype(np.float32))
         state = State.start(np.ones((1, 64, 1, 1), np.float32))
-        executor = make(Problem(tables, target, SEED, 0, watch(target)), np.dtype(np.float32))
+        executor = make(Problem(tables, target, SEED, 0, watch(target, np.float32)), np.dtype(np.float32))
         executor.enter(state)
         executor.advance(state, steps)
         apart.append(state.xp[0, :, 0, 0].astype(float))

@@ -40,15 +40,15 @@ def test_errors_are_those_of_the_jackknife():
     np.testing.assert_allclose(moments.covariance_error, expected, rtol=0.03)
 
 
-def test_the_core_accumulates_the_lower_triangle():
-    rng = np.random.default_rng(1)
-    x, centre = rng.normal(size=(3, 5)), np.array([1.0, 2.0, 3.0])
-    sums, squares = np.zeros((3, 5)), np.zeros((6, 5))
-    core(np.dtype(float)).accumulate(sums, squares, x[None], centre)
-    gap = x - centre[:, None]
-    np.testing.assert_allclose(sums, gap)
-    pairs = zip(*np.tril_indices(3), strict=True)
-    np.testing.assert_allclose(squares, [gap[i] * gap[j] for i, j in pairs])
+@pytest.mark.parametrize("d", [1, 3, 9])
+def test_the_core_accumulates_the_lower_triangle(d):
+    """Over several steps; with nine coordinates the triangle has whole tiles and rests."""
+    gaps = np.random.default_rng(1).normal(size=(4, d, 5))
+    sums, products = np.zeros((d, 5)), np.zeros((d * (d + 1) // 2, 5))
+    core(np.dtype(float)).accumulate(sums, products, gaps, 4, d)
+    np.testing.assert_allclose(sums, gaps.sum(axis=0))
+    pairs = zip(*np.tril_indices(d), strict=True)
+    np.testing.assert_allclose(products, [(gaps[:, i] * gaps[:, j]).sum(axis=0) for i, j in pairs])
 
 
 def test_one_value_has_no_error():

@@ -65,9 +65,10 @@ def test_ctrl_c_returns_what_was_done(monkeypatch, executor):
     advance, backend = executor.advance, {NumbaExecutor: "numba", ArrayExecutor: "array"}[executor]
 
     def interrupting(self, state, last):
-        advance(self, state, last)
+        kept = advance(self, state, last)
         if 5 <= state.step < 40:
             os.kill(os.getpid(), signal.SIGINT)
+        return kept
 
     handler = signal.getsignal(signal.SIGINT)
     monkeypatch.setattr(executor, "advance", interrupting)

@@ -101,9 +101,7 @@ def check_numba() -> str:
     try:
         import numba
 
-        from uldnum.kernels.cpu import jit
-
-        jit(lambda value: value + 1)(1)
+        numba.njit(lambda value: value + 1)(1)
         return f"works, {numba.get_num_threads()} threads"
     except Exception as error:  # whatever is wrong is what the user wants to know
         return f"fails: {error}"

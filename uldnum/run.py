@@ -93,6 +93,8 @@ class Run:
         Recorded positions, shape (H, chains, d) each.
     centre, low, high : float64 arrays, shape (d,)
         What the moments are taken about, and the range of the histograms.
+    info : dict
+        How it was run where that does not change the result: threads, whether a user's score ran on vectors.
     """
 
     settings: Settings
@@ -102,6 +104,7 @@ class Run:
     centre: Array
     low: Array
     high: Array
+    info: dict[str, str]
 
     def __repr__(self) -> str:
         """Say what was run, not all its numbers."""
@@ -238,6 +241,7 @@ class Run:
         if self.states:
             data["trace"] = (("recorded", "h", "chain", "coordinate"), np.stack(self.states))
         attributes = {"settings": json.dumps(asdict(self.settings)), "steps": self.steps, "step": state.step}
+        attributes["info"] = json.dumps(self.info)
         return xr.Dataset(data, {"h": ("h", list(self.settings.h), {"units": "time"})}, attributes)
 
     def save(self, path: str | Path) -> None:
@@ -261,8 +265,9 @@ class Run:
             arrays = {name: stored[name].values for name in ("u", "xp", "sums", "squares", "counts", "left", "nfe")}
             state = State(**arrays, step=int(stored.attrs["step"]))
             states = list(stored["trace"].values) if "trace" in stored else []
-            limits = (stored[name].values for name in ("centre", "low", "high"))
-            return cls(settings, int(stored.attrs["steps"]), state, states, *limits)
+            centre, low, high = (stored[name].values for name in ("centre", "low", "high"))
+            info = json.loads(stored.attrs["info"])
+            return cls(settings, int(stored.attrs["steps"]), state, states, centre, low, high, info)
         except (OSError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"resume: {str(path)!r} is not a saved run: {error}") from None
 

@@ -41,7 +41,10 @@ REACH = 8
 ESCAPE = 1e3
 
 # ... and in any case here, where its square is still finite.
-HORIZON = 1e100
+HORIZON = {np.dtype(np.float64): 1e100, np.dtype(np.float32): 1e18}
+
+# Histograms count every so many recorded steps: neighbouring steps are correlated, and a count costs more than a step.
+BIN_EVERY = 4
 
 
 class Target(Protocol):
@@ -162,7 +165,8 @@ def sample(
     thin : int, optional
         Store the positions every ``thin`` recorded steps.
     bins : int
-        Bins of the histogram of each axis, over 8 standard deviations to either side of the mean; 0 for none.
+        Bins of the histogram of each axis, over 8 standard deviations to either side of the mean; 0 for none. Every
+        fourth recorded step is counted.
     first_chain : int
         Number of the first chain, so that a batch can be split.
     dtype : "float64" or "float32", optional
@@ -238,7 +242,7 @@ def sample(
         thin=thin,
         bins=bins,
     )
-    watch, low, high = watch_of(target, bins, burn_in)
+    watch, low, high = watch_of(target, bins, burn_in, thin, kind)
     problem = Problem(tables, target, settings.seed, settings.first_chain, watch)
     make_executor, _ = BACKENDS[backend]
     executor = make_executor(problem, kind, threads)
@@ -246,18 +250,18 @@ def sample(
     if resume is None:
         xp = initial_state(target, scheme, settings, x0)
         state = State.start(np.repeat(xp[None], len(h_absolute), axis=0).astype(kind), moments=vector, bins=bins)
-        run = Run(settings, steps, state, [], watch.centre, low, high)
+        run = Run(settings, steps, state, [], watch.centre, low, high, executor.info)
         executor.enter(state)
     else:
         if not isinstance(x0, str):
             raise ValueError("x0: a resumed run goes on from its own states; leave it out")
-        run = resumed(resume, settings, steps)
+        run = replace(resumed(resume, settings, steps), info=executor.info)
     with tqdm(
         desc=progress if isinstance(progress, str) else scheme.name, total=burn_in + steps, initial=run.state.step,
         unit="step", delay=1.0, disable=None if progress else True,
     ) as bar:  # fmt: skip
-        for _ in take_steps(executor, run.state, settings, burn_in + steps, bar):
-            run.states.append(run.state.xp[:, :, 0].copy())
+        for kept in take_steps(executor, run.state, burn_in + steps, bar):
+            run.states.extend(kept)
     report(run, target, scheme)
     return run
 
@@ -295,11 +299,15 @@ def choose_backend(target: Target, backend: str | None) -> str:
     return backend
 
 
-def watch_of(target: Target, bins: int, burn_in: int) -> tuple[Watch, Array, Array]:
+def watch_of(
+    target: Target, bins: int, burn_in: int, thin: int | None, kind: np.dtype[Any]
+) -> tuple[Watch, Array, Array]:
     """Return what is watched, and the range of the histograms of each axis."""
     centre, scale = (np.ravel(a).astype(float) for a in (target.mean, target.standard_deviation))
     low, high = centre - REACH * scale, centre + REACH * scale
-    return Watch(burn_in + 1, centre, np.minimum(ESCAPE * scale, HORIZON), low, bins / (high - low)), low, high
+    reach = np.minimum(ESCAPE * scale, HORIZON[kind])
+    least, most = (centre - reach).astype(kind), (centre + reach).astype(kind)
+    return Watch(burn_in + 1, BIN_EVERY, thin or 0, centre, least, most, low, bins / (high - low)), low, high
 
 
 def initial_state(target: Target, scheme: Integrator, settings: Settings, x0: Any) -> Array:
@@ -341,25 +349,21 @@ def resumed(source: Run | str | Path, settings: Settings, steps: int) -> Run:
     )  # fmt: skip
 
 
-def take_steps(executor: Executor, state: State, settings: Settings, end: int, bar: tqdm[Any]) -> Iterator[None]:
-    """Go on to step ``end`` in launches short enough to show progress and to stop; pause at each state of the trace."""
-    launch, fresh, burn_in, thin = 1, True, settings.burn_in, settings.thin
+def take_steps(executor: Executor, state: State, end: int, bar: tqdm[Any]) -> Iterator[Array]:
+    """Go on to step ``end`` in launches short enough to show progress and to stop; yields the positions kept."""
+    launch, fresh = 1, True
     with interruptible() as stopped:
         while state.step < end and not stopped():
-            recorded = max(state.step + 1 - burn_in, 1)
-            pause = end if thin is None else burn_in + thin * -(-recorded // thin)
-            last = min(state.step + launch, pause, end)
+            last = min(state.step + launch, end)
             taken = last - state.step
             begun = time.perf_counter()
-            executor.advance(state, last)
+            yield executor.advance(state, last)
             elapsed = time.perf_counter() - begun
             if fresh:
                 bar.unpause()  # the first launch compiles: its time says nothing of the rest
             fresh = False
             bar.update(taken)
             launch = max(1, min(4 * taken, int(taken * PATIENCE / elapsed)))
-            if last == pause and thin is not None:
-                yield
 
 
 def report(run: Run, target: Target, scheme: Integrator) -> None:

@@ -86,6 +86,16 @@ class State:
             nfe=np.zeros((H, n), dtype=np.int64),
         )
 
+    def trace(self, watch: Watch, last: int) -> tuple[int, Array]:
+        """Return how many positions were kept before, and room for those of the steps up to ``last``.
+
+        The room has shape (kept, H, n, d).
+        """
+        H, n, _, d = self.xp.shape
+        thin = watch.thin or int(NEVER)
+        before, after = (max(0, step + 1 - watch.record_from) // thin for step in (self.step, last))
+        return before, np.empty((after - before, H, n, d), self.xp.dtype)
+
     def batches(self) -> Array:
         """Edges of the batches: batch b holds chains edges[b] ... edges[b + 1] - 1."""
         chains, batches = self.left.shape[1], self.counts.shape[1]
@@ -93,13 +103,18 @@ class State:
 
 
 class Executor(Protocol):
-    """Runs a problem on a machine."""
+    """Runs a problem on a machine; ``info`` says what a user may want to know of how."""
+
+    info: dict[str, str]
 
     def enter(self, state: State) -> None:
         """Open the recurrence from ``state.xp``."""
 
-    def advance(self, state: State, last: int) -> None:
-        """Go on to step ``last``, record what is watched, and read the last state."""
+    def advance(self, state: State, last: int) -> Array:
+        """Go on to step ``last``, record what is watched, and read the last state.
+
+        Returns the positions kept on the way, shape (kept, H, n, d).
+        """
 
 
 def split_seed(seed: int) -> tuple[np.uint64, np.uint64]:

@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from uldnum.kernels import Problem, State, split_seed
-from uldnum.kernels.core import INITIAL, Ops, group, make_chain, make_core
+from uldnum.kernels.core import INITIAL, Tables, Watch, group, make_chain, make_core
+from uldnum.kernels.functions import FORMATS, Ops
 from uldnum.typing import Array
 
 __all__ = ["ArrayExecutor", "core", "initial_normals", "initial_uniform", "normals"]
@@ -22,22 +23,25 @@ __all__ = ["ArrayExecutor", "core", "initial_normals", "initial_uniform", "norma
 @cache
 def ops(dtype: np.dtype[Any]) -> Ops:
     """Return the operations of the core on NumPy arrays of a floating-point type."""
-    pi = dtype.type(np.pi)
+    word = FORMATS[dtype.type].word
+    integer = np.dtype(f"i{dtype.itemsize}")
     return Ops(
         jit=lambda function: function,
         real=dtype.type,
-        as_real=lambda value: np.asarray(value).astype(dtype),
+        fma=lambda x, y, z: x * y + z,
+        sqrt=np.sqrt,
+        where=np.where,
+        as_real=lambda value: value.astype(dtype),
         as_double=lambda value: np.asarray(value, dtype=np.float64),
         as_index=lambda value: np.asarray(value).astype(np.int64),
-        signed=lambda word: np.asarray(word).astype(np.uint32).view(np.int32),
-        log=np.log,
-        exp=np.exp,
-        sqrt=np.sqrt,
-        cospi=lambda turn: np.cos(pi * turn),
-        sinpi=lambda turn: np.sin(pi * turn),
-        maximum=np.maximum,
-        minimum=np.minimum,
-        where=np.where,
+        as_word=lambda value: value.astype(word),
+        bits=lambda value: value.view(word),
+        signed=lambda value: value.view(integer),
+        from_bits=lambda value: value.view(dtype),
+        row=lambda table, r: table[r],
+        tail=lambda values, j: values[j:],
+        local=lambda count: [dtype.type(0)] * count,
+        local_double=lambda count: [0.0] * count,
     )
 
 
@@ -49,9 +53,11 @@ def core(dtype: np.dtype[Any]) -> SimpleNamespace:
 
 def normals(first: int, count: int, chains: Array, stream: np.uint64, seed: int, dtype: np.dtype[Any]) -> Array:
     """Return normals first ... first + count - 1 of each chain's stream, shape (count, len(chains))."""
-    pair = np.arange(first // 2, (first + count + 1) // 2, dtype=np.uint64)
-    both = core(dtype).normals(pair[:, None], chains[None, :], stream, *split_seed(seed))
-    return np.stack(both, axis=1).reshape(-1, len(chains))[first % 2 :][:count]
+    bound = core(dtype)
+    block = np.arange(first // 4, (first + count + 3) // 4, dtype=np.uint64)
+    w0, w1, w2, w3 = bound.words(block[:, None], chains[None, :], stream, *split_seed(seed))
+    four = (*bound.box_muller(w0, w1), *bound.box_muller(w2, w3))
+    return np.stack(four, axis=1).reshape(-1, len(chains))[first % 4 :][:count]
 
 
 def chain_numbers(first: int, n: int) -> Array:
@@ -74,21 +80,24 @@ def initial_normals(n: int, seed: int, first: int, begin: int, count: int) -> Ar
     return normals(4 + begin, count, chain_numbers(first, n), INITIAL, seed, np.dtype(float)).T
 
 
-class Counts(NamedTuple):
-    """Histograms of the batches of a group, and the batch of each chain."""
+class Records(NamedTuple):
+    """Where the positions of a group are recorded."""
 
-    table: Array
-    batch: Array
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Shape of the table."""
-        return self.table.shape
+    counts: Array  # histograms of the batches
+    batch: Array  # the batch of each chain
+    trace: Array  # room for the positions that are kept
+    kept: int  # positions kept before
 
 
-def tally(counts: Counts, i: int, bins: Array) -> None:
-    """Add one to the counts of axis i for every chain."""
-    np.add.at(counts.table[:, i], (counts.batch, bins), 1)
+def record(records: Records, n: int, x: Array, watch: Watch) -> None:
+    """Keep what is asked for of the positions at recorded step n."""
+    counts, batch, trace, kept = records
+    if counts.shape[1] and n % watch.bin_every == 0:
+        for i, value in enumerate(x[0]):
+            bins = core(value.dtype).bin_of(value, watch.low[i], watch.per_unit[i], counts.shape[-1] - 2.0)
+            np.add.at(counts[:, i], (batch, bins), 1)
+    if watch.thin and (n + 1) % watch.thin == 0:
+        trace[(n + 1) // watch.thin - 1 - kept] = x[0, 0] if x.ndim == 4 else x[0].T
 
 
 class ArrayExecutor:
@@ -101,28 +110,48 @@ class ArrayExecutor:
     def __init__(self, problem: Problem, dtype: np.dtype[Any]) -> None:
         self.problem = problem
         self.dtype = dtype
+        self.info: dict[str, str] = {}
         self.fold = len(problem.target.shape) > 1
         watch = problem.watch
-        self.watch = watch._replace(centre=watch.centre[None], limit=watch.limit[None]) if self.fold else watch
+        self.watch = watch._replace(least=watch.least[None], most=watch.most[None]) if self.fold else watch
         score = self.image_score if self.fold else self.vector_score
-        self.chain = make_chain(ops(dtype), core(dtype), score, self.draw, tally)
+        self.size = int(np.prod(problem.target.shape)) if self.fold else 1  # coordinates in a value
+        machine = ops(dtype)._replace(tail=self.tail)
+        self.chain = make_chain(machine, core(dtype), score, self.draw, self.move, self.read, record)
 
-    def vector_score(self, s: Array, q: None, y: Array, target: Any) -> None:
+    def vector_score(self, s: Array, q: None, y: Array, target: Any, d: int) -> None:
         """Score of all chains, coordinates first."""
         s[...] = target.score(y.T).T
 
-    def image_score(self, s: Array, q: None, y: Array, target: Any) -> None:
+    def image_score(self, s: Array, q: None, y: Array, target: Any, d: int) -> None:
         """Score of all chains, coordinates folded."""
         s[0] = target.score(y[0].reshape(-1, *target.shape)).reshape(y[0].shape)
 
-    def draw(self, xi: Array, first: int, count: int, chain: Array, stream: np.uint64, *key: np.uint64) -> None:
-        """Write the normals of all chains to xi, one value each."""
-        z = normals(int(first), int(count), chain, stream, self.problem.seed, self.dtype)
-        if self.fold:
-            d = int(np.prod(self.problem.target.shape))
-            xi[: count // d] = z.reshape(d, -1, len(chain)).transpose(1, 2, 0)
-        else:
-            xi[:count] = z
+    def draw(self, xi: None, first: int, count: int, chain: Array, stream: np.uint64, *key: np.uint64) -> Array:
+        """Return normals of all chains, shape (count, chains); of an image ``size`` times as many."""
+        return normals(self.size * int(first), self.size * int(count), chain, stream, self.problem.seed, self.dtype)
+
+    def tail(self, values: Array | None, j: int) -> Array | None:
+        """Normals from number j of a coordinate on."""
+        return None if values is None else values[self.size * j :]
+
+    def folded(self, values: Array | None, count: int) -> Array | None:
+        """Fold the coordinates of so many normals to each, which come one coordinate after the other."""
+        if values is None or not self.fold:
+            return values
+        return values[: self.size * count].reshape(self.size, count, values.shape[1]).transpose(1, 2, 0)
+
+    def move(self, u: Array, s: Array, xi: Array, t: Tables, j: int, d: int) -> None:
+        """Stage j in place."""
+        self.read(u, u, s, xi, None, t, j, d, len(u))
+
+    def read(
+        self, new: Array, u: Array, s: Array, xi: Array, eta: Array | None, t: Tables, j: int, d: int, rows: int
+    ) -> None:
+        """Map j, its first rows."""
+        m, e = t.normals[j], t.readout[j]
+        z = self.folded(xi, m), self.folded(eta, e)
+        core(self.dtype).affine(new, u, s, *z, t, j, d, rows, len(u), m, e)
 
     def values(self, state: Array) -> Array:
         """View (n, k, d) as rows and coordinates of values."""
@@ -131,34 +160,35 @@ class ArrayExecutor:
     def enter(self, state: State) -> None:
         """Open the recurrence from ``state.xp``."""
         for g in range(len(state.u)):
-            u = self.values(state.u[g])
-            common = self.arguments(state, g)
-            state.nfe[g] += self.chain.enter(u, *common)
+            u, xp, d, k, chain, key = self.arguments(state, g)
+            t = group(self.problem.tables, g)
+            s = np.empty_like(xp[0])
+            state.nfe[g] += self.chain.enter(u, xp, s, None, None, self.problem.target, t, d, k, chain, *key)
 
-    def advance(self, state: State, last: int) -> None:
-        """Go on to step ``last``, record what is watched, and read the last state."""
+    def advance(self, state: State, last: int) -> Array:
+        """Go on to step ``last``, record what is watched, and read the last state; returns the positions kept."""
         batch = np.searchsorted(state.batches(), np.arange(state.left.shape[1]), side="right") - 1
+        kept, trace = state.trace(self.watch, last)
         for g in range(len(state.u)):
-            u = self.values(state.u[g])
+            u, xp, d, k, chain, key = self.arguments(state, g)
+            t = group(self.problem.tables, g)
+            y, s = np.empty_like(xp[0]), np.empty_like(xp[0])
+            gaps = np.empty((1, *s.shape))
             left = state.left[g][:, None] if self.fold else state.left[g]
-            counts = Counts(state.counts[g], batch)
+            records = Records(state.counts[g], batch, trace[:, g], kept)
             with np.errstate(all="ignore"):  # a diverging chain is found and reported, not warned of
                 evaluations, left = self.chain.advance(
-                    u, np.empty_like(u), *self.arguments(state, g), state.step + 1, last, self.watch,
-                    state.sums[g].T, state.squares[g].T, counts, left,
+                    u, xp, y, s, None, None, None, gaps, self.problem.target, t, d, k, chain, *key,
+                    state.step + 1, last, 1, self.watch, state.sums.size > 0, state.sums[g].T, state.squares[g].T,
+                    records, left,
                 )  # fmt: skip
             state.nfe[g] += evaluations
             state.left[g] = left.min(axis=1) if self.fold else left
         state.step = last
+        return trace
 
     def arguments(self, state: State, g: int) -> tuple[Any, ...]:
-        """Return what `enter` and `advance` of the core share, from xp to the key."""
-        t, target = self.problem.tables, self.problem.target
-        _, n, _, d = state.u.shape
-        xp = self.values(state.xp[g])
-        y, s = np.empty_like(xp[0]), np.empty_like(xp[0])
-        per_chain = max(t.normals.max(), t.readout.max())
-        shape = (per_chain, n, d) if self.fold else (per_chain * d, n)
-        xi, eta = np.empty(shape, self.dtype), np.empty(shape, self.dtype)
-        chain = chain_numbers(self.problem.first_chain, n)
-        return (xp, y, s, None, xi, eta, target, group(t, g), d, chain, *split_seed(self.problem.seed))
+        """Return the memory and (x, p) of a group, the numbers of coordinates and rows, the chains and the key."""
+        u, xp = self.values(state.u[g]), self.values(state.xp[g])
+        chain = chain_numbers(self.problem.first_chain, state.left.shape[1])
+        return u, xp, u.shape[1], len(u), chain, split_seed(self.problem.seed)

@@ -1,8 +1,8 @@
 """The one source of the kernels: random numbers, normals, the affine update, the mixture score, the steps of a chain.
 
 `make_core` and `make_chain` are plain Python. What differs between machines is in ``ops`` (see `Ops`): bound to NumPy
-the functions below are the reference executor, and every value is an array over chains; compiled by Numba they run one
-chain, and every value is a number. Arrays that are indexed (``u[r, i]``, ``xi[j]``) hold such values: r counts rows of
+the functions below are the reference executor, and every value is an array over chains; compiled by Numba a value is a
+vector, one lane for each of a few chains. What is indexed (``u[r, i]``, ``xi[j]``) holds such values: r counts rows of
 memory, i coordinates, j normals.
 """
 
@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from uldnum.stage import Step
+from uldnum.kernels.functions import FORMATS, Ops, make_functions
+from uldnum.stage import Step, first_row
 from uldnum.typing import Array
 
 __all__ = [
@@ -22,7 +23,6 @@ __all__ = [
     "INITIAL",
     "NEVER",
     "READOUT",
-    "Ops",
     "Tables",
     "group",
     "make_chain",
@@ -37,35 +37,20 @@ DYNAMICS, INITIAL, READOUT = (np.uint64(i) for i in range(3))
 NEVER = np.int64(2**62)
 
 
-class Ops(NamedTuple):
-    """What a kernel needs from a machine; each acts on values (numbers or arrays)."""
-
-    jit: Callable[..., Any]  # compiles a function, or returns it
-    real: Callable[..., Any]  # the floating-point type of the state
-    as_real: Callable[..., Any]  # integer or float value -> real
-    as_double: Callable[..., Any]  # real -> float64
-    as_index: Callable[..., Any]  # float64 value -> int64, towards zero
-    signed: Callable[..., Any]  # 32-bit word in a uint64 -> the int32 with the same bits
-    log: Callable[..., Any]
-    exp: Callable[..., Any]
-    sqrt: Callable[..., Any]
-    cospi: Callable[..., Any]
-    sinpi: Callable[..., Any]
-    maximum: Callable[..., Any]
-    minimum: Callable[..., Any]
-    where: Callable[..., Any]
-
-
 class Watch(NamedTuple):
-    """What is watched of each coordinate, in float64, shape (d,) each.
+    """What is watched of each coordinate; arrays are of float64 and shape (d,).
 
-    Recording begins with step ``record_from``. Moments are taken about ``centre``; a chain diverges when it is farther
-    than ``limit`` from it; histograms count from ``low`` on, with ``per_unit`` bins in a unit of length.
+    Recording begins with step ``record_from``. Moments are taken about ``centre``; a chain diverges when it leaves
+    [``least``, ``most``] (in the type of the run). Every ``bin_every`` recorded steps histograms count from ``low`` on,
+    with ``per_unit`` bins in a unit of length; every ``thin`` recorded steps the positions are kept (0: never).
     """
 
     record_from: int
+    bin_every: int
+    thin: int
     centre: Array
-    limit: Array
+    least: Array
+    most: Array
     low: Array
     per_unit: Array
 
@@ -75,7 +60,8 @@ class Tables(NamedTuple):
 
     Maps 0 ... stages - 1 are the stages, then come ``open`` and ``close``. Map j uses ``normals[j]`` normals per
     coordinate of the dynamics, then ``readout[j]`` of the reading; C is padded with zeros. The normals of stage j begin
-    at ``offset[j]`` within a step.
+    at ``offset[j]`` within a step. A stage is plain if it evaluates the score at x itself; a step is marked if its end
+    lies inside the last stage, so that reading the state is a map of its own.
     """
 
     G: Array  # (H, stages, k)
@@ -87,13 +73,14 @@ class Tables(NamedTuple):
     offset: Array  # (maps,)
     per_step: int
     open_uses_score: bool
+    plain: Array  # (stages,)
+    marked: bool
 
 
 def group(t: Tables, g: int) -> Tables:
     """Return the tables of step size g, without the leading axis."""
-    return Tables(
-        t.G[g], t.dA[g], t.b[g], t.C[g], t.normals, t.readout, t.offset, t.per_step, t.open_uses_score
-    )  # fmt: skip
+    shared = t.normals, t.readout, t.offset, t.per_step, t.open_uses_score, t.plain, t.marked
+    return Tables(t.G[g], t.dA[g], t.b[g], t.C[g], *shared)
 
 
 def make_tables(step: Step, dtype: np.dtype[Any]) -> Tables:
@@ -119,137 +106,192 @@ def make_tables(step: Step, dtype: np.dtype[Any]) -> Tables:
         offset=np.cumsum(normals) - normals,
         per_step=int(in_step.sum()),
         open_uses_score=step.open_uses_score,
+        plain=np.array([np.array_equal(stage.G, first_row(stage.map.b)) for stage in step.stages]),
+        marked=step.close is not step.stages[-1].map,
     )
 
 
 def make_core(ops: Ops) -> SimpleNamespace:
     """Bind random numbers, the affine update and the mixture score to a machine."""
-    as_real, as_double, as_index, signed = ops.as_real, ops.as_double, ops.as_index, ops.signed
-    log, exp, sqrt, cospi, sinpi = ops.log, ops.exp, ops.sqrt, ops.cospi, ops.sinpi
-    maximum, minimum, where = ops.maximum, ops.minimum, ops.where
+    functions = make_functions(ops)
+    log, exp, cos_sin = functions.log, functions.exp, functions.cos_sin
+    fma, sqrt, where, local, local_double = ops.fma, ops.sqrt, ops.where, ops.local, ops.local_double
+    as_real, as_double, as_index, as_word, signed = ops.as_real, ops.as_double, ops.as_index, ops.as_word, ops.signed
 
-    # Philox4x32-10 (Salmon et al. 2011). 32-bit words live in 64-bit integers: nothing overflows, nothing is cast.
+    word = FORMATS[ops.real].word
+    # Philox4x32-10 (Salmon et al. 2011). 32-bit words live in 64-bit integers; only their low halves count.
     M0, M1, W0, W1 = (np.uint64(v) for v in (0xD2511F53, 0xCD9E8D57, 0x9E3779B9, 0xBB67AE85))
-    LOW, HALF_WORD, BIT = np.uint64(0xFFFFFFFF), np.uint64(32), np.uint64(1)
-    ULP, HALF_ULP, HALF_TURN = (ops.real(2.0**e) for e in (-32, -33, -31))
+    LOW, HALF_WORD = np.uint64(0xFFFFFFFF), np.uint64(32)
+    ULP, HALF_ULP, HALF_TURN = ops.real(2.0**-32), ops.real(2.0**-33), ops.real(np.pi * 2.0**-31)
+    LOW_WORD, EIGHTH, QUARTER_MASK, QUARTER = word(0xFFFFFFFF), word(1 << 29), word((1 << 30) - 1), word(30)
     ZERO, ONE, MINUS_HALF, MINUS_TWO = (ops.real(v) for v in (0, 1, -0.5, -2))
+    # So many sums are kept at once, in registers, while a loop runs over their common terms.
+    TILE = 4
 
     @ops.jit
     def philox(c0, c1, c2, c3, k0, k1):  # type: ignore[no-untyped-def]
-        """Four random 32-bit words from a counter and a key."""
+        """Four random 32-bit words from a counter and a key; of the results only the low halves count."""
         for _ in range(10):
-            p0, p1 = M0 * c0, M1 * c2
-            c0, c1, c2, c3 = (p1 >> HALF_WORD) ^ c1 ^ k0, p1 & LOW, (p0 >> HALF_WORD) ^ c3 ^ k1, p0 & LOW
+            p0, p1 = M0 * (c0 & LOW), M1 * (c2 & LOW)
+            c0, c1, c2, c3 = (p1 >> HALF_WORD) ^ c1 ^ k0, p1, (p0 >> HALF_WORD) ^ c3 ^ k1, p0
             k0, k1 = (k0 + W0) & LOW, (k1 + W1) & LOW
         return c0, c1, c2, c3
 
     @ops.jit
+    def words(block, chain, stream, k0, k1):  # type: ignore[no-untyped-def]
+        """Words 4 block ... 4 block + 3 of a chain's stream."""
+        w0, w1, w2, w3 = philox(block & LOW, block >> HALF_WORD, chain, stream, k0, k1)
+        return as_word(w0), as_word(w1), as_word(w2), as_word(w3)
+
+    @ops.jit
     def uniform(word):  # type: ignore[no-untyped-def]
         """Uniform number in (0, 1] from a word."""
-        return as_real(word) * ULP + HALF_ULP
+        return fma(as_real(word & LOW_WORD), ULP, HALF_ULP)
 
     @ops.jit
     def box_muller(w0, w1):  # type: ignore[no-untyped-def]
-        """Two independent standard normals from two words."""
-        r = sqrt(MINUS_TWO * log(uniform(w0)))
-        angle = as_real(signed(w1)) * HALF_TURN
-        return r * cospi(angle), r * sinpi(angle)
+        """Two independent standard normals from two words: radius from w0, angle int32(w1) 2^-31 pi.
 
-    @ops.jit
-    def words(block, chain, stream, k0, k1):  # type: ignore[no-untyped-def]
-        """Words 4 block ... 4 block + 3 of a chain's stream."""
-        return philox(block & LOW, block >> HALF_WORD, chain, stream, k0, k1)
-
-    @ops.jit
-    def normals(pair, chain, stream, k0, k1):  # type: ignore[no-untyped-def]
-        """Normals 2 pair and 2 pair + 1 of a chain's stream, from the words of the same numbers."""
-        w0, w1, w2, w3 = words(pair >> BIT, chain, stream, k0, k1)
-        even = (pair & BIT) != BIT
-        return box_muller(where(even, w0, w2), where(even, w1, w3))
-
-    @ops.jit
-    def affine(new, u, s, xi, eta, t, j):  # type: ignore[no-untyped-def]
-        """new = u + (dA u + b s + C [xi, eta]) for every coordinate, with map j of the tables t.
-
-        The change is summed before it is added, so that a small one is not lost to rounding term by term.
+        The angle is taken to the nearest quarter turn and what is left. No normal exceeds (66 log 2)^(1/2) = 6.76.
         """
-        k, d = u.shape[:2]
-        m, e = t.normals[j], t.readout[j]
+        r = sqrt(MINUS_TWO * log(uniform(w0)))
+        eighth_ahead = w1 + EIGHTH
+        rest = as_real(signed((eighth_ahead & QUARTER_MASK) - EIGHTH)) * HALF_TURN
+        c, s = cos_sin(rest, eighth_ahead >> QUARTER)
+        return r * c, r * s
+
+    @ops.jit
+    def affine(new, u, s, xi, eta, t, j, d, rows, k, m, e):  # type: ignore[no-untyped-def]
+        """new = u + (dA u + b s + C [xi, eta]) for every coordinate and the first rows, with map j of the tables t.
+
+        The map uses m normals of the dynamics and e of the reading per coordinate; new may be u itself. The change is
+        summed before it is added, so that a small one is not lost to rounding term by term.
+        """
+        moved = local(k)
         for i in range(d):
-            for r in range(k):
+            for r in range(rows):
                 change = t.b[j, r] * s[i]
                 for q in range(k):
-                    change = change + t.dA[j, r, q] * u[q, i]
+                    change = fma(u[q, i], t.dA[j, r, q], change)
                 for c in range(m):
-                    change = change + t.C[j, r, c] * xi[i * m + c]
+                    change = fma(xi[i * m + c], t.C[j, r, c], change)
                 for c in range(e):
-                    change = change + t.C[j, r, m + c] * eta[i * e + c]
-                new[r, i] = u[r, i] + change
+                    change = fma(eta[i * e + c], t.C[j, r, m + c], change)
+                moved[r] = u[r, i] + change
+            for r in range(rows):
+                new[r, i] = moved[r]
 
     @ops.jit
-    def copy(u, v):  # type: ignore[no-untyped-def]
-        """u = v, value by value: Numba's slice assignment first asks whether the two overlap."""
-        for r in range(u.shape[0]):
-            for i in range(u.shape[1]):
-                u[r, i] = v[r, i]
-
-    @ops.jit
-    def gather(y, u, t, j):  # type: ignore[no-untyped-def]
+    def gather(y, u, t, j, d, k):  # type: ignore[no-untyped-def]
         """y = G u."""
-        k, d = u.shape[:2]
         for i in range(d):
             y[i] = t.G[j, 0] * u[0, i]
             for r in range(1, k):
-                y[i] = y[i] + t.G[j, r] * u[r, i]
+                y[i] = fma(u[r, i], t.G[j, r], y[i])
 
     @ops.jit
-    def pull(y, j, i, means, precisions):  # type: ignore[no-untyped-def]
-        """Row i of P_j (mu_j - y), the force of component j; a diagonal P_j is stored as one column."""
-        if precisions.shape[2] == 1:
-            return precisions[j, i, 0] * (means[j, i] - y[i])
-        force = ZERO
-        for q in range(means.shape[1]):
-            force = force + precisions[j, i, q] * (means[j, q] - y[q])
-        return force
+    def copy(u, v, d, rows):  # type: ignore[no-untyped-def]
+        """u = v in the first rows."""
+        for r in range(rows):
+            for i in range(d):
+                u[r, i] = v[r, i]
 
     @ops.jit
-    def mixture_log_weights(q, y, log_weights, means, precisions):  # type: ignore[no-untyped-def]
+    def gap(y, slopes, shifts, j, i, columns, most):  # type: ignore[no-untyped-def]
+        """Return entry i of a matrix times mu_j - y; of the matrix's columns (see `MixtureData`) ``most`` count."""
+        if columns == 0:
+            return shifts[j, i] - y[i]
+        if columns == 1:
+            return fma(y[i], slopes[j, i, 0], shifts[j, i])
+        total = fma(y[0], slopes[j, i, 0], shifts[j, i])
+        for p in range(1, most):
+            total = fma(y[p], slopes[j, i, p], total)
+        return total
+
+    @ops.jit
+    def squares(q, y, mixture, j, several, d, columns):  # type: ignore[no-untyped-def]
+        """q[j] = log w_j - P_j |R_j (mu_j - y)|^2/2 for components j ... j + several - 1."""
+        total = local(several)
+        for c in range(several):
+            total[c] = ZERO
+        for i in range(d):
+            for c in range(several):
+                z = gap(y, mixture.roots, mixture.root_shifts, j + c, i, columns, i + 1)
+                total[c] = fma(z, z, total[c])
+        for c in range(several):
+            q[j + c] = fma(total[c], MINUS_HALF * mixture.precisions[j + c], mixture.log_weights[j + c])
+
+    @ops.jit
+    def mixture_log_weights(q, y, mixture, d, columns):  # type: ignore[no-untyped-def]
         """q[j] = log of component j's share of the density at y, up to a constant; returns the largest."""
-        for j in range(means.shape[0]):
-            square = ZERO
-            for i in range(means.shape[1]):
-                square = square + pull(y, j, i, means, precisions) * (means[j, i] - y[i])
-            q[j] = log_weights[j] + MINUS_HALF * square
+        components = mixture.log_weights.shape[0]
+        tiled = components - components % TILE
+        for j in range(0, tiled, TILE):
+            squares(q, y, mixture, j, TILE, d, columns)
+        for j in range(tiled, components):
+            squares(q, y, mixture, j, 1, d, columns)
         top = q[0]
-        for j in range(1, means.shape[0]):
-            top = maximum(top, q[j])
+        for j in range(1, components):
+            top = where(q[j] > top, q[j], top)
         return top
 
     @ops.jit
-    def mixture_score(s, q, y, log_weights, means, precisions):  # type: ignore[no-untyped-def]
-        """s = gradient of log sum_j w_j N(y; mu_j, P_j^-1), the forces weighted by their shares; q is scratch."""
-        top = mixture_log_weights(q, y, log_weights, means, precisions)
-        total = ZERO
-        for i in range(means.shape[1]):
-            s[i] = ZERO
-        for j in range(means.shape[0]):
-            share = exp(q[j] - top)
-            total = total + share
-            for i in range(means.shape[1]):
-                s[i] = s[i] + share * pull(y, j, i, means, precisions)
-        for i in range(means.shape[1]):
-            s[i] = s[i] * (ONE / total)
+    def forces(s, q, y, mixture, pull, scale, i, several, d, columns):  # type: ignore[no-untyped-def]
+        """s[i] = scale sum_j q[j] (R_j^T R_j (mu_j - y))_i for coordinates i ... i + several - 1; pull = sum_j q[j]."""
+        total = local(several)
+        for c in range(several):
+            total[c] = -pull * y[i + c] if columns == 0 else ZERO
+        for j in range(mixture.log_weights.shape[0]):
+            for c in range(several):
+                force = mixture.slope_shifts[j, i + c]
+                if columns > 0:
+                    force = gap(y, mixture.slopes, mixture.slope_shifts, j, i + c, columns, d)
+                total[c] = fma(q[j], force, total[c])
+        for c in range(several):
+            s[i + c] = total[c] * scale
 
     @ops.jit
-    def accumulate(sums, squares, u, centre):  # type: ignore[no-untyped-def]
-        """Add x - centre, and the lower triangle of its products, in float64; x is row 0 of u."""
-        q = 0
-        for i in range(sums.shape[0]):
-            gap = as_double(u[0, i]) - centre[i]
-            sums[i] = sums[i] + gap
-            for j in range(i + 1):
-                squares[q] = squares[q] + gap * (as_double(u[0, j]) - centre[j])
-                q += 1
+    def mixture_score(s, q, y, mixture, d, columns):  # type: ignore[no-untyped-def]
+        """s = gradient of log sum_j w_j N(y; mu_j, Sigma_j): the forces, weighted by their shares; q is scratch."""
+        top = mixture_log_weights(q, y, mixture, d, columns)
+        total, pull = ZERO, ZERO
+        for j in range(mixture.log_weights.shape[0]):
+            share = exp(q[j] - top)
+            total = total + share
+            q[j] = share * mixture.precisions[j]
+            pull = pull + q[j]
+        scale = ONE / total
+        tiled = d - d % TILE
+        for i in range(0, tiled, TILE):
+            forces(s, q, y, mixture, pull, scale, i, TILE, d, columns)
+        for i in range(tiled, d):
+            forces(s, q, y, mixture, pull, scale, i, 1, d, columns)
+
+    @ops.jit
+    def add_products(products, q, gaps, count, i, j, several):  # type: ignore[no-untyped-def]
+        """Add the products of coordinates i and j ... j + several - 1 of the gaps to products q, q + 1, ..."""
+        total = local_double(several)
+        for c in range(several):
+            total[c] = products[q + c]
+        for n in range(count):
+            for c in range(several):
+                total[c] = fma(gaps[n, i], gaps[n, j + c], total[c])
+        for c in range(several):
+            products[q + c] = total[c]
+
+    @ops.jit
+    def accumulate(sums, products, gaps, count, d):  # type: ignore[no-untyped-def]
+        """Add gaps[n], n < count, and the lower triangle of their products, one after the other."""
+        for i in range(d):
+            total = sums[i]
+            for n in range(count):
+                total = total + gaps[n, i]
+            sums[i] = total
+            before, tiled = i * (i + 1) // 2, i + 1 - (i + 1) % TILE
+            for j in range(0, tiled, TILE):
+                add_products(products, before + j, gaps, count, i, j, TILE)
+            for j in range(tiled, i + 1):
+                add_products(products, before + j, gaps, count, i, j, 1)
 
     @ops.jit
     def bin_of(x, low, per_unit, bins):  # type: ignore[no-untyped-def]
@@ -258,21 +300,22 @@ def make_core(ops: Ops) -> SimpleNamespace:
         return as_index(where(place >= 0.0, where(place < bins, place, bins), -1.0)) + 1
 
     @ops.jit
-    def first_escape(left, step, u, centre, limit):  # type: ignore[no-untyped-def]
-        """Return the first step at which |x - centre| <= limit failed (NaN fails), or `left` if it was earlier."""
-        for i in range(u.shape[1]):
-            gap = abs(as_double(u[0, i]) - centre[i])
-            left = minimum(left, where(gap <= limit[i], NEVER, step))
-        return left
+    def first_escape(left, step, u, least, most, d):  # type: ignore[no-untyped-def]
+        """Return the first step at which least <= x <= most failed (NaN fails), or `left` if it was earlier."""
+        inside = (u[0, 0] >= least[0]) & (u[0, 0] <= most[0])
+        for i in range(1, d):
+            inside = inside & (u[0, i] >= least[i]) & (u[0, i] <= most[i])
+        return where(inside | (left < step), left, step)
 
     return SimpleNamespace(
+        functions=functions,
         philox=philox,
-        uniform=uniform,
         words=words,
-        normals=normals,
+        uniform=uniform,
+        box_muller=box_muller,
         affine=affine,
-        copy=copy,
         gather=gather,
+        copy=copy,
         mixture_log_weights=mixture_log_weights,
         mixture_score=mixture_score,
         accumulate=accumulate,
@@ -282,62 +325,83 @@ def make_core(ops: Ops) -> SimpleNamespace:
 
 
 def make_chain(
-    ops: Ops, core: SimpleNamespace, score: Callable[..., Any], draw: Callable[..., Any], tally: Callable[..., Any]
+    ops: Ops,
+    core: SimpleNamespace,
+    score: Callable[..., Any],
+    draw: Callable[..., Any],
+    move: Callable[..., Any],
+    read: Callable[..., Any],
+    record: Callable[..., Any],
 ) -> SimpleNamespace:
-    """Bind the steps of a chain to a machine, its score and its random numbers.
+    """Bind the steps of a chain to a machine, its score, its random numbers and its records.
 
-    ``score(s, q, y, target)`` writes the score at y to s and may use the scratch q; ``draw(xi, first, count, chain,
-    stream, k0, k1)`` writes normals first ... first + count - 1; ``tally(counts, i, bin)`` adds one to a count.
+    ``score(s, q, y, target, d)`` writes the score at y to s and may use the scratch q. ``draw(xi, first, count, chain,
+    stream, k0, k1)`` returns normals first ... first + count - 1, for which xi is scratch. ``move(u, s, xi, t, j, d)``
+    is `affine` in place for stage j, ``read(new, u, s, xi, eta, t, j, d, rows)`` for open and close. ``record(records,
+    n, x, watch)`` keeps what is asked for of the positions at recorded step n = 0, 1, ...
     """
-    gather, affine, copy = core.gather, core.affine, core.copy
-    accumulate, bin_of, first_escape = core.accumulate, core.bin_of, core.first_escape
-    no_score, first_normal = ops.real(0), np.int64(0)
+    gather, copy, accumulate, first_escape = core.gather, core.copy, core.accumulate, core.first_escape
+    as_double, row, tail = ops.as_double, ops.row, ops.tail
+    no_score = ops.real(0)
 
     @ops.jit
-    def enter(u, xp, y, s, q, xi, eta, target, t, d, chain, k0, k1):  # type: ignore[no-untyped-def]
+    def enter(u, xp, s, q, xi, target, t, d, k, chain, k0, k1):  # type: ignore[no-untyped-def]
         """Open the recurrence: u from (x, p); returns the number of score evaluations."""
         opening = t.normals.shape[0] - 2
-        evaluations = 0
-        for i in range(xp.shape[1]):
-            y[i] = xp[0, i]
+        for i in range(d):
             s[i] = no_score
         if t.open_uses_score:
-            score(s, q, y, target)
-            evaluations = 1
-        draw(xi, first_normal, d * t.normals[opening], chain, DYNAMICS, k0, k1)
-        affine(u, xp, s, xi, eta, t, opening)
-        return evaluations
+            score(s, q, row(xp, 0), target, d)
+        z = draw(xi, 0, d * t.normals[opening], chain, DYNAMICS, k0, k1)
+        read(u, xp, s, z, z, t, opening, d, k)
+        return 1 if t.open_uses_score else 0
 
     @ops.jit
     def advance(  # type: ignore[no-untyped-def]
-        u, v, xp, y, s, q, xi, eta, target, t, d, chain, k0, k1,
-        step, last, watch, sums, squares, counts, left,
+        u, xp, y, s, q, xi, eta, gaps, target, t, d, k, chain, k0, k1,
+        step, last, chunk, watch, moments, sums, products, records, left,
     ):  # fmt: skip
-        """Take steps step ... last, recording what is watched; v is scratch.
+        """Take steps step ... last, recording what is watched; the normals of a chunk of steps are drawn at once.
 
         Returns the number of score evaluations and the step of escape.
         """
         closing = t.normals.shape[0] - 1
-        opening, last_stage = closing - 1, closing - 2
+        opening, last_stage, extra = closing - 1, closing - 2, t.readout[closing]
         evaluations = 0
-        while step <= last:
-            begun = t.normals[opening] + (step - 1) * t.per_step
-            for j in range(last_stage + 1):
-                gather(y, u, t, j)
-                score(s, q, y, target)
-                evaluations += 1
-                draw(xi, d * (begun + t.offset[j]), d * t.normals[j], chain, DYNAMICS, k0, k1)
-                if j == last_stage and (step >= watch.record_from or step == last):
-                    draw(eta, d * step * t.readout[closing], d * t.readout[closing], chain, READOUT, k0, k1)
-                    affine(xp, u, s, xi, eta, t, closing)
-                    if step >= watch.record_from:
-                        accumulate(sums, squares, xp, watch.centre)
-                        for i in range(counts.shape[-2]):
-                            tally(counts, i, bin_of(xp[0, i], watch.low[i], watch.per_unit[i], counts.shape[-1] - 2.0))
-                affine(v, u, s, xi, eta, t, j)
-                copy(u, v)
-            left = first_escape(left, step, u, watch.centre, watch.limit)
-            step += 1
+        for begin in range(step, last + 1, chunk):
+            count = min(chunk, last + 1 - begin)
+            z = draw(
+                xi, d * (t.normals[opening] + (begin - 1) * t.per_step), d * count * t.per_step, chain, DYNAMICS, k0, k1
+            )
+            e = eta
+            if extra > 0 and (begin + count > watch.record_from or begin + count > last):
+                e = draw(eta, d * begin * extra, d * count * extra, chain, READOUT, k0, k1)
+            skipped = max(0, min(count, watch.record_from - begin))
+            for n in range(count):
+                now = begin + n
+                recorded = n >= skipped
+                rows = k if now == last else 1
+                for j in range(last_stage + 1):
+                    z_j = tail(z, d * (n * t.per_step + t.offset[j]))
+                    at = row(u, 0)
+                    if not t.plain[j]:
+                        gather(y, u, t, j, d, k)
+                        at = y
+                    score(s, q, at, target, d)
+                    evaluations += 1
+                    if j == last_stage and t.marked and (recorded or now == last):
+                        read(xp, u, s, z_j, tail(e, d * n * extra), t, closing, d, rows)
+                    move(u, s, z_j, t, j, d)
+                if not t.marked and (recorded or now == last):
+                    copy(xp, u, d, rows)
+                if recorded:
+                    if moments:
+                        for i in range(d):
+                            gaps[n - skipped, i] = as_double(xp[0, i]) - watch.centre[i]
+                    record(records, now - watch.record_from, xp, watch)
+                left = first_escape(left, now, u, watch.least, watch.most, d)
+            if moments:
+                accumulate(sums, products, gaps, count - skipped, d)
         return evaluations, left
 
     return SimpleNamespace(enter=enter, advance=advance)

@@ -1,124 +1,200 @@
-"""The Numba executor: the core compiled for one chain, threads over chains."""
+"""The Numba executor: the core compiled for vectors of chains, threads over batches of chains.
+
+A block of chains, one in each lane, runs on its own in scratch memory that fits the first-level cache.
+"""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
+from functools import cache, partial
+from hashlib import sha256
 from itertools import pairwise
-from types import SimpleNamespace
+from pathlib import Path
 from typing import Any
 
 import numba
 import numpy as np
+from numba.core.caching import FunctionCache
 
-from uldnum.kernels import Problem, State, split_seed
-from uldnum.kernels.core import Ops, group, make_chain, make_core
+from uldnum.kernels import Problem, State, split_seed, vectors
+from uldnum.kernels.core import group, make_chain
+from uldnum.kernels.lanes import core, jit, ops
+from uldnum.typing import Array
 
-__all__ = ["NumbaExecutor", "core"]
+__all__ = ["LANES", "NumbaExecutor"]
 
+# Chains in a block: four registers of AVX-512, so that one instruction need not wait for the one before.
+LANES = {np.dtype(np.float64): 32, np.dtype(np.float32): 64}
 
-def jit(function: Any) -> Any:
-    """Compile with IEEE arithmetic, without the interpreter lock; inlining spares copies of the tables at each call."""
-    return numba.njit(function, nogil=True, error_model="numpy", forceinline=True)
-
-
-@cache
-def ops(dtype: np.dtype[Any]) -> Ops:
-    """Return the operations of the core on numbers of a floating-point type."""
-    real = dtype.type
-    pi = real(np.pi)
-    double, int32, int64 = np.float64, np.int32, np.int64
-    return Ops(
-        jit=jit,
-        real=real,
-        as_real=jit(lambda value: real(value)),
-        as_double=jit(lambda value: double(value)),
-        as_index=jit(lambda value: int64(value)),
-        signed=jit(lambda word: int32(word)),
-        log=math.log,
-        exp=math.exp,
-        sqrt=math.sqrt,
-        cospi=jit(lambda turn: math.cos(pi * turn)),
-        sinpi=jit(lambda turn: math.sin(pi * turn)),
-        maximum=max,
-        minimum=min,
-        where=jit(lambda condition, yes, no: yes if condition else no),
-    )
+# Normals of a chain that are drawn at once, at least.
+NORMALS = 64
 
 
-@cache
-def core(dtype: np.dtype[Any]) -> SimpleNamespace:
-    """Return the core compiled for a floating-point type."""
-    return make_core(ops(dtype))
+class KernelCache(FunctionCache):
+    """Numba's cache on disk for a kernel that is a closure: its key is the source of all kernels, and what varies."""
+
+    def __init__(self, kernel: Any, variant: str) -> None:
+        super().__init__(kernel.py_func)
+        source = b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))
+        self.key = sha256(source).hexdigest(), variant
+
+    def _index_key(self, sig: Any, codegen: Any) -> Any:
+        return sig, codegen.magic_tuple(), self.key
 
 
-@cache
-def kernels(dtype: np.dtype[Any], user_score: Callable[..., Any] | None) -> SimpleNamespace:
-    """Return the kernels for mixtures, or for a user's score: loops over a range of chains around the core's steps."""
-    bound = core(dtype)
-    normals, mixture_score = bound.normals, bound.mixture_score
+def make_kernel(dtype: np.dtype[Any], lanes: int, score: Callable[..., Any]) -> Any:
+    """Return the kernel: the core's steps, in a loop over blocks of chains."""
+    machine, bound = ops(dtype, lanes), core(dtype, lanes)
+    words, box_muller, affine, bin_of = bound.words, bound.box_muller, bound.affine, bound.bin_of
+    bits, from_bits, tail = machine.bits, machine.from_bits, machine.tail
+    view, iota = vectors.view(lanes), vectors.iota(lanes)
+    line = 64  # bytes of a line of the cache: vectors that straddle two cost twice
 
-    @jit
     def draw(xi, first, count, chain, stream, k0, k1):  # type: ignore[no-untyped-def]
-        for pair in range(first // 2, (first + count + 1) // 2):
-            even, odd = normals(np.uint64(pair), chain, stream, k0, k1)
-            j = 2 * pair - first
-            if j >= 0:
-                xi[j] = even
-            if j + 1 < count:
-                xi[j + 1] = odd
+        # Two loops: a chain of dependent operations as long as both would leave too few of them in flight.
+        begin, blocks = first // 4, (first + count + 3) // 4 - first // 4
+        for b in range(blocks):
+            w0, w1, w2, w3 = words(np.uint64(begin + b), chain, stream, k0, k1)
+            xi[4 * b], xi[4 * b + 1] = from_bits(w0), from_bits(w1)
+            xi[4 * b + 2], xi[4 * b + 3] = from_bits(w2), from_bits(w3)
+        for pair in range(2 * blocks):
+            xi[2 * pair], xi[2 * pair + 1] = box_muller(bits(xi[2 * pair]), bits(xi[2 * pair + 1]))
+        return tail(xi, first - 4 * begin)
 
-    @jit
-    def of_mixture(s, q, y, target):  # type: ignore[no-untyped-def]
-        mixture_score(s, q, y, target.log_weights, target.means, target.precisions)
+    def move(u, s, xi, t, j, d):  # type: ignore[no-untyped-def]
+        # Constants where loops are short: the compiler then unrolls them.
+        k, m = t.b.shape[1], t.normals[j]
+        if k == 1 and m == 1:
+            affine(u, u, s, xi, xi, t, j, d, 1, 1, 1, 0)
+        elif k == 2 and m == 1:
+            affine(u, u, s, xi, xi, t, j, d, 2, 2, 1, 0)
+        elif k == 2 and m == 2:
+            affine(u, u, s, xi, xi, t, j, d, 2, 2, 2, 0)
+        else:
+            affine(u, u, s, xi, xi, t, j, d, k, k, m, 0)
 
-    @jit
-    def of_user(s, q, y, target):  # type: ignore[no-untyped-def]
-        user_score(y, s)  # type: ignore[misc]
+    def read(new, u, s, xi, eta, t, j, d, rows):  # type: ignore[no-untyped-def]
+        k, m, e = t.b.shape[1], t.normals[j], t.readout[j]
+        if k == 2 and m == 1 and rows == 1:
+            affine(new, u, s, xi, eta, t, j, d, 1, 2, 1, e)
+        else:
+            affine(new, u, s, xi, eta, t, j, d, rows, k, m, e)
 
-    @jit
-    def tally(counts, i, bin):  # type: ignore[no-untyped-def]
-        counts[i, bin] += 1
+    def record(records, n, x, watch):  # type: ignore[no-untyped-def]
+        counts, trace, first, numbers, indices, active = records
+        if counts.shape[0] > 0 and n % watch.bin_every == 0:
+            for i in range(counts.shape[0]):
+                view(indices, 0, 1)[0] = bin_of(x[0, i], watch.low[i], watch.per_unit[i], counts.shape[1] - 2.0)
+                for c in range(active):
+                    counts[i, indices[c]] += 1
+        if watch.thin > 0 and (n + 1) % watch.thin == 0:
+            for c in range(active):
+                for i in range(trace.shape[2]):
+                    trace[(n + 1) // watch.thin - 1 - first[0], first[1] + c, i] = numbers[i * lanes + c]
 
-    chain = make_chain(ops(dtype), bound, of_user if user_score else of_mixture, draw, tally)
+    apart = partial(jit, forceinline=False)  # what is called now and then need not be compiled where it is called
+    chain = make_chain(machine, bound, score, apart(draw), jit(move), apart(read), apart(record))
     enter_chain, advance_chain, group_of = chain.enter, chain.advance, jit(group)
 
     @jit
-    def scratch(U, t, width):  # type: ignore[no-untyped-def]
-        k, d = U.shape[2:]
-        normals = d * max(t.normals.max(), t.readout.max())
-        vector, noise = np.empty((2, d), U.dtype), np.empty((2, normals), U.dtype)
-        return np.empty((k, d), U.dtype), vector[0], vector[1], np.empty(width, U.dtype), noise[0], noise[1]
+    def scratch(count, like):  # type: ignore[no-untyped-def]
+        """Aligned memory for a number of vectors."""
+        memory = np.zeros(count * lanes + line, like.dtype)
+        return memory[(line - memory.ctypes.data % line) % line // like.itemsize :]
 
-    @jit
-    def enter(g, lo, hi, U, XP, nfe, target, width, tables, first_chain, k0, k1):  # type: ignore[no-untyped-def]
-        t, d = group_of(tables, g), U.shape[3]
-        _, y, s, q, xi, eta = scratch(U, t, width)
+    @apart
+    def take(numbers, table, lo, hi):  # type: ignore[no-untyped-def]
+        """Copy chains lo ... hi - 1 of (chains, n) into vectors; idle lanes repeat the last one."""
+        for c in range(lanes):
+            for i in range(table.shape[1]):
+                numbers[i * lanes + c] = table[min(lo + c, hi - 1), i]
+
+    @apart
+    def give(numbers, table, lo, hi):  # type: ignore[no-untyped-def]
+        """Copy vectors into chains lo ... hi - 1 of (chains, n)."""
         for c in range(lo, hi):
-            chain = np.uint64(first_chain + c)
-            nfe[g, c] += enter_chain(U[g, c], XP[g, c], y, s, q, xi, eta, target, t, d, chain, k0, k1)
+            for i in range(table.shape[1]):
+                table[c, i] = numbers[i * lanes + c - lo]
 
-    @jit
     def advance(  # type: ignore[no-untyped-def]
-        g, lo, hi, U, XP, nfe, target, width, tables, first_chain, k0, k1,
-        step, last, watch, sums, squares, left, counts,
+        g, lo, hi, begin, u_of, xp_of, nfe, target, width, tables, first_chain, k0, k1,
+        step, last, watch, sums_of, products_of, left_of, counts, trace, kept,
     ):  # fmt: skip
-        t, d = group_of(tables, g), U.shape[3]
-        v, y, s, q, xi, eta = scratch(U, t, width)
-        for c in range(lo, hi):
-            evaluations, left[g, c] = advance_chain(
-                U[g, c], v, XP[g, c], y, s, q, xi, eta, target, t, d, np.uint64(first_chain + c), k0, k1,
-                step, last, watch, sums[g, c], squares[g, c], counts, left[g, c],
+        """Run chains lo ... hi - 1 of group g from step to last, after entering the recurrence if it is to begin."""
+        t = group_of(tables, g)
+        k = t.b.shape[1]
+        d = u_of.shape[2] // k
+        extra = t.readout[t.readout.shape[0] - 1]
+        chunk = max(1, NORMALS // max(1, d * t.per_step))
+        normals = max(chunk * t.per_step, t.normals.max())
+        n_xi, n_eta = 4 * (d * normals // 4 + 2), 4 * (d * extra * chunk // 4 + 2)
+        axes, pairs = sums_of.shape[2], products_of.shape[2]
+        # Views do not keep memory: these three arrays do, for they are used to the end.
+        place = 2 * k * d
+        reals, doubles = (
+            scratch(place + 2 * d + width + n_xi + n_eta, u_of),
+            scratch((chunk + 1) * axes + pairs, sums_of),
+        )
+        indices = scratch(1, left_of)
+        u, xp, y, s = view(reals, 0, d), view(reals, k * d, d), view(reals, place, d), view(reals, place + d, d)
+        q, xi = view(reals, place + 2 * d, 1), view(reals, place + 2 * d + width, 1)
+        eta = view(reals, place + 2 * d + width + n_xi, 1)
+        sums, products, gaps = view(doubles, 0, axes), view(doubles, axes, pairs), view(doubles, axes + pairs, axes)
+        x_memory, product_memory = reals[k * d * lanes :], doubles[axes * lanes :]
+        for first in range(lo, hi, lanes):
+            end = min(first + lanes, hi)
+            chains = iota() + np.uint64(first_chain + first)
+            take(reals, u_of[g], first, end)
+            take(x_memory, xp_of[g], first, end)
+            take(doubles, sums_of[g], first, end)
+            take(product_memory, products_of[g], first, end)
+            take(indices, left_of[g], first, end)
+            evaluations = 0
+            if begin:
+                evaluations = enter_chain(u, xp, s, q, xi, target, t, d, k, chains, k0, k1)
+            left = view(indices, 0, 1)[0]
+            records = (counts, trace[:, g], (kept, first), x_memory, indices, end - first)
+            taken, left = advance_chain(
+                u, xp, y, s, q, xi, eta, gaps, target, t, d, k, chains, k0, k1,
+                step, last, chunk, watch, axes > 0, sums, products, records, left,
             )  # fmt: skip
-            nfe[g, c] += evaluations
+            view(indices, 0, 1)[0] = left
+            for c in range(first, end):
+                nfe[g, c] += evaluations + taken
+            give(reals, u_of[g], first, end)
+            give(x_memory, xp_of[g], first, end)
+            give(doubles, sums_of[g], first, end)
+            give(product_memory, products_of[g], first, end)
+            give(indices, left_of[g], first, end)
 
-    return SimpleNamespace(enter=enter, advance=advance)
+    return numba.njit(advance, nogil=True, error_model="numpy")
+
+
+@cache
+def mixture_kernel(dtype: np.dtype[Any], lanes: int, columns: int) -> Any:
+    """Return the kernel for mixtures whose matrices have so many columns: 0, 1, or 2 for any other number."""
+    mixture_score = core(dtype, lanes).mixture_score
+
+    @jit
+    def score(s, q, y, target, d):  # type: ignore[no-untyped-def]
+        mixture_score(s, q, y, target, d, columns if columns < 2 else d)
+
+    kernel = make_kernel(dtype, lanes, score)
+    kernel._cache = KernelCache(kernel, f"{dtype} {lanes} {columns}")
+    return kernel
+
+
+@cache
+def user_kernel(dtype: np.dtype[Any], lanes: int, user_score: Any, vectorised: bool) -> Any:
+    """Return the kernel for a user's score."""
+    from uldnum.kernels.lift import chain_by_chain, on_vectors
+
+    return make_kernel(dtype, lanes, on_vectors(user_score) if vectorised else chain_by_chain(user_score, lanes))
 
 
 class NumbaExecutor:
-    """Runs a problem with compiled code, one chain after the other on each thread.
+    """Runs a problem with compiled code, a vector of chains after the other on each thread.
 
     Parameters
     ----------
@@ -128,39 +204,64 @@ class NumbaExecutor:
         float32 or float64.
     threads : int, optional
         Default: the cores that this process may use. Results do not depend on it.
+    lanes : int, optional
+        Chains in a block. Results do not depend on it.
     """
 
-    def __init__(self, problem: Problem, dtype: np.dtype[Any], threads: int | None = None) -> None:
+    def __init__(
+        self, problem: Problem, dtype: np.dtype[Any], threads: int | None = None, lanes: int | None = None
+    ) -> None:
         self.problem = problem
         self.threads = threads or numba.get_num_threads()
-        target = problem.target
-        self.kernels = kernels(dtype, getattr(target, "score_function", None))
-        self.target = target.kernel_data(dtype)
-        self.width = len(self.target[0]) if self.target else 0  # scratch of the mixture score
+        self.target = problem.target.kernel_data(dtype)
+        lanes = lanes or LANES[dtype]
+        rows, most = problem.tables.b.shape[2], max(problem.tables.normals + problem.tables.readout)
+        if max(rows, most) > vectors.LOCAL:
+            raise ValueError(
+                f"backend: 'numba' runs schemes of at most {vectors.LOCAL} rows and normals per coordinate, not {rows} "
+                f"and {most}; 'array' runs any"
+            )
+        user_score = getattr(problem.target, "score_function", None)
+        self.info = {"threads": str(self.threads)}
+        if user_score is None:
+            self.width = len(self.target.log_weights)
+            self.kernel = mixture_kernel(dtype, lanes, min(self.target.roots.shape[2], 2))
+        else:
+            from uldnum.kernels.lift import fault_on_vectors
 
-    def spread(self, kernel: Any, state: State, *arguments: Any, counts: bool = False) -> None:
-        """Call a kernel on every batch of every group, on the threads."""
-        common: tuple[Any, ...] = (
-            state.u, state.xp, state.nfe, self.target, self.width, self.problem.tables, self.problem.first_chain,
-            *split_seed(self.problem.seed), *arguments,
+            fault = fault_on_vectors(user_score, dtype, lanes, self.target)
+            self.info["score"] = (
+                f"called chain by chain, it does not run on vectors: {fault}" if fault else "on vectors"
+            )
+            self.width = 2 * problem.target.shape[0] // lanes + 1  # two rows of numbers
+            self.kernel = user_kernel(dtype, lanes, user_score, not fault)
+
+    def enter(self, state: State) -> None:
+        """Open the recurrence from ``state.xp``."""
+        self.run(state, True, state.step)
+
+    def advance(self, state: State, last: int) -> Array:
+        """Go on to step ``last``, record what is watched, and read the last state; returns the positions kept."""
+        trace = self.run(state, False, last)
+        state.step = last
+        return trace
+
+    def run(self, state: State, begin: bool, last: int) -> Array:
+        """Call the kernel on every batch of every group, on the threads."""
+        H, n = state.left.shape
+        problem = self.problem
+        kept, trace = state.trace(problem.watch, last)
+        u, xp, left = state.u.reshape(H, n, -1), state.xp.reshape(H, n, -1), state.left[..., None]
+        before: tuple[Any, ...] = (
+            begin, u, xp, state.nfe, self.target, self.width, problem.tables, problem.first_chain,
+            *split_seed(problem.seed), state.step + 1, last, problem.watch, state.sums, state.squares, left,
         )  # fmt: skip
         with ThreadPoolExecutor(self.threads) as pool:
             futures = [
-                pool.submit(kernel, g, lo, hi, *common, *([state.counts[g, b]] if counts else []))
-                for g in range(len(state.u))
+                pool.submit(self.kernel, *(g, lo, hi, *before, state.counts[g, b], trace, kept))
+                for g in range(H)
                 for b, (lo, hi) in enumerate(pairwise(state.batches()))
             ]
         for future in futures:
             future.result()
-
-    def enter(self, state: State) -> None:
-        """Open the recurrence from ``state.xp``."""
-        self.spread(self.kernels.enter, state)
-
-    def advance(self, state: State, last: int) -> None:
-        """Go on to step ``last``, record what is watched, and read the last state."""
-        self.spread(
-            self.kernels.advance, state, state.step + 1, last, self.problem.watch,
-            state.sums, state.squares, state.left, counts=True,
-        )  # fmt: skip
-        state.step = last
+        return trace

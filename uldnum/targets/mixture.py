@@ -19,14 +19,20 @@ __all__ = ["GaussianMixture", "MixtureData"]
 
 
 class MixtureData(NamedTuple):
-    """A mixture as the kernels read it. The log weights include each component's normalisation, up to (2 pi)^(d/2).
+    """A mixture as the kernels read it.
 
-    A diagonal precision is stored as one column.
+    Up to a constant common to all, component j has the log weight ``log_weights - precisions |R (mu - y)|^2/2`` at y,
+    and the force ``precisions R^T R (mu - y)``. Where R is a multiple of the identity, ``precisions`` holds its square
+    and R has no columns; else ``precisions`` is 1. A diagonal R is stored as one column. Where R has columns, ``roots``
+    and ``slopes`` hold -R and -R^T R, and the shifts their negatives times mu; where it has none the shifts are mu.
     """
 
-    log_weights: Array  # (K,)
-    means: Array  # (K, d)
-    precisions: Array  # (K, d, d) or (K, d, 1)
+    log_weights: Array  # (K,), log w_j - log det(Sigma_j)/2
+    precisions: Array  # (K,)
+    roots: Array  # (K, d, columns)
+    root_shifts: Array  # (K, d)
+    slopes: Array  # (K, d, columns)
+    slope_shifts: Array  # (K, d)
 
 
 @dataclass(frozen=True, eq=False, init=False)
@@ -155,13 +161,24 @@ class GaussianMixture(Vectors):
 
     def kernel_data(self, dtype: np.dtype[Any]) -> MixtureData:
         """Return the mixture as the kernels read it, in a floating-point type."""
-        if self.covariances is None:
-            precisions, scales = 1 / self.variances[..., None], self.factors[..., 0]
+        K, d = self.means.shape
+        ones, none = np.ones(K), np.empty((K, d, 0))
+        if self.covariances is not None:
+            scales = np.diagonal(self.factors, 0, 1, 2)
+            roots = np.linalg.inv(self.factors)
+            slopes = roots.swapaxes(1, 2) @ roots
+            shifts = [(matrix @ self.means[..., None])[..., 0] for matrix in (roots, slopes)]
+            parts = (ones, -roots, shifts[0], -slopes, shifts[1])
         else:
-            inverse = np.linalg.inv(self.factors)
-            precisions, scales = inverse.swapaxes(1, 2) @ inverse, np.diagonal(self.factors, 0, 1, 2)
+            scales = self.factors[..., 0]
+            precisions = 1 / self.variances
+            if np.all(precisions == precisions[:, :1]):
+                parts = (precisions[:, 0], none, self.means, none, self.means)
+            else:
+                roots = 1 / scales
+                parts = (ones, -roots[..., None], roots * self.means, -precisions[..., None], precisions * self.means)
         log_weights = np.log(self.weights) - np.log(scales).sum(axis=1)
-        return MixtureData(*(np.ascontiguousarray(a, dtype=dtype) for a in (log_weights, self.means, precisions)))
+        return MixtureData(*(np.ascontiguousarray(part, dtype=dtype) for part in (log_weights, *parts)))
 
     def score(self, x: ArrayLike) -> Array:
         """Gradient of the log density.
@@ -176,8 +193,9 @@ class GaussianMixture(Vectors):
         array, shape (n, d)
         """
         y = self.points(x)
+        data = self.kernel_data(y.dtype)
         s, q = np.empty_like(y), np.empty((len(self.weights), y.shape[1]), y.dtype)
-        core(y.dtype).mixture_score(s, q, y, *self.kernel_data(y.dtype))
+        core(y.dtype).mixture_score(s, q, y, data, len(y), data.roots.shape[2])
         return s.T
 
     def log_density(self, x: ArrayLike) -> Array:
@@ -195,8 +213,9 @@ class GaussianMixture(Vectors):
     def log_shares(self, x: ArrayLike) -> tuple[Array, Array, Array]:
         """Return the points, the log share of each component in the density there, and the largest of them."""
         y = self.points(x)
+        data = self.kernel_data(y.dtype)
         q = np.empty((len(self.weights), y.shape[1]), y.dtype)
-        return y, q, core(y.dtype).mixture_log_weights(q, y, *self.kernel_data(y.dtype))
+        return y, q, core(y.dtype).mixture_log_weights(q, y, data, len(y), data.roots.shape[2])
 
     def points(self, x: ArrayLike) -> Array:
         """Check points of shape (n, d) and return them with coordinates first, as the core reads them."""

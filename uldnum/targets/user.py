@@ -25,9 +25,12 @@ class UserTarget(Vectors):
     Parameters
     ----------
     score_function : callable
-        Either a Numba function ``score(x, out)`` of one row, compiled with ``@numba.njit``: it writes the gradient of
-        the log density at ``x`` to ``out``, both of shape (d,), and is compiled into the kernel. Or an array function
-        ``score(x)``, (n, d) -> (n, d), which the array executor calls.
+        Either a Numba function ``score(x, out, *args)`` of one row, compiled with ``@numba.njit``: it writes the
+        gradient of the log density at ``x`` to ``out``, both of shape (d,), and is compiled into the kernel. There it
+        runs on vectors of chains if it is made of arithmetic, whole powers, exp, log, sqrt, sin, cos, tanh, abs, min,
+        max and numpy.where on the entries of x; with anything else that depends on x, a branch for instance, chain by
+        chain (see ``Run.info``). Or an array function ``score(x, *args)``, (n, d) -> (n, d), which the array executor
+        calls.
     dimension : int
         d.
     log_density : callable, optional
@@ -44,6 +47,8 @@ class UserTarget(Vectors):
         Cumulative distribution function of each axis, (n, d) -> (n, d).
     name : str
         What it is called in output.
+    args : tuple of numbers and arrays
+        What the score takes besides the position.
 
     Raises
     ------
@@ -61,6 +66,7 @@ class UserTarget(Vectors):
     moment: Callable[[int], Array] | None = None
     cdf: Callable[[ArrayLike], Array] | None = None
     name: str = "user"
+    args: tuple[Any, ...] = ()
 
     def __post_init__(self) -> None:
         d = self.dimension
@@ -98,9 +104,14 @@ class UserTarget(Vectors):
         scores = [self.score(self.mean + reach * scale * z) for reach in (1, 8, 100)]
         return digest(self.mean, self.standard_deviation, *scores)
 
-    def kernel_data(self, dtype: np.dtype[Any]) -> tuple[()]:
-        """Return what the kernels read besides the score: nothing."""
-        return ()
+    def kernel_data(self, dtype: np.dtype[Any]) -> tuple[Any, ...]:
+        """Return what the score takes besides the position, arrays of real numbers in the type of the run."""
+
+        def cast(value: Any) -> Any:
+            real = isinstance(value, np.ndarray) and value.dtype.kind == "f"
+            return np.ascontiguousarray(value, dtype) if real else value
+
+        return tuple(cast(value) for value in self.args)
 
     def score(self, x: ArrayLike) -> Array:
         """Gradient of the log density, (n, d) -> (n, d); float32 is kept, anything else becomes float64."""
@@ -108,16 +119,17 @@ class UserTarget(Vectors):
         points = np.ascontiguousarray(points, np.float32 if points.dtype == np.float32 else np.float64)
         if not self.compiled:
             try:
-                answer = np.asarray(self.score_function(points))
+                answer = np.asarray(self.score_function(points, *self.args))
             except Exception as error:
                 raise ValueError(f"score: failed on an array of shape {points.shape}: {first_line(error)}") from error
             if answer.shape != points.shape:
                 raise ValueError(f"score: must return the shape of its argument, {points.shape}, got {answer.shape}")
             return answer
+        arguments = self.kernel_data(points.dtype)
         out = np.full_like(points, np.nan)  # so that an entry that is read or left unwritten shows
         for row, gradient in zip(points, out, strict=True):
             try:
-                self.score_function(row, gradient)
+                self.score_function(row, gradient, *arguments)
             except Exception as error:  # Numba raises a class of its own for each fault of a function
                 kind = f"two rows of shape (d,) and type {points.dtype}"
                 raise ValueError(f"score: failed as score(x, out) with {kind}: {first_line(error)}") from error

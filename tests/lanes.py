@@ -1,0 +1,39 @@
+"""Functions of the core on vectors, called with arrays."""
+
+import numba
+import numpy as np
+
+from uldnum.kernels import vectors
+from uldnum.kernels.lanes import core
+
+
+def on_arrays(pick, dtype, arguments=1, results=1, lanes=8):
+    """Return ``pick(core)``, of so many arguments and results on vectors, as a function of arrays.
+
+    Their length is a multiple of the lanes.
+    """
+    function, view = pick(core(np.dtype(dtype), lanes)), vectors.view(lanes)
+
+    @numba.njit(error_model="numpy")
+    def one_to_one(x, out):
+        for b in range(len(x[0]) // lanes):
+            view(out[0], b, 1)[0] = function(view(x[0], b, 1)[0])
+
+    @numba.njit(error_model="numpy")
+    def two_to_two(x, out):
+        for b in range(len(x[0]) // lanes):
+            view(out[0], b, 1)[0], view(out[1], b, 1)[0] = function(view(x[0], b, 1)[0], view(x[1], b, 1)[0])
+
+    @numba.njit(error_model="numpy")
+    def one_to_two(x, out):
+        for b in range(len(x[0]) // lanes):
+            view(out[0], b, 1)[0], view(out[1], b, 1)[0] = function(view(x[0], b, 1)[0])
+
+    loop = {(1, 1): one_to_one, (1, 2): one_to_two, (2, 2): two_to_two}[arguments, results]
+
+    def call(*x):
+        out = np.empty((results, len(x[0])), dtype)
+        loop(np.ascontiguousarray(x), out)
+        return out[0] if results == 1 else out
+
+    return call

@@ -1,0 +1,97 @@
+"""The elementary functions against mpmath, on vectors and on arrays."""
+
+import mpmath
+import numpy as np
+import pytest
+from lanes import on_arrays
+
+from uldnum.kernels import array
+
+DTYPES = [np.float64, np.float32]
+POINTS = 16_000
+LIMITS = {np.float64: (708.0, 1e5), np.float32: (87.0, 1e3)}
+
+
+def points(name, dtype, n):
+    """Random arguments: over all magnitudes for log, the range stated otherwise; and the ends."""
+    rng = np.random.default_rng(7)
+    top, far = LIMITS[dtype]
+    drawn = {
+        "log": lambda: np.exp(rng.uniform(-top, top, n)),
+        "uniform": lambda: rng.uniform(0, 1, n) + 2.0**-33,
+        "exp": lambda: rng.uniform(-top, top, n),
+        "tanh": lambda: rng.uniform(-1, 1, n) * 10 ** rng.uniform(-8, 1.3, n),
+        "near": lambda: rng.uniform(-2 * np.pi, 2 * np.pi, n),
+        "far": lambda: rng.uniform(-far, far, n),
+    }[name]()
+    return drawn.astype(dtype)
+
+
+# function, points, exact, bound of the error as the docstrings state it
+CASES = [
+    ("log", "log", mpmath.log, 1.0),
+    ("log", "uniform", mpmath.log, 1.0),
+    ("exp", "exp", mpmath.exp, 1.0),
+    ("tanh", "tanh", mpmath.tanh, 2.0),
+    ("cos", "near", mpmath.cos, 1.0),
+    ("sin", "near", mpmath.sin, 1.0),
+    ("cos", "far", mpmath.cos, 1.0),
+    ("sin", "far", mpmath.sin, 1.0),
+]
+
+
+def evaluate(name, dtype):
+    """Return the function on vectors."""
+    if name in ("cos", "sin"):
+        both = on_arrays(lambda core: core.functions.cos_sin_of, dtype, results=2)
+        return lambda x: both(x)[("cos", "sin").index(name)]
+    return on_arrays(lambda core: getattr(core.functions, name), dtype)
+
+
+def largest_error(name, where, exact, dtype, n):
+    """Largest error in units of the last place of the result, of 1 for cos and sin."""
+    x = points(where, dtype, n)
+    got = evaluate(name, dtype)(x)
+    with mpmath.workprec(100):
+        worst = 0.0
+        for argument, value in zip(x.tolist(), got.tolist(), strict=True):
+            true = exact(mpmath.mpf(argument))
+            size = 0.75 if name in ("cos", "sin") else float(abs(true))
+            worst = max(worst, float(abs(true - value)) / float(np.spacing(dtype(size))))
+    return worst
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("name", "where", "exact", "bound"), CASES)
+def test_largest_error(name, where, exact, bound, dtype):
+    assert largest_error(name, where, exact, dtype, POINTS) < bound
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("name", "where", "exact", "bound"), CASES)
+def test_largest_error_on_a_million_points(name, where, exact, bound, dtype):
+    assert largest_error(name, where, exact, dtype, 1_000_000) < bound
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_arrays_and_vectors_agree_to_the_last_bits(dtype):
+    """The reference has no fused multiply-add."""
+    functions = array.core(np.dtype(dtype)).functions
+    for name, where in (("log", "log"), ("exp", "exp"), ("tanh", "tanh")):
+        x = points(where, dtype, POINTS)
+        np.testing.assert_allclose(getattr(functions, name)(x), evaluate(name, dtype)(x), rtol=4 * np.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_at_the_ends(dtype):
+    least, most = (-708.0, 709.0) if dtype is np.float64 else (-87.0, 88.0)
+    x = np.array([-np.inf, -1e4, least, most, 1e4, np.inf, np.nan, 0.0], dtype)
+    exp = evaluate("exp", dtype)(x)
+    np.testing.assert_allclose(exp[:3], np.exp(dtype(least)), rtol=1e-6)
+    np.testing.assert_allclose(exp[3:6], np.exp(dtype(most)), rtol=1e-6)
+    assert np.isnan(exp[6])
+    assert exp[7] == 1
+    np.testing.assert_array_equal(evaluate("tanh", dtype)(x)[[0, 1, 4, 5, 7]], [-1, -1, 1, 1, 0])
+    assert np.isnan(evaluate("tanh", dtype)(x)[6])
+    assert evaluate("log", dtype)(np.ones(8, dtype))[0] == 0

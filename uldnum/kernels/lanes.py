@@ -1,0 +1,60 @@
+"""The core bound to vectors of chains."""
+
+from __future__ import annotations
+
+from functools import cache
+from types import SimpleNamespace
+from typing import Any
+
+import numba
+import numpy as np
+from numba import types
+
+from uldnum.kernels import vectors
+from uldnum.kernels.core import make_core
+from uldnum.kernels.functions import FORMATS, Ops
+
+__all__ = ["core", "jit", "ops"]
+
+
+def jit(function: Any, **options: Any) -> Any:
+    """Compile with IEEE arithmetic, without the interpreter lock, as a part of what calls it."""
+    defaults = {
+        "nogil": True,
+        "error_model": "numpy",
+        "forceinline": True,
+        "no_cpython_wrapper": True,
+        "no_cfunc_wrapper": True,
+    }
+    return numba.njit(function, **defaults | options)
+
+
+@cache
+def ops(dtype: np.dtype[Any], lanes: int) -> Ops:
+    """Return the operations of the core on vectors."""
+    real = numba.from_dtype(dtype)
+    word = numba.from_dtype(np.dtype(FORMATS[dtype.type].word))
+    return Ops(
+        jit=jit,
+        real=dtype.type,
+        fma=vectors.fma,
+        sqrt=vectors.sqrt,
+        where=vectors.where,
+        as_real=vectors.convert(real),
+        as_double=vectors.convert(types.float64),
+        as_index=vectors.convert(types.int64),
+        as_word=vectors.convert(word),
+        bits=vectors.reinterpret(word),
+        signed=vectors.reinterpret(types.Integer.from_bitwidth(word.bitwidth, signed=True)),
+        from_bits=vectors.reinterpret(real),
+        row=vectors.row,
+        tail=vectors.tail,
+        local=vectors.local(real, lanes),
+        local_double=vectors.local(types.float64, lanes),
+    )
+
+
+@cache
+def core(dtype: np.dtype[Any], lanes: int) -> SimpleNamespace:
+    """Return the core compiled for vectors."""
+    return make_core(ops(dtype, lanes))
