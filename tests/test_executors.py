@@ -1,5 +1,11 @@
 """Both executors run the same chains: as each other, as matrices, and whatever the threads, chunks and batches."""
 
+import os
+import platform
+import subprocess
+import sys
+from functools import partial
+
 import numpy as np
 import pytest
 from test_integrators import CATALOGUE
@@ -71,6 +77,56 @@ def test_result_depends_on_seed_chain_and_step_alone(make, name):
     part = run(make, name, 2, chains=2, first=3)  # a batch may be split
     np.testing.assert_array_equal(part.xp, whole.xp[:, 3:5])
     np.testing.assert_array_equal(part.sums, whole.sums[:, 3:5])
+
+
+@pytest.mark.parametrize(("dtype", "lanes"), [(np.float64, 8), (np.float32, 16)])
+@pytest.mark.parametrize("name", ["OBABO", "mild(0.5)"])
+def test_lanes_do_not_matter(name, dtype, lanes):
+    """Blocks of other sizes, whole and broken ones."""
+    whole = run(NumbaExecutor, name, 2, dtype, chains=70)
+    assert_same(whole, run(partial(NumbaExecutor, lanes=lanes), name, 2, dtype, chains=70))
+
+
+HASHED = """
+import uldnum, hashlib
+run = uldnum.sample("bimodal-1d", "OBABO", h=0.5, steps=50, chains=40, bins=8, seed=3, progress=False)
+parts = [part.tobytes() for part in (run.state.u, run.state.xp, run.state.sums, run.state.counts)]
+print(hashlib.sha256(b"".join(parts)).hexdigest())
+"""
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="names x86 processors")
+def test_the_processor_does_not_matter(tmp_path):
+    """The same bits from code for this processor, and for one of 2008 without AVX and fused multiply-add."""
+    hashes = set()
+    for processor in ({}, {"NUMBA_CPU_NAME": "nehalem", "NUMBA_CPU_FEATURES": ""}):
+        environment = os.environ | processor | {"NUMBA_CACHE_DIR": str(tmp_path)}
+        done = subprocess.run(
+            [sys.executable, "-c", HASHED], env=environment, capture_output=True, text=True, check=True
+        )
+        hashes.add(done.stdout)
+    assert len(hashes) == 1
+
+
+def test_a_kernel_is_compiled_once_and_for_all(tmp_path):
+    """The second process finds the kernel on disk: nothing is compiled, and it is said only where it is."""
+    count = """
+import sys, uldnum
+from numba.core import event
+sys.stderr.isatty = lambda: True
+with event.install_recorder("numba:compile") as recorder:
+    uldnum.sample("bimodal-1d", "BAOAB", h=0.5, steps=5, chains=4)
+print(len(recorder.buffer))
+"""
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
+    runs = [
+        subprocess.run([sys.executable, "-c", count], env=environment, capture_output=True, text=True, check=True)
+        for _ in range(2)
+    ]
+    assert int(runs[0].stdout) > 1
+    assert "compiling the kernel" in runs[0].stderr
+    assert runs[1].stdout.split() == ["0"]
+    assert "compiling" not in runs[1].stderr
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3, 7])

@@ -1,5 +1,7 @@
 """A user's own target: compiled into the kernel, or called with arrays; a TOML file; a fit."""
 
+import math
+
 import numba
 import numpy as np
 import pytest
@@ -104,6 +106,77 @@ def test_a_score_for_another_type_is_refused_before_the_run():
     target = UserTarget(double_only, 1, sampler=lambda n, seed, first: np.zeros((n, 1)))
     with pytest.raises(ValueError, match=r"score: failed as score\(x, out\) with two rows of .* type float32"):
         uldnum.sample(target, "ula", h=0.1, steps=2, chains=2, dtype="float32")
+
+
+@numba.njit
+def rosenbrock(x, out, a, b):
+    for i in range(len(x)):
+        out[i] = 0.0
+    for i in range(x.size - 1):
+        slope = x[i + 1] - x[i] ** 2
+        out[i] += 2 * b * slope * x[i] + 2 * a * (1 - x[i])
+        out[i + 1] -= b * slope
+
+
+@numba.njit
+def two_modes(x, out, means, logs):
+    first = second = 0.0
+    for i in range(x.shape[0]):
+        first += (means[0, i] - x[i]) ** 2
+        second += (means[1, i] - x[i]) ** 2
+    first, second = logs[0] - first / 2, logs[1] - second / 2
+    top = max(first, second)
+    u, v = math.exp(first - top), np.exp(second - top)
+    for i in range(x.shape[0]):
+        out[i] = (u * (means[0, i] - x[i]) + v * (means[1, i] - x[i])) / (u + v)
+
+
+@numba.njit
+def everything(x, out):
+    y = x[-1]
+    out[0] = (
+        -y
+        - math.tanh(y)
+        - 0.1 * math.sin(3 * y)
+        + 0.1 * np.cos(y)
+        + 0.01 * abs(y)
+        - np.where(y > 1, 0.5 * y, 0.0)
+        - 0.1 * min(y, 3.0)
+        + 0.1 * np.log(1 + y * y)
+        - 0.1 * np.sqrt(np.abs(y))
+        + 0.1 * (2 + y * y) ** -1
+        - 0.01 * np.maximum(y, 0.1) * np.tanh(y)
+    )
+
+
+@numba.njit
+def branching(x, out):
+    for i in range(len(x)):
+        out[i] = -x[i] if x[i] > 0 else -2 * x[i]
+
+
+LIFTED = [
+    (rosenbrock, 4, (1.0, 5.0), "on vectors"),
+    (two_modes, 2, (np.array([[1.5, 0.0], [-1.5, 0.5]]), np.log([0.7, 0.3])), "on vectors"),
+    (everything, 1, (), "on vectors"),
+    (branching, 3, (), "called chain by chain, it does not run on vectors: "),
+]
+
+
+@pytest.mark.parametrize(("score", "d", "args", "how"), LIFTED)
+def test_a_scalar_score_runs_on_vectors(score, d, args, how):
+    """As it does row by row, to rounding; in both types, with arguments, and with a last block that is not full."""
+
+    def start(n, seed, first):
+        return np.linspace(-1, 1.5, n * d).reshape(n, d)
+
+    target = UserTarget(score, d, sampler=start, args=args)
+    for dtype, tolerance in (("float64", 1e-12), ("float32", 1e-4)):
+        common = {"h": 0.1, "steps": 30, "chains": 75, "seed": 2, "dtype": dtype, "progress": False}
+        run = uldnum.sample(target, "BAOAB", **common)
+        assert run.info["score"].startswith(how)
+        by_rows = uldnum.sample(target, "BAOAB", backend="array", **common)
+        np.testing.assert_allclose(run.x, by_rows.x, rtol=tolerance, atol=tolerance)
 
 
 def test_escape_is_seen_without_a_known_scale():

@@ -92,20 +92,20 @@ class Target(Protocol):
         """Return initial states first ... first + n - 1, shape (n, *shape)."""
 
 
-def numba_executor(problem: Problem, dtype: np.dtype[Any], threads: int | None) -> Executor:
+def numba_executor(problem: Problem, dtype: np.dtype[Any], threads: int | None, announce: bool) -> Executor:
     """Return the executor of compiled code; importing Numba costs half a second, so only here."""
     from uldnum.kernels.cpu import NumbaExecutor
 
-    return NumbaExecutor(problem, dtype, threads)
+    return NumbaExecutor(problem, dtype, threads, announce)
 
 
-BACKENDS: dict[str, tuple[Callable[[Problem, np.dtype[Any], int | None], Executor], str]] = {
+BACKENDS: dict[str, tuple[Callable[[Problem, np.dtype[Any], int | None, bool], Executor], str]] = {
     "numba": (
         numba_executor,
         "compiled for this processor, threads over chains; the default for mixtures and compiled scores",
     ),
     "array": (
-        lambda problem, dtype, threads: ArrayExecutor(problem, dtype),
+        lambda problem, dtype, threads, announce: ArrayExecutor(problem, dtype),
         "NumPy arrays, any target; the reference, and the default for anything else",
     ),
 }
@@ -245,7 +245,7 @@ def sample(
     watch, low, high = watch_of(target, bins, burn_in, thin, kind)
     problem = Problem(tables, target, settings.seed, settings.first_chain, watch)
     make_executor, _ = BACKENDS[backend]
-    executor = make_executor(problem, kind, threads)
+    executor = make_executor(problem, kind, threads, bool(progress))
 
     if resume is None:
         xp = initial_state(target, scheme, settings, x0)
@@ -351,7 +351,7 @@ def resumed(source: Run | str | Path, settings: Settings, steps: int) -> Run:
 
 def take_steps(executor: Executor, state: State, end: int, bar: tqdm[Any]) -> Iterator[Array]:
     """Go on to step ``end`` in launches short enough to show progress and to stop; yields the positions kept."""
-    launch, fresh = 1, True
+    launch, fresh = executor.first_launch(state), True
     with interruptible() as stopped:
         while state.step < end and not stopped():
             last = min(state.step + launch, end)

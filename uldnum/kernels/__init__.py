@@ -107,6 +107,9 @@ class Executor(Protocol):
 
     info: dict[str, str]
 
+    def first_launch(self, state: State) -> int:
+        """Steps that surely take little time."""
+
     def enter(self, state: State) -> None:
         """Open the recurrence from ``state.xp``."""
 

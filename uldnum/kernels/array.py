@@ -157,6 +157,10 @@ class ArrayExecutor:
         """View (n, k, d) as rows and coordinates of values."""
         return state.transpose(1, 0, 2)[:, None] if self.fold else state.transpose(1, 2, 0)
 
+    def first_launch(self, state: State) -> int:
+        """One step: how long a score takes is not known."""
+        return 1
+
     def enter(self, state: State) -> None:
         """Open the recurrence from ``state.xp``."""
         for g in range(len(state.u)):

@@ -5,8 +5,10 @@ A block of chains, one in each lane, runs on its own in scratch memory that fits
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from functools import cache, partial
 from hashlib import sha256
 from itertools import pairwise
@@ -15,20 +17,30 @@ from typing import Any
 
 import numba
 import numpy as np
+from numba.core import event
 from numba.core.caching import FunctionCache
+from tqdm.auto import tqdm
 
 from uldnum.kernels import Problem, State, split_seed, vectors
 from uldnum.kernels.core import group, make_chain
 from uldnum.kernels.lanes import core, jit, ops
 from uldnum.typing import Array
 
-__all__ = ["LANES", "NumbaExecutor"]
+__all__ = ["NumbaExecutor"]
 
-# Chains in a block: four registers of AVX-512, so that one instruction need not wait for the one before.
-LANES = {np.dtype(np.float64): 32, np.dtype(np.float32): 64}
+# Numbers that the first launch of a run draws at most: some milliseconds.
+FIRST = 1_000_000
 
 # Normals of a chain that are drawn at once, at least.
 NORMALS = 64
+
+
+def lanes_of(dtype: np.dtype[Any], d: int) -> int:
+    """Chains in a block, by measurement: several registers, so that one instruction need not wait for the one before.
+
+    In one dimension there is little else in the cache, and twice as many are faster still.
+    """
+    return 64 if d == 1 or dtype == np.float32 else 32
 
 
 class KernelCache(FunctionCache):
@@ -41,6 +53,21 @@ class KernelCache(FunctionCache):
 
     def _index_key(self, sig: Any, codegen: Any) -> Any:
         return sig, codegen.magic_tuple(), self.key
+
+
+class Announcement(event.Listener):
+    """Says that Numba compiles, once, where someone may be waiting: in a terminal."""
+
+    said = False
+
+    def on_start(self, event: Any) -> None:
+        """Say it."""
+        if not self.said and sys.stderr.isatty():
+            tqdm.write("uldnum: compiling the kernel for this processor, some ten seconds ...", file=sys.stderr)
+        self.said = True
+
+    def on_end(self, event: Any) -> None:
+        """Say nothing."""
 
 
 def make_kernel(dtype: np.dtype[Any], lanes: int, score: Callable[..., Any]) -> Any:
@@ -130,6 +157,7 @@ def make_kernel(dtype: np.dtype[Any], lanes: int, score: Callable[..., Any]) -> 
         normals = max(chunk * t.per_step, t.normals.max())
         n_xi, n_eta = 4 * (d * normals // 4 + 2), 4 * (d * extra * chunk // 4 + 2)
         axes, pairs = sums_of.shape[2], products_of.shape[2]
+        recording = axes > 0 and last >= watch.record_from
         # Views do not keep memory: these three arrays do, for they are used to the end.
         place = 2 * k * d
         reals, doubles = (
@@ -147,8 +175,9 @@ def make_kernel(dtype: np.dtype[Any], lanes: int, score: Callable[..., Any]) -> 
             chains = iota() + np.uint64(first_chain + first)
             take(reals, u_of[g], first, end)
             take(x_memory, xp_of[g], first, end)
-            take(doubles, sums_of[g], first, end)
-            take(product_memory, products_of[g], first, end)
+            if recording:
+                take(doubles, sums_of[g], first, end)
+                take(product_memory, products_of[g], first, end)
             take(indices, left_of[g], first, end)
             evaluations = 0
             if begin:
@@ -157,15 +186,16 @@ def make_kernel(dtype: np.dtype[Any], lanes: int, score: Callable[..., Any]) -> 
             records = (counts, trace[:, g], (kept, first), x_memory, indices, end - first)
             taken, left = advance_chain(
                 u, xp, y, s, q, xi, eta, gaps, target, t, d, k, chains, k0, k1,
-                step, last, chunk, watch, axes > 0, sums, products, records, left,
+                step, last, chunk, watch, recording, sums, products, records, left,
             )  # fmt: skip
             view(indices, 0, 1)[0] = left
             for c in range(first, end):
                 nfe[g, c] += evaluations + taken
             give(reals, u_of[g], first, end)
             give(x_memory, xp_of[g], first, end)
-            give(doubles, sums_of[g], first, end)
-            give(product_memory, products_of[g], first, end)
+            if recording:
+                give(doubles, sums_of[g], first, end)
+                give(product_memory, products_of[g], first, end)
             give(indices, left_of[g], first, end)
 
     return numba.njit(advance, nogil=True, error_model="numpy")
@@ -204,17 +234,28 @@ class NumbaExecutor:
         float32 or float64.
     threads : int, optional
         Default: the cores that this process may use. Results do not depend on it.
+    announce : bool
+        Say in a terminal that something is compiled.
     lanes : int, optional
         Chains in a block. Results do not depend on it.
     """
 
     def __init__(
-        self, problem: Problem, dtype: np.dtype[Any], threads: int | None = None, lanes: int | None = None
+        self,
+        problem: Problem,
+        dtype: np.dtype[Any],
+        threads: int | None = None,
+        announce: bool = False,
+        lanes: int | None = None,
     ) -> None:
         self.problem = problem
         self.threads = threads or numba.get_num_threads()
+        self.announcement = (
+            partial(event.install_listener, "numba:compile", Announcement()) if announce else nullcontext
+        )
         self.target = problem.target.kernel_data(dtype)
-        lanes = lanes or LANES[dtype]
+        d = problem.target.shape[0]
+        lanes = lanes or lanes_of(dtype, d)
         rows, most = problem.tables.b.shape[2], max(problem.tables.normals + problem.tables.readout)
         if max(rows, most) > vectors.LOCAL:
             raise ValueError(
@@ -233,8 +274,12 @@ class NumbaExecutor:
             self.info["score"] = (
                 f"called chain by chain, it does not run on vectors: {fault}" if fault else "on vectors"
             )
-            self.width = 2 * problem.target.shape[0] // lanes + 1  # two rows of numbers
+            self.width = 2 * d // lanes + 1  # two rows of numbers
             self.kernel = user_kernel(dtype, lanes, user_score, not fault)
+
+    def first_launch(self, state: State) -> int:
+        """Steps that take some milliseconds."""
+        return max(1, FIRST // (state.u[..., 0, :].size))
 
     def enter(self, state: State) -> None:
         """Open the recurrence from ``state.xp``."""
@@ -256,7 +301,7 @@ class NumbaExecutor:
             begin, u, xp, state.nfe, self.target, self.width, problem.tables, problem.first_chain,
             *split_seed(problem.seed), state.step + 1, last, problem.watch, state.sums, state.squares, left,
         )  # fmt: skip
-        with ThreadPoolExecutor(self.threads) as pool:
+        with self.announcement(), ThreadPoolExecutor(self.threads) as pool:
             futures = [
                 pool.submit(self.kernel, *(g, lo, hi, *before, state.counts[g, b], trace, kept))
                 for g in range(H)

@@ -45,9 +45,9 @@ def lifted(names: tuple[Any, ...], make: Callable[[Vector], Any]) -> None:
 
 
 def exp_of(kind: Vector) -> Any:
-    """Exponential."""
-    exp = functions(kind).exp
-    return lambda x: exp(x)
+    """Exponential; the largest one there is for anything larger, which is escape enough."""
+    exp, most = functions(kind).exp, 709.0 if kind.number == types.float64 else 88.0
+    return lambda x: exp(where(x > most, most, x))
 
 
 def log_of(kind: Vector) -> Any:
