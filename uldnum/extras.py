@@ -17,6 +17,7 @@ EXTRAS = {
     "arviz": ("diagnostics by ArviZ", ["arviz-base", "arviz-stats"]),
     "cuda": ("kernels on a GPU (not used yet)", ["cupy-cuda12x"]),
     "cluster": ("studies on many machines (not used yet)", ["distributed"]),
+    "bench": ("the comparison with other tools", ["jax", "diffrax", "blackjax"]),
 }
 
 

@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from uldnum.kernels import Problem, State, split_seed
-from uldnum.kernels.core import INITIAL, Tables, Watch, group, make_chain, make_core
+from uldnum.kernels.chain import make_chain
+from uldnum.kernels.core import INITIAL, Tables, Watch, group, make_core
 from uldnum.kernels.functions import FORMATS, Ops
 from uldnum.typing import Array
 

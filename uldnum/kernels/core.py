@@ -1,14 +1,13 @@
-"""The one source of the kernels: random numbers, normals, the affine update, the mixture score, the steps of a chain.
+"""The one source of the kernels: random numbers, normals, the affine update, the mixture score, what is recorded.
 
-`make_core` and `make_chain` are plain Python. What differs between machines is in ``ops`` (see `Ops`): bound to NumPy
-the functions below are the reference executor, and every value is an array over chains; compiled by Numba a value is a
-vector, one lane for each of a few chains. What is indexed (``u[r, i]``, ``xi[j]``) holds such values: r counts rows of
-memory, i coordinates, j normals.
+`make_core`, like `make_chain` in `chain` and `make_functions` in `functions`, is plain Python. What differs between
+machines is in ``ops`` (see `Ops`): bound to NumPy the functions below are the reference executor, and every value is an
+array over chains; compiled by Numba a value is a vector, one lane for each of a few chains. What is indexed (``u[r,
+i]``, ``xi[j]``) holds such values: r counts rows of memory, i coordinates, j normals.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -25,7 +24,6 @@ __all__ = [
     "READOUT",
     "Tables",
     "group",
-    "make_chain",
     "make_core",
     "make_tables",
 ]
@@ -124,7 +122,7 @@ def make_core(ops: Ops) -> SimpleNamespace:
     LOW, HALF_WORD = np.uint64(0xFFFFFFFF), np.uint64(32)
     ULP, HALF_ULP, HALF_TURN = ops.real(2.0**-32), ops.real(2.0**-33), ops.real(np.pi * 2.0**-31)
     LOW_WORD, EIGHTH, QUARTER_MASK, QUARTER = word(0xFFFFFFFF), word(1 << 29), word((1 << 30) - 1), word(30)
-    ZERO, ONE, MINUS_HALF, MINUS_TWO = (ops.real(v) for v in (0, 1, -0.5, -2))
+    ZERO, MINUS_HALF, MINUS_ONE, MINUS_TWO = (ops.real(v) for v in (0, -0.5, -1, -2))
     # So many sums are kept at once, in registers, while a loop runs over their common terms.
     TILE = 4
 
@@ -197,27 +195,30 @@ def make_core(ops: Ops) -> SimpleNamespace:
                 u[r, i] = v[r, i]
 
     @ops.jit
-    def gap(y, slopes, shifts, j, i, columns, most):  # type: ignore[no-untyped-def]
-        """Return entry i of a matrix times mu_j - y; of the matrix's columns (see `MixtureData`) ``most`` count."""
+    def deviation(y, mixture, j, i, columns):  # type: ignore[no-untyped-def]
+        """Entry i of z = R_j (y - mu_j); how R_j is stored says `MixtureData`."""
         if columns == 0:
-            return shifts[j, i] - y[i]
+            return y[i] + mixture.shifts[j, i]
         if columns == 1:
-            return fma(y[i], slopes[j, i, 0], shifts[j, i])
-        total = fma(y[0], slopes[j, i, 0], shifts[j, i])
-        for p in range(1, most):
-            total = fma(y[p], slopes[j, i, p], total)
+            return fma(y[i], mixture.roots[j, i, 0], mixture.shifts[j, i])
+        total = mixture.shifts[j, i]
+        for p in range(i + 1):
+            total = fma(y[p], mixture.roots[j, i, p], total)
         return total
 
     @ops.jit
     def squares(q, y, mixture, j, several, d, columns):  # type: ignore[no-untyped-def]
-        """q[j] = log w_j - P_j |R_j (mu_j - y)|^2/2 for components j ... j + several - 1."""
+        """q[j] = log w_j - P_j |z|^2/2 for components j ... j + several - 1; keeps z where R_j is a full matrix."""
+        components = mixture.log_weights.shape[0]
         total = local(several)
         for c in range(several):
             total[c] = ZERO
         for i in range(d):
             for c in range(several):
-                z = gap(y, mixture.roots, mixture.root_shifts, j + c, i, columns, i + 1)
+                z = deviation(y, mixture, j + c, i, columns)
                 total[c] = fma(z, z, total[c])
+                if columns > 1:
+                    q[components + (j + c) * d + i] = z
         for c in range(several):
             q[j + c] = fma(total[c], MINUS_HALF * mixture.precisions[j + c], mixture.log_weights[j + c])
 
@@ -236,36 +237,49 @@ def make_core(ops: Ops) -> SimpleNamespace:
         return top
 
     @ops.jit
-    def forces(s, q, y, mixture, pull, scale, i, several, d, columns):  # type: ignore[no-untyped-def]
-        """s[i] = scale sum_j q[j] (R_j^T R_j (mu_j - y))_i for coordinates i ... i + several - 1; pull = sum_j q[j]."""
+    def pull(q, y, mixture, j, i, d, columns, total):  # type: ignore[no-untyped-def]
+        """Add q[j] (R_j^T z)_i to the total; where R_j is 1 only the part that mu_j makes."""
+        if columns == 0:
+            return fma(q[j], mixture.shifts[j, i], total)
+        if columns == 1:
+            return fma(q[j], mixture.roots[j, i, 0] * deviation(y, mixture, j, i, columns), total)
+        begin = mixture.log_weights.shape[0] + j * d
+        entry = ZERO
+        for p in range(i, d):
+            entry = fma(q[begin + p], mixture.roots[j, p, i], entry)
+        return fma(q[j], entry, total)
+
+    @ops.jit
+    def forces(s, q, y, mixture, strength, scale, i, several, d, columns):  # type: ignore[no-untyped-def]
+        """s[i] = scale sum_j q[j] (R_j^T z)_i for coordinates i ... i + several - 1; strength = sum_j q[j]."""
         total = local(several)
         for c in range(several):
-            total[c] = -pull * y[i + c] if columns == 0 else ZERO
+            total[c] = strength * y[i + c] if columns == 0 else ZERO
         for j in range(mixture.log_weights.shape[0]):
             for c in range(several):
-                force = mixture.slope_shifts[j, i + c]
-                if columns > 0:
-                    force = gap(y, mixture.slopes, mixture.slope_shifts, j, i + c, columns, d)
-                total[c] = fma(q[j], force, total[c])
+                total[c] = pull(q, y, mixture, j, i + c, d, columns, total[c])
         for c in range(several):
             s[i + c] = total[c] * scale
 
     @ops.jit
     def mixture_score(s, q, y, mixture, d, columns):  # type: ignore[no-untyped-def]
-        """s = gradient of log sum_j w_j N(y; mu_j, Sigma_j): the forces, weighted by their shares; q is scratch."""
+        """s = gradient of log sum_j w_j N(y; mu_j, Sigma_j): the components' forces, weighted by their shares.
+
+        q is scratch: a value for each component, and d more where the covariances are full.
+        """
         top = mixture_log_weights(q, y, mixture, d, columns)
-        total, pull = ZERO, ZERO
+        total, strength = ZERO, ZERO
         for j in range(mixture.log_weights.shape[0]):
             share = exp(q[j] - top)
             total = total + share
             q[j] = share * mixture.precisions[j]
-            pull = pull + q[j]
-        scale = ONE / total
+            strength = strength + q[j]
+        scale = MINUS_ONE / total
         tiled = d - d % TILE
         for i in range(0, tiled, TILE):
-            forces(s, q, y, mixture, pull, scale, i, TILE, d, columns)
+            forces(s, q, y, mixture, strength, scale, i, TILE, d, columns)
         for i in range(tiled, d):
-            forces(s, q, y, mixture, pull, scale, i, 1, d, columns)
+            forces(s, q, y, mixture, strength, scale, i, 1, d, columns)
 
     @ops.jit
     def add_products(products, q, gaps, count, i, j, several):  # type: ignore[no-untyped-def]
@@ -322,86 +336,3 @@ def make_core(ops: Ops) -> SimpleNamespace:
         bin_of=bin_of,
         first_escape=first_escape,
     )
-
-
-def make_chain(
-    ops: Ops,
-    core: SimpleNamespace,
-    score: Callable[..., Any],
-    draw: Callable[..., Any],
-    move: Callable[..., Any],
-    read: Callable[..., Any],
-    record: Callable[..., Any],
-) -> SimpleNamespace:
-    """Bind the steps of a chain to a machine, its score, its random numbers and its records.
-
-    ``score(s, q, y, target, d)`` writes the score at y to s and may use the scratch q. ``draw(xi, first, count, chain,
-    stream, k0, k1)`` returns normals first ... first + count - 1, for which xi is scratch. ``move(u, s, xi, t, j, d)``
-    is `affine` in place for stage j, ``read(new, u, s, xi, eta, t, j, d, rows)`` for open and close. ``record(records,
-    n, x, watch)`` keeps what is asked for of the positions at recorded step n = 0, 1, ...
-    """
-    gather, copy, accumulate, first_escape = core.gather, core.copy, core.accumulate, core.first_escape
-    as_double, row, tail = ops.as_double, ops.row, ops.tail
-    no_score = ops.real(0)
-
-    @ops.jit
-    def enter(u, xp, s, q, xi, target, t, d, k, chain, k0, k1):  # type: ignore[no-untyped-def]
-        """Open the recurrence: u from (x, p); returns the number of score evaluations."""
-        opening = t.normals.shape[0] - 2
-        for i in range(d):
-            s[i] = no_score
-        if t.open_uses_score:
-            score(s, q, row(xp, 0), target, d)
-        z = draw(xi, 0, d * t.normals[opening], chain, DYNAMICS, k0, k1)
-        read(u, xp, s, z, z, t, opening, d, k)
-        return 1 if t.open_uses_score else 0
-
-    @ops.jit
-    def advance(  # type: ignore[no-untyped-def]
-        u, xp, y, s, q, xi, eta, gaps, target, t, d, k, chain, k0, k1,
-        step, last, chunk, watch, moments, sums, products, records, left,
-    ):  # fmt: skip
-        """Take steps step ... last, recording what is watched; the normals of a chunk of steps are drawn at once.
-
-        Returns the number of score evaluations and the step of escape.
-        """
-        closing = t.normals.shape[0] - 1
-        opening, last_stage, extra = closing - 1, closing - 2, t.readout[closing]
-        evaluations = 0
-        for begin in range(step, last + 1, chunk):
-            count = min(chunk, last + 1 - begin)
-            z = draw(
-                xi, d * (t.normals[opening] + (begin - 1) * t.per_step), d * count * t.per_step, chain, DYNAMICS, k0, k1
-            )
-            e = eta
-            if extra > 0 and (begin + count > watch.record_from or begin + count > last):
-                e = draw(eta, d * begin * extra, d * count * extra, chain, READOUT, k0, k1)
-            skipped = max(0, min(count, watch.record_from - begin))
-            for n in range(count):
-                now = begin + n
-                recorded = n >= skipped
-                rows = k if now == last else 1
-                for j in range(last_stage + 1):
-                    z_j = tail(z, d * (n * t.per_step + t.offset[j]))
-                    at = row(u, 0)
-                    if not t.plain[j]:
-                        gather(y, u, t, j, d, k)
-                        at = y
-                    score(s, q, at, target, d)
-                    evaluations += 1
-                    if j == last_stage and t.marked and (recorded or now == last):
-                        read(xp, u, s, z_j, tail(e, d * n * extra), t, closing, d, rows)
-                    move(u, s, z_j, t, j, d)
-                if not t.marked and (recorded or now == last):
-                    copy(xp, u, d, rows)
-                if recorded:
-                    if moments:
-                        for i in range(d):
-                            gaps[n - skipped, i] = as_double(xp[0, i]) - watch.centre[i]
-                    record(records, now - watch.record_from, xp, watch)
-                left = first_escape(left, now, u, watch.least, watch.most, d)
-            if moments:
-                accumulate(sums, products, gaps, count - skipped, d)
-        return evaluations, left
-
-    return SimpleNamespace(enter=enter, advance=advance)

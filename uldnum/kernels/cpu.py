@@ -22,7 +22,8 @@ from numba.core.caching import FunctionCache
 from tqdm.auto import tqdm
 
 from uldnum.kernels import Problem, State, split_seed, vectors
-from uldnum.kernels.core import group, make_chain
+from uldnum.kernels.chain import make_chain
+from uldnum.kernels.core import group
 from uldnum.kernels.lanes import core, jit, ops
 from uldnum.typing import Array
 
@@ -265,7 +266,7 @@ class NumbaExecutor:
         user_score = getattr(problem.target, "score_function", None)
         self.info = {"threads": str(self.threads)}
         if user_score is None:
-            self.width = len(self.target.log_weights)
+            self.width = self.target.scratch
             self.kernel = mixture_kernel(dtype, lanes, min(self.target.roots.shape[2], 2))
         else:
             from uldnum.kernels.lift import fault_on_vectors

@@ -21,18 +21,22 @@ __all__ = ["GaussianMixture", "MixtureData"]
 class MixtureData(NamedTuple):
     """A mixture as the kernels read it.
 
-    Up to a constant common to all, component j has the log weight ``log_weights - precisions |R (mu - y)|^2/2`` at y,
-    and the force ``precisions R^T R (mu - y)``. Where R is a multiple of the identity, ``precisions`` holds its square
-    and R has no columns; else ``precisions`` is 1. A diagonal R is stored as one column. Where R has columns, ``roots``
-    and ``slopes`` hold -R and -R^T R, and the shifts their negatives times mu; where it has none the shifts are mu.
+    Up to a constant common to all, component j has the log weight ``log_weights - precisions |z|^2/2`` at y, with
+    z = R (y - mu), and the force ``-precisions R^T z``. Where R is a multiple of the identity, ``precisions`` holds its
+    square and R, now 1, has no columns; else ``precisions`` is 1. A diagonal R is stored as one column, any other as
+    the lower triangle that it is.
     """
 
     log_weights: Array  # (K,), log w_j - log det(Sigma_j)/2
     precisions: Array  # (K,)
-    roots: Array  # (K, d, columns)
-    root_shifts: Array  # (K, d)
-    slopes: Array  # (K, d, columns)
-    slope_shifts: Array  # (K, d)
+    roots: Array  # (K, d, columns), R
+    shifts: Array  # (K, d), -R mu
+
+    @property
+    def scratch(self) -> int:
+        """Values that the score needs besides its result: a log weight for each component, z where R is a matrix."""
+        K, d, columns = self.roots.shape
+        return K * (d + 1) if columns > 1 else K
 
 
 @dataclass(frozen=True, eq=False, init=False)
@@ -161,24 +165,18 @@ class GaussianMixture(Vectors):
 
     def kernel_data(self, dtype: np.dtype[Any]) -> MixtureData:
         """Return the mixture as the kernels read it, in a floating-point type."""
-        K, d = self.means.shape
-        ones, none = np.ones(K), np.empty((K, d, 0))
+        precisions = np.ones(len(self.weights))
         if self.covariances is not None:
-            scales = np.diagonal(self.factors, 0, 1, 2)
-            roots = np.linalg.inv(self.factors)
-            slopes = roots.swapaxes(1, 2) @ roots
-            shifts = [(matrix @ self.means[..., None])[..., 0] for matrix in (roots, slopes)]
-            parts = (ones, -roots, shifts[0], -slopes, shifts[1])
+            roots, scales = np.linalg.inv(self.factors), np.diagonal(self.factors, 0, 1, 2)
+            shifts = np.einsum("kij,kj->ki", roots, self.means)
         else:
-            scales = self.factors[..., 0]
-            precisions = 1 / self.variances
-            if np.all(precisions == precisions[:, :1]):
-                parts = (precisions[:, 0], none, self.means, none, self.means)
-            else:
-                roots = 1 / scales
-                parts = (ones, -roots[..., None], roots * self.means, -precisions[..., None], precisions * self.means)
+            roots, scales = 1 / self.factors, self.factors[..., 0]
+            shifts = roots[..., 0] * self.means
+            if np.all(self.variances == self.variances[:, :1]):
+                precisions, roots, shifts = 1 / self.variances[:, 0], roots[..., :0], self.means
         log_weights = np.log(self.weights) - np.log(scales).sum(axis=1)
-        return MixtureData(*(np.ascontiguousarray(part, dtype=dtype) for part in (log_weights, *parts)))
+        parts = log_weights, precisions, roots, -shifts
+        return MixtureData(*(np.ascontiguousarray(part, dtype=dtype) for part in parts))
 
     def score(self, x: ArrayLike) -> Array:
         """Gradient of the log density.
@@ -194,7 +192,7 @@ class GaussianMixture(Vectors):
         """
         y = self.points(x)
         data = self.kernel_data(y.dtype)
-        s, q = np.empty_like(y), np.empty((len(self.weights), y.shape[1]), y.dtype)
+        s, q = np.empty_like(y), np.empty((data.scratch, y.shape[1]), y.dtype)
         core(y.dtype).mixture_score(s, q, y, data, len(y), data.roots.shape[2])
         return s.T
 
@@ -214,8 +212,9 @@ class GaussianMixture(Vectors):
         """Return the points, the log share of each component in the density there, and the largest of them."""
         y = self.points(x)
         data = self.kernel_data(y.dtype)
-        q = np.empty((len(self.weights), y.shape[1]), y.dtype)
-        return y, q, core(y.dtype).mixture_log_weights(q, y, data, len(y), data.roots.shape[2])
+        q = np.empty((data.scratch, y.shape[1]), y.dtype)
+        top = core(y.dtype).mixture_log_weights(q, y, data, len(y), data.roots.shape[2])
+        return y, q[: len(self.weights)], top
 
     def points(self, x: ArrayLike) -> Array:
         """Check points of shape (n, d) and return them with coordinates first, as the core reads them."""

@@ -1,0 +1,192 @@
+"""How fast is it? The same chains with this package and with others, side by side: ``python -m analysis throughput``.
+
+Repeats of all peers are interleaved, one process for each number of threads; medians and their spread are kept in
+``data/throughput.json`` with the machine, the versions and the date.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from datetime import date
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numba
+import numpy as np
+from tqdm.auto import tqdm
+
+import uldnum
+from analysis import peers
+from analysis.limit import limit
+from uldnum.extras import require
+from uldnum.files import atomic
+from uldnum.typing import Array
+
+REPEATS, SECONDS = 5, 0.3
+DATA = Path(__file__).parent / "data" / "throughput.json"
+FIGURE = Path(__file__).parent.parent / "figures" / "throughput.png"
+DTYPES = {"float64": np.float64, "float32": np.float32}
+
+
+def duration(run: Callable[[int], object], steps: int) -> float:
+    """Seconds that a run takes."""
+    begun = time.perf_counter()
+    run(steps)
+    return time.perf_counter() - begun
+
+
+def calibrated(run: Callable[[int], object]) -> int:
+    """Return the steps that take about as long as a measurement should; the first runs compile."""
+    steps = 10
+    while True:
+        run(steps)
+        taken = duration(run, steps)
+        if taken > SECONDS / 3:
+            return max(10, int(steps * SECONDS / taken))
+        steps = int(steps * min(20.0, 1.2 * SECONDS / max(taken, 1e-4)))
+
+
+def built(make: peers.Peer, case: uldnum.GaussianMixture, dtype: type) -> tuple[Callable[[int], object], int]:
+    """Return a peer, compiled, and the steps to time."""
+    run = make(case, dtype)
+    return run, calibrated(run)
+
+
+def measure(threads: int) -> list[dict[str, Any]]:
+    """Time every peer on every target, in both types; nanoseconds for a step of a chain."""
+    jax = require("jax", "bench")
+    numba.set_num_threads(threads)
+    rows = []
+    for kind, dtype in DTYPES.items():
+        jax.config.update("jax_enable_x64", kind == "float64")
+        for column, case in peers.cases().items():
+            makers = {
+                "uldnum": peers.ours, "uldnum, moments every step": peers.with_moments, "uldnum, ULA": peers.our_ula,
+                "NumPy": peers.numpy_peer, "Numba, plain prange": peers.numba_peer, "diffrax ALIGN": peers.diffrax_peer,
+                "blackjax sgld (ULA)": peers.blackjax_peer,
+            }  # fmt: skip
+            variants = peers.jax_variants(threads)
+            trials = {name: built(make, case, dtype) for name, make in variants.items()}
+            first = {name: duration(run, steps) / steps for name, (run, steps) in trials.items()}
+            best = sorted(first, key=lambda name: first[name])[:2]  # the two fastest go on: one look may mislead
+            runs = {name: built(make, case, dtype) for name, make in makers.items()} | {n: trials[n] for n in best}
+            times: dict[str, list[float]] = {name: [] for name in runs}
+            bar = tqdm(range(REPEATS), desc=f"{threads} threads, {kind}, {column}")
+            for _ in bar:
+                for name, (run, steps) in runs.items():
+                    times[name].append(duration(run, steps) / steps / peers.CHAINS * 1e9)
+            common = {"threads": threads, "dtype": kind, "column": column}
+            rows += [common | {"peer": name, "nanoseconds": values} for name, values in times.items()]
+            rows += [common | {"peer": "limit", "nanoseconds": [limit(case, dtype) / threads]}]
+    return rows
+
+
+def worker(threads: int) -> list[dict[str, Any]]:
+    """Measure in a process of its own, which sees so many processors."""
+    program = f"import json; from analysis.throughput import measure; print(json.dumps(measure({threads})))"
+    devices = {"XLA_FLAGS": f"--xla_force_host_platform_device_count={threads}"}
+    cores = sorted(os.sched_getaffinity(0))[:threads]
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=os.environ | devices, stdout=subprocess.PIPE, text=True, check=True,
+        preexec_fn=lambda: os.sched_setaffinity(0, cores),
+    )  # fmt: skip
+    rows: list[dict[str, Any]] = json.loads(done.stdout.splitlines()[-1])
+    return rows
+
+
+def stamp() -> dict[str, Any]:
+    """Return the machine, the versions and the date."""
+    names = ("uldnum", "numpy", "numba", "llvmlite", "jax", "jaxlib", "diffrax", "blackjax")
+    versions = {}
+    for name in names:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            versions[name] = "missing"
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+    from llvmlite.binding import get_host_cpu_name
+
+    return {
+        "processor": f"{model} ({get_host_cpu_name()})", "cores": os.cpu_count(), "python": platform.python_version(),
+        "versions": versions, "date": date.today().isoformat(), "chains": peers.CHAINS, "repeats": REPEATS,
+    }  # fmt: skip
+
+
+def main() -> None:
+    """Measure with one thread and with two, store, draw."""
+    rows = [row for threads in (1, 2) for row in worker(threads)]
+    with atomic(DATA) as file:
+        file.write_text(json.dumps(stamp() | {"results": rows}, indent=1) + "\n")
+    draw()
+
+
+def grouped(rows: list[dict[str, Any]]) -> dict[tuple[str, str, int], dict[str, Array]]:
+    """Return the nanoseconds of each repeat: peer by peer for each (dtype, column, threads); of JAX the best."""
+    table: dict[tuple[str, str, int], dict[str, Array]] = {}
+    for row in rows:
+        group = table.setdefault((row["dtype"], row["column"], row["threads"]), {})
+        name, times = row["peer"].split(",")[0] if row["peer"].startswith("JAX") else row["peer"], row["nanoseconds"]
+        if name not in group or np.median(times) < np.median(group[name]):
+            group[name] = np.array(times)
+    return table
+
+
+def ratios(group: dict[str, Array]) -> dict[str, Array]:
+    """How many times longer each peer takes, repeat by repeat; ULA against our ULA."""
+    peers_of = {"blackjax sgld (ULA)": "uldnum, ULA"}
+    skipped = ("uldnum", "uldnum, ULA", "limit")
+    return {name: times / group[peers_of.get(name, "uldnum")] for name, times in group.items() if name not in skipped}
+
+
+def report() -> str:
+    """Return a table of the medians, in Markdown."""
+    stored = json.loads(DATA.read_text())
+    lines = []
+    for (kind, column, threads), group in grouped(stored["results"]).items():
+        own = np.median(group["uldnum"])
+        share = group["limit"][0] / own
+        found = ", ".join(
+            f"{name} {np.median(r):.3g}x ({r.min():.3g} to {r.max():.3g})" for name, r in ratios(group).items()
+        )
+        lines.append(f"{kind}, {column}, {threads} threads: {own:.3g} ns, {share:.0%} of the limit; {found}")
+    return "\n".join(lines)
+
+
+def draw() -> None:
+    """Draw the ratios on two threads, and say all of them."""
+    plt = require("matplotlib.pyplot", "plot")
+    stored = json.loads(DATA.read_text())
+    table = grouped(stored["results"])
+    names = ["JAX", "diffrax ALIGN", "blackjax sgld (ULA)", "NumPy", "Numba, plain prange"]
+    figure, axes = plt.subplots(1, 2, figsize=(10, 4), sharey=True, layout="constrained")
+    for axis, kind in zip(axes, DTYPES, strict=True):
+        groups = {column: ratios(group) for (k, column, threads), group in table.items() if k == kind and threads == 2}
+        for j, name in enumerate(names):
+            places = np.arange(len(groups)) + (j - 2) * 0.16
+            medians = np.array([np.median(group[name]) for group in groups.values()])
+            spread = np.abs([[group[name].min(), group[name].max()] for group in groups.values()] - medians[:, None])
+            axis.bar(places, medians, 0.15, yerr=spread.T, color=f"C{j}", label=name, error_kw={"elinewidth": 0.8})
+            for place, median in zip(places, medians, strict=True):
+                axis.text(place, median * 1.12, f"{median:.0f}", ha="center", fontsize=7)
+        own = [np.median(table[kind, column, 2]["uldnum"]) for column in groups]
+        labels = [f"{column}\n{time:.2g} ns" for column, time in zip(groups, own, strict=True)]
+        axis.set(xticks=range(len(groups)), xticklabels=labels, yscale="log", title=kind, ylim=(1, None))
+        axis.axhline(1, color="k", lw=0.8)
+    axes[0].set_ylabel("time over that of uldnum")
+    axes[0].legend(fontsize=8, ncols=2, loc="upper left")
+    figure.suptitle(f"One step of one of {stored['chains']} chains, two threads, {stored['processor']}", fontsize=10)
+    figure.savefig(FIGURE, dpi=150)
+    plt.close(figure)
+    print(report())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,95 @@
+"""The steps of a chain, whatever computes them: enter the recurrence, go on, record, read the state."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+from uldnum.kernels.core import DYNAMICS, READOUT
+from uldnum.kernels.functions import Ops
+
+__all__ = ["make_chain"]
+
+
+def make_chain(
+    ops: Ops,
+    core: SimpleNamespace,
+    score: Callable[..., Any],
+    draw: Callable[..., Any],
+    move: Callable[..., Any],
+    read: Callable[..., Any],
+    record: Callable[..., Any],
+) -> SimpleNamespace:
+    """Bind the steps of a chain to a machine, its score, its random numbers and its records.
+
+    ``score(s, q, y, target, d)`` writes the score at y to s and may use the scratch q. ``draw(xi, first, count, chain,
+    stream, k0, k1)`` returns normals first ... first + count - 1, for which xi is scratch. ``move(u, s, xi, t, j, d)``
+    is `affine` in place for stage j, ``read(new, u, s, xi, eta, t, j, d, rows)`` for open and close. ``record(records,
+    n, x, watch)`` keeps what is asked for of the positions at recorded step n = 0, 1, ...
+    """
+    gather, copy, accumulate, first_escape = core.gather, core.copy, core.accumulate, core.first_escape
+    as_double, row, tail = ops.as_double, ops.row, ops.tail
+    no_score = ops.real(0)
+
+    @ops.jit
+    def enter(u, xp, s, q, xi, target, t, d, k, chain, k0, k1):  # type: ignore[no-untyped-def]
+        """Open the recurrence: u from (x, p); returns the number of score evaluations."""
+        opening = t.normals.shape[0] - 2
+        for i in range(d):
+            s[i] = no_score
+        if t.open_uses_score:
+            score(s, q, row(xp, 0), target, d)
+        z = draw(xi, 0, d * t.normals[opening], chain, DYNAMICS, k0, k1)
+        read(u, xp, s, z, z, t, opening, d, k)
+        return 1 if t.open_uses_score else 0
+
+    @ops.jit
+    def advance(  # type: ignore[no-untyped-def]
+        u, xp, y, s, q, xi, eta, gaps, target, t, d, k, chain, k0, k1,
+        step, last, chunk, watch, moments, sums, products, records, left,
+    ):  # fmt: skip
+        """Take steps step ... last, recording what is watched; the normals of a chunk of steps are drawn at once.
+
+        Returns the number of score evaluations and the step of escape.
+        """
+        closing = t.normals.shape[0] - 1
+        opening, last_stage, extra = closing - 1, closing - 2, t.readout[closing]
+        evaluations = 0
+        for begin in range(step, last + 1, chunk):
+            count = min(chunk, last + 1 - begin)
+            z = draw(
+                xi, d * (t.normals[opening] + (begin - 1) * t.per_step), d * count * t.per_step, chain, DYNAMICS, k0, k1
+            )
+            e = eta
+            if extra > 0 and (begin + count > watch.record_from or begin + count > last):
+                e = draw(eta, d * begin * extra, d * count * extra, chain, READOUT, k0, k1)
+            skipped = max(0, min(count, watch.record_from - begin))
+            for n in range(count):
+                now = begin + n
+                recorded = n >= skipped
+                rows = k if now == last else 1
+                for j in range(last_stage + 1):
+                    z_j = tail(z, d * (n * t.per_step + t.offset[j]))
+                    at = row(u, 0)
+                    if not t.plain[j]:
+                        gather(y, u, t, j, d, k)
+                        at = y
+                    score(s, q, at, target, d)
+                    evaluations += 1
+                    if j == last_stage and t.marked and (recorded or now == last):
+                        read(xp, u, s, z_j, tail(e, d * n * extra), t, closing, d, rows)
+                    move(u, s, z_j, t, j, d)
+                if not t.marked and (recorded or now == last):
+                    copy(xp, u, d, rows)
+                if recorded:
+                    if moments:
+                        for i in range(d):
+                            gaps[n - skipped, i] = as_double(xp[0, i]) - watch.centre[i]
+                    record(records, now - watch.record_from, xp, watch)
+                left = first_escape(left, now, u, watch.least, watch.most, d)
+            if moments:
+                accumulate(sums, products, gaps, count - skipped, d)
+        return evaluations, left
+
+    return SimpleNamespace(enter=enter, advance=advance)
