@@ -51,7 +51,7 @@ def test_a_long_leg_forgets_and_reaches_the_stationary_law():
         ([Leg("ula", 0.1, 1), Leg("BAOAB", 0.1, 1)], {}, "legs: need at least one"),
         ([Leg("ula", 0.1, 0)], {}, "legs: steps"),
         ([Leg("ula", 0.1, 1, sigma=-1.0)], {}, "legs: alpha and sigma"),
-        ([Leg("ula", 0.1, 2.5)], {}, "legs: steps must be an integer"),
+        ([Leg("ula", 0.1, 2.5)], {}, "legs: steps: must be an integer"),
         ([Leg("ula", 0.1, 1, alpha=0.0)], {}, "legs: alpha and sigma"),
         ([Leg("ula", 0.1, 1, sigma=np.nan)], {}, "legs: alpha and sigma"),
         ([Leg("ula", [0.1, 0.2], 1)], {}, "legs: h must be a number"),

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import uldnum
+from uldnum.kernels import lift, vectors
 from uldnum.targets import UserTarget
 
 
@@ -155,7 +156,36 @@ def branching(x, out):
         out[i] = -x[i] if x[i] > 0 else -2 * x[i]
 
 
+@numba.njit
+def listing(x, out):
+    terms = [x[0], 2 * x[0]]
+    for term in terms:
+        out[0] = -term
+
+
+@numba.njit
+def scribbling(x, out):
+    x[0] = 2 * x[0]
+    out[0] = -x[0]
+
+
+@numba.njit
+def counting_conditions(x, out):
+    out[0] = -x[0] * ((x[0] > -0.5) + (x[0] > 0.5) + 1)
+
+
+@numba.njit(cache=False, fastmath=True, parallel=False)
+def powers_in_place(x, out):
+    y = x[0] * 1.0
+    y **= 3
+    out[0] = -y
+
+
 LIFTED = [
+    (listing, 1, (), "on vectors"),
+    (scribbling, 1, (), "called chain by chain"),
+    (counting_conditions, 1, (), "called chain by chain"),
+    (powers_in_place, 1, (), "on vectors"),
     (rosenbrock, 4, (1.0, 5.0), "on vectors"),
     (two_modes, 2, (np.array([[1.5, 0.0], [-1.5, 0.5]]), np.log([0.7, 0.3])), "on vectors"),
     (everything, 1, (), "on vectors"),
@@ -177,6 +207,36 @@ def test_a_scalar_score_runs_on_vectors(score, d, args, how):
         assert run.info["score"].startswith(how)
         by_rows = uldnum.sample(target, "BAOAB", backend="array", **common)
         np.testing.assert_allclose(run.x, by_rows.x, rtol=tolerance, atol=tolerance)
+
+
+@numba.njit
+def at_the_edges(x, out):
+    y = x[0]
+    out[0], out[1], out[2] = max(y, 0.0), max(0.0, y), np.maximum(y, 0.0)
+    out[3], out[4], out[5] = min(y, 0.0), min(0.0, y), np.minimum(0.0, y)
+    out[6], out[7], out[8] = np.log(y), y**-2, y**0
+    out[9], out[10], out[11] = np.sqrt(y), np.tanh(y), abs(y)
+
+
+def test_lifted_functions_at_the_edges_do_as_they_do_on_numbers():
+    x = np.array([np.nan, np.inf, -np.inf, 0.0, -1.0, 1.0, 1e300, 1e-300])
+    rows, expected = np.zeros((len(x), 12)), np.zeros((len(x), 12))
+    rows[:, 0] = x
+    with np.errstate(all="ignore"):
+        for row, out in zip(rows, expected, strict=True):
+            at_the_edges.py_func(row, out)
+    score, fault = lift.lift(at_the_edges, np.dtype(float), 8, ())
+    assert not fault
+    view = vectors.view(8)
+
+    @numba.njit
+    def call(given, out):
+        score(view(out, 0, 1), view(out, 0, 1), view(given, 0, 1), (), 12)
+
+    got = np.empty(12 * 8)
+    call(x.copy(), got)
+    expected[0, 8] = np.nan  # NaN^0
+    np.testing.assert_allclose(got.reshape(12, 8).T, expected, rtol=1e-15)
 
 
 def test_escape_is_seen_without_a_known_scale():

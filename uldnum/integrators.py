@@ -7,10 +7,12 @@ temperature, s the gradient of the log density); the overdamped one, in its own 
 
 from __future__ import annotations
 
+import operator
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
+from typing import Any
 
 import numpy as np
 
@@ -102,6 +104,17 @@ def positive(name: str, value: ArrayLike | None) -> Array:
     if not (np.all(np.isfinite(array)) and np.all(array > 0)):
         raise ValueError(f"{name}: must be positive and finite, got {array.tolist()}")
     return array
+
+
+def whole_number(name: str, value: Any, least: int, most: int) -> int:
+    """Return value as an int, or raise unless it is an integer between ``least`` and ``most``."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise ValueError(f"{name}: must be an integer, got {value!r}") from None
+    if not least <= number <= most:
+        raise ValueError(f"{name}: must be at least {least} and at most {most}, got {number}")
+    return number
 
 
 def step_size(h: ArrayLike | None, delta: ArrayLike | None) -> Array:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -17,7 +16,7 @@ from numpy.typing import DTypeLike
 from tqdm.auto import tqdm
 
 from uldnum.exact import max_stable_h
-from uldnum.integrators import Integrator, positive, step_size
+from uldnum.integrators import Integrator, positive, step_size, whole_number
 from uldnum.integrators import integrator as find_integrator
 from uldnum.interrupt import interruptible
 from uldnum.kernels import Executor, Problem, State
@@ -264,17 +263,6 @@ def sample(
             run.states.extend(kept)
     report(run, target, scheme)
     return run
-
-
-def whole_number(name: str, value: Any, least: int, most: int) -> int:
-    """Return value as an int, or raise unless it is an integer between ``least`` and ``most``."""
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise ValueError(f"{name}: must be an integer, got {value!r}") from None
-    if not least <= number <= most:
-        raise ValueError(f"{name}: must be at least {least} and at most {most}, got {number}")
-    return number
 
 
 def floating_type(dtype: DTypeLike) -> np.dtype[Any]:

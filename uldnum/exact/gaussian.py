@@ -14,7 +14,7 @@ import numpy as np
 
 from uldnum.exact import precise as fifty_digits
 from uldnum.exact.linear import LinearStep, kron, linear_step
-from uldnum.integrators import Integrator, positive, step_size
+from uldnum.integrators import Integrator, positive, step_size, whole_number
 from uldnum.integrators import integrator as find_integrator
 from uldnum.typing import Array, ArrayLike
 
@@ -336,8 +336,7 @@ def propagator(
     -------
     M, Q : arrays, shape (..., k, k)
     """
-    if not isinstance(steps, int | np.integer) or steps < 1:
-        raise ValueError(f"steps: must be an integer, at least 1, got {steps!r}")
+    steps = whole_number("steps", steps, 1, 2**48)
     parts = step_size(h, delta), positive("precision", precision), positive("friction", friction)
     h, precision, friction = np.broadcast_arrays(*parts)
     scheme = find_integrator(integrator)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from uldnum.exact.linear import linear_step
-from uldnum.integrators import Integrator, positive, step_size
+from uldnum.integrators import Integrator, positive, step_size, whole_number
 from uldnum.integrators import integrator as find_integrator
 from uldnum.targets.mixture import numbers
 from uldnum.typing import Array, ArrayLike
@@ -92,8 +92,7 @@ def plan(
     if len({scheme.rows for scheme in schemes}) != 1:
         raise ValueError(f"legs: need at least one, all with the same number of rows; got {[s.name for s in schemes]}")
     for leg in legs:
-        if not isinstance(leg.steps, int | np.integer) or leg.steps < 1:
-            raise ValueError(f"legs: steps must be an integer, at least 1, got {leg}")
+        whole_number("legs: steps", leg.steps, 1, 2**48)
         if not (np.isfinite(leg.alpha) and leg.sigma >= 0 and 0 < leg.alpha**2 + leg.sigma**2 < np.inf):
             raise ValueError(f"legs: alpha and sigma must be finite, sigma not negative, and not both 0, got {leg}")
         if step_size(leg.h, None).ndim:

@@ -37,11 +37,11 @@ def make_chain(
         """Open the recurrence: u from (x, p); returns the number of score evaluations."""
         opening = t.normals.shape[0] - 2
         for i in range(d):
-            s[i] = no_score
+            s[i] = no_score  # the map multiplies it by 0, which must not find what is no number
         if t.open_uses_score:
             score(s, q, row(xp, 0), target, d)
         z = draw(xi, 0, d * t.normals[opening], chain, DYNAMICS, k0, k1)
-        read(u, xp, s, z, z, t, opening, d, k)
+        read(u, xp, s, z, z, t, opening, d, k)  # to open needs no normals of the reading
         return 1 if t.open_uses_score else 0
 
     @ops.jit
@@ -50,6 +50,9 @@ def make_chain(
         step, last, chunk, watch, moments, sums, products, records, left,
     ):  # fmt: skip
         """Take steps step ... last, recording what is watched; the normals of a chunk of steps are drawn at once.
+
+        Steps count from 1. The normals of step n follow those of open and of steps 1 ... n - 1; those of its reading
+        begin at n times their number. To record needs x alone, to stop the whole state.
 
         Returns the number of score evaluations and the step of escape.
         """
@@ -61,9 +64,9 @@ def make_chain(
             z = draw(
                 xi, d * (t.normals[opening] + (begin - 1) * t.per_step), d * count * t.per_step, chain, DYNAMICS, k0, k1
             )
-            e = eta
+            reading = eta
             if extra > 0 and (begin + count > watch.record_from or begin + count > last):
-                e = draw(eta, d * begin * extra, d * count * extra, chain, READOUT, k0, k1)
+                reading = draw(eta, d * begin * extra, d * count * extra, chain, READOUT, k0, k1)
             skipped = max(0, min(count, watch.record_from - begin))
             for n in range(count):
                 now = begin + n
@@ -77,8 +80,9 @@ def make_chain(
                         at = y
                     score(s, q, at, target, d)
                     evaluations += 1
+                    # The reading shares u, the score and the normals with the stage that it precedes.
                     if j == last_stage and t.marked and (recorded or now == last):
-                        read(xp, u, s, z_j, tail(e, d * n * extra), t, closing, d, rows)
+                        read(xp, u, s, z_j, tail(reading, d * n * extra), t, closing, d, rows)
                     move(u, s, z_j, t, j, d)
                 if not t.marked and (recorded or now == last):
                     copy(xp, u, d, rows)

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from uldnum.kernels.functions import FORMATS, Ops, make_functions
-from uldnum.stage import Step, first_row
+from uldnum.stage import Affine, Step, first_row
 from uldnum.typing import Array
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "NEVER",
     "READOUT",
     "Tables",
+    "Watch",
     "group",
     "make_core",
     "make_tables",
@@ -31,16 +32,17 @@ __all__ = [
 # Streams of a chain's random numbers.
 DYNAMICS, INITIAL, READOUT = (np.uint64(i) for i in range(3))
 
-# The step at which a chain that stays finite diverges.
+# The step of escape of a chain that never leaves.
 NEVER = np.int64(2**62)
 
 
 class Watch(NamedTuple):
-    """What is watched of each coordinate; arrays are of float64 and shape (d,).
+    """What is watched of each coordinate; arrays have shape (d,).
 
     Recording begins with step ``record_from``. Moments are taken about ``centre``; a chain diverges when it leaves
-    [``least``, ``most``] (in the type of the run). Every ``bin_every`` recorded steps histograms count from ``low`` on,
-    with ``per_unit`` bins in a unit of length; every ``thin`` recorded steps the positions are kept (0: never).
+    [``least``, ``most``] (in the type of the run, the others in float64). Every ``bin_every`` recorded steps, the
+    first included, histograms count from ``low`` on, with ``per_unit`` bins in a unit of length; after every ``thin``
+    recorded steps the positions are kept (0: never).
     """
 
     record_from: int
@@ -54,7 +56,7 @@ class Watch(NamedTuple):
 
 
 class Tables(NamedTuple):
-    """The tables of a step as the kernels read them; `group` takes those of one step size out of H.
+    """The tables of a step as the kernels read them; `group` takes those of one step size, without the axis H.
 
     Maps 0 ... stages - 1 are the stages, then come ``open`` and ``close``. Map j uses ``normals[j]`` normals per
     coordinate of the dynamics, then ``readout[j]`` of the reading; C is padded with zeros. The normals of stage j begin
@@ -81,6 +83,11 @@ def group(t: Tables, g: int) -> Tables:
     return Tables(t.G[g], t.dA[g], t.b[g], t.C[g], *shared)
 
 
+def same(a: Affine, b: Affine) -> bool:
+    """Whether two maps are one."""
+    return all(np.array_equal(x, y) for x, y in ((a.dA, b.dA), (a.b, b.b), (a.C, b.C)))
+
+
 def make_tables(step: Step, dtype: np.dtype[Any]) -> Tables:
     """Lay out the tables of a step, whose leading axis runs over step sizes, in the type of the run."""
     maps = [*(stage.map for stage in step.stages), step.open, step.close]
@@ -105,7 +112,7 @@ def make_tables(step: Step, dtype: np.dtype[Any]) -> Tables:
         per_step=int(in_step.sum()),
         open_uses_score=step.open_uses_score,
         plain=np.array([np.array_equal(stage.G, first_row(stage.map.b)) for stage in step.stages]),
-        marked=step.close is not step.stages[-1].map,
+        marked=not same(step.close, step.stages[-1].map),
     )
 
 
@@ -120,7 +127,7 @@ def make_core(ops: Ops) -> SimpleNamespace:
     # Philox4x32-10 (Salmon et al. 2011). 32-bit words live in 64-bit integers; only their low halves count.
     M0, M1, W0, W1 = (np.uint64(v) for v in (0xD2511F53, 0xCD9E8D57, 0x9E3779B9, 0xBB67AE85))
     LOW, HALF_WORD = np.uint64(0xFFFFFFFF), np.uint64(32)
-    ULP, HALF_ULP, HALF_TURN = ops.real(2.0**-32), ops.real(2.0**-33), ops.real(np.pi * 2.0**-31)
+    WORD_UNIT, HALF_UNIT, RADIANS = ops.real(2.0**-32), ops.real(2.0**-33), ops.real(np.pi * 2.0**-31)
     LOW_WORD, EIGHTH, QUARTER_MASK, QUARTER = word(0xFFFFFFFF), word(1 << 29), word((1 << 30) - 1), word(30)
     ZERO, MINUS_HALF, MINUS_ONE, MINUS_TWO = (ops.real(v) for v in (0, -0.5, -1, -2))
     # So many sums are kept at once, in registers, while a loop runs over their common terms.
@@ -132,19 +139,19 @@ def make_core(ops: Ops) -> SimpleNamespace:
         for _ in range(10):
             p0, p1 = M0 * (c0 & LOW), M1 * (c2 & LOW)
             c0, c1, c2, c3 = (p1 >> HALF_WORD) ^ c1 ^ k0, p1, (p0 >> HALF_WORD) ^ c3 ^ k1, p0
-            k0, k1 = (k0 + W0) & LOW, (k1 + W1) & LOW
+            k0, k1 = k0 + W0, k1 + W1
         return c0, c1, c2, c3
 
     @ops.jit
     def words(block, chain, stream, k0, k1):  # type: ignore[no-untyped-def]
-        """Words 4 block ... 4 block + 3 of a chain's stream."""
+        """Words 4 block ... 4 block + 3 of a chain's stream, in the low halves of what may be wider integers."""
         w0, w1, w2, w3 = philox(block & LOW, block >> HALF_WORD, chain, stream, k0, k1)
         return as_word(w0), as_word(w1), as_word(w2), as_word(w3)
 
     @ops.jit
-    def uniform(word):  # type: ignore[no-untyped-def]
+    def uniform(w):  # type: ignore[no-untyped-def]
         """Uniform number in (0, 1] from a word."""
-        return fma(as_real(word & LOW_WORD), ULP, HALF_ULP)
+        return fma(as_real(w & LOW_WORD), WORD_UNIT, HALF_UNIT)
 
     @ops.jit
     def box_muller(w0, w1):  # type: ignore[no-untyped-def]
@@ -154,7 +161,7 @@ def make_core(ops: Ops) -> SimpleNamespace:
         """
         r = sqrt(MINUS_TWO * log(uniform(w0)))
         eighth_ahead = w1 + EIGHTH
-        rest = as_real(signed((eighth_ahead & QUARTER_MASK) - EIGHTH)) * HALF_TURN
+        rest = as_real(signed((eighth_ahead & QUARTER_MASK) - EIGHTH)) * RADIANS
         c, s = cos_sin(rest, eighth_ahead >> QUARTER)
         return r * c, r * s
 
@@ -196,7 +203,7 @@ def make_core(ops: Ops) -> SimpleNamespace:
 
     @ops.jit
     def deviation(y, mixture, j, i, columns):  # type: ignore[no-untyped-def]
-        """Entry i of z = R_j (y - mu_j); how R_j is stored says `MixtureData`."""
+        """Entry i of z = R_j (y - mu_j); R_j is 1 if it has no columns, diagonal if one, else lower triangular."""
         if columns == 0:
             return y[i] + mixture.shifts[j, i]
         if columns == 1:
@@ -226,10 +233,12 @@ def make_core(ops: Ops) -> SimpleNamespace:
     def mixture_log_weights(q, y, mixture, d, columns):  # type: ignore[no-untyped-def]
         """q[j] = log of component j's share of the density at y, up to a constant; returns the largest."""
         components = mixture.log_weights.shape[0]
-        tiled = components - components % TILE
+        tiled, paired = components - components % TILE, components - components % 2
         for j in range(0, tiled, TILE):
             squares(q, y, mixture, j, TILE, d, columns)
-        for j in range(tiled, components):
+        for j in range(tiled, paired, 2):
+            squares(q, y, mixture, j, 2, d, columns)
+        for j in range(paired, components):
             squares(q, y, mixture, j, 1, d, columns)
         top = q[0]
         for j in range(1, components):
@@ -238,7 +247,7 @@ def make_core(ops: Ops) -> SimpleNamespace:
 
     @ops.jit
     def pull(q, y, mixture, j, i, d, columns, total):  # type: ignore[no-untyped-def]
-        """Add q[j] (R_j^T z)_i to the total; where R_j is 1 only the part that mu_j makes."""
+        """Add q[j] (R_j^T z)_i to the total; where R_j is 1 only -q[j] mu_ji: `forces` begins with the rest."""
         if columns == 0:
             return fma(q[j], mixture.shifts[j, i], total)
         if columns == 1:
@@ -275,10 +284,12 @@ def make_core(ops: Ops) -> SimpleNamespace:
             q[j] = share * mixture.precisions[j]
             strength = strength + q[j]
         scale = MINUS_ONE / total
-        tiled = d - d % TILE
+        tiled, paired = d - d % TILE, d - d % 2
         for i in range(0, tiled, TILE):
             forces(s, q, y, mixture, strength, scale, i, TILE, d, columns)
-        for i in range(tiled, d):
+        for i in range(tiled, paired, 2):
+            forces(s, q, y, mixture, strength, scale, i, 2, d, columns)
+        for i in range(paired, d):
             forces(s, q, y, mixture, strength, scale, i, 1, d, columns)
 
     @ops.jit
@@ -309,13 +320,16 @@ def make_core(ops: Ops) -> SimpleNamespace:
 
     @ops.jit
     def bin_of(x, low, per_unit, bins):  # type: ignore[no-untyped-def]
-        """Number of the bin that holds x: 1 ... bins, 0 below them (or not a number), bins + 1 above."""
+        """Number of the bin that holds x: 1 ... bins (a real number), 0 below (or not a number), bins + 1 above."""
         place = (as_double(x) - low) * per_unit
         return as_index(where(place >= 0.0, where(place < bins, place, bins), -1.0)) + 1
 
     @ops.jit
     def first_escape(left, step, u, least, most, d):  # type: ignore[no-untyped-def]
-        """Return the first step at which least <= x <= most failed (NaN fails), or `left` if it was earlier."""
+        """Return the first step after which least <= u[0] <= most failed (NaN fails), or `left` if it was earlier.
+
+        Row 0 may be ahead of the position on the step, by a part of the next one.
+        """
         inside = (u[0, 0] >= least[0]) & (u[0, 0] <= most[0])
         for i in range(1, d):
             inside = inside & (u[0, i] >= least[i]) & (u[0, i] <= most[i])

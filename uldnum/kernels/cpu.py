@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from hashlib import sha256
 from itertools import pairwise
 from pathlib import Path
@@ -216,12 +216,13 @@ def mixture_kernel(dtype: np.dtype[Any], lanes: int, columns: int) -> Any:
     return kernel
 
 
-@cache
-def user_kernel(dtype: np.dtype[Any], lanes: int, user_score: Any, vectorised: bool) -> Any:
-    """Return the kernel for a user's score."""
-    from uldnum.kernels.lift import chain_by_chain, on_vectors
+@lru_cache(16)
+def user_kernel(dtype: np.dtype[Any], lanes: int, user_score: Any, arguments: tuple[Any, ...]) -> tuple[Any, str]:
+    """Return the kernel for a user's score with arguments of given types, and why it does not run on vectors."""
+    from uldnum.kernels.lift import lift
 
-    return make_kernel(dtype, lanes, on_vectors(user_score) if vectorised else chain_by_chain(user_score, lanes))
+    score, fault = lift(user_score, dtype, lanes, arguments)
+    return make_kernel(dtype, lanes, score), fault
 
 
 class NumbaExecutor:
@@ -269,14 +270,12 @@ class NumbaExecutor:
             self.width = self.target.scratch
             self.kernel = mixture_kernel(dtype, lanes, min(self.target.roots.shape[2], 2))
         else:
-            from uldnum.kernels.lift import fault_on_vectors
-
-            fault = fault_on_vectors(user_score, dtype, lanes, self.target)
+            types = tuple(numba.typeof(argument) for argument in self.target)
+            self.kernel, fault = user_kernel(dtype, lanes, user_score, types)
             self.info["score"] = (
                 f"called chain by chain, it does not run on vectors: {fault}" if fault else "on vectors"
             )
             self.width = 2 * d // lanes + 1  # two rows of numbers
-            self.kernel = user_kernel(dtype, lanes, user_score, not fault)
 
     def first_launch(self, state: State) -> int:
         """Steps that take some milliseconds."""

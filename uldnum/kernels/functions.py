@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-__all__ = ["Ops", "make_functions"]
+__all__ = ["FORMATS", "Ops", "make_functions"]
 
 
 class Ops(NamedTuple):
@@ -124,7 +124,10 @@ def make_functions(ops: Ops) -> SimpleNamespace:
 
     @ops.jit
     def reduced(x):  # type: ignore[no-untyped-def]
-        """x = n ln 2 + r: returns r, (exp(r) - 1 - r)/r^2, and n in the low bits of a word."""
+        """x = n ln 2 + r: returns r, (exp(r) - 1 - r)/r^2, and n in the low bits of a word.
+
+        Shifted to the place of the exponent, the word keeps n alone: its other bits fall off the end.
+        """
         x = where(x < LEAST, LEAST, x)
         t = fma(x, LOG2_E, ROUND)
         n = t - ROUND

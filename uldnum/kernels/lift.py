@@ -22,7 +22,7 @@ from numba.extending import overload, overload_attribute
 from uldnum.kernels.lanes import core, jit
 from uldnum.kernels.vectors import Row, Vector, length, numbers, sqrt, user_row, where
 
-__all__ = ["chain_by_chain", "fault_on_vectors", "on_vectors"]
+__all__ = ["lift"]
 
 
 # Not strict: Numba would compare the annotations, too.
@@ -45,7 +45,7 @@ def lifted(names: tuple[Any, ...], make: Callable[[Vector], Any]) -> None:
 
 
 def exp_of(kind: Vector) -> Any:
-    """Exponential; the largest one there is for anything larger, which is escape enough."""
+    """Exponential, between e^-708 and e^709 (float32: e^-87 and e^88)."""
     exp, most = functions(kind).exp, 709.0 if kind.number == types.float64 else 88.0
     return lambda x: exp(where(x > most, most, x))
 
@@ -53,19 +53,17 @@ def exp_of(kind: Vector) -> Any:
 def log_of(kind: Vector) -> Any:
     """Logarithm; -inf at 0, NaN below."""
     log = functions(kind).log
-    return lambda x: where(x > 0.0, log(x), where(x == 0.0, x - np.inf, x * np.nan))
+    return lambda x: where((x > 0.0) & (x < np.inf), log(x), where(x < 0.0, x * np.nan, where(x == 0.0, x - np.inf, x)))
 
 
-def sin_of(kind: Vector) -> Any:
-    """Sine."""
-    cos_sin = functions(kind).cos_sin_of
-    return lambda x: cos_sin(x)[1]
+def turning(which: int) -> Callable[[Vector], Any]:
+    """Return the cosine (0) or sine (1); NaN beyond 1e5 (float32: 1e3), where the reduction loses its digits."""
 
+    def make(kind: Vector) -> Any:
+        cos_sin, far = functions(kind).cos_sin_of, 1e5 if kind.number == types.float64 else 1e3
+        return lambda x: where((x < far) & (x > -far), cos_sin(x)[which], x * np.nan)
 
-def cos_of(kind: Vector) -> Any:
-    """Cosine."""
-    cos_sin = functions(kind).cos_sin_of
-    return lambda x: cos_sin(x)[0]
+    return make
 
 
 def tanh_of(kind: Vector) -> Any:
@@ -76,8 +74,8 @@ def tanh_of(kind: Vector) -> Any:
 
 lifted((math.exp, np.exp), exp_of)
 lifted((math.log, np.log), log_of)
-lifted((math.sin, np.sin), sin_of)
-lifted((math.cos, np.cos), cos_of)
+lifted((math.cos, np.cos), turning(0))
+lifted((math.sin, np.sin), turning(1))
 lifted((math.tanh, np.tanh), tanh_of)
 lifted((math.sqrt, np.sqrt), lambda kind: lambda x: sqrt(x))
 lifted((builtins.abs, math.fabs, np.abs), lambda kind: lambda x: where(x < 0.0, -x, x))
@@ -90,17 +88,27 @@ def either(a: Any, b: Any) -> bool:
 
 
 @defined(builtins.max)
-@defined(np.maximum)
 def larger(a: Any, b: Any) -> Any:
-    """Return the larger of two."""
-    return (lambda a, b: where(a > b, a, b)) if either(a, b) else None
+    """Return the larger of two, the first if one is not a number: like Python's."""
+    return (lambda a, b: where(b > a, b, a)) if either(a, b) else None
 
 
 @defined(builtins.min)
-@defined(np.minimum)
 def smaller(a: Any, b: Any) -> Any:
-    """Return the smaller of two."""
-    return (lambda a, b: where(a < b, a, b)) if either(a, b) else None
+    """Return the smaller of two, the first if one is not a number: like Python's."""
+    return (lambda a, b: where(b < a, b, a)) if either(a, b) else None
+
+
+@defined(np.maximum)
+def maximum(a: Any, b: Any) -> Any:
+    """Return the larger of two, NaN if one is not a number: like NumPy's."""
+    return (lambda a, b: where((a > b) | (a != a), a, b)) if either(a, b) else None
+
+
+@defined(np.minimum)
+def minimum(a: Any, b: Any) -> Any:
+    """Return the smaller of two, NaN if one is not a number: like NumPy's."""
+    return (lambda a, b: where((a < b) | (a != a), a, b)) if either(a, b) else None
 
 
 @defined(np.where)
@@ -110,16 +118,18 @@ def choice(condition: Any, yes: Any, no: Any) -> Any:
 
 
 @defined(operator.pow)
+@defined(operator.ipow)
 def power(x: Any, n: Any) -> Any:
     """Whole powers, by multiplication."""
-    if not (isinstance(x, Vector) and isinstance(n, types.Integer)):
+    if not (isinstance(x, Vector) and x.real and isinstance(n, types.Integer)):
         return None
+    one = np.dtype(str(x.number)).type(1)
 
     def multiplied(x, n):  # type: ignore[no-untyped-def]
-        result = 0.0 * x + 1.0
+        result = where(x == x, one, x)
         for _ in range(builtins.abs(n)):
             result = result * x
-        return 1.0 / result if n < 0 else result
+        return one / result if n < 0 else result
 
     return multiplied
 
@@ -136,10 +146,11 @@ overload_attribute(Row, "shape")(lambda x: lambda x: (length(x),))
 
 def on_vectors(user_score: Any) -> Any:
     """Return the score for the kernel, all lanes at once."""
+    to_read, to_write = user_row(False), user_row(True)
 
     @jit
     def score(s, q, y, target, d):  # type: ignore[no-untyped-def]
-        user_score(user_row(y, d), user_row(s, d), *target)
+        user_score(to_read(y, d), to_write(s, d), *target)
 
     return score
 
@@ -161,12 +172,17 @@ def chain_by_chain(user_score: Any, lanes: int) -> Any:
     return score
 
 
-def fault_on_vectors(user_score: Any, dtype: np.dtype[Any], lanes: int, arguments: tuple[Any, ...]) -> str:
-    """Return why a score does not run on vectors, in a line; nothing if it does."""
-    row = Row(numba.from_dtype(dtype), lanes)
+def lift(user_score: Any, dtype: np.dtype[Any], lanes: int, arguments: tuple[Any, ...]) -> tuple[Any, str]:
+    """Return a user's score for the kernel, and why it does not run on vectors, in a line; nothing if it does.
+
+    Arguments are given by their Numba types. The score is compiled anew, without the user's options and cache: those
+    know nothing of vectors.
+    """
+    score = jit(user_score.py_func, forceinline=False)
+    to_read, to_write = (Row(numba.from_dtype(dtype), lanes, writable) for writable in (False, True))
     try:
-        user_score.compile((row, row, *(numba.typeof(argument) for argument in arguments)))
+        score.compile((to_read, to_write, *arguments))
     except Exception as error:  # Numba raises a class of its own for each fault of a function
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        return lines[1] if len(lines) > 1 and lines[0].startswith("Failed in") else lines[0]
-    return ""
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+        return chain_by_chain(score, lanes), lines[lines[0].startswith("Failed in") and len(lines) > 1]
+    return on_vectors(score), ""

@@ -80,6 +80,24 @@ class VectorModel(models.PrimitiveModel):
     def __init__(self, manager: Any, kind: Vector) -> None:
         super().__init__(manager, kind, llvm(kind))
 
+    def get_data_type(self) -> Any:
+        """In a list a vector is an array of numbers: memory there is not aligned for vectors."""
+        return ir.ArrayType(self.get_value_type().element, self.get_value_type().count)
+
+    def as_data(self, builder: Any, value: Any) -> Any:
+        """Vector to array."""
+        data = ir.Constant(self.get_data_type(), ir.Undefined)
+        for i in range(data.type.count):
+            data = builder.insert_value(data, builder.extract_element(value, ir.IntType(32)(i)), i)
+        return data
+
+    def from_data(self, builder: Any, data: Any) -> Any:
+        """Array to vector."""
+        value = ir.Constant(self.get_value_type(), ir.Undefined)
+        for i in range(data.type.count):
+            value = builder.insert_element(value, builder.extract_value(data, i), ir.IntType(32)(i))
+        return value
+
 
 def broadcast(builder: Any, number: Any, lanes: int) -> Any:
     """Copy a number into every lane."""
@@ -114,6 +132,8 @@ BINARY = {
     operator.lshift: ("", "shl", "shl"),
     operator.rshift: ("", "lshr", "ashr"),
 }
+# What there is for the results of comparisons.
+LOGICAL = {operator.and_, operator.or_, operator.xor, operator.iand, operator.ior, operator.ixor}
 COMPARISONS = {
     operator.lt: "<",
     operator.le: "<=",
@@ -127,8 +147,11 @@ COMPARISONS = {
 def vector_among(arguments: tuple[Any, ...]) -> Vector | None:
     """Return the type of the vectors among the arguments if the operation has any, and they agree."""
     vectors = {kind for kind in arguments if isinstance(kind, Vector)}
-    fits = all(isinstance(kind, Vector | types.Number | types.Boolean) for kind in arguments)
-    return vectors.pop() if len(vectors) == 1 and fits else None
+    if len(vectors) != 1:
+        return None
+    vector = vectors.pop()
+    scalar = types.Boolean if vector.number == types.boolean else types.Number
+    return vector if all(isinstance(kind, (Vector, scalar)) for kind in arguments) else None
 
 
 def define(key: Any, arity: int, result: Callable[[Vector], Any], build: Callable[..., Any]) -> None:
@@ -157,6 +180,8 @@ def define_binary(key: Any, names: tuple[str, str, str]) -> None:
     """Define an arithmetic operator."""
 
     def name(vector: Vector) -> str:
+        if vector.number == types.boolean and key not in LOGICAL:
+            return ""
         return names[0 if vector.real else 1 + getattr(vector.number, "signed", False)]
 
     def build(builder: Any, vector: Vector, a: Any, b: Any) -> Any:
@@ -295,6 +320,11 @@ class Values(types.Type):
 class Row(Values):
     """A row of values as a user's function sees it: like an array of shape (d,), a number's place taken by a vector."""
 
+    def __init__(self, number: Any, lanes: int, writable: bool) -> None:
+        self.writable = writable
+        super().__init__(number, lanes)
+        self.name += " to write" if writable else " to read"
+
 
 @register_model(Row)
 @register_model(Values)
@@ -357,7 +387,7 @@ class SetVector(AbstractTemplate):
     def generic(self, arguments: tuple[Any, ...], keywords: Any) -> Any:
         """Return nothing; numbers are broadcast."""
         kind, index, _ = arguments
-        if isinstance(kind, Values) and index_type(index):
+        if isinstance(kind, Values) and index_type(index) and getattr(kind, "writable", True):
             return signature(types.none, kind, index_type(index), kind.vector)
         return None
 
@@ -425,17 +455,21 @@ def numbers(context: Any, values: Any) -> Any:
     return types.CPointer(values.vector.number)(values), build
 
 
-@intrinsic
-def user_row(context: Any, values: Any, d: Any) -> Any:
-    """View the first d vectors as a user's function sees them."""
-    kind = Row(values.vector.number, values.vector.lanes)
+def user_row(writable: bool) -> Any:
+    """Return the function that views the first d vectors as a user's function sees them."""
 
-    def build(context: Any, builder: Any, sig: Any, given: Any) -> Any:
-        made = struct(context, builder, kind)
-        made.data, made.columns = struct(context, builder, values, given[0]).data, given[1]
-        return made._getvalue()
+    @intrinsic
+    def rows(context: Any, values: Any, d: Any) -> Any:
+        kind = Row(values.vector.number, values.vector.lanes, writable)
 
-    return kind(values, types.intp), build
+        def build(context: Any, builder: Any, sig: Any, given: Any) -> Any:
+            made = struct(context, builder, kind)
+            made.data, made.columns = struct(context, builder, values, given[0]).data, given[1]
+            return made._getvalue()
+
+        return kind(values, types.intp), build
+
+    return rows
 
 
 @intrinsic

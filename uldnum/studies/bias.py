@@ -13,9 +13,9 @@ from tqdm.auto import tqdm
 
 from uldnum.diagnostics.bias import METRICS
 from uldnum.exact.transfer import check_tolerance
-from uldnum.integrators import Integrator, positive, step_size
+from uldnum.integrators import Integrator, positive, step_size, whole_number
 from uldnum.integrators import integrator as find_integrator
-from uldnum.sampling import Run, sample, whole_number
+from uldnum.sampling import Run, sample
 from uldnum.studies.exact import exact_metrics, has_exact_law
 from uldnum.targets import GaussianMixture, VectorTarget, vector_target
 from uldnum.typing import Array, ArrayLike

@@ -27,10 +27,10 @@ class UserTarget(Vectors):
     score_function : callable
         Either a Numba function ``score(x, out, *args)`` of one row, compiled with ``@numba.njit``: it writes the
         gradient of the log density at ``x`` to ``out``, both of shape (d,), and is compiled into the kernel. There it
-        runs on vectors of chains if it is made of arithmetic, whole powers, exp, log, sqrt, sin, cos, tanh, abs, min,
-        max and numpy.where on the entries of x; with anything else that depends on x, a branch for instance, chain by
-        chain (see ``Run.info``). Or an array function ``score(x, *args)``, (n, d) -> (n, d), which the array executor
-        calls.
+        runs on vectors of chains if it is made of arithmetic, whole powers, exp, log, sqrt, sin and cos (of arguments
+        up to 1e5, float32 1e3), tanh, abs, min, max and numpy.where on the entries of x; with anything else that
+        depends on x, a branch for instance, chain by chain (see ``Run.info``). There a division by zero gives inf. Or
+        an array function ``score(x, *args)``, (n, d) -> (n, d), which the array executor calls.
     dimension : int
         d.
     log_density : callable, optional
@@ -109,14 +109,16 @@ class UserTarget(Vectors):
 
         def cast(value: Any) -> Any:
             real = isinstance(value, np.ndarray) and value.dtype.kind == "f"
-            return np.ascontiguousarray(value, dtype) if real else value
+            return np.asarray(value, dtype, order="C") if real else value
 
         return tuple(cast(value) for value in self.args)
 
     def score(self, x: ArrayLike) -> Array:
         """Gradient of the log density, (n, d) -> (n, d); float32 is kept, anything else becomes float64."""
         points = np.asarray(x)
-        points = np.ascontiguousarray(points, np.float32 if points.dtype == np.float32 else np.float64)
+        points = np.array(
+            points, np.float32 if points.dtype == np.float32 else np.float64, order="C"
+        )  # a copy, to write to
         if not self.compiled:
             try:
                 answer = np.asarray(self.score_function(points, *self.args))
