@@ -49,7 +49,9 @@ def calibrated(run: Callable[[int], object]) -> int:
         run(steps)
         taken = duration(run, steps)
         if taken > SECONDS / 3:
-            return max(10, int(steps * SECONDS / taken))
+            steps = max(10, int(steps * SECONDS / taken))
+            run(steps)  # some compile anew for another number of steps
+            return steps
         steps = int(steps * min(20.0, 1.2 * SECONDS / max(taken, 1e-4)))
 
 
@@ -174,14 +176,14 @@ def draw() -> None:
             medians = np.array([np.median(group[name]) for group in groups.values()])
             spread = np.abs([[group[name].min(), group[name].max()] for group in groups.values()] - medians[:, None])
             axis.bar(places, medians, 0.15, yerr=spread.T, color=f"C{j}", label=name, error_kw={"elinewidth": 0.8})
-            for place, median in zip(places, medians, strict=True):
-                axis.text(place, median * 1.12, f"{median:.0f}", ha="center", fontsize=7)
+            for place, median, above in zip(places, medians, spread[:, 1], strict=True):
+                axis.text(place, 1.06 * (median + above), f"{median:.0f}", ha="center", fontsize=7)
         own = [np.median(table[kind, column, 2]["uldnum"]) for column in groups]
         labels = [f"{column}\n{time:.2g} ns" for column, time in zip(groups, own, strict=True)]
         axis.set(xticks=range(len(groups)), xticklabels=labels, yscale="log", title=kind, ylim=(1, None))
         axis.axhline(1, color="k", lw=0.8)
     axes[0].set_ylabel("time over that of uldnum")
-    axes[0].legend(fontsize=8, ncols=2, loc="upper left")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5, fontsize=8)
     figure.suptitle(f"One step of one of {stored['chains']} chains, two threads, {stored['processor']}", fontsize=10)
     figure.savefig(FIGURE, dpi=150)
     plt.close(figure)
