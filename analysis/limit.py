@@ -15,7 +15,7 @@ import numba
 import numpy as np
 
 import uldnum
-from uldnum.kernels import vectors
+from uldnum.kernels import values, vectors
 from uldnum.kernels.core import group, make_core, make_tables
 from uldnum.kernels.functions import Ops
 from uldnum.typing import Array
@@ -118,7 +118,7 @@ def operations(case: uldnum.GaussianMixture, dtype: type) -> dict[str, float]:
 def seconds_per_byte(kind: str, dtype: type) -> float:
     """Measured time of an operation on vectors, per byte of them, on one thread."""
     lanes, chains, one = 512 // np.dtype(dtype).itemsize, 2, dtype(1)
-    view = vectors.view(lanes)
+    view = values.view(lanes)
 
     @numba.njit(error_model="numpy")
     def repeat(memory, times):  # type: ignore[no-untyped-def]

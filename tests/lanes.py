@@ -3,7 +3,7 @@
 import numba
 import numpy as np
 
-from uldnum.kernels import vectors
+from uldnum.kernels import values
 from uldnum.kernels.lanes import core
 
 
@@ -12,7 +12,7 @@ def on_arrays(pick, dtype, arguments=1, results=1, lanes=8):
 
     Their length is a multiple of the lanes.
     """
-    function, view = pick(core(np.dtype(dtype), lanes)), vectors.view(lanes)
+    function, view = pick(core(np.dtype(dtype), lanes)), values.view(lanes)
 
     @numba.njit(error_model="numpy")
     def one_to_one(x, out):

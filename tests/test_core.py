@@ -7,7 +7,7 @@ from scipy import special, stats
 
 import uldnum
 from uldnum.integrators import Integrator
-from uldnum.kernels import array, vectors
+from uldnum.kernels import array, values
 from uldnum.kernels.core import DYNAMICS, INITIAL, READOUT
 from uldnum.kernels.lanes import core
 from uldnum.stage import Affine, Step, first_row, table
@@ -30,7 +30,7 @@ def philox(backend, *words):
     """The words of a counter and a key, from the core on arrays or on vectors."""
     if backend == "array":
         return [int(w[0]) for w in array.core(np.dtype(float)).philox(*(np.array([w], np.uint64) for w in words))]
-    generate, view = core(np.dtype(float), 8).philox, vectors.view(8)
+    generate, view = core(np.dtype(float), 8).philox, values.view(8)
 
     @numba.njit
     def call(given, out):

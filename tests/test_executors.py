@@ -248,6 +248,15 @@ def three_rows(h, friction):
     return Step.unmarked(first_row(map.b), map)
 
 
+def test_too_many_rows_are_refused():
+    def recipe(h, friction):
+        map = Affine(table(h, np.zeros((9, 9)).tolist()), table(h, [0.0] * 9), table(h, [[1.0]] * 9))
+        return Step.unmarked(first_row(map.b), map)
+
+    with pytest.raises(ValueError, match="backend: 'numba' runs schemes of at most 8 rows, not 9; 'array' runs any"):
+        uldnum.sample("gaussian", Integrator("nine", recipe), h=0.1, steps=1, chains=2, backend="numba")
+
+
 @pytest.mark.parametrize("backend", ["array", "numba"])
 def test_three_rows_of_memory(backend):
     """Var(x) of a scheme with k = 3 against its exact law, at 4 standard errors."""

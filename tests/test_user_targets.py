@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import uldnum
-from uldnum.kernels import lift, vectors
+from uldnum.kernels import lift, values
 from uldnum.targets import UserTarget
 
 
@@ -227,7 +227,7 @@ def test_lifted_functions_at_the_edges_do_as_they_do_on_numbers():
             at_the_edges.py_func(row, out)
     score, fault = lift.lift(at_the_edges, np.dtype(float), 8, ())
     assert not fault
-    view = vectors.view(8)
+    view = values.view(8)
 
     @numba.njit
     def call(given, out):

@@ -21,10 +21,11 @@ from numba.core import event
 from numba.core.caching import FunctionCache
 from tqdm.auto import tqdm
 
-from uldnum.kernels import Problem, State, split_seed, vectors
+from uldnum.kernels import Problem, State, split_seed, values, vectors
 from uldnum.kernels.chain import make_chain
 from uldnum.kernels.core import group
 from uldnum.kernels.lanes import core, jit, ops
+from uldnum.kernels.lift import lift
 from uldnum.typing import Array
 
 __all__ = ["NumbaExecutor"]
@@ -76,7 +77,7 @@ def make_kernel(dtype: np.dtype[Any], lanes: int, score: Callable[..., Any]) -> 
     machine, bound = ops(dtype, lanes), core(dtype, lanes)
     words, box_muller, affine, bin_of = bound.words, bound.box_muller, bound.affine, bound.bin_of
     bits, from_bits, tail = machine.bits, machine.from_bits, machine.tail
-    view, iota = vectors.view(lanes), vectors.iota(lanes)
+    view, iota = values.view(lanes), vectors.iota(lanes)
     line = 64  # bytes of a line of the cache: vectors that straddle two cost twice
 
     def draw(xi, first, count, chain, stream, k0, k1):  # type: ignore[no-untyped-def]
@@ -219,8 +220,6 @@ def mixture_kernel(dtype: np.dtype[Any], lanes: int, columns: int) -> Any:
 @lru_cache(16)
 def user_kernel(dtype: np.dtype[Any], lanes: int, user_score: Any, arguments: tuple[Any, ...]) -> tuple[Any, str]:
     """Return the kernel for a user's score with arguments of given types, and why it does not run on vectors."""
-    from uldnum.kernels.lift import lift
-
     score, fault = lift(user_score, dtype, lanes, arguments)
     return make_kernel(dtype, lanes, score), fault
 
@@ -258,11 +257,10 @@ class NumbaExecutor:
         self.target = problem.target.kernel_data(dtype)
         d = problem.target.shape[0]
         lanes = lanes or lanes_of(dtype, d)
-        rows, most = problem.tables.b.shape[2], max(problem.tables.normals + problem.tables.readout)
-        if max(rows, most) > vectors.LOCAL:
+        rows = problem.tables.b.shape[2]
+        if rows > values.LOCAL:
             raise ValueError(
-                f"backend: 'numba' runs schemes of at most {vectors.LOCAL} rows and normals per coordinate, not {rows} "
-                f"and {most}; 'array' runs any"
+                f"backend: 'numba' runs schemes of at most {values.LOCAL} rows, not {rows}; 'array' runs any"
             )
         user_score = getattr(problem.target, "score_function", None)
         self.info = {"threads": str(self.threads)}

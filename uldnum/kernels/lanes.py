@@ -10,7 +10,7 @@ import numba
 import numpy as np
 from numba import types
 
-from uldnum.kernels import vectors
+from uldnum.kernels import values, vectors
 from uldnum.kernels.core import make_core
 from uldnum.kernels.functions import FORMATS, Ops
 
@@ -47,10 +47,10 @@ def ops(dtype: np.dtype[Any], lanes: int) -> Ops:
         bits=vectors.reinterpret(word),
         signed=vectors.reinterpret(types.Integer.from_bitwidth(word.bitwidth, signed=True)),
         from_bits=vectors.reinterpret(real),
-        row=vectors.row,
-        tail=vectors.tail,
-        local=vectors.local(real, lanes),
-        local_double=vectors.local(types.float64, lanes),
+        row=values.row,
+        tail=values.tail,
+        local=values.local(real, lanes),
+        local_double=values.local(types.float64, lanes),
     )
 
 

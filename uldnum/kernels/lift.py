@@ -1,6 +1,6 @@
 """A user's score, written for the numbers of one chain, run on vectors of chains.
 
-Numba types ``score(x, out, *args)`` again with rows of vectors in the place of arrays (`vectors.Row`); the functions
+Numba types ``score(x, out, *args)`` again with rows of vectors in the place of arrays (`values.Row`); the functions
 below are what it may call on them. What depends on the order of numbers, a branch above all, does not type: then the
 score is called chain by chain.
 """
@@ -20,7 +20,8 @@ from numba import types
 from numba.extending import overload, overload_attribute
 
 from uldnum.kernels.lanes import core, jit
-from uldnum.kernels.vectors import Row, Vector, length, numbers, sqrt, user_row, where
+from uldnum.kernels.values import Row, length, numbers, user_row
+from uldnum.kernels.vectors import Vector, sqrt, where
 
 __all__ = ["lift"]
 

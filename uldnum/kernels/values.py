@@ -1,0 +1,229 @@
+"""Views of memory that hold vectors, and what a user's function sees of them.
+
+``Values(number, lanes)`` is a view of memory, row after row of vectors; ``u[r, i]`` is the vector in row r, column i.
+"""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.core.typing.templates import AbstractTemplate, infer_global, signature
+from numba.extending import intrinsic, lower_builtin, models, register_model
+
+from uldnum.kernels.vectors import Vector, llvm
+
+__all__ = ["LOCAL", "Row", "Values", "length", "local", "numbers", "row", "tail", "user_row", "view"]
+
+# Vectors that `local` scratch holds.
+LOCAL = 8
+
+
+class Values(types.Type):
+    """View of memory that holds vectors; whoever makes it keeps the memory."""
+
+    def __init__(self, number: Any, lanes: int) -> None:
+        self.vector = Vector(number, lanes)
+        super().__init__(f"{type(self).__name__}({number}, {lanes})")
+
+
+class Row(Values):
+    """A row of values as a user's function sees it: like an array of shape (d,), a number's place taken by a vector."""
+
+    def __init__(self, number: Any, lanes: int, writable: bool) -> None:
+        self.writable = writable
+        super().__init__(number, lanes)
+        self.name += " to write" if writable else " to read"
+
+
+@register_model(Row)
+@register_model(Values)
+class ValuesModel(models.StructModel):
+    """A pointer to the first vector, and the number of vectors in a row."""
+
+    def __init__(self, manager: Any, kind: Values) -> None:
+        members = [("data", types.CPointer(kind.vector.number)), ("columns", types.intp)]
+        super().__init__(manager, kind, members)
+
+
+def struct(context: Any, builder: Any, kind: Values, value: Any = None) -> Any:
+    """Access to the members of a view."""
+    return cgutils.create_struct_proxy(kind)(context, builder, value)
+
+
+def vector_pointer(context: Any, builder: Any, kind: Values, value: Any, index: Any) -> Any:
+    """Address of vector number ``index`` of a view."""
+    first = builder.gep(struct(context, builder, kind, value).data, [builder.mul(index, index.type(kind.vector.lanes))])
+    return builder.bitcast(first, llvm(kind.vector).as_pointer())
+
+
+def place(context: Any, builder: Any, sig: Any, values: Any) -> Any:
+    """Address of the vector at an index i, or (r, i)."""
+    index = values[1]
+    columns = struct(context, builder, sig.args[0], values[0]).columns
+    if isinstance(sig.args[1], types.BaseTuple):
+        r, i = cgutils.unpack_tuple(builder, index, 2)
+        index = builder.add(builder.mul(r, columns), i)
+    elif isinstance(sig.args[0], Row):
+        from_end = builder.icmp_signed("<", index, index.type(0))
+        index = builder.select(from_end, builder.add(index, columns), index)
+    return vector_pointer(context, builder, sig.args[0], values[0], index)
+
+
+def index_type(index: Any) -> Any:
+    """Type to which an index is cast: i or (r, i); None if it is neither."""
+    if isinstance(index, types.Integer):
+        return types.intp
+    pair = isinstance(index, types.BaseTuple) and len(index) == 2 and all(isinstance(i, types.Integer) for i in index)
+    return types.UniTuple(types.intp, 2) if pair else None
+
+
+@infer_global(operator.getitem)
+class GetVector(AbstractTemplate):
+    """Type of ``view[i]`` and ``view[r, i]``."""
+
+    def generic(self, arguments: tuple[Any, ...], keywords: Any) -> Any:
+        """Return a vector."""
+        kind, index = arguments
+        if isinstance(kind, Values) and index_type(index):
+            return signature(kind.vector, kind, index_type(index))
+        return None
+
+
+@infer_global(operator.setitem)
+class SetVector(AbstractTemplate):
+    """Type of ``view[i] = x`` and ``view[r, i] = x``."""
+
+    def generic(self, arguments: tuple[Any, ...], keywords: Any) -> Any:
+        """Return nothing; numbers are broadcast."""
+        kind, index, _ = arguments
+        if isinstance(kind, Values) and index_type(index) and getattr(kind, "writable", True):
+            return signature(types.none, kind, index_type(index), kind.vector)
+        return None
+
+
+@lower_builtin(operator.getitem, Values, types.Any)
+def load(context: Any, builder: Any, sig: Any, values: Any) -> Any:
+    """Read a vector."""
+    return builder.load(place(context, builder, sig, values), align=sig.args[0].vector.number.bitwidth // 8)
+
+
+@lower_builtin(operator.setitem, Values, types.Any, types.Any)
+def store(context: Any, builder: Any, sig: Any, values: Any) -> Any:
+    """Write a vector."""
+    align = sig.args[0].vector.number.bitwidth // 8
+    builder.store(values[2], place(context, builder, sig, values), align=align)
+    return context.get_dummy_value()
+
+
+def local(number: Any, lanes: int) -> Any:
+    """Return the function that gives scratch for up to `LOCAL` vectors, in registers wherever the compiler can."""
+    kind = Values(number, lanes)
+
+    @intrinsic
+    def scratch(context: Any, count: Any) -> Any:
+        def build(context: Any, builder: Any, sig: Any, values: Any) -> Any:
+            made = struct(context, builder, kind)
+            memory = cgutils.alloca_once(builder, ir.ArrayType(llvm(kind.vector), LOCAL))
+            made.data = builder.bitcast(memory, llvm(number).as_pointer())
+            made.columns = values[0]
+            return made._getvalue()
+
+        return kind(types.intp), build
+
+    return scratch
+
+
+def view(lanes: int) -> Any:
+    """Return the function that views a contiguous array, from vector number ``first`` on, as rows of vectors."""
+
+    @intrinsic
+    def viewed(context: Any, array: Any, first: Any, columns: Any) -> Any:
+        kind = Values(array.dtype, lanes)
+
+        def build(context: Any, builder: Any, sig: Any, values: Any) -> Any:
+            made = struct(context, builder, kind)
+            memory = context.make_array(array)(context, builder, values[0])
+            made.data = builder.gep(memory.data, [builder.mul(values[1], values[1].type(lanes))])
+            made.columns = values[2]
+            return made._getvalue()
+
+        return kind(array, types.intp, types.intp), build
+
+    return viewed
+
+
+@intrinsic
+def numbers(context: Any, values: Any) -> Any:
+    """Pointer to the numbers of a view, lane by lane."""
+    if not isinstance(values, Values):
+        return None
+
+    def build(context: Any, builder: Any, sig: Any, given: Any) -> Any:
+        return struct(context, builder, values, given[0]).data
+
+    return types.CPointer(values.vector.number)(values), build
+
+
+def user_row(writable: bool) -> Any:
+    """Return the function that views the first d vectors as a user's function sees them."""
+
+    @intrinsic
+    def rows(context: Any, values: Any, d: Any) -> Any:
+        kind = Row(values.vector.number, values.vector.lanes, writable)
+
+        def build(context: Any, builder: Any, sig: Any, given: Any) -> Any:
+            made = struct(context, builder, kind)
+            made.data, made.columns = struct(context, builder, values, given[0]).data, given[1]
+            return made._getvalue()
+
+        return kind(values, types.intp), build
+
+    return rows
+
+
+@intrinsic
+def length(context: Any, row: Any) -> Any:
+    """Number of vectors in a row."""
+
+    def build(context: Any, builder: Any, sig: Any, given: Any) -> Any:
+        return struct(context, builder, row, given[0]).columns
+
+    return types.intp(row), build
+
+
+def moved(context: Any, builder: Any, kind: Values, value: Any, index: Any) -> Any:
+    """View that begins with vector number ``index``."""
+    made = struct(context, builder, kind)
+    old = struct(context, builder, kind, value)
+    made.data = builder.gep(old.data, [builder.mul(index, index.type(kind.vector.lanes))])
+    made.columns = old.columns
+    return made._getvalue()
+
+
+@intrinsic
+def tail(context: Any, values: Any, first: Any) -> Any:
+    """View of the vectors from number ``first`` on."""
+    if not isinstance(values, Values):
+        return None
+
+    def build(context: Any, builder: Any, sig: Any, given: Any) -> Any:
+        return moved(context, builder, values, given[0], given[1])
+
+    return values(values, types.intp), build
+
+
+@intrinsic
+def row(context: Any, values: Any, r: Any) -> Any:
+    """View of row r."""
+    if not isinstance(values, Values):
+        return None
+
+    def build(context: Any, builder: Any, sig: Any, given: Any) -> Any:
+        columns = struct(context, builder, values, given[0]).columns
+        return moved(context, builder, values, given[0], builder.mul(given[1], columns))
+
+    return values(values, types.intp), build
