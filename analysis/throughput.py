@@ -180,7 +180,7 @@ def draw() -> None:
                 axis.text(place, 1.06 * (median + above), f"{median:.0f}", ha="center", fontsize=7)
         own = [np.median(table[kind, column, 2]["uldnum"]) for column in groups]
         labels = [f"{column}\n{time:.2g} ns" for column, time in zip(groups, own, strict=True)]
-        axis.set(xticks=range(len(groups)), xticklabels=labels, yscale="log", title=kind, ylim=(1, None))
+        axis.set(xticks=range(len(groups)), xticklabels=labels, yscale="log", title=kind, ylim=(1, 400))
         axis.axhline(1, color="k", lw=0.8)
     axes[0].set_ylabel("time over that of uldnum")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5, fontsize=8)

@@ -21,7 +21,7 @@ from numba.core import event
 from numba.core.caching import FunctionCache
 from tqdm.auto import tqdm
 
-from uldnum.kernels import Problem, State, split_seed, values, vectors
+from uldnum.kernels import BATCHES, Problem, State, split_seed, values, vectors
 from uldnum.kernels.chain import make_chain
 from uldnum.kernels.core import group
 from uldnum.kernels.lanes import core, jit, ops
@@ -256,7 +256,7 @@ class NumbaExecutor:
         )
         self.target = problem.target.kernel_data(dtype)
         d = problem.target.shape[0]
-        lanes = lanes or lanes_of(dtype, d)
+        self.lanes = lanes = lanes or lanes_of(dtype, d)
         rows = problem.tables.b.shape[2]
         if rows > values.LOCAL:
             raise ValueError(
@@ -289,8 +289,17 @@ class NumbaExecutor:
         state.step = last
         return trace
 
+    def edges(self, state: State) -> Array:
+        """Edges of the ranges of chains that go to threads: the batches of the histograms, else whole blocks."""
+        if state.counts.size:
+            return state.batches()
+        chains = state.left.shape[1]
+        blocks = -(-chains // self.lanes)
+        ranges = min(blocks, BATCHES)
+        return np.minimum(np.arange(ranges + 1) * blocks // ranges * self.lanes, chains)
+
     def run(self, state: State, begin: bool, last: int) -> Array:
-        """Call the kernel on every batch of every group, on the threads."""
+        """Call the kernel on ranges of chains of every group, on the threads."""
         H, n = state.left.shape
         problem = self.problem
         kept, trace = state.trace(problem.watch, last)
@@ -303,7 +312,7 @@ class NumbaExecutor:
             futures = [
                 pool.submit(self.kernel, *(g, lo, hi, *before, state.counts[g, b], trace, kept))
                 for g in range(H)
-                for b, (lo, hi) in enumerate(pairwise(state.batches()))
+                for b, (lo, hi) in enumerate(pairwise(self.edges(state)))
             ]
         for future in futures:
             future.result()
