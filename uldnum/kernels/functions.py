@@ -1,7 +1,7 @@
 """Elementary functions as polynomials, of fused multiply-adds in a stated order: the same bits on every machine.
 
-Coefficients interpolate the function at Chebyshev points, computed with 60 digits. Errors are in units of the last
-place (ulp), the largest at 1e6 random points against mpmath (`tests/test_functions.py`). Where a machine has no fused
+Coefficients interpolate the function at Chebyshev points, computed with 60 digits. Bounds of errors are in units of the
+last place (ulp), tested at random points against mpmath (`tests/test_functions.py`). Where a machine has no fused
 multiply-add (the reference executor) the last bits differ.
 """
 
