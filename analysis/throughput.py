@@ -80,8 +80,7 @@ def measure(threads: int) -> list[dict[str, Any]]:
             best = sorted(first, key=lambda name: first[name])[:2]  # the two fastest go on: one look may mislead
             runs = {name: built(make, case, dtype) for name, make in makers.items()} | {n: trials[n] for n in best}
             times: dict[str, list[float]] = {name: [] for name in runs}
-            bar = tqdm(range(REPEATS), desc=f"{threads} threads, {kind}, {column}")
-            for _ in bar:
+            for _ in tqdm(range(REPEATS), desc=f"{threads} threads, {kind}, {column}"):
                 for name, (run, steps) in runs.items():
                     times[name].append(duration(run, steps) / steps / peers.CHAINS * 1e9)
             common = {"threads": threads, "dtype": kind, "column": column}
@@ -149,7 +148,7 @@ def ratios(group: dict[str, Array]) -> dict[str, Array]:
 
 
 def report() -> str:
-    """Return a table of the medians, in Markdown."""
+    """Return the medians and their spread in words, a line for each type, column and number of threads."""
     stored = json.loads(DATA.read_text())
     lines = []
     for (kind, column, threads), group in grouped(stored["results"]).items():
@@ -188,7 +187,3 @@ def draw() -> None:
     figure.savefig(FIGURE, dpi=150)
     plt.close(figure)
     print(report())
-
-
-if __name__ == "__main__":
-    main()

@@ -308,11 +308,12 @@ class NumbaExecutor:
             begin, u, xp, state.nfe, self.target, self.width, problem.tables, problem.first_chain,
             *split_seed(problem.seed), state.step + 1, last, problem.watch, state.sums, state.squares, left,
         )  # fmt: skip
+        ranges = list(enumerate(pairwise(self.edges(state))))
         with self.announcement(), ThreadPoolExecutor(self.threads) as pool:
             futures = [
                 pool.submit(self.kernel, *(g, lo, hi, *before, state.counts[g, b], trace, kept))
                 for g in range(H)
-                for b, (lo, hi) in enumerate(pairwise(self.edges(state)))
+                for b, (lo, hi) in ranges
             ]
         for future in futures:
             future.result()

@@ -54,23 +54,23 @@ def struct(context: Any, builder: Any, kind: Values, value: Any = None) -> Any:
     return cgutils.create_struct_proxy(kind)(context, builder, value)
 
 
-def vector_pointer(context: Any, builder: Any, kind: Values, value: Any, index: Any) -> Any:
-    """Address of vector number ``index`` of a view."""
-    first = builder.gep(struct(context, builder, kind, value).data, [builder.mul(index, index.type(kind.vector.lanes))])
-    return builder.bitcast(first, llvm(kind.vector).as_pointer())
+def address(builder: Any, data: Any, index: Any, lanes: int) -> Any:
+    """Address of the first number of vector number ``index``."""
+    return builder.gep(data, [builder.mul(index, index.type(lanes))])
 
 
 def place(context: Any, builder: Any, sig: Any, values: Any) -> Any:
     """Address of the vector at an index i, or (r, i)."""
-    index = values[1]
-    columns = struct(context, builder, sig.args[0], values[0]).columns
+    index, vector = values[1], sig.args[0].vector
+    view = struct(context, builder, sig.args[0], values[0])
+    data, columns = view.data, view.columns
     if isinstance(sig.args[1], types.BaseTuple):
         r, i = cgutils.unpack_tuple(builder, index, 2)
         index = builder.add(builder.mul(r, columns), i)
     elif isinstance(sig.args[0], Row):
         from_end = builder.icmp_signed("<", index, index.type(0))
         index = builder.select(from_end, builder.add(index, columns), index)
-    return vector_pointer(context, builder, sig.args[0], values[0], index)
+    return builder.bitcast(address(builder, data, index, vector.lanes), llvm(vector).as_pointer())
 
 
 def index_type(index: Any) -> Any:
@@ -147,7 +147,7 @@ def view(lanes: int) -> Any:
         def build(context: Any, builder: Any, sig: Any, values: Any) -> Any:
             made = struct(context, builder, kind)
             memory = context.make_array(array)(context, builder, values[0])
-            made.data = builder.gep(memory.data, [builder.mul(values[1], values[1].type(lanes))])
+            made.data = address(builder, memory.data, values[1], lanes)
             made.columns = values[2]
             return made._getvalue()
 
@@ -199,7 +199,7 @@ def moved(context: Any, builder: Any, kind: Values, value: Any, index: Any) -> A
     """View that begins with vector number ``index``."""
     made = struct(context, builder, kind)
     old = struct(context, builder, kind, value)
-    made.data = builder.gep(old.data, [builder.mul(index, index.type(kind.vector.lanes))])
+    made.data = address(builder, old.data, index, kind.vector.lanes)
     made.columns = old.columns
     return made._getvalue()
 

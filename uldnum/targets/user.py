@@ -116,9 +116,8 @@ class UserTarget(Vectors):
     def score(self, x: ArrayLike) -> Array:
         """Gradient of the log density, (n, d) -> (n, d); float32 is kept, anything else becomes float64."""
         points = np.asarray(x)
-        points = np.array(
-            points, np.float32 if points.dtype == np.float32 else np.float64, order="C"
-        )  # a copy, to write to
+        # A copy: a score that writes to x must not change what it was given.
+        points = np.array(points, np.float32 if points.dtype == np.float32 else np.float64, order="C")
         if not self.compiled:
             try:
                 answer = np.asarray(self.score_function(points, *self.args))
