@@ -20,6 +20,7 @@ def points(name, dtype, n):
         "log": lambda: np.exp(rng.uniform(-top, top, n)),
         "uniform": lambda: rng.uniform(0, 1, n) + 2.0**-33,
         "exp": lambda: rng.uniform(-top, top, n),
+        "exp2": lambda: rng.uniform(-top, top, n) / np.log(2.0),
         "tanh": lambda: rng.uniform(-1, 1, n) * 10 ** rng.uniform(-8, 1.3, n),
         "near": lambda: rng.uniform(-2 * np.pi, 2 * np.pi, n),
         "far": lambda: rng.uniform(-far, far, n),
@@ -32,6 +33,7 @@ CASES = [
     ("log", "log", mpmath.log, 2.0),
     ("log", "uniform", mpmath.log, 2.0),
     ("exp", "exp", mpmath.exp, 1.0),
+    ("exp2", "exp2", lambda x: mpmath.mpf(2) ** x, 1.0),
     ("tanh", "tanh", mpmath.tanh, 3.0),
     ("cos", "near", mpmath.cos, 1.5),
     ("sin", "near", mpmath.sin, 1.5),
@@ -78,7 +80,7 @@ def test_largest_error_on_a_million_points(name, where, exact, bound, dtype):
 def test_arrays_and_vectors_agree_to_the_last_bits(dtype):
     """The reference has no fused multiply-add."""
     functions = array.core(np.dtype(dtype)).functions
-    for name, where in (("log", "log"), ("exp", "exp"), ("tanh", "tanh")):
+    for name, where in (("log", "log"), ("exp", "exp"), ("exp2", "exp2"), ("tanh", "tanh")):
         x = points(where, dtype, POINTS)
         np.testing.assert_allclose(getattr(functions, name)(x), evaluate(name, dtype)(x), rtol=4 * np.finfo(dtype).eps)
 
@@ -92,6 +94,10 @@ def test_at_the_ends(dtype):
     np.testing.assert_allclose(exp[3], np.exp(dtype(most)), rtol=1e-6)
     assert np.isnan(exp[4])
     assert exp[5] == 1
+    exp2 = evaluate("exp2", dtype)(x)
+    smallest = np.finfo(dtype).tiny
+    np.testing.assert_array_equal(exp2[[0, 1, 5]], [smallest, smallest, 1])
+    assert np.isnan(exp2[4])
     tanh = evaluate("tanh", dtype)(x)
     np.testing.assert_array_equal(tanh[[0, 1, 5, 6, 7]], [-1, -1, 0, 1, 1])
     assert np.isnan(tanh[4])

@@ -119,7 +119,7 @@ def make_tables(step: Step, dtype: np.dtype[Any]) -> Tables:
 def make_core(ops: Ops) -> SimpleNamespace:
     """Bind random numbers, the affine update and the mixture score to a machine."""
     functions = make_functions(ops)
-    log, exp, cos_sin = functions.log, functions.exp, functions.cos_sin
+    log, exp2, cos_sin = functions.log, functions.exp2, functions.cos_sin
     fma, sqrt, where, local, local_double = ops.fma, ops.sqrt, ops.where, ops.local, ops.local_double
     as_real, as_double, as_index, as_word, signed = ops.as_real, ops.as_double, ops.as_index, ops.as_word, ops.signed
 
@@ -129,7 +129,7 @@ def make_core(ops: Ops) -> SimpleNamespace:
     LOW, HALF_WORD = np.uint64(0xFFFFFFFF), np.uint64(32)
     WORD_UNIT, HALF_UNIT, RADIANS = ops.real(2.0**-32), ops.real(2.0**-33), ops.real(np.pi * 2.0**-31)
     LOW_WORD, EIGHTH, QUARTER_MASK, QUARTER = word(0xFFFFFFFF), word(1 << 29), word((1 << 30) - 1), word(30)
-    ZERO, MINUS_HALF, MINUS_ONE, MINUS_TWO = (ops.real(v) for v in (0, -0.5, -1, -2))
+    ZERO, MINUS_ONE, MINUS_TWO, MINUS_HALF_LOG2_E = (ops.real(v) for v in (0, -1, -2, -0.5 / np.log(2.0)))
     # So many sums are kept at once, in registers, while a loop runs over their common terms.
     TILE = 4
 
@@ -215,8 +215,8 @@ def make_core(ops: Ops) -> SimpleNamespace:
 
     @ops.jit
     def squares(q, y, mixture, j, several, d, columns):  # type: ignore[no-untyped-def]
-        """q[j] = log w_j - P_j |z|^2/2 for components j ... j + several - 1; keeps z where R_j is a full matrix."""
-        components = mixture.log_weights.shape[0]
+        """q[j] = log2(w_j e^(-P_j |z|^2/2)) for j ... j + several - 1; keeps z where R_j is a full matrix."""
+        components = mixture.log2_weights.shape[0]
         total = local(several)
         for c in range(several):
             total[c] = ZERO
@@ -227,12 +227,12 @@ def make_core(ops: Ops) -> SimpleNamespace:
                 if columns > 1:
                     q[components + (j + c) * d + i] = z
         for c in range(several):
-            q[j + c] = fma(total[c], MINUS_HALF * mixture.precisions[j + c], mixture.log_weights[j + c])
+            q[j + c] = fma(total[c], MINUS_HALF_LOG2_E * mixture.precisions[j + c], mixture.log2_weights[j + c])
 
     @ops.jit
-    def mixture_log_weights(q, y, mixture, d, columns):  # type: ignore[no-untyped-def]
-        """q[j] = log of component j's share of the density at y, up to a constant; returns the largest."""
-        components = mixture.log_weights.shape[0]
+    def mixture_log2_weights(q, y, mixture, d, columns):  # type: ignore[no-untyped-def]
+        """q[j] = log2 of component j's share of the density at y, up to a constant; returns the largest."""
+        components = mixture.log2_weights.shape[0]
         tiled, paired = components - components % TILE, components - components % 2
         for j in range(0, tiled, TILE):
             squares(q, y, mixture, j, TILE, d, columns)
@@ -252,7 +252,7 @@ def make_core(ops: Ops) -> SimpleNamespace:
             return fma(q[j], mixture.shifts[j, i], total)
         if columns == 1:
             return fma(q[j], mixture.roots[j, i, 0] * deviation(y, mixture, j, i, columns), total)
-        begin = mixture.log_weights.shape[0] + j * d
+        begin = mixture.log2_weights.shape[0] + j * d
         entry = ZERO
         for p in range(i, d):
             entry = fma(q[begin + p], mixture.roots[j, p, i], entry)
@@ -264,7 +264,7 @@ def make_core(ops: Ops) -> SimpleNamespace:
         total = local(several)
         for c in range(several):
             total[c] = strength * y[i + c] if columns == 0 else ZERO
-        for j in range(mixture.log_weights.shape[0]):
+        for j in range(mixture.log2_weights.shape[0]):
             for c in range(several):
                 total[c] = pull(q, y, mixture, j, i + c, d, columns, total[c])
         for c in range(several):
@@ -276,10 +276,10 @@ def make_core(ops: Ops) -> SimpleNamespace:
 
         q is scratch: a value for each component, and d more where the covariances are full.
         """
-        top = mixture_log_weights(q, y, mixture, d, columns)
+        top = mixture_log2_weights(q, y, mixture, d, columns)
         total, strength = ZERO, ZERO
-        for j in range(mixture.log_weights.shape[0]):
-            share = exp(q[j] - top)
+        for j in range(mixture.log2_weights.shape[0]):
+            share = exp2(q[j] - top)
             total = total + share
             q[j] = share * mixture.precisions[j]
             strength = strength + q[j]
@@ -344,7 +344,7 @@ def make_core(ops: Ops) -> SimpleNamespace:
         affine=affine,
         gather=gather,
         copy=copy,
-        mixture_log_weights=mixture_log_weights,
+        mixture_log2_weights=mixture_log2_weights,
         mixture_score=mixture_score,
         accumulate=accumulate,
         bin_of=bin_of,

@@ -50,6 +50,7 @@ class Format(NamedTuple):
     cos: tuple[float, ...]  # ((cos(r) - 1)/r^2 + 1/2)/r^2
     log: tuple[float, ...]  # 2 (artanh(s)/s - 1)/s^2 in powers of s^2, |s| <= 3 - 2 sqrt(2)
     exp: tuple[float, ...]  # (exp(r) - 1 - r)/r^2 in powers of r, |r| <= ln(2)/2
+    exp2: tuple[float, ...]  # (2^r - 1)/r in powers of r, |r| <= 1/2
 
 
 # fmt: off
@@ -67,6 +68,9 @@ FORMATS = {
         exp=(0.5000000000000001, 0.16666666666666669, 0.04166666666662413, 0.008333333333330062, 0.0013888888917213717,
              0.00019841269863053618, 2.4801521295954376e-05, 2.7557268459997064e-06, 2.7620088445409746e-07,
              2.510038549551032e-08),
+        exp2=(0.6931471805599453, 0.24022650695910097, 0.0555041086648216, 0.009618129107606854, 0.0013333558146416916,
+              0.00015403530441794136, 1.525273382986708e-05, 1.3215442552522291e-06, 1.0178062426976924e-07,
+              7.072593027878997e-09, 4.4549643712692967e-10),
     ),
     np.float32: Format(
         word=np.uint32, mantissa=23, width=32, least=-87.0,
@@ -76,6 +80,7 @@ FORMATS = {
         cos=(0.041666664, -0.0013888302, 2.4547942e-05),
         log=(0.66666686, 0.3998878, 0.2957995),
         exp=(0.5, 0.16666576, 0.041666556, 0.008363179, 0.0013926184),
+        exp2=(0.6931472, 0.2402265, 0.05550357, 0.009618082, 0.0013390887, 0.00015453182),
     ),
 }
 # fmt: on
@@ -92,7 +97,7 @@ def make_functions(ops: Ops) -> SimpleNamespace:
     LN2, LN2_HIGH, LN2_LOW = real(np.log(2.0)), real(-form.ln2[0]), real(-form.ln2[1])
     LOG2_E, TWO_OVER_PI = real(1 / np.log(2.0)), real(2 / np.pi)
     TURN_HIGH, TURN_MIDDLE, TURN_LOW = (real(-part) for part in form.half_pi)
-    LEAST = real(form.least)
+    LEAST, LEAST_POWER = real(form.least), real(2 - 2 ** (form.width - form.mantissa - 2))
     # Adding this number rounds to an integer, which is then found in the low bits.
     ROUND = real(1.5 * 2.0**form.mantissa)
     MANTISSA, TOP_TWO = word(form.mantissa), word(form.width - 2)
@@ -110,7 +115,8 @@ def make_functions(ops: Ops) -> SimpleNamespace:
         rest = polynomial(coefficients[1:])
         return ops.jit(lambda z: fma(z, rest(z), first))
 
-    sin_part, cos_part, log_part, exp_part = (polynomial(c) for c in (form.sin, form.cos, form.log, form.exp))
+    sin_part, cos_part, log_part = polynomial(form.sin), polynomial(form.cos), polynomial(form.log)
+    exp_part, exp2_part = polynomial(form.exp), polynomial(form.exp2)
 
     @ops.jit
     def log(x):  # type: ignore[no-untyped-def]
@@ -139,6 +145,14 @@ def make_functions(ops: Ops) -> SimpleNamespace:
         """Exponential of x <= 709 (float32: 88), within 1 ulp; e^-708 (float32: e^-87) for anything below."""
         r, rest, n = reduced(x)
         return from_bits(bits(fma(r, fma(r, rest, ONE), ONE)) + (n << MANTISSA))
+
+    @ops.jit
+    def exp2(x):  # type: ignore[no-untyped-def]
+        """2^x for x <= 1023 (float32: 127), within 1 ulp; 2^-1022 (float32: 2^-126) for anything below."""
+        x = where(x < LEAST_POWER, LEAST_POWER, x)
+        t = x + ROUND
+        r = x - (t - ROUND)
+        return from_bits(bits(fma(r, exp2_part(r), ONE)) + (bits(t) << MANTISSA))
 
     @ops.jit
     def tanh(x):  # type: ignore[no-untyped-def]
@@ -172,4 +186,4 @@ def make_functions(ops: Ops) -> SimpleNamespace:
         r = fma(n, TURN_LOW, fma(n, TURN_MIDDLE, fma(n, TURN_HIGH, x)))
         return cos_sin(r, bits(t))
 
-    return SimpleNamespace(log=log, exp=exp, tanh=tanh, cos_sin=cos_sin, cos_sin_of=cos_sin_of)
+    return SimpleNamespace(log=log, exp=exp, exp2=exp2, tanh=tanh, cos_sin=cos_sin, cos_sin_of=cos_sin_of)

@@ -21,13 +21,13 @@ __all__ = ["GaussianMixture", "MixtureData"]
 class MixtureData(NamedTuple):
     """A mixture as the kernels read it.
 
-    Up to a constant common to all, component j has the log weight ``log_weights - precisions |z|^2/2`` at y, with
+    Up to a factor common to all, component j has the weight ``2^log2_weights exp(-precisions |z|^2/2)`` at y, with
     z = R (y - mu), and the force ``-precisions R^T z``. Where R is a multiple of the identity, ``precisions`` holds its
     square and R, now 1, has no columns; else ``precisions`` is 1. A diagonal R is stored as one column, any other as
     the lower triangle that it is.
     """
 
-    log_weights: Array  # (K,), log w_j - log det(Sigma_j)/2
+    log2_weights: Array  # (K,), log2(w_j det(Sigma_j)^(-1/2)): a power of 2 costs less than one of e
     precisions: Array  # (K,)
     roots: Array  # (K, d, columns), R
     shifts: Array  # (K, d), -R mu
@@ -174,8 +174,8 @@ class GaussianMixture(Vectors):
             shifts = roots[..., 0] * self.means
             if np.all(self.variances == self.variances[:, :1]):
                 precisions, roots, shifts = 1 / self.variances[:, 0], roots[..., :0], self.means
-        log_weights = np.log(self.weights) - np.log(scales).sum(axis=1)
-        parts = log_weights, precisions, roots, -shifts
+        log2_weights = np.log2(self.weights) - np.log2(scales).sum(axis=1)
+        parts = log2_weights, precisions, roots, -shifts
         return MixtureData(*(np.ascontiguousarray(part, dtype=dtype) for part in parts))
 
     def score(self, x: ArrayLike) -> Array:
@@ -213,8 +213,9 @@ class GaussianMixture(Vectors):
         y = self.points(x)
         data = self.kernel_data(y.dtype)
         q = np.empty((data.scratch, y.shape[1]), y.dtype)
-        top = core(y.dtype).mixture_log_weights(q, y, data, len(y), data.roots.shape[2])
-        return y, q[: len(self.weights)], top
+        top = core(y.dtype).mixture_log2_weights(q, y, data, len(y), data.roots.shape[2])
+        one_bit = y.dtype.type(np.log(2))
+        return y, q[: len(self.weights)] * one_bit, top * one_bit
 
     def points(self, x: ArrayLike) -> Array:
         """Check points of shape (n, d) and return them with coordinates first, as the core reads them."""
