@@ -15,7 +15,7 @@ EXTRAS = {
     "precise": ("exact answers with fifty digits", ["mpmath"]),
     "fit": ("mixtures fitted to data", ["scikit-learn"]),
     "arviz": ("diagnostics by ArviZ", ["arviz-base", "arviz-stats"]),
-    "cuda": ("kernels on a GPU (not used yet)", ["cupy-cuda12x"]),
+    "cuda": ("kernels on a GPU", ["cupy-cuda12x", "numba-cuda", "platformdirs"]),
     "cluster": ("studies on many machines (not used yet)", ["distributed"]),
     "bench": ("the comparison with other tools", ["jax", "diffrax", "blackjax"]),
 }

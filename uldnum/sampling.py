@@ -16,6 +16,7 @@ from numpy.typing import DTypeLike
 from tqdm.auto import tqdm
 
 from uldnum.exact import max_stable_h
+from uldnum.extras import require
 from uldnum.integrators import Integrator, positive, step_size, whole_number
 from uldnum.integrators import integrator as find_integrator
 from uldnum.interrupt import interruptible
@@ -98,6 +99,18 @@ def numba_executor(problem: Problem, dtype: np.dtype[Any], threads: int | None, 
     return NumbaExecutor(problem, dtype, threads, announce)
 
 
+def cuda_executor(fast: bool) -> Callable[..., Executor]:
+    """Return what makes the executor of a GPU."""
+
+    def make(problem: Problem, dtype: np.dtype[Any], threads: int | None, announce: bool) -> Executor:
+        require("numba_cuda", "cuda")
+        from uldnum.kernels.cuda.executor import CudaExecutor
+
+        return CudaExecutor(problem, dtype, fast)
+
+    return make
+
+
 BACKENDS: dict[str, tuple[Callable[[Problem, np.dtype[Any], int | None, bool], Executor], str]] = {
     "numba": (
         numba_executor,
@@ -107,6 +120,8 @@ BACKENDS: dict[str, tuple[Callable[[Problem, np.dtype[Any], int | None, bool], E
         lambda problem, dtype, threads, announce: ArrayExecutor(problem, dtype),
         "NumPy arrays, any target; the reference, and the default for anything else",
     ),
+    "cuda": (cuda_executor(fast=False), "NVIDIA GPUs, mixtures; the same bits as 'numba'"),
+    "cuda-fast": (cuda_executor(fast=True), "... in float32, with the hardware's sine, cosine and power of 2"),
 }
 
 
@@ -213,7 +228,7 @@ def sample(
     thin = None if thin is None else whole_number("thin", thin, 1, steps)
     threads = None if threads is None else whole_number("threads", threads, 1, 2**16)
     kind = floating_type(target.dtype if dtype is None else dtype)
-    backend = choose_backend(target, backend)
+    backend = choose_backend(target, backend, kind)
     if isinstance(target, UserTarget):
         target.score(np.asarray(target.mean, kind)[None])  # it may fail in the type of the run
     vector = len(target.shape) == 1
@@ -261,6 +276,7 @@ def sample(
     ) as bar:  # fmt: skip
         for kept in take_steps(executor, run.state, burn_in + steps, bar):
             run.states.extend(kept)
+    executor.settle(run.state)
     report(run, target, scheme)
     return run
 
@@ -276,7 +292,7 @@ def floating_type(dtype: DTypeLike) -> np.dtype[Any]:
     return kind
 
 
-def choose_backend(target: Target, backend: str | None) -> str:
+def choose_backend(target: Target, backend: str | None, kind: np.dtype[Any]) -> str:
     """Return the name of the backend, or raise if there is none or it cannot run the target."""
     if backend is None:
         return "numba" if target.compiled else "array"
@@ -284,6 +300,10 @@ def choose_backend(target: Target, backend: str | None) -> str:
         raise unknown("backend", backend, BACKENDS)
     if backend == "numba" and not target.compiled:
         raise ValueError(f"backend: 'numba' runs mixtures and compiled scores; {target.name!r} needs 'array'")
+    if backend.startswith("cuda") and not isinstance(target, GaussianMixture):
+        raise ValueError(f"backend: {backend!r} runs mixtures; {target.name!r} needs 'numba' or 'array'")
+    if backend == "cuda-fast" and kind != np.float32:
+        raise ValueError(f"dtype: backend 'cuda-fast' runs float32, not {kind}; 'cuda' runs both")
     return backend
 
 

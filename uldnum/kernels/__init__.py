@@ -103,7 +103,7 @@ class State:
 
 
 class Executor(Protocol):
-    """Runs a problem on a machine; ``info`` says what a user may want to know of how."""
+    """Runs a problem on a machine, from one state; ``info`` says what a user may want to know of how."""
 
     info: dict[str, str]
 
@@ -118,6 +118,9 @@ class Executor(Protocol):
 
         Returns the positions kept on the way, shape (kept, H, n, d).
         """
+
+    def settle(self, state: State) -> None:
+        """Bring the state up to date; until then its arrays may be elsewhere."""
 
 
 def split_seed(seed: int) -> tuple[np.uint64, np.uint64]:

@@ -184,13 +184,16 @@ class ArrayExecutor:
             with np.errstate(all="ignore"):  # a diverging chain is found and reported, not warned of
                 evaluations, left = self.chain.advance(
                     u, xp, y, s, None, None, None, gaps, self.problem.target, t, d, k, chain, *key,
-                    state.step + 1, last, 1, self.watch, state.sums.size > 0, state.sums[g].T, state.squares[g].T,
-                    records, left,
+                    state.step + 1, last, state.step + 1, 1, self.watch, state.sums.size > 0,
+                    state.sums[g].T, state.squares[g].T, records, left,
                 )  # fmt: skip
             state.nfe[g] += evaluations
             state.left[g] = left.min(axis=1) if self.fold else left
         state.step = last
         return trace
+
+    def settle(self, state: State) -> None:
+        """Do nothing: the state is changed in place."""
 
     def arguments(self, state: State, g: int) -> tuple[Any, ...]:
         """Return the memory and (x, p) of a group, the numbers of coordinates and rows, the chains and the key."""

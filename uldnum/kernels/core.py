@@ -68,12 +68,12 @@ class Tables(NamedTuple):
     dA: Array  # (H, maps, k, k)
     b: Array  # (H, maps, k)
     C: Array  # (H, maps, k, most normals)
-    normals: Array  # (maps,)
-    readout: Array  # (maps,)
-    offset: Array  # (maps,)
+    normals: Array | tuple[int, ...]  # (maps,); on a GPU constants
+    readout: Array | tuple[int, ...]  # (maps,)
+    offset: Array | tuple[int, ...]  # (maps,)
     per_step: int
     open_uses_score: bool
-    plain: Array  # (stages,)
+    plain: Array | tuple[bool, ...]  # (stages,)
     marked: bool
 
 
@@ -119,16 +119,15 @@ def make_tables(step: Step, dtype: np.dtype[Any]) -> Tables:
 def make_core(ops: Ops) -> SimpleNamespace:
     """Bind random numbers, the affine update and the mixture score to a machine."""
     functions = make_functions(ops)
-    log, exp2, cos_sin = functions.log, functions.exp2, functions.cos_sin
+    log, exp2, direction = functions.log, functions.exp2, functions.direction
     fma, sqrt, where, local, local_double = ops.fma, ops.sqrt, ops.where, ops.local, ops.local_double
-    as_real, as_double, as_index, as_word, signed = ops.as_real, ops.as_double, ops.as_index, ops.as_word, ops.signed
+    as_real, as_double, as_index, as_word = ops.as_real, ops.as_double, ops.as_index, ops.as_word
 
     word = FORMATS[ops.real].word
     # Philox4x32-10 (Salmon et al. 2011). 32-bit words live in 64-bit integers; only their low halves count.
     M0, M1, W0, W1 = (np.uint64(v) for v in (0xD2511F53, 0xCD9E8D57, 0x9E3779B9, 0xBB67AE85))
     LOW, HALF_WORD = np.uint64(0xFFFFFFFF), np.uint64(32)
-    WORD_UNIT, HALF_UNIT, RADIANS = ops.real(2.0**-32), ops.real(2.0**-33), ops.real(np.pi * 2.0**-31)
-    LOW_WORD, EIGHTH, QUARTER_MASK, QUARTER = word(0xFFFFFFFF), word(1 << 29), word((1 << 30) - 1), word(30)
+    WORD_UNIT, HALF_UNIT, LOW_WORD = ops.real(2.0**-32), ops.real(2.0**-33), word(0xFFFFFFFF)
     ZERO, MINUS_ONE, MINUS_TWO, MINUS_HALF_LOG2_E = (ops.real(v) for v in (0, -1, -2, -0.5 / np.log(2.0)))
     # So many sums are kept at once, in registers, while a loop runs over their common terms.
     TILE = 4
@@ -151,18 +150,16 @@ def make_core(ops: Ops) -> SimpleNamespace:
     @ops.jit
     def uniform(w):  # type: ignore[no-untyped-def]
         """Uniform number in (0, 1] from a word."""
-        return fma(as_real(w & LOW_WORD), WORD_UNIT, HALF_UNIT)
+        return fma(as_real(as_word(w & LOW_WORD)), WORD_UNIT, HALF_UNIT)
 
     @ops.jit
     def box_muller(w0, w1):  # type: ignore[no-untyped-def]
-        """Two independent standard normals from two words: radius from w0, angle int32(w1) 2^-31 pi.
+        """Two independent standard normals from two words: radius from w0, angle from w1.
 
-        The angle is taken to the nearest quarter turn and what is left. No normal exceeds (66 log 2)^(1/2) = 6.76.
+        None exceeds (66 log 2)^(1/2) = 6.76.
         """
         r = sqrt(MINUS_TWO * log(uniform(w0)))
-        eighth_ahead = w1 + EIGHTH
-        rest = as_real(signed((eighth_ahead & QUARTER_MASK) - EIGHTH)) * RADIANS
-        c, s = cos_sin(rest, eighth_ahead >> QUARTER)
+        c, s = direction(w1)
         return r * c, r * s
 
     @ops.jit

@@ -188,7 +188,7 @@ def make_kernel(dtype: np.dtype[Any], lanes: int, score: Callable[..., Any]) -> 
             records = (counts, trace[:, g], (kept, first), x_memory, indices, end - first)
             taken, left = advance_chain(
                 u, xp, y, s, q, xi, eta, gaps, target, t, d, k, chains, k0, k1,
-                step, last, chunk, watch, recording, sums, products, records, left,
+                step, last, step, chunk, watch, recording, sums, products, records, left,
             )  # fmt: skip
             view(indices, 0, 1)[0] = left
             for c in range(first, end):
@@ -288,6 +288,9 @@ class NumbaExecutor:
         trace = self.run(state, False, last)
         state.step = last
         return trace
+
+    def settle(self, state: State) -> None:
+        """Do nothing: the state is changed in place."""
 
     def edges(self, state: State) -> Array:
         """Edges of the ranges of chains that go to threads: the batches of the histograms, else whole blocks."""

@@ -1,0 +1,132 @@
+"""The core bound to CUDA, where a value is a number; compiling kernels to PTX.
+
+Numba compiles, which needs neither a GPU nor a driver. With ``NUMBA_ENABLE_CUDASIM=1`` kernels run in Numba's
+simulator, on NumPy's numbers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+from numba import cuda, types
+from numba.core import config
+
+from uldnum.kernels.array import ops as array_ops
+from uldnum.kernels.functions import FORMATS, Ops
+
+__all__ = ["SIMULATED", "Kernel", "inline", "jit", "normals_from", "number", "ops", "ptx"]
+
+# Whether kernels run in the simulator.
+SIMULATED = bool(config.ENABLE_CUDASIM)
+
+if not SIMULATED:
+    from numba.cuda import dispatcher, libdevice
+    from numba.cuda.compiler import _compile_pyfunc_with_fixup
+
+
+def jit(function: Any, **options: Any) -> Any:
+    """Compile a device function as a part of what calls it."""
+    return function if SIMULATED else cuda.jit(device=True, **options or {"forceinline": True})(function)
+
+
+def inline(function: Any) -> Any:
+    """Copy a function into what calls it before it is compiled: Numba returns a new array in no other way."""
+    return jit(function, inline="always")
+
+
+@cache
+def ops(dtype: np.dtype[Any], fast: bool) -> Ops:
+    """Return the operations of the core on numbers; fast (float32): the hardware's sine, cosine and power of 2."""
+    real, word = dtype.type, FORMATS[dtype.type].word
+    if SIMULATED:
+        return array_ops(dtype)._replace(
+            where=lambda condition, yes, no: yes if condition else no, as_double=np.float64, as_index=int
+        )
+    integer, as_integer, as_float = {
+        np.float64: (np.int64, libdevice.double_as_longlong, libdevice.longlong_as_double),
+        np.float32: (np.int32, libdevice.float_as_int, libdevice.int_as_float),
+    }[real]
+    radians = real(np.pi * 2.0**-31)
+
+    @jit
+    def direction(w):  # type: ignore[no-untyped-def]
+        angle = real(np.int32(w)) * radians
+        return libdevice.fast_cosf(angle), libdevice.fast_sinf(angle)
+
+    return Ops(
+        jit=jit,
+        real=real,
+        fma=jit(lambda x, y, z: cuda.fma(x, y, z)),
+        sqrt=jit(lambda x: math.sqrt(x)),
+        where=jit(lambda condition, yes, no: cuda.selp(condition, yes, no)),
+        as_real=jit(lambda value: real(value)),
+        as_double=jit(lambda value: np.float64(value)),
+        as_index=jit(lambda value: np.int64(value)),
+        as_word=jit(lambda value: word(value)),
+        bits=jit(lambda value: word(as_integer(value))),
+        signed=jit(lambda value: integer(value)),
+        from_bits=jit(lambda value: as_float(integer(value))),
+        row=inline(lambda table, r: table[r]),
+        tail=inline(lambda values, j: values[j:]),
+        local=inline(lambda count: cuda.local.array(8, real)),
+        local_double=inline(lambda count: cuda.local.array(8, np.float64)),
+        instead={"direction": direction, "exp2": jit(lambda x: libdevice.exp2f(x))} if fast else {},
+    )
+
+
+def normals_from(core: SimpleNamespace) -> Any:
+    """Return the function that fills xi with the normals of so many blocks of a chain's stream."""
+    words, box_muller = core.words, core.box_muller
+
+    @inline
+    def fill(xi, block, blocks, chain, stream, k0, k1):  # type: ignore[no-untyped-def]
+        for b in range(blocks):
+            w0, w1, w2, w3 = words(np.uint64(block + b), chain, stream, k0, k1)
+            xi[4 * b], xi[4 * b + 1] = box_muller(w0, w1)
+            xi[4 * b + 2], xi[4 * b + 3] = box_muller(w2, w3)
+
+    return fill
+
+
+@dataclass(frozen=True, eq=False)
+class Kernel:
+    """A kernel: its Python function, the Numba types of its parameters by name, and what it was made for."""
+
+    function: Callable[..., None]
+    parameters: dict[str, Any]
+    key: Any
+
+
+def number(dtype: np.dtype[Any]) -> Any:
+    """Return Numba's name of a floating-point type."""
+    return types.float32 if dtype == np.float32 else types.float64
+
+
+@contextmanager
+def compute_capability(cc: tuple[int, int]) -> Iterator[None]:
+    """Let Numba compile device functions where there is no device to ask for its capability."""
+    ask = dispatcher.get_current_device
+    dispatcher.get_current_device = lambda: SimpleNamespace(compute_capability=cc)
+    try:
+        yield
+    finally:
+        dispatcher.get_current_device = ask
+
+
+def ptx(kernel: Kernel, cc: tuple[int, int]) -> str:
+    """Compile a kernel for a compute capability; needs no GPU.
+
+    Nothing is contracted: `numba.cuda.compile_ptx` has no option for that, so its parts are called here.
+    """
+    with compute_capability(cc):
+        signature = types.void(*kernel.parameters.values())
+        library, _ = _compile_pyfunc_with_fixup(kernel.function, signature, device=False, abi="numba", cc=cc)
+        library._nvvm_options["fma"] = 0
+        return str(library.get_asm_str(cc=cc))

@@ -1,0 +1,164 @@
+"""Where CUDA kernels run: a GPU through CuPy, or Numba's simulator."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import cache
+from hashlib import sha256
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numba import types
+
+from uldnum.extras import require
+from uldnum.files import atomic
+from uldnum.kernels.cuda.binding import SIMULATED, Kernel, ptx
+from uldnum.typing import Array
+
+__all__ = ["CuPy", "Simulator", "arguments", "code", "device"]
+
+# Threads of a block.
+BLOCK = 128
+
+# The oldest GPUs that the kernels are compiled for.
+OLDEST = (7, 0)
+
+
+def code(kernel: Kernel, name: str, cc: tuple[int, int]) -> Path:
+    """Return the file with a kernel's PTX, compiled if it is not in the user's cache folder.
+
+    Its name is a hash of the sources of all kernels, of what varies, of the architecture, and of the compilers.
+    """
+    sources = b"".join(path.read_bytes() for path in sorted(Path(__file__).parents[1].rglob("*.py")))
+    compilers = [version(package) for package in ("numba", "numba-cuda", "llvmlite")]
+    key = sha256(sources + repr((kernel.key, name, cc, compilers)).encode()).hexdigest()[:32]
+    folder = require("platformdirs", "cuda").user_cache_path("uldnum") / "kernels"
+    path = Path(folder / f"{name}-{key}.ptx")
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        text = ptx(kernel, cc)
+        with atomic(path) as temporary:
+            temporary.write_text(text)
+    return path
+
+
+def arguments(kernel: Kernel, values: Mapping[str, Any]) -> list[Any]:
+    """Return the parameters of a launch: pointers and numbers.
+
+    Numba's kernels know an array by two owners (here none), its size, the size of a number, its address, its shape and
+    its strides.
+    """
+    flat: list[Any] = []
+    for name, kind in kernel.parameters.items():
+        value = values[name]
+        if isinstance(kind, types.Array):
+            sizes = map(np.int64, (value.size, value.dtype.itemsize))
+            flat += [np.uint64(0), np.uint64(0), *sizes, value, *map(np.int64, (*value.shape, *value.strides))]
+        else:
+            flat.append(value if isinstance(kind, types.CPointer) else np.dtype(kind.name).type(value))
+    return flat
+
+
+class CuPy:
+    """A GPU: memory, kernels and launches, all on CuPy's current stream.
+
+    Raises
+    ------
+    MissingExtraError
+        If CuPy or Numba's CUDA compiler is not installed.
+    RuntimeError
+        If there is no GPU, no driver, or the GPU is too old.
+    """
+
+    def __init__(self) -> None:
+        self.cupy = require("cupy", "cuda")
+        try:
+            here = self.cupy.cuda.Device()
+            self.cc = divmod(int(here.compute_capability), 10)
+            properties = self.cupy.cuda.runtime.getDeviceProperties(here.id)
+        except self.cupy.cuda.runtime.CUDARuntimeError as error:
+            raise RuntimeError(f"backend: 'cuda' needs an NVIDIA GPU and its driver; CuPy says: {error}") from None
+        self.name = properties["name"].decode()
+        if self.cc < OLDEST:
+            raise RuntimeError(
+                f"backend: 'cuda' needs compute capability {OLDEST[0]}.{OLDEST[1]} or later; "
+                f"{self.name} has {self.cc[0]}.{self.cc[1]}"
+            )
+        self.loaded: dict[tuple[Any, str], Any] = {}
+
+    def array(self, values: Array) -> Any:
+        """Copy to the GPU, contiguous."""
+        return self.cupy.ascontiguousarray(self.cupy.asarray(values))
+
+    def empty(self, shape: tuple[int, ...], dtype: Any) -> Any:
+        """Memory on the GPU."""
+        return self.cupy.empty(shape, dtype)
+
+    def host(self, values: Any) -> Array:
+        """Copy from the GPU; waits until what computes the values is done."""
+        return np.asarray(self.cupy.asnumpy(values))
+
+    def wait(self) -> None:
+        """Wait until everything launched is done."""
+        self.cupy.cuda.get_current_stream().synchronize()
+
+    def free(self) -> int:
+        """Bytes that can be had: free on the GPU, or unused in CuPy's pool."""
+        free, _ = self.cupy.cuda.runtime.memGetInfo()
+        return int(free + self.cupy.get_default_memory_pool().free_bytes())
+
+    def function(self, kernel: Kernel, name: str) -> Any:
+        """Return a kernel, compiled and loaded."""
+        key = (kernel.key, name)
+        if key not in self.loaded:
+            path = code(kernel, name, self.cc)
+            found = re.search(r"\.entry\s+(\w+)", path.read_text())
+            assert found is not None
+            self.loaded[key] = self.cupy.RawModule(path=str(path)).get_function(found[1])
+        return self.loaded[key]
+
+    def launch(self, kernel: Kernel, name: str, threads: tuple[int, int], values: Mapping[str, Any]) -> None:
+        """Run a kernel with threads[0] threads in x, in blocks, and threads[1] in y."""
+        grid = (-(-threads[0] // BLOCK), threads[1])
+        self.function(kernel, name)(grid, (BLOCK,), tuple(arguments(kernel, values)))
+
+
+class Simulator:
+    """Numba's simulator: the kernels as Python functions on NumPy's arrays."""
+
+    name = "Numba's simulator"
+
+    def array(self, values: Array) -> Array:
+        """Copy, contiguous."""
+        return np.array(values, order="C")
+
+    def empty(self, shape: tuple[int, ...], dtype: Any) -> Array:
+        """Memory."""
+        return np.empty(shape, dtype)
+
+    def host(self, values: Array) -> Array:
+        """Copy."""
+        return values.copy()
+
+    def wait(self) -> None:
+        """Do nothing: a launch has ended when it returns."""
+
+    def free(self) -> int:
+        """Enough."""
+        return 2**62
+
+    def launch(self, kernel: Kernel, name: str, threads: tuple[int, int], values: Mapping[str, Any]) -> None:
+        """Run a kernel in blocks of one thread."""
+        from numba import cuda
+
+        given = (values[parameter] for parameter in kernel.parameters)
+        cuda.jit(kernel.function)[threads, (1,)](*given)
+
+
+@cache
+def device() -> CuPy | Simulator:
+    """Return where kernels run: on the current GPU, unless Numba simulates one."""
+    return Simulator() if SIMULATED else CuPy()

@@ -1,0 +1,114 @@
+"""The CUDA executor: chains on a GPU, one to a thread, many steps to a launch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from uldnum.kernels import Problem, State, split_seed
+from uldnum.kernels.cuda.chains import Form, chain_kernels
+from uldnum.kernels.cuda.device import device
+from uldnum.typing import Array
+
+__all__ = ["CudaExecutor"]
+
+# Numbers that the first launch of a run draws at most: some milliseconds.
+FIRST = 100_000_000
+
+# Order of the axes on the GPU, where neighbouring threads read neighbouring numbers: chains last.
+LAYOUT = {"u": (0, 2, 3, 1), "xp": (0, 2, 3, 1), "sums": (0, 2, 1), "squares": (0, 2, 1), "nfe": (0, 1), "left": (0, 1)}
+
+
+class CudaExecutor:
+    """Runs a mixture on a GPU.
+
+    The state stays there until `settle` fetches it.
+
+    Parameters
+    ----------
+    problem : Problem
+        Its target is a mixture.
+    dtype : dtype
+        float32 or float64.
+    fast : bool
+        float32 alone: the hardware's sine, cosine and power of 2, whose last bits differ from the CPU's.
+
+    Raises
+    ------
+    MissingExtraError, RuntimeError
+        If there is no way to a GPU; the message says what is missing.
+    """
+
+    def __init__(self, problem: Problem, dtype: np.dtype[Any], fast: bool = False) -> None:
+        self.problem, self.dtype, self.fast = problem, dtype, fast
+        self.device = device()
+        self.info = {"device": self.device.name}
+        data, tables, watch = problem.target.kernel_data(dtype), problem.tables, problem.watch
+        k0, k1 = split_seed(problem.seed)
+        constants = {name: getattr(tables, name) for name in ("G", "dA", "b", "C")} | data._asdict()
+        constants |= {name: getattr(watch, name) for name in ("centre", "least", "most", "low", "per_unit")}
+        self.values: dict[str, Any] = {name: self.device.array(array) for name, array in constants.items()}
+        self.values |= {"first_chain": problem.first_chain, "k0": k0, "k1": k1}
+        self.values |= {name: getattr(watch, name) for name in ("record_from", "bin_every", "thin")}
+        self.form: Form | None = None
+
+    def first_launch(self, state: State) -> int:
+        """Steps that take some milliseconds."""
+        return max(1, FIRST // state.u[..., 0, :].size)
+
+    def load(self, state: State) -> Form:
+        """Bring the state to the GPU, once."""
+        if self.form is None:
+            H, _, n, _ = (*state.left.shape[:1], 0, state.left.shape[1], 0)
+            form = Form.of(self.problem, self.dtype, self.fast, moments=state.sums.size > 0)
+            reals, gaps = (0, 0) if form.small else (form.far, form.d)
+            bytes_each = H * (reals * self.dtype.itemsize + gaps * 8)
+            bytes_each += sum(getattr(state, name).nbytes for name in LAYOUT) // n
+            room = self.device.free() - state.counts.nbytes
+            if n * bytes_each > room:
+                raise ValueError(
+                    f"chains: {n} need {n * bytes_each / 2**30:.3g} GiB of the GPU's memory, of which "
+                    f"{room / 2**30:.3g} GiB are free; at most {max(0, room // bytes_each)} fit"
+                )
+            for name, axes in LAYOUT.items():
+                self.values[self.parameter(name)] = self.device.array(getattr(state, name).transpose(axes))
+            self.values["counts"] = self.device.array(state.counts)
+            self.values["reals"] = self.device.empty((H, reals, n), self.dtype)
+            self.values["gaps_of"] = self.device.empty((H, 1, gaps, n), np.float64)
+            self.form = form
+        return self.form
+
+    @staticmethod
+    def parameter(name: str) -> str:
+        """Return what the kernels call an array of the state."""
+        return name if name in ("nfe", "left") else f"{name}_of"
+
+    def launch(self, name: str, form: Form, state: State) -> None:
+        """Run a kernel, a thread for each chain of each group."""
+        H, n = state.left.shape
+        self.device.launch(chain_kernels(form)[name], name, (n, H), self.values)
+
+    def enter(self, state: State) -> None:
+        """Open the recurrence from ``state.xp``."""
+        self.launch("enter", self.load(state), state)
+
+    def advance(self, state: State, last: int) -> Array:
+        """Go on to step ``last``, record what is watched, and read the last state; returns the positions kept."""
+        form = self.load(state)
+        kept, trace = state.trace(self.problem.watch, last)
+        step = state.step + 1
+        self.values |= {"step": step, "last": last, "begin": form.begin(step), "kept": kept}
+        self.values["trace"] = self.device.empty(trace.shape, self.dtype)
+        self.launch("advance", form, state)
+        self.device.wait()
+        state.step = last
+        return self.device.host(self.values["trace"])
+
+    def settle(self, state: State) -> None:
+        """Fetch the state from the GPU."""
+        self.load(state)
+        for name, axes in LAYOUT.items():
+            fetched = self.device.host(self.values[self.parameter(name)])
+            getattr(state, name)[...] = fetched.transpose(np.argsort(axes))
+        state.counts[...] = self.device.host(self.values["counts"])
