@@ -33,6 +33,9 @@ __all__ = ["NumbaExecutor"]
 # Numbers that the first launch of a run draws at most: some milliseconds.
 FIRST = 1_000_000
 
+# The source of all kernels, as it was when this process began: a file that changes later is not what runs here.
+SOURCES = sha256(b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))).hexdigest()
+
 # Normals of a chain that are drawn at once, at least.
 NORMALS = 64
 
@@ -50,8 +53,7 @@ class KernelCache(FunctionCache):
 
     def __init__(self, kernel: Any, variant: str) -> None:
         super().__init__(kernel.py_func)
-        source = b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))
-        self.key = sha256(source).hexdigest(), variant
+        self.key = SOURCES, variant
 
     def _index_key(self, sig: Any, codegen: Any) -> Any:
         return sig, codegen.magic_tuple(), self.key

@@ -20,6 +20,9 @@ from uldnum.typing import Array
 
 __all__ = ["CuPy", "Simulator", "arguments", "code", "device"]
 
+# The source of all kernels, as it was when this process began.
+SOURCES = sha256(b"".join(path.read_bytes() for path in sorted(Path(__file__).parents[1].rglob("*.py")))).hexdigest()
+
 # Threads of a block.
 BLOCK = 128
 
@@ -32,9 +35,8 @@ def code(kernel: Kernel, name: str, cc: tuple[int, int]) -> Path:
 
     Its name is a hash of the sources of all kernels, of what varies, of the architecture, and of the compilers.
     """
-    sources = b"".join(path.read_bytes() for path in sorted(Path(__file__).parents[1].rglob("*.py")))
     compilers = [version(package) for package in ("numba", "numba-cuda", "llvmlite")]
-    key = sha256(sources + repr((kernel.key, name, cc, compilers)).encode()).hexdigest()[:32]
+    key = sha256(repr((SOURCES, kernel.key, name, cc, compilers)).encode()).hexdigest()[:32]
     folder = require("platformdirs", "cuda").user_cache_path("uldnum") / "kernels"
     path = Path(folder / f"{name}-{key}.ptx")
     if not path.exists():
