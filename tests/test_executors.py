@@ -109,24 +109,39 @@ def test_the_processor_does_not_matter(tmp_path):
 
 
 def test_a_kernel_is_compiled_once_and_for_all(tmp_path):
-    """The second process finds the kernel on disk: nothing is compiled, and it is said only where it is."""
-    count = """
+    """The second process finds the kernel on disk: nothing is compiled, and it is said only where it is.
+
+    The third compiles another kernel first: what comes from the disk must not be linked with that.
+    """
+    script = """
 import sys, uldnum
 from numba.core import event
 sys.stderr.isatty = lambda: True
-with event.install_recorder("numba:compile") as recorder:
-    uldnum.sample("bimodal-1d", "BAOAB", h=0.5, steps=5, chains=4)
-print(len(recorder.buffer))
+for target in sys.argv[1:]:
+    with event.install_recorder("numba:compile") as recorder:
+        run = uldnum.sample(target, "UBU", h=0.5, steps=5, chains=4)
+    print(len(recorder.buffer), run.x.tobytes().hex())
 """
     environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
-    runs = [
-        subprocess.run([sys.executable, "-c", count], env=environment, capture_output=True, text=True, check=True)
-        for _ in range(2)
-    ]
-    assert int(runs[0].stdout) > 1
-    assert "compiling the kernel" in runs[0].stderr
-    assert runs[1].stdout.split() == ["0"]
-    assert "compiling" not in runs[1].stderr
+
+    def process(*targets):
+        command = [sys.executable, "-c", script, *targets]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        compiled, positions = zip(*(line.split() for line in done.stdout.splitlines()), strict=True)
+        return [int(count) for count in compiled], positions, done.stderr
+
+    compiled, (first,), said = process("ring-8")
+    assert compiled[0] > 1
+    assert "compiling the kernel" in said
+    compiled, (second,), said = process("ring-8")
+    assert compiled == [0]
+    assert "compiling" not in said
+    compiled, (_, third), _ = process("bimodal-1d", "ring-8")
+    assert compiled[0] > 1
+    assert compiled[1] == 0
+    assert first == second == third
+    expected = uldnum.sample("ring-8", "UBU", h=0.5, steps=5, chains=4, backend="array").x
+    np.testing.assert_allclose(np.frombuffer(bytes.fromhex(first)), expected.ravel(), rtol=1e-12)
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3, 7])

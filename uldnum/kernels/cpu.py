@@ -49,14 +49,10 @@ def lanes_of(dtype: np.dtype[Any], d: int) -> int:
 
 
 class KernelCache(FunctionCache):
-    """Numba's cache on disk for a kernel that is a closure: its key is the source of all kernels, and what varies."""
-
-    def __init__(self, kernel: Any, variant: str) -> None:
-        super().__init__(kernel.py_func)
-        self.key = SOURCES, variant
+    """Numba's cache on disk for a kernel that is a closure: its key is its name and the source of all kernels."""
 
     def _index_key(self, sig: Any, codegen: Any) -> Any:
-        return sig, codegen.magic_tuple(), self.key
+        return sig, codegen.magic_tuple(), SOURCES
 
 
 class Announcement(event.Listener):
@@ -74,8 +70,11 @@ class Announcement(event.Listener):
         """Say nothing."""
 
 
-def make_kernel(dtype: np.dtype[Any], lanes: int, score: Callable[..., Any]) -> Any:
-    """Return the kernel: the core's steps, in a loop over blocks of chains."""
+def make_kernel(dtype: np.dtype[Any], lanes: int, score: Callable[..., Any], target: str) -> Any:
+    """Return the kernel: the core's steps, in a loop over blocks of chains; ``target`` tells apart those of scores."""
+    variant = f"{dtype}-{lanes}-{target}"
+    inlined = partial(jit, variant=variant)
+    apart = partial(inlined, forceinline=False)  # what is called now and then need not be compiled where it is called
     machine, bound = ops(dtype, lanes), core(dtype, lanes)
     words, box_muller, affine, bin_of = bound.words, bound.box_muller, bound.affine, bound.bin_of
     bits, from_bits, tail = machine.bits, machine.from_bits, machine.tail
@@ -124,11 +123,10 @@ def make_kernel(dtype: np.dtype[Any], lanes: int, score: Callable[..., Any]) -> 
                 for i in range(trace.shape[2]):
                     trace[(n + 1) // watch.thin - 1 - first[0], first[1] + c, i] = numbers[i * lanes + c]
 
-    apart = partial(jit, forceinline=False)  # what is called now and then need not be compiled where it is called
-    chain = make_chain(machine, bound, score, apart(draw), jit(move), apart(read), apart(record))
+    chain = make_chain(machine, bound, score, apart(draw), inlined(move), apart(read), apart(record))
     enter_chain, advance_chain, group_of = chain.enter, chain.advance, jit(group)
 
-    @jit
+    @inlined
     def scratch(count, like):  # type: ignore[no-untyped-def]
         """Aligned memory for a number of vectors."""
         memory = np.zeros(count * lanes + line, like.dtype)
@@ -202,6 +200,7 @@ def make_kernel(dtype: np.dtype[Any], lanes: int, score: Callable[..., Any]) -> 
                 give(product_memory, products_of[g], first, end)
             give(indices, left_of[g], first, end)
 
+    advance.__qualname__ += f"-{variant}"
     return numba.njit(advance, nogil=True, error_model="numpy")
 
 
@@ -210,12 +209,12 @@ def mixture_kernel(dtype: np.dtype[Any], lanes: int, columns: int) -> Any:
     """Return the kernel for mixtures whose matrices have so many columns: 0, 1, or 2 for any other number."""
     mixture_score = core(dtype, lanes).mixture_score
 
-    @jit
+    @partial(jit, variant=f"{dtype}-{lanes}-{columns}")
     def score(s, q, y, target, d):  # type: ignore[no-untyped-def]
         mixture_score(s, q, y, target, d, columns if columns < 2 else d)
 
-    kernel = make_kernel(dtype, lanes, score)
-    kernel._cache = KernelCache(kernel, f"{dtype} {lanes} {columns}")
+    kernel = make_kernel(dtype, lanes, score, f"mixture-{columns}")
+    kernel._cache = KernelCache(kernel.py_func)
     return kernel
 
 
@@ -223,7 +222,7 @@ def mixture_kernel(dtype: np.dtype[Any], lanes: int, columns: int) -> Any:
 def user_kernel(dtype: np.dtype[Any], lanes: int, user_score: Any, arguments: tuple[Any, ...]) -> tuple[Any, str]:
     """Return the kernel for a user's score with arguments of given types, and why it does not run on vectors."""
     score, fault = lift(user_score, dtype, lanes, arguments)
-    return make_kernel(dtype, lanes, score), fault
+    return make_kernel(dtype, lanes, score, "user"), fault
 
 
 class NumbaExecutor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,8 +17,14 @@ from uldnum.kernels.functions import FORMATS, Ops
 __all__ = ["core", "jit", "ops"]
 
 
-def jit(function: Any, **options: Any) -> Any:
-    """Compile with IEEE arithmetic, without the interpreter lock, as a part of what calls it."""
+def jit(function: Any, variant: str = "", **options: Any) -> Any:
+    """Compile with IEEE arithmetic, without the interpreter lock, as a part of what calls it.
+
+    What a closure closes over is no part of the name by which compiled code is linked, and code from the disk is linked
+    with what this process compiled: so the name of a closure says which variant of it this is.
+    """
+    if variant:
+        function.__qualname__ += f"-{variant}"
     defaults = {
         "nogil": True,
         "error_model": "numpy",
@@ -35,7 +41,7 @@ def ops(dtype: np.dtype[Any], lanes: int) -> Ops:
     real = numba.from_dtype(dtype)
     word = numba.from_dtype(np.dtype(FORMATS[dtype.type].word))
     return Ops(
-        jit=jit,
+        jit=partial(jit, variant=f"{dtype}-{lanes}"),
         real=dtype.type,
         fma=vectors.fma,
         sqrt=vectors.sqrt,
