@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 
-from analysis import agreement, bias, galaxies, orders, temperature, throughput
+from analysis import agreement, bias, galaxies, orders, registers, temperature, throughput
 
 FIGURES = {"bias": bias.main, "galaxies": galaxies.main, "orders": orders.main, "temperature": temperature.main}
 # What takes longer than one would wait for: by its own name only.
-LONG = {"agreement": agreement.main, "throughput": throughput.main}
+LONG = {"agreement": agreement.main, "registers": registers.main, "throughput": throughput.main}
 
 
 def main() -> None:

@@ -105,8 +105,10 @@ def cuda_executor(fast: bool) -> Callable[..., Executor]:
     def make(problem: Problem, dtype: np.dtype[Any], threads: int | None, announce: bool) -> Executor:
         require("numba_cuda", "cuda")
         from uldnum.kernels.cuda.executor import CudaExecutor
+        from uldnum.kernels.cuda.images import ImageExecutor
 
-        return CudaExecutor(problem, dtype, fast)
+        mixture = isinstance(problem.target, GaussianMixture)
+        return CudaExecutor(problem, dtype, fast) if mixture else ImageExecutor(problem, dtype, fast)
 
     return make
 
@@ -120,7 +122,10 @@ BACKENDS: dict[str, tuple[Callable[[Problem, np.dtype[Any], int | None, bool], E
         lambda problem, dtype, threads, announce: ArrayExecutor(problem, dtype),
         "NumPy arrays, any target; the reference, and the default for anything else",
     ),
-    "cuda": (cuda_executor(fast=False), "NVIDIA GPUs, mixtures; the same bits as 'numba'"),
+    "cuda": (
+        cuda_executor(fast=False),
+        "NVIDIA GPUs: mixtures, and images whose score takes arrays there; the same bits as 'numba'",
+    ),
     "cuda-fast": (cuda_executor(fast=True), "... in float32, with the hardware's sine, cosine and power of 2"),
 }
 
@@ -300,8 +305,12 @@ def choose_backend(target: Target, backend: str | None, kind: np.dtype[Any]) -> 
         raise unknown("backend", backend, BACKENDS)
     if backend == "numba" and not target.compiled:
         raise ValueError(f"backend: 'numba' runs mixtures and compiled scores; {target.name!r} needs 'array'")
-    if backend.startswith("cuda") and not isinstance(target, GaussianMixture):
-        raise ValueError(f"backend: {backend!r} runs mixtures; {target.name!r} needs 'numba' or 'array'")
+    on_device = isinstance(target, GaussianMixture) or getattr(target, "on_device", False)
+    if backend.startswith("cuda") and not on_device:
+        raise ValueError(
+            f"backend: {backend!r} runs mixtures, and images whose score takes arrays on the GPU (``on_device``); "
+            f"{target.name!r} needs {'numba' if target.compiled else 'array'!r}"
+        )
     if backend == "cuda-fast" and kind != np.float32:
         raise ValueError(f"dtype: backend 'cuda-fast' runs float32, not {kind}; 'cuda' runs both")
     return backend

@@ -1,1 +1,3 @@
 """The core on NVIDIA GPUs."""
+
+__all__: list[str] = []

@@ -21,7 +21,10 @@ from numba.core import config
 from uldnum.kernels.array import ops as array_ops
 from uldnum.kernels.functions import FORMATS, Ops
 
-__all__ = ["SIMULATED", "Kernel", "inline", "jit", "normals_from", "number", "ops", "ptx"]
+__all__ = ["OLDEST", "SIMULATED", "Kernel", "inline", "jit", "normals_from", "number", "ops", "ptx"]
+
+# The oldest compute capability that kernels are compiled for.
+OLDEST = (7, 0)
 
 # Whether kernels run in the simulator.
 SIMULATED = bool(config.ENABLE_CUDASIM)
@@ -120,13 +123,20 @@ def compute_capability(cc: tuple[int, int]) -> Iterator[None]:
         dispatcher.get_current_device = ask
 
 
-def ptx(kernel: Kernel, cc: tuple[int, int]) -> str:
-    """Compile a kernel for a compute capability; needs no GPU.
+@cache
+def library(kernel: Kernel) -> Any:
+    """Compile a kernel to NVVM's intermediate code, in which nothing depends on the GPU yet.
 
-    Nothing is contracted: `numba.cuda.compile_ptx` has no option for that, so its parts are called here.
+    `numba.cuda.compile_ptx` contracts multiplications and additions and has no option against that, so its parts are
+    called here.
     """
-    with compute_capability(cc):
-        signature = types.void(*kernel.parameters.values())
-        library, _ = _compile_pyfunc_with_fixup(kernel.function, signature, device=False, abi="numba", cc=cc)
-        library._nvvm_options["fma"] = 0
-        return str(library.get_asm_str(cc=cc))
+    signature = types.void(*kernel.parameters.values())
+    with compute_capability(OLDEST):
+        found, _ = _compile_pyfunc_with_fixup(kernel.function, signature, device=False, abi="numba", cc=OLDEST)
+    found._nvvm_options["fma"] = 0
+    return found
+
+
+def ptx(kernel: Kernel, cc: tuple[int, int]) -> str:
+    """Compile a kernel for a compute capability; needs no GPU."""
+    return str(library(kernel).get_asm_str(cc=cc))

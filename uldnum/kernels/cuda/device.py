@@ -15,7 +15,7 @@ from numba import types
 
 from uldnum.extras import require
 from uldnum.files import atomic
-from uldnum.kernels.cuda.binding import SIMULATED, Kernel, ptx
+from uldnum.kernels.cuda.binding import OLDEST, SIMULATED, Kernel, ptx
 from uldnum.typing import Array
 
 __all__ = ["CuPy", "Simulator", "arguments", "code", "device"]
@@ -25,9 +25,6 @@ SOURCES = sha256(b"".join(path.read_bytes() for path in sorted(Path(__file__).pa
 
 # Threads of a block.
 BLOCK = 128
-
-# The oldest GPUs that the kernels are compiled for.
-OLDEST = (7, 0)
 
 
 def code(kernel: Kernel, name: str, cc: tuple[int, int]) -> Path:
@@ -155,9 +152,12 @@ class Simulator:
     def launch(self, kernel: Kernel, name: str, threads: tuple[int, int], values: Mapping[str, Any]) -> None:
         """Run a kernel in blocks of one thread."""
         from numba import cuda
+        from numba.cuda.simulator.cudadrv.devicearray import FakeCUDAArray
 
-        given = (values[parameter] for parameter in kernel.parameters)
-        cuda.jit(kernel.function)[threads, (1,)](*given)
+        # Of a NumPy array the simulator would make a copy, and two parameters that share memory would no longer.
+        given = (values[name] for name in kernel.parameters)
+        shared = (FakeCUDAArray(value) if isinstance(value, np.ndarray) else value for value in given)
+        cuda.jit(kernel.function)[threads, (1,)](*shared)
 
 
 @cache

@@ -1,0 +1,140 @@
+"""What the GPU kernels take: registers and stack of a thread, as NVIDIA's assembler counts them. Needs no GPU."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from importlib.util import find_spec
+from itertools import product
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm.auto import tqdm
+
+import uldnum
+from uldnum.kernels import Problem
+from uldnum.kernels.core import make_tables
+from uldnum.kernels.cuda.binding import Kernel, ptx
+from uldnum.kernels.cuda.chains import Form, chain_kernels
+from uldnum.kernels.cuda.stages import StageForm, stage_kernel
+from uldnum.sampling import watch_of
+
+__all__ = ["ARCHITECTURES", "Case", "Count", "assemble", "cases", "compile_all", "main"]
+
+PAGE = Path(__file__).with_suffix(".md")
+
+# Of each pair (rows, normals of a stage), one scheme; on a mixture of so many components.
+SCHEMES = {(1, 1): "ULA", (2, 1): "BAOAB", (2, 2): "UBU"}
+DIMENSIONS = (1, 2, 3, 4, 8)
+COMPONENTS = 8
+ARCHITECTURES = ((8, 0), (9, 0))
+
+
+@dataclass(frozen=True)
+class Case:
+    """A kernel to compile: of chains in d dimensions with moments, or (d = 0) of one map of an image target."""
+
+    k: int
+    m: int
+    d: int
+    dtype: str
+
+    def kernel(self) -> Kernel:
+        """Return the kernel."""
+        if not self.d:
+            return stage_kernel(StageForm(self.dtype, False, self.k, self.k, self.m, 0, 0, 0))
+        return chain_kernels(chain_form(SCHEMES[self.k, self.m], self.d, np.dtype(self.dtype)))["advance"]
+
+
+@dataclass(frozen=True)
+class Count:
+    """What a thread takes on an architecture, in registers and bytes."""
+
+    architecture: tuple[int, int]
+    registers: int
+    stack: int
+    spilled: int
+    contractible: int  # instructions that an assembler may contract: none
+
+
+def chain_form(scheme: str, d: int, dtype: np.dtype[Any]) -> Form:
+    """Return the form of the kernels of a scheme on an isotropic mixture."""
+    means = np.random.default_rng(d).normal(size=(COMPONENTS, d))
+    target = uldnum.GaussianMixture(np.full(COMPONENTS, 1 / COMPONENTS), means, np.ones(COMPONENTS))
+    tables = make_tables(uldnum.integrator(scheme).stages(np.array([0.1])), dtype)
+    watch, *_ = watch_of(target, 0, 0, None, dtype)
+    return Form.of(Problem(tables, target, 0, 0, watch), dtype, fast=False, moments=True)
+
+
+def assembler() -> Path:
+    """Return NVIDIA's assembler, from the package nvidia-cuda-nvcc-cu12."""
+    package = find_spec("nvidia.cuda_nvcc")
+    if package is None or not package.submodule_search_locations:
+        raise ModuleNotFoundError("ptxas is not installed; run: pip install nvidia-cuda-nvcc-cu12")
+    return Path(next(iter(package.submodule_search_locations))) / "bin" / "ptxas"
+
+
+def assemble(kernel: Kernel, architecture: tuple[int, int]) -> Count:
+    """Compile a kernel for an architecture, and count what a thread takes."""
+    text = ptx(kernel, architecture)
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder) / "kernel.ptx"
+        source.write_text(text)
+        target = f"-arch=sm_{architecture[0]}{architecture[1]}"
+        command = [str(part) for part in (assembler(), "-v", target, source, "-o", source.with_suffix(".cubin"))]
+        said = subprocess.run(command, capture_output=True, text=True, check=True).stderr
+    stack, *spilled = re.findall(r"(\d+) bytes (?:stack frame|spill)", said)
+    registers = re.search(r"Used (\d+) registers", said)
+    assert registers is not None
+    bare = len(re.findall(r"\b(?:mul|add|sub)\.f(?:32|64)\b", text))
+    return Count(architecture, int(registers[1]), int(stack), sum(map(int, spilled)), bare)
+
+
+def cases() -> list[Case]:
+    """Return every kernel that must fit into registers."""
+    chains = [Case(k, m, d, t) for (k, m), d, t in product(SCHEMES, DIMENSIONS, ("float32", "float64"))]
+    return chains + [Case(k, m, 0, t) for (k, m), t in product(SCHEMES, ("float32", "float64"))]
+
+
+def counts(case: Case) -> list[Count]:
+    """Assemble a case for every architecture."""
+    kernel = case.kernel()
+    return [assemble(kernel, architecture) for architecture in ARCHITECTURES]
+
+
+def compile_all() -> Iterator[tuple[Case, list[Count]]]:
+    """Assemble everything, on all cores."""
+    chosen = cases()
+    with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
+        yield from tqdm(zip(chosen, pool.map(counts, chosen), strict=True), total=len(chosen), disable=None)
+
+
+def main() -> None:
+    """Write the table."""
+    lines = [
+        "# Registers of the GPU kernels",
+        "",
+        "*Written by `python -m analysis registers`, by the assembler `ptxas` of CUDA 12.9; no GPU is needed.* For",
+        "each kernel: registers of a thread, and bytes of its stack, on sm_80 and sm_90. Chains run on a mixture of",
+        f"{COMPONENTS} isotropic components with means and covariances at every step. What is on the stack is an array",
+        "whose indices are not known when the kernel is compiled.",
+        "",
+        "| kernel | rows k | normals m | type | sm_80 | sm_90 | bytes spilled |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for case, found in compile_all():
+        name = f"chains, d = {case.d}" if case.d else "a map of images"
+        taken = " | ".join(f"{count.registers}, {count.stack}" for count in found)
+        spilled = max(count.spilled for count in found)
+        lines.append(f"| {name} | {case.k} | {case.m} | {case.dtype} | {taken} | {spilled} |")
+    PAGE.write_text("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,276 @@
+"""The GPU kernels without a GPU: compiled and assembled, and run by Numba's simulator.
+
+Run as a script, in a process of its own, this file samples in the simulator: whether Numba simulates is decided once.
+"""
+
+import os
+import re
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from test_integrators import CATALOGUE
+
+import uldnum
+from uldnum.kernels import Problem
+from uldnum.kernels.core import make_tables
+
+DTYPES = ("float64", "float32")
+TOLERANCE = {"float64": 1e-13, "float32": 5e-6}
+SCHEMES = [*CATALOGUE, "ABAOABA"]
+KNOWN_ANSWERS = [
+    ((0, 0, 0, 0), (0, 0), "6627e8d5 e169c58d bc57ac4c 9b00dbd8"),
+    ((0xFFFFFFFF,) * 4, (0xFFFFFFFF,) * 2, "408f276d 41c83b0e a20bc7c6 6d5451fd"),
+    (
+        (0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344),
+        (0xA4093822, 0x299F31D0),
+        "d16cfe09 94fdcceb 5001e420 24126ea1",
+    ),
+]
+
+
+def mixture(d, kind="isotropic", components=3):
+    rng = np.random.default_rng(d)
+    weights, means = np.full(components, 1 / components), rng.normal(size=(components, d))
+    if kind == "isotropic":
+        return uldnum.GaussianMixture(weights, means, rng.uniform(0.5, 2, size=components))
+    if kind == "diagonal":
+        return uldnum.GaussianMixture(weights, means, rng.uniform(0.5, 2, size=(components, d)))
+    roots = np.eye(d) + 0.3 * np.tril(rng.normal(size=(components, d, d)))
+    return uldnum.GaussianMixture(weights, means, covariances=roots @ roots.swapaxes(1, 2))
+
+
+# In registers; mostly in registers; in global memory; mixtures in registers and in global memory.
+TARGETS = {
+    "1": mixture(1),
+    "2": mixture(2),
+    "3 diagonal": mixture(3, "diagonal"),
+    "2 full": mixture(2, "full"),
+    "2 of 40": mixture(2, components=40),
+    "5": mixture(5),
+    "9 full": mixture(9, "full"),
+}
+CASES = [(scheme, "2", dtype) for scheme in SCHEMES for dtype in DTYPES]
+CASES += [(scheme, name, dtype) for scheme in ("BAOAB", "UBU") for name in TARGETS if name != "2" for dtype in DTYPES]
+
+
+def sample(case, backend, steps=7, **changes):
+    scheme, name, dtype = case
+    arguments = {"h": [0.2, 0.4], "burn_in": 2, "chains": 3, "first_chain": 4, "seed": 2**40 + 5, "bins": 8, "thin": 3}
+    options = {"dtype": dtype, "backend": backend, "steps": steps, "progress": False}
+    return uldnum.sample(TARGETS[name], scheme, **arguments | options | changes)
+
+
+class Images:
+    """A Gaussian on images, whose score is arithmetic on whatever arrays it gets."""
+
+    name, time_unit, dtype, compiled, fingerprint, on_device = "images", 1.0, "float64", False, "", True
+    mean, standard_deviation = 0.0, 1.0
+
+    def __init__(self, shape):
+        self.shape = shape
+        self.mean, self.standard_deviation = np.zeros(shape), np.ones(shape)
+
+    def score(self, x):
+        return -2 * x
+
+    def sample(self, n, seed, first):
+        return np.random.default_rng(first).normal(size=(n, *self.shape))
+
+
+IMAGES = Images((3, 2, 2)), Images((1, 5))
+IMAGE_CASES = [
+    (scheme, images, dtype)
+    for scheme in ("BAOAB", "OBABO", "UBU", "mild(0.5)", "ABAOABA", "ULA")
+    for images in IMAGES
+    for dtype in DTYPES
+]
+
+
+def sample_images(case, backend):
+    """With ULA the second step size is far from stable."""
+    scheme, images, dtype = case
+    h = [0.2, 60.0] if scheme == "ULA" else [0.2, 0.4]
+    options = {"h": h, "steps": 5, "burn_in": 1, "chains": 3, "first_chain": 4, "seed": 2**40 + 5, "thin": 2}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        return uldnum.sample(images, scheme, dtype=dtype, backend=backend, progress=False, **options)
+
+
+def results(run):
+    state = run.state
+    parts = (state.u, state.xp, run.trace, state.sums, state.squares, state.counts, state.left, state.nfe)
+    return [np.asarray(part) for part in parts]
+
+
+def simulate(path):
+    """Sample every case in the simulator, and one in two pieces; draw the known answers."""
+    from uldnum.kernels.core import make_core
+    from uldnum.kernels.cuda.binding import SIMULATED, ops
+
+    assert SIMULATED
+    saved = {}
+    with np.errstate(over="ignore"):
+        philox = make_core(ops(np.dtype(float), False)).philox
+        for n, (counter, key, _) in enumerate(KNOWN_ANSWERS):
+            words = philox(*map(np.uint64, counter), *map(np.uint64, key))
+            saved[f"philox {n}"] = np.array([int(word) & 0xFFFFFFFF for word in words])
+    for n, case in enumerate(CASES):
+        saved |= {f"{n} {i}": part for i, part in enumerate(results(sample(case, "cuda")))}
+    for n, case in enumerate(IMAGE_CASES):
+        saved |= {f"image {n} {i}": part for i, part in enumerate(results(sample_images(case, "cuda")))}
+    first = sample(("UBU", "3 diagonal", "float64"), "cuda", steps=4)
+    whole = sample(("UBU", "3 diagonal", "float64"), "cuda", steps=7, resume=first)
+    saved |= {f"resumed {i}": part for i, part in enumerate(results(whole))}
+    np.savez(path, **saved)
+
+
+@pytest.fixture(scope="module")
+def simulated(tmp_path_factory):
+    path = tmp_path_factory.mktemp("simulated") / "results.npz"
+    environment = os.environ | {"NUMBA_ENABLE_CUDASIM": "1"}
+    subprocess.run([sys.executable, "-W", "ignore", __file__, path], env=environment, check=True)
+    return np.load(path)
+
+
+@pytest.mark.parametrize("n", range(len(KNOWN_ANSWERS)))
+def test_known_answers(simulated, n):
+    assert " ".join(f"{word:08x}" for word in simulated[f"philox {n}"]) == KNOWN_ANSWERS[n][2]
+
+
+def compare(simulated, name, expected, dtype):
+    """Relative to the largest number of what is compared."""
+    for i, part in enumerate(expected):
+        scale = TOLERANCE[dtype] * np.abs(part).max(initial=0) if part.dtype.kind == "f" else 0
+        np.testing.assert_allclose(simulated[f"{name} {i}"], part, rtol=0, atol=scale)
+
+
+@pytest.mark.parametrize("case", CASES, ids=" ".join)
+def test_simulated_gpu_equals_cpu(simulated, case):
+    """The simulator has no fused multiply-add, which is why the bits are not the same here."""
+    compare(simulated, CASES.index(case), results(sample(case, "numba")), case[2])
+
+
+@pytest.mark.parametrize("case", IMAGE_CASES, ids=lambda case: f"{case[0]} {case[1].shape} {case[2]}")
+def test_simulated_images_equal_cpu(simulated, case):
+    """Three chains; with five coordinates a chain's normals begin anywhere in a block."""
+    run = sample_images(case, "array")
+    assert run.diverged.any() == (case[0] == "ULA")
+    compare(simulated, f"image {IMAGE_CASES.index(case)}", results(run), case[2])
+
+
+def test_launches_do_not_matter(simulated):
+    n = CASES.index(("UBU", "3 diagonal", "float64"))
+    for i in range(8):
+        np.testing.assert_array_equal(simulated[f"resumed {i}"], simulated[f"{n} {i}"])
+
+
+# ------------------------------------------------------------------------------------------------------------ compiled
+
+
+def test_everything_fits_into_registers():
+    """No kernel spills a register, and nothing is left that an assembler might contract."""
+    from analysis import registers
+
+    for case, counts in registers.compile_all():
+        for count in counts:
+            assert count.spilled == 0, case
+            assert count.contractible == 0, case
+            assert count.registers <= 255, case
+
+
+def test_a_launch_has_the_parameters_of_its_kernel():
+    from uldnum.kernels.cuda.binding import ptx
+    from uldnum.kernels.cuda.chains import Form, chain_kernels
+    from uldnum.kernels.cuda.device import arguments
+
+    target = TARGETS["9 full"]
+    tables = make_tables(uldnum.integrator("UBU").stages(np.array([0.1])), np.dtype(np.float32))
+    form = Form.of(Problem(tables, target, 0, 0, None), np.dtype(np.float32), True, True)
+    for kernel in chain_kernels(form).values():
+        values = {
+            name: np.zeros((2,) * kind.ndim, kind.dtype.name) if hasattr(kind, "ndim") else 1
+            for name, kind in kernel.parameters.items()
+        }
+        widths = [np.dtype(np.uint64) if value.ndim else value.dtype for value in arguments(kernel, values)]
+        declared = re.findall(r"\.param \.(\w)(\d+)", ptx(kernel, (8, 0)).partition("{")[0])
+        assert [8 * width.itemsize for width in widths] == [int(bits) for _, bits in declared]
+
+
+def test_kernels_are_kept_on_disk(tmp_path, monkeypatch):
+    from uldnum.kernels.cuda import device
+    from uldnum.kernels.cuda.stages import StageForm, stage_kernel
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    kernel = stage_kernel(StageForm("float32", True, 1, 1, 1, 0, 0, 0))
+    path = device.code(kernel, "update", (8, 0))
+    assert "sm_80" in path.read_text()
+    path.write_text("kept")
+    assert device.code(kernel, "update", (8, 0)).read_text() == "kept"
+    assert device.code(kernel, "update", (9, 0)) != path
+
+
+# ------------------------------------------------------------------------------------------------------------ messages
+
+
+def test_refusals():
+    with pytest.raises(ValueError, match="'cuda-fast' runs float32, not float64"):
+        sample(("BAOAB", "2", "float64"), "cuda-fast")
+    target = uldnum.UserTarget(lambda x: -x, 1, sampler=lambda n, seed, first: np.zeros((n, 1)))
+    with pytest.raises(ValueError, match="'cuda' runs mixtures"):
+        uldnum.sample(target, "BAOAB", h=0.1, steps=1, chains=1, backend="cuda")
+
+
+@pytest.mark.parametrize("module", ["cupy", "numba_cuda"])
+def test_what_is_missing_is_named(module, monkeypatch):
+    from uldnum.kernels.cuda import device
+
+    device.device.cache_clear()
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(ImportError, match=r"pip install 'uldnum\[cuda\]'"):
+        sample(("BAOAB", "2", "float64"), "cuda")
+
+
+class NoDriverError(Exception):
+    pass
+
+
+def no_driver(missing):
+    """CuPy where there is no driver, or an old GPU."""
+
+    def device():
+        if missing:
+            raise NoDriverError("cudaErrorInsufficientDriver")
+        return SimpleNamespace(id=0, compute_capability="52")
+
+    properties = {"name": b"Tesla M40"}
+    runtime = SimpleNamespace(CUDARuntimeError=NoDriverError, getDeviceProperties=lambda number: properties)
+    return SimpleNamespace(cuda=SimpleNamespace(runtime=runtime, Device=device))
+
+
+@pytest.mark.parametrize(("missing", "message"), [(True, "needs an NVIDIA GPU and its driver"), (False, "has 5.2")])
+def test_what_does_not_work_is_named(missing, message, monkeypatch):
+    from uldnum.kernels.cuda import device
+
+    device.device.cache_clear()
+    monkeypatch.setitem(sys.modules, "cupy", no_driver(missing))
+    with pytest.raises(RuntimeError, match=message):
+        sample(("BAOAB", "2", "float64"), "cuda")
+
+
+def test_too_many_chains_are_counted(monkeypatch):
+    from uldnum.kernels.cuda import device, executor
+
+    little = device.Simulator()
+    monkeypatch.setattr(little, "free", lambda: 100_000)
+    monkeypatch.setattr(executor, "device", lambda: little)
+    with pytest.raises(ValueError, match=r"chains: 10000 need .* GiB are free; at most \d+ fit"):
+        sample(("BAOAB", "2", "float64"), "cuda", chains=10_000)
+
+
+if __name__ == "__main__":
+    simulate(Path(sys.argv[1]))
