@@ -74,6 +74,7 @@ def counting(dtype: type) -> Ops:
     return Ops(
         jit=lambda function: function,
         real=dtype,
+        constant=dtype,
         fma=lambda x, y, z: first(x, y, z).count("product"),
         sqrt=lambda x: x.count("root"),
         where=lambda condition, yes, no: first(condition, yes, no).count(),

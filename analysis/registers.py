@@ -60,7 +60,7 @@ class Count:
     registers: int
     stack: int
     spilled: int
-    contractible: int  # instructions that an assembler may contract: none
+    loose: int  # instructions that an assembler may contract, or that do not round as IEEE says: none
 
 
 def chain_form(scheme: str, d: int, dtype: np.dtype[Any]) -> Form:
@@ -92,8 +92,8 @@ def assemble(kernel: Kernel, architecture: tuple[int, int]) -> Count:
     stack, *spilled = re.findall(r"(\d+) bytes (?:stack frame|spill)", said)
     registers = re.search(r"Used (\d+) registers", said)
     assert registers is not None
-    bare = len(re.findall(r"\b(?:mul|add|sub)\.f(?:32|64)\b", text))
-    return Count(architecture, int(registers[1]), int(stack), sum(map(int, spilled)), bare)
+    loose = re.findall(r"\b(?:mul|add|sub)\.f(?:32|64)\b|\.approx|\.ftz", text)
+    return Count(architecture, int(registers[1]), int(stack), sum(map(int, spilled)), len(loose))
 
 
 def cases() -> list[Case]:

@@ -13,9 +13,10 @@ from test_integrators import CATALOGUE
 import uldnum
 from uldnum.integrators import Integrator
 from uldnum.kernels import Problem, State
-from uldnum.kernels.array import ArrayExecutor, normals
+from uldnum.kernels.array import normals
 from uldnum.kernels.core import DYNAMICS, READOUT, Watch, make_tables
 from uldnum.kernels.cpu import NumbaExecutor
+from uldnum.kernels.reference import ArrayExecutor
 from uldnum.stage import Affine, Step, first_row, table
 
 SCHEMES = [*CATALOGUE, "ABAOABA"]

@@ -9,8 +9,8 @@ import pytest
 import xarray as xr
 
 import uldnum
-from uldnum.kernels.array import ArrayExecutor
 from uldnum.kernels.cpu import NumbaExecutor
+from uldnum.kernels.reference import ArrayExecutor
 from uldnum.run import Run
 
 RING = uldnum.target("ring-8")

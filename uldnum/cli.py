@@ -76,7 +76,7 @@ def doctor() -> None:
     show(
         "\nBase", {name: installed(name) for name in ("numpy", "numba", "scipy", "xarray", "netCDF4", "typer", "tqdm")}
     )
-    show("Backends", {"array": "works", "numba": check_numba()})
+    show("Backends", {"array": "works", "numba": check_numba(), "cuda": check_cuda()})
     extras = {}
     for extra, (purpose, distributions) in EXTRAS.items():
         missing = [name for name in distributions if installed(name) == "missing"]
@@ -107,6 +107,18 @@ def check_numba() -> str:
         return f"fails: {error}"
 
 
+def check_cuda() -> str:
+    """Look for a GPU, and say what was found."""
+    try:
+        require("numba_cuda", "cuda")
+        from uldnum.kernels.cuda.device import cache_folder, device
+
+        kernels = len(list(cache_folder().glob("*.ptx")))
+        return f"works, {device().describe()}; {kernels} compiled kernels in {cache_folder()}"
+    except Exception as error:  # whatever is wrong is what the user wants to know
+        return f"does not work: {error}"
+
+
 @app.command()
 def bias(
     target: Annotated[str, typer.Option(help="A target of 'uldnum list', or a TOML file.")] = "bimodal-1d",
@@ -129,6 +141,9 @@ def bias(
         typer.Option("--exact-only", help="Compute the exact bias and sample nothing (Gaussians, and targets in 1-D)."),
     ] = False,
     tolerance: Annotated[float, typer.Option(help="Accuracy of the exact bias.")] = 1e-5,
+    backend: Annotated[
+        str | None, typer.Option(help="Where to sample: numba, array, cuda or cuda-fast.  [default: numba if it can]")
+    ] = None,
     out: Annotated[Path, typer.Option(help="Folder for bias.nc and bias.png.")] = Path("out"),
     as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON instead of a table.")] = False,
 ) -> None:
@@ -157,7 +172,9 @@ def bias(
             study = studies.exact_bias(**sweep)
         else:
             typer.echo("compiling, then sampling one integrator after the other", err=True)
-            study = studies.bias(**sweep, nfe=nfe, burn_in=burn_in, chains=chains, seed=seed)
+            study = studies.bias(
+                **sweep, nfe=nfe, burn_in=burn_in, chains=chains, seed=seed, backend=backend
+            )  # fmt: skip
     except KeyboardInterrupt:
         interrupted()
     data, figure = folder / "bias.nc", folder / "bias.png"

@@ -9,7 +9,7 @@ from copy import deepcopy
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -21,8 +21,10 @@ from uldnum.integrators import Integrator, positive, step_size, whole_number
 from uldnum.integrators import integrator as find_integrator
 from uldnum.interrupt import interruptible
 from uldnum.kernels import Executor, Problem, State
-from uldnum.kernels.array import ArrayExecutor, initial_normals
+from uldnum.kernels.array import initial_normals
 from uldnum.kernels.core import Watch, make_tables
+from uldnum.kernels.reference import ArrayExecutor
+from uldnum.kernels.space import Space
 from uldnum.names import digest, unknown
 from uldnum.run import Run, Settings
 from uldnum.targets import GaussianMixture, UserTarget
@@ -92,17 +94,25 @@ class Target(Protocol):
         """Return initial states first ... first + n - 1, shape (n, *shape)."""
 
 
-def numba_executor(problem: Problem, dtype: np.dtype[Any], threads: int | None, announce: bool) -> Executor:
+class Means(NamedTuple):
+    """How a run is run, where that does not change its result."""
+
+    threads: int | None
+    announce: bool  # say in a terminal that something is compiled
+    space: Space  # the library whose arrays the score takes
+
+
+def numba_executor(problem: Problem, dtype: np.dtype[Any], means: Means) -> Executor:
     """Return the executor of compiled code; importing Numba costs half a second, so only here."""
     from uldnum.kernels.cpu import NumbaExecutor
 
-    return NumbaExecutor(problem, dtype, threads, announce)
+    return NumbaExecutor(problem, dtype, means.threads, means.announce)
 
 
 def cuda_executor(fast: bool) -> Callable[..., Executor]:
     """Return what makes the executor of a GPU."""
 
-    def make(problem: Problem, dtype: np.dtype[Any], threads: int | None, announce: bool) -> Executor:
+    def make(problem: Problem, dtype: np.dtype[Any], means: Means) -> Executor:
         require("numba_cuda", "cuda")
         from uldnum.kernels.cuda.executor import CudaExecutor
         from uldnum.kernels.cuda.images import ImageExecutor
@@ -113,14 +123,14 @@ def cuda_executor(fast: bool) -> Callable[..., Executor]:
     return make
 
 
-BACKENDS: dict[str, tuple[Callable[[Problem, np.dtype[Any], int | None, bool], Executor], str]] = {
+BACKENDS: dict[str, tuple[Callable[[Problem, np.dtype[Any], Means], Executor], str]] = {
     "numba": (
         numba_executor,
         "compiled for this processor, threads over chains; the default for mixtures and compiled scores",
     ),
     "array": (
-        lambda problem, dtype, threads, announce: ArrayExecutor(problem, dtype),
-        "NumPy arrays, any target; the reference, and the default for anything else",
+        lambda problem, dtype, means: ArrayExecutor(problem, dtype, means.space),
+        "arrays of NumPy, or of the library of x0; any target; the reference, and the default for anything else",
     ),
     "cuda": (
         cuda_executor(fast=False),
@@ -180,7 +190,9 @@ def sample(
         64-bit key of all random numbers.
     x0 : "target", array of shape (chains, *shape), or callable
         Initial positions: exact draws of the target (networks: N(0, alpha^2 + sigma^2)), given ones, or those that
-        ``x0(chains, seed, first_chain)`` returns.
+        ``x0(chains, seed, first_chain)`` returns. Arrays of another library that follows the array API standard
+        (CuPy, PyTorch ...; extra ``arrays``) are what the score is then called with, on their device; random numbers
+        come from NumPy all the same, and the result is NumPy's.
     thin : int, optional
         Store the positions every ``thin`` recorded steps.
     bins : int
@@ -233,7 +245,9 @@ def sample(
     thin = None if thin is None else whole_number("thin", thin, 1, steps)
     threads = None if threads is None else whole_number("threads", threads, 1, 2**16)
     kind = floating_type(target.dtype if dtype is None else dtype)
-    backend = choose_backend(target, backend, kind)
+    start = x0(chains, seed, first_chain) if callable(x0) else x0
+    space = Space.of(start)
+    backend = choose_backend(target, backend, kind, space)
     if isinstance(target, UserTarget):
         target.score(np.asarray(target.mean, kind)[None])  # it may fail in the type of the run
     vector = len(target.shape) == 1
@@ -264,10 +278,10 @@ def sample(
     watch, low, high = watch_of(target, bins, burn_in, thin, kind)
     problem = Problem(tables, target, settings.seed, settings.first_chain, watch)
     make_executor, _ = BACKENDS[backend]
-    executor = make_executor(problem, kind, threads, bool(progress))
+    executor = make_executor(problem, kind, Means(threads, bool(progress), space))
 
     if resume is None:
-        xp = initial_state(target, scheme, settings, x0)
+        xp = initial_state(target, scheme, settings, space.host(start) if space.foreign else start)
         state = State.start(np.repeat(xp[None], len(h_absolute), axis=0).astype(kind), moments=vector, bins=bins)
         run = Run(settings, steps, state, [], watch.centre, low, high, executor.info)
         executor.enter(state)
@@ -297,12 +311,16 @@ def floating_type(dtype: DTypeLike) -> np.dtype[Any]:
     return kind
 
 
-def choose_backend(target: Target, backend: str | None, kind: np.dtype[Any]) -> str:
+def choose_backend(target: Target, backend: str | None, kind: np.dtype[Any], space: Space) -> str:
     """Return the name of the backend, or raise if there is none or it cannot run the target."""
     if backend is None:
-        return "numba" if target.compiled else "array"
+        backend = "numba" if target.compiled and not space.foreign else "array"
     if backend not in BACKENDS:
         raise unknown("backend", backend, BACKENDS)
+    if space.foreign and (backend != "array" or (target.compiled and not isinstance(target, GaussianMixture))):
+        raise ValueError(
+            f"x0: arrays of {space.namespace.__name__} need backend 'array' and a score on arrays; give NumPy's instead"
+        )
     if backend == "numba" and not target.compiled:
         raise ValueError(f"backend: 'numba' runs mixtures and compiled scores; {target.name!r} needs 'array'")
     on_device = isinstance(target, GaussianMixture) or getattr(target, "on_device", False)
@@ -335,8 +353,6 @@ def initial_state(target: Target, scheme: Integrator, settings: Settings, x0: An
     chains, seed, first = settings.chains, settings.seed, settings.first_chain
     if isinstance(x0, str) and x0 == "target":
         x0 = target.sample(chains, seed, first)
-    elif callable(x0):
-        x0 = x0(chains, seed, first)
     try:
         x = np.asarray(x0, dtype=float)
     except (TypeError, ValueError):

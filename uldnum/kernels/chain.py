@@ -30,7 +30,7 @@ def make_chain(
     """
     gather, copy, accumulate, first_escape = core.gather, core.copy, core.accumulate, core.first_escape
     as_double, row, tail = ops.as_double, ops.row, ops.tail
-    no_score = ops.real(0)
+    no_score = ops.constant(0)
 
     @ops.jit
     def enter(u, xp, s, q, xi, target, t, d, k, chain, k0, k1):  # type: ignore[no-untyped-def]

@@ -49,8 +49,8 @@ class Watch(NamedTuple):
     bin_every: int
     thin: int
     centre: Array
-    least: Array
-    most: Array
+    least: Any
+    most: Any
     low: Array
     per_unit: Array
 
@@ -128,7 +128,7 @@ def make_core(ops: Ops) -> SimpleNamespace:
     M0, M1, W0, W1 = (np.uint64(v) for v in (0xD2511F53, 0xCD9E8D57, 0x9E3779B9, 0xBB67AE85))
     LOW, HALF_WORD = np.uint64(0xFFFFFFFF), np.uint64(32)
     WORD_UNIT, HALF_UNIT, LOW_WORD = ops.real(2.0**-32), ops.real(2.0**-33), word(0xFFFFFFFF)
-    ZERO, MINUS_ONE, MINUS_TWO, MINUS_HALF_LOG2_E = (ops.real(v) for v in (0, -1, -2, -0.5 / np.log(2.0)))
+    ZERO, MINUS_ONE, MINUS_TWO, MINUS_HALF_LOG2_E = (ops.constant(v) for v in (0, -1, -2, -0.5 / np.log(2.0)))
     # So many sums are kept at once, in registers, while a loop runs over their common terms.
     TILE = 4
 

@@ -21,6 +21,7 @@ class Ops(NamedTuple):
 
     jit: Callable[..., Any]  # compiles a function, or returns it
     real: Any  # NumPy's floating-point type of the state
+    constant: Callable[..., Any]  # makes a constant of that type
     fma: Callable[..., Any]  # x y + z
     sqrt: Callable[..., Any]
     where: Callable[..., Any]

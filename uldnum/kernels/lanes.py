@@ -43,6 +43,7 @@ def ops(dtype: np.dtype[Any], lanes: int) -> Ops:
     return Ops(
         jit=partial(jit, variant=f"{dtype}-{lanes}"),
         real=dtype.type,
+        constant=dtype.type,
         fma=vectors.fma,
         sqrt=vectors.sqrt,
         where=vectors.where,

@@ -40,6 +40,7 @@ def bias(
     chains: int = 1024,
     seed: int = 0,
     tolerance: float = 1e-5,
+    backend: str | None = None,
     progress: bool = True,
 ) -> xr.Dataset:
     """Measure the bias of integrators at several step sizes, at an equal number of score evaluations.
@@ -68,6 +69,8 @@ def bias(
         64-bit key.
     tolerance : float
         Of the exact bias, as for `uldnum.exact.transfer_operator`.
+    backend : str, optional
+        Where to sample, as for `uldnum.sample`.
     progress : bool
         Show progress in a terminal.
 
@@ -96,7 +99,7 @@ def bias(
         run = sample(
             target, scheme, h=steps, friction=friction, steps=nfe // scheme.nfe_per_step,
             burn_in=burn_in // scheme.nfe_per_step, chains=chains, seed=seed, bins=BINS,
-            progress=progress and f"{scheme.name} ({number} of {len(schemes)})",
+            backend=backend, progress=progress and f"{scheme.name} ({number} of {len(schemes)})",
         )  # fmt: skip
         if not run.complete:
             raise KeyboardInterrupt

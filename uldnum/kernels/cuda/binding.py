@@ -66,6 +66,7 @@ def ops(dtype: np.dtype[Any], fast: bool) -> Ops:
     return Ops(
         jit=jit,
         real=real,
+        constant=real,
         fma=jit(lambda x, y, z: cuda.fma(x, y, z)),
         sqrt=jit(lambda x: math.sqrt(x)),
         where=jit(lambda condition, yes, no: cuda.selp(condition, yes, no)),

@@ -183,7 +183,7 @@ def chain_kernels(form: Form) -> dict[str, Kernel]:
     @jit
     def record(records, n, x, watch):  # type: ignore[no-untyped-def]
         counts, trace, kept, g, batch, c = records
-        if counts.shape[3] > 0 and n % watch.bin_every == 0:
+        if counts.shape[2] > 0 and n % watch.bin_every == 0:
             for i in range(d):
                 bin = bin_of(x[0, i], watch.low[i], watch.per_unit[i], counts.shape[3] - 2.0)
                 cuda.atomic.add(counts, (g, batch, i, bin), 1)

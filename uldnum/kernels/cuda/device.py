@@ -23,8 +23,10 @@ __all__ = ["CuPy", "Simulator", "arguments", "code", "device"]
 # The source of all kernels, as it was when this process began.
 SOURCES = sha256(b"".join(path.read_bytes() for path in sorted(Path(__file__).parents[1].rglob("*.py")))).hexdigest()
 
-# Threads of a block.
-BLOCK = 128
+
+def cache_folder() -> Path:
+    """Return the folder where compiled kernels are kept."""
+    return Path(require("platformdirs", "cuda").user_cache_path("uldnum") / "kernels")
 
 
 def code(kernel: Kernel, name: str, cc: tuple[int, int]) -> Path:
@@ -34,10 +36,9 @@ def code(kernel: Kernel, name: str, cc: tuple[int, int]) -> Path:
     """
     compilers = [version(package) for package in ("numba", "numba-cuda", "llvmlite")]
     key = sha256(repr((SOURCES, kernel.key, name, cc, compilers)).encode()).hexdigest()[:32]
-    folder = require("platformdirs", "cuda").user_cache_path("uldnum") / "kernels"
-    path = Path(folder / f"{name}-{key}.ptx")
+    path = cache_folder() / f"{name}-{key}.ptx"
     if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         text = ptx(kernel, cc)
         with atomic(path) as temporary:
             temporary.write_text(text)
@@ -64,6 +65,11 @@ def arguments(kernel: Kernel, values: Mapping[str, Any]) -> list[Any]:
 class CuPy:
     """A GPU: memory, kernels and launches, all on CuPy's current stream.
 
+    Attributes
+    ----------
+    block : int
+        Threads of a block.
+
     Raises
     ------
     MissingExtraError
@@ -71,6 +77,8 @@ class CuPy:
     RuntimeError
         If there is no GPU, no driver, or the GPU is too old.
     """
+
+    block = 128
 
     def __init__(self) -> None:
         self.cupy = require("cupy", "cuda")
@@ -87,6 +95,14 @@ class CuPy:
                 f"{self.name} has {self.cc[0]}.{self.cc[1]}"
             )
         self.loaded: dict[tuple[Any, str], Any] = {}
+
+    def describe(self) -> str:
+        """Say what it is."""
+        driver = self.cupy.cuda.runtime.driverGetVersion()
+        return (
+            f"{self.name}, compute capability {self.cc[0]}.{self.cc[1]}, {self.free() / 2**30:.3g} GiB free; driver of "
+            f"CUDA {driver // 1000}.{driver % 1000 // 10}, CuPy {self.cupy.__version__}"
+        )
 
     def array(self, values: Array) -> Any:
         """Copy to the GPU, contiguous."""
@@ -121,14 +137,18 @@ class CuPy:
 
     def launch(self, kernel: Kernel, name: str, threads: tuple[int, int], values: Mapping[str, Any]) -> None:
         """Run a kernel with threads[0] threads in x, in blocks, and threads[1] in y."""
-        grid = (-(-threads[0] // BLOCK), threads[1])
-        self.function(kernel, name)(grid, (BLOCK,), tuple(arguments(kernel, values)))
+        grid = (-(-threads[0] // self.block), threads[1])
+        self.function(kernel, name)(grid, (self.block,), tuple(arguments(kernel, values)))
 
 
 class Simulator:
     """Numba's simulator: the kernels as Python functions on NumPy's arrays."""
 
     name = "Numba's simulator"
+
+    def describe(self) -> str:
+        """Say what it is."""
+        return self.name
 
     def array(self, values: Array) -> Array:
         """Copy, contiguous."""

@@ -1,0 +1,83 @@
+"""The work of `peers` on a GPU: with this package, and with CuPy and PyTorch; JAX runs there as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+import uldnum
+from analysis import peers
+from uldnum.extras import require
+from uldnum.kernels import Problem, State
+from uldnum.kernels.core import make_tables
+from uldnum.kernels.cuda.executor import CudaExecutor
+from uldnum.sampling import watch_of
+from uldnum.typing import Array
+
+__all__ = ["cupy_peer", "ours", "torch_peer"]
+
+
+def ours(scheme: str, fast: bool = False, moments: bool = False) -> peers.Peer:
+    """Return the executor that `uldnum.sample` runs."""
+
+    def make(case: uldnum.GaussianMixture, dtype: type) -> Callable[[int], object]:
+        kind, integrator = np.dtype(dtype), uldnum.integrator(scheme)
+        tables = make_tables(integrator.stages(np.array([peers.H]), friction=peers.FRICTION), kind)
+        watch, *_ = watch_of(case, 0, 0 if moments else 2**60, None, kind)
+        executor = CudaExecutor(Problem(tables, case, 0, 0, watch), kind, fast)
+        start: Array = np.zeros((1, peers.CHAINS, integrator.rows, *case.shape), dtype)
+        state = State.start(start, moments=moments)
+        executor.enter(state)
+        return lambda steps: executor.advance(state, state.step + steps)
+
+    return make
+
+
+def cupy_peer(case: uldnum.GaussianMixture, dtype: type) -> Callable[[int], object]:
+    """CuPy, all chains at once, coordinates first."""
+    cupy = require("cupy", "cuda")
+    logs, means, precision = (cupy.asarray(part) for part in peers.parameters(case, dtype))
+    ax, bx, cx, ap, bp, cp = peers.coefficients(dtype)
+    rng = cupy.random.default_rng(0)
+    shape = (case.shape[0], peers.CHAINS)
+
+    def run(steps: int) -> None:
+        x = cupy.zeros(shape, dtype)
+        p = cupy.zeros_like(x)
+        for _ in range(steps):
+            gaps = means[:, :, None] - x
+            q = logs[:, None] - precision[:, None] / 2 * (gaps * gaps).sum(axis=1)
+            w = cupy.exp(q - q.max(axis=0))
+            s = ((w * precision[:, None] / w.sum(axis=0))[:, None] * gaps).sum(axis=0)
+            xi = rng.standard_normal(shape, dtype)
+            x += ax * p + bx * s + cx * xi
+            p += ap * p + bp * s + cp * xi
+        cupy.cuda.get_current_stream().synchronize()
+
+    return run
+
+
+def torch_peer(case: uldnum.GaussianMixture, dtype: type) -> Callable[[int], object]:
+    """PyTorch, the step compiled."""
+    import torch
+
+    logs, means, precision = (torch.as_tensor(part, device="cuda") for part in peers.parameters(case, dtype))
+    ax, bx, cx, ap, bp, cp = map(float, peers.coefficients(dtype))
+
+    def plain_step(x: Any, p: Any) -> Any:
+        gaps = means - x[:, None]
+        w = torch.softmax(logs - precision / 2 * (gaps * gaps).sum(dim=2), dim=1) * precision
+        s, xi = (w[:, :, None] * gaps).sum(dim=1), torch.randn_like(x)
+        return x + (ax * p + bx * s + cx * xi), p + (ap * p + bp * s + cp * xi)
+
+    step = torch.compile(plain_step)
+
+    def run(steps: int) -> None:
+        x = p = torch.zeros((peers.CHAINS, case.shape[0]), dtype=logs.dtype, device="cuda")
+        for _ in range(steps):
+            x, p = step(x, p)
+        torch.cuda.synchronize()
+
+    return run
