@@ -92,7 +92,7 @@ def assemble(kernel: Kernel, architecture: tuple[int, int]) -> Count:
     stack, *spilled = re.findall(r"(\d+) bytes (?:stack frame|spill)", said)
     registers = re.search(r"Used (\d+) registers", said)
     assert registers is not None
-    loose = re.findall(r"\b(?:mul|add|sub)\.f(?:32|64)\b|\.approx|\.ftz", text)
+    loose = re.findall(r"\b(?:mul|add|sub)\.f(?:32|64)\b|\.approx|\.ftz|div\.full", text)
     return Count(architecture, int(registers[1]), int(stack), sum(map(int, spilled)), len(loose))
 
 

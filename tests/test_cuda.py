@@ -68,7 +68,7 @@ def sample(case, backend, steps=7, **changes):
 class Images:
     """A Gaussian on images, whose score is arithmetic on whatever arrays it gets."""
 
-    name, time_unit, dtype, compiled, fingerprint, on_device = "images", 1.0, "float64", False, "", True
+    name, time_unit, dtype, compiled, fingerprint, like = "images", 1.0, "float64", False, "", np.zeros(1)
     mean, standard_deviation = 0.0, 1.0
 
     def __init__(self, shape):
@@ -192,6 +192,28 @@ def test_everything_fits_into_registers():
             assert count.registers <= 255, case
 
 
+@pytest.mark.parametrize("word", ["AB", "BAB"])
+def test_words_without_noise_compile(word):
+    """Numba has no arrays of no numbers; the simulator has."""
+    from uldnum.kernels.cuda.binding import ptx
+    from uldnum.kernels.cuda.chains import Form, chain_kernels
+
+    with pytest.warns(UserWarning, match="no noise"):
+        scheme = uldnum.integrator(word)
+    tables = make_tables(scheme.stages(np.array([0.1])), np.dtype(np.float32))
+    form = Form.of(Problem(tables, TARGETS["1"], 0, 0, None), np.dtype(np.float32), False, True)
+    for kernel in chain_kernels(form).values():
+        assert ".entry" in ptx(kernel, (9, 0))
+
+
+def test_schemes_of_many_rows_are_refused():
+    from uldnum.kernels.cuda.binding import check
+
+    tables = make_tables(uldnum.integrator("BAOAB").stages(np.array([0.1])), np.dtype(float))
+    with pytest.raises(ValueError, match="at most 8 rows, not 9"):
+        check(Problem(tables._replace(b=np.zeros((1, 1, 9))), TARGETS["1"], 0, 0, None))
+
+
 def test_a_launch_has_the_parameters_of_its_kernel():
     from uldnum.kernels.cuda.binding import ptx
     from uldnum.kernels.cuda.chains import Form, chain_kernels
@@ -229,9 +251,10 @@ def test_kernels_are_kept_on_disk(tmp_path, monkeypatch):
 def test_refusals():
     with pytest.raises(ValueError, match="'cuda-fast' runs float32, not float64"):
         sample(("BAOAB", "2", "float64"), "cuda-fast")
-    target = uldnum.UserTarget(lambda x: -x, 1, sampler=lambda n, seed, first: np.zeros((n, 1)))
-    with pytest.raises(ValueError, match="'cuda' runs mixtures"):
-        uldnum.sample(target, "BAOAB", h=0.1, steps=1, chains=1, backend="cuda")
+    for like in (None, np.zeros(1)):  # vectors, whatever their arrays
+        target = uldnum.UserTarget(lambda x: -x, 1, like=like)
+        with pytest.raises(ValueError, match="'cuda' runs mixtures, and images"):
+            uldnum.sample(target, "BAOAB", h=0.1, steps=1, chains=1, backend="cuda")
 
 
 @pytest.mark.parametrize("module", ["cupy", "numba_cuda"])
@@ -277,7 +300,7 @@ def test_too_many_chains_are_counted(monkeypatch):
     little = device.Simulator()
     monkeypatch.setattr(little, "free", lambda: 100_000)
     monkeypatch.setattr(executor, "device", lambda: little)
-    with pytest.raises(ValueError, match=r"chains: 10000 need .* GiB are free; at most \d+ fit"):
+    with pytest.raises(ValueError, match=r"chains: 10000 need .* GiB can be had; at most \d+ fit"):
         sample(("BAOAB", "2", "float64"), "cuda", chains=10_000)
 
 

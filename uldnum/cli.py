@@ -45,8 +45,8 @@ Seed = Annotated[int, typer.Option(help="64-bit key of all random numbers.")]
 @app.command("list")
 def list_() -> None:
     """List integrators, targets, networks and backends: one line each, with its source."""
+    from uldnum.backends import BACKENDS
     from uldnum.networks import NETWORKS
-    from uldnum.sampling import BACKENDS
     from uldnum.targets import PRESETS
 
     def order(value: float | None) -> str:
@@ -108,13 +108,19 @@ def check_numba() -> str:
 
 
 def check_cuda() -> str:
-    """Look for a GPU, and say what was found."""
+    """Run a few chains on the GPU, if there is one, and say what was found."""
     try:
-        require("numba_cuda", "cuda")
+        from uldnum import sample
         from uldnum.kernels.cuda.device import cache_folder, device
 
+        found = device().describe()
+        runs = [
+            sample("ring-8", "BAOAB", h=0.2, steps=20, chains=8, backend=backend, progress=False)
+            for backend in ("cuda", "numba")
+        ]
+        same = "the same bits as" if np.array_equal(runs[0].x, runs[1].x) else "NOT the same bits as"
         kernels = len(list(cache_folder().glob("*.ptx")))
-        return f"works, {device().describe()}; {kernels} compiled kernels in {cache_folder()}"
+        return f"works, {same} 'numba'; {found}; {kernels} compiled kernels in {cache_folder()}"
     except Exception as error:  # whatever is wrong is what the user wants to know
         return f"does not work: {error}"
 

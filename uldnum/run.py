@@ -94,7 +94,7 @@ class Run:
     centre, low, high : float64 arrays, shape (d,)
         What the moments are taken about, and the range of the histograms.
     info : dict
-        How it was run where that does not change the result: threads, whether a user's score ran on vectors.
+        How it was run: threads, whether a user's score ran on vectors, the GPU, the library of arrays.
     """
 
     settings: Settings

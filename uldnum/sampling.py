@@ -9,29 +9,28 @@ from copy import deepcopy
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import DTypeLike
 from tqdm.auto import tqdm
 
+from uldnum.backends import BACKENDS, Options, choose_backend
 from uldnum.exact import max_stable_h
-from uldnum.extras import require
 from uldnum.integrators import Integrator, positive, step_size, whole_number
 from uldnum.integrators import integrator as find_integrator
 from uldnum.interrupt import interruptible
 from uldnum.kernels import Executor, Problem, State
 from uldnum.kernels.array import initial_normals
 from uldnum.kernels.core import Watch, make_tables
-from uldnum.kernels.reference import ArrayExecutor
-from uldnum.kernels.space import Space
-from uldnum.names import digest, unknown
+from uldnum.kernels.space import host
+from uldnum.names import digest
 from uldnum.run import Run, Settings
 from uldnum.targets import GaussianMixture, UserTarget
 from uldnum.targets import target as find_target
 from uldnum.typing import Array, ArrayLike
 
-__all__ = ["BACKENDS", "Run", "Target", "sample"]
+__all__ = ["Run", "Target", "sample"]
 
 # Seconds between looks at the progress bar and at Ctrl-C.
 PATIENCE = 0.2
@@ -52,7 +51,9 @@ BIN_EVERY = 4
 class Target(Protocol):
     """What `sample` needs of a target.
 
-    A mixture is a target; so is a network at one noise level.
+    A mixture is a target; so is a network at one noise level. A target whose score takes arrays of another library than
+    NumPy also has an attribute ``like``, one of its arrays: the score is called with arrays of that library, on that
+    device. On CuPy's arrays, targets of images run with backend "cuda", whose kernels do the rest of a step.
     """
 
     @property
@@ -92,52 +93,6 @@ class Target(Protocol):
 
     def sample(self, n: int, seed: int, first: int) -> Array:
         """Return initial states first ... first + n - 1, shape (n, *shape)."""
-
-
-class Means(NamedTuple):
-    """How a run is run, where that does not change its result."""
-
-    threads: int | None
-    announce: bool  # say in a terminal that something is compiled
-    space: Space  # the library whose arrays the score takes
-
-
-def numba_executor(problem: Problem, dtype: np.dtype[Any], means: Means) -> Executor:
-    """Return the executor of compiled code; importing Numba costs half a second, so only here."""
-    from uldnum.kernels.cpu import NumbaExecutor
-
-    return NumbaExecutor(problem, dtype, means.threads, means.announce)
-
-
-def cuda_executor(fast: bool) -> Callable[..., Executor]:
-    """Return what makes the executor of a GPU."""
-
-    def make(problem: Problem, dtype: np.dtype[Any], means: Means) -> Executor:
-        require("numba_cuda", "cuda")
-        from uldnum.kernels.cuda.executor import CudaExecutor
-        from uldnum.kernels.cuda.images import ImageExecutor
-
-        mixture = isinstance(problem.target, GaussianMixture)
-        return CudaExecutor(problem, dtype, fast) if mixture else ImageExecutor(problem, dtype, fast)
-
-    return make
-
-
-BACKENDS: dict[str, tuple[Callable[[Problem, np.dtype[Any], Means], Executor], str]] = {
-    "numba": (
-        numba_executor,
-        "compiled for this processor, threads over chains; the default for mixtures and compiled scores",
-    ),
-    "array": (
-        lambda problem, dtype, means: ArrayExecutor(problem, dtype, means.space),
-        "arrays of NumPy, or of the library of x0; any target; the reference, and the default for anything else",
-    ),
-    "cuda": (
-        cuda_executor(fast=False),
-        "NVIDIA GPUs: mixtures, and images whose score takes arrays there; the same bits as 'numba'",
-    ),
-    "cuda-fast": (cuda_executor(fast=True), "... in float32, with the hardware's sine, cosine and power of 2"),
-}
 
 
 def sample(
@@ -190,9 +145,7 @@ def sample(
         64-bit key of all random numbers.
     x0 : "target", array of shape (chains, *shape), or callable
         Initial positions: exact draws of the target (networks: N(0, alpha^2 + sigma^2)), given ones, or those that
-        ``x0(chains, seed, first_chain)`` returns. Arrays of another library that follows the array API standard
-        (CuPy, PyTorch ...; extra ``arrays``) are what the score is then called with, on their device; random numbers
-        come from NumPy all the same, and the result is NumPy's.
+        ``x0(chains, seed, first_chain)`` returns; arrays of any library.
     thin : int, optional
         Store the positions every ``thin`` recorded steps.
     bins : int
@@ -207,7 +160,7 @@ def sample(
     threads : int, optional
         Threads of the Numba backend. Default: all cores.
     resume : Run or path, optional
-        A run with the same arguments, apart from ``steps`` and ``threads``, to go on from.
+        A run with the same arguments, apart from ``steps`` and ``threads``, to go on from; leave out ``x0``.
     progress : bool or str
         Show a progress bar in a terminal when the run lasts more than a second; a string is what to call it.
 
@@ -245,9 +198,7 @@ def sample(
     thin = None if thin is None else whole_number("thin", thin, 1, steps)
     threads = None if threads is None else whole_number("threads", threads, 1, 2**16)
     kind = floating_type(target.dtype if dtype is None else dtype)
-    start = x0(chains, seed, first_chain) if callable(x0) else x0
-    space = Space.of(start)
-    backend = choose_backend(target, backend, kind, space)
+    backend = choose_backend(target, backend, kind)
     if isinstance(target, UserTarget):
         target.score(np.asarray(target.mean, kind)[None])  # it may fail in the type of the run
     vector = len(target.shape) == 1
@@ -278,10 +229,10 @@ def sample(
     watch, low, high = watch_of(target, bins, burn_in, thin, kind)
     problem = Problem(tables, target, settings.seed, settings.first_chain, watch)
     make_executor, _ = BACKENDS[backend]
-    executor = make_executor(problem, kind, Means(threads, bool(progress), space))
+    executor = make_executor(problem, kind, Options(threads, bool(progress)))
 
     if resume is None:
-        xp = initial_state(target, scheme, settings, space.host(start) if space.foreign else start)
+        xp = initial_state(target, scheme, settings, x0)
         state = State.start(np.repeat(xp[None], len(h_absolute), axis=0).astype(kind), moments=vector, bins=bins)
         run = Run(settings, steps, state, [], watch.centre, low, high, executor.info)
         executor.enter(state)
@@ -311,29 +262,6 @@ def floating_type(dtype: DTypeLike) -> np.dtype[Any]:
     return kind
 
 
-def choose_backend(target: Target, backend: str | None, kind: np.dtype[Any], space: Space) -> str:
-    """Return the name of the backend, or raise if there is none or it cannot run the target."""
-    if backend is None:
-        backend = "numba" if target.compiled and not space.foreign else "array"
-    if backend not in BACKENDS:
-        raise unknown("backend", backend, BACKENDS)
-    if space.foreign and (backend != "array" or (target.compiled and not isinstance(target, GaussianMixture))):
-        raise ValueError(
-            f"x0: arrays of {space.namespace.__name__} need backend 'array' and a score on arrays; give NumPy's instead"
-        )
-    if backend == "numba" and not target.compiled:
-        raise ValueError(f"backend: 'numba' runs mixtures and compiled scores; {target.name!r} needs 'array'")
-    on_device = isinstance(target, GaussianMixture) or getattr(target, "on_device", False)
-    if backend.startswith("cuda") and not on_device:
-        raise ValueError(
-            f"backend: {backend!r} runs mixtures, and images whose score takes arrays on the GPU (``on_device``); "
-            f"{target.name!r} needs {'numba' if target.compiled else 'array'!r}"
-        )
-    if backend == "cuda-fast" and kind != np.float32:
-        raise ValueError(f"dtype: backend 'cuda-fast' runs float32, not {kind}; 'cuda' runs both")
-    return backend
-
-
 def watch_of(
     target: Target, bins: int, burn_in: int, thin: int | None, kind: np.dtype[Any]
 ) -> tuple[Watch, Array, Array]:
@@ -353,9 +281,11 @@ def initial_state(target: Target, scheme: Integrator, settings: Settings, x0: An
     chains, seed, first = settings.chains, settings.seed, settings.first_chain
     if isinstance(x0, str) and x0 == "target":
         x0 = target.sample(chains, seed, first)
+    elif callable(x0):
+        x0 = x0(chains, seed, first)
     try:
-        x = np.asarray(x0, dtype=float)
-    except (TypeError, ValueError):
+        x = np.asarray(host(x0), dtype=float)
+    except (TypeError, ValueError, BufferError):
         raise ValueError(f"x0: must be 'target', an array of numbers, or a function, got {x0!r}") from None
     if x.shape != (chains, *target.shape):
         raise ValueError(f"x0: must have shape {(chains, *target.shape)}, got {x.shape}")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -10,7 +12,16 @@ import numpy as np
 from uldnum.kernels.core import NEVER, Tables, Watch
 from uldnum.typing import Array
 
-__all__ = ["BATCHES", "Executor", "Problem", "State", "split_seed"]
+__all__ = ["BATCHES", "SOURCES", "Executor", "Problem", "State", "digest_of", "split_seed"]
+
+
+def digest_of(folder: Path, *others: Path) -> str:
+    """Return a hash of the sources in a folder, and of others."""
+    return sha256(b"".join(path.read_bytes() for path in (*sorted(folder.glob("*.py")), *others))).hexdigest()
+
+
+# Of what compiled kernels are made, as it was when this process began: a file that changes later is not what runs here.
+SOURCES = digest_of(Path(__file__).parent, Path(__file__).parents[1] / "targets" / "mixture.py")
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from functools import cache, lru_cache, partial
-from hashlib import sha256
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numba
@@ -21,7 +19,7 @@ from numba.core import event
 from numba.core.caching import FunctionCache
 from tqdm.auto import tqdm
 
-from uldnum.kernels import BATCHES, Problem, State, split_seed, values, vectors
+from uldnum.kernels import BATCHES, SOURCES, Problem, State, split_seed, values, vectors
 from uldnum.kernels.chain import make_chain
 from uldnum.kernels.core import group
 from uldnum.kernels.lanes import core, jit, ops
@@ -32,9 +30,6 @@ __all__ = ["NumbaExecutor"]
 
 # Numbers that the first launch of a run draws at most: some milliseconds.
 FIRST = 1_000_000
-
-# The source of all kernels, as it was when this process began: a file that changes later is not what runs here.
-SOURCES = sha256(b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))).hexdigest()
 
 # Normals of a chain that are drawn at once, at least.
 NORMALS = 64
@@ -83,7 +78,7 @@ def make_kernel(dtype: np.dtype[Any], lanes: int, score: Callable[..., Any], tar
 
     def draw(xi, first, count, chain, stream, k0, k1):  # type: ignore[no-untyped-def]
         # Two loops: a chain of dependent operations as long as both would leave too few of them in flight.
-        begin, blocks = first // 4, (first + count + 3) // 4 - first // 4
+        begin, blocks = first // 4, (first % 4 + count + 3) // 4 if count > 0 else 0
         for b in range(blocks):
             w0, w1, w2, w3 = words(np.uint64(begin + b), chain, stream, k0, k1)
             xi[4 * b], xi[4 * b + 1] = from_bits(w0), from_bits(w1)
@@ -123,7 +118,8 @@ def make_kernel(dtype: np.dtype[Any], lanes: int, score: Callable[..., Any], tar
                 for i in range(trace.shape[2]):
                     trace[(n + 1) // watch.thin - 1 - first[0], first[1] + c, i] = numbers[i * lanes + c]
 
-    chain = make_chain(machine, bound, score, apart(draw), inlined(move), apart(read), apart(record))
+    named = machine._replace(jit=inlined)
+    chain = make_chain(named, bound, score, apart(draw), inlined(move), apart(read), apart(record))
     enter_chain, advance_chain, group_of = chain.enter, chain.advance, jit(group)
 
     @inlined

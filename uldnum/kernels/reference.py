@@ -14,7 +14,7 @@ from uldnum.kernels import Problem, State, split_seed
 from uldnum.kernels.array import chain_numbers, core, normals
 from uldnum.kernels.chain import make_chain
 from uldnum.kernels.core import Tables, Watch, group
-from uldnum.kernels.space import NUMPY, Space
+from uldnum.kernels.space import NUMPY, Space, host
 from uldnum.targets.mixture import GaussianMixture
 from uldnum.typing import Array
 
@@ -55,7 +55,7 @@ class ArrayExecutor:
 
     def __init__(self, problem: Problem, dtype: np.dtype[Any], space: Space = NUMPY) -> None:
         self.problem, self.dtype, self.space = problem, dtype, space
-        self.info = {"arrays": space.namespace.__name__} if space.foreign else {}
+        self.info = {"arrays": f"{space.name}, {space.device}"} if space.foreign else {}
         self.fold = len(problem.target.shape) > 1
         watch = problem.watch
         self.watch = space.coefficients(watch)
@@ -78,43 +78,47 @@ class ArrayExecutor:
 
     def vector_score(self, s: list[Any], q: list[Any], y: list[Any], target: Any, d: int) -> None:
         """Score of all chains, by a function of arrays (chains, d)."""
-        xp = self.space.namespace
-        points = xp.stack(y, axis=1)
-        answer = target.score_function(points, *target.args) if self.space.foreign else target.score(points)
-        for i in range(d):
-            s[i] = answer[:, i]
+        answer = self.scored(self.space.namespace.stack(y, axis=1))
+        s[:] = [answer[:, i] for i in range(d)]
 
     def image_score(self, s: list[Any], q: list[Any], y: list[Any], target: Any, d: int) -> None:
         """Score of all chains, coordinates folded."""
-        xp = self.space.namespace
-        s[0] = xp.reshape(target.score(xp.reshape(y[0], (-1, *target.shape))), y[0].shape)
+        reshape = self.space.namespace.reshape
+        s[0] = reshape(self.scored(reshape(y[0], (-1, *target.shape))), y[0].shape)
+
+    def scored(self, x: Any) -> Any:
+        """Score at x in the type of the run, whatever type the target answers in."""
+        answer = self.target.score(x)
+        if tuple(answer.shape) != tuple(x.shape):
+            raise ValueError(f"score: must return the shape of its argument, {x.shape}, got {answer.shape}")
+        return self.space.cast(answer, self.dtype)
 
     def draw(self, xi: None, first: int, count: int, chain: Array, stream: np.uint64, *key: np.uint64) -> Array:
         """Return normals of all chains, shape (count, chains); of an image ``size`` times as many."""
         return normals(self.size * int(first), self.size * int(count), chain, stream, self.problem.seed, self.dtype)
 
-    def tail(self, values: Array | None, j: int) -> Array | None:
+    def tail(self, values: Array, j: int) -> Array:
         """Normals from number j of a coordinate on."""
-        return None if values is None else values[self.size * j :]
+        return values[self.size * j :]
 
-    def given(self, values: Array | None, count: int, d: int) -> list[Any]:
+    def given(self, values: Array, count: int, d: int) -> list[Any]:
         """Return so many normals to each coordinate as values; they come one coordinate after the other."""
-        if values is None:
-            return []
         used = values[: self.size * count * d]
         if self.fold:
             used = used.reshape(self.size, count, values.shape[1]).transpose(1, 2, 0)
-        return [self.space.array(value) for value in used] if self.space.foreign else list(used)
+        there = self.space.array(used) if self.space.foreign else used
+        return [there[i, ...] for i in range(len(used))]
 
     def move(self, u: Table, s: list[Any], xi: Array, t: Tables, j: int, d: int) -> None:
         """Stage j in place."""
-        self.read(u, u, s, xi, None, t, j, d, len(u))
+        m = t.normals[j]
+        self.core.affine(u, u, s, self.given(xi, m, d), [], t, j, d, len(u), len(u), m, 0)
 
     def read(
-        self, new: Table, u: Table, s: list[Any], xi: Array, eta: Array | None, t: Tables, j: int, d: int, rows: int
+        self, new: Table, u: Table, s: list[Any], xi: Array, eta: Array, t: Tables, j: int, d: int, rows: int
     ) -> None:
         """Map j, its first rows."""
-        m, e = t.normals[j], t.readout[j] if eta is not None else 0
+        m, e = t.normals[j], t.readout[j]
         self.core.affine(new, u, s, self.given(xi, m, d), self.given(eta, e, d), t, j, d, rows, len(u), m, e)
 
     def record(self, records: Records, n: int, x: Table, watch: Watch) -> None:
@@ -124,7 +128,7 @@ class ArrayExecutor:
         traced = watch.thin and (n + 1) % watch.thin == 0
         if not counted and not traced:
             return
-        positions = [self.space.host(value) for value in x[0]]
+        positions = [host(value) for value in x[0]]
         if counted:
             for i, value in enumerate(positions):
                 bins = core(value.dtype).bin_of(value, watch.low[i], watch.per_unit[i], counts.shape[-1] - 2.0)
@@ -162,13 +166,13 @@ class ArrayExecutor:
                     sums, squares, records, self.space.array(left),
                 )  # fmt: skip
             state.nfe[g] += evaluations
-            found = self.space.host(left)
+            found = host(left)
             state.left[g] = found.min(axis=1) if self.fold else found
             self.store(state.u[g], u)
             self.store(state.xp[g], xp)
             for part, rows in ((state.sums, sums), (state.squares, squares)):
                 for i, row in enumerate(rows):
-                    part[g, :, i] = self.space.host(row)
+                    part[g, :, i] = host(row)
         state.step = last
         return trace
 
@@ -191,5 +195,5 @@ class ArrayExecutor:
     def store(self, state: Array, table: Table) -> None:
         """Write rows of values to (n, k, d)."""
         for r in range(len(table)):
-            values = [self.space.host(value) for value in table[r]]
+            values = [host(value) for value in table[r]]
             state[:, r] = values[0] if self.fold else np.stack(values, axis=1)

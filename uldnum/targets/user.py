@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from uldnum.kernels.array import initial_normals, initial_uniform
+from uldnum.kernels.space import Space, host
 from uldnum.names import digest
 from uldnum.targets.mixture import numbers
 from uldnum.targets.vectors import Vectors
@@ -49,6 +50,9 @@ class UserTarget(Vectors):
         What it is called in output.
     args : tuple of numbers and arrays
         What the score takes besides the position.
+    like : array, optional
+        An array of the library, and on the device, whose arrays an array function takes: PyTorch, CuPy, or any other
+        that follows the array API standard (extra ``arrays``). Default: NumPy's.
 
     Raises
     ------
@@ -67,6 +71,7 @@ class UserTarget(Vectors):
     cdf: Callable[[ArrayLike], Array] | None = None
     name: str = "user"
     args: tuple[Any, ...] = ()
+    like: Any = None
 
     def __post_init__(self) -> None:
         d = self.dimension
@@ -82,6 +87,8 @@ class UserTarget(Vectors):
             object.__setattr__(self, name, value)
         if np.any(self.standard_deviation <= 0):
             raise ValueError(f"standard_deviation: must be positive, got {self.standard_deviation}")
+        if self.compiled and self.like is not None:
+            raise ValueError("like: a Numba score takes NumPy arrays; leave it out")
         at_mean = self.score(self.mean[None])
         if not np.all(np.isfinite(at_mean)):
             raise ValueError(f"score: must write finite numbers to every entry at the mean, got {at_mean[0]}")
@@ -114,18 +121,18 @@ class UserTarget(Vectors):
         return tuple(cast(value) for value in self.args)
 
     def score(self, x: ArrayLike) -> Array:
-        """Gradient of the log density, (n, d) -> (n, d); float32 is kept, anything else becomes float64."""
+        """Gradient of the log density, (n, d) -> (n, d); float32 is kept, anything else becomes float64.
+
+        Of an array of the library of ``like`` the answer is another one, else a NumPy array.
+        """
+        space = Space.of(self.like)
+        if space.foreign and type(x) is type(self.like):
+            return self.answer(x)
         points = np.asarray(x)
         # A copy: a score that writes to x must not change what it was given.
         points = np.array(points, np.float32 if points.dtype == np.float32 else np.float64, order="C")
         if not self.compiled:
-            try:
-                answer = np.asarray(self.score_function(points, *self.args))
-            except Exception as error:
-                raise ValueError(f"score: failed on an array of shape {points.shape}: {first_line(error)}") from error
-            if answer.shape != points.shape:
-                raise ValueError(f"score: must return the shape of its argument, {points.shape}, got {answer.shape}")
-            return answer
+            return np.asarray(host(self.answer(space.array(points))))
         arguments = self.kernel_data(points.dtype)
         out = np.full_like(points, np.nan)  # so that an entry that is read or left unwritten shows
         for row, gradient in zip(points, out, strict=True):
@@ -135,6 +142,18 @@ class UserTarget(Vectors):
                 kind = f"two rows of shape (d,) and type {points.dtype}"
                 raise ValueError(f"score: failed as score(x, out) with {kind}: {first_line(error)}") from error
         return out
+
+    def answer(self, points: Any) -> Any:
+        """Call an array function, and check what it returns."""
+        try:
+            answer = self.score_function(points, *self.args)
+            answer = np.asarray(answer) if isinstance(points, np.ndarray) else answer
+            shape = tuple(answer.shape)
+        except Exception as error:
+            raise ValueError(f"score: failed on an array of shape {points.shape}: {first_line(error)}") from error
+        if shape != tuple(points.shape):
+            raise ValueError(f"score: must return the shape of its argument, {tuple(points.shape)}, got {shape}")
+        return answer
 
     def sample(self, n: int, seed: int = 0, first: int = 0) -> Array:
         """Exact draws first ... first + n - 1, shape (n, d)."""

@@ -18,13 +18,17 @@ import numpy as np
 from numba import cuda, types
 from numba.core import config
 
+from uldnum.kernels import Problem
 from uldnum.kernels.array import ops as array_ops
 from uldnum.kernels.functions import FORMATS, Ops
 
-__all__ = ["OLDEST", "SIMULATED", "Kernel", "inline", "jit", "normals_from", "number", "ops", "ptx"]
+__all__ = ["OLDEST", "SIMULATED", "Kernel", "check", "inline", "jit", "normals_from", "number", "ops", "ptx"]
 
 # The oldest compute capability that kernels are compiled for.
 OLDEST = (7, 0)
+
+# Numbers that `local` scratch holds.
+LOCAL = 8
 
 # Whether kernels run in the simulator.
 SIMULATED = bool(config.ENABLE_CUDASIM)
@@ -79,8 +83,8 @@ def ops(dtype: np.dtype[Any], fast: bool) -> Ops:
         from_bits=jit(lambda value: as_float(integer(value))),
         row=inline(lambda table, r: table[r]),
         tail=inline(lambda values, j: values[j:]),
-        local=inline(lambda count: cuda.local.array(8, real)),
-        local_double=inline(lambda count: cuda.local.array(8, np.float64)),
+        local=inline(lambda count: cuda.local.array(LOCAL, real)),
+        local_double=inline(lambda count: cuda.local.array(LOCAL, np.float64)),
         instead={"direction": direction, "exp2": jit(lambda x: libdevice.exp2f(x))} if fast else {},
     )
 
@@ -97,6 +101,13 @@ def normals_from(core: SimpleNamespace) -> Any:
             xi[4 * b + 2], xi[4 * b + 3] = box_muller(w2, w3)
 
     return fill
+
+
+def check(problem: Problem) -> None:
+    """Raise if a scheme has more rows than the kernels have room for."""
+    rows = problem.tables.b.shape[2]
+    if rows > LOCAL:
+        raise ValueError(f"backend: 'cuda' runs schemes of at most {LOCAL} rows, not {rows}; 'array' runs any")
 
 
 @dataclass(frozen=True, eq=False)

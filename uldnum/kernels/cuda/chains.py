@@ -25,6 +25,9 @@ REGISTERS = 8
 # ... of at most so many with everything that belongs to it: its last state, its moments, the tables.
 ALL_IN_REGISTERS = 4
 
+# So many normals are kept at places known when the kernel is compiled, in registers; more take too many of them.
+WHERE_KNOWN = 12
+
 # A mixture of at most so many numbers is held in registers.
 FEW = 32
 
@@ -76,9 +79,14 @@ class Form:
         return self.d <= REGISTERS
 
     @property
+    def drawn(self) -> tuple[int, int]:
+        """Normals for which a chain has room: of the dynamics, of the reading."""
+        return 4 * max(1, *self.blocks[:2]), 4 * max(1, self.blocks[2])
+
+    @property
     def far(self) -> int:
         """Values of a chain that lives in global memory, besides its state: y, s, q, xi, eta."""
-        return 2 * self.d + self.scratch + 4 * (max(self.blocks[:2]) + max(1, self.blocks[2]))
+        return 2 * self.d + self.scratch + sum(self.drawn)
 
     @property
     def pairs(self) -> int:
@@ -141,10 +149,11 @@ def chain_kernels(form: Form) -> dict[str, Kernel]:
     width = max(columns, 1)
     pairs, scratch, maps, stages = form.pairs, form.scratch, len(form.normals), len(form.plain)
     most = max(m + e for m, e in zip(form.normals, form.readout, strict=True))
+    room = max(1, most)  # an array of no numbers is none to Numba
     normals, readout, offset, plain = form.normals, form.readout, form.offset, form.plain
     per_step, open_uses_score, marked = form.per_step, form.open_uses_score, form.marked
-    n_xi, n_eta = 4 * max(form.blocks[:2]), 4 * max(1, form.blocks[2])
-    known = small and n_xi <= 12
+    n_xi, n_eta = form.drawn
+    known = small and n_xi <= WHERE_KNOWN
     few = K * (d + 2 + (d if columns == 1 else 0)) <= FEW and columns < 2
 
     def drawer(dynamics: int) -> Any:
@@ -200,7 +209,7 @@ def chain_kernels(form: Form) -> dict[str, Kernel]:
     def tables_near(g, G_of, dA_of, b_of, C_of):  # type: ignore[no-untyped-def]
         """The tables of step size g, in registers."""
         G, dA = cuda.local.array((stages, k), real), cuda.local.array((maps, k, k), real)
-        b, C = cuda.local.array((maps, k), real), cuda.local.array((maps, k, most), real)
+        b, C = cuda.local.array((maps, k), real), cuda.local.array((maps, k, room), real)
         for r in range(k):
             for j in range(stages):
                 G[j, r] = G_of[g, j, r]

@@ -15,13 +15,19 @@ from numba import types
 
 from uldnum.extras import require
 from uldnum.files import atomic
+from uldnum.kernels.cuda import SOURCES
 from uldnum.kernels.cuda.binding import OLDEST, SIMULATED, Kernel, ptx
+from uldnum.kernels.space import Space
 from uldnum.typing import Array
 
-__all__ = ["CuPy", "Simulator", "arguments", "code", "device"]
+__all__ = ["CuPy", "Simulator", "arguments", "cache_folder", "code", "device", "require_room"]
 
-# The source of all kernels, as it was when this process began.
-SOURCES = sha256(b"".join(path.read_bytes() for path in sorted(Path(__file__).parents[1].rglob("*.py")))).hexdigest()
+
+# Groups of chains that a launch can hold.
+GROUPS = 65_535
+
+# Share of the free memory that may be asked for: allocations are rounded up, positions on their way need some.
+ROOM = 0.9
 
 
 def cache_folder() -> Path:
@@ -34,7 +40,7 @@ def code(kernel: Kernel, name: str, cc: tuple[int, int]) -> Path:
 
     Its name is a hash of the sources of all kernels, of what varies, of the architecture, and of the compilers.
     """
-    compilers = [version(package) for package in ("numba", "numba-cuda", "llvmlite")]
+    compilers = [version(package) for package in ("numba", "numba-cuda", "llvmlite", "nvidia-cuda-nvcc-cu12")]
     key = sha256(repr((SOURCES, kernel.key, name, cc, compilers)).encode()).hexdigest()[:32]
     path = cache_folder() / f"{name}-{key}.ptx"
     if not path.exists():
@@ -60,6 +66,16 @@ def arguments(kernel: Kernel, values: Mapping[str, Any]) -> list[Any]:
         else:
             flat.append(value if isinstance(kind, types.CPointer) else np.dtype(kind.name).type(value))
     return flat
+
+
+def require_room(here: CuPy | Simulator, chains: int, each: int, shared: int) -> None:
+    """Raise if chains of so many bytes do not fit into the GPU's memory beside what they share."""
+    room = int(ROOM * here.free()) - shared
+    if chains * each > room:
+        raise ValueError(
+            f"chains: {chains} need {chains * each / 2**30:.3g} GiB of the GPU's memory, of which "
+            f"{room / 2**30:.3g} GiB can be had; at most {max(0, room // each)} fit"
+        )
 
 
 class CuPy:
@@ -105,12 +121,27 @@ class CuPy:
         )
 
     def array(self, values: Array) -> Any:
-        """Copy to the GPU, contiguous."""
-        return self.cupy.ascontiguousarray(self.cupy.asarray(values))
+        """Copy from NumPy to the GPU, contiguous: in that order already here, so that no kernel has to do it there."""
+        values = np.ascontiguousarray(values)
+        there = self.cupy.empty(values.shape, values.dtype)
+        if values.size:
+            there.set(values)
+        return there
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> Any:
         """Memory on the GPU."""
         return self.cupy.empty(shape, dtype)
+
+    def like(self, values: Any, dtype: np.dtype[Any]) -> Any:
+        """Return an array on the GPU contiguous and in a type, without a copy where it is so already."""
+        return self.cupy.ascontiguousarray(values, dtype=dtype)
+
+    def require(self, space: Space) -> None:
+        """Raise if arrays do not live here."""
+        if space.name != "cupy":
+            raise ValueError(
+                f"backend: 'cuda' calls scores with CuPy arrays; this target's ``like`` is of {space.name}"
+            )
 
     def host(self, values: Any) -> Array:
         """Copy from the GPU; waits until what computes the values is done."""
@@ -132,11 +163,20 @@ class CuPy:
             path = code(kernel, name, self.cc)
             found = re.search(r"\.entry\s+(\w+)", path.read_text())
             assert found is not None
-            self.loaded[key] = self.cupy.RawModule(path=str(path)).get_function(found[1])
+            try:
+                self.loaded[key] = self.cupy.RawModule(path=str(path)).get_function(found[1])
+            except self.cupy.cuda.driver.CUDADriverError as error:
+                written = re.search(r"tools, release ([\d.]+)", path.read_text())
+                raise RuntimeError(
+                    f"backend: the driver cannot load a kernel ({error}); kernels compiled by CUDA "
+                    f"{written[1] if written else '12.9'} need its driver or a later one: update the driver"
+                ) from None
         return self.loaded[key]
 
     def launch(self, kernel: Kernel, name: str, threads: tuple[int, int], values: Mapping[str, Any]) -> None:
         """Run a kernel with threads[0] threads in x, in blocks, and threads[1] in y."""
+        if threads[1] > GROUPS or threads[0] >= 2**32:
+            raise ValueError(f"h: a GPU runs at most {GROUPS} step sizes at once, of 2^32 threads; got {threads[::-1]}")
         grid = (-(-threads[0] // self.block), threads[1])
         self.function(kernel, name)(grid, (self.block,), tuple(arguments(kernel, values)))
 
@@ -157,6 +197,13 @@ class Simulator:
     def empty(self, shape: tuple[int, ...], dtype: Any) -> Array:
         """Memory."""
         return np.empty(shape, dtype)
+
+    def like(self, values: Array, dtype: np.dtype[Any]) -> Array:
+        """Return an array contiguous and in a type."""
+        return np.ascontiguousarray(values, dtype)
+
+    def require(self, space: Space) -> None:
+        """Do nothing: scores are called with NumPy arrays."""
 
     def host(self, values: Array) -> Array:
         """Copy."""

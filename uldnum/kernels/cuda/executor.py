@@ -7,14 +7,15 @@ from typing import Any
 import numpy as np
 
 from uldnum.kernels import Problem, State, split_seed
+from uldnum.kernels.cuda.binding import check
 from uldnum.kernels.cuda.chains import Form, chain_kernels
-from uldnum.kernels.cuda.device import device
+from uldnum.kernels.cuda.device import device, require_room
 from uldnum.typing import Array
 
 __all__ = ["CudaExecutor"]
 
-# Numbers that the first launch of a run draws at most: some milliseconds.
-FIRST = 100_000_000
+# Numbers that the first launch of a run draws at most, and its steps: some milliseconds, also of a few chains.
+FIRST, FIRST_STEPS = 100_000_000, 1000
 
 # Order of the axes on the GPU, where neighbouring threads read neighbouring numbers: chains last.
 LAYOUT = {"u": (0, 2, 3, 1), "xp": (0, 2, 3, 1), "sums": (0, 2, 1), "squares": (0, 2, 1), "nfe": (0, 1), "left": (0, 1)}
@@ -41,6 +42,7 @@ class CudaExecutor:
     """
 
     def __init__(self, problem: Problem, dtype: np.dtype[Any], fast: bool = False) -> None:
+        check(problem)
         self.problem, self.dtype, self.fast = problem, dtype, fast
         self.device = device()
         self.info = {"device": self.device.name}
@@ -55,22 +57,17 @@ class CudaExecutor:
 
     def first_launch(self, state: State) -> int:
         """Steps that take some milliseconds."""
-        return max(1, FIRST // state.u[..., 0, :].size)
+        return max(1, min(FIRST_STEPS, FIRST // state.u[..., 0, :].size))
 
     def load(self, state: State) -> Form:
         """Bring the state to the GPU, once."""
         if self.form is None:
-            H, _, n, _ = (*state.left.shape[:1], 0, state.left.shape[1], 0)
+            H, n = state.left.shape
             form = Form.of(self.problem, self.dtype, self.fast, moments=state.sums.size > 0)
             reals, gaps = (0, 0) if form.small else (form.far, form.d)
             bytes_each = H * (reals * self.dtype.itemsize + gaps * 8)
             bytes_each += sum(getattr(state, name).nbytes for name in LAYOUT) // n
-            room = self.device.free() - state.counts.nbytes
-            if n * bytes_each > room:
-                raise ValueError(
-                    f"chains: {n} need {n * bytes_each / 2**30:.3g} GiB of the GPU's memory, of which "
-                    f"{room / 2**30:.3g} GiB are free; at most {max(0, room // bytes_each)} fit"
-                )
+            require_room(self.device, n, bytes_each, state.counts.nbytes)
             for name, axes in LAYOUT.items():
                 self.values[self.parameter(name)] = self.device.array(getattr(state, name).transpose(axes))
             self.values["counts"] = self.device.array(state.counts)
@@ -99,6 +96,7 @@ class CudaExecutor:
         kept, trace = state.trace(self.problem.watch, last)
         step = state.step + 1
         self.values |= {"step": step, "last": last, "begin": form.begin(step), "kept": kept}
+        self.values["trace"] = None  # its memory may be needed for the next
         self.values["trace"] = self.device.empty(trace.shape, self.dtype)
         self.launch("advance", form, state)
         self.device.wait()

@@ -12,8 +12,10 @@ from uldnum.kernels import Problem, State, split_seed
 from uldnum.kernels.array import core, ops
 from uldnum.kernels.chain import make_chain
 from uldnum.kernels.core import NEVER, Tables, Watch, group
-from uldnum.kernels.cuda.device import device
+from uldnum.kernels.cuda.binding import check
+from uldnum.kernels.cuda.device import device, require_room
 from uldnum.kernels.cuda.stages import StageForm, stage_kernel
+from uldnum.kernels.space import Space
 from uldnum.typing import Array
 
 __all__ = ["ImageExecutor"]
@@ -29,7 +31,7 @@ class ImageExecutor:
     Parameters
     ----------
     problem : Problem
-        Its target has a shape of several axes, and ``score`` takes CuPy arrays.
+        Its target has a shape of several axes, and ``score`` takes CuPy arrays, of which ``like`` is one.
     dtype : dtype
         float32 or float64.
     fast : bool
@@ -37,8 +39,10 @@ class ImageExecutor:
     """
 
     def __init__(self, problem: Problem, dtype: np.dtype[Any], fast: bool = False) -> None:
+        check(problem)
         self.problem, self.dtype, self.fast = problem, dtype, fast
         self.device = device()
+        self.device.require(Space.of(problem.target.like))
         self.info = {"device": self.device.name}
         self.size = int(np.prod(problem.target.shape))
         machine = ops(dtype)._replace(tail=lambda first, j: first + self.size * j)
@@ -57,8 +61,11 @@ class ImageExecutor:
         return [self.device.array(part).reshape(-1) for part in (t.dA[j], t.b[j], t.C[j, :, :used])]
 
     def score(self, s: list[Any], q: None, y: Any, target: Any, d: int) -> None:
-        """Score of all chains; nothing is copied."""
-        s[0] = target.score(y[0].reshape(-1, *target.shape))
+        """Score of all chains, in the type of the run: the kernel is given its address."""
+        answer = target.score(y[0].reshape(-1, *target.shape))
+        if answer.size != y[0].size:
+            raise ValueError(f"score: must return {y[0].size} numbers, got an array of shape {answer.shape}")
+        s[0] = self.device.like(answer, self.dtype)
 
     def draw(self, xi: None, first: int, count: int, *_: Any) -> int:
         """Number of the first normal."""
@@ -101,6 +108,10 @@ class ImageExecutor:
 
     def load(self, state: State) -> None:
         """Bring the state to the GPU, once: rows first, so that the positions are one batch of images."""
+        if not self.groups:
+            chains = state.left.shape[1]
+            scores = 3 * self.size * self.dtype.itemsize  # the score, what it was made of, what is read from here
+            require_room(self.device, chains, (state.u.nbytes + state.xp.nbytes) // chains + scores, 0)
         for g in range(len(self.groups), len(state.u)):
             u, xp = (self.device.array(a[g].transpose(1, 0, 2)[:, None]) for a in (state.u, state.xp))
             self.groups.append((u, xp, self.device.array(state.left[g])))
