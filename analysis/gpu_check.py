@@ -1,18 +1,21 @@
-"""What only a GPU can show: ``python -m analysis.gpu_check`` (extras ``cuda``, ``bench``; below eight minutes).
+"""What only a GPU can show: ``python -m analysis.gpu_check [FOLDER]`` (extras ``cuda`` and ``bench``; some 8 minutes).
 
 Are its bits those of the CPU? Is the fast mode right? How fast is it, beside the same work in CuPy, JAX and PyTorch,
-and beside what the hardware could do? Writes ``data/gpu-<device>-<date>.json`` and a figure.
+and beside what the hardware could do? Writes ``gpu-<device>-<date>.json`` after every part, and a figure, to ``data/``.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import re
+import sys
 import time
+import warnings
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from datetime import date
-from importlib.metadata import PackageNotFoundError, version
+from functools import partial
 from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
@@ -24,26 +27,29 @@ from tqdm.auto import tqdm
 import uldnum
 from analysis import gpu_peers, peers
 from analysis.throughput import calibrated, duration
-from uldnum.extras import MissingExtraError, require
-from uldnum.files import atomic
+from uldnum.extras import MissingExtraError, installed, require
+from uldnum.files import atomic, writable_folder
 from uldnum.kernels import Problem
 from uldnum.kernels.core import NEVER, make_tables
 from uldnum.kernels.cuda.chains import Form, chain_kernels
-from uldnum.kernels.cuda.device import CuPy, code, device
+from uldnum.kernels.cuda.device import CuPy, Simulator, code, device
 from uldnum.kernels.cuda.stages import StageForm, stage_kernel
 from uldnum.run import Run
 from uldnum.sampling import watch_of
+from uldnum.typing import Array
 
 FOLDER = Path(__file__).parent / "data"
 SCHEMES = ("ula", "baoab-limit", "BAOAB", "OBABO", "UBU")
-KINDS, SUMS = ("float64", "float32"), ("sums", "squares")
+KINDS = ("float64", "float32")
+EVERYTHING = ("u", "xp", "sums", "squares", "counts", "left", "nfe")
 CHAINS, STEPS, REPEATS = 256, 1000, 5
 
-# ULA, float32, 1e6 chains, 8 components in 2-D on an H100: 190 instructions at 0.93e12 warp-instructions a second.
+# An estimate for ULA, float32, 1e6 chains, 8 components in 2-D, on an H100: 190 instructions at 0.93e12
+# warp-instructions a second, that is at 1.76 GHz.
 FLOOR = 6.4e-6
 
-# A batch of latents.
-IMAGES = (256, 3 * 32 * 32)
+# Batches of latents: one that fits the second-level cache with its score, one that does not.
+IMAGES = ((256, 3 * 32 * 32), (4096, 3 * 32 * 32))
 
 
 def targets() -> dict[str, Any]:
@@ -63,8 +69,16 @@ def targets() -> dict[str, Any]:
 
 def sample(name: str, scheme: str, dtype: str, backend: str, **changes: Any) -> Run:
     """Sample with a small step."""
-    options: dict[str, Any] = {"h": 0.1, "steps": STEPS, "chains": CHAINS, "seed": 7, "progress": False}
-    return uldnum.sample(targets()[name], scheme, dtype=dtype, backend=backend, **options | changes)
+    options: dict[str, Any] = {"h": 0.1, "steps": STEPS, "chains": CHAINS, "seed": 7, "bins": 8, "thin": 3}
+    return uldnum.sample(targets()[name], scheme, dtype=dtype, backend=backend, progress=False, **options | changes)
+
+
+def different(a: Run, b: Run) -> list[str]:
+    """Name what is not the same to the last bit in two runs."""
+    parts = {name: (getattr(a.state, name), getattr(b.state, name)) for name in EVERYTHING} | {
+        "trace": (a.trace, b.trace)
+    }
+    return [name for name, (one, other) in parts.items() if not np.array_equal(one, other)]
 
 
 # ------------------------------------------------------------------------------------------------------- right or wrong
@@ -77,8 +91,8 @@ def build(job: tuple[str, str, str, bool, tuple[int, int]]) -> None:
     tables = make_tables(uldnum.integrator(scheme).stages(np.array([0.1])), kind)
     watch, *_ = watch_of(target, 0, 0, None, kind)
     form = Form.of(Problem(tables, target, 7, 0, watch), kind, fast, moments=True)
-    for kernel, function in chain_kernels(form).items():
-        code(function, kernel, cc)
+    for label, kernel in chain_kernels(form).items():
+        code(kernel, label, cc)
 
 
 def build_all(cc: tuple[int, int]) -> None:
@@ -98,12 +112,11 @@ def bits() -> list[dict[str, Any]]:
                 runs = [sample(name, scheme, dtype, backend) for backend in ("cuda", "numba")]
                 short = [sample(name, scheme, dtype, backend, steps=20) for backend in ("cuda", "numba")]
                 states = [np.concatenate([run.state.u, run.state.xp], axis=2)[0] for run in runs]
-                differ = np.any(states[0] != states[1], axis=(1, 2))
                 gap = np.abs(short[0].x - short[1].x).max() / np.abs(short[1].x).max()
-                same = all(np.array_equal(getattr(runs[0].state, part), getattr(runs[1].state, part)) for part in SUMS)
                 found.append(
                     {"target": name, "scheme": scheme, "dtype": dtype, "chains": CHAINS, "steps": STEPS,
-                     "chains that differ": int(differ.sum()), "moments equal": same, "relative, 20 steps": float(gap)}
+                     "chains that differ": int(np.any(states[0] != states[1], axis=(1, 2)).sum()),
+                     "different": different(*runs), "relative, 20 steps": float(gap)}
                 )  # fmt: skip
     return found
 
@@ -128,20 +141,59 @@ def fast_mode() -> list[dict[str, Any]]:
     return found
 
 
-def invariance(here: CuPy) -> dict[str, bool]:
-    """Run in blocks of other sizes, in pieces, and in groups: the bits must be the same."""
-    usual = sample("ring-8", "UBU", "float64", "cuda").x
-    same = {}
-    for block in (32, 64, 256):
-        here.block, before = block, here.block
-        same[f"blocks of {block}"] = np.array_equal(sample("ring-8", "UBU", "float64", "cuda").x, usual)
-        here.block = before
-    part = sample("ring-8", "UBU", "float64", "cuda", steps=333)
-    same["resumed"] = np.array_equal(sample("ring-8", "UBU", "float64", "cuda", resume=part).x, usual)
-    same["thinned"] = np.array_equal(sample("ring-8", "UBU", "float64", "cuda", thin=7).x, usual)
-    group = sample("ring-8", "UBU", "float64", "cuda", h=[0.05, 0.1])
-    same["in a group"] = np.array_equal(group.x[1], usual)
-    return same
+def invariance(here: CuPy | Simulator) -> dict[str, list[str]]:
+    """Run in blocks of other sizes, in pieces, and in groups; name what changes: nothing should.
+
+    In one dimension normals are drawn for four steps at once, so that a piece ends within a window.
+    """
+    found = {}
+    for scheme in ("ula", "BAOAB", "UBU"):
+        usual = sample("bimodal-1d", scheme, "float64", "cuda")
+        for block in (32, 64, 256):
+            here.block, before = block, here.block
+            found[f"{scheme}, blocks of {block}"] = different(sample("bimodal-1d", scheme, "float64", "cuda"), usual)
+            here.block = before
+        part = sample("bimodal-1d", scheme, "float64", "cuda", steps=STEPS // 3)
+        whole = sample("bimodal-1d", scheme, "float64", "cuda", resume=part)
+        found[f"{scheme}, resumed"] = different(whole, usual)
+        group = sample("bimodal-1d", scheme, "float64", "cuda", h=[0.05, 0.1])
+        found[f"{scheme}, in a group"] = [] if np.array_equal(group.x[1], usual.x) else ["x"]
+    return found
+
+
+class Images:
+    """A Gaussian on images, whose score is arithmetic on whatever arrays it gets."""
+
+    name, time_unit, dtype, compiled, fingerprint = "images", 1.0, "float64", False, ""
+
+    def __init__(self, shape: tuple[int, ...], like: Any) -> None:
+        self.shape, self.like = shape, like
+        self.mean, self.standard_deviation = np.zeros(shape), np.ones(shape)
+
+    def score(self, x: Any) -> Any:
+        """Gradient of the log density."""
+        return -2 * x
+
+    def sample(self, n: int, seed: int, first: int) -> Array:
+        """Initial states."""
+        return np.random.default_rng(first).normal(size=(n, *self.shape))
+
+
+def image_chains(here: CuPy | Simulator) -> list[dict[str, Any]]:
+    """Compare chains of images with NumPy's, which has no fused multiply-add; with ULA some diverge."""
+    found = []
+    for scheme in ("ula", "OBABO", "UBU", "mild(0.5)"):
+        for shape in ((3, 2, 2), (1, 5)):
+            h = [0.2, 60.0] if scheme == "ula" else [0.2, 0.4]
+            options: dict[str, Any] = {"h": h, "steps": 12, "chains": 7, "seed": 3, "thin": 2, "progress": False}
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)
+                ours = uldnum.sample(Images(shape, here.empty((1,), np.float64)), scheme, backend="cuda", **options)
+                theirs = uldnum.sample(Images(shape, None), scheme, backend="array", **options)
+            gap = np.abs(ours.state.u - theirs.state.u).max() / np.abs(theirs.state.u).max()
+            same = np.array_equal(ours.state.left, theirs.state.left) and ours.nfe == theirs.nfe
+            found.append({"scheme": scheme, "shape": shape, "relative": float(gap), "left and nfe equal": same})
+    return found
 
 
 # ------------------------------------------------------------------------------------------------------------- how fast
@@ -164,9 +216,12 @@ def throughput() -> list[dict[str, Any]]:
                 "uldnum fast, BAOA": gpu_peers.ours("BAOA", fast=True),
             }
         try:
-            require("jax", "bench").config.update("jax_enable_x64", kind == "float64")
+            jax = require("jax", "bench")
+            jax.config.update("jax_enable_x64", kind == "float64")
+            if jax.default_backend() != "gpu":
+                raise RuntimeError(f"JAX runs on {jax.default_backend()} here")
             makers |= peers.jax_variants(1)
-        except MissingExtraError as error:
+        except (MissingExtraError, RuntimeError) as error:
             rows.append({"peer": "JAX", "dtype": kind, "failed": str(error)})
         runs = {}
         for name, make in tqdm(makers.items(), desc=f"compiling, {kind}"):
@@ -186,7 +241,6 @@ def throughput() -> list[dict[str, Any]]:
 def images(here: CuPy) -> list[dict[str, Any]]:
     """Time the update of a batch of latents, back to back and in a graph, beside copies of as many bytes."""
     cupy, found = here.cupy, []
-    chains, size = IMAGES
     launches = 200
 
     def timed(launch: Callable[[], object]) -> float:
@@ -223,7 +277,7 @@ def images(here: CuPy) -> list[dict[str, Any]]:
         except Exception:  # whatever forbids it, the back-to-back launches stand
             return None
 
-    for k, scheme in ((1, "ula"), (2, "BAOAB")):
+    for (chains, size), (k, scheme) in product(IMAGES, ((1, "ula"), (2, "BAOAB"))):
         tables = make_tables(uldnum.integrator(scheme).stages(np.array([0.1])), np.dtype(np.float32))
         u, s = cupy.zeros((k, chains, size), np.float32), cupy.zeros((chains, size), np.float32)
         m = int(tables.normals[0])
@@ -237,7 +291,7 @@ def images(here: CuPy) -> list[dict[str, Any]]:
         moved = (2 * k + 1) * s.nbytes
         source = cupy.zeros(moved // 2 // 4, np.float32)
         sink = cupy.empty_like(source)
-        row: dict[str, Any] = {"rows": k, "bytes": moved}
+        row: dict[str, Any] = {"chains": chains, "rows": k, "bytes": moved}
 
         def copy(sink: Any = sink, source: Any = source) -> None:
             cupy.copyto(sink, source)
@@ -246,8 +300,8 @@ def images(here: CuPy) -> list[dict[str, Any]]:
         for fast in (False, True):
             kernel = stage_kernel(StageForm("float32", fast, k, k, m, 0, 0, 0))
 
-            def launch(kernel: Any = kernel, values: dict[str, Any] = values) -> None:
-                here.launch(kernel, "update", (chains * size // 4, 1), values)
+            def launch(kernel: Any = kernel, values: dict[str, Any] = values, threads: int = u[0].size // 4) -> None:
+                here.launch(kernel, "update", (threads, 1), values)
 
             label = "fast" if fast else "accurate"
             row |= {label: timed(launch), f"{label} in a graph": graphed(launch)}
@@ -260,12 +314,10 @@ def images(here: CuPy) -> list[dict[str, Any]]:
 
 def stamp(here: CuPy) -> dict[str, Any]:
     """Return the device, the versions and the date."""
-    versions = {}
-    for name in ("uldnum", "numba-cuda", "cupy-cuda12x", "cupy-cuda13x", "jax", "torch", "numpy"):
-        try:
-            versions[name] = version(name)
-        except PackageNotFoundError:
-            versions[name] = "missing"
+    versions = {
+        name: installed(name)
+        for name in ("uldnum", "numba-cuda", "cupy-cuda12x", "cupy-cuda13x", "jax", "torch", "numpy")
+    }
     driver = here.cupy.cuda.runtime.driverGetVersion()
     return {"device": here.name, "capability": here.cc, "driver's CUDA": driver, "versions": versions,
             "date": date.today().isoformat()}  # fmt: skip
@@ -289,37 +341,52 @@ def draw(found: dict[str, Any], path: Path) -> None:
     left.set(
         xscale="log", xlim=(FLOOR * 5e5, 2 * times.max()), xlabel="microseconds a step of 1e6 chains, ring-8, float32"
     )
-    left.set_title("dotted: floor of ULA on an H100", fontsize=9)
+    left.set_title("dotted: estimated floor of ULA on an H100 at 1.76 GHz", fontsize=9)
     names = ["copy in a graph", "accurate in a graph", "fast in a graph"]
-    for n, row in enumerate(found["images"]):
-        values = [row["bytes"] / (row[name] or row[name.split(" in")[0]]) / 1e12 for name in names]
-        right.bar(np.arange(3) + 0.4 * n - 0.2, values, 0.36, label=f"k = {row['rows']}, {row['bytes'] / 1e6:.1f} MB")
-    right.set_title(f"update of {IMAGES[0]} x {IMAGES[1]} latents", fontsize=9)
-    right.set(xticks=range(3), xticklabels=["copy", "update", "update, fast"], ylabel="TB/s")
-    right.legend(frameon=False)
+    rows = [row for row in found["images"] if all(row[name] for name in names)]
+    for n, row in enumerate(rows):
+        rates = [row["bytes"] / row[name] / 1e12 for name in names]
+        label = f"{row['chains']} images, k = {row['rows']}: {row['bytes'] / 1e6:.0f} MB"
+        right.bar(np.arange(3) + 0.2 * n - 0.3, rates, 0.18, label=label)
+    right.set_title("update of images of 3 x 32 x 32, launches in a graph", fontsize=9)
+    right.set(
+        xticks=range(3), xticklabels=["copy", "update", "update, fast"], ylabel="TB/s (small batches: from the cache)"
+    )
+    if rows:
+        right.set_ylim(top=1.4 * right.get_ylim()[1])
+        right.legend(frameon=False, fontsize=8, ncols=2)
     figure.suptitle(f"{found['device']}, {found['date']}")
     figure.savefig(path, dpi=150)
 
 
 def main() -> None:
-    """Check, measure, store, draw."""
+    """Check, measure, store after every part, draw."""
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # JAX shares the GPU's memory with the others
+    folder = writable_folder(Path(sys.argv[1])) if len(sys.argv) > 1 else FOLDER
     here = device()
     if not isinstance(here, CuPy):
         raise RuntimeError("gpu_check needs a GPU, not the simulator")
     begun = time.perf_counter()
+    found = stamp(here)
+    path = folder / f"gpu-{re.sub(r'[^a-z0-9]+', '-', here.name.lower())}-{found['date']}.json"
     build_all(here.cc)
-    found = stamp(here) | {
-        "bits": bits(), "fast mode": fast_mode(), "invariance": invariance(here), "images": images(here),
-        "throughput": throughput(),
+    parts: dict[str, Callable[[], Any]] = {
+        "bits": bits, "invariance": partial(invariance, here), "image chains": partial(image_chains, here),
+        "fast mode": fast_mode, "images": partial(images, here), "throughput": throughput,
     }  # fmt: skip
-    found["seconds"] = time.perf_counter() - begun
-    slug = re.sub(r"\W+", "-", here.name).lower()
-    path = FOLDER / f"gpu-{slug}-{found['date']}.json"
-    with atomic(path) as file:
-        file.write_text(json.dumps(found, indent=1) + "\n")
+    for name, part in parts.items():
+        try:
+            found[name] = part()
+        except Exception as error:  # what fails is a result, and the other parts go on
+            found[name] = []
+            found[f"{name}: failed"] = f"{type(error).__name__}: {error}"
+        found["seconds"] = time.perf_counter() - begun
+        with atomic(path) as file:
+            file.write_text(json.dumps(found, indent=1, default=str) + "\n")
+        print(f"{name}: {found.get(f'{name}: failed', 'done')}, {found['seconds']:.0f} s")
+    print(f"not the CPU's bits in {sum(bool(row['different']) for row in found['bits'])} of {len(found['bits'])} cases")
+    print(json.dumps({name: found[name] for name in ("invariance", "images")}, indent=1))
     draw(found, path.with_suffix(".png"))
-    print(json.dumps({key: found[key] for key in ("device", "invariance", "images", "seconds")}, indent=1))
-    print(f"bits differ in {sum(row['chains that differ'] > 0 for row in found['bits'])} of {len(found['bits'])} cases")
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ import sys
 import time
 from collections.abc import Callable
 from datetime import date
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ from tqdm.auto import tqdm
 import uldnum
 from analysis import peers
 from analysis.limit import limit
-from uldnum.extras import require
+from uldnum.extras import installed, require
 from uldnum.files import atomic
 from uldnum.typing import Array
 
@@ -105,12 +104,7 @@ def worker(threads: int) -> list[dict[str, Any]]:
 def stamp() -> dict[str, Any]:
     """Return the machine, the versions and the date."""
     names = ("uldnum", "numpy", "numba", "llvmlite", "jax", "jaxlib", "diffrax", "blackjax")
-    versions = {}
-    for name in names:
-        try:
-            versions[name] = version(name)
-        except PackageNotFoundError:
-            versions[name] = "missing"
+    versions = {name: installed(name) for name in names}
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
     model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
     from llvmlite.binding import get_host_cpu_name

@@ -112,6 +112,7 @@ def simulate(path):
     from analysis import gpu_check
     from uldnum.kernels.core import make_core
     from uldnum.kernels.cuda.binding import SIMULATED, ops
+    from uldnum.kernels.cuda.device import device
 
     assert SIMULATED
     saved = {}
@@ -124,8 +125,10 @@ def simulate(path):
         saved |= {f"{n} {i}": part for i, part in enumerate(results(sample(case, "cuda")))}
     for n, case in enumerate(IMAGE_CASES):
         saved |= {f"image {n} {i}": part for i, part in enumerate(results(sample_images(case, "cuda")))}
-    gpu_check.CHAINS, gpu_check.STEPS, gpu_check.SCHEMES = 2, 3, ("BAOAB",)
+    gpu_check.CHAINS, gpu_check.STEPS, gpu_check.SCHEMES = 2, 10, ("BAOAB",)
     saved["checked"] = np.array([row["relative, 20 steps"] for row in gpu_check.bits() if row["dtype"] == "float64"])
+    saved["varies"] = np.array([name for found in gpu_check.invariance(device()).values() for name in found])
+    saved["images"] = np.array([row["relative"] for row in gpu_check.image_chains(device())])
     first = sample(("UBU", "3 diagonal", "float64"), "cuda", steps=4)
     whole = sample(("UBU", "3 diagonal", "float64"), "cuda", steps=7, resume=first)
     saved |= {f"resumed {i}": part for i, part in enumerate(results(whole))}
@@ -170,6 +173,8 @@ def test_what_a_gpu_will_be_asked(simulated):
     """`analysis.gpu_check` runs, as far as it can here."""
     assert len(simulated["checked"]) == 6
     assert simulated["checked"].max() < 1e-12
+    assert not simulated["varies"].size
+    assert simulated["images"].max() < 1e-13
 
 
 def test_launches_do_not_matter(simulated):

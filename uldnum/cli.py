@@ -9,14 +9,14 @@ import re
 import sys
 import time
 import warnings
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import numpy as np
 import typer
 
-from uldnum.extras import EXTRAS, MissingExtraError, require
+from uldnum.extras import EXTRAS, MissingExtraError, installed, require
 from uldnum.integrators import integrator as find_integrator
 from uldnum.integrators import integrators as catalogue
 from uldnum.integrators import positive, step_size
@@ -86,14 +86,6 @@ def doctor() -> None:
     if importlib.util.find_spec("onnxruntime") is not None:
         runtime = require("onnxruntime", "onnx")
         show("ONNX Runtime", {runtime.__version__: ", ".join(runtime.get_available_providers())})
-
-
-def installed(name: str) -> str:
-    """Return the version of a distribution, or say that it is missing."""
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return "missing"
 
 
 def check_numba() -> str:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import importlib
+from importlib.metadata import PackageNotFoundError, version
 from types import ModuleType
 
-__all__ = ["EXTRAS", "MissingExtraError", "require"]
+__all__ = ["EXTRAS", "MissingExtraError", "installed", "require"]
 
 # What each extra of the package is for, and the distributions it brings.
 EXTRAS = {
@@ -24,6 +25,14 @@ EXTRAS = {
 
 class MissingExtraError(ImportError):
     """An optional dependency is not installed; the message names the command that installs it."""
+
+
+def installed(name: str) -> str:
+    """Return the version of a distribution, or say that it is missing."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "missing"
 
 
 def require(module: str, extra: str) -> ModuleType:

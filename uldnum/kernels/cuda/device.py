@@ -6,14 +6,13 @@ import re
 from collections.abc import Mapping
 from functools import cache
 from hashlib import sha256
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numba import types
 
-from uldnum.extras import require
+from uldnum.extras import installed, require
 from uldnum.files import atomic
 from uldnum.kernels.cuda import SOURCES
 from uldnum.kernels.cuda.binding import OLDEST, SIMULATED, Kernel, ptx
@@ -40,7 +39,7 @@ def code(kernel: Kernel, name: str, cc: tuple[int, int]) -> Path:
 
     Its name is a hash of the sources of all kernels, of what varies, of the architecture, and of the compilers.
     """
-    compilers = [version(package) for package in ("numba", "numba-cuda", "llvmlite", "nvidia-cuda-nvcc-cu12")]
+    compilers = [installed(name) for name in ("numba", "numba-cuda", "llvmlite", "nvidia-cuda-nvcc-cu12")]
     key = sha256(repr((SOURCES, kernel.key, name, cc, compilers)).encode()).hexdigest()[:32]
     path = cache_folder() / f"{name}-{key}.ptx"
     if not path.exists():
@@ -185,6 +184,7 @@ class Simulator:
     """Numba's simulator: the kernels as Python functions on NumPy's arrays."""
 
     name = "Numba's simulator"
+    block = 1
 
     def describe(self) -> str:
         """Say what it is."""
