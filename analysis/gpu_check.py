@@ -298,7 +298,7 @@ def images(here: CuPy) -> list[dict[str, Any]]:
 
         row |= {"copy": timed(copy), "copy in a graph": graphed(copy)}
         for fast in (False, True):
-            kernel = stage_kernel(StageForm("float32", fast, k, k, m, 0, 0, 0))
+            kernel = stage_kernel(StageForm("float32", fast, k, k, m, 0, 0, 0, True))
 
             def launch(kernel: Any = kernel, values: dict[str, Any] = values, threads: int = u[0].size // 4) -> None:
                 here.launch(kernel, "update", (threads, 1), values)

@@ -48,7 +48,7 @@ class Case:
     def kernel(self) -> Kernel:
         """Return the kernel."""
         if not self.d:
-            return stage_kernel(StageForm(self.dtype, False, self.k, self.k, self.m, 0, 0, 0))
+            return stage_kernel(StageForm(self.dtype, False, self.k, self.k, self.m, 0, 0, 0, True))
         return chain_kernels(chain_form(SCHEMES[self.k, self.m], self.d, np.dtype(self.dtype)))["advance"]
 
 

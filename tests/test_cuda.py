@@ -107,6 +107,39 @@ def results(run):
     return [np.asarray(part) for part in parts]
 
 
+def update(u, s, coefficients, apart, first_chain):
+    """Launch one map on u (rows, chains, size), with tables of each chain or one for all."""
+    from uldnum.kernels.core import NEVER
+    from uldnum.kernels.cuda.device import device
+    from uldnum.kernels.cuda.stages import StageForm, stage_kernel
+
+    k, chains, size = u.shape
+    dA, b, C = (part.ravel() for part in coefficients)
+    values = {
+        "new": u.reshape(-1), "u": u.reshape(-1), "s": s.ravel(), "dA_of": dA, "b_of": b, "C_of": C, "apart": apart,
+        "chains": chains, "size": size, "first_chain": first_chain, "first": 6, "first_read": 0,
+        "k0": np.uint64(1), "k1": np.uint64(2), "least": np.full(size, -1e9), "most": np.full(size, 1e9),
+        "now": 3, "left": np.full(chains, NEVER),
+    }  # fmt: skip
+    kernel = stage_kernel(StageForm("float64", False, k, k, 1, 0, 2, 0, False))
+    device().launch(kernel, "update", (chains * -(-size // 4), 1), values)
+
+
+def tables_of_each_chain():
+    """Difference between one launch with tables of its own for each chain, and a launch for each chain."""
+    rng = np.random.default_rng(0)
+    k, chains, size = 2, 3, 5
+    u, s = rng.normal(size=(k, chains, size)), rng.normal(size=(chains, size))
+    coefficients = [rng.normal(size=(chains, *shape)) for shape in ((k, k), (k,), (k, 1))]
+    together = u.copy()
+    update(together, s, coefficients, 1, 0)
+    for c in range(chains):
+        alone = u[:, c : c + 1].copy()
+        update(alone, s[c : c + 1], [part[c] for part in coefficients], 0, c)
+        u[:, c : c + 1] = alone
+    return np.abs(together - u)
+
+
 def simulate(path):
     """Sample every case in the simulator, and one in two pieces; draw the known answers."""
     from analysis import gpu_check
@@ -129,6 +162,7 @@ def simulate(path):
     saved["checked"] = np.array([row["relative, 20 steps"] for row in gpu_check.bits() if row["dtype"] == "float64"])
     saved["varies"] = np.array([name for found in gpu_check.invariance(device()).values() for name in found])
     saved["images"] = np.array([row["relative"] for row in gpu_check.image_chains(device())])
+    saved["apart"] = tables_of_each_chain()
     first = sample(("UBU", "3 diagonal", "float64"), "cuda", steps=4)
     whole = sample(("UBU", "3 diagonal", "float64"), "cuda", steps=7, resume=first)
     saved |= {f"resumed {i}": part for i, part in enumerate(results(whole))}
@@ -175,6 +209,20 @@ def test_what_a_gpu_will_be_asked(simulated):
     assert simulated["checked"].max() < 1e-12
     assert not simulated["varies"].size
     assert simulated["images"].max() < 1e-13
+
+
+def test_tables_of_each_chain(simulated):
+    np.testing.assert_array_equal(simulated["apart"], 0)
+
+
+def test_images_move_four_numbers_at_once():
+    from uldnum.kernels.cuda.binding import ptx
+    from uldnum.kernels.cuda.stages import StageForm, stage_kernel
+
+    for dtype, moved in (("float32", "v4.f32"), ("float64", "v2.f64")):
+        text = ptx(stage_kernel(StageForm(dtype, False, 2, 2, 1, 0, 0, 0, True)), (9, 0))
+        assert f"ld.global.{moved}" in text
+        assert f"st.global.{moved}" in text
 
 
 def test_launches_do_not_matter(simulated):
@@ -242,7 +290,7 @@ def test_kernels_are_kept_on_disk(tmp_path, monkeypatch):
     from uldnum.kernels.cuda.stages import StageForm, stage_kernel
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    kernel = stage_kernel(StageForm("float32", True, 1, 1, 1, 0, 0, 0))
+    kernel = stage_kernel(StageForm("float32", True, 1, 1, 1, 0, 0, 0, False))
     path = device.code(kernel, "update", (8, 0))
     assert "sm_80" in path.read_text()
     path.write_text("kept")

@@ -22,7 +22,19 @@ from uldnum.kernels import Problem
 from uldnum.kernels.array import ops as array_ops
 from uldnum.kernels.functions import FORMATS, Ops
 
-__all__ = ["OLDEST", "SIMULATED", "Kernel", "check", "inline", "jit", "normals_from", "number", "ops", "ptx"]
+__all__ = [
+    "OLDEST",
+    "SIMULATED",
+    "Kernel",
+    "check",
+    "inline",
+    "jit",
+    "normals_from",
+    "number",
+    "ops",
+    "ptx",
+    "transfers",
+]
 
 # The oldest compute capability that kernels are compiled for.
 OLDEST = (7, 0)
@@ -30,12 +42,22 @@ OLDEST = (7, 0)
 # Numbers that `local` scratch holds.
 LOCAL = 8
 
+# Bytes to which groups of four numbers are aligned: what the hardware moves at once.
+ALIGNED = 16
+
 # Whether kernels run in the simulator.
 SIMULATED = bool(config.ENABLE_CUDASIM)
 
 if not SIMULATED:
+    from llvmlite import ir
     from numba.cuda import dispatcher, libdevice
     from numba.cuda.compiler import _compile_pyfunc_with_fixup
+    from numba.cuda.extending import intrinsic
+else:
+
+    def intrinsic(function: Any) -> Any:
+        """Return nothing of use: the simulator knows no instructions."""
+        return function
 
 
 def jit(function: Any, **options: Any) -> Any:
@@ -87,6 +109,62 @@ def ops(dtype: np.dtype[Any], fast: bool) -> Ops:
         local_double=inline(lambda count: cuda.local.array(LOCAL, np.float64)),
         instead={"direction": direction, "exp2": jit(lambda x: libdevice.exp2f(x))} if fast else {},
     )
+
+
+@intrinsic
+def load_four(context: Any, source: Any, at: Any) -> Any:
+    """Read four neighbouring numbers in as few instructions as there are; the first is aligned to four of them."""
+
+    def build(context: Any, builder: Any, sig: Any, values: Any) -> Any:
+        vector = ir.VectorType(values[0].type.pointee, 4)
+        place = builder.bitcast(builder.gep(values[0], [values[1]]), vector.as_pointer())
+        four = builder.load(place, align=ALIGNED)
+        numbers = [builder.extract_element(four, ir.IntType(32)(i)) for i in range(4)]
+        return context.make_tuple(builder, sig.return_type, numbers)
+
+    return types.UniTuple(source.dtype, 4)(source, types.int64), build
+
+
+@intrinsic
+def store_four(context: Any, target: Any, at: Any, a: Any, b: Any, c: Any, d: Any) -> Any:
+    """Write four neighbouring numbers, likewise."""
+
+    def build(context: Any, builder: Any, sig: Any, values: Any) -> Any:
+        vector = ir.VectorType(values[0].type.pointee, 4)
+        four = ir.Constant(vector, ir.Undefined)
+        for i, value in enumerate(values[2:]):
+            four = builder.insert_element(four, value, ir.IntType(32)(i))
+        place = builder.bitcast(builder.gep(values[0], [values[1]]), vector.as_pointer())
+        builder.store(four, place, align=ALIGNED)
+        return context.get_dummy_value()
+
+    return types.none(target, types.int64, *[target.dtype] * 4), build
+
+
+def transfers(whole: bool) -> tuple[Any, Any]:
+    """Return functions that read and write ``count`` of four numbers from a place on; whole: always four, aligned."""
+
+    @inline
+    def load_whole(four, source, at, count):  # type: ignore[no-untyped-def]
+        four[0], four[1], four[2], four[3] = load_four(source, at)
+
+    @inline
+    def store_whole(target, at, four, count):  # type: ignore[no-untyped-def]
+        store_four(target, at, four[0], four[1], four[2], four[3])
+
+    @inline
+    def load(four, source, at, count):  # type: ignore[no-untyped-def]
+        for j in range(4):
+            if j < count:
+                four[j] = source[at + j]
+
+    @inline
+    def store(target, at, four, count):  # type: ignore[no-untyped-def]
+        for j in range(4):
+            if j < count:
+                target[at + j] = four[j]
+
+    return (load_whole, store_whole) if whole and not SIMULATED else (load, store)
 
 
 def normals_from(core: SimpleNamespace) -> Any:

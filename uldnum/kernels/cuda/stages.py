@@ -9,7 +9,7 @@ import numpy as np
 from numba import cuda, types
 
 from uldnum.kernels.core import DYNAMICS, READOUT, Tables, make_core
-from uldnum.kernels.cuda.binding import Kernel, normals_from, number, ops
+from uldnum.kernels.cuda.binding import Kernel, normals_from, number, ops, transfers
 
 __all__ = ["StageForm", "stage_kernel"]
 
@@ -19,7 +19,8 @@ class StageForm:
     """What the kernel of one map of an image target is compiled for.
 
     It reads k rows and writes ``rows`` of them, with m normals of the dynamics and e of the reading per coordinate. The
-    first normal of a chain comes at place ``shift`` in a block of four, the first of the reading at ``shift_read``.
+    first normal of a chain comes at place ``shift`` in a block of four, the first of the reading at ``shift_read``. An
+    image is ``whole`` if its size is a multiple of four: then a thread's numbers are moved four at once.
     """
 
     dtype: str
@@ -30,6 +31,7 @@ class StageForm:
     e: int
     shift: int
     shift_read: int
+    whole: bool
 
 
 @cache
@@ -43,7 +45,8 @@ def stage_kernel(form: StageForm) -> Kernel:
     dtype = np.dtype(form.dtype)
     machine, real = ops(dtype, form.fast), dtype.type
     core = make_core(machine)
-    affine, fill, tail = core.affine, normals_from(core), machine.tail
+    affine, fill, row, tail = core.affine, normals_from(core), machine.row, machine.tail
+    load, store = transfers(form.whole)
     k, rows, m, e, shift, shift_read = form.k, form.rows, form.m, form.e, form.shift, form.shift_read
     blocks, blocks_read = (shift + 4 * m + 3) // 4, (shift_read + 4 * e + 3) // 4
     n_xi, n_eta, most_normals = 4 * max(1, blocks), 4 * max(1, blocks_read), max(1, m + e)
@@ -58,6 +61,7 @@ def stage_kernel(form: StageForm) -> Kernel:
         c, i = np.int64(thread // quads), np.int64(4 * (thread % quads))
         if c < chains:
             v, s4 = cuda.local.array((k, 4), real), cuda.local.array(4, real)
+            low, high = cuda.local.array(4, real), cuda.local.array(4, real)
             xi, eta = cuda.local.array(n_xi, real), cuda.local.array(n_eta, real)
             dA, b = cuda.local.array((1, k, k), real), cuda.local.array((1, k), real)
             C = cuda.local.array((1, k, most_normals), real)
@@ -67,11 +71,12 @@ def stage_kernel(form: StageForm) -> Kernel:
                     dA[0, r, p] = dA_of[(c * apart * k + r) * k + p]
                 for p in range(m + e):
                     C[0, r, p] = C_of[(c * apart * k + r) * (m + e) + p]
-            for j in range(4):
-                if i + j < size:
-                    s4[j] = s[c * size + i + j]
-                    for r in range(k):
-                        v[r, j] = u[(r * chains + c) * size + i + j]
+            count = size - i
+            load(s4, s, c * size + i, count)
+            load(low, least, i, count)
+            load(high, most, i, count)
+            for r in range(k):
+                load(row(v, r), u, (r * chains + c) * size + i, count)
             chain = np.uint64(first_chain + c)
             fill(xi, (first + i * m) // 4, blocks, chain, DYNAMICS, k0, k1)
             fill(eta, (first_read + i * e) // 4, blocks_read, chain, READOUT, k0, k1)
@@ -79,10 +84,9 @@ def stage_kernel(form: StageForm) -> Kernel:
             affine(v, v, s4, tail(xi, shift), tail(eta, shift_read), t, 0, 4, rows, k, m, e)
             inside = True
             for j in range(4):
-                if i + j < size:
-                    inside = inside and least[i + j] <= v[0, j] <= most[i + j]
-                    for r in range(rows):
-                        new[(r * chains + c) * size + i + j] = v[r, j]
+                inside = inside and (j >= count or low[j] <= v[0, j] <= high[j])
+            for r in range(rows):
+                store(new, (r * chains + c) * size + i, row(v, r), count)
             if not inside:
                 cuda.atomic.min(left, c, now)
 
