@@ -62,6 +62,26 @@ def test_a_score_is_called_with_the_arrays_that_it_takes():
     assert_equal(run(target, "OBABO", resume=part), ours, "float64")
 
 
+def place(library):
+    """An array of a library, on a GPU if there is one."""
+    if library == "torch":
+        torch = pytest.importorskip("torch")
+        return torch.zeros(1, device="cuda" if torch.cuda.is_available() else "cpu"), torch.sinh
+    cupy = pytest.importorskip("cupy")
+    try:
+        return cupy.zeros(1), cupy.sinh
+    except cupy.cuda.runtime.CUDARuntimeError as error:
+        pytest.skip(str(error))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("library", ["torch", "cupy"])
+def test_libraries_that_happen_to_be_here(library, dtype):
+    like, sinh = place(library)
+    target = uldnum.UserTarget(lambda x: -sinh(x), 2, sampler=lambda n, seed, first: np.full((n, 2), 0.5), like=like)
+    assert_equal(run(target, "UBU", dtype), run(sinh_target(None), "UBU", dtype), dtype)
+
+
 def test_images():
     class StrictImages(Images):
         like = strict.zeros(1)
