@@ -136,13 +136,8 @@ def chain_kernels(form: Form) -> dict[str, Kernel]:
     dtype = np.dtype(form.dtype)
     machine, real = ops(dtype, form.fast), dtype.type
     core = make_core(machine)
-    affine, bin_of, mixture_score, fill, tail = (
-        core.affine,
-        core.bin_of,
-        core.mixture_score,
-        normals_from(core),
-        machine.tail,
-    )
+    affine, bin_of, mixture_score = core.affine, core.bin_of, core.mixture_score
+    fill, tail = normals_from(core), machine.tail
     d, k, K, window, moments, small = form.d, form.rows, form.components, form.window, form.moments, form.small
     near = d <= ALL_IN_REGISTERS
     columns = form.columns if form.columns < 2 else d
