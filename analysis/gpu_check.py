@@ -29,13 +29,11 @@ from analysis import gpu_peers, peers
 from analysis.throughput import calibrated, duration
 from uldnum.extras import MissingExtraError, installed, require
 from uldnum.files import atomic, writable_folder
-from uldnum.kernels import Problem
 from uldnum.kernels.core import NEVER, make_tables
 from uldnum.kernels.cuda.chains import Form, chain_kernels
 from uldnum.kernels.cuda.device import CuPy, Simulator, code, device
 from uldnum.kernels.cuda.stages import StageForm, stage_kernel
 from uldnum.run import Run
-from uldnum.sampling import watch_of
 from uldnum.typing import Array
 
 FOLDER = Path(__file__).parent / "data"
@@ -87,10 +85,8 @@ def different(a: Run, b: Run) -> list[str]:
 def build(job: tuple[str, str, str, bool, tuple[int, int]]) -> None:
     """Compile the kernels of a case to the cache on disk."""
     name, scheme, dtype, fast, cc = job
-    target, kind = targets()[name], np.dtype(dtype)
-    tables = make_tables(uldnum.integrator(scheme).stages(np.array([0.1])), kind)
-    watch, *_ = watch_of(target, 0, 0, None, kind)
-    form = Form.of(Problem(tables, target, 7, 0, watch), kind, fast, moments=True)
+    kind = np.dtype(dtype)
+    form = Form.of(peers.problem(targets()[name], kind.type, scheme), kind, fast, moments=True)
     for label, kernel in chain_kernels(form).items():
         code(kernel, label, cc)
 
@@ -243,18 +239,21 @@ def images(here: CuPy) -> list[dict[str, Any]]:
     cupy, found = here.cupy, []
     launches = 200
 
-    def timed(launch: Callable[[], object]) -> float:
-        """Median seconds of one launch among many, by the device's clock."""
+    def seconds(stream: Any, run: Callable[[], object]) -> float:
+        """Median seconds of a launch when so many run, by the device's clock; the first time does not count."""
         taken = []
         for _ in range(REPEATS + 1):
             begin, end = cupy.cuda.Event(), cupy.cuda.Event()
-            begin.record()
-            for _ in range(launches):
-                launch()
-            end.record()
+            begin.record(stream)
+            run()
+            end.record(stream)
             end.synchronize()
             taken.append(cupy.cuda.get_elapsed_time(begin, end) / 1e3 / launches)
         return float(np.median(taken[1:]))
+
+    def timed(launch: Callable[[], object]) -> float:
+        """One launch after the other."""
+        return seconds(cupy.cuda.get_current_stream(), lambda: [launch() for _ in range(launches)])
 
     def graphed(launch: Callable[[], object]) -> float | None:
         """The same launches recorded once and replayed; None where recording is not possible."""
@@ -265,15 +264,7 @@ def images(here: CuPy) -> list[dict[str, Any]]:
                 for _ in range(launches):
                     launch()
                 graph = stream.end_capture()
-                taken = []
-                for _ in range(REPEATS + 1):
-                    begin, end = cupy.cuda.Event(), cupy.cuda.Event()
-                    begin.record(stream)
-                    graph.launch(stream)
-                    end.record(stream)
-                    end.synchronize()
-                    taken.append(cupy.cuda.get_elapsed_time(begin, end) / 1e3 / launches)
-            return float(np.median(taken[1:]))
+                return seconds(stream, lambda: graph.launch(stream))
         except Exception:  # whatever forbids it, the back-to-back launches stand
             return None
 

@@ -3,36 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
-
-import numpy as np
 
 import uldnum
 from analysis import peers
 from uldnum.extras import require
-from uldnum.kernels import Problem, State
-from uldnum.kernels.core import make_tables
 from uldnum.kernels.cuda.executor import CudaExecutor
-from uldnum.sampling import watch_of
-from uldnum.typing import Array
 
 __all__ = ["cupy_peer", "ours", "torch_peer"]
 
 
 def ours(scheme: str, fast: bool = False, moments: bool = False) -> peers.Peer:
     """Return the executor that `uldnum.sample` runs."""
-
-    def make(case: uldnum.GaussianMixture, dtype: type) -> Callable[[int], object]:
-        kind, integrator = np.dtype(dtype), uldnum.integrator(scheme)
-        tables = make_tables(integrator.stages(np.array([peers.H]), friction=peers.FRICTION), kind)
-        watch, *_ = watch_of(case, 0, 0 if moments else 2**60, None, kind)
-        executor = CudaExecutor(Problem(tables, case, 0, 0, watch), kind, fast)
-        start: Array = np.zeros((1, peers.CHAINS, integrator.rows, *case.shape), dtype)
-        state = State.start(start, moments=moments)
-        executor.enter(state)
-        return lambda steps: executor.advance(state, state.step + steps)
-
-    return make
+    return partial(peers.kernel, integrator=scheme, moments=moments, make=partial(CudaExecutor, fast=fast))
 
 
 def cupy_peer(case: uldnum.GaussianMixture, dtype: type) -> Callable[[int], object]:

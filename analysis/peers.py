@@ -16,7 +16,7 @@ import numpy as np
 
 import uldnum
 from uldnum.extras import require
-from uldnum.kernels import Problem, State
+from uldnum.kernels import Executor, Problem, State
 from uldnum.kernels.core import make_tables
 from uldnum.kernels.cpu import NumbaExecutor
 from uldnum.sampling import watch_of
@@ -71,13 +71,26 @@ def with_moments(case: uldnum.GaussianMixture, dtype: type) -> Callable[[int], o
     return kernel(case, dtype, "BAOA", True)
 
 
-def kernel(case: uldnum.GaussianMixture, dtype: type, integrator: str, moments: bool) -> Callable[[int], object]:
-    """Return the executor that `uldnum.sample` runs; the other peers start from given states, too."""
-    kind, scheme = np.dtype(dtype), uldnum.integrator(integrator)
-    tables = make_tables(scheme.stages(np.array([H]), friction=FRICTION), kind)
+def problem(case: uldnum.GaussianMixture, dtype: type, integrator: str, moments: bool = True) -> Problem:
+    """Return what `uldnum.sample` would run."""
+    kind = np.dtype(dtype)
+    tables = make_tables(uldnum.integrator(integrator).stages(np.array([H]), friction=FRICTION), kind)
     watch, *_ = watch_of(case, 0, 0 if moments else 2**60, None, kind)
-    executor = NumbaExecutor(Problem(tables, case, 0, 0, watch), kind)
-    state = State.start(np.zeros((1, CHAINS, scheme.rows, *case.shape), dtype), moments=moments)
+    return Problem(tables, case, 0, 0, watch)
+
+
+def kernel(
+    case: uldnum.GaussianMixture,
+    dtype: type,
+    integrator: str,
+    moments: bool,
+    make: Callable[[Problem, Any], Executor] = NumbaExecutor,
+) -> Callable[[int], object]:
+    """Return the executor that `uldnum.sample` runs; the other peers start from given states, too."""
+    asked = problem(case, dtype, integrator, moments)
+    executor = make(asked, np.dtype(dtype))
+    rows = asked.tables.b.shape[2]
+    state = State.start(np.zeros((1, CHAINS, rows, *case.shape), dtype), moments=moments)
     executor.enter(state)
     return lambda steps: executor.advance(state, state.step + steps)
 

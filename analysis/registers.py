@@ -18,12 +18,10 @@ import numpy as np
 from tqdm.auto import tqdm
 
 import uldnum
-from uldnum.kernels import Problem
-from uldnum.kernels.core import make_tables
+from analysis import peers
 from uldnum.kernels.cuda.binding import Kernel, ptx
 from uldnum.kernels.cuda.chains import Form, chain_kernels
 from uldnum.kernels.cuda.stages import StageForm, stage_kernel
-from uldnum.sampling import watch_of
 
 __all__ = ["ARCHITECTURES", "Case", "Count", "assemble", "cases", "compile_all", "main"]
 
@@ -67,9 +65,7 @@ def chain_form(scheme: str, d: int, dtype: np.dtype[Any]) -> Form:
     """Return the form of the kernels of a scheme on an isotropic mixture."""
     means = np.random.default_rng(d).normal(size=(COMPONENTS, d))
     target = uldnum.GaussianMixture(np.full(COMPONENTS, 1 / COMPONENTS), means, np.ones(COMPONENTS))
-    tables = make_tables(uldnum.integrator(scheme).stages(np.array([0.1])), dtype)
-    watch, *_ = watch_of(target, 0, 0, None, dtype)
-    return Form.of(Problem(tables, target, 0, 0, watch), dtype, fast=False, moments=True)
+    return Form.of(peers.problem(target, dtype.type, scheme), dtype, fast=False, moments=True)
 
 
 def assembler() -> Path:

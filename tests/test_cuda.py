@@ -16,7 +16,8 @@ import pytest
 from test_integrators import CATALOGUE
 
 import uldnum
-from uldnum.kernels import Problem
+from analysis.gpu_check import Images
+from uldnum.kernels import Problem, check_rows
 from uldnum.kernels.core import make_tables
 
 DTYPES = ("float64", "float32")
@@ -65,24 +66,7 @@ def sample(case, backend, steps=7, **changes):
     return uldnum.sample(TARGETS[name], scheme, **arguments | options | changes)
 
 
-class Images:
-    """A Gaussian on images, whose score is arithmetic on whatever arrays it gets."""
-
-    name, time_unit, dtype, compiled, fingerprint, like = "images", 1.0, "float64", False, "", np.zeros(1)
-    mean, standard_deviation = 0.0, 1.0
-
-    def __init__(self, shape):
-        self.shape = shape
-        self.mean, self.standard_deviation = np.zeros(shape), np.ones(shape)
-
-    def score(self, x):
-        return -2 * x
-
-    def sample(self, n, seed, first):
-        return np.random.default_rng(first).normal(size=(n, *self.shape))
-
-
-IMAGES = Images((3, 2, 2)), Images((1, 5))
+IMAGES = Images((3, 2, 2), np.zeros(1)), Images((1, 5), np.zeros(1))
 IMAGE_CASES = [
     (scheme, images, dtype)
     for scheme in ("BAOAB", "OBABO", "UBU", "mild(0.5)", "ABAOABA", "ULA")
@@ -260,11 +244,9 @@ def test_words_without_noise_compile(word):
 
 
 def test_schemes_of_many_rows_are_refused():
-    from uldnum.kernels.cuda.binding import check
-
     tables = make_tables(uldnum.integrator("BAOAB").stages(np.array([0.1])), np.dtype(float))
     with pytest.raises(ValueError, match="at most 8 rows, not 9"):
-        check(Problem(tables._replace(b=np.zeros((1, 1, 9))), TARGETS["1"], 0, 0, None))
+        check_rows(Problem(tables._replace(b=np.zeros((1, 1, 9))), TARGETS["1"], 0, 0, None), "cuda")
 
 
 def test_a_launch_has_the_parameters_of_its_kernel():

@@ -170,9 +170,7 @@ def bias(
             study = studies.exact_bias(**sweep)
         else:
             typer.echo("compiling, then sampling one integrator after the other", err=True)
-            study = studies.bias(
-                **sweep, nfe=nfe, burn_in=burn_in, chains=chains, seed=seed, backend=backend
-            )  # fmt: skip
+            study = studies.bias(**sweep, nfe=nfe, burn_in=burn_in, chains=chains, seed=seed, backend=backend)
     except KeyboardInterrupt:
         interrupted()
     data, figure = folder / "bias.nc", folder / "bias.png"

@@ -16,7 +16,7 @@ EXTRAS = {
     "precise": ("exact answers with fifty digits", ["mpmath"]),
     "fit": ("mixtures fitted to data", ["scikit-learn"]),
     "arviz": ("diagnostics by ArviZ", ["arviz-base", "arviz-stats"]),
-    "cuda": ("kernels on a GPU", ["cupy-cuda12x", "numba-cuda", "platformdirs"]),
+    "cuda": ("kernels on a GPU", ["cupy-cuda12x", "numba-cuda", "nvidia-cuda-nvcc-cu12", "platformdirs"]),
     "arrays": ("arrays of other libraries than NumPy", ["array-api-compat"]),
     "cluster": ("studies on many machines (not used yet)", ["distributed"]),
     "bench": ("the comparison with other tools", ["jax", "diffrax", "blackjax"]),

@@ -12,7 +12,17 @@ import numpy as np
 from uldnum.kernels.core import NEVER, Tables, Watch
 from uldnum.typing import Array
 
-__all__ = ["BATCHES", "SOURCES", "Executor", "Problem", "State", "digest_of", "split_seed"]
+__all__ = [
+    "BATCHES",
+    "LOCAL",
+    "SOURCES",
+    "Executor",
+    "Problem",
+    "State",
+    "check_rows",
+    "digest_of",
+    "split_seed",
+]
 
 
 def digest_of(folder: Path, *others: Path) -> str:
@@ -22,6 +32,10 @@ def digest_of(folder: Path, *others: Path) -> str:
 
 # Of what compiled kernels are made, as it was when this process began: a file that changes later is not what runs here.
 SOURCES = digest_of(Path(__file__).parent, Path(__file__).parents[1] / "targets" / "mixture.py")
+
+
+# Values that the scratch of compiled kernels holds, and so the rows of a scheme that they run.
+LOCAL = 8
 
 
 @dataclass(frozen=True)
@@ -132,6 +146,13 @@ class Executor(Protocol):
 
     def settle(self, state: State) -> None:
         """Bring the state up to date; until then its arrays may be elsewhere."""
+
+
+def check_rows(problem: Problem, backend: str) -> None:
+    """Raise if a scheme has more rows than compiled kernels have room for."""
+    rows = problem.tables.b.shape[2]
+    if rows > LOCAL:
+        raise ValueError(f"backend: {backend!r} runs schemes of at most {LOCAL} rows, not {rows}; 'array' runs any")
 
 
 def split_seed(seed: int) -> tuple[np.uint64, np.uint64]:

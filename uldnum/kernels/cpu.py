@@ -19,7 +19,7 @@ from numba.core import event
 from numba.core.caching import FunctionCache
 from tqdm.auto import tqdm
 
-from uldnum.kernels import BATCHES, SOURCES, Problem, State, split_seed, values, vectors
+from uldnum.kernels import BATCHES, SOURCES, Problem, State, check_rows, split_seed, values, vectors
 from uldnum.kernels.chain import make_chain
 from uldnum.kernels.core import group
 from uldnum.kernels.lanes import core, jit, ops
@@ -254,11 +254,7 @@ class NumbaExecutor:
         self.target = problem.target.kernel_data(dtype)
         d = problem.target.shape[0]
         self.lanes = lanes = lanes or lanes_of(dtype, d)
-        rows = problem.tables.b.shape[2]
-        if rows > values.LOCAL:
-            raise ValueError(
-                f"backend: 'numba' runs schemes of at most {values.LOCAL} rows, not {rows}; 'array' runs any"
-            )
+        check_rows(problem, "numba")
         user_score = getattr(problem.target, "score_function", None)
         self.info = {"threads": str(self.threads)}
         if user_score is None:

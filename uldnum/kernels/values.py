@@ -14,12 +14,10 @@ from numba.core import cgutils
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import intrinsic, lower_builtin, models, register_model
 
+from uldnum.kernels import LOCAL
 from uldnum.kernels.vectors import Vector, llvm
 
-__all__ = ["LOCAL", "Row", "Values", "length", "local", "numbers", "row", "tail", "user_row", "view"]
-
-# Vectors that `local` scratch holds.
-LOCAL = 8
+__all__ = ["Row", "Values", "length", "local", "numbers", "row", "tail", "user_row", "view"]
 
 
 class Values(types.Type):

@@ -125,14 +125,14 @@ class UserTarget(Vectors):
 
         Of an array of the library of ``like`` the answer is another one, else a NumPy array.
         """
-        space = Space.of(self.like)
-        if space.foreign and type(x) is type(self.like):
+        if self.like is not None and type(x) is type(self.like) and not isinstance(x, np.ndarray):
             return self.answer(x)
         points = np.asarray(x)
         # A copy: a score that writes to x must not change what it was given.
         points = np.array(points, np.float32 if points.dtype == np.float32 else np.float64, order="C")
         if not self.compiled:
-            return np.asarray(host(self.answer(space.array(points))))
+            space = Space.of(self.like)
+            return np.asarray(host(self.answer(space.array(points) if space.foreign else points)))
         arguments = self.kernel_data(points.dtype)
         out = np.full_like(points, np.nan)  # so that an entry that is read or left unwritten shows
         for row, gradient in zip(points, out, strict=True):

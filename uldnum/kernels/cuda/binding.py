@@ -7,7 +7,7 @@ simulator, on NumPy's numbers.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -18,7 +18,7 @@ import numpy as np
 from numba import cuda, types
 from numba.core import config
 
-from uldnum.kernels import Problem
+from uldnum.kernels import LOCAL
 from uldnum.kernels.array import ops as array_ops
 from uldnum.kernels.functions import FORMATS, Ops
 
@@ -26,7 +26,6 @@ __all__ = [
     "OLDEST",
     "SIMULATED",
     "Kernel",
-    "check",
     "inline",
     "jit",
     "normals_from",
@@ -38,9 +37,6 @@ __all__ = [
 
 # The oldest compute capability that kernels are compiled for.
 OLDEST = (7, 0)
-
-# Numbers that `local` scratch holds.
-LOCAL = 8
 
 # Bytes to which groups of four numbers are aligned: what the hardware moves at once.
 ALIGNED = 16
@@ -181,13 +177,6 @@ def normals_from(core: SimpleNamespace) -> Any:
     return fill
 
 
-def check(problem: Problem) -> None:
-    """Raise if a scheme has more rows than the kernels have room for."""
-    rows = problem.tables.b.shape[2]
-    if rows > LOCAL:
-        raise ValueError(f"backend: 'cuda' runs schemes of at most {LOCAL} rows, not {rows}; 'array' runs any")
-
-
 @dataclass(frozen=True, eq=False)
 class Kernel:
     """A kernel: its Python function, the Numba types of its parameters by name, and what it was made for."""
@@ -195,6 +184,12 @@ class Kernel:
     function: Callable[..., None]
     parameters: dict[str, Any]
     key: Any
+
+    @classmethod
+    def of(cls, function: Callable[..., None], kinds: Mapping[str, Any], key: Any) -> Kernel:
+        """Return the kernel of a function; a parameter of which ``kinds`` says nothing is an integer."""
+        names = function.__code__.co_varnames[: function.__code__.co_argcount]
+        return cls(function, {name: kinds.get(name, types.int64) for name in names}, key)
 
 
 def number(dtype: np.dtype[Any]) -> Any:

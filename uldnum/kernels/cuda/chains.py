@@ -244,12 +244,18 @@ def chain_kernels(form: Form) -> dict[str, Kernel]:
     mixture = mixture_near if few else mixture_far
 
     @inline
-    def chain_near(g, c, u_of, xp_of, sums_of, squares_of, reals, gaps_of):  # type: ignore[no-untyped-def]
-        """The memory of a chain, all in registers."""
-        u, xp = cuda.local.array((k, d), real), cuda.local.array((k, d), real)
+    def workspace():  # type: ignore[no-untyped-def]
+        """Room for y, s, q, xi, eta and gaps, in registers."""
         y, s, q = cuda.local.array(d, real), cuda.local.array(d, real), cuda.local.array(scratch, real)
         xi, eta = cuda.local.array(n_xi, real), cuda.local.array(n_eta, real)
         gaps = cuda.local.array((window, d), np.float64)
+        return y, s, q, xi, eta, gaps
+
+    @inline
+    def chain_near(g, c, u_of, xp_of, sums_of, squares_of, reals, gaps_of):  # type: ignore[no-untyped-def]
+        """The memory of a chain, all in registers."""
+        u, xp = cuda.local.array((k, d), real), cuda.local.array((k, d), real)
+        y, s, q, xi, eta, gaps = workspace()
         sums, squares = cuda.local.array(d, np.float64), cuda.local.array(pairs, np.float64)
         for i in range(d):
             for r in range(k):
@@ -265,9 +271,7 @@ def chain_kernels(form: Form) -> dict[str, Kernel]:
     def chain_middle(g, c, u_of, xp_of, sums_of, squares_of, reals, gaps_of):  # type: ignore[no-untyped-def]
         """The memory of a chain, in registers but for its last state and its moments."""
         u = cuda.local.array((k, d), real)
-        y, s, q = cuda.local.array(d, real), cuda.local.array(d, real), cuda.local.array(scratch, real)
-        xi, eta = cuda.local.array(n_xi, real), cuda.local.array(n_eta, real)
-        gaps = cuda.local.array((window, d), np.float64)
+        y, s, q, xi, eta, gaps = workspace()
         for i in range(d):
             for r in range(k):
                 u[r, i] = u_of[g, r, i, c]
@@ -333,13 +337,11 @@ def chain_kernels(form: Form) -> dict[str, Kernel]:
             keep(g, c, u, xp, sums, squares, u_of, xp_of, sums_of, squares_of)
 
     kinds = parameter_kinds(dtype)
-    shared = {name: kinds[name] for name in enter.__code__.co_varnames[: enter.__code__.co_argcount]}
-    every = {name: kinds[name] for name in advance.__code__.co_varnames[: advance.__code__.co_argcount]}
-    return {"enter": Kernel(enter, shared, form), "advance": Kernel(advance, every, form)}
+    return {"enter": Kernel.of(enter, kinds, form), "advance": Kernel.of(advance, kinds, form)}
 
 
 def parameter_kinds(dtype: np.dtype[Any]) -> dict[str, Any]:
-    """Return the Numba types of all parameters of the kernels of chains."""
+    """Return the Numba types of the parameters of the kernels of chains that are no integers of 64 bits."""
     kind = number(dtype)
     reals = {
         "u_of": 4, "xp_of": 4, "reals": 3, "G": 3, "dA": 4, "b": 3, "C": 4, "log2_weights": 1, "precisions": 1,
@@ -347,11 +349,9 @@ def parameter_kinds(dtype: np.dtype[Any]) -> dict[str, Any]:
     }  # fmt: skip
     doubles = {"sums_of": 3, "squares_of": 3, "gaps_of": 4, "centre": 1, "low": 1, "per_unit": 1}
     integers = {"nfe": 2, "left": 2, "counts": 4}
-    single = ("first_chain", "step", "last", "begin", "record_from", "bin_every", "thin", "kept")
     return (
         {name: types.Array(kind, n, "C") for name, n in reals.items()}
         | {name: types.Array(types.float64, n, "C") for name, n in doubles.items()}
         | {name: types.Array(types.int64, n, "C") for name, n in integers.items()}
-        | dict.fromkeys(single, types.int64)
         | {"k0": types.uint64, "k1": types.uint64}
     )

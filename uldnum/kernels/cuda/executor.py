@@ -6,8 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from uldnum.kernels import Problem, State, split_seed
-from uldnum.kernels.cuda.binding import check
+from uldnum.kernels import Problem, State, check_rows, split_seed
 from uldnum.kernels.cuda.chains import Form, chain_kernels
 from uldnum.kernels.cuda.device import device, require_room
 from uldnum.typing import Array
@@ -42,7 +41,7 @@ class CudaExecutor:
     """
 
     def __init__(self, problem: Problem, dtype: np.dtype[Any], fast: bool = False) -> None:
-        check(problem)
+        check_rows(problem, "cuda")
         self.problem, self.dtype, self.fast = problem, dtype, fast
         self.device = device()
         self.info = {"device": self.device.name}

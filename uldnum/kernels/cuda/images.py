@@ -8,11 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from uldnum.kernels import Problem, State, split_seed
+from uldnum.kernels import Problem, State, check_rows, split_seed
 from uldnum.kernels.array import core, ops
 from uldnum.kernels.chain import make_chain
 from uldnum.kernels.core import NEVER, Tables, Watch, group
-from uldnum.kernels.cuda.binding import check
 from uldnum.kernels.cuda.device import device, require_room
 from uldnum.kernels.cuda.stages import StageForm, stage_kernel
 from uldnum.kernels.space import Space
@@ -39,7 +38,7 @@ class ImageExecutor:
     """
 
     def __init__(self, problem: Problem, dtype: np.dtype[Any], fast: bool = False) -> None:
-        check(problem)
+        check_rows(problem, "cuda")
         self.problem, self.dtype, self.fast = problem, dtype, fast
         self.device = device()
         self.device.require(Space.of(problem.target.like))

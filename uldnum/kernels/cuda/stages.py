@@ -92,5 +92,4 @@ def stage_kernel(form: StageForm) -> Kernel:
 
     pointers = dict.fromkeys(("new", "u", "s", "dA_of", "b_of", "C_of", "least", "most"), types.CPointer(number(dtype)))
     kinds = pointers | {"k0": types.uint64, "k1": types.uint64, "left": types.Array(types.int64, 1, "C")}
-    names = update.__code__.co_varnames[: update.__code__.co_argcount]
-    return Kernel(update, {name: kinds.get(name, types.int64) for name in names}, form)
+    return Kernel.of(update, kinds, form)
