@@ -71,7 +71,9 @@ def with_moments(case: uldnum.GaussianMixture, dtype: type) -> Callable[[int], o
     return kernel(case, dtype, "BAOA", True)
 
 
-def problem(case: uldnum.GaussianMixture, dtype: type, integrator: str, moments: bool = True) -> Problem:
+def problem(
+    case: uldnum.GaussianMixture, dtype: type, integrator: str | uldnum.Integrator, moments: bool = True
+) -> Problem:
     """Return what `uldnum.sample` would run."""
     kind = np.dtype(dtype)
     tables = make_tables(uldnum.integrator(integrator).stages(np.array([H]), friction=FRICTION), kind)

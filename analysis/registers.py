@@ -22,13 +22,18 @@ from analysis import peers
 from uldnum.kernels.cuda.binding import Kernel, ptx
 from uldnum.kernels.cuda.chains import Form, chain_kernels
 from uldnum.kernels.cuda.stages import StageForm, stage_kernel
+from uldnum.stage import Affine, Step, first_row, table
+from uldnum.typing import Array
 
 __all__ = ["ARCHITECTURES", "Case", "Count", "assemble", "cases", "compile_all", "main"]
 
 PAGE = Path(__file__).with_suffix(".md")
 
-# Of each pair (rows, normals of a stage), one scheme; on a mixture of so many components.
+# Of pairs (rows, normals of a stage) schemes of the catalogue; of the others, that it has none of, one that is made up.
 SCHEMES = {(1, 1): "ULA", (2, 1): "BAOAB", (2, 2): "UBU"}
+PAIRS = tuple(product((1, 2), (0, 1, 2)))
+
+# They run on a mixture of so many components.
 DIMENSIONS = (1, 2, 3, 4, 8)
 COMPONENTS = 8
 ARCHITECTURES = ((8, 0), (9, 0))
@@ -47,7 +52,8 @@ class Case:
         """Return the kernel."""
         if not self.d:
             return stage_kernel(StageForm(self.dtype, False, self.k, self.k, self.m, 0, 0, 0, True))
-        return chain_kernels(chain_form(SCHEMES[self.k, self.m], self.d, np.dtype(self.dtype)))["advance"]
+        scheme = SCHEMES.get((self.k, self.m)) or full(self.k, self.m)
+        return chain_kernels(chain_form(scheme, self.d, np.dtype(self.dtype)))["advance"]
 
 
 @dataclass(frozen=True)
@@ -61,7 +67,17 @@ class Count:
     loose: int  # instructions that an assembler may contract, or that do not round as IEEE says: none
 
 
-def chain_form(scheme: str, d: int, dtype: np.dtype[Any]) -> Form:
+def full(k: int, m: int) -> uldnum.Integrator:
+    """Return a scheme of one stage in which every row takes every row and every normal."""
+
+    def step(h: Array, friction: Array) -> Step:
+        map = Affine(dA=table(h, [[h] * k] * k), b=table(h, [h] * k), C=table(h, [[h] * m] * k))
+        return Step.unmarked(first_row(map.b), map)
+
+    return uldnum.Integrator(f"all of {k} rows and {m} normals", step)
+
+
+def chain_form(scheme: str | uldnum.Integrator, d: int, dtype: np.dtype[Any]) -> Form:
     """Return the form of the kernels of a scheme on an isotropic mixture."""
     means = np.random.default_rng(d).normal(size=(COMPONENTS, d))
     target = uldnum.GaussianMixture(np.full(COMPONENTS, 1 / COMPONENTS), means, np.ones(COMPONENTS))
@@ -94,8 +110,7 @@ def assemble(kernel: Kernel, architecture: tuple[int, int]) -> Count:
 
 def cases() -> list[Case]:
     """Return every kernel that must fit into registers."""
-    chains = [Case(k, m, d, t) for (k, m), d, t in product(SCHEMES, DIMENSIONS, ("float32", "float64"))]
-    return chains + [Case(k, m, 0, t) for (k, m), t in product(SCHEMES, ("float32", "float64"))]
+    return [Case(k, m, d, t) for d, (k, m), t in product((*DIMENSIONS, 0), PAIRS, ("float32", "float64"))]
 
 
 def counts(case: Case) -> list[Count]:
