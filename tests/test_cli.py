@@ -3,14 +3,16 @@
 import json
 import subprocess
 import sys
+from contextlib import contextmanager
 
 import numpy as np
 import onnx
 import pytest
 import xarray as xr
 from onnx import TensorProto, helper
+from PIL import Image
 
-from uldnum import cli, networks, sampling, studies
+from uldnum import cli, files, networks, sampling, studies
 
 
 def uldnum(monkeypatch, capsys, *arguments):
@@ -73,11 +75,19 @@ def test_bias_json(monkeypatch, capsys, tmp_path):
         (("bias", "--integrators", "ULA,ula"), "each once"),
         (("sample", "--steps", "5", "--every", "6"), "every: must be at most"),
         (("sample", "--friction", "-1"), "friction: must be positive"),
-        (("sample", "--out", "chain.gif"), "ends in .png"),
+        (("sample", "--states", "chain.npz"), "ends in .nc"),
+        (("sample", "--sigma", "0.5", "--sigma-ratio", "1"), "sigma and sigma-ratio: give one"),
+        (("sample", "--sigma", "100"), "mnist was made for sigma from 0.002 to 50"),
+        (("sample", "--set", "sigma"), "set: must be NAME=VALUE"),
+        (("sample", "--set", "sigm=1"), "nearest is 'sigma'"),
+        (("sample", "--input", "text=none.npy"), "is no array in NumPy's format"),
+        (("sample", "--network", "none.onnx"), "no such file: none.onnx"),
+        (("sample", "--resume"), "is not a saved run"),
+        (("fetch", "galaxy"), "nearest is 'galaxygrad-ztf64'"),
         (("bias", "--h", "0"), "h: must be positive"),
         (("bias", "--out", "/proc/nowhere"), "out: cannot write"),
-        (("sample", "--network", "galaxy"), "nearest is 'galaxygrad-hsc32'"),
-        (("sample", "--out", "/proc/nowhere/chain.png"), "out: cannot write"),
+        (("sample", "--network", "galaxy"), "nearest is 'galaxygrad-ztf64'"),
+        (("sample", "--out", "/proc/nowhere"), "out: cannot write"),
     ],
 )
 def test_mistakes_are_one_line(monkeypatch, capsys, tmp_path, arguments, fault):
@@ -150,30 +160,94 @@ def test_ctrl_c_ends_in_one_line(monkeypatch, capsys, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_sample_draws_and_stores_states(monkeypatch, capsys, tmp_path):
-    """The whole command on a stub network of score -x."""
+@pytest.fixture
+def stub(tmp_path):
+    """A network of score -x on images of 4 x 4 pixels, with its card beside it."""
     info = [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["b", 1, 4, 4])]
     info.append(helper.make_tensor_value_info("t", TensorProto.FLOAT, ["b"]))
     out = helper.make_tensor_value_info("score", TensorProto.FLOAT, ["b", 1, 4, 4])
     graph = helper.make_graph([helper.make_node("Neg", ["x"], ["score"])], "stub", info, [out])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     onnx.save(model, tmp_path / "stub.onnx")
-    card = networks.NETWORKS["galaxygrad-hsc32"]._replace(fetch=lambda cache: tmp_path / "stub.onnx")
-    monkeypatch.setitem(networks.NETWORKS, "galaxygrad-hsc32", card)
-    options = ("--steps", "15", "--every", "4", "--chains", "3", "--seed", "5", "--friction", "2", "--sigma", "0.6")
-    strip = str(tmp_path / "strips" / "chain.png")
-    code, _, err = uldnum(
-        monkeypatch, capsys, "sample", "--integrator", "BAOAB", "--h", "0.5", *options, "--out", strip
-    )
+    card = 'parameterisation = "score"\nscaling = "vp"\ncondition = "sigma"\nsigma = 0.6\n'
+    (tmp_path / "stub.toml").write_text(card)
+    return tmp_path / "stub.onnx"
+
+
+OPTIONS = ("--steps", "15", "--every", "4", "--chains", "3", "--seed", "5", "--friction", "2", "--h", "0.5")
+
+
+@pytest.mark.parametrize("suffix", ["nc", "zarr"])
+def test_sample_draws_and_stores_states(monkeypatch, capsys, tmp_path, stub, suffix):
+    """The whole command, and the same chains from Python."""
+    folder = tmp_path / "a" / "b"
+    options = ("--network", str(stub), "--integrator", "BAOAB", *OPTIONS, "--out", str(folder), "--gif", "--profile")
+    states = folder / f"run.{suffix}"
+    named = () if suffix == "nc" else ("--states", str(states))
+    code, out, err = uldnum(monkeypatch, capsys, "sample", *options, *named)
     assert code == 0, err
-    stored = np.load(tmp_path / "strips" / "chain.npz")
-    assert stored["trace"].shape == stored["denoised"].shape == (3, 3, 1, 4, 4)
-    level = networks.OnnxScore(tmp_path / "stub.onnx", "stub").at(0.6)
-    run = sampling.sample(level, "BAOAB", h=0.5, friction=2.0, steps=15, chains=3, seed=5, progress=False)
-    np.testing.assert_array_equal(stored["x"], run.x)
-    np.testing.assert_array_equal(stored["p"], run.p)
-    np.testing.assert_allclose(stored["denoised"], 0.8 * stored["trace"], rtol=1e-5)
-    assert (tmp_path / "strips" / "chain.png").is_file()
+    assert "images a second" in out
+    assert "network" in out
+    stored = files.load(states)
+    assert stored.denoised.dims == ("recorded", "chain", "channel", "y", "x")
+    level = networks.network(stub).at(0.6)
+    run = sampling.sample(
+        level, "BAOAB", h=0.5, friction=2.0, steps=15, chains=3, seed=5, thin=4, progress=False, backend="array"
+    )
+    np.testing.assert_array_equal(run.trace.reshape(3, 1, 3, 16), stored.trace)
+    np.testing.assert_allclose(stored.denoised, 0.8 * run.trace, rtol=1e-5)
+    assert stored.attrs["sigma"] == 0.6
+    for name in ("strip.png", "grid.png", "chains.gif"):
+        with Image.open(folder / name) as picture:
+            assert getattr(picture, "n_frames", 1) == (3 if name == "chains.gif" else 1)
+
+
+@pytest.mark.filterwarnings("default:stopped after")
+def test_a_stopped_sample_goes_on(monkeypatch, capsys, tmp_path, stub):
+    """Ctrl-C after some steps: they are stored, and --resume ends where an undisturbed run does, bit for bit."""
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    options = ("--network", str(stub), *OPTIONS)
+    code, _, _ = uldnum(monkeypatch, capsys, "sample", *options, "--out", str(whole))
+    assert code == 0
+    usual = sampling.interruptible
+
+    @contextmanager
+    def interruptible():
+        with usual():
+            asked = iter([False] * 5)
+            yield lambda: next(asked, True)
+
+    monkeypatch.setattr(sampling, "interruptible", interruptible)
+    monkeypatch.setattr(sampling, "PATIENCE", 0.0)  # one step after the other
+    code, _, err = uldnum(monkeypatch, capsys, "sample", *options, "--out", str(stopped))
+    assert code == 130
+    assert "interrupted: 5 of 15 steps are in" in err
+    monkeypatch.setattr(sampling, "interruptible", usual)
+    code, _, err = uldnum(monkeypatch, capsys, "sample", *options, "--out", str(stopped), "--resume")
+    assert code == 0, err
+    xr.testing.assert_identical(files.load(whole / "run.nc"), files.load(stopped / "run.nc"))
+    code, _, err = uldnum(monkeypatch, capsys, "sample", *options, "--out", str(stopped), "--resume", "--chunk", "2")
+    assert code == 2
+    assert "resume: the run was made with other settings: fingerprint" in err
+
+
+def test_the_shipped_network_draws_digits(monkeypatch, capsys, tmp_path):
+    """'uldnum sample' as it is, but shorter: its images are black with white strokes, as digits are."""
+    code, _, err = uldnum(monkeypatch, capsys, "sample", "--steps", "30", "--chains", "8", "--out", str(tmp_path))
+    assert code == 0, err
+    images = files.load(tmp_path / "run.nc").denoised.values[-1]
+    assert images.shape == (8, 1, 28, 28)
+    white, black = (images > 0.5).mean(axis=(1, 2, 3)), (images < -0.8).mean(axis=(1, 2, 3))
+    # Of MNIST's own images 95 in 100 have between 0.04 and 0.20 of white, and 0.72 and 0.92 of black.
+    assert 0.04 < np.median(white) < 0.20
+    assert 0.72 < np.median(black) < 0.92
+    assert np.abs(images).max() < 1.3
+
+
+def test_fetch_names_the_file(monkeypatch, capsys):
+    code, out, _ = uldnum(monkeypatch, capsys, "fetch", "mnist")
+    assert code == 0
+    assert out.strip().endswith("mnist.onnx")
 
 
 def test_list_and_doctor(monkeypatch, capsys):
@@ -185,7 +259,7 @@ def test_list_and_doctor(monkeypatch, capsys):
         assert name in out
 
 
-@pytest.mark.parametrize("command", [[], ["bias"], ["sample"], ["list"], ["doctor"]])
+@pytest.mark.parametrize("command", [[], ["bias"], ["sample"], ["list"], ["doctor"], ["fetch"]])
 def test_help_teaches(monkeypatch, capsys, command):
     code, out, _ = uldnum(monkeypatch, capsys, *command, "--help")
     assert code == 0

@@ -1,39 +1,430 @@
-"""Networks: the converter, the file's faults, and the same update and random stream as every other target."""
+"""Networks as targets: every parameterisation against closed form, the faults of files, chains."""
 
-import io
-import subprocess
-import zipfile
+import hashlib
 
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
+from onnx_models import Graph, Value, constant, save_mixture
 
 import uldnum
-from uldnum.networks import OnnxScore, galaxygrad, network
+from uldnum.extras import MissingExtraError
+from uldnum.networks import Network, network, schedule
+from uldnum.networks.forms import PARAMETERISATIONS
+
+SHAPE = (2, 2, 3)
+EPS = np.finfo(np.float32).eps
 
 
-def save(path, nodes, inputs=("x", "t"), shape=("batch", 1, 2, 2)):
-    """Write a model with the usual inputs and the given nodes."""
-    info = [helper.make_tensor_value_info(n, TensorProto.FLOAT, shape if n == "x" else ["batch"]) for n in inputs]
-    out = helper.make_tensor_value_info("score", TensorProto.FLOAT, shape)
-    graph = helper.make_graph(nodes, "test", info, [out])
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+@pytest.fixture(scope="module")
+def mixture():
+    rng = np.random.default_rng(0)
+    return uldnum.GaussianMixture([0.5, 0.3, 0.2], rng.normal(size=(3, 12)), [0.1, 0.4, 1.0])
+
+
+def levels_of_betas(betas):
+    """alpha and sigma of a step, by a table of the definition."""
+    kept = np.cumprod(1 - np.asarray(betas, float))
+
+    def levels(graph, u):
+        step = graph.node("Cast", u, to=TensorProto.INT64)
+        row = graph.node("Squeeze", step, np.array([1]))
+        return tuple(graph.node("Gather", part[:, None], row, axis=0) for part in (np.sqrt(kept), np.sqrt(1 - kept)))
+
+    return levels
+
+
+def ve_of(function):
+    """alpha = 1 and sigma a function of the condition."""
+    return lambda graph, u: (constant(graph, 1.0) + u * 0.0, function(graph, u))
+
+
+def vp_linear(graph, u):
+    """The SDE of rate 0.1 + 19.9 t, told 999 t."""
+    t = u / 999.0
+    kept = (t * -0.1 - t * t * (19.9 / 2)).exp()
+    return kept**0.5, (constant(graph, 1.0) - kept) ** 0.5
+
+
+def karras(graph, u):
+    """Karras' sequence from 80 to 0.002."""
+    return (constant(graph, 80 ** (1 / 7)) + u * (0.002 ** (1 / 7) - 80 ** (1 / 7))) ** 7
+
+
+BETAS = np.linspace(1e-4, 0.02, 1000)
+SCALED = np.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2
+BAR = np.cos((np.arange(101) / 100 + 0.008) / 1.008 * np.pi / 2) ** 2
+COSINE = np.minimum(1 - BAR[1:] / BAR[:-1], 0.999)
+DDPM = {"kind": "linear", "beta_start": 1e-4, "beta_end": 0.02, "timesteps": 1000}
+
+# scaling, condition, the card's other keys, alpha and sigma of the condition, noise levels to try.
+CONDITIONED = {
+    "sigma": ("ve", "sigma", {}, ve_of(lambda g, u: u), (0.05, 0.7, 30.0)),
+    "log sigma": ("ve", "log-sigma", {}, ve_of(lambda g, u: u.exp()), (0.05, 0.7, 30.0)),
+    "EDM": ("edm", "log-sigma", {"condition_scale": 0.25}, ve_of(lambda g, u: (u * 4.0).exp()), (0.05, 0.7, 30.0)),
+    "VP continuous": ("vp", "t", {
+        "schedule": {"kind": "linear", "beta_start": 0.1, "beta_end": 20.0}, "condition_scale": 999.0,
+    }, vp_linear, (0.05, 0.5, 0.99)),
+    "linear betas": ("vp", "timestep", {"schedule": DDPM}, levels_of_betas(BETAS), (0.02, 0.5, 0.99)),
+    "scaled-linear betas": ("vp", "timestep", {
+        "schedule": {"kind": "scaled-linear", "beta_start": 0.00085, "beta_end": 0.012, "timesteps": 1000},
+    }, levels_of_betas(SCALED), (0.05, 0.5, 0.99)),
+    "cosine betas": ("vp", "timestep", {"schedule": {"kind": "cosine", "timesteps": 100}}, levels_of_betas(COSINE),
+                     (0.05, 0.5, 0.99)),
+    "alphas_cumprod": ("vp", "timestep", {
+        "schedule": {"kind": "alphas-cumprod", "alphas_cumprod": np.cumprod(1 - BETAS).tolist()},
+    }, levels_of_betas(BETAS), (0.02, 0.5, 0.99)),
+    "geometric": ("ve", "t", {"schedule": {"kind": "geometric", "first": 0.01, "last": 50.0}},
+                  ve_of(lambda g, u: (u * np.log(5000)).exp() * 0.01), (0.05, 0.7, 30.0)),
+    "NCSN": ("ve", "timestep", {"schedule": {"kind": "geometric", "first": 1.0, "last": 0.01, "timesteps": 10}},
+             ve_of(lambda g, u: (u / 9.0 * np.log(0.01)).exp()), (0.05, 0.7)),
+    "Karras": ("ve", "t", {"schedule": {"kind": "karras", "first": 80.0, "last": 0.002}}, ve_of(karras),
+               (0.05, 0.7, 30.0)),
+    "none": ("ve", "none", {}, ve_of(lambda g, u: constant(g, 0.6)), (0.6,)),
+}  # fmt: skip
+
+
+def exact_answer(mixture, level, x):
+    """Score of the law of z in float64, and the size of what is added up to it in float32."""
+    exact = mixture.noised(level.alpha, level.sigma).score(x.reshape(len(x), -1).astype(float)).reshape(x.shape)
+    ax = level.level.form.a * x
+    return exact, np.abs(ax) + np.abs(exact - ax)
+
+
+# Every parameterisation with every conditioning, but for those that have a meaning with one scaling alone.
+CASES = [
+    (what, case) for what in PARAMETERISATIONS for case, (scaling, *_) in CONDITIONED.items()
+    if {"v": "vp", "edm": "edm"}.get(what, scaling) == scaling
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("what", "case"), CASES)
+def test_score_is_that_of_the_noised_mixture(tmp_path, mixture, what, case):
+    """To rounding in float32: of x, of the condition and of the answer, of which the largest sum counts."""
+    scaling, condition, keys, levels, sigmas = CONDITIONED[case]
+    path = save_mixture(tmp_path / "net.onnx", mixture, SHAPE, what, levels, edm=scaling == "edm")
+    card = {"parameterisation": what, "scaling": scaling, "condition": condition, **keys}
+    net = Network(path, card | ({"condition_input": "timestep"} if condition != "none" else {}), inputs={
+        "timestep": np.zeros(1)} if condition == "none" else None)  # fmt: skip
+    assert net.shape == SHAPE
+    rng = np.random.default_rng(1)
+    for sigma in sigmas:
+        level = net.at(sigma)
+        assert level.sigma == pytest.approx(sigma, rel=0.4 if condition == "timestep" else 1e-12)
+        law = mixture.noised(level.alpha, level.sigma)
+        x = (law.mean + law.standard_deviation * rng.normal(size=(5, 12))).reshape(5, *SHAPE).astype(np.float32)
+        exact, parts = exact_answer(mixture, level, x)
+        room = 16 * EPS * parts.max()
+        np.testing.assert_allclose(level.score(x), exact, rtol=0, atol=room)
+        image = (x + level.sigma**2 * exact) / level.alpha
+        room = (level.sigma**2 * room + 4 * EPS * np.abs(x).max()) / level.alpha
+        np.testing.assert_allclose(level.denoise(x), image, rtol=0, atol=room)
+
+
+def test_interpolated_timesteps(tmp_path, mixture):
+    """Between whole steps the noise level is interpolated in its logarithm, and whole steps are the schedule's own."""
+    given = schedule(DDPM)
+    kept = np.cumprod(1 - BETAS)
+    ratios = np.sqrt((1 - kept) / kept)
+    assert given.ratio(10) == pytest.approx(ratios[10], rel=1e-14)
+    assert given.ratio(10.5) == pytest.approx(np.sqrt(ratios[10] * ratios[11]), rel=1e-14)
+    assert given.time(given.ratio(123.4)) == pytest.approx(123.4, rel=1e-12)
+    card = {"parameterisation": "epsilon", "scaling": "vp", "condition": "interpolated-timestep", "schedule": DDPM}
+    path = save_mixture(tmp_path / "net.onnx", mixture, SHAPE, "epsilon", levels_of_betas(BETAS))
+    level = Network(path, card).at(t=10.25)
+    assert level.level.condition == pytest.approx(10.25)
+    assert level.sigma / level.alpha == pytest.approx(ratios[10] ** 0.75 * ratios[11] ** 0.25, rel=1e-12)
+    nearest = Network(path, card | {"condition": "timestep"}).at(ratio=level.sigma / level.alpha)
+    assert (nearest.level.condition, nearest.sigma / nearest.alpha) == (10, pytest.approx(ratios[10], rel=1e-12))
+
+
+@pytest.mark.parametrize(
+    ("described", "at_zero", "at_end"),
+    [
+        ({"kind": "linear", "beta_start": 0.1, "beta_end": 20.0}, 0.0, np.sqrt(np.expm1(10.05))),
+        ({"kind": "linear", "beta_start": 1.0, "beta_end": 1.0, "end": 10.0}, 0.0, np.sqrt(np.expm1(10.0))),
+        ({"kind": "geometric", "first": 1.0, "last": 0.01, "timesteps": 10}, 1.0, 0.01),
+        ({"kind": "karras", "first": 80.0, "last": 0.002, "rho": 7}, 80.0, 0.002),
+        ({"kind": "betas", "values": [0.1, 0.2]}, np.sqrt(0.1 / 0.9), np.sqrt(0.28 / 0.72)),
+    ],
+)
+def test_schedules_and_their_inverses(described, at_zero, at_end):
+    given = schedule(described)
+    assert given.ratio(0.0) == pytest.approx(at_zero, rel=1e-12)
+    assert given.ratio(given.end) == pytest.approx(at_end, rel=1e-12)
+    for t in np.linspace(0.01, 1, 7) * given.end:
+        assert given.time(given.ratio(t)) == pytest.approx(t, rel=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("described", "fault"),
+    [
+        ({"kind": "linera"}, "nearest is 'linear'"),
+        ({"kind": "geometric", "first": 1.0}, "'geometric' cannot be made of"),
+        ({"kind": "geometric", "first": 1.0, "last": -1.0}, "different positive noise levels"),
+        ({"kind": "alphas-cumprod", "alphas_cumprod": [0.5, 0.9]}, "must fall from below 1"),
+        ({"kind": "linear", "beta_start": 0.5, "beta_end": 2.0, "timesteps": 10}, "must fall from below 1"),
+        ({"kind": "cosine", "timesteps": "many"}, "'cosine' cannot be made of"),
+    ],
+)
+def test_bad_schedules_are_refused(described, fault):
+    with pytest.raises(ValueError, match=fault):
+        schedule(described)
+
+
+# ------------------------------------------------------------------------------------------------- inputs and outputs
+
+CARD = {"parameterisation": "denoiser", "scaling": "ve", "condition": "sigma"}
+WITHOUT_STEPS = {"kind": "geometric", "first": 1.0, "last": 2.0}
+
+
+@pytest.mark.parametrize(
+    ("condition", "opset"),
+    [(("float32", []), 17), (("int64", ["batch"]), 18), (("float64", ["batch", 1]), 18), (("float32", [1]), 17)],
+)
+def test_conditions_of_any_rank_and_type(tmp_path, mixture, condition, opset):
+    path = save_mixture(
+        tmp_path / "net.onnx", mixture, SHAPE, "epsilon", levels_of_betas(BETAS), condition=condition, opset=opset
+    )
+    net = Network(path, {"parameterisation": "epsilon", "scaling": "vp", "condition": "timestep", "schedule": DDPM})
+    level = net.at(t=500)
+    x = np.random.default_rng(0).normal(size=(3, *SHAPE)).astype(np.float32)
+    exact, parts = exact_answer(mixture, level, x)
+    np.testing.assert_allclose(level.score(x), exact, rtol=0, atol=16 * EPS * parts.max())
+
+
+def test_external_weights_and_metadata(tmp_path, mixture):
+    """Weights beside the model, and a card in its metadata; the file beside it says other things over that."""
+    metadata = {"uldnum.parameterisation": "denoiser", "uldnum.scaling": "ve", "uldnum.condition": "sigma",
+                "uldnum.sigma_max": "20.0", "producer": "someone"}  # fmt: skip
+    path = save_mixture(
+        tmp_path / "a" / "net.onnx", mixture, SHAPE, "denoiser", ve_of(lambda g, u: u), metadata=metadata, external=True
+    )
+    assert (tmp_path / "a" / "net.onnx_data").is_file()
+    net = network(path)
+    assert (net.card.sigma_max, net.name) == (20.0, "net")
+    before = net.at(0.5).fingerprint
+    path.with_suffix(".toml").write_text(
+        f'name = "named"\nsigma_max = 2.0\nsha256 = "{hashlib.sha256(path.read_bytes()).hexdigest()}"\n'
+    )
+    assert network(path).name == "named"
+    with pytest.raises(ValueError, match="named was made for sigma from 0 to 2"):
+        network(path).at(3.0)
+    weights = (tmp_path / "a" / "net.onnx_data").read_bytes()
+    (tmp_path / "a" / "net.onnx_data").write_bytes(weights[::-1])
+    assert network(path).at(0.5).fingerprint != before
+    path.with_suffix(".toml").write_text('sha256 = "0"')
+    with pytest.raises(ValueError, match="its sha256 differs"):
+        network(path)
+    path.with_suffix(".toml").write_text("name = ")
+    with pytest.raises(ValueError, match=r"net.toml is not TOML"):
+        network(path)
+
+
+@pytest.mark.parametrize(
+    ("keys", "fault"),
+    [
+        ({}, r"does not say parameterisation \(score.*and scaling.*and condition.*--set parameterisation="),
+        (CARD | {"parameterisation": "noize"}, "parameterisation: must be one of score, epsilon"),
+        (CARD | {"paramterisation": "noise"}, "nearest is 'parameterisation'"),
+        (CARD | {"parameterisation": "v"}, "'v' needs 'vp', got 've'"),
+        (CARD | {"condition": "t"}, "condition 't' needs one"),
+        (
+            CARD | {"condition": "timestep", "schedule": WITHOUT_STEPS},
+            "with timesteps",
+        ),
+        (CARD | {"sigma": "1"}, "sigma: must be a number, got '1'"),
+        (CARD | {"shape": [3, 4]}, "shape: must be channels, height and width"),
+        (CARD | {"shape": [1, 9, 9]}, "the shape of an image must be known and fit the model"),
+        (CARD | {"data_range": [1, 0]}, "data_range: must be two numbers"),
+        (CARD | {"image_input": "y"}, r"which input takes the images; found sample.*--set image_input=NAME"),
+        (CARD | {"name": 3}, "name: must be a text"),
+    ],
+)
+def test_bad_cards_are_refused(tmp_path, mixture, keys, fault):
+    path = save_mixture(tmp_path / "net.onnx", mixture, SHAPE, "denoiser", ve_of(lambda g, u: u))
+    with pytest.raises(ValueError, match=fault):
+        Network(path, keys)
+
+
+def save_nodes(path, inputs, outputs, nodes, opset=17):
+    """Write a model of given nodes, unchecked."""
+    info = [[helper.make_tensor_value_info(n, t, s) for n, (t, s) in part.items()] for part in (inputs, outputs)]
+    graph = helper.make_graph(nodes, "test", *info)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8), path)
     return path
 
 
+IMAGE = (TensorProto.FLOAT, ["n", 1, 2, 2])
+WHOLE, OPEN = (TensorProto.INT64, ["n", 1, 2, 2]), (TensorProto.FLOAT, ["n", 1, "h", "w"])
+NUMBER = (TensorProto.FLOAT, ["n"])
+PASS = helper.make_node("Neg", ["x"], ["score"])
+
+
+@pytest.mark.parametrize(
+    ("inputs", "outputs", "nodes", "fault"),
+    [
+        ({"a": IMAGE, "b": IMAGE, "t": NUMBER}, {"score": IMAGE}, [helper.make_node("Add", ["a", "b"], ["score"])],
+         r"which input takes the images; found a: .*; b: .*--set image_input="),
+        ({"x": IMAGE, "p": NUMBER, "q": NUMBER}, {"score": IMAGE}, [PASS],
+         r"which input takes the noise level; found p: .*; q: .*--set condition_input="),
+        ({"x": IMAGE}, {"score": IMAGE}, [PASS], "which input takes the noise level; found none"),
+        ({"x": IMAGE, "t": NUMBER}, {"p": IMAGE, "q": IMAGE},
+         [helper.make_node("Neg", ["x"], ["p"]), helper.make_node("Neg", ["x"], ["q"])],
+         r"which output is meant; found p: .*; q: .*--set output="),
+        ({"x": WHOLE, "t": NUMBER}, {"score": WHOLE}, [PASS],
+         r"images are reals with four axes; the model has x: tensor\(int64\)"),
+        ({"x": IMAGE, "t": NUMBER}, {"score": (TensorProto.FLOAT, ["n", 2, 2, 2])},
+         [helper.make_node("Concat", ["x", "x"], ["score"], axis=1)], r"must answer images of shape \(1, 2, 2\)"),
+        ({"x": OPEN, "t": NUMBER}, {"score": OPEN}, [PASS],
+         r"shape of an image must be known.*--set shape=\[channels,height,width\]"),
+        ({"x": IMAGE, "t": (TensorProto.INT64, ["n"])}, {"score": IMAGE}, [PASS],
+         r"takes whole numbers \(t: .*'timestep' does"),
+        ({"x": IMAGE, "t": NUMBER, "text": (TensorProto.FLOAT, ["n", 3])}, {"score": IMAGE}, [PASS],
+         r"missing text: tensor\(float\).*--input NAME=FILE.npy"),
+    ],
+)  # fmt: skip
+def test_models_that_do_not_explain_themselves_are_refused(tmp_path, inputs, outputs, nodes, fault):
+    with pytest.raises(ValueError, match=fault):
+        Network(save_nodes(tmp_path / "net.onnx", inputs, outputs, nodes), CARD)
+
+
+def test_files_that_are_no_models_are_refused(tmp_path, mixture):
+    good = save_mixture(tmp_path / "good.onnx", mixture, SHAPE, "denoiser", ve_of(lambda g, u: u))
+    with pytest.raises(ValueError, match="no such file"):
+        Network(tmp_path / "none.onnx", CARD)
+    for name, content in (("corrupt", b"not a model"), ("truncated", good.read_bytes()[:-200]), ("empty", b"")):
+        (tmp_path / f"{name}.onnx").write_bytes(content)
+        with pytest.raises(ValueError, match=rf"{name}.onnx cannot be used: \w+"):
+            Network(tmp_path / f"{name}.onnx", CARD)
+
+
+def external(location):
+    """A model x + w whose weights lie at a location."""
+    tensor = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[1, 1, 2, 2], data_location=TensorProto.EXTERNAL)
+    entry = tensor.external_data.add()
+    entry.key, entry.value = "location", location
+    info = [helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in (("x", IMAGE[1]), ("t", ["n"]))]
+    out = helper.make_tensor_value_info("score", *IMAGE)
+    graph = helper.make_graph([helper.make_node("Add", ["x", "w"], ["score"])], "test", info, [out], [tensor])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString()
+
+
+def test_external_weights_stay_in_their_folder(tmp_path):
+    """A model that names a file outside its folder, by a path or a link, or one that is missing or too short."""
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (tmp_path / "secret.bin").write_bytes(np.ones(4, np.float32).tobytes())
+    (folder / "link.bin").symlink_to(tmp_path / "secret.bin")
+    (folder / "short.bin").write_bytes(b"1234")
+    cases = {"../secret.bin": "escape", str(tmp_path / "secret.bin"): "[Aa]bsolute", "link.bin": "escape",
+             "none.bin": "not exist", "short.bin": "out of bounds"}  # fmt: skip
+    for location, fault in cases.items():
+        (folder / "net.onnx").write_bytes(external(location))
+        with pytest.raises(ValueError, match=rf"net.onnx cannot be used: .*{fault}"):
+            Network(folder / "net.onnx", CARD)
+
+
+def test_answers_that_are_no_numbers_are_an_error(tmp_path):
+    nodes = [helper.make_node("Sub", ["x", "x"], ["zero"]), helper.make_node("Div", ["zero", "zero"], ["score"])]
+    net = Network(save_nodes(tmp_path / "nan.onnx", {"x": IMAGE, "t": NUMBER}, {"score": IMAGE}, nodes), CARD)
+    with pytest.raises(ValueError, match=r"nan answers numbers that are not finite at sigma = 0\.5, to 3 of 3 images"):
+        uldnum.sample(net.at(0.5), "ula", h=1.0, steps=2, chains=3, progress=False)
+
+
+def test_half_precision_and_fixed_batches(tmp_path):
+    """A model in float16 of two images at once: five images are three calls, the last one padded."""
+    half = (TensorProto.FLOAT16, [2, 1, 2, 2])
+    path = save_nodes(tmp_path / "half.onnx", {"x": half, "t": NUMBER}, {"score": half}, [PASS])
+    level = Network(path, {"parameterisation": "score", "scaling": "vp", "condition": "sigma"}).at(0.5)
+    x = np.random.default_rng(0).normal(size=(5, 1, 2, 2)).astype(np.float32)
+    answer = level.score(x)
+    assert answer.dtype == np.float32
+    np.testing.assert_array_equal(answer, -x.astype(np.float16).astype(np.float32))
+
+
+# ------------------------------------------------------------------------------------------- conditions and guidance
+
+
 @pytest.fixture
-def gaussian_network(tmp_path):
+def labelled(tmp_path):
+    """Denoiser x + sum(text) + label, told nothing else: every input can be read off the answer."""
+    inputs = {
+        "x": IMAGE,
+        "sigma": NUMBER,
+        "text": (TensorProto.FLOAT, ["n", 2, 3]),
+        "label": (TensorProto.INT64, ["n"]),
+    }
+    graph = Graph()
+    total = graph.node("ReduceSum", Value(graph, "text"), np.array([1, 2]), keepdims=0)
+    label = graph.node("Cast", Value(graph, "label"), to=TensorProto.FLOAT)
+    shift = graph.node("Reshape", graph.node("Add", total, label), np.array([-1, 1, 1, 1]))
+    graph.node("Add", Value(graph, "x"), shift, output="denoised")
+    info = [[helper.make_tensor_value_info(n, t, s) for n, (t, s) in part.items()]
+            for part in (inputs, {"denoised": IMAGE})]  # fmt: skip
+    made = helper.make_graph(graph.nodes, "test", *info, graph.weights)
+    onnx.save(helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), tmp_path / "net.onnx")
+    return tmp_path / "net.onnx"
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 64])
+def test_conditions_and_guidance_in_one_call(labelled, chunk):
+    text = np.arange(30.0).reshape(5, 2, 3)
+    given, plain = {"text": text, "label": np.array([7])}, {"text": np.zeros((1, 2, 3)), "label": np.array([10])}
+    x = np.random.default_rng(0).normal(size=(5, 1, 2, 2))
+    shift = text.sum(axis=(1, 2)) + 7
+    level = Network(labelled, CARD, inputs=given, chunk=chunk).at(0.5)
+    np.testing.assert_allclose(level.denoise(x), x + shift[:, None, None, None], rtol=1e-6)
+    guided = Network(labelled, CARD, inputs=given, unconditional=plain, guidance=2.5, chunk=2 * chunk).at(0.5)
+    calls = []
+    run = guided.network.model.run
+    guided.network.model.run = lambda binding: calls.append(run(binding))
+    np.testing.assert_allclose(guided.denoise(x), x + (10 + 2.5 * (shift - 10))[:, None, None, None], rtol=1e-6)
+    assert len(calls) == -(-5 // chunk)
+    assert guided.fingerprint != level.fingerprint
+    with pytest.raises(ValueError, match="text is for 5 chains, there are 3"):
+        level.score(x[:3])
+
+
+@pytest.mark.parametrize(
+    ("given", "fault"),
+    [
+        ({"text": np.zeros((1, 2, 3))}, r"missing label: tensor\(int64\)"),
+        ({"text": np.zeros((1, 2, 3)), "label": [1], "lable": [1]}, "unknown lable"),
+        ({"text": np.zeros((1, 2, 4)), "label": [1]}, r"the model takes text.*got float64 of shape \(1, 2, 4\)"),
+        ({"text": np.zeros((1, 2, 3)), "label": ["one"]}, "the model takes label"),
+    ],
+)
+def test_conditions_that_do_not_fit_are_refused(labelled, given, fault):
+    with pytest.raises(ValueError, match=fault):
+        Network(labelled, CARD, inputs=given)
+
+
+def test_clipping(labelled):
+    """Denoised images are clipped to the range of the data, and the score is that of clipped ones."""
+    given = {"text": np.zeros((1, 2, 3)), "label": np.array([0])}
+    x = np.linspace(-3, 3, 8).reshape(2, 1, 2, 2)
+    level = Network(labelled, CARD, inputs=given, clip=True).at(0.5)
+    np.testing.assert_allclose(level.denoise(x), np.clip(x, -1, 1), atol=1e-6)
+    np.testing.assert_allclose(level.score(x), (np.clip(x, -1, 1) - x) / 0.25, atol=1e-5)
+
+
+# ------------------------------------------------------------------------------------------------------------- chains
+
+
+@pytest.fixture
+def gaussian(tmp_path):
     """Score -x: data N(0, I), at every noise level of a variance-preserving process."""
-    return OnnxScore(save(tmp_path / "gaussian.onnx", [helper.make_node("Neg", ["x"], ["score"])]), "gaussian")
+    path = save_nodes(tmp_path / "gaussian.onnx", {"x": IMAGE, "t": NUMBER}, {"score": IMAGE}, [PASS])
+    return Network(path, {"parameterisation": "score", "scaling": "vp", "condition": "sigma"})
 
 
 @pytest.mark.parametrize("name", ["baoab-limit", "BAOAB", "OBABO", "UBU", "ula", "mild(0.5)"])
-def test_a_network_gets_the_update_and_the_normals_of_a_mixture(gaussian_network, name):
+def test_a_network_gets_the_update_and_the_normals_of_a_mixture(gaussian, name):
     """The same four coordinates as a 2 x 2 image and as a vector; h in units of sigma and absolute."""
     sigma, common = 0.6, {"steps": 12, "chains": 5, "seed": 9, "first_chain": 2, "progress": False, "thin": 4}
-    level = gaussian_network.at(sigma)
-    image = uldnum.sample(level, name, h=1.0, friction=0.7, **common)
+    image = uldnum.sample(gaussian.at(sigma), name, h=1.0, friction=0.7, **common)
     vector = uldnum.GaussianMixture([1.0], [np.zeros(4)], [1.0])
     plain = uldnum.sample(vector, name, h=sigma, friction=0.7 / sigma, dtype="float32", **common)
     np.testing.assert_allclose(image.x.reshape(5, 4), plain.x, atol=1e-5)
@@ -44,178 +435,71 @@ def test_a_network_gets_the_update_and_the_normals_of_a_mixture(gaussian_network
         _ = image.mean
 
 
-def test_groups_of_step_sizes_on_a_network(gaussian_network):
-    level = gaussian_network.at(0.5)
+def test_groups_of_step_sizes_on_a_network(gaussian):
+    level = gaussian.at(0.5)
     group = uldnum.sample(level, "OBABO", h=[0.5, 1.0], steps=6, chains=3, seed=1)
     alone = uldnum.sample(level, "OBABO", h=1.0, steps=6, chains=3, seed=1)
     np.testing.assert_array_equal(group.x[1], alone.x)
 
 
 def test_a_network_that_runs_away_is_reported(tmp_path):
-    growing = OnnxScore(save(tmp_path / "up.onnx", [helper.make_node("Identity", ["x"], ["score"])]), "growing")
+    nodes = [helper.make_node("Identity", ["x"], ["score"])]
+    path = save_nodes(tmp_path / "up.onnx", {"x": IMAGE, "t": NUMBER}, {"score": IMAGE}, nodes)
+    growing = Network(path, {"parameterisation": "score", "scaling": "vp", "condition": "sigma"})
     with pytest.warns(UserWarning, match="ula diverged at h = 2 .3 of 3 chains"):
         run = uldnum.sample(growing.at(0.9), "ula", h=2.0, steps=60, chains=3, seed=1)
     assert run.diverged == 3
 
 
-def test_level_denoises_by_tweedie(gaussian_network):
-    level = gaussian_network.at(0.6)
+@pytest.mark.parametrize("suffix", ["nc", "zarr"])
+def test_a_run_on_a_network_is_stored_and_resumed(gaussian, tmp_path, suffix):
+    """Stored as NetCDF and as Zarr, and gone on with: the same bits as in one go."""
+    common = {"h": 1.0, "chains": 4, "thin": 3, "seed": 2, "progress": False}
+    path = tmp_path / f"run.{suffix}"
+    uldnum.sample(gaussian.at(0.5), "UBU", steps=7, **common).save(path)
+    uldnum.sample(gaussian.at(0.5), "UBU", steps=9, **common).save(path)  # over the first one
+    longer = uldnum.sample(gaussian.at(0.5), "UBU", steps=12, resume=path, **common)
+    whole = uldnum.sample(gaussian.at(0.5), "UBU", steps=12, **common)
+    np.testing.assert_array_equal(longer.trace, whole.trace)
+    np.testing.assert_array_equal(longer.p, whole.p)
+    assert [other.name for other in path.parent.iterdir() if other.name.startswith(".")] == []
+    with pytest.raises(ValueError, match="fingerprint"):
+        uldnum.sample(gaussian.at(0.6), "UBU", steps=12, resume=path, **common)
+    with pytest.raises(ValueError, match=r"ends in .nc \(NetCDF\) or .zarr"):
+        longer.save(tmp_path / "run.txt")
+
+
+def test_levels_start_where_their_images_are(gaussian):
+    level = gaussian.at(0.6)
     x = level.sample(3, seed=2)
     np.testing.assert_allclose(level.denoise(x), 0.8 * x, rtol=1e-6)  # E[x0 | z] = alpha z for data N(0, I)
     np.testing.assert_array_equal(level.sample(3, seed=2)[1:], level.sample(2, seed=2, first=1))
-    assert gaussian_network.time(0.6) == pytest.approx(-np.log(0.64))
-
-
-@pytest.mark.parametrize("sigma", [0.0, 1.0, -1, np.nan])
-def test_bad_noise_levels_are_refused(gaussian_network, sigma):
-    with pytest.raises(ValueError, match="sigma: must lie between 0 and 1"):
-        gaussian_network.at(sigma)
-
-
-def test_files_that_are_no_such_network_are_refused(tmp_path):
-    with pytest.raises(ValueError, match="no such file"):
-        OnnxScore(tmp_path / "none.onnx", "none")
-    (tmp_path / "bad.onnx").write_bytes(b"not a model")
-    with pytest.raises(ValueError, match="not a model that ONNX Runtime can read"):
-        OnnxScore(tmp_path / "bad.onnx", "bad")
-    neg = [helper.make_node("Neg", ["x"], ["score"])]
-    with pytest.raises(ValueError, match="needs inputs x and t"):
-        OnnxScore(save(tmp_path / "one.onnx", neg, inputs=("x",)), "one")
-    with pytest.raises(ValueError, match="image shape must be fixed"):
-        OnnxScore(save(tmp_path / "free.onnx", neg, shape=("batch", 1, "h", "w")), "free")
-
-
-# ------------------------------------------------------------------------------------------------------- galaxygrad
-
-
-def mixer_leaves(rng, patch=2, hidden=3, side=2, widths=(5, 7), blocks=2):
-    patches = side**2
-    shapes = [(hidden, 2, patch, patch), (hidden, 1, 1), (1, hidden, patch, patch), (1, 1, 1)]
-    for _ in range(blocks):
-        for size, width in ((patches, widths[0]), (hidden, widths[1])):
-            shapes += [(width, size), (width,), (size, width), (size,)]
-        shapes += [(hidden, patches)] * 2 + [(patches, hidden)] * 2
-    shapes += [(hidden, patches)] * 2
-    return [rng.normal(size=shape).astype(np.float32) for shape in shapes] + [np.array(4.0)]
-
-
-def mixer_score(leaves, x, t):
-    """The network by its definition, one image at a time, with loops where the layers have them."""
-    *weights, t1 = leaves
-    arrays = iter(weights)
-    conv_in, bias_in, conv_out, bias_out = (next(arrays) for _ in range(4))
-    hidden, _, patch, _ = conv_in.shape
-    size = x.shape[-1]
-    side = size // patch
-    y = np.stack([x[0], np.full_like(x[0], t / t1)])
-    tokens = np.zeros((hidden, side, side))
-    for i in range(side):
-        for j in range(side):
-            tokens[:, i, j] = np.einsum("ocij,cij->o", conv_in, y[:, i * patch :, j * patch :][:, :patch, :patch])
-    y = (tokens + bias_in).reshape(hidden, -1)
-
-    def norm(y, w, b):
-        return (y - y.mean()) / np.sqrt(y.var() + 1e-5) * w + b
-
-    def mlp(y, w1, b1, w2, b2):
-        return np.maximum(y @ w1.T + b1, 0) @ w2.T + b2
-
-    rest = list(arrays)
-    while len(rest) > 2:
-        block, rest = rest[:12], rest[12:]
-        y = y + mlp(norm(y, *block[8:10]), *block[:4])
-        y = (y.T + mlp(norm(y.T, *block[10:12]), *block[4:8])).T
-    y = norm(y, *rest).reshape(hidden, side, side)
-    # Equinox' transposed convolution: dilate by the stride, pad by kernel - 1, correlate with the kernel as stored.
-    wide = np.zeros((hidden, side * patch + patch - 1, side * patch + patch - 1))
-    wide[:, patch - 1 :: patch, patch - 1 :: patch] = y
-    out = np.zeros((size, size))
-    for i in range(size):
-        for j in range(size):
-            out[i, j] = np.einsum("cij,cij->", conv_out[0], wide[:, i : i + patch, j : j + patch])
-    return out[None] + bias_out
-
-
-def test_converted_network_equals_its_definition(tmp_path):
-    rng = np.random.default_rng(0)
-    leaves = mixer_leaves(rng)
-    onnx.save(galaxygrad.to_onnx(leaves), tmp_path / "mixer.onnx")
-    net = OnnxScore(tmp_path / "mixer.onnx", "mixer")
-    assert net.shape == (1, 4, 4)
-    x, t = rng.normal(size=(3, 1, 4, 4)).astype(np.float32), np.array([0.1, 1.0, 4.0], np.float32)
-    (score,) = net.session.run(None, {"x": x, "t": t})
-    expected = np.stack([mixer_score(leaves, *pair) for pair in zip(x, t, strict=True)])
-    np.testing.assert_allclose(score, expected, atol=2e-5 * np.abs(expected).max())
-
-
-def test_leaves_survive_storage_and_corruption_is_refused():
-    leaves = mixer_leaves(np.random.default_rng(1))
-    buffer = io.BytesIO()
-    for leaf in leaves:
-        np.save(buffer, leaf)
-    data = buffer.getvalue()
-    for got, leaf in zip(galaxygrad.read_leaves(io.BytesIO(data)), leaves, strict=True):
-        np.testing.assert_array_equal(got, leaf)
-    for broken in (data[:-3], data[:100], data + b"junk"):
-        with pytest.raises(ValueError, match="corrupt or truncated"):
-            galaxygrad.read_leaves(io.BytesIO(broken))
-    with pytest.raises(ValueError, match="empty"):
-        galaxygrad.read_leaves(io.BytesIO(b""))
-    for wrong in (leaves[:-1], leaves[:5], [*leaves[:4], leaves[5], *leaves[5:]]):
-        with pytest.raises(ValueError, match="not a mixer score network"):
-            galaxygrad.to_onnx(wrong)
-
-
-def fake_pip(monkeypatch, content, code=0):
-    """Let the download leave a wheel with this content, or fail with this code."""
-
-    def run(command, **_):
-        if content is not None:
-            folder = command[command.index("--dest") + 1]
-            with zipfile.ZipFile(f"{folder}/galaxygrad-0.2.1-py3-none-any.whl", "w") as wheel:
-                wheel.writestr(*content)
-        return subprocess.CompletedProcess(command, code, "", "ERROR: no route to the index\n")
-
-    monkeypatch.setattr(galaxygrad.subprocess, "run", run)
+    assert level.standard_deviation.max() == 1
+    same = gaussian.at(ratio=0.75)
+    assert (same.alpha, same.sigma) == pytest.approx((0.8, 0.6))
+    with pytest.raises(ValueError, match=r"images must have shape \(n, 1, 2, 2\)"):
+        level.score(x[:, 0])
 
 
 @pytest.mark.parametrize(
-    ("content", "code", "fault"),
+    ("given", "fault"),
     [
-        (None, 1, "no route to the index"),
-        (("galaxygrad/other", b""), 0, "no readable"),
-        ((galaxygrad.MEMBER, b"tampered"), 0, "not the expected file"),
+        ({"sigma": 0.0}, "sigma: must be positive"),
+        ({"sigma": 1.0}, "sigma: must lie between 0 and 1"),
+        ({"sigma": -1.0}, "sigma: must be positive"),
+        ({"sigma": np.nan}, "sigma: must be positive"),
+        ({"ratio": np.inf}, "sigma-ratio: must be positive"),
+        ({"sigma": 0.5, "ratio": 1.0}, "sigma and sigma-ratio: give one"),
+        ({"t": 3.0}, "t: the network has no schedule"),
     ],
 )
-def test_a_failed_download_says_so_and_leaves_nothing(monkeypatch, tmp_path, content, code, fault):
-    fake_pip(monkeypatch, content, code)
-    with pytest.raises(RuntimeError, match=fault):
-        galaxygrad.fetch(tmp_path)
-    assert list(tmp_path.iterdir()) == []
+def test_bad_noise_levels_are_refused(gaussian, given, fault):
+    with pytest.raises(ValueError, match=fault):
+        gaussian.at(**given)
 
 
-@pytest.fixture(scope="module")
-def galaxies():
-    try:
-        return network("galaxygrad-hsc32")
-    except RuntimeError as error:
-        pytest.skip(f"the network cannot be fetched here: {error}")
-
-
-def test_galaxy_score_at_the_noisy_end_is_that_of_noise(galaxies):
-    """At t = 10 the image is all but gone: s(x) = -x up to 5%."""
-    level = galaxies.at(np.sqrt(-np.expm1(-10.0)))
-    x = level.sample(64, seed=0).astype(np.float32)
-    assert np.linalg.norm(level.score(x) + x) / np.linalg.norm(x) < 0.05
-
-
-def test_galaxy_chain_draws_galaxies(galaxies):
-    """At the card's noise level: a dark border, a bright centre. A chain that ran away, or noise, has neither."""
-    card = uldnum.networks.NETWORKS["galaxygrad-hsc32"]
-    level = galaxies.at(card.sigma)
-    run = uldnum.sample(level, "baoab-limit", h=card.h, steps=60, chains=16, seed=0, progress=False)
-    images = level.denoise(run.x)[:, 0]
-    border = np.concatenate([images[:, 0], images[:, -1], images[:, :, 0], images[:, :, -1]], axis=1)
-    assert np.sqrt(np.mean(border**2)) < 0.3
-    assert np.median(images[:, 12:20, 12:20].max(axis=(1, 2))) > 3
-    assert run.nfe == 60
+def test_devices_are_refused_where_they_are_missing(gaussian):
+    with pytest.raises(ValueError, match="device: must be 'cpu' or 'cuda'"):
+        Network(gaussian.model.path, CARD, device="tpu")
+    with pytest.raises((ValueError, MissingExtraError), match="pip install 'uldnum"):
+        Network(gaussian.model.path, CARD, device="cuda")

@@ -12,7 +12,8 @@ __all__ = ["EXTRAS", "MissingExtraError", "installed", "require"]
 EXTRAS = {
     "plot": ("figures", ["matplotlib"]),
     "onnx": ("image score networks", ["onnxruntime", "onnx", "platformdirs"]),
-    "onnx-gpu": ("image score networks on a GPU (not used yet)", ["onnxruntime-gpu", "onnx", "platformdirs"]),
+    "onnx-gpu": ("image score networks on a GPU", ["onnxruntime-gpu", "onnx", "platformdirs"]),
+    "zarr": ("runs stored as Zarr", ["zarr"]),
     "precise": ("exact answers with fifty digits", ["mpmath"]),
     "fit": ("mixtures fitted to data", ["scikit-learn"]),
     "arviz": ("diagnostics by ArviZ", ["arviz-base", "arviz-stats"]),

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-__all__ = ["atomic", "writable_folder"]
+from uldnum.extras import require
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+__all__ = ["atomic", "check_store", "load", "store", "writable_folder"]
 
 
 @contextmanager
@@ -36,3 +43,37 @@ def writable_folder(folder: Path) -> Path:
     except OSError as error:
         raise ValueError(f"out: cannot write to {str(folder)!r}: {error.strerror}") from None
     return folder
+
+
+def check_store(path: Path) -> Path:
+    """Raise early if a dataset could not be stored under this name: its suffix is .nc (NetCDF) or .zarr."""
+    if path.suffix not in (".nc", ".zarr"):
+        raise ValueError(f"path: the name of a dataset ends in .nc (NetCDF) or .zarr, got {str(path)!r}")
+    if path.suffix == ".zarr":
+        require("zarr", "zarr")
+    writable_folder(path.parent)
+    return path
+
+
+def store(dataset: xr.Dataset, path: Path) -> None:
+    """Write a dataset, atomically, in the format that the suffix says."""
+    check_store(path)
+    if path.suffix == ".nc":
+        with atomic(path) as file:
+            dataset.to_netcdf(file)
+        return
+    # A folder cannot be renamed onto another: the old one steps aside first.
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.stem}-") as folder:
+        new, old = Path(folder) / "new.zarr", Path(folder) / "old.zarr"
+        dataset.to_zarr(new, consolidated=False)
+        if path.exists():
+            shutil.move(path, old)
+        shutil.move(new, path)
+
+
+def load(path: Path) -> xr.Dataset:
+    """Read a dataset that `store` wrote."""
+    import xarray
+
+    check = path.suffix == ".zarr" and require("zarr", "zarr")
+    return xarray.load_dataset(path, engine="zarr", consolidated=False) if check else xarray.load_dataset(path)

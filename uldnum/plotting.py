@@ -10,12 +10,11 @@ import xarray as xr
 
 from uldnum.extras import require
 from uldnum.files import atomic
-from uldnum.typing import Array
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["check_suffix", "draw_bias", "draw_strip"]
+__all__ = ["draw_bias"]
 
 # Okabe and Ito's palette, safe for the colour-blind, and two more: an integrator has one colour in every figure.
 COLOURS = {
@@ -36,13 +35,6 @@ PANELS = {
     "wasserstein_1": "Wasserstein-1 distance (standard deviations of x)",
     "kolmogorov": "Kolmogorov distance",
 }
-
-
-def check_suffix(out: Path) -> None:
-    """Raise early if a figure could not be written under this name, or Matplotlib is missing."""
-    require("matplotlib", "plot")
-    if out.suffix.lower() not in (".png", ".svg", ".pdf"):
-        raise ValueError(f"out: the name of a figure ends in .png, .svg or .pdf, got {str(out)!r}")
 
 
 def colour(name: str, rank: int) -> str:
@@ -152,39 +144,3 @@ def legend(figure: Figure, study: xr.Dataset) -> None:
         f"{a['chains']} chains, friction {a['friction']:g}",
         fontsize=10,
     )
-
-
-def draw_strip(images: Array, limits: tuple[float, float], titles: list[str], caption: str, out: Path) -> None:
-    """Draw rows of images.
-
-    Parameters
-    ----------
-    images : array, shape (rows, columns, height, width)
-        All are drawn on one scale of colours.
-    limits : (float, float)
-        Darkest and brightest value; the scale between them is that of the square root, which shows faint structure.
-    titles : list of str
-        One for each column.
-    caption : str
-        What they are.
-    out : Path
-        Image to write; its suffix decides the format.
-    """
-    require("matplotlib", "plot")
-    from matplotlib.colors import PowerNorm
-    from matplotlib.figure import Figure
-
-    rows, columns = images.shape[:2]
-    figure = Figure(figsize=(1.1 * columns, 1.1 * rows + 0.5), layout="constrained")
-    grid = figure.subplots(rows, columns, squeeze=False)
-    norm = PowerNorm(0.5, *limits, clip=True)
-    for row in range(rows):
-        for column in range(columns):
-            axes = grid[row, column]
-            axes.imshow(images[row, column], cmap="magma", norm=norm, interpolation="nearest")
-            axes.set_axis_off()
-            if row == 0:
-                axes.set_title(titles[column], fontsize=8)
-    figure.suptitle(caption, fontsize=9)
-    with atomic(out) as file:
-        figure.savefig(file, dpi=160)

@@ -12,7 +12,7 @@ import numpy as np
 import xarray as xr
 
 from uldnum.extras import require
-from uldnum.files import atomic
+from uldnum.files import load, store
 from uldnum.kernels import State
 from uldnum.kernels.core import NEVER
 from uldnum.moments import Moments
@@ -245,9 +245,8 @@ class Run:
         return xr.Dataset(data, {"h": ("h", list(self.settings.h), {"units": "time"})}, attributes)
 
     def save(self, path: str | Path) -> None:
-        """Write the run to a NetCDF file, atomically."""
-        with atomic(Path(path)) as file:
-            self.to_xarray().to_netcdf(file)
+        """Write the run to a file ``.nc`` (NetCDF) or a folder ``.zarr``, atomically."""
+        store(self.to_xarray(), Path(path))
 
     @classmethod
     def load(cls, path: str | Path) -> Run:
@@ -259,7 +258,7 @@ class Run:
             If the file is not a saved run.
         """
         try:
-            stored = xr.load_dataset(path)
+            stored = load(Path(path))
             given: dict[str, Any] = json.loads(stored.attrs["settings"])
             settings = Settings(**given | {name: tuple(given[name]) for name in ("h", "shape")})
             arrays = {name: stored[name].values for name in ("u", "xp", "sums", "squares", "counts", "left", "nfe")}

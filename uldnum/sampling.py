@@ -242,7 +242,8 @@ def sample(
         run = replace(resumed(resume, settings, steps), info=executor.info)
     with tqdm(
         desc=progress if isinstance(progress, str) else scheme.name, total=burn_in + steps, initial=run.state.step,
-        unit="step", delay=1.0, disable=None if progress else True,
+        unit="step" if vector else "image", unit_scale=False if vector else len(h_absolute) * chains, delay=1.0,
+        disable=None if progress else True,
     ) as bar:  # fmt: skip
         for kept in take_steps(executor, run.state, burn_in + steps, bar):
             run.states.extend(kept)

