@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 
-FIGURES = ("bias", "galaxies", "orders", "temperature")
+FIGURES = ("bias", "chains", "orders", "temperature")
 # What takes longer than one would wait for, or needs more installed: by its own name only.
-LONG = ("agreement", "registers", "throughput")
+LONG = ("agreement", "denoising", "registers", "throughput")
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""What only a GPU can show: ``python -m analysis.gpu_check [FOLDER]`` (extras ``cuda`` and ``bench``; some 8 minutes).
+"""What only a GPU can show: ``python -m analysis.gpu_check [FOLDER]`` (extras ``cuda``, ``onnx-gpu`` and ``bench``; some 9 minutes).
 
 Are its bits those of the CPU? Is the fast mode right? How fast is it, beside the same work in CuPy, JAX and PyTorch,
 and beside what the hardware could do? Writes ``gpu-<device>-<date>.json`` after every part, and a figure, to ``data/``.
@@ -33,6 +33,7 @@ from uldnum.kernels.core import NEVER, make_tables
 from uldnum.kernels.cuda.chains import Form, chain_kernels
 from uldnum.kernels.cuda.device import CuPy, Simulator, code, device
 from uldnum.kernels.cuda.stages import StageForm, stage_kernel
+from uldnum.networks import network
 from uldnum.run import Run
 from uldnum.typing import Array
 
@@ -350,6 +351,28 @@ def draw(found: dict[str, Any], path: Path) -> None:
     figure.savefig(path, dpi=150)
 
 
+def shipped_network() -> list[dict[str, Any]]:
+    """Compare the shipped network's score with the CPU's, TensorFloat-32 off, and time its chains."""
+    here, there = network(), network(device="cuda")
+    cupy = require("cupy", "cuda")
+    found = []
+    for sigma in (0.05, 0.5, 5.0):
+        ours, theirs = there.at(sigma), here.at(sigma)
+        x = theirs.sample(64, seed=1).astype(np.float32)
+        wanted = theirs.score(x)
+        gap = np.linalg.norm(cupy.asnumpy(ours.score(cupy.asarray(x))) - wanted) / np.linalg.norm(wanted)
+        found.append({"sigma": sigma, "relative gap of the score": float(gap)})
+    for chains in (64, 512):
+        options: dict[str, Any] = {"h": 2.0, "chains": chains, "backend": "cuda", "progress": False}
+        level = network(device="cuda", chunk=chains).at()
+        uldnum.sample(level, "baoab-limit", steps=5, **options)
+        before, begun = level.network.model.seconds, time.perf_counter()
+        uldnum.sample(level, "baoab-limit", steps=200, **options)
+        seconds, inside = time.perf_counter() - begun, level.network.model.seconds - before
+        found.append({"chains": chains, "images a second": 200 * chains / seconds, "in the network": inside / seconds})
+    return found
+
+
 def main() -> None:
     """Check, measure, store after every part, draw."""
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # JAX shares the GPU's memory with the others
@@ -363,7 +386,7 @@ def main() -> None:
     build_all(here.cc)
     parts: dict[str, Callable[[], Any]] = {
         "bits": bits, "invariance": partial(invariance, here), "image chains": partial(image_chains, here),
-        "fast mode": fast_mode, "images": partial(images, here), "throughput": throughput,
+        "fast mode": fast_mode, "images": partial(images, here), "network": shipped_network, "throughput": throughput,
     }  # fmt: skip
     for name, part in parts.items():
         try:
@@ -376,7 +399,7 @@ def main() -> None:
             file.write_text(json.dumps(found, indent=1, default=str) + "\n")
         print(f"{name}: {found.get(f'{name}: failed', 'done')}, {found['seconds']:.0f} s")
     print(f"not the CPU's bits in {sum(bool(row['different']) for row in found['bits'])} of {len(found['bits'])} cases")
-    print(json.dumps({name: found[name] for name in ("invariance", "images")}, indent=1))
+    print(json.dumps({name: found[name] for name in ("invariance", "images", "network")}, indent=1))
     draw(found, path.with_suffix(".png"))
 
 

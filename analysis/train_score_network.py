@@ -31,6 +31,9 @@ from tqdm import tqdm
 
 from analysis.mnist import mnist
 from uldnum.files import atomic
+from uldnum.networks.catalogue import SHIPPED
+
+LOG = Path(__file__).parent / "data" / "mnist_training.json"
 
 SEED = 0
 STEPS, BATCH = 12_000, 128
@@ -184,13 +187,29 @@ def train(folder: Path) -> tuple[UNet, list[dict[str, float]]]:
     return averaged, log
 
 
+def export(net: UNet, path: Path) -> None:
+    """Write F as ONNX, for any number of images."""
+    batch = {0: torch.export.Dim("batch")}
+    program = torch.onnx.export(
+        net.eval(), (torch.zeros(2, 1, 28, 28), torch.zeros(2)), input_names=["x", "c_noise"], output_names=["F"],
+        opset_version=18, dynamo=True, dynamic_shapes=(batch, batch), verbose=False,
+    )  # fmt: skip
+    with atomic(path) as file:
+        program.save(file, external_data=False)
+
+
 def main() -> None:
-    """Train in the folder that the command line names."""
+    """Train in the folder that the command line names, and put the log and the network in their places."""
     if len(sys.argv) != 2:
         sys.exit("usage: python -m analysis.train_score_network FOLDER")
     folder = Path(sys.argv[1])
     folder.mkdir(parents=True, exist_ok=True)
-    train(folder)
+    net, log = train(folder)
+    told = {"seed": SEED, "steps": STEPS, "batch": BATCH, "rate": RATE, "average": AVERAGE, "torch": torch.__version__}
+    told |= {"parameters": sum(part.numel() for part in net.parameters()), "log": log}
+    with atomic(LOG) as file:
+        file.write_text(json.dumps(told, indent=1) + "\n")
+    export(net, SHIPPED)
 
 
 if __name__ == "__main__":

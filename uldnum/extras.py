@@ -13,6 +13,8 @@ EXTRAS = {
     "plot": ("figures", ["matplotlib"]),
     "onnx": ("image score networks", ["onnxruntime", "onnx", "platformdirs"]),
     "onnx-gpu": ("image score networks on a GPU", ["onnxruntime-gpu", "onnx", "platformdirs"]),
+    "diffusers": ("exports by diffusers and Optimum", ["diffusers", "transformers", "torch", "optimum-onnx"]),
+    "train": ("training the shipped network", ["torch", "onnxscript"]),
     "zarr": ("runs stored as Zarr", ["zarr"]),
     "precise": ("exact answers with fifty digits", ["mpmath"]),
     "fit": ("mixtures fitted to data", ["scikit-learn"]),

@@ -37,7 +37,7 @@ def coloured(images: Array, card: Card) -> Array:
     return colormaps[card.colours](shown[:, 0])[..., :3]
 
 
-def draw_images(images: Array, titles: Sequence[str], caption: str, out: Path) -> None:
+def draw_images(images: Array, titles: Sequence[str], caption: str, out: Path, labels: Sequence[str] = ()) -> None:
     """Draw images in rows.
 
     Parameters
@@ -50,22 +50,28 @@ def draw_images(images: Array, titles: Sequence[str], caption: str, out: Path) -
         What they are.
     out : Path
         Image to write; its suffix decides the format.
+    labels : sequence of str
+        One for each row, if rows have names; then all rows have the titles of the first.
     """
     require("matplotlib", "plot")
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    columns = min(len(images), COLUMNS) if titles else math.ceil(math.sqrt(len(images)))
+    usual = min(len(images), COLUMNS) if titles else math.ceil(math.sqrt(len(images)))
+    columns = len(titles) if labels else usual
     rows = -(-len(images) // columns)
-    size = max(1.1 * columns, 5.5), (1.3 if titles else 1.1) * rows + 0.5
+    size = max(1.1 * columns + bool(labels), 5.5), (1.3 if titles and not labels else 1.1) * rows + 0.5
     figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.02))
     grid = figure.subplots(rows, columns, squeeze=False)
     for axes in grid.flat:
         axes.set_axis_off()
     for number, (image, axes) in enumerate(zip(images, grid.flat, strict=False)):
         axes.imshow(image, interpolation="nearest")
-        if titles:
+        if number < len(titles):
             axes.set_title(titles[number], fontsize=8)
+        if labels and number % columns == 0:
+            label = labels[number // columns]
+            axes.text(-0.06, 0.5, label, transform=axes.transAxes, ha="right", va="center", fontsize=9)
     figure.suptitle(caption, fontsize=9)
     with atomic(out) as file:
         figure.savefig(file, dpi=160)

@@ -108,10 +108,13 @@ def sample(
     level = net.at(sigma, ratio=sigma_ratio, t=t)
     step = net.card.h if h is None and delta is None else float(step_size(h, delta))
 
+    options: dict[str, Any] = {"h": step, "friction": friction, "chains": chains, "seed": seed, "backend": backend}
+    if profile:  # what is compiled or loaded once is no part of a step
+        sampling.sample(level, scheme, steps=1, progress=False, **options)
     begun, before = time.perf_counter(), net.model.seconds
     run = sampling.sample(
-        level, scheme, h=step, friction=friction, steps=steps, chains=chains, seed=seed, thin=every, backend=backend,
-        resume=stored if resume else None, progress=f"{scheme.name} on {net.name}",
+        level, scheme, steps=steps, thin=every, resume=stored if resume else None,
+        progress=f"{scheme.name} on {net.name}", **options,
     )  # fmt: skip
     seconds, inside = time.perf_counter() - begun, net.model.seconds - before
     images = pictures(net, level, run, denoise)

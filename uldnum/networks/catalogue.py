@@ -35,7 +35,7 @@ class Entry(NamedTuple):
 DEFAULT = "mnist"
 SHIPPED = Path(__file__).with_name("mnist.onnx")
 
-GALAXIES = {
+GALAXIES: dict[str, Any] = {
     "source": "galaxygrad 0.2.1 on PyPI (M. Sampson), MLP-Mixer",
     "licence": "none stated: nothing of it is distributed with this package, it is fetched for you",
     "parameterisation": "score",
@@ -49,11 +49,11 @@ GALAXIES = {
     "gamma": 0.5,
     "h": math.sqrt(2),
 }
-LOGARITHMS = {
+LOGARITHMS: dict[str, Any] = {
     "unit": "log(flux + 1)/0.1",
     "display": (0.0, 10 * math.log(2)),  # up to flux 1, the peak of a galaxy
 }
-UNKNOWN = {"unit": "not stated", "display": (0.0, 3.0)}
+UNKNOWN: dict[str, Any] = {"unit": "not stated", "display": (0.0, 3.0)}
 
 IMAGES = {
     "hsc32": ("galaxies, Hyper Suprime-Cam", LOGARITHMS),
@@ -63,7 +63,7 @@ IMAGES = {
     "ztf32": ("galaxies, Zwicky Transient Facility", LOGARITHMS),
     "ztf64": ("galaxies, Zwicky Transient Facility", LOGARITHMS),
     "lsst60": ("galaxies, LSST", LOGARITHMS),
-    "quasar72": ("lensed quasars", LOGARITHMS),
+    "quasar72": ("lensed quasars", LOGARITHMS | {"sigma": 0.95}),  # below, chains stay on the dark background
     "roman120": ("galaxies, Roman Space Telescope", LOGARITHMS),
 }
 
@@ -113,8 +113,8 @@ def network(source: str | Path = DEFAULT, card: dict[str, Any] | None = None, **
     Parameters
     ----------
     source : str or Path
-        A name of the catalogue (a folder of the same name is ``./name``); a file that ends in ``.onnx``, with its card in its metadata or beside it; or a folder
-        with ``model_index.json``, as diffusers and Optimum write it.
+        A name of the catalogue (a folder of the same name is ``./name``); a file that ends in ``.onnx``, with its card
+        in its metadata or beside it; or a folder with ``model_index.json``, as diffusers and Optimum write it.
     card : mapping, optional
         Keys of the card that are to be others (`Card`).
     **options

@@ -133,8 +133,8 @@ class Network:
                 f"{self.card.condition!r} does not give; 'timestep' does"
             )
 
-    def extra_inputs(self, argument: str, given: Mapping[str, ArrayLike] | None) -> dict[str, Array]:
-        """Return what the model takes besides image and noise level, or raise if it does not fit."""
+    def extra_inputs(self, argument: str, given: Mapping[str, ArrayLike] | None) -> dict[str, Any]:
+        """Return what the model takes besides image and noise level, where it runs, or raise if it does not fit."""
         arrays = {name: np.asarray(array) for name, array in (given or {}).items()}
         wanted = {node.name: node for node in self.roles.others}
         unknown = [name for name in arrays if name not in wanted]
@@ -155,7 +155,7 @@ class Network:
                 raise ValueError(
                     f"{argument}: the model takes {node.described}, got {array.dtype} of shape {array.shape}"
                 )
-            arrays[name] = array.astype(node.dtype)
+            arrays[name] = self.device.namespace.asarray(array.astype(node.dtype))
         return arrays
 
     def at(self, sigma: float | None = None, *, ratio: float | None = None, t: float | None = None) -> NetworkLevel:
@@ -223,7 +223,7 @@ class Network:
                 used = array if len(array) == 1 else array[part]
                 if len(used) not in (1, n) or len(array) not in (1, len(x)):
                     raise ValueError(f"inputs: {name} is for {len(array)} chains, there are {len(x)}")
-                arrays[name][begin : begin + n] = xp.asarray(used)
+                arrays[name][begin : begin + n] = used
         self.model.run(binding)
         answer = arrays[self.roles.output.name]
         if self.guided:

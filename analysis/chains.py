@@ -1,0 +1,51 @@
+"""Figures: one chain at one noise level under six integrators, in the style of Jain & Poole 2022, figure 1.
+
+On the network that the package ships, and on one that is fetched, of which nothing but the picture is kept.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+import uldnum
+from uldnum.networks import Network, network
+from uldnum.pictures import coloured, draw_images
+from uldnum.typing import Array
+
+FIGURES = Path(__file__).parents[1] / "figures"
+
+NETWORKS = ("mnist", "galaxygrad-quasar72")
+COLUMNS, EVERY = 12, 20  # states that are shown, and the steps between them
+
+# Step size in units of the card's, which is h = 2 sigma unless the network does not bear it: at that step noising and
+# denoising at level sigma is a step, and the paper runs BAOAB-limit. On a flat background, a Gaussian of variance
+# sigma^2, h = 2 sigma is the limit of stability of the others.
+SCHEMES = {"noise-denoise(1)": 1.0, "noise-denoise(2)": 1.0, "ula": 0.5, "BAOAB": 0.5, "OBABO": 0.5, "baoab-limit": 1.0}
+
+
+def states(net: Network, scheme: str, h: float) -> Array:
+    """Return denoised states along one chain."""
+    level = net.at()
+    run = uldnum.sample(level, scheme, h=h, steps=COLUMNS * EVERY, chains=1, thin=EVERY, seed=1)
+    return level.denoise(run.recorded[:, 0])
+
+
+def main() -> None:
+    """Run the chains and draw them."""
+    for name in NETWORKS:
+        net = network(name)
+        steps = {scheme: share * net.card.h for scheme, share in SCHEMES.items()}
+        images = np.concatenate([states(net, scheme, h) for scheme, h in steps.items()])
+        draw_images(
+            coloured(images, net.card),
+            [f"step {EVERY * (i + 1)}" for i in range(COLUMNS)],
+            f"{net.at().name}: denoised states along one chain of each integrator, from noise, at equal NFE",
+            FIGURES / f"chains-{name}.png",
+            [f"{scheme}\nh = {h:.2g} sigma" for scheme, h in steps.items()],
+        )
+
+
+if __name__ == "__main__":
+    main()

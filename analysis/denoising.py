@@ -1,0 +1,105 @@
+"""How well does the shipped network denoise? Its error at every noise level, next to that of an exact denoiser.
+
+The exact one is that of the training images themselves (`uldnum.targets.DataMixture`). On images of the training set no
+denoiser is better; on images held out it shows how much the network has learnt beyond them: at small noise the exact
+denoiser of the training images answers one of them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+
+from analysis.mnist import mnist
+from uldnum.extras import require
+from uldnum.files import atomic, store
+from uldnum.networks import network
+from uldnum.targets import DataMixture
+
+HERE = Path(__file__).parent
+DATA, PAGE = HERE / "data" / "denoising.nc", HERE / "denoising.md"
+FIGURE = HERE.parent / "figures" / "denoising.png"
+
+SIGMAS = np.geomspace(0.02, 20, 10)
+IMAGES, BATCH = 512, 64
+
+
+def study() -> xr.Dataset:
+    """Mean square error per pixel of both denoisers, on the same noised images of both sets."""
+    train, test = mnist()
+    net, data = network(), DataMixture(train, "mnist")
+    random = np.random.default_rng(0)
+    sets = {"training": train[random.choice(len(train), IMAGES, replace=False)], "held-out": test[:IMAGES]}
+    errors = np.empty((2, 2, len(SIGMAS), IMAGES))
+    for s, sigma in enumerate(SIGMAS):
+        levels = net.at(sigma), data.at(sigma)
+        for i, images in enumerate(sets.values()):
+            noised = images + np.float32(sigma) * random.standard_normal(images.shape, dtype=np.float32)
+            for first in range(0, IMAGES, BATCH):
+                part = slice(first, first + BATCH)
+                for j, level in enumerate(levels):
+                    gaps = level.denoise(noised[part]) - images[part]
+                    errors[j, i, s, part] = (gaps**2).mean(axis=(1, 2, 3))
+    dims = ("denoiser", "images", "sigma")
+    means = {
+        "error": (dims, errors.mean(axis=-1), {"long_name": "mean square error per pixel"}),
+        "standard_error": (dims, errors.std(axis=-1, ddof=1) / np.sqrt(IMAGES)),
+    }
+    coordinates = {"denoiser": ["network", "exact"], "images": list(sets), "sigma": SIGMAS}
+    return xr.Dataset(means, coordinates, {"count": IMAGES, "network": net.name})
+
+
+def page(found: xr.Dataset) -> str:
+    """Return the table in words."""
+    lines = [
+        "# How well the shipped network denoises",
+        "",
+        f"Mean square error per pixel (black is -1, white 1) of {found.count} noised images, and its standard error",
+        "over images. Exact is the denoiser of the empirical law of the 60000 training images, a closed form.",
+        "`python -m analysis denoising` makes this page and [the figure](../figures/denoising.png).",
+        "",
+        "| sigma | network, held out | exact, held out | network, training | exact, training |",
+        "|---|---|---|---|---|",
+    ]
+    for sigma in found.sigma.values:
+        cells = [
+            f"{float(one.error):.5f} ± {float(one.standard_error):.5f}"
+            for images in ("held-out", "training")
+            for denoiser in ("network", "exact")
+            for one in [found.sel(sigma=sigma, images=images, denoiser=denoiser)]
+        ]
+        lines.append(f"| {sigma:.3g} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def draw(found: xr.Dataset) -> None:
+    """Draw the stored errors."""
+    require("matplotlib", "plot")
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4.2), layout="constrained")
+    axes = figure.subplots()
+    for denoiser, colour in (("network", "#0072B2"), ("exact", "#E69F00")):
+        for images, style in (("held-out", "-"), ("training", "--")):
+            one = found.sel(denoiser=denoiser, images=images)
+            label = {"network": "network", "exact": "exact denoiser of the training images"}[denoiser]
+            axes.errorbar(one.sigma, one.error, 2 * one.standard_error, color=colour, linestyle=style, marker="o",
+                          markersize=3.5, label=f"{label}, on {images} images")  # fmt: skip
+    axes.plot(found.sigma, found.sigma**2, color="0.6", linewidth=0.8, label="no denoising: sigma²")
+    axes.set(xscale="log", yscale="log", xlabel="noise level sigma")
+    axes.set(ylabel="mean square error per pixel", ylim=(1e-4, 0.7))
+    axes.grid(alpha=0.25, which="both", linewidth=0.5)
+    axes.legend(frameon=False, fontsize=8)
+    axes.set_title(f"Denoising MNIST: {found.count} images, ± 2 standard errors", fontsize=10)
+    with atomic(FIGURE) as file:
+        figure.savefig(file, dpi=160)
+
+
+def main() -> None:
+    """Measure, store, and draw what is stored."""
+    found = study()
+    store(found, DATA)
+    PAGE.write_text(page(found))
+    draw(found)

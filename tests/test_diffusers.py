@@ -1,0 +1,227 @@
+"""Folders of pipelines: by hand with exact answers, and as diffusers and Optimum export them, against PyTorch."""
+
+import json
+
+import numpy as np
+import pytest
+from onnx_models import save_mixture
+from test_networks import BETAS, EPS, SHAPE, exact_answer, levels_of_betas
+
+import uldnum
+from uldnum.networks import network
+
+DDPM = {"_class_name": "DDPMScheduler", "beta_start": 1e-4, "beta_end": 0.02, "beta_schedule": "linear",
+        "num_train_timesteps": 1000, "clip_sample": True}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def mixture():
+    rng = np.random.default_rng(0)
+    return uldnum.GaussianMixture([0.5, 0.3, 0.2], rng.normal(size=(3, 12)), [0.1, 0.4, 1.0])
+
+
+def folder_of(path, mixture, what="epsilon", betas=BETAS, index=None, scheduler=None, config=None, **options):
+    """Write a pipeline of a mixture."""
+    save_mixture(path / "unet" / "model.onnx", mixture, SHAPE, what, levels_of_betas(betas), **options)
+    (path / "scheduler").mkdir(exist_ok=True)
+    parts = {
+        "model_index.json": {"_class_name": "DDPMPipeline"} if index is None else index,
+        "scheduler/scheduler_config.json": DDPM if scheduler is None else scheduler,
+        "unet/config.json": {"sample_size": [2, 3], "in_channels": 2} if config is None else config,
+    }
+    for name, content in parts.items():
+        (path / name).write_text(json.dumps(content))
+    return path
+
+
+SCALED = np.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2
+BAR = np.cos((np.arange(1001) / 1000 + 0.008) / 1.008 * np.pi / 2) ** 2
+KINDS = {
+    "epsilon": (DDPM, "epsilon", BETAS),
+    "sample": (DDPM | {"prediction_type": "sample"}, "denoiser", BETAS),
+    "v": (DDPM | {"prediction_type": "v_prediction", "beta_schedule": "scaled_linear", "beta_start": 0.00085,
+                  "beta_end": 0.012}, "v", SCALED),
+    "cosine": (DDPM | {"beta_schedule": "squaredcos_cap_v2"}, "epsilon", np.minimum(1 - BAR[1:] / BAR[:-1], 0.999)),
+    "trained": (DDPM | {"trained_betas": SCALED[::10].tolist()}, "epsilon", SCALED[::10]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_schedulers_are_read(tmp_path, mixture, kind):
+    scheduler, what, betas = KINDS[kind]
+    net = network(folder_of(tmp_path / "pipeline", mixture, what, betas, scheduler=scheduler))
+    assert (net.name, net.shape) == ("pipeline", SHAPE)
+    level = net.at(t=len(betas) // 2)
+    x = np.random.default_rng(1).normal(size=(4, *SHAPE)).astype(np.float32)
+    exact, parts = exact_answer(mixture, level, x)
+    np.testing.assert_allclose(level.score(x), exact, rtol=0, atol=16 * EPS * parts.max())
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"condition": ("float32", [])}, {"condition": ("int64", ["batch"]), "opset": 18}, {"external": True}],
+    ids=["rank 0", "int64", "external weights"],
+)
+def test_what_exporters_do_differently(tmp_path, mixture, options):
+    level = network(folder_of(tmp_path, mixture, **options)).at(0.3)
+    x = np.random.default_rng(1).normal(size=(4, *SHAPE)).astype(np.float32)
+    exact, parts = exact_answer(mixture, level, x)
+    np.testing.assert_allclose(level.score(x), exact, rtol=0, atol=16 * EPS * parts.max())
+
+
+def without(key):
+    return {other: value for other, value in DDPM.items() if other != key}
+
+
+@pytest.mark.parametrize(
+    ("parts", "fault"),
+    [
+        *[({"scheduler": without(key)}, f"scheduler_config.json has no key '{key}'") for key in
+          ("_class_name", "beta_start", "beta_end", "beta_schedule", "num_train_timesteps")],
+        ({"scheduler": DDPM | {"beta_schedule": "sigmoid"}}, "beta_schedule must be one of linear, scaled_linear"),
+        ({"scheduler": DDPM | {"prediction_type": "flow"}}, "prediction_type must be one of epsilon, sample"),
+        ({"scheduler": DDPM | {"beta_end": "big"}}, "'linear' cannot be made of"),
+        ({"scheduler": DDPM | {"rescale_betas_zero_snr": True}}, "rescale_betas_zero_snr ends in pure noise"),
+        ({"scheduler": {"_class_name": "FlowMatchEulerDiscreteScheduler"}}, "no key 'beta_schedule'"),
+        ({"scheduler": [1]}, "must hold a table"),
+        ({"config": {"sample_size": 8, "in_channels": 4}}, "shape of an image must be known and fit the model"),
+    ],
+)  # fmt: skip
+def test_broken_folders_are_refused(tmp_path, mixture, parts, fault):
+    with pytest.raises(ValueError, match=fault):
+        network(folder_of(tmp_path, mixture, **parts))
+
+
+def test_incomplete_folders_are_refused(tmp_path, mixture):
+    with pytest.raises(ValueError, match=r"model_index\.json is missing"):
+        network(tmp_path)
+    (tmp_path / "model_index.json").write_text("{")
+    with pytest.raises(ValueError, match=r"model_index\.json is not JSON"):
+        network(tmp_path)
+    (tmp_path / "model_index.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"has no unet/model\.onnx; export"):
+        network(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "what", "edm"),
+    [
+        ({"_class_name": "ScoreSdeVeScheduler", "sigma_min": 0.01, "sigma_max": 50.0}, "score", False),
+        ({"_class_name": "EDMEulerScheduler", "sigma_data": 0.5, "sigma_min": 0.01, "sigma_max": 50.0}, "edm", True),
+    ],
+)
+def test_schedulers_without_betas(tmp_path, mixture, scheduler, what, edm):
+    folder = folder_of(tmp_path, mixture, scheduler=scheduler)
+
+    def levels(graph, u):
+        return u * 0.0 + 1.0, (u * 4.0).exp() if edm else u
+
+    save_mixture(folder / "unet" / "model.onnx", mixture, SHAPE, what, levels, edm=edm)
+    level = network(folder).at(2.0)
+    x = np.random.default_rng(1).normal(size=(4, *SHAPE)).astype(np.float32)
+    exact, parts = exact_answer(mixture, level, x)
+    np.testing.assert_allclose(level.score(x), exact, rtol=0, atol=16 * EPS * parts.max())
+
+
+# ------------------------------------------------------------------------------ exported by the libraries themselves
+
+
+@pytest.fixture(scope="module")
+def libraries():
+    """PyTorch and diffusers; they warn of much that is not ours."""
+    torch = pytest.importorskip("torch")
+    return torch, pytest.importorskip("diffusers")
+
+
+pytestmark = pytest.mark.filterwarnings("default")
+
+# google/ddpm-cifar10-32
+CIFAR10 = {"act_fn": "silu", "attention_head_dim": None, "block_out_channels": [128, 256, 256, 256],
+           "center_input_sample": False, "down_block_types": ["DownBlock2D", "AttnDownBlock2D", "DownBlock2D",
+           "DownBlock2D"], "downsample_padding": 0, "flip_sin_to_cos": False, "freq_shift": 1, "in_channels": 3,
+           "layers_per_block": 2, "mid_block_scale_factor": 1, "norm_eps": 1e-6, "norm_num_groups": 32,
+           "out_channels": 3, "sample_size": 32, "time_embedding_type": "positional",
+           "up_block_types": ["UpBlock2D", "UpBlock2D", "AttnUpBlock2D", "UpBlock2D"]}  # fmt: skip
+
+
+def relative(found, wanted):
+    return np.linalg.norm(found - wanted) / np.linalg.norm(wanted)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dynamo", [False, True], ids=["TorchScript", "torch.export"])
+def test_ddpm_cifar10_as_pytorch_exports_it(libraries, tmp_path, dynamo):
+    torch, diffusers = libraries
+    torch.manual_seed(0)
+    unet = diffusers.UNet2DModel(**CIFAR10).eval()
+    diffusers.DDPMPipeline(unet, diffusers.DDPMScheduler(clip_sample=True)).save_pretrained(tmp_path)
+    batch = {0: torch.export.Dim("batch")}
+    dynamic = {"dynamic_shapes": {"sample": batch, "timestep": batch, "return_dict": None}, "external_data": True}
+    traced = {"dynamic_axes": {name: {0: "batch"} for name in ("sample", "timestep", "out_sample")}}
+    torch.onnx.export(
+        unet, (torch.randn(2, 3, 32, 32), torch.tensor([3, 5])), tmp_path / "unet" / "model.onnx",
+        kwargs={"return_dict": False}, input_names=["sample", "timestep"], output_names=["out_sample"], dynamo=dynamo,
+        opset_version=18 if dynamo else 17, **(dynamic if dynamo else traced),
+    )  # fmt: skip
+    level = network(tmp_path).at(t=400)
+    x = np.random.default_rng(0).normal(size=(3, 3, 32, 32)).astype(np.float32)
+    with torch.no_grad():
+        noise = unet(torch.tensor(x), 400).sample.numpy()
+    kept = float(diffusers.DDPMScheduler().alphas_cumprod[400])
+    assert level.sigma == pytest.approx(np.sqrt(1 - kept), rel=1e-5)
+    assert relative(level.score(x), -noise / np.sqrt(1 - kept)) < 1e-4
+    run = uldnum.sample(level, "baoab-limit", h=1.0, steps=2, chains=2, progress=False)
+    assert run.nfe == 2
+
+
+@pytest.mark.slow
+def test_stable_diffusion_as_optimum_exports_it(libraries, tmp_path):
+    """A tiny pipeline with random weights: text in, guidance in one call, images by the decoder."""
+    torch, diffusers = libraries
+    transformers, exporters = pytest.importorskip("transformers"), pytest.importorskip("optimum.exporters.onnx")
+    torch.manual_seed(0)
+    blocks = {"block_out_channels": (32, 64), "layers_per_block": 1, "norm_num_groups": 8}
+    unet = diffusers.UNet2DConditionModel(
+        sample_size=8, in_channels=4, out_channels=4, cross_attention_dim=32, attention_head_dim=8,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"), up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        **blocks,
+    )  # fmt: skip
+    vae = diffusers.AutoencoderKL(
+        latent_channels=4,
+        down_block_types=["DownEncoderBlock2D"] * 2,
+        up_block_types=["UpDecoderBlock2D"] * 2,
+        **blocks,
+    )
+    vocabulary = {"<|startoftext|>": 0, "<|endoftext|>": 1, "a": 2, "a</w>": 3}
+    (tmp_path / "vocab.json").write_text(json.dumps(vocabulary))
+    (tmp_path / "merges.txt").write_text("#version: 0.2\n")
+    tokenizer = transformers.CLIPTokenizer(tmp_path / "vocab.json", tmp_path / "merges.txt", model_max_length=77)
+    text = transformers.CLIPTextModel(transformers.CLIPTextConfig(
+        vocab_size=4, hidden_size=32, intermediate_size=37, num_hidden_layers=2, num_attention_heads=4,
+        bos_token_id=0, eos_token_id=1,
+    ))  # fmt: skip
+    scheduler = diffusers.DDIMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear")
+    parts = {"vae": vae, "text_encoder": text, "tokenizer": tokenizer, "unet": unet, "scheduler": scheduler}
+    pipeline = diffusers.StableDiffusionPipeline(
+        **parts, safety_checker=None, feature_extractor=None, requires_safety_checker=False
+    )
+    pipeline.save_pretrained(tmp_path / "pytorch")
+    exporters.main_export(str(tmp_path / "pytorch"), tmp_path / "onnx", task="text-to-image")
+
+    rng = np.random.default_rng(0)
+    prompt, empty = rng.normal(size=(3, 77, 32)).astype(np.float32), rng.normal(size=(1, 77, 32)).astype(np.float32)
+    given = {"inputs": {"encoder_hidden_states": prompt}, "unconditional": {"encoder_hidden_states": empty}}
+    net = network(tmp_path / "onnx", guidance=7.5, **given)
+    assert net.shape == (4, 8, 8)
+    level = net.at(t=321)
+    x = rng.normal(size=(3, 4, 8, 8)).astype(np.float32)
+    with torch.no_grad():
+        with_text = unet.eval()(torch.tensor(x), 321, torch.tensor(prompt)).sample.numpy()
+        without = unet(torch.tensor(x), 321, torch.tensor(empty).expand(3, -1, -1)).sample.numpy()
+        images = vae.eval().decode(torch.tensor(x) / vae.config.scaling_factor).sample.numpy()
+    noise = without + 7.5 * (with_text - without)
+    sigma = float(1 - scheduler.alphas_cumprod[321]) ** 0.5
+    assert relative(level.score(x), -noise / sigma) < 1e-4
+    assert relative(net.decode(x), images) < 1e-4
+    run = uldnum.sample(level, "baoab-limit", h=1.0, steps=3, chains=3, progress=False)
+    assert np.isfinite(run.x).all()
