@@ -56,8 +56,8 @@ def page(found: xr.Dataset) -> str:
     lines = [
         "# How well the shipped network denoises",
         "",
-        f"Mean square error per pixel (black is -1, white 1) of {found.count} noised images, and its standard error",
-        "over images. Exact is the denoiser of the empirical law of the 60000 training images, a closed form.",
+        f"Mean square error per pixel (black is -1, white 1) of {found.attrs['count']} noised images, and its standard",
+        "error over images. Exact is the denoiser of the empirical law of the 60000 training images, a closed form.",
         "`python -m analysis denoising` makes this page and [the figure](../figures/denoising.png).",
         "",
         "| sigma | network, held out | exact, held out | network, training | exact, training |",
@@ -79,7 +79,7 @@ def draw(found: xr.Dataset) -> None:
     require("matplotlib", "plot")
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7, 4.2), layout="constrained")
+    figure = Figure(figsize=(7, 4.6), layout="constrained")
     axes = figure.subplots()
     for denoiser, colour in (("network", "#0072B2"), ("exact", "#E69F00")):
         for images, style in (("held-out", "-"), ("training", "--")):
@@ -91,8 +91,8 @@ def draw(found: xr.Dataset) -> None:
     axes.set(xscale="log", yscale="log", xlabel="noise level sigma")
     axes.set(ylabel="mean square error per pixel", ylim=(1e-4, 0.7))
     axes.grid(alpha=0.25, which="both", linewidth=0.5)
-    axes.legend(frameon=False, fontsize=8)
-    axes.set_title(f"Denoising MNIST: {found.count} images, ± 2 standard errors", fontsize=10)
+    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=8)
+    axes.set_title(f"Denoising MNIST: {found.attrs['count']} images, ± 2 standard errors", fontsize=10)
     with atomic(FIGURE) as file:
         figure.savefig(file, dpi=160)
 

@@ -1,4 +1,6 @@
-"""What only a GPU can show: ``python -m analysis.gpu_check [FOLDER]`` (extras ``cuda``, ``onnx-gpu`` and ``bench``; some 9 minutes).
+"""What only a GPU can show: ``python -m analysis.gpu_check [FOLDER]`` (some 9 minutes).
+
+It needs the extras ``cuda``, ``onnx-gpu`` and ``bench``.
 
 Are its bits those of the CPU? Is the fast mode right? How fast is it, beside the same work in CuPy, JAX and PyTorch,
 and beside what the hardware could do? Writes ``gpu-<device>-<date>.json`` after every part, and a figure, to ``data/``.

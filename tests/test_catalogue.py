@@ -144,6 +144,18 @@ def test_galaxy_scores_at_the_noisy_end_are_those_of_noise(name):
     assert np.linalg.norm(level.score(x) + x) / np.linalg.norm(x) < 0.05
 
 
+@pytest.mark.parametrize("sigma", [0.7, 0.95])
+def test_galaxy_scores_find_the_noise(sigma):
+    """On noised galaxies -sigma s estimates the noise: what of it is noise has weight 1, whatever the images are."""
+    galaxies = fetched("galaxygrad-hsc32")
+    start = galaxies.at()
+    run = uldnum.sample(start, "baoab-limit", h=galaxies.card.h, steps=60, chains=16, seed=0, progress=False)
+    level = galaxies.at(sigma)
+    noise = np.random.default_rng(1).normal(size=run.x.shape).astype(np.float32)
+    found = -sigma * level.score(level.alpha * start.denoise(run.x) + sigma * noise)
+    assert (found * noise).sum() / (noise**2).sum() == pytest.approx(1, abs=0.03)
+
+
 def test_galaxy_chain_draws_galaxies():
     """At the card's noise level: a dark border, a bright centre. A chain that ran away, or noise, has neither."""
     galaxies = fetched("galaxygrad-hsc32")

@@ -77,7 +77,9 @@ def test_bias_json(monkeypatch, capsys, tmp_path):
         (("sample", "--friction", "-1"), "friction: must be positive"),
         (("sample", "--states", "chain.npz"), "ends in .nc"),
         (("sample", "--sigma", "0.5", "--sigma-ratio", "1"), "sigma and sigma-ratio: give one"),
-        (("sample", "--sigma", "100"), "mnist was made for sigma from 0.002 to 50"),
+        (("sample", "--sigma", "100"), "mnist was made for sigma from 0.02 to 20"),
+        (("sample", "--backend", "numba"), "backend: networks run on array, cuda"),
+        (("sample", "--set", "colours=grey!"), "colours must be a name of Matplotlib's"),
         (("sample", "--set", "sigma"), "set: must be NAME=VALUE"),
         (("sample", "--set", "sigm=1"), "nearest is 'sigma'"),
         (("sample", "--input", "text=none.npy"), "is no array in NumPy's format"),
@@ -203,10 +205,10 @@ def test_sample_draws_and_stores_states(monkeypatch, capsys, tmp_path, stub, suf
 
 
 @pytest.mark.filterwarnings("default:stopped after")
-def test_a_stopped_sample_goes_on(monkeypatch, capsys, tmp_path, stub):
+def test_a_stopped_sample_goes_on(monkeypatch, capsys, tmp_path):
     """Ctrl-C after some steps: they are stored, and --resume ends where an undisturbed run does, bit for bit."""
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
-    options = ("--network", str(stub), *OPTIONS)
+    options = ("--chunk", "2", *OPTIONS)  # of the shipped network: three chains are two calls
     code, _, _ = uldnum(monkeypatch, capsys, "sample", *options, "--out", str(whole))
     assert code == 0
     usual = sampling.interruptible
@@ -226,9 +228,19 @@ def test_a_stopped_sample_goes_on(monkeypatch, capsys, tmp_path, stub):
     code, _, err = uldnum(monkeypatch, capsys, "sample", *options, "--out", str(stopped), "--resume")
     assert code == 0, err
     xr.testing.assert_identical(files.load(whole / "run.nc"), files.load(stopped / "run.nc"))
-    code, _, err = uldnum(monkeypatch, capsys, "sample", *options, "--out", str(stopped), "--resume", "--chunk", "2")
+    code, _, err = uldnum(monkeypatch, capsys, "sample", *options, "--out", str(stopped), "--resume", "--chunk", "3")
     assert code == 2
     assert "resume: the run was made with other settings: fingerprint" in err
+
+
+def test_what_was_sampled_is_kept_when_denoising_fails(monkeypatch, capsys, tmp_path, stub):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(networks.NetworkLevel, "denoise", stop)
+    code, _, _ = uldnum(monkeypatch, capsys, "sample", "--network", str(stub), *OPTIONS, "--out", str(tmp_path))
+    assert code != 0
+    assert sampling.Run.load(tmp_path / "run.nc").complete
 
 
 def test_the_shipped_network_draws_digits(monkeypatch, capsys, tmp_path):

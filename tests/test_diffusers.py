@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from onnx_models import save_mixture
+from onnx_models import Graph, Value, save_mixture
 from test_networks import BETAS, EPS, SHAPE, exact_answer, levels_of_betas
 
 import uldnum
@@ -82,7 +82,10 @@ def without(key):
         ({"scheduler": DDPM | {"prediction_type": "flow"}}, "prediction_type must be one of epsilon, sample"),
         ({"scheduler": DDPM | {"beta_end": "big"}}, "'linear' cannot be made of"),
         ({"scheduler": DDPM | {"rescale_betas_zero_snr": True}}, "rescale_betas_zero_snr ends in pure noise"),
-        ({"scheduler": {"_class_name": "FlowMatchEulerDiscreteScheduler"}}, "no key 'beta_schedule'"),
+        ({"scheduler": {"_class_name": "FlowMatchEulerDiscreteScheduler"}}, "FlowMatchEulerDiscreteScheduler is not"),
+        ({"scheduler": DDPM | {"timestep_type": "continuous"}}, "timestep_type 'continuous' is not known"),
+        ({"scheduler": {"_class_name": "EDMEulerScheduler", "sigma_data": None}}, "sigma_data must be a number"),
+        ({"config": {"sample_size": [1, 2, 3], "in_channels": 4}}, "shape: must be channels, height and width"),
         ({"scheduler": [1]}, "must hold a table"),
         ({"config": {"sample_size": 8, "in_channels": 4}}, "shape of an image must be known and fit the model"),
     ],
@@ -121,6 +124,37 @@ def test_schedulers_without_betas(tmp_path, mixture, scheduler, what, edm):
     x = np.random.default_rng(1).normal(size=(4, *SHAPE)).astype(np.float32)
     exact, parts = exact_answer(mixture, level, x)
     np.testing.assert_allclose(level.score(x), exact, rtol=0, atol=16 * EPS * parts.max())
+
+
+def save_decoder(folder, channels=2, **settings):
+    """Write a decoder of latents: the sum of the channels."""
+    graph = Graph()
+    graph.node("ReduceSum", Value(graph, "latent_sample"), np.array([1]), keepdims=1, output="sample")
+    image = {"latent_sample": ("float32", ["n", channels, 2, 3])}, {"sample": ("float32", ["n", 1, 2, 3])}
+    graph.save(folder / "vae_decoder" / "model.onnx", *image)
+    (folder / "vae_decoder" / "config.json").write_text(json.dumps(settings))
+
+
+def test_latents_are_decoded(tmp_path, mixture):
+    folder = folder_of(tmp_path, mixture)
+    save_decoder(folder, scaling_factor=0.5, shift_factor=3.0)
+    net = network(folder)
+    x = np.random.default_rng(0).normal(size=(3, *SHAPE)).astype(np.float32)
+    np.testing.assert_allclose(net.decode(x), (2 * x + 3).sum(axis=1, keepdims=True), rtol=1e-5, atol=1e-5)
+    with pytest.raises(ValueError, match="clip: the samples of this network are latents"):
+        network(folder, clip=True)
+    for settings, fault in (
+        ({"latents_mean": [0.0]}, "latents_mean is not known here"),
+        ({"scaling_factor": "1"}, "scaling_factor must be a number"),
+        ({"channels": 3}, "does not take 2 channels alone"),
+    ):
+        save_decoder(folder, **settings)
+        with pytest.raises(ValueError, match=fault):
+            network(folder)
+    (folder / "vae_decoder" / "model.onnx").write_bytes(b"junk")
+    (folder / "vae_decoder" / "config.json").unlink()
+    with pytest.raises(ValueError, match=r"vae_decoder/model\.onnx cannot be used"):
+        network(folder)
 
 
 # ------------------------------------------------------------------------------ exported by the libraries themselves

@@ -239,7 +239,10 @@ def test_external_weights_and_metadata(tmp_path, mixture):
         (CARD | {"shape": [1, 9, 9]}, "the shape of an image must be known and fit the model"),
         (CARD | {"data_range": [1, 0]}, "data_range: must be two numbers"),
         (CARD | {"image_input": "y"}, r"which input takes the images; found sample.*--set image_input=NAME"),
-        (CARD | {"name": 3}, "name: must be a text"),
+        (CARD | {"name": [3]}, "name: must be a text"),
+        (CARD | {"sigma_data": -0.5}, "sigma_data: must be positive"),
+        (CARD | {"gamma": 0}, "gamma: must be positive"),
+        (CARD | {"sigma_min": 2.0, "sigma_max": 1.0}, "sigma_min: must lie between 0 and sigma_max = 1, got 2"),
     ],
 )
 def test_bad_cards_are_refused(tmp_path, mixture, keys, fault):
@@ -282,7 +285,7 @@ PASS = helper.make_node("Neg", ["x"], ["score"])
         ({"x": IMAGE, "t": (TensorProto.INT64, ["n"])}, {"score": IMAGE}, [PASS],
          r"takes whole numbers \(t: .*'timestep' does"),
         ({"x": IMAGE, "t": NUMBER, "text": (TensorProto.FLOAT, ["n", 3])}, {"score": IMAGE}, [PASS],
-         r"missing text: tensor\(float\).*--input NAME=FILE.npy"),
+         r"takes text: tensor\(float\).*missing text \(--input NAME=FILE.npy"),
     ],
 )  # fmt: skip
 def test_models_that_do_not_explain_themselves_are_refused(tmp_path, inputs, outputs, nodes, fault):
@@ -324,6 +327,16 @@ def test_external_weights_stay_in_their_folder(tmp_path):
         (folder / "net.onnx").write_bytes(external(location))
         with pytest.raises(ValueError, match=rf"net.onnx cannot be used: .*{fault}"):
             Network(folder / "net.onnx", CARD)
+
+
+def test_fingerprints_know_weights_in_folders(tmp_path):
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "net.onnx").write_bytes(external("deep/w.bin"))
+    found = set()
+    for number in (1, 2):
+        (tmp_path / "deep" / "w.bin").write_bytes(np.full(4, number, np.float32).tobytes())
+        found.add(Network(tmp_path / "net.onnx", CARD).at(0.5).fingerprint)
+    assert len(found) == 2
 
 
 def test_answers_that_are_no_numbers_are_an_error(tmp_path):
@@ -390,15 +403,47 @@ def test_conditions_and_guidance_in_one_call(labelled, chunk):
 @pytest.mark.parametrize(
     ("given", "fault"),
     [
-        ({"text": np.zeros((1, 2, 3))}, r"missing label: tensor\(int64\)"),
+        ({"text": np.zeros((1, 2, 3))}, r"label: tensor\(int64\).*missing label"),
         ({"text": np.zeros((1, 2, 3)), "label": [1], "lable": [1]}, "unknown lable"),
         ({"text": np.zeros((1, 2, 4)), "label": [1]}, r"the model takes text.*got float64 of shape \(1, 2, 4\)"),
         ({"text": np.zeros((1, 2, 3)), "label": ["one"]}, "the model takes label"),
+        ({"text": np.zeros((1, 2, 3)), "label": [1.7]}, "label takes whole numbers"),
     ],
 )
 def test_conditions_that_do_not_fit_are_refused(labelled, given, fault):
     with pytest.raises(ValueError, match=fault):
         Network(labelled, CARD, inputs=given)
+
+
+def test_guidance_without_sense_is_refused(labelled, gaussian):
+    given = {"text": np.zeros((1, 2, 3)), "label": np.array([1])}
+    longer = {"text": np.zeros((1, 2, 4)), "label": np.array([1])}
+    with pytest.raises(ValueError, match="unconditional: is for guidance"):
+        Network(labelled, CARD, inputs=given, unconditional=given)
+    with pytest.raises(ValueError, match="guidance: the model takes no condition"):
+        Network(gaussian.model.path, gaussian_card(), guidance=2.0)
+    with pytest.raises(ValueError, match=r"unconditional: the model takes text.*got float64 of shape \(1, 2, 4\)"):
+        Network(labelled, CARD, inputs=given, unconditional=longer, guidance=2.0)
+    with pytest.raises(ValueError, match="guidance: must be a finite number"):
+        Network(labelled, CARD, inputs=given, unconditional=given, guidance=np.nan)
+
+
+def test_conditions_for_all_images(tmp_path):
+    """Inputs of rank 0, and of one row whatever the batch."""
+    inputs = {"x": IMAGE, "sigma": NUMBER, "a": (TensorProto.FLOAT, []), "b": (TensorProto.FLOAT, [1])}
+    nodes = [helper.make_node("Add", ["a", "b"], ["c"]), helper.make_node("Add", ["x", "c"], ["denoised"])]
+    path = save_nodes(tmp_path / "net.onnx", inputs, {"denoised": IMAGE}, nodes)
+    x = np.random.default_rng(0).normal(size=(3, 1, 2, 2))
+    # Both could be the noise level: the card says which.
+    card = CARD | {"condition_input": "sigma"}
+    level = Network(path, card, inputs={"a": 2.0, "b": [1.0]}).at(0.5)
+    np.testing.assert_allclose(level.denoise(x), x + 3, rtol=1e-6)
+
+
+def test_fingerprints_know_which_output(tmp_path):
+    nodes = [helper.make_node("Neg", ["x"], ["p"]), helper.make_node("Identity", ["x"], ["q"])]
+    path = save_nodes(tmp_path / "net.onnx", {"x": IMAGE, "t": NUMBER}, {"p": IMAGE, "q": IMAGE}, nodes)
+    assert len({Network(path, CARD | {"output": name}).at(0.5).fingerprint for name in "pq"}) == 2
 
 
 def test_clipping(labelled):
@@ -413,11 +458,15 @@ def test_clipping(labelled):
 # ------------------------------------------------------------------------------------------------------------- chains
 
 
+def gaussian_card():
+    return {"parameterisation": "score", "scaling": "vp", "condition": "sigma"}
+
+
 @pytest.fixture
 def gaussian(tmp_path):
     """Score -x: data N(0, I), at every noise level of a variance-preserving process."""
     path = save_nodes(tmp_path / "gaussian.onnx", {"x": IMAGE, "t": NUMBER}, {"score": IMAGE}, [PASS])
-    return Network(path, {"parameterisation": "score", "scaling": "vp", "condition": "sigma"})
+    return Network(path, gaussian_card())
 
 
 @pytest.mark.parametrize("name", ["baoab-limit", "BAOAB", "OBABO", "UBU", "ula", "mild(0.5)"])
@@ -488,7 +537,7 @@ def test_levels_start_where_their_images_are(gaussian):
         ({"sigma": 1.0}, "sigma: must lie between 0 and 1"),
         ({"sigma": -1.0}, "sigma: must be positive"),
         ({"sigma": np.nan}, "sigma: must be positive"),
-        ({"ratio": np.inf}, "sigma-ratio: must be positive"),
+        ({"ratio": np.inf}, "sigma-ratio: must be positive and finite"),
         ({"sigma": 0.5, "ratio": 1.0}, "sigma and sigma-ratio: give one"),
         ({"t": 3.0}, "t: the network has no schedule"),
     ],

@@ -51,6 +51,8 @@ def check_store(path: Path) -> Path:
         raise ValueError(f"path: the name of a dataset ends in .nc (NetCDF) or .zarr, got {str(path)!r}")
     if path.suffix == ".zarr":
         require("zarr", "zarr")
+    if path.exists() and path.is_dir() != (path.suffix == ".zarr"):
+        raise ValueError(f"path: {str(path)!r} is there already, and is no {path.suffix} dataset")
     writable_folder(path.parent)
     return path
 

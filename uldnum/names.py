@@ -13,11 +13,11 @@ from uldnum.typing import Array
 __all__ = ["digest", "unknown"]
 
 
-def unknown(kind: str, name: str, names: Iterable[str]) -> ValueError:
-    """Return the error for a name that does not exist: it offers the nearest one that does."""
+def unknown(kind: str, name: str, names: Iterable[str], where: str = "'uldnum list' shows all of them") -> ValueError:
+    """Return the error for a name that does not exist: it offers the nearest one that does, and says where all are."""
     by_lower = {other.lower(): other for other in names}
     nearest = by_lower[difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0)[0]]
-    return ValueError(f"{kind}: unknown name {name!r}; the nearest is {nearest!r}. 'uldnum list' shows all of them")
+    return ValueError(f"{kind}: unknown name {name!r}; the nearest is {nearest!r}. {where}")
 
 
 def digest(*arrays: Array) -> str:

@@ -16,10 +16,19 @@ from uldnum.typing import Array
 if TYPE_CHECKING:
     from uldnum.networks import Card
 
-__all__ = ["coloured", "draw_gif", "draw_images"]
+__all__ = ["check_look", "coloured", "draw_gif", "draw_images"]
 
 COLUMNS = 10  # in a row of images
 PIXELS = 96  # side of an image in a moving picture, at least
+
+
+def check_look(card: Card) -> None:
+    """Raise if images could not be drawn as a card says."""
+    require("matplotlib", "plot")
+    from matplotlib import colormaps
+
+    if card.colours not in colormaps:
+        raise ValueError(f"card: colours must be a name of Matplotlib's, such as 'magma', got {card.colours!r}")
 
 
 def coloured(images: Array, card: Card) -> Array:

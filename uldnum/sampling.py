@@ -144,7 +144,7 @@ def sample(
     seed : int
         64-bit key of all random numbers.
     x0 : "target", array of shape (chains, *shape), or callable
-        Initial positions: exact draws of the target (networks: N(0, alpha^2 + sigma^2)), given ones, or those that
+        Initial positions: exact draws of the target (networks: Gaussian, as wide as z), given ones, or those that
         ``x0(chains, seed, first_chain)`` returns; arrays of any library.
     thin : int, optional
         Store the positions every ``thin`` recorded steps.

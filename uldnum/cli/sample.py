@@ -86,14 +86,19 @@ def sample(
     """
     from uldnum import networks, sampling
     from uldnum.files import check_store, store, writable_folder
+    from uldnum.pictures import check_look
 
     require("matplotlib", "plot")
+    if backend not in (known := ("array", "cuda", "cuda-fast")):
+        raise ValueError(f"backend: networks run on {', '.join(known)}, got {backend!r}")
     writable_folder(out)
     stored = check_store(states or out / "run.nc")
     scheme = find_integrator(integrator)
     positive("friction", friction)
-    every = -(-steps // 20) if every is None else every
-    if every > steps:
+    earlier = sampling.Run.load(stored) if resume else None
+    if every is None:
+        every = -(-steps // 20) if earlier is None else earlier.settings.thin
+    if every is None or every > steps:
         raise ValueError(f"every: must be at most steps = {steps}, got {every}")
     net = networks.network(
         network,
@@ -106,22 +111,24 @@ def sample(
         chunk=chunk,
     )
     level = net.at(sigma, ratio=sigma_ratio, t=t)
+    check_look(net.card)
     step = net.card.h if h is None and delta is None else float(step_size(h, delta))
 
     options: dict[str, Any] = {"h": step, "friction": friction, "chains": chains, "seed": seed, "backend": backend}
     if profile:  # what is compiled or loaded once is no part of a step
         sampling.sample(level, scheme, steps=1, progress=False, **options)
-    begun, before = time.perf_counter(), net.model.seconds
+    begun, before, images_before = time.perf_counter(), net.model.seconds, net.images
     run = sampling.sample(
-        level, scheme, steps=steps, thin=every, resume=stored if resume else None,
+        level, scheme, steps=steps, thin=every, resume=earlier,
         progress=f"{scheme.name} on {net.name}", **options,
     )  # fmt: skip
     seconds, inside = time.perf_counter() - begun, net.model.seconds - before
+    rate = (net.images - images_before) / seconds
+    store(described(run, net, level), stored)  # before anything else can go wrong
     images = pictures(net, level, run, denoise)
-    store(described(run, net, level, images, denoise), stored)
-    typer.echo(
-        f"{run.nfe} evaluations of {chains} images at {level.name}: {chains * run.nfe / seconds:.4g} images a second"
-    )
+    if denoise:
+        store(described(run, net, level, images), stored)
+    typer.echo(f"{run.nfe} evaluations of {chains} images on {level.name}: {rate:.4g} images a second")
     if profile:
         typer.echo(f"network {inside:.2f} s, everything else {seconds - inside:.2f} s ({1 - inside / seconds:.1%})")
     if not run.complete:
@@ -161,10 +168,10 @@ def pictures(net: Network, level: NetworkLevel, run: Run, denoise: bool) -> Arra
     return np.stack(host) if host else trace
 
 
-def described(run: Run, net: Network, level: NetworkLevel, images: Array, denoise: bool) -> xr.Dataset:
-    """Return the run as a dataset, with the images and what is known of them."""
+def described(run: Run, net: Network, level: NetworkLevel, images: Array | None = None) -> xr.Dataset:
+    """Return the run as a dataset, with what is known of the network, and the denoised images."""
     dataset = run.to_xarray()
-    if denoise:
+    if images is not None:
         dataset["denoised"] = (("recorded", "chain", "channel", "y", "x"), images, {"units": net.card.unit})
     told = {"network": net.name, "source": net.card.source, "licence": net.card.licence}
     return dataset.assign_attrs(told | {"alpha": level.alpha, "sigma": level.sigma})
@@ -180,7 +187,7 @@ def draw(net: Network, level: NetworkLevel, run: Run, images: Array, out: Path, 
     strip, grid = out / "strip.png", out / "grid.png"
     one_chain, last = coloured(net.decode(images[shown, 0]), card), coloured(net.decode(images[-1, :GRID]), card)
     draw_images(one_chain, titles, f"{level.name}: along one chain of {how}", strip)
-    draw_images(last, [], f"{level.name}: {len(last)} chains after {run.steps} steps of {how}", grid)
+    draw_images(last, [], f"{level.name}: {len(last)} chains after {every * len(images)} steps of {how}", grid)
     typer.echo(f"strip:  {strip}\ngrid:   {grid}")
     if gif:
         frames = [coloured(net.decode(state[:16]), card) for state in images]

@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from uldnum.integrators import positive
 from uldnum.names import unknown
 from uldnum.networks.forms import CONDITIONS, NEEDS, PARAMETERISATIONS, SCALINGS, Form, form, level_of
 from uldnum.networks.schedules import Schedule, schedule
@@ -112,6 +113,12 @@ class Card:
             raise ValueError(
                 f"scaling: parameterisation {self.parameterisation!r} needs {needed!r}, got {self.scaling!r}"
             )
+        for key in ("condition_scale", "sigma_data", "sigma", "h", "gamma"):
+            positive(key, getattr(self, key))
+        if not 0 <= self.sigma_min < self.sigma_max:
+            raise ValueError(
+                f"sigma_min: must lie between 0 and sigma_max = {self.sigma_max:g}, got {self.sigma_min:g}"
+            )
         timed = self.condition in ("t", "timestep", "interpolated-timestep")
         if timed and not self.schedule:
             raise ValueError(f"schedule: condition {self.condition!r} needs one, to know which noise level is which t")
@@ -136,11 +143,11 @@ class Card:
         if name == "t":
             if not self.schedule:
                 raise ValueError("t: the network has no schedule; give sigma")
-            if not 0 <= value <= self.times.end:
-                raise ValueError(f"t: must lie between 0 and {self.times.end:g}, got {value}")
+            if not (0 <= value <= self.times.end and self.times.ratio(value) > 0):
+                raise ValueError(f"t: must lie between 0 and {self.times.end:g}, and where there is noise, got {value}")
             return self.times.ratio(value)
         if not 0 < value < math.inf:
-            raise ValueError(f"{name}: must be positive, got {value}")
+            raise ValueError(f"{name}: must be positive and finite, got {value}")
         if name == "sigma" and self.scaling == "vp":
             if value >= 1:
                 raise ValueError(f"sigma: must lie between 0 and 1 (alpha^2 + sigma^2 = 1), got {value}")
@@ -191,8 +198,9 @@ def card_of(given: Mapping[str, Any], where: str) -> Card:
     kinds = {one.name: one.type for one in fields(Card)}
     for key, value in given.items():
         if key not in kinds:
-            raise unknown(f"card of {where}", key, kinds)
-        check_kind(f"card of {where}: {key}", value, str(kinds[key]))
+            raise unknown(f"card of {where}", key, kinds, "uldnum.networks.Card describes all keys")
+        if kinds[key] != "str" or not isinstance(value, int | float):  # a name may be a number
+            check_kind(f"card of {where}: {key}", value, str(kinds[key]))
     missing = [key for key in REQUIRED if key not in given]
     if missing:
         choices: tuple[Mapping[str, Any], ...] = (PARAMETERISATIONS, SCALINGS, CONDITIONS)
@@ -202,6 +210,7 @@ def card_of(given: Mapping[str, Any], where: str) -> Card:
             f"--set {missing[0]}=... (in Python card={{'{missing[0]}': ...}})"
         )
     values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in given.items()}
+    values |= {key: str(value) for key, value in given.items() if kinds[key] == "str"}
     try:
         return Card(**values)
     except ValueError as error:

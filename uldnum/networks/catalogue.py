@@ -132,8 +132,9 @@ def network(source: str | Path = DEFAULT, card: dict[str, Any] | None = None, **
     given, path, name = dict(card or {}), Path(source), str(source).lower()
     if name not in NETWORKS and path.is_dir():
         folder = diffusers.read_folder(path)
-        options = {"decoder": folder.decoder, "decoder_scale": folder.decoder_scale} | options
-        return Network(folder.model, folder.card | given, **options)
-    if path.suffix == ".onnx":
+        return Network(folder.model, folder.card | given, latents=folder.latents, **options)
+    if path.suffix.lower() == ".onnx":
         return Network(path, given, **options)
+    if name not in NETWORKS and path.is_file():
+        raise ValueError(f"network: {path} must be an ONNX model, whose name ends in .onnx, or a folder")
     return Network(fetch(name), {"name": name} | NETWORKS[name].card | given, **options)

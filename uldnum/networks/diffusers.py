@@ -7,11 +7,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from uldnum.networks.decoder import Latents
+
 __all__ = ["Pipeline", "read_folder"]
 
 # diffusers' names of what a U-Net predicts, and of schedules of betas -> ours.
 PREDICTIONS = {"epsilon": "epsilon", "sample": "denoiser", "v_prediction": "v"}
 BETAS = {"linear": "linear", "scaled_linear": "scaled-linear", "squaredcos_cap_v2": "cosine"}
+
+
+# Schedulers of other things than noise on an image.
+OTHERS = ("FlowMatch", "KarrasVe", "CMStochastic", "Consistency", "Unclip", "VQDiffusion")
 
 
 class Pipeline(NamedTuple):
@@ -23,16 +29,13 @@ class Pipeline(NamedTuple):
         The U-Net.
     card : mapping
         Its card.
-    decoder : Path or None
-        The decoder of latents.
-    decoder_scale : float
-        Number by which latents are divided before.
+    latents : Latents or None
+        The decoder, where samples are latents.
     """
 
     model: Path
     card: dict[str, Any]
-    decoder: Path | None
-    decoder_scale: float
+    latents: Latents | None
 
 
 def read_folder(folder: Path) -> Pipeline:
@@ -53,13 +56,33 @@ def read_folder(folder: Path) -> Pipeline:
     card |= {"name": folder.resolve().name, "source": f"{index.get('_class_name', 'a pipeline')} in {folder.name}"}
     size, channels = settings.get("sample_size"), settings.get("in_channels")
     if size is not None and channels is not None:
-        height, width = (size, size) if isinstance(size, int) else size
-        card["shape"] = [channels, height, width]
-    decoder = folder / "vae_decoder" / "model.onnx"
-    if not decoder.is_file():
-        return Pipeline(model, card, None, 1.0)
-    scale = read_optional(folder / "vae_decoder" / "config.json").get("scaling_factor", 0.18215)
-    return Pipeline(model, card, decoder, float(scale))
+        card["shape"] = [channels, size, size] if isinstance(size, int) else [channels, *size]
+    return Pipeline(model, card, latents_of(folder / "vae_decoder"))
+
+
+def latents_of(folder: Path) -> Latents | None:
+    """Return the decoder of a pipeline, if it has one."""
+    if not (folder / "model.onnx").is_file():
+        return None
+    path = folder / "config.json"
+    settings = read_optional(path)
+    for key in ("latents_mean", "latents_std"):
+        if settings.get(key) is not None:
+            raise ValueError(f"network: {path}: {key} is not known here, and images would be wrong without it")
+    given = {key: settings.get(key) for key in ("scaling_factor", "shift_factor")}
+    # What diffusers takes where the keys are missing.
+    scale, shift = (
+        default if value is None else number(path, key, value)
+        for (key, value), default in zip(given.items(), (0.18215, 0.0), strict=True)
+    )
+    return Latents(folder / "model.onnx", scale, shift)
+
+
+def number(path: Path, key: str, value: Any) -> float:
+    """Return a number of a configuration, or raise."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise ValueError(f"network: {path}: {key} must be a number, got {value!r}")
+    return float(value)
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -89,19 +112,26 @@ def schedule_card(path: Path) -> dict[str, Any]:
             raise ValueError(f"network: {path} has no key {key!r}, by which the noise level of a timestep is known")
         return settings[key]
 
+    def need_number(key: str) -> float:
+        return number(path, key, need(key))
+
     kind = str(need("_class_name"))
+    if any(other in kind for other in OTHERS) or settings.get("use_flow_sigmas"):
+        raise ValueError(f"network: {path}: {kind} is not the noise schedule of a score network that is known here")
+    if settings.get("timestep_type", "discrete") != "discrete":
+        raise ValueError(f"network: {path}: timestep_type {settings['timestep_type']!r} is not known here")
     if kind == "ScoreSdeVeScheduler":  # its U-Nets answer the score, and are told sigma
         return {"parameterisation": "score", "scaling": "ve", "condition": "sigma",
-                "sigma_min": float(need("sigma_min")), "sigma_max": float(need("sigma_max")),
+                "sigma_min": need_number("sigma_min"), "sigma_max": need_number("sigma_max"),
                 "sigma": 0.5, "data_range": [0.0, 1.0]}  # fmt: skip
     if kind.startswith("EDM"):
         if settings.get("prediction_type", "epsilon") != "epsilon":
             raise ValueError(f"network: {path}: of EDM's schedulers, prediction_type 'epsilon' alone is known here")
         return {"parameterisation": "edm", "scaling": "edm", "condition": "log-sigma", "condition_scale": 0.25,
-                "sigma_data": float(need("sigma_data")), "sigma_min": float(need("sigma_min")),
-                "sigma_max": float(need("sigma_max"))}  # fmt: skip
+                "sigma_data": need_number("sigma_data"), "sigma_min": need_number("sigma_min"),
+                "sigma_max": need_number("sigma_max")}  # fmt: skip
     # Folders from before diffusers wrote this key hold networks that predict the noise.
-    prediction = settings.get("prediction_type", "epsilon")
+    prediction = str(settings.get("prediction_type", "epsilon"))
     if prediction not in PREDICTIONS:
         raise ValueError(
             f"network: {path}: prediction_type must be one of {', '.join(PREDICTIONS)}, got {prediction!r}"
@@ -116,7 +146,7 @@ def betas_of(settings: Mapping[str, Any], need: Any, path: Path) -> dict[str, An
     """Return the schedule of a scheduler that knows betas."""
     if settings.get("trained_betas") is not None:
         return {"kind": "betas", "values": settings["trained_betas"]}
-    kind = need("beta_schedule")
+    kind = str(need("beta_schedule"))
     if kind not in BETAS:
         raise ValueError(f"network: {path}: beta_schedule must be one of {', '.join(BETAS)}, got {kind!r}")
     described: dict[str, Any] = {"kind": BETAS[kind], "timesteps": need("num_train_timesteps")}

@@ -6,15 +6,18 @@ import hashlib
 import os
 import re
 import time
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 from uldnum.extras import require
+from uldnum.typing import Array
 
 __all__ = ["Device", "Model", "Node", "Roles"]
 
@@ -136,6 +139,20 @@ class Device:
         """NumPy, or CuPy."""
         return np if self.name == "cpu" else require("cupy", "cuda")
 
+    @cached_property
+    def number(self) -> int:
+        """Which GPU: CuPy's current one at first use."""
+        return 0 if self.name == "cpu" else int(self.namespace.cuda.Device().id)
+
+    @cached_property
+    def stream(self) -> int:
+        """CuPy's current stream at first use."""
+        return self.current_stream()
+
+    def current_stream(self) -> int:
+        """CuPy's current stream; the default one has a name of its own, since 0 would be none to ONNX Runtime."""
+        return 0 if self.name == "cpu" else self.namespace.cuda.get_current_stream().ptr or 1
+
     def address(self, array: Any) -> int:
         """Where the numbers of an array begin."""
         return int(array.ctypes.data if self.name == "cpu" else array.data.ptr)
@@ -146,21 +163,44 @@ class Device:
         options = runtime.SessionOptions()
         options.log_severity_level = 4  # what is wrong is raised, and need not be printed too
         options.intra_op_num_threads = threads or usable_cores()
-        providers: list[Any] = ["CPUExecutionProvider"]
-        if self.name == "cuda":
-            if "CUDAExecutionProvider" not in runtime.get_available_providers():
-                raise ValueError("device: this ONNX Runtime cannot use a GPU; run: pip install 'uldnum[onnx-gpu]'")
-            stream = self.namespace.cuda.get_current_stream().ptr or 1  # CUDA's name for the default stream
-            settings = {"user_compute_stream": str(stream), "use_tf32": str(int(self.tf32))}
-            providers = [("CUDAExecutionProvider", settings)]
-            options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+        if self.name == "cpu":
+            return start(runtime, path, options, "CPUExecutionProvider")
+        if "CUDAExecutionProvider" not in runtime.get_available_providers():
+            raise ValueError("device: this ONNX Runtime cannot use a GPU; run: pip install 'uldnum[onnx-gpu]'")
+        runtime.preload_dlls()  # CUDA's libraries may be wheels
+        settings = {"device_id": str(self.number), "use_tf32": str(int(self.tf32))}
+        provider = "CUDAExecutionProvider", settings | {"user_compute_stream": str(self.stream)}
+        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
         try:
-            session = runtime.InferenceSession(str(path), options, providers=providers)
-        except Exception as error:  # ONNX Runtime raises a class of its own for each fault of a file
-            raise ValueError(f"network: {path} cannot be used: {reason_of(error)}") from None
-        if self.name == "cuda" and session.get_providers()[0] != "CUDAExecutionProvider":
-            raise ValueError("device: ONNX Runtime went back to the CPU; see 'uldnum doctor' for what is missing")
-        return session
+            return start(runtime, path, options, provider)
+        except ValueError as error:
+            # It may want to compute shapes on the CPU, which is no harm; to compute everything there is another thing.
+            options.add_session_config_entry("session.disable_cpu_ep_fallback", "0")
+            session = start(runtime, path, options, provider)
+            if session.get_providers()[0] != "CUDAExecutionProvider":
+                raise ValueError(
+                    "device: ONNX Runtime went back to the CPU; 'uldnum doctor' says what it has"
+                ) from error
+            warnings.warn(f"device: a part of {path.name} runs on the CPU: {error}", stacklevel=2)
+            return session
+
+
+def start(runtime: ModuleType, path: Path, options: Any, provider: Any) -> Any:
+    """Return a session of a model, or raise an error in one sentence."""
+    try:
+        return runtime.InferenceSession(str(path), options, providers=[provider])
+    except Exception as error:  # ONNX Runtime raises a class of its own for each fault of a file
+        raise ValueError(f"network: {path} cannot be used: {reason_of(error)}") from None
+
+
+def weight_files(content: bytes) -> list[str]:
+    """Return the files in which a model keeps weights, relative to its folder."""
+    if b"location" not in content:  # the key by which they are named; most models keep their weights themselves
+        return []
+    onnx = require("onnx", "onnx")
+    tensors = onnx.load_model_from_string(content).graph.initializer
+    found = [entry.value for tensor in tensors for entry in tensor.external_data if entry.key == "location"]
+    return sorted(set(found))
 
 
 def usable_cores() -> int:
@@ -201,15 +241,21 @@ class Model:
 
     @cached_property
     def digest(self) -> str:
-        """Hash of the file, and of the files beside it that it names: its weights may lie there."""
+        """Hash of the file, and of the files with weights that it names."""
         content = self.path.read_bytes()
-        beside = [other for other in sorted(self.path.parent.iterdir()) if other.is_file() and other != self.path]
         sha = hashlib.sha256(content)
-        for other in beside:
-            if other.name.encode() in content:
-                with other.open("rb") as file:
-                    sha.update(hashlib.file_digest(file, "sha256").digest())
+        for location in weight_files(content):
+            with (self.path.parent / location).open("rb") as file:
+                sha.update(hashlib.file_digest(file, "sha256").digest())
         return sha.hexdigest()
+
+    def answer(self, inputs: Mapping[str, Array]) -> Array:
+        """Return the model's only answer to arrays of NumPy."""
+        try:
+            answer: Array = self.session.run(None, dict(inputs))[0]
+        except Exception as error:  # as in Device.open
+            raise ValueError(f"network: {self.path} failed: {reason_of(error)}") from None
+        return answer
 
     def buffers(self, shapes: Mapping[str, tuple[int, ...]]) -> tuple[Any, dict[str, Any]]:
         """Return the binding of a call with such shapes, and its arrays by name; they are made once."""
@@ -221,12 +267,21 @@ class Model:
                     continue
                 array = arrays[node.name] = xp.zeros(shapes[node.name], node.dtype)
                 bind = binding.bind_input if node in self.inputs else binding.bind_output
-                bind(node.name, self.device.name, 0, array.dtype.type, array.shape, self.device.address(array))
+                bind(
+                    node.name,
+                    self.device.name,
+                    self.device.number,
+                    array.dtype.type,
+                    array.shape,
+                    self.device.address(array),
+                )
             self.bindings[key] = binding, arrays
         return self.bindings[key]
 
     def run(self, binding: Any) -> None:
         """Call the model on what is bound."""
+        if self.device.current_stream() != self.device.stream:
+            raise ValueError("device: the network was opened on another of CuPy's streams than the current one")
         begun = time.perf_counter()
         try:
             self.session.run_with_iobinding(binding)

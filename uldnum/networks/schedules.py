@@ -156,7 +156,7 @@ def schedule(described: Mapping[str, Any]) -> Schedule:
     given = dict(described)
     kind = str(given.pop("kind", "none"))
     if kind not in SCHEDULES:
-        raise unknown("schedule", kind, SCHEDULES)
+        raise unknown("schedule", kind, SCHEDULES, f"Known are {', '.join(SCHEDULES)}")
     try:
         found = SCHEDULES[kind](**given)
         limits = found.limits

