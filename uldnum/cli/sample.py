@@ -93,6 +93,7 @@ def sample(
         raise ValueError(f"backend: networks run on {', '.join(known)}, got {backend!r}")
     writable_folder(out)
     stored = check_store(states or out / "run.nc")
+    writable_folder(stored.parent)
     scheme = find_integrator(integrator)
     positive("friction", friction)
     earlier = sampling.Run.load(stored) if resume else None
