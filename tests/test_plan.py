@@ -1,67 +1,303 @@
-"""Laws of runs through noise levels on Gaussian data."""
+"""Plans: exact laws on Gaussian data in closed form, runs against matrices with the same normals, and evaluations."""
+
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
 
-from uldnum.exact import Leg, gaussian, plan, propagator
+import uldnum
+from uldnum import annealing, levels
+from uldnum.annealing import phase_seed
+from uldnum.exact import plan as law_of
+from uldnum.exact import propagator
+from uldnum.kernels.array import chain_numbers, initial_normals, normals
+from uldnum.kernels.core import DYNAMICS, READOUT
+from uldnum.plans import PREDICTORS
+
+LEVELS = levels.geometric(5.0, 0.1, 6)
+VP = levels.linear(6, last=0.05)
+DATA = {"data_mean": 1.5, "data_variance": 0.5}
+MIXTURE = uldnum.GaussianMixture([1.0], [[1.5]], [0.5])
+
+PLANS = {
+    "ALD": lambda at: uldnum.plan("ula", at, steps=3, h=0.5),
+    "MILD": lambda at: uldnum.plan("mild(0.3)", at, steps=2, eps=0.01),
+    "MILD, rescaled": lambda at: uldnum.plan("mild(0.3)", at, steps=2, h=0.3, momentum="rescaled"),
+    "BAOAB": lambda at: uldnum.plan("BAOAB", at, steps=3, h=0.5, friction=2.0),
+    "BAOAB, shared": lambda at: uldnum.plan("BAOAB", at, steps=3, h=0.5, boundary="shared"),
+    "three stages, shared": lambda at: uldnum.plan("BABAOABAB", at, steps=2, h=0.9, boundary="shared"),
+    "OBABO, shared, refreshed": lambda at: uldnum.plan("OBABO", at, h=0.7, boundary="shared", momentum="refreshed"),
+    "UBU, refreshed": lambda at: uldnum.plan("UBU", at, steps=2, h=0.6, momentum="refreshed"),
+    "baoab-limit": lambda at: uldnum.plan("baoab-limit", at, steps=2, h=1.0, denoise=False),
+    "predictor-corrector": lambda at: uldnum.plan("ula", at, h=0.3, predictor="reverse-diffusion"),
+    "Heun and BAOAB": lambda at: uldnum.plan("BAOAB", at, h=0.3, steps=2, predictor="heun(0.1)"),
+    **{
+        name: lambda at, name=name: uldnum.plan(name, at)
+        for name in ("ddim", "ddim(0.5)", "ancestral", "reverse-diffusion", "edm-euler(0.3)", "heun", "heun(0.2)",
+                     "dpm-solver++")
+    },
+}  # fmt: skip
 
 
-def test_ula_through_levels_in_closed_form():
-    """ULA is x' = q x + (1 - q) c + h xi: its mean and variance after n steps are geometric sums."""
-    legs = [Leg("ula", 0.5, 3, sigma=1.0), Leg("ula", 0.2, 4, alpha=0.5, sigma=0.3)]
-    data_mean, data_variance = np.array([2.0, -1.0]), np.array([0.5, 3.0])
-    law = plan(legs, data_mean=data_mean, data_variance=data_variance, start_mean=1.0, start_variance=4.0)
-    mean, variance = np.array([1.0, 1.0]), np.array([4.0, 4.0])
-    for leg, got_mean, got_variance in zip(legs, law.mean[..., 0], law.covariance[..., 0, 0], strict=True):
-        centre, target = leg.alpha * data_mean, leg.alpha**2 * data_variance + leg.sigma**2
-        q = 1 - leg.h**2 / 2 / target
-        mean = centre + q**leg.steps * (mean - centre)
-        variance = q ** (2 * leg.steps) * variance + leg.h**2 * (1 - q ** (2 * leg.steps)) / (1 - q**2)
-        np.testing.assert_allclose(got_mean, mean, rtol=1e-13)
-        np.testing.assert_allclose(got_variance, variance, rtol=1e-13)
+# --------------------------------------------------------------------------------------------------------- exact laws
 
 
-@pytest.mark.parametrize("names", [("BAOAB", "OBABO", "UBU"), ("mild(0.5)",) * 3, ("ABAOABA", "baoab-limit", "BAOA")])
-def test_legs_are_runs_about_the_mean_of_their_level(names):
-    """A translated Gaussian translates the law: each leg is its propagator about alpha times the mean of the data."""
-    legs = [Leg(name, 0.3, n, 1 - n / 10, n / 5, 0.8) for n, name in enumerate(names, start=1)]
-    law = plan(legs, data_mean=1.5, data_variance=0.7, start_mean=-0.5, start_variance=2.0)
-    mean = np.array([-0.5, 0.0])
-    covariance = np.diag([2.0, 0.0 if names[0].startswith("mild") else 1.0])
-    for leg, got_mean, got_covariance in zip(legs, law.mean, law.covariance, strict=True):
-        precision = 1 / (leg.alpha**2 * 0.7 + leg.sigma**2)
-        M, Q = propagator(leg.integrator, leg.h, precision=precision, friction=leg.friction, steps=leg.steps)
-        centre = np.array([leg.alpha * 1.5, 0.0])
+def test_annealed_langevin_at_the_constants_of_ncsn():
+    """Variances of data without any, by v <- (1 - delta/sigma^2)^2 v + 2 delta (eps 6.2e-6, L = 232, T = 5)."""
+    every = levels.geometric(50, 0.01, 232)
+    run = uldnum.plan("ula", every, steps=5, eps=6.2e-6)
+    law = law_of(run, data_variance=0.0, start_variance=every.sigma[0] ** 2)
+    np.testing.assert_allclose(law.covariance[-2, 0, 0] / every.sigma[-1] ** 2, 1.1283, atol=5e-5)
+    variance = every.sigma[0] ** 2
+    for sigma, got in zip(every.sigma, law.covariance[:, 0, 0], strict=False):
+        delta = 6.2e-6 * (sigma / 0.01) ** 2
+        for _ in range(5):
+            variance = (1 - delta / sigma**2) ** 2 * variance + 2 * delta
+        np.testing.assert_allclose(got, variance, rtol=1e-12)
+    one = uldnum.plan("ula", levels.given([1.0]), steps=5, h=np.sqrt(2 * 6.2e-2), denoise=False)
+    ratio = (every.sigma[0] / every.sigma[1]) ** 2
+    np.testing.assert_allclose(
+        law_of(one, data_variance=0.0, start_variance=ratio).covariance[-1, 0, 0], 1.0555, atol=5e-5
+    )
+
+
+@pytest.mark.parametrize(("name", "friction"), [("BAOAB", 0.8), ("OBABO", 2.0), ("mild(0.5)", 1.0), ("ABAOABA", 1.0)])
+def test_levels_are_runs_about_the_mean_of_their_level(name, friction):
+    """Each phase is the integrator's propagator about alpha times the mean of the data."""
+    run = uldnum.plan(name, VP, steps=3, h=0.4, friction=friction, denoise=False)
+    law = law_of(run, **DATA, start_mean=-0.5, start_variance=2.0)
+    mean, covariance = np.array([-0.5, 0.0]), np.diag([2.0, run.memory[0] ** 2])
+    for alpha, sigma, got_mean, got in zip(VP.alpha, VP.sigma, law.mean, law.covariance, strict=True):
+        precision = 1 / (alpha**2 * 0.5 + sigma**2)
+        M, Q = propagator(name, 0.4 * sigma, precision=precision, friction=friction / sigma, steps=3)
+        centre = np.array([alpha * 1.5, 0.0])
         mean, covariance = centre + M @ (mean - centre), M @ covariance @ M.T + Q
-        np.testing.assert_allclose(got_mean, mean, rtol=0, atol=1e-13)
-        np.testing.assert_allclose(got_covariance, covariance, rtol=0, atol=1e-13)
+        np.testing.assert_allclose(got_mean, mean, rtol=0, atol=1e-12)
+        np.testing.assert_allclose(got, covariance, rtol=0, atol=1e-12)
 
 
-def test_a_long_leg_forgets_and_reaches_the_stationary_law():
-    law = plan([Leg("OBABO", 0.5, 500, alpha=0.6, sigma=0.8)], data_mean=3.0, data_variance=2.0, start_mean=9.0)
-    exact = gaussian("OBABO", 0.5, precision=1 / (0.36 * 2 + 0.64))
-    np.testing.assert_allclose(law.mean[0], [1.8, 0], rtol=0, atol=1e-12)
-    np.testing.assert_allclose(law.covariance[0, 0, 0], exact.position_covariance, rtol=1e-12)
+def factors(name, at, variance):
+    """What the steps of a deterministic predictor multiply data about 0 with."""
+    law = law_of(uldnum.plan(name, at, denoise=False), data_variance=variance, start_variance=1.0)
+    return np.sqrt(law.covariance[:, 0, 0] / np.concatenate([[1.0], law.covariance[:-1, 0, 0]]))
+
+
+def test_ddim_multiplies_by_its_factor():
+    """VE: (S + sigma sigma')/(S + sigma^2). VP: the same of ratios, times alpha'/alpha."""
+    s, t = LEVELS.sigma[:-1], LEVELS.sigma[1:]
+    np.testing.assert_allclose(factors("ddim", LEVELS, 0.7), (0.7 + s * t) / (0.7 + s**2), rtol=1e-13)
+    np.testing.assert_allclose(factors("edm-euler", LEVELS, 0.7), (0.7 + s * t) / (0.7 + s**2), rtol=1e-13)
+    r, q = VP.ratio[:-1], VP.ratio[1:]
+    scale = VP.alpha[1:] / VP.alpha[:-1]
+    np.testing.assert_allclose(factors("ddim", VP, 0.7), scale * (0.7 + r * q) / (0.7 + r**2), rtol=1e-13)
 
 
 @pytest.mark.parametrize(
-    ("legs", "arguments", "fault"),
+    ("name", "order"), [("ddim", 1), ("edm-euler", 1), ("ddim(0.5)", 1), ("ancestral", 1), ("reverse-diffusion", 1),
+                        ("heun", 2), ("dpm-solver++", 2)]
+)  # fmt: skip
+@pytest.mark.parametrize("family", ["VE", "VP"])
+def test_predictors_converge_at_their_order(name, order, family):
+    """The error of the final variance falls with the number of levels; on noised data it tends to that of the data."""
+
+    def error(count):
+        at = levels.geometric(20.0, 0.05, count) if family == "VE" else levels.linear(count, last=0.01)
+        start = at.alpha[0] ** 2 * 0.7 + at.sigma[0] ** 2
+        law = law_of(uldnum.plan(name, at, denoise=False), data_variance=0.7, start_variance=start)
+        return abs(law.covariance[-1, 0, 0] / (at.alpha[-1] ** 2 * 0.7 + at.sigma[-1] ** 2) - 1)
+
+    slope = np.log2(error(400) / error(800))
+    assert slope == pytest.approx(order, abs=0.15)
+
+
+def test_ancestral_keeps_the_law_of_noise():
+    """Data without variance: DDIM with eta = 1 goes from level to level exactly."""
+    for at in (LEVELS, VP):
+        law = law_of(uldnum.plan("ancestral", at, denoise=False), data_variance=0.0, start_variance=at.sigma[0] ** 2)
+        np.testing.assert_allclose(law.covariance[:, 0, 0], at.sigma[1:] ** 2, rtol=1e-12)
+
+
+# -------------------------------------------------------------------------------------------------------------- runs
+
+
+def by_hand(run, x0, memory, chains, seed):
+    """The plan on one coordinate, map by map, with the normals that belong to each of them; and the evaluations."""
+    xp, evaluations = np.stack([x0, *memory]), 0
+    for number, phase in enumerate(run.phases):
+        step, key = phase.step, phase_seed(seed, number)
+        target = MIXTURE.noised(phase.alpha, phase.sigma)
+
+        def drawn(first, count, stream=DYNAMICS, key=key):
+            return normals(first, count, chain_numbers(0, chains), stream, key, np.dtype(float))
+
+        def applied(map, u, s, xi):
+            return u + map.dA[0] @ u + np.outer(map.b[0], s) + map.C[0] @ xi
+
+        def score(y, target=target):
+            return target.score(y[:, None])[:, 0]
+
+        s = score(xp[0]) if step.open_uses_score else np.zeros(chains)
+        evaluations += step.open_uses_score
+        u = applied(step.open, xp, s, drawn(0, step.open.normals))
+        at, m = step.open.normals, step.stages[-1].map.normals
+        for n in range(1, phase.count + 1):
+            for stage in step.stages:
+                s, xi = score(stage.G[0] @ u), drawn(at, stage.map.normals)
+                evaluations, at = evaluations + 1, at + stage.map.normals
+                before, u = u, applied(stage.map, u, s, xi)
+            reading = drawn(n * step.readout_normals, step.readout_normals, READOUT)
+            xp = applied(step.close, before, s, np.concatenate([xi[:m], reading]))
+    return xp, evaluations
+
+
+@pytest.mark.parametrize("family", ["VE", "VP"])
+@pytest.mark.parametrize("name", PLANS)
+def test_runs_are_matrices_with_the_same_normals(name, family):
+    run = PLANS[name](LEVELS if family == "VE" else VP)
+    x0 = np.linspace(-2, 3, 7)
+    found = uldnum.anneal(MIXTURE, run, chains=7, seed=5, x0=x0[:, None], backend="array", progress=False)
+    memory = run.memory[:, None] * initial_normals(7, 5, 0, 1, run.rows - 1).T
+    xp, evaluations = by_hand(run, x0, memory, 7, 5)
+    np.testing.assert_allclose(found.x[:, 0], xp[0], rtol=1e-10, atol=1e-10)
+    assert found.nfe == evaluations
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_runs_have_their_exact_law(name):
+    """40 000 chains: mean and variance at 4 standard errors, 16 plans: by chance some fails once in 500 runs.
+
+    A variance that is off by 3 in 100, or a mean off by 0.02 standard deviations, is seen.
+    """
+    run = PLANS[name](LEVELS)
+    alpha, sigma = run.start
+    start = {"start_mean": alpha * 1.5, "start_variance": alpha**2 * 0.5 + sigma**2}
+    law = law_of(run, **DATA, **start)
+    mean, variance = law.mean[-1, 0], law.covariance[-1, 0, 0]
+    x = uldnum.anneal(MIXTURE, run, chains=40_000, seed=3, progress=False).x[:, 0]
+    assert abs(x.mean() - mean) < 4 * np.sqrt(variance / 40_000)
+    assert abs(x.var() / variance - 1) < 4 * np.sqrt(2 / 40_000)
+
+
+def test_evaluations_are_counted():
+    """ALD L T + 1; BAOAB closes and opens at every level, which sharing saves; Heun two a step, noise none."""
+    counts = {
+        "ALD": 6 * 3 + 1, "BAOAB": 6 * 4 + 1, "BAOAB, shared": 6 * 3 + 1 + 1, "three stages, shared": 6 * 2 * 3 + 1 + 1,
+        "ddim": 5 + 1, "heun(0.2)": 2 * 5 + 1, "edm-euler(0.3)": 5 + 1, "predictor-corrector": 6 + 5 + 1,
+    }  # fmt: skip
+    for name, wanted in counts.items():
+        assert uldnum.anneal(MIXTURE, PLANS[name](LEVELS), chains=3, progress=False).nfe == wanted, name
+
+
+def test_executors_agree_on_plans():
+    mixture = uldnum.target("ring-8")
+    for name in ("BAOAB, shared", "heun(0.2)", "MILD"):
+        run = PLANS[name](LEVELS)
+        ours, theirs = (
+            uldnum.anneal(mixture, run, chains=5, seed=2, keep=True, backend=backend, progress=False)
+            for backend in ("numba", "array")
+        )
+        np.testing.assert_allclose(ours.trace, theirs.trace, rtol=1e-10, atol=1e-12)
+        split = uldnum.anneal(mixture, run, chains=2, first_chain=3, seed=2, progress=False)
+        np.testing.assert_array_equal(split.x, ours.x[3:])
+
+
+@pytest.mark.filterwarnings("default:stopped after")
+def test_a_stopped_plan_goes_on(monkeypatch, tmp_path):
+    run = PLANS["Heun and BAOAB"](LEVELS)
+    whole = uldnum.anneal(MIXTURE, run, chains=4, seed=2, progress=False)
+    usual = annealing.interruptible
+
+    @contextmanager
+    def interruptible():
+        asked = iter([False] * 4)
+        yield lambda: next(asked, True)
+
+    monkeypatch.setattr(annealing, "interruptible", interruptible)
+    stopped = uldnum.anneal(MIXTURE, run, chains=4, seed=2, progress=False)
+    assert not stopped.complete
+    stopped.save(tmp_path / "run.nc")
+    monkeypatch.setattr(annealing, "interruptible", usual)
+    longer = uldnum.anneal(MIXTURE, run, chains=4, seed=2, resume=tmp_path / "run.nc", progress=False)
+    np.testing.assert_array_equal(longer.x, whole.x)
+    assert longer.nfe == whole.nfe
+    with pytest.raises(ValueError, match="tables is"):
+        uldnum.anneal(MIXTURE, PLANS["ddim"](LEVELS), chains=4, seed=2, resume=tmp_path / "run.nc")
+
+
+def test_images_take_plans_too():
+    """A data set and the mixture that it is: the same plan, the same normals, the same end."""
+    images = np.random.default_rng(0).uniform(-1, 1, size=(6, 1, 2, 2))
+    flat = uldnum.GaussianMixture(np.full(6, 1 / 6), images.reshape(6, 4), np.full(6, 1e-300))
+    data = uldnum.targets.DataMixture(images)
+    x0 = np.random.default_rng(1).normal(size=(3, 1, 2, 2))
+    for name in ("BAOAB", "heun", "dpm-solver++", "ancestral"):
+        run = PLANS[name](levels.geometric(3.0, 0.3, 5))
+        ours = uldnum.anneal(data, run, chains=3, x0=x0, dtype="float64", progress=False)
+        theirs = uldnum.anneal(flat, run, chains=3, x0=x0.reshape(3, 4), backend="array", progress=False)
+        np.testing.assert_allclose(ours.x.reshape(3, 4), theirs.x, atol=2e-4)
+
+
+def test_the_shipped_network_takes_plans():
+    net = uldnum.networks.network()
+    run = uldnum.anneal(net, uldnum.plan("heun", levels.karras(20.0, 0.02, 8)), chains=4, seed=0, progress=False)
+    assert run.nfe == 15
+    assert 0.04 < (run.x > 0.5).mean() < 0.25
+    with pytest.raises(ValueError, match="levels: mnist has alpha = 1"):
+        uldnum.anneal(net, uldnum.plan("ddim", VP.below(0.9)), chains=4)
+
+
+# ------------------------------------------------------------------------------------------------------------- levels
+
+
+def test_levels():
+    ncsn = levels.geometric(1.0, 0.01, 10)
+    np.testing.assert_allclose(ncsn.sigma, np.geomspace(1, 0.01, 10), rtol=1e-13)
+    assert len(ncsn.below(0.1)) == 5
+    edm = levels.karras(80.0, 0.002, 5)
+    roots = np.linspace(80 ** (1 / 7), 0.002 ** (1 / 7), 5)
+    np.testing.assert_allclose(edm.sigma, roots**7, rtol=1e-12)
+    for family in (levels.linear(9), levels.cosine(9)):
+        np.testing.assert_allclose(family.alpha**2 + family.sigma**2, 1, rtol=1e-14)
+    t = np.linspace(1, 1e-3, 9)
+    np.testing.assert_allclose(levels.linear(9).alpha, np.exp(-0.05 * t - 19.9 / 4 * t**2), rtol=1e-12)
+    np.testing.assert_array_equal(levels.given([2.0, 1.0]).alpha, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("call", "fault"),
     [
-        ([], {}, "legs"),
-        ([Leg("ula", 0.1, 1), Leg("BAOAB", 0.1, 1)], {}, "legs: need at least one"),
-        ([Leg("ula", 0.1, 0)], {}, "legs: steps"),
-        ([Leg("ula", 0.1, 1, sigma=-1.0)], {}, "legs: alpha and sigma"),
-        ([Leg("ula", 0.1, 2.5)], {}, "legs: steps: must be an integer"),
-        ([Leg("ula", 0.1, 1, alpha=0.0)], {}, "legs: alpha and sigma"),
-        ([Leg("ula", 0.1, 1, sigma=np.nan)], {}, "legs: alpha and sigma"),
-        ([Leg("ula", [0.1, 0.2], 1)], {}, "legs: h must be a number"),
-        ([Leg("ula", -0.1, 1)], {}, "h"),
-        ([Leg("ula", 0.1, 1)], {"data_mean": np.nan}, "data_mean"),
-        ([Leg("ula", 0.1, 1)], {"data_mean": "far"}, "data_mean"),
-        ([Leg("ula", 0.1, 1)], {"data_mean": [1.0, 2.0], "start_mean": [1.0, 2.0, 3.0]}, "data_mean, data_variance"),
-        ([Leg("ula", 0.1, 1)], {"data_variance": 0.0}, "data_variance"),
+        (lambda: levels.given([1.0, 2.0]), "sigma: sigma/alpha must fall"),
+        (lambda: levels.given([]), "sigma: must have shape"),
+        (lambda: levels.given([1.0, 0.0]), "sigma: must be positive"),
+        (lambda: levels.geometric(1.0, 0.1, 0), "count: must be at least 1"),
+        (lambda: LEVELS.below(0.01), "sigma_max: no level is below"),
+        (lambda: uldnum.plan("ula", LEVELS), "h, eps: give exactly one"),
+        (lambda: uldnum.plan("ula", LEVELS, h=-1.0), "h: must be positive"),
+        (lambda: uldnum.plan("ula", LEVELS, h=1.0, steps=0), "steps: must be at least 1"),
+        (lambda: uldnum.plan("ddim", LEVELS, h=1.0), "'ddim' is a predictor"),
+        (lambda: uldnum.plan("ddim(2)", LEVELS), "eta: ddim needs 0 <= eta <= 1, got 2"),
+        (lambda: uldnum.plan("ddim(x)", LEVELS), "'x' is not a number"),
+        (lambda: uldnum.plan("ancestral(1)", LEVELS), "takes no parameter"),
+        (lambda: uldnum.plan("ula", LEVELS, h=1.0, predictor="ddmi"), "nearest is 'ddim'"),
+        (lambda: uldnum.plan("ula", LEVELS, h=1.0, momentum="lost"), "momentum: must be one of"),
+        (lambda: uldnum.plan("ula", LEVELS, h=1.0, boundary="lost"), "boundary: must be one of"),
+        (lambda: uldnum.plan("BAOAB", LEVELS, h=1.0, boundary="shared", predictor="ddim"), "no evaluation to share"),
+        (
+            lambda: uldnum.plan("ddim", levels.given([1.0]), denoise=False),
+            "levels: a predictor goes from level",
+        ),
+        (lambda: uldnum.anneal(MIXTURE, "ddim", chains=1), "plan: must come from uldnum.plan"),
+        (lambda: uldnum.anneal(3, PLANS["ddim"](LEVELS), chains=1), "target: must be a GaussianMixture"),
+        (lambda: uldnum.anneal(MIXTURE, PLANS["ddim"](LEVELS), chains=0), "chains: must be at least 1"),
+        (lambda: uldnum.anneal(MIXTURE, PLANS["ddim"](LEVELS), chains=1, x0="noise"), "x0: must be"),
+        (lambda: law_of(PLANS["ddim"](LEVELS), data_variance=-1.0), "data_variance: must not be negative"),
+        (lambda: law_of(PLANS["ddim"](LEVELS), data_mean=[1.0, 2.0], start_mean=[1.0] * 3), "data_mean, data_variance"),
     ],
 )
-def test_bad_plans_are_named(legs, arguments, fault):
-    with pytest.raises(ValueError, match=f"^{fault}"):
-        plan(legs, **arguments)
+def test_bad_plans_are_named(call, fault):
+    with pytest.raises(ValueError, match=fault):
+        call()
+
+
+def test_predictors_have_sources():
+    assert all(entry.source for entry in PREDICTORS.values())

@@ -9,21 +9,27 @@
 
 from importlib.metadata import version
 
-from uldnum import diagnostics, exact, networks, studies
+from uldnum import diagnostics, exact, levels, networks, studies
+from uldnum.annealing import anneal
 from uldnum.integrators import Integrator, integrator, integrators, splitting
+from uldnum.plans import Plan, plan
 from uldnum.sampling import Run, sample
 from uldnum.targets import GaussianMixture, UserTarget, target
 
 __all__ = [
     "GaussianMixture",
     "Integrator",
+    "Plan",
     "Run",
     "UserTarget",
+    "anneal",
     "diagnostics",
     "exact",
     "integrator",
     "integrators",
+    "levels",
     "networks",
+    "plan",
     "sample",
     "splitting",
     "studies",

@@ -181,7 +181,7 @@ class Run:
     def moments(self) -> Moments:
         """First and second moments of every chain."""
         if not self.state.sums.size:
-            raise ValueError(f"the run on {self.settings.target!r} keeps no moments: its samples are images; use run.x")
+            raise ValueError(f"the run on {self.settings.target!r} keeps no moments, as images and plans do; use run.x")
         bad = (self.state.left.min(axis=1) < NEVER)[:, None, None]
         share = 1 / self.recorded_steps if self.recorded_steps else np.nan
         first, second = (

@@ -280,6 +280,14 @@ def initial_state(target: Target, scheme: Integrator, settings: Settings, x0: An
     The first d initial normals of a chain belong to the target's own draws; the memory takes the next (k - 1) d.
     """
     chains, seed, first = settings.chains, settings.seed, settings.first_chain
+    x = positions_of(target, x0, chains, seed, first).reshape(chains, -1)
+    d, rows = x.shape[1], scheme.rows - 1
+    memory = initial_normals(chains, seed, first, d, rows * d).reshape(chains, rows, d)
+    return np.concatenate([x[:, None], scheme.memory * memory], axis=1)
+
+
+def positions_of(target: Target, x0: Any, chains: int, seed: int, first: int) -> Array:
+    """Return initial positions, shape (chains, *shape), in float64, or raise if they are none."""
     if isinstance(x0, str) and x0 == "target":
         x0 = target.sample(chains, seed, first)
     elif callable(x0):
@@ -293,10 +301,7 @@ def initial_state(target: Target, scheme: Integrator, settings: Settings, x0: An
     far = np.abs(x - target.mean) > ESCAPE * np.asarray(target.standard_deviation)
     if not np.all(np.isfinite(x)) or far.any():
         raise ValueError(f"x0: must be finite and within {ESCAPE:g} standard deviations of the target's mean")
-    x = x.reshape(chains, -1)
-    d, rows = x.shape[1], scheme.rows - 1
-    memory = initial_normals(chains, seed, first, d, rows * d).reshape(chains, rows, d)
-    return np.concatenate([x[:, None], scheme.memory * memory], axis=1)
+    return x
 
 
 def resumed(source: Run | str | Path, settings: Settings, steps: int) -> Run:

@@ -3,14 +3,13 @@
 from uldnum.exact.flow import overdamped_flow, underdamped_flow
 from uldnum.exact.gaussian import GaussianLaw, gaussian, max_stable_h, propagator
 from uldnum.exact.orders import Orders, measured_orders
-from uldnum.exact.plan import Leg, PlanLaw, plan
+from uldnum.exact.plan import PlanLaw, plan
 from uldnum.exact.stationary import ConvergenceError, UnstableError
 from uldnum.exact.transfer import TransferOperator, transfer_operator
 
 __all__ = [
     "ConvergenceError",
     "GaussianLaw",
-    "Leg",
     "Orders",
     "PlanLaw",
     "TransferOperator",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from uldnum.networks.card import Card, parse_value
 from uldnum.networks.catalogue import DEFAULT, NETWORKS, fetch, network
-from uldnum.networks.schedules import SCHEDULES, schedule
 from uldnum.networks.score import Network, NetworkLevel
+from uldnum.schedules import SCHEDULES, schedule
 
 __all__ = [
     "DEFAULT",

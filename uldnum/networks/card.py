@@ -13,7 +13,7 @@ from typing import Any
 from uldnum.integrators import positive
 from uldnum.names import unknown
 from uldnum.networks.forms import CONDITIONS, NEEDS, PARAMETERISATIONS, SCALINGS, Form, form, level_of
-from uldnum.networks.schedules import Schedule, schedule
+from uldnum.schedules import Schedule, schedule
 
 __all__ = ["Card", "Level", "card_of", "parse_value", "read_card"]
 
@@ -56,7 +56,7 @@ class Card:
     condition_scale : float
         ... multiplied with this.
     schedule : table
-        Which noise level is which t: ``kind``, and what that kind takes (`uldnum.networks.schedules`).
+        Which noise level is which t: ``kind``, and what that kind takes (`uldnum.schedules`).
     sigma_data : float
         Scale of the data, of the scaling "edm".
     sigma_min, sigma_max : float

@@ -1,0 +1,225 @@
+"""anneal(): run chains of a plan through noise levels."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike
+from tqdm.auto import tqdm
+
+from uldnum.backends import BACKENDS, Options, choose_backend
+from uldnum.integrators import whole_number
+from uldnum.interrupt import interruptible
+from uldnum.kernels import Problem, State
+from uldnum.kernels.array import initial_normals
+from uldnum.kernels.core import NEVER, make_tables
+from uldnum.names import digest
+from uldnum.plans import Phase, Plan
+from uldnum.run import Run, Settings
+from uldnum.sampling import Target, floating_type, positions_of, watch_of
+from uldnum.targets import target as find_target
+from uldnum.typing import Array
+
+__all__ = ["anneal", "level_of"]
+
+
+def level_of(data: Any, alpha: float, sigma: float) -> Target:
+    """Return the law of ``z = alpha x + sigma eps`` of data as a target.
+
+    Parameters
+    ----------
+    data : GaussianMixture, DataMixture or Network
+        The law of x.
+    alpha, sigma : float
+        The noise level.
+
+    Raises
+    ------
+    ValueError
+        If it is none of them, or a network that does not know this level.
+    """
+    if hasattr(data, "noised"):
+        return data.noised(alpha, sigma)
+    if not hasattr(data, "at"):
+        raise ValueError(f"target: must be a GaussianMixture, a DataMixture or a network, got {data!r}")
+    if not hasattr(data, "card"):
+        return data.at(sigma, alpha)
+    level = data.at(ratio=sigma / alpha)
+    if not math.isclose(level.alpha, alpha, rel_tol=1e-6):
+        raise ValueError(
+            f"levels: {data.name} has alpha = {level.alpha:.4g} at sigma/alpha = {sigma / alpha:.4g}, not {alpha:.4g}; "
+            "take variance-preserving levels for a variance-preserving network, exploding ones for the others"
+        )
+    if not math.isclose(level.sigma, sigma, rel_tol=1e-6):
+        raise ValueError(
+            f"levels: {data.name} knows whole timesteps only, and the nearest to sigma = {sigma:.6g} has "
+            f"{level.sigma:.6g}; give it card={{'condition': 'interpolated-timestep'}}, or levels of its schedule"
+        )
+    return level
+
+
+def anneal(
+    data: Any,
+    plan: Plan,
+    *,
+    chains: int,
+    seed: int = 0,
+    x0: Any = "target",
+    keep: bool = False,
+    first_chain: int = 0,
+    dtype: DTypeLike | None = None,
+    backend: str | None = None,
+    threads: int | None = None,
+    resume: Run | str | Path | None = None,
+    progress: bool | str = True,
+) -> Run:
+    """Run independent chains of a plan.
+
+    A result depends on (seed, number of the chain, number of the phase, step in it) alone.
+
+    Parameters
+    ----------
+    data : GaussianMixture, DataMixture, Network, or the name of a mixture
+        The law of what is sampled, without noise.
+    plan : Plan
+        From `uldnum.plan`.
+    chains, seed, first_chain, dtype, backend, threads, progress
+        As in `uldnum.sample`.
+    x0 : "target", "normal", "uniform", array of shape (chains, *shape), or callable
+        Initial positions: draws of the first level's law (networks: Gaussian, as wide as z), N(0, 1), U(0, 1), given
+        ones, or those that ``x0(chains, seed, first_chain)`` returns.
+    keep : bool
+        Keep the positions after every phase, as the run's trace.
+    resume : Run or path, optional
+        A stopped run with the same arguments, to go on from.
+
+    Returns
+    -------
+    Run
+        Its ``x`` are the positions at the end, its ``nfe`` the evaluations that were counted. It keeps no moments, and
+        its ``h`` is 0: a plan has its own.
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of range or of the wrong kind; the message names it.
+
+    Warns
+    -----
+    UserWarning
+        If chains diverged, or the run was stopped.
+    """
+    if isinstance(data, str | Path):
+        data = find_target(data)
+    if not isinstance(plan, Plan):
+        raise ValueError(f"plan: must come from uldnum.plan, got {plan!r}")
+    chains = whole_number("chains", chains, 1, 2**32)
+    first_chain = whole_number("first_chain", first_chain, 0, 2**32 - chains)
+    seed = whole_number("seed", seed, 0, 2**64 - 1)
+    start = level_of(data, *plan.start)
+    kind = floating_type(start.dtype if dtype is None else dtype)
+    backend = choose_backend(start, backend, kind)
+    settings = Settings(
+        version=version("uldnum"), target=str(data.name), fingerprint=start.fingerprint, shape=tuple(start.shape),
+        integrator=plan.name, tables=tables_digest(plan), backend=backend, dtype=kind.name, h=(0.0,), friction=0.0,
+        grouped=False, burn_in=0, chains=chains, seed=seed, first_chain=first_chain, thin=None, bins=0,
+    )  # fmt: skip
+    run = resumed(resume, settings, plan) if resume is not None else begun(start, plan, settings, x0, kind)
+    state, options = run.state, Options(threads, bool(progress))
+    with (
+        interruptible() as stopped,
+        tqdm(
+            desc=progress if isinstance(progress, str) else plan.name, total=plan.steps, initial=state.step,
+            unit="step", delay=1.0, disable=None if progress else True,
+        ) as bar,
+    ):  # fmt: skip
+        ends = np.cumsum([phase.count for phase in plan.phases])
+        for number, (phase, end) in enumerate(zip(plan.phases, ends.tolist(), strict=True)):
+            if end <= state.step:
+                continue
+            if stopped():
+                break
+            take_phase(level_of(data, phase.alpha, phase.sigma), phase, number, run, backend, kind, options)
+            state.step = end
+            bar.update(phase.count)
+            if keep:
+                run.states.append(state.xp[:, :, 0].copy())
+    report(run)
+    return run
+
+
+def phase_seed(seed: int, number: int) -> int:
+    """Key of the normals of a phase: the seed itself for the first, then NumPy's spawned ones."""
+    return int(np.random.SeedSequence(seed, spawn_key=(number,)).generate_state(1, np.uint64)[0]) if number else seed
+
+
+def take_phase(
+    target: Target, phase: Phase, number: int, run: Run, backend: str, kind: np.dtype[Any], options: Options
+) -> None:
+    """Take the steps of a phase, in place."""
+    state, settings = run.state, run.settings
+    watch, _, _ = watch_of(target, 0, phase.count, None, kind)
+    tables = make_tables(phase.step, kind)
+    problem = Problem(tables, target, phase_seed(settings.seed, number), settings.first_chain, watch)
+    make_executor, _ = BACKENDS[backend]
+    executor = make_executor(problem, kind, options)
+    own = replace(state, left=np.full_like(state.left, NEVER), step=0)
+    executor.enter(own)
+    executor.advance(own, phase.count)
+    executor.settle(own)
+    run.info.update(executor.info)
+    state.left[...] = np.where((state.left == NEVER) & (own.left < NEVER), state.step + own.left, state.left)
+
+
+def begun(start: Target, plan: Plan, settings: Settings, x0: Any, kind: np.dtype[Any]) -> Run:
+    """Return a run that has not taken a step."""
+    chains, seed, first = settings.chains, settings.seed, settings.first_chain
+    d = math.prod(settings.shape)
+    if isinstance(x0, str) and x0 in ("normal", "uniform"):
+        z = initial_normals(chains, seed, first, 0, d).reshape(chains, *settings.shape)
+        x0 = z if x0 == "normal" else np.vectorize(lambda value: 0.5 * math.erfc(-value / math.sqrt(2)))(z)
+    x = positions_of(start, x0, chains, seed, first)
+    memory = initial_normals(chains, seed, first, d, (plan.rows - 1) * d).reshape(chains, plan.rows - 1, d)
+    xp = np.concatenate([x.reshape(chains, 1, d), plan.memory[:, None] * memory], axis=1)
+    state = State.start(xp[None].astype(kind), moments=False)
+    nothing = np.zeros(d)
+    return Run(settings, plan.steps, state, [], nothing, nothing, nothing, {})
+
+
+def resumed(source: Run | str | Path, settings: Settings, plan: Plan) -> Run:
+    """Return a stopped run to go on with, or raise if it is not one of this plan."""
+    earlier = source if isinstance(source, Run) else Run.load(source)
+    differences = earlier.settings.differences(settings)
+    if differences:
+        raise ValueError(f"resume: the run was made with other settings: {'; '.join(differences)}")
+    state = replace(earlier.state, **{name: getattr(earlier.state, name).copy() for name in ("u", "xp", "left", "nfe")})
+    return replace(earlier, steps=plan.steps, state=state, states=list(earlier.states))
+
+
+def tables_digest(plan: Plan) -> str:
+    """Hash of everything that a plan does."""
+    parts: list[Array] = [plan.memory]
+    for phase in plan.phases:
+        maps = [*(stage.map for stage in phase.step.stages), phase.step.open, phase.step.close]
+        parts += [part for map in maps for part in (map.dA, map.b, map.C)]
+        parts += [stage.G for stage in phase.step.stages]
+        parts.append(np.array([phase.count, phase.alpha, phase.sigma, phase.step.open_uses_score]))
+    return digest(*parts)
+
+
+def report(run: Run) -> None:
+    """Warn of chains that diverged, and of a run that was stopped."""
+    if run.diverged:
+        warnings.warn(
+            f"{run.settings.integrator} diverged in {run.diverged} of {run.settings.chains} chains, first at step "
+            f"{run.diverged_at}; take smaller steps or more levels",
+            stacklevel=3,
+        )
+    if not run.complete:
+        warnings.warn(f"stopped after {run.recorded_steps} of {run.steps} steps; pass resume= to go on", stacklevel=3)

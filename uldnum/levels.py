@@ -1,0 +1,98 @@
+"""Sequences of noise levels, from the most noise to the least.
+
+At a level data x are seen as ``z = alpha x + sigma eps``. Variance exploding (VE) sequences have ``alpha = 1``,
+variance preserving (VP) ones ``alpha^2 + sigma^2 = 1``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from uldnum import schedules
+from uldnum.integrators import positive, whole_number
+from uldnum.schedules import Schedule
+from uldnum.typing import Array, ArrayLike
+
+__all__ = ["Levels", "cosine", "geometric", "given", "karras", "linear"]
+
+
+@dataclass(frozen=True, eq=False)
+class Levels:
+    """Noise levels, the noisiest first.
+
+    Parameters
+    ----------
+    alpha, sigma : float64 arrays, shape (L,)
+        Of ``z = alpha x + sigma eps``.
+
+    Raises
+    ------
+    ValueError
+        If there is no level, a number is not positive, or sigma/alpha does not fall from level to level.
+    """
+
+    alpha: Array
+    sigma: Array
+
+    def __post_init__(self) -> None:
+        for name in ("alpha", "sigma"):
+            object.__setattr__(self, name, positive(name, getattr(self, name)))
+        if self.sigma.ndim != 1 or self.alpha.shape != self.sigma.shape or not self.sigma.size:
+            raise ValueError(f"sigma: must have shape (L,), as alpha, got {self.sigma.shape} and {self.alpha.shape}")
+        if not np.all(np.diff(self.ratio) < 0):
+            raise ValueError("sigma: sigma/alpha must fall from level to level")
+
+    def __len__(self) -> int:
+        return len(self.sigma)
+
+    @property
+    def ratio(self) -> Array:
+        """Noise to signal, sigma/alpha."""
+        return self.sigma / self.alpha
+
+    def below(self, sigma_max: float) -> Levels:
+        """Return the levels with sigma up to ``sigma_max``: the reduced sets of Jain & Poole."""
+        kept = self.sigma <= float(positive("sigma_max", sigma_max)) * (1 + 1e-12)
+        if not kept.any():
+            raise ValueError(f"sigma_max: no level is below {sigma_max:g}, the least is {self.sigma[-1]:g}")
+        return Levels(self.alpha[kept], self.sigma[kept])
+
+
+def given(sigma: ArrayLike, alpha: ArrayLike = 1.0) -> Levels:
+    """Return levels from arrays, shape (L,); alpha may be one number."""
+    noise = positive("sigma", sigma)
+    return Levels(np.broadcast_to(positive("alpha", alpha), noise.shape), noise)
+
+
+def geometric(first: float, last: float, count: int) -> Levels:
+    """VE levels with one ratio from each to the next (Song & Ermon 2019, sec. 4.2)."""
+    return given(spaced(schedules.geometric(first, last), count))
+
+
+def karras(first: float, last: float, count: int, rho: float = 7.0) -> Levels:
+    """VE levels evenly spaced in their rho-th root (Karras et al. 2022, eq. 5)."""
+    return given(spaced(schedules.karras(first, last, rho), count))
+
+
+def linear(count: int, beta_start: float = 0.1, beta_end: float = 20.0, last: float = 1e-3) -> Levels:
+    """VP levels of the SDE whose rate grows linearly, from t = 1 to ``last`` (Song et al. 2021, eq. 32)."""
+    return preserving(schedules.linear(beta_start, beta_end), count, last)
+
+
+def cosine(count: int, timesteps: int = 1000, max_beta: float = 0.999) -> Levels:
+    """VP levels of the cosine schedule, from its last timestep to its first (Nichol & Dhariwal 2021, eq. 17)."""
+    return preserving(schedules.cosine(timesteps, max_beta), count, 0.0)
+
+
+def spaced(schedule: Schedule, count: int) -> Array:
+    """Noise levels at evenly spaced t, from 0 to the end."""
+    return np.array([schedule.ratio(t) for t in np.linspace(0, schedule.end, whole_number("count", count, 1, 2**20))])
+
+
+def preserving(schedule: Schedule, count: int, last: float) -> Levels:
+    """VP levels at evenly spaced t, from the end to ``last``."""
+    times = np.linspace(schedule.end, last, whole_number("count", count, 1, 2**20))
+    ratio = np.array([schedule.ratio(t) for t in times])
+    return Levels(1 / np.hypot(1, ratio), ratio / np.hypot(1, ratio))

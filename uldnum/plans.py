@@ -1,0 +1,454 @@
+r"""Plans: runs through noise levels, as data.
+
+A plan is a sequence of phases. A phase is a number of time steps at one noise level, each a `uldnum.stage.Step`;
+between phases the chain hands over (x, p), the position and whatever else it remembers. Annealed Langevin dynamics,
+MILD, predictor-corrector sampling, DDIM and Heun's method differ in their tables alone.
+
+Noise levels are written a for alpha and s for sigma, r = s/a; unprimed is where a predictor starts, primed where it
+goes.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from uldnum.integrators import Integrator, positive, step_size, whole_number
+from uldnum.integrators import integrator as find_integrator
+from uldnum.levels import Levels
+from uldnum.names import unknown
+from uldnum.stage import Affine, Stage, Step, first_row
+from uldnum.typing import Array
+
+__all__ = ["PREDICTORS", "Phase", "Plan", "plan"]
+
+SONG = "Song, Sohl-Dickstein, Kingma, Kumar, Ermon & Poole 2021"
+KARRAS = "Karras, Aittala, Aila & Laine 2022"
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Time steps at one noise level.
+
+    Attributes
+    ----------
+    step : Step
+        The tables of one step, with a leading axis of length 1.
+    count : int
+        How many.
+    alpha, sigma : float
+        The level: the score is that of ``z = alpha x + sigma eps``.
+    """
+
+    step: Step
+    count: int
+    alpha: float
+    sigma: float
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """A run through noise levels.
+
+    Attributes
+    ----------
+    name : str
+        What it is called in output.
+    start : (float, float)
+        alpha and sigma of the level at which it begins.
+    phases : sequence of Phase
+        In the order of time; all remember the same number of rows.
+    memory : array, shape (k - 1,)
+        Standard deviations of the rows after the first at the start.
+    source : str
+        Where it is defined.
+    """
+
+    name: str
+    start: tuple[float, float]
+    phases: Sequence[Phase]
+    memory: Array
+    source: str
+
+    @property
+    def rows(self) -> int:
+        """Rows that a chain remembers."""
+        return 1 + len(self.memory)
+
+    @property
+    def steps(self) -> int:
+        """Time steps, those of predictors included."""
+        return sum(phase.count for phase in self.phases)
+
+
+# --------------------------------------------------------------------------------------------------------- predictors
+
+
+class Place(NamedTuple):
+    """A noise level."""
+
+    a: float
+    s: float
+
+    @property
+    def r(self) -> float:
+        """Noise to signal."""
+        return self.s / self.a
+
+
+class Move(NamedTuple):
+    """One evaluation of a predictor: an affine map of its rows, the place of its score, and noise put on before.
+
+    ``b`` multiplies the score of row 0, ``C`` one normal; ``before`` is what row 0 gets of a normal of its own first.
+    """
+
+    A: list[list[float]]
+    b: list[float]
+    C: list[float]
+    place: Place
+    before: float = 0.0
+
+
+Predictor = Callable[..., list[Move]]
+
+
+def ddim(here: Place, there: Place, last: Place | None, eta: float) -> list[Move]:
+    r"""x' = a' x0 + (s'^2 - v^2)^{1/2} eps + v xi, v = eta s' (1 - r'^2/r^2)^{1/2}.
+
+    With x0 = (x + s^2 score)/a and eps = -s score. eta = 0 is the Euler step of the probability flow, dx/a = eps dr.
+    """
+    v = eta * there.s * math.sqrt(1 - (there.r / here.r) ** 2)
+    kept = math.sqrt(there.s**2 - v**2)
+    return [Move([[there.a / here.a]], [here.s * (there.a * here.r - kept)], [v], here)]
+
+
+def reverse_diffusion(here: Place, there: Place, last: Place | None) -> list[Move]:
+    """x' = (2 - k) x + g^2 score + g xi, where noising goes the other way: x = k x' + g xi."""
+    k = here.a / there.a
+    variance = here.s**2 - (k * there.s) ** 2
+    return [Move([[2 - k]], [variance], [math.sqrt(variance)], here)]
+
+
+def churned(here: Place, churn: float) -> tuple[Place, float]:
+    """Return a noisier place, r (1 + churn), and what a normal must be multiplied with to get there."""
+    more = Place(here.a, here.s * (1 + churn))
+    return more, math.sqrt(more.s**2 - here.s**2)
+
+
+def edm_euler(here: Place, there: Place, last: Place | None, churn: float) -> list[Move]:
+    """Noise up to r (1 + churn), then Euler's step of the probability flow down."""
+    start, noise = churned(here, churn)
+    (move,) = ddim(start, there, last, 0.0)
+    return [move._replace(before=noise)]
+
+
+def heun(here: Place, there: Place, last: Place | None, churn: float) -> list[Move]:
+    """Noise up to r (1 + churn), Euler's step there, then half of its slope replaced by half of that at its end.
+
+    Row 1 remembers x' with half of the first slope.
+    """
+    start, noise = churned(here, churn)
+    slope = there.a * (start.r - there.r) * start.s  # of the score: d(x/a) = -s score dr
+    carry = there.a / start.a
+    first = Move([[carry, 0], [carry, 0]], [slope, slope / 2], [0, 0], start, noise)
+    half = there.a * (start.r - there.r) * there.s / 2
+    return [first, Move([[0, 1], [0, 1]], [half, 0], [0, 0], there)]
+
+
+def dpm_solver(here: Place, there: Place, last: Place | None) -> list[Move]:
+    """x' = (s'/s) x + a' (1 - r'/r) ((1 + c) x0 - c x0_last), c = log(r/r')/(2 log(r_last/r)); row 1 remembers x0."""
+    c = 0.0 if last is None else math.log(here.r / there.r) / (2 * math.log(last.r / here.r))
+    weight = there.a * (1 - there.r / here.r)
+    new = weight * (1 + c) / here.a
+    A = [[there.s / here.s + new, -weight * c], [1 / here.a, 0]]
+    return [Move(A, [new * here.s**2, here.s**2 / here.a], [0, 0], here)]
+
+
+def ancestral(here: Place, there: Place, last: Place | None) -> list[Move]:
+    """DDIM with eta = 1."""
+    return ddim(here, there, last, 1.0)
+
+
+class PredictorEntry(NamedTuple):
+    """A predictor: its moves, its parameter with default and domain, and its source."""
+
+    moves: Predictor
+    parameter: str
+    default: float
+    domain: tuple[float, float]
+    source: str
+
+
+PREDICTORS = {
+    "ddim": PredictorEntry(ddim, "eta", 0.0, (0.0, 1.0), "Song, Meng & Ermon 2021, eq. 12 and 16"),
+    "ancestral": PredictorEntry(ancestral, "", 0.0, (0, 0), f"{SONG}, app. F"),
+    "reverse-diffusion": PredictorEntry(reverse_diffusion, "", 0.0, (0, 0), f"{SONG}, eq. 46"),
+    "edm-euler": PredictorEntry(
+        edm_euler, "churn", 0.0, (0.0, math.sqrt(2) - 1), f"{KARRAS}, Algorithm 2, without line 8"
+    ),
+    "heun": PredictorEntry(heun, "churn", 0.0, (0.0, math.sqrt(2) - 1), f"{KARRAS}, Algorithms 1 and 2"),
+    "dpm-solver++": PredictorEntry(dpm_solver, "", 0.0, (0, 0), "Lu, Zhou, Bao, Chen, Li & Zhu 2022, Algorithm 2 (2M)"),
+}
+
+
+def predictor(name: str) -> tuple[str, Predictor, str]:
+    """Return the full name, the moves and the source of a predictor by name, such as ``ddim(0.5)``."""
+    match = re.fullmatch(r"([^()]+)(?:\(([^()]*)\))?", name.strip())
+    stem = (match[1] if match else name).strip().lower()
+    if stem not in PREDICTORS:
+        raise unknown("predictor", name, PREDICTORS, f"Known are {', '.join(PREDICTORS)}")
+    entry = PREDICTORS[stem]
+    if not entry.parameter:
+        if match and match[2] is not None:
+            raise ValueError(f"predictor: {stem!r} takes no parameter")
+        return stem, entry.moves, entry.source
+    try:
+        value = entry.default if match is None or match[2] is None else float(match[2])
+    except ValueError:
+        raise ValueError(f"predictor: {name!r}: {match[2] if match else ''!r} is not a number") from None
+    low, high = entry.domain
+    if not low <= value <= high:
+        raise ValueError(f"{entry.parameter}: {stem} needs {low:g} <= {entry.parameter} <= {high:.3g}, got {value:g}")
+
+    def moves(*places: Any) -> list[Move]:
+        return entry.moves(*places, value)
+
+    return f"{stem}({value:g})", moves, entry.source
+
+
+def embedded(move: Move, k: int) -> Step:
+    """Return a predictor's map as a step of chains with k rows: its own second row is the last."""
+    own = [0, k - 1][: len(move.b)]
+    dA, b, C = np.zeros((1, k, k)), np.zeros((1, k)), np.zeros((1, k, 1 if any(move.C) else 0))
+    for i, row in enumerate(own):
+        dA[0, row, own] = move.A[i]
+        dA[0, row, row] -= 1
+        b[0, row] = move.b[i]
+        C[0, row, : C.shape[2]] = move.C[i]
+    step = Step.unmarked(first_row(b), Affine(dA, b, C))
+    if not move.before:
+        return step
+    noise = np.zeros((1, k, 1))
+    noise[0, 0, 0] = move.before
+    return replace(step, open=Affine(np.zeros((1, k, k)), np.zeros((1, k)), noise))
+
+
+def denoising(place: Place, k: int) -> Step:
+    """x' = (x + s^2 score)/a: the mean of the data given x (Tweedie's formula)."""
+    return embedded(Move([[1 / place.a]], [place.s**2 / place.a], [0], place), k)
+
+
+# --------------------------------------------------------------------------------------------------------------- plans
+
+
+def widened(step: Step, k: int) -> Step:
+    """Return a step of chains with k rows that leaves those alone that it does not know."""
+    more = k - step.rows
+
+    def wide(map: Affine) -> Affine:
+        rows = ((0, 0), (0, more))
+        return Affine(np.pad(map.dA, (*rows, (0, more))), np.pad(map.b, rows), np.pad(map.C, (*rows, (0, 0))))
+
+    stages = tuple(Stage(np.pad(stage.G, ((0, 0), (0, more))), wide(stage.map)) for stage in step.stages)
+    return Step(stages, wide(step.open), wide(step.close), step.open_uses_score)
+
+
+def handed_over(k: int, momentum: str, memory: float, ratio: float) -> Affine | None:
+    """Return what happens to row 1 between two levels, whose sigmas have a ratio; None if nothing does."""
+    dA, C = np.zeros((1, k, k)), np.zeros((1, k, 1))
+    if momentum == "kept" or k < 2:
+        return None
+    if momentum == "refreshed":
+        dA[0, 1, 1], C[0, 1, 0] = -1, memory
+        return Affine(dA, np.zeros((1, k)), C if memory else C[..., :0])
+    dA[0, 1, 1] = ratio - 1
+    return Affine(dA, np.zeros((1, k)), C[..., :0])
+
+
+MOMENTA = ("kept", "rescaled", "refreshed")
+BOUNDARIES = ("own", "shared")
+
+
+def plan(
+    method: str | Integrator,
+    levels: Levels,
+    *,
+    steps: int = 1,
+    h: float | None = None,
+    eps: float | None = None,
+    friction: float = 1.0,
+    predictor: str | None = None,
+    momentum: str = "kept",
+    boundary: str = "own",
+    denoise: bool = True,
+) -> Plan:
+    r"""Build a plan: some steps of an integrator at every level, or steps of a predictor from level to level, or both.
+
+    Parameters
+    ----------
+    method : str or Integrator
+        An integrator (`uldnum.integrators`), or a predictor (`PREDICTORS`), which takes no step size.
+    levels : Levels
+        The noise levels (`uldnum.levels`).
+    steps : int
+        Steps of the integrator at each level.
+    h : float
+        Step size in units of sigma_i.
+    eps : float
+        The step size as the epsilon of annealed Langevin dynamics instead: ``h_i^2/2 = eps (sigma_i/sigma_L)^2``
+        (Song & Ermon 2020, Algorithm 1, where it is alpha_i).
+    friction : float
+        Friction, in units of 1/sigma_i.
+    predictor : str, optional
+        A predictor that goes from each level to the next, after the integrator's steps (predictor-corrector, Song et
+        al. 2021, Algorithm 1).
+    momentum : "kept", "rescaled" or "refreshed"
+        What becomes of row 1 from level to level. Momenta have unit variance at every level, so that keeping them
+        changes nothing in equilibrium; "rescaled" multiplies with sigma_{i+1}/sigma_i, for rows that are displacements,
+        as MILD's; "refreshed" draws it anew, which forgets the direction.
+    boundary : "own" or "shared"
+        Where a scheme closes a level with a score and opens the next with one: each with the score of its own level, or
+        both with that of the new one, which saves an evaluation a level.
+    denoise : bool
+        End with the mean of the data given x, one more evaluation.
+
+    Returns
+    -------
+    Plan
+
+    Raises
+    ------
+    ValueError
+        If an argument is unknown, missing or out of range; the message names it.
+    """
+    if momentum not in MOMENTA:
+        raise ValueError(f"momentum: must be one of {', '.join(MOMENTA)}, got {momentum!r}")
+    if boundary not in BOUNDARIES:
+        raise ValueError(f"boundary: must be one of {', '.join(BOUNDARIES)}, got {boundary!r}")
+    if is_predictor(method):
+        if h is not None or eps is not None or predictor is not None:
+            raise ValueError(f"h, eps, predictor: {method!r} is a predictor, it goes from level to level without them")
+        return predictions(str(method), levels, denoise)
+    scheme, count = find_integrator(method), whole_number("steps", steps, 1, 2**48)
+    sizes = step_sizes(levels, h, eps)
+    gamma = positive("friction", friction)
+    own = [scheme.stages(np.array([size]), friction=gamma / s) for size, s in zip(sizes, levels.sigma, strict=True)]
+    named, moves, source = (
+        (scheme.name, None, scheme.source) if predictor is None else find_predictor(predictor, scheme)
+    )
+    places = places_of(levels)
+    width = max((len(move.b) for pair in pairs(places, moves) for move in pair), default=1)
+    k = scheme.rows + (width > 1)
+    phases = corrected(
+        scheme, [widened(step, k) for step in own], places, count, momentum, boundary, pairs(places, moves)
+    )
+    if denoise:
+        phases.append(Phase(denoising(places[-1], k), 1, *places[-1]))
+    memory = np.array([scheme.memory] * (scheme.rows - 1) + [0.0] * (width > 1))
+    return Plan(named, (places[0].a, places[0].s), tuple(phases), memory, source)
+
+
+def is_predictor(method: Any) -> bool:
+    """Whether a name is that of a predictor."""
+    return isinstance(method, str) and method.split("(")[0].strip().lower() in PREDICTORS
+
+
+def find_predictor(name: str, scheme: Integrator) -> tuple[str, Predictor, str]:
+    """Return the name, the moves and the sources of a predictor with a corrector."""
+    full, moves, source = predictor(name)
+    return f"{full} with {scheme.name}", moves, f"{source}; {scheme.source}"
+
+
+def pairs(places: Sequence[Place], moves: Predictor | None) -> list[list[Move]]:
+    """Return the moves from every level to the next."""
+    if moves is None:
+        return [[] for _ in places[1:]]
+    before = [None, *places]
+    return [moves(here, there, last) for here, there, last in zip(places, places[1:], before, strict=False)]
+
+
+def places_of(levels: Levels) -> list[Place]:
+    """Return the levels one by one."""
+    return [Place(a, s) for a, s in zip(levels.alpha.tolist(), levels.sigma.tolist(), strict=True)]
+
+
+def step_sizes(levels: Levels, h: float | None, eps: float | None) -> Array:
+    """Return the step size at every level, absolute."""
+    if (h is None) == (eps is None):
+        raise ValueError("h, eps: give exactly one of them; eps is h^2/2 at the last level, in units of its own")
+    if eps is not None:
+        return step_size(None, eps) * levels.sigma / levels.sigma[-1]
+    return step_size(h, None) * levels.sigma
+
+
+def predictions(name: str, levels: Levels, denoise: bool) -> Plan:
+    """Return the plan of a predictor alone."""
+    full, moves, source = predictor(name)
+    places = places_of(levels)
+    found = pairs(places, moves)
+    k = max((len(move.b) for pair in found for move in pair), default=1)
+    phases = [Phase(embedded(move, k), 1, *move.place) for pair in found for move in pair]
+    if denoise:
+        phases.append(Phase(denoising(places[-1], k), 1, *places[-1]))
+    if not phases:
+        raise ValueError("levels: a predictor goes from level to level, and there is one only")
+    return Plan(full, (places[0].a, places[0].s), tuple(phases), np.zeros(k - 1), source)
+
+
+def corrected(
+    scheme: Integrator,
+    own: Sequence[Step],
+    places: Sequence[Place],
+    count: int,
+    momentum: str,
+    boundary: str,
+    moves: Sequence[Sequence[Move]],
+) -> list[Phase]:
+    """Return the phases of an integrator's steps at every level, with those of a predictor between levels."""
+    k = own[0].rows
+    ratios = [there.s / here.s for here, there in pairwise(places)]
+    between = [None, *(handed_over(k, momentum, scheme.memory, ratio) for ratio in ratios)]
+    if boundary == "shared" and own[0].open_uses_score:
+        if any(moves):
+            raise ValueError("boundary: a predictor between two levels leaves them no evaluation to share")
+        return shared(own, places, count, between)
+    phases = []
+    for step, place, before, after in zip(own, places, between, [*moves, []], strict=True):
+        begun = step if before is None else replace(step, open=before.then(step.open))
+        phases.append(Phase(begun, count, *place))
+        phases += [Phase(embedded(move, k), 1, *move.place) for move in after]
+    return phases
+
+
+def shared(own: Sequence[Step], places: Sequence[Place], count: int, between: Sequence[Affine | None]) -> list[Phase]:
+    """Return phases that close each level and open the next with one score, that of the next.
+
+    They hand over what the recurrence remembers instead of (x, p), but for the last.
+    """
+    k = own[0].rows
+    nothing = Affine.identity(np.ones(1), k)
+
+    def stages(step: Step, first: int, last: int, times: int, place: Place) -> list[Phase]:
+        part = step.stages[first:last]
+        return [Phase(Step(part, nothing, part[-1].map), times, *place)] if part and times else []
+
+    def boundary(map: Affine, place: Place) -> Phase:
+        return Phase(Step.unmarked(first_row(map.b), map.compressed()), 1, *place)
+
+    phases = [boundary(own[0].open, places[0])]
+    for i, (step, place) in enumerate(zip(own, places, strict=True)):
+        phases += stages(step, 0, len(step.stages), count - 1, place)
+        phases += stages(step, 0, len(step.stages) - 1, 1, place)
+        if i + 1 == len(own):
+            phases.append(boundary(step.close, place))
+        else:
+            change = between[i + 1]
+            closed = step.close if change is None else step.close.then(change)
+            phases.append(boundary(closed.then(own[i + 1].open), places[i + 1]))
+    return phases
