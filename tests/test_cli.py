@@ -12,7 +12,7 @@ import xarray as xr
 from onnx import TensorProto, helper
 from PIL import Image
 
-from uldnum import cli, files, networks, sampling, studies
+from uldnum import annealing, cli, files, levels, networks, plans, sampling, studies
 
 
 def uldnum(monkeypatch, capsys, *arguments):
@@ -85,6 +85,12 @@ def test_bias_json(monkeypatch, capsys, tmp_path):
         (("sample", "--input", "text=none.npy"), "is no array in NumPy's format"),
         (("sample", "--network", "none.onnx"), "no such file: none.onnx"),
         (("sample", "--resume"), "is not a saved run"),
+        (("anneal", "--levels", "geometrc:5:1:3"), "nearest is 'geometric'"),
+        (("anneal", "--levels", "geometric:5:1"), "geometric takes other numbers"),
+        (("anneal", "--levels", "geometric:5:x:3"), "levels: "),
+        (("anneal", "--method", "ula"), "h, eps: give exactly one"),
+        (("anneal", "--method", "hun"), "integrator: unknown name 'hun'"),
+        (("anneal", "--predictor", "ddmi", "--method", "ula", "--h", "1"), "nearest is 'ddim'"),
         (("fetch", "galaxy"), "nearest is 'galaxygrad-ztf64'"),
         (("bias", "--h", "0"), "h: must be positive"),
         (("bias", "--out", "/proc/nowhere"), "out: cannot write"),
@@ -256,6 +262,27 @@ def test_the_shipped_network_draws_digits(monkeypatch, capsys, tmp_path):
     assert np.abs(images).max() < 1.3
 
 
+def test_anneal_goes_from_noise_to_data(monkeypatch, capsys, tmp_path):
+    options = ("anneal", "--method", "heun", "--levels", "karras:20:0.02:6", "--chains", "4", "--out", str(tmp_path))
+    code, out, err = uldnum(monkeypatch, capsys, *options)
+    assert code == 0, err
+    assert "heun(0): 11 evaluations of 4 chains" in out
+    assert (tmp_path / "anneal.png").is_file()
+    run = annealing.anneal(
+        networks.network(), plans.plan("heun", levels.karras(20.0, 0.02, 6)), chains=4, backend="array", progress=False
+    )
+    np.testing.assert_array_equal(sampling.Run.load(tmp_path / "anneal.nc").x, run.x)
+
+
+def test_anneal_on_a_mixture_says_how_far_it_ends(monkeypatch, capsys, tmp_path):
+    options = ("--data", "ring-8", "--method", "BAOAB", "--h", "0.5", "--steps", "2", "--boundary", "shared")
+    options += ("--levels", "geometric:5:0.1:8", "--chains", "200", "--momentum", "refreshed", "--out", str(tmp_path))
+    code, out, err = uldnum(monkeypatch, capsys, "anneal", *options)
+    assert code == 0, err
+    assert "BAOAB: 18 evaluations of 200 chains" in out
+    assert "sliced Wasserstein-2 distance" in out
+
+
 def test_fetch_names_the_file(monkeypatch, capsys):
     code, out, _ = uldnum(monkeypatch, capsys, "fetch", "mnist")
     assert code == 0
@@ -271,7 +298,7 @@ def test_list_and_doctor(monkeypatch, capsys):
         assert name in out
 
 
-@pytest.mark.parametrize("command", [[], ["bias"], ["sample"], ["list"], ["doctor"], ["fetch"]])
+@pytest.mark.parametrize("command", [[], ["bias"], ["sample"], ["list"], ["doctor"], ["fetch"], ["anneal"]])
 def test_help_teaches(monkeypatch, capsys, command):
     code, out, _ = uldnum(monkeypatch, capsys, *command, "--help")
     assert code == 0

@@ -12,7 +12,7 @@ from importlib.metadata import version
 from uldnum import diagnostics, exact, levels, networks, studies
 from uldnum.annealing import anneal
 from uldnum.integrators import Integrator, integrator, integrators, splitting
-from uldnum.plans import Plan, plan
+from uldnum.plans import Plan, plan, preset
 from uldnum.sampling import Run, sample
 from uldnum.targets import GaussianMixture, UserTarget, target
 
@@ -30,6 +30,7 @@ __all__ = [
     "levels",
     "networks",
     "plan",
+    "preset",
     "sample",
     "splitting",
     "studies",

@@ -6,16 +6,19 @@ variance preserving (VP) ones ``alpha^2 + sigma^2 = 1``.
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from uldnum import schedules
 from uldnum.integrators import positive, whole_number
+from uldnum.names import unknown
 from uldnum.schedules import Schedule
 from uldnum.typing import Array, ArrayLike
 
-__all__ = ["Levels", "cosine", "geometric", "given", "karras", "linear"]
+__all__ = ["Levels", "cosine", "geometric", "given", "karras", "linear", "parse"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,3 +99,24 @@ def preserving(schedule: Schedule, count: int, last: float) -> Levels:
     times = np.linspace(schedule.end, last, whole_number("count", count, 1, 2**20))
     ratio = np.array([schedule.ratio(t) for t in times])
     return Levels(1 / np.hypot(1, ratio), ratio / np.hypot(1, ratio))
+
+
+FAMILIES: dict[str, Callable[..., Levels]] = {
+    "geometric": geometric,
+    "karras": karras,
+    "linear": linear,
+    "cosine": cosine,
+}
+
+
+def parse(text: str) -> Levels:
+    """Return levels as the command line writes them: a name and its numbers, such as ``geometric:50:0.01:232``."""
+    name, *numbers = text.split(":")
+    if name not in FAMILIES:
+        raise unknown("levels", name, FAMILIES, "Write geometric:FIRST:LAST:COUNT, karras:... or linear:COUNT")
+    try:
+        values = [int(number) if number.isdigit() else float(number) for number in numbers]
+        inspect.signature(FAMILIES[name]).bind(*values)
+    except (TypeError, ValueError):
+        raise ValueError(f"levels: {text!r}: {name} takes other numbers, such as geometric:50:0.01:232") from None
+    return FAMILIES[name](*values)

@@ -14,6 +14,7 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -21,12 +22,12 @@ import numpy as np
 
 from uldnum.integrators import Integrator, positive, step_size, whole_number
 from uldnum.integrators import integrator as find_integrator
-from uldnum.levels import Levels
+from uldnum.levels import Levels, geometric
 from uldnum.names import unknown
 from uldnum.stage import Affine, Stage, Step, first_row
 from uldnum.typing import Array
 
-__all__ = ["PREDICTORS", "Phase", "Plan", "plan"]
+__all__ = ["PREDICTORS", "PRESETS", "Phase", "Plan", "plan", "preset"]
 
 SONG = "Song, Sohl-Dickstein, Kingma, Kumar, Ermon & Poole 2021"
 KARRAS = "Karras, Aittala, Aila & Laine 2022"
@@ -273,6 +274,47 @@ def handed_over(k: int, momentum: str, memory: float, ratio: float) -> Affine | 
 
 MOMENTA = ("kept", "rescaled", "refreshed")
 BOUNDARIES = ("own", "shared")
+
+
+class Preset(NamedTuple):
+    """A plan with the constants of its source: arguments of `plan`."""
+
+    method: str
+    levels: Callable[[], Levels]
+    steps: int
+    eps: float
+    source: str
+
+
+NCSN = partial(geometric, 1.0, 0.01, 10)
+CIFAR10 = partial(geometric, 50.0, 0.01, 232)
+CELEBA = partial(geometric, 90.0, 0.01, 500)
+
+MILD = "momentum-imbued Langevin dynamics (MILD), Algorithm 1; starts from N(0, I) there, from U[0, 1] in its code"
+
+PRESETS = {
+    "ald-ncsn": Preset("ula", NCSN, 100, 2e-5, "Song & Ermon 2019, Algorithm 1 and sec. 5"),
+    "ald-cifar10": Preset("ula", CIFAR10, 5, 6.2e-6, "Song & Ermon 2020 (NCSNv2), Algorithm 1, CIFAR-10"),
+    "ald-celeba": Preset("ula", CELEBA, 5, 3.3e-6, "Song & Ermon 2020 (NCSNv2), Algorithm 1, CelebA"),
+    "mild-ncsn": Preset("mild(0.22)", NCSN, 100, 2e-5, f"{MILD}; NCSN, T as there"),
+    "mild-cifar10": Preset("mild(0.38)", CIFAR10, 1, 6.2e-6, f"{MILD}; CIFAR-10, T = 1"),
+    "mild-cifar10-5": Preset("mild(0.1)", CIFAR10, 5, 6.2e-6, f"{MILD}; CIFAR-10, T = 5"),
+    "mild-celeba": Preset("mild(0.4)", CELEBA, 1, 3.3e-6, f"{MILD}; CelebA, T = 1"),
+}
+
+
+def preset(name: str) -> Plan:
+    """Return a plan of the literature: a name in `PRESETS`.
+
+    Raises
+    ------
+    ValueError
+        If there is no such plan; the message offers the nearest.
+    """
+    if name.lower() not in PRESETS:
+        raise unknown("plan", name, PRESETS, f"Known are {', '.join(PRESETS)}")
+    method, levels, steps, eps, source = PRESETS[name.lower()]
+    return replace(plan(method, levels(), steps=steps, eps=eps), name=name.lower(), source=source)
 
 
 def plan(

@@ -1,4 +1,4 @@
-"""The command line: uldnum list, doctor, fetch, bias, sample."""
+"""The command line: uldnum list, doctor, fetch, bias, sample, anneal."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 import typer
 
+from uldnum.cli.anneal import anneal
 from uldnum.cli.bias import bias
 from uldnum.cli.listing import doctor, fetch, list_
 from uldnum.cli.sample import sample
@@ -24,7 +25,7 @@ app = typer.Typer(
     "Start with 'uldnum list', then 'uldnum bias', then 'uldnum sample'.",
 )
 app.command("list")(list_)
-for command in (doctor, fetch, bias, sample):
+for command in (doctor, fetch, bias, sample, anneal):
     app.command()(command)
 
 

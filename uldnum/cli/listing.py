@@ -20,6 +20,8 @@ def list_() -> None:
     """List integrators, targets, networks and backends: one line each, with its source."""
     from uldnum.backends import BACKENDS
     from uldnum.networks import NETWORKS
+    from uldnum.plans import PREDICTORS
+    from uldnum.plans import PRESETS as PLANS
     from uldnum.targets import PRESETS
 
     def order(value: float | None) -> str:
@@ -28,6 +30,8 @@ def list_() -> None:
     lines = {entry.signature: f"({', '.join(map(order, entry.order))})  {entry.source}" for entry in catalogue()}
     lines["any word"] = "        over A, B, O or over B, U is an integrator too, e.g. ABAOABA"
     show("Integrators (orders in h: weak, stationary)", lines)
+    show("Predictors (plans through noise levels)", {name: entry.source for name, entry in PREDICTORS.items()})
+    show("Plans of the literature", {name: entry.source for name, entry in PLANS.items()})
     show("Targets", {name: preset.source for name, preset in PRESETS.items()})
     show(
         "Networks",

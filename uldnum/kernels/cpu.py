@@ -5,6 +5,7 @@ A block of chains, one in each lane, runs on its own in scratch memory that fits
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -31,6 +32,9 @@ __all__ = ["NumbaExecutor"]
 # Numbers that the first launch of a run draws at most: some milliseconds.
 FIRST = 1_000_000
 
+# Ranges of chains for each thread of a launch: what a thread is late with, the others can take over.
+SHARES = 4
+
 # Normals of a chain that are drawn at once, at least.
 NORMALS = 64
 
@@ -41,6 +45,12 @@ def lanes_of(dtype: np.dtype[Any], d: int) -> int:
     In one dimension there is little else in the cache, and twice as many are faster still.
     """
     return 64 if d == 1 or dtype == np.float32 else 32
+
+
+@cache
+def pool(threads: int, process: int) -> ThreadPoolExecutor:
+    """Return so many threads of a process, which wait for work from launch to launch; a forked one has none of them."""
+    return ThreadPoolExecutor(threads)
 
 
 class KernelCache(FunctionCache):
@@ -273,12 +283,11 @@ class NumbaExecutor:
         return max(1, FIRST // (state.u[..., 0, :].size))
 
     def enter(self, state: State) -> None:
-        """Open the recurrence from ``state.xp``."""
-        self.run(state, True, state.step)
+        """Do nothing: the first steps open the recurrence themselves, which saves a launch."""
 
     def advance(self, state: State, last: int) -> Array:
         """Go on to step ``last``, record what is watched, and read the last state; returns the positions kept."""
-        trace = self.run(state, False, last)
+        trace = self.run(state, state.step == 0, last)
         state.step = last
         return trace
 
@@ -291,7 +300,7 @@ class NumbaExecutor:
             return state.batches()
         chains = state.left.shape[1]
         blocks = -(-chains // self.lanes)
-        ranges = min(blocks, BATCHES)
+        ranges = min(blocks, SHARES * self.threads)
         return np.minimum(np.arange(ranges + 1) * blocks // ranges * self.lanes, chains)
 
     def run(self, state: State, begin: bool, last: int) -> Array:
@@ -305,12 +314,13 @@ class NumbaExecutor:
             *split_seed(problem.seed), state.step + 1, last, problem.watch, state.sums, state.squares, left,
         )  # fmt: skip
         ranges = list(enumerate(pairwise(self.edges(state))))
-        with self.announcement(), ThreadPoolExecutor(self.threads) as pool:
+        with self.announcement():
+            submit = pool(self.threads, os.getpid()).submit
             futures = [
-                pool.submit(self.kernel, *(g, lo, hi, *before, state.counts[g, b], trace, kept))
+                submit(self.kernel, *(g, lo, hi, *before, state.counts[g, b % BATCHES], trace, kept))
                 for g in range(H)
                 for b, (lo, hi) in ranges
             ]
-        for future in futures:
-            future.result()
+            for future in futures:
+                future.result()
         return trace

@@ -1,0 +1,120 @@
+"""Figure: the cost of plans through noise levels, and how far from the law of the data they end.
+
+Forty Gaussians in the plane (`gmm-40`), of which every noise level is known exactly: the error is that of the plan
+alone. Plans are compared at equal numbers of score evaluations.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from tqdm import tqdm
+
+import uldnum
+from uldnum.diagnostics import mode_weights, sliced_wasserstein_2
+from uldnum.extras import require
+from uldnum.files import atomic, store
+
+DATA = Path(__file__).parent / "data" / "annealing.nc"
+FIGURE = Path(__file__).parents[1] / "figures" / "annealing.png"
+
+CHAINS = 20_000
+FIRST, LAST = 60.0, 0.2  # noise levels: wider than the data, and much narrower than a mode (1.31)
+NFE = (16, 32, 64, 128, 256, 512)
+
+# Method, what it is called, its options, and its evaluations a level.
+H = 0.7  # step size in units of sigma
+PLANS: dict[str, tuple[str, dict[str, Any], float]] = {
+    "ALD": ("ula", {"h": H}, 1),
+    "MILD(0.1)": ("mild(0.1)", {"h": H}, 1),
+    "MILD(0.22)": ("mild(0.22)", {"h": H}, 1),
+    "MILD(0.38)": ("mild(0.38)", {"h": H}, 1),
+    "MILD(0.6)": ("mild(0.6)", {"h": H}, 1),
+    "annealed baoab-limit": ("baoab-limit", {"h": H}, 1),
+    "annealed OBABO": ("OBABO", {"h": H, "boundary": "shared"}, 1),
+    "ALD and DDIM": ("ula", {"h": H, "predictor": "ddim"}, 2),
+    "DDIM": ("ddim", {}, 1),
+    "ancestral": ("ancestral", {}, 1),
+    "Heun": ("heun", {}, 2),
+    "DPM-Solver++(2M)": ("dpm-solver++", {}, 1),
+}
+COLOURS = {
+    "ALD": "#E69F00", "annealed baoab-limit": "#009E73", "annealed OBABO": "#56B4E9", "ALD and DDIM": "#D55E00",
+    "DDIM": "#0072B2", "ancestral": "#6A51A3", "Heun": "#000000", "DPM-Solver++(2M)": "#8B4513",
+}  # fmt: skip
+
+
+def study() -> xr.Dataset:
+    """Run every plan at every cost."""
+    mixture = uldnum.target("gmm-40")
+    assert isinstance(mixture, uldnum.GaussianMixture)
+    shape = (len(PLANS), len(NFE))
+    found = {name: np.full(shape, np.nan) for name in ("nfe", "distance", "error", "weights", "variance")}
+    inside = float(np.log1p(np.e) ** 2)  # variance of a mode
+    for i, (method, options, cost) in enumerate(tqdm(PLANS.values())):
+        for j, nfe in enumerate(NFE):
+            plan = uldnum.plan(method, uldnum.levels.geometric(FIRST, LAST, max(2, round((nfe - 1) / cost))), **options)
+            run = uldnum.anneal(mixture, plan, chains=CHAINS, seed=1, progress=False)
+            distance, weights = sliced_wasserstein_2(run.x, mixture), mode_weights(run.x, mixture)
+            gaps = run.x - mixture.means[((run.x[:, None] - mixture.means) ** 2).sum(axis=2).argmin(axis=1)]
+            found["nfe"][i, j], found["distance"][i, j] = run.nfe, distance.value
+            found["error"][i, j], found["weights"][i, j] = distance.error, weights.value
+            found["variance"][i, j] = np.median(gaps**2) / inside
+    draws = mixture.sample(CHAINS, seed=99)
+    nearest = ((draws[:, None] - mixture.means) ** 2).sum(axis=2).argmin(axis=1)
+    floors = {
+        "floor": float(sliced_wasserstein_2(draws, mixture).value),
+        "weights_floor": float(mode_weights(draws, mixture).value),
+        "variance_exact": float(np.median((draws - mixture.means[nearest]) ** 2) / inside),
+    }
+    data = {name: (("plan", "cost"), values) for name, values in found.items()}
+    return xr.Dataset(data, {"plan": list(PLANS), "cost": list(NFE)}, floors | {"chains": CHAINS, "h": H})
+
+
+def draw(found: xr.Dataset) -> None:
+    """Draw the stored results."""
+    require("matplotlib", "plot")
+    from matplotlib import colormaps
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+    figure = Figure(figsize=(11, 4.6), layout="constrained")
+    panels = {
+        "distance": ("sliced Wasserstein-2 distance", "floor"),
+        "weights": ("weights of the modes, total variation", "weights_floor"),
+        "variance": ("variance within modes, relative", "variance_exact"),
+    }
+    greys = iter(colormaps["RdPu"](np.linspace(0.35, 0.95, 4)))
+    colours = {name: COLOURS.get(name) or next(greys) for name in map(str, found.plan.values)}
+    for axes, (name, (title, floor)) in zip(figure.subplots(1, 3), panels.items(), strict=True):
+        for plan, colour in colours.items():
+            one = found.sel(plan=plan)
+            values = one[name] / found.attrs["variance_exact"] if name == "variance" else one[name]
+            axes.plot(one.nfe, values, color=colour, marker="o", markersize=3, linewidth=1.2, label=plan)
+        level = 1.0 if name == "variance" else found.attrs[floor]
+        axes.axhline(level, color="0.4", linestyle=":", linewidth=1, label="exact samples")
+        axes.set(xscale="log", yscale="log", xlabel="score evaluations (NFE)", title=title)
+        axes.title.set_fontsize(10)
+        axes.set_xticks(found.cost.values, [str(nfe) for nfe in found.cost.values], fontsize=8)
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axes.yaxis.set_minor_formatter(NullFormatter())
+        axes.grid(alpha=0.25, which="both", linewidth=0.5)
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=7, frameon=False, fontsize=8)
+    figure.suptitle(
+        f"Plans through noise levels {FIRST:g} to {LAST:g} on gmm-40: a step a level, h = {found.attrs['h']:g} sigma, "
+        f"{found.attrs['chains']} chains", fontsize=10,
+    )  # fmt: skip
+    with atomic(FIGURE) as file:
+        figure.savefig(file, dpi=160)
+
+
+def main() -> None:
+    """Run, store, and draw what is stored."""
+    found = study()
+    store(found, DATA)
+    draw(found)

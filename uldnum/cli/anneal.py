@@ -1,0 +1,95 @@
+"""uldnum anneal: chains through noise levels."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from uldnum.cli.common import Seed, interrupted
+
+__all__ = ["anneal"]
+
+
+def anneal(
+    data: Annotated[str, typer.Option("--data", help="A mixture or a network of 'uldnum list'.")] = "mnist",
+    method: Annotated[
+        str, typer.Option(help="An integrator, a predictor, or a plan of the literature; see 'uldnum list'.")
+    ] = "heun",
+    levels: Annotated[
+        str, typer.Option(help="Noise levels: geometric:FIRST:LAST:COUNT, karras:..., linear:COUNT or cosine:COUNT.")
+    ] = "karras:20:0.02:20",
+    steps: Annotated[int, typer.Option(min=1, help="Steps of an integrator at each level.")] = 1,
+    h: Annotated[float | None, typer.Option(help="Its step size, in units of the level's sigma.")] = None,
+    eps: Annotated[float | None, typer.Option(help="h^2/2 at the last level instead, absolute.")] = None,
+    friction: Annotated[float, typer.Option(help="Friction, in units of 1/sigma.")] = 1.0,
+    predictor: Annotated[str | None, typer.Option(help="Goes from level to level, after the integrator.")] = None,
+    momentum: Annotated[str, typer.Option(help="From level to level: kept, rescaled or refreshed.")] = "kept",
+    boundary: Annotated[str, typer.Option(help="Scores where levels meet: own, or shared.")] = "own",
+    denoise: Annotated[bool, typer.Option(help="End with the mean of the data given the state.")] = True,
+    chains: Annotated[int, typer.Option(min=1, help="Independent chains.")] = 64,
+    seed: Seed = 0,
+    backend: Annotated[str | None, typer.Option(help="numba, array, cuda or cuda-fast.  [default: what can]")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from OUT/anneal.nc.")] = False,
+    out: Annotated[Path, typer.Option(help="Folder for everything that is written.")] = Path("out"),
+) -> None:
+    """Run chains through noise levels, from noise to data.
+
+    Writes OUT/anneal.nc, and for a network OUT/anneal.png with the last states. On a mixture the distance to exact
+    samples is printed. After Ctrl-C, the same command with --resume goes on.
+
+    Examples: uldnum anneal
+
+    uldnum anneal --method baoab-limit --h 1 --levels geometric:20:0.02:50
+
+    uldnum anneal --data gmm-40 --method ula --h 0.5 --steps 2 --predictor ddim --levels geometric:50:0.1:100
+    """
+    from uldnum import annealing, networks, plans, targets
+    from uldnum import levels as sequences
+    from uldnum.files import check_store, writable_folder
+
+    stored = check_store(writable_folder(out) / "anneal.nc")
+    if method.lower() in plans.PRESETS:
+        chosen = plans.preset(method)
+    else:
+        options: dict[str, Any] = {} if plans.is_predictor(method) else {
+            "steps": steps, "h": h, "eps": eps, "friction": friction, "predictor": predictor, "momentum": momentum,
+            "boundary": boundary,
+        }  # fmt: skip
+        chosen = plans.plan(method, sequences.parse(levels), denoise=denoise, **options)
+    device = "cuda" if backend in ("cuda", "cuda-fast") else "cpu"
+    law: Any = targets.target(data) if data.lower() in targets.PRESETS else networks.network(data, device=device)
+    begun = time.perf_counter()
+    run = annealing.anneal(
+        law, chosen, chains=chains, seed=seed, backend=backend, resume=stored if resume else None,
+        progress=f"{chosen.name} on {law.name}",
+    )  # fmt: skip
+    run.save(stored)
+    typer.echo(f"{chosen.name}: {run.nfe} evaluations of {chains} chains in {time.perf_counter() - begun:.2f} s")
+    if not run.complete:
+        interrupted(f"{run.recorded_steps} of {run.steps} steps are in {stored}; go on with --resume")
+    if isinstance(law, networks.Network):
+        show(law, chosen, run.x[:64], out / "anneal.png")
+    else:
+        compare(law, run.x)
+    typer.echo(f"states: {stored}")
+
+
+def show(net: Any, chosen: Any, x: Any, path: Path) -> None:
+    """Draw the last states of some chains."""
+    from uldnum.pictures import check_look, coloured, draw_images
+
+    check_look(net.card)
+    draw_images(coloured(net.decode(x), net.card), [], f"{net.name}: {len(x)} chains of {chosen.name}", path)
+    typer.echo(f"images: {path}")
+
+
+def compare(mixture: Any, x: Any) -> None:
+    """Print the distance to the law, and how far exact samples are."""
+    from uldnum.diagnostics import mode_weights, sliced_wasserstein_2
+
+    distance, weights = sliced_wasserstein_2(x, mixture), mode_weights(x, mixture)
+    typer.echo(f"sliced Wasserstein-2 distance {distance.value:.4g} (exact samples: {distance.floor:.4g})")
+    typer.echo(f"total variation of mode weights {weights.value:.4g} (exact samples: {weights.floor:.4g})")
