@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 
-FIGURES = ("annealing", "bias", "chains", "orders", "temperature")
+FIGURES = ("annealing", "bias", "chains", "grids", "orders", "temperature")
 # What takes longer than one would wait for, or needs more installed: by its own name only.
 LONG = ("agreement", "denoising", "registers", "throughput")
 

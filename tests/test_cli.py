@@ -88,7 +88,7 @@ def test_bias_json(monkeypatch, capsys, tmp_path):
         (("anneal", "--levels", "geometrc:5:1:3"), "nearest is 'geometric'"),
         (("anneal", "--levels", "geometric:5:1"), "geometric takes other numbers"),
         (("anneal", "--levels", "geometric:5:x:3"), "levels: "),
-        (("anneal", "--method", "ula"), "h, eps: give exactly one"),
+        (("anneal", "--method", "ula"), "h, eps, snr: give exactly one"),
         (("anneal", "--method", "hun"), "integrator: unknown name 'hun'"),
         (("anneal", "--predictor", "ddmi", "--method", "ula", "--h", "1"), "nearest is 'ddim'"),
         (("fetch", "galaxy"), "nearest is 'galaxygrad-ztf64'"),

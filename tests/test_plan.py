@@ -1,12 +1,14 @@
 """Plans: exact laws on Gaussian data in closed form, runs against matrices with the same normals, and evaluations."""
 
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 import uldnum
 from uldnum import annealing, levels
+from uldnum.adaptive import Adaptive
 from uldnum.annealing import phase_seed
 from uldnum.exact import plan as law_of
 from uldnum.exact import propagator
@@ -224,6 +226,54 @@ def test_a_stopped_plan_goes_on(monkeypatch, tmp_path):
         uldnum.anneal(MIXTURE, PLANS["ddim"](LEVELS), chains=4, seed=2, resume=tmp_path / "run.nc")
 
 
+ADAPTIVE = ["ula", "baoab-limit", "BAOAB", "OBABO", "mild(0.3)"]
+
+
+@pytest.mark.parametrize("name", ADAPTIVE)
+def test_adaptive_steps_are_their_own_steps(monkeypatch, name):
+    """One step a level: the sizes that the rule chose, given to the plan of each chain alone, end in the same place."""
+    images = np.random.default_rng(0).uniform(-1, 1, size=(6, 1, 8, 8))
+    data, at = uldnum.targets.DataMixture(images), levels.given([0.8])
+    sizes, usual = [], Adaptive.size
+
+    def noted(rule, xi, s):
+        sizes.append(usual(rule, xi, s))
+        return sizes[-1]
+
+    monkeypatch.setattr(Adaptive, "size", noted)
+    common = {"seed": 3, "dtype": "float64", "progress": False}
+    run = uldnum.anneal(data, uldnum.plan(name, at, snr=0.16, denoise=False, friction=2.0), chains=3, **common)
+    (h,) = sizes
+    assert np.ptp(h) > 0
+    for c in range(3):
+        alone = uldnum.plan(name, at, h=h[c] / 0.8, denoise=False, friction=2.0)
+        fixed = uldnum.anneal(data, alone, chains=1, first_chain=c, **common)
+        np.testing.assert_allclose(run.x[c], fixed.x[0], atol=2e-6)
+        assert run.nfe == fixed.nfe
+
+
+def test_adaptive_steps_follow_the_formula():
+    rule = Adaptive(uldnum.integrator("ula"), 1.0, 0.16, 0.9, False)
+    rng = np.random.default_rng(0)
+    xi, s = rng.normal(size=(4, 1, 100)), rng.normal(size=(4, 100))
+    delta = 2 * 0.9 * (0.16 * np.linalg.norm(xi[:, 0], axis=1) / np.linalg.norm(s, axis=1)) ** 2
+    np.testing.assert_allclose(rule.size(xi, s) ** 2 / 2, delta, rtol=1e-12)
+    coupled = replace(rule, coupled=True).size(xi, s)
+    ratio = np.linalg.norm(xi[:, 0], axis=1).mean() / np.linalg.norm(s, axis=1).mean()
+    np.testing.assert_allclose(coupled**2 / 2, 2 * 0.9 * (0.16 * ratio) ** 2, rtol=1e-12)
+
+
+def test_adaptive_steps_in_few_dimensions_are_warned_of():
+    """A standard Gaussian in 8 dimensions: the variance is 1.6 instead of 1 (sampled, 2000 chains: +- 0.02)."""
+    gaussian = uldnum.GaussianMixture([1.0], [np.zeros(8)], [0.75])
+    at = levels.given([0.5])
+    with pytest.warns(UserWarning, match="no sampler in 8 dimensions"):
+        run = uldnum.anneal(gaussian, uldnum.plan("ula", at, steps=300, snr=0.16, denoise=False), chains=2000)
+    assert run.x.var() == pytest.approx(1.6, abs=0.1)
+    with pytest.raises(ValueError, match="run: step sizes that depend"):
+        law_of(uldnum.plan("ula", at, snr=0.16))
+
+
 def test_images_take_plans_too():
     """A data set and the mixture that it is: the same plan, the same normals, the same end."""
     images = np.random.default_rng(0).uniform(-1, 1, size=(6, 1, 2, 2))
@@ -271,7 +321,9 @@ def test_levels():
         (lambda: levels.given([1.0, 0.0]), "sigma: must be positive"),
         (lambda: levels.geometric(1.0, 0.1, 0), "count: must be at least 1"),
         (lambda: LEVELS.below(0.01), "sigma_max: no level is below"),
-        (lambda: uldnum.plan("ula", LEVELS), "h, eps: give exactly one"),
+        (lambda: uldnum.plan("ula", LEVELS), "h, eps, snr: give exactly one"),
+        (lambda: uldnum.plan("UBU", LEVELS, snr=0.1), "snr: UBU does not evaluate the score once a step"),
+        (lambda: uldnum.plan("BAOAB", LEVELS, snr=0.1, boundary="shared"), "snr: goes with boundary 'own'"),
         (lambda: uldnum.plan("ula", LEVELS, h=-1.0), "h: must be positive"),
         (lambda: uldnum.plan("ula", LEVELS, h=1.0, steps=0), "steps: must be at least 1"),
         (lambda: uldnum.plan("ddim", LEVELS, h=1.0), "'ddim' is a predictor"),

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 from tqdm.auto import tqdm
 
+from uldnum.adaptive import FEWEST, take_adaptive_steps
 from uldnum.backends import BACKENDS, Options, choose_backend
 from uldnum.integrators import whole_number
 from uldnum.interrupt import interruptible
@@ -125,6 +126,8 @@ def anneal(
     start = level_of(data, *plan.start)
     kind = floating_type(start.dtype if dtype is None else dtype)
     backend = choose_backend(start, backend, kind)
+    if any(phase.rule for phase in plan.phases):
+        check_adaptive(start, plan, backend)
     settings = Settings(
         version=version("uldnum"), target=str(data.name), fingerprint=start.fingerprint, shape=tuple(start.shape),
         integrator=plan.name, tables=tables_digest(plan), backend=backend, dtype=kind.name, h=(0.0,), friction=0.0,
@@ -154,6 +157,18 @@ def anneal(
     return run
 
 
+def check_adaptive(start: Target, plan: Plan, backend: str) -> None:
+    """Raise or warn where step sizes that follow the score do not run, or are known to be wrong."""
+    if backend.startswith("cuda"):
+        raise ValueError("backend: step sizes that follow the score run on NumPy's arrays alone")
+    d = math.prod(start.shape)
+    if d < FEWEST:
+        warnings.warn(
+            f"{plan.name}: a step that depends on its own noise is no sampler in {d} dimensions; {FEWEST} hide it",
+            stacklevel=3,
+        )
+
+
 def phase_seed(seed: int, number: int) -> int:
     """Key of the normals of a phase: the seed itself for the first, then NumPy's spawned ones."""
     return int(np.random.SeedSequence(seed, spawn_key=(number,)).generate_state(1, np.uint64)[0]) if number else seed
@@ -165,6 +180,12 @@ def take_phase(
     """Take the steps of a phase, in place."""
     state, settings = run.state, run.settings
     watch, _, _ = watch_of(target, 0, phase.count, None, kind)
+    if phase.rule is not None:
+        own = replace(state, left=np.full_like(state.left, NEVER), step=0)
+        key = phase_seed(settings.seed, number)
+        take_adaptive_steps(target, phase.rule, phase.count, own, key, settings.first_chain, watch)
+        note_escapes(state, own)
+        return
     tables = make_tables(phase.step, kind)
     problem = Problem(tables, target, phase_seed(settings.seed, number), settings.first_chain, watch)
     make_executor, _ = BACKENDS[backend]
@@ -174,6 +195,11 @@ def take_phase(
     executor.advance(own, phase.count)
     executor.settle(own)
     run.info.update(executor.info)
+    note_escapes(state, own)
+
+
+def note_escapes(state: State, own: State) -> None:
+    """Count the steps of a phase, at which chains diverged, from the start of the plan."""
     state.left[...] = np.where((state.left == NEVER) & (own.left < NEVER), state.step + own.left, state.left)
 
 
@@ -209,7 +235,9 @@ def tables_digest(plan: Plan) -> str:
         maps = [*(stage.map for stage in phase.step.stages), phase.step.open, phase.step.close]
         parts += [part for map in maps for part in (map.dA, map.b, map.C)]
         parts += [stage.G for stage in phase.step.stages]
+        rule = phase.rule
         parts.append(np.array([phase.count, phase.alpha, phase.sigma, phase.step.open_uses_score]))
+        parts.append(np.array([] if rule is None else [rule.snr, rule.scale, rule.friction, rule.coupled]))
     return digest(*parts)
 
 

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from uldnum.adaptive import Adaptive
 from uldnum.integrators import Integrator, positive, step_size, whole_number
 from uldnum.integrators import integrator as find_integrator
 from uldnum.levels import Levels, geometric
@@ -45,12 +46,15 @@ class Phase:
         How many.
     alpha, sigma : float
         The level: the score is that of ``z = alpha x + sigma eps``.
+    rule : Adaptive, optional
+        Chooses the step size at every step; then ``step`` is that of size 1.
     """
 
     step: Step
     count: int
     alpha: float
     sigma: float
+    rule: Adaptive | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -324,6 +328,8 @@ def plan(
     steps: int = 1,
     h: float | None = None,
     eps: float | None = None,
+    snr: float | None = None,
+    coupled: bool = False,
     friction: float = 1.0,
     predictor: str | None = None,
     momentum: str = "kept",
@@ -345,6 +351,11 @@ def plan(
     eps : float
         The step size as the epsilon of annealed Langevin dynamics instead: ``h_i^2/2 = eps (sigma_i/sigma_L)^2``
         (Song & Ermon 2020, Algorithm 1, where it is alpha_i).
+    snr : float
+        Instead of a step size the signal-to-noise ratio of a rule that chooses it at every step from the score of the
+        chain (`uldnum.adaptive`): 0.16 for CIFAR-10 in Song et al. 2021.
+    coupled : bool
+        The rule takes means over all chains, as the original code does.
     friction : float
         Friction, in units of 1/sigma_i.
     predictor : str, optional
@@ -374,11 +385,11 @@ def plan(
     if boundary not in BOUNDARIES:
         raise ValueError(f"boundary: must be one of {', '.join(BOUNDARIES)}, got {boundary!r}")
     if is_predictor(method):
-        if h is not None or eps is not None or predictor is not None:
-            raise ValueError(f"h, eps, predictor: {method!r} is a predictor, it goes from level to level without them")
+        if any(option is not None for option in (h, eps, snr, predictor)):
+            raise ValueError(f"h, eps, snr, predictor: {method!r} is a predictor, which takes none of them")
         return predictions(str(method), levels, denoise)
     scheme, count = find_integrator(method), whole_number("steps", steps, 1, 2**48)
-    sizes = step_sizes(levels, h, eps)
+    sizes = step_sizes(levels, h, eps, snr)
     gamma = positive("friction", friction)
     own = [scheme.stages(np.array([size]), friction=gamma / s) for size, s in zip(sizes, levels.sigma, strict=True)]
     named, moves, source = (
@@ -387,9 +398,11 @@ def plan(
     places = places_of(levels)
     width = max((len(move.b) for pair in pairs(places, moves) for move in pair), default=1)
     k = scheme.rows + (width > 1)
-    phases = corrected(
-        scheme, [widened(step, k) for step in own], places, count, momentum, boundary, pairs(places, moves)
-    )
+    if snr is not None and (boundary == "shared" or momentum != "kept" or width > 1):
+        raise ValueError("snr: goes with boundary 'own', momentum 'kept', and predictors of one evaluation")
+    chosen = rules(scheme, levels, snr, float(gamma), coupled)
+    wide, between = [widened(step, k) for step in own], pairs(places, moves)
+    phases = corrected(scheme, wide, places, count, momentum, boundary, between, chosen)
     if denoise:
         phases.append(Phase(denoising(places[-1], k), 1, *places[-1]))
     memory = np.array([scheme.memory] * (scheme.rows - 1) + [0.0] * (width > 1))
@@ -420,10 +433,12 @@ def places_of(levels: Levels) -> list[Place]:
     return [Place(a, s) for a, s in zip(levels.alpha.tolist(), levels.sigma.tolist(), strict=True)]
 
 
-def step_sizes(levels: Levels, h: float | None, eps: float | None) -> Array:
-    """Return the step size at every level, absolute."""
-    if (h is None) == (eps is None):
-        raise ValueError("h, eps: give exactly one of them; eps is h^2/2 at the last level, in units of its own")
+def step_sizes(levels: Levels, h: float | None, eps: float | None, snr: float | None) -> Array:
+    """Return the step size at every level, absolute; 1 where a rule chooses it."""
+    if sum(option is not None for option in (h, eps, snr)) != 1:
+        raise ValueError("h, eps, snr: give exactly one of them; eps is h^2/2 at the last level, absolute")
+    if snr is not None:
+        return np.ones(len(levels))
     if eps is not None:
         return step_size(None, eps) * levels.sigma / levels.sigma[-1]
     return step_size(h, None) * levels.sigma
@@ -451,6 +466,7 @@ def corrected(
     momentum: str,
     boundary: str,
     moves: Sequence[Sequence[Move]],
+    chosen: Sequence[Adaptive | None],
 ) -> list[Phase]:
     """Return the phases of an integrator's steps at every level, with those of a predictor between levels."""
     k = own[0].rows
@@ -461,11 +477,28 @@ def corrected(
             raise ValueError("boundary: a predictor between two levels leaves them no evaluation to share")
         return shared(own, places, count, between)
     phases = []
-    for step, place, before, after in zip(own, places, between, [*moves, []], strict=True):
+    for step, place, before, after, rule in zip(own, places, between, [*moves, []], chosen, strict=True):
         begun = step if before is None else replace(step, open=before.then(step.open))
-        phases.append(Phase(begun, count, *place))
+        phases.append(Phase(begun, count, *place, rule))
         phases += [Phase(embedded(move, k), 1, *move.place) for move in after]
     return phases
+
+
+def rules(
+    scheme: Integrator, levels: Levels, snr: float | None, friction: float, coupled: bool
+) -> list[Adaptive | None]:
+    """Return what chooses the step size at each level, if anything does."""
+    if snr is None:
+        return [None] * len(levels)
+    ratio = float(positive("snr", snr))
+    # 1 - beta_i is (alpha_i/alpha_{i+1})^2, which is 1 for VE levels; the last level takes that before it.
+    after = np.append(levels.alpha[1:], levels.alpha[-1:])
+    scales = (levels.alpha / after) ** 2
+    scales[-1] = scales[-2:][0]
+    return [
+        Adaptive(scheme, friction / sigma, ratio, scale, coupled)
+        for sigma, scale in zip(levels.sigma.tolist(), scales.tolist(), strict=True)
+    ]
 
 
 def shared(own: Sequence[Step], places: Sequence[Place], count: int, between: Sequence[Affine | None]) -> list[Phase]:

@@ -24,6 +24,7 @@ def anneal(
     steps: Annotated[int, typer.Option(min=1, help="Steps of an integrator at each level.")] = 1,
     h: Annotated[float | None, typer.Option(help="Its step size, in units of the level's sigma.")] = None,
     eps: Annotated[float | None, typer.Option(help="h^2/2 at the last level instead, absolute.")] = None,
+    snr: Annotated[float | None, typer.Option(help="Or a step that follows the score: signal to noise.")] = None,
     friction: Annotated[float, typer.Option(help="Friction, in units of 1/sigma.")] = 1.0,
     predictor: Annotated[str | None, typer.Option(help="Goes from level to level, after the integrator.")] = None,
     momentum: Annotated[str, typer.Option(help="From level to level: kept, rescaled or refreshed.")] = "kept",
@@ -55,8 +56,8 @@ def anneal(
         chosen = plans.preset(method)
     else:
         options: dict[str, Any] = {} if plans.is_predictor(method) else {
-            "steps": steps, "h": h, "eps": eps, "friction": friction, "predictor": predictor, "momentum": momentum,
-            "boundary": boundary,
+            "steps": steps, "h": h, "eps": eps, "snr": snr, "friction": friction, "predictor": predictor,
+            "momentum": momentum, "boundary": boundary,
         }  # fmt: skip
         chosen = plans.plan(method, sequences.parse(levels), denoise=denoise, **options)
     device = "cuda" if backend in ("cuda", "cuda-fast") else "cpu"

@@ -79,6 +79,8 @@ def plan(
     covariance[:, 0, 0] = start_variance.ravel()
     covariance[:, range(1, k), range(1, k)] = run.memory**2
     means, covariances = [], []
+    if any(phase.rule for phase in run.phases):
+        raise ValueError("run: step sizes that depend on the score and the noise leave no Gaussian law")
     for phase in run.phases:
         precision = 1 / (phase.alpha**2 * data_variance.ravel() + phase.sigma**2)
         taken = linear_step(phase.step, precision, phase.alpha * data_mean.ravel()).run(phase.count)
