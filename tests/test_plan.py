@@ -14,7 +14,7 @@ from uldnum.exact import plan as law_of
 from uldnum.exact import propagator
 from uldnum.kernels.array import chain_numbers, initial_normals, normals
 from uldnum.kernels.core import DYNAMICS, READOUT
-from uldnum.plans import PREDICTORS
+from uldnum.predictors import PREDICTORS
 
 LEVELS = levels.geometric(5.0, 0.1, 6)
 VP = levels.linear(6, last=0.05)

@@ -200,7 +200,8 @@ def take_phase(
 
 def note_escapes(state: State, own: State) -> None:
     """Count the steps of a phase, at which chains diverged, from the start of the plan."""
-    state.left[...] = np.where((state.left == NEVER) & (own.left < NEVER), state.step + own.left, state.left)
+    if own.left.min() < NEVER:
+        state.left[...] = np.where((state.left == NEVER) & (own.left < NEVER), state.step + own.left, state.left)
 
 
 def begun(start: Target, plan: Plan, settings: Settings, x0: Any, kind: np.dtype[Any]) -> Run:

@@ -3,15 +3,10 @@ r"""Plans: runs through noise levels, as data.
 A plan is a sequence of phases. A phase is a number of time steps at one noise level, each a `uldnum.stage.Step`;
 between phases the chain hands over (x, p), the position and whatever else it remembers. Annealed Langevin dynamics,
 MILD, predictor-corrector sampling, DDIM and Heun's method differ in their tables alone.
-
-Noise levels are written a for alpha and s for sigma, r = s/a; unprimed is where a predictor starts, primed where it
-goes.
 """
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -25,13 +20,12 @@ from uldnum.integrators import Integrator, positive, step_size, whole_number
 from uldnum.integrators import integrator as find_integrator
 from uldnum.levels import Levels, geometric
 from uldnum.names import unknown
+from uldnum.predictors import PREDICTORS, Move, Place, Predictor, denoising, embedded
+from uldnum.predictors import predictor as find_moves
 from uldnum.stage import Affine, Stage, Step, first_row
 from uldnum.typing import Array
 
-__all__ = ["PREDICTORS", "PRESETS", "Phase", "Plan", "plan", "preset"]
-
-SONG = "Song, Sohl-Dickstein, Kingma, Kumar, Ermon & Poole 2021"
-KARRAS = "Karras, Aittala, Aila & Laine 2022"
+__all__ = ["PRESETS", "Phase", "Plan", "plan", "preset"]
 
 
 @dataclass(frozen=True)
@@ -90,166 +84,6 @@ class Plan:
     def steps(self) -> int:
         """Time steps, those of predictors included."""
         return sum(phase.count for phase in self.phases)
-
-
-# --------------------------------------------------------------------------------------------------------- predictors
-
-
-class Place(NamedTuple):
-    """A noise level."""
-
-    a: float
-    s: float
-
-    @property
-    def r(self) -> float:
-        """Noise to signal."""
-        return self.s / self.a
-
-
-class Move(NamedTuple):
-    """One evaluation of a predictor: an affine map of its rows, the place of its score, and noise put on before.
-
-    ``b`` multiplies the score of row 0, ``C`` one normal; ``before`` is what row 0 gets of a normal of its own first.
-    """
-
-    A: list[list[float]]
-    b: list[float]
-    C: list[float]
-    place: Place
-    before: float = 0.0
-
-
-Predictor = Callable[..., list[Move]]
-
-
-def ddim(here: Place, there: Place, last: Place | None, eta: float) -> list[Move]:
-    r"""x' = a' x0 + (s'^2 - v^2)^{1/2} eps + v xi, v = eta s' (1 - r'^2/r^2)^{1/2}.
-
-    With x0 = (x + s^2 score)/a and eps = -s score. eta = 0 is the Euler step of the probability flow, dx/a = eps dr.
-    """
-    v = eta * there.s * math.sqrt(1 - (there.r / here.r) ** 2)
-    kept = math.sqrt(there.s**2 - v**2)
-    return [Move([[there.a / here.a]], [here.s * (there.a * here.r - kept)], [v], here)]
-
-
-def reverse_diffusion(here: Place, there: Place, last: Place | None) -> list[Move]:
-    """x' = (2 - k) x + g^2 score + g xi, where noising goes the other way: x = k x' + g xi."""
-    k = here.a / there.a
-    variance = here.s**2 - (k * there.s) ** 2
-    return [Move([[2 - k]], [variance], [math.sqrt(variance)], here)]
-
-
-def churned(here: Place, churn: float) -> tuple[Place, float]:
-    """Return a noisier place, r (1 + churn), and what a normal must be multiplied with to get there."""
-    more = Place(here.a, here.s * (1 + churn))
-    return more, math.sqrt(more.s**2 - here.s**2)
-
-
-def edm_euler(here: Place, there: Place, last: Place | None, churn: float) -> list[Move]:
-    """Noise up to r (1 + churn), then Euler's step of the probability flow down."""
-    start, noise = churned(here, churn)
-    (move,) = ddim(start, there, last, 0.0)
-    return [move._replace(before=noise)]
-
-
-def heun(here: Place, there: Place, last: Place | None, churn: float) -> list[Move]:
-    """Noise up to r (1 + churn), Euler's step there, then half of its slope replaced by half of that at its end.
-
-    Row 1 remembers x' with half of the first slope.
-    """
-    start, noise = churned(here, churn)
-    slope = there.a * (start.r - there.r) * start.s  # of the score: d(x/a) = -s score dr
-    carry = there.a / start.a
-    first = Move([[carry, 0], [carry, 0]], [slope, slope / 2], [0, 0], start, noise)
-    half = there.a * (start.r - there.r) * there.s / 2
-    return [first, Move([[0, 1], [0, 1]], [half, 0], [0, 0], there)]
-
-
-def dpm_solver(here: Place, there: Place, last: Place | None) -> list[Move]:
-    """x' = (s'/s) x + a' (1 - r'/r) ((1 + c) x0 - c x0_last), c = log(r/r')/(2 log(r_last/r)); row 1 remembers x0."""
-    c = 0.0 if last is None else math.log(here.r / there.r) / (2 * math.log(last.r / here.r))
-    weight = there.a * (1 - there.r / here.r)
-    new = weight * (1 + c) / here.a
-    A = [[there.s / here.s + new, -weight * c], [1 / here.a, 0]]
-    return [Move(A, [new * here.s**2, here.s**2 / here.a], [0, 0], here)]
-
-
-def ancestral(here: Place, there: Place, last: Place | None) -> list[Move]:
-    """DDIM with eta = 1."""
-    return ddim(here, there, last, 1.0)
-
-
-class PredictorEntry(NamedTuple):
-    """A predictor: its moves, its parameter with default and domain, and its source."""
-
-    moves: Predictor
-    parameter: str
-    default: float
-    domain: tuple[float, float]
-    source: str
-
-
-PREDICTORS = {
-    "ddim": PredictorEntry(ddim, "eta", 0.0, (0.0, 1.0), "Song, Meng & Ermon 2021, eq. 12 and 16"),
-    "ancestral": PredictorEntry(ancestral, "", 0.0, (0, 0), f"{SONG}, app. F"),
-    "reverse-diffusion": PredictorEntry(reverse_diffusion, "", 0.0, (0, 0), f"{SONG}, eq. 46"),
-    "edm-euler": PredictorEntry(
-        edm_euler, "churn", 0.0, (0.0, math.sqrt(2) - 1), f"{KARRAS}, Algorithm 2, without line 8"
-    ),
-    "heun": PredictorEntry(heun, "churn", 0.0, (0.0, math.sqrt(2) - 1), f"{KARRAS}, Algorithms 1 and 2"),
-    "dpm-solver++": PredictorEntry(dpm_solver, "", 0.0, (0, 0), "Lu, Zhou, Bao, Chen, Li & Zhu 2022, Algorithm 2 (2M)"),
-}
-
-
-def predictor(name: str) -> tuple[str, Predictor, str]:
-    """Return the full name, the moves and the source of a predictor by name, such as ``ddim(0.5)``."""
-    match = re.fullmatch(r"([^()]+)(?:\(([^()]*)\))?", name.strip())
-    stem = (match[1] if match else name).strip().lower()
-    if stem not in PREDICTORS:
-        raise unknown("predictor", name, PREDICTORS, f"Known are {', '.join(PREDICTORS)}")
-    entry = PREDICTORS[stem]
-    if not entry.parameter:
-        if match and match[2] is not None:
-            raise ValueError(f"predictor: {stem!r} takes no parameter")
-        return stem, entry.moves, entry.source
-    try:
-        value = entry.default if match is None or match[2] is None else float(match[2])
-    except ValueError:
-        raise ValueError(f"predictor: {name!r}: {match[2] if match else ''!r} is not a number") from None
-    low, high = entry.domain
-    if not low <= value <= high:
-        raise ValueError(f"{entry.parameter}: {stem} needs {low:g} <= {entry.parameter} <= {high:.3g}, got {value:g}")
-
-    def moves(*places: Any) -> list[Move]:
-        return entry.moves(*places, value)
-
-    return f"{stem}({value:g})", moves, entry.source
-
-
-def embedded(move: Move, k: int) -> Step:
-    """Return a predictor's map as a step of chains with k rows: its own second row is the last."""
-    own = [0, k - 1][: len(move.b)]
-    dA, b, C = np.zeros((1, k, k)), np.zeros((1, k)), np.zeros((1, k, 1 if any(move.C) else 0))
-    for i, row in enumerate(own):
-        dA[0, row, own] = move.A[i]
-        dA[0, row, row] -= 1
-        b[0, row] = move.b[i]
-        C[0, row, : C.shape[2]] = move.C[i]
-    step = Step.unmarked(first_row(b), Affine(dA, b, C))
-    if not move.before:
-        return step
-    noise = np.zeros((1, k, 1))
-    noise[0, 0, 0] = move.before
-    return replace(step, open=Affine(np.zeros((1, k, k)), np.zeros((1, k)), noise))
-
-
-def denoising(place: Place, k: int) -> Step:
-    """x' = (x + s^2 score)/a: the mean of the data given x (Tweedie's formula)."""
-    return embedded(Move([[1 / place.a]], [place.s**2 / place.a], [0], place), k)
-
-
-# --------------------------------------------------------------------------------------------------------------- plans
 
 
 def widened(step: Step, k: int) -> Step:
@@ -416,7 +250,7 @@ def is_predictor(method: Any) -> bool:
 
 def find_predictor(name: str, scheme: Integrator) -> tuple[str, Predictor, str]:
     """Return the name, the moves and the sources of a predictor with a corrector."""
-    full, moves, source = predictor(name)
+    full, moves, source = find_moves(name)
     return f"{full} with {scheme.name}", moves, f"{source}; {scheme.source}"
 
 
@@ -446,7 +280,7 @@ def step_sizes(levels: Levels, h: float | None, eps: float | None, snr: float | 
 
 def predictions(name: str, levels: Levels, denoise: bool) -> Plan:
     """Return the plan of a predictor alone."""
-    full, moves, source = predictor(name)
+    full, moves, source = find_moves(name)
     places = places_of(levels)
     found = pairs(places, moves)
     k = max((len(move.b) for pair in found for move in pair), default=1)

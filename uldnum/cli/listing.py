@@ -20,8 +20,8 @@ def list_() -> None:
     """List integrators, targets, networks and backends: one line each, with its source."""
     from uldnum.backends import BACKENDS
     from uldnum.networks import NETWORKS
-    from uldnum.plans import PREDICTORS
     from uldnum.plans import PRESETS as PLANS
+    from uldnum.predictors import PREDICTORS
     from uldnum.targets import PRESETS
 
     def order(value: float | None) -> str:
