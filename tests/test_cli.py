@@ -89,6 +89,8 @@ def test_bias_json(monkeypatch, capsys, tmp_path):
         (("anneal", "--levels", "geometric:5:1"), "geometric takes other numbers"),
         (("anneal", "--levels", "geometric:5:x:3"), "levels: "),
         (("anneal", "--method", "ula"), "h, eps, snr: give exactly one"),
+        (("anneal", "--method", "mild-ncsn", "--h", "1"), "has its own levels, steps and sizes"),
+        (("anneal", "--method", "heun", "--steps", "3"), "'heun' is a predictor"),
         (("anneal", "--method", "hun"), "integrator: unknown name 'hun'"),
         (("anneal", "--predictor", "ddmi", "--method", "ula", "--h", "1"), "nearest is 'ddim'"),
         (("fetch", "galaxy"), "nearest is 'galaxygrad-ztf64'"),

@@ -27,6 +27,9 @@ __all__ = ["FEWEST", "Adaptive", "take_adaptive_steps"]
 # Dimensions below which a step that depends on its own normals visibly changes the law.
 FEWEST = 64
 
+# A step that moves nothing.
+TINY = 1e-30
+
 
 @dataclass(frozen=True)
 class Adaptive:
@@ -106,7 +109,10 @@ def take_adaptive_steps(
         xi = at(first, drawn)
         if not opens:
             s = score(np.einsum("r,nrd->nd", place, u))
-        tables = rule.scheme.stages(np.maximum(rule.size(xi, s), np.finfo(kind).tiny), friction=rule.friction)
+        with np.errstate(all="ignore"):
+            h = rule.size(xi, s)
+        # Where there is no score, or it is no number, the chain stays, or is found outside.
+        tables = rule.scheme.stages(np.where((h > 0) & (h < np.inf), h, TINY), friction=rule.friction)
         if opens:
             u = applied(tables.open, u, s, xi)
             s = score(u[:, 0])

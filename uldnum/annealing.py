@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from uldnum.plans import Phase, Plan
 from uldnum.run import Run, Settings
 from uldnum.sampling import Target, floating_type, positions_of, watch_of
 from uldnum.targets import target as find_target
+from uldnum.targets.noised import NoisedImages
 from uldnum.typing import Array
 
 __all__ = ["anneal", "level_of"]
@@ -52,17 +53,45 @@ def level_of(data: Any, alpha: float, sigma: float) -> Target:
     if not hasattr(data, "card"):
         return data.at(sigma, alpha)
     level = data.at(ratio=sigma / alpha)
-    if not math.isclose(level.alpha, alpha, rel_tol=1e-6):
+    if not math.isclose(level.sigma / level.alpha, sigma / alpha, rel_tol=1e-6):
         raise ValueError(
-            f"levels: {data.name} has alpha = {level.alpha:.4g} at sigma/alpha = {sigma / alpha:.4g}, not {alpha:.4g}; "
-            "take variance-preserving levels for a variance-preserving network, exploding ones for the others"
+            f"levels: {data.name} knows whole timesteps only, the nearest to sigma/alpha = {sigma / alpha:.6g} is at "
+            f"{level.sigma / level.alpha:.6g}; give it card={{'condition': 'interpolated-timestep'}}, or its own levels"
         )
-    if not math.isclose(level.sigma, sigma, rel_tol=1e-6):
-        raise ValueError(
-            f"levels: {data.name} knows whole timesteps only, and the nearest to sigma = {sigma:.6g} has "
-            f"{level.sigma:.6g}; give it card={{'condition': 'interpolated-timestep'}}, or levels of its schedule"
-        )
-    return level
+    return level if math.isclose(level.sigma, sigma, rel_tol=1e-9) else Rescaled.of(level, alpha, sigma)
+
+
+@dataclass(frozen=True, eq=False)
+class Rescaled(NoisedImages):
+    """A network's level in another scale: the law of c z, whose score at x is that of z at x/c, divided by c."""
+
+    level: Any
+    c: float
+
+    @classmethod
+    def of(cls, level: Any, alpha: float, sigma: float) -> Rescaled:
+        """Return a level, known at the same sigma/alpha, at this alpha and sigma."""
+        fingerprint = f"{level.fingerprint}-{sigma!r}"
+        return cls(level.name, fingerprint, level.shape, alpha, sigma, level, sigma / level.sigma)
+
+    @property
+    def like(self) -> Any:
+        """One of the arrays that the score takes."""
+        return self.level.like
+
+    @property
+    def mean(self) -> Array:
+        """Centre of where chains belong."""
+        return self.c * self.level.mean
+
+    @property
+    def standard_deviation(self) -> Array:
+        """Scale of where chains belong."""
+        return self.c * self.level.standard_deviation
+
+    def score(self, x: Any) -> Any:
+        """Gradient of the log density."""
+        return self.level.score(x / self.c) / self.c
 
 
 def anneal(
@@ -71,7 +100,7 @@ def anneal(
     *,
     chains: int,
     seed: int = 0,
-    x0: Any = "target",
+    x0: Any = None,
     keep: bool = False,
     first_chain: int = 0,
     dtype: DTypeLike | None = None,
@@ -94,7 +123,7 @@ def anneal(
         As in `uldnum.sample`.
     x0 : "target", "normal", "uniform", array of shape (chains, *shape), or callable
         Initial positions: draws of the first level's law (networks: Gaussian, as wide as z), N(0, 1), U(0, 1), given
-        ones, or those that ``x0(chains, seed, first_chain)`` returns.
+        ones, or those that ``x0(chains, seed, first_chain)`` returns. Default: what the plan says.
     keep : bool
         Keep the positions after every phase, as the run's trace.
     resume : Run or path, optional
@@ -123,7 +152,13 @@ def anneal(
     chains = whole_number("chains", chains, 1, 2**32)
     first_chain = whole_number("first_chain", first_chain, 0, 2**32 - chains)
     seed = whole_number("seed", seed, 0, 2**64 - 1)
+    if keep and not plan.on_step:
+        raise ValueError("keep: with shared boundaries a plan has positions on the step at its end alone")
+    if resume is not None and x0 is not None:
+        raise ValueError("x0: a resumed run goes on from its own states; leave it out")
+    threads = None if threads is None else whole_number("threads", threads, 1, 2**16)
     start = level_of(data, *plan.start)
+    levels = {place: level_of(data, *place) for place in {(phase.alpha, phase.sigma) for phase in plan.phases}}
     kind = floating_type(start.dtype if dtype is None else dtype)
     backend = choose_backend(start, backend, kind)
     if any(phase.rule for phase in plan.phases):
@@ -135,6 +170,8 @@ def anneal(
     )  # fmt: skip
     run = resumed(resume, settings, plan) if resume is not None else begun(start, plan, settings, x0, kind)
     state, options = run.state, Options(threads, bool(progress))
+    if state.step and keep != bool(run.states):
+        raise ValueError(f"keep: the run that is resumed kept {'its' if run.states else 'no'} positions")
     with (
         interruptible() as stopped,
         tqdm(
@@ -148,7 +185,7 @@ def anneal(
                 continue
             if stopped():
                 break
-            take_phase(level_of(data, phase.alpha, phase.sigma), phase, number, run, backend, kind, options)
+            take_phase(levels[phase.alpha, phase.sigma], phase, number, run, backend, kind, options)
             state.step = end
             bar.update(phase.count)
             if keep:
@@ -208,6 +245,7 @@ def begun(start: Target, plan: Plan, settings: Settings, x0: Any, kind: np.dtype
     """Return a run that has not taken a step."""
     chains, seed, first = settings.chains, settings.seed, settings.first_chain
     d = math.prod(settings.shape)
+    x0 = plan.x0 if x0 is None else x0
     if isinstance(x0, str) and x0 in ("normal", "uniform"):
         z = initial_normals(chains, seed, first, 0, d).reshape(chains, *settings.shape)
         x0 = z if x0 == "normal" else np.vectorize(lambda value: 0.5 * math.erfc(-value / math.sqrt(2)))(z)

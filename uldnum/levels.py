@@ -65,8 +65,8 @@ class Levels:
 
 def given(sigma: ArrayLike, alpha: ArrayLike = 1.0) -> Levels:
     """Return levels from arrays, shape (L,); alpha may be one number."""
-    noise = positive("sigma", sigma)
-    return Levels(np.broadcast_to(positive("alpha", alpha), noise.shape), noise)
+    noise, scale = positive("sigma", sigma), positive("alpha", alpha)
+    return Levels(np.broadcast_to(scale, noise.shape) if scale.ndim == 0 else scale, noise)
 
 
 def geometric(first: float, last: float, count: int) -> Levels:
@@ -76,12 +76,18 @@ def geometric(first: float, last: float, count: int) -> Levels:
 
 def karras(first: float, last: float, count: int, rho: float = 7.0) -> Levels:
     """VE levels evenly spaced in their rho-th root (Karras et al. 2022, eq. 5)."""
-    return given(spaced(schedules.karras(first, last, rho), count))
+    return given(spaced(schedules.karras(first, last, float(positive("rho", rho))), count))
 
 
 def linear(count: int, beta_start: float = 0.1, beta_end: float = 20.0, last: float = 1e-3) -> Levels:
     """VP levels of the SDE whose rate grows linearly, from t = 1 to ``last`` (Song et al. 2021, eq. 32)."""
-    return preserving(schedules.linear(beta_start, beta_end), count, last)
+    low, high, end = (float(positive(name, value)) for name, value in (
+        ("beta_start", beta_start), ("beta_end", beta_end), ("last", last)))  # fmt: skip
+    if not (end < 1 and low + high < 1000):
+        raise ValueError(
+            f"last, beta_start, beta_end: must be below 1, and 1000 together, got {last}, {low} and {high}"
+        )
+    return preserving(schedules.linear(low, high), count, end)
 
 
 def cosine(count: int, timesteps: int = 1000, max_beta: float = 0.999) -> Levels:

@@ -67,6 +67,10 @@ class Plan:
         Standard deviations of the rows after the first at the start.
     source : str
         Where it is defined.
+    x0 : str
+        From what chains start, unless they are given something else: "target", the law of the first level, or "normal".
+    on_step : bool
+        Whether phases hand over (x, p) on the step; with shared boundaries they hand over what lies between steps.
     """
 
     name: str
@@ -74,6 +78,8 @@ class Plan:
     phases: Sequence[Phase]
     memory: Array
     source: str
+    x0: str = "target"
+    on_step: bool = True
 
     @property
     def rows(self) -> int:
@@ -98,16 +104,16 @@ def widened(step: Step, k: int) -> Step:
     return Step(stages, wide(step.open), wide(step.close), step.open_uses_score)
 
 
-def handed_over(k: int, momentum: str, memory: float, ratio: float) -> Affine | None:
-    """Return what happens to row 1 between two levels, whose sigmas have a ratio; None if nothing does."""
-    dA, C = np.zeros((1, k, k)), np.zeros((1, k, 1))
-    if momentum == "kept" or k < 2:
+def handed_over(k: int, own: int, momentum: str, memory: float, ratio: float) -> Affine | None:
+    """Return what happens to rows 1 ... own - 1 between two levels, whose sigmas have a ratio; None if nothing does."""
+    if momentum == "kept" or own < 2:
         return None
+    dA, C, rows = np.zeros((1, k, k)), np.zeros((1, k, own - 1)), np.arange(1, own)
     if momentum == "refreshed":
-        dA[0, 1, 1], C[0, 1, 0] = -1, memory
-        return Affine(dA, np.zeros((1, k)), C if memory else C[..., :0])
-    dA[0, 1, 1] = ratio - 1
-    return Affine(dA, np.zeros((1, k)), C[..., :0])
+        dA[0, rows, rows], C[0, rows, rows - 1] = -1, memory
+    else:
+        dA[0, rows, rows] = ratio - 1
+    return Affine(dA, np.zeros((1, k)), C if C.any() else C[..., :0])
 
 
 MOMENTA = ("kept", "rescaled", "refreshed")
@@ -128,13 +134,12 @@ NCSN = partial(geometric, 1.0, 0.01, 10)
 CIFAR10 = partial(geometric, 50.0, 0.01, 232)
 CELEBA = partial(geometric, 90.0, 0.01, 500)
 
-MILD = "momentum-imbued Langevin dynamics (MILD), Algorithm 1; starts from N(0, I) there, from U[0, 1] in its code"
+MILD = "momentum-imbued Langevin dynamics (MILD), Algorithm 1; from N(0, I), in its code from U[0, 1]"
 
 PRESETS = {
-    "ald-ncsn": Preset("ula", NCSN, 100, 2e-5, "Song & Ermon 2019, Algorithm 1 and sec. 5"),
     "ald-cifar10": Preset("ula", CIFAR10, 5, 6.2e-6, "Song & Ermon 2020 (NCSNv2), Algorithm 1, CIFAR-10"),
     "ald-celeba": Preset("ula", CELEBA, 5, 3.3e-6, "Song & Ermon 2020 (NCSNv2), Algorithm 1, CelebA"),
-    "mild-ncsn": Preset("mild(0.22)", NCSN, 100, 2e-5, f"{MILD}; NCSN, T as there"),
+    "mild-ncsn": Preset("mild(0.22)", NCSN, 100, 2e-5, f"{MILD}; NCSN, T = 100 as in Song & Ermon 2019"),
     "mild-cifar10": Preset("mild(0.38)", CIFAR10, 1, 6.2e-6, f"{MILD}; CIFAR-10, T = 1"),
     "mild-cifar10-5": Preset("mild(0.1)", CIFAR10, 5, 6.2e-6, f"{MILD}; CIFAR-10, T = 5"),
     "mild-celeba": Preset("mild(0.4)", CELEBA, 1, 3.3e-6, f"{MILD}; CelebA, T = 1"),
@@ -152,7 +157,8 @@ def preset(name: str) -> Plan:
     if name.lower() not in PRESETS:
         raise unknown("plan", name, PRESETS, f"Known are {', '.join(PRESETS)}")
     method, levels, steps, eps, source = PRESETS[name.lower()]
-    return replace(plan(method, levels(), steps=steps, eps=eps), name=name.lower(), source=source)
+    built = plan(method, levels(), steps=steps, eps=eps)
+    return replace(built, name=name.lower(), source=source, x0="normal" if source.startswith(MILD) else "target")
 
 
 def plan(
@@ -214,17 +220,20 @@ def plan(
     ValueError
         If an argument is unknown, missing or out of range; the message names it.
     """
+    if not isinstance(levels, Levels):
+        raise ValueError(f"levels: must come from uldnum.levels, got {levels!r}")
     if momentum not in MOMENTA:
         raise ValueError(f"momentum: must be one of {', '.join(MOMENTA)}, got {momentum!r}")
     if boundary not in BOUNDARIES:
         raise ValueError(f"boundary: must be one of {', '.join(BOUNDARIES)}, got {boundary!r}")
     if is_predictor(method):
-        if any(option is not None for option in (h, eps, snr, predictor)):
-            raise ValueError(f"h, eps, snr, predictor: {method!r} is a predictor, which takes none of them")
+        usual = (steps, friction, momentum, boundary) == (1, 1.0, "kept", "own")
+        if any(option is not None for option in (h, eps, snr, predictor)) or not usual:
+            raise ValueError(f"method: {method!r} is a predictor, which takes levels and denoise alone")
         return predictions(str(method), levels, denoise)
     scheme, count = find_integrator(method), whole_number("steps", steps, 1, 2**48)
     sizes = step_sizes(levels, h, eps, snr)
-    gamma = positive("friction", friction)
+    gamma = one_number("friction", friction)
     own = [scheme.stages(np.array([size]), friction=gamma / s) for size, s in zip(sizes, levels.sigma, strict=True)]
     named, moves, source = (
         (scheme.name, None, scheme.source) if predictor is None else find_predictor(predictor, scheme)
@@ -234,13 +243,14 @@ def plan(
     k = scheme.rows + (width > 1)
     if snr is not None and (boundary == "shared" or momentum != "kept" or width > 1):
         raise ValueError("snr: goes with boundary 'own', momentum 'kept', and predictors of one evaluation")
-    chosen = rules(scheme, levels, snr, float(gamma), coupled)
+    chosen = rules(scheme, levels, snr, gamma, coupled)
     wide, between = [widened(step, k) for step in own], pairs(places, moves)
     phases = corrected(scheme, wide, places, count, momentum, boundary, between, chosen)
     if denoise:
         phases.append(Phase(denoising(places[-1], k), 1, *places[-1]))
     memory = np.array([scheme.memory] * (scheme.rows - 1) + [0.0] * (width > 1))
-    return Plan(named, (places[0].a, places[0].s), tuple(phases), memory, source)
+    apart = boundary == "own" or not scheme.stages(1.0).open_uses_score
+    return Plan(named, (places[0].a, places[0].s), tuple(phases), memory, source, on_step=apart)
 
 
 def is_predictor(method: Any) -> bool:
@@ -274,8 +284,16 @@ def step_sizes(levels: Levels, h: float | None, eps: float | None, snr: float | 
     if snr is not None:
         return np.ones(len(levels))
     if eps is not None:
-        return step_size(None, eps) * levels.sigma / levels.sigma[-1]
-    return step_size(h, None) * levels.sigma
+        return step_size(None, one_number("eps", eps)) * levels.sigma / levels.sigma[-1]
+    return one_number("h", h) * levels.sigma
+
+
+def one_number(name: str, value: float | None) -> float:
+    """Return a positive number, or raise."""
+    number = positive(name, value)
+    if number.ndim:
+        raise ValueError(f"{name}: must be a number, got shape {number.shape}")
+    return float(number)
 
 
 def predictions(name: str, levels: Levels, denoise: bool) -> Plan:
@@ -305,7 +323,7 @@ def corrected(
     """Return the phases of an integrator's steps at every level, with those of a predictor between levels."""
     k = own[0].rows
     ratios = [there.s / here.s for here, there in pairwise(places)]
-    between = [None, *(handed_over(k, momentum, scheme.memory, ratio) for ratio in ratios)]
+    between = [None, *(handed_over(k, scheme.rows, momentum, scheme.memory, ratio) for ratio in ratios)]
     if boundary == "shared" and own[0].open_uses_score:
         if any(moves):
             raise ValueError("boundary: a predictor between two levels leaves them no evaluation to share")
@@ -324,11 +342,10 @@ def rules(
     """Return what chooses the step size at each level, if anything does."""
     if snr is None:
         return [None] * len(levels)
-    ratio = float(positive("snr", snr))
-    # 1 - beta_i is (alpha_i/alpha_{i+1})^2, which is 1 for VE levels; the last level takes that before it.
-    after = np.append(levels.alpha[1:], levels.alpha[-1:])
-    scales = (levels.alpha / after) ** 2
-    scales[-1] = scales[-2:][0]
+    ratio = one_number("snr", snr)
+    # 1 - beta_i is (alpha_i/alpha_{i+1})^2, which is 1 for VE levels; the last level takes that of the one before.
+    falls = (levels.alpha[:-1] / levels.alpha[1:]) ** 2
+    scales = np.append(falls, falls[-1:] if len(falls) else 1.0)
     return [
         Adaptive(scheme, friction / sigma, ratio, scale, coupled)
         for sigma, scale in zip(levels.sigma.tolist(), scales.tolist(), strict=True)

@@ -69,7 +69,10 @@ def reverse_diffusion(here: Place, there: Place, last: Place | None) -> list[Mov
 
 
 def churned(here: Place, churn: float) -> tuple[Place, float]:
-    """Return a noisier place, r (1 + churn), and what a normal must be multiplied with to get there."""
+    """Return a noisier place, r (1 + churn), and what a normal must be multiplied with to get there.
+
+    The same at every level, with S_noise = 1; Karras et al. also say at which levels.
+    """
     more = Place(here.a, here.s * (1 + churn))
     return more, math.sqrt(more.s**2 - here.s**2)
 
@@ -104,7 +107,7 @@ def dpm_solver(here: Place, there: Place, last: Place | None) -> list[Move]:
 
 
 def ancestral(here: Place, there: Place, last: Place | None) -> list[Move]:
-    """DDIM with eta = 1."""
+    """DDIM with eta = 1: on VE levels Song et al.'s sampler, on VP levels that of Ho et al. with their beta tilde."""
     return ddim(here, there, last, 1.0)
 
 
@@ -120,7 +123,7 @@ class PredictorEntry(NamedTuple):
 
 PREDICTORS = {
     "ddim": PredictorEntry(ddim, "eta", 0.0, (0.0, 1.0), "Song, Meng & Ermon 2021, eq. 12 and 16"),
-    "ancestral": PredictorEntry(ancestral, "", 0.0, (0, 0), f"{SONG}, app. F"),
+    "ancestral": PredictorEntry(ancestral, "", 0.0, (0, 0), f"{SONG}, app. F (VE); Ho, Jain & Abbeel 2020, eq. 7 (VP)"),
     "reverse-diffusion": PredictorEntry(reverse_diffusion, "", 0.0, (0, 0), f"{SONG}, eq. 46"),
     "edm-euler": PredictorEntry(
         edm_euler, "churn", 0.0, (0.0, math.sqrt(2) - 1), f"{KARRAS}, Algorithm 2, without line 8"

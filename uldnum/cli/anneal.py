@@ -12,6 +12,8 @@ from uldnum.cli.common import Seed, interrupted
 
 __all__ = ["anneal"]
 
+LEVELS = "karras:20:0.02:20"
+
 
 def anneal(
     data: Annotated[str, typer.Option("--data", help="A mixture or a network of 'uldnum list'.")] = "mnist",
@@ -20,7 +22,7 @@ def anneal(
     ] = "heun",
     levels: Annotated[
         str, typer.Option(help="Noise levels: geometric:FIRST:LAST:COUNT, karras:..., linear:COUNT or cosine:COUNT.")
-    ] = "karras:20:0.02:20",
+    ] = LEVELS,
     steps: Annotated[int, typer.Option(min=1, help="Steps of an integrator at each level.")] = 1,
     h: Annotated[float | None, typer.Option(help="Its step size, in units of the level's sigma.")] = None,
     eps: Annotated[float | None, typer.Option(help="h^2/2 at the last level instead, absolute.")] = None,
@@ -32,6 +34,9 @@ def anneal(
     denoise: Annotated[bool, typer.Option(help="End with the mean of the data given the state.")] = True,
     chains: Annotated[int, typer.Option(min=1, help="Independent chains.")] = 64,
     seed: Seed = 0,
+    x0: Annotated[
+        str | None, typer.Option(help="Start: target, normal or uniform.  [default: the plan's]", show_default=False)
+    ] = None,
     backend: Annotated[str | None, typer.Option(help="numba, array, cuda or cuda-fast.  [default: what can]")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from OUT/anneal.nc.")] = False,
     out: Annotated[Path, typer.Option(help="Folder for everything that is written.")] = Path("out"),
@@ -52,19 +57,19 @@ def anneal(
     from uldnum.files import check_store, writable_folder
 
     stored = check_store(writable_folder(out) / "anneal.nc")
-    if method.lower() in plans.PRESETS:
+    options: dict[str, Any] = {"steps": steps, "h": h, "eps": eps, "snr": snr, "friction": friction}
+    options |= {"predictor": predictor, "momentum": momentum, "boundary": boundary, "denoise": denoise}
+    if method.lower() not in plans.PRESETS:
+        chosen = plans.plan(method, sequences.parse(levels), **options)
+    elif (levels, list(options.values())) == (LEVELS, [1, None, None, None, 1.0, None, "kept", "own", True]):
         chosen = plans.preset(method)
     else:
-        options: dict[str, Any] = {} if plans.is_predictor(method) else {
-            "steps": steps, "h": h, "eps": eps, "snr": snr, "friction": friction, "predictor": predictor,
-            "momentum": momentum, "boundary": boundary,
-        }  # fmt: skip
-        chosen = plans.plan(method, sequences.parse(levels), denoise=denoise, **options)
+        raise ValueError(f"method: {method!r} has its own levels, steps and sizes; leave out what says others")
     device = "cuda" if backend in ("cuda", "cuda-fast") else "cpu"
     law: Any = targets.target(data) if data.lower() in targets.PRESETS else networks.network(data, device=device)
     begun = time.perf_counter()
     run = annealing.anneal(
-        law, chosen, chains=chains, seed=seed, backend=backend, resume=stored if resume else None,
+        law, chosen, chains=chains, seed=seed, x0=x0, backend=backend, resume=stored if resume else None,
         progress=f"{chosen.name} on {law.name}",
     )  # fmt: skip
     run.save(stored)

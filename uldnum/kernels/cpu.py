@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import nullcontext
 from functools import cache, lru_cache, partial
 from itertools import pairwise
@@ -321,6 +321,7 @@ class NumbaExecutor:
                 for g in range(H)
                 for b, (lo, hi) in ranges
             ]
+            wait(futures)  # also if one fails: none may go on in the state's memory
             for future in futures:
                 future.result()
         return trace
