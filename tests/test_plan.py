@@ -5,6 +5,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from onnx_models import save_mixture
+from test_networks import levels_of_betas, vp_linear
 
 import uldnum
 from uldnum import annealing, levels
@@ -191,9 +193,6 @@ def test_plans_of_the_literature(name, levels_, steps, first, last, beta):
 
 def test_a_network_runs_at_any_scale(tmp_path):
     """A variance-preserving network takes exploding levels and churn, which leaves the circle: as the mixture does."""
-    from onnx_models import save_mixture
-    from test_networks import vp_linear
-
     mixture = uldnum.GaussianMixture([0.5, 0.5], np.random.default_rng(0).normal(size=(2, 12)), [0.1, 0.4])
     path = save_mixture(tmp_path / "net.onnx", mixture, (2, 2, 3), "epsilon", vp_linear)
     card = {"parameterisation": "epsilon", "scaling": "vp", "condition": "t", "condition_scale": 999.0}
@@ -205,6 +204,31 @@ def test_a_network_runs_at_any_scale(tmp_path):
         ours = uldnum.anneal(net, run, chains=3, x0=x0.reshape(3, 2, 2, 3), dtype="float64", progress=False)
         theirs = uldnum.anneal(mixture, run, chains=3, x0=x0, backend="array", progress=False)
         np.testing.assert_allclose(ours.x.reshape(3, 12), theirs.x, atol=2e-4)
+
+
+def test_levels_of_a_network_are_those_it_knows(tmp_path):
+    """Whole timesteps of betas, of which every one is known; and continuous t."""
+    mixture = uldnum.GaussianMixture([1.0], [np.zeros(12)], [0.3])
+    betas = np.linspace(1e-4, 0.02, 1000)
+    kept = np.cumprod(1 - betas)
+    path = save_mixture(tmp_path / "net.onnx", mixture, (2, 2, 3), "epsilon", levels_of_betas(betas))
+    steps = {"kind": "linear", "beta_start": 1e-4, "beta_end": 0.02, "timesteps": 1000}
+    card = {"parameterisation": "epsilon", "scaling": "vp", "condition": "timestep", "schedule": steps}
+    net = uldnum.networks.Network(path, card)
+    at = net.levels(4)
+    np.testing.assert_allclose(at.alpha**2, kept[[999, 666, 333, 0]], rtol=1e-12)
+    run = uldnum.anneal(net, uldnum.plan("ddim", at), chains=3, seed=1, progress=False)
+    start = net.at(t=999).sample(3, seed=1).reshape(3, 12)
+    exact = uldnum.anneal(mixture, uldnum.plan("ddim", at), chains=3, x0=start, dtype="float32", progress=False)
+    np.testing.assert_allclose(run.x.reshape(3, 12), exact.x, atol=1e-4)
+    with pytest.raises(ValueError, match="count: net has 1000 timesteps, got 1001"):
+        net.levels(1001)
+    with pytest.raises(ValueError, match="levels: mnist has no schedule"):
+        uldnum.networks.network().levels(3)
+    continuous = card | {"condition": "t", "schedule": {"kind": "linear", "beta_start": 0.1, "beta_end": 20.0}}
+    t = np.array([1.0, 0.5005, 0.001])
+    found = uldnum.networks.Network(path, continuous).levels(3)
+    np.testing.assert_allclose(found.alpha, np.exp(-0.05 * t - 19.9 / 4 * t**2), rtol=1e-12)
 
 
 # -------------------------------------------------------------------------------------------------------------- runs

@@ -21,7 +21,10 @@ def anneal(
         str, typer.Option(help="An integrator, a predictor, or a plan of the literature; see 'uldnum list'.")
     ] = "heun",
     levels: Annotated[
-        str, typer.Option(help="Noise levels: geometric:FIRST:LAST:COUNT, karras:..., linear:COUNT or cosine:COUNT.")
+        str,
+        typer.Option(
+            help="geometric:FIRST:LAST:COUNT, karras:..., linear:COUNT, cosine:COUNT, or own:COUNT of a network."
+        ),
     ] = LEVELS,
     steps: Annotated[int, typer.Option(min=1, help="Steps of an integrator at each level.")] = 1,
     h: Annotated[float | None, typer.Option(help="Its step size, in units of the level's sigma.")] = None,
@@ -57,16 +60,18 @@ def anneal(
     from uldnum.files import check_store, writable_folder
 
     stored = check_store(writable_folder(out) / "anneal.nc")
+    device = "cuda" if backend in ("cuda", "cuda-fast") else "cpu"
+    law: Any = targets.target(data) if data.lower() in targets.PRESETS else networks.network(data, device=device)
     options: dict[str, Any] = {"steps": steps, "h": h, "eps": eps, "snr": snr, "friction": friction}
     options |= {"predictor": predictor, "momentum": momentum, "boundary": boundary, "denoise": denoise}
     if method.lower() not in plans.PRESETS:
-        chosen = plans.plan(method, sequences.parse(levels), **options)
+        name, _, count = levels.partition(":")
+        own = name == "own" and count.isdigit() and isinstance(law, networks.Network)
+        chosen = plans.plan(method, law.levels(int(count)) if own else sequences.parse(levels), **options)
     elif (levels, list(options.values())) == (LEVELS, [1, None, None, None, 1.0, None, "kept", "own", True]):
         chosen = plans.preset(method)
     else:
         raise ValueError(f"method: {method!r} has its own levels, steps and sizes; leave out what says others")
-    device = "cuda" if backend in ("cuda", "cuda-fast") else "cpu"
-    law: Any = targets.target(data) if data.lower() in targets.PRESETS else networks.network(data, device=device)
     begun = time.perf_counter()
     run = annealing.anneal(
         law, chosen, chains=chains, seed=seed, x0=x0, backend=backend, resume=stored if resume else None,

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from uldnum.integrators import whole_number
+from uldnum.levels import Levels
 from uldnum.networks.card import Card, Level, card_of, read_card
 from uldnum.networks.conditions import Conditions
 from uldnum.networks.decoder import Decoder, Latents
@@ -159,6 +160,30 @@ class Network:
         level = self.card.level(sigma, ratio, t)
         name = f"{self.name} at sigma {level.sigma:.4g}"
         return NetworkLevel(name, self.fingerprint(level), self.shape, level.alpha, level.sigma, self, level)
+
+    def levels(self, count: int) -> Levels:
+        """Return noise levels that the network knows, evenly spaced in the t of its schedule, the noisiest first.
+
+        Whole timesteps where it knows no others; the least noisy level is the first timestep, or t = end/1000 of a
+        schedule that begins without noise.
+
+        Raises
+        ------
+        ValueError
+            If the network has no schedule, or not so many timesteps.
+        """
+        if not self.card.schedule:
+            raise ValueError(f"levels: {self.name} has no schedule; take uldnum.levels.karras or geometric")
+        times, number = self.card.times, whole_number("count", count, 1, 2**20)
+        low, high = 0.0 if times.ratio(0.0) > 0 else times.end / 1000, times.end
+        first, last = (low, high) if times.ratio(low) > times.ratio(high) else (high, low)
+        t = np.linspace(first, last, number)
+        if self.card.condition == "timestep":
+            t = np.rint(t)
+        if len(np.unique(t)) < number:
+            raise ValueError(f"count: {self.name} has {times.end + 1:g} timesteps, got {number}")
+        found = [self.card.level(t=float(one)) for one in t]
+        return Levels(np.array([level.alpha for level in found]), np.array([level.sigma for level in found]))
 
     def fingerprint(self, level: Level) -> str:
         """Hash of everything that a score at a noise level is computed from."""
