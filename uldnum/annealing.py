@@ -23,7 +23,7 @@ from uldnum.kernels.core import NEVER, make_tables
 from uldnum.names import digest
 from uldnum.plans import Phase, Plan
 from uldnum.run import Run, Settings
-from uldnum.sampling import Target, floating_type, positions_of, watch_of
+from uldnum.sampling import Target, floating_type, initial_state, resumed, watch_of
 from uldnum.targets import target as find_target
 from uldnum.targets.noised import NoisedImages
 from uldnum.typing import Array
@@ -168,7 +168,7 @@ def anneal(
         integrator=plan.name, tables=tables_digest(plan), backend=backend, dtype=kind.name, h=(0.0,), friction=0.0,
         grouped=False, burn_in=0, chains=chains, seed=seed, first_chain=first_chain, thin=None, bins=0,
     )  # fmt: skip
-    run = resumed(resume, settings, plan) if resume is not None else begun(start, plan, settings, x0, kind)
+    run = resumed(resume, settings, plan.steps) if resume is not None else begun(start, plan, settings, x0, kind)
     state, options = run.state, Options(threads, bool(progress))
     if state.step and keep != bool(run.states):
         raise ValueError(f"keep: the run that is resumed kept {'its' if run.states else 'no'} positions")
@@ -217,26 +217,18 @@ def take_phase(
     """Take the steps of a phase, in place."""
     state, settings = run.state, run.settings
     watch, _, _ = watch_of(target, 0, phase.count, None, kind)
-    if phase.rule is not None:
-        own = replace(state, left=np.full_like(state.left, NEVER), step=0)
-        key = phase_seed(settings.seed, number)
-        take_adaptive_steps(target, phase.rule, phase.count, own, key, settings.first_chain, watch)
-        note_escapes(state, own)
-        return
-    tables = make_tables(phase.step, kind)
-    problem = Problem(tables, target, phase_seed(settings.seed, number), settings.first_chain, watch)
-    make_executor, _ = BACKENDS[backend]
-    executor = make_executor(problem, kind, options)
+    seed, first = phase_seed(settings.seed, number), settings.first_chain
     own = replace(state, left=np.full_like(state.left, NEVER), step=0)
-    executor.enter(own)
-    executor.advance(own, phase.count)
-    executor.settle(own)
-    run.info.update(executor.info)
-    note_escapes(state, own)
-
-
-def note_escapes(state: State, own: State) -> None:
-    """Count the steps of a phase, at which chains diverged, from the start of the plan."""
+    if phase.rule is not None:
+        take_adaptive_steps(target, phase.rule, phase.count, own, seed, first, watch)
+    else:
+        make_executor, _ = BACKENDS[backend]
+        executor = make_executor(Problem(make_tables(phase.step, kind), target, seed, first, watch), kind, options)
+        executor.enter(own)
+        executor.advance(own, phase.count)
+        executor.settle(own)
+        run.info.update(executor.info)
+    # Diverged at a step of the phase; counted from the start of the plan.
     if own.left.min() < NEVER:
         state.left[...] = np.where((state.left == NEVER) & (own.left < NEVER), state.step + own.left, state.left)
 
@@ -249,22 +241,9 @@ def begun(start: Target, plan: Plan, settings: Settings, x0: Any, kind: np.dtype
     if isinstance(x0, str) and x0 in ("normal", "uniform"):
         z = initial_normals(chains, seed, first, 0, d).reshape(chains, *settings.shape)
         x0 = z if x0 == "normal" else np.vectorize(lambda value: 0.5 * math.erfc(-value / math.sqrt(2)))(z)
-    x = positions_of(start, x0, chains, seed, first)
-    memory = initial_normals(chains, seed, first, d, (plan.rows - 1) * d).reshape(chains, plan.rows - 1, d)
-    xp = np.concatenate([x.reshape(chains, 1, d), plan.memory[:, None] * memory], axis=1)
-    state = State.start(xp[None].astype(kind), moments=False)
+    state = State.start(initial_state(start, plan.memory, settings, x0)[None].astype(kind), moments=False)
     nothing = np.zeros(d)
     return Run(settings, plan.steps, state, [], nothing, nothing, nothing, {})
-
-
-def resumed(source: Run | str | Path, settings: Settings, plan: Plan) -> Run:
-    """Return a stopped run to go on with, or raise if it is not one of this plan."""
-    earlier = source if isinstance(source, Run) else Run.load(source)
-    differences = earlier.settings.differences(settings)
-    if differences:
-        raise ValueError(f"resume: the run was made with other settings: {'; '.join(differences)}")
-    state = replace(earlier.state, **{name: getattr(earlier.state, name).copy() for name in ("u", "xp", "left", "nfe")})
-    return replace(earlier, steps=plan.steps, state=state, states=list(earlier.states))
 
 
 def tables_digest(plan: Plan) -> str:

@@ -76,5 +76,7 @@ def load(path: Path) -> xr.Dataset:
     """Read a dataset that `store` wrote."""
     import xarray
 
-    check = path.suffix == ".zarr" and require("zarr", "zarr")
-    return xarray.load_dataset(path, engine="zarr", consolidated=False) if check else xarray.load_dataset(path)
+    if path.suffix != ".zarr":
+        return xarray.load_dataset(path)
+    require("zarr", "zarr")
+    return xarray.load_dataset(path, engine="zarr", consolidated=False)

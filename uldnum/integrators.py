@@ -8,7 +8,6 @@ temperature, s the gradient of the log density); the overdamped one, in its own 
 from __future__ import annotations
 
 import operator
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -16,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from uldnum.names import unknown
+from uldnum.names import split_name, unknown
 from uldnum.splitting import LETTERS, compile_word, frozen_score, validate_word
 from uldnum.stage import Affine, Step, first_row, table
 from uldnum.typing import Array, ArrayLike
@@ -317,8 +316,7 @@ def integrator(name: str | Integrator, **parameters: float) -> Integrator:
         return name
     if not isinstance(name, str):
         raise ValueError(f"integrator: must be a name or an Integrator, got {name!r}")
-    match = re.fullmatch(r"([^()]+)(?:\(([^()]*)\))?", name.strip())
-    stem, argument = (match[1].strip(), match[2]) if match else (name, None)
+    stem, argument = split_name(name)
     if stem.lower() in BY_NAME:
         return BY_NAME[stem.lower()].build(*read_numbers(name, argument), **parameters)
     if stem and set(stem.upper()) <= set(LETTERS) and argument is None:

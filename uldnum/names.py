@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import re
 from collections.abc import Iterable
 
 import numpy as np
 
 from uldnum.typing import Array
 
-__all__ = ["digest", "unknown"]
+__all__ = ["digest", "split_name", "unknown"]
 
 
 def unknown(kind: str, name: str, names: Iterable[str], where: str = "'uldnum list' shows all of them") -> ValueError:
@@ -18,6 +19,12 @@ def unknown(kind: str, name: str, names: Iterable[str], where: str = "'uldnum li
     by_lower = {other.lower(): other for other in names}
     nearest = by_lower[difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0)[0]]
     return ValueError(f"{kind}: unknown name {name!r}; the nearest is {nearest!r}. {where}")
+
+
+def split_name(name: str) -> tuple[str, str | None]:
+    """Split ``stem(argument)`` into its parts; without brackets, or with others, all is the stem."""
+    match = re.fullmatch(r"([^()]+)(?:\(([^()]*)\))?", name.strip())
+    return (match[1].strip(), match[2]) if match else (name, None)
 
 
 def digest(*arrays: Array) -> str:

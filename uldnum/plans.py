@@ -19,7 +19,7 @@ from uldnum.adaptive import Adaptive
 from uldnum.integrators import Integrator, positive, step_size, whole_number
 from uldnum.integrators import integrator as find_integrator
 from uldnum.levels import Levels, geometric
-from uldnum.names import unknown
+from uldnum.names import split_name, unknown
 from uldnum.predictors import PREDICTORS, Move, Place, Predictor, denoising, embedded
 from uldnum.predictors import predictor as find_moves
 from uldnum.stage import Affine, Stage, Step, first_row
@@ -255,7 +255,7 @@ def plan(
 
 def is_predictor(method: Any) -> bool:
     """Whether a name is that of a predictor."""
-    return isinstance(method, str) and method.split("(")[0].strip().lower() in PREDICTORS
+    return isinstance(method, str) and split_name(method)[0].lower() in PREDICTORS
 
 
 def find_predictor(name: str, scheme: Integrator) -> tuple[str, Predictor, str]:

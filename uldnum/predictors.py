@@ -7,14 +7,13 @@ goes.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from uldnum.names import unknown
+from uldnum.names import split_name, unknown
 from uldnum.stage import Affine, Step, first_row
 
 __all__ = ["PREDICTORS", "Move", "Place", "Predictor", "denoising", "embedded", "predictor"]
@@ -135,19 +134,19 @@ PREDICTORS = {
 
 def predictor(name: str) -> tuple[str, Predictor, str]:
     """Return the full name, the moves and the source of a predictor by name, such as ``ddim(0.5)``."""
-    match = re.fullmatch(r"([^()]+)(?:\(([^()]*)\))?", name.strip())
-    stem = (match[1] if match else name).strip().lower()
+    given, argument = split_name(name)
+    stem = given.lower()
     if stem not in PREDICTORS:
         raise unknown("predictor", name, PREDICTORS, f"Known are {', '.join(PREDICTORS)}")
     entry = PREDICTORS[stem]
     if not entry.parameter:
-        if match and match[2] is not None:
+        if argument is not None:
             raise ValueError(f"predictor: {stem!r} takes no parameter")
         return stem, entry.moves, entry.source
     try:
-        value = entry.default if match is None or match[2] is None else float(match[2])
+        value = entry.default if argument is None else float(argument)
     except ValueError:
-        raise ValueError(f"predictor: {name!r}: {match[2] if match else ''!r} is not a number") from None
+        raise ValueError(f"predictor: {name!r}: {argument!r} is not a number") from None
     low, high = entry.domain
     if not low <= value <= high:
         raise ValueError(f"{entry.parameter}: {stem} needs {low:g} <= {entry.parameter} <= {high:.3g}, got {value:g}")

@@ -232,7 +232,7 @@ def sample(
     executor = make_executor(problem, kind, Options(threads, bool(progress)))
 
     if resume is None:
-        xp = initial_state(target, scheme, settings, x0)
+        xp = initial_state(target, np.full(scheme.rows - 1, scheme.memory), settings, x0)
         state = State.start(np.repeat(xp[None], len(h_absolute), axis=0).astype(kind), moments=vector, bins=bins)
         run = Run(settings, steps, state, [], watch.centre, low, high, executor.info)
         executor.enter(state)
@@ -274,16 +274,16 @@ def watch_of(
     return Watch(burn_in + 1, BIN_EVERY, thin or 0, centre, least, most, low, bins / (high - low)), low, high
 
 
-def initial_state(target: Target, scheme: Integrator, settings: Settings, x0: Any) -> Array:
-    """Return (x, p) of every chain, shape (chains, k, d), in float64.
+def initial_state(target: Target, deviations: Array, settings: Settings, x0: Any) -> Array:
+    """Return (x, p) of every chain, shape (chains, k, d), in float64; ``deviations`` are those of rows 1 ... k - 1.
 
     The first d initial normals of a chain belong to the target's own draws; the memory takes the next (k - 1) d.
     """
     chains, seed, first = settings.chains, settings.seed, settings.first_chain
-    x = positions_of(target, x0, chains, seed, first).reshape(chains, -1)
-    d, rows = x.shape[1], scheme.rows - 1
+    x = positions_of(target, x0, chains, seed, first).reshape(chains, 1, -1)
+    d, rows = x.shape[2], len(deviations)
     memory = initial_normals(chains, seed, first, d, rows * d).reshape(chains, rows, d)
-    return np.concatenate([x[:, None], scheme.memory * memory], axis=1)
+    return np.concatenate([x, deviations[:, None] * memory], axis=1)
 
 
 def positions_of(target: Target, x0: Any, chains: int, seed: int, first: int) -> Array:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -102,6 +103,7 @@ class Conditions:
         plain = answer[rows : rows + n].astype(real)
         return plain + real(self.guidance) * (conditional - plain)
 
+    @cached_property
     def described(self) -> bytes:
         """Everything that an answer depends on."""
         parts = [repr((self.guidance, [sorted(arrays) for arrays in self.sets])).encode()]

@@ -7,7 +7,8 @@ import os
 import re
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -187,10 +188,17 @@ class Device:
 
 def start(runtime: ModuleType, path: Path, options: Any, provider: Any) -> Any:
     """Return a session of a model, or raise an error in one sentence."""
-    try:
+    with in_words(path, "cannot be used"):
         return runtime.InferenceSession(str(path), options, providers=[provider])
-    except Exception as error:  # ONNX Runtime raises a class of its own for each fault of a file
-        raise ValueError(f"network: {path} cannot be used: {reason_of(error)}") from None
+
+
+@contextmanager
+def in_words(path: Path, what: str) -> Iterator[None]:
+    """Raise what ONNX Runtime raises as one error in one sentence."""
+    try:
+        yield
+    except Exception as error:  # it has a class of its own for each fault of a file
+        raise ValueError(f"network: {path} {what}: {reason_of(error)}") from None
 
 
 def weight_files(content: bytes) -> list[str]:
@@ -251,11 +259,8 @@ class Model:
 
     def answer(self, inputs: Mapping[str, Array]) -> Array:
         """Return the model's only answer to arrays of NumPy."""
-        try:
-            answer: Array = self.session.run(None, dict(inputs))[0]
-        except Exception as error:  # as in Device.open
-            raise ValueError(f"network: {self.path} failed: {reason_of(error)}") from None
-        return answer
+        with in_words(self.path, "failed"):
+            return np.asarray(self.session.run(None, dict(inputs))[0])
 
     def buffers(self, shapes: Mapping[str, tuple[int, ...]]) -> tuple[Any, dict[str, Any]]:
         """Return the binding of a call with such shapes, and its arrays by name; they are made once."""
@@ -283,8 +288,6 @@ class Model:
         if self.device.current_stream() != self.device.stream:
             raise ValueError("device: the network was opened on another of CuPy's streams than the current one")
         begun = time.perf_counter()
-        try:
+        with in_words(self.path, "failed"):
             self.session.run_with_iobinding(binding)
-        except Exception as error:  # as above
-            raise ValueError(f"network: {self.path} failed: {reason_of(error)}") from None
         self.seconds += time.perf_counter() - begun

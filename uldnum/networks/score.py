@@ -88,7 +88,8 @@ class Network:
         self.card: Card = card_of(
             {"name": path.stem} | read_card(path, self.model.metadata) | dict(card or {}), path.name
         )
-        if self.card.sha256.lower() not in ("", hashlib.sha256(path.read_bytes()).hexdigest()):
+        wanted = self.card.sha256.lower()
+        if wanted and wanted != hashlib.sha256(path.read_bytes()).hexdigest():
             raise ValueError(f"network: {path} is not the file that its card describes: its sha256 differs")
         self.roles = Roles.of(self.model.inputs, self.model.outputs, self.card)
         self.shape = self.image_shape()
@@ -188,7 +189,7 @@ class Network:
     def fingerprint(self, level: Level) -> str:
         """Hash of everything that a score at a noise level is computed from."""
         settings = level, self.roles, self.shape, self.device, self.clip, self.chunk, self.card.data_range
-        sha = hashlib.sha256(self.model.digest.encode() + repr(settings).encode() + self.conditions.described())
+        sha = hashlib.sha256(self.model.digest.encode() + repr(settings).encode() + self.conditions.described)
         return sha.hexdigest()[:16]
 
     def evaluate(self, x: Any, scale: float, condition: float) -> Any:
