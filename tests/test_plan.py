@@ -304,7 +304,7 @@ def test_evaluations_are_counted():
 
 def test_executors_agree_on_plans():
     mixture = uldnum.target("ring-8")
-    for name in ("BAOAB, shared", "heun(0.2)", "MILD"):
+    for name in ("BAOAB, shared", "heun(0.2)", "MILD", "Heun and BAOAB"):
         run = PLANS[name](LEVELS)
         ours, theirs = (
             uldnum.anneal(mixture, run, chains=5, seed=2, keep=run.on_step, backend=backend, progress=False)
@@ -317,6 +317,29 @@ def test_executors_agree_on_plans():
         np.testing.assert_array_equal(split.x, ours.x[3:])
 
 
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("name", ["Heun and BAOAB", "MILD", "three stages, shared"])
+def test_many_levels_in_one_launch_are_one_after_the_other(monkeypatch, name, dtype):
+    mixture, run = uldnum.target("gmm-40"), PLANS[name](LEVELS)
+    together = uldnum.anneal(mixture, run, chains=1300, seed=2, threads=2, dtype=dtype, progress=False)
+    monkeypatch.setattr(annealing, "next_launch", lambda taken, elapsed: 1)
+    monkeypatch.setattr("uldnum.kernels.ladder.TILE", 1)
+    apart = uldnum.anneal(mixture, run, chains=1300, seed=2, threads=1, dtype=dtype, progress=False)
+    for part in ("xp", "u", "left", "nfe"):
+        np.testing.assert_array_equal(getattr(together.state, part), getattr(apart.state, part), part)
+
+
+@pytest.mark.filterwarnings("ignore:ula diverged")
+def test_the_step_of_divergence_is_that_of_the_plan():
+    run = uldnum.plan("ula", levels.given([1.0, 0.9, 0.8]), steps=10, h=2.6)
+    ours, theirs = (
+        uldnum.anneal("ring-8", run, chains=20, backend=backend, progress=False).state.left
+        for backend in ("numba", "array")
+    )
+    assert 10 < ours.min() < 31
+    np.testing.assert_array_equal(ours, theirs)
+
+
 @pytest.mark.filterwarnings("default:stopped after")
 def test_a_stopped_plan_goes_on(monkeypatch, tmp_path):
     run = PLANS["Heun and BAOAB"](LEVELS)
@@ -325,7 +348,7 @@ def test_a_stopped_plan_goes_on(monkeypatch, tmp_path):
 
     @contextmanager
     def interruptible():
-        asked = iter([False] * 4)
+        asked = iter([False] * 2)
         yield lambda: next(asked, True)
 
     monkeypatch.setattr(annealing, "interruptible", interruptible)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+import time
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -23,7 +26,8 @@ from uldnum.kernels.core import NEVER, make_tables
 from uldnum.names import digest
 from uldnum.plans import Phase, Plan
 from uldnum.run import Run, Settings
-from uldnum.sampling import Target, floating_type, initial_state, resumed, watch_of
+from uldnum.sampling import Target, bounds, floating_type, initial_state, next_launch, resumed, watch_of
+from uldnum.targets import GaussianMixture
 from uldnum.targets import target as find_target
 from uldnum.targets.noised import NoisedImages
 from uldnum.typing import Array
@@ -158,7 +162,6 @@ def anneal(
         raise ValueError("x0: a resumed run goes on from its own states; leave it out")
     threads = None if threads is None else whole_number("threads", threads, 1, 2**16)
     start = level_of(data, *plan.start)
-    levels = {place: level_of(data, *place) for place in {(phase.alpha, phase.sigma) for phase in plan.phases}}
     kind = floating_type(start.dtype if dtype is None else dtype)
     backend = choose_backend(start, backend, kind)
     if any(phase.rule for phase in plan.phases):
@@ -172,6 +175,7 @@ def anneal(
     state, options = run.state, Options(threads, bool(progress))
     if state.step and keep != bool(run.states):
         raise ValueError(f"keep: the run that is resumed kept {'its' if run.states else 'no'} positions")
+    take = taker(data, plan, run, backend, kind, options)
     with (
         interruptible() as stopped,
         tqdm(
@@ -180,14 +184,14 @@ def anneal(
         ) as bar,
     ):  # fmt: skip
         ends = np.cumsum([phase.count for phase in plan.phases])
-        for number, (phase, end) in enumerate(zip(plan.phases, ends.tolist(), strict=True)):
-            if end <= state.step:
-                continue
-            if stopped():
-                break
-            take_phase(levels[phase.alpha, phase.sigma], phase, number, run, backend, kind, options)
-            state.step = end
-            bar.update(phase.count)
+        done, launch = int(np.searchsorted(ends, state.step, side="right")), 1
+        while done < len(ends) and not stopped():
+            last = min(done + launch, len(ends))
+            begun_at = time.perf_counter()
+            take(done, last)
+            launch = 1 if keep else next_launch(last - done, time.perf_counter() - begun_at)
+            bar.update(int(ends[last - 1]) - state.step)
+            done, state.step = last, int(ends[last - 1])
             if keep:
                 run.states.append(state.xp[:, :, 0].copy())
     report(run)
@@ -209,6 +213,40 @@ def check_adaptive(start: Target, plan: Plan, backend: str) -> None:
 def phase_seed(seed: int, number: int) -> int:
     """Key of the normals of a phase: the seed itself for the first, then NumPy's spawned ones."""
     return int(np.random.SeedSequence(seed, spawn_key=(number,)).generate_state(1, np.uint64)[0]) if number else seed
+
+
+def taker(
+    data: Any, plan: Plan, run: Run, backend: str, kind: np.dtype[Any], options: Options
+) -> Callable[[int, int], None]:
+    """Return the function of first and last that takes phases first ... last - 1 of a run, in place."""
+    alpha, sigma = (np.array([getattr(phase, name) for phase in plan.phases]) for name in ("alpha", "sigma"))
+    if backend == "numba" and isinstance(data, GaussianMixture) and not any(phase.rule for phase in plan.phases):
+        return climber(data, plan, alpha, sigma, run, kind, options)
+    levels = {place: level_of(data, *place) for place in zip(alpha.tolist(), sigma.tolist(), strict=True)}
+
+    def take(first: int, last: int) -> None:
+        for number in range(first, last):
+            phase = plan.phases[number]
+            take_phase(levels[phase.alpha, phase.sigma], phase, number, run, backend, kind, options)
+
+    return take
+
+
+def climber(
+    mixture: GaussianMixture, plan: Plan, alpha: Array, sigma: Array, run: Run, kind: np.dtype[Any], options: Options
+) -> Callable[[int, int], None]:
+    """Return this function for compiled code, which takes many phases in one launch."""
+    from uldnum.kernels.ladder import Ladder
+
+    seeds = np.array([phase_seed(run.settings.seed, number) for number in range(len(plan.phases))], dtype=np.uint64)
+    centre, scale = alpha[:, None] * mixture.mean, np.hypot(alpha[:, None] * mixture.standard_deviation, sigma[:, None])
+    steps, counts = [phase.step for phase in plan.phases], np.array([phase.count for phase in plan.phases])
+    ladder = Ladder(
+        mixture, steps, counts, alpha, sigma, seeds, run.settings.first_chain, bounds(centre, scale, kind), kind,
+        options.threads, options.announce,
+    )  # fmt: skip
+    run.info["threads"] = str(ladder.threads)
+    return partial(ladder.climb, run.state)
 
 
 def take_phase(

@@ -263,14 +263,19 @@ def floating_type(dtype: DTypeLike) -> np.dtype[Any]:
     return kind
 
 
+def bounds(centre: Array, scale: Array, kind: np.dtype[Any]) -> tuple[Array, Array]:
+    """Return beyond what a chain has diverged."""
+    reach = np.minimum(ESCAPE * scale, HORIZON[kind])
+    return centre - reach, centre + reach
+
+
 def watch_of(
     target: Target, bins: int, burn_in: int, thin: int | None, kind: np.dtype[Any]
 ) -> tuple[Watch, Array, Array]:
     """Return what is watched, and the range of the histograms of each axis."""
     centre, scale = (np.ravel(a).astype(float) for a in (target.mean, target.standard_deviation))
     low, high = centre - REACH * scale, centre + REACH * scale
-    reach = np.minimum(ESCAPE * scale, HORIZON[kind])
-    least, most = (centre - reach).astype(kind), (centre + reach).astype(kind)
+    least, most = (bound.astype(kind) for bound in bounds(centre, scale, kind))
     return Watch(burn_in + 1, BIN_EVERY, thin or 0, centre, least, most, low, bins / (high - low)), low, high
 
 
@@ -332,7 +337,12 @@ def take_steps(executor: Executor, state: State, end: int, bar: tqdm[Any]) -> It
                 bar.unpause()  # the first launch compiles: its time says nothing of the rest
             fresh = False
             bar.update(taken)
-            launch = max(1, min(4 * taken, int(taken * PATIENCE / elapsed)))
+            launch = next_launch(taken, elapsed)
+
+
+def next_launch(taken: int, elapsed: float) -> int:
+    """Return how much to do before the next look at the progress bar, given what was done in so many seconds."""
+    return max(1, min(4 * taken, int(taken * PATIENCE / elapsed)))
 
 
 def report(run: Run, target: Target, scheme: Integrator) -> None:

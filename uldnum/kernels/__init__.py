@@ -102,8 +102,8 @@ class State:
         H, n, _, d = xp.shape
         axes = d if moments else 0
         return cls(
-            u=np.empty_like(xp),
-            xp=xp,
+            u=np.empty(xp.shape, xp.dtype),
+            xp=np.ascontiguousarray(xp),  # executors see rows and coordinates as one axis, which must not take a copy
             sums=np.zeros((H, n, axes)),
             squares=np.zeros((H, n, axes * (axes + 1) // 2)),
             counts=np.zeros((H, min(n, BATCHES), d if bins else 0, bins + 2), dtype=np.int64),

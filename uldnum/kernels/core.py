@@ -8,13 +8,14 @@ i]``, ``xi[j]``) holds such values: r counts rows of memory, i coordinates, j no
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from uldnum.kernels.functions import FORMATS, Ops, make_functions
-from uldnum.stage import Affine, Step, first_row
+from uldnum.stage import Step, first_row
 from uldnum.typing import Array
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "Tables",
     "Watch",
     "group",
+    "lay_out",
     "make_core",
     "make_tables",
 ]
@@ -71,10 +73,10 @@ class Tables(NamedTuple):
     normals: Array | tuple[int, ...]  # (maps,); on a GPU constants
     readout: Array | tuple[int, ...]  # (maps,)
     offset: Array | tuple[int, ...]  # (maps,)
-    per_step: int
-    open_uses_score: bool
+    per_step: Any  # int
+    open_uses_score: Any  # bool
     plain: Array | tuple[bool, ...]  # (stages,)
-    marked: bool
+    marked: Any  # bool
 
 
 def group(t: Tables, g: int) -> Tables:
@@ -83,36 +85,48 @@ def group(t: Tables, g: int) -> Tables:
     return Tables(t.G[g], t.dA[g], t.b[g], t.C[g], *shared)
 
 
-def same(a: Affine, b: Affine) -> bool:
-    """Whether two maps are one."""
-    return all(np.array_equal(x, y) for x, y in ((a.dA, b.dA), (a.b, b.b), (a.C, b.C)))
-
-
 def make_tables(step: Step, dtype: np.dtype[Any]) -> Tables:
     """Lay out the tables of a step, whose leading axis runs over step sizes, in the type of the run."""
-    maps = [*(stage.map for stage in step.stages), step.open, step.close]
-    normals = np.array([map.normals for map in maps[:-1]] + [step.stages[-1].map.normals])
-    readout = np.array([0] * (len(maps) - 1) + [step.readout_normals])
-    in_step = normals[: len(step.stages)]
-    C = np.zeros((*maps[0].b.shape, max(map.normals for map in maps), len(maps)))
+    t = lay_out([step], dtype)
+    scalars = t.per_step[0], t.open_uses_score[0], t.marked[0]
+    return t._replace(per_step=int(scalars[0]), open_uses_score=bool(scalars[1]), marked=bool(scalars[2]))
+
+
+def lay_out(steps: Sequence[Step], dtype: np.dtype[Any]) -> Tables:
+    """Lay out the tables of steps of different schemes one after the other.
+
+    The axes of stages and maps run through all steps; what a step has one of is an array of shape (steps,).
+    """
+    maps = [map for step in steps for map in (*(stage.map for stage in step.stages), step.open, step.close)]
+    stages = [stage for step in steps for stage in step.stages]
+    ends = np.cumsum([len(step.stages) + 2 for step in steps])
+    begins, close, last = np.append(0, ends[:-1]), ends - 1, ends - 3
+    normals, readout = np.array([map.normals for map in maps]), np.zeros(len(maps), dtype=np.int64)
+    normals[close], readout[close] = normals[last], [step.readout_normals for step in steps]
+    before = np.cumsum(normals) - normals
+    offset = before - np.repeat(before[begins], np.diff(ends, prepend=0))
+    C = np.zeros((len(maps[0].b), len(maps), maps[0].rows, max(map.normals for map in maps)))
     for j, map in enumerate(maps):
-        C[..., : map.normals, j] = map.C
+        C[:, j, :, : map.normals] = map.C
+    G = np.stack([stage.G for stage in stages], axis=1)
+    dA, b = np.stack([map.dA for map in maps], axis=1), np.stack([map.b for map in maps], axis=1)
+    marked = [np.any(part[:, close] != part[:, last], axis=(0, *range(2, part.ndim))) for part in (dA, b, C)]
 
     def cast(array: Array) -> Array:
         return np.ascontiguousarray(array, dtype=dtype)
 
     return Tables(
-        G=cast(np.stack([stage.G for stage in step.stages], axis=1)),
-        dA=cast(np.stack([map.dA for map in maps], axis=1)),
-        b=cast(np.stack([map.b for map in maps], axis=1)),
-        C=cast(np.moveaxis(C, -1, 1)),
+        G=cast(G),
+        dA=cast(dA),
+        b=cast(b),
+        C=cast(C),
         normals=normals,
         readout=readout,
-        offset=np.cumsum(normals) - normals,
-        per_step=int(in_step.sum()),
-        open_uses_score=step.open_uses_score,
-        plain=np.array([np.array_equal(stage.G, first_row(stage.map.b)) for stage in step.stages]),
-        marked=not same(step.close, step.stages[-1].map),
+        offset=offset,
+        per_step=before[ends - 2] - before[begins],
+        open_uses_score=np.array([step.open_uses_score for step in steps]),
+        plain=np.all(first_row(G) == G, axis=(0, 2)),
+        marked=np.any(marked, axis=0),
     )
 
 

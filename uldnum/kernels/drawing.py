@@ -9,7 +9,7 @@ import numba
 import numpy as np
 
 from uldnum.kernels import split_seed, values, vectors
-from uldnum.kernels.cpu import KernelCache
+from uldnum.kernels.blocks import KernelCache
 from uldnum.kernels.lanes import core
 from uldnum.typing import Array
 

@@ -17,7 +17,7 @@ from numba.extending import intrinsic, lower_builtin, models, register_model
 from uldnum.kernels import LOCAL
 from uldnum.kernels.vectors import Vector, llvm
 
-__all__ = ["Row", "Values", "length", "local", "numbers", "row", "tail", "user_row", "view"]
+__all__ = ["Row", "Values", "borrowed", "length", "local", "numbers", "row", "tail", "user_row", "view"]
 
 
 class Values(types.Type):
@@ -152,6 +152,19 @@ def view(lanes: int) -> Any:
         return kind(array, types.intp, types.intp), build
 
     return viewed
+
+
+@intrinsic
+def borrowed(context: Any, array: Any) -> Any:
+    """The same array, for as long as someone else keeps it: to count its references would cost as much as a step."""
+
+    def build(context: Any, builder: Any, sig: Any, given: Any) -> Any:
+        made = context.make_array(array)(context, builder, given[0])
+        made.meminfo = cgutils.get_null_value(made.meminfo.type)
+        made.parent = cgutils.get_null_value(made.parent.type)
+        return made._getvalue()
+
+    return array(array), build
 
 
 @intrinsic

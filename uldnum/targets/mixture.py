@@ -19,7 +19,7 @@ __all__ = ["GaussianMixture", "MixtureData"]
 
 
 class MixtureData(NamedTuple):
-    """A mixture as the kernels read it.
+    """A mixture as the kernels read it; of one at several noise levels, arrays have a leading axis over them.
 
     Up to a factor common to all, component j has the weight ``2^log2_weights exp(-precisions |z|^2/2)`` at y, with
     z = R (y - mu), and the force ``-precisions R^T z``. Where R is a multiple of the identity, ``precisions`` holds its
@@ -35,7 +35,7 @@ class MixtureData(NamedTuple):
     @property
     def scratch(self) -> int:
         """Values that the score needs besides its result: a log weight for each component, z where R is a matrix."""
-        K, d, columns = self.roots.shape
+        K, d, columns = self.roots.shape[-3:]
         return K * (d + 1) if columns > 1 else K
 
 
@@ -161,22 +161,15 @@ class GaussianMixture(Vectors):
     @cached_property
     def factors(self) -> Array:
         """Lower Cholesky factors of the covariances, shape (K, d, d), or the standard deviations, shape (K, d, 1)."""
-        return np.sqrt(self.variances)[..., None] if self.covariances is None else np.linalg.cholesky(self.covariances)
+        return factors_of(self.variances, self.covariances)
 
     def kernel_data(self, dtype: np.dtype[Any]) -> MixtureData:
         """Return the mixture as the kernels read it, in a floating-point type."""
-        precisions = np.ones(len(self.weights))
-        if self.covariances is not None:
-            roots, scales = np.linalg.inv(self.factors), np.diagonal(self.factors, 0, 1, 2)
-            shifts = np.einsum("kij,kj->ki", roots, self.means)
-        else:
-            roots, scales = 1 / self.factors, self.factors[..., 0]
-            shifts = roots[..., 0] * self.means
-            if np.all(self.variances == self.variances[:, :1]):
-                precisions, roots, shifts = 1 / self.variances[:, 0], roots[..., :0], self.means
-        log2_weights = np.log2(self.weights) - np.log2(scales).sum(axis=1)
-        parts = log2_weights, precisions, roots, -shifts
-        return MixtureData(*(np.ascontiguousarray(part, dtype=dtype) for part in parts))
+        return laid_out(self.weights, self.means, self.variances, self.covariances, dtype)
+
+    def kernel_levels(self, alpha: Array, sigma: Array, dtype: np.dtype[Any]) -> MixtureData:
+        """Return the mixture at noise levels, alpha and sigma of shape (levels,), as the kernels read it."""
+        return laid_out(self.weights, *self.noised_parts(alpha, sigma), dtype)
 
     def score(self, x: ArrayLike) -> Array:
         """Gradient of the log density.
@@ -234,11 +227,18 @@ class GaussianMixture(Vectors):
     def noised(self, alpha: float, sigma: float) -> GaussianMixture:
         """Return the law of ``z = alpha x + sigma eps`` with eps ~ N(0, I), also a mixture."""
         name = f"{self.name} at alpha {alpha:g}, sigma {sigma:g}"
+        means, variances, full = self.noised_parts(alpha, sigma)
+        return GaussianMixture(
+            self.weights, means, None if full is not None else variances, covariances=full, name=name
+        )
+
+    def noised_parts(self, alpha: ArrayLike, sigma: ArrayLike) -> tuple[Array, Array, Array | None]:
+        """Return means, variances and covariances at noise levels, whose axes come first."""
+        a, s = (np.asarray(level, dtype=float)[..., None, None] for level in (alpha, sigma))
+        means, variances = a * self.means, a**2 * self.variances + s**2
         if self.covariances is None:
-            variances = alpha**2 * self.variances + sigma**2
-            return GaussianMixture(self.weights, alpha * self.means, variances, name=name)
-        covariances = alpha**2 * self.covariances + sigma**2 * np.eye(self.shape[0])
-        return GaussianMixture(self.weights, alpha * self.means, covariances=covariances, name=name)
+            return means, variances, None
+        return means, variances, a[..., None] ** 2 * self.covariances + s[..., None] ** 2 * np.eye(self.shape[0])
 
     # ------------------------------------------------------------------------------------------------------- moments
 
@@ -300,6 +300,30 @@ class GaussianMixture(Vectors):
 
 
 erf = np.vectorize(math.erf, otypes=[float])
+
+
+def factors_of(variances: Array, covariances: Array | None) -> Array:
+    """Return lower Cholesky factors of covariances, or standard deviations as a column."""
+    return np.sqrt(variances)[..., None] if covariances is None else np.linalg.cholesky(covariances)
+
+
+def laid_out(
+    weights: Array, means: Array, variances: Array, covariances: Array | None, dtype: np.dtype[Any]
+) -> MixtureData:
+    """Return mixtures, whose axes may come before those of the components, as the kernels read them."""
+    factors = factors_of(variances, covariances)
+    precisions = np.ones(means.shape[:-1])
+    if covariances is not None:
+        roots, scales = np.linalg.inv(factors), np.diagonal(factors, 0, -2, -1)
+        shifts = np.einsum("...kij,...kj->...ki", roots, means)
+    else:
+        roots, scales = 1 / factors, factors[..., 0]
+        shifts = roots[..., 0] * means
+        if np.all(variances == variances[..., :1]):
+            precisions, roots, shifts = 1 / variances[..., 0], roots[..., :0], means
+    log2_weights = np.log2(weights) - np.log2(scales).sum(axis=-1)
+    parts = log2_weights, precisions, roots, -shifts
+    return MixtureData(*(np.ascontiguousarray(part, dtype=dtype) for part in parts))
 
 
 def numbers(name: str, value: ArrayLike | None) -> Array:

@@ -1,0 +1,135 @@
+"""Many noise levels of a mixture in one launch of compiled code.
+
+A level alone may take less time than to hand its tables to a kernel. So the tables of all phases of a plan are laid out
+once, and ranges of chains go through as many phases as a launch has without waiting for each other.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import numba
+import numpy as np
+
+from uldnum.kernels import State
+from uldnum.kernels.blocks import lanes_of, mixture_kernel, room
+from uldnum.kernels.core import Tables, Watch, lay_out
+from uldnum.kernels.cpu import announced, edges, finish, pool
+from uldnum.kernels.values import borrowed
+from uldnum.stage import Step
+from uldnum.targets.mixture import GaussianMixture, MixtureData
+from uldnum.typing import Array
+
+__all__ = ["Ladder"]
+
+# Blocks of chains that go through a phase before the next one begins: to look up its tables takes as long as some of
+# their steps, and all of them together should stay in the cache.
+TILE = 16
+
+
+class Rungs(NamedTuple):
+    """What each phase is made of, as the kernel reads it: arrays with an axis over P phases."""
+
+    tables: Tables  # as `lay_out` returns them
+    stages: Array  # (P + 1,), where the stages of each phase begin in the tables
+    target: MixtureData  # at the noise level of each phase
+    keys: Array  # (P, 2), of the random numbers
+    counts: Array  # (P,), time steps
+    before: Array  # (P,), time steps of all phases before
+    nothing: Array  # (d,), zeros
+    least: Array  # (P, d), where chains diverge
+    most: Array  # (P, d)
+
+
+def rung(problem: Rungs, g: int, p: int) -> tuple[Any, ...]:
+    """Return phase p as the kernel takes it: it counts its steps from 1, and records nothing."""
+    t, m = problem.tables, problem.target
+    first, last = problem.stages[p], problem.stages[p + 1]
+    begin, end = first + 2 * p, last + 2 * p + 2  # of maps: to open and to close a step takes two more
+    tables = Tables(
+        t.G[0][first:last], t.dA[0][begin:end], t.b[0][begin:end], t.C[0][begin:end], t.normals[begin:end],
+        t.readout[begin:end], t.offset[begin:end], t.per_step[p], t.open_uses_score[p], t.plain[first:last],
+        t.marked[p],
+    )  # fmt: skip
+    target = MixtureData(
+        borrowed(m.log2_weights[p]), borrowed(m.precisions[p]), borrowed(m.roots[p]), borrowed(m.shifts[p])
+    )
+    steps, nothing = problem.counts[p], problem.nothing
+    watch = Watch(steps + 1, 1, 0, nothing, problem.least[p], problem.most[p], nothing, nothing)
+    return tables, target, watch, (problem.keys[p, 0], problem.keys[p, 1]), (1, steps), problem.before[p]
+
+
+class Ladder:
+    """Runs phases of a plan on a mixture with compiled code.
+
+    Parameters
+    ----------
+    mixture : GaussianMixture
+        Without noise.
+    steps : sequence of Step
+        One of each phase, with a leading axis of length 1.
+    counts : array, shape (P,)
+        How many.
+    alpha, sigma : arrays, shape (P,)
+        The noise level of each phase.
+    seeds : uint64 array, shape (P,)
+        Keys of the random numbers.
+    first_chain : int
+        Number of the first chain.
+    bounds : (least, most), arrays of shape (P, d)
+        A chain diverges when it leaves them.
+    dtype : dtype
+        Type of the run.
+    threads : int, optional
+        Default: the cores that this process may use.
+    announce : bool
+        Say in a terminal that something is compiled.
+    """
+
+    def __init__(
+        self,
+        mixture: GaussianMixture,
+        steps: Sequence[Step],
+        counts: Array,
+        alpha: Array,
+        sigma: Array,
+        seeds: Array,
+        first_chain: int,
+        bounds: tuple[Array, Array],
+        dtype: np.dtype[Any],
+        threads: int | None,
+        announce: bool,
+    ) -> None:
+        self.threads = threads or numba.get_num_threads()
+        self.announcement = announced(announce)
+        self.first_chain = first_chain
+        self.lanes = lanes_of(dtype, mixture.shape[0])
+        low_word = np.uint64(0xFFFFFFFF)
+        self.rungs = Rungs(
+            lay_out(steps, dtype),
+            np.cumsum([0] + [len(step.stages) for step in steps]),
+            mixture.kernel_levels(alpha, sigma, dtype),
+            np.stack([seeds & low_word, seeds >> np.uint64(32)], axis=1),
+            counts,
+            np.cumsum(counts) - counts,
+            np.zeros(mixture.shape),
+            *(np.ascontiguousarray(bound, dtype=dtype) for bound in bounds),
+        )
+        self.room = room(self.rungs.tables, mixture.shape[0], self.rungs.target.scratch, int(counts.max()))
+        self.kernel = mixture_kernel(dtype, self.lanes, min(self.rungs.target.roots.shape[-1], 2), rung)
+
+    def climb(self, state: State, first: int, last: int) -> None:
+        """Take every chain through phases first ... last - 1; the state is changed in place."""
+        n, d = state.left.shape[1], state.xp.shape[3]
+        arguments: tuple[Any, ...] = (
+            first, last, TILE, True, self.rungs, self.room, self.first_chain,
+            state.u.reshape(1, n, -1), state.xp.reshape(1, n, -1), state.nfe, state.sums, state.squares,
+            state.left[..., None], state.counts[0, 0], np.empty((0, 1, n, d), state.xp.dtype), 0,
+        )  # fmt: skip
+        with self.announcement():
+            submit = pool(self.threads, os.getpid()).submit
+            ranges = pairwise(edges(n, self.lanes, self.threads))
+            finish([submit(self.kernel, 0, lo, hi, *arguments) for lo, hi in ranges])
