@@ -246,7 +246,7 @@ def test_words_without_noise_compile(word):
 def test_schemes_of_many_rows_are_refused():
     tables = make_tables(uldnum.integrator("BAOAB").stages(np.array([0.1])), np.dtype(float))
     with pytest.raises(ValueError, match="at most 8 rows, not 9"):
-        check_rows(Problem(tables._replace(b=np.zeros((1, 1, 9))), TARGETS["1"], 0, 0, None), "cuda")
+        check_rows(tables._replace(b=np.zeros((1, 1, 9))), "cuda")
 
 
 def test_a_launch_has_the_parameters_of_its_kernel():

@@ -186,12 +186,11 @@ def anneal(
         ends = np.cumsum([phase.count for phase in plan.phases])
         done, launch = int(np.searchsorted(ends, state.step, side="right")), 1
         while done < len(ends) and not stopped():
-            last = min(done + launch, len(ends))
-            begun_at = time.perf_counter()
+            last, before, begun_at = min(done + launch, len(ends)), state.step, time.perf_counter()
             take(done, last)
             launch = 1 if keep else next_launch(last - done, time.perf_counter() - begun_at)
-            bar.update(int(ends[last - 1]) - state.step)
-            done, state.step = last, int(ends[last - 1])
+            bar.update(state.step - before)
+            done = last
             if keep:
                 run.states.append(state.xp[:, :, 0].copy())
     report(run)
@@ -218,7 +217,7 @@ def phase_seed(seed: int, number: int) -> int:
 def taker(
     data: Any, plan: Plan, run: Run, backend: str, kind: np.dtype[Any], options: Options
 ) -> Callable[[int, int], None]:
-    """Return the function of first and last that takes phases first ... last - 1 of a run, in place."""
+    """Return the function of first and last that takes phases first ... last - 1 of a run, and counts their steps."""
     alpha, sigma = (np.array([getattr(phase, name) for phase in plan.phases]) for name in ("alpha", "sigma"))
     if backend == "numba" and isinstance(data, GaussianMixture) and not any(phase.rule for phase in plan.phases):
         return climber(data, plan, alpha, sigma, run, kind, options)
@@ -228,6 +227,7 @@ def taker(
         for number in range(first, last):
             phase = plan.phases[number]
             take_phase(levels[phase.alpha, phase.sigma], phase, number, run, backend, kind, options)
+            run.state.step += phase.count
 
     return take
 

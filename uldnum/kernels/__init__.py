@@ -148,9 +148,9 @@ class Executor(Protocol):
         """Bring the state up to date; until then its arrays may be elsewhere."""
 
 
-def check_rows(problem: Problem, backend: str) -> None:
+def check_rows(t: Tables, backend: str) -> None:
     """Raise if a scheme has more rows than compiled kernels have room for."""
-    rows = problem.tables.b.shape[2]
+    rows = t.b.shape[2]
     if rows > LOCAL:
         raise ValueError(f"backend: {backend!r} runs schemes of at most {LOCAL} rows, not {rows}; 'array' runs any")
 

@@ -99,7 +99,7 @@ class NumbaExecutor:
         self.target = problem.target.kernel_data(dtype)
         d = problem.target.shape[0]
         self.lanes = lanes = lanes or lanes_of(dtype, d)
-        check_rows(problem, "numba")
+        check_rows(problem.tables, "numba")
         user_score = getattr(problem.target, "score_function", None)
         self.info = {"threads": str(self.threads)}
         if user_score is None:

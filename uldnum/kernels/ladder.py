@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numba
 import numpy as np
 
-from uldnum.kernels import State
+from uldnum.kernels import State, check_rows
 from uldnum.kernels.blocks import lanes_of, mixture_kernel, room
 from uldnum.kernels.core import Tables, Watch, lay_out
 from uldnum.kernels.cpu import announced, edges, finish, pool
@@ -118,6 +118,7 @@ class Ladder:
             np.zeros(mixture.shape),
             *(np.ascontiguousarray(bound, dtype=dtype) for bound in bounds),
         )
+        check_rows(self.rungs.tables, "numba")
         self.room = room(self.rungs.tables, mixture.shape[0], self.rungs.target.scratch, int(counts.max()))
         self.kernel = mixture_kernel(dtype, self.lanes, min(self.rungs.target.roots.shape[-1], 2), rung)
 
@@ -133,3 +134,4 @@ class Ladder:
             submit = pool(self.threads, os.getpid()).submit
             ranges = pairwise(edges(n, self.lanes, self.threads))
             finish([submit(self.kernel, 0, lo, hi, *arguments) for lo, hi in ranges])
+        state.step += int(self.rungs.counts[first:last].sum())

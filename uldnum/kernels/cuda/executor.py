@@ -41,7 +41,7 @@ class CudaExecutor:
     """
 
     def __init__(self, problem: Problem, dtype: np.dtype[Any], fast: bool = False) -> None:
-        check_rows(problem, "cuda")
+        check_rows(problem.tables, "cuda")
         self.problem, self.dtype, self.fast = problem, dtype, fast
         self.device = device()
         self.info = {"device": self.device.name}

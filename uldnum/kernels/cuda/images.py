@@ -38,7 +38,7 @@ class ImageExecutor:
     """
 
     def __init__(self, problem: Problem, dtype: np.dtype[Any], fast: bool = False) -> None:
-        check_rows(problem, "cuda")
+        check_rows(problem.tables, "cuda")
         self.problem, self.dtype, self.fast = problem, dtype, fast
         self.device = device()
         self.device.require(Space.of(problem.target.like))
