@@ -21,7 +21,7 @@ EXTRAS = {
     "arviz": ("diagnostics by ArviZ", ["arviz-base", "arviz-stats"]),
     "cuda": ("kernels on a GPU", ["cupy-cuda12x", "numba-cuda", "nvidia-cuda-nvcc-cu12", "platformdirs"]),
     "arrays": ("arrays of other libraries than NumPy", ["array-api-compat"]),
-    "cluster": ("studies on many machines (not used yet)", ["distributed"]),
+    "cluster": ("studies on many machines", ["distributed"]),
     "bench": ("the comparison with other tools", ["jax", "diffrax", "blackjax"]),
 }
 

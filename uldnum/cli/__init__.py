@@ -1,4 +1,4 @@
-"""The command line: uldnum list, doctor, fetch, bias, sample, anneal."""
+"""The command line: uldnum list, doctor, fetch, bias, mixing, frontier, advise, sample, anneal."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from uldnum.cli.anneal import anneal
 from uldnum.cli.bias import bias
 from uldnum.cli.listing import doctor, fetch, list_
 from uldnum.cli.sample import sample
+from uldnum.cli.studies import advise, frontier, mixing
 from uldnum.extras import MissingExtraError
 
 __all__ = ["main"]
@@ -25,7 +26,7 @@ app = typer.Typer(
     "Start with 'uldnum list', then 'uldnum bias', then 'uldnum sample'.",
 )
 app.command("list")(list_)
-for command in (doctor, fetch, bias, sample, anneal):
+for command in (doctor, fetch, bias, mixing, frontier, advise, sample, anneal):
     app.command()(command)
 
 

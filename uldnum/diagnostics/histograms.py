@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from uldnum.diagnostics.jackknife import Bias, jackknife, noise_of_halves
+from uldnum.diagnostics.jackknife import Bias, jackknife, noise_of_halves, split
 from uldnum.run import Run
 from uldnum.targets import VectorTarget
 from uldnum.typing import Array
@@ -15,19 +15,23 @@ __all__ = ["kolmogorov", "wasserstein_1"]
 
 Summary = Callable[[Array], Array]
 
+# Histograms of positions: standard deviations to either side, bins, and batches of chains.
+REACH, BINS, BATCHES = 8, 512, 32
+
 
 def each_axis(distances: Array) -> Array:
     """Keep the distance of every axis."""
     return distances
 
 
-def wasserstein_1(run: Run, target: VectorTarget, summary: Summary = each_axis) -> Bias:
+def wasserstein_1(run: Run | Array, target: VectorTarget, summary: Summary = each_axis) -> Bias:
     """Wasserstein-1 distance of each axis, ``int |F_run(x) - F(x)| dx``, by the trapezoidal rule on the bins' edges.
 
     Parameters
     ----------
-    run : Run
-        With histograms (``bins``). What the tails beyond them would add is left out.
+    run : Run, or array of shape (chains, d)
+        With histograms (``bins``), or positions of independent chains at one time, for which they are made. What the
+        tails beyond them would add is left out.
     target : GaussianMixture or UserTarget
         With a cdf.
     summary : callable, optional
@@ -47,15 +51,18 @@ def wasserstein_1(run: Run, target: VectorTarget, summary: Summary = each_axis) 
     return marginal_distance(distance, run, target)
 
 
-def kolmogorov(run: Run, target: VectorTarget, summary: Summary = each_axis) -> Bias:
+def kolmogorov(run: Run | Array, target: VectorTarget, summary: Summary = each_axis) -> Bias:
     """Kolmogorov distance of each axis, ``max |F_run(x) - F(x)|`` over the bins' edges; as `wasserstein_1`."""
     return marginal_distance(lambda gap, edges: summary(np.abs(gap).max(axis=1)), run, target)
 
 
-def marginal_distance(distance: Callable[[Array, Array], Array], run: Run, target: VectorTarget) -> Bias:
+def marginal_distance(distance: Callable[[Array, Array], Array], run: Run | Array, target: VectorTarget) -> Bias:
     """Return a norm of ``F_run - F`` on the edges, its jackknife error, and its floor, for every step size."""
     if target.cdf is None:
         raise ValueError(f"target: {target.name!r} does not know its cdf; give UserTarget its cdf function")
+    if not isinstance(run, Run):
+        counts, edges = counted(run, target)
+        return group_distance(lambda gap: distance(gap, edges), counts, target.cdf(edges.T).T)
     groups = run.histogram if run.settings.grouped else run.histogram[None]
     edges, diverged = run.edges, np.atleast_1d(run.diverged) > 0
     exact = target.cdf(edges.T).T
@@ -68,6 +75,16 @@ def marginal_distance(distance: Callable[[Array, Array], Array], run: Run, targe
 
     value, error, floor = (masked(list(part)) for part in zip(*each, strict=True))
     return Bias(value, error, floor)
+
+
+def counted(x: Array, target: VectorTarget) -> tuple[Array, Array]:
+    """Return histograms of positions, shape (batches, d, bins + 2), and the edges of their bins, (d, bins + 1)."""
+    centre, reach = np.asarray(target.mean), REACH * np.asarray(target.standard_deviation)
+    edges = np.linspace(centre - reach, centre + reach, BINS + 1, axis=-1)
+    every = np.concatenate([np.full((len(edges), 1), -np.inf), edges, np.full((len(edges), 1), np.inf)], axis=1)
+    batches = split(x, BATCHES)
+    counts = [[np.histogram(one, bins)[0] for one, bins in zip(batch.T, every, strict=True)] for batch in batches]
+    return np.array(counts), edges
 
 
 def group_distance(distance: Callable[[Array], Array], counts: Array, exact: Array) -> Bias:

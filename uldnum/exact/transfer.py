@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from uldnum.exact import poisson
 from uldnum.exact.density import TargetDensity, tabulate
 from uldnum.exact.stationary import Problem, Solution
 from uldnum.integrators import Integrator, positive, step_size
@@ -32,12 +33,15 @@ class TransferOperator:
         Score evaluations per time step.
     change : float
         By how much the last refinement of the grid changed what the tolerance bounds.
+    problem : Problem
+        The scheme on the target.
     """
 
     law: Solution = field(repr=False)
     target: TargetDensity = field(repr=False)
     nfe_per_step: int
     change: float
+    problem: Problem = field(repr=False)
 
     @property
     def resolution(self) -> tuple[int, int]:
@@ -85,6 +89,33 @@ class TransferOperator:
     def relaxation_time(self) -> float:
         """Score evaluations in which the slowest mode decays by e."""
         return float(-self.nfe_per_step / np.log1p(-self.spectral_gap))
+
+    def autocorrelation_time(self, f: Callable[[Array], Array]) -> float:
+        """Integrated autocorrelation time ``1 + 2 sum_{n>=1} rho(n)`` of f(x_n) in equilibrium.
+
+        N score evaluations are worth N/time independent draws, for the average of f over the positions x_n that are
+        read at the ends of time steps. The sum over all lags n is exact, from one linear system.
+
+        Parameters
+        ----------
+        f : callable
+            A smooth array function of x, (n,) -> (n,).
+
+        Returns
+        -------
+        float
+            In score evaluations. The grid is refined until that changes the time by less than a hundred times the
+            tolerance, relative to the time or to one time step, whichever is more; functions that grow, as ``x^2``
+            does, also feel the interval's ends, which hold a share of the law of the order of the tolerance.
+
+        Raises
+        ------
+        ValueError
+            If f is constant, or not finite, where the law is.
+        ConvergenceError
+            If that cannot be reached, as for steps near the stability limit, with little friction.
+        """
+        return self.nfe_per_step * poisson.autocorrelation_time(self.problem, self.law.grid, f)
 
 
 def check_tolerance(tolerance: Any) -> float:
@@ -155,5 +186,6 @@ def transfer_operator(
     def score(y: Array) -> Array:
         return target.score(y[:, None])[:, 0]
 
-    law, change = Problem(title, step, score, density, tolerance).resolved()
-    return TransferOperator(law, density, scheme.nfe_per_step, change)
+    problem = Problem(title, step, score, density, tolerance)
+    law, change = problem.resolved()
+    return TransferOperator(law, density, scheme.nfe_per_step, change, problem)

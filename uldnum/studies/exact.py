@@ -1,8 +1,11 @@
-"""The metrics of the bias study, of a scheme's exact law."""
+"""What studies measure, of a scheme's exact law."""
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
 
 import numpy as np
 
@@ -13,7 +16,10 @@ from uldnum.targets import GaussianMixture, VectorTarget
 from uldnum.targets.mixture import erf
 from uldnum.typing import Array
 
-__all__ = ["exact_metrics", "has_exact_law"]
+__all__ = ["OBSERVABLES", "exact_answers", "has_exact_law"]
+
+# Whose autocorrelation times are measured: on each axis.
+OBSERVABLES = ("x", "x^2")
 
 
 def has_exact_law(target: VectorTarget) -> bool:
@@ -21,37 +27,56 @@ def has_exact_law(target: VectorTarget) -> bool:
     return target.shape == (1,) or (isinstance(target, GaussianMixture) and len(target.weights) == 1)
 
 
-def exact_metrics(scheme: Integrator, target: VectorTarget, h: float, friction: float, tolerance: float) -> Array:
-    """Return the exact bias in each of `METRICS`; NaN where the scheme is unstable, or, with a warning, unresolved."""
+def exact_answers(
+    scheme: Integrator, target: VectorTarget, h: float, friction: float, tolerance: float, times: bool
+) -> dict[str, Any]:
+    """Return the exact bias in each of `METRICS`, and the time of each of `OBSERVABLES` and of relaxation, if wanted.
+
+    Times are in score evaluations. What there is not is NaN: everything where the scheme is unstable, or, with a
+    warning, not resolved.
+    """
     try:
         if isinstance(target, GaussianMixture) and len(target.weights) == 1:
-            values = gaussian_metrics(scheme, target, h, friction)
+            bias, time = gaussian_answers(scheme, target, h, friction)
         else:
-            values = one_dimensional_metrics(scheme, target, h, friction, tolerance)
+            bias, time = one_dimensional_answers(scheme, target, h, friction, tolerance, times)
     except UnstableError:
-        values = {}
+        bias, time = {}, {}
     except ConvergenceError as error:
         warnings.warn(f"no exact bias: {error}", stacklevel=2)
-        values = {}
-    return np.array([values.get(metric, np.nan) for metric in METRICS])
+        bias, time = {}, {}
+    return {
+        "bias": [float(bias.get(metric, np.nan)) for metric in METRICS],
+        "time": [float(time.get(observable, np.nan)) for observable in (*OBSERVABLES, "relaxation")],
+    }
 
 
-def gaussian_metrics(scheme: Integrator, target: GaussianMixture, h: float, friction: float) -> dict[str, float]:
+def gaussian_answers(
+    scheme: Integrator, target: GaussianMixture, h: float, friction: float
+) -> tuple[dict[str, float], dict[str, float]]:
     """On a Gaussian every scheme's law is Gaussian, with the right mean and another covariance."""
-    if target.covariances is None:
-        law = gaussian(scheme, h, precision=1 / target.variances[0], friction=friction).position_covariance
-    else:
-        precision = np.linalg.inv(target.covariances[0])
-        law = np.diag(gaussian(scheme, h, precision=precision, friction=friction).position_covariance)
+    covariances = target.covariances
+    precision = 1 / target.variances[0] if covariances is None else np.linalg.inv(covariances[0])
+    found = gaussian(scheme, h, precision=precision, friction=friction)
+    law = found.position_covariance if covariances is None else np.diag(found.position_covariance)
     variance = target.variances[0]
     ratio = np.sqrt(law / variance)  # of standard deviations, for each axis
     gap = (law - variance) / np.sqrt(target.moment(4) - target.moment(2) ** 2)
-    return {
+    bias = {
         "second_moment": np.sqrt(np.mean(gap**2)),
         "mean": np.mean(0 * ratio),
         "wasserstein_1": np.mean(np.abs(ratio - 1)) * np.sqrt(2 / np.pi),
         "kolmogorov": np.mean(normal_kolmogorov(ratio)),
     }
+    # x^2 = (x - m)^2 + 2 m (x - m) + m^2: its two fluctuating parts, of variance 2 v^2 and 4 m^2 v, are uncorrelated.
+    linear, square = found.autocorrelation_time("x"), found.autocorrelation_time("x^2")
+    share = 2 * target.means[0] ** 2 / (law + 2 * target.means[0] ** 2)
+    time = {
+        "x": np.max(linear),
+        "x^2": np.max(share * linear + (1 - share) * square),
+        "relaxation": found.relaxation_time,
+    }
+    return bias, time
 
 
 def normal_kolmogorov(ratio: Array) -> Array:
@@ -62,16 +87,24 @@ def normal_kolmogorov(ratio: Array) -> Array:
     return 0.5 * np.abs(erf(crossing / np.sqrt(2)) - erf(crossing / ratio / np.sqrt(2)))
 
 
-def one_dimensional_metrics(
-    scheme: Integrator, target: VectorTarget, h: float, friction: float, tolerance: float
-) -> dict[str, float]:
-    """Return the metrics of the law that the transfer operator finds."""
+def one_dimensional_answers(
+    scheme: Integrator, target: VectorTarget, h: float, friction: float, tolerance: float, times: bool
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Return the metrics of the law that the transfer operator finds, and its times."""
     law = transfer_operator(scheme, target, h, friction=friction, tolerance=tolerance)
     first, second, fourth = (float(known_moment(target, order)[0]) for order in (1, 2, 4))
     deviation = np.sqrt(second - first**2)
-    return {
+    bias = {
         "second_moment": abs(law.expectation(np.square) - second) / np.sqrt(fourth - second**2),
         "mean": abs(law.expectation(np.asarray) - first) / deviation,
         "wasserstein_1": law.wasserstein_1 / deviation,
         "kolmogorov": law.kolmogorov,
     }
+    if not times:
+        return bias, {}
+    time = {"relaxation": law.relaxation_time}
+    functions: tuple[Callable[[Array], Array], ...] = (np.asarray, np.square)
+    for observable, f in zip(OBSERVABLES, functions, strict=True):
+        with suppress(ConvergenceError):  # it asks more of the grid than the law
+            time[observable] = law.autocorrelation_time(f)
+    return bias, time

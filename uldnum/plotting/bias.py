@@ -1,4 +1,4 @@
-"""Figures, drawn from stored data."""
+"""The figure of a bias study."""
 
 from __future__ import annotations
 
@@ -9,25 +9,13 @@ import numpy as np
 import xarray as xr
 
 from uldnum.extras import require
-from uldnum.files import atomic
+from uldnum.plotting.style import MARKERS, colour, plain_ticks, save
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = ["draw_bias"]
 
-# Okabe and Ito's palette, safe for the colour-blind, and two more: an integrator has one colour in every figure.
-COLOURS = {
-    "ula": "#E69F00",
-    "BAOAB": "#0072B2",
-    "OBABO": "#56B4E9",
-    "baoab-limit": "#009E73",
-    "mild": "#CC79A7",
-    "UBU": "#D55E00",
-    "noise-denoise": "#8B4513",
-    "ABOBA": "#6A51A3",
-}
-MARKERS = "osD^vPX<>*"
 # Panels of the bias figure: metric and its unit.
 PANELS = {
     "second_moment": "second moment (standard deviations of x²)",
@@ -37,24 +25,18 @@ PANELS = {
 }
 
 
-def colour(name: str, rank: int) -> str:
-    """Return the colour of an integrator; those without one of their own take greys in turn."""
-    return COLOURS.get(name.split("(")[0], str(0.15 + 0.15 * (rank % 5)))
-
-
-def draw_bias(data: Path, out: Path) -> None:
+def draw_bias(data: Path, *out: Path) -> None:
     """Draw bias against step size from a stored bias study.
 
     Parameters
     ----------
     data : Path
         NetCDF file of `uldnum.studies.bias`.
-    out : Path
-        Image to write; its suffix decides the format.
+    *out : Path
+        Images to write; suffixes decide the formats.
     """
     require("matplotlib", "plot")
     from matplotlib.figure import Figure
-    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
     study = xr.load_dataset(data)
     figure = Figure(figsize=(11, 7), layout="constrained")
@@ -70,17 +52,13 @@ def draw_bias(data: Path, out: Path) -> None:
             if "bias" in study:
                 sampled_points(axes, one, *style, rank)
         axes.set_xlim(float(study.h.min()) / 1.08, float(study.h.max()) * 1.08)
-        for axis in (axes.xaxis, axes.yaxis):
-            axis.set_major_formatter(StrMethodFormatter("{x:g}"))
-            axis.set_minor_formatter(NullFormatter())
-        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        plain_ticks(axes)
         axes.set_title(title, fontsize=10)
         axes.grid(alpha=0.25, which="both", linewidth=0.5)
     figure.supxlabel("step size h  (delta = h²/2)", fontsize=10)
     figure.supylabel("bias (magnitude)", fontsize=10)
     legend(figure, study)
-    with atomic(out) as file:
-        figure.savefig(file, dpi=160)
+    save(figure, *out)
 
 
 def limits(panel: xr.Dataset) -> tuple[float, float]:

@@ -1,0 +1,230 @@
+"""Figure: what does each scheme sample at a large step? Its own exact stationary law, and not the target.
+
+At h = 1.5 on two modes the total variation distance to the target is 0.025 for BAOAB-limit, 0.036 for BAOAB, and 0.14
+for ULA, OBABO and MILD(0.5), at equal cost. Sampled points lie on the exact curves.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray as xr
+
+import uldnum
+from uldnum.exact import max_stable_h, transfer_operator
+from uldnum.files import atomic
+from uldnum.plotting import colour
+from uldnum.targets import GaussianMixture
+from uldnum.targets.presets import bimodal_1d
+from uldnum.typing import Array
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# BAOA is left out: its x has the law of BAOAB's. Those without a colour of their own stand where their grey is dark.
+INTEGRATORS = (
+    "OABAO",
+    "ula",
+    "BUB",
+    "OBABO",
+    "UBU",
+    "ABOBA",
+    "BAOAB",
+    "baoab-limit",
+    "mild(0.5)",
+    "noise-denoise(1)",
+)
+H, FRICTION = 1.5, 1.0  # near mild's limit of stability, sqrt(3): the larger the step, the more there is to see
+STEPS, BURN_IN, CHAINS, SEED = 1_000, 100, 256, 1  # relaxation times are below ten evaluations
+BINS = 96  # over 16 standard deviations of the target: 0.28 wide
+TOLERANCE = 1e-5  # of the exact laws: far below the width of a line
+X = np.linspace(-6.0, 6.0, 151)
+TICKS = np.arange(-4, 5, 2)
+ROWS, COLUMNS = 2, 5
+HERE = Path(__file__).parent
+DATA = HERE / "data" / "densities.nc"
+FIGURES = tuple(HERE.parent / "figures" / f"densities.{suffix}" for suffix in ("png", "svg"))
+
+
+def sampled(name: str, target: GaussianMixture) -> tuple[Array, Array, Array, int]:
+    """Return edges of the bins, shares of the samples in them, their standard errors, and score evaluations."""
+    run = uldnum.sample(
+        target, name, h=H, friction=FRICTION, steps=STEPS, burn_in=BURN_IN, chains=CHAINS, bins=BINS, seed=SEED
+    )
+    counts = run.histogram[:, 0]
+    shares = counts / counts.sum(axis=-1, keepdims=True)
+    # Batches of chains are independent, steps of a chain are not.
+    error = shares.std(axis=0, ddof=1) / np.sqrt(len(shares))
+    return run.edges[0], shares.mean(axis=0)[1:-1], error[1:-1], run.nfe
+
+
+def study() -> xr.Dataset:
+    """Compute everything that the figure shows: the target, and the exact and sampled laws of every scheme."""
+    target = bimodal_1d()
+    limits = [max_stable_h(name, precision=target.largest_precision, friction=FRICTION) for name in INTEGRATORS]
+    laws = [transfer_operator(name, target, H, friction=FRICTION, tolerance=TOLERANCE) for name in INTEGRATORS]
+    runs = [sampled(name, target) for name in INTEGRATORS]
+    edges = runs[0][0]
+    width = float(edges[1] - edges[0])
+    each = ("integrator", "bin")
+    density = {"units": "1/length"}
+    data: dict[str, Any] = {
+        "target": ("x", np.exp(target.log_density(X[:, None])), density | {"long_name": "density of the target"}),
+        "target_binned": (
+            "bin",
+            np.diff(target.cdf(edges[:, None])[:, 0]) / width,
+            density | {"long_name": "density of the target, averaged over a bin"},
+        ),
+        "exact": (
+            ("integrator", "x"),
+            np.stack([law.density(X) for law in laws]),
+            density | {"long_name": "exact stationary density of the scheme"},
+        ),
+        "exact_binned": (
+            each,
+            np.stack([np.diff(law.cdf(edges)) for law in laws]) / width,
+            density | {"long_name": "exact stationary density of the scheme, averaged over a bin"},
+        ),
+        "sampled": (each, np.stack([run[1] for run in runs]) / width, density | {"long_name": "sampled density"}),
+        "error": (
+            each,
+            np.stack([run[2] for run in runs]) / width,
+            density | {"long_name": "standard error of the sampled density"},
+        ),
+        "total_variation": (
+            "integrator",
+            [law.total_variation for law in laws],
+            {"units": "1", "long_name": "total variation distance of the exact law to the target"},
+        ),
+        "relaxation_time": (
+            "integrator",
+            [law.relaxation_time for law in laws],
+            {"units": "score evaluations", "long_name": "exact relaxation time"},
+        ),
+        "max_stable_h": (
+            "integrator",
+            limits,
+            {"units": "time", "long_name": "largest stable step on the narrowest component"},
+        ),
+        "nfe": (
+            "integrator",
+            [run[3] for run in runs],
+            {"units": "1", "long_name": "score evaluations per chain, burn-in included"},
+        ),
+    }
+    coordinates: dict[str, Any] = {
+        "integrator": ("integrator", list(INTEGRATORS), {"long_name": "integrator"}),
+        "x": ("x", X, {"units": "length", "long_name": "position"}),
+        "bin": ("bin", (edges[1:] + edges[:-1]) / 2, {"units": "length", "long_name": "centre of a bin"}),
+    }
+    settings = {"h": H, "friction": FRICTION, "steps": STEPS, "burn_in": BURN_IN, "chains": CHAINS, "seed": SEED}
+    named = {"target": target.name, "tolerance": TOLERANCE, "uldnum": uldnum.__version__}
+    return xr.Dataset(data, coordinates, settings | named)
+
+
+def draw_densities(axes: Axes, data: xr.Dataset, one: xr.Dataset, tone: str) -> None:
+    """Draw the target, and the exact and the sampled density of one scheme."""
+    axes.fill(data.x, data.target, facecolor="0.86", edgecolor="0.6", linewidth=0.8)
+    axes.plot(data.x, one.exact, color=tone, linewidth=1.8)
+    axes.plot(one.bin, one.sampled, **dots(tone))
+    name, distance = str(one.integrator.values), float(one.total_variation)
+    axes.set_title(name, fontsize=11, fontweight="bold", color=tone, loc="left", pad=5)
+    axes.set_title(f"TV = {distance:.3f}", fontsize=9.5, loc="right", pad=5)
+    axes.tick_params(labelbottom=False)
+
+
+def draw_differences(axes: Axes, data: xr.Dataset, one: xr.Dataset, tone: str) -> None:
+    """Draw what the exact and the sampled density differ by from the target."""
+    difference = one.exact - data.target
+    axes.axhline(0, color="0.6", linewidth=0.8)
+    axes.fill_between(data.x, difference, color=tone, alpha=0.18, linewidth=0)
+    axes.plot(data.x, difference, color=tone, linewidth=1.2)
+    # Of the same bins, lest their width be taken for a deviation of the samples from the curve.
+    inside = one.exact_binned - one.exact.interp(x=one.bin)
+    axes.errorbar(
+        one.bin,
+        one.sampled - inside - data.target.interp(x=one.bin),
+        yerr=2 * one.error,
+        elinewidth=1.1,
+        **dots(tone) | {"markersize": 2.4},
+    )
+
+
+def dots(tone: str) -> dict[str, Any]:
+    """Return the style of sampled points."""
+    return {
+        "color": tone,
+        "marker": "o",
+        "linestyle": "",
+        "markersize": 3.2,
+        "markerfacecolor": "white",
+        "markeredgewidth": 0.9,
+        "zorder": 3,
+    }
+
+
+def legend(figure: Figure) -> None:
+    """Say in words what lines, areas and points are."""
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
+    handles: list[Any] = [
+        Patch(facecolor="0.86", edgecolor="0.6", label="target"),
+        Line2D([], [], color="0.25", linewidth=1.8, label="exact stationary density of the scheme"),
+        Line2D([], [], **dots("0.25"), label="sampled (lower panels: ± 2 standard errors)"),
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False, fontsize=10)
+
+
+def draw() -> None:
+    """Draw the stored data: schemes by their distance from the target, the nearest first."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    data = xr.load_dataset(DATA)
+    data = data.sortby("total_variation")
+    shown = data.sel(bin=slice(float(X[0]), float(X[-1])))
+    figure = Figure(figsize=(13.5, 8), layout="constrained")
+    grid = figure.subplots(
+        2 * ROWS, COLUMNS, sharex=True, sharey="row", squeeze=False, gridspec_kw={"height_ratios": [2, 1] * ROWS}
+    )
+    top, reach = 1.08 * float(data.exact.max()), 1.12 * float(abs(data.exact - data.target).max())
+    for rank, name in enumerate(map(str, data.integrator.values)):
+        row, column = divmod(rank, COLUMNS)
+        upper, lower = grid[2 * row, column], grid[2 * row + 1, column]
+        one, tone = shown.sel(integrator=name), colour(name, INTEGRATORS.index(name))
+        draw_densities(upper, data, one, tone)
+        draw_differences(lower, data, one, tone)
+        upper.set(xlim=(X[0], X[-1]), ylim=(0, top), xticks=TICKS)
+        lower.set(ylim=(-reach, reach))
+        for axes in (upper, lower):
+            axes.spines[["top", "right"]].set_visible(False)
+            axes.grid(alpha=0.2, linewidth=0.5)
+        lower.tick_params(labelbottom=row == ROWS - 1)
+        if column == 0:
+            upper.set_ylabel("density (1/length)")
+            lower.set_ylabel("minus target\n(1/length)")
+        if row == ROWS - 1:
+            lower.set_xlabel("x (length)")
+    legend(figure)
+    a = data.attrs
+    figure.suptitle(
+        f"What each scheme samples at a large step: {a['target']}, h = {a['h']:g}, friction {a['friction']:g}. "
+        f"Equal cost: {a['chains']:,} chains of {a['steps']:,} score evaluations each, "
+        f"after {a['burn_in']:,} of burn-in\nTV: exact total variation distance to the target, nearest first",
+        fontsize=11.5,
+    )
+    with matplotlib.rc_context({"svg.hashsalt": "densities"}):
+        for path in FIGURES:
+            with atomic(path) as file:
+                figure.savefig(file, dpi=160, metadata={"Date": None} if path.suffix == ".svg" else None)
+
+
+def main() -> None:
+    """Compute, store and draw."""
+    with atomic(DATA) as file:
+        study().to_netcdf(file)
+    draw()

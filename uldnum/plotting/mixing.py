@@ -1,0 +1,82 @@
+"""The figure of a mixing study."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from uldnum.extras import require
+from uldnum.plotting.style import MARKERS, colour, plain_ticks, save
+
+__all__ = ["draw_mixing"]
+
+
+def draw_mixing(data: Path, *out: Path) -> None:
+    """Draw autocorrelation times against step size, a panel for each friction, from a stored mixing study.
+
+    Parameters
+    ----------
+    data : Path
+        NetCDF file of `uldnum.studies.mixing`.
+    *out : Path
+        Images to write; suffixes decide the formats.
+    """
+    require("matplotlib", "plot")
+    from matplotlib.figure import Figure
+
+    study = xr.load_dataset(data)
+    frictions = study.friction.values
+    figure = Figure(figsize=(3.2 + 3.4 * len(frictions), 4.6), layout="constrained")
+    panels = np.atleast_1d(figure.subplots(1, len(frictions), sharex=True, sharey=True))
+    for axes, friction in zip(panels, frictions, strict=True):
+        axes.set(xscale="log", yscale="log")
+        for rank, name in enumerate(map(str, study.integrator.values)):
+            one = study.sel(integrator=name, friction=friction)
+            times(axes, one, colour(name, rank), MARKERS[rank % len(MARKERS)])
+        plain_ticks(axes)
+        axes.set_title(f"friction {friction:.3g}", fontsize=10)
+        axes.grid(alpha=0.25, which="both", linewidth=0.5)
+    figure.supxlabel("step size h  (delta = h²/2)", fontsize=10)
+    panels[0].set_ylabel("score evaluations for an independent sample")
+    figure.legend(handles=handles(study), loc="outside right center", frameon=False, fontsize=8.5)
+    a = study.attrs
+    figure.suptitle(
+        f"Integrated autocorrelation time on {a['target']}, the slower of x and x²; {a['chains']} chains of "
+        f"{a['nfe_recorded']} score evaluations",
+        fontsize=10,
+    )
+    save(figure, *out)
+
+
+def times(axes: Any, one: xr.Dataset, tone: str, marker: str) -> None:
+    """Draw the times of one integrator: exact curve, points, lower bounds."""
+    axes.plot(one.h, one.exact_time.max("observable", skipna=False), color=tone, linewidth=1.3)
+    slow = one.time.fillna(-1).argmax("observable")
+    time, error = one.time.isel(observable=slow), one.time_error.isel(observable=slow)
+    sure = one.resolved.all("observable").values
+    if not one.exact_time.notnull().any():
+        axes.plot(one.h, time, color=tone, linewidth=0.8, alpha=0.6)
+    axes.errorbar(
+        one.h[sure], time[sure], yerr=2 * error[sure], fmt=marker, color=tone, markersize=4.5, elinewidth=1
+    )  # fmt: skip
+    axes.plot(one.h[~sure], time[~sure], "^", color=tone, markersize=5, markerfacecolor="white")
+
+
+def handles(study: xr.Dataset) -> list[Any]:
+    """Name the integrators, and what marks mean."""
+    from matplotlib.lines import Line2D
+
+    named: list[Any] = [
+        Line2D([], [], color=colour(name, rank), marker=MARKERS[rank % len(MARKERS)], markersize=4.5, label=name)
+        for rank, name in enumerate(map(str, study.integrator.values))
+    ]
+    if bool(study.exact_time.notnull().any()):
+        named.append(Line2D([], [], color="0.3", linewidth=1.3, label="line: exact"))
+    named.append(Line2D([], [], color="0.3", marker="o", linestyle="", markersize=4.5, label="sampled, ± 2 errors"))
+    if not bool(study.resolved.all()):
+        style: dict[str, Any] = {"marker": "^", "linestyle": "", "markerfacecolor": "white", "markersize": 5}
+        named.append(Line2D([], [], color="0.3", label="a lower bound", **style))
+    return named

@@ -1,0 +1,52 @@
+"""What figures share: a colour for each integrator, ticks, and how they are saved."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from uldnum.files import atomic
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["MARKERS", "colour", "plain_ticks", "save"]
+
+# Okabe and Ito's palette, safe for the colour-blind, and two more: an integrator has one colour in every figure.
+COLOURS = {
+    "ula": "#E69F00",
+    "BAOAB": "#0072B2",
+    "OBABO": "#56B4E9",
+    "baoab-limit": "#009E73",
+    "mild": "#CC79A7",
+    "UBU": "#D55E00",
+    "noise-denoise": "#8B4513",
+    "ABOBA": "#6A51A3",
+}
+MARKERS = "osD^vPX<>*"
+
+
+def colour(name: str, rank: int) -> str:
+    """Return the colour of an integrator; those without one of their own take greys in turn."""
+    return COLOURS.get(name.split("(")[0], str(0.15 + 0.15 * (rank % 5)))
+
+
+def plain_ticks(axes: Any) -> None:
+    """Label logarithmic axes with numbers as people write them."""
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axis.set_minor_formatter(NullFormatter())
+    low, high = axes.get_xlim()
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 300 * low else (1,)))
+
+
+def save(figure: Figure, *out: Path) -> None:
+    """Write a figure, atomically, in the formats that the suffixes say; the same figure gives the same file."""
+    import matplotlib
+
+    for path in out:
+        given: dict[str, Any] = {"metadata": {"Date": None}} if path.suffix == ".svg" else {}
+        with atomic(path) as file, matplotlib.rc_context({"svg.hashsalt": path.stem}):
+            figure.savefig(file, dpi=160, **given)

@@ -1,0 +1,220 @@
+"""What studies share: checked arguments, points on a grid of schemes, frictions and step sizes, labelled results."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from importlib.metadata import version
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from uldnum.diagnostics.bias import METRICS
+from uldnum.exact.transfer import check_tolerance
+from uldnum.integrators import Integrator, positive, step_size, whole_number
+from uldnum.integrators import integrator as find_integrator
+from uldnum.studies.exact import OBSERVABLES, has_exact_law
+from uldnum.studies.points import Exact, Sampled, knows_bias
+from uldnum.studies.sweep import sweep
+from uldnum.targets import GaussianMixture, VectorTarget, vector_target
+from uldnum.typing import Array, ArrayLike
+
+__all__ = ["Budget", "Grid", "Integrators", "Place"]
+
+Integrators = str | Integrator | Sequence[str | Integrator]
+
+AXES = ("integrator", "friction", "h")
+
+# A time that was measured in a run of less than so many of them is a lower bound.
+RESOLVED = 20
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a study is computed and kept, as for `uldnum.studies.sweep`."""
+
+    store: str | Path | None
+    executor: Executor | None
+    progress: bool
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What each point of a study may take, checked.
+
+    Attributes
+    ----------
+    nfe, burn_in : int
+        Recorded score evaluations per chain, and those before them.
+    chains, seed, backend
+        As for `uldnum.sample`; errors come from the spread of chains, so that there are two at least.
+    """
+
+    nfe: int
+    burn_in: int
+    chains: int
+    seed: int
+    backend: str | None
+
+    def __post_init__(self) -> None:
+        whole_number("chains", self.chains, 2, 2**32)
+        whole_number("nfe", self.nfe, 1, 2**48)
+        whole_number("burn_in", self.burn_in, 0, 2**48)
+        whole_number("seed", self.seed, 0, 2**64 - 1)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Schemes, frictions and step sizes on a target."""
+
+    target: VectorTarget
+    schemes: list[Integrator]
+    frictions: Array
+    h: Array
+
+    @classmethod
+    def of(
+        cls, target: VectorTarget | str, integrators: Integrators, h: ArrayLike | None, delta: ArrayLike | None,
+        friction: ArrayLike | None, bias: bool = True,
+    ) -> Grid:  # fmt: skip
+        """Check the arguments of a study, or raise; ``bias`` says whether the target must know its moments.
+
+        What is None has its default, in units of the target's narrowest standard deviation.
+        """
+        target = vector_target(target)
+        if bias and not knows_bias(target):
+            raise ValueError(
+                f"target: {target.name!r} does not know its moments and cdf; give UserTarget these functions"
+            )
+        if not np.all(np.isfinite(target.standard_deviation)):
+            raise ValueError(f"target: {target.name!r} does not know its standard deviation; give it to UserTarget")
+        named = [integrators] if isinstance(integrators, str | Integrator) else integrators
+        schemes = [find_integrator(name) for name in named]
+        names = [scheme.name for scheme in schemes]
+        if not schemes or len(set(names)) < len(names):
+            raise ValueError(f"integrators: name at least one, and each once; got {names}")
+        width = narrowest(target)
+        if h is None and delta is None:
+            h = np.geomspace(0.1, 1.6, 12) * width
+        frictions = positive("friction", np.array([0.5, 1.0, 2.0]) / width if friction is None else friction)
+        return cls(target, schemes, several("friction", frictions), several("h", step_size(h, delta)))
+
+    def sampled(self, budget: Budget, place: Place) -> xr.Dataset:
+        """Run chains at every point and return what they show."""
+        most = max(scheme.nfe_per_step for scheme in self.schemes)
+        if budget.nfe < most:
+            raise ValueError(f"nfe: must be at least {most}, the evaluations of one step, got {budget.nfe}")
+        given = budget.nfe, budget.burn_in, budget.chains, budget.seed, budget.backend
+        tasks = [
+            Sampled(self.target, scheme, float(h), float(gamma), *given)
+            for scheme, gamma, h in product(self.schemes, self.frictions, self.h)
+        ]
+        found = sweep(
+            tasks,
+            store=place.store,
+            executor=place.executor,
+            progress=place.progress and f"sampling {self.target.name}",
+        )
+        biases, times, hops = (self.shaped([one[name] for one in found]) for name in ("bias", "time", "hops"))
+        units, metric, observable = {"units": "1"}, (*AXES, "metric"), (*AXES, "observable")
+        evaluations = {"units": "score evaluations"}
+        data: dict[str, Any] = {
+            "bias": (metric, biases[..., 0], units | {"long_name": "bias"}),
+            "error": (metric, biases[..., 1], units | {"long_name": "standard error of the bias"}),
+            "floor": (metric, biases[..., 2], units | {"long_name": "bias that an unbiased run would show"}),
+            "time": (observable, times[..., 0], evaluations | {"long_name": "autocorrelation time, slowest axis"}),
+            "time_error": (observable, times[..., 1], evaluations | {"long_name": "standard error of the time"}),
+            "resolved": (observable, times[..., 0] * RESOLVED <= budget.nfe, {
+                "long_name": f"whether the run lasted {RESOLVED} times; if not, the time is a lower bound",
+            }),
+            "hops": (AXES, hops[..., 0], {"units": "1/score evaluations", "long_name": "hops between modes"}),
+            "hops_error": (AXES, hops[..., 1], {"units": "1/score evaluations", "long_name": "standard error of hops"}),
+            "diverged": (AXES, self.shaped([one["diverged"] for one in found]), {"long_name": "chains that diverged"}),
+            "nfe": (AXES, self.shaped([one["nfe"] for one in found]), {
+                "units": "score evaluations", "long_name": "score evaluations per chain, burn-in included",
+            }),
+        }  # fmt: skip
+        study = self.dataset(data, nfe_recorded=budget.nfe, nfe_burn_in=budget.burn_in)
+        self.warn_of_divergence(study)
+        return study.assign_attrs(chains=budget.chains, seed=budget.seed)
+
+    def exact(self, tolerance: float, place: Place, times: bool = True) -> xr.Dataset:
+        """Return what is known of every point without sampling; NaN where nothing is."""
+        check_tolerance(tolerance)
+        shape = len(self.schemes), len(self.frictions), len(self.h)
+        biases, known = np.full((*shape, len(METRICS)), np.nan), np.full((*shape, len(OBSERVABLES) + 1), np.nan)
+        if has_exact_law(self.target) and knows_bias(self.target):
+            tasks = [
+                Exact(self.target, scheme, float(h), float(gamma), tolerance, times)
+                for scheme, gamma, h in product(self.schemes, self.frictions, self.h)
+            ]
+            found = sweep(
+                tasks, store=place.store, executor=place.executor, progress=place.progress and "exact answers"
+            )
+            biases, known = (self.shaped([one[name] for one in found]) for name in ("bias", "time"))
+        evaluations = {"units": "score evaluations"}
+        data: dict[str, Any] = {
+            "exact": ((*AXES, "metric"), biases, {"units": "1", "long_name": "exact bias of the scheme"}),
+            "exact_time": ((*AXES, "observable"), known[..., :-1], evaluations | {
+                "long_name": "exact autocorrelation time, slowest axis",
+            }),
+            "relaxation_time": (AXES, known[..., -1], evaluations | {
+                "long_name": "exact time in which the slowest mode decays by e",
+            }),
+        }  # fmt: skip
+        return self.dataset(data, tolerance=tolerance)
+
+    def shaped(self, values: Sequence[Any]) -> Array:
+        """Give values of all points, one after the other, the axes of the grid."""
+        array = np.array(values)
+        return array.reshape(len(self.schemes), len(self.frictions), len(self.h), *array.shape[1:])
+
+    def dataset(self, data: dict[str, Any], **attributes: Any) -> xr.Dataset:
+        """Return labelled data with the coordinates of the grid, and with where it comes from."""
+        coordinates = {
+            "integrator": [scheme.name for scheme in self.schemes],
+            "friction": ("friction", self.frictions, {"long_name": "friction", "units": "1/time"}),
+            "h": ("h", self.h, {"long_name": "step size", "units": "time"}),
+            "metric": list(METRICS),
+            "observable": list(OBSERVABLES),
+        }
+        return xr.Dataset(data, coordinates, {"uldnum": version("uldnum")} | describe(self.target) | attributes)
+
+    def warn_of_divergence(self, study: xr.Dataset) -> None:
+        """Say once, of every scheme, at which step sizes chains diverged."""
+        for name in study.integrator.values:
+            lost = study.diverged.sel(integrator=name).max("friction")
+            sizes = ", ".join(f"{h:.4g}" for h in study.h.values[(lost > 0).values])
+            if sizes:
+                warnings.warn(f"{name} diverged at h = {sizes}; its statistics there are NaN", stacklevel=4)
+
+
+def narrowest(target: VectorTarget) -> float:
+    """Return the least standard deviation of a target, or of a component if it is a mixture."""
+    if isinstance(target, GaussianMixture):
+        return target.largest_precision**-0.5
+    return float(np.min(target.standard_deviation))
+
+
+def several(name: str, values: Array) -> Array:
+    """Return one or several different numbers as an array of shape (n,), or raise."""
+    values = np.atleast_1d(values)
+    if values.ndim > 1 or not values.size or len(np.unique(values)) < values.size:
+        raise ValueError(f"{name}: must be one or several different numbers, got {values.tolist()}")
+    return values
+
+
+def describe(target: VectorTarget) -> dict[str, str]:
+    """Return the target as attributes of a dataset."""
+    attributes = {"target": target.name, "target_fingerprint": target.fingerprint}
+    if isinstance(target, GaussianMixture):
+        shape = "variances" if target.covariances is None else "covariances"
+        parameters = {part: getattr(target, part).tolist() for part in ("weights", "means", shape)}
+        attributes["target_parameters"] = json.dumps(parameters)
+    return attributes

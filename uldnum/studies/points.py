@@ -1,0 +1,156 @@
+"""Points of a study: what is measured, and what is exact, of one scheme at one step size and friction."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import warnings
+from dataclasses import dataclass, fields
+from functools import cached_property
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+
+from uldnum.diagnostics.bias import METRICS
+from uldnum.diagnostics.mixing import chain_mean_times, hopping_rate
+from uldnum.integrators import Integrator
+from uldnum.kernels import SOURCES
+from uldnum.names import digest
+from uldnum.run import Run
+from uldnum.sampling import sample
+from uldnum.studies.exact import OBSERVABLES, exact_answers
+from uldnum.targets import GaussianMixture, VectorTarget
+from uldnum.typing import Array
+
+__all__ = ["Exact", "Sampled", "knows_bias"]
+
+# Bins of the histograms: at 8 standard deviations to either side, 32 in each standard deviation.
+BINS = 512
+
+# The chains and steps of the short run in which hops between modes are counted, all of them recorded.
+HOPPING_CHAINS, HOPPING_STEPS = 256, 256
+
+
+def knows_bias(target: VectorTarget) -> bool:
+    """Whether a target knows what a bias is measured against: its moments and its cdf."""
+    return target.moment is not None and target.cdf is not None
+
+
+@dataclass(frozen=True, eq=False)
+class Point:
+    """One scheme on one target at one step size and friction."""
+
+    target: VectorTarget
+    scheme: Integrator
+    h: float
+    friction: float
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """What it is, in words and numbers; the result depends on the coefficients, not on what they are called."""
+        own = {name.name: getattr(self, name.name) for name in fields(self) if name.name not in ("target", "scheme")}
+        return {"kind": type(self).__name__, "target": self.target.name, "integrator": self.scheme.name} | own
+
+    @cached_property
+    def key(self) -> str:
+        """Hash of everything that the result depends on."""
+        step = self.scheme.stages(np.array([self.h]), friction=self.friction)
+        maps = [*(stage.map for stage in step.stages), step.open, step.close]
+        parts = [part for map in maps for part in (map.dA, map.b, map.C)] + [stage.G for stage in step.stages]
+        # A scheme without friction is the same at any.
+        own = {
+            name: value for name, value in self.parameters.items() if name not in ("target", "integrator", "friction")
+        }
+        scheme = [digest(*parts), step.open_uses_score, self.scheme.memory]
+        whole = [version("uldnum"), SOURCES, fingerprint(self.target), scheme, own]
+        return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:32]
+
+
+@dataclass(frozen=True, eq=False)
+class Sampled(Point):
+    """What a run of chains shows, from exact draws of the target.
+
+    Attributes
+    ----------
+    nfe, burn_in : int
+        Recorded score evaluations per chain, and those before them.
+    chains, seed, backend
+        As for `uldnum.sample`.
+    """
+
+    nfe: int
+    burn_in: int
+    chains: int
+    seed: int
+    backend: str | None
+
+    def result(self) -> dict[str, Any]:
+        """Run the chains and measure."""
+        per_step = self.scheme.nfe_per_step
+        run = self.run(self.nfe // per_step, self.burn_in // per_step, self.chains, bins=BINS)
+        biases = [list(map(float, metric(run, self.target))) for metric in METRICS.values()]
+        times = chain_mean_times(run)
+        return {
+            "bias": biases if knows_bias(self.target) else [[np.nan] * 3] * len(METRICS),
+            "time": [slowest(*times[observable]) for observable in OBSERVABLES],
+            "hops": self.hops(),
+            "diverged": int(run.diverged),
+            "nfe": run.nfe,
+        }
+
+    def run(self, steps: int, burn_in: int, chains: int, **options: Any) -> Run:
+        """Run chains; what diverged is in the result."""
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".* diverged")
+            run = sample(
+                self.target, self.scheme, h=self.h, friction=self.friction, steps=steps, burn_in=burn_in,
+                chains=chains, seed=self.seed, backend=self.backend, progress=False, **options,
+            )  # fmt: skip
+        if not run.complete:
+            raise KeyboardInterrupt
+        return run
+
+    def hops(self) -> list[float]:
+        """Rate of hops between the modes of a mixture, and its error; NaN of one mode, or where chains diverged."""
+        if not isinstance(self.target, GaussianMixture) or len(self.target.weights) == 1:
+            return [np.nan, np.nan]
+        per_step = self.scheme.nfe_per_step
+        run = self.run(HOPPING_STEPS, self.burn_in // per_step, min(self.chains, HOPPING_CHAINS), thin=1)
+        if run.diverged:
+            return [np.nan, np.nan]
+        return list(map(float, hopping_rate(run.recorded, self.target, nfe=per_step)))
+
+
+@dataclass(frozen=True, eq=False)
+class Exact(Point):
+    """What is known of a scheme without sampling.
+
+    Attributes
+    ----------
+    tolerance : float
+        As for `uldnum.exact.transfer_operator`.
+    times : bool
+        Whether times are wanted, too, which take longer.
+    """
+
+    tolerance: float
+    times: bool
+
+    def result(self) -> dict[str, Any]:
+        """Compute it."""
+        return exact_answers(self.scheme, self.target, self.h, self.friction, self.tolerance, self.times)
+
+
+def slowest(value: Array, error: Array) -> list[float]:
+    """Return the longest time of all axes, and its error."""
+    axis = int(np.argmax(value))
+    return [float(value[axis]), float(error[axis])]
+
+
+def fingerprint(target: VectorTarget) -> list[Any]:
+    """Return what tells one target from another: the density, and what biases are measured against."""
+    if target.moment is None or target.cdf is None:
+        return [target.fingerprint]
+    at = np.asarray(target.mean) + np.asarray(target.standard_deviation) * np.linspace(-2, 2, 5)[:, None]
+    return [target.fingerprint, digest(target.cdf(at), *(target.moment(order) for order in (1, 2, 4)))]
