@@ -26,9 +26,8 @@ __all__ = [
     "time_below",
 ]
 
-# Sokal's window: so many autocorrelation times. He takes 5 where correlations are all but exponential, and more where
-# they are not, as those of momenta, which swing; with many chains more costs little.
-WINDOW = 10.0
+# Sokal's window: so many autocorrelation times. Beyond it an exponential has e^(-2 WINDOW) of its sum.
+WINDOW = 5.0
 
 # Chains are left out by batches.
 BATCHES = 32
@@ -47,8 +46,10 @@ class Estimate(NamedTuple):
 def autocorrelation_time(series: Array, *, nfe: float = 1.0) -> Estimate:
     """Integrated autocorrelation time ``1 + 2 sum_n rho(n)`` of chains in equilibrium, with Sokal's window.
 
-    The autocovariance is the mean over all chains, about their common mean, and its sum ends at the first lag of at
-    least 10 times the sum so far (Sokal 1997, section 3). What the window cuts off is not in the error.
+    The autocovariance is the mean over all chains, about their common mean, and its sum ends at the first lag M >= 5
+    (1 + 2 sum_{n <= M} |rho(n)|). Sokal (1997, section 3) has rho there, which is the same where it is positive; that
+    of kinetic schemes swings, and its sum is short long before it has died away. What is cut off, e^-10 of an
+    exponential, is not in the error.
 
     Parameters
     ----------
@@ -74,10 +75,10 @@ def autocorrelation_time(series: Array, *, nfe: float = 1.0) -> Estimate:
     power = np.abs(np.fft.rfft(values - values.mean(), 2 * draws, axis=0)) ** 2
     products = np.fft.irfft(power, axis=0)[:draws] / (draws - np.arange(draws))[:, None]
     batches = np.array([part.sum(axis=1) for part in np.array_split(products, min(BATCHES, values.shape[1]), axis=1)])
-    sums = 2 * np.cumsum(batches.sum(axis=0) / batches[:, 0].sum()) - 1
+    sums = 2 * np.cumsum(np.abs(batches.sum(axis=0)) / batches[:, 0].sum()) - 1
     beyond = np.arange(draws) >= WINDOW * sums
     if not beyond.any():
-        raise ValueError(f"series: {draws} draws are fewer than 10 autocorrelation times ({sums[-1]:.3g} at least)")
+        raise ValueError(f"series: {draws} draws are fewer than 5 autocorrelation times ({sums[-1]:.3g} at least)")
     window = int(np.argmax(beyond)) + 1
 
     def time(weights: Array) -> Array:

@@ -89,10 +89,10 @@ class Sampled(Point):
         """Run the chains and measure."""
         per_step = self.scheme.nfe_per_step
         run = self.run(self.nfe // per_step, self.burn_in // per_step, self.chains, bins=BINS)
-        biases = [list(map(float, metric(run, self.target))) for metric in METRICS.values()]
-        times = chain_mean_times(run)
+        times, unknown = chain_mean_times(run), [[np.nan] * 3] * len(METRICS)
+        known = knows_bias(self.target)
         return {
-            "bias": biases if knows_bias(self.target) else [[np.nan] * 3] * len(METRICS),
+            "bias": [list(map(float, metric(run, self.target))) for metric in METRICS.values()] if known else unknown,
             "time": [slowest(*times[observable]) for observable in OBSERVABLES],
             "hops": self.hops(),
             "diverged": int(run.diverged),

@@ -156,7 +156,7 @@ def scheduler(address: str | None) -> Iterator[Executor | None]:
         return
     distributed = require("distributed", "cluster")
     try:
-        client = distributed.Client(address, timeout="10s", set_as_default=False)
+        client = distributed.Client(address, timeout="5s", set_as_default=False)
     except (OSError, ValueError, TimeoutError) as error:
         raise ValueError(f"scheduler: no Dask scheduler answers at {address!r}: {error}") from None
     with client:

@@ -1,0 +1,99 @@
+"""The frontier, and advice from it, where the exact answer is known."""
+
+import numpy as np
+import pytest
+
+import uldnum
+from uldnum.plotting import draw_frontier
+from uldnum.studies import advise
+
+NAMES = ["ula", "baoab-limit", "BAOAB", "OBABO"]
+H, FRICTION = np.geomspace(0.2, 1.5, 7), [0.5, 1.0, 2.0]
+
+
+def exactly(name, h, friction):
+    """Bias of the second moment and cost on N(0, 1)."""
+    law = uldnum.exact.gaussian(name, h, friction=friction)
+    bias = abs(law.position_bias) / np.sqrt(2)
+    return bias, max(law.autocorrelation_time("x"), law.autocorrelation_time("x^2"))
+
+
+@pytest.fixture(scope="module")
+def gaussian():
+    return uldnum.studies.frontier("gaussian", NAMES, H, friction=FRICTION, nfe=4000, chains=2048, progress=False)
+
+
+def best_of(bound):
+    """The cheapest point with a bias below a bound, by the exact laws alone."""
+    candidates = [
+        (name, h, friction, *exactly(name, h, friction)) for name in NAMES for h in H for friction in FRICTION
+    ]
+    return min((one for one in candidates if one[3] <= bound), key=lambda one: one[4])
+
+
+@pytest.mark.parametrize("bound", [0.3, 0.05, 0.01, 1e-3])
+def test_advice_is_right_where_the_answer_is_known(gaussian, bound):
+    name, h, friction, bias, cost = best_of(bound)
+    found = advise(gaussian, bound)
+    assert (found.integrator, found.h) == (name, h)
+    assert found.friction is None or found.friction == friction
+    assert found.cost == pytest.approx(cost, rel=1e-9)
+    assert found.bias == pytest.approx(bias, rel=1e-9, abs=1e-15)
+
+
+@pytest.mark.parametrize("bound", [0.3, 0.05])
+def test_sampled_advice_is_as_good(gaussian, bound):
+    """Without the exact part: what is advised keeps the bound, and costs no more than the best beyond the noise.
+
+    Two standard errors of cost at 2048 chains are 6 in 100; the margin of 15 in 100 is five.
+    """
+    blind = gaussian.assign(exact=np.nan * gaussian.exact, exact_cost=np.nan * gaussian.exact_cost)
+    found = advise(blind, bound)
+    bias, cost = exactly(found.integrator, found.h, found.friction or 1.0)
+    assert bias <= bound
+    assert cost <= 1.15 * best_of(bound)[4]
+    assert abs(found.cost - cost) < 4.5 * found.cost_error
+    assert abs(found.bias - bias) < 4.5 * found.bias_error
+
+
+def test_the_sampled_frontier_is_the_exact_one(gaussian):
+    """84 points, at 4.5 standard errors: bias of the second moment and cost (false-fail rate 1e-3)."""
+    second = gaussian.sel(metric="second_moment")
+    error = np.maximum(second.error, second.floor)
+    assert float(np.abs((second.bias - second.exact) / error).max()) < 4.5
+    short = 1 - gaussian.exact_cost / (2 * 4000)  # what a finite run lacks, to first order
+    deviation = (gaussian.cost - short * gaussian.exact_cost) / gaussian.cost_error
+    assert float(np.abs(deviation.where(gaussian.cost_resolved)).max()) < 4.5
+    assert int(gaussian.cost_resolved.sum()) > 70
+
+
+def test_advice_in_words(gaussian):
+    text = advise(gaussian, 0.05).text
+    assert text.startswith("For a bias of second_moment below 0.05 on gaussian take ")
+    assert "score evaluations" in text
+    rival = advise(gaussian.sel(integrator=["ula", "baoab-limit"], h=H[:3]), 0.5)
+    assert rival.friction is None
+    assert "friction" not in rival.text
+
+
+def test_advice_that_cannot_be_had(gaussian):
+    with pytest.raises(ValueError, match=r"^max_bias: no point was shown to have a bias below 1e-09"):
+        advise(gaussian.sel(integrator=["ula"]), 1e-9)
+    with pytest.raises(ValueError, match=r"^max_bias: must be positive"):
+        advise(gaussian, -1.0)
+    with pytest.raises(ValueError, match=r"^metric: unknown name 'secondmoment'; the nearest is 'second_moment'"):
+        advise(gaussian, 0.1, metric="secondmoment")
+    stuck = uldnum.studies.frontier("gmm-40", "BAOAB", [0.5], friction=1.0, nfe=200, chains=32, progress=False)
+    with pytest.raises(ValueError, match=r"^nfe: no chain forgot where it was"):
+        advise(stuck, 0.5)
+
+
+def test_a_frontier_is_drawn(gaussian, tmp_path):
+    paths = [tmp_path / "gaussian.nc", tmp_path / "gmm-40.nc"]
+    gaussian.to_netcdf(paths[0])
+    stuck = uldnum.studies.frontier("gmm-40", ["BAOAB", "ula"], [0.5], friction=1.0, nfe=100, chains=32, progress=False)
+    stuck.to_netcdf(paths[1])
+    draw_frontier(paths, tmp_path / "frontier.png")
+    draw_frontier(paths[0], tmp_path / "one.svg")
+    for name in ("frontier.png", "one.svg"):
+        assert (tmp_path / name).stat().st_size > 10_000

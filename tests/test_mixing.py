@@ -1,0 +1,181 @@
+"""Mixing diagnostics and the mixing study, against exact autocorrelation times."""
+
+import numpy as np
+import pytest
+import xarray as xr
+
+import uldnum
+from uldnum.diagnostics import (
+    autocorrelation_time,
+    chain_mean_times,
+    effective_sample_size,
+    hopping_rate,
+    kolmogorov,
+    time_below,
+    wasserstein_1,
+)
+from uldnum.plotting import draw_mixing
+
+SIX = ["ula", "baoab-limit", "BAOAB", "OBABO", "UBU", "mild(0.5)"]
+
+
+@pytest.mark.parametrize("precision", [0.1, 1.0, 10.0])
+def test_times_on_gaussians_are_exact(precision):
+    """Six integrators, three step sizes, two observables, from chains' means: 36 numbers of 8192 chains.
+
+    At 4.5 standard errors (false-fail rate 3e-4 for each precision); an error of 7 in 100 is seen. The run lasts 200
+    times and more, so that what a finite run lacks, 1 in 400, is a sixth of a standard error.
+    """
+    width = precision**-0.5
+    target = uldnum.GaussianMixture([1.0], [[0.0]], [width**2], name="of this precision")
+    study = uldnum.studies.mixing(
+        target, SIX, np.array([0.4, 0.7, 1.2]) * width, friction=1 / width, nfe=6000, burn_in=300, chains=8192,
+        progress=False,
+    ).isel(friction=0)  # fmt: skip
+    assert bool(study.resolved.all())
+    assert float(study.time.max()) < 6000 / 200
+    deviations = (study.time - study.exact_time) / study.time_error
+    assert float(np.abs(deviations).max()) < 4.5
+    assert float((study.time_error / study.time).max()) < 0.017
+
+
+def test_times_on_the_mixture_are_exact():
+    """As on Gaussians: 36 numbers at 4.5 standard errors; the exact times are those of the transfer operator."""
+    study = uldnum.studies.mixing(
+        "bimodal-1d", SIX, [0.4, 0.8, 1.2], friction=1.0, nfe=20_000, burn_in=300, chains=4096, progress=False
+    ).isel(friction=0)
+    assert bool(study.resolved.all())
+    assert bool(study.exact_time.notnull().all())
+    assert float(np.abs((study.time - study.exact_time) / study.time_error).max()) < 4.5
+    assert float((study.time_error / study.time).max()) < 0.025
+
+
+@pytest.mark.parametrize(("name", "h", "friction"), [("ula", 0.5, 1.0), ("BAOAB", 0.6, 0.6), ("UBU", 1.0, 2.0)])
+def test_the_window_finds_the_time(name, h, friction):
+    """Sokal's window on a trace, x and x^2, at 4.5 standard errors: six numbers, false-fail rate 4e-5."""
+    run = uldnum.sample("gaussian", name, h=h, friction=friction, steps=1500, chains=2048, thin=1, progress=False)
+    law = uldnum.exact.gaussian(name, h, friction=friction)
+    for power, observable in ((1, "x"), (2, "x^2")):
+        time = autocorrelation_time(run.trace[:, :, 0] ** power)
+        assert abs(time.value - law.autocorrelation_time(observable)) < 4.5 * time.error
+        assert time.error < 0.016 * time.value
+
+
+def test_the_window_of_a_known_series():
+    """An autoregression of 0.8: the time is (1 + 0.8)/(1 - 0.8) = 9 draws; every third draw is as good, in nfe."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(1, 500))
+    steps = [x[0]]
+    for noise in rng.normal(size=(8000, 500)):
+        steps.append(0.8 * steps[-1] + 0.6 * noise)
+    time = autocorrelation_time(np.array(steps))
+    assert abs(time.value - 9) < 4 * time.error < 0.6
+    thinned = autocorrelation_time(np.array(steps)[::3], nfe=3.0)
+    assert abs(thinned.value - 3 * (1 + 0.8**3) / (1 - 0.8**3)) < 4 * thinned.error
+    with pytest.raises(ValueError, match=r"^series: 20 draws are fewer than 5 autocorrelation times"):
+        autocorrelation_time(np.array(steps)[:20])
+    with pytest.raises(ValueError, match=r"^series: must have shape \(draws, chains\)"):
+        autocorrelation_time(np.zeros(5))
+
+
+def test_chain_means_count_evaluations_not_steps():
+    """ABAOABA has two evaluations a step; x^2 needs histograms."""
+    run = uldnum.sample("gaussian", "ABAOABA", h=0.8, steps=4000, burn_in=100, chains=4096, bins=256, progress=False)
+    times = chain_mean_times(run)
+    law = uldnum.exact.gaussian("ABAOABA", 0.8)
+    for observable in ("x", "x^2"):
+        value, error = times[observable]
+        assert abs(value[0] - law.autocorrelation_time(observable)) < 4 * error[0]
+    bare = uldnum.sample("gaussian", "ABAOABA", h=0.8, steps=40, chains=8, progress=False)
+    assert set(chain_mean_times(bare)) == {"x"}
+
+
+def test_a_gaussian_about_another_mean():
+    """x^2 of N(2, 1) fluctuates with x as much as with its square: exact and sampled times agree."""
+    target = uldnum.GaussianMixture([1.0], [[2.0]], [1.0], name="about 2")
+    study = uldnum.studies.mixing(target, "ula", 0.5, nfe=6000, chains=4096, progress=False).isel(friction=0, h=0)
+    assert np.all(np.abs(study.time - study.exact_time) < 4 * study.time_error)
+    centred = uldnum.exact.gaussian("ula", 0.5)
+    exact = float(study.exact_time.sel(observable="x^2").squeeze())
+    assert centred.autocorrelation_time("x^2") < exact < centred.autocorrelation_time("x")
+
+
+def test_effective_sample_sizes_by_arviz():
+    run = uldnum.sample("gaussian", "ula", h=0.5, steps=2000, burn_in=50, chains=8, thin=1, progress=False)
+    found = effective_sample_size(run)
+    exact = uldnum.exact.gaussian("ula", 0.5).autocorrelation_time("x")
+    # ArviZ's own noise at 16 000 draws of time 15 is below a tenth.
+    assert float(found.bulk_per_nfe.squeeze()) == pytest.approx(1 / exact, rel=0.25)
+    assert 0.99 < float(found.r_hat.squeeze()) < 1.05
+    with pytest.raises(ValueError, match="no trace"):
+        effective_sample_size(uldnum.sample("gaussian", "ula", h=0.5, steps=5, chains=4, progress=False))
+
+
+def test_hops_are_counted_from_core_to_core():
+    """Two narrow modes at -5 and 5; 0 belongs to none."""
+    target = uldnum.GaussianMixture([0.5, 0.5], [[-5.0], [5.0]], [1.0, 1.0])
+    path = [-5, 0, -5, 0, 5, 5, 0.0, 5, -5, -5]  # two hops in nine intervals
+    still = [5.0] * 10
+    rate = hopping_rate(np.array([path, still]).T[:, :, None], target, nfe=2.0)
+    assert rate.value == pytest.approx((2 + 0) / 2 / (9 * 2.0))
+    assert rate.error == pytest.approx((2 / 18) / 2)
+
+
+def test_distances_fall_from_a_stated_start():
+    """All chains start at 0 on N(0, 1): ULA is then Gaussian with a known variance, and so are its distances.
+
+    Five times, two distances, at 4.5 standard errors or noise floors (false-fail rate 7e-5).
+    """
+    gaussian, h, n = uldnum.target("gaussian"), 0.3, 8192
+    run = uldnum.sample(gaussian, "ula", h=h, steps=60, chains=n, thin=12, x0=np.zeros((n, 1)), progress=False)
+    q = (1 - h**2 / 2) ** 2
+    times = 12 * np.arange(1, 6)
+    variance = h**2 * (1 - q**times) / (1 - q)
+    found = []
+    for x, v in zip(run.trace, variance, strict=True):
+        w, k = wasserstein_1(x, gaussian), kolmogorov(x, gaussian)
+        ratio = np.sqrt(v)
+        exact = abs(ratio - 1) * np.sqrt(2 / np.pi)
+        assert abs(w.value[0] - exact) < 4.5 * max(w.error[0], w.floor[0])
+        grid = np.linspace(-4, 4, 2001)
+        cdf = gaussian.cdf(grid)
+        gap = np.abs(gaussian.cdf(grid / ratio) - cdf).max()
+        assert abs(k.value[0] - gap) < 4.5 * max(k.error[0], k.floor[0]) + 0.004  # the edges of the bins
+        found.append(w.value[0])
+    assert time_below(times, np.array(found), 0.1) < 60
+
+
+def test_the_time_to_reach_a_distance():
+    times, distances = np.array([0.0, 10, 20, 30]), np.array([1.0, 0.4, 0.6, 0.2])
+    assert time_below(times, distances, 0.5) == pytest.approx(22.5)  # not at 10: it rises again
+    assert time_below(times, distances, 2.0) == 0
+    assert time_below(times, distances, 0.1) == np.inf
+
+
+def test_the_study_marks_lower_bounds_and_is_drawn(tmp_path):
+    study = uldnum.studies.mixing("ring-8", ["ula", "BAOAB"], [0.1, 0.5], friction=[1, 3], nfe=400, chains=64)
+    assert not bool(study.resolved.sel(integrator="ula", h=0.1).all())
+    assert study.exact_time.isnull().all()
+    assert float(study.hops.sel(integrator="BAOAB", h=0.5).min()) > 0
+    assert dict(study.sizes) == {"integrator": 2, "friction": 2, "h": 2, "observable": 2}
+    assert study.time.attrs["units"] == "score evaluations"
+    # An overdamped scheme is the same at every friction.
+    ula = study.time.sel(integrator="ula")
+    np.testing.assert_array_equal(ula.isel(friction=0), ula.isel(friction=1))
+    study.to_netcdf(tmp_path / "mixing.nc")
+    xr.testing.assert_identical(xr.load_dataset(tmp_path / "mixing.nc"), study)
+    draw_mixing(tmp_path / "mixing.nc", tmp_path / "mixing.png", tmp_path / "mixing.svg")
+    assert (tmp_path / "mixing.svg").stat().st_size > 10_000
+
+
+def test_users_take_part_by_passing_objects():
+    """A target that knows its scale alone, and an integrator of one's own."""
+    mine = uldnum.UserTarget(
+        lambda x: -x, 2, sampler=lambda n, seed, first: np.random.default_rng(seed).normal(size=(n, 2)),
+        standard_deviation=np.ones(2), name="mine",
+    )  # fmt: skip
+    scheme = uldnum.splitting("OBAABO")
+    study = uldnum.studies.mixing(mine, scheme, [0.5], nfe=200, chains=64, progress=False)
+    assert np.isfinite(study.time).all()
+    with pytest.raises(ValueError, match="does not know its moments"):
+        uldnum.studies.frontier(mine, scheme, [0.5])

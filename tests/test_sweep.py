@@ -1,0 +1,224 @@
+"""Sweeps: kept point by point, killed and taken up again, shared by processes, spread over a cluster."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+
+import uldnum
+from uldnum.studies import scheduler, sweep
+from uldnum.studies.points import Sampled
+
+SWEEP = {"h": [0.3, 0.5, 0.8], "friction": [0.5, 2.0], "nfe": 300, "burn_in": 20, "chains": 64, "progress": False}
+NAMES = ["ula", "BAOAB", "UBU"]
+
+
+def study(**options):
+    return uldnum.studies.frontier("ring-8", NAMES, **SWEEP | options)
+
+
+@pytest.fixture(scope="module")
+def whole():
+    """The study, computed at once and not kept."""
+    return study()
+
+
+@dataclass(frozen=True)
+class Square:
+    """A task that takes a moment and leaves a line in a diary."""
+
+    number: int
+    diary: str
+    pause: float = 0.0
+
+    @property
+    def key(self):
+        return f"square-{self.number}"
+
+    @property
+    def parameters(self):
+        return {"number": self.number}
+
+    def result(self):
+        time.sleep(self.pause)
+        with open(self.diary, "a", encoding="utf-8") as file:
+            file.write(f"{self.number}\n")
+        return {"square": self.number**2, "third": self.number / 3}
+
+
+def diary_of(path):
+    return [int(line) for line in Path(path).read_text(encoding="utf-8").split()] if Path(path).exists() else []
+
+
+def test_results_come_in_order_and_once(tmp_path):
+    diary = str(tmp_path / "diary")
+    tasks = [Square(n, diary) for n in (3, 1, 2, 1)]
+    found = sweep(tasks, store=tmp_path / "store", progress=False)
+    assert [one["square"] for one in found] == [9, 1, 4, 1]
+    assert sorted(diary_of(diary)) == [1, 2, 3]
+    again = sweep([*tasks, Square(7, diary)], store=tmp_path / "store", progress=False)
+    assert again == [*found, {"square": 49, "third": 7 / 3}]
+    assert len(diary_of(diary)) == 4
+    assert sweep(tasks, progress=False) == found
+    stored = json.loads((tmp_path / "store" / "square-3.json").read_text(encoding="utf-8"))
+    assert stored == {"parameters": {"number": 3}, "result": {"square": 9, "third": 1.0}}
+
+
+def test_a_broken_point_is_named(tmp_path):
+    (tmp_path / "square-3.json").write_text("{", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"^store: .*square-3\.json' is not the result of a sweep; remove it"):
+        sweep([Square(3, str(tmp_path / "diary"))], store=tmp_path, progress=False)
+
+
+def test_a_fault_leaves_what_was_done(tmp_path):
+    diary = str(tmp_path / "diary")
+    with pytest.raises(TypeError):
+        sweep([Square(1, diary), Square("x", diary)], store=tmp_path / "store", progress=False)
+    assert not (tmp_path / "store" / "square-x.json").exists()
+    assert not [path for path in (tmp_path / "store").iterdir() if path.name.startswith(".")]
+    assert sweep([Square(1, diary)], store=tmp_path / "store", progress=False)[0]["square"] == 1
+
+
+KILLED = """
+import sys
+import uldnum
+from test_sweep import study
+study(store=sys.argv[1], chains=64, nfe=60_000)
+"""
+
+
+def test_a_killed_sweep_goes_on_and_is_the_same(tmp_path):
+    """kill -9 in the middle of a study: what is there is whole, and the rest makes the same dataset, bit for bit."""
+    store = tmp_path / "store"
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
+    process = subprocess.Popen([sys.executable, "-c", KILLED, str(store)], env=environment)
+    deadline = time.monotonic() + 120
+    while len(points(store)) < 4 and process.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    before = {path.name: path.stat().st_mtime_ns for path in points(store)}
+    assert 4 <= len(before) < 15  # 3 schemes, 3 step sizes, 2 frictions, of which ula has one
+    for path in points(store):
+        assert json.loads(path.read_text(encoding="utf-8"))["result"]
+    resumed = study(store=store, nfe=60_000)
+    after = {path.name: path.stat().st_mtime_ns for path in points(store)}
+    assert len(after) == 15
+    assert {name: after[name] for name in before} == before  # nothing was computed twice
+    xr.testing.assert_identical(resumed, study(nfe=60_000))
+
+
+def points(store):
+    return [path for path in store.glob("*.json") if not path.name.startswith(".")] if store.exists() else []
+
+
+def test_what_changed_is_another_point(tmp_path):
+    one = study(store=tmp_path)
+    count = len(points(tmp_path))
+    for change in ({"seed": 1}, {"chains": 65}, {"nfe": 301}, {"burn_in": 21}, {"h": [0.31]}):
+        study(store=tmp_path, **change)
+        assert len(points(tmp_path)) > count, change
+        count = len(points(tmp_path))
+    xr.testing.assert_identical(study(store=tmp_path), one)
+    target, scheme = uldnum.target("ring-8"), uldnum.integrator("BAOAB")
+    given = 300, 20, 64, 0, None
+    base = Sampled(target, scheme, 0.3, 0.5, *given)
+    moved = uldnum.GaussianMixture(target.weights, target.means + 1e-12, target.variances, name=target.name)
+    assert Sampled(moved, scheme, 0.3, 0.5, *given).key != base.key
+    assert Sampled(target, uldnum.integrator("OBABO"), 0.3, 0.5, *given).key != base.key
+    assert Sampled(target, scheme, 0.3, 0.6, *given).key != base.key
+    # What it is called does not matter: the coefficients do.
+    assert Sampled(target, uldnum.integrator("baoab"), 0.3, 0.5, *given).key == base.key
+    ula = uldnum.integrator("ula")
+    assert Sampled(target, ula, 0.3, 0.5, *given).key == Sampled(target, ula, 0.3, 2.0, *given).key
+
+
+SHARED = """
+import sys
+from test_sweep import Square
+from uldnum.studies import sweep
+print(sum(one["square"] for one in sweep([Square(n, sys.argv[2], 0.02) for n in range(60)], store=sys.argv[1])))
+"""
+
+
+def test_two_processes_share_a_store(tmp_path):
+    """Each gets every result; what both compute is what they take at the same moment, a few of sixty."""
+    store, diaries = tmp_path / "store", [tmp_path / "one", tmp_path / "other"]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", SHARED, str(store), str(diary)], env=environment, stdout=subprocess.PIPE
+        )
+        for diary in diaries
+    ]
+    assert [int(process.communicate()[0]) for process in processes] == [sum(n**2 for n in range(60))] * 2
+    counts = [len(diary_of(diary)) for diary in diaries]
+    assert 60 <= sum(counts) < 120
+    assert len(points(store)) == 60
+    assert sorted({n for diary in diaries for n in diary_of(diary)}) == list(range(60))
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_pools_of_processes_give_the_same_numbers(whole, workers):
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        xr.testing.assert_identical(study(executor=pool), whole)
+
+
+def test_pools_of_threads_give_the_same_numbers(whole, tmp_path):
+    with ThreadPoolExecutor(2) as pool:
+        xr.testing.assert_identical(study(executor=pool, store=tmp_path), whole)
+    assert len(points(tmp_path)) == 15
+
+
+@pytest.mark.filterwarnings("ignore")  # of what Dask says when a worker dies
+def test_a_cluster_that_loses_a_worker_gives_the_same_numbers(whole, tmp_path):
+    distributed = pytest.importorskip("distributed")
+    with (
+        distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
+        scheduler(cluster.scheduler_address) as executor,
+    ):
+        killed = []
+
+        class Killing:
+            """The cluster, one of whose workers is killed when a third of the points has been sent."""
+
+            def submit(self, *task):
+                future = executor.submit(*task)
+                killed.append(0)
+                if len(killed) == 5:
+                    os.kill(cluster.workers[0].pid, signal.SIGKILL)
+                return future
+
+        xr.testing.assert_identical(study(executor=Killing(), store=tmp_path), whole)
+    assert len(killed) == 15
+    assert len(points(tmp_path)) == 15
+
+
+def test_a_scheduler_that_is_not_there():
+    pytest.importorskip("distributed")
+    with (
+        pytest.raises(ValueError, match=r"^scheduler: no Dask scheduler answers at 'tcp://127\.0\.0\.1:9'"),
+        scheduler("tcp://127.0.0.1:9"),
+    ):
+        pass
+
+
+def test_targets_and_integrators_of_ones_own_go_to_other_processes(tmp_path):
+    mixture = uldnum.GaussianMixture([1.0], [[0.0, 1.0]], covariances=[[[1.0, 0.2], [0.2, 0.5]]], name="mine")
+    scheme = uldnum.splitting("OABBAO")
+    given = {"h": [0.4], "nfe": 200, "chains": 32, "progress": False}
+    here = uldnum.studies.bias(mixture, scheme, **given)
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        xr.testing.assert_identical(uldnum.studies.bias(mixture, scheme, executor=pool, **given), here)
+    assert np.isfinite(here.exact).all()
