@@ -48,6 +48,40 @@ def test_bias_writes_data_and_figure(monkeypatch, capsys, tmp_path):
     assert (tmp_path / "a" / "b" / "bias.png").is_file()
 
 
+STUDIES = (["mixing"], ["frontier"], ["advise"])
+GRID = ("--target", "gaussian", "--integrators", "ULA,BAOAB", "--h", "0.5,1.0", "--friction", "1,2", "--nfe", "2000")
+
+
+@pytest.mark.parametrize("study", ["mixing", "frontier"])
+def test_mixing_and_frontier_write_data_and_figure(monkeypatch, capsys, tmp_path, study):
+    options = (*GRID, "--chains", "64", "--out", str(tmp_path))
+    code, out, _ = uldnum(monkeypatch, capsys, study, *options)
+    assert code == 0
+    assert out.count("friction ") == 2
+    assert "BAOAB" in out
+    data = xr.load_dataset(tmp_path / f"{study}.nc")
+    assert dict(data.sizes)["friction"] == 2
+    assert (tmp_path / f"{study}.png").is_file()
+    count = len(list((tmp_path / "points").iterdir()))
+    code, out, _ = uldnum(monkeypatch, capsys, study, *options, "--json")
+    assert code == 0
+    answer = json.loads(out)
+    assert answer["study"] == study
+    assert len(list((tmp_path / "points").iterdir())) == count  # all of them were there
+
+
+def test_advice_in_the_shell(monkeypatch, capsys, tmp_path):
+    options = (*GRID, "--chains", "256", "--out", str(tmp_path))
+    code, out, _ = uldnum(monkeypatch, capsys, "advise", "--max-bias", "0.001", *options)
+    assert code == 0
+    assert out.startswith("For a bias of second_moment below 0.001 on gaussian take BAOAB at h = 1 and friction ")
+    code, out, _ = uldnum(monkeypatch, capsys, "advise", "--max-bias", "0.001", *options, "--json")
+    assert json.loads(out)["integrator"] == "BAOAB"
+    code, _, err = uldnum(monkeypatch, capsys, "advise", "--max-bias", "1e-12", *options, "--integrators", "ULA")
+    assert code == 2
+    assert err.splitlines()[-1].startswith("error: max_bias: no point was shown to have a bias below 1e-12")
+
+
 def test_bias_json(monkeypatch, capsys, tmp_path):
     options = ("--target", "gaussian", "--integrators", "ula", "--h", "0.5", *QUICK, "--json")
     code, out, _ = uldnum(monkeypatch, capsys, "bias", *options, "--out", str(tmp_path))
@@ -68,11 +102,15 @@ def test_bias_json(monkeypatch, capsys, tmp_path):
         (("bias", "--h", "0.1:x"), "neither first:last:count"),
         (("bias", "--h", "0:1:3"), "h: must be positive"),
         (("bias", "--h", "0.1:1:0"), "asks for 0 step sizes"),
-        (("bias", "--h", "0.1,0.1"), "several different step sizes"),
+        (("bias", "--h", "0.1,0.1"), "several different numbers"),
         (("bias", "--h", "0.1", "--delta", "0.1"), "exactly one"),
         (("bias", "--exact-only", "--target", "ring-8"), "no exact answer on 'ring-8'"),
         (("bias", "--exact-only", "--tolerance", "1e-15"), "tolerance: must be a number between"),
         (("bias", "--integrators", "ULA,ula"), "each once"),
+        (("advise", "--max-bias", "0"), "max_bias: must be positive"),
+        (("advise", "--max-bias", "0.1", "--metric", "men"), "nearest is 'mean'"),
+        (("frontier", "--friction", "1,-1"), "friction: must be positive"),
+        (("mixing", "--target", "nowhere.toml"), "nowhere.toml"),
         (("sample", "--steps", "5", "--every", "6"), "every: must be at most"),
         (("sample", "--friction", "-1"), "friction: must be positive"),
         (("sample", "--states", "chain.npz"), "ends in .nc"),
@@ -155,7 +193,7 @@ def test_bias_where_all_diverge_says_so(monkeypatch, capsys, tmp_path):
     code, out, err = uldnum(monkeypatch, capsys, "bias", *options, "--out", str(tmp_path))
     assert code == 0
     assert out.count("diverged") == 4
-    assert "warning: ula diverged at h = 3 (8 of 8 chains" in err
+    assert "warning: ula diverged at h = 3, 4; " in err
     assert (tmp_path / "bias.png").is_file()
 
 
@@ -300,7 +338,10 @@ def test_list_and_doctor(monkeypatch, capsys):
         assert name in out
 
 
-@pytest.mark.parametrize("command", [[], ["bias"], ["sample"], ["list"], ["doctor"], ["fetch"], ["anneal"]])
+@pytest.mark.parametrize(
+    "command",
+    [[], ["bias"], ["sample"], ["list"], ["doctor"], ["fetch"], ["anneal"], ["mixing"], ["frontier"], ["advise"]],
+)
 def test_help_teaches(monkeypatch, capsys, command):
     code, out, _ = uldnum(monkeypatch, capsys, *command, "--help")
     assert code == 0

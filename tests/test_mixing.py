@@ -11,6 +11,7 @@ from uldnum.diagnostics import (
     effective_sample_size,
     hopping_rate,
     kolmogorov,
+    relaxation,
     time_below,
     wasserstein_1,
 )
@@ -143,6 +144,20 @@ def test_distances_fall_from_a_stated_start():
         assert abs(k.value[0] - gap) < 4.5 * max(k.error[0], k.floor[0]) + 0.004  # the edges of the bins
         found.append(w.value[0])
     assert time_below(times, np.array(found), 0.1) < 60
+
+
+def test_the_way_from_one_mode_to_all():
+    """All chains start in one mode of ring-8: every distance falls to its floor, the weights last."""
+    target, chains = uldnum.target("ring-8"), 1024
+    start = np.tile(target.means[0], (chains, 1))
+    run = uldnum.sample(target, "ula", h=0.3, steps=1000, chains=chains, x0=start, thin=50, progress=False)
+    found = relaxation(run, target)
+    assert list(found.distance.values) == ["wasserstein_1", "kolmogorov", "sliced_wasserstein_2", "mode_weights"]
+    np.testing.assert_allclose(found.nfe, 50 * np.arange(1, 21))
+    assert np.all(found.value.isel(nfe=0) > 4 * found.floor.isel(nfe=0))
+    weights = found.sel(distance="mode_weights")
+    assert weights.value[-1] < 4 * weights.floor[-1]
+    assert 50 < time_below(found.nfe.values, weights.value.values, 0.1) < 1000
 
 
 def test_the_time_to_reach_a_distance():

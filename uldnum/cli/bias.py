@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from uldnum.cli.common import Seed, interrupted
+from uldnum.cli.common import Scheduler, Seed, interrupted
 from uldnum.extras import require
 from uldnum.integrators import positive
 from uldnum.typing import Array
@@ -45,7 +45,13 @@ def bias(
     backend: Annotated[
         str | None, typer.Option(help="Where to sample: numba, array, cuda or cuda-fast.  [default: numba if it can]")
     ] = None,
-    out: Annotated[Path, typer.Option(help="Folder for bias.nc and bias.png.")] = Path("out"),
+    scheduler: Scheduler = None,
+    out: Annotated[
+        Path,
+        typer.Option(
+            help="Folder for bias.nc and bias.png. Its subfolder 'points' keeps every point: a stopped study goes on."
+        ),
+    ] = Path("out"),
     as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON instead of a table.")] = False,
 ) -> None:
     """Measure bias against step size for several integrators, and draw it.
@@ -67,15 +73,17 @@ def bias(
         h = STEPS
     steps, deltas = (text and parse_steps(name, text) for name, text in (("h", h), ("delta", delta)))
     sweep: dict[str, Any] = {"target": target, "integrators": split_names(integrators), "h": steps, "delta": deltas}
-    sweep |= {"friction": friction, "tolerance": tolerance}
-    try:
-        if exact_only:
-            study = studies.exact_bias(**sweep)
-        else:
-            typer.echo("compiling, then sampling one integrator after the other", err=True)
-            study = studies.bias(**sweep, nfe=nfe, burn_in=burn_in, chains=chains, seed=seed, backend=backend)
-    except KeyboardInterrupt:
-        interrupted()
+    sweep |= {"friction": friction, "tolerance": tolerance, "store": folder / "points"}
+    with studies.scheduler(scheduler) as executor:
+        try:
+            if exact_only:
+                study = studies.exact_bias(**sweep, executor=executor)
+            else:
+                typer.echo("compiling, then sampling one point after the other", err=True)
+                sweep |= {"nfe": nfe, "burn_in": burn_in, "chains": chains, "seed": seed, "backend": backend}
+                study = studies.bias(**sweep, executor=executor)
+        except KeyboardInterrupt:
+            interrupted(f"the same command goes on with what {folder / 'points'} has")
     data, figure = folder / "bias.nc", folder / "bias.png"
     with atomic(data) as file:
         study.to_netcdf(file)

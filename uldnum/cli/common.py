@@ -6,9 +6,13 @@ from typing import Annotated, NoReturn
 
 import typer
 
-__all__ = ["Seed", "interrupted"]
+__all__ = ["Scheduler", "Seed", "interrupted"]
 
 Seed = Annotated[int, typer.Option(help="64-bit key of all random numbers.")]
+
+Scheduler = Annotated[
+    str | None, typer.Option(help="Compute on the workers of this Dask scheduler: tcp://HOST:PORT (extra 'cluster').")
+]
 
 
 def interrupted(outcome: str = "nothing was written") -> NoReturn:

@@ -10,7 +10,7 @@ import numpy as np
 import typer
 
 from uldnum.cli.bias import parse_steps, split_names
-from uldnum.cli.common import Seed, interrupted
+from uldnum.cli.common import Scheduler, Seed, interrupted
 from uldnum.extras import require
 
 __all__ = ["advise", "frontier", "mixing"]
@@ -42,9 +42,6 @@ Chains = Annotated[int, typer.Option(min=2, help="Independent chains for each po
 Tolerance = Annotated[float, typer.Option(help="Accuracy of exact answers.")]
 Backend = Annotated[
     str | None, typer.Option(help="Where to sample: numba, array, cuda or cuda-fast.  [default: numba if it can]")
-]
-Scheduler = Annotated[
-    str | None, typer.Option(help="Compute on the workers of this Dask scheduler: tcp://HOST:PORT (extra 'cluster').")
 ]
 Out = Annotated[
     Path, typer.Option(help="Folder for results. Its subfolder 'points' keeps every point: a stopped study goes on.")

@@ -11,6 +11,7 @@ from uldnum.diagnostics.mixing import (
     hopping_rate,
     time_below,
 )
+from uldnum.diagnostics.relaxation import relaxation
 from uldnum.diagnostics.samples import (
     kernel_stein_discrepancy,
     maximum_mean_discrepancy,
@@ -30,6 +31,7 @@ __all__ = [
     "maximum_mean_discrepancy",
     "mean_bias",
     "mode_weights",
+    "relaxation",
     "second_moment_bias",
     "sliced_wasserstein_2",
     "time_below",

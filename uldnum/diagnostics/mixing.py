@@ -105,6 +105,9 @@ def chain_mean_times(run: Run) -> dict[str, Estimate]:
     dict
         "x" and, with histograms, "x^2": arrays of shape (d,), in score evaluations. NaN where chains diverged.
     """
+    if run.diverged:
+        nothing = np.full(len(run.centre), np.nan)
+        return dict.fromkeys(("x", "x^2") if run.settings.bins else ("x",), Estimate(nothing, nothing))
     moments, per_step = run.moments, run.nfe / run.state.step
     times = {"x": time_of_means(moments.chain_mean, np.diag(moments.covariance), per_step * run.recorded_steps)}
     if run.settings.bins:

@@ -1,0 +1,70 @@
+"""The way to the target: distances of an ensemble of chains against time, from where they started."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import xarray as xr
+
+from uldnum.diagnostics.histograms import kolmogorov, wasserstein_1
+from uldnum.diagnostics.jackknife import Bias
+from uldnum.diagnostics.samples import mode_weights, sliced_wasserstein_2
+from uldnum.run import Run
+from uldnum.targets import GaussianMixture, VectorTarget
+from uldnum.typing import Array
+
+__all__ = ["relaxation"]
+
+
+def relaxation(run: Run, target: VectorTarget) -> xr.Dataset:
+    """Measure how far the chains of a run are from the target, after every recorded position.
+
+    Start them where you like, ``uldnum.sample(..., x0=..., burn_in=0, thin=...)``: all in one mode, say.
+
+    Parameters
+    ----------
+    run : Run
+        At one step size, of many chains, with a trace (``thin``).
+    target : GaussianMixture or UserTarget
+        Distances that it does not know enough for are left out: wasserstein_1 and kolmogorov need its cdf and its
+        standard deviation, sliced_wasserstein_2 its sampler, mode_weights a mixture.
+
+    Returns
+    -------
+    xarray.Dataset
+        Dimensions distance and nfe (score evaluations since the start of the run); ``value``, ``error`` and ``floor``
+        as in `uldnum.diagnostics.Bias`. wasserstein_1 (in standard deviations) and kolmogorov are means over axes.
+        `time_below` turns a row into the time to reach a distance.
+
+    Raises
+    ------
+    ValueError
+        If the run kept no trace, or holds several step sizes.
+    """
+    trace = run.recorded
+    if run.settings.grouped:
+        raise ValueError("run: holds several step sizes; sample one h at a time")
+    known = distances(target)
+    found = np.array([[measure(x) for x in trace] for measure in known.values()])
+    settings = run.settings
+    steps = settings.burn_in + (settings.thin or 0) * np.arange(1, len(trace) + 1)
+    data = {name: (("distance", "nfe"), found[..., i], {"units": "1"}) for i, name in enumerate(Bias._fields)}
+    nfe = ("nfe", run.nfe / run.state.step * steps, {"long_name": "score evaluations", "units": "1"})
+    attributes = {"target": target.name, "integrator": settings.integrator, "h": settings.h[0]}
+    attributes |= {"friction": settings.friction, "chains": settings.chains, "seed": settings.seed}
+    return xr.Dataset(data, {"distance": list(known), "nfe": nfe}, attributes)
+
+
+def distances(target: VectorTarget) -> dict[str, Callable[[Array], Bias]]:
+    """Return the distances that a target knows enough for."""
+    known: dict[str, Callable[[Array], Bias]] = {}
+    deviation = np.asarray(target.standard_deviation)
+    if target.cdf is not None and np.all(np.isfinite(deviation)):
+        known["wasserstein_1"] = lambda x: wasserstein_1(x, target, lambda each: np.mean(each / deviation))
+        known["kolmogorov"] = lambda x: kolmogorov(x, target, np.mean)
+    if isinstance(target, GaussianMixture) or target.sampler is not None:
+        known["sliced_wasserstein_2"] = lambda x: sliced_wasserstein_2(x, target)
+    if isinstance(target, GaussianMixture) and len(target.weights) > 1:
+        known["mode_weights"] = lambda x: mode_weights(x, target)
+    return known
