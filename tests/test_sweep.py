@@ -93,7 +93,7 @@ KILLED = """
 import sys
 import uldnum
 from test_sweep import study
-study(store=sys.argv[1], chains=64, nfe=60_000)
+study(store=sys.argv[1], chains=64, nfe=30_000)
 """
 
 
@@ -112,11 +112,11 @@ def test_a_killed_sweep_goes_on_and_is_the_same(tmp_path):
     assert 4 <= len(before) < 15  # 3 schemes, 3 step sizes, 2 frictions, of which ula has one
     for path in points(store):
         assert json.loads(path.read_text(encoding="utf-8"))["result"]
-    resumed = study(store=store, nfe=60_000)
+    resumed = study(store=store, nfe=30_000)
     after = {path.name: path.stat().st_mtime_ns for path in points(store)}
     assert len(after) == 15
     assert {name: after[name] for name in before} == before  # nothing was computed twice
-    xr.testing.assert_identical(resumed, study(nfe=60_000))
+    xr.testing.assert_identical(resumed, study(nfe=30_000))
 
 
 def points(store):
@@ -215,7 +215,7 @@ def test_a_scheduler_that_is_not_there():
 
 
 def test_targets_and_integrators_of_ones_own_go_to_other_processes(tmp_path):
-    mixture = uldnum.GaussianMixture([1.0], [[0.0, 1.0]], covariances=[[[1.0, 0.2], [0.2, 0.5]]], name="mine")
+    mixture = uldnum.GaussianMixture([1.0], [[0.0, 1.0]], [2.0], name="mine")
     scheme = uldnum.splitting("OABBAO")
     given = {"h": [0.4], "nfe": 200, "chains": 32, "progress": False}
     here = uldnum.studies.bias(mixture, scheme, **given)
