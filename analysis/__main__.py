@@ -5,7 +5,9 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 
-FIGURES = ("annealing", "bias", "chains", "grids", "orders", "temperature")
+FIGURES = (
+    "annealing", "bias", "chains", "densities", "frontier", "grids", "mixing", "orders", "temperature", "trajectories",
+)  # fmt: skip
 # What takes longer than one would wait for, or needs more installed: by its own name only.
 LONG = ("agreement", "denoising", "registers", "throughput")
 

@@ -16,10 +16,11 @@ from tqdm import tqdm
 import uldnum
 from uldnum.diagnostics import mode_weights, sliced_wasserstein_2
 from uldnum.extras import require
-from uldnum.files import atomic, store
+from uldnum.files import store
+from uldnum.plotting import save
 
 DATA = Path(__file__).parent / "data" / "annealing.nc"
-FIGURE = Path(__file__).parents[1] / "figures" / "annealing.png"
+FIGURES = tuple(Path(__file__).parents[1] / "figures" / f"annealing.{suffix}" for suffix in ("png", "svg"))
 
 CHAINS = 20_000
 FIRST, LAST = 60.0, 0.2  # noise levels: wider than the data, and much narrower than a mode (1.31)
@@ -109,8 +110,7 @@ def draw(found: xr.Dataset) -> None:
         f"Plans through noise levels {FIRST:g} to {LAST:g} on gmm-40: a step a level, h = {found.attrs['h']:g} sigma, "
         f"{found.attrs['chains']} chains", fontsize=10,
     )  # fmt: skip
-    with atomic(FIGURE) as file:
-        figure.savefig(file, dpi=160)
+    save(figure, *FIGURES)
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ from uldnum.plotting import draw_bias
 
 INTEGRATORS = ["ula", "OBABO", "UBU", "BAOAB", "baoab-limit", "noise-denoise(1)", "mild(0.5)"]
 DATA = Path(__file__).parent / "data" / "bias.nc"
-FIGURE = Path(__file__).parents[1] / "figures" / "bias.png"
+FIGURES = tuple(Path(__file__).parents[1] / "figures" / f"bias.{suffix}" for suffix in ("png", "svg"))
 
 
 def main() -> None:
@@ -23,4 +23,4 @@ def main() -> None:
     DATA.parent.mkdir(exist_ok=True)
     with atomic(DATA) as file:
         study.to_netcdf(file)
-    draw_bias(DATA, FIGURE)
+    draw_bias(DATA, *FIGURES)

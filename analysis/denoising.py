@@ -14,13 +14,14 @@ import xarray as xr
 
 from analysis.mnist import mnist
 from uldnum.extras import require
-from uldnum.files import atomic, store
+from uldnum.files import store
 from uldnum.networks import network
+from uldnum.plotting import save
 from uldnum.targets import DataMixture
 
 HERE = Path(__file__).parent
 DATA, PAGE = HERE / "data" / "denoising.nc", HERE / "denoising.md"
-FIGURE = HERE.parent / "figures" / "denoising.png"
+FIGURES = tuple(HERE.parent / "figures" / f"denoising.{suffix}" for suffix in ("png", "svg"))
 
 SIGMAS = np.geomspace(0.02, 20, 10)
 IMAGES, BATCH = 512, 64
@@ -93,8 +94,7 @@ def draw(found: xr.Dataset) -> None:
     axes.grid(alpha=0.25, which="both", linewidth=0.5)
     figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=8)
     axes.set_title(f"Denoising MNIST: {found.attrs['count']} images, ± 2 standard errors", fontsize=10)
-    with atomic(FIGURE) as file:
-        figure.savefig(file, dpi=160)
+    save(figure, *FIGURES)
 
 
 def main() -> None:

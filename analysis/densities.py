@@ -15,7 +15,7 @@ import xarray as xr
 import uldnum
 from uldnum.exact import max_stable_h, transfer_operator
 from uldnum.files import atomic
-from uldnum.plotting import colour
+from uldnum.plotting import colour, save
 from uldnum.targets import GaussianMixture
 from uldnum.targets.presets import bimodal_1d
 from uldnum.typing import Array
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# BAOA is left out: its x has the law of BAOAB's. Those without a colour of their own stand where their grey is dark.
+# BAOA is left out: its x has the law of BAOAB's.
 INTEGRATORS = (
     "OABAO",
     "ula",
@@ -181,7 +181,6 @@ def legend(figure: Figure) -> None:
 
 def draw() -> None:
     """Draw the stored data: schemes by their distance from the target, the nearest first."""
-    import matplotlib
     from matplotlib.figure import Figure
 
     data = xr.load_dataset(DATA)
@@ -217,10 +216,7 @@ def draw() -> None:
         f"after {a['burn_in']:,} of burn-in\nTV: exact total variation distance to the target, nearest first",
         fontsize=11.5,
     )
-    with matplotlib.rc_context({"svg.hashsalt": "densities"}):
-        for path in FIGURES:
-            with atomic(path) as file:
-                figure.savefig(file, dpi=160, metadata={"Date": None} if path.suffix == ".svg" else None)
+    save(figure, *FIGURES)
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ import xarray as xr
 import uldnum
 from uldnum.exact import gaussian, transfer_operator
 from uldnum.files import atomic
-from uldnum.plotting import colour
+from uldnum.plotting import colour, save
 from uldnum.targets.presets import bimodal_1d
 from uldnum.typing import Array
 
@@ -30,7 +30,7 @@ SMALL = 0.02  # the step of the table and of the densities
 X = np.linspace(-4.5, 5.5, 401)
 HERE = Path(__file__).parent
 DATA, PAGE = HERE / "data" / "temperature.nc", HERE / "temperature.md"
-FIGURE = HERE.parent / "figures" / "temperature.png"
+FIGURES = tuple(HERE.parent / "figures" / f"temperature.{suffix}" for suffix in ("png", "svg"))
 
 TEXT = """# MILD and naive noise-denoise sample at a lower temperature
 
@@ -137,7 +137,7 @@ def draw() -> None:
     data = xr.load_dataset(DATA)
     figure = Figure(figsize=(13, 4.2), layout="constrained")
     left, middle, right = figure.subplots(1, 3)
-    shades = {"mild(0.22)": "#E3A8C9", "mild(0.38)": "#CC79A7", "mild(0.5)": "#8C3A68"}
+    shades = {"mild(0.22)": "#5E1F43", "mild(0.38)": "#9A4A79"}  # mild(0.5) is the lightest
     for rank, name in enumerate(INTEGRATORS):
         one = data.sel(integrator=name)
         # Dashed, and last, where a curve lies on another.
@@ -166,8 +166,7 @@ def draw() -> None:
     right.legend(frameon=False, fontsize=8)
     figure.legend(*left.get_legend_handles_labels(), loc="outside right center", frameon=False, fontsize=8.5)
     figure.suptitle("Exact, without sampling. Dotted: the temperatures 1 - β, and the weights of π^(1/T)", fontsize=10)
-    with atomic(FIGURE) as file:
-        figure.savefig(file, dpi=160)
+    save(figure, *FIGURES)
 
 
 def main() -> None:

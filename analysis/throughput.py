@@ -26,11 +26,12 @@ from analysis import peers
 from analysis.limit import limit
 from uldnum.extras import installed, require
 from uldnum.files import atomic
+from uldnum.plotting import save
 from uldnum.typing import Array
 
 REPEATS, SECONDS = 5, 0.3
 DATA = Path(__file__).parent / "data" / "throughput.json"
-FIGURE = Path(__file__).parent.parent / "figures" / "throughput.png"
+FIGURES = tuple(Path(__file__).parents[1] / "figures" / f"throughput.{suffix}" for suffix in ("png", "svg"))
 DTYPES = {"float64": np.float64, "float32": np.float32}
 
 
@@ -178,6 +179,6 @@ def draw() -> None:
     axes[0].set_ylabel("time over that of uldnum")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5, fontsize=8)
     figure.suptitle(f"One step of one of {stored['chains']} chains, two threads, {stored['processor']}", fontsize=10)
-    figure.savefig(FIGURE, dpi=150)
+    save(figure, *FIGURES)
     plt.close(figure)
     print(report())

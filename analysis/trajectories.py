@@ -16,7 +16,7 @@ import xarray as xr
 
 import uldnum
 from uldnum.files import atomic
-from uldnum.plotting import colour
+from uldnum.plotting import colour, save
 from uldnum.targets import GaussianMixture
 from uldnum.targets.presets import grid_25
 from uldnum.typing import Array
@@ -225,7 +225,6 @@ def draw_phase(axes: Axes, one: xr.Dataset, tone: str) -> None:
 
 def draw() -> None:
     """Draw the stored data."""
-    import matplotlib
     from matplotlib.figure import Figure
 
     data = xr.load_dataset(DATA)
@@ -254,10 +253,7 @@ def draw() -> None:
         "against cost. Lower half: schemes with momentum, and the same path in phase space",
         fontsize=11.5,
     )
-    with matplotlib.rc_context({"svg.hashsalt": "trajectories"}):
-        for path in FIGURES:
-            with atomic(path) as file:
-                figure.savefig(file, dpi=160, metadata={"Date": None} if path.suffix == ".svg" else None)
+    save(figure, *FIGURES)
 
 
 def main() -> None:

@@ -162,6 +162,9 @@ def test_bad_studies_are_refused_before_any_run():
         ({"h": [-1]}, "h"),
         ({"nfe": 0}, "nfe"),
         ({"chains": 1}, "chains"),
+        ({"friction": [1.0, 2.0]}, "friction"),
+        ({"backend": "nun"}, "backend"),
+        ({"integrators": ["ABAOABA"], "nfe": 1}, "nfe"),
     ):
         with pytest.raises(ValueError, match=f"^{fault}"):
             uldnum.studies.bias(**{"target": GAUSSIAN, "integrators": ["ula"], "h": [0.1]} | changes)

@@ -67,6 +67,22 @@ def test_the_sampled_frontier_is_the_exact_one(gaussian):
     assert int(gaussian.cost_resolved.sum()) > 70
 
 
+def test_rivals_are_those_whose_best_point_costs_the_same(gaussian):
+    """By hand, from the points that keep the bound; no exact part, so that there are errors."""
+    blind = gaussian.assign(exact=np.nan * gaussian.exact, exact_cost=np.nan * gaussian.exact_cost)
+    found = advise(blind, 0.1)
+    second = blind.sel(metric="second_moment")
+    fit = (second.bias + 2 * np.maximum(second.error, second.floor) <= 0.1) & blind.cost_resolved
+    best = {}
+    for name in NAMES:
+        cost, error = (part.where(fit).sel(integrator=name).values.ravel() for part in (blind.cost, blind.cost_error))
+        if np.isfinite(cost).any():
+            at = np.nanargmin(cost)
+            best[name] = cost[at], error[at]
+    cost, error = best.pop(found.integrator)
+    assert found.rivals == tuple(name for name, (c, e) in best.items() if c <= cost + 2 * np.hypot(e, error))
+
+
 def test_advice_in_words(gaussian):
     text = advise(gaussian, 0.05).text
     assert text.startswith("For a bias of second_moment below 0.05 on gaussian take ")
@@ -86,6 +102,16 @@ def test_advice_that_cannot_be_had(gaussian):
     stuck = uldnum.studies.frontier("gmm-40", "BAOAB", [0.5], friction=1.0, nfe=200, chains=32, progress=False)
     with pytest.raises(ValueError, match=r"^nfe: no chain forgot where it was"):
         advise(stuck, 0.5)
+
+
+@pytest.mark.filterwarnings("ignore:ula diverged")
+def test_where_all_diverge(tmp_path):
+    study = uldnum.studies.frontier("ring-8", "ula", [5.0, 6.0], friction=1.0, nfe=200, chains=16, progress=False)
+    with pytest.raises(ValueError, match=r"^h: chains diverged at every point"):
+        advise(study, 0.5)
+    study.to_netcdf(tmp_path / "frontier.nc")
+    draw_frontier(tmp_path / "frontier.nc", tmp_path / "frontier.png")
+    assert (tmp_path / "frontier.png").stat().st_size > 10_000
 
 
 def test_a_frontier_is_drawn(gaussian, tmp_path):

@@ -120,6 +120,10 @@ def test_hops_are_counted_from_core_to_core():
     rate = hopping_rate(np.array([path, still]).T[:, :, None], target, nfe=2.0)
     assert rate.value == pytest.approx((2 + 0) / 2 / (9 * 2.0))
     assert rate.error == pytest.approx((2 / 18) / 2)
+    late = [0.0, 0.0, 0.0, -5, -5, -5, 5, 5, 5, 5]  # time counts from the first core on
+    assert hopping_rate(np.array([late]).T[:, :, None], target).value == pytest.approx(1 / 6)
+    never = hopping_rate(np.array([still, still]).T[:, :, None], target)
+    assert never == (0.0, pytest.approx(1 / 18))
 
 
 def test_distances_fall_from_a_stated_start():
@@ -165,6 +169,14 @@ def test_the_time_to_reach_a_distance():
     assert time_below(times, distances, 0.5) == pytest.approx(22.5)  # not at 10: it rises again
     assert time_below(times, distances, 2.0) == 0
     assert time_below(times, distances, 0.1) == np.inf
+    assert time_below(times, np.array([np.nan, 0.3, 0.2, 0.1]), 0.5) == 10
+
+
+def test_where_chains_diverged_there_is_no_distance():
+    x = np.zeros((64, 1))
+    x[3] = np.nan
+    gaussian = uldnum.target("gaussian")
+    assert all(np.isnan(part).all() for part in (*wasserstein_1(x, gaussian), *kolmogorov(x, gaussian)))
 
 
 def test_the_study_marks_lower_bounds_and_is_drawn(tmp_path):

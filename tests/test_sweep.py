@@ -89,6 +89,21 @@ def test_a_fault_leaves_what_was_done(tmp_path):
     assert sweep([Square(1, diary)], store=tmp_path / "store", progress=False)[0]["square"] == 1
 
 
+class Faulty(Square):
+    """A task that fails at once."""
+
+    def result(self):
+        raise RuntimeError("a fault of its own")
+
+
+def test_a_fault_in_a_pool_leaves_what_was_running(tmp_path):
+    diary = str(tmp_path / "diary")
+    tasks = [Faulty(0, diary), Square(1, diary, 0.4), Square(2, diary, 0.4)]
+    with ThreadPoolExecutor(3) as pool, pytest.raises(RuntimeError, match="a fault of its own"):
+        sweep(tasks, store=tmp_path / "store", executor=pool, progress=False)
+    assert len(points(tmp_path / "store")) == 2
+
+
 KILLED = """
 import sys
 import uldnum
@@ -140,8 +155,33 @@ def test_what_changed_is_another_point(tmp_path):
     assert Sampled(target, scheme, 0.3, 0.6, *given).key != base.key
     # What it is called does not matter: the coefficients do.
     assert Sampled(target, uldnum.integrator("baoab"), 0.3, 0.5, *given).key == base.key
+    user = {"mean": [0.0], "standard_deviation": [1.0], "name": "user"}
+    mine = uldnum.UserTarget(minus, 1, sampler=zeros, **user)
+    keys = {
+        Sampled(uldnum.UserTarget(minus, 1, **user | changes), scheme, 0.3, 0.5, *given).key
+        for changes in (
+            {"sampler": zeros},
+            {"sampler": ones},
+            {"sampler": zeros, "log_density": np.sum},
+            {"mean": [1.0]},
+        )
+    }
+    assert len(keys) == 4
+    assert Sampled(mine, scheme, 0.3, 0.5, *given).key in keys
     ula = uldnum.integrator("ula")
     assert Sampled(target, ula, 0.3, 0.5, *given).key == Sampled(target, ula, 0.3, 2.0, *given).key
+
+
+def minus(x):
+    return -x
+
+
+def zeros(n, seed, first):
+    return np.zeros((n, 1))
+
+
+def ones(n, seed, first):
+    return np.ones((n, 1))
 
 
 SHARED = """
@@ -222,3 +262,6 @@ def test_targets_and_integrators_of_ones_own_go_to_other_processes(tmp_path):
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         xr.testing.assert_identical(uldnum.studies.bias(mixture, scheme, executor=pool, **given), here)
     assert np.isfinite(here.exact).all()
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:  # its score is a function made on the spot
+        study = uldnum.studies.exact_bias("double-well", "ula", 0.05, executor=pool, progress=False)
+    assert np.isfinite(study.exact).all()

@@ -34,14 +34,14 @@ def atomic(path: Path) -> Iterator[Path]:
         Path(name).unlink(missing_ok=True)
 
 
-def writable_folder(folder: Path) -> Path:
+def writable_folder(folder: Path, argument: str = "out") -> Path:
     """Make a folder if need be and check that files can be written to it, before any work is done."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise ValueError(f"out: cannot write to {str(folder)!r}: {error.strerror}") from None
+        raise ValueError(f"{argument}: cannot write to {str(folder)!r}: {error.strerror}") from None
     return folder
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -150,8 +151,8 @@ def advise(
     if metric not in METRICS:
         raise unknown("metric", metric, METRICS, f"Known are {', '.join(METRICS)}")
     study = computed("frontier", locals())
-    data, figure = written(study, out, "frontier", draw_frontier)
     advice = studies.advise(study, max_bias, metric=metric)
+    data, figure = written(study, out, "frontier", partial(draw_frontier, metric=metric))
     if as_json:
         typer.echo(json.dumps({"data": str(data), "figure": str(figure), **asdict(advice)}))
     else:
@@ -194,7 +195,8 @@ def shown(study: Any, values: Any, errors: Any, data: Path, figure: Path, as_jso
     if as_json:
         frame = study.to_dataframe().reset_index()
         results = json.loads(frame.to_json(orient="records", double_precision=15))
-        typer.echo(json.dumps({"data": str(data), "figure": str(figure), **study.attrs, "results": results}))
+        attributes = study.attrs | {"target_parameters": json.loads(study.attrs.get("target_parameters", "null"))}
+        typer.echo(json.dumps({"data": str(data), "figure": str(figure), **attributes, "results": results}))
         return
     typer.echo(f"{title}, and the standard error")
     typer.echo("('> N': chains did not forget where they were; a lower bound):")

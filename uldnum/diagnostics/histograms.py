@@ -62,7 +62,8 @@ def marginal_distance(distance: Callable[[Array, Array], Array], run: Run | Arra
         raise ValueError(f"target: {target.name!r} does not know its cdf; give UserTarget its cdf function")
     if not isinstance(run, Run):
         counts, edges = counted(run, target)
-        return group_distance(lambda gap: distance(gap, edges), counts, target.cdf(edges.T).T)
+        found = group_distance(lambda gap: distance(gap, edges), counts, target.cdf(edges.T).T)
+        return found if np.isfinite(run).all() else Bias(*(np.full_like(part, np.nan, dtype=float) for part in found))
     groups = run.histogram if run.settings.grouped else run.histogram[None]
     edges, diverged = run.edges, np.atleast_1d(run.diverged) > 0
     exact = target.cdf(edges.T).T

@@ -159,7 +159,9 @@ def hopping_rate(trace: Array, target: GaussianMixture, *, nfe: float = 1.0) -> 
     """Rate at which chains go from mode to mode: hops of a chain for each score evaluation.
 
     A hop is counted when a chain arrives in the core of another mode than that whose core it left, where one mode has
-    0.9 of the density: crossing the border to and fro is none. Hops between two recorded positions are not seen.
+    0.9 of the density: crossing the border to and fro is none. Time counts from a chain's first core on, and should be
+    long against the time of a crossing. Hops between two recorded positions are not seen. Where there was none the
+    error is one hop in all the time.
 
     Parameters
     ----------
@@ -173,12 +175,16 @@ def hopping_rate(trace: Array, target: GaussianMixture, *, nfe: float = 1.0) -> 
     draws, chains, d = trace.shape
     shares = target.responsibilities(trace.reshape(-1, d)).reshape(draws, chains, -1)
     mode = np.where(shares.max(axis=2) > CORE, shares.argmax(axis=2), -1)
-    hops, last = np.zeros(chains), mode[0]
+    hops, times, last = np.zeros(chains), np.zeros(chains), mode[0]
     for now in mode[1:]:
+        times += nfe * (last >= 0)
         hops += (now >= 0) & (last >= 0) & (now != last)
         last = np.where(now >= 0, now, last)
-    rates = hops / (nfe * (draws - 1))
-    return Estimate(rates.mean(), standard_error(rates, axis=0))
+    if not times.any():
+        return Estimate(np.array(np.nan), np.array(np.nan))
+    rate = hops.sum() / times.sum()
+    error = standard_error((hops - rate * times) / times.mean(), axis=0)
+    return Estimate(rate, error if rate else 1 / times.sum())
 
 
 def time_below(times: Array, distances: Array, bound: float) -> float:
@@ -197,5 +203,7 @@ def time_below(times: Array, distances: Array, bound: float) -> float:
     last = int(above[-1])
     if last == len(times) - 1:
         return float("inf")
+    if not np.isfinite(distances[last]):
+        return float(times[last + 1])
     share = (distances[last] - bound) / (distances[last] - distances[last + 1])
     return float(times[last] + share * (times[last + 1] - times[last]))

@@ -50,7 +50,8 @@ def relaxation(run: Run, target: VectorTarget) -> xr.Dataset:
     settings = run.settings
     steps = settings.burn_in + (settings.thin or 0) * np.arange(1, len(trace) + 1)
     data = {name: (("distance", "nfe"), found[..., i], {"units": "1"}) for i, name in enumerate(Bias._fields)}
-    nfe = ("nfe", run.nfe / run.state.step * steps, {"long_name": "score evaluations", "units": "1"})
+    per_step, first = divmod(run.nfe, run.state.step)  # some schemes take one more to begin
+    nfe = ("nfe", first + per_step * steps, {"long_name": "score evaluations", "units": "1"})
     attributes = {"target": target.name, "integrator": settings.integrator, "h": settings.h[0]}
     attributes |= {"friction": settings.friction, "chains": settings.chains, "seed": settings.seed}
     return xr.Dataset(data, {"distance": list(known), "nfe": nfe}, attributes)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +10,22 @@ import numpy as np
 import xarray as xr
 
 from uldnum.extras import require
+from uldnum.plotting.bias import PANELS
 from uldnum.plotting.style import MARKERS, colour, plain_ticks, save
+from uldnum.studies.frontier import at_most
 from uldnum.typing import Array
 
 __all__ = ["draw_frontier"]
 
-METRIC = "second_moment"
+# Height of the strip that names the cheapest, as a share of a panel.
+STRIP = 0.055
+# Biases of less than so many noise floors may be noise.
+SEEN = 4.0
+
+Steps = dict[str, tuple[Array, Array]]
 
 
-def draw_frontier(data: Path | Sequence[Path], *out: Path) -> None:
+def draw_frontier(data: Path | Sequence[Path], *out: Path, metric: str = "second_moment") -> None:
     """Draw the cost of an independent sample against the bias, from stored frontiers.
 
     Parameters
@@ -27,74 +34,153 @@ def draw_frontier(data: Path | Sequence[Path], *out: Path) -> None:
         NetCDF files of `uldnum.studies.frontier`, a panel for each.
     *out : Path
         Images to write; suffixes decide the formats.
+    metric : str
+        Which of the studies' metrics. A distance of laws, as wasserstein_1, is small nowhere by accident; that of a
+        moment is where it changes its sign.
     """
     require("matplotlib", "plot")
     from matplotlib.figure import Figure
 
     studies = [xr.load_dataset(one) for one in ([data] if isinstance(data, Path) else data)]
     names = list(dict.fromkeys(str(name) for study in studies for name in study.integrator.values))
-    figure = Figure(figsize=(3.2 + 4.2 * len(studies), 5), layout="constrained")
-    for axes, study in zip(np.atleast_1d(figure.subplots(1, len(studies))), studies, strict=True):
-        axes.set(xscale="log", yscale="log")
-        one = study.sel(metric=METRIC)
-        floor = float(np.maximum(one.floor, one.error).median())
-        for rank, name in enumerate(names):
-            if name in study.integrator.values:
-                tone, marker = colour(name, rank), MARKERS[rank % len(MARKERS)]
-                curves(axes, one.sel(integrator=name), tone, marker, floor)
-        axes.axvspan(axes.get_xlim()[0], floor, color="0.5", alpha=0.12, linewidth=0)
-        axes.set_xlim(left=floor / 3)
+    styles = {name: (colour(name, rank), MARKERS[rank % len(MARKERS)]) for rank, name in enumerate(names)}
+    figure = Figure(figsize=(max(7.0, 4.1 * len(studies)), 6), layout="constrained")
+    panels = figure.subplots(1, len(studies), sharey=True, squeeze=False)[0]
+    for axes, study in zip(panels, studies, strict=True):
+        draw_panel(axes, study, study.sel(metric=metric), styles)
+    costs = [study[name] for study in studies for name in ("cost", "exact_cost")]
+    # The strip is at the foot.
+    seen = np.concatenate([cost.values[np.isfinite(cost.values)] for cost in costs])
+    if len(seen):
+        panels[0].set_ylim(seen.min() / 2.5, 1.5 * seen.max())
+    for axes in panels:
         plain_ticks(axes)
-        axes.grid(alpha=0.25, which="both", linewidth=0.5)
-        axes.set(xlabel="bias of the second moment (standard deviations of x²)", title=study.attrs["target"])
-        axes.set_ylabel("score evaluations for an independent sample")
-    figure.legend(handles=handles(names, studies), loc="outside right center", frameon=False, fontsize=8.5)
-    figure.suptitle("What accuracy costs, as step size and friction vary: lower left is best", fontsize=10)
+    panels[0].set_ylabel("score evaluations for an independent sample", fontsize=11)
+    panels[len(panels) // 2].set_xlabel("bias: " + PANELS[metric], fontsize=11)
+    columns = 4 if len(studies) < 3 else 6
+    figure.legend(
+        handles=handles(styles, studies), loc="outside lower center", ncols=columns, frameon=False, fontsize=9.5
+    )
+    figure.suptitle("What accuracy costs, at the best step size and friction: lower left is best", fontsize=12)
     save(figure, *out)
 
 
-def curves(axes: Any, one: xr.Dataset, tone: str, marker: str, floor: float) -> None:
-    """Draw an integrator: a curve in h for each friction, and its lower envelope."""
+def draw_panel(axes: Any, study: xr.Dataset, one: xr.Dataset, styles: Mapping[str, tuple[str, str]]) -> None:
+    """Draw a study: points, exact curves, the least cost of each integrator, and which is cheapest."""
+    axes.set(xscale="log", yscale="log")
+    axes.set_title(study.attrs["target"], fontsize=11, fontweight="bold")
+    axes.grid(alpha=0.25, which="both", linewidth=0.5)
+    names = [name for name in styles if name in study.integrator.values]
+    left, right = limits(one)
+    steps: Steps = {}
+    for name in names:
+        curves(axes, one.sel(integrator=name), *styles[name], left)
+        bias, least = steps[name] = least_costs(one.sel(integrator=name))
+        if len(bias):
+            ends = np.append(np.maximum(bias, left), right), np.append(least, least[-1])
+            axes.plot(*ends, color=styles[name][0], linewidth=2.4, drawstyle="steps-post", zorder=3)
+    axes.set_xlim(left, right)
+    if any(len(bias) for bias, _ in steps.values()):
+        strip(axes, steps, {name: tone for name, (tone, _) in styles.items()})
+    else:
+        lost = "Chains diverged everywhere:\ntake smaller steps."
+        stuck = (
+            f"Every cost is a lower bound:\n{study.attrs['nfe_recorded']:,} score evaluations are too few\n"
+            "for chains to forget where they started.\nNo integrator is cheapest: record more,\n"
+            "or go through noise levels instead."
+        )
+        axes.text(
+            0.5, 0.4, lost if bool((study.diverged > 0).all()) else stuck,
+            transform=axes.transAxes, ha="center", va="center", fontsize=10.5, linespacing=1.5,
+            bbox={"facecolor": "white", "edgecolor": "0.8", "boxstyle": "round,pad=0.6"},
+        )  # fmt: skip
+
+
+def limits(one: xr.Dataset) -> tuple[float, float]:
+    """Range of biases in a panel: from what is known for certain to the largest."""
+    least = max(float(one.tolerance), float(one.exact.min())) if known(one).any() else float(one.floor.median()) / 2
+    least = least if np.isfinite(least) else 1e-3  # where all diverged
+    return least, float(np.nanmax([1.3 * float(one.bias.max()), 10 * least]))
+
+
+def known(one: xr.Dataset) -> xr.DataArray:
+    """Where both bias and cost are exact."""
+    return one.exact.notnull() & one.exact_cost.notnull()
+
+
+def curves(axes: Any, one: xr.Dataset, tone: str, marker: str, left: float) -> None:
+    """Draw what is known of an integrator: an exact curve in h for each friction, and what was sampled."""
     for friction in one.friction.values:
         at = one.sel(friction=friction)
-        axes.plot(np.maximum(at.exact, floor / 3), at.exact_cost, color=tone, linewidth=0.8, alpha=0.5)
-        good = (at.cost_resolved & (at.diverged == 0)).values
-        axes.plot(np.maximum(at.bias, floor / 3)[good], at.cost[good], marker, color=tone, markersize=3.2, alpha=0.5)
-        bound = (~at.cost_resolved & (at.diverged == 0)).values
-        axes.plot(
-            np.maximum(at.bias, floor / 3)[bound], at.cost[bound], "^", color=tone, markersize=4.5,
-            markerfacecolor="white",
-        )  # fmt: skip
-    axes.plot(*envelope(one, floor), color=tone, linewidth=2, drawstyle="steps-post")
+        axes.plot(at.exact, at.exact_cost, color=tone, linewidth=0.9, alpha=0.45)
+    whole = one.where(one.diverged == 0)
+    seen, resolved, sampled_only = whole.bias > SEEN * whole.floor, one.cost_resolved, ~known(one)
+    small: dict[str, Any] = {"color": tone, "linestyle": "", "markersize": 3.4, "alpha": 0.55}
+    hollow = small | {"markerfacecolor": "white", "markersize": 4.5, "alpha": 0.8}
+    flat = {
+        marker: (whole.bias.where(seen & resolved), small),
+        # Where there is an exact curve, that says more.
+        "<": (at_most(whole).where(~seen & resolved & sampled_only), hollow),
+        "^": (np.maximum(whole.bias.where(~resolved & sampled_only), 1.05 * left), hollow),
+    }
+    for shape, (bias, style) in flat.items():
+        axes.plot(bias.values.ravel(), whole.cost.values.ravel(), shape, **style)
 
 
-def envelope(one: xr.Dataset, floor: float) -> tuple[Array, Array]:
-    """Return the least cost of what has at most a bias, as that grows; a sampled one below the floor may be there."""
-    use = (one.cost_resolved & (one.diverged == 0)).values.ravel()
-    shown = np.where(one.exact.notnull(), np.maximum(one.exact, floor / 3), np.maximum(one.bias, floor))
-    bias = shown.ravel()[use]
-    cost = one.cost.values.ravel()[use]
+def least_costs(one: xr.Dataset) -> tuple[Array, Array]:
+    """Return bounds on the bias at which the least cost that is known to stay below them falls, and that cost."""
+    cost = one.exact_cost.where(known(one), one.cost)
+    use = ((one.cost_resolved | known(one)) & (one.diverged == 0) & cost.notnull()).values.ravel()
+    bias, price = at_most(one).values.ravel()[use], cost.values.ravel()[use]
     order = np.argsort(bias)
-    least = np.minimum.accumulate(cost[order])
+    least = np.minimum.accumulate(price[order])
     kept = np.flatnonzero(np.diff(least, prepend=np.inf) < 0)
     return bias[order][kept], least[kept]
 
 
-def handles(names: Sequence[str], studies: Sequence[xr.Dataset]) -> list[Any]:
+def cheapest(steps: Steps) -> list[tuple[float, str]]:
+    """Return bounds on the bias from which on an integrator is the cheapest, in ascending order."""
+    starts = np.unique(np.concatenate([bias for bias, _ in steps.values()]))
+    # Before its first step an integrator does not stay below the bound at any cost.
+    costs = [np.append(np.inf, least)[np.searchsorted(bias, starts, side="right")] for bias, least in steps.values()]
+    winners = np.argmin(costs, axis=0)
+    changes = np.flatnonzero(np.diff(winners, prepend=-1))
+    return [(float(starts[i]), list(steps)[winners[i]]) for i in changes]
+
+
+def strip(axes: Any, steps: Steps, tones: Mapping[str, str]) -> None:
+    """Colour the foot of a panel by the integrator that is cheapest at each bound on the bias, and name it."""
+    left, right = axes.get_xlim()
+    found = cheapest(steps)
+    ends = [start for start, _ in found[1:]] + [right]
+    for (start, name), end in zip(found, ends, strict=True):
+        start = max(start, left)
+        if end <= start:
+            continue
+        axes.axvspan(start, end, 0, STRIP, color=tones[name], linewidth=0, zorder=4)
+        if np.log(end / start) > 0.024 * len(name) * np.log(right / left):
+            axes.text(
+                np.sqrt(start * end), STRIP / 2, name, transform=axes.get_xaxis_transform(), ha="center", va="center",
+                color="white", fontsize=8.5, fontweight="bold", zorder=5,
+            )  # fmt: skip
+    axes.text(0.01, STRIP + 0.008, "cheapest:", transform=axes.transAxes, fontsize=9, color="0.25")
+
+
+def handles(styles: Mapping[str, tuple[str, str]], studies: Sequence[xr.Dataset]) -> list[Any]:
     """Name the integrators, and what lines and marks mean."""
     from matplotlib.lines import Line2D
-    from matplotlib.patches import Patch
 
     named: list[Any] = [
-        Line2D([], [], color=colour(name, rank), marker=MARKERS[rank % len(MARKERS)], markersize=4.5, label=name)
-        for rank, name in enumerate(names)
+        Line2D([], [], color=tone, marker=marker, markersize=4, linewidth=2.4, label=name)
+        for name, (tone, marker) in styles.items()
     ]
-    named.append(Line2D([], [], color="0.3", marker="o", linestyle="", markersize=3.2, label="sampled"))
-    if any(bool(study.exact_cost.notnull().any()) for study in studies):
-        named.append(Line2D([], [], color="0.3", linewidth=0.8, label="thin: exact, one friction"))
-    named.append(Line2D([], [], color="0.3", linewidth=2, label="thick: least cost up to a bias"))
-    if not all(bool(study.cost_resolved.all()) for study in studies):
-        style: dict[str, Any] = {"marker": "^", "linestyle": "", "markerfacecolor": "white", "markersize": 4.5}
-        named.append(Line2D([], [], color="0.3", label="a lower bound of the cost", **style))
-    named.append(Patch(color="0.5", alpha=0.12, label="below the noise"))
+    hollow: dict[str, Any] = {"color": "0.3", "linestyle": "", "markerfacecolor": "white", "markersize": 4.5}
+    named.append(Line2D([], [], color="0.3", linewidth=2.4, label="least cost up to a bias"))
+    if any(bool(known(study).any()) for study in studies):
+        named.append(Line2D([], [], color="0.3", linewidth=0.9, label="exact, one friction"))
+    named.append(Line2D([], [], color="0.3", marker="o", linestyle="", markersize=3.4, label="sampled"))
+    if not all(bool(known(study).all()) for study in studies):
+        named.append(Line2D([], [], marker="<", label="bias at most this", **hollow))
+    if not all(bool((study.cost_resolved | known(study)).all()) for study in studies):
+        named.append(Line2D([], [], marker="^", label="cost at least this", **hollow))
     return named

@@ -29,7 +29,7 @@ def draw_mixing(data: Path, *out: Path) -> None:
 
     study = xr.load_dataset(data)
     frictions = study.friction.values
-    figure = Figure(figsize=(3.2 + 3.4 * len(frictions), 4.6), layout="constrained")
+    figure = Figure(figsize=(max(7.0, 4.1 * len(frictions)), 5.8), layout="constrained")
     panels = np.atleast_1d(figure.subplots(1, len(frictions), sharex=True, sharey=True))
     for axes, friction in zip(panels, frictions, strict=True):
         axes.set(xscale="log", yscale="log")
@@ -37,30 +37,33 @@ def draw_mixing(data: Path, *out: Path) -> None:
             one = study.sel(integrator=name, friction=friction)
             times(axes, one, colour(name, rank), MARKERS[rank % len(MARKERS)])
         plain_ticks(axes)
-        axes.set_title(f"friction {friction:.3g}", fontsize=10)
+        axes.set_title(f"friction {friction:.3g}", fontsize=11, fontweight="bold")
         axes.grid(alpha=0.25, which="both", linewidth=0.5)
-    figure.supxlabel("step size h  (delta = h²/2)", fontsize=10)
-    panels[0].set_ylabel("score evaluations for an independent sample")
-    figure.legend(handles=handles(study), loc="outside right center", frameon=False, fontsize=8.5)
+    panels[len(panels) // 2].set_xlabel("step size h  (delta = h²/2)", fontsize=11)
+    panels[0].set_ylabel("score evaluations for an independent sample", fontsize=11)
+    columns = 4 if len(panels) < 3 else 5
+    figure.legend(handles=handles(study), loc="outside lower center", ncols=columns, frameon=False, fontsize=9.5)
     a = study.attrs
     figure.suptitle(
-        f"Integrated autocorrelation time on {a['target']}, the slower of x and x²; {a['chains']} chains of "
-        f"{a['nfe_recorded']} score evaluations",
-        fontsize=10,
+        f"How fast chains mix on {a['target']}, however biased: autocorrelation time, the longer of x's and x²'s\n"
+        f"{a['chains']:,} chains of {a['nfe_recorded']:,} score evaluations",
+        fontsize=12 if len(panels) > 2 else 9,
     )
     save(figure, *out)
 
 
 def times(axes: Any, one: xr.Dataset, tone: str, marker: str) -> None:
     """Draw the times of one integrator: exact curve, points, lower bounds."""
-    axes.plot(one.h, one.exact_time.max("observable", skipna=False), color=tone, linewidth=1.3)
+    axes.plot(one.h, one.exact_time.max("observable", skipna=False), color=tone, linewidth=1.5)
     slow = one.time.fillna(-1).argmax("observable")
     time, error = one.time.isel(observable=slow), one.time_error.isel(observable=slow)
     sure = one.resolved.all("observable").values
     if not one.exact_time.notnull().any():
         axes.plot(one.h, time, color=tone, linewidth=0.8, alpha=0.6)
+    # Edged in white, so that those which lie on each other can be told apart.
     axes.errorbar(
-        one.h[sure], time[sure], yerr=2 * error[sure], fmt=marker, color=tone, markersize=4.5, elinewidth=1
+        one.h[sure], time[sure], yerr=2 * error[sure], fmt=marker, color=tone, markersize=5.5, elinewidth=1,
+        markeredgecolor="white", markeredgewidth=0.6,
     )  # fmt: skip
     axes.plot(one.h[~sure], time[~sure], "^", color=tone, markersize=5, markerfacecolor="white")
 

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
 __all__ = ["MARKERS", "colour", "plain_ticks", "save"]
 
-# Okabe and Ito's palette, safe for the colour-blind, and two more: an integrator has one colour in every figure.
+# Okabe and Ito's palette but for its yellow, and brown, indigo, olive and dark teal, which the colour-blind, too, can
+# tell from each other and from the rest: an integrator has one colour in every figure.
 COLOURS = {
     "ula": "#E69F00",
     "BAOAB": "#0072B2",
@@ -21,7 +22,10 @@ COLOURS = {
     "mild": "#CC79A7",
     "UBU": "#D55E00",
     "noise-denoise": "#8B4513",
-    "ABOBA": "#6A51A3",
+    "ABOBA": "#332288",
+    "OABAO": "#000000",
+    "BUB": "#999933",
+    "BAOA": "#005F50",
 }
 MARKERS = "osD^vPX<>*"
 
@@ -38,8 +42,8 @@ def plain_ticks(axes: Any) -> None:
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(StrMethodFormatter("{x:g}"))
         axis.set_minor_formatter(NullFormatter())
-    low, high = axes.get_xlim()
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 300 * low else (1,)))
+        low, high = axis.get_view_interval()
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 100 * low else (1,)))
 
 
 def save(figure: Figure, *out: Path) -> None:

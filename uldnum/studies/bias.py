@@ -7,10 +7,11 @@ from pathlib import Path
 
 import xarray as xr
 
+from uldnum.integrators import positive
 from uldnum.studies.common import Budget, Grid, Integrators, Place
 from uldnum.studies.exact import has_exact_law
 from uldnum.targets import VectorTarget
-from uldnum.typing import ArrayLike
+from uldnum.typing import Array, ArrayLike
 
 __all__ = ["bias", "exact_bias"]
 
@@ -43,7 +44,7 @@ def bias(
     integrators : str, Integrator, or sequence of them
         The schemes, all different.
     h : array, shape (H,)
-        Step sizes, all different.
+        Step sizes, all different. Default: 12, from 0.1 to 1.6 of the target's narrowest standard deviations.
     delta : array, shape (H,)
         The step sizes as ``h^2/2`` instead.
     friction : float
@@ -85,8 +86,9 @@ def bias(
     UserWarning
         If chains diverged.
     """
-    grid, place = Grid.of(target, integrators, h, delta, friction), Place(store, executor, progress)
+    grid, place = Grid.of(target, integrators, h, delta, one(friction)), Place(store, executor, progress)
     budget = Budget(nfe, burn_in, chains, seed, backend)
+    grid.check(budget)
     study = grid.exact(tolerance, place, times=False)[["exact"]]
     sampled = grid.sampled(budget, place)[["bias", "error", "floor", "diverged", "nfe"]]
     return flat(study.merge(sampled, combine_attrs="no_conflicts"))
@@ -123,7 +125,7 @@ def exact_bias(
     ValueError
         If an argument is out of range or unknown, or there is no exact answer for this target.
     """
-    grid = Grid.of(target, integrators, h, delta, friction)
+    grid = Grid.of(target, integrators, h, delta, one(friction))
     if not has_exact_law(grid.target):
         raise ValueError(
             f"target: no exact answer on {grid.target.name!r}: only on Gaussians, and on targets in one dimension"
@@ -131,12 +133,17 @@ def exact_bias(
     return flat(grid.exact(tolerance, Place(store, executor, progress), times=False)[["exact"]])
 
 
+def one(friction: float) -> Array:
+    """Return the friction, or raise if it is not a number."""
+    value = positive("friction", friction)
+    if value.ndim:
+        raise ValueError(f"friction: must be a number, got {value.tolist()}")
+    return value
+
+
 def flat(study: xr.Dataset) -> xr.Dataset:
     """Return a study of one friction without an axis for it."""
-    if study.sizes["friction"] > 1:
-        raise ValueError(f"friction: must be a number, got {study.friction.values.tolist()}")
-    friction = float(study.friction[0])
-    one = study.isel(friction=0, drop=True).drop_vars("observable", errors="ignore")
-    if "nfe" in one:
-        one["nfe"] = one.nfe.isel(h=0)
-    return one.assign_attrs(study="bias", friction=friction)
+    found = study.isel(friction=0, drop=True).drop_vars("observable", errors="ignore")
+    if "nfe" in found:
+        found["nfe"] = found.nfe.isel(h=0)
+    return found.assign_attrs(study="bias", friction=float(study.friction[0]))

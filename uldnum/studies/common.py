@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from uldnum.backends import choose_backend
 from uldnum.diagnostics.bias import METRICS
 from uldnum.exact.transfer import check_tolerance
 from uldnum.integrators import Integrator, positive, step_size, whole_number
@@ -22,7 +23,7 @@ from uldnum.integrators import integrator as find_integrator
 from uldnum.studies.exact import OBSERVABLES, has_exact_law
 from uldnum.studies.points import Exact, Sampled, knows_bias
 from uldnum.studies.sweep import sweep
-from uldnum.targets import GaussianMixture, VectorTarget, vector_target
+from uldnum.targets import GaussianMixture, UserTarget, VectorTarget, vector_target
 from uldnum.typing import Array, ArrayLike
 
 __all__ = ["Budget", "Grid", "Integrators", "Place"]
@@ -63,10 +64,9 @@ class Budget:
     backend: str | None
 
     def __post_init__(self) -> None:
-        whole_number("chains", self.chains, 2, 2**32)
-        whole_number("nfe", self.nfe, 1, 2**48)
-        whole_number("burn_in", self.burn_in, 0, 2**48)
-        whole_number("seed", self.seed, 0, 2**64 - 1)
+        limits = {"chains": (2, 2**32), "nfe": (1, 2**48), "burn_in": (0, 2**48), "seed": (0, 2**64 - 1)}
+        for name, (least, most) in limits.items():
+            object.__setattr__(self, name, whole_number(name, getattr(self, name), least, most))
 
 
 @dataclass(frozen=True)
@@ -105,11 +105,17 @@ class Grid:
         frictions = positive("friction", np.array([0.5, 1.0, 2.0]) / width if friction is None else friction)
         return cls(target, schemes, several("friction", frictions), several("h", step_size(h, delta)))
 
-    def sampled(self, budget: Budget, place: Place) -> xr.Dataset:
-        """Run chains at every point and return what they show."""
+    def check(self, budget: Budget) -> None:
+        """Raise if chains cannot be run at all."""
         most = max(scheme.nfe_per_step for scheme in self.schemes)
         if budget.nfe < most:
             raise ValueError(f"nfe: must be at least {most}, the evaluations of one step, got {budget.nfe}")
+        choose_backend(self.target, budget.backend, np.dtype(self.target.dtype))
+        if isinstance(self.target, UserTarget) and self.target.sampler is None:
+            raise ValueError(f"target: chains start from exact draws; give {self.target.name!r} a sampler")
+
+    def sampled(self, budget: Budget, place: Place) -> xr.Dataset:
+        """Run chains at every point and return what they show."""
         given = budget.nfe, budget.burn_in, budget.chains, budget.seed, budget.backend
         tasks = [
             Sampled(self.target, scheme, float(h), float(gamma), *given)
@@ -135,14 +141,16 @@ class Grid:
             }),
             "hops": (AXES, hops[..., 0], {"units": "1/score evaluations", "long_name": "hops between modes"}),
             "hops_error": (AXES, hops[..., 1], {"units": "1/score evaluations", "long_name": "standard error of hops"}),
-            "diverged": (AXES, self.shaped([one["diverged"] for one in found]), {"long_name": "chains that diverged"}),
+            "diverged": (AXES, self.shaped([one["diverged"] for one in found]), {
+                "units": "1", "long_name": "chains that diverged",
+            }),
             "nfe": (AXES, self.shaped([one["nfe"] for one in found]), {
                 "units": "score evaluations", "long_name": "score evaluations per chain, burn-in included",
             }),
         }  # fmt: skip
         study = self.dataset(data, nfe_recorded=budget.nfe, nfe_burn_in=budget.burn_in)
         self.warn_of_divergence(study)
-        return study.assign_attrs(chains=budget.chains, seed=budget.seed)
+        return study.assign_attrs(chains=budget.chains, seed=budget.seed, backend=budget.backend or "default")
 
     def exact(self, tolerance: float, place: Place, times: bool = True) -> xr.Dataset:
         """Return what is known of every point without sampling; NaN where nothing is."""
@@ -158,6 +166,8 @@ class Grid:
                 tasks, store=place.store, executor=place.executor, progress=place.progress and "exact answers"
             )
             biases, known = (self.shaped([one[name] for one in found]) for name in ("bias", "time"))
+            for fault in dict.fromkeys(one["fault"] for one in found if one["fault"]):
+                warnings.warn(fault, stacklevel=3)
         evaluations = {"units": "score evaluations"}
         data: dict[str, Any] = {
             "exact": ((*AXES, "metric"), biases, {"units": "1", "long_name": "exact bias of the scheme"}),
@@ -168,7 +178,8 @@ class Grid:
                 "long_name": "exact time in which the slowest mode decays by e",
             }),
         }  # fmt: skip
-        return self.dataset(data, tolerance=tolerance)
+        gaussian = isinstance(self.target, GaussianMixture) and len(self.target.weights) == 1
+        return self.dataset(data, tolerance=tolerance, exact_to=0.0 if gaussian else tolerance)
 
     def shaped(self, values: Sequence[Any]) -> Array:
         """Give values of all points, one after the other, the axes of the grid."""

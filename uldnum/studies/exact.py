@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -32,9 +31,10 @@ def exact_answers(
 ) -> dict[str, Any]:
     """Return the exact bias in each of `METRICS`, and the time of each of `OBSERVABLES` and of relaxation, if wanted.
 
-    Times are in score evaluations. What there is not is NaN: everything where the scheme is unstable, or, with a
-    warning, not resolved.
+    Times are in score evaluations. What there is not is NaN: everything where the scheme is unstable, or not resolved,
+    which ``fault`` says then.
     """
+    fault = ""
     try:
         if isinstance(target, GaussianMixture) and len(target.weights) == 1:
             bias, time = gaussian_answers(scheme, target, h, friction)
@@ -43,11 +43,11 @@ def exact_answers(
     except UnstableError:
         bias, time = {}, {}
     except ConvergenceError as error:
-        warnings.warn(f"no exact bias: {error}", stacklevel=2)
-        bias, time = {}, {}
+        fault, bias, time = f"no exact bias: {error}", {}, {}
     return {
         "bias": [float(bias.get(metric, np.nan)) for metric in METRICS],
         "time": [float(time.get(observable, np.nan)) for observable in (*OBSERVABLES, "relaxation")],
+        "fault": fault,
     }
 
 

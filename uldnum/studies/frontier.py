@@ -5,6 +5,7 @@ from __future__ import annotations
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -65,6 +66,7 @@ def frontier(
     """
     grid, place = Grid.of(target, integrators, h, delta, friction), Place(store, executor, progress)
     budget = Budget(nfe, burn_in, chains, seed, backend)
+    grid.check(budget)
     study = grid.exact(tolerance, place).merge(grid.sampled(budget, place), combine_attrs="no_conflicts")
     slow = study.time.fillna(-1).argmax("observable")
     units = {"units": "score evaluations"}
@@ -94,7 +96,7 @@ class Advice:
     friction, h : float
         Where it is best; the friction is None if any serves.
     bias, bias_error : float
-        Its bias, exact (error 0) where that is known.
+        Its bias, exact where that is known; the error is then the tolerance of the study, 0 on Gaussians.
     cost, cost_error : float
         Score evaluations for an independent sample.
     rivals : tuple of str
@@ -139,35 +141,51 @@ def advise(study: xr.Dataset, max_bias: float, *, metric: str = "second_moment")
         raise unknown("metric", metric, METRICS, f"Known are {', '.join(METRICS)}")
     one = study.sel(metric=metric)
     known = one.exact.notnull()
-    error = np.maximum(one.error, one.floor)
-    bias = one.exact.where(known, one.bias)
-    most = one.exact.where(known, one.bias + ERRORS * error)
-    cost, cost_error = (
-        study[name].where(study.exact_cost.isnull(), other)
-        for name, other in (("cost", study.exact_cost), ("cost_error", 0.0))
-    )
+    # What is exact has a tolerance: the law that itself, times a hundred of it (`TransferOperator`).
+    slack, most = study.attrs["exact_to"], at_most(one)
+    bias, error = one.exact.where(known, one.bias), np.maximum(one.error, one.floor)
+    cost = study.cost.where(study.exact_cost.isnull(), study.exact_cost)
+    cost_error = study.cost_error.where(study.exact_cost.isnull(), 100 * slack * study.exact_cost)
     resolved = (study.cost_resolved | study.exact_cost.notnull()) & (study.diverged == 0) & cost.notnull()
     fit = (most <= bound) & resolved
     if not bool(fit.any()):
-        raise ValueError(why_none(most, resolved, bound))
-    best = cost.where(fit).stack(point=("integrator", "friction", "h"))
-    name, gamma, h = best.idxmin("point").item()
-    at = {"integrator": name, "friction": gamma, "h": h}
-    others = cost.where(fit).min(("friction", "h"))
-    spread = 2 * np.hypot(float(cost_error.sel(at)), cost_error.where(fit).max(("friction", "h")))
-    close = (others <= cost.sel(at) + spread) & (others.integrator != name)
-    rivals = tuple(map(str, others.integrator.values[close.values]))
+        raise ValueError(why_none(study, most, resolved, bound))
+    # The best point of every integrator that has one, cheapest first.
+    rows = [cost.where(fit).sel(integrator=name) for name in cost.integrator.values]
+    best = sorted((cheapest(row) for row in rows if row.notnull().any()), key=lambda at: float(cost.sel(at)))
+    at, others = best[0], best[1:]
+    name, gamma, h = at["integrator"], at["friction"], at["h"]
+    rivals = tuple(
+        other["integrator"]
+        for other in others
+        if cost.sel(other) - cost.sel(at) <= ERRORS * np.hypot(cost_error.sel(other), cost_error.sel(at))
+    )
     # What a scheme without friction does is the same at all of them.
     same = bool((cost.sel(integrator=name, h=h) == cost.sel(at)).all()) and study.sizes["friction"] > 1
     friction = None if same else float(gamma)
-    found = [float(part.sel(at)) for part in (bias, error.where(~known, 0.0), cost, cost_error)]
-    text = words(study, name, friction, float(h), bound, metric, found, rivals)
+    found = [float(part.sel(at)) for part in (bias, error.where(~known, slack), cost, cost_error)]
+    sure = bool(known.sel(at)), bool(study.exact_cost.notnull().sel(at))
+    text = words(study, name, friction, float(h), bound, metric, found, sure, rivals)
     bias_, bias_error, cost_, price_error = found
     return Advice(name, friction, float(h), bias_, bias_error, cost_, price_error, rivals, text)
 
 
-def why_none(most: xr.DataArray, resolved: xr.DataArray, bound: float) -> str:
+def at_most(one: xr.Dataset) -> xr.DataArray:
+    """Return what the bias in one metric is at most, but for chance."""
+    sampled = one.bias + ERRORS * np.maximum(one.error, one.floor)
+    return (one.exact + one.attrs["exact_to"]).where(one.exact.notnull(), sampled)
+
+
+def cheapest(cost: xr.DataArray) -> dict[str, Any]:
+    """Return where the cost of an integrator is least."""
+    gamma, h = np.unravel_index(np.nanargmin(cost.values), cost.shape)
+    return {"integrator": str(cost.integrator.values), "friction": cost.friction.values[gamma], "h": cost.h.values[h]}
+
+
+def why_none(study: xr.Dataset, most: xr.DataArray, resolved: xr.DataArray, bound: float) -> str:
     """Say why no point qualifies."""
+    if bool((study.diverged > 0).all()):
+        return "h: chains diverged at every point; take smaller steps"
     if not bool(resolved.any()):
         return "nfe: no chain forgot where it was: every time is a lower bound; record more evaluations (nfe)"
     least = float(most.where(resolved).min())
@@ -179,16 +197,18 @@ def why_none(most: xr.DataArray, resolved: xr.DataArray, bound: float) -> str:
 
 def words(
     study: xr.Dataset, name: str, friction: float | None, h: float, bound: float, metric: str, numbers: list[float],
-    rivals: tuple[str, ...],
+    sure: tuple[bool, bool], rivals: tuple[str, ...],
 ) -> str:  # fmt: skip
     """Return advice in words."""
     bias, bias_error, cost, cost_error = numbers
     at = f"h = {h:.4g}" + ("" if friction is None else f" and friction {friction:g}")
-    how = "exact" if bias_error == 0 else f"± {bias_error:.1g}"
-    price = f"{cost:.3g} score evaluations" + (" (exact)" if cost_error == 0 else f" (± {cost_error:.2g})")
+    how, price = (
+        ("exact" if exact else "sampled") + (f", ± {error:.1g}" if error else "")
+        for exact, error in zip(sure, (bias_error, cost_error), strict=True)
+    )
     text = (
         f"For a bias of {metric} below {bound:g} on {study.attrs['target']} take {name} at {at}: "
-        f"its bias is {bias:.2g} ({how}), and an independent sample costs {price}."
+        f"its bias is {bias:.2g} ({how}), and an independent sample costs {cost:.3g} score evaluations ({price})."
     )
     if rivals:
         text += f" {', '.join(rivals)} cost{'s' if len(rivals) == 1 else ''} the same within 2 standard errors."

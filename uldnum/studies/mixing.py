@@ -69,6 +69,7 @@ def mixing(
     """
     grid, place = Grid.of(target, integrators, h, delta, friction, bias=False), Place(store, executor, progress)
     budget = Budget(nfe, burn_in, chains, seed, backend)
+    grid.check(budget)
     known = grid.exact(tolerance, place)[["exact_time", "relaxation_time"]]
     study = known.merge(grid.sampled(budget, place)[MEASURED], combine_attrs="no_conflicts")
     return study.drop_vars("metric", errors="ignore").assign_attrs(study="mixing")

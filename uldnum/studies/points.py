@@ -8,6 +8,7 @@ import warnings
 from dataclasses import dataclass, fields
 from functools import cached_property
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ import numpy as np
 from uldnum.diagnostics.bias import METRICS
 from uldnum.diagnostics.mixing import chain_mean_times, hopping_rate
 from uldnum.integrators import Integrator
-from uldnum.kernels import SOURCES
+from uldnum.kernels import SOURCES, digest_of
 from uldnum.names import digest
 from uldnum.run import Run
 from uldnum.sampling import sample
@@ -29,7 +30,13 @@ __all__ = ["Exact", "Sampled", "knows_bias"]
 BINS = 512
 
 # The chains and steps of the short run in which hops between modes are counted, all of them recorded.
-HOPPING_CHAINS, HOPPING_STEPS = 256, 256
+HOPPING_CHAINS, HOPPING_STEPS = 128, 1024
+
+
+# Hash of the sources that make a result: points of other code are other points.
+PACKAGE = Path(__file__).parents[1]
+CODE = [SOURCES, *(digest_of(PACKAGE / part) for part in ("diagnostics", "exact"))]
+CODE.append(digest_of(PACKAGE / "studies", *(PACKAGE / f"{name}.py" for name in ("moments", "run", "sampling"))))
 
 
 def knows_bias(target: VectorTarget) -> bool:
@@ -63,7 +70,7 @@ class Point:
             name: value for name, value in self.parameters.items() if name not in ("target", "integrator", "friction")
         }
         scheme = [digest(*parts), step.open_uses_score, self.scheme.memory]
-        whole = [version("uldnum"), SOURCES, fingerprint(self.target), scheme, own]
+        whole = [version("uldnum"), CODE, fingerprint(self.target), scheme, own]
         return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:32]
 
 
@@ -103,6 +110,7 @@ class Sampled(Point):
         """Run chains; what diverged is in the result."""
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".* diverged")
+            warnings.filterwarnings("ignore", "stopped after")
             run = sample(
                 self.target, self.scheme, h=self.h, friction=self.friction, steps=steps, burn_in=burn_in,
                 chains=chains, seed=self.seed, backend=self.backend, progress=False, **options,
@@ -143,14 +151,17 @@ class Exact(Point):
 
 
 def slowest(value: Array, error: Array) -> list[float]:
-    """Return the longest time of all axes, and its error."""
+    """Return the longest time of all axes, and its error: of many equal ones it is too long by some errors."""
     axis = int(np.argmax(value))
     return [float(value[axis]), float(error[axis])]
 
 
 def fingerprint(target: VectorTarget) -> list[Any]:
-    """Return what tells one target from another: the density, and what biases are measured against."""
-    if target.moment is None or target.cdf is None:
-        return [target.fingerprint]
+    """Return what tells one target from another: the density, its draws, and what biases are measured against."""
+    known = [target.sample(8)] if isinstance(target, GaussianMixture) or target.sampler is not None else []
     at = np.asarray(target.mean) + np.asarray(target.standard_deviation) * np.linspace(-2, 2, 5)[:, None]
-    return [target.fingerprint, digest(target.cdf(at), *(target.moment(order) for order in (1, 2, 4)))]
+    if target.moment is not None and target.cdf is not None:
+        known += [target.cdf(at), *(target.moment(order) for order in (1, 2, 4))]
+    if target.log_density is not None:
+        known.append(target.log_density(at))
+    return [target.fingerprint, digest(*known)]

@@ -11,7 +11,7 @@ import json
 import os
 import random
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Executor, as_completed
+from concurrent.futures import Executor, Future, as_completed
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -69,7 +69,7 @@ def sweep(
     ValueError
         If the folder cannot be written to, or a file in it is none of a sweep.
     """
-    folder = None if store is None else writable_folder(Path(store))
+    folder = None if store is None else writable_folder(Path(store), "store")
     wanted = {task.key: task for task in tasks}
     done = {key: found for key in wanted if (found := stored(folder, key)) is not None}
     open_keys = [key for key in wanted if key not in done]
@@ -93,14 +93,26 @@ def computed(tasks: dict[str, Task], folder: Path | None, executor: Executor | N
             found = stored(folder, key)
             yield key, keep(folder, task, task.result()) if found is None else found
         return
-    futures = {executor.submit(run, task): key for key, task in tasks.items()}
+    futures: dict[Future[Result], str] = {}
+    fault: BaseException | None = None
     try:
+        for key, task in tasks.items():
+            futures[executor.submit(run, task)] = key
         for future in as_completed(futures):
             key = futures[future]
-            yield key, keep(folder, tasks[key], future.result())
+            if future.cancelled():
+                continue
+            if future.exception() is None:
+                yield key, keep(folder, tasks[key], future.result())
+            elif fault is None:  # what runs is still waited for, and kept
+                fault = future.exception()
+                for other in futures:
+                    other.cancel()
     finally:
         for future in futures:
             future.cancel()
+    if fault is not None:
+        raise fault
 
 
 def run(task: Task) -> Result:
@@ -118,12 +130,10 @@ def stored(folder: Path | None, key: str) -> Result | None:
     if folder is None:
         return None
     try:
-        text = path_of(folder, key).read_text(encoding="utf-8")
+        return dict(json.loads(path_of(folder, key).read_bytes())["result"])
     except FileNotFoundError:
         return None
-    try:
-        return dict(json.loads(text)["result"])
-    except (ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError):
         raise ValueError(f"store: {str(path_of(folder, key))!r} is not the result of a sweep; remove it") from None
 
 

@@ -84,7 +84,12 @@ def double_well() -> UserTarget:
     def score(x, out):  # type: ignore[no-untyped-def]
         out[0] = -8 * x[0] * (x[0] * x[0] - 1)
 
-    return quadrature_target(score, lambda x: -2 * (x**2 - 1) ** 2, -4.0, 4.0, "double-well")
+    return quadrature_target(score, quartic, -4.0, 4.0, "double-well")
+
+
+def quartic(x: Array) -> Array:
+    """Log density of the double well."""
+    return -2 * (x**2 - 1) ** 2
 
 
 PRESETS = {

@@ -167,6 +167,35 @@ def first_line(error: Exception) -> str:
     return str(error).strip().split("\n")[0] or type(error).__name__
 
 
+@dataclass(frozen=True, eq=False)
+class Quadrature:
+    """What is known of a one-dimensional density: log density on a grid, and its integral up to each node.
+
+    Its methods are what `UserTarget` wants; unlike functions made on the spot they can be sent to other processes.
+    """
+
+    log_density: Callable[[Array], Array]
+    grid: Array
+    density: Array
+    cumulative: Array
+
+    def log(self, x: Array) -> Array:
+        """Log density, (n, 1) -> (n,)."""
+        return self.log_density(x[:, 0])
+
+    def moment(self, order: int) -> Array:
+        """E[x^order], shape (1,)."""
+        return np.array([np.sum(self.grid**order * self.density) / np.sum(self.density)])
+
+    def cdf(self, x: ArrayLike) -> Array:
+        """Cumulative distribution function."""
+        return np.interp(np.reshape(x, (-1, 1)), self.grid, self.cumulative)
+
+    def sample(self, n: int, seed: int, first: int) -> Array:
+        """Draws first ... first + n - 1, shape (n, 1)."""
+        return np.interp(initial_uniform(n, seed, first), self.cumulative, self.grid)[:, None]
+
+
 def quadrature_target(
     score: Callable[..., Any], log_density: Callable[[Array], Array], low: float, high: float, name: str
 ) -> UserTarget:
@@ -178,18 +207,8 @@ def quadrature_target(
     grid = np.linspace(low, high, 4001)
     density = np.exp(log_density(grid))
     steps = np.concatenate([[0.0], np.cumsum((density[1:] + density[:-1]) / 2)])
-    cumulative = steps / steps[-1]
-
-    def moment(order: int) -> Array:
-        return np.array([np.sum(grid**order * density) / np.sum(density)])
-
-    def cdf(x: ArrayLike) -> Array:
-        return np.interp(np.reshape(x, (-1, 1)), grid, cumulative)
-
-    def sampler(n: int, seed: int, first: int) -> Array:
-        return np.interp(initial_uniform(n, seed, first), cumulative, grid)[:, None]
-
-    mean, second = moment(1), moment(2)
+    known = Quadrature(log_density, grid, density, steps / steps[-1])
+    mean, second = known.moment(1), known.moment(2)
     return UserTarget(
-        score, 1, lambda x: log_density(x[:, 0]), sampler, mean, np.sqrt(second - mean**2), moment, cdf, name
+        score, 1, known.log, known.sample, mean, np.sqrt(second - mean**2), known.moment, known.cdf, name
     )  # fmt: skip

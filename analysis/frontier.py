@@ -1,0 +1,62 @@
+"""Figure: what accuracy costs, and which integrator is cheapest for a given bias.
+
+On `gmm-40` no integrator at one noise level mixes: the answer there is to go through noise levels
+(`analysis.annealing`), and a short run is enough to see it.
+"""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+import uldnum
+from uldnum.files import store
+from uldnum.plotting import draw_frontier
+
+INTEGRATORS = ["ula", "baoab-limit", "mild(0.5)", "BAOAB", "OBABO", "UBU"]
+# Step sizes and frictions are in units of the narrowest mode, as a study's defaults: 1, 0.5 and 1.31 wide.
+H = np.geomspace(0.1, 1.3, 10)
+FRICTIONS = np.array([0.5, 1.0, 2.0])
+TARGETS: dict[str, tuple[float, dict[str, Any]]] = {
+    "bimodal-1d": (1.0, {"nfe": 10_000, "chains": 4096}),
+    "ring-8": (0.5, {"nfe": 10_000, "chains": 4096}),
+    "gmm-40": (float(np.log1p(np.e)), {"nfe": 5_000, "chains": 512}),
+}
+HERE = Path(__file__).parent
+DATA = {name: HERE / "data" / f"frontier-{name}.nc" for name in TARGETS}
+FIGURES = tuple(HERE.parent / "figures" / f"frontier.{suffix}" for suffix in ("png", "svg"))
+
+
+def deviations(study: xr.Dataset) -> tuple[float, float]:
+    """Return the largest distances of biases and of resolved costs from the exact ones, in standard errors.
+
+    Of the two moments (what is sampled of the other metrics, distances of laws, has a floor of its own), where costs
+    are resolved: elsewhere chains have not forgotten that they started from draws of the target. All points share their
+    random numbers, so that their deviations are not independent.
+    """
+    moments = study.sel(metric=["second_moment", "mean"])
+    bias = abs(moments.bias - moments.exact) / moments.error
+    cost = abs(study.cost - study.exact_cost) / study.cost_error
+    return float(bias.where(study.cost_resolved).max()), float(cost.where(study.cost_resolved).max())
+
+
+def draw() -> None:
+    """Draw the stored data: a distance of laws, which is small nowhere by accident."""
+    draw_frontier(list(DATA.values()), *FIGURES, metric="wasserstein_1")
+
+
+def main() -> None:
+    """Run the studies, store them, and draw the stored data."""
+    for name, (width, budget) in TARGETS.items():
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "no exact bias")  # a curve that ends says so
+            study = uldnum.studies.frontier(name, INTEGRATORS, H * width, friction=FRICTIONS / width, **budget)
+        store(study, DATA[name])
+        if bool(study.exact_cost.notnull().any()):
+            bias, cost = deviations(study)
+            print(f"{name}: biases lie within {bias:.1f} standard errors of the exact ones, costs within {cost:.1f}")
+    draw()
