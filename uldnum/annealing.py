@@ -22,7 +22,7 @@ from uldnum.integrators import whole_number
 from uldnum.interrupt import interruptible
 from uldnum.kernels import Problem, State
 from uldnum.kernels.array import initial_normals
-from uldnum.kernels.core import NEVER, make_tables
+from uldnum.kernels.core import NEVER, Tables, lay_out, make_tables
 from uldnum.names import digest
 from uldnum.plans import Phase, Plan
 from uldnum.run import Run, Settings
@@ -166,16 +166,18 @@ def anneal(
     backend = choose_backend(start, backend, kind)
     if any(phase.rule for phase in plan.phases):
         check_adaptive(start, plan, backend)
+    tables = lay_out([phase.step for phase in plan.phases], np.dtype(float))
     settings = Settings(
         version=version("uldnum"), target=str(data.name), fingerprint=start.fingerprint, shape=tuple(start.shape),
-        integrator=plan.name, tables=tables_digest(plan), backend=backend, dtype=kind.name, h=(0.0,), friction=0.0,
+        integrator=plan.name, tables=tables_digest(plan, tables), backend=backend, dtype=kind.name, h=(0.0,),
+        friction=0.0,
         grouped=False, burn_in=0, chains=chains, seed=seed, first_chain=first_chain, thin=None, bins=0,
     )  # fmt: skip
     run = resumed(resume, settings, plan.steps) if resume is not None else begun(start, plan, settings, x0, kind)
     state, options = run.state, Options(threads, bool(progress))
     if state.step and keep != bool(run.states):
         raise ValueError(f"keep: the run that is resumed kept {'its' if run.states else 'no'} positions")
-    take = taker(data, plan, run, backend, kind, options)
+    take = taker(data, plan, tables, run, backend, kind, options)
     with (
         interruptible() as stopped,
         tqdm(
@@ -215,12 +217,12 @@ def phase_seed(seed: int, number: int) -> int:
 
 
 def taker(
-    data: Any, plan: Plan, run: Run, backend: str, kind: np.dtype[Any], options: Options
+    data: Any, plan: Plan, tables: Tables, run: Run, backend: str, kind: np.dtype[Any], options: Options
 ) -> Callable[[int, int], None]:
     """Return the function of first and last that takes phases first ... last - 1 of a run, and counts their steps."""
     alpha, sigma = (np.array([getattr(phase, name) for phase in plan.phases]) for name in ("alpha", "sigma"))
     if backend == "numba" and isinstance(data, GaussianMixture) and not any(phase.rule for phase in plan.phases):
-        return climber(data, plan, alpha, sigma, run, kind, options)
+        return climber(data, plan, tables, alpha, sigma, run, kind, options)
     levels = {place: level_of(data, *place) for place in zip(alpha.tolist(), sigma.tolist(), strict=True)}
 
     def take(first: int, last: int) -> None:
@@ -233,16 +235,25 @@ def taker(
 
 
 def climber(
-    mixture: GaussianMixture, plan: Plan, alpha: Array, sigma: Array, run: Run, kind: np.dtype[Any], options: Options
+    mixture: GaussianMixture,
+    plan: Plan,
+    tables: Tables,
+    alpha: Array,
+    sigma: Array,
+    run: Run,
+    kind: np.dtype[Any],
+    options: Options,
 ) -> Callable[[int, int], None]:
     """Return this function for compiled code, which takes many phases in one launch."""
     from uldnum.kernels.ladder import Ladder
 
     seeds = np.array([phase_seed(run.settings.seed, number) for number in range(len(plan.phases))], dtype=np.uint64)
     centre, scale = alpha[:, None] * mixture.mean, np.hypot(alpha[:, None] * mixture.standard_deviation, sigma[:, None])
-    steps, counts = [phase.step for phase in plan.phases], np.array([phase.count for phase in plan.phases])
+    counts = np.array([phase.count for phase in plan.phases])
+    stages = np.cumsum([0] + [len(phase.step.stages) for phase in plan.phases])
     ladder = Ladder(
-        mixture, steps, counts, alpha, sigma, seeds, run.settings.first_chain, bounds(centre, scale, kind), kind,
+        mixture, tables, stages, counts, alpha, sigma, seeds, run.settings.first_chain, bounds(centre, scale, kind),
+        kind,
         options.threads, options.announce,
     )  # fmt: skip
     run.info["threads"] = str(ladder.threads)
@@ -284,17 +295,14 @@ def begun(start: Target, plan: Plan, settings: Settings, x0: Any, kind: np.dtype
     return Run(settings, plan.steps, state, [], nothing, nothing, nothing, {})
 
 
-def tables_digest(plan: Plan) -> str:
+def tables_digest(plan: Plan, tables: Tables) -> str:
     """Hash of everything that a plan does."""
-    parts: list[Array] = [plan.memory]
-    for phase in plan.phases:
-        maps = [*(stage.map for stage in phase.step.stages), phase.step.open, phase.step.close]
-        parts += [part for map in maps for part in (map.dA, map.b, map.C)]
-        parts += [stage.G for stage in phase.step.stages]
-        rule = phase.rule
-        parts.append(np.array([phase.count, phase.alpha, phase.sigma, phase.step.open_uses_score]))
-        parts.append(np.array([] if rule is None else [rule.snr, rule.scale, rule.friction, rule.coupled]))
-    return digest(*parts)
+    phases = np.array([(phase.count, phase.alpha, phase.sigma) for phase in plan.phases])
+    rules = [
+        [-1.0] * 4 if rule is None else [rule.snr, rule.scale, rule.friction, rule.coupled]
+        for rule in (phase.rule for phase in plan.phases)
+    ]
+    return digest(plan.memory, phases, np.array(rules), *map(np.asarray, tables))
 
 
 def report(run: Run) -> None:

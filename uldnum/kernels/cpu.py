@@ -54,10 +54,10 @@ def announced(announce: bool) -> Any:
     return partial(event.install_listener, "numba:compile", Announcement()) if announce else nullcontext
 
 
-def edges(chains: int, lanes: int, threads: int) -> Array:
-    """Return the edges of the ranges of chains that go to threads: whole blocks."""
+def edges(chains: int, lanes: int, threads: int, shares: int = SHARES) -> Array:
+    """Return the edges of the ranges of chains that go to threads: whole blocks, so many shares for each."""
     blocks = -(-chains // lanes)
-    ranges = min(blocks, SHARES * threads)
+    ranges = min(blocks, shares * threads)
     return np.minimum(np.arange(ranges + 1) * blocks // ranges * lanes, chains)
 
 

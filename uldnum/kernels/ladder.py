@@ -7,7 +7,6 @@ once, and ranges of chains go through as many phases as a launch has without wai
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -16,10 +15,9 @@ import numpy as np
 
 from uldnum.kernels import State, check_rows
 from uldnum.kernels.blocks import lanes_of, mixture_kernel, room
-from uldnum.kernels.core import Tables, Watch, lay_out
+from uldnum.kernels.core import Tables, Watch
 from uldnum.kernels.cpu import announced, edges, finish, pool
 from uldnum.kernels.values import borrowed
-from uldnum.stage import Step
 from uldnum.targets.mixture import GaussianMixture, MixtureData
 from uldnum.typing import Array
 
@@ -28,6 +26,9 @@ __all__ = ["Ladder"]
 # Blocks of chains that go through a phase before the next one begins: to look up its tables takes as long as some of
 # their steps, and all of them together should stay in the cache.
 TILE = 16
+
+# Ranges of chains for each thread: more than of a launch of one level, for there are fewer launches.
+SHARES = 32
 
 
 class Rungs(NamedTuple):
@@ -69,10 +70,12 @@ class Ladder:
     ----------
     mixture : GaussianMixture
         Without noise.
-    steps : sequence of Step
-        One of each phase, with a leading axis of length 1.
+    tables : Tables
+        Of the steps of all phases, in float64, as `lay_out` returns them.
+    stages : array, shape (P + 1,)
+        Where the stages of each phase begin in them.
     counts : array, shape (P,)
-        How many.
+        Time steps of each phase.
     alpha, sigma : arrays, shape (P,)
         The noise level of each phase.
     seeds : uint64 array, shape (P,)
@@ -92,7 +95,8 @@ class Ladder:
     def __init__(
         self,
         mixture: GaussianMixture,
-        steps: Sequence[Step],
+        tables: Tables,
+        stages: Array,
         counts: Array,
         alpha: Array,
         sigma: Array,
@@ -109,8 +113,8 @@ class Ladder:
         self.lanes = lanes_of(dtype, mixture.shape[0])
         low_word = np.uint64(0xFFFFFFFF)
         self.rungs = Rungs(
-            lay_out(steps, dtype),
-            np.cumsum([0] + [len(step.stages) for step in steps]),
+            tables._replace(**{part: getattr(tables, part).astype(dtype) for part in ("G", "dA", "b", "C")}),
+            stages,
             mixture.kernel_levels(alpha, sigma, dtype),
             np.stack([seeds & low_word, seeds >> np.uint64(32)], axis=1),
             counts,
@@ -132,6 +136,6 @@ class Ladder:
         )  # fmt: skip
         with self.announcement():
             submit = pool(self.threads, os.getpid()).submit
-            ranges = pairwise(edges(n, self.lanes, self.threads))
+            ranges = pairwise(edges(n, TILE * self.lanes, self.threads, SHARES))
             finish([submit(self.kernel, 0, lo, hi, *arguments) for lo, hi in ranges])
         state.step += int(self.rungs.counts[first:last].sum())
