@@ -15,7 +15,7 @@ Scheduler = Annotated[
 ]
 
 
-def interrupted(outcome: str = "nothing was written") -> NoReturn:
+def interrupted(outcome: str) -> NoReturn:
     """End after Ctrl-C, as shells expect."""
     typer.secho(f"interrupted: {outcome}", err=True)
     raise typer.Exit(130)
