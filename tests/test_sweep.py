@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -89,16 +90,22 @@ def test_a_fault_leaves_what_was_done(tmp_path):
     assert sweep([Square(1, diary)], store=tmp_path / "store", progress=False)[0]["square"] == 1
 
 
-class Faulty(Square):
-    """A task that fails at once."""
+BEGUN = threading.Barrier(3)
+
+
+class Begun(Square):
+    """A task that goes on when all three have begun, the first of them to fail."""
 
     def result(self):
-        raise RuntimeError("a fault of its own")
+        BEGUN.wait(60)
+        if not self.number:
+            raise RuntimeError("a fault of its own")
+        return super().result()
 
 
 def test_a_fault_in_a_pool_leaves_what_was_running(tmp_path):
     diary = str(tmp_path / "diary")
-    tasks = [Faulty(0, diary), Square(1, diary, 0.4), Square(2, diary, 0.4)]
+    tasks = [Begun(0, diary), Begun(1, diary, 0.2), Begun(2, diary, 0.2)]
     with ThreadPoolExecutor(3) as pool, pytest.raises(RuntimeError, match="a fault of its own"):
         sweep(tasks, store=tmp_path / "store", executor=pool, progress=False)
     assert len(points(tmp_path / "store")) == 2
