@@ -7,14 +7,13 @@
 ((1,), 1101)
 """
 
-from importlib.metadata import version
-
 from uldnum import diagnostics, exact, levels, networks, studies
 from uldnum.annealing import anneal
 from uldnum.integrators import Integrator, integrator, integrators, splitting
 from uldnum.plans import Plan, plan, preset
 from uldnum.sampling import Run, sample
 from uldnum.targets import GaussianMixture, UserTarget, target
+from uldnum.version import VERSION
 
 __all__ = [
     "GaussianMixture",
@@ -37,4 +36,4 @@ __all__ = [
     "target",
 ]
 
-__version__ = version("uldnum")
+__version__ = VERSION

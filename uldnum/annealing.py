@@ -8,7 +8,6 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +30,7 @@ from uldnum.targets import GaussianMixture
 from uldnum.targets import target as find_target
 from uldnum.targets.noised import NoisedImages
 from uldnum.typing import Array
+from uldnum.version import VERSION
 
 __all__ = ["anneal", "level_of"]
 
@@ -168,7 +168,7 @@ def anneal(
         check_adaptive(start, plan, backend)
     tables = lay_out([phase.step for phase in plan.phases], np.dtype(float))
     settings = Settings(
-        version=version("uldnum"), target=str(data.name), fingerprint=start.fingerprint, shape=tuple(start.shape),
+        version=VERSION, target=str(data.name), fingerprint=start.fingerprint, shape=tuple(start.shape),
         integrator=plan.name, tables=tables_digest(plan, tables), backend=backend, dtype=kind.name, h=(0.0,),
         friction=0.0,
         grouped=False, burn_in=0, chains=chains, seed=seed, first_chain=first_chain, thin=None, bins=0,

@@ -7,7 +7,6 @@ import warnings
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -29,6 +28,7 @@ from uldnum.run import Run, Settings
 from uldnum.targets import GaussianMixture, UserTarget
 from uldnum.targets import target as find_target
 from uldnum.typing import Array, ArrayLike
+from uldnum.version import VERSION
 
 __all__ = ["Run", "Target", "sample"]
 
@@ -208,7 +208,7 @@ def sample(
     h_absolute = np.atleast_1d(given) * target.time_unit
     tables = make_tables(scheme.stages(h_absolute, friction=gamma / target.time_unit), kind)
     settings = Settings(
-        version=version("uldnum"),
+        version=VERSION,
         target=target.name,
         fingerprint=target.fingerprint,
         shape=tuple(target.shape),

@@ -6,17 +6,18 @@ from collections.abc import Callable
 
 import numpy as np
 
-from uldnum.diagnostics.jackknife import Bias, jackknife, noise_of_halves, split
+from uldnum.diagnostics.jackknife import BATCHES, Bias, jackknife, noise_of_halves, split
 from uldnum.run import Run
+from uldnum.sampling import REACH
 from uldnum.targets import VectorTarget
 from uldnum.typing import Array
 
-__all__ = ["kolmogorov", "wasserstein_1"]
+__all__ = ["BINS", "kolmogorov", "wasserstein_1"]
 
 Summary = Callable[[Array], Array]
 
-# Histograms of positions: standard deviations to either side, bins, and batches of chains.
-REACH, BINS, BATCHES = 8, 512, 32
+# Bins of histograms over `REACH` standard deviations to either side: 32 in each.
+BINS = 512
 
 
 def each_axis(distances: Array) -> Array:

@@ -9,7 +9,11 @@ import numpy as np
 
 from uldnum.typing import Array
 
-__all__ = ["Bias", "jackknife", "noise_of_halves", "split"]
+__all__ = ["BATCHES", "Bias", "jackknife", "noise_of_halves", "split"]
+
+
+# Chains are left out, and halved, in so many batches at most.
+BATCHES = 32
 
 
 class Bias(NamedTuple):

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from uldnum.diagnostics.jackknife import jackknife
+from uldnum.diagnostics.jackknife import BATCHES, jackknife
 from uldnum.extras import require
 from uldnum.moments import standard_error
 from uldnum.run import Run
@@ -28,9 +28,6 @@ __all__ = [
 
 # Sokal's window: so many autocorrelation times. Beyond it an exponential has e^(-2 WINDOW) of its sum.
 WINDOW = 5.0
-
-# Chains are left out by batches.
-BATCHES = 32
 
 # A chain belongs to a mode while the mode has this share of the density where it is.
 CORE = 0.9

@@ -10,13 +10,12 @@ from collections.abc import Callable
 
 import numpy as np
 
-from uldnum.diagnostics.jackknife import Bias, jackknife, noise_of_halves, split
+from uldnum.diagnostics.jackknife import BATCHES, Bias, jackknife, noise_of_halves, split
 from uldnum.targets import GaussianMixture, VectorTarget
 from uldnum.typing import Array
 
 __all__ = ["kernel_stein_discrepancy", "maximum_mean_discrepancy", "mode_weights", "sliced_wasserstein_2"]
 
-BATCHES = 32
 DIRECTIONS = 64
 
 # Exact draws have a key of their own, so that they are never the initial states of a run with the same seed.

@@ -7,7 +7,6 @@ import warnings
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from importlib.metadata import version
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -20,11 +19,12 @@ from uldnum.diagnostics.bias import METRICS
 from uldnum.exact.transfer import check_tolerance
 from uldnum.integrators import Integrator, positive, step_size, whole_number
 from uldnum.integrators import integrator as find_integrator
-from uldnum.studies.exact import OBSERVABLES, has_exact_law
+from uldnum.studies.exact import OBSERVABLES, has_exact_law, is_gaussian
 from uldnum.studies.points import Exact, Sampled, knows_bias
 from uldnum.studies.sweep import sweep
 from uldnum.targets import GaussianMixture, UserTarget, VectorTarget, vector_target
 from uldnum.typing import Array, ArrayLike
+from uldnum.version import VERSION
 
 __all__ = ["Budget", "Grid", "Integrators", "Place"]
 
@@ -178,8 +178,7 @@ class Grid:
                 "long_name": "exact time in which the slowest mode decays by e",
             }),
         }  # fmt: skip
-        gaussian = isinstance(self.target, GaussianMixture) and len(self.target.weights) == 1
-        return self.dataset(data, tolerance=tolerance, exact_to=0.0 if gaussian else tolerance)
+        return self.dataset(data, tolerance=tolerance, exact_to=0.0 if is_gaussian(self.target) else tolerance)
 
     def shaped(self, values: Sequence[Any]) -> Array:
         """Give values of all points, one after the other, the axes of the grid."""
@@ -195,7 +194,7 @@ class Grid:
             "metric": list(METRICS),
             "observable": list(OBSERVABLES),
         }
-        return xr.Dataset(data, coordinates, {"uldnum": version("uldnum")} | describe(self.target) | attributes)
+        return xr.Dataset(data, coordinates, {"uldnum": VERSION} | describe(self.target) | attributes)
 
     def warn_of_divergence(self, study: xr.Dataset) -> None:
         """Say once, of every scheme, at which step sizes chains diverged."""

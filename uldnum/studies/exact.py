@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -15,15 +15,20 @@ from uldnum.targets import GaussianMixture, VectorTarget
 from uldnum.targets.mixture import erf
 from uldnum.typing import Array
 
-__all__ = ["OBSERVABLES", "exact_answers", "has_exact_law"]
+__all__ = ["OBSERVABLES", "exact_answers", "has_exact_law", "is_gaussian"]
 
 # Whose autocorrelation times are measured: on each axis.
 OBSERVABLES = ("x", "x^2")
 
 
+def is_gaussian(target: VectorTarget) -> TypeGuard[GaussianMixture]:
+    """Whether a target is one Gaussian, where every answer is linear algebra."""
+    return isinstance(target, GaussianMixture) and len(target.weights) == 1
+
+
 def has_exact_law(target: VectorTarget) -> bool:
     """Whether the law of a scheme on this target can be had without sampling."""
-    return target.shape == (1,) or (isinstance(target, GaussianMixture) and len(target.weights) == 1)
+    return target.shape == (1,) or is_gaussian(target)
 
 
 def exact_answers(
@@ -36,7 +41,7 @@ def exact_answers(
     """
     fault = ""
     try:
-        if isinstance(target, GaussianMixture) and len(target.weights) == 1:
+        if is_gaussian(target):
             bias, time = gaussian_answers(scheme, target, h, friction)
         else:
             bias, time = one_dimensional_answers(scheme, target, h, friction, tolerance, times)

@@ -6,28 +6,27 @@ import hashlib
 import json
 import warnings
 from dataclasses import dataclass, fields
-from functools import cached_property
-from importlib.metadata import version
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from uldnum.diagnostics.bias import METRICS
+from uldnum.diagnostics.histograms import BINS
 from uldnum.diagnostics.mixing import chain_mean_times, hopping_rate
 from uldnum.integrators import Integrator
 from uldnum.kernels import SOURCES, digest_of
+from uldnum.kernels.core import lay_out
 from uldnum.names import digest
 from uldnum.run import Run
 from uldnum.sampling import sample
 from uldnum.studies.exact import OBSERVABLES, exact_answers
 from uldnum.targets import GaussianMixture, VectorTarget
 from uldnum.typing import Array
+from uldnum.version import VERSION
 
 __all__ = ["Exact", "Sampled", "knows_bias"]
-
-# Bins of the histograms: at 8 standard deviations to either side, 32 in each standard deviation.
-BINS = 512
 
 # The chains and steps of the short run in which hops between modes are counted, all of them recorded.
 HOPPING_CHAINS, HOPPING_STEPS = 128, 1024
@@ -62,15 +61,13 @@ class Point:
     @cached_property
     def key(self) -> str:
         """Hash of everything that the result depends on."""
-        step = self.scheme.stages(np.array([self.h]), friction=self.friction)
-        maps = [*(stage.map for stage in step.stages), step.open, step.close]
-        parts = [part for map in maps for part in (map.dA, map.b, map.C)] + [stage.G for stage in step.stages]
+        tables = lay_out([self.scheme.stages(np.array([self.h]), friction=self.friction)], np.dtype(float))
         # A scheme without friction is the same at any.
         own = {
             name: value for name, value in self.parameters.items() if name not in ("target", "integrator", "friction")
         }
-        scheme = [digest(*parts), step.open_uses_score, self.scheme.memory]
-        whole = [version("uldnum"), CODE, fingerprint(self.target), scheme, own]
+        scheme = [digest(*map(np.asarray, tables)), self.scheme.memory]
+        whole = [VERSION, CODE, fingerprint(self.target), scheme, own]
         return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:32]
 
 
@@ -156,6 +153,7 @@ def slowest(value: Array, error: Array) -> list[float]:
     return [float(value[axis]), float(error[axis])]
 
 
+@lru_cache(16)  # all points of a study have one target
 def fingerprint(target: VectorTarget) -> list[Any]:
     """Return what tells one target from another: the density, its draws, and what biases are measured against."""
     known = [target.sample(8)] if isinstance(target, GaussianMixture) or target.sampler is not None else []
