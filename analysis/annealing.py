@@ -54,7 +54,7 @@ def study() -> xr.Dataset:
     assert isinstance(mixture, uldnum.GaussianMixture)
     shape = (len(PLANS), len(NFE))
     found = {name: np.full(shape, np.nan) for name in ("nfe", "distance", "error", "weights", "variance")}
-    inside = float(np.log1p(np.e) ** 2)  # variance of a mode
+    inside = 1 / mixture.largest_precision  # variance of a mode
     for i, (method, options, cost) in enumerate(tqdm(PLANS.values())):
         for j, nfe in enumerate(NFE):
             plan = uldnum.plan(method, uldnum.levels.geometric(FIRST, LAST, max(2, round((nfe - 1) / cost))), **options)

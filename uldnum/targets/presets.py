@@ -57,7 +57,7 @@ def gmm_40() -> GaussianMixture:
     twister = np.random.MT19937()
     twister._legacy_seeding(0)
     uniform = (twister.random_raw(80) & 0xFFFFFF) / 2**24
-    return equal(80 * (uniform.reshape(40, 2) - 0.5), np.log1p(np.e) ** 2, "gmm-40")
+    return equal(80 * (uniform.reshape(40, 2) - 0.5), np.logaddexp(0, 1) ** 2, "gmm-40")
 
 
 def ill_conditioned() -> GaussianMixture:
