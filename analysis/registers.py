@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from itertools import product
 from multiprocessing import get_context
@@ -25,7 +26,7 @@ from uldnum.kernels.cuda.stages import StageForm, stage_kernel
 from uldnum.stage import Affine, Step, first_row, table
 from uldnum.typing import Array
 
-__all__ = ["ARCHITECTURES", "Case", "Count", "assemble", "cases", "compile_all", "main"]
+__all__ = ["ARCHITECTURES", "Case", "Count", "assemble", "cases", "count_all", "main"]
 
 PAGE = Path(__file__).with_suffix(".md")
 
@@ -113,17 +114,19 @@ def cases() -> list[Case]:
     return [Case(k, m, d, t) for d, (k, m), t in product((*DIMENSIONS, 0), PAIRS, ("float32", "float64"))]
 
 
-def counts(case: Case) -> list[Count]:
-    """Assemble a case for every architecture."""
+def counts(architectures: Sequence[tuple[int, int]], case: Case) -> list[Count]:
+    """Assemble a case for some architectures."""
     kernel = case.kernel()
-    return [assemble(kernel, architecture) for architecture in ARCHITECTURES]
+    return [assemble(kernel, architecture) for architecture in architectures]
 
 
-def compile_all() -> Iterator[tuple[Case, list[Count]]]:
-    """Assemble everything, on all cores."""
-    chosen = cases()
+def count_all(
+    chosen: Sequence[Case], architectures: Sequence[tuple[int, int]] = ARCHITECTURES
+) -> Iterator[tuple[Case, list[Count]]]:
+    """Assemble cases, on all cores."""
     with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
-        yield from tqdm(zip(chosen, pool.map(counts, chosen), strict=True), total=len(chosen), disable=None)
+        found = pool.map(partial(counts, architectures), chosen)
+        yield from tqdm(zip(chosen, found, strict=True), total=len(chosen), disable=None)
 
 
 def main() -> None:
@@ -139,7 +142,7 @@ def main() -> None:
         "| kernel | rows k | normals m | type | sm_80 | sm_90 | bytes spilled |",
         "|---|---|---|---|---|---|---|",
     ]
-    for case, found in compile_all():
+    for case, found in count_all(cases()):
         name = f"chains, d = {case.d}" if case.d else "a map of images"
         taken = " | ".join(f"{count.registers}, {count.stack}" for count in found)
         spilled = max(count.spilled for count in found)

@@ -218,11 +218,17 @@ def test_launches_do_not_matter(simulated):
 # ------------------------------------------------------------------------------------------------------------ compiled
 
 
-def test_everything_fits_into_registers():
+@pytest.mark.parametrize(
+    ("dimensions", "architectures"),
+    [((0, 2, 4), [(9, 0)]), pytest.param((0, 1, 2, 3, 4, 8), [(8, 0), (9, 0)], marks=pytest.mark.slow)],
+)
+def test_everything_fits_into_registers(dimensions, architectures):
     """No kernel spills a register; nothing is left that an assembler may contract, nothing that is not IEEE's."""
     from analysis import registers
 
-    for case, counts in registers.compile_all():
+    chosen = [case for case in registers.cases() if case.d in dimensions]
+    assert len(chosen) == 12 * len(dimensions)
+    for case, counts in registers.count_all(chosen, architectures):
         for count in counts:
             assert count.spilled == 0, case
             assert count.loose == 0, case
