@@ -7,7 +7,7 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -166,18 +166,17 @@ def anneal(
     backend = choose_backend(start, backend, kind)
     if any(phase.rule for phase in plan.phases):
         check_adaptive(start, plan, backend)
-    tables = lay_out([phase.step for phase in plan.phases], np.dtype(float))
+    tables, hash_of_plan = laid_out(plan)
     settings = Settings(
         version=VERSION, target=str(data.name), fingerprint=start.fingerprint, shape=tuple(start.shape),
-        integrator=plan.name, tables=tables_digest(plan, tables), backend=backend, dtype=kind.name, h=(0.0,),
-        friction=0.0,
-        grouped=False, burn_in=0, chains=chains, seed=seed, first_chain=first_chain, thin=None, bins=0,
+        integrator=plan.name, tables=hash_of_plan, backend=backend, dtype=kind.name, h=(0.0,),
+        friction=0.0, grouped=False, burn_in=0, chains=chains, seed=seed, first_chain=first_chain, thin=None, bins=0,
     )  # fmt: skip
     run = resumed(resume, settings, plan.steps) if resume is not None else begun(start, plan, settings, x0, kind)
     state, options = run.state, Options(threads, bool(progress))
     if state.step and keep != bool(run.states):
         raise ValueError(f"keep: the run that is resumed kept {'its' if run.states else 'no'} positions")
-    take = taker(data, plan, tables, run, backend, kind, options)
+    take, launch = taker(data, plan, tables, run, backend, kind, options)
     with (
         interruptible() as stopped,
         tqdm(
@@ -186,11 +185,11 @@ def anneal(
         ) as bar,
     ):  # fmt: skip
         ends = np.cumsum([phase.count for phase in plan.phases])
-        done, launch = int(np.searchsorted(ends, state.step, side="right")), 1
+        done = int(np.searchsorted(ends, state.step, side="right"))
         while done < len(ends) and not stopped():
-            last, before, begun_at = min(done + launch, len(ends)), state.step, time.perf_counter()
+            last, before, begun_at = min(done + (1 if keep else launch), len(ends)), state.step, time.perf_counter()
             take(done, last)
-            launch = 1 if keep else next_launch(last - done, time.perf_counter() - begun_at)
+            launch = next_launch(last - done, time.perf_counter() - begun_at)
             bar.update(state.step - before)
             done = last
             if keep:
@@ -211,27 +210,36 @@ def check_adaptive(start: Target, plan: Plan, backend: str) -> None:
         )
 
 
-def phase_seed(seed: int, number: int) -> int:
-    """Key of the normals of a phase: the seed itself for the first, then NumPy's spawned ones."""
-    return int(np.random.SeedSequence(seed, spawn_key=(number,)).generate_state(1, np.uint64)[0]) if number else seed
+def phase_seeds(seed: int, count: int) -> Array:
+    """Keys of the normals of phases: the seed itself for the first, then words that NumPy makes of it.
+
+    Word i depends on the seed and on i alone, not on how many are made.
+    """
+    keys = np.random.SeedSequence(seed).generate_state(count, np.uint64)
+    keys[0] = seed
+    return keys
 
 
 def taker(
     data: Any, plan: Plan, tables: Tables, run: Run, backend: str, kind: np.dtype[Any], options: Options
-) -> Callable[[int, int], None]:
-    """Return the function of first and last that takes phases first ... last - 1 of a run, and counts their steps."""
+) -> tuple[Callable[[int, int], None], int]:
+    """Return the function of first and last that takes phases first ... last - 1 of a run, and counts their steps.
+
+    Also return how many phases surely take little time.
+    """
     alpha, sigma = (np.array([getattr(phase, name) for phase in plan.phases]) for name in ("alpha", "sigma"))
+    seeds = phase_seeds(run.settings.seed, len(plan.phases))
     if backend == "numba" and isinstance(data, GaussianMixture) and not any(phase.rule for phase in plan.phases):
-        return climber(data, plan, tables, alpha, sigma, run, kind, options)
+        return climber(data, plan, tables, alpha, sigma, seeds, run, kind, options)
     levels = {place: level_of(data, *place) for place in zip(alpha.tolist(), sigma.tolist(), strict=True)}
 
     def take(first: int, last: int) -> None:
         for number in range(first, last):
             phase = plan.phases[number]
-            take_phase(levels[phase.alpha, phase.sigma], phase, number, run, backend, kind, options)
+            take_phase(levels[phase.alpha, phase.sigma], phase, int(seeds[number]), run, backend, kind, options)
             run.state.step += phase.count
 
-    return take
+    return take, 1
 
 
 def climber(
@@ -240,33 +248,33 @@ def climber(
     tables: Tables,
     alpha: Array,
     sigma: Array,
+    seeds: Array,
     run: Run,
     kind: np.dtype[Any],
     options: Options,
-) -> Callable[[int, int], None]:
-    """Return this function for compiled code, which takes many phases in one launch."""
+) -> tuple[Callable[[int, int], None], int]:
+    """Return the same for compiled code, which takes many phases in one launch."""
     from uldnum.kernels.ladder import Ladder
 
-    seeds = np.array([phase_seed(run.settings.seed, number) for number in range(len(plan.phases))], dtype=np.uint64)
     centre, scale = alpha[:, None] * mixture.mean, np.hypot(alpha[:, None] * mixture.standard_deviation, sigma[:, None])
     counts = np.array([phase.count for phase in plan.phases])
     stages = np.cumsum([0] + [len(phase.step.stages) for phase in plan.phases])
+    reach = bounds(centre, scale, kind)
     ladder = Ladder(
-        mixture, tables, stages, counts, alpha, sigma, seeds, run.settings.first_chain, bounds(centre, scale, kind),
-        kind,
-        options.threads, options.announce,
+        mixture, tables, stages, counts, alpha, sigma, seeds, run.settings.first_chain, reach, kind, options.threads,
+        options.announce,
     )  # fmt: skip
     run.info["threads"] = str(ladder.threads)
-    return partial(ladder.climb, run.state)
+    return partial(ladder.climb, run.state), ladder.first_launch(run.state)
 
 
 def take_phase(
-    target: Target, phase: Phase, number: int, run: Run, backend: str, kind: np.dtype[Any], options: Options
+    target: Target, phase: Phase, seed: int, run: Run, backend: str, kind: np.dtype[Any], options: Options
 ) -> None:
     """Take the steps of a phase, in place."""
     state, settings = run.state, run.settings
     watch, _, _ = watch_of(target, 0, phase.count, None, kind)
-    seed, first = phase_seed(settings.seed, number), settings.first_chain
+    first = settings.first_chain
     own = replace(state, left=np.full_like(state.left, NEVER), step=0)
     if phase.rule is not None:
         take_adaptive_steps(target, phase.rule, phase.count, own, seed, first, watch)
@@ -295,14 +303,19 @@ def begun(start: Target, plan: Plan, settings: Settings, x0: Any, kind: np.dtype
     return Run(settings, plan.steps, state, [], nothing, nothing, nothing, {})
 
 
-def tables_digest(plan: Plan, tables: Tables) -> str:
-    """Hash of everything that a plan does."""
+@lru_cache(8)
+def laid_out(plan: Plan) -> tuple[Tables, str]:
+    """Return the tables of all phases of a plan, and a hash of everything that it does.
+
+    They are kept, for studies run a plan many times, and for few chains this takes as long as some of the levels.
+    """
+    tables = lay_out([phase.step for phase in plan.phases], np.dtype(float))
     phases = np.array([(phase.count, phase.alpha, phase.sigma) for phase in plan.phases])
     rules = [
         [-1.0] * 4 if rule is None else [rule.snr, rule.scale, rule.friction, rule.coupled]
         for rule in (phase.rule for phase in plan.phases)
     ]
-    return digest(plan.memory, phases, np.array(rules), *map(np.asarray, tables))
+    return tables, digest(plan.memory, phases, np.array(rules), *map(np.asarray, tables))
 
 
 def report(run: Run) -> None:

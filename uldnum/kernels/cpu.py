@@ -54,10 +54,10 @@ def announced(announce: bool) -> Any:
     return partial(event.install_listener, "numba:compile", Announcement()) if announce else nullcontext
 
 
-def edges(chains: int, lanes: int, threads: int, shares: int = SHARES) -> Array:
-    """Return the edges of the ranges of chains that go to threads: whole blocks, so many shares for each."""
+def edges(chains: int, lanes: int, ranges: int) -> Array:
+    """Return the edges of ranges of chains, of whole blocks each and as equal as can be; not more than there are."""
     blocks = -(-chains // lanes)
-    ranges = min(blocks, shares * threads)
+    ranges = min(blocks, ranges)
     return np.minimum(np.arange(ranges + 1) * blocks // ranges * lanes, chains)
 
 
@@ -142,7 +142,8 @@ class NumbaExecutor:
             u, xp, state.nfe, state.sums, state.squares, left,
         )  # fmt: skip
         # Histograms are counted by batches.
-        ranges = list(enumerate(pairwise(state.batches() if state.counts.size else edges(n, self.lanes, self.threads))))
+        cuts = state.batches() if state.counts.size else edges(n, self.lanes, SHARES * self.threads)
+        ranges = list(enumerate(pairwise(cuts)))
         with self.announcement():
             submit = pool(self.threads, os.getpid()).submit
             tasks = [

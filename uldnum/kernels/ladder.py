@@ -16,7 +16,7 @@ import numpy as np
 from uldnum.kernels import State, check_rows
 from uldnum.kernels.blocks import lanes_of, mixture_kernel, room
 from uldnum.kernels.core import Tables, Watch
-from uldnum.kernels.cpu import announced, edges, finish, pool
+from uldnum.kernels.cpu import FIRST, announced, edges, finish, pool
 from uldnum.kernels.values import borrowed
 from uldnum.targets.mixture import GaussianMixture, MixtureData
 from uldnum.typing import Array
@@ -27,7 +27,7 @@ __all__ = ["Ladder"]
 # their steps, and all of them together should stay in the cache.
 TILE = 16
 
-# Ranges of chains for each thread: more than of a launch of one level, for there are fewer launches.
+# Ranges of chains for each thread, at most: more than of a launch of one level, for there are fewer launches.
 SHARES = 32
 
 
@@ -126,6 +126,10 @@ class Ladder:
         self.room = room(self.rungs.tables, mixture.shape[0], self.rungs.target.scratch, int(counts.max()))
         self.kernel = mixture_kernel(dtype, self.lanes, min(self.rungs.target.roots.shape[-1], 2), rung)
 
+    def first_launch(self, state: State) -> int:
+        """Phases that take some milliseconds."""
+        return max(1, int(FIRST / (state.xp[..., 0, :].size * self.rungs.counts.mean())))
+
     def climb(self, state: State, first: int, last: int) -> None:
         """Take every chain through phases first ... last - 1; the state is changed in place."""
         n, d = state.left.shape[1], state.xp.shape[3]
@@ -136,6 +140,7 @@ class Ladder:
         )  # fmt: skip
         with self.announcement():
             submit = pool(self.threads, os.getpid()).submit
-            ranges = pairwise(edges(n, TILE * self.lanes, self.threads, SHARES))
-            finish([submit(self.kernel, 0, lo, hi, *arguments) for lo, hi in ranges])
+            tiles = -(-n // (TILE * self.lanes))
+            cuts = edges(n, self.lanes, max(self.threads, min(tiles, SHARES * self.threads)))
+            finish([submit(self.kernel, 0, lo, hi, *arguments) for lo, hi in pairwise(cuts)])
         state.step += int(self.rungs.counts[first:last].sum())
