@@ -9,7 +9,7 @@ import xarray as xr
 
 import uldnum
 from uldnum.exact import transfer_operator
-from uldnum.files import atomic
+from uldnum.files import store
 from uldnum.moments import standard_error
 
 INTEGRATORS = [
@@ -52,8 +52,7 @@ def main() -> None:
     chains, steps = 10_000, 100_000
     parts = [sampled(name, chains, steps, seed).assign(exact=exact(name)) for seed, name in enumerate(INTEGRATORS)]
     DATA.parent.mkdir(exist_ok=True)
-    with atomic(DATA) as file:
-        collected(parts, chains=chains, steps=steps).to_netcdf(file)
+    store(collected(parts, chains=chains, steps=steps), DATA)
     report()
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 import uldnum
-from uldnum.files import atomic
+from uldnum.files import store
 from uldnum.plotting import draw_bias
 
 INTEGRATORS = ["ula", "OBABO", "UBU", "BAOAB", "baoab-limit", "noise-denoise(1)", "mild(0.5)"]
@@ -21,6 +21,5 @@ def main() -> None:
         uldnum.target("bimodal-1d"), INTEGRATORS, np.geomspace(0.2, 1.5, 11), nfe=5_000, burn_in=3_000, chains=4096
     )
     DATA.parent.mkdir(exist_ok=True)
-    with atomic(DATA) as file:
-        study.to_netcdf(file)
+    store(study, DATA)
     draw_bias(DATA, *FIGURES)

@@ -14,7 +14,7 @@ import xarray as xr
 
 import uldnum
 from uldnum.exact import max_stable_h, transfer_operator
-from uldnum.files import atomic
+from uldnum.files import store
 from uldnum.plotting import colour, save
 from uldnum.targets import GaussianMixture
 from uldnum.targets.presets import bimodal_1d
@@ -221,6 +221,5 @@ def draw() -> None:
 
 def main() -> None:
     """Compute, store and draw."""
-    with atomic(DATA) as file:
-        study().to_netcdf(file)
+    store(study(), DATA)
     draw()

@@ -10,7 +10,7 @@ import xarray as xr
 
 import uldnum
 from uldnum.exact import gaussian, transfer_operator
-from uldnum.files import atomic
+from uldnum.files import atomic, store
 from uldnum.plotting import colour, save
 from uldnum.targets.presets import bimodal_1d
 from uldnum.typing import Array
@@ -171,7 +171,6 @@ def draw() -> None:
 
 def main() -> None:
     """Compute, store, write and draw."""
-    with atomic(DATA) as file:
-        study().to_netcdf(file)
+    store(study(), DATA)
     write_page()
     draw()

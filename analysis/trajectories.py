@@ -15,7 +15,7 @@ import numpy as np
 import xarray as xr
 
 import uldnum
-from uldnum.files import atomic
+from uldnum.files import store
 from uldnum.plotting import colour, save
 from uldnum.targets import GaussianMixture
 from uldnum.targets.presets import grid_25
@@ -258,6 +258,5 @@ def draw() -> None:
 
 def main() -> None:
     """Compute, store and draw."""
-    with atomic(DATA) as file:
-        study().to_netcdf(file)
+    store(study(), DATA)
     draw()

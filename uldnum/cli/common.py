@@ -2,20 +2,133 @@
 
 from __future__ import annotations
 
-from typing import Annotated, NoReturn
+import json
+import re
+from collections.abc import Callable
+from inspect import signature
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
 
+import numpy as np
 import typer
 
-__all__ = ["Scheduler", "Seed", "interrupted"]
+from uldnum.extras import require
+from uldnum.integrators import positive
+from uldnum.typing import Array
 
+__all__ = [
+    "AsJson",
+    "Backend",
+    "BurnIn",
+    "Chains",
+    "Delta",
+    "Integrators",
+    "Nfe",
+    "Out",
+    "Scheduler",
+    "Seed",
+    "StepSizes",
+    "Target",
+    "Tolerance",
+    "computed",
+    "interrupted",
+    "print_json",
+    "written",
+]
+
+Target = Annotated[str, typer.Option(help="A target of 'uldnum list', or a TOML file.")]
+Integrators = Annotated[
+    str, typer.Option(help="Comma-separated names or splitting words; quote brackets: 'ULA,mild(0.5)'.")
+]
+StepSizes = Annotated[
+    str | None,
+    typer.Option(
+        help="Step sizes: first:last:count (geometric), or a list.  [default: 12, from 0.1 to 1.6 of the target's "
+        "narrowest standard deviations]"
+    ),
+]
+Delta = Annotated[str | None, typer.Option(help="Step sizes as delta = h^2/2 instead.")]
+Nfe = Annotated[int, typer.Option(min=1, help="Recorded score evaluations per chain, for every point.")]
+BurnIn = Annotated[int, typer.Option(min=0, help="Score evaluations before them.")]
+Chains = Annotated[int, typer.Option(min=2, help="Independent chains for each point.")]
 Seed = Annotated[int, typer.Option(help="64-bit key of all random numbers.")]
-
+Tolerance = Annotated[float, typer.Option(help="Accuracy of exact answers.")]
+Backend = Annotated[
+    str | None, typer.Option(help="Where to sample: numba, array, cuda or cuda-fast.  [default: numba if it can]")
+]
 Scheduler = Annotated[
     str | None, typer.Option(help="Compute on the workers of this Dask scheduler: tcp://HOST:PORT (extra 'cluster').")
 ]
+Out = Annotated[
+    Path, typer.Option(help="Folder for results. Its subfolder 'points' keeps every point: a stopped study goes on.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the results as JSON instead of text.")]
 
 
 def interrupted(outcome: str) -> NoReturn:
     """End after Ctrl-C, as shells expect."""
     typer.secho(f"interrupted: {outcome}", err=True)
     raise typer.Exit(130)
+
+
+# ------------------------------------------------------------------------------------------------------------- studies
+
+
+def computed(name: str, options: dict[str, Any]) -> Any:
+    """Compute a study from the options of a command, keeping its points in a folder."""
+    from uldnum import studies
+    from uldnum.files import writable_folder
+
+    require("matplotlib", "plot")
+    folder, study = writable_folder(options["out"]), getattr(studies, name)
+    given = {part: options[part] for part in signature(study).parameters if part in options}
+    given |= {
+        part: parse_steps(part, given[part]) for part in ("h", "delta", "friction") if isinstance(given[part], str)
+    }
+    given |= {"integrators": split_names(options["integrators"]), "store": folder / "points"}
+    if "chains" in given:
+        typer.echo("compiling, then sampling one point after the other", err=True)
+    with studies.scheduler(options["scheduler"]) as executor:
+        try:
+            return study(**given, executor=executor)
+        except KeyboardInterrupt:
+            interrupted(f"the same command goes on with what {folder / 'points'} has")
+
+
+def written(study: Any, folder: Path, name: str, draw: Callable[[Path, Path], None]) -> tuple[Path, Path]:
+    """Store and draw a study."""
+    from uldnum.files import store
+
+    data, figure = folder / f"{name}.nc", folder / f"{name}.png"
+    store(study, data)
+    draw(data, figure)
+    return data, figure
+
+
+def print_json(study: Any, data: Path, figure: Path) -> None:
+    """Print a study for scripts."""
+    frame = study.to_dataframe().reset_index()
+    results = json.loads(frame.to_json(orient="records", double_precision=15))
+    attributes = study.attrs | {"target_parameters": json.loads(study.attrs.get("target_parameters", "null"))}
+    typer.echo(json.dumps({"data": str(data), "figure": str(figure), **attributes, "results": results}))
+
+
+def split_names(text: str) -> list[str]:
+    """Split at commas that stand outside brackets."""
+    return [name.strip() for name in re.split(r",(?![^(]*\))", text) if name.strip()]
+
+
+def parse_steps(name: str, text: str) -> Array:
+    """Read step sizes: first:last:count, geometrically spaced, or a comma-separated list."""
+    try:
+        if ":" not in text:
+            return positive(name, [float(part) for part in text.split(",")])
+        first, last, count = text.split(":")
+        ends, number = positive(name, [float(first), float(last)]), int(count)
+    except ValueError as error:
+        if str(error).startswith(name):
+            raise
+        raise ValueError(f"{name}: {text!r} is neither first:last:count, such as 0.05:1.5:12, nor a list") from None
+    if number < 1:
+        raise ValueError(f"{name}: {text!r} asks for {number} step sizes")
+    return np.geomspace(ends[0], ends[1], number)

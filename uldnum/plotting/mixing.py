@@ -54,11 +54,9 @@ def draw_mixing(data: Path, *out: Path) -> None:
 
 def times(axes: Any, one: xr.Dataset, tone: str, marker: str) -> None:
     """Draw the times of one integrator: exact curve, points, lower bounds."""
-    axes.plot(one.h, one.exact_time.max("observable", skipna=False), color=tone, linewidth=1.5)
-    slow = one.time.fillna(-1).argmax("observable")
-    time, error = one.time.isel(observable=slow), one.time_error.isel(observable=slow)
-    sure = one.resolved.all("observable").values
-    if not one.exact_time.notnull().any():
+    axes.plot(one.h, one.exact_cost, color=tone, linewidth=1.5)
+    time, error, sure = one.cost, one.cost_error, one.cost_resolved.values
+    if not one.exact_cost.notnull().any():
         axes.plot(one.h, time, color=tone, linewidth=0.8, alpha=0.6)
     # Edged in white, so that those which lie on each other can be told apart.
     axes.errorbar(
@@ -76,10 +74,10 @@ def handles(study: xr.Dataset) -> list[Any]:
         Line2D([], [], color=colour(name, rank), marker=MARKERS[rank % len(MARKERS)], markersize=4.5, label=name)
         for rank, name in enumerate(map(str, study.integrator.values))
     ]
-    if bool(study.exact_time.notnull().any()):
+    if bool(study.exact_cost.notnull().any()):
         named.append(Line2D([], [], color="0.3", linewidth=1.3, label="line: exact"))
     named.append(Line2D([], [], color="0.3", marker="o", linestyle="", markersize=4.5, label="sampled, ± 2 errors"))
-    if not bool(study.resolved.all()):
+    if not bool(study.cost_resolved.all()):
         style: dict[str, Any] = {"marker": "^", "linestyle": "", "markerfacecolor": "white", "markersize": 5}
         named.append(Line2D([], [], color="0.3", label="a lower bound", **style))
     return named

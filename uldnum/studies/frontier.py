@@ -13,7 +13,7 @@ import xarray as xr
 from uldnum.diagnostics.bias import METRICS
 from uldnum.integrators import positive
 from uldnum.names import unknown
-from uldnum.studies.common import Budget, Grid, Integrators, Place
+from uldnum.studies.common import Budget, Grid, Integrators, Place, with_cost
 from uldnum.targets import VectorTarget
 from uldnum.typing import ArrayLike
 
@@ -50,9 +50,7 @@ def frontier(
     Returns
     -------
     xarray.Dataset
-        The variables of `bias` and of `mixing`, and ``cost``: score evaluations for an independent sample, the longer
-        of the times of x and x^2, ``cost_error`` and ``cost_resolved``; ``exact_cost`` where it is known. `advise`
-        picks the best point of it for a bound on the bias.
+        The variables of `bias` and of `mixing`. `advise` picks the best point for a bound on the bias.
 
     Raises
     ------
@@ -68,21 +66,7 @@ def frontier(
     budget = Budget(nfe, burn_in, chains, seed, backend)
     grid.check(budget)
     study = grid.exact(tolerance, place).merge(grid.sampled(budget, place), combine_attrs="no_conflicts")
-    slow = study.time.fillna(-1).argmax("observable")
-    units = {"units": "score evaluations"}
-    costs = {
-        "cost": study.time.isel(observable=slow).drop_vars("observable").assign_attrs(
-            units, long_name="score evaluations for an independent sample"
-        ),
-        "cost_error": study.time_error.isel(observable=slow).drop_vars("observable").assign_attrs(
-            units, long_name="standard error of the cost"
-        ),
-        "cost_resolved": study.resolved.all("observable"),
-        "exact_cost": study.exact_time.max("observable", skipna=False).assign_attrs(
-            units, long_name="exact cost of an independent sample"
-        ),
-    }  # fmt: skip
-    return study.assign(costs).assign_attrs(study="frontier")
+    return with_cost(study).assign_attrs(study="frontier")
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import xarray as xr
 
-from uldnum.studies.common import Budget, Grid, Integrators, Place
+from uldnum.studies.common import Budget, Grid, Integrators, Place, with_cost
 from uldnum.targets import VectorTarget
 from uldnum.typing import ArrayLike
 
@@ -53,9 +53,10 @@ def mixing(
         Dimensions integrator, friction, h and observable (x and x^2). ``time`` is the integrated autocorrelation time
         in score evaluations, on the axis where it is longest, from the variance of the chains' means
         (`uldnum.diagnostics.chain_mean_times`); ``time_error`` its standard error; where not ``resolved`` the run
-        lasted less than 20 of these times, which are lower bounds then. ``hops`` is the rate of hops between the modes
-        of a mixture. ``exact_time`` and ``relaxation_time``, that in which the slowest mode decays by e, are there
-        where they are known: on Gaussians, and in one dimension.
+        lasted less than 20 of these times, which are lower bounds then. ``cost`` is the longer of the two times, the
+        score evaluations for an independent sample, with ``cost_error`` and ``cost_resolved``. ``hops`` is the rate of
+        hops between the modes of a mixture. ``exact_time``, ``exact_cost`` and ``relaxation_time``, that in which the
+        slowest mode decays by e, are there where they are known: on Gaussians, and in one dimension.
 
     Raises
     ------
@@ -72,4 +73,4 @@ def mixing(
     grid.check(budget)
     known = grid.exact(tolerance, place)[["exact_time", "relaxation_time"]]
     study = known.merge(grid.sampled(budget, place)[MEASURED], combine_attrs="no_conflicts")
-    return study.drop_vars("metric", errors="ignore").assign_attrs(study="mixing")
+    return with_cost(study).drop_vars("metric", errors="ignore").assign_attrs(study="mixing")
