@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from contextlib import contextmanager
+from functools import wraps
 
 import numpy as np
 import onnx
@@ -198,6 +199,7 @@ def test_bias_where_all_diverge_says_so(monkeypatch, capsys, tmp_path):
 
 
 def test_ctrl_c_ends_in_one_line(monkeypatch, capsys, tmp_path):
+    @wraps(studies.bias)
     def stop(*_, **__):
         raise KeyboardInterrupt
 
