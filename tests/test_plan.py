@@ -192,6 +192,19 @@ def test_plans_of_the_literature(name, levels_, steps, first, last, beta):
         np.testing.assert_array_equal(start.x, same.x)
 
 
+def test_the_predictor_corrector_of_the_literature():
+    """1000 levels from 50 to 0.01, a step of ULA at each with r = 0.16, and a predictor between them."""
+    run = uldnum.preset("pc-cifar10")
+    correctors, predictors = run.phases[:-1:2], run.phases[1:-1:2]
+    sigma = np.geomspace(50, 0.01, 1000)
+    np.testing.assert_allclose([phase.sigma for phase in correctors], sigma, rtol=1e-12)
+    assert {(phase.rule.snr, phase.rule.scale, phase.rule.coupled) for phase in correctors} == {(0.16, 1.0, False)}
+    # x + (s^2 - s'^2) score + sqrt(s^2 - s'^2) z
+    gaps = -np.diff(sigma**2)
+    np.testing.assert_allclose([phase.step.stages[0].map.b[0, 0] for phase in predictors], gaps, rtol=1e-9)
+    np.testing.assert_allclose([phase.step.stages[0].map.C[0, 0, 0] ** 2 for phase in predictors], gaps, rtol=1e-9)
+
+
 def test_a_network_runs_at_any_scale(tmp_path):
     """A variance-preserving network takes exploding levels and churn, which leaves the circle: as the mixture does."""
     mixture = uldnum.GaussianMixture([0.5, 0.5], np.random.default_rng(0).normal(size=(2, 12)), [0.1, 0.4])

@@ -125,25 +125,33 @@ class Preset(NamedTuple):
 
     method: str
     levels: Callable[[], Levels]
-    steps: int
-    eps: float
+    options: dict[str, Any]
     source: str
+    x0: str = "target"
 
 
 NCSN = partial(geometric, 1.0, 0.01, 10)
 CIFAR10 = partial(geometric, 50.0, 0.01, 232)
 CELEBA = partial(geometric, 90.0, 0.01, 500)
+SCORE_SDE = partial(geometric, 50.0, 0.01, 1000)
 
+NCSNV2 = "Song & Ermon 2020 (NCSNv2), Algorithm 1"
 MILD = "momentum-imbued Langevin dynamics (MILD), Algorithm 1; from N(0, I), in its code from U[0, 1]"
 
 PRESETS = {
-    "ald-cifar10": Preset("ula", CIFAR10, 5, 6.2e-6, "Song & Ermon 2020 (NCSNv2), Algorithm 1, CIFAR-10"),
-    "ald-celeba": Preset("ula", CELEBA, 5, 3.3e-6, "Song & Ermon 2020 (NCSNv2), Algorithm 1, CelebA"),
-    "mild-ncsn": Preset("mild(0.22)", NCSN, 100, 2e-5, f"{MILD}; NCSN, T = 100 as in Song & Ermon 2019"),
-    "mild-cifar10": Preset("mild(0.38)", CIFAR10, 1, 6.2e-6, f"{MILD}; CIFAR-10, T = 1"),
-    "mild-cifar10-5": Preset("mild(0.1)", CIFAR10, 5, 6.2e-6, f"{MILD}; CIFAR-10, T = 5"),
-    "mild-celeba": Preset("mild(0.4)", CELEBA, 1, 3.3e-6, f"{MILD}; CelebA, T = 1"),
-}
+    "ald-cifar10": Preset("ula", CIFAR10, {"steps": 5, "eps": 6.2e-6}, f"{NCSNV2}, CIFAR-10"),
+    "ald-celeba": Preset("ula", CELEBA, {"steps": 5, "eps": 3.3e-6}, f"{NCSNV2}, CelebA"),
+    "mild-ncsn": Preset(
+        "mild(0.22)", NCSN, {"steps": 100, "eps": 2e-5}, f"{MILD}; NCSN, T = 100 as in Song & Ermon 2019", "normal"
+    ),
+    "mild-cifar10": Preset("mild(0.38)", CIFAR10, {"eps": 6.2e-6}, f"{MILD}; CIFAR-10, T = 1", "normal"),
+    "mild-cifar10-5": Preset("mild(0.1)", CIFAR10, {"steps": 5, "eps": 6.2e-6}, f"{MILD}; CIFAR-10, T = 5", "normal"),
+    "mild-celeba": Preset("mild(0.4)", CELEBA, {"eps": 3.3e-6}, f"{MILD}; CelebA, T = 1", "normal"),
+    "pc-cifar10": Preset(
+        "ula", SCORE_SDE, {"snr": 0.16, "predictor": "reverse-diffusion"},
+        "Song et al. 2021, Algorithms 2 and 4 (VE), CIFAR-10; corrector first, norms of each chain",
+    ),
+}  # fmt: skip
 
 
 def preset(name: str) -> Plan:
@@ -156,9 +164,9 @@ def preset(name: str) -> Plan:
     """
     if name.lower() not in PRESETS:
         raise unknown("plan", name, PRESETS, f"Known are {', '.join(PRESETS)}")
-    method, levels, steps, eps, source = PRESETS[name.lower()]
-    built = plan(method, levels(), steps=steps, eps=eps)
-    return replace(built, name=name.lower(), source=source, x0="normal" if source.startswith(MILD) else "target")
+    chosen = PRESETS[name.lower()]
+    built = plan(chosen.method, chosen.levels(), **chosen.options)
+    return replace(built, name=name.lower(), source=chosen.source, x0=chosen.x0)
 
 
 def plan(
@@ -193,7 +201,7 @@ def plan(
         (Song & Ermon 2020, Algorithm 1, where it is alpha_i).
     snr : float
         Instead of a step size the signal-to-noise ratio of a rule that chooses it at every step from the score of the
-        chain (`uldnum.adaptive`): 0.16 for CIFAR-10 in Song et al. 2021.
+        chain (`uldnum.adaptive`): 0.16 for CIFAR-10 in Song et al. 2021 (``preset("pc-cifar10")``).
     coupled : bool
         The rule takes means over all chains, as the original code does.
     friction : float
