@@ -252,6 +252,15 @@ def test_a_cluster_that_loses_a_worker_gives_the_same_numbers(whole, tmp_path):
     assert len(points(tmp_path)) == 15
 
 
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [({"store": 3}, "store: must be the path of a folder, got 3"), ({"executor": "pool"}, "executor: must be a pool")],
+)
+def test_what_is_no_store_or_pool_is_refused(given, message):
+    with pytest.raises(ValueError, match=message):
+        study(**given)
+
+
 def test_a_scheduler_that_is_not_there():
     pytest.importorskip("distributed")
     with (

@@ -67,8 +67,12 @@ def sweep(
     Raises
     ------
     ValueError
-        If the folder cannot be written to, or a file in it is none of a sweep.
+        If the folder cannot be written to, or a file in it is none of a sweep; if an argument is of the wrong kind.
     """
+    if not (store is None or isinstance(store, str | Path)):
+        raise ValueError(f"store: must be the path of a folder, got {store!r}")
+    if not (executor is None or callable(getattr(executor, "submit", None))):
+        raise ValueError(f"executor: must be a pool of concurrent.futures or the like, got {executor!r}")
     folder = None if store is None else writable_folder(Path(store), "store")
     wanted = {task.key: task for task in tasks}
     done = {key: found for key in wanted if (found := stored(folder, key)) is not None}
