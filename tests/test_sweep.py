@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -261,12 +262,14 @@ def test_what_is_no_store_or_pool_is_refused(given, message):
         study(**given)
 
 
-def test_a_scheduler_that_is_not_there():
+@pytest.mark.parametrize(
+    ("address", "why"),
+    [("tcp://127.0.0.1:9", "Timed out"), ("tcp://127.0.0.1", "missing port"), ("foo://a:1", "unknown address scheme")],
+)
+def test_a_scheduler_that_is_not_there(address, why):
     pytest.importorskip("distributed")
-    with (
-        pytest.raises(ValueError, match=r"^scheduler: no Dask scheduler answers at 'tcp://127\.0\.0\.1:9'"),
-        scheduler("tcp://127.0.0.1:9"),
-    ):
+    message = f"scheduler: no Dask scheduler answers at {address!r}: {why}"
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}"), scheduler(address):
         pass
 
 

@@ -170,6 +170,7 @@ def scheduler(address: str | None) -> Iterator[Executor | None]:
         return
     distributed = require("distributed", "cluster")
     try:
+        distributed.comm.resolve_address(address)  # a client of what is no address never ends
         client = distributed.Client(address, timeout="5s", set_as_default=False)
     except (OSError, ValueError, TimeoutError) as error:
         raise ValueError(f"scheduler: no Dask scheduler answers at {address!r}: {error}") from None
