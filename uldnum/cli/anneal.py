@@ -8,14 +8,14 @@ from typing import Annotated, Any
 
 import typer
 
-from uldnum.cli.common import Seed, interrupted
+from uldnum.cli.common import interrupted
+from uldnum.cli.options import Seed
 
 __all__ = ["anneal"]
 
-LEVELS = "karras:20:0.02:20"
-
 
 def anneal(
+    context: typer.Context,
     data: Annotated[str, typer.Option("--data", help="A mixture or a network of 'uldnum list'.")] = "mnist",
     method: Annotated[
         str, typer.Option(help="An integrator, a predictor, or a plan of the literature; see 'uldnum list'.")
@@ -25,7 +25,7 @@ def anneal(
         typer.Option(
             help="geometric:FIRST:LAST:COUNT, karras:..., linear:COUNT, cosine:COUNT, or own:COUNT of a network."
         ),
-    ] = LEVELS,
+    ] = "karras:20:0.02:20",
     steps: Annotated[int, typer.Option(min=1, help="Steps of an integrator at each level.")] = 1,
     h: Annotated[float | None, typer.Option(help="Its step size, in units of the level's sigma.")] = None,
     eps: Annotated[float | None, typer.Option(help="h^2/2 at the last level instead, absolute.")] = None,
@@ -62,16 +62,18 @@ def anneal(
     stored = check_store(writable_folder(out) / "anneal.nc")
     device = "cuda" if backend in ("cuda", "cuda-fast") else "cpu"
     law: Any = targets.target(data) if data.lower() in targets.PRESETS else networks.network(data, device=device)
-    options: dict[str, Any] = {"steps": steps, "h": h, "eps": eps, "snr": snr, "friction": friction}
-    options |= {"predictor": predictor, "momentum": momentum, "boundary": boundary, "denoise": denoise}
+    given: dict[str, Any] = {"steps": steps, "h": h, "eps": eps, "snr": snr, "friction": friction}
+    given |= {"predictor": predictor, "momentum": momentum, "boundary": boundary, "denoise": denoise}
+    sources = {name: context.get_parameter_source(name) for name in ("levels", *given)}
+    said = [name for name, source in sources.items() if source and source.name != "DEFAULT"]
     if method.lower() not in plans.PRESETS:
         name, _, count = levels.partition(":")
         own = name == "own" and count.isdigit() and isinstance(law, networks.Network)
-        chosen = plans.plan(method, law.levels(int(count)) if own else sequences.parse(levels), **options)
-    elif (levels, list(options.values())) == (LEVELS, [1, None, None, None, 1.0, None, "kept", "own", True]):
-        chosen = plans.preset(method)
+        chosen = plans.plan(method, law.levels(int(count)) if own else sequences.parse(levels), **given)
+    elif said:
+        raise ValueError(f"{said[0]}: {method!r} has its own levels, steps and sizes; leave out --{said[0]}")
     else:
-        raise ValueError(f"method: {method!r} has its own levels, steps and sizes; leave out what says others")
+        chosen = plans.preset(method)
     begun = time.perf_counter()
     run = annealing.anneal(
         law, chosen, chains=chains, seed=seed, x0=x0, backend=backend, resume=stored if resume else None,

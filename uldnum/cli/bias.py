@@ -8,47 +8,31 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from uldnum.cli.common import (
-    AsJson,
-    Backend,
-    BurnIn,
-    Chains,
-    Delta,
-    Integrators,
-    Nfe,
-    Out,
-    Scheduler,
-    Seed,
-    StepSizes,
-    Target,
-    Tolerance,
-    computed,
-    print_json,
-    written,
-)
+from uldnum.cli import options
+from uldnum.cli.common import computed, print_json, written
 
 __all__ = ["bias"]
 
 
 def bias(
-    target: Target = "bimodal-1d",
-    integrators: Integrators = "ULA,BAOAB,OBABO,baoab-limit,mild(0.5)",
-    h: StepSizes = None,
-    delta: Delta = None,
+    target: options.Target = "bimodal-1d",
+    integrators: options.Integrators = "ULA,BAOAB,OBABO,baoab-limit,mild(0.5)",
+    h: options.StepSizes = None,
+    delta: options.Delta = None,
     friction: Annotated[float, typer.Option(help="Friction gamma; overdamped schemes ignore it.")] = 1.0,
-    nfe: Nfe = 5_000,
-    burn_in: BurnIn = 1_000,
-    chains: Chains = 1024,
-    seed: Seed = 0,
+    nfe: options.Nfe = 5_000,
+    burn_in: options.BurnIn = 1_000,
+    chains: options.Chains = 1024,
+    seed: options.Seed = 0,
     exact_only: Annotated[
         bool,
         typer.Option("--exact-only", help="Compute the exact bias and sample nothing (Gaussians, and targets in 1-D)."),
     ] = False,
-    tolerance: Tolerance = 1e-5,
-    backend: Backend = None,
-    scheduler: Scheduler = None,
-    out: Out = Path("out"),
-    as_json: AsJson = False,
+    tolerance: options.Tolerance = 1e-5,
+    backend: options.Backend = None,
+    scheduler: options.Scheduler = None,
+    out: options.Out = Path("out"),
+    as_json: options.AsJson = False,
 ) -> None:
     """Measure bias against step size for several integrators, and draw it.
 

@@ -10,7 +10,8 @@ import numpy as np
 import typer
 from tqdm.auto import tqdm
 
-from uldnum.cli.common import Seed, interrupted
+from uldnum.cli.common import interrupted
+from uldnum.cli.options import Seed
 from uldnum.extras import require
 from uldnum.integrators import integrator as find_integrator
 from uldnum.integrators import positive, step_size

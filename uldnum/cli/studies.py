@@ -10,24 +10,8 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from uldnum.cli.common import (
-    AsJson,
-    Backend,
-    BurnIn,
-    Chains,
-    Delta,
-    Integrators,
-    Nfe,
-    Out,
-    Scheduler,
-    Seed,
-    StepSizes,
-    Target,
-    Tolerance,
-    computed,
-    print_json,
-    written,
-)
+from uldnum.cli import options
+from uldnum.cli.common import computed, print_json, written
 
 __all__ = ["advise", "frontier", "mixing"]
 
@@ -43,20 +27,20 @@ Friction = Annotated[
 
 
 def mixing(
-    target: Target = "bimodal-1d",
-    integrators: Integrators = USUAL,
-    h: StepSizes = None,
-    delta: Delta = None,
+    target: options.Target = "bimodal-1d",
+    integrators: options.Integrators = USUAL,
+    h: options.StepSizes = None,
+    delta: options.Delta = None,
     friction: Friction = None,
-    nfe: Nfe = 5_000,
-    burn_in: BurnIn = 1_000,
-    chains: Chains = 1024,
-    seed: Seed = 0,
-    tolerance: Tolerance = 1e-4,
-    backend: Backend = None,
-    scheduler: Scheduler = None,
-    out: Out = Path("out"),
-    as_json: AsJson = False,
+    nfe: options.Nfe = 5_000,
+    burn_in: options.BurnIn = 1_000,
+    chains: options.Chains = 1024,
+    seed: options.Seed = 0,
+    tolerance: options.Tolerance = 1e-4,
+    backend: options.Backend = None,
+    scheduler: options.Scheduler = None,
+    out: options.Out = Path("out"),
+    as_json: options.AsJson = False,
 ) -> None:
     """Measure how many score evaluations an independent sample costs, and draw it.
 
@@ -73,20 +57,20 @@ def mixing(
 
 
 def frontier(
-    target: Target = "bimodal-1d",
-    integrators: Integrators = USUAL,
-    h: StepSizes = None,
-    delta: Delta = None,
+    target: options.Target = "bimodal-1d",
+    integrators: options.Integrators = USUAL,
+    h: options.StepSizes = None,
+    delta: options.Delta = None,
     friction: Friction = None,
-    nfe: Nfe = 5_000,
-    burn_in: BurnIn = 1_000,
-    chains: Chains = 4096,
-    seed: Seed = 0,
-    tolerance: Tolerance = 1e-4,
-    backend: Backend = None,
-    scheduler: Scheduler = None,
-    out: Out = Path("out"),
-    as_json: AsJson = False,
+    nfe: options.Nfe = 5_000,
+    burn_in: options.BurnIn = 1_000,
+    chains: options.Chains = 4096,
+    seed: options.Seed = 0,
+    tolerance: options.Tolerance = 1e-4,
+    backend: options.Backend = None,
+    scheduler: options.Scheduler = None,
+    out: options.Out = Path("out"),
+    as_json: options.AsJson = False,
 ) -> None:
     """Measure bias against cost as step size and friction vary, and draw the frontier.
 
@@ -106,23 +90,23 @@ def advise(
     max_bias: Annotated[
         float, typer.Option(help="Largest bias that is allowed, in standard deviations of what is averaged.")
     ],
-    target: Target = "bimodal-1d",
+    target: options.Target = "bimodal-1d",
     metric: Annotated[
         str, typer.Option(help="Bias of what: second_moment, mean, wasserstein_1 or kolmogorov.")
     ] = "second_moment",
-    integrators: Integrators = USUAL,
-    h: StepSizes = None,
-    delta: Delta = None,
+    integrators: options.Integrators = USUAL,
+    h: options.StepSizes = None,
+    delta: options.Delta = None,
     friction: Friction = None,
-    nfe: Nfe = 5_000,
-    burn_in: BurnIn = 1_000,
-    chains: Chains = 4096,
-    seed: Seed = 0,
-    tolerance: Tolerance = 1e-4,
-    backend: Backend = None,
-    scheduler: Scheduler = None,
-    out: Out = Path("out"),
-    as_json: AsJson = False,
+    nfe: options.Nfe = 5_000,
+    burn_in: options.BurnIn = 1_000,
+    chains: options.Chains = 4096,
+    seed: options.Seed = 0,
+    tolerance: options.Tolerance = 1e-4,
+    backend: options.Backend = None,
+    scheduler: options.Scheduler = None,
+    out: options.Out = Path("out"),
+    as_json: options.AsJson = False,
 ) -> None:
     """Say which integrator, friction and step size reach a bias at the least cost.
 
