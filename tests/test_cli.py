@@ -130,6 +130,8 @@ def test_bias_json(monkeypatch, capsys, tmp_path):
         (("anneal", "--method", "ula"), "h, eps, snr: give exactly one"),
         (("anneal", "--method", "mild-ncsn", "--h", "1"), "has its own levels, steps and sizes; leave out --h"),
         (("anneal", "--method", "mild-ncsn", "--no-denoise"), "leave out --denoise"),
+        (("anneal", "--data", "gmm-4o"), "data: unknown name 'gmm-4o'; the nearest is 'gmm-40'"),
+        (("anneal", "--data", "double-well"), "data: must be a GaussianMixture, a DataMixture or a network"),
         (("anneal", "--method", "heun", "--steps", "3"), "'heun' is a predictor"),
         (("anneal", "--method", "hun"), "integrator: unknown name 'hun'"),
         (("anneal", "--predictor", "ddmi", "--method", "ula", "--h", "1"), "nearest is 'ddim'"),

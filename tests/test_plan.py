@@ -378,6 +378,20 @@ def test_a_stopped_plan_goes_on(monkeypatch, tmp_path):
         uldnum.anneal(MIXTURE, PLANS["ddim"](LEVELS), chains=4, seed=2, resume=tmp_path / "run.nc")
 
 
+def test_data_come_by_name_or_file(tmp_path):
+    (tmp_path / "mine.toml").write_text("weights = [1.0]\nmeans = [[0.5]]\nvariances = [2.0]\n", encoding="utf-8")
+    for name, called in (("Ring-8", "ring-8"), ("mnist", "mnist"), (tmp_path / "mine.toml", "mine")):
+        assert annealing.find_data(name).name == called
+
+
+def test_what_is_large_shows_itself_in_a_line():
+    assert repr(uldnum.preset("mild-cifar10")) == "Plan(mild-cifar10, 233 phases, 233 steps)"
+    assert repr(uldnum.target("gmm-40")) == "GaussianMixture('gmm-40', shape=(2,))"
+    network = uldnum.networks.network()
+    assert repr(network) == "Network('mnist', shape=(1, 28, 28))"
+    assert repr(network.at(0.5)) == "NetworkLevel('mnist at sigma 0.5', shape=(1, 28, 28))"
+
+
 ADAPTIVE = ["ula", "baoab-limit", "BAOAB", "OBABO", "mild(0.3)"]
 
 
@@ -501,7 +515,7 @@ def test_levels():
             "levels: a predictor goes from level",
         ),
         (lambda: uldnum.anneal(MIXTURE, "ddim", chains=1), "plan: must come from uldnum.plan"),
-        (lambda: uldnum.anneal(3, PLANS["ddim"](LEVELS), chains=1), "target: must be a GaussianMixture"),
+        (lambda: uldnum.anneal(3, PLANS["ddim"](LEVELS), chains=1), "data: must be a GaussianMixture"),
         (lambda: uldnum.anneal(MIXTURE, PLANS["ddim"](LEVELS), chains=0), "chains: must be at least 1"),
         (lambda: uldnum.anneal(MIXTURE, PLANS["ddim"](LEVELS), chains=1, x0="noise"), "x0: must be"),
         (lambda: law_of(PLANS["ddim"](LEVELS), data_variance=-1.0), "data_variance: must not be negative"),

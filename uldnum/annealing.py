@@ -22,17 +22,35 @@ from uldnum.interrupt import interruptible
 from uldnum.kernels import Problem, State
 from uldnum.kernels.array import initial_normals
 from uldnum.kernels.core import NEVER, Tables, lay_out, make_tables
-from uldnum.names import digest
+from uldnum.names import digest, unknown
 from uldnum.plans import Phase, Plan
 from uldnum.run import Run, Settings
 from uldnum.sampling import Target, bounds, floating_type, initial_state, next_launch, resumed, watch_of
-from uldnum.targets import GaussianMixture
+from uldnum.targets import PRESETS, GaussianMixture
 from uldnum.targets import target as find_target
 from uldnum.targets.noised import NoisedImages
 from uldnum.typing import Array
 from uldnum.version import VERSION
 
-__all__ = ["anneal", "level_of"]
+__all__ = ["anneal", "find_data", "level_of"]
+
+
+def find_data(name: str | Path, device: str = "cpu") -> Any:
+    """Return a mixture or a network by name, or from a file; a network on a device.
+
+    Raises
+    ------
+    ValueError
+        If there is none of this name; the message offers the nearest.
+    """
+    from uldnum.networks import NETWORKS, network
+
+    text = str(name)
+    if text.lower() in PRESETS or text.endswith(".toml"):
+        return find_target(text)
+    if text.lower() in NETWORKS or text.lower().endswith(".onnx") or Path(text).exists():
+        return network(text, device=device)
+    raise unknown("data", text, [*PRESETS, *NETWORKS])
 
 
 def level_of(data: Any, alpha: float, sigma: float) -> Target:
@@ -53,7 +71,9 @@ def level_of(data: Any, alpha: float, sigma: float) -> Target:
     if hasattr(data, "noised"):
         return data.noised(alpha, sigma)
     if not hasattr(data, "at"):
-        raise ValueError(f"target: must be a GaussianMixture, a DataMixture or a network, got {data!r}")
+        raise ValueError(
+            f"data: must be a GaussianMixture, a DataMixture or a network, whose law with noise is known, got {data!r}"
+        )
     if not hasattr(data, "card"):
         return data.at(sigma, alpha)
     level = data.at(ratio=sigma / alpha)
@@ -65,7 +85,7 @@ def level_of(data: Any, alpha: float, sigma: float) -> Target:
     return level if math.isclose(level.sigma, sigma, rel_tol=1e-9) else Rescaled.of(level, alpha, sigma)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Rescaled(NoisedImages):
     """A network's level in another scale: the law of c z, whose score at x is that of z at x/c, divided by c."""
 
@@ -119,7 +139,7 @@ def anneal(
 
     Parameters
     ----------
-    data : GaussianMixture, DataMixture, Network, or the name of a mixture
+    data : GaussianMixture, DataMixture, Network, or the name or file of a mixture or network
         The law of what is sampled, without noise.
     plan : Plan
         From `uldnum.plan`.
@@ -150,7 +170,7 @@ def anneal(
         If chains diverged, or the run was stopped.
     """
     if isinstance(data, str | Path):
-        data = find_target(data)
+        data = find_data(data)
     if not isinstance(plan, Plan):
         raise ValueError(f"plan: must come from uldnum.plan, got {plan!r}")
     chains = whole_number("chains", chains, 1, 2**32)

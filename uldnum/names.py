@@ -6,12 +6,13 @@ import difflib
 import hashlib
 import re
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
 from uldnum.typing import Array
 
-__all__ = ["digest", "split_name", "unknown"]
+__all__ = ["digest", "named", "split_name", "unknown"]
 
 
 def unknown(kind: str, name: str, names: Iterable[str], where: str = "'uldnum list' shows all of them") -> ValueError:
@@ -19,6 +20,11 @@ def unknown(kind: str, name: str, names: Iterable[str], where: str = "'uldnum li
     by_lower = {other.lower(): other for other in names}
     nearest = by_lower[difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0)[0]]
     return ValueError(f"{kind}: unknown name {name!r}; the nearest is {nearest!r}. {where}")
+
+
+def named(thing: Any) -> str:
+    """Show a thing by its name and shape: its arrays would fill a screen."""
+    return f"{type(thing).__name__}({thing.name!r}, shape={tuple(thing.shape)})"
 
 
 def split_name(name: str) -> tuple[str, str | None]:

@@ -51,7 +51,7 @@ class Phase:
     rule: Adaptive | None = None
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Plan:
     """A run through noise levels.
 
@@ -80,6 +80,10 @@ class Plan:
     source: str
     x0: str = "target"
     on_step: bool = True
+
+    def __repr__(self) -> str:
+        """Say what it is, not all its tables."""
+        return f"Plan({self.name}, {len(self.phases)} phases, {self.steps} steps)"
 
     @property
     def rows(self) -> int:

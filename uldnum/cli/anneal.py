@@ -16,7 +16,9 @@ __all__ = ["anneal"]
 
 def anneal(
     context: typer.Context,
-    data: Annotated[str, typer.Option("--data", help="A mixture or a network of 'uldnum list'.")] = "mnist",
+    data: Annotated[
+        str, typer.Option("--data", help="A mixture or a network of 'uldnum list', or its TOML or ONNX file.")
+    ] = "mnist",
     method: Annotated[
         str, typer.Option(help="An integrator, a predictor, or a plan of the literature; see 'uldnum list'.")
     ] = "heun",
@@ -55,13 +57,13 @@ def anneal(
 
     uldnum anneal --data gmm-40 --method ula --h 0.5 --steps 2 --predictor ddim --levels geometric:50:0.1:100
     """
-    from uldnum import annealing, networks, plans, targets
+    from uldnum import annealing, networks, plans
     from uldnum import levels as sequences
     from uldnum.files import check_store, writable_folder
 
     stored = check_store(writable_folder(out) / "anneal.nc")
     device = "cuda" if backend in ("cuda", "cuda-fast") else "cpu"
-    law: Any = targets.target(data) if data.lower() in targets.PRESETS else networks.network(data, device=device)
+    law = annealing.find_data(data, device)
     given: dict[str, Any] = {"steps": steps, "h": h, "eps": eps, "snr": snr, "friction": friction}
     given |= {"predictor": predictor, "momentum": momentum, "boundary": boundary, "denoise": denoise}
     sources = {name: context.get_parameter_source(name) for name in ("levels", *given)}

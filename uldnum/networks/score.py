@@ -14,6 +14,7 @@ import numpy as np
 
 from uldnum.integrators import whole_number
 from uldnum.levels import Levels
+from uldnum.names import named
 from uldnum.networks.card import Card, Level, card_of, read_card
 from uldnum.networks.conditions import Conditions
 from uldnum.networks.decoder import Decoder, Latents
@@ -101,6 +102,8 @@ class Network:
         self.clip = clip
         self.decoder = None if latents is None else Decoder(latents, self.shape[0], threads)
         self.images = 0  # that were evaluated so far
+
+    __repr__ = named
 
     @property
     def name(self) -> str:
@@ -228,7 +231,7 @@ class Network:
         return x if self.decoder is None else self.decoder(x)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class NetworkLevel(NoisedImages):
     """A network at one noise level: the law of ``z = alpha x + sigma eps`` as a target.
 

@@ -13,6 +13,7 @@ import numpy as np
 from uldnum.integrators import positive
 from uldnum.kernels.array import initial_uniform
 from uldnum.kernels.space import Space, host
+from uldnum.names import named
 from uldnum.targets.mixture import numbers
 from uldnum.targets.noised import NoisedImages
 from uldnum.typing import Array, ArrayLike
@@ -50,6 +51,8 @@ class DataMixture:
         If there are no images, or numbers among them are not finite.
     """
 
+    __repr__ = named
+
     def __init__(self, images: ArrayLike, name: str = "data") -> None:
         self.space = Space.of(images if hasattr(images, "__dlpack__") else None)
         given = numbers("images", host(images))
@@ -79,7 +82,7 @@ class DataMixture:
         return DataLevel(f"{self.name} at sigma {s:.4g}", fingerprint, self.shape, a, s, self)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class DataLevel(NoisedImages):
     """A `DataMixture` at a noise level."""
 

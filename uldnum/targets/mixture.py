@@ -39,7 +39,7 @@ class MixtureData(NamedTuple):
         return K * (d + 1) if columns > 1 else K
 
 
-@dataclass(frozen=True, eq=False, init=False)
+@dataclass(frozen=True, eq=False, init=False, repr=False)
 class GaussianMixture(Vectors):
     """The density ``sum_j w_j N(x; mu_j, Sigma_j)``.
 

@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 
 from uldnum.kernels.array import initial_normals
+from uldnum.names import named
 from uldnum.typing import Array
 
 __all__ = ["NoisedImages"]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class NoisedImages(ABC):
     """The law of ``z = alpha x + sigma eps`` for images x, as a target of `uldnum.sample`.
 
@@ -38,6 +39,8 @@ class NoisedImages(ABC):
     shape: tuple[int, ...]
     alpha: float
     sigma: float
+
+    __repr__ = named
 
     @abstractmethod
     def score(self, x: Array) -> Array:

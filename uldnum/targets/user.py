@@ -19,7 +19,7 @@ from uldnum.typing import Array, ArrayLike
 __all__ = ["UserTarget", "quadrature_target"]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class UserTarget(Vectors):
     """A target given by its score.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from uldnum.names import named
+
 __all__ = ["Vectors"]
 
 
@@ -13,3 +15,5 @@ class Vectors:
 
     dtype = "float64"
     """Floating-point type of a run, unless another is asked for."""
+
+    __repr__ = named
