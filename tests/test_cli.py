@@ -326,6 +326,11 @@ def test_anneal_on_a_mixture_says_how_far_it_ends(monkeypatch, capsys, tmp_path)
     assert code == 0, err
     assert "BAOAB: 18 evaluations of 200 chains" in out
     assert "sliced Wasserstein-2 distance" in out
+    code, out, err = uldnum(monkeypatch, capsys, "anneal", *options, "--resume", "--x0", "target")
+    assert code == 0, err
+    one = ("--data", "ring-8", "--chains", "1", "--levels", "geometric:5:0.1:8", "--out", str(tmp_path))
+    code, out, err = uldnum(monkeypatch, capsys, "anneal", *one)
+    assert (code, "distance" in out) == (0, False), err
 
 
 def test_fetch_names_the_file(monkeypatch, capsys):

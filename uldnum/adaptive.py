@@ -10,6 +10,7 @@ seen, because the norm of the normals hardly varies.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,10 +82,11 @@ def unmarked(step: Step) -> bool:
 
 def take_adaptive_steps(
     target: Any, rule: Adaptive, count: int, state: State, seed: int, first_chain: int, watch: Watch
-) -> None:
-    """Take steps of a group of chains, in place, with NumPy's arrays.
+) -> Iterator[None]:
+    """Go on to step ``count`` of a group of chains, in place, with NumPy's arrays; yields after every step.
 
-    (x, p) is on the step: a scheme that opens with a score does so with the one that closed the step before.
+    (x, p) is on the step: a scheme that opens with a score does so with the one that closed the step before. Where that
+    was taken earlier, by a run that was stopped, it is evaluated again and not counted again.
     """
     _, n, _, d = state.xp.shape
     kind, chains = state.xp.dtype, chain_numbers(first_chain, n)
@@ -93,8 +95,8 @@ def take_adaptive_steps(
     drawn = known.open.normals if opens else known.stages[0].map.normals
     closing = known.close.normals if opens else 0
 
-    def score(y: Array) -> Array:
-        state.nfe[...] += 1
+    def score(y: Array, counted: int = 1) -> Array:
+        state.nfe[...] += counted
         return np.asarray(target.score(y.reshape(n, *target.shape).astype(kind)), float).reshape(n, d)
 
     def at(number: int, some: int) -> Array:
@@ -103,8 +105,8 @@ def take_adaptive_steps(
         return values.reshape(d, some, n).transpose(2, 1, 0)
 
     u = state.xp[0].astype(float)
-    s = score(u[:, 0]) if opens else np.zeros((n, d))
-    for step in range(count):
+    s = score(u[:, 0], counted=int(not state.step)) if opens else np.zeros((n, d))
+    for step in range(state.step, count):
         first = step * (drawn + closing)
         xi = at(first, drawn)
         if not opens:
@@ -121,8 +123,10 @@ def take_adaptive_steps(
             u = applied(tables.stages[0].map, u, s, xi)
         outside = ((u[:, 0] < watch.least) | (u[:, 0] > watch.most) | ~np.isfinite(u[:, 0])).any(axis=1)
         state.left[0] = np.where(outside & (state.left[0] == NEVER), step + 1, state.left[0])
-    state.xp[0], state.u[0] = u, u
-    state.step = count
+        state.xp[0], state.step = u, step + 1
+        u = state.xp[0].astype(float)
+        state.u[0] = u
+        yield
 
 
 def applied(map: Affine, u: Array, s: Array, xi: Array) -> Array:

@@ -7,7 +7,7 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -17,105 +17,24 @@ from tqdm.auto import tqdm
 
 from uldnum.adaptive import FEWEST, take_adaptive_steps
 from uldnum.backends import BACKENDS, Options, choose_backend
+from uldnum.data import find_data, level_of
 from uldnum.integrators import whole_number
 from uldnum.interrupt import interruptible
 from uldnum.kernels import Problem, State
 from uldnum.kernels.array import initial_normals
-from uldnum.kernels.core import NEVER, Tables, lay_out, make_tables
-from uldnum.names import digest, unknown
-from uldnum.plans import Phase, Plan
+from uldnum.kernels.core import NEVER, Tables, Watch, lay_out, make_tables
+from uldnum.names import digest
+from uldnum.plans import Plan
 from uldnum.run import Run, Settings
-from uldnum.sampling import Target, bounds, floating_type, initial_state, next_launch, resumed, watch_of
-from uldnum.targets import PRESETS, GaussianMixture
-from uldnum.targets import target as find_target
-from uldnum.targets.noised import NoisedImages
+from uldnum.sampling import Target, bounds, floating_type, initial_state, next_launch, resumed, take_steps, watch_of
+from uldnum.targets import GaussianMixture
 from uldnum.typing import Array
 from uldnum.version import VERSION
 
-__all__ = ["anneal", "find_data", "level_of"]
+__all__ = ["anneal"]
 
-
-def find_data(name: str | Path, device: str = "cpu") -> Any:
-    """Return a mixture or a network by name, or from a file; a network on a device.
-
-    Raises
-    ------
-    ValueError
-        If there is none of this name; the message offers the nearest.
-    """
-    from uldnum.networks import NETWORKS, network
-
-    text = str(name)
-    if text.lower() in PRESETS or text.endswith(".toml"):
-        return find_target(text)
-    if text.lower() in NETWORKS or text.lower().endswith(".onnx") or Path(text).exists():
-        return network(text, device=device)
-    raise unknown("data", text, [*PRESETS, *NETWORKS])
-
-
-def level_of(data: Any, alpha: float, sigma: float) -> Target:
-    """Return the law of ``z = alpha x + sigma eps`` of data as a target.
-
-    Parameters
-    ----------
-    data : GaussianMixture, DataMixture or Network
-        The law of x.
-    alpha, sigma : float
-        The noise level.
-
-    Raises
-    ------
-    ValueError
-        If it is none of them, or a network that does not know this level.
-    """
-    if hasattr(data, "noised"):
-        return data.noised(alpha, sigma)
-    if not hasattr(data, "at"):
-        raise ValueError(
-            f"data: must be a GaussianMixture, a DataMixture or a network, whose law with noise is known, got {data!r}"
-        )
-    if not hasattr(data, "card"):
-        return data.at(sigma, alpha)
-    level = data.at(ratio=sigma / alpha)
-    if not math.isclose(level.sigma / level.alpha, sigma / alpha, rel_tol=1e-6):
-        raise ValueError(
-            f"levels: {data.name} knows whole timesteps only, the nearest to sigma/alpha = {sigma / alpha:.6g} is at "
-            f"{level.sigma / level.alpha:.6g}; give it card={{'condition': 'interpolated-timestep'}}, or its own levels"
-        )
-    return level if math.isclose(level.sigma, sigma, rel_tol=1e-9) else Rescaled.of(level, alpha, sigma)
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class Rescaled(NoisedImages):
-    """A network's level in another scale: the law of c z, whose score at x is that of z at x/c, divided by c."""
-
-    level: Any
-    c: float
-
-    @classmethod
-    def of(cls, level: Any, alpha: float, sigma: float) -> Rescaled:
-        """Return a level, known at the same sigma/alpha, at this alpha and sigma."""
-        fingerprint = f"{level.fingerprint}-{sigma!r}"
-        return cls(level.name, fingerprint, level.shape, alpha, sigma, level, sigma / level.sigma)
-
-    @property
-    def like(self) -> Any:
-        """One of the arrays that the score takes."""
-        return self.level.like
-
-    @property
-    def mean(self) -> Array:
-        """Centre of where chains belong."""
-        return self.c * self.level.mean
-
-    @property
-    def standard_deviation(self) -> Array:
-        """Scale of where chains belong."""
-        return self.c * self.level.standard_deviation
-
-    def score(self, x: Any) -> Any:
-        """Gradient of the log density."""
-        return self.level.score(x / self.c) / self.c
+# Numbers that a phase draws, beyond which it is not taken together with others: about a second.
+LONG = 50_000_000
 
 
 def anneal(
@@ -147,11 +66,12 @@ def anneal(
         As in `uldnum.sample`.
     x0 : "target", "normal", "uniform", array of shape (chains, *shape), or callable
         Initial positions: draws of the first level's law (networks: Gaussian, as wide as z), N(0, 1), U(0, 1), given
-        ones, or those that ``x0(chains, seed, first_chain)`` returns. Default: what the plan says.
+        ones, or those that ``x0(chains, seed, first_chain)`` returns. Default: what the plan says. The ends of another
+        plan want another seed than it had: the same one draws the same normals.
     keep : bool
         Keep the positions after every phase, as the run's trace.
     resume : Run or path, optional
-        A stopped run with the same arguments, to go on from.
+        A stopped run with the same arguments, to go on from; leave out ``x0``.
 
     Returns
     -------
@@ -193,10 +113,10 @@ def anneal(
         friction=0.0, grouped=False, burn_in=0, chains=chains, seed=seed, first_chain=first_chain, thin=None, bins=0,
     )  # fmt: skip
     run = resumed(resume, settings, plan.steps) if resume is not None else begun(start, plan, settings, x0, kind)
-    state, options = run.state, Options(threads, bool(progress))
+    state = run.state
     if state.step and keep != bool(run.states):
         raise ValueError(f"keep: the run that is resumed kept {'its' if run.states else 'no'} positions")
-    take, launch = taker(data, plan, tables, run, backend, kind, options)
+    work = Work.of(data, plan, tables, run, kind, Options(threads, bool(progress)))
     with (
         interruptible() as stopped,
         tqdm(
@@ -204,16 +124,14 @@ def anneal(
             unit="step", delay=1.0, disable=None if progress else True,
         ) as bar,
     ):  # fmt: skip
-        ends = np.cumsum([phase.count for phase in plan.phases])
-        done = int(np.searchsorted(ends, state.step, side="right"))
-        while done < len(ends) and not stopped():
-            last, before, begun_at = min(done + (1 if keep else launch), len(ends)), state.step, time.perf_counter()
-            take(done, last)
-            launch = next_launch(last - done, time.perf_counter() - begun_at)
-            bar.update(state.step - before)
-            done = last
-            if keep:
+        launch = 1 if keep or work.ladder is None else work.ladder.first_launch(state)
+        while state.step < plan.steps and not stopped():
+            before, begun_at = work.phase, time.perf_counter()
+            work.take(launch, bar, stopped)
+            taken = work.phase - before
+            if keep and taken:
                 run.states.append(state.xp[:, :, 0].copy())
+            launch = 1 if keep else next_launch(max(1, taken), time.perf_counter() - begun_at)
     report(run)
     return run
 
@@ -231,83 +149,133 @@ def check_adaptive(start: Target, plan: Plan, backend: str) -> None:
 
 
 def phase_seeds(seed: int, count: int) -> Array:
-    """Keys of the normals of phases: the seed itself for the first, then words that NumPy makes of it.
+    """Keys of the normals of phases: words that NumPy makes of the seed, each by its number alone."""
+    return np.random.SeedSequence(seed).generate_state(count, np.uint64)
 
-    Word i depends on the seed and on i alone, not on how many are made.
+
+@dataclass(frozen=True, eq=False)
+class Work:
+    """The phases of a run: takes them, in place.
+
+    Attributes
+    ----------
+    data, plan, run, kind, options
+        What is run, in which type, and how.
+    seeds : uint64 array, shape (phases,)
+        Keys of their normals.
+    ends : array, shape (phases,)
+        Steps from the start of the plan to the end of each phase.
+    ladder : Ladder or None
+        Takes many short phases in one launch, where they can be compiled together.
+    levels : dict
+        (alpha, sigma) -> target; without a ladder of all phases.
     """
-    keys = np.random.SeedSequence(seed).generate_state(count, np.uint64)
-    keys[0] = seed
-    return keys
+
+    data: Any
+    plan: Plan
+    run: Run
+    kind: np.dtype[Any]
+    options: Options
+    seeds: Array
+    ends: Array
+    ladder: Any
+    levels: dict[tuple[float, float], Target]
+
+    @classmethod
+    def of(cls, data: Any, plan: Plan, tables: Tables, run: Run, kind: np.dtype[Any], options: Options) -> Work:
+        """Return the work of a run."""
+        seeds = phase_seeds(run.settings.seed, len(plan.phases))
+        ends = np.cumsum([phase.count for phase in plan.phases])
+        rules = any(phase.rule for phase in plan.phases)
+        together = run.settings.backend == "numba" and isinstance(data, GaussianMixture) and not rules
+        ladder = make_ladder(data, plan, tables, seeds, run, kind, options) if together else None
+        places = {(phase.alpha, phase.sigma) for phase in plan.phases if not together}
+        levels = {place: level_of(data, *place) for place in places}
+        return cls(data, plan, run, kind, options, seeds, ends, ladder, levels)
+
+    @property
+    def phase(self) -> int:
+        """Number of the phase that comes next, or is not complete."""
+        return int(np.searchsorted(self.ends, self.run.state.step, side="right"))
+
+    def long(self, number: int) -> bool:
+        """Whether a phase takes so long that someone may want to stop in its middle."""
+        return self.plan.phases[number].count * self.run.state.xp[..., 0, :].size > LONG
+
+    def take(self, most: int, bar: tqdm[Any], stopped: Callable[[], bool]) -> None:
+        """Take up to so many phases together, or one, in launches short enough to show progress and to stop."""
+        number, state = self.phase, self.run.state
+        start = int(self.ends[number]) - self.plan.phases[number].count
+        if self.ladder is None or self.long(number) or state.step > start:
+            self.take_one(number, start, bar, stopped)
+            return
+        last = number + 1
+        while last < min(number + most, len(self.ends)) and not self.long(last):
+            last += 1
+        self.ladder.climb(state, number, last)
+        bar.update(int(self.ends[last - 1]) - start)
+
+    def take_one(self, number: int, start: int, bar: tqdm[Any], stopped: Callable[[], bool]) -> None:
+        """Take the steps of a phase that are left, or fewer if it is stopped."""
+        phase, state, first = self.plan.phases[number], self.run.state, self.run.settings.first_chain
+        own = replace(state, left=np.full_like(state.left, NEVER), step=state.step - start)
+        target, seed, watch = self.level(number), int(self.seeds[number]), self.watch(number)
+        if phase.rule is not None:
+            for _ in take_adaptive_steps(target, phase.rule, phase.count, own, seed, first, watch):
+                bar.update()
+                if stopped():
+                    break
+        else:
+            make_executor, _ = BACKENDS[self.run.settings.backend]
+            problem = Problem(make_tables(phase.step, self.kind), target, seed, first, watch)
+            executor = make_executor(problem, self.kind, self.options)
+            if not own.step:
+                executor.enter(own)
+            for _ in take_steps(executor, own, phase.count, bar, stopped):
+                pass
+            executor.settle(own)
+            self.run.info.update(executor.info)
+        # Diverged at a step of the phase; counted from the start of the plan.
+        if own.left.min() < NEVER:
+            state.left[...] = np.where((state.left == NEVER) & (own.left < NEVER), start + own.left, state.left)
+        state.step = start + own.step
+
+    def level(self, number: int) -> Target:
+        """Return the target of a phase."""
+        place = self.plan.phases[number].alpha, self.plan.phases[number].sigma
+        if place not in self.levels:
+            self.levels[place] = level_of(self.data, *place)
+        return self.levels[place]
+
+    def watch(self, number: int) -> Watch:
+        """Return what is watched: a chain has diverged where neither this level nor the next belongs."""
+        phases = self.plan.phases
+        here, there = (
+            watch_of(self.level(i), 0, phases[number].count, None, self.kind)[0]
+            for i in (number, min(number + 1, len(phases) - 1))
+        )
+        return here._replace(least=np.minimum(here.least, there.least), most=np.maximum(here.most, there.most))
 
 
-def taker(
-    data: Any, plan: Plan, tables: Tables, run: Run, backend: str, kind: np.dtype[Any], options: Options
-) -> tuple[Callable[[int, int], None], int]:
-    """Return the function of first and last that takes phases first ... last - 1 of a run, and counts their steps.
-
-    Also return how many phases surely take little time.
-    """
-    alpha, sigma = (np.array([getattr(phase, name) for phase in plan.phases]) for name in ("alpha", "sigma"))
-    seeds = phase_seeds(run.settings.seed, len(plan.phases))
-    if backend == "numba" and isinstance(data, GaussianMixture) and not any(phase.rule for phase in plan.phases):
-        return climber(data, plan, tables, alpha, sigma, seeds, run, kind, options)
-    levels = {place: level_of(data, *place) for place in zip(alpha.tolist(), sigma.tolist(), strict=True)}
-
-    def take(first: int, last: int) -> None:
-        for number in range(first, last):
-            phase = plan.phases[number]
-            take_phase(levels[phase.alpha, phase.sigma], phase, int(seeds[number]), run, backend, kind, options)
-            run.state.step += phase.count
-
-    return take, 1
-
-
-def climber(
-    mixture: GaussianMixture,
-    plan: Plan,
-    tables: Tables,
-    alpha: Array,
-    sigma: Array,
-    seeds: Array,
-    run: Run,
-    kind: np.dtype[Any],
-    options: Options,
-) -> tuple[Callable[[int, int], None], int]:
-    """Return the same for compiled code, which takes many phases in one launch."""
+def make_ladder(
+    mixture: GaussianMixture, plan: Plan, tables: Tables, seeds: Array, run: Run, kind: np.dtype[Any], options: Options
+) -> Any:
+    """Return what takes phases of a mixture together."""
     from uldnum.kernels.ladder import Ladder
 
+    alpha, sigma = (np.array([getattr(phase, name) for phase in plan.phases]) for name in ("alpha", "sigma"))
     centre, scale = alpha[:, None] * mixture.mean, np.hypot(alpha[:, None] * mixture.standard_deviation, sigma[:, None])
+    least, most = bounds(centre, scale, kind)
+    # As `Work.watch` has it.
+    reach = np.minimum(least, np.append(least[1:], least[-1:], 0)), np.maximum(most, np.append(most[1:], most[-1:], 0))
     counts = np.array([phase.count for phase in plan.phases])
     stages = np.cumsum([0] + [len(phase.step.stages) for phase in plan.phases])
-    reach = bounds(centre, scale, kind)
     ladder = Ladder(
         mixture, tables, stages, counts, alpha, sigma, seeds, run.settings.first_chain, reach, kind, options.threads,
         options.announce,
     )  # fmt: skip
     run.info["threads"] = str(ladder.threads)
-    return partial(ladder.climb, run.state), ladder.first_launch(run.state)
-
-
-def take_phase(
-    target: Target, phase: Phase, seed: int, run: Run, backend: str, kind: np.dtype[Any], options: Options
-) -> None:
-    """Take the steps of a phase, in place."""
-    state, settings = run.state, run.settings
-    watch, _, _ = watch_of(target, 0, phase.count, None, kind)
-    first = settings.first_chain
-    own = replace(state, left=np.full_like(state.left, NEVER), step=0)
-    if phase.rule is not None:
-        take_adaptive_steps(target, phase.rule, phase.count, own, seed, first, watch)
-    else:
-        make_executor, _ = BACKENDS[backend]
-        executor = make_executor(Problem(make_tables(phase.step, kind), target, seed, first, watch), kind, options)
-        executor.enter(own)
-        executor.advance(own, phase.count)
-        executor.settle(own)
-        run.info.update(executor.info)
-    # Diverged at a step of the phase; counted from the start of the plan.
-    if own.left.min() < NEVER:
-        state.left[...] = np.where((state.left == NEVER) & (own.left < NEVER), state.step + own.left, state.left)
+    return ladder
 
 
 def begun(start: Target, plan: Plan, settings: Settings, x0: Any, kind: np.dtype[Any]) -> Run:

@@ -240,12 +240,15 @@ def sample(
         if not isinstance(x0, str):
             raise ValueError("x0: a resumed run goes on from its own states; leave it out")
         run = replace(resumed(resume, settings, steps), info=executor.info)
-    with tqdm(
-        desc=progress if isinstance(progress, str) else scheme.name, total=burn_in + steps, initial=run.state.step,
-        unit="step" if vector else "image", unit_scale=False if vector else len(h_absolute) * chains, delay=1.0,
-        disable=None if progress else True,
-    ) as bar:  # fmt: skip
-        for kept in take_steps(executor, run.state, burn_in + steps, bar):
+    with (
+        interruptible() as stopped,
+        tqdm(
+            desc=progress if isinstance(progress, str) else scheme.name, total=burn_in + steps, initial=run.state.step,
+            unit="step" if vector else "image", unit_scale=False if vector else len(h_absolute) * chains, delay=1.0,
+            disable=None if progress else True,
+        ) as bar,
+    ):  # fmt: skip
+        for kept in take_steps(executor, run.state, burn_in + steps, bar, stopped):
             run.states.extend(kept)
     executor.settle(run.state)
     report(run, target, scheme)
@@ -323,21 +326,21 @@ def resumed(source: Run | str | Path, settings: Settings, steps: int) -> Run:
     )  # fmt: skip
 
 
-def take_steps(executor: Executor, state: State, end: int, bar: tqdm[Any]) -> Iterator[Array]:
+def take_steps(
+    executor: Executor, state: State, end: int, bar: tqdm[Any], stopped: Callable[[], bool]
+) -> Iterator[Array]:
     """Go on to step ``end`` in launches short enough to show progress and to stop; yields the positions kept."""
-    launch, fresh = executor.first_launch(state), True
-    with interruptible() as stopped:
-        while state.step < end and not stopped():
-            last = min(state.step + launch, end)
-            taken = last - state.step
-            begun = time.perf_counter()
-            yield executor.advance(state, last)
-            elapsed = time.perf_counter() - begun
-            if fresh:
-                bar.unpause()  # the first launch compiles: its time says nothing of the rest
-            fresh = False
-            bar.update(taken)
-            launch = next_launch(taken, elapsed)
+    launch = executor.first_launch(state)
+    while state.step < end and not stopped():
+        last = min(state.step + launch, end)
+        taken = last - state.step
+        begun = time.perf_counter()
+        yield executor.advance(state, last)
+        elapsed = time.perf_counter() - begun
+        if not bar.disable and bar.n == bar.initial:
+            bar.unpause()  # the first launch compiles: its time says nothing of the rest
+        bar.update(taken)
+        launch = next_launch(taken, elapsed)
 
 
 def next_launch(taken: int, elapsed: float) -> int:

@@ -59,11 +59,12 @@ def anneal(
     """
     from uldnum import annealing, networks, plans
     from uldnum import levels as sequences
+    from uldnum.data import find_data
     from uldnum.files import check_store, writable_folder
 
     stored = check_store(writable_folder(out) / "anneal.nc")
     device = "cuda" if backend in ("cuda", "cuda-fast") else "cpu"
-    law = annealing.find_data(data, device)
+    law = find_data(data, device)
     given: dict[str, Any] = {"steps": steps, "h": h, "eps": eps, "snr": snr, "friction": friction}
     given |= {"predictor": predictor, "momentum": momentum, "boundary": boundary, "denoise": denoise}
     sources = {name: context.get_parameter_source(name) for name in ("levels", *given)}
@@ -78,7 +79,8 @@ def anneal(
         chosen = plans.preset(method)
     begun = time.perf_counter()
     run = annealing.anneal(
-        law, chosen, chains=chains, seed=seed, x0=x0, backend=backend, resume=stored if resume else None,
+        law, chosen, chains=chains, seed=seed, x0=None if resume else x0, backend=backend,
+        resume=stored if resume else None,
         progress=f"{chosen.name} on {law.name}",
     )  # fmt: skip
     run.save(stored)
@@ -87,7 +89,7 @@ def anneal(
         interrupted(f"{run.recorded_steps} of {run.steps} steps are in {stored}; go on with --resume")
     if isinstance(law, networks.Network):
         show(law, chosen, run.x[:64], out / "anneal.png")
-    else:
+    elif chains > 1 and not run.diverged:
         compare(law, run.x)
     typer.echo(f"states: {stored}")
 

@@ -128,7 +128,11 @@ def linear_step(step: Step, precision: Array, centre: Array | None = None) -> Li
 
     def stage(map: Affine, G: Array) -> Linear:
         if centre is not None:
-            map, G = homogeneous(map), np.concatenate([G, np.broadcast_to(-centre, G.shape[:-1])[..., None]], axis=-1)
+            leading = np.broadcast_shapes(centre.shape, G.shape[:-1])
+            G = np.concatenate(
+                [np.broadcast_to(G, (*leading, G.shape[-1])), np.broadcast_to(-centre, leading)[..., None]], -1
+            )
+            map = homogeneous(map)
         return linear_stage(map, G, precision)
 
     G, last = first_row(step.open.b), step.stages[-1]

@@ -7,7 +7,6 @@ from typing import NamedTuple
 import numpy as np
 
 from uldnum.exact.linear import linear_step
-from uldnum.integrators import positive
 from uldnum.plans import Plan
 from uldnum.targets.mixture import numbers
 from uldnum.typing import Array, ArrayLike
@@ -16,7 +15,7 @@ __all__ = ["PlanLaw", "plan"]
 
 
 class PlanLaw(NamedTuple):
-    """Gaussian law of the state (x, p) after every phase.
+    """Gaussian law of what every phase hands over: the state (x, p); between shared boundaries what lies between steps.
 
     Attributes
     ----------
@@ -38,10 +37,11 @@ def plan(
     start_mean: ArrayLike = 0.0,
     start_variance: ArrayLike = 1.0,
 ) -> PlanLaw:
-    """Return the exact law of (x, p) after every phase of a plan, on data N(data_mean, data_variance).
+    """Return the exact law after every phase of a plan, on data N(data_mean, data_variance).
 
     At level (alpha, sigma) the target is N(alpha data_mean, alpha^2 data_variance + sigma^2). Every phase is an affine
-    map with Gaussian noise; what it hands over is the whole state.
+    map with Gaussian noise; what it hands over is the whole state (x, p), or with shared boundaries, where the plan is
+    not ``on_step``, what the recurrence remembers, but for the last.
 
     Parameters
     ----------
@@ -60,11 +60,14 @@ def plan(
     Raises
     ------
     ValueError
-        If a number is out of range, or the shapes do not fit each other.
+        If a number is out of range, or the shapes do not fit each other, or step sizes follow the score.
     """
-    variances = numbers("data_variance", data_variance), positive("start_variance", start_variance)
-    if np.any(variances[0] < 0):
-        raise ValueError(f"data_variance: must not be negative, got {variances[0].tolist()}")
+    if not isinstance(run, Plan):
+        raise ValueError(f"run: must come from uldnum.plan, got {run!r}")
+    variances = numbers("data_variance", data_variance), numbers("start_variance", start_variance)
+    for name, variance in zip(("data_variance", "start_variance"), variances, strict=True):
+        if np.any(variance < 0):
+            raise ValueError(f"{name}: must not be negative, got {variance.tolist()}")
     centres = numbers("data_mean", data_mean), numbers("start_mean", start_mean)
     try:
         data_mean, start_mean, data_variance, start_variance = np.broadcast_arrays(*centres, *variances)

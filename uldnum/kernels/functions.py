@@ -48,6 +48,7 @@ class Format(NamedTuple):
     mantissa: int  # bits of the mantissa
     width: int  # bits of a number
     least: float  # argument below which exp would leave the normal numbers
+    least_power: float  # the same for exp2, with room to multiply what it gives
     ln2: tuple[float, float]  # ln 2, the first part so short that its product with an exponent is exact
     half_pi: tuple[float, float, float]  # pi/2 in parts, likewise
     sin: tuple[float, ...]  # (sin(r)/r - 1)/r^2 in powers of r^2, |r| <= pi/4
@@ -60,7 +61,7 @@ class Format(NamedTuple):
 # fmt: off
 FORMATS = {
     np.float64: Format(
-        word=np.uint64, mantissa=52, width=64, least=-708.0,
+        word=np.uint64, mantissa=52, width=64, least=-708.0, least_power=-900.0,
         ln2=(0.6931471803691238, 1.9082149292705877e-10),
         half_pi=(1.5707963267341256, 6.077100506303966e-11, 2.0222662487959506e-21),
         sin=(-0.16666666666666666, 0.008333333333330948, -0.00019841269836758574, 2.755731610255244e-06,
@@ -77,7 +78,7 @@ FORMATS = {
               7.072593027878997e-09, 4.4549643712692967e-10),
     ),
     np.float32: Format(
-        word=np.uint32, mantissa=23, width=32, least=-87.0,
+        word=np.uint32, mantissa=23, width=32, least=-87.0, least_power=-100.0,
         ln2=(0.693359375, -2.12194440e-4),
         half_pi=(1.5703125, 4.8375129699707031e-4, 7.5497899548918821e-8),
         sin=(-0.16666664, 0.008332748, -0.0001958789),
@@ -101,7 +102,7 @@ def make_functions(ops: Ops) -> SimpleNamespace:
     LN2, LN2_HIGH, LN2_LOW = real(np.log(2.0)), real(-form.ln2[0]), real(-form.ln2[1])
     LOG2_E, TWO_OVER_PI = real(1 / np.log(2.0)), real(2 / np.pi)
     TURN_HIGH, TURN_MIDDLE, TURN_LOW = (real(-part) for part in form.half_pi)
-    LEAST, LEAST_POWER = real(form.least), real(2 - 2 ** (form.width - form.mantissa - 2))
+    LEAST, LEAST_POWER = real(form.least), real(form.least_power)
     # Adding this number rounds to an integer, which is then found in the low bits.
     ROUND = real(1.5 * 2.0**form.mantissa)
     MANTISSA, TOP_TWO = word(form.mantissa), word(form.width - 2)
@@ -157,7 +158,10 @@ def make_functions(ops: Ops) -> SimpleNamespace:
 
     @ops.jit
     def exp2(x):  # type: ignore[no-untyped-def]
-        """2^x for x <= 1023 (float32: 127), within 1 ulp; 2^-1022 (float32: 2^-126) for anything below."""
+        """2^x for x <= 1023 (float32: 127), within 1 ulp; 2^-900 (float32: 2^-100) for anything below.
+
+        So it may be multiplied without becoming subnormal, which processors are slow with.
+        """
         x = where(x < LEAST_POWER, LEAST_POWER, x)
         t = x + ROUND
         r = x - (t - ROUND)
