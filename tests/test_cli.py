@@ -133,7 +133,7 @@ def test_bias_json(monkeypatch, capsys, tmp_path):
         (("anneal", "--data", "gmm-4o"), "data: unknown name 'gmm-4o'; the nearest is 'gmm-40'"),
         (("anneal", "--data", "double-well"), "data: must be a GaussianMixture, a DataMixture or a network"),
         (("anneal", "--method", "heun", "--steps", "3"), "'heun' is a predictor"),
-        (("anneal", "--method", "hun"), "integrator: unknown name 'hun'"),
+        (("anneal", "--method", "hun"), "method: unknown name 'hun'; the nearest is 'heun'"),
         (("anneal", "--predictor", "ddmi", "--method", "ula", "--h", "1"), "nearest is 'ddim'"),
         (("fetch", "galaxy"), "nearest is 'galaxygrad-ztf64'"),
         (("bias", "--h", "0"), "h: must be positive"),

@@ -430,6 +430,15 @@ def test_what_goes_to_the_next_level_is_no_divergence():
         assert np.all(np.abs(run.x - 5000) < 10)
 
 
+def test_levels_are_their_own():
+    """One level is the first; what is given may change later."""
+    assert levels.geometric(1.0, 1.0, 1).sigma.tolist() == levels.karras(1.0, 0.5, 1).sigma.tolist() == [1.0]
+    sigma = np.array([2.0, 1.0])
+    kept = levels.given(sigma)
+    sigma[0] = 9.0
+    assert kept.sigma.tolist() == [2.0, 1.0]
+
+
 def test_data_come_by_name_or_file(tmp_path):
     (tmp_path / "mine.toml").write_text("weights = [1.0]\nmeans = [[0.5]]\nvariances = [2.0]\n", encoding="utf-8")
     for name, called in (("Ring-8", "ring-8"), ("mnist", "mnist"), (tmp_path / "mine.toml", "mine")):
@@ -561,6 +570,18 @@ def test_levels():
         (lambda: uldnum.plan("ula", LEVELS, h=[1.0, 2.0]), "h: must be a number"),
         (lambda: uldnum.plan("ula", LEVELS, h=1.0, friction=[1.0, 2.0]), "friction: must be a number"),
         (lambda: uldnum.preset("mild-cifar"), "nearest is 'mild-cifar10'"),
+        (lambda: uldnum.preset(3), "plan: unknown name '3'"),
+        (lambda: uldnum.plan("ddmi", LEVELS), "method: unknown name 'ddmi'; the nearest is 'ddim'"),
+        (lambda: uldnum.plan("mild-cifar", LEVELS), "method: unknown name 'mild-cifar'; the nearest is 'mild-cifar10'"),
+        (lambda: uldnum.plan("ula", LEVELS, h=0.5, predictor=3), "predictor: must be a name, got 3"),
+        (lambda: uldnum.plan("ula", LEVELS, h=0.5, coupled=True), "coupled: says how snr chooses steps"),
+        (lambda: uldnum.plan("ddim", LEVELS, coupled=True), "takes levels and denoise alone"),
+        (lambda: levels.geometric("five", 0.1, 6), "first: must be a number"),
+        (lambda: levels.geometric([5.0, 4.0], 0.1, 6), "first: must be a number"),
+        (lambda: levels.karras(80, 0.002, 5, 1e-3), "first, last: levels between 80 and 0.002 leave the numbers"),
+        (lambda: levels.cosine(10, 20.5), "timesteps: must be an integer"),
+        (lambda: levels.parse(5), "levels: unknown name '5'"),
+        (lambda: law_of("ula"), "run: must come from uldnum.plan"),
         (lambda: levels.karras(80.0, 0.002, 5, 0.0), "rho: must be positive"),
         (lambda: levels.linear(5, 20.0, 3000.0), "beta_start, beta_end: must be below 1"),
         (lambda: levels.given([1.0, 0.5], [1.0, 1.0, 1.0]), "sigma: must have shape"),

@@ -105,6 +105,14 @@ def positive(name: str, value: ArrayLike | None) -> Array:
     return array
 
 
+def positive_number(name: str, value: Any) -> float:
+    """Return ``value`` as a float, or raise if it is not one positive, finite number."""
+    number = positive(name, value)
+    if number.ndim:
+        raise ValueError(f"{name}: must be a number, got shape {number.shape}")
+    return float(number)
+
+
 def whole_number(name: str, value: Any, least: int, most: int) -> int:
     """Return value as an int, or raise unless it is an integer between ``least`` and ``most``."""
     try:

@@ -9,11 +9,12 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from uldnum import schedules
-from uldnum.integrators import positive, whole_number
+from uldnum.integrators import positive, positive_number, whole_number
 from uldnum.names import unknown
 from uldnum.schedules import Schedule
 from uldnum.typing import Array, ArrayLike
@@ -57,7 +58,7 @@ class Levels:
 
     def below(self, sigma_max: float) -> Levels:
         """Return the levels with sigma up to ``sigma_max``: the reduced sets of Jain & Poole."""
-        kept = self.sigma <= float(positive("sigma_max", sigma_max)) * (1 + 1e-12)
+        kept = self.sigma <= positive_number("sigma_max", sigma_max) * (1 + 1e-12)
         if not kept.any():
             raise ValueError(f"sigma_max: no level is below {sigma_max:g}, the least is {self.sigma[-1]:g}")
         return Levels(self.alpha[kept], self.sigma[kept])
@@ -66,23 +67,23 @@ class Levels:
 def given(sigma: ArrayLike, alpha: ArrayLike = 1.0) -> Levels:
     """Return levels from arrays, shape (L,); alpha may be one number."""
     noise, scale = positive("sigma", sigma), positive("alpha", alpha)
-    return Levels(np.broadcast_to(scale, noise.shape) if scale.ndim == 0 else scale, noise)
+    return Levels(np.broadcast_to(scale, noise.shape) if scale.ndim == 0 else scale.copy(), noise.copy())
 
 
 def geometric(first: float, last: float, count: int) -> Levels:
     """VE levels with one ratio from each to the next (Song & Ermon 2019, sec. 4.2)."""
-    return given(spaced(schedules.geometric(first, last), count))
+    return given(spaced(schedules.geometric, first, last, count))
 
 
 def karras(first: float, last: float, count: int, rho: float = 7.0) -> Levels:
     """VE levels evenly spaced in their rho-th root (Karras et al. 2022, eq. 5)."""
-    return given(spaced(schedules.karras(first, last, float(positive("rho", rho))), count))
+    return given(spaced(partial(schedules.karras, rho=positive_number("rho", rho)), first, last, count))
 
 
 def linear(count: int, beta_start: float = 0.1, beta_end: float = 20.0, last: float = 1e-3) -> Levels:
     """VP levels of the SDE whose rate grows linearly, from t = 1 to ``last`` (Song et al. 2021, eq. 32)."""
-    low, high, end = (float(positive(name, value)) for name, value in (
-        ("beta_start", beta_start), ("beta_end", beta_end), ("last", last)))  # fmt: skip
+    low, high = positive_number("beta_start", beta_start), positive_number("beta_end", beta_end)
+    end = positive_number("last", last)
     if not (end < 1 and low + high < 1000):
         raise ValueError(
             f"last, beta_start, beta_end: must be below 1, and 1000 together, got {last}, {low} and {high}"
@@ -92,12 +93,23 @@ def linear(count: int, beta_start: float = 0.1, beta_end: float = 20.0, last: fl
 
 def cosine(count: int, timesteps: int = 1000, max_beta: float = 0.999) -> Levels:
     """VP levels of the cosine schedule, from its last timestep to its first (Nichol & Dhariwal 2021, eq. 17)."""
-    return preserving(schedules.cosine(timesteps, max_beta), count, 0.0)
+    steps, beta = whole_number("timesteps", timesteps, 2, 2**20), positive_number("max_beta", max_beta)
+    if beta >= 1:
+        raise ValueError(f"max_beta: must be below 1, got {beta}")
+    return preserving(schedules.cosine(steps, beta), count, 0.0)
 
 
-def spaced(schedule: Schedule, count: int) -> Array:
-    """Noise levels at evenly spaced t, from 0 to the end."""
-    return np.array([schedule.ratio(t) for t in np.linspace(0, schedule.end, whole_number("count", count, 1, 2**20))])
+def spaced(family: Callable[[float, float], Schedule], first: float, last: float, count: int) -> Array:
+    """Noise levels of a family from first to last; of one, the first."""
+    first, last, number = positive_number("first", first), positive_number("last", last), whole_number(
+        "count", count, 1, 2**20)  # fmt: skip
+    if number == 1:
+        return np.array([first])
+    try:
+        schedule = family(first, last)
+        return np.array([schedule.ratio(t) for t in np.linspace(0, schedule.end, number)])
+    except ArithmeticError as error:
+        raise ValueError(f"first, last: levels between {first:g} and {last:g} leave the numbers: {error}") from None
 
 
 def preserving(schedule: Schedule, count: int, last: float) -> Levels:
@@ -117,7 +129,7 @@ FAMILIES: dict[str, Callable[..., Levels]] = {
 
 def parse(text: str) -> Levels:
     """Return levels as the command line writes them: a name and its numbers, such as ``geometric:50:0.01:232``."""
-    name, *numbers = text.split(":")
+    name, *numbers = str(text).split(":")
     if name not in FAMILIES:
         raise unknown("levels", name, FAMILIES, "Write geometric:FIRST:LAST:COUNT, karras:... or linear:COUNT")
     try:

@@ -12,14 +12,20 @@ import numpy as np
 
 from uldnum.typing import Array
 
-__all__ = ["digest", "named", "split_name", "unknown"]
+__all__ = ["UnknownNameError", "digest", "named", "split_name", "unknown"]
 
 
-def unknown(kind: str, name: str, names: Iterable[str], where: str = "'uldnum list' shows all of them") -> ValueError:
+class UnknownNameError(ValueError):
+    """A name that does not exist."""
+
+
+def unknown(
+    kind: str, name: str, names: Iterable[str], where: str = "'uldnum list' shows all of them"
+) -> UnknownNameError:
     """Return the error for a name that does not exist: it offers the nearest one that does, and says where all are."""
     by_lower = {other.lower(): other for other in names}
     nearest = by_lower[difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0)[0]]
-    return ValueError(f"{kind}: unknown name {name!r}; the nearest is {nearest!r}. {where}")
+    return UnknownNameError(f"{kind}: unknown name {name!r}; the nearest is {nearest!r}. {where}")
 
 
 def named(thing: Any) -> str:

@@ -16,10 +16,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from uldnum.adaptive import Adaptive
-from uldnum.integrators import Integrator, positive, step_size, whole_number
+from uldnum.integrators import Integrator, integrators, positive_number, step_size, whole_number
 from uldnum.integrators import integrator as find_integrator
 from uldnum.levels import Levels, geometric
-from uldnum.names import split_name, unknown
+from uldnum.names import UnknownNameError, split_name, unknown
 from uldnum.predictors import PREDICTORS, Move, Place, Predictor, denoising, embedded
 from uldnum.predictors import predictor as find_moves
 from uldnum.stage import Affine, Stage, Step, first_row
@@ -92,7 +92,7 @@ class Plan:
 
     @property
     def steps(self) -> int:
-        """Time steps, those of predictors included."""
+        """Steps of all phases: of integrators, of predictors, and where boundaries are shared the parts of those."""
         return sum(phase.count for phase in self.phases)
 
 
@@ -166,8 +166,8 @@ def preset(name: str) -> Plan:
     ValueError
         If there is no such plan; the message offers the nearest.
     """
-    if name.lower() not in PRESETS:
-        raise unknown("plan", name, PRESETS, f"Known are {', '.join(PRESETS)}")
+    if not isinstance(name, str) or name.lower() not in PRESETS:
+        raise unknown("plan", str(name), PRESETS, f"Known are {', '.join(PRESETS)}")
     chosen = PRESETS[name.lower()]
     built = plan(chosen.method, chosen.levels(), **chosen.options)
     return replace(built, name=name.lower(), source=chosen.source, x0=chosen.x0)
@@ -240,12 +240,12 @@ def plan(
         raise ValueError(f"boundary: must be one of {', '.join(BOUNDARIES)}, got {boundary!r}")
     if is_predictor(method):
         usual = (steps, friction, momentum, boundary) == (1, 1.0, "kept", "own")
-        if any(option is not None for option in (h, eps, snr, predictor)) or not usual:
+        if any(option is not None for option in (h, eps, snr, predictor)) or not usual or coupled:
             raise ValueError(f"method: {method!r} is a predictor, which takes levels and denoise alone")
         return predictions(str(method), levels, denoise)
-    scheme, count = find_integrator(method), whole_number("steps", steps, 1, 2**48)
+    scheme, count = find_method(method), whole_number("steps", steps, 1, 2**48)
     sizes = step_sizes(levels, h, eps, snr)
-    gamma = one_number("friction", friction)
+    gamma = positive_number("friction", friction)
     own = [scheme.stages(np.array([size]), friction=gamma / s) for size, s in zip(sizes, levels.sigma, strict=True)]
     named, moves, source = (
         (scheme.name, None, scheme.source) if predictor is None else find_predictor(predictor, scheme)
@@ -253,6 +253,8 @@ def plan(
     places = places_of(levels)
     width = max((len(move.b) for pair in pairs(places, moves) for move in pair), default=1)
     k = scheme.rows + (width > 1)
+    if coupled and snr is None:
+        raise ValueError("coupled: says how snr chooses steps; give snr")
     if snr is not None and (boundary == "shared" or momentum != "kept" or width > 1):
         raise ValueError("snr: goes with boundary 'own', momentum 'kept', and predictors of one evaluation")
     chosen = rules(scheme, levels, snr, gamma, coupled)
@@ -268,6 +270,15 @@ def plan(
 def is_predictor(method: Any) -> bool:
     """Whether a name is that of a predictor."""
     return isinstance(method, str) and split_name(method)[0].lower() in PREDICTORS
+
+
+def find_method(method: str | Integrator) -> Integrator:
+    """Return an integrator, or raise with the nearest name of all that there are for plans."""
+    try:
+        return find_integrator(method)
+    except UnknownNameError:
+        names = [*(entry.signature for entry in integrators()), *PREDICTORS, *PRESETS]
+        raise unknown("method", str(method), names) from None
 
 
 def find_predictor(name: str, scheme: Integrator) -> tuple[str, Predictor, str]:
@@ -296,16 +307,8 @@ def step_sizes(levels: Levels, h: float | None, eps: float | None, snr: float | 
     if snr is not None:
         return np.ones(len(levels))
     if eps is not None:
-        return step_size(None, one_number("eps", eps)) * levels.sigma / levels.sigma[-1]
-    return one_number("h", h) * levels.sigma
-
-
-def one_number(name: str, value: float | None) -> float:
-    """Return a positive number, or raise."""
-    number = positive(name, value)
-    if number.ndim:
-        raise ValueError(f"{name}: must be a number, got shape {number.shape}")
-    return float(number)
+        return step_size(None, positive_number("eps", eps)) * levels.sigma / levels.sigma[-1]
+    return positive_number("h", h) * levels.sigma
 
 
 def predictions(name: str, levels: Levels, denoise: bool) -> Plan:
@@ -354,7 +357,7 @@ def rules(
     """Return what chooses the step size at each level, if anything does."""
     if snr is None:
         return [None] * len(levels)
-    ratio = one_number("snr", snr)
+    ratio = positive_number("snr", snr)
     # 1 - beta_i is (alpha_i/alpha_{i+1})^2, which is 1 for VE levels; the last level takes that of the one before.
     falls = (levels.alpha[:-1] / levels.alpha[1:]) ** 2
     scales = np.append(falls, falls[-1:] if len(falls) else 1.0)

@@ -134,6 +134,8 @@ PREDICTORS = {
 
 def predictor(name: str) -> tuple[str, Predictor, str]:
     """Return the full name, the moves and the source of a predictor by name, such as ``ddim(0.5)``."""
+    if not isinstance(name, str):
+        raise ValueError(f"predictor: must be a name, got {name!r}")
     given, argument = split_name(name)
     stem = given.lower()
     if stem not in PREDICTORS:

@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 
 from uldnum.backends import BACKENDS, Options, choose_backend
 from uldnum.exact import max_stable_h
-from uldnum.integrators import Integrator, positive, step_size, whole_number
+from uldnum.integrators import Integrator, positive_number, step_size, whole_number
 from uldnum.integrators import integrator as find_integrator
 from uldnum.interrupt import interruptible
 from uldnum.kernels import Executor, Problem, State
@@ -188,9 +188,7 @@ def sample(
     given = step_size(h, delta)
     if given.ndim > 1 or given.size == 0:
         raise ValueError(f"h: must be a number or have shape (H,), got shape {given.shape}")
-    gamma = positive("friction", friction)
-    if gamma.ndim:
-        raise ValueError(f"friction: must be a number, got shape {gamma.shape}")
+    gamma = positive_number("friction", friction)
     chains = whole_number("chains", chains, 1, 2**32)
     first_chain = whole_number("first_chain", first_chain, 0, 2**32 - chains)  # one word of the random counter
     steps, burn_in = whole_number("steps", steps, 1, 2**48), whole_number("burn_in", burn_in, 0, 2**48)
@@ -218,7 +216,7 @@ def sample(
         dtype=kind.name,
         h=tuple(np.atleast_1d(given).tolist()),
         grouped=given.ndim == 1,
-        friction=float(gamma),
+        friction=gamma,
         burn_in=burn_in,
         chains=chains,
         seed=seed,

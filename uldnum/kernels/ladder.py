@@ -7,6 +7,7 @@ once, and ranges of chains go through as many phases as a launch has without wai
 from __future__ import annotations
 
 import os
+from functools import partial
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -27,6 +28,9 @@ __all__ = ["Ladder"]
 # their steps, and all of them together should stay in the cache.
 TILE = 16
 
+# Numbers that the mixtures of all levels of a launch have, at most: 64 MiB in float64.
+MOST = 8 * 2**20
+
 # Ranges of chains for each thread, at most: more than of a launch of one level, for there are fewer launches.
 SHARES = 32
 
@@ -36,18 +40,19 @@ class Rungs(NamedTuple):
 
     tables: Tables  # as `lay_out` returns them
     stages: Array  # (P + 1,), where the stages of each phase begin in the tables
-    target: MixtureData  # at the noise level of each phase
     keys: Array  # (P, 2), of the random numbers
     counts: Array  # (P,), time steps
     before: Array  # (P,), time steps of all phases before
     nothing: Array  # (d,), zeros
     least: Array  # (P, d), where chains diverge
     most: Array  # (P, d)
+    target: MixtureData  # at the noise levels of the phases of a launch
+    begin: int  # the first of them
 
 
 def rung(problem: Rungs, g: int, p: int) -> tuple[Any, ...]:
     """Return phase p as the kernel takes it: it counts its steps from 1, and records nothing."""
-    t, m = problem.tables, problem.target
+    t, m, i = problem.tables, problem.target, p - problem.begin
     first, last = problem.stages[p], problem.stages[p + 1]
     begin, end = first + 2 * p, last + 2 * p + 2  # of maps: to open and to close a step takes two more
     tables = Tables(
@@ -56,7 +61,7 @@ def rung(problem: Rungs, g: int, p: int) -> tuple[Any, ...]:
         t.marked[p],
     )  # fmt: skip
     target = MixtureData(
-        borrowed(m.log2_weights[p]), borrowed(m.precisions[p]), borrowed(m.roots[p]), borrowed(m.shifts[p])
+        borrowed(m.log2_weights[i]), borrowed(m.precisions[i]), borrowed(m.roots[i]), borrowed(m.shifts[i])
     )
     steps, nothing = problem.counts[p], problem.nothing
     watch = Watch(steps + 1, 1, 0, nothing, problem.least[p], problem.most[p], nothing, nothing)
@@ -107,34 +112,38 @@ class Ladder:
         threads: int | None,
         announce: bool,
     ) -> None:
+        self.mixture, self.dtype, self.alpha, self.sigma = mixture, dtype, alpha, sigma
         self.threads = threads or numba.get_num_threads()
         self.announcement = announced(announce)
         self.first_chain = first_chain
         self.lanes = lanes_of(dtype, mixture.shape[0])
         low_word = np.uint64(0xFFFFFFFF)
-        self.rungs = Rungs(
-            tables._replace(**{part: getattr(tables, part).astype(dtype) for part in ("G", "dA", "b", "C")}),
-            stages,
-            mixture.kernel_levels(alpha, sigma, dtype),
-            np.stack([seeds & low_word, seeds >> np.uint64(32)], axis=1),
-            counts,
-            np.cumsum(counts) - counts,
-            np.zeros(mixture.shape),
-            *(np.ascontiguousarray(bound, dtype=dtype) for bound in bounds),
-        )
-        check_rows(self.rungs.tables, "numba")
-        self.room = room(self.rungs.tables, mixture.shape[0], self.rungs.target.scratch, int(counts.max()))
-        self.kernel = mixture_kernel(dtype, self.lanes, min(self.rungs.target.roots.shape[-1], 2), rung)
+        self.counts = counts
+        self.tables = tables._replace(**{part: getattr(tables, part).astype(dtype) for part in ("G", "dA", "b", "C")})
+        check_rows(self.tables, "numba")
+        keys, before = np.stack([seeds & low_word, seeds >> np.uint64(32)], axis=1), np.cumsum(counts) - counts
+        least, most = (np.ascontiguousarray(bound, dtype=dtype) for bound in bounds)
+        self.rungs = partial(Rungs, self.tables, stages, keys, counts, before, np.zeros(mixture.shape), least, most)
 
     def first_launch(self, state: State) -> int:
         """Phases that take some milliseconds."""
-        return max(1, int(FIRST / (state.xp[..., 0, :].size * self.rungs.counts.mean())))
+        return max(1, int(FIRST / (state.xp[..., 0, :].size * self.counts.mean())))
 
     def climb(self, state: State, first: int, last: int) -> None:
         """Take every chain through phases first ... last - 1; the state is changed in place."""
+        level = self.mixture.kernel_levels(self.alpha[:1], self.sigma[:1], self.dtype)
+        most = max(1, MOST // (level.roots.size + level.shifts.size))
+        for begin in range(first, last, most):
+            self.launch(state, begin, min(begin + most, last))
+
+    def launch(self, state: State, first: int, last: int) -> None:
+        """Do so in one launch."""
         n, d = state.left.shape[1], state.xp.shape[3]
+        target = self.mixture.kernel_levels(self.alpha[first:last], self.sigma[first:last], self.dtype)
+        kernel = mixture_kernel(self.dtype, self.lanes, min(target.roots.shape[-1], 2), rung)
+        sizes = room(self.tables, d, target.scratch, int(self.counts[first:last].max()))
         arguments: tuple[Any, ...] = (
-            first, last, TILE, True, self.rungs, self.room, self.first_chain,
+            first, last, TILE, True, self.rungs(target, first), sizes, self.first_chain,
             state.u.reshape(1, n, -1), state.xp.reshape(1, n, -1), state.nfe, state.sums, state.squares,
             state.left[..., None], state.counts[0, 0], np.empty((0, 1, n, d), state.xp.dtype), 0,
         )  # fmt: skip
@@ -142,5 +151,5 @@ class Ladder:
             submit = pool(self.threads, os.getpid()).submit
             tiles = -(-n // (TILE * self.lanes))
             cuts = edges(n, self.lanes, max(self.threads, min(tiles, SHARES * self.threads)))
-            finish([submit(self.kernel, 0, lo, hi, *arguments) for lo, hi in pairwise(cuts)])
-        state.step += int(self.rungs.counts[first:last].sum())
+            finish([submit(kernel, 0, lo, hi, *arguments) for lo, hi in pairwise(cuts)])
+        state.step += int(self.counts[first:last].sum())

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import xarray as xr
 
-from uldnum.integrators import positive
+from uldnum.integrators import positive_number
 from uldnum.studies.common import Budget, Grid, Integrators, Place
 from uldnum.studies.exact import has_exact_law
 from uldnum.targets import VectorTarget
-from uldnum.typing import Array, ArrayLike
+from uldnum.typing import ArrayLike
 
 __all__ = ["bias", "exact_bias"]
 
@@ -86,7 +86,8 @@ def bias(
     UserWarning
         If chains diverged.
     """
-    grid, place = Grid.of(target, integrators, h, delta, one(friction)), Place(store, executor, progress)
+    grid = Grid.of(target, integrators, h, delta, positive_number("friction", friction))
+    place = Place(store, executor, progress)
     budget = Budget(nfe, burn_in, chains, seed, backend)
     grid.check(budget)
     study = grid.exact(tolerance, place, times=False)[["exact"]]
@@ -125,20 +126,12 @@ def exact_bias(
     ValueError
         If an argument is out of range or unknown, or there is no exact answer for this target.
     """
-    grid = Grid.of(target, integrators, h, delta, one(friction))
+    grid = Grid.of(target, integrators, h, delta, positive_number("friction", friction))
     if not has_exact_law(grid.target):
         raise ValueError(
             f"target: no exact answer on {grid.target.name!r}: only on Gaussians, and on targets in one dimension"
         )
     return flat(grid.exact(tolerance, Place(store, executor, progress), times=False)[["exact"]])
-
-
-def one(friction: float) -> Array:
-    """Return the friction, or raise if it is not a number."""
-    value = positive("friction", friction)
-    if value.ndim:
-        raise ValueError(f"friction: must be a number, got {value.tolist()}")
-    return value
 
 
 def flat(study: xr.Dataset) -> xr.Dataset:

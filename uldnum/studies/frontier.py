@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 
 from uldnum.diagnostics.bias import METRICS
-from uldnum.integrators import positive
+from uldnum.integrators import positive_number
 from uldnum.names import unknown
 from uldnum.studies.common import Budget, Grid, Integrators, Place, with_cost
 from uldnum.targets import VectorTarget
@@ -120,7 +120,7 @@ def advise(study: xr.Dataset, max_bias: float, *, metric: str = "second_moment")
     ValueError
         If no point qualifies; the message says what would help.
     """
-    bound = float(positive("max_bias", max_bias))
+    bound = positive_number("max_bias", max_bias)
     if metric not in METRICS:
         raise unknown("metric", metric, METRICS, f"Known are {', '.join(METRICS)}")
     one = study.sel(metric=metric)
