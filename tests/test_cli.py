@@ -81,6 +81,7 @@ def test_advice_in_the_shell(monkeypatch, capsys, tmp_path):
     code, _, err = uldnum(monkeypatch, capsys, "advise", "--max-bias", "1e-12", *options, "--integrators", "ULA")
     assert code == 2
     assert err.splitlines()[-1].startswith("error: max_bias: no point was shown to have a bias below 1e-12")
+    assert xr.load_dataset(tmp_path / "frontier.nc").integrator.values.tolist() == ["ula"]  # what shows why is kept
 
 
 def test_bias_json(monkeypatch, capsys, tmp_path):

@@ -102,6 +102,14 @@ def test_advice_that_cannot_be_had(gaussian):
     stuck = uldnum.studies.frontier("gmm-40", "BAOAB", [0.5], friction=1.0, nfe=200, chains=32, progress=False)
     with pytest.raises(ValueError, match=r"^nfe: no chain forgot where it was"):
         advise(stuck, 0.5)
+    given = {"friction": 1.0, "nfe": 200, "chains": 32, "progress": False}
+    fine = uldnum.studies.frontier("bimodal-1d", "BAOAB", [0.05], **given)
+    with pytest.raises(ValueError, match=r"^tolerance: biases are below 5e-05, but not by 0\.0001"):
+        advise(fine, 5e-5)
+    mixing = uldnum.studies.mixing("gaussian", "BAOAB", [0.5], **given)
+    for other in (mixing, gaussian.isel(h=0), gaussian.sel(integrator="ula")):
+        with pytest.raises(ValueError, match=r"^study: must be a whole dataset of studies\.frontier"):
+            advise(other, 0.1)
 
 
 @pytest.mark.filterwarnings("ignore:ula diverged")

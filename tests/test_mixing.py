@@ -179,6 +179,17 @@ def test_where_chains_diverged_there_is_no_distance():
     assert all(np.isnan(part).all() for part in (*wasserstein_1(x, gaussian), *kolmogorov(x, gaussian)))
 
 
+def test_what_lies_beyond_the_histograms_leaves_a_time_unknown():
+    """Where ULA is three times as wide as the target, 1% of the positions are not in them: Var(x^2) is not known."""
+    given = {"friction": 1.0, "nfe": 2000, "chains": 64, "progress": False}
+    mixture = uldnum.GaussianMixture([0.5, 0.5], [[-0.5, 0.0], [0.5, 0.0]], [1.0, 1.0])
+    study = uldnum.studies.frontier(mixture, "ula", [0.5, 1.9], **given).squeeze()
+    assert np.isnan(study.time.sel(observable="x^2").values).tolist() == [False, True]
+    assert np.isfinite(study.time.sel(observable="x").values).all()
+    assert np.isnan(study.cost.values).tolist() == [False, True]
+    assert uldnum.studies.advise(study.expand_dims(["integrator", "friction"]), 10.0).h == 0.5
+
+
 def test_the_study_marks_lower_bounds_and_is_drawn(tmp_path):
     study = uldnum.studies.mixing("ring-8", ["ula", "BAOAB"], [0.1, 0.5], friction=[1, 3], nfe=400, chains=64)
     assert not bool(study.resolved.sel(integrator="ula", h=0.1).all())

@@ -20,11 +20,11 @@ class UnknownNameError(ValueError):
 
 
 def unknown(
-    kind: str, name: str, names: Iterable[str], where: str = "'uldnum list' shows all of them"
+    kind: str, name: Any, names: Iterable[str], where: str = "'uldnum list' shows all of them"
 ) -> UnknownNameError:
     """Return the error for a name that does not exist: it offers the nearest one that does, and says where all are."""
     by_lower = {other.lower(): other for other in names}
-    nearest = by_lower[difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0)[0]]
+    nearest = by_lower[difflib.get_close_matches(str(name).lower(), by_lower, n=1, cutoff=0)[0]]
     return UnknownNameError(f"{kind}: unknown name {name!r}; the nearest is {nearest!r}. {where}")
 
 

@@ -40,9 +40,9 @@ def anneal(
     chains: Annotated[int, typer.Option(min=1, help="Independent chains.")] = 64,
     seed: Seed = 0,
     x0: Annotated[
-        str | None, typer.Option(help="Start: target, normal or uniform.  [default: the plan's]", show_default=False)
+        str | None, typer.Option(help="Start: target, normal or uniform. Default: the plan's.", show_default=False)
     ] = None,
-    backend: Annotated[str | None, typer.Option(help="numba, array, cuda or cuda-fast.  [default: what can]")] = None,
+    backend: Annotated[str | None, typer.Option(help="numba, array, cuda or cuda-fast. Default: what can.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from OUT/anneal.nc.")] = False,
     out: Annotated[Path, typer.Option(help="Folder for everything that is written.")] = Path("out"),
 ) -> None:

@@ -39,14 +39,14 @@ def sample(
     ] = "baoab-limit",
     steps: Annotated[int, typer.Option(min=1, help="Time steps.")] = 200,
     chains: Annotated[int, typer.Option(min=1, help="Independent chains.")] = 16,
-    every: Annotated[int | None, typer.Option(min=1, help="Steps between stored states.  [default: steps/20]")] = None,
+    every: Annotated[int | None, typer.Option(min=1, help="Steps between stored states. Default: steps/20.")] = None,
     sigma: Annotated[
         float | None,
-        typer.Option(help="Noise level: the network's own sigma.  [default: the network's card]", show_default=False),
+        typer.Option(help="Noise level: the network's own sigma. Default: the network's card.", show_default=False),
     ] = None,
     sigma_ratio: Annotated[float | None, typer.Option(help="The noise level as sigma/alpha instead.")] = None,
     t: Annotated[float | None, typer.Option("--t", help="... or as the t of the network's schedule.")] = None,
-    h: Annotated[float | None, typer.Option(help="Step size in units of sigma.  [default: 2, or the card's]")] = None,
+    h: Annotated[float | None, typer.Option(help="Step size in units of sigma. Default: 2, or the card's.")] = None,
     delta: Annotated[float | None, typer.Option(help="The step size as delta = h^2/2, in units of sigma^2.")] = None,
     friction: Annotated[float, typer.Option(help="Friction, in units of 1/sigma.")] = 1.0,
     seed: Seed = 0,
@@ -68,7 +68,7 @@ def sample(
     gif: Annotated[bool, typer.Option("--gif", help="Write the chains as a moving picture too.")] = False,
     profile: Annotated[bool, typer.Option("--profile", help="Say which share of the time the network took.")] = False,
     states: Annotated[
-        Path | None, typer.Option(help="File of the states, .nc or .zarr.  [default: OUT/run.nc]", show_default=False)
+        Path | None, typer.Option(help="File of the states, .nc or .zarr. Default: OUT/run.nc.", show_default=False)
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the states of an earlier run.")] = False,
     out: Annotated[Path, typer.Option(help="Folder for everything that is written.")] = Path("out"),

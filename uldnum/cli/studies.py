@@ -21,7 +21,7 @@ USUAL = "ULA,baoab-limit,BAOAB,OBABO,UBU,mild(0.5)"
 Friction = Annotated[
     str | None,
     typer.Option(
-        help="Frictions, as step sizes; overdamped schemes ignore them.  [default: 0.5, 1 and 2 over that deviation]"
+        help="Frictions, as step sizes; overdamped schemes ignore them. Default: 0.5, 1 and 2 over that deviation."
     ),
 ]
 
@@ -126,8 +126,8 @@ def advise(
     if metric not in METRICS:
         raise unknown("metric", metric, METRICS, f"Known are {', '.join(METRICS)}")
     study = computed("frontier", locals())
-    advice = studies.advise(study, max_bias, metric=metric)
     data, figure = written(study, out, "frontier", partial(draw_frontier, metric=metric))
+    advice = studies.advise(study, max_bias, metric=metric)
     if as_json:
         typer.echo(json.dumps({"data": str(data), "figure": str(figure), **asdict(advice)}))
     else:
@@ -146,13 +146,14 @@ def shown(study: Any, data: Path, figure: Path, as_json: bool, title: str) -> No
         typer.echo(f"\nfriction {friction:.4g}\n{'h':>8}" + "".join(f"{name:>17}" for name in names))
         for h in study.h.values:
             at = {"friction": friction, "h": h}
-            cells = zip(*(study[part].sel(at).values for part in ("cost", "cost_error", "cost_resolved")), strict=True)
+            parts = ("cost", "cost_error", "cost_resolved", "diverged")
+            cells = zip(*(study[part].sel(at).values for part in parts), strict=True)
             typer.echo(f"{h:8.4g}" + "".join(f"{cell(*numbers):>17}" for numbers in cells))
     typer.echo(f"\ndata:   {data}\nfigure: {figure}")
 
 
-def cell(value: float, error: float, resolved: bool) -> str:
-    """Return a time as text."""
+def cell(value: float, error: float, resolved: bool, diverged: int) -> str:
+    """Return a cost as text."""
     if np.isnan(value):
-        return "diverged"
+        return "diverged" if diverged else "not known"
     return f"{value:.3g} ± {error:.1g}" if resolved else f"> {value:.3g}"

@@ -38,7 +38,7 @@ def draw_bias(data: Path, *out: Path) -> None:
     require("matplotlib", "plot")
     from matplotlib.figure import Figure
 
-    study = xr.load_dataset(data)
+    study = xr.load_dataset(data).sortby("h")
     figure = Figure(figsize=(11, 7), layout="constrained")
     for axes, (metric, title) in zip(figure.subplots(2, 2, sharex=True).flat, PANELS.items(), strict=True):
         panel = study.sel(metric=metric)
@@ -48,7 +48,7 @@ def draw_bias(data: Path, *out: Path) -> None:
             axes.set_ylim(low, max(high, 30 * low))
         for rank, name in enumerate(map(str, study.integrator.values)):
             one, style = panel.sel(integrator=name), (colour(name, rank), MARKERS[rank % len(MARKERS)])
-            exact_curve(axes, one, *style, alone="bias" not in study)
+            exact_curve(axes, one, *style, alone="bias" not in study or study.sizes["h"] == 1)
             if "bias" in study:
                 sampled_points(axes, one, *style, rank)
         axes.set_xlim(float(study.h.min()) / 1.08, float(study.h.max()) * 1.08)
@@ -77,7 +77,7 @@ def exact_curve(axes: Any, one: xr.Dataset, tone: str, marker: str, alone: bool)
 def sampled_points(axes: Any, one: xr.Dataset, tone: str, marker: str, rank: int) -> None:
     """Draw what was sampled of one integrator: noise floor, points (hollow if they may be noise), divergence."""
     bottom = axes.get_ylim()[0]
-    axes.plot(one.h, one.floor, color=tone, linewidth=0.8, linestyle=":")
+    axes.plot(one.h, one.floor, color=tone, linewidth=0.8, linestyle=":", marker="_" if one.sizes["h"] == 1 else None)
     seen = (one.bias > 4 * one.floor).values
     if not one.exact.notnull().any():
         axes.plot(one.h, one.bias.where(seen), color=tone, linewidth=0.8, alpha=0.6)

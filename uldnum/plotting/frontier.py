@@ -181,6 +181,6 @@ def handles(styles: Mapping[str, tuple[str, str]], studies: Sequence[xr.Dataset]
     named.append(Line2D([], [], color="0.3", marker="o", linestyle="", markersize=3.4, label="sampled"))
     if not all(bool(known(study).all()) for study in studies):
         named.append(Line2D([], [], marker="<", label="bias at most this", **hollow))
-    if not all(bool((study.cost_resolved | known(study)).all()) for study in studies):
+    if any(bool((~study.cost_resolved & study.cost.notnull() & ~known(study)).any()) for study in studies):
         named.append(Line2D([], [], marker="^", label="cost at least this", **hollow))
     return named

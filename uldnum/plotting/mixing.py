@@ -27,7 +27,7 @@ def draw_mixing(data: Path, *out: Path) -> None:
     require("matplotlib", "plot")
     from matplotlib.figure import Figure
 
-    study = xr.load_dataset(data)
+    study = xr.load_dataset(data).sortby("h")
     frictions = study.friction.values
     figure = Figure(figsize=(max(7.0, 4.1 * len(frictions)), 5.8), layout="constrained")
     panels = np.atleast_1d(figure.subplots(1, len(frictions), sharex=True, sharey=True))
@@ -35,7 +35,7 @@ def draw_mixing(data: Path, *out: Path) -> None:
         axes.set(xscale="log", yscale="log")
         for rank, name in enumerate(map(str, study.integrator.values)):
             one = study.sel(integrator=name, friction=friction)
-            times(axes, one, colour(name, rank), MARKERS[rank % len(MARKERS)])
+            times(axes, one, colour(name, rank), MARKERS[rank % len(MARKERS)], rank)
         plain_ticks(axes)
         axes.set_title(f"friction {friction:.3g}", fontsize=11, fontweight="bold")
         axes.grid(alpha=0.25, which="both", linewidth=0.5)
@@ -52,9 +52,9 @@ def draw_mixing(data: Path, *out: Path) -> None:
     save(figure, *out)
 
 
-def times(axes: Any, one: xr.Dataset, tone: str, marker: str) -> None:
-    """Draw the times of one integrator: exact curve, points, lower bounds."""
-    axes.plot(one.h, one.exact_cost, color=tone, linewidth=1.5)
+def times(axes: Any, one: xr.Dataset, tone: str, marker: str, rank: int) -> None:
+    """Draw the times of one integrator: exact curve, points, lower bounds, divergence."""
+    axes.plot(one.h, one.exact_cost, color=tone, linewidth=1.5, marker="_" if one.sizes["h"] == 1 else None)
     time, error, sure = one.cost, one.cost_error, one.cost_resolved.values
     if not one.exact_cost.notnull().any():
         axes.plot(one.h, time, color=tone, linewidth=0.8, alpha=0.6)
@@ -64,6 +64,8 @@ def times(axes: Any, one: xr.Dataset, tone: str, marker: str) -> None:
         markeredgecolor="white", markeredgewidth=0.6,
     )  # fmt: skip
     axes.plot(one.h[~sure], time[~sure], "^", color=tone, markersize=5, markerfacecolor="white")
+    lost = one.h[(one.diverged > 0).values]
+    axes.plot(lost, np.full(len(lost), 0.97 - 0.03 * rank), "x", color=tone, transform=axes.get_xaxis_transform())
 
 
 def handles(study: xr.Dataset) -> list[Any]:
@@ -77,7 +79,9 @@ def handles(study: xr.Dataset) -> list[Any]:
     if bool(study.exact_cost.notnull().any()):
         named.append(Line2D([], [], color="0.3", linewidth=1.3, label="line: exact"))
     named.append(Line2D([], [], color="0.3", marker="o", linestyle="", markersize=4.5, label="sampled, ± 2 errors"))
-    if not bool(study.cost_resolved.all()):
+    if bool((study.diverged > 0).any()):
+        named.append(Line2D([], [], color="0.3", marker="x", linestyle="", label="diverged"))
+    if bool((~study.cost_resolved & study.cost.notnull()).any()):
         style: dict[str, Any] = {"marker": "^", "linestyle": "", "markerfacecolor": "white", "markersize": 5}
         named.append(Line2D([], [], color="0.3", label="a lower bound", **style))
     return named

@@ -54,7 +54,7 @@ def bias(
     burn_in : int
         Score evaluations before them, not recorded.
     chains : int
-        Independent chains for each integrator and step size, at least 2.
+        Independent chains for each integrator and step size, at least 8.
     seed : int
         64-bit key.
     tolerance : float

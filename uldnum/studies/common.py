@@ -32,6 +32,9 @@ Integrators = str | Integrator | Sequence[str | Integrator]
 
 AXES = ("integrator", "friction", "h")
 
+# Chains of a point, at least: the errors of times are those of variances of means over them.
+FEWEST = 8
+
 # A time that was measured in a run of less than so many of them is a lower bound.
 RESOLVED = 20
 
@@ -54,7 +57,7 @@ class Budget:
     nfe, burn_in : int
         Recorded score evaluations per chain, and those before them.
     chains, seed, backend
-        As for `uldnum.sample`; errors come from the spread of chains, so that there are two at least.
+        As for `uldnum.sample`; errors come from the spread of chains, so that there are 8 at least.
     """
 
     nfe: int
@@ -64,7 +67,7 @@ class Budget:
     backend: str | None
 
     def __post_init__(self) -> None:
-        limits = {"chains": (2, 2**32), "nfe": (1, 2**48), "burn_in": (0, 2**48), "seed": (0, 2**64 - 1)}
+        limits = {"chains": (FEWEST, 2**32), "nfe": (1, 2**48), "burn_in": (0, 2**48), "seed": (0, 2**64 - 1)}
         for name, (least, most) in limits.items():
             object.__setattr__(self, name, whole_number(name, getattr(self, name), least, most))
 
@@ -94,6 +97,8 @@ class Grid:
             )
         if not np.all(np.isfinite(target.standard_deviation)):
             raise ValueError(f"target: {target.name!r} does not know its standard deviation; give it to UserTarget")
+        if not isinstance(integrators, str | Integrator | Sequence):
+            raise ValueError(f"integrators: must be a name, an Integrator, or several of them, got {integrators!r}")
         named = [integrators] if isinstance(integrators, str | Integrator) else integrators
         schemes = [find_integrator(name) for name in named]
         names = [scheme.name for scheme in schemes]
@@ -206,8 +211,8 @@ class Grid:
 
 
 def with_cost(study: xr.Dataset) -> xr.Dataset:
-    """Add what an independent sample costs: the longer of the times of x and x^2."""
-    slow, units = study.time.fillna(-1).argmax("observable"), {"units": "score evaluations"}
+    """Add what an independent sample costs: the longer of the times of x and x^2; NaN if one is not known."""
+    slow, units = study.time.fillna(np.inf).argmax("observable"), {"units": "score evaluations"}
     cost, error = (part.isel(observable=slow).drop_vars("observable") for part in (study.time, study.time_error))
     exact = study.exact_time.max("observable", skipna=False)
     return study.assign(

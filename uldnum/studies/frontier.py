@@ -13,7 +13,7 @@ import xarray as xr
 from uldnum.diagnostics.bias import METRICS
 from uldnum.integrators import positive_number
 from uldnum.names import unknown
-from uldnum.studies.common import Budget, Grid, Integrators, Place, with_cost
+from uldnum.studies.common import AXES, Budget, Grid, Integrators, Place, with_cost
 from uldnum.targets import VectorTarget
 from uldnum.typing import ArrayLike
 
@@ -118,11 +118,13 @@ def advise(study: xr.Dataset, max_bias: float, *, metric: str = "second_moment")
     Raises
     ------
     ValueError
-        If no point qualifies; the message says what would help.
+        If no point qualifies; the message says what would help. If it is none of a frontier.
     """
     bound = positive_number("max_bias", max_bias)
     if metric not in METRICS:
         raise unknown("metric", metric, METRICS, f"Known are {', '.join(METRICS)}")
+    if study.attrs.get("study") != "frontier" or set(AXES) - set(study.cost.dims):
+        raise ValueError("study: must be a whole dataset of studies.frontier")
     one = study.sel(metric=metric)
     known = one.exact.notnull()
     # What is exact has a tolerance: the law that itself, times a hundred of it (`TransferOperator`).
@@ -133,7 +135,7 @@ def advise(study: xr.Dataset, max_bias: float, *, metric: str = "second_moment")
     resolved = (study.cost_resolved | study.exact_cost.notnull()) & (study.diverged == 0) & cost.notnull()
     fit = (most <= bound) & resolved
     if not bool(fit.any()):
-        raise ValueError(why_none(study, most, resolved, bound))
+        raise ValueError(why_none(study, one, most, resolved, bound))
     # The best point of every integrator that has one, cheapest first.
     rows = [cost.where(fit).sel(integrator=name) for name in cost.integrator.values]
     best = sorted((cheapest(row) for row in rows if row.notnull().any()), key=lambda at: float(cost.sel(at)))
@@ -166,12 +168,15 @@ def cheapest(cost: xr.DataArray) -> dict[str, Any]:
     return {"integrator": str(cost.integrator.values), "friction": cost.friction.values[gamma], "h": cost.h.values[h]}
 
 
-def why_none(study: xr.Dataset, most: xr.DataArray, resolved: xr.DataArray, bound: float) -> str:
+def why_none(study: xr.Dataset, one: xr.Dataset, most: xr.DataArray, resolved: xr.DataArray, bound: float) -> str:
     """Say why no point qualifies."""
     if bool((study.diverged > 0).all()):
         return "h: chains diverged at every point; take smaller steps"
     if not bool(resolved.any()):
         return "nfe: no chain forgot where it was: every time is a lower bound; record more evaluations (nfe)"
+    if bool(((one.exact <= bound) & resolved).any()):
+        slack = study.attrs["exact_to"]
+        return f"tolerance: biases are below {bound:g}, but not by {slack:g}, to which they are exact; lower it"
     least = float(most.where(resolved).min())
     return (
         f"max_bias: no point was shown to have a bias below {bound:g}; the least is {least:.3g}, errors included: take "
