@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from uldnum.extras import require
-from uldnum.plotting.style import MARKERS, colour, plain_ticks, save
+from uldnum.plotting.style import MARKERS, colour, curve, plain_ticks, save
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -48,7 +48,7 @@ def draw_bias(data: Path, *out: Path) -> None:
             axes.set_ylim(low, max(high, 30 * low))
         for rank, name in enumerate(map(str, study.integrator.values)):
             one, style = panel.sel(integrator=name), (colour(name, rank), MARKERS[rank % len(MARKERS)])
-            exact_curve(axes, one, *style, alone="bias" not in study or study.sizes["h"] == 1)
+            exact_curve(axes, one, *style, alone="bias" not in study)
             if "bias" in study:
                 sampled_points(axes, one, *style, rank)
         axes.set_xlim(float(study.h.min()) / 1.08, float(study.h.max()) * 1.08)
@@ -71,13 +71,16 @@ def limits(panel: xr.Dataset) -> tuple[float, float]:
 def exact_curve(axes: Any, one: xr.Dataset, tone: str, marker: str, alone: bool) -> None:
     """Draw the exact bias of one integrator where it is known; alone, with a mark at every step size."""
     known = one.exact.where(one.exact > 0)
-    axes.plot(one.h, known, color=tone, linewidth=1.3, marker=marker if alone else None, markersize=4)
+    if alone:
+        axes.plot(one.h, known, color=tone, linewidth=1.3, marker=marker, markersize=4)
+    else:
+        curve(axes, one.h, known, color=tone, linewidth=1.3)
 
 
 def sampled_points(axes: Any, one: xr.Dataset, tone: str, marker: str, rank: int) -> None:
     """Draw what was sampled of one integrator: noise floor, points (hollow if they may be noise), divergence."""
     bottom = axes.get_ylim()[0]
-    axes.plot(one.h, one.floor, color=tone, linewidth=0.8, linestyle=":", marker="_" if one.sizes["h"] == 1 else None)
+    curve(axes, one.h, one.floor, color=tone, linewidth=0.8, linestyle=":")
     seen = (one.bias > 4 * one.floor).values
     if not one.exact.notnull().any():
         axes.plot(one.h, one.bias.where(seen), color=tone, linewidth=0.8, alpha=0.6)

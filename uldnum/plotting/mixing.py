@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from uldnum.extras import require
-from uldnum.plotting.style import MARKERS, colour, plain_ticks, save
+from uldnum.plotting.style import MARKERS, colour, curve, plain_ticks, save
 
 __all__ = ["draw_mixing"]
 
@@ -54,7 +54,7 @@ def draw_mixing(data: Path, *out: Path) -> None:
 
 def times(axes: Any, one: xr.Dataset, tone: str, marker: str, rank: int) -> None:
     """Draw the times of one integrator: exact curve, points, lower bounds, divergence."""
-    axes.plot(one.h, one.exact_cost, color=tone, linewidth=1.5, marker="_" if one.sizes["h"] == 1 else None)
+    curve(axes, one.h, one.exact_cost, color=tone, linewidth=1.5)
     time, error, sure = one.cost, one.cost_error, one.cost_resolved.values
     if not one.exact_cost.notnull().any():
         axes.plot(one.h, time, color=tone, linewidth=0.8, alpha=0.6)

@@ -10,7 +10,7 @@ from uldnum.files import atomic
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["MARKERS", "colour", "plain_ticks", "save"]
+__all__ = ["MARKERS", "colour", "curve", "plain_ticks", "save"]
 
 # Okabe and Ito's palette but for its yellow, and brown, indigo, olive and dark teal, which the colour-blind, too, can
 # tell from each other and from the rest: an integrator has one colour in every figure.
@@ -27,7 +27,8 @@ COLOURS = {
     "BUB": "#999933",
     "BAOA": "#005F50",
 }
-MARKERS = "osD^vPX<>*"
+# Not the triangles that mark bounds.
+MARKERS = "osDvp*dhPX"
 
 
 def colour(name: str, rank: int) -> str:
@@ -44,6 +45,14 @@ def plain_ticks(axes: Any) -> None:
         axis.set_minor_formatter(NullFormatter())
         low, high = axis.get_view_interval()
         axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 100 * low else (1,)))
+
+
+def curve(axes: Any, x: Any, y: Any, **style: Any) -> None:
+    """Draw a curve; of one point, a line across the panel."""
+    if len(x) > 1:
+        axes.plot(x, y, **style)
+    else:
+        axes.axhline(float(y[0]), **style)
 
 
 def save(figure: Figure, *out: Path) -> None:
