@@ -42,7 +42,7 @@ class Levels:
 
     def __post_init__(self) -> None:
         for name in ("alpha", "sigma"):
-            object.__setattr__(self, name, positive(name, getattr(self, name)))
+            object.__setattr__(self, name, positive(name, getattr(self, name)).copy())
         if self.sigma.ndim != 1 or self.alpha.shape != self.sigma.shape or not self.sigma.size:
             raise ValueError(f"sigma: must have shape (L,), as alpha, got {self.sigma.shape} and {self.alpha.shape}")
         if not np.all(np.diff(self.ratio) < 0):
@@ -67,7 +67,7 @@ class Levels:
 def given(sigma: ArrayLike, alpha: ArrayLike = 1.0) -> Levels:
     """Return levels from arrays, shape (L,); alpha may be one number."""
     noise, scale = positive("sigma", sigma), positive("alpha", alpha)
-    return Levels(np.broadcast_to(scale, noise.shape) if scale.ndim == 0 else scale.copy(), noise.copy())
+    return Levels(np.broadcast_to(scale, noise.shape) if scale.ndim == 0 else scale, noise)
 
 
 def geometric(first: float, last: float, count: int) -> Levels:
@@ -101,8 +101,8 @@ def cosine(count: int, timesteps: int = 1000, max_beta: float = 0.999) -> Levels
 
 def spaced(family: Callable[[float, float], Schedule], first: float, last: float, count: int) -> Array:
     """Noise levels of a family from first to last; of one, the first."""
-    first, last, number = positive_number("first", first), positive_number("last", last), whole_number(
-        "count", count, 1, 2**20)  # fmt: skip
+    first, last = positive_number("first", first), positive_number("last", last)
+    number = whole_number("count", count, 1, 2**20)
     if number == 1:
         return np.array([first])
     try:

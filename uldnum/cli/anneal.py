@@ -80,8 +80,7 @@ def anneal(
     begun = time.perf_counter()
     run = annealing.anneal(
         law, chosen, chains=chains, seed=seed, x0=None if resume else x0, backend=backend,
-        resume=stored if resume else None,
-        progress=f"{chosen.name} on {law.name}",
+        resume=stored if resume else None, progress=f"{chosen.name} on {law.name}",
     )  # fmt: skip
     run.save(stored)
     typer.echo(f"{chosen.name}: {run.nfe} evaluations of {chains} chains in {time.perf_counter() - begun:.2f} s")

@@ -11,7 +11,7 @@ from uldnum.diagnostics.histograms import kolmogorov, wasserstein_1
 from uldnum.diagnostics.jackknife import Bias
 from uldnum.diagnostics.samples import mode_weights, sliced_wasserstein_2
 from uldnum.run import Run
-from uldnum.targets import GaussianMixture, VectorTarget
+from uldnum.targets import GaussianMixture, VectorTarget, has_draws
 from uldnum.typing import Array
 
 __all__ = ["relaxation"]
@@ -64,7 +64,7 @@ def distances(target: VectorTarget) -> dict[str, Callable[[Array], Bias]]:
     if target.cdf is not None and np.all(np.isfinite(deviation)):
         known["wasserstein_1"] = lambda x: wasserstein_1(x, target, lambda each: np.mean(each / deviation))
         known["kolmogorov"] = lambda x: kolmogorov(x, target, np.mean)
-    if isinstance(target, GaussianMixture) or target.sampler is not None:
+    if has_draws(target):
         known["sliced_wasserstein_2"] = lambda x: sliced_wasserstein_2(x, target)
     if isinstance(target, GaussianMixture) and len(target.weights) > 1:
         known["mode_weights"] = lambda x: mode_weights(x, target)

@@ -118,6 +118,8 @@ class Ladder:
         self.first_chain = first_chain
         self.lanes = lanes_of(dtype, mixture.shape[0])
         low_word = np.uint64(0xFFFFFFFF)
+        level = mixture.kernel_levels(alpha[:1], sigma[:1], dtype)
+        self.most = max(1, MOST // (level.roots.size + level.shifts.size))
         self.counts = counts
         self.tables = tables._replace(**{part: getattr(tables, part).astype(dtype) for part in ("G", "dA", "b", "C")})
         check_rows(self.tables, "numba")
@@ -131,10 +133,8 @@ class Ladder:
 
     def climb(self, state: State, first: int, last: int) -> None:
         """Take every chain through phases first ... last - 1; the state is changed in place."""
-        level = self.mixture.kernel_levels(self.alpha[:1], self.sigma[:1], self.dtype)
-        most = max(1, MOST // (level.roots.size + level.shifts.size))
-        for begin in range(first, last, most):
-            self.launch(state, begin, min(begin + most, last))
+        for begin in range(first, last, self.most):
+            self.launch(state, begin, min(begin + self.most, last))
 
     def launch(self, state: State, first: int, last: int) -> None:
         """Do so in one launch."""

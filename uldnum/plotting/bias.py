@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from uldnum.extras import require
-from uldnum.plotting.style import MARKERS, colour, curve, plain_ticks, save
+from uldnum.plotting.style import curve, integrator_handles, look, mark_divergence, plain_ticks, save
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -47,7 +47,7 @@ def draw_bias(data: Path, *out: Path) -> None:
         if np.isfinite(low) and low > 0:
             axes.set_ylim(low, max(high, 30 * low))
         for rank, name in enumerate(map(str, study.integrator.values)):
-            one, style = panel.sel(integrator=name), (colour(name, rank), MARKERS[rank % len(MARKERS)])
+            one, style = panel.sel(integrator=name), look(name, rank)
             exact_curve(axes, one, *style, alone="bias" not in study)
             if "bias" in study:
                 sampled_points(axes, one, *style, rank)
@@ -89,18 +89,14 @@ def sampled_points(axes: Any, one: xr.Dataset, tone: str, marker: str, rank: int
     )  # fmt: skip
     hollow = np.maximum(one.bias[~seen], 1.1 * bottom)  # what lies below the panel is shown at its edge
     axes.plot(one.h[~seen], hollow, marker, color=tone, markersize=4, markerfacecolor="white", alpha=0.5)
-    lost = one.h[(one.diverged > 0).values]
-    axes.plot(lost, np.full(len(lost), 0.97 - 0.03 * rank), "x", color=tone, transform=axes.get_xaxis_transform())
+    mark_divergence(axes, one, tone, rank)
 
 
 def legend(figure: Figure, study: xr.Dataset) -> None:
     """Name the integrators, and say in words how the study was made."""
     from matplotlib.lines import Line2D
 
-    handles: list[Any] = [
-        Line2D([], [], color=colour(name, rank), marker=MARKERS[rank % len(MARKERS)], markersize=4.5, label=name)
-        for rank, name in enumerate(map(str, study.integrator.values))
-    ]
+    handles = integrator_handles(study.integrator.values, markersize=4.5)
     if "bias" not in study:
         figure.legend(handles=handles, loc="outside right center", frameon=False, fontsize=8.5)
         a = study.attrs

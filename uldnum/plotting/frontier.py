@@ -11,7 +11,7 @@ import xarray as xr
 
 from uldnum.extras import require
 from uldnum.plotting.bias import PANELS
-from uldnum.plotting.style import MARKERS, colour, plain_ticks, save
+from uldnum.plotting.style import integrator_handles, look, plain_ticks, save
 from uldnum.studies.frontier import at_most
 from uldnum.typing import Array
 
@@ -43,7 +43,7 @@ def draw_frontier(data: Path | Sequence[Path], *out: Path, metric: str = "second
 
     studies = [xr.load_dataset(one) for one in ([data] if isinstance(data, Path) else data)]
     names = list(dict.fromkeys(str(name) for study in studies for name in study.integrator.values))
-    styles = {name: (colour(name, rank), MARKERS[rank % len(MARKERS)]) for rank, name in enumerate(names)}
+    styles = {name: look(name, rank) for rank, name in enumerate(names)}
     figure = Figure(figsize=(max(7.0, 4.1 * len(studies)), 6), layout="constrained")
     panels = figure.subplots(1, len(studies), sharey=True, squeeze=False)[0]
     for axes, study in zip(panels, studies, strict=True):
@@ -170,10 +170,7 @@ def handles(styles: Mapping[str, tuple[str, str]], studies: Sequence[xr.Dataset]
     """Name the integrators, and what lines and marks mean."""
     from matplotlib.lines import Line2D
 
-    named: list[Any] = [
-        Line2D([], [], color=tone, marker=marker, markersize=4, linewidth=2.4, label=name)
-        for name, (tone, marker) in styles.items()
-    ]
+    named = integrator_handles(styles, markersize=4, linewidth=2.4)
     hollow: dict[str, Any] = {"color": "0.3", "linestyle": "", "markerfacecolor": "white", "markersize": 4.5}
     named.append(Line2D([], [], color="0.3", linewidth=2.4, label="least cost up to a bias"))
     if any(bool(known(study).any()) for study in studies):

@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from uldnum.extras import require
-from uldnum.plotting.style import MARKERS, colour, curve, plain_ticks, save
+from uldnum.plotting.style import curve, integrator_handles, look, mark_divergence, plain_ticks, save
 
 __all__ = ["draw_mixing"]
 
@@ -35,7 +35,7 @@ def draw_mixing(data: Path, *out: Path) -> None:
         axes.set(xscale="log", yscale="log")
         for rank, name in enumerate(map(str, study.integrator.values)):
             one = study.sel(integrator=name, friction=friction)
-            times(axes, one, colour(name, rank), MARKERS[rank % len(MARKERS)], rank)
+            times(axes, one, *look(name, rank), rank)
         plain_ticks(axes)
         axes.set_title(f"friction {friction:.3g}", fontsize=11, fontweight="bold")
         axes.grid(alpha=0.25, which="both", linewidth=0.5)
@@ -64,18 +64,14 @@ def times(axes: Any, one: xr.Dataset, tone: str, marker: str, rank: int) -> None
         markeredgecolor="white", markeredgewidth=0.6,
     )  # fmt: skip
     axes.plot(one.h[~sure], time[~sure], "^", color=tone, markersize=5, markerfacecolor="white")
-    lost = one.h[(one.diverged > 0).values]
-    axes.plot(lost, np.full(len(lost), 0.97 - 0.03 * rank), "x", color=tone, transform=axes.get_xaxis_transform())
+    mark_divergence(axes, one, tone, rank)
 
 
 def handles(study: xr.Dataset) -> list[Any]:
     """Name the integrators, and what marks mean."""
     from matplotlib.lines import Line2D
 
-    named: list[Any] = [
-        Line2D([], [], color=colour(name, rank), marker=MARKERS[rank % len(MARKERS)], markersize=4.5, label=name)
-        for rank, name in enumerate(map(str, study.integrator.values))
-    ]
+    named = integrator_handles(study.integrator.values, markersize=4.5)
     if bool(study.exact_cost.notnull().any()):
         named.append(Line2D([], [], color="0.3", linewidth=1.3, label="line: exact"))
     named.append(Line2D([], [], color="0.3", marker="o", linestyle="", markersize=4.5, label="sampled, ± 2 errors"))

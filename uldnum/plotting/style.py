@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from uldnum.files import atomic
 
 if TYPE_CHECKING:
+    import xarray as xr
     from matplotlib.figure import Figure
 
-__all__ = ["MARKERS", "colour", "curve", "plain_ticks", "save"]
+__all__ = ["colour", "curve", "integrator_handles", "look", "mark_divergence", "plain_ticks", "save"]
 
 # Okabe and Ito's palette but for its yellow, and brown, indigo, olive and dark teal, which the colour-blind, too, can
 # tell from each other and from the rest: an integrator has one colour in every figure.
@@ -34,6 +38,25 @@ MARKERS = "osDvp*dhPX"
 def colour(name: str, rank: int) -> str:
     """Return the colour of an integrator; those without one of their own take greys in turn."""
     return COLOURS.get(name.split("(")[0], str(0.15 + 0.15 * (rank % 5)))
+
+
+def look(name: str, rank: int) -> tuple[str, str]:
+    """Return the colour and the mark of an integrator."""
+    return colour(name, rank), MARKERS[rank % len(MARKERS)]
+
+
+def integrator_handles(names: Iterable[Any], **style: Any) -> list[Any]:
+    """Return the entries of a legend that name integrators."""
+    from matplotlib.lines import Line2D
+
+    looks = {str(name): look(str(name), rank) for rank, name in enumerate(names)}
+    return [Line2D([], [], color=tone, marker=mark, label=name, **style) for name, (tone, mark) in looks.items()]
+
+
+def mark_divergence(axes: Any, one: xr.Dataset, tone: str, rank: int) -> None:
+    """Mark the steps at which chains of an integrator diverged, at the top of a panel."""
+    lost = one.h[(one.diverged > 0).values]
+    axes.plot(lost, np.full(len(lost), 0.97 - 0.03 * rank), "x", color=tone, transform=axes.get_xaxis_transform())
 
 
 def plain_ticks(axes: Any) -> None:

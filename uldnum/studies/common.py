@@ -22,7 +22,7 @@ from uldnum.integrators import integrator as find_integrator
 from uldnum.studies.exact import OBSERVABLES, has_exact_law, is_gaussian
 from uldnum.studies.points import Exact, Sampled, knows_bias
 from uldnum.studies.sweep import sweep
-from uldnum.targets import GaussianMixture, UserTarget, VectorTarget, vector_target
+from uldnum.targets import GaussianMixture, VectorTarget, has_draws, vector_target
 from uldnum.typing import Array, ArrayLike
 from uldnum.version import VERSION
 
@@ -116,7 +116,7 @@ class Grid:
         if budget.nfe < most:
             raise ValueError(f"nfe: must be at least {most}, the evaluations of one step, got {budget.nfe}")
         choose_backend(self.target, budget.backend, np.dtype(self.target.dtype))
-        if isinstance(self.target, UserTarget) and self.target.sampler is None:
+        if not has_draws(self.target):
             raise ValueError(f"target: chains start from exact draws; give {self.target.name!r} a sampler")
 
     def sampled(self, budget: Budget, place: Place) -> xr.Dataset:

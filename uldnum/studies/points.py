@@ -22,7 +22,7 @@ from uldnum.names import digest
 from uldnum.run import Run
 from uldnum.sampling import sample
 from uldnum.studies.exact import OBSERVABLES, exact_answers
-from uldnum.targets import GaussianMixture, VectorTarget
+from uldnum.targets import GaussianMixture, VectorTarget, has_draws
 from uldnum.typing import Array
 from uldnum.version import VERSION
 
@@ -156,7 +156,7 @@ def slowest(value: Array, error: Array) -> list[float]:
 @lru_cache(16)  # all points of a study have one target
 def fingerprint(target: VectorTarget) -> list[Any]:
     """Return what tells one target from another: the density, its draws, and what biases are measured against."""
-    known = [target.sample(8)] if isinstance(target, GaussianMixture) or target.sampler is not None else []
+    known = [target.sample(8)] if has_draws(target) else []
     at = np.asarray(target.mean) + np.asarray(target.standard_deviation) * np.linspace(-2, 2, 5)[:, None]
     if target.moment is not None and target.cdf is not None:
         known += [target.cdf(at), *(target.moment(order) for order in (1, 2, 4))]

@@ -19,6 +19,7 @@ __all__ = [
     "Preset",
     "UserTarget",
     "VectorTarget",
+    "has_draws",
     "read_toml",
     "target",
     "vector_target",
@@ -40,6 +41,11 @@ def target(name: str | Path) -> VectorTarget:
     if str(name).lower() in PRESETS:
         return PRESETS[str(name).lower()].make()
     raise unknown("target", str(name), PRESETS)
+
+
+def has_draws(target: VectorTarget) -> bool:
+    """Whether a target has exact draws."""
+    return isinstance(target, GaussianMixture) or target.sampler is not None
 
 
 def vector_target(given: VectorTarget | str) -> VectorTarget:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from uldnum.integrators import positive
+from uldnum.integrators import positive_number
 from uldnum.kernels.array import initial_uniform
 from uldnum.kernels.space import Space, host
 from uldnum.names import named
@@ -77,7 +77,7 @@ class DataMixture:
 
     def at(self, sigma: float, alpha: float = 1.0) -> DataLevel:
         """Return the law of z = alpha x + sigma eps, a target for `uldnum.sample`."""
-        s, a = float(positive("sigma", sigma)), float(positive("alpha", alpha))
+        s, a = positive_number("sigma", sigma), positive_number("alpha", alpha)
         fingerprint = hashlib.sha256(f"{self.digest} {s!r} {a!r}".encode()).hexdigest()[:16]
         return DataLevel(f"{self.name} at sigma {s:.4g}", fingerprint, self.shape, a, s, self)
 
