@@ -9,7 +9,7 @@ FIGURES = (
     "annealing", "bias", "chains", "densities", "frontier", "grids", "mixing", "orders", "temperature", "trajectories",
 )  # fmt: skip
 # What takes longer than one would wait for, or needs more installed: by its own name only.
-LONG = ("agreement", "denoising", "registers", "throughput")
+LONG = ("agreement", "denoising", "overhead", "registers", "throughput")
 
 
 def main() -> None:

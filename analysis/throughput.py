@@ -102,16 +102,21 @@ def worker(threads: int) -> list[dict[str, Any]]:
     return rows
 
 
+def processor() -> str:
+    """Return what the machine calls its processor, and what the compiler takes it for."""
+    from llvmlite.binding import get_host_cpu_name
+
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+    return f"{model} ({get_host_cpu_name()})"
+
+
 def stamp() -> dict[str, Any]:
     """Return the machine, the versions and the date."""
     names = ("uldnum", "numpy", "numba", "llvmlite", "jax", "jaxlib", "diffrax", "blackjax")
     versions = {name: installed(name) for name in names}
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
-    from llvmlite.binding import get_host_cpu_name
-
     return {
-        "processor": f"{model} ({get_host_cpu_name()})", "cores": os.cpu_count(), "python": platform.python_version(),
+        "processor": processor(), "cores": os.cpu_count(), "python": platform.python_version(),
         "versions": versions, "date": date.today().isoformat(), "chains": peers.CHAINS, "repeats": REPEATS,
     }  # fmt: skip
 

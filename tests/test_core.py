@@ -9,6 +9,7 @@ import uldnum
 from uldnum.integrators import Integrator
 from uldnum.kernels import array, values
 from uldnum.kernels.core import DYNAMICS, INITIAL, READOUT
+from uldnum.kernels.drawing import chain_normals
 from uldnum.kernels.lanes import core
 from uldnum.stage import Affine, Step, first_row, table
 from uldnum.targets import PRESETS, GaussianMixture, target
@@ -71,6 +72,25 @@ def test_normals_are_box_muller_of_the_words_in_order(dtype):
     eps = np.finfo(dtype).eps  # the angle, up to pi, is off by half its last place; the largest radius is 6.8
     np.testing.assert_allclose(got, expected, rtol=8 * eps, atol=12 * eps)
     np.testing.assert_array_equal(array.normals(4 * block + 1, 2, chains, DYNAMICS, seed, dtype)[:, 0], got[1:3])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("first", "count", "n"), [(4, 2, 100), (6, 3, 33), (1, 131, 3), (2**35 + 3, 9, 5), (4, 0, 2)])
+def test_compiled_normals_of_chains_are_those_of_arrays(first, count, n, dtype):
+    """To the last places: compiled, a product and a sum round once."""
+    dtype, seed, chain = np.dtype(dtype), 2**40 + 3, 2**32 - n  # the last chains that there are
+    got = chain_normals(first, count, chain, n, INITIAL, seed, dtype)
+    expected = array.normals(first, count, array.chain_numbers(chain, n), INITIAL, seed, dtype).T
+    assert got.dtype == dtype
+    eps = np.finfo(dtype).eps
+    np.testing.assert_allclose(got, expected, rtol=8 * eps, atol=12 * eps)
+
+
+def test_compiled_uniforms_are_the_first_words_of_chains():
+    key = np.uint64(5), np.uint64(1)
+    words = [philox("array", 0, 0, chain, INITIAL, *key)[0] & ONES for chain in range(90, 140)]
+    expected = np.array(words) * 2.0**-32 + 2.0**-33
+    np.testing.assert_array_equal(array.initial_uniform(50, 2**32 + 5, 90), expected)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

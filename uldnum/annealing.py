@@ -20,9 +20,9 @@ from uldnum.backends import BACKENDS, Options, choose_backend
 from uldnum.data import find_data, level_of
 from uldnum.integrators import whole_number
 from uldnum.interrupt import interruptible
-from uldnum.kernels import Problem, State
+from uldnum.kernels import Layout, Problem, State
 from uldnum.kernels.array import initial_normals
-from uldnum.kernels.core import NEVER, Tables, Watch, lay_out, make_tables
+from uldnum.kernels.core import NEVER, Watch, lay_out, make_tables
 from uldnum.names import digest
 from uldnum.plans import Plan
 from uldnum.run import Run, Settings
@@ -104,9 +104,9 @@ def anneal(
     start = level_of(data, *plan.start)
     kind = floating_type(start.dtype if dtype is None else dtype)
     backend = choose_backend(start, backend, kind)
-    if any(phase.rule for phase in plan.phases):
+    if plan.adaptive:
         check_adaptive(start, plan, backend)
-    tables, hash_of_plan = laid_out(plan)
+    layout, hash_of_plan = laid_out(plan)
     settings = Settings(
         version=VERSION, target=str(data.name), fingerprint=start.fingerprint, shape=tuple(start.shape),
         integrator=plan.name, tables=hash_of_plan, backend=backend, dtype=kind.name, h=(0.0,),
@@ -116,7 +116,7 @@ def anneal(
     state = run.state
     if state.step and keep != bool(run.states):
         raise ValueError(f"keep: the run that is resumed kept {'its' if run.states else 'no'} positions")
-    work = Work.of(data, plan, tables, run, kind, Options(threads, bool(progress)))
+    work = Work.of(data, plan, layout, run, kind, Options(threads, bool(progress)))
     with (
         interruptible() as stopped,
         tqdm(
@@ -159,12 +159,10 @@ class Work:
 
     Attributes
     ----------
-    data, plan, run, kind, options
+    data, plan, layout, run, kind, options
         What is run, in which type, and how.
     seeds : uint64 array, shape (phases,)
         Keys of their normals.
-    ends : array, shape (phases,)
-        Steps from the start of the plan to the end of each phase.
     ladder : Ladder or None
         Takes many short phases in one launch, where they can be compiled together.
     levels : dict
@@ -173,47 +171,41 @@ class Work:
 
     data: Any
     plan: Plan
+    layout: Layout
     run: Run
     kind: np.dtype[Any]
     options: Options
     seeds: Array
-    ends: Array
     ladder: Any
     levels: dict[tuple[float, float], Target]
 
     @classmethod
-    def of(cls, data: Any, plan: Plan, tables: Tables, run: Run, kind: np.dtype[Any], options: Options) -> Work:
+    def of(cls, data: Any, plan: Plan, layout: Layout, run: Run, kind: np.dtype[Any], options: Options) -> Work:
         """Return the work of a run."""
         seeds = phase_seeds(run.settings.seed, len(plan.phases))
-        ends = np.cumsum([phase.count for phase in plan.phases])
-        rules = any(phase.rule for phase in plan.phases)
-        together = run.settings.backend == "numba" and isinstance(data, GaussianMixture) and not rules
-        ladder = make_ladder(data, plan, tables, seeds, run, kind, options) if together else None
+        together = run.settings.backend == "numba" and isinstance(data, GaussianMixture) and not plan.adaptive
+        ladder = make_ladder(data, layout, seeds, run, kind, options) if together else None
         places = {(phase.alpha, phase.sigma) for phase in plan.phases if not together}
         levels = {place: level_of(data, *place) for place in places}
-        return cls(data, plan, run, kind, options, seeds, ends, ladder, levels)
+        return cls(data, plan, layout, run, kind, options, seeds, ladder, levels)
 
     @property
     def phase(self) -> int:
         """Number of the phase that comes next, or is not complete."""
-        return int(np.searchsorted(self.ends, self.run.state.step, side="right"))
-
-    def long(self, number: int) -> bool:
-        """Whether a phase takes so long that someone may want to stop in its middle."""
-        return self.plan.phases[number].count * self.run.state.xp[..., 0, :].size > LONG
+        return int(np.searchsorted(self.layout.ends, self.run.state.step, side="right"))
 
     def take(self, most: int, bar: tqdm[Any], stopped: Callable[[], bool]) -> None:
         """Take up to so many phases together, or one, in launches short enough to show progress and to stop."""
-        number, state = self.phase, self.run.state
-        start = int(self.ends[number]) - self.plan.phases[number].count
-        if self.ladder is None or self.long(number) or state.step > start:
+        number, state, ends, counts = self.phase, self.run.state, self.layout.ends, self.layout.counts
+        start = int(ends[number] - counts[number])
+        # Of phases that take long, someone may want to stop in the middle.
+        long = counts[number : number + most] * state.xp[..., 0, :].size > LONG
+        if self.ladder is None or long[0] or state.step > start:
             self.take_one(number, start, bar, stopped)
             return
-        last = number + 1
-        while last < min(number + most, len(self.ends)) and not self.long(last):
-            last += 1
+        last = number + (int(long.argmax()) if long.any() else len(long))
         self.ladder.climb(state, number, last)
-        bar.update(int(self.ends[last - 1]) - start)
+        bar.update(int(ends[last - 1]) - start)
 
     def take_one(self, number: int, start: int, bar: tqdm[Any], stopped: Callable[[], bool]) -> None:
         """Take the steps of a phase that are left, or fewer if it is stopped."""
@@ -258,21 +250,18 @@ class Work:
 
 
 def make_ladder(
-    mixture: GaussianMixture, plan: Plan, tables: Tables, seeds: Array, run: Run, kind: np.dtype[Any], options: Options
+    mixture: GaussianMixture, layout: Layout, seeds: Array, run: Run, kind: np.dtype[Any], options: Options
 ) -> Any:
     """Return what takes phases of a mixture together."""
     from uldnum.kernels.ladder import Ladder
 
-    alpha, sigma = (np.array([getattr(phase, name) for phase in plan.phases]) for name in ("alpha", "sigma"))
-    centre, scale = alpha[:, None] * mixture.mean, np.hypot(alpha[:, None] * mixture.standard_deviation, sigma[:, None])
+    alpha, sigma = layout.alpha[:, None], layout.sigma[:, None]
+    centre, scale = alpha * mixture.mean, np.hypot(alpha * mixture.standard_deviation, sigma)
     least, most = bounds(centre, scale, kind)
     # As `Work.watch` has it.
     reach = np.minimum(least, np.append(least[1:], least[-1:], 0)), np.maximum(most, np.append(most[1:], most[-1:], 0))
-    counts = np.array([phase.count for phase in plan.phases])
-    stages = np.cumsum([0] + [len(phase.step.stages) for phase in plan.phases])
     ladder = Ladder(
-        mixture, tables, stages, counts, alpha, sigma, seeds, run.settings.first_chain, reach, kind, options.threads,
-        options.announce,
+        mixture, layout, seeds, run.settings.first_chain, reach, kind, options.threads, options.announce
     )  # fmt: skip
     run.info["threads"] = str(ladder.threads)
     return ladder
@@ -291,19 +280,23 @@ def begun(start: Target, plan: Plan, settings: Settings, x0: Any, kind: np.dtype
     return Run(settings, plan.steps, state, [], nothing, nothing, nothing, {})
 
 
-@lru_cache(8)
-def laid_out(plan: Plan) -> tuple[Tables, str]:
-    """Return the tables of all phases of a plan, and a hash of everything that it does.
+@lru_cache(64)
+def laid_out(plan: Plan) -> tuple[Layout, str]:
+    """Return the phases of a plan as arrays, and a hash of everything that it does.
 
     They are kept, for studies run a plan many times, and for few chains this takes as long as some of the levels.
     """
     tables = lay_out([phase.step for phase in plan.phases], np.dtype(float))
-    phases = np.array([(phase.count, phase.alpha, phase.sigma) for phase in plan.phases])
+    stages = np.cumsum([0] + [len(phase.step.stages) for phase in plan.phases])
+    counts, alpha, sigma = (
+        np.array([getattr(phase, part) for phase in plan.phases]) for part in ("count", "alpha", "sigma")
+    )
     rules = [
         [-1.0] * 4 if rule is None else [rule.snr, rule.scale, rule.friction, rule.coupled]
         for rule in (phase.rule for phase in plan.phases)
     ]
-    return tables, digest(plan.memory, phases, np.array(rules), *map(np.asarray, tables))
+    layout = Layout(tables, stages, counts, np.cumsum(counts), alpha, sigma)
+    return layout, digest(plan.memory, counts, alpha, sigma, np.array(rules), *map(np.asarray, tables))
 
 
 def report(run: Run) -> None:

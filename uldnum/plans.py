@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -90,10 +90,15 @@ class Plan:
         """Rows that a chain remembers."""
         return 1 + len(self.memory)
 
-    @property
+    @cached_property
     def steps(self) -> int:
         """Steps of all phases: of integrators, of predictors, and where boundaries are shared the parts of those."""
         return sum(phase.count for phase in self.phases)
+
+    @cached_property
+    def adaptive(self) -> bool:
+        """Whether some phase chooses its step sizes itself."""
+        return any(phase.rule is not None for phase in self.phases)
 
 
 def widened(step: Step, k: int) -> Step:

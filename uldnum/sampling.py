@@ -288,8 +288,11 @@ def initial_state(target: Target, deviations: Array, settings: Settings, x0: Any
     chains, seed, first = settings.chains, settings.seed, settings.first_chain
     x = positions_of(target, x0, chains, seed, first).reshape(chains, 1, -1)
     d, rows = x.shape[2], len(deviations)
+    xp = np.empty((chains, 1 + rows, d))
+    xp[:, :1] = x
     memory = initial_normals(chains, seed, first, d, rows * d).reshape(chains, rows, d)
-    return np.concatenate([x, deviations[:, None] * memory], axis=1)
+    np.multiply(deviations[:, None], memory, out=xp[:, 1:])
+    return xp
 
 
 def positions_of(target: Target, x0: Any, chains: int, seed: int, first: int) -> Array:

@@ -17,6 +17,7 @@ __all__ = [
     "LOCAL",
     "SOURCES",
     "Executor",
+    "Layout",
     "Problem",
     "State",
     "check_rows",
@@ -59,6 +60,32 @@ class Problem:
     seed: int
     first_chain: int
     watch: Watch
+
+
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """The phases of a plan as arrays, whose axis goes over P phases.
+
+    Attributes
+    ----------
+    tables : Tables
+        Of the steps of all phases, in float64, as `core.lay_out` returns them.
+    stages : array, shape (P + 1,)
+        Where the stages of each phase begin in them.
+    counts : array, shape (P,)
+        Time steps of each phase.
+    ends : array, shape (P,)
+        Time steps from the start of the plan to the end of each phase.
+    alpha, sigma : arrays, shape (P,)
+        The noise level of each phase.
+    """
+
+    tables: Tables
+    stages: Array
+    counts: Array
+    ends: Array
+    alpha: Array
+    sigma: Array
 
 
 # Chains of a group are counted, and handed to threads, in this many batches at most.

@@ -64,9 +64,9 @@ def chain_numbers(first: int, n: int) -> Array:
 
 def initial_uniform(n: int, seed: int, first: int) -> Array:
     """Return one uniform number for each of chains first ... first + n - 1: word 0 of its stream of initial states."""
-    bound = core(np.dtype(float))
-    word, *_ = bound.words(np.uint64(0), chain_numbers(first, n), INITIAL, *split_seed(seed))
-    return np.asarray(bound.uniform(word))
+    from uldnum.kernels.drawing import chain_uniforms  # Numba is imported where numbers are drawn, no sooner
+
+    return chain_uniforms(0, 1, first, n, INITIAL, seed, np.dtype(float))[:, 0]
 
 
 def initial_normals(n: int, seed: int, first: int, begin: int, count: int) -> Array:
@@ -74,4 +74,6 @@ def initial_normals(n: int, seed: int, first: int, begin: int, count: int) -> Ar
 
     They start in the second block of the stream of initial states: the words of the first are for choices.
     """
-    return normals(4 + begin, count, chain_numbers(first, n), INITIAL, seed, np.dtype(float)).T
+    from uldnum.kernels.drawing import chain_normals
+
+    return chain_normals(4 + begin, count, first, n, INITIAL, seed, np.dtype(float))

@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 import numba
 import numpy as np
 
-from uldnum.kernels import State, check_rows
+from uldnum.kernels import Layout, State, check_rows
 from uldnum.kernels.blocks import lanes_of, mixture_kernel, room
 from uldnum.kernels.core import Tables, Watch
-from uldnum.kernels.cpu import FIRST, announced, edges, finish, pool
+from uldnum.kernels.cpu import announced, edges, finish, pool
 from uldnum.kernels.values import borrowed
 from uldnum.targets.mixture import GaussianMixture, MixtureData
 from uldnum.typing import Array
@@ -27,6 +27,9 @@ __all__ = ["Ladder"]
 # Blocks of chains that go through a phase before the next one begins: to look up its tables takes as long as some of
 # their steps, and all of them together should stay in the cache.
 TILE = 16
+
+# Terms of the score that the first launch of a run takes at most: some tenths of a second.
+FIRST = 1_000_000_000
 
 # Numbers that the mixtures of all levels of a launch have, at most: 64 MiB in float64.
 MOST = 8 * 2**20
@@ -75,14 +78,8 @@ class Ladder:
     ----------
     mixture : GaussianMixture
         Without noise.
-    tables : Tables
-        Of the steps of all phases, in float64, as `lay_out` returns them.
-    stages : array, shape (P + 1,)
-        Where the stages of each phase begin in them.
-    counts : array, shape (P,)
-        Time steps of each phase.
-    alpha, sigma : arrays, shape (P,)
-        The noise level of each phase.
+    layout : Layout
+        The phases of the plan.
     seeds : uint64 array, shape (P,)
         Keys of the random numbers.
     first_chain : int
@@ -100,11 +97,7 @@ class Ladder:
     def __init__(
         self,
         mixture: GaussianMixture,
-        tables: Tables,
-        stages: Array,
-        counts: Array,
-        alpha: Array,
-        sigma: Array,
+        layout: Layout,
         seeds: Array,
         first_chain: int,
         bounds: tuple[Array, Array],
@@ -112,24 +105,24 @@ class Ladder:
         threads: int | None,
         announce: bool,
     ) -> None:
-        self.mixture, self.dtype, self.alpha, self.sigma = mixture, dtype, alpha, sigma
+        self.mixture, self.layout, self.dtype = mixture, layout, dtype
         self.threads = threads or numba.get_num_threads()
         self.announcement = announced(announce)
         self.first_chain = first_chain
         self.lanes = lanes_of(dtype, mixture.shape[0])
         low_word = np.uint64(0xFFFFFFFF)
-        level = mixture.kernel_levels(alpha[:1], sigma[:1], dtype)
-        self.most = max(1, MOST // (level.roots.size + level.shifts.size))
-        self.counts = counts
+        self.most = max(1, MOST // (mixture.factors.size + mixture.means.size))
+        tables = layout.tables
         self.tables = tables._replace(**{part: getattr(tables, part).astype(dtype) for part in ("G", "dA", "b", "C")})
-        check_rows(self.tables, "numba")
-        keys, before = np.stack([seeds & low_word, seeds >> np.uint64(32)], axis=1), np.cumsum(counts) - counts
+        check_rows(tables, "numba")
+        keys = np.stack([seeds & low_word, seeds >> np.uint64(32)], axis=1)
         least, most = (np.ascontiguousarray(bound, dtype=dtype) for bound in bounds)
-        self.rungs = partial(Rungs, self.tables, stages, keys, counts, before, np.zeros(mixture.shape), least, most)
+        before, nothing = layout.ends - layout.counts, np.zeros(mixture.shape)
+        self.rungs = partial(Rungs, self.tables, layout.stages, keys, layout.counts, before, nothing, least, most)
 
     def first_launch(self, state: State) -> int:
-        """Phases that take some milliseconds."""
-        return max(1, int(FIRST / (state.xp[..., 0, :].size * self.counts.mean())))
+        """Phases that take some tenths of a second."""
+        return max(1, int(FIRST / (state.left.size * self.mixture.factors.size * self.layout.counts.mean())))
 
     def climb(self, state: State, first: int, last: int) -> None:
         """Take every chain through phases first ... last - 1; the state is changed in place."""
@@ -139,9 +132,10 @@ class Ladder:
     def launch(self, state: State, first: int, last: int) -> None:
         """Do so in one launch."""
         n, d = state.left.shape[1], state.xp.shape[3]
-        target = self.mixture.kernel_levels(self.alpha[first:last], self.sigma[first:last], self.dtype)
+        layout = self.layout
+        target = self.mixture.kernel_levels(layout.alpha[first:last], layout.sigma[first:last], self.dtype)
         kernel = mixture_kernel(self.dtype, self.lanes, min(target.roots.shape[-1], 2), rung)
-        sizes = room(self.tables, d, target.scratch, int(self.counts[first:last].max()))
+        sizes = room(self.tables, d, target.scratch, int(layout.counts[first:last].max()))
         arguments: tuple[Any, ...] = (
             first, last, TILE, True, self.rungs(target, first), sizes, self.first_chain,
             state.u.reshape(1, n, -1), state.xp.reshape(1, n, -1), state.nfe, state.sums, state.squares,
@@ -152,4 +146,4 @@ class Ladder:
             tiles = -(-n // (TILE * self.lanes))
             cuts = edges(n, self.lanes, max(self.threads, min(tiles, SHARES * self.threads)))
             finish([submit(kernel, 0, lo, hi, *arguments) for lo, hi in pairwise(cuts)])
-        state.step += int(self.counts[first:last].sum())
+        state.step = int(layout.ends[last - 1])

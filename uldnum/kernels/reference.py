@@ -95,11 +95,13 @@ class ArrayExecutor:
 
     def draw(self, xi: None, first: int, count: int, chain: Array, stream: np.uint64, *key: np.uint64) -> Array:
         """Return normals of all chains, shape (count, chains); of an image ``size`` times as many."""
-        if self.fold:  # compiled: beside a network's time, that of NumPy's normals would be seen
-            from uldnum.kernels.drawing import image_normals as drawn
-        else:
-            drawn = normals
-        return drawn(self.size * int(first), self.size * int(count), chain, stream, self.problem.seed, self.dtype)
+        first, count, seed = self.size * int(first), self.size * int(count), self.problem.seed
+        if not self.fold:
+            return normals(first, count, chain, stream, seed, self.dtype)
+        # Compiled: beside a network's time, that of NumPy's normals would be seen.
+        from uldnum.kernels.drawing import chain_normals
+
+        return chain_normals(first, count, int(chain[0]), len(chain), stream, seed, self.dtype).T
 
     def tail(self, values: Array, j: int) -> Array:
         """Normals from number j of a coordinate on."""

@@ -292,9 +292,9 @@ class GaussianMixture(Vectors):
         edges = np.cumsum(self.weights)[:-1]
         component = np.searchsorted(edges, initial_uniform(n, seed, first), side="left")
         z = initial_normals(n, seed, first, 0, self.shape[0])
-        x = self.means[component]
+        x = self.means.take(component, axis=0)
         for q in range(self.factors.shape[2]):  # term by term: a matrix product may round differently in each batch
-            column = self.factors[component, :, q]
+            column = self.factors[:, :, q].take(component, axis=0)
             x = x + column * (z if self.covariances is None else z[:, q : q + 1])
         return x
 

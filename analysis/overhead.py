@@ -1,0 +1,105 @@
+"""Page: what part of a plan's time is not spent in its stages: ``python -m analysis overhead``.
+
+The compiled kernel is timed on every thread while plans run. What it takes is score, random numbers and updates;
+the rest is everything else: to draw initial states, to lay out levels, to start threads, to wait for the last one.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import numba
+import numpy as np
+from tqdm import tqdm
+
+import uldnum
+from analysis.throughput import processor
+from uldnum.files import atomic
+from uldnum.kernels import ladder
+from uldnum.kernels.blocks import mixture_kernel
+
+PAGE = Path(__file__).parent / "overhead.md"
+
+LEVELS = 232
+CHAINS = (2000, 20_000, 100_000)
+METHODS = {"ALD": "ula", "MILD(0.38)": "mild(0.38)", "baoab-limit": "baoab-limit", "BAOAB": "BAOAB"}
+REPEATS = 15
+
+TEXT = """# What plans take beside their stages
+
+*Written by `python -m analysis overhead` with {threads} threads on {processor}.*
+
+Forty Gaussians in the plane (`gmm-40`, float64) through {levels} noise levels from 50 to 0.01. Each cell is the share
+of the time of `uldnum.anneal` that is not spent in the compiled kernel, which computes scores, random numbers and
+updates: the median of {repeats} runs, their quartiles, and how long a run takes. The rest is to draw initial states, to
+lay out the levels, and threads that wait for each other, also where other programs disturb them.
+
+| plan | steps a level | {chains} |
+|---|---|{rule}
+{lines}
+"""
+
+
+class Timed:
+    """The kernel of a launch, on a clock."""
+
+    def __init__(self) -> None:
+        self.seconds, self.lock = 0.0, threading.Lock()
+
+    def __call__(self, *arguments: Any) -> Callable[..., None]:
+        """Return the kernel, timed."""
+        kernel = mixture_kernel(*arguments)
+
+        def timed(*arguments: Any) -> None:
+            begun = time.perf_counter()
+            kernel(*arguments)
+            taken = time.perf_counter() - begun
+            with self.lock:
+                self.seconds += taken
+
+        return timed
+
+
+def measured(plan: uldnum.Plan, mixture: Any, chains: int, seed: int) -> tuple[float, float]:
+    """Return the share of a run outside the kernel, in percent, and its milliseconds."""
+    clock = Timed()
+    with patch.object(ladder, "mixture_kernel", clock):
+        begun = time.perf_counter()
+        uldnum.anneal(mixture, plan, chains=chains, seed=seed, progress=False)
+        taken = time.perf_counter() - begun
+    return 100 - 100 * clock.seconds / numba.get_num_threads() / taken, 1000 * taken
+
+
+def cell(runs: list[tuple[float, float]]) -> str:
+    """Return what the table says of runs of one kind; the first may have compiled."""
+    (low, middle, high), (_, duration, _) = np.percentile(runs[1:], [25, 50, 75], axis=0).T
+    return f"{middle:.1f}% ({low:.1f} to {high:.1f}), {duration:.0f} ms"
+
+
+def main() -> None:
+    """Run all plans in turn, again and again, and write the table."""
+    at, mixture = uldnum.levels.geometric(50.0, 0.01, LEVELS), uldnum.target("gmm-40")
+    plans = {
+        (name, steps): uldnum.plan(method, at, steps=steps, h=1.0)
+        for name, method in METHODS.items()
+        for steps in (1, 5)
+    } | {("DDIM", 1): uldnum.plan("ddim", at)}
+    found: dict[Any, list[tuple[float, float]]] = {(*key, chains): [] for key in plans for chains in CHAINS}
+    for repeat in tqdm(range(REPEATS + 1)):
+        for name, steps, chains in found:
+            found[name, steps, chains].append(measured(plans[name, steps], mixture, chains, repeat))
+    lines = (
+        f"| {name} | {steps} | {' | '.join(cell(found[name, steps, chains]) for chains in CHAINS)} |"
+        for name, steps in plans
+    )
+    text = TEXT.format(
+        threads=numba.get_num_threads(), processor=processor(), levels=LEVELS, repeats=REPEATS, lines="\n".join(lines),
+        chains=" | ".join(f"{chains} chains" for chains in CHAINS), rule="---|" * len(CHAINS),
+    )  # fmt: skip
+    with atomic(PAGE) as file:
+        file.write_text(text, encoding="utf-8")
