@@ -199,7 +199,7 @@ class Work:
         number, state, ends, counts = self.phase, self.run.state, self.layout.ends, self.layout.counts
         start = int(ends[number] - counts[number])
         # Of phases that take long, someone may want to stop in the middle.
-        long = counts[number : number + most] * state.xp[..., 0, :].size > LONG
+        long = counts[number : number + most] > LONG / state.xp[..., 0, :].size
         if self.ladder is None or long[0] or state.step > start:
             self.take_one(number, start, bar, stopped)
             return

@@ -32,23 +32,24 @@ def filler(dtype: np.dtype[Any], law: str) -> Any:
     pair = bound.box_muller if law == "normal" else uniforms
 
     def fill(rows, block, chain, stream, k0, k1):  # type: ignore[no-untyped-def]
-        # A lane for a block: a chain may have many of them, or only one.
-        blocks, flat = rows.shape[1] // 4, rows.reshape(-1)
-        memory, numbers = np.empty(4 * LANES, rows.dtype), np.empty(2 * LANES, np.uint64)
-        four, places = view(memory, 0, 1), view(numbers, 0, 1)
-        c, b = 0, 0
-        for first in range(0, rows.shape[0] * blocks, LANES):
-            for lane in range(LANES):
-                numbers[lane], numbers[LANES + lane] = block + b, chain + c
-                b += 1
-                if b == blocks:
-                    c, b = c + 1, 0
-            w0, w1, w2, w3 = words(places[0], places[1], stream, k0, k1)
+        # A lane for a block, of which a chain may have many or only one, and then for the block LANES further on.
+        flat, memory = rows.reshape(-1), np.empty(4 * LANES, rows.dtype)
+        total, blocks = len(flat) // 4, np.uint64(max(1, rows.shape[1] // 4))
+        lane = np.arange(LANES).astype(np.uint64)
+        b, c, b_step, c_step = lane % blocks, lane // blocks, np.uint64(LANES) % blocks, np.uint64(LANES) // blocks
+        four, b_lanes, c_lanes = view(memory, 0, 1), view(b, 0, 1), view(c, 0, 1)
+        for first in range(0, total, LANES):
+            w0, w1, w2, w3 = words(b_lanes[0] + np.uint64(block), c_lanes[0] + np.uint64(chain), stream, k0, k1)
             four[0], four[1] = pair(w0, w1)
             four[2], four[3] = pair(w2, w3)
-            for lane in range(min(LANES, rows.shape[0] * blocks - first)):
-                for i in range(4):
-                    flat[4 * (first + lane) + i] = memory[i * LANES + lane]
+            for i in range(LANES):
+                b[i] += b_step
+                over = np.uint64(b[i] >= blocks)
+                b[i] -= over * blocks
+                c[i] += over + c_step
+            for i in range(min(LANES, total - first)):
+                for j in range(4):
+                    flat[4 * (first + i) + j] = memory[j * LANES + i]
 
     fill.__qualname__ += f"-{law}-{dtype}-{LANES}"
     kernel = numba.njit(fill, nogil=True, error_model="numpy")
