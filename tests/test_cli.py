@@ -5,6 +5,7 @@ import subprocess
 import sys
 from contextlib import contextmanager
 from functools import wraps
+from importlib.metadata import metadata
 
 import numpy as np
 import onnx
@@ -14,6 +15,7 @@ from onnx import TensorProto, helper
 from PIL import Image
 
 from uldnum import annealing, cli, files, levels, networks, plans, sampling, studies
+from uldnum.extras import EXTRAS, distributions
 
 
 def uldnum(monkeypatch, capsys, *arguments):
@@ -357,6 +359,14 @@ def test_help_teaches(monkeypatch, capsys, command):
     code, out, _ = uldnum(monkeypatch, capsys, *command, "--help")
     assert code == 0
     assert "Usage" in out
+
+
+def test_every_extra_has_a_purpose():
+    extras = set(metadata("uldnum").get_all("Provides-Extra"))
+    assert extras - {"test", "dev"} == set(EXTRAS)
+    assert {"onnx", "onnxruntime"} <= set(distributions("train"))  # as an extra brings another
+    assert {"numpy", "numba"} <= set(distributions())
+    assert "matplotlib" not in distributions()
 
 
 def test_a_missing_extra_names_its_command(monkeypatch, capsys, tmp_path):

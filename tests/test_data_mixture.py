@@ -75,7 +75,7 @@ def test_it_is_a_target(images):
 @pytest.mark.parametrize(
     ("images", "fault"),
     [(np.zeros((3, 4)), r"images: must have shape"), (np.zeros((0, 1, 2, 2)), "images: must have shape"),
-     (np.full((1, 1, 2, 2), np.nan), "images: must be finite"), ("digits", "images: must be an array of numbers")],
+     (np.full((1, 1, 2, 2), np.nan), "images: must be finite"), ("digits", "images: must be a number or an array")],
 )  # fmt: skip
 def test_what_are_no_images_is_refused(images, fault):
     with pytest.raises(ValueError, match=fault):

@@ -167,8 +167,6 @@ def libraries():
     return torch, pytest.importorskip("diffusers")
 
 
-pytestmark = pytest.mark.filterwarnings("default")
-
 # google/ddpm-cifar10-32
 CIFAR10 = {"act_fn": "silu", "attention_head_dim": None, "block_out_channels": [128, 256, 256, 256],
            "center_input_sample": False, "down_block_types": ["DownBlock2D", "AttnDownBlock2D", "DownBlock2D",
@@ -183,6 +181,7 @@ def relative(found, wanted):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("default")
 @pytest.mark.parametrize("dynamo", [False, True], ids=["TorchScript", "torch.export"])
 def test_ddpm_cifar10_as_pytorch_exports_it(libraries, tmp_path, dynamo):
     torch, diffusers = libraries
@@ -209,6 +208,7 @@ def test_ddpm_cifar10_as_pytorch_exports_it(libraries, tmp_path, dynamo):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("default")
 def test_stable_diffusion_as_optimum_exports_it(libraries, tmp_path):
     """A tiny pipeline with random weights: text in, guidance in one call, images by the decoder."""
     torch, diffusers = libraries

@@ -82,13 +82,6 @@ def test_a_recipe_that_forgets_the_axes_of_h_is_refused():
         Integrator("mine", recipe).stages([0.1, 0.2])
 
 
-def test_stationary_orders_on_a_mixture_follow_the_designs_quadrature():
-    """Bias on bimodal-1d at delta = .05 and .1, so h and sqrt(2) h; ula 2, baoab-limit 4 in powers of h."""
-    for name, biases in (("ula", (0.01159, 0.02414)), ("baoab-limit", (-0.000107, -0.000398))):
-        slope = 2 * np.log2(biases[1] / biases[0])
-        assert slope == pytest.approx(uldnum.integrator(name).order[1], abs=0.25)
-
-
 @pytest.mark.parametrize("h", [0, -1, np.nan, np.inf, [0.1, -0.1], "a"])
 def test_bad_step_sizes_are_refused(h):
     with pytest.raises(ValueError, match="h: must be"):

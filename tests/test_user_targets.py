@@ -94,7 +94,7 @@ def test_bad_scores_are_refused_when_the_target_is_made(score, fault):
         ({"standard_deviation": [np.nan, 1.0]}, "standard_deviation: must be finite"),
         ({"standard_deviation": 1.0}, "standard_deviation: must have shape"),
         ({"mean": [np.nan, 0.0]}, "mean: must be finite"),
-        ({"mean": ["a", "b"]}, "mean: must be an array of numbers"),
+        ({"mean": ["a", "b"]}, "mean: must be a number or an array of numbers"),
         ({"dimension": 0}, "dimension: must be a positive integer"),
     ],
 )
@@ -295,7 +295,7 @@ def test_a_toml_file_is_a_target(tmp_path):
         (TOML.replace("means", "# means"), "lacks the key 'means'"),
         (TOML.replace("variances", "# variances"), "give exactly one of them"),
         (TOML.replace("0.7", "0.8"), "weights: must be positive and sum to 1"),
-        (TOML.replace("[1.5]", "['a']"), "means: must be an array of numbers"),
+        (TOML.replace("[1.5]", "['a']"), "means: must be a number or an array of numbers"),
         ("weights = [", "is not a TOML file"),
         (TOML + "name = 3", "name: must be a string"),
     ],

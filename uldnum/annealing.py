@@ -16,9 +16,9 @@ from numpy.typing import DTypeLike
 from tqdm.auto import tqdm
 
 from uldnum.adaptive import FEWEST, take_adaptive_steps
+from uldnum.arguments import whole_number
 from uldnum.backends import BACKENDS, Options, choose_backend
 from uldnum.data import find_data, level_of
-from uldnum.integrators import whole_number
 from uldnum.interrupt import interruptible
 from uldnum.kernels import Layout, Problem, State
 from uldnum.kernels.array import initial_normals

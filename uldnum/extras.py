@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import importlib
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, requires, version
 from types import ModuleType
 
-__all__ = ["EXTRAS", "MissingExtraError", "installed", "require"]
+from packaging.requirements import Requirement
 
-# What each extra of the package is for, and the distributions it brings.
+__all__ = ["EXTRAS", "MissingExtraError", "distributions", "installed", "require"]
+
+# What each extra of the package is for; what it brings stands in pyproject.toml.
 EXTRAS = {
-    "plot": ("figures", ["matplotlib"]),
-    "onnx": ("image score networks", ["onnxruntime", "onnx", "platformdirs"]),
-    "onnx-gpu": ("image score networks on a GPU", ["onnxruntime-gpu", "onnx", "platformdirs"]),
-    "diffusers": ("exports by diffusers and Optimum", ["diffusers", "transformers", "torch", "optimum-onnx"]),
-    "train": ("training the shipped network", ["torch", "onnxscript"]),
-    "zarr": ("runs stored as Zarr", ["zarr"]),
-    "precise": ("exact answers with fifty digits", ["mpmath"]),
-    "fit": ("mixtures fitted to data", ["scikit-learn"]),
-    "arviz": ("diagnostics by ArviZ", ["arviz-base", "arviz-stats"]),
-    "cuda": ("kernels on a GPU", ["cupy-cuda12x", "numba-cuda", "nvidia-cuda-nvcc-cu12", "platformdirs"]),
-    "arrays": ("arrays of other libraries than NumPy", ["array-api-compat"]),
-    "cluster": ("studies on many machines", ["distributed"]),
-    "bench": ("the comparison with other tools", ["jax", "diffrax", "blackjax"]),
+    "plot": "figures",
+    "onnx": "image score networks",
+    "onnx-gpu": "image score networks on a GPU",
+    "diffusers": "exports by diffusers and Optimum",
+    "train": "training the shipped network",
+    "zarr": "runs stored as Zarr",
+    "precise": "exact answers with fifty digits",
+    "fit": "mixtures fitted to data",
+    "arviz": "diagnostics by ArviZ",
+    "cuda": "kernels on a GPU",
+    "arrays": "arrays of other libraries than NumPy",
+    "cluster": "studies on many machines",
+    "bench": "the comparison with other tools",
 }
 
 
@@ -38,6 +40,18 @@ def installed(name: str) -> str:
         return "missing"
 
 
+def distributions(extra: str = "") -> list[str]:
+    """Return what an extra brings, or what the package itself needs, as its metadata say."""
+    found = []
+    for requirement in map(Requirement, requires("uldnum") or []):
+        asked = not extra if requirement.marker is None else requirement.marker.evaluate({"extra": extra})
+        if asked and requirement.name == "uldnum":
+            found += [name for other in sorted(requirement.extras) for name in distributions(other)]
+        elif asked:
+            found.append(requirement.name)
+    return found
+
+
 def require(module: str, extra: str) -> ModuleType:
     """Import a module that an extra brings, or say how to install it."""
     try:
@@ -45,6 +59,5 @@ def require(module: str, extra: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name != module.split(".")[0]:
             raise
-        purpose, _ = EXTRAS[extra]
-        message = f"{purpose} need {error.name}, which is not installed; run: pip install 'uldnum[{extra}]'"
+        message = f"{EXTRAS[extra]} need {error.name}, which is not installed; run: pip install 'uldnum[{extra}]'"
         raise MissingExtraError(message) from None

@@ -7,20 +7,19 @@ temperature, s the gradient of the log density); the overdamped one, in its own 
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any
 
 import numpy as np
 
+from uldnum.arguments import positive, step_size
 from uldnum.names import split_name, unknown
 from uldnum.splitting import LETTERS, compile_word, frozen_score, validate_word
 from uldnum.stage import Affine, Step, first_row, table
 from uldnum.typing import Array, ArrayLike
 
-__all__ = ["Entry", "Integrator", "integrator", "integrators", "positive", "splitting", "step_size"]
+__all__ = ["Entry", "Integrator", "integrator", "integrators", "splitting"]
 
 Recipe = Callable[[Array, Array], Step]
 Order = tuple[float | None, float | None]
@@ -92,45 +91,6 @@ class Integrator:
     def rows(self) -> int:
         """Rows that a chain remembers: 1 for the position alone, 2 with a momentum or a remembered normal."""
         return self.stages(1.0).rows
-
-
-def positive(name: str, value: ArrayLike | None) -> Array:
-    """Return ``value`` as float64, or raise if any of it is not a positive, finite number."""
-    try:
-        array = np.asarray(value, dtype=float)
-    except (TypeError, ValueError):
-        raise ValueError(f"{name}: must be a number or an array of numbers, got {value!r}") from None
-    if not (np.all(np.isfinite(array)) and np.all(array > 0)):
-        raise ValueError(f"{name}: must be positive and finite, got {array.tolist()}")
-    return array
-
-
-def positive_number(name: str, value: Any) -> float:
-    """Return ``value`` as a float, or raise if it is not one positive, finite number."""
-    number = positive(name, value)
-    if number.ndim:
-        raise ValueError(f"{name}: must be a number, got shape {number.shape}")
-    return float(number)
-
-
-def whole_number(name: str, value: Any, least: int, most: int) -> int:
-    """Return value as an int, or raise unless it is an integer between ``least`` and ``most``."""
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise ValueError(f"{name}: must be an integer, got {value!r}") from None
-    if not least <= number <= most:
-        raise ValueError(f"{name}: must be at least {least} and at most {most}, got {number}")
-    return number
-
-
-def step_size(h: ArrayLike | None, delta: ArrayLike | None) -> Array:
-    """Return the step size h, given either h or delta = h^2/2."""
-    if (h is None) == (delta is None):
-        raise ValueError("h, delta: give exactly one of them; delta = h^2/2 is the same step in overdamped units")
-    if h is not None:
-        return positive("h", h)
-    return np.sqrt(2 * positive("delta", delta))
 
 
 # ---------------------------------------------------------------------------------------------------------- recipes

@@ -14,7 +14,7 @@ from functools import partial
 import numpy as np
 
 from uldnum import schedules
-from uldnum.integrators import positive, positive_number, whole_number
+from uldnum.arguments import positive, positive_number, whole_number
 from uldnum.names import unknown
 from uldnum.schedules import Schedule
 from uldnum.typing import Array, ArrayLike

@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from uldnum.adaptive import Adaptive
-from uldnum.integrators import Integrator, integrators, positive_number, step_size, whole_number
+from uldnum.arguments import positive_number, step_size, whole_number
+from uldnum.integrators import Integrator, integrators
 from uldnum.integrators import integrator as find_integrator
 from uldnum.levels import Levels, geometric
 from uldnum.names import UnknownNameError, split_name, unknown

@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import DTypeLike
 from tqdm.auto import tqdm
 
+from uldnum.arguments import positive_number, step_size, whole_number
 from uldnum.backends import BACKENDS, Options, choose_backend
 from uldnum.exact import max_stable_h
-from uldnum.integrators import Integrator, positive_number, step_size, whole_number
+from uldnum.integrators import Integrator
 from uldnum.integrators import integrator as find_integrator
 from uldnum.interrupt import interruptible
 from uldnum.kernels import Executor, Problem, State

@@ -12,8 +12,8 @@ from typing import Any, NoReturn
 import numpy as np
 import typer
 
+from uldnum.arguments import positive
 from uldnum.extras import require
-from uldnum.integrators import positive
 from uldnum.typing import Array
 
 __all__ = ["computed", "interrupted", "print_json", "written"]

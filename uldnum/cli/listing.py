@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 import platform
-from importlib.metadata import version
 from typing import Annotated
 
 import numpy as np
 import typer
 
-from uldnum.extras import EXTRAS, installed, require
+from uldnum.extras import EXTRAS, distributions, installed, require
 from uldnum.integrators import integrators as catalogue
+from uldnum.version import VERSION
 
 __all__ = ["doctor", "fetch", "list_"]
 
@@ -51,14 +51,12 @@ def show(title: str, lines: dict[str, str]) -> None:
 
 def doctor() -> None:
     """Say what is installed, which backends and ONNX providers work, and how to get the rest."""
-    typer.echo(f"uldnum {version('uldnum')}, Python {platform.python_version()}, {platform.platform()}")
-    show(
-        "\nBase", {name: installed(name) for name in ("numpy", "numba", "scipy", "xarray", "netCDF4", "typer", "tqdm")}
-    )
+    typer.echo(f"uldnum {VERSION}, Python {platform.python_version()}, {platform.platform()}")
+    show("\nBase", {name: installed(name) for name in distributions()})
     show("Backends", {"array": "works", "numba": check_numba(), "cuda": check_cuda()})
     extras = {}
-    for extra, (purpose, distributions) in EXTRAS.items():
-        missing = [name for name in distributions if installed(name) == "missing"]
+    for extra, purpose in EXTRAS.items():
+        missing = [name for name in distributions(extra) if installed(name) == "missing"]
         state = f"missing {', '.join(missing)}; run: pip install 'uldnum[{extra}]'" if missing else "installed"
         extras[extra] = f"{purpose}: {state}"
     show("Extras", extras)

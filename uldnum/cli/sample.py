@@ -10,11 +10,11 @@ import numpy as np
 import typer
 from tqdm.auto import tqdm
 
+from uldnum.arguments import positive, step_size
 from uldnum.cli.common import interrupted
 from uldnum.cli.options import Seed
 from uldnum.extras import require
 from uldnum.integrators import integrator as find_integrator
-from uldnum.integrators import positive, step_size
 from uldnum.typing import Array
 
 if TYPE_CHECKING:

@@ -117,8 +117,8 @@ def advise(
     from dataclasses import asdict
 
     from uldnum import studies
+    from uldnum.arguments import positive
     from uldnum.diagnostics.bias import METRICS
-    from uldnum.integrators import positive
     from uldnum.names import unknown
     from uldnum.plotting import draw_frontier
 

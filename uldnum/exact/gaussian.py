@@ -12,9 +12,10 @@ from functools import cached_property
 
 import numpy as np
 
+from uldnum.arguments import converted, positive, step_size, whole_number
 from uldnum.exact import precise as fifty_digits
 from uldnum.exact.linear import LinearStep, kron, linear_step
-from uldnum.integrators import Integrator, positive, step_size, whole_number
+from uldnum.integrators import Integrator
 from uldnum.integrators import integrator as find_integrator
 from uldnum.typing import Array, ArrayLike
 
@@ -42,10 +43,7 @@ class Spectrum:
     @classmethod
     def of(cls, precision: ArrayLike) -> Spectrum:
         """Decompose a precision, or raise if it is not positive."""
-        try:
-            given = np.asarray(precision, dtype=float)
-        except (TypeError, ValueError):
-            raise ValueError(f"precision: must be a number or an array of numbers, got {precision!r}") from None
+        given = converted("precision", precision)
         if not given.size:
             raise ValueError("precision: must not be empty")
         if given.ndim < 2:

@@ -22,13 +22,17 @@ from scipy.sparse.linalg import splu
 from uldnum.stage import Stage
 from uldnum.typing import Array
 
-__all__ = ["DEGREE", "Axis", "Grid", "Memory", "Push"]
+__all__ = ["DEGREE", "Axis", "Grid", "Memory", "Push", "TooMuchWork"]
 
 DEGREE = 7
 # Nodes beyond either end, where a function has its value at the end: a disturbance falls by 0.54 from node to node.
 GHOSTS = 24
-# Points that are mapped at a time, and the most values of splines at all: some seconds.
-CHUNK, WORK = 50_000, 10**9
+# Points that are mapped at a time, and the most values of splines and nodes of a grid at all: some seconds.
+CHUNK, WORK, MOST = 50_000, 10**9, 8_000
+
+
+class TooMuchWork(Exception):  # noqa: N818, it is no error until nothing cheaper is left to try
+    """A grid would take longer than anyone should wait; says how much it would take."""
 
 
 @dataclass(frozen=True)
@@ -147,6 +151,13 @@ class Grid:
     x: Axis
     memory: Memory
 
+    @property
+    def nodes(self) -> int:
+        """How many nodes it has; raises `TooMuchWork` if they are too many."""
+        if self.x.n * self.memory.n > MOST:
+            raise TooMuchWork(f"more than {MOST} nodes")
+        return self.x.n * self.memory.n
+
     @cached_property
     def points(self) -> Array:
         """Its nodes, shape (x.n * memory.n, 2)."""
@@ -207,7 +218,7 @@ class Push:
                 u = u + (u @ stage.map.dA.T + s[..., None] * stage.map.b)
             x, x_values = onto.x.windows(u[..., 0])
             if len(grid.points) * len(normals) * x.shape[1] > WORK:
-                raise MemoryError(f"a grid of {len(grid.points)} nodes under noise that reaches {x.shape[1]} of them")
+                raise TooMuchWork(f"a grid of {len(grid.points)} nodes under noise that reaches {x.shape[1]} of them")
             memory, memory_values = onto.memory.windows(u[..., -1])
             block = (x_values * weights[:, None]).swapaxes(1, 2) @ memory_values  # (nodes, width of x, of memory)
             columns = x[:, :, None] * onto.memory.n + memory[:, None, :]

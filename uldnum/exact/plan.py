@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from uldnum.arguments import numbers
 from uldnum.exact.linear import linear_step
 from uldnum.plans import Plan
-from uldnum.targets.mixture import numbers
 from uldnum.typing import Array, ArrayLike
 
 __all__ = ["PlanLaw", "plan"]

@@ -16,8 +16,8 @@ from dataclasses import replace
 import numpy as np
 from scipy.sparse.linalg import LinearOperator, gmres
 
-from uldnum.exact.grid import Grid, Push
-from uldnum.exact.stationary import GROWTH, MOST, ConvergenceError, Problem, grown, through
+from uldnum.exact.grid import Grid, Push, TooMuchWork
+from uldnum.exact.stationary import GROWTH, ConvergenceError, Problem, grown, through
 from uldnum.stage import Stage, first_row
 from uldnum.typing import Array
 
@@ -55,8 +55,8 @@ def autocorrelation_time(problem: Problem, grid: Grid, f: Callable[[Array], Arra
             if abs(time - coarse) < LOOSER * problem.tolerance * max(1, time):
                 return time
             grid = Grid(grown(grid.x), grown(grid.memory))
-        raise MemoryError(f"more than {REFINEMENTS} refinements")
-    except MemoryError as error:
+        raise TooMuchWork(f"more than {REFINEMENTS} refinements")
+    except TooMuchWork as error:
         raise ConvergenceError(
             f"{problem.title}: the autocorrelation time is not resolved to {LOOSER * problem.tolerance:g}, that would "
             f"take {error}; a looser tolerance, a smoother function, a smaller step or more friction may help"
@@ -65,9 +65,7 @@ def autocorrelation_time(problem: Problem, grid: Grid, f: Callable[[Array], Arra
 
 def time_on(problem: Problem, grid: Grid, f: Callable[[Array], Array]) -> float:
     """Return the time, in steps, on one grid."""
-    nodes = grid.x.n * grid.memory.n
-    if nodes > MOST:
-        raise MemoryError(f"more than {MOST} nodes")
+    nodes = grid.nodes
     values = np.repeat(np.broadcast_to(f(grid.x.nodes), grid.x.n), grid.memory.n)
     if not np.isfinite(values).all() or values.min() == values.max():
         raise ValueError("f: must be finite and not constant where the law is")
@@ -87,7 +85,7 @@ def time_on(problem: Problem, grid: Grid, f: Callable[[Array], Array]) -> float:
             operator, right, rtol=RESIDUAL * problem.tolerance, restart=KRYLOV, maxiter=RESTARTS
         )
         if unfinished:
-            raise MemoryError(f"more than {KRYLOV * RESTARTS} iterations")
+            raise TooMuchWork(f"more than {KRYLOV * RESTARTS} iterations")
         return solution
 
     law = solved(guess)

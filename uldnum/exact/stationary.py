@@ -17,7 +17,7 @@ from scipy.interpolate import BSpline, make_interp_spline
 from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigs
 
 from uldnum.exact.density import TargetDensity
-from uldnum.exact.grid import DEGREE, Axis, Grid, Memory, Push
+from uldnum.exact.grid import DEGREE, Axis, Grid, Memory, Push, TooMuchWork
 from uldnum.exact.linear import LinearStep, linear_step
 from uldnum.stage import Stage, Step
 from uldnum.typing import Array
@@ -26,8 +26,8 @@ __all__ = ["ConvergenceError", "Problem", "Solution", "UnstableError"]
 
 # Eigenvalues that are computed, the dimension of the Krylov space, and how close those of two grids are if the same.
 LEADING, KRYLOV, SAME = 6, 40, 0.01
-# Positions at first, by how much both axes grow, and how many nodes a grid may have.
-LEAST, GROWTH, MOST = 40, 1.25, 8_000
+# Positions at first, and by how much both axes grow.
+LEAST, GROWTH = 40, 1.25
 # By how much an end of the interval is moved, in lengths, and how often at most.
 WIDER, WIDENINGS = 0.1, 6
 
@@ -227,12 +227,9 @@ class Problem:
 
     def solve(self, grid: Grid) -> Solution:
         """Find the stationary law on one grid."""
-        nodes = grid.x.n * grid.memory.n
         try:
-            if nodes > MOST:
-                raise MemoryError(f"more than {MOST} nodes")
-            law, values = self.leading(grid, nodes)
-        except MemoryError as error:
+            law, values = self.leading(grid, grid.nodes)
+        except TooMuchWork as error:
             raise ConvergenceError(
                 f"{self.title}: not resolved to {self.tolerance:g}, that would take {error}; a looser tolerance, "
                 "another step or more friction may help"

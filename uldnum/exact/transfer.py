@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from uldnum.arguments import positive, step_size
 from uldnum.exact import poisson
 from uldnum.exact.density import TargetDensity, tabulate
 from uldnum.exact.stationary import Problem, Solution
-from uldnum.integrators import Integrator, positive, step_size
+from uldnum.integrators import Integrator
 from uldnum.integrators import integrator as find_integrator
 from uldnum.targets import GaussianMixture, UserTarget, vector_target
 from uldnum.typing import Array, ArrayLike

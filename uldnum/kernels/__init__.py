@@ -182,6 +182,6 @@ def check_rows(t: Tables, backend: str) -> None:
         raise ValueError(f"backend: {backend!r} runs schemes of at most {LOCAL} rows, not {rows}; 'array' runs any")
 
 
-def split_seed(seed: int) -> tuple[np.uint64, np.uint64]:
-    """Return the two words of the 64-bit key."""
+def split_seed(seed: Any) -> tuple[Any, Any]:
+    """Return the two words of a 64-bit key, or of an array of keys."""
     return np.uint64(seed & 0xFFFFFFFF), np.uint64(seed >> 32)

@@ -22,8 +22,9 @@ from uldnum.kernels.values import borrowed
 
 __all__ = ["Launch", "lanes_of", "make_kernel", "mixture_kernel", "room", "user_kernel"]
 
-# Normals of a chain that are drawn at once, at least, if there are so many.
-NORMALS = 64
+# Normals of a chain that are drawn at once, at least, if there are so many; and the steps for which they are, at least:
+# the moments of all of them are added together, and to go over these takes long in many dimensions.
+NORMALS, STEPS = 64, 4
 
 
 def room(t: Tables, d: int, width: int, longest: int) -> tuple[int, int, int, int, int]:
@@ -32,7 +33,7 @@ def room(t: Tables, d: int, width: int, longest: int) -> tuple[int, int, int, in
     Last comes the scratch of the score. No part of the problem has more steps than the longest.
     """
     per_step, most, extra = (int(np.max(part)) for part in (t.per_step, t.normals, t.readout))
-    chunk = max(1, min(longest, NORMALS // max(1, d * per_step)))
+    chunk = max(1, min(longest, max(STEPS, NORMALS // max(1, d * per_step))))
     return t.b.shape[2], chunk, max(chunk * per_step, most), extra, width
 
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numba
 import numpy as np
 
-from uldnum.kernels import Layout, State, check_rows
+from uldnum.kernels import Layout, State, check_rows, split_seed
 from uldnum.kernels.blocks import lanes_of, mixture_kernel, room
 from uldnum.kernels.core import Tables, Watch
 from uldnum.kernels.cpu import announced, edges, finish, pool
@@ -110,12 +110,11 @@ class Ladder:
         self.announcement = announced(announce)
         self.first_chain = first_chain
         self.lanes = lanes_of(dtype, mixture.shape[0])
-        low_word = np.uint64(0xFFFFFFFF)
         self.most = max(1, MOST // (mixture.factors.size + mixture.means.size))
         tables = layout.tables
         self.tables = tables._replace(**{part: getattr(tables, part).astype(dtype) for part in ("G", "dA", "b", "C")})
         check_rows(tables, "numba")
-        keys = np.stack([seeds & low_word, seeds >> np.uint64(32)], axis=1)
+        keys = np.stack(split_seed(seeds), axis=1)
         least, most = (np.ascontiguousarray(bound, dtype=dtype) for bound in bounds)
         before, nothing = layout.ends - layout.counts, np.zeros(mixture.shape)
         self.rungs = partial(Rungs, self.tables, layout.stages, keys, layout.counts, before, nothing, least, most)

@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from uldnum.integrators import positive
+from uldnum.arguments import positive
 from uldnum.names import unknown
 from uldnum.networks.forms import CONDITIONS, NEEDS, PARAMETERISATIONS, SCALINGS, Form, form, level_of
 from uldnum.schedules import Schedule, schedule

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from uldnum.integrators import whole_number
+from uldnum.arguments import whole_number
 from uldnum.levels import Levels
 from uldnum.names import named
 from uldnum.networks.card import Card, Level, card_of, read_card

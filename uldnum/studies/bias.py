@@ -7,7 +7,7 @@ from pathlib import Path
 
 import xarray as xr
 
-from uldnum.integrators import positive_number
+from uldnum.arguments import positive_number
 from uldnum.studies.common import Budget, Grid, Integrators, Place
 from uldnum.studies.exact import has_exact_law
 from uldnum.targets import VectorTarget

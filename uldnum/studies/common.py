@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from uldnum.arguments import positive, step_size, whole_number
 from uldnum.backends import choose_backend
 from uldnum.diagnostics.bias import METRICS
 from uldnum.exact.transfer import check_tolerance
-from uldnum.integrators import Integrator, positive, step_size, whole_number
+from uldnum.integrators import Integrator
 from uldnum.integrators import integrator as find_integrator
 from uldnum.studies.exact import OBSERVABLES, has_exact_law, is_gaussian
 from uldnum.studies.points import Exact, Sampled, knows_bias

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from uldnum.arguments import positive_number
 from uldnum.diagnostics.bias import METRICS
-from uldnum.integrators import positive_number
 from uldnum.names import unknown
 from uldnum.studies.common import AXES, Budget, Grid, Integrators, Place, with_cost
 from uldnum.targets import VectorTarget

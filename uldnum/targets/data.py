@@ -10,11 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from uldnum.integrators import positive_number
+from uldnum.arguments import numbers, positive_number
 from uldnum.kernels.array import initial_uniform
 from uldnum.kernels.space import Space, host
 from uldnum.names import named
-from uldnum.targets.mixture import numbers
 from uldnum.targets.noised import NoisedImages
 from uldnum.typing import Array, ArrayLike
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from uldnum.arguments import numbers
 from uldnum.extras import require
 from uldnum.kernels.array import core, initial_normals, initial_uniform
 from uldnum.names import digest
@@ -324,17 +325,6 @@ def laid_out(
     log2_weights = np.log2(weights) - np.log2(scales).sum(axis=-1)
     parts = log2_weights, precisions, roots, -shifts
     return MixtureData(*(np.ascontiguousarray(part, dtype=dtype) for part in parts))
-
-
-def numbers(name: str, value: ArrayLike | None) -> Array:
-    """Return an array of finite float64, or raise naming the argument."""
-    try:
-        array = np.array(value, dtype=float)
-    except (TypeError, ValueError):
-        raise ValueError(f"{name}: must be an array of numbers, got {value!r}") from None
-    if not np.all(np.isfinite(array)):
-        raise ValueError(f"{name}: must be finite")
-    return array
 
 
 def check_variances(v: Array, means: Array) -> Array:

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from uldnum.arguments import numbers
 from uldnum.kernels.array import initial_normals, initial_uniform
 from uldnum.kernels.space import Space, host
 from uldnum.names import digest
-from uldnum.targets.mixture import numbers
 from uldnum.targets.vectors import Vectors
 from uldnum.typing import Array, ArrayLike
 
