@@ -10,8 +10,9 @@ from onnx_models import Graph, Value, constant, save_mixture
 
 import uldnum
 from uldnum.extras import MissingExtraError
-from uldnum.networks import Network, network, schedule
+from uldnum.networks import Network, network
 from uldnum.networks.forms import PARAMETERISATIONS
+from uldnum.schedules import schedule
 
 SHAPE = (2, 2, 3)
 EPS = np.finfo(np.float32).eps

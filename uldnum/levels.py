@@ -16,7 +16,7 @@ import numpy as np
 from uldnum import schedules
 from uldnum.arguments import positive, positive_number, whole_number
 from uldnum.names import unknown
-from uldnum.schedules import Schedule
+from uldnum.schedules import Schedule, preserved
 from uldnum.typing import Array, ArrayLike
 
 __all__ = ["Levels", "cosine", "geometric", "given", "karras", "linear", "parse"]
@@ -116,7 +116,7 @@ def preserving(schedule: Schedule, count: int, last: float) -> Levels:
     """VP levels at evenly spaced t, from the end to ``last``."""
     times = np.linspace(schedule.end, last, whole_number("count", count, 1, 2**20))
     ratio = np.array([schedule.ratio(t) for t in times])
-    return Levels(1 / np.hypot(1, ratio), ratio / np.hypot(1, ratio))
+    return Levels(*preserved(ratio))
 
 
 FAMILIES: dict[str, Callable[..., Levels]] = {

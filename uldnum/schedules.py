@@ -15,7 +15,7 @@ import numpy as np
 from uldnum.names import unknown
 from uldnum.typing import Array, ArrayLike
 
-__all__ = ["SCHEDULES", "Schedule", "schedule"]
+__all__ = ["SCHEDULES", "Schedule", "preserved", "schedule"]
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,12 @@ class Schedule:
         """Smallest and largest noise level."""
         low, high = sorted((self.ratio(0.0), self.ratio(self.end)))
         return low, high
+
+
+def preserved(ratio: ArrayLike) -> tuple[Any, Any]:
+    """Return alpha and sigma of the levels sigma/alpha that preserve variance: alpha^2 + sigma^2 = 1."""
+    length = np.hypot(1, ratio)
+    return 1 / length, ratio / length
 
 
 def between(first: float, last: float, end: float, warp: Callable[[float], float], back: Callable[[float], float],

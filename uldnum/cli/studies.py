@@ -118,13 +118,11 @@ def advise(
 
     from uldnum import studies
     from uldnum.arguments import positive
-    from uldnum.diagnostics.bias import METRICS
-    from uldnum.names import unknown
+    from uldnum.diagnostics.bias import check_metric
     from uldnum.plotting import draw_frontier
 
     positive("max_bias", max_bias)
-    if metric not in METRICS:
-        raise unknown("metric", metric, METRICS, f"Known are {', '.join(METRICS)}")
+    check_metric(metric)
     study = computed("frontier", locals())
     data, figure = written(study, out, "frontier", partial(draw_frontier, metric=metric))
     advice = studies.advise(study, max_bias, metric=metric)

@@ -13,11 +13,12 @@ import numpy as np
 from uldnum.diagnostics.histograms import kolmogorov, wasserstein_1
 from uldnum.diagnostics.jackknife import Bias
 from uldnum.moments import standard_error
+from uldnum.names import unknown
 from uldnum.run import Run
 from uldnum.targets import VectorTarget
 from uldnum.typing import Array
 
-__all__ = ["METRICS", "mean_bias", "rms_bias", "second_moment_bias"]
+__all__ = ["METRICS", "check_metric", "mean_bias", "rms_bias", "second_moment_bias"]
 
 
 def rms_bias(values: Array, exact: Array, scale: Array) -> Bias:
@@ -66,3 +67,9 @@ METRICS: dict[str, Callable[[Run, VectorTarget], Bias]] = {
     ),
     "kolmogorov": lambda run, target: kolmogorov(run, target, np.mean),
 }
+
+
+def check_metric(name: str) -> None:
+    """Raise if there is no such metric; the message offers the nearest."""
+    if name not in METRICS:
+        raise unknown("metric", name, METRICS, f"Known are {', '.join(METRICS)}")

@@ -5,17 +5,14 @@ from __future__ import annotations
 from uldnum.networks.card import Card, parse_value
 from uldnum.networks.catalogue import DEFAULT, NETWORKS, fetch, network
 from uldnum.networks.score import Network, NetworkLevel
-from uldnum.schedules import SCHEDULES, schedule
 
 __all__ = [
     "DEFAULT",
     "NETWORKS",
-    "SCHEDULES",
     "Card",
     "Network",
     "NetworkLevel",
     "fetch",
     "network",
     "parse_value",
-    "schedule",
 ]

@@ -13,6 +13,8 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
+from uldnum.schedules import preserved
+
 __all__ = ["CONDITIONS", "PARAMETERISATIONS", "SCALINGS", "Form", "form", "level_of"]
 
 
@@ -66,7 +68,8 @@ NEEDS = {"v": "vp", "edm": "edm"}
 def level_of(scaling: str, ratio: float) -> tuple[float, float]:
     """Return alpha and sigma of z at a noise level sigma/alpha."""
     if scaling == "vp":
-        return 1 / math.hypot(1, ratio), ratio / math.hypot(1, ratio)
+        alpha, sigma = preserved(ratio)
+        return float(alpha), float(sigma)
     return 1.0, ratio
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from uldnum.extras import require
-from uldnum.plotting.style import curve, integrator_handles, look, mark_divergence, plain_ticks, save
+from uldnum.plotting.style import SEEN, curve, integrator_handles, look, mark_divergence, plain_ticks, save
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -81,7 +81,7 @@ def sampled_points(axes: Any, one: xr.Dataset, tone: str, marker: str, rank: int
     """Draw what was sampled of one integrator: noise floor, points (hollow if they may be noise), divergence."""
     bottom = axes.get_ylim()[0]
     curve(axes, one.h, one.floor, color=tone, linewidth=0.8, linestyle=":")
-    seen = (one.bias > 4 * one.floor).values
+    seen = (one.bias > SEEN * one.floor).values
     if not one.exact.notnull().any():
         axes.plot(one.h, one.bias.where(seen), color=tone, linewidth=0.8, alpha=0.6)
     axes.errorbar(

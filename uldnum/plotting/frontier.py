@@ -11,7 +11,7 @@ import xarray as xr
 
 from uldnum.extras import require
 from uldnum.plotting.bias import PANELS
-from uldnum.plotting.style import integrator_handles, look, plain_ticks, save
+from uldnum.plotting.style import SEEN, integrator_handles, look, plain_ticks, save
 from uldnum.studies.frontier import at_most
 from uldnum.typing import Array
 
@@ -19,8 +19,6 @@ __all__ = ["draw_frontier"]
 
 # Height of the strip that names the cheapest, as a share of a panel.
 STRIP = 0.055
-# Biases of less than so many noise floors may be noise.
-SEEN = 4.0
 
 Steps = dict[str, tuple[Array, Array]]
 

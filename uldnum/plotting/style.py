@@ -14,7 +14,10 @@ if TYPE_CHECKING:
     import xarray as xr
     from matplotlib.figure import Figure
 
-__all__ = ["colour", "curve", "integrator_handles", "look", "mark_divergence", "plain_ticks", "save"]
+__all__ = ["SEEN", "colour", "curve", "integrator_handles", "look", "mark_divergence", "plain_ticks", "save"]
+
+# Biases of less than so many noise floors may be noise.
+SEEN = 4.0
 
 # Okabe and Ito's palette but for its yellow, and brown, indigo, olive and dark teal, which the colour-blind, too, can
 # tell from each other and from the rest: an integrator has one colour in every figure.

@@ -11,8 +11,7 @@ import numpy as np
 import xarray as xr
 
 from uldnum.arguments import positive_number
-from uldnum.diagnostics.bias import METRICS
-from uldnum.names import unknown
+from uldnum.diagnostics.bias import check_metric
 from uldnum.studies.common import AXES, Budget, Grid, Integrators, Place, with_cost
 from uldnum.targets import VectorTarget
 from uldnum.typing import ArrayLike
@@ -121,8 +120,7 @@ def advise(study: xr.Dataset, max_bias: float, *, metric: str = "second_moment")
         If no point qualifies; the message says what would help. If it is none of a frontier.
     """
     bound = positive_number("max_bias", max_bias)
-    if metric not in METRICS:
-        raise unknown("metric", metric, METRICS, f"Known are {', '.join(METRICS)}")
+    check_metric(metric)
     if study.attrs.get("study") != "frontier" or set(AXES) - set(study.cost.dims):
         raise ValueError("study: must be a whole dataset of studies.frontier")
     one = study.sel(metric=metric)
