@@ -93,6 +93,16 @@ def test_compiled_uniforms_are_the_first_words_of_chains():
     np.testing.assert_array_equal(array.initial_uniform(50, 2**32 + 5, 90), expected)
 
 
+@pytest.mark.parametrize(
+    ("numbers", "fault"),
+    [((-1, 0, 0), "n: "), ((1, -1, 0), "seed: "), ((1, 2**64, 0), "seed: "), ((1, 0, -1), "first: "),
+     ((2, 0, 2**32 - 1), "first: must be at least 0 and at most 4294967294")],
+)  # fmt: skip
+def test_draws_beyond_the_chains_and_seeds_that_there_are_are_refused(numbers, fault):
+    with pytest.raises(ValueError, match=f"^{fault}"):
+        target("ring-8").sample(*numbers)
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_normals_are_normal(dtype):
     """Moments to order 4 and Kolmogorov-Smirnov on 1e7 numbers, as the compiled kernels draw them.

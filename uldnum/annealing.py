@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 from tqdm.auto import tqdm
 
-from uldnum.adaptive import FEWEST, take_adaptive_steps
+from uldnum.adaptive import FEWEST
 from uldnum.arguments import whole_number
 from uldnum.backends import BACKENDS, Options, choose_backend
 from uldnum.data import find_data, level_of
@@ -114,7 +114,7 @@ def anneal(
     )  # fmt: skip
     run = resumed(resume, settings, plan.steps) if resume is not None else begun(start, plan, settings, x0, kind)
     state = run.state
-    if state.step and keep != bool(run.states):
+    if state.step >= layout.ends[0] and keep != bool(run.states):
         raise ValueError(f"keep: the run that is resumed kept {'its' if run.states else 'no'} positions")
     work = Work.of(data, plan, layout, run, kind, Options(threads, bool(progress)))
     with (
@@ -213,6 +213,8 @@ class Work:
         own = replace(state, left=np.full_like(state.left, NEVER), step=state.step - start)
         target, seed, watch = self.level(number), int(self.seeds[number]), self.watch(number)
         if phase.rule is not None:
+            from uldnum.kernels.adaptive import take_adaptive_steps
+
             for _ in take_adaptive_steps(target, phase.rule, phase.count, own, seed, first, watch):
                 bar.update()
                 if stopped():
@@ -221,11 +223,14 @@ class Work:
             make_executor, _ = BACKENDS[self.run.settings.backend]
             problem = Problem(make_tables(phase.step, self.kind), target, seed, first, watch)
             executor = make_executor(problem, self.kind, self.options)
+            evaluations = state.nfe.copy()
             if not own.step:
                 executor.enter(own)
             for _ in take_steps(executor, own, phase.count, bar, stopped):
                 pass
             executor.settle(own)
+            if not own.step:  # stopped while it entered, which is done again by whoever goes on
+                state.nfe[...] = evaluations
             self.run.info.update(executor.info)
         # Diverged at a step of the phase; counted from the start of the plan.
         if own.left.min() < NEVER:
@@ -240,13 +245,26 @@ class Work:
         return self.levels[place]
 
     def watch(self, number: int) -> Watch:
-        """Return what is watched: a chain has diverged where neither this level nor the next belongs."""
+        """Return what is watched in a phase."""
         phases = self.plan.phases
-        here, there = (
-            watch_of(self.level(i), 0, phases[number].count, None, self.kind)[0]
-            for i in (number, min(number + 1, len(phases) - 1))
+        levels = [self.level(i) for i in range(number, min(number + 2, len(phases)))]
+        centre, scale = (
+            np.array([np.ravel(part) for part in parts], float)
+            for parts in zip(*((level.mean, level.standard_deviation) for level in levels), strict=True)
         )
-        return here._replace(least=np.minimum(here.least, there.least), most=np.maximum(here.most, there.most))
+        least, most = reach(centre, scale, self.layout.alpha[number : number + 2], self.kind)
+        watch, *_ = watch_of(levels[0], 0, phases[number].count, None, self.kind)
+        return watch._replace(least=least[0], most=most[0])
+
+
+def reach(centre: Array, scale: Array, alpha: Array, kind: np.dtype[Any]) -> tuple[Array, Array]:
+    """Return beyond what chains of phases have diverged: where neither a level belongs nor the next, or last the data.
+
+    ``centre`` and ``scale``, shape (P, d), are those of the levels, ``alpha``, shape (P,), what data are scaled with.
+    """
+    along = np.append(centre, centre[-1:] / alpha[-1], 0), np.append(scale, scale[-1:] / alpha[-1], 0)
+    least, most = (bound.astype(kind) for bound in bounds(*along, kind))
+    return np.minimum(least[:-1], least[1:]), np.maximum(most[:-1], most[1:])
 
 
 def make_ladder(
@@ -257,11 +275,9 @@ def make_ladder(
 
     alpha, sigma = layout.alpha[:, None], layout.sigma[:, None]
     centre, scale = alpha * mixture.mean, np.hypot(alpha * mixture.standard_deviation, sigma)
-    least, most = bounds(centre, scale, kind)
-    # As `Work.watch` has it.
-    reach = np.minimum(least, np.append(least[1:], least[-1:], 0)), np.maximum(most, np.append(most[1:], most[-1:], 0))
+    limits = reach(centre, scale, layout.alpha, kind)
     ladder = Ladder(
-        mixture, layout, seeds, run.settings.first_chain, reach, kind, options.threads, options.announce
+        mixture, layout, seeds, run.settings.first_chain, limits, kind, options.threads, options.announce
     )  # fmt: skip
     run.info["threads"] = str(ladder.threads)
     return ladder

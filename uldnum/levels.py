@@ -131,7 +131,9 @@ def parse(text: str) -> Levels:
     """Return levels as the command line writes them: a name and its numbers, such as ``geometric:50:0.01:232``."""
     name, *numbers = str(text).split(":")
     if name not in FAMILIES:
-        raise unknown("levels", name, FAMILIES, "Write geometric:FIRST:LAST:COUNT, karras:... or linear:COUNT")
+        raise unknown(
+            "levels", name, FAMILIES, "Write geometric:FIRST:LAST:COUNT, karras:..., linear:COUNT or cosine:COUNT"
+        )
     try:
         values = [int(number) if number.isdigit() else float(number) for number in numbers]
         inspect.signature(FAMILIES[name]).bind(*values)

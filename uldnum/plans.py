@@ -152,7 +152,8 @@ PRESETS = {
     "ald-cifar10": Preset("ula", CIFAR10, {"steps": 5, "eps": 6.2e-6}, f"{NCSNV2}, CIFAR-10"),
     "ald-celeba": Preset("ula", CELEBA, {"steps": 5, "eps": 3.3e-6}, f"{NCSNV2}, CelebA"),
     "mild-ncsn": Preset(
-        "mild(0.22)", NCSN, {"steps": 100, "eps": 2e-5}, f"{MILD}; NCSN, T = 100 as in Song & Ermon 2019", "normal"
+        "mild(0.22)", NCSN, {"steps": 50, "eps": 2e-5, "denoise": False}, f"{MILD}; NCSN, T = 50, as in its code",
+        "normal",
     ),
     "mild-cifar10": Preset("mild(0.38)", CIFAR10, {"eps": 6.2e-6}, f"{MILD}; CIFAR-10, T = 1", "normal"),
     "mild-cifar10-5": Preset("mild(0.1)", CIFAR10, {"steps": 5, "eps": 6.2e-6}, f"{MILD}; CIFAR-10, T = 5", "normal"),

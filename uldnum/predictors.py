@@ -70,7 +70,8 @@ def reverse_diffusion(here: Place, there: Place, last: Place | None) -> list[Mov
 def churned(here: Place, churn: float) -> tuple[Place, float]:
     """Return a noisier place, r (1 + churn), and what a normal must be multiplied with to get there.
 
-    The same at every level, with S_noise = 1; Karras et al. also say at which levels.
+    The same from every level to the next, with S_noise = 1; Karras et al. also say at which levels. The mean of the
+    data given x, with which plans end, is taken without.
     """
     more = Place(here.a, here.s * (1 + churn))
     return more, math.sqrt(more.s**2 - here.s**2)

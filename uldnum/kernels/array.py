@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from uldnum.arguments import whole_number
 from uldnum.kernels import split_seed
 from uldnum.kernels.core import INITIAL, make_core
 from uldnum.kernels.functions import FORMATS, Ops
@@ -64,9 +65,7 @@ def chain_numbers(first: int, n: int) -> Array:
 
 def initial_uniform(n: int, seed: int, first: int) -> Array:
     """Return one uniform number for each of chains first ... first + n - 1: word 0 of its stream of initial states."""
-    from uldnum.kernels.drawing import chain_uniforms  # Numba is imported where numbers are drawn, no sooner
-
-    return chain_uniforms(0, 1, first, n, INITIAL, seed, np.dtype(float))[:, 0]
+    return initial("uniform", n, seed, first, 0, 1)[:, 0]
 
 
 def initial_normals(n: int, seed: int, first: int, begin: int, count: int) -> Array:
@@ -74,6 +73,13 @@ def initial_normals(n: int, seed: int, first: int, begin: int, count: int) -> Ar
 
     They start in the second block of the stream of initial states: the words of the first are for choices.
     """
-    from uldnum.kernels.drawing import chain_normals
+    return initial("normal", n, seed, first, 4 + begin, count)
 
-    return chain_normals(4 + begin, count, first, n, INITIAL, seed, np.dtype(float))
+
+def initial(law: str, n: int, seed: int, first: int, begin: int, count: int) -> Array:
+    """Return numbers begin ... begin + count - 1 of the chains' streams of initial states."""
+    from uldnum.kernels.drawing import drawn  # Numba is imported where numbers are drawn, no sooner
+
+    n, seed = whole_number("n", n, 0, 2**32), whole_number("seed", seed, 0, 2**64 - 1)
+    first = whole_number("first", first, 0, 2**32 - n)
+    return drawn(law, begin, count, first, n, INITIAL, seed, np.dtype(float))

@@ -13,7 +13,7 @@ from uldnum.kernels.blocks import KernelCache
 from uldnum.kernels.lanes import core, jit
 from uldnum.typing import Array
 
-__all__ = ["chain_normals", "chain_uniforms"]
+__all__ = ["chain_normals", "drawn"]
 
 LANES = 32
 
@@ -68,4 +68,3 @@ def drawn(
 
 
 chain_normals = partial(drawn, "normal")
-chain_uniforms = partial(drawn, "uniform")

@@ -65,6 +65,8 @@ class GaussianMixture(Vectors):
         Variance of each axis in each component.
     covariances : float64 array, shape (K, d, d), or None
         None where the components' axes are independent.
+    isotropic : bool
+        Whether each component has one variance for all axes; with noise it is what it was without.
 
     Raises
     ------
@@ -76,6 +78,7 @@ class GaussianMixture(Vectors):
     means: Array
     variances: Array
     covariances: Array | None
+    isotropic: bool
     name: str
 
     def __init__(
@@ -100,7 +103,8 @@ class GaussianMixture(Vectors):
             raise ValueError("variances, covariances: give exactly one of them")
         full = None if covariances is None else check_covariances(numbers("covariances", covariances), mu)
         v = check_variances(numbers("variances", variances), mu) if full is None else np.diagonal(full, 0, 1, 2)
-        parts = {"weights": w, "means": mu, "variances": v, "covariances": full, "name": name}
+        one = full is None and bool(np.all(v == v[:, :1]))
+        parts = {"weights": w, "means": mu, "variances": v, "covariances": full, "isotropic": one, "name": name}
         for label, value in parts.items():
             object.__setattr__(self, label, value)
 
@@ -166,11 +170,11 @@ class GaussianMixture(Vectors):
 
     def kernel_data(self, dtype: np.dtype[Any]) -> MixtureData:
         """Return the mixture as the kernels read it, in a floating-point type."""
-        return laid_out(self.weights, self.means, self.variances, self.covariances, dtype)
+        return laid_out(self.weights, self.means, self.variances, self.covariances, self.isotropic, dtype)
 
     def kernel_levels(self, alpha: Array, sigma: Array, dtype: np.dtype[Any]) -> MixtureData:
         """Return the mixture at noise levels, alpha and sigma of shape (levels,), as the kernels read it."""
-        return laid_out(self.weights, *self.noised_parts(alpha, sigma), dtype)
+        return laid_out(self.weights, *self.noised_parts(alpha, sigma), self.isotropic, dtype)
 
     def score(self, x: ArrayLike) -> Array:
         """Gradient of the log density.
@@ -229,9 +233,12 @@ class GaussianMixture(Vectors):
         """Return the law of ``z = alpha x + sigma eps`` with eps ~ N(0, I), also a mixture."""
         name = f"{self.name} at alpha {alpha:g}, sigma {sigma:g}"
         means, variances, full = self.noised_parts(alpha, sigma)
-        return GaussianMixture(
+        level = GaussianMixture(
             self.weights, means, None if full is not None else variances, covariances=full, name=name
         )
+        # Variances that differ may round to the same with noise: which formula is right must not hang on that.
+        object.__setattr__(level, "isotropic", self.isotropic)
+        return level
 
     def noised_parts(self, alpha: ArrayLike, sigma: ArrayLike) -> tuple[Array, Array, Array | None]:
         """Return means, variances and covariances at noise levels, whose axes come first."""
@@ -309,20 +316,23 @@ def factors_of(variances: Array, covariances: Array | None) -> Array:
 
 
 def laid_out(
-    weights: Array, means: Array, variances: Array, covariances: Array | None, dtype: np.dtype[Any]
+    weights: Array, means: Array, variances: Array, covariances: Array | None, isotropic: bool, dtype: np.dtype[Any]
 ) -> MixtureData:
     """Return mixtures, whose axes may come before those of the components, as the kernels read them."""
-    factors = factors_of(variances, covariances)
     precisions = np.ones(means.shape[:-1])
-    if covariances is not None:
-        roots, scales = np.linalg.inv(factors), np.diagonal(factors, 0, -2, -1)
-        shifts = np.einsum("...kij,...kj->...ki", roots, means)
+    if isotropic:
+        precisions, roots, shifts = 1 / variances[..., 0], np.empty((*means.shape, 0)), means
+        log2_volumes = -0.5 * means.shape[-1] * np.log2(precisions)
     else:
-        roots, scales = 1 / factors, factors[..., 0]
-        shifts = roots[..., 0] * means
-        if np.all(variances == variances[..., :1]):
-            precisions, roots, shifts = 1 / variances[..., 0], roots[..., :0], means
-    log2_weights = np.log2(weights) - np.log2(scales).sum(axis=-1)
+        factors = factors_of(variances, covariances)
+        if covariances is None:
+            roots, scales = 1 / factors, factors[..., 0]
+            shifts = roots[..., 0] * means
+        else:
+            roots, scales = np.linalg.inv(factors), np.diagonal(factors, 0, -2, -1)
+            shifts = np.einsum("...kij,...kj->...ki", roots, means)
+        log2_volumes = np.log2(scales).sum(axis=-1)
+    log2_weights = np.log2(weights) - log2_volumes
     parts = log2_weights, precisions, roots, -shifts
     return MixtureData(*(np.ascontiguousarray(part, dtype=dtype) for part in parts))
 
