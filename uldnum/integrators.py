@@ -203,12 +203,25 @@ def splitting(word: str, fractions: Sequence[float] | None = None) -> Integrator
     word : str
         Letters A, B, O, U in the order of time (see `uldnum.splitting`); case is ignored.
     fractions : sequence of float, optional
-        How much of the time step each letter lasts; those of equal letters sum to 1. Default: equal shares.
+        How much of the time step each letter lasts; those of equal letters sum to 1, and those of O and U are positive.
+        Default: equal shares.
+
+    Returns
+    -------
+    Integrator
+        Named after the word and its fractions. With equal shares a word of the catalogue has the order and the source
+        stated there; of any other the weak order is that of its symmetry, 2 for a palindrome and else 1, and the
+        stationary one is None, unknown.
 
     Raises
     ------
     ValueError
         If the word or the fractions are broken; the message names the fault.
+
+    Warns
+    -----
+    UserWarning
+        If the word has neither O nor U: no noise, no thermostat.
     """
     if not isinstance(word, str):
         raise ValueError(f"word: must be a string of the letters A, B, O, U, got {word!r}")
@@ -273,10 +286,21 @@ def integrator(name: str | Integrator, **parameters: float) -> Integrator:
     **parameters : float
         The parameter by name instead: ``integrator("mild", momentum=0.5)``.
 
+    Returns
+    -------
+    Integrator
+        Its name holds the parameter.
+
     Raises
     ------
     ValueError
-        If there is no such integrator (the message offers the nearest), or its parameter is missing or out of range.
+        If there is no such integrator (the message offers the nearest), its parameter is missing or out of range, or
+        one is given that it does not take.
+
+    Warns
+    -----
+    UserWarning
+        If a splitting word has neither O nor U: no noise, no thermostat.
     """
     if isinstance(name, Integrator):
         if parameters:

@@ -65,23 +65,115 @@ class Levels:
 
 
 def given(sigma: ArrayLike, alpha: ArrayLike = 1.0) -> Levels:
-    """Return levels from arrays, shape (L,); alpha may be one number."""
+    """Return given levels.
+
+    Parameters
+    ----------
+    sigma : array, shape (L,)
+        Noise of ``z = alpha x + sigma eps``.
+    alpha : float or array of shape (L,)
+        Scale of the data; 1 for VE levels.
+
+    Returns
+    -------
+    Levels
+        In float64, as given.
+
+    Raises
+    ------
+    ValueError
+        If there is no level, a number is not positive and finite, the shapes differ, or sigma/alpha does not fall from
+        level to level.
+    """
     noise, scale = positive("sigma", sigma), positive("alpha", alpha)
     return Levels(np.broadcast_to(scale, noise.shape) if scale.ndim == 0 else scale, noise)
 
 
 def geometric(first: float, last: float, count: int) -> Levels:
-    """VE levels with one ratio from each to the next (Song & Ermon 2019, sec. 4.2)."""
+    """VE levels with one ratio from each to the next (Song & Ermon 2019, sec. 4.2).
+
+    ``sigma_i = first (last/first)^(i/(count - 1))`` for i = 0 ... count - 1.
+
+    Parameters
+    ----------
+    first : float
+        Sigma of the first level, the largest.
+    last : float
+        Sigma of the last level, below ``first``.
+    count : int
+        Number of levels, both ends included, at most 2^20. Of one level sigma is ``first``.
+
+    Returns
+    -------
+    Levels
+        Arrays of shape (count,), alpha = 1.
+
+    Raises
+    ------
+    ValueError
+        If first or last is not a positive, finite number, count is not an integer from 1 to 2^20, or sigma does not
+        fall from level to level: last is not below first, or so near that float64 does not tell the levels apart.
+    """
     return given(spaced(schedules.geometric, first, last, count))
 
 
 def karras(first: float, last: float, count: int, rho: float = 7.0) -> Levels:
-    """VE levels evenly spaced in their rho-th root (Karras et al. 2022, eq. 5)."""
+    """VE levels evenly spaced in their rho-th root (Karras et al. 2022, eq. 5).
+
+    ``sigma_i = (first^(1/rho) + i/(count - 1) (last^(1/rho) - first^(1/rho)))^rho`` for i = 0 ... count - 1. The noise
+    of 0 with which the paper ends is no level.
+
+    Parameters
+    ----------
+    first : float
+        Sigma of the first level, the largest.
+    last : float
+        Sigma of the last level, below ``first``.
+    count : int
+        Number of levels, both ends included, at most 2^20. Of one level sigma is ``first``.
+    rho : float
+        The larger, the more levels have little noise: 1 spaces them evenly, infinity would be `geometric`.
+
+    Returns
+    -------
+    Levels
+        Arrays of shape (count,), alpha = 1.
+
+    Raises
+    ------
+    ValueError
+        If first, last or rho is not a positive, finite number, count is not an integer from 1 to 2^20, sigma does not
+        fall from level to level, or a power leaves the numbers.
+    """
     return given(spaced(partial(schedules.karras, rho=positive_number("rho", rho)), first, last, count))
 
 
 def linear(count: int, beta_start: float = 0.1, beta_end: float = 20.0, last: float = 1e-3) -> Levels:
-    """VP levels of the SDE whose rate grows linearly, from t = 1 to ``last`` (Song et al. 2021, eq. 32)."""
+    """VP levels of the SDE whose rate grows linearly, from t = 1 to ``last`` (Song et al. 2021, eq. 32).
+
+    At ``count`` evenly spaced times, ``alpha(t) = exp(-1/2 int_0^t beta)`` with the rate ``beta(t) = beta_start +
+    t (beta_end - beta_start)``, and ``sigma^2 = 1 - alpha^2``.
+
+    Parameters
+    ----------
+    count : int
+        Number of levels, both ends included, at most 2^20. Of one level t is 1.
+    beta_start, beta_end : float
+        The rate at t = 0 and at t = 1, below 1000 together.
+    last : float
+        Time t (not sigma) of the last level, above 0 and below 1.
+
+    Returns
+    -------
+    Levels
+        Arrays of shape (count,).
+
+    Raises
+    ------
+    ValueError
+        If a number is not positive, finite and in its range, count is not an integer from 1 to 2^20, or last is so near
+        1 that float64 does not tell the levels apart.
+    """
     low, high = positive_number("beta_start", beta_start), positive_number("beta_end", beta_end)
     end = positive_number("last", last)
     if not (end < 1 and low + high < 1000):
@@ -92,7 +184,30 @@ def linear(count: int, beta_start: float = 0.1, beta_end: float = 20.0, last: fl
 
 
 def cosine(count: int, timesteps: int = 1000, max_beta: float = 0.999) -> Levels:
-    """VP levels of the cosine schedule, from its last timestep to its first (Nichol & Dhariwal 2021, eq. 17)."""
+    """VP levels of the cosine schedule, from its last timestep to its first (Nichol & Dhariwal 2021, eq. 17).
+
+    ``alpha^2`` is the product of ``1 - beta`` up to a timestep, and ``sigma^2 = 1 - alpha^2``. Levels are at ``count``
+    evenly spaced places from timestep ``timesteps - 1`` to 0; between timesteps log(sigma/alpha) is interpolated.
+
+    Parameters
+    ----------
+    count : int
+        Number of levels, both ends included, at most 2^20. Of one level the timestep is the last.
+    timesteps : int
+        Number T of timesteps of the schedule, from 2 to 2^20.
+    max_beta : float
+        No beta is larger than this; above 1e-16 and below 1.
+
+    Returns
+    -------
+    Levels
+        Arrays of shape (count,).
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of its range, or count or timesteps is not an integer.
+    """
     steps, beta = whole_number("timesteps", timesteps, 2, 2**20), positive_number("max_beta", max_beta)
     if beta >= 1:
         raise ValueError(f"max_beta: must be below 1, got {beta}")
@@ -128,7 +243,26 @@ FAMILIES: dict[str, Callable[..., Levels]] = {
 
 
 def parse(text: str) -> Levels:
-    """Return levels as the command line writes them: a name and its numbers, such as ``geometric:50:0.01:232``."""
+    """Return levels as the command line writes them: a name and its numbers, such as ``geometric:50:0.01:232``.
+
+    Parameters
+    ----------
+    text : str
+        The name of `geometric`, `karras`, `linear` or `cosine`, in lower case, and its arguments in their order, each
+        behind a colon: ``geometric:FIRST:LAST:COUNT``, ``karras:FIRST:LAST:COUNT:RHO``,
+        ``linear:COUNT:BETA_START:BETA_END:LAST``, ``cosine:COUNT:TIMESTEPS:MAX_BETA``. What has a default may be left
+        out, from the end. Numbers of levels and of timesteps are digits alone.
+
+    Returns
+    -------
+    Levels
+        Those of the function of that name.
+
+    Raises
+    ------
+    ValueError
+        If there is no such name (the message offers the nearest), it takes other numbers, or one is out of its range.
+    """
     name, *numbers = str(text).split(":")
     if name not in FAMILIES:
         raise unknown(

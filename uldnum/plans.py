@@ -166,7 +166,17 @@ PRESETS = {
 
 
 def preset(name: str) -> Plan:
-    """Return a plan of the literature: a name in `PRESETS`.
+    """Return a plan of the literature, with the levels, steps and constants of its source.
+
+    Parameters
+    ----------
+    name : str
+        A name in `PRESETS`, which ``uldnum list`` shows; case is ignored.
+
+    Returns
+    -------
+    Plan
+        What `plan` makes of these constants, with the name, the source and the start (``x0``) of the preset.
 
     Raises
     ------

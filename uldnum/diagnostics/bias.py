@@ -40,13 +40,55 @@ def rms_bias(values: Array, exact: Array, scale: Array) -> Bias:
 
 
 def mean_bias(run: Run, target: VectorTarget) -> Bias:
-    """Bias of E[x_i], in standard deviations of x_i."""
+    """Bias of E[x_i], in standard deviations of x_i.
+
+    ``b^2 = mean_i (E[x_i]_run - E[x_i])^2 / Var[x_i]``, over the axes i.
+
+    Parameters
+    ----------
+    run : Run
+        From `uldnum.sample`, on vectors; one step size or several.
+    target : GaussianMixture or UserTarget
+        With its moments of orders 1 and 2.
+
+    Returns
+    -------
+    Bias
+        Numbers without unit, or arrays of shape (H,) for several step sizes. The value is not negative; the error is to
+        first order in the noise of the chains; the floor is the root mean square of the axes' standard errors, which is
+        that of the value of an unbiased run. NaN where chains diverged; with one chain error and floor are NaN.
+
+    Raises
+    ------
+    ValueError
+        If the target does not know its moments, or the run keeps none, as of images and plans.
+    """
     first, second = known_moment(target, 1), known_moment(target, 2)
     return rms_bias(run.moments.chain_mean, first, np.sqrt(second - first**2))
 
 
 def second_moment_bias(run: Run, target: VectorTarget) -> Bias:
-    """Bias of E[x_i^2], in standard deviations of x_i^2."""
+    """Bias of E[x_i^2], in standard deviations of x_i^2.
+
+    ``b^2 = mean_i (E[x_i^2]_run - E[x_i^2])^2 / Var[x_i^2]``, over the axes i; about 0, not about the mean.
+
+    Parameters
+    ----------
+    run : Run
+        From `uldnum.sample`, on vectors; one step size or several.
+    target : GaussianMixture or UserTarget
+        With its moments of orders 2 and 4.
+
+    Returns
+    -------
+    Bias
+        As of `mean_bias`.
+
+    Raises
+    ------
+    ValueError
+        If the target does not know its moments, or the run keeps none, as of images and plans.
+    """
     second, fourth = known_moment(target, 2), known_moment(target, 4)
     return rms_bias(run.moments.chain_square, second, np.sqrt(fourth - second**2))
 

@@ -53,7 +53,31 @@ def wasserstein_1(run: Run | Array, target: VectorTarget, summary: Summary = eac
 
 
 def kolmogorov(run: Run | Array, target: VectorTarget, summary: Summary = each_axis) -> Bias:
-    """Kolmogorov distance of each axis, ``max |F_run(x) - F(x)|`` over the bins' edges; as `wasserstein_1`."""
+    """Kolmogorov distance of each axis, ``max |F_run(x) - F(x)|`` over the bins' edges.
+
+    It is short of the supremum over all x by no more than the probability of a bin under the target.
+
+    Parameters
+    ----------
+    run : Run, or array of shape (chains, d)
+        With histograms (``bins``), or positions of independent chains at one time, for which they are made.
+    target : GaussianMixture or UserTarget
+        With a cdf; where histograms are made, with a standard deviation, too.
+    summary : callable, optional
+        Number to make of the d distances, such as their mean; its error takes account of the axes' correlation.
+
+    Returns
+    -------
+    Bias
+        Arrays of shape (d,), or of the summary, between 0 and 1, behind h's axis if there is one; NaN where chains
+        diverged. The error is the jackknife's over batches of chains. The floor is that of a run with the same
+        autocorrelation and no bias (see `noise_of_halves`). With one chain both are NaN.
+
+    Raises
+    ------
+    ValueError
+        If the target does not know its cdf, or the run kept no histograms.
+    """
     return marginal_distance(lambda gap, edges: summary(np.abs(gap).max(axis=1)), run, target)
 
 

@@ -175,6 +175,17 @@ def hopping_rate(trace: Array, target: GaussianMixture, *, nfe: float = 1.0) -> 
         Its components are the modes.
     nfe : float
         Score evaluations between two draws.
+
+    Returns
+    -------
+    Estimate
+        Hops of all chains over the time of all, numbers in 1/score evaluations; the error is from the spread over
+        chains, NaN of one chain that hops. Both are NaN where no chain was in a core before the last draw.
+
+    Raises
+    ------
+    ValueError
+        If the trace does not have three axes, or another d than the target.
     """
     draws, chains, d = trace.shape
     shares = target.responsibilities(trace.reshape(-1, d)).reshape(draws, chains, -1)

@@ -36,7 +36,18 @@ def sliced_wasserstein_2(x: Array, target: VectorTarget, *, seed: int = 0) -> Bi
     target : GaussianMixture or UserTarget
         With a sampler.
     seed : int
-        Seed of the draws and of the directions.
+        Seed of the draws and of the directions, from 0 to 2^64 - 1.
+
+    Returns
+    -------
+    Bias
+        Numbers in units of x; NaN if a position is. The value is not negative, and of exact draws of the order of the
+        floor. The error is the jackknife's over batches of chains.
+
+    Raises
+    ------
+    ValueError
+        If x has another shape or fewer than two chains, or the target no sampler.
     """
     d = x.shape[-1]
     frames = np.random.default_rng(seed).normal(size=(-(-DIRECTIONS // d), d, d))
@@ -58,20 +69,30 @@ def sliced_wasserstein_2(x: Array, target: VectorTarget, *, seed: int = 0) -> Bi
 
 
 def maximum_mean_discrepancy(x: Array, target: VectorTarget, *, seed: int = 0) -> Bias:
-    """Squared maximum mean discrepancy to as many exact draws y, Gaussian kernel ``exp(-|x - y|^2/(2 l^2))``.
+    """Squared maximum mean discrepancy to as many exact draws y, Gaussian kernel ``k = exp(-|x - y|^2/(2 l^2))``.
 
-    Gretton et al. 2012, eq. 3, without pairs within a batch of chains, which the autocorrelation of a trace would bias:
-    its mean without bias is 0, and it may be negative. l^2 is the trace of the target's covariance. Error and floor as
-    in `u_statistic`.
+    ``E k(x, x') + E k(y, y') - 2 E k(x, y)`` (Gretton et al. 2012, eq. 3), without pairs within a batch of chains,
+    which the autocorrelation of a trace would bias: its mean without bias is 0, and it may be negative. l^2 is the
+    trace of the target's covariance. Error and floor as in `u_statistic`.
 
     Parameters
     ----------
     x : array, shape (chains, d) or (draws, chains, d)
-        At least two chains. The cost grows as the square of the number of samples.
+        At least two chains, three for an error. The cost grows as the square of the number of samples.
     target : GaussianMixture or UserTarget
         With a sampler and a standard deviation.
     seed : int
-        Seed of the draws.
+        Seed of the draws, from 0 to 2^64 - 1.
+
+    Returns
+    -------
+    Bias
+        Numbers without unit; NaN if a position is.
+
+    Raises
+    ------
+    ValueError
+        If x has another shape or fewer than two chains, or the target no sampler or no known standard deviation.
     """
     width = 2 * np.sum(np.asarray(target.standard_deviation) ** 2)
     if not np.isfinite(width):
@@ -91,16 +112,27 @@ def maximum_mean_discrepancy(x: Array, target: VectorTarget, *, seed: int = 0) -
 def kernel_stein_discrepancy(x: Array, target: VectorTarget) -> Bias:
     """Squared kernelised Stein discrepancy from the score alone, for targets without a sampler.
 
-    Inverse multiquadric kernel ``(1 + |x - y|^2/l^2)^(-1/2)`` (Gorham & Mackey 2017), without pairs within a batch of
-    chains: its mean without bias is 0, and it may be negative. l^2 is the trace of the samples' covariance. Error and
-    floor as in `u_statistic`.
+    The mean over pairs of ``k s_x.s_y + s_x.grad_y k + s_y.grad_x k + div_x grad_y k``, s_x the score at x, with the
+    inverse multiquadric kernel ``k = (1 + |x - y|^2/l^2)^(-1/2)`` (Gorham & Mackey 2017), without pairs within a batch
+    of chains: its mean without bias is 0, and it may be negative. l^2 is the trace of the samples' covariance. Error
+    and floor as in `u_statistic`.
 
     Parameters
     ----------
     x : array, shape (chains, d) or (draws, chains, d)
-        At least two chains. The cost grows as the square of the number of samples.
+        At least two chains, three for an error. The cost grows as the square of the number of samples.
     target : object
-        With ``score(x)``.
+        With ``score(x)``, (n, d) -> (n, d).
+
+    Returns
+    -------
+    Bias
+        Numbers in units of 1/x^2; NaN if a position is.
+
+    Raises
+    ------
+    ValueError
+        If x has another shape or fewer than two chains.
     """
     batches, sizes = batches_of(x)
     d, width = x.shape[-1], float(np.concatenate(batches).var(axis=0).sum())
@@ -144,6 +176,17 @@ def mode_weights(x: Array, target: GaussianMixture) -> Bias:
     x : array, shape (chains, d) or (draws, chains, d)
         At least two chains.
     target : GaussianMixture
+        Its components are the modes.
+
+    Returns
+    -------
+    Bias
+        Numbers between 0 and 1; NaN if a position is. The error is the jackknife's over batches of chains.
+
+    Raises
+    ------
+    ValueError
+        If x has another shape or fewer than two chains.
     """
     batches, sizes = batches_of(x)
     sums = np.array([target.responsibilities(batch).sum(axis=0) for batch in batches])

@@ -13,11 +13,23 @@ __all__ = ["overdamped_flow", "underdamped_flow"]
 def underdamped_flow(t: float, precision: float = 1.0, friction: float = 1.0) -> tuple[Array, Array]:
     """Law after time t of ``dx = p dt, dp = -precision x dt - friction p dt + sqrt(2 friction) dW``.
 
-    From one matrix exponential (Van Loan 1978, IEEE Trans. Autom. Control 23, 395, eq. 1.4).
+    From one matrix exponential (Van Loan 1978, IEEE Trans. Autom. Control 23, 395, eq. 1.4), which also holds what
+    grows as e^(friction t): in units of the stationary law, M and Q are good to 1e-11 up to ``friction t = 5`` and to
+    1e-7 up to 10, and from 20 on they may be anything. For longer times compose: two times t have ``M M`` and
+    ``M Q M^T + Q``.
+
+    Parameters
+    ----------
+    t : float
+        Time, not negative.
+    precision : float
+        Of the target N(0, 1/precision).
+    friction : float
+        Friction, in units of 1/time.
 
     Returns
     -------
-    M, Q : arrays, shape (2, 2)
+    M, Q : float64 arrays, shape (2, 2)
         The state is Gaussian with mean ``M (x, p)`` and covariance Q.
     """
     drift, noise = np.array([[0, 1], [-precision, -friction]]), np.diag([0, 2 * friction])
@@ -29,8 +41,18 @@ def underdamped_flow(t: float, precision: float = 1.0, friction: float = 1.0) ->
 def overdamped_flow(t: float, precision: float = 1.0) -> tuple[float, float]:
     """Law after time t of ``dx = -precision x dt + sqrt(2) dW``: Gaussian with mean ``M x`` and variance Q.
 
+    ``M = e^(-precision t)``, ``Q = (1 - e^(-2 precision t))/precision``.
+
+    Parameters
+    ----------
+    t : float
+        Time, not negative, in units of overdamped time: a step h is ``delta = h^2/2`` of it.
+    precision : float
+        Of the target N(0, 1/precision); not 0.
+
     Returns
     -------
     M, Q : float
+        Right to rounding at any t.
     """
     return float(np.exp(-precision * t)), float(-np.expm1(-2 * precision * t) / precision)

@@ -272,6 +272,9 @@ def stationary(step: LinearStep) -> Array:
 def max_stable_h(integrator: str | Integrator, *, precision: ArrayLike = 1.0, friction: float = 1.0) -> float:
     """Return the largest step size up to which an integrator is stable on a Gaussian.
 
+    It is looked for among 2000 steps from 1e-3 to 1e4, each 0.8% larger than the one before, in units of
+    1/sqrt(lambda), lambda the largest eigenvalue of the precision, and then by bisection.
+
     Parameters
     ----------
     integrator : str or Integrator
@@ -284,8 +287,13 @@ def max_stable_h(integrator: str | Integrator, *, precision: ArrayLike = 1.0, fr
     Returns
     -------
     float
-        Relative accuracy 1e-12; infinity if the scheme is stable at every step tried, up to 1e4/sqrt(lambda), lambda
-        the largest eigenvalue of the precision.
+        Relative accuracy 1e-12; infinity if the scheme is stable at every step tried.
+
+    Raises
+    ------
+    ValueError
+        If a precision or the friction is not positive and finite, the friction is not one number, or there is no such
+        integrator.
     """
     values = Spectrum.of(precision).values
     if positive("friction", friction).ndim:
@@ -325,14 +333,28 @@ def propagator(
     ----------
     integrator : str or Integrator
         The integrator.
-    h, delta, precision, friction : float or array
-        They broadcast; an array of precisions is many targets.
+    h : float or array
+        Step size.
+    delta : float or array
+        The step size as ``h^2/2`` instead.
+    precision : float or array
+        Inverse variance of the target; an array is many targets of one dimension, not the matrix of one.
+    friction : float or array
+        Friction. Step size, precision and friction broadcast.
     steps : int
-        Number of time steps, at least 1.
+        Number of time steps, from 1 to 2^48.
 
     Returns
     -------
-    M, Q : arrays, shape (..., k, k)
+    M, Q : float64 arrays, shape (..., k, k)
+        Behind the broadcast shape; k is the number of rows of the scheme, 1 or 2 of those in the catalogue. Where the
+        scheme is unstable they grow with the steps, and may be infinite or NaN.
+
+    Raises
+    ------
+    ValueError
+        If an argument is not positive and finite, the shapes do not broadcast, steps is not an integer in its range,
+        there is no such integrator, or both or neither of h and delta are given.
     """
     steps = whole_number("steps", steps, 1, 2**48)
     parts = step_size(h, delta), positive("precision", precision), positive("friction", friction)

@@ -102,22 +102,29 @@ class Advice:
 def advise(study: xr.Dataset, max_bias: float, *, metric: str = "second_moment") -> Advice:
     """Return the cheapest point of a frontier whose bias is below a bound.
 
-    Where a bias is exact it is compared itself, elsewhere with 2 standard errors (or noise floors, whichever is larger)
-    more. Points whose cost is no more than a lower bound are left out.
+    A bias that is exact is compared with the study's tolerance added to it (0 on Gaussians), any other with 2 standard
+    errors (or noise floors, whichever is larger). Points whose cost is no more than a lower bound, or at which chains
+    diverged, are left out.
 
     Parameters
     ----------
     study : xarray.Dataset
-        From `frontier`.
+        From `frontier`, whole: with the dimensions integrator, friction and h.
     max_bias : float
-        The bound, in the units of the metric.
+        The bound, positive, in the units of the metric.
     metric : str
         Which of the study's metrics: second_moment, mean, wasserstein_1 or kolmogorov.
+
+    Returns
+    -------
+    Advice
+        The point, its bias and cost with their errors, and the integrators that cost the same.
 
     Raises
     ------
     ValueError
-        If no point qualifies; the message says what would help. If it is none of a frontier.
+        If no point qualifies; the message says what would help. If the bound is not a positive, finite number, there is
+        no such metric, or the study is none of a frontier.
     """
     bound = positive_number("max_bias", max_bias)
     check_metric(metric)

@@ -64,10 +64,18 @@ def sweep(
     progress : bool or str
         Show a progress bar, and the time that is left, in a terminal; a string is what to call it.
 
+    Returns
+    -------
+    list of dict
+        What `Task.result` gave, one for each task.
+
     Raises
     ------
     ValueError
         If the folder cannot be written to, or a file in it is none of a sweep; if an argument is of the wrong kind.
+    Exception
+        What the first task that failed raised. What the store holds by then is kept; with an executor, so are the
+        results of those tasks that were running.
     """
     if not (store is None or isinstance(store, str | Path)):
         raise ValueError(f"store: must be the path of a folder, got {store!r}")

@@ -29,12 +29,23 @@ VectorTarget = GaussianMixture | UserTarget
 
 
 def target(name: str | Path) -> VectorTarget:
-    """Return a preset by name, or the mixture in a TOML file (a name that ends in ``.toml``).
+    """Return a preset by name, or the mixture in a TOML file.
+
+    Parameters
+    ----------
+    name : str or Path
+        A name in `PRESETS`, which ``uldnum list`` shows; case is ignored. Or the path of a file, which ends in
+        ``.toml``, with the keys ``weights``, ``means``, ``variances`` or ``covariances``, and perhaps ``name``.
+
+    Returns
+    -------
+    GaussianMixture or UserTarget
+        A new one at each call; of a file, and of every preset but double-well, a mixture.
 
     Raises
     ------
     ValueError
-        If there is no such preset (the message offers the nearest), or the file is broken.
+        If there is no such preset (the message offers the nearest), or the file cannot be read or is broken.
     """
     if str(name).endswith(".toml"):
         return read_toml(Path(name))
