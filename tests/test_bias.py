@@ -27,7 +27,12 @@ def test_rms_bias_of_known_gaps():
 
 
 def test_metrics_scale_and_centre():
-    """Two axes of unequal variance and a mean that is not 0: exact biases by hand, sampled ones against them."""
+    """Two axes of unequal variance and a mean that is not 0: exact biases by hand, sampled ones against them.
+
+    At 4 standard errors, false-fail rate 2e-4: 6e-5 each for the second moment and the mean, 2e-5 for the distances, of
+    which noise makes more, by 0.6 and 1.2 standard errors. Caught is a bias that is off by 24% of itself (second
+    moment), 16% (wasserstein_1) or 28% (kolmogorov), and a mean that is off by 0.022 standard deviations.
+    """
     target = uldnum.GaussianMixture([1.0], [[2.0, -1.0]], [[0.25, 4.0]])
     h = 0.5
     study = uldnum.studies.bias(target, "ula", h, nfe=500, burn_in=100, chains=2048, progress=False).squeeze()
@@ -117,7 +122,10 @@ def test_the_exact_bias_of_a_full_gaussian():
 
 
 def test_sampled_points_lie_on_the_exact_curve_of_a_mixture():
-    """On a mixture, at 4.5 standard errors; the exact bias is many of them, so a wrong curve would show."""
+    """On a mixture, at 4.5 standard errors: six comparisons, false-fail rate 4e-5.
+
+    Of the exact biases, 0.008 to 0.095, one that is off by 0.011 is caught.
+    """
     study = uldnum.studies.bias(
         "bimodal-1d", ["ula", "mild(0.5)", "OABAO"], [0.8, 1.1], nfe=1000, burn_in=100, chains=1024, progress=False
     )

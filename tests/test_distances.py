@@ -141,22 +141,31 @@ def test_stated_intervals_cover_the_truth_over_200_seeds(metric):
 
 
 @pytest.mark.parametrize(
-    "distance",
-    [sliced_wasserstein_2, maximum_mean_discrepancy, kernel_stein_discrepancy, mode_weights],
+    ("distance", "most"),
+    [(sliced_wasserstein_2, 3), (maximum_mean_discrepancy, 4), (kernel_stein_discrepancy, 4), (mode_weights, 3)],
 )
-def test_exact_draws_show_the_noise_floor(distance):
-    """Ten sets of draws of the target itself lie within four floors; a shift by half its radius lies far above."""
+def test_exact_draws_show_the_noise_floor(distance, most):
+    """Ten sets of draws of the target itself lie within three or four floors; a shift by half its radius far above.
+
+    False-fail rates of ten sets, from 3600 sets and more: 1e-4 where the distance is at least 0, 1.0 +- 0.3 floors; but
+    2e-3 for the maximum mean discrepancy and 5e-2 for Stein's, as U-statistics have long tails. A set shows a shift by
+    0.5, 0.4, 0.1 and 0.8, in the order of the distances.
+    """
     ring = uldnum.target("ring-8")
     for seed in range(10):
         bias = distance(ring.sample(512, seed), ring)
-        assert abs(bias.value) < 4 * bias.floor
+        assert abs(bias.value) < most * bias.floor
     shifted = distance(ring.sample(2048, 1) + np.array([1.0, 0.0]), ring)
     assert shifted.value > 5 * shifted.floor > 0
     assert shifted.value > 5 * shifted.error > 0
 
 
 def test_histogram_floor_is_the_noise_of_the_run():
-    """Floors over seeds match the distances of unbiased runs: BAOAB on N(0, 1), ratio of means within 25%."""
+    """Floors over seeds match the distances of unbiased runs: BAOAB on N(0, 1), ratio of means within 20%.
+
+    Over 1200 seeds the ratio is 1.02; of 60 it has a standard error of 0.042 (0.047 among 20 such sets): the limits are
+    4 and 5 of them away, false-fail rate 6e-5. A floor that is a quarter too large or too small is caught.
+    """
     pairs = []
     for seed in range(60):
         done = uldnum.sample(
@@ -165,7 +174,7 @@ def test_histogram_floor_is_the_noise_of_the_run():
         bias = wasserstein_1(done, NORMAL)
         pairs.append((bias.value[0], bias.floor[0]))
     value, floor = np.mean(pairs, axis=0)
-    assert floor == pytest.approx(value, rel=0.25)
+    assert floor == pytest.approx(value, rel=0.2)
 
 
 def test_jackknife_of_a_mean_is_its_standard_error():
@@ -195,16 +204,20 @@ def test_mean_of_a_group_and_axes():
 def test_correlated_traces_without_bias_stay_near_their_floors(distance):
     """BAOAB at a small step, a trace whose states hardly move: ten seeds within four floors, and no drift of the mean.
 
-    U-statistics average to 0: the mean of ten lies within four of its standard errors.
+    U-statistics average to 0: the mean of ten lies within four of its standard errors, which the floors are without
+    bias. False-fail rates, from 400 seeds and more: of the floors some 1e-3 (sliced_wasserstein_2), 3e-2 (mode_weights)
+    and 6e-2 (U-statistics), all of which have long tails; of the mean 2e-3. Caught is a mean discrepancy of 0.004,
+    weights that are off by 0.16, a distance of 0.9.
     """
-    values = []
+    values, floors = [], []
     for seed in range(10):
         done = uldnum.sample(BIMODAL, "BAOAB", h=0.05, steps=60, chains=128, thin=6, seed=seed, progress=False)
         bias = distance(done.trace, BIMODAL)
         assert abs(bias.value) < 4 * bias.floor
         values.append(bias.value)
+        floors.append(bias.floor)
     if distance in (maximum_mean_discrepancy, kernel_stein_discrepancy):
-        assert abs(np.mean(values)) < 4 * np.std(values) / 3
+        assert abs(np.mean(values)) < 4 * np.sqrt(np.mean(np.square(floors)) / 10)
 
 
 def test_u_statistics_have_mean_zero_without_bias():

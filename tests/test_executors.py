@@ -277,10 +277,13 @@ def test_too_many_rows_are_refused():
 
 @pytest.mark.parametrize("backend", ["array", "numba"])
 def test_three_rows_of_memory(backend):
-    """Var(x) of a scheme with k = 3 against its exact law, at 4 standard errors."""
+    """Var(x) of a scheme with k = 3 against its exact law, at 4 standard errors: false-fail rate 6e-5 each.
+
+    A variance that is off by 1.3% is caught with Numba, by 3.6% with arrays, of which there are fewer chains.
+    """
     scheme = Integrator("three", three_rows)
     n = 4096 if backend == "numba" else 512
     run = uldnum.sample("gaussian", scheme, h=0.8, steps=200, burn_in=40, chains=n, backend=backend, progress=False)
     exact = uldnum.exact.gaussian(scheme, 0.8).position_covariance
     assert abs(run.covariance[0, 0] - exact) < 4 * run.covariance_error[0, 0]
-    assert run.covariance_error[0, 0] < abs(exact - 1) / 4
+    assert run.covariance_error[0, 0] < (0.004 if backend == "numba" else 0.012) * exact

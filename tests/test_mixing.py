@@ -53,7 +53,10 @@ def test_times_on_the_mixture_are_exact():
 
 @pytest.mark.parametrize(("name", "h", "friction"), [("ula", 0.5, 1.0), ("BAOAB", 0.6, 0.6), ("UBU", 1.0, 2.0)])
 def test_the_window_finds_the_time(name, h, friction):
-    """Sokal's window on a trace, x and x^2, at 4.5 standard errors: six numbers, false-fail rate 4e-5."""
+    """Sokal's window on a trace, x and x^2, at 4.5 standard errors: six numbers, false-fail rate 5e-4.
+
+    Errors are the jackknife's over 32 batches, so that the tails are those of Student's t. 7% of a time is caught.
+    """
     run = uldnum.sample("gaussian", name, h=h, friction=friction, steps=1500, chains=2048, thin=1, progress=False)
     law = uldnum.exact.gaussian(name, h, friction=friction)
     for power, observable in ((1, "x"), (2, "x^2")):
@@ -63,14 +66,18 @@ def test_the_window_finds_the_time(name, h, friction):
 
 
 def test_the_window_of_a_known_series():
-    """An autoregression of 0.8: the time is (1 + 0.8)/(1 - 0.8) = 9 draws; every third draw is as good, in nfe."""
+    """An autoregression of 0.8: the time is (1 + 0.8)/(1 - 0.8) = 9 draws; every third draw is as good, in nfe.
+
+    At 4 standard errors of the jackknife over 32 batches, false-fail rate 7e-4: Student's t has 4e-4 beyond them. A
+    time that is off by 2.5% is caught.
+    """
     rng = np.random.default_rng(0)
     x = rng.normal(size=(1, 500))
     steps = [x[0]]
     for noise in rng.normal(size=(8000, 500)):
         steps.append(0.8 * steps[-1] + 0.6 * noise)
     time = autocorrelation_time(np.array(steps))
-    assert abs(time.value - 9) < 4 * time.error < 0.6
+    assert abs(time.value - 9) < 4 * time.error < 0.3
     thinned = autocorrelation_time(np.array(steps)[::3], nfe=3.0)
     assert abs(thinned.value - 3 * (1 + 0.8**3) / (1 - 0.8**3)) < 4 * thinned.error
     with pytest.raises(ValueError, match=r"^series: 20 draws are fewer than 5 autocorrelation times"):
@@ -80,22 +87,30 @@ def test_the_window_of_a_known_series():
 
 
 def test_chain_means_count_evaluations_not_steps():
-    """ABAOABA has two evaluations a step; x^2 needs histograms."""
+    """ABAOABA has two evaluations a step; x^2 needs histograms.
+
+    Two times at 4 standard errors: false-fail rate 1e-4. One that is off by 9% is caught; in steps they were halved.
+    """
     run = uldnum.sample("gaussian", "ABAOABA", h=0.8, steps=4000, burn_in=100, chains=4096, bins=256, progress=False)
     times = chain_mean_times(run)
     law = uldnum.exact.gaussian("ABAOABA", 0.8)
     for observable in ("x", "x^2"):
         value, error = times[observable]
-        assert abs(value[0] - law.autocorrelation_time(observable)) < 4 * error[0]
+        assert abs(value[0] - law.autocorrelation_time(observable)) < 4 * error[0] < 0.1 * value[0]
     bare = uldnum.sample("gaussian", "ABAOABA", h=0.8, steps=40, chains=8, progress=False)
     assert set(chain_mean_times(bare)) == {"x"}
 
 
 def test_a_gaussian_about_another_mean():
-    """x^2 of N(2, 1) fluctuates with x as much as with its square: exact and sampled times agree."""
+    """x^2 of N(2, 1) fluctuates with x as much as with its square: exact and sampled times agree.
+
+    Two times at 4 standard errors: false-fail rate 1e-4. One that is off by 9% is caught; that of the square about the
+    mean is half of that of x^2.
+    """
     target = uldnum.GaussianMixture([1.0], [[2.0]], [1.0], name="about 2")
     study = uldnum.studies.mixing(target, "ula", 0.5, nfe=6000, chains=4096, progress=False).isel(friction=0, h=0)
     assert np.all(np.abs(study.time - study.exact_time) < 4 * study.time_error)
+    assert np.all(study.time_error < 0.025 * study.time)
     centred = uldnum.exact.gaussian("ula", 0.5)
     exact = float(study.exact_time.sel(observable="x^2").squeeze())
     assert centred.autocorrelation_time("x^2") < exact < centred.autocorrelation_time("x")
@@ -151,7 +166,12 @@ def test_distances_fall_from_a_stated_start():
 
 
 def test_the_way_from_one_mode_to_all():
-    """All chains start in one mode of ring-8: every distance falls to its floor, the weights last."""
+    """All chains start in one mode of ring-8: every distance falls to its floor, the weights last.
+
+    These end within 2.5 floors: of 6000 sets of 1024 exact draws one in a thousand is beyond 2.04, none beyond 2.25, a
+    false-fail rate of some 1e-4; weights that are off by 0.08 are caught. The time to a tenth is 150 with a standard
+    deviation of 10 over 150 seeds, and lies within five of them, 6e-7: a third more or less is caught.
+    """
     target, chains = uldnum.target("ring-8"), 1024
     start = np.tile(target.means[0], (chains, 1))
     run = uldnum.sample(target, "ula", h=0.3, steps=1000, chains=chains, x0=start, thin=50, progress=False)
@@ -160,8 +180,8 @@ def test_the_way_from_one_mode_to_all():
     np.testing.assert_allclose(found.nfe, 50 * np.arange(1, 21))
     assert np.all(found.value.isel(nfe=0) > 4 * found.floor.isel(nfe=0))
     weights = found.sel(distance="mode_weights")
-    assert weights.value[-1] < 4 * weights.floor[-1]
-    assert 50 < time_below(found.nfe.values, weights.value.values, 0.1) < 1000
+    assert weights.value[-1] < 2.5 * weights.floor[-1]
+    assert 100 < time_below(found.nfe.values, weights.value.values, 0.1) < 200
 
 
 def test_the_time_to_reach_a_distance():
