@@ -264,6 +264,14 @@ def test_beyond_stability_the_law_is_nan():
         assert np.isnan(law.position_covariance[1])
 
 
+@pytest.mark.filterwarnings("ignore:word")
+@pytest.mark.parametrize("word", ["BAB", "ABA", "BABAB"])
+def test_without_noise_nothing_is_stable(word):
+    """Rounding alone would make some steps look stable."""
+    assert max_stable_h(word) == 0
+    assert np.isnan(gaussian(word, np.geomspace(1e-3, 10, 300)).position_covariance).all()
+
+
 def test_flows():
     """Van Loan's exponential against closed forms: no force (the letter U), and the covariance of equilibrium."""
     M, Q = underdamped_flow(0.7, precision=1e-12, friction=1.3)
@@ -272,6 +280,10 @@ def test_flows():
     M, Q = underdamped_flow(0.7, precision=2.0, friction=1.3)
     S = np.diag([0.5, 1.0])
     np.testing.assert_allclose(M @ S @ M.T + Q, S, rtol=0, atol=1e-14)
+    for t, friction in ((5.0, 10.0), (40.0, 1.0), (3.0, 0.01), (1e3, 5.0)):  # also long after friction forgot the start
+        M, Q = underdamped_flow(t, precision=2.0, friction=friction)
+        np.testing.assert_allclose(M @ S @ M.T + Q, S, rtol=0, atol=1e-12)
+        assert np.abs(M).max() < 2 * np.exp(-0.3 * t * min(friction, 2 / friction))
     M, Q = overdamped_flow(0.7, precision=2.0)
     assert pytest.approx(np.exp(-1.4)) == M
     assert pytest.approx(0.5) == M * 0.5 * M + Q

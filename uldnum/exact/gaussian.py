@@ -287,7 +287,7 @@ def max_stable_h(integrator: str | Integrator, *, precision: ArrayLike = 1.0, fr
     Returns
     -------
     float
-        Relative accuracy 1e-12; infinity if the scheme is stable at every step tried.
+        Relative accuracy 1e-12; infinity if the scheme is stable at every step tried, 0 if at none.
 
     Raises
     ------

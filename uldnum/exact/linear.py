@@ -65,7 +65,8 @@ class Linear:
     def stable(self) -> Array:
         """Whether every eigenvalue 1 + e of M has modulus below 1: 2 Re e + |e|^2 < 0, beyond rounding."""
         e = self.eigenvalues
-        return np.asarray((2 * e.real + np.abs(e) ** 2 < -1e-12 * np.abs(e) ** 2).all(axis=-1))
+        size = np.abs(e)
+        return np.asarray((2 * e.real + size**2 < -(1e-14 + 1e-12 * size) * size).all(axis=-1))
 
 
 def kron(A: Array, B: Array) -> Array:
