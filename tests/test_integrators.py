@@ -65,6 +65,12 @@ def test_wrong_keyword_is_refused(name):
         uldnum.integrator(name, beta=0.5)
 
 
+@pytest.mark.parametrize("value", [None, "a", [0.1, 0.2]])
+def test_what_is_no_parameter_is_refused(value):
+    with pytest.raises(ValueError, match=r"^momentum: must be a number"):
+        uldnum.integrator("mild", momentum=value)
+
+
 @pytest.mark.parametrize("name", [None, 3, ["BAOAB"]])
 def test_what_is_no_name_is_refused(name):
     with pytest.raises(ValueError, match=r"^integrator: must be a name"):

@@ -9,7 +9,7 @@ import numpy as np
 
 from uldnum.typing import Array, ArrayLike
 
-__all__ = ["converted", "numbers", "positive", "positive_number", "step_size", "whole_number"]
+__all__ = ["converted", "number", "numbers", "positive", "positive_number", "step_size", "whole_number"]
 
 
 def numbers(name: str, value: ArrayLike | None) -> Array:
@@ -18,6 +18,14 @@ def numbers(name: str, value: ArrayLike | None) -> Array:
     if not np.all(np.isfinite(array)):
         raise ValueError(f"{name}: must be finite")
     return array
+
+
+def number(name: str, value: Any) -> float:
+    """Return ``value`` as a float, or raise if it is not one number."""
+    found = converted(name, value)
+    if found.ndim:
+        raise ValueError(f"{name}: must be a number, got shape {found.shape}")
+    return float(found)
 
 
 def positive(name: str, value: ArrayLike | None) -> Array:
@@ -31,28 +39,28 @@ def positive(name: str, value: ArrayLike | None) -> Array:
 def converted(name: str, value: ArrayLike | None) -> Array:
     """Return ``value`` as float64, or raise if it is not made of numbers."""
     try:
-        return np.asarray(value, dtype=float)
+        if value is not None:  # which NumPy takes for a number that is none
+            return np.asarray(value, dtype=float)
     except (TypeError, ValueError):
-        raise ValueError(f"{name}: must be a number or an array of numbers, got {value!r}") from None
+        pass
+    raise ValueError(f"{name}: must be a number or an array of numbers, got {value!r}")
 
 
 def positive_number(name: str, value: Any) -> float:
     """Return ``value`` as a float, or raise if it is not one positive, finite number."""
-    number = positive(name, value)
-    if number.ndim:
-        raise ValueError(f"{name}: must be a number, got shape {number.shape}")
-    return float(number)
+    positive(name, value)
+    return number(name, value)
 
 
 def whole_number(name: str, value: Any, least: int, most: int) -> int:
     """Return value as an int, or raise unless it is an integer between ``least`` and ``most``."""
     try:
-        number = operator.index(value)
+        whole = operator.index(value)
     except TypeError:
         raise ValueError(f"{name}: must be an integer, got {value!r}") from None
-    if not least <= number <= most:
-        raise ValueError(f"{name}: must be at least {least} and at most {most}, got {number}")
-    return number
+    if not least <= whole <= most:
+        raise ValueError(f"{name}: must be at least {least} and at most {most}, got {whole}")
+    return whole
 
 
 def step_size(h: ArrayLike | None, delta: ArrayLike | None) -> Array:

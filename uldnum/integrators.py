@@ -13,7 +13,7 @@ from functools import cached_property, partial
 
 import numpy as np
 
-from uldnum.arguments import positive, step_size
+from uldnum.arguments import number, positive, step_size
 from uldnum.names import split_name, unknown
 from uldnum.splitting import LETTERS, compile_word, frozen_score, validate_word
 from uldnum.stage import Affine, Step, first_row, table
@@ -188,7 +188,7 @@ class Entry:
                 f"integrator: {self.name!r} takes one parameter, {self.parameter.domain}; "
                 f"write '{self.signature}' with a number, or integrator({self.name!r}, {self.parameter.name}=...)"
             )
-        value = float(given[0])
+        value = number(self.parameter.name, given[0])
         if not self.parameter.valid(value):
             raise ValueError(f"{self.parameter.name}: {self.name} needs {self.parameter.domain}, got {value:g}")
         recipe = partial(self.recipe, **{self.parameter.name: value})

@@ -263,7 +263,7 @@ def parse(text: str) -> Levels:
     ValueError
         If there is no such name (the message offers the nearest), it takes other numbers, or one is out of its range.
     """
-    name, *numbers = str(text).split(":")
+    name, *numbers = map(str.strip, str(text).split(":"))
     if name not in FAMILIES:
         raise unknown(
             "levels", name, FAMILIES, "Write geometric:FIRST:LAST:COUNT, karras:..., linear:COUNT or cosine:COUNT"

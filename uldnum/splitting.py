@@ -24,6 +24,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from uldnum.arguments import numbers
 from uldnum.stage import Affine, Stage, Step, first_row, table
 from uldnum.typing import Array
 
@@ -125,11 +126,9 @@ def validate_word(word: str, fractions: Sequence[float] | None = None) -> tuple[
         warnings.warn(f"word: {word!r} has neither O nor U: no noise, no thermostat", stacklevel=3)
     if fractions is None:
         return tuple(1 / word.count(letter) for letter in word)
-    shares = np.asarray(fractions, dtype=float)
+    shares = numbers("fractions", fractions)
     if shares.shape != (len(word),):
         raise ValueError(f"fractions: {word!r} needs {len(word)} numbers, one per letter, got shape {shares.shape}")
-    if not np.all(np.isfinite(shares)):
-        raise ValueError(f"fractions: must be finite, got {fractions}")
     for letter in sorted(set(word)):
         own = shares[[i for i, other in enumerate(word) if other == letter]]
         if abs(own.sum() - 1) > 1e-12:
