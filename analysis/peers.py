@@ -19,7 +19,7 @@ from uldnum.extras import require
 from uldnum.kernels import Executor, Problem, State
 from uldnum.kernels.core import make_tables
 from uldnum.kernels.cpu import NumbaExecutor
-from uldnum.sampling import watch_of
+from uldnum.launch import watch_of
 from uldnum.targets.presets import bimodal_1d, ring_8
 from uldnum.typing import Array
 

@@ -14,8 +14,9 @@ import xarray as xr
 from onnx import TensorProto, helper
 from PIL import Image
 
-from uldnum import annealing, cli, files, levels, networks, plans, sampling, studies
+from uldnum import annealing, cli, files, launch, levels, networks, plans, sampling, studies
 from uldnum.extras import EXTRAS, distributions
+from uldnum.run import Run
 
 
 def uldnum(monkeypatch, capsys, *arguments):
@@ -265,7 +266,7 @@ def test_a_stopped_sample_goes_on(monkeypatch, capsys, tmp_path):
     options = ("--chunk", "2", *OPTIONS)  # of the shipped network: three chains are two calls
     code, _, _ = uldnum(monkeypatch, capsys, "sample", *options, "--out", str(whole))
     assert code == 0
-    usual = sampling.interruptible
+    usual = launch.interruptible
 
     @contextmanager
     def interruptible():
@@ -273,12 +274,12 @@ def test_a_stopped_sample_goes_on(monkeypatch, capsys, tmp_path):
             asked = iter([False] * 5)
             yield lambda: next(asked, True)
 
-    monkeypatch.setattr(sampling, "interruptible", interruptible)
-    monkeypatch.setattr(sampling, "PATIENCE", 0.0)  # one step after the other
+    monkeypatch.setattr(launch, "interruptible", interruptible)
+    monkeypatch.setattr(launch, "PATIENCE", 0.0)  # one step after the other
     code, _, err = uldnum(monkeypatch, capsys, "sample", *options, "--out", str(stopped))
     assert code == 130
     assert "interrupted: 5 of 15 steps are in" in err
-    monkeypatch.setattr(sampling, "interruptible", usual)
+    monkeypatch.setattr(launch, "interruptible", usual)
     code, _, err = uldnum(monkeypatch, capsys, "sample", *options, "--out", str(stopped), "--resume")
     assert code == 0, err
     xr.testing.assert_identical(files.load(whole / "run.nc"), files.load(stopped / "run.nc"))
@@ -294,7 +295,7 @@ def test_what_was_sampled_is_kept_when_denoising_fails(monkeypatch, capsys, tmp_
     monkeypatch.setattr(networks.NetworkLevel, "denoise", stop)
     code, _, _ = uldnum(monkeypatch, capsys, "sample", "--network", str(stub), *OPTIONS, "--out", str(tmp_path))
     assert code != 0
-    assert sampling.Run.load(tmp_path / "run.nc").complete
+    assert Run.load(tmp_path / "run.nc").complete
 
 
 def test_the_shipped_network_draws_digits(monkeypatch, capsys, tmp_path):
@@ -319,7 +320,7 @@ def test_anneal_goes_from_noise_to_data(monkeypatch, capsys, tmp_path):
     run = annealing.anneal(
         networks.network(), plans.plan("heun", levels.karras(20.0, 0.02, 6)), chains=4, backend="array", progress=False
     )
-    np.testing.assert_array_equal(sampling.Run.load(tmp_path / "anneal.nc").x, run.x)
+    np.testing.assert_array_equal(Run.load(tmp_path / "anneal.nc").x, run.x)
 
 
 def test_anneal_on_a_mixture_says_how_far_it_ends(monkeypatch, capsys, tmp_path):

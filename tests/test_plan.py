@@ -9,7 +9,7 @@ from onnx_models import save_mixture
 from test_networks import levels_of_betas, vp_linear
 
 import uldnum
-from uldnum import annealing, levels, sampling
+from uldnum import annealing, launch, levels
 from uldnum.adaptive import Adaptive
 from uldnum.annealing import phase_seeds
 from uldnum.data import find_data
@@ -367,8 +367,8 @@ def stop_and_go_on(monkeypatch, path, checks, *arguments, **options):
         yield lambda: next(asked, True)
 
     with monkeypatch.context() as patch:
-        patch.setattr(annealing, "interruptible", interruptible)
-        patch.setattr(sampling, "PATIENCE", 0.0)
+        patch.setattr(launch, "interruptible", interruptible)
+        patch.setattr(launch, "PATIENCE", 0.0)
         for executor in (Ladder, NumbaExecutor):
             patch.setattr(executor, "first_launch", lambda executor, state: 1)
         with pytest.warns(UserWarning, match="stopped after"):

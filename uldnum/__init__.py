@@ -11,7 +11,8 @@ from uldnum import diagnostics, exact, levels, networks, studies
 from uldnum.annealing import anneal
 from uldnum.integrators import Integrator, integrator, integrators, splitting
 from uldnum.plans import Plan, plan, preset
-from uldnum.sampling import Run, sample
+from uldnum.run import Run
+from uldnum.sampling import sample
 from uldnum.targets import GaussianMixture, UserTarget, target
 from uldnum.version import VERSION
 

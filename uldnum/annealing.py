@@ -16,17 +16,27 @@ from numpy.typing import DTypeLike
 from tqdm.auto import tqdm
 
 from uldnum.adaptive import FEWEST
-from uldnum.arguments import whole_number
 from uldnum.backends import BACKENDS, Options, choose_backend
 from uldnum.data import find_data, level_of
-from uldnum.interrupt import interruptible
 from uldnum.kernels import Layout, Problem, State
 from uldnum.kernels.array import initial_normals
 from uldnum.kernels.core import NEVER, Watch, lay_out, make_tables
+from uldnum.launch import (
+    Target,
+    bounds,
+    floating_type,
+    initial_state,
+    next_launch,
+    numbers_of_chains,
+    resumed,
+    take_steps,
+    warn_of_a_stop,
+    watch_of,
+    watched,
+)  # fmt: skip
 from uldnum.names import digest
 from uldnum.plans import Plan
 from uldnum.run import Run, Settings
-from uldnum.sampling import Target, bounds, floating_type, initial_state, next_launch, resumed, take_steps, watch_of
 from uldnum.targets import GaussianMixture
 from uldnum.typing import Array
 from uldnum.version import VERSION
@@ -93,14 +103,11 @@ def anneal(
         data = find_data(data)
     if not isinstance(plan, Plan):
         raise ValueError(f"plan: must come from uldnum.plan, got {plan!r}")
-    chains = whole_number("chains", chains, 1, 2**32)
-    first_chain = whole_number("first_chain", first_chain, 0, 2**32 - chains)
-    seed = whole_number("seed", seed, 0, 2**64 - 1)
+    chains, first_chain, seed, threads = numbers_of_chains(chains, first_chain, seed, threads)
     if keep and not plan.on_step:
         raise ValueError("keep: with shared boundaries a plan has positions on the step at its end alone")
     if resume is not None and x0 is not None:
         raise ValueError("x0: a resumed run goes on from its own states; leave it out")
-    threads = None if threads is None else whole_number("threads", threads, 1, 2**16)
     start = level_of(data, *plan.start)
     kind = floating_type(start.dtype if dtype is None else dtype)
     backend = choose_backend(start, backend, kind)
@@ -117,13 +124,7 @@ def anneal(
     if state.step >= layout.ends[0] and keep != bool(run.states):
         raise ValueError(f"keep: the run that is resumed kept {'its' if run.states else 'no'} positions")
     work = Work.of(data, plan, layout, run, kind, Options(threads, bool(progress)))
-    with (
-        interruptible() as stopped,
-        tqdm(
-            desc=progress if isinstance(progress, str) else plan.name, total=plan.steps, initial=state.step,
-            unit="step", delay=1.0, disable=None if progress else True,
-        ) as bar,
-    ):  # fmt: skip
+    with watched(progress, plan.name, plan.steps, state.step) as (bar, stopped):
         launch = 1 if keep or work.ladder is None else work.ladder.first_launch(state)
         while state.step < plan.steps and not stopped():
             before, begun_at = work.phase, time.perf_counter()
@@ -323,5 +324,4 @@ def report(run: Run) -> None:
             f"{run.diverged_at}; take smaller steps or more levels",
             stacklevel=3,
         )
-    if not run.complete:
-        warnings.warn(f"stopped after {run.recorded_steps} of {run.steps} steps; pass resume= to go on", stacklevel=3)
+    warn_of_a_stop(run, "steps")

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from uldnum.launch import Target
 from uldnum.names import unknown
-from uldnum.sampling import Target
 from uldnum.targets import PRESETS
 from uldnum.targets import target as find_target
 from uldnum.targets.noised import NoisedImages

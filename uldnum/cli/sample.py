@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from uldnum.networks import Network, NetworkLevel
-    from uldnum.sampling import Run
+    from uldnum.run import Run
 
 __all__ = ["sample"]
 
@@ -88,6 +88,7 @@ def sample(
     from uldnum import networks, sampling
     from uldnum.files import check_store, store, writable_folder
     from uldnum.pictures import check_look
+    from uldnum.run import Run
 
     require("matplotlib", "plot")
     if backend not in (known := ("array", "cuda", "cuda-fast")):
@@ -97,7 +98,7 @@ def sample(
     writable_folder(stored.parent)
     scheme = find_integrator(integrator)
     positive("friction", friction)
-    earlier = sampling.Run.load(stored) if resume else None
+    earlier = Run.load(stored) if resume else None
     if every is None:
         every = -(-steps // 20) if earlier is None else earlier.settings.thin
     if every is None or every > steps:

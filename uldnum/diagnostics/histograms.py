@@ -7,8 +7,8 @@ from collections.abc import Callable
 import numpy as np
 
 from uldnum.diagnostics.jackknife import BATCHES, Bias, jackknife, noise_of_halves, split
+from uldnum.launch import REACH
 from uldnum.run import Run
-from uldnum.sampling import REACH
 from uldnum.targets import VectorTarget
 from uldnum.typing import Array
 

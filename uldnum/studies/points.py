@@ -35,7 +35,9 @@ HOPPING_CHAINS, HOPPING_STEPS = 128, 1024
 # Hash of the sources that make a result: points of other code are other points.
 PACKAGE = Path(__file__).parents[1]
 CODE = [SOURCES, *(digest_of(PACKAGE / part) for part in ("diagnostics", "exact", "kernels/cuda"))]
-CODE.append(digest_of(PACKAGE / "studies", *(PACKAGE / f"{name}.py" for name in ("moments", "run", "sampling"))))
+CODE.append(
+    digest_of(PACKAGE / "studies", *(PACKAGE / f"{name}.py" for name in ("launch", "moments", "run", "sampling")))
+)
 
 
 def knows_bias(target: VectorTarget) -> bool:
