@@ -14,13 +14,14 @@ import xarray as xr
 from tqdm import tqdm
 
 import uldnum
+from analysis import pictures
 from uldnum.diagnostics import mode_weights, sliced_wasserstein_2
 from uldnum.extras import require
 from uldnum.files import store
 from uldnum.plotting import save
 
 DATA = Path(__file__).parent / "data" / "annealing.nc"
-FIGURES = tuple(Path(__file__).parents[1] / "figures" / f"annealing.{suffix}" for suffix in ("png", "svg"))
+FIGURES = pictures("annealing")
 
 CHAINS = 20_000
 FIRST, LAST = 60.0, 0.2  # noise levels: wider than the data, and much narrower than a mode (1.31)
@@ -75,9 +76,10 @@ def study() -> xr.Dataset:
     return xr.Dataset(data, {"plan": list(PLANS), "cost": list(NFE)}, floors | {"chains": CHAINS, "h": H})
 
 
-def draw(found: xr.Dataset) -> None:
+def draw() -> None:
     """Draw the stored results."""
     require("matplotlib", "plot")
+    found = xr.load_dataset(DATA)
     from matplotlib import colormaps
     from matplotlib.figure import Figure
     from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
@@ -115,6 +117,5 @@ def draw(found: xr.Dataset) -> None:
 
 def main() -> None:
     """Run, store, and draw what is stored."""
-    found = study()
-    store(found, DATA)
-    draw(found)
+    store(study(), DATA)
+    draw()

@@ -7,12 +7,18 @@ from pathlib import Path
 import numpy as np
 
 import uldnum
+from analysis import pictures
 from uldnum.files import store
 from uldnum.plotting import draw_bias
 
 INTEGRATORS = ["ula", "OBABO", "UBU", "BAOAB", "baoab-limit", "noise-denoise(1)", "mild(0.5)"]
 DATA = Path(__file__).parent / "data" / "bias.nc"
-FIGURES = tuple(Path(__file__).parents[1] / "figures" / f"bias.{suffix}" for suffix in ("png", "svg"))
+FIGURES = pictures("bias")
+
+
+def draw() -> None:
+    """Draw the stored data."""
+    draw_bias(DATA, *FIGURES)
 
 
 def main() -> None:
@@ -22,4 +28,4 @@ def main() -> None:
     )
     DATA.parent.mkdir(exist_ok=True)
     store(study, DATA)
-    draw_bias(DATA, *FIGURES)
+    draw()

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
+from analysis import pictures
 from analysis.mnist import mnist
 from uldnum.extras import require
 from uldnum.files import store
@@ -21,7 +22,7 @@ from uldnum.targets import DataMixture
 
 HERE = Path(__file__).parent
 DATA, PAGE = HERE / "data" / "denoising.nc", HERE / "denoising.md"
-FIGURES = tuple(HERE.parent / "figures" / f"denoising.{suffix}" for suffix in ("png", "svg"))
+FIGURES = pictures("denoising")
 
 SIGMAS = np.geomspace(0.02, 20, 10)
 IMAGES, BATCH = 512, 64
@@ -75,9 +76,10 @@ def page(found: xr.Dataset) -> str:
     return "\n".join(lines) + "\n"
 
 
-def draw(found: xr.Dataset) -> None:
+def draw() -> None:
     """Draw the stored errors."""
     require("matplotlib", "plot")
+    found = xr.load_dataset(DATA)
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 4.6), layout="constrained")
@@ -102,4 +104,4 @@ def main() -> None:
     found = study()
     store(found, DATA)
     PAGE.write_text(page(found))
-    draw(found)
+    draw()

@@ -13,6 +13,7 @@ import numpy as np
 import xarray as xr
 
 import uldnum
+from analysis import pictures
 from uldnum.exact import max_stable_h, transfer_operator
 from uldnum.files import store
 from uldnum.plotting import colour, save
@@ -46,7 +47,7 @@ TICKS = np.arange(-4, 5, 2)
 ROWS, COLUMNS = 2, 5
 HERE = Path(__file__).parent
 DATA = HERE / "data" / "densities.nc"
-FIGURES = tuple(HERE.parent / "figures" / f"densities.{suffix}" for suffix in ("png", "svg"))
+FIGURES = pictures("densities")
 
 
 def sampled(name: str, target: GaussianMixture) -> tuple[Array, Array, Array, int]:

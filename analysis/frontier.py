@@ -14,6 +14,7 @@ import numpy as np
 import xarray as xr
 
 import uldnum
+from analysis import pictures
 from uldnum.files import store
 from uldnum.plotting import draw_frontier
 from uldnum.studies.common import narrowest
@@ -29,7 +30,7 @@ TARGETS: dict[str, dict[str, Any]] = {
 }
 HERE = Path(__file__).parent
 DATA = {name: HERE / "data" / f"frontier-{name}.nc" for name in TARGETS}
-FIGURES = tuple(HERE.parent / "figures" / f"frontier.{suffix}" for suffix in ("png", "svg"))
+FIGURES = pictures("frontier")
 
 
 def deviations(study: xr.Dataset) -> tuple[float, float]:

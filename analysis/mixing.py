@@ -12,6 +12,7 @@ import numpy as np
 import xarray as xr
 
 import uldnum
+from analysis import pictures
 from uldnum.files import store
 from uldnum.plotting import draw_mixing
 
@@ -20,13 +21,18 @@ FRICTIONS = (0.5, 1.0, 2.0)
 H = np.geomspace(0.1, 1.3, 10)  # beyond it the exact times at low friction are slow, and may not settle
 HERE = Path(__file__).parent
 DATA = HERE / "data" / "mixing.nc"
-FIGURES = tuple(HERE.parent / "figures" / f"mixing.{suffix}" for suffix in ("png", "svg"))
+FIGURES = pictures("mixing")
 
 
 def deviation(study: xr.Dataset) -> float:
     """Return the largest distance of resolved times from the exact ones, in standard errors."""
     gaps = abs(study.time - study.exact_time) / study.time_error
     return float(gaps.where(study.resolved).max())
+
+
+def draw() -> None:
+    """Draw the stored data."""
+    draw_mixing(DATA, *FIGURES)
 
 
 def main() -> None:
@@ -36,4 +42,4 @@ def main() -> None:
         study = uldnum.studies.mixing("bimodal-1d", INTEGRATORS, H, friction=FRICTIONS, nfe=20_000, chains=4096)
     store(study, DATA)
     print(f"mixing: resolved times lie within {deviation(study):.1f} standard errors of the exact ones")
-    draw_mixing(DATA, *FIGURES)
+    draw()

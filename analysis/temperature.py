@@ -9,6 +9,7 @@ import numpy as np
 import xarray as xr
 
 import uldnum
+from analysis import pictures
 from uldnum.exact import gaussian, transfer_operator
 from uldnum.files import atomic, store
 from uldnum.plotting import colour, save
@@ -30,7 +31,7 @@ SMALL = 0.02  # the step of the table and of the densities
 X = np.linspace(-4.5, 5.5, 401)
 HERE = Path(__file__).parent
 DATA, PAGE = HERE / "data" / "temperature.nc", HERE / "temperature.md"
-FIGURES = tuple(HERE.parent / "figures" / f"temperature.{suffix}" for suffix in ("png", "svg"))
+FIGURES = pictures("temperature")
 
 TEXT = """# MILD and naive noise-denoise sample at a lower temperature
 

@@ -22,7 +22,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 import uldnum
-from analysis import peers
+from analysis import peers, pictures
 from analysis.limit import limit
 from uldnum.extras import installed, require
 from uldnum.files import atomic
@@ -31,7 +31,7 @@ from uldnum.typing import Array
 
 REPEATS, SECONDS = 5, 0.3
 DATA = Path(__file__).parent / "data" / "throughput.json"
-FIGURES = tuple(Path(__file__).parents[1] / "figures" / f"throughput.{suffix}" for suffix in ("png", "svg"))
+FIGURES = pictures("throughput")
 DTYPES = {"float64": np.float64, "float32": np.float32}
 
 

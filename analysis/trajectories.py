@@ -15,6 +15,7 @@ import numpy as np
 import xarray as xr
 
 import uldnum
+from analysis import pictures
 from uldnum.files import store
 from uldnum.plotting import colour, save
 from uldnum.targets import GaussianMixture
@@ -48,7 +49,7 @@ SHADES = 32  # along a path
 TICKS = (-4, -2, 0, 2, 4)
 HERE = Path(__file__).parent
 DATA = HERE / "data" / "trajectories.nc"
-FIGURES = tuple(HERE.parent / "figures" / f"trajectories.{suffix}" for suffix in ("png", "svg"))
+FIGURES = pictures("trajectories")
 
 
 def settings(name: str, friction: float) -> dict[str, Any]:
