@@ -113,7 +113,7 @@ def anneal(
     backend = choose_backend(start, backend, kind)
     if plan.adaptive:
         check_adaptive(start, plan, backend)
-    layout, hash_of_plan = laid_out(plan)
+    layout, hash_of_plan = layout_of(plan)
     settings = Settings(
         version=VERSION, target=str(data.name), fingerprint=start.fingerprint, shape=tuple(start.shape),
         integrator=plan.name, tables=hash_of_plan, backend=backend, dtype=kind.name, h=(0.0,),
@@ -298,7 +298,7 @@ def begun(start: Target, plan: Plan, settings: Settings, x0: Any, kind: np.dtype
 
 
 @lru_cache(64)
-def laid_out(plan: Plan) -> tuple[Layout, str]:
+def layout_of(plan: Plan) -> tuple[Layout, str]:
     """Return the phases of a plan as arrays, and a hash of everything that it does.
 
     They are kept, for studies run a plan many times, and for few chains this takes as long as some of the levels.

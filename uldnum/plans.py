@@ -21,7 +21,7 @@ from uldnum.integrators import Integrator, integrators
 from uldnum.integrators import integrator as find_integrator
 from uldnum.levels import Levels, geometric
 from uldnum.names import UnknownNameError, split_name, unknown
-from uldnum.predictors import PREDICTORS, Move, Place, Predictor, denoising, embedded
+from uldnum.predictors import PREDICTORS, Move, NoiseLevel, Predictor, denoising, embedded
 from uldnum.predictors import predictor as find_moves
 from uldnum.stage import Affine, Stage, Step, first_row
 from uldnum.typing import Array
@@ -304,7 +304,7 @@ def find_predictor(name: str, scheme: Integrator) -> tuple[str, Predictor, str]:
     return f"{full} with {scheme.name}", moves, f"{source}; {scheme.source}"
 
 
-def pairs(places: Sequence[Place], moves: Predictor | None) -> list[list[Move]]:
+def pairs(places: Sequence[NoiseLevel], moves: Predictor | None) -> list[list[Move]]:
     """Return the moves from every level to the next."""
     if moves is None:
         return [[] for _ in places[1:]]
@@ -312,9 +312,9 @@ def pairs(places: Sequence[Place], moves: Predictor | None) -> list[list[Move]]:
     return [moves(here, there, last) for here, there, last in zip(places, places[1:], before, strict=False)]
 
 
-def places_of(levels: Levels) -> list[Place]:
+def places_of(levels: Levels) -> list[NoiseLevel]:
     """Return the levels one by one."""
-    return [Place(a, s) for a, s in zip(levels.alpha.tolist(), levels.sigma.tolist(), strict=True)]
+    return [NoiseLevel(a, s) for a, s in zip(levels.alpha.tolist(), levels.sigma.tolist(), strict=True)]
 
 
 def step_sizes(levels: Levels, h: float | None, eps: float | None, snr: float | None) -> Array:
@@ -345,7 +345,7 @@ def predictions(name: str, levels: Levels, denoise: bool) -> Plan:
 def corrected(
     scheme: Integrator,
     own: Sequence[Step],
-    places: Sequence[Place],
+    places: Sequence[NoiseLevel],
     count: int,
     momentum: str,
     boundary: str,
@@ -384,7 +384,9 @@ def rules(
     ]
 
 
-def shared(own: Sequence[Step], places: Sequence[Place], count: int, between: Sequence[Affine | None]) -> list[Phase]:
+def shared(
+    own: Sequence[Step], places: Sequence[NoiseLevel], count: int, between: Sequence[Affine | None]
+) -> list[Phase]:
     """Return phases that close each level and open the next with one score, that of the next.
 
     They hand over what the recurrence remembers instead of (x, p), but for the last.
@@ -392,11 +394,11 @@ def shared(own: Sequence[Step], places: Sequence[Place], count: int, between: Se
     k = own[0].rows
     nothing = Affine.identity(np.ones(1), k)
 
-    def stages(step: Step, first: int, last: int, times: int, place: Place) -> list[Phase]:
+    def stages(step: Step, first: int, last: int, times: int, place: NoiseLevel) -> list[Phase]:
         part = step.stages[first:last]
         return [Phase(Step(part, nothing, part[-1].map), times, *place)] if part and times else []
 
-    def boundary(map: Affine, place: Place) -> Phase:
+    def boundary(map: Affine, place: NoiseLevel) -> Phase:
         return Phase(Step.unmarked(first_row(map.b), map.compressed()), 1, *place)
 
     phases = [boundary(own[0].open, places[0])]

@@ -16,13 +16,13 @@ import numpy as np
 from uldnum.names import split_name, unknown
 from uldnum.stage import Affine, Step, first_row
 
-__all__ = ["PREDICTORS", "Move", "Place", "Predictor", "denoising", "embedded", "predictor"]
+__all__ = ["PREDICTORS", "Move", "NoiseLevel", "Predictor", "denoising", "embedded", "predictor"]
 
 SONG = "Song, Sohl-Dickstein, Kingma, Kumar, Ermon & Poole 2021"
 KARRAS = "Karras, Aittala, Aila & Laine 2022"
 
 
-class Place(NamedTuple):
+class NoiseLevel(NamedTuple):
     """A noise level."""
 
     a: float
@@ -43,14 +43,14 @@ class Move(NamedTuple):
     A: list[list[float]]
     b: list[float]
     C: list[float]
-    place: Place
+    place: NoiseLevel
     before: float = 0.0
 
 
 Predictor = Callable[..., list[Move]]
 
 
-def ddim(here: Place, there: Place, last: Place | None, eta: float) -> list[Move]:
+def ddim(here: NoiseLevel, there: NoiseLevel, last: NoiseLevel | None, eta: float) -> list[Move]:
     r"""x' = a' x0 + (s'^2 - v^2)^{1/2} eps + v xi, v = eta s' (1 - r'^2/r^2)^{1/2}.
 
     With x0 = (x + s^2 score)/a and eps = -s score. eta = 0 is the Euler step of the probability flow, dx/a = eps dr.
@@ -60,31 +60,31 @@ def ddim(here: Place, there: Place, last: Place | None, eta: float) -> list[Move
     return [Move([[there.a / here.a]], [here.s * (there.a * here.r - kept)], [v], here)]
 
 
-def reverse_diffusion(here: Place, there: Place, last: Place | None) -> list[Move]:
+def reverse_diffusion(here: NoiseLevel, there: NoiseLevel, last: NoiseLevel | None) -> list[Move]:
     """x' = (2 - k) x + g^2 score + g xi, where noising goes the other way: x = k x' + g xi."""
     k = here.a / there.a
     variance = here.s**2 - (k * there.s) ** 2
     return [Move([[2 - k]], [variance], [math.sqrt(variance)], here)]
 
 
-def churned(here: Place, churn: float) -> tuple[Place, float]:
+def churned(here: NoiseLevel, churn: float) -> tuple[NoiseLevel, float]:
     """Return a noisier place, r (1 + churn), and what a normal must be multiplied with to get there.
 
     The same from every level to the next, with S_noise = 1; Karras et al. also say at which levels. The mean of the
     data given x, with which plans end, is taken without.
     """
-    more = Place(here.a, here.s * (1 + churn))
+    more = NoiseLevel(here.a, here.s * (1 + churn))
     return more, math.sqrt(more.s**2 - here.s**2)
 
 
-def edm_euler(here: Place, there: Place, last: Place | None, churn: float) -> list[Move]:
+def edm_euler(here: NoiseLevel, there: NoiseLevel, last: NoiseLevel | None, churn: float) -> list[Move]:
     """Noise up to r (1 + churn), then Euler's step of the probability flow down."""
     start, noise = churned(here, churn)
     (move,) = ddim(start, there, last, 0.0)
     return [move._replace(before=noise)]
 
 
-def heun(here: Place, there: Place, last: Place | None, churn: float) -> list[Move]:
+def heun(here: NoiseLevel, there: NoiseLevel, last: NoiseLevel | None, churn: float) -> list[Move]:
     """Noise up to r (1 + churn), Euler's step there, then half of its slope replaced by half of that at its end.
 
     Row 1 remembers x' with half of the first slope.
@@ -97,7 +97,7 @@ def heun(here: Place, there: Place, last: Place | None, churn: float) -> list[Mo
     return [first, Move([[0, 1], [0, 1]], [half, 0], [0, 0], there)]
 
 
-def dpm_solver(here: Place, there: Place, last: Place | None) -> list[Move]:
+def dpm_solver(here: NoiseLevel, there: NoiseLevel, last: NoiseLevel | None) -> list[Move]:
     """x' = (s'/s) x + a' (1 - r'/r) ((1 + c) x0 - c x0_last), c = log(r/r')/(2 log(r_last/r)); row 1 remembers x0."""
     c = 0.0 if last is None else math.log(here.r / there.r) / (2 * math.log(last.r / here.r))
     weight = there.a * (1 - there.r / here.r)
@@ -106,7 +106,7 @@ def dpm_solver(here: Place, there: Place, last: Place | None) -> list[Move]:
     return [Move(A, [new * here.s**2, here.s**2 / here.a], [0, 0], here)]
 
 
-def ancestral(here: Place, there: Place, last: Place | None) -> list[Move]:
+def ancestral(here: NoiseLevel, there: NoiseLevel, last: NoiseLevel | None) -> list[Move]:
     """DDIM with eta = 1: on VE levels Song et al.'s sampler, on VP levels that of Ho et al. with their beta tilde."""
     return ddim(here, there, last, 1.0)
 
@@ -177,6 +177,6 @@ def embedded(move: Move, k: int) -> Step:
     return replace(step, open=Affine(np.zeros((1, k, k)), np.zeros((1, k)), noise))
 
 
-def denoising(place: Place, k: int) -> Step:
+def denoising(place: NoiseLevel, k: int) -> Step:
     """x' = (x + s^2 score)/a: the mean of the data given x (Tweedie's formula)."""
     return embedded(Move([[1 / place.a]], [place.s**2 / place.a], [0], place), k)

@@ -12,7 +12,7 @@ from typing import Any
 
 from uldnum.arguments import positive
 from uldnum.names import unknown
-from uldnum.networks.forms import CONDITIONS, NEEDS, PARAMETERISATIONS, SCALINGS, Form, form, level_of
+from uldnum.networks.forms import CONDITIONS, NEEDS, PARAMETERISATIONS, SCALINGS, Form, alpha_and_sigma, form
 from uldnum.schedules import Schedule, schedule
 
 __all__ = ["Card", "Level", "card_of", "parse_value", "read_card"]
@@ -135,7 +135,7 @@ class Card:
         """Smallest and largest sigma."""
         if not self.schedule:
             return self.sigma_min, min(self.sigma_max, 1.0 if self.scaling == "vp" else math.inf)
-        low, high = (level_of(self.scaling, ratio)[1] for ratio in self.times.limits)
+        low, high = (alpha_and_sigma(self.scaling, ratio)[1] for ratio in self.times.limits)
         return max(low, self.sigma_min), min(high, self.sigma_max)
 
     def ratio_of(self, name: str, value: float) -> float:
@@ -167,7 +167,7 @@ class Card:
             raise ValueError(f"{' and '.join(name for name, _ in given)}: give one of them")
         ((name, value),) = given or [("sigma", self.sigma)]
         found = self.ratio_of(name, value)
-        (low, high), asked = self.limits, level_of(self.scaling, found)[1]
+        (low, high), asked = self.limits, alpha_and_sigma(self.scaling, found)[1]
         if not low * (1 - 1e-9) <= asked <= high * (1 + 1e-9):
             who = self.name or "the network"
             raise ValueError(f"{name}: {who} was made for sigma from {low:.4g} to {high:.4g}, got sigma = {asked:.4g}")
@@ -175,7 +175,7 @@ class Card:
         if self.condition == "timestep":
             time = float(round(time))
             found = self.times.ratio(time)
-        alpha, there = level_of(self.scaling, found)
+        alpha, there = alpha_and_sigma(self.scaling, found)
         sigma = value if name == "sigma" and self.condition != "timestep" else there  # as given, to the last bit
         number = {"sigma": sigma, "log-sigma": math.log(sigma)}.get(self.condition, time)
         numbers = form(self.parameterisation, self.scaling, alpha, sigma, self.sigma_data)

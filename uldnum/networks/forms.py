@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from uldnum.schedules import preserved
 
-__all__ = ["CONDITIONS", "PARAMETERISATIONS", "SCALINGS", "Form", "form", "level_of"]
+__all__ = ["CONDITIONS", "PARAMETERISATIONS", "SCALINGS", "Form", "alpha_and_sigma", "form"]
 
 
 class Form(NamedTuple):
@@ -65,7 +65,7 @@ PARAMETERISATIONS: dict[str, tuple[str, Callable[[float, float, float], tuple[fl
 NEEDS = {"v": "vp", "edm": "edm"}
 
 
-def level_of(scaling: str, ratio: float) -> tuple[float, float]:
+def alpha_and_sigma(scaling: str, ratio: float) -> tuple[float, float]:
     """Return alpha and sigma of z at a noise level sigma/alpha."""
     if scaling == "vp":
         alpha, sigma = preserved(ratio)
