@@ -129,8 +129,10 @@ def test_bias_json(monkeypatch, capsys, tmp_path):
         (("sample", "--network", "none.onnx"), "no such file: none.onnx"),
         (("sample", "--resume"), "is not a saved run"),
         (("anneal", "--levels", "geometrc:5:1:3"), "nearest is 'geometric'"),
-        (("anneal", "--levels", "geometric:5:1"), "geometric takes other numbers"),
+        (("anneal", "--levels", "geometric:5:1"), "write geometric:FIRST:LAST:COUNT"),
         (("anneal", "--levels", "geometric:5:x:3"), "levels: "),
+        (("anneal", "--levels", "own:20", "--data", "gmm-40"), "own:COUNT are those of a network"),
+        (("anneal", "--method", "mild-cifar10"), "levels: at sigma/alpha = 50: "),
         (("anneal", "--method", "ula"), "h, eps, snr: give exactly one"),
         (("anneal", "--method", "mild-ncsn", "--h", "1"), "has its own levels, steps and sizes; leave out --h"),
         (("anneal", "--method", "mild-ncsn", "--no-denoise"), "leave out --denoise"),
@@ -280,12 +282,15 @@ def test_a_stopped_sample_goes_on(monkeypatch, capsys, tmp_path):
     assert code == 130
     assert "interrupted: 5 of 15 steps are in" in err
     monkeypatch.setattr(launch, "interruptible", usual)
+    code, _, err = uldnum(monkeypatch, capsys, "sample", *options, "--out", str(stopped))
+    assert code == 2
+    assert "holds a run that was stopped after 5 of 15 steps; go on with --resume" in err
     code, _, err = uldnum(monkeypatch, capsys, "sample", *options, "--out", str(stopped), "--resume")
     assert code == 0, err
     xr.testing.assert_identical(files.load(whole / "run.nc"), files.load(stopped / "run.nc"))
     code, _, err = uldnum(monkeypatch, capsys, "sample", *options, "--out", str(stopped), "--resume", "--chunk", "3")
     assert code == 2
-    assert "resume: the run was made with other settings: fingerprint" in err
+    assert "resume: the run was made with other settings: the target is another, or runs with other options" in err
 
 
 def test_what_was_sampled_is_kept_when_denoising_fails(monkeypatch, capsys, tmp_path, stub):

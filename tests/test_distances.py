@@ -246,3 +246,11 @@ def test_what_a_distance_lacks_is_said():
         maximum_mean_discrepancy(done.x, unknown)
     with pytest.raises(ValueError, match="x: must have shape"):
         kernel_stein_discrepancy(done.x[:1], unknown)
+
+
+def test_a_run_without_a_trace_is_said_to_have_none():
+    for measure in (sliced_wasserstein_2, mode_weights):
+        with pytest.raises(ValueError, match="x: there are no positions; a run keeps some where"):
+            measure(None, uldnum.target("ring-8"))
+    with pytest.raises(ValueError, match=r"trace: must have shape \(draws, chains, d\)"):
+        uldnum.diagnostics.hopping_rate(None, uldnum.target("ring-8"))

@@ -415,8 +415,13 @@ def test_a_stopped_plan_goes_on(monkeypatch, tmp_path):
     whole, _, longer = stop_and_go_on(monkeypatch, tmp_path / "run.nc", 2, MIXTURE, run, **common)
     np.testing.assert_array_equal(longer.x, whole.x)
     assert longer.nfe == whole.nfe
-    with pytest.raises(ValueError, match="tables is"):
+    with pytest.raises(ValueError, match="the coefficients are others"):
         uldnum.anneal(MIXTURE, PLANS["ddim"](LEVELS), **common, resume=tmp_path / "run.nc")
+
+
+def test_a_whole_plan_is_no_method():
+    with pytest.raises(ValueError, match=r"'mild-cifar10' is a whole plan; take uldnum.preset\('mild-cifar10'\)"):
+        uldnum.plan("mild-cifar10", LEVELS)
 
 
 def test_a_plan_from_the_end_of_a_run_has_other_normals():

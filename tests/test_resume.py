@@ -9,6 +9,8 @@ import pytest
 import xarray as xr
 
 import uldnum
+from uldnum import sampling
+from uldnum.interrupt import interruptible
 from uldnum.kernels.cpu import NumbaExecutor
 from uldnum.kernels.reference import ArrayExecutor
 from uldnum.run import Run
@@ -96,7 +98,7 @@ def test_a_run_off_the_main_thread_leaves_signals_alone():
         ({"target": uldnum.target("grid-25")}, "target is 'grid-25', was 'ring-8'"),
         (
             {"target": uldnum.GaussianMixture(RING.weights, RING.means, 2 * RING.variances, name="ring-8")},
-            "fingerprint",
+            "the target is another",
         ),
         ({"seed": 4}, "seed is 4, was 3"),
         ({"h": [0.2, 0.5]}, "h is"),
@@ -124,7 +126,7 @@ def test_another_score_or_scale_of_a_users_target_is_refused():
     part = run(target=target(1.0, 1.0), steps=25)
     assert run(target=target(1.0, 1.0), steps=26, resume=part).recorded_steps == 26
     for other in (target(1.1, 1.0), target(1.0, 4.0)):
-        with pytest.raises(ValueError, match=r"^resume: .*fingerprint"):
+        with pytest.raises(ValueError, match=r"^resume: .*the target is another"):
             run(target=other, resume=part)
 
 
@@ -183,3 +185,33 @@ def test_arviz_reads_the_trace_and_agrees():
     assert done.covariance[0, 0] / done.mean_error[0] ** 2 == pytest.approx(exact, rel=0.3)
     with pytest.raises(ValueError, match="one h at a time"):
         run().to_arviz()
+
+
+def test_a_stop_is_told_to_what_is_around():
+    """Work that is a part of more: both hear of the first Ctrl-C, the second one interrupts."""
+    usual = signal.getsignal(signal.SIGINT)
+    with interruptible() as outer:
+        with interruptible() as inner:
+            assert not inner()
+            os.kill(os.getpid(), signal.SIGINT)
+            assert inner()
+        assert outer()
+        assert signal.getsignal(signal.SIGINT) is usual
+    with interruptible() as outer:
+        with interruptible():
+            pass
+        os.kill(os.getpid(), signal.SIGINT)
+        assert outer()
+    assert signal.getsignal(signal.SIGINT) is usual
+
+
+def test_a_study_stops_also_where_a_run_was_complete(monkeypatch):
+    report = sampling.report
+
+    def interrupting(*arguments):
+        os.kill(os.getpid(), signal.SIGINT)
+        report(*arguments)
+
+    monkeypatch.setattr(sampling, "report", interrupting)
+    with pytest.raises(KeyboardInterrupt):
+        uldnum.studies.bias("gaussian", ["ula"], [0.5, 0.6], nfe=50, burn_in=0, chains=8, progress=False)

@@ -58,7 +58,10 @@ def level_of(data: Any, alpha: float, sigma: float) -> Target:
         )
     if not hasattr(data, "card"):
         return data.at(sigma, alpha)
-    level = data.at(ratio=sigma / alpha)
+    try:
+        level = data.at(ratio=sigma / alpha)
+    except ValueError as error:
+        raise ValueError(f"levels: at sigma/alpha = {sigma / alpha:.6g}: {error}") from None
     if not math.isclose(level.sigma / level.alpha, sigma / alpha, rel_tol=1e-6):
         raise ValueError(
             f"levels: {data.name} knows whole timesteps only, the nearest to sigma/alpha = {sigma / alpha:.6g} is at "

@@ -13,7 +13,10 @@ __all__ = ["interruptible"]
 
 @contextmanager
 def interruptible() -> Iterator[Callable[[], bool]]:
-    """Turn the first Ctrl-C into a question that can be asked between launches; the second one interrupts."""
+    """Turn the first Ctrl-C into a question that can be asked between launches; the second one interrupts.
+
+    Where one is within another, both are told: work that was done by then may be a part of more.
+    """
     asked = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield asked.is_set
@@ -23,9 +26,13 @@ def interruptible() -> Iterator[Callable[[], bool]]:
     def note(number: int, frame: Any) -> None:
         asked.set()
         signal.signal(signal.SIGINT, usual)
+        if getattr(usual, "asks", False):
+            usual(number, frame)  # type: ignore[operator, misc]
 
+    note.asks = True  # type: ignore[attr-defined]
     signal.signal(signal.SIGINT, note)
     try:
         yield asked.is_set
     finally:
-        signal.signal(signal.SIGINT, usual)
+        if signal.getsignal(signal.SIGINT) is note:
+            signal.signal(signal.SIGINT, usual)

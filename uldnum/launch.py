@@ -163,7 +163,8 @@ def positions_of(target: Target, x0: Any, chains: int, seed: int, first: int) ->
     try:
         x = np.asarray(host(x0), dtype=float)
     except (TypeError, ValueError, BufferError):
-        raise ValueError(f"x0: must be 'target', an array of numbers, or a function, got {x0!r}") from None
+        named = "'target' (of plans also 'normal' or 'uniform')"
+        raise ValueError(f"x0: must be {named}, an array of numbers, or a function, got {x0!r}") from None
     if x.shape != (chains, *target.shape):
         raise ValueError(f"x0: must have shape {(chains, *target.shape)}, got {x.shape}")
     far = np.abs(x - target.mean) > ESCAPE * np.asarray(target.standard_deviation)

@@ -268,9 +268,11 @@ def parse(text: str) -> Levels:
         raise unknown(
             "levels", name, FAMILIES, "Write geometric:FIRST:LAST:COUNT, karras:..., linear:COUNT or cosine:COUNT"
         )
+    signature = inspect.signature(FAMILIES[name])
     try:
         values = [int(number) if number.isdigit() else float(number) for number in numbers]
-        inspect.signature(FAMILIES[name]).bind(*values)
+        signature.bind(*values)
     except (TypeError, ValueError):
-        raise ValueError(f"levels: {text!r}: {name} takes other numbers, such as geometric:50:0.01:232") from None
+        wanted = [part.name.upper() for part in signature.parameters.values() if part.default is part.empty]
+        raise ValueError(f"levels: {text!r}: write {':'.join([name, *wanted])} with numbers") from None
     return FAMILIES[name](*values)

@@ -81,7 +81,7 @@ def draw_images(images: Array, titles: Sequence[str], caption: str, out: Path, l
         if labels and number % columns == 0:
             label = labels[number // columns]
             axes.text(-0.06, 0.5, label, transform=axes.transAxes, ha="right", va="center", fontsize=9)
-    figure.suptitle(caption, fontsize=9)
+    figure.suptitle(caption, fontsize=min(9, size[0] * 72 / (0.55 * len(caption))))  # a letter is half as wide as high
     with atomic(out) as file:
         figure.savefig(file, dpi=160)
 

@@ -294,6 +294,8 @@ def find_method(method: str | Integrator) -> Integrator:
     try:
         return find_integrator(method)
     except UnknownNameError:
+        if str(method).lower() in PRESETS:
+            raise ValueError(f"method: {method!r} is a whole plan; take uldnum.preset({method!r})") from None
         names = [*(entry.signature for entry in integrators()), *PREDICTORS, *PRESETS]
         raise unknown("method", str(method), names) from None
 

@@ -73,8 +73,14 @@ class Settings:
 
     def differences(self, other: Settings) -> list[str]:
         """Say in words what differs in another run's settings."""
-        pairs = ((field.name, getattr(self, field.name), getattr(other, field.name)) for field in fields(self))
-        return [f"{name} is {theirs!r}, was {ours!r}" for name, ours, theirs in pairs if ours != theirs]
+        pairs = [(field.name, getattr(self, field.name), getattr(other, field.name)) for field in fields(self)]
+        hashes = {
+            "tables": "the coefficients are others: those of another method, step size, level or option",
+            "fingerprint": "the target is another, or runs with other options",
+        }
+        return [
+            hashes.get(name, f"{name} is {theirs!r}, was {ours!r}") for name, ours, theirs in pairs if ours != theirs
+        ]
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from uldnum.cli.common import interrupted
+from uldnum.cli.common import interrupted, keep_stopped
 from uldnum.cli.options import Seed
 
 __all__ = ["anneal"]
@@ -63,6 +63,7 @@ def anneal(
     from uldnum.files import check_store, writable_folder
 
     stored = check_store(writable_folder(out) / "anneal.nc")
+    keep_stopped(stored, resume)
     device = "cuda" if backend in ("cuda", "cuda-fast") else "cpu"
     law = find_data(data, device)
     given: dict[str, Any] = {"steps": steps, "h": h, "eps": eps, "snr": snr, "friction": friction}
@@ -71,8 +72,9 @@ def anneal(
     said = [name for name, source in sources.items() if source and source.name != "DEFAULT"]
     if method.lower() not in plans.PRESETS:
         name, _, count = levels.partition(":")
-        own = name == "own" and count.isdigit() and isinstance(law, networks.Network)
-        chosen = plans.plan(method, law.levels(int(count)) if own else sequences.parse(levels), **given)
+        if name == "own" and not (count.isdigit() and isinstance(law, networks.Network)):
+            raise ValueError(f"levels: own:COUNT are those of a network that has a schedule, got {levels!r}")
+        chosen = plans.plan(method, law.levels(int(count)) if name == "own" else sequences.parse(levels), **given)
     elif said:
         raise ValueError(f"{said[0]}: {method!r} has its own levels, steps and sizes; leave out --{said[0]}")
     else:
@@ -89,7 +91,7 @@ def anneal(
     if isinstance(law, networks.Network):
         show(law, chosen, run.x[:64], out / "anneal.png")
     elif chains > 1 and not run.diverged:
-        compare(law, run.x)
+        compare(law, run.x, seed)
     typer.echo(f"states: {stored}")
 
 
@@ -102,10 +104,12 @@ def show(net: Any, chosen: Any, x: Any, path: Path) -> None:
     typer.echo(f"images: {path}")
 
 
-def compare(mixture: Any, x: Any) -> None:
-    """Print the distance to the law, and how far exact samples are."""
+def compare(mixture: Any, x: Any, seed: int) -> None:
+    """Print the distance to the law, and how far as many exact samples are."""
     from uldnum.diagnostics import mode_weights, sliced_wasserstein_2
 
-    distance, weights = sliced_wasserstein_2(x, mixture), mode_weights(x, mixture)
-    typer.echo(f"sliced Wasserstein-2 distance {distance.value:.4g} (exact samples: {distance.floor:.4g})")
-    typer.echo(f"total variation of mode weights {weights.value:.4g} (exact samples: {weights.floor:.4g})")
+    draws = mixture.sample(len(x), (seed + 1) % 2**64)  # the chains may have begun at draws of the same seed
+    for what, measure in (
+        ("sliced Wasserstein-2 distance", sliced_wasserstein_2), ("total variation of mode weights", mode_weights),
+    ):  # fmt: skip
+        typer.echo(f"{what} {measure(x, mixture).value:.4g} (exact samples: {measure(draws, mixture).value:.4g})")

@@ -16,13 +16,27 @@ from uldnum.arguments import positive
 from uldnum.extras import require
 from uldnum.typing import Array
 
-__all__ = ["computed", "interrupted", "print_json", "written"]
+__all__ = ["computed", "interrupted", "keep_stopped", "print_json", "written"]
 
 
 def interrupted(outcome: str) -> NoReturn:
     """End after Ctrl-C, as shells expect."""
     typer.secho(f"interrupted: {outcome}", err=True)
     raise typer.Exit(130)
+
+
+def keep_stopped(path: Path, resume: bool) -> None:
+    """Raise rather than write over a run that was stopped, which someone may want to go on with."""
+    from uldnum.run import Run
+
+    if resume or not path.exists():
+        return
+    run = Run.load(path)
+    if not run.complete:
+        raise ValueError(
+            f"out: {str(path)!r} holds a run that was stopped after {run.recorded_steps} of {run.steps} steps; go on "
+            "with --resume, remove it, or take another folder"
+        )
 
 
 # ------------------------------------------------------------------------------------------------------------- studies

@@ -11,7 +11,7 @@ import typer
 from tqdm.auto import tqdm
 
 from uldnum.arguments import positive, step_size
-from uldnum.cli.common import interrupted
+from uldnum.cli.common import interrupted, keep_stopped
 from uldnum.cli.options import Seed
 from uldnum.extras import require
 from uldnum.integrators import integrator as find_integrator
@@ -96,6 +96,7 @@ def sample(
     writable_folder(out)
     stored = check_store(states or out / "run.nc")
     writable_folder(stored.parent)
+    keep_stopped(stored, resume)
     scheme = find_integrator(integrator)
     positive("friction", friction)
     earlier = Run.load(stored) if resume else None

@@ -159,7 +159,7 @@ def effective_sample_size(run: Run) -> Any:
     return bulk.to_dataset(name="bulk").assign(found | {"r_hat": stats.rhat(posterior)["x"]})
 
 
-def hopping_rate(trace: Array, target: GaussianMixture, *, nfe: float = 1.0) -> Estimate:
+def hopping_rate(trace: Array | None, target: GaussianMixture, *, nfe: float = 1.0) -> Estimate:
     """Rate at which chains go from mode to mode: hops of a chain for each score evaluation.
 
     A hop is counted when a chain arrives in the core of another mode than that whose core it left, where one mode has
@@ -187,6 +187,8 @@ def hopping_rate(trace: Array, target: GaussianMixture, *, nfe: float = 1.0) -> 
     ValueError
         If the trace does not have three axes, or another d than the target.
     """
+    if trace is None or np.ndim(trace) != 3:
+        raise ValueError("trace: must have shape (draws, chains, d); a run keeps one where sample() is given thin")
     draws, chains, d = trace.shape
     shares = target.responsibilities(trace.reshape(-1, d)).reshape(draws, chains, -1)
     mode = np.where(shares.max(axis=2) > CORE, shares.argmax(axis=2), -1)

@@ -49,6 +49,7 @@ def sliced_wasserstein_2(x: Array, target: VectorTarget, *, seed: int = 0) -> Bi
     ValueError
         If x has another shape or fewer than two chains, or the target no sampler.
     """
+    batches, sizes = batches_of(x)
     d = x.shape[-1]
     frames = np.random.default_rng(seed).normal(size=(-(-DIRECTIONS // d), d, d))
     directions = np.concatenate(list(np.linalg.qr(frames).Q), axis=1)
@@ -59,7 +60,6 @@ def sliced_wasserstein_2(x: Array, target: VectorTarget, *, seed: int = 0) -> Bi
         ordered, exact = (np.sort(side[:n] @ directions, axis=0) for side in (one, other))
         return np.sqrt(np.mean((ordered - exact) ** 2))
 
-    batches, sizes = batches_of(x)
     draws, others = (reference(target, sizes, seed, first) for first in (0, int(sizes.sum())))
     # Leaving out a batch leaves out its draws, whose noise is part of the error.
     value, error = jackknife(lambda w: distance(chosen(batches, w), chosen(draws, w)), len(batches))
@@ -199,8 +199,10 @@ def mode_weights(x: Array, target: GaussianMixture) -> Bias:
     return Bias(value, error, floor)
 
 
-def batches_of(x: Array) -> tuple[list[Array], Array]:
+def batches_of(x: Array | None) -> tuple[list[Array], Array]:
     """Return batches of chains and their sizes, or raise if there are too few chains."""
+    if x is None:
+        raise ValueError("x: there are no positions; a run keeps some where sample() is given thin")
     if x.ndim not in (2, 3) or x.shape[-2] < 2:
         raise ValueError(f"x: must have shape (chains, d) or (draws, chains, d) with at least 2 chains, got {x.shape}")
     batches = split(x, BATCHES)

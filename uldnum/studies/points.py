@@ -16,6 +16,7 @@ from uldnum.diagnostics.bias import METRICS
 from uldnum.diagnostics.histograms import BINS
 from uldnum.diagnostics.mixing import chain_mean_times, hopping_rate
 from uldnum.integrators import Integrator
+from uldnum.interrupt import interruptible
 from uldnum.kernels import SOURCES, digest_of
 from uldnum.kernels.core import lay_out
 from uldnum.names import digest
@@ -110,11 +111,12 @@ class Sampled(Point):
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".* diverged")
             warnings.filterwarnings("ignore", "stopped after")
-            run = sample(
-                self.target, self.scheme, h=self.h, friction=self.friction, steps=steps, burn_in=burn_in,
-                chains=chains, seed=self.seed, backend=self.backend, progress=False, **options,
-            )  # fmt: skip
-        if not run.complete:
+            with interruptible() as stopped:
+                run = sample(
+                    self.target, self.scheme, h=self.h, friction=self.friction, steps=steps, burn_in=burn_in,
+                    chains=chains, seed=self.seed, backend=self.backend, progress=False, **options,
+                )  # fmt: skip
+        if stopped():  # also if the run was complete by then: there are others
             raise KeyboardInterrupt
         return run
 
