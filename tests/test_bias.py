@@ -178,3 +178,11 @@ def test_bad_studies_are_refused_before_any_run():
     ):
         with pytest.raises(ValueError, match=f"^{fault}"):
             uldnum.studies.bias(**{"target": GAUSSIAN, "integrators": ["ula"], "h": [0.1]} | changes)
+
+
+def test_a_burn_in_that_is_too_short_is_said():
+    """ULA on two modes: 300 evaluations are much at delta = 0.5 (a time of 12), and little at 0.005 (of 1400)."""
+    study = uldnum.studies.bias(
+        "bimodal-1d", "ula", delta=[0.005, 0.5], nfe=3000, burn_in=300, chains=256, tolerance=1e-3, progress=False
+    )
+    assert study.settled.sel(integrator="ula").values.tolist() == [False, True]

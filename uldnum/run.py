@@ -274,7 +274,8 @@ class Run:
             info = json.loads(stored.attrs["info"])
             return cls(settings, int(stored.attrs["steps"]), state, states, centre, low, high, info)
         except (OSError, KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"resume: {str(path)!r} is not a saved run: {error}") from None
+            fault = f"it has no {error}" if isinstance(error, KeyError) else str(error).partition("\n")[0]
+            raise ValueError(f"resume: {str(path)!r} is not a saved run: {fault}") from None
 
     def to_arviz(self) -> Any:
         """Return the trace as ArviZ reads it: an ``xarray.DataTree`` with a group ``posterior`` (chain, draw, ...).

@@ -60,12 +60,17 @@ def anneal(
     from uldnum import annealing, networks, plans
     from uldnum import levels as sequences
     from uldnum.data import find_data
+    from uldnum.extras import require
     from uldnum.files import check_store, writable_folder
+    from uldnum.pictures import check_look
 
     stored = check_store(writable_folder(out) / "anneal.nc")
     keep_stopped(stored, resume)
     device = "cuda" if backend in ("cuda", "cuda-fast") else "cpu"
     law = find_data(data, device)
+    if isinstance(law, networks.Network):  # before anything is computed
+        require("matplotlib", "plot")
+        check_look(law.card)
     given: dict[str, Any] = {"steps": steps, "h": h, "eps": eps, "snr": snr, "friction": friction}
     given |= {"predictor": predictor, "momentum": momentum, "boundary": boundary, "denoise": denoise}
     sources = {name: context.get_parameter_source(name) for name in ("levels", *given)}
@@ -97,9 +102,8 @@ def anneal(
 
 def show(net: Any, chosen: Any, x: Any, path: Path) -> None:
     """Draw the last states of some chains."""
-    from uldnum.pictures import check_look, coloured, draw_images
+    from uldnum.pictures import coloured, draw_images
 
-    check_look(net.card)
     draw_images(coloured(net.decode(x), net.card), [], f"{net.name}: {len(x)} chains of {chosen.name}", path)
     typer.echo(f"images: {path}")
 

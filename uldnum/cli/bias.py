@@ -41,7 +41,7 @@ def bias(
 
     Examples: uldnum bias --target gaussian --integrators ULA,UBU,BAOAB --h 0.1:1.8:10
 
-    uldnum bias --target double-well --h 0.02:0.1:6 --exact-only
+    uldnum bias --target double-well --h 0.02:0.1:6 --exact-only --tolerance 1e-4
     """
     from uldnum.plotting import draw_bias
 
@@ -62,13 +62,20 @@ def print_table(study: Any, data: Path, figure: Path) -> None:
     )
     typer.echo("(mean, Wasserstein-1 and Kolmogorov distance are in the data and the figure):\n")
     names = [str(name) for name in study.integrator.values]
-    typer.echo(f"{'h':>8}" + "".join(f"{name:>17}" for name in names))
+    typer.echo(f"{'h':>8}" + "".join(f"{name:>19}" for name in names))
     for step in study.h.values:
         cells = study.sel(h=step, metric="second_moment")
         if sampled:
-            columns = zip(cells.bias.values, cells.error.values, cells.diverged.values, strict=True)
-            texts = ["diverged" if lost else f"{value:.2e} ± {error:.0e}" for value, error, lost in columns]
+            columns = zip(*(cells[part].values for part in ("bias", "error", "diverged", "settled")), strict=True)
+            texts = [
+                "diverged" if lost else f"{value:.2e} ± {error:.0e}{' ' if settled else '*'}"
+                for value, error, lost, settled in columns
+            ]
         else:
             texts = ["none" if np.isnan(value) else f"{value:.2e}" for value in cells.exact.values]
-        typer.echo(f"{step:8.4g}" + "".join(f"{text:>17}" for text in texts))
+        typer.echo(f"{step:8.4g}" + "".join(f"{text:>19}" for text in texts))
+    if sampled and not study.settled.all():
+        typer.echo(
+            "\n* from exact draws, the burn-in was shorter than the autocorrelation time: some of the bias is missing"
+        )
     typer.echo(f"\ndata:   {data}\nfigure: {figure}")

@@ -74,7 +74,9 @@ def bias(
         axes, in standard deviations of what is averaged; wasserstein_1 (in standard deviations of the axis) and
         kolmogorov are averages over axes of the distance of the marginal. ``error`` is its standard error, ``floor``
         what an unbiased run would show, ``exact`` the scheme's own bias where it is known (on Gaussians, and in one
-        dimension), ``diverged`` the number of chains that diverged. Attributes hold every parameter.
+        dimension), ``diverged`` the number of chains that diverged. Chains start from exact draws: where ``settled`` is
+        false, the burn-in was shorter than the autocorrelation time, and some of the bias is missing. Attributes hold
+        every parameter.
 
     Raises
     ------
@@ -91,7 +93,7 @@ def bias(
     budget = Budget(nfe, burn_in, chains, seed, backend)
     grid.check(budget)
     study = grid.exact(tolerance, place, times=False)[["exact"]]
-    sampled = grid.sampled(budget, place)[["bias", "error", "floor", "diverged", "nfe"]]
+    sampled = grid.sampled(budget, place)[["bias", "error", "floor", "settled", "diverged", "nfe"]]
     return flat(study.merge(sampled, combine_attrs="no_conflicts"))
 
 

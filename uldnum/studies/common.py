@@ -145,6 +145,9 @@ class Grid:
             "resolved": (observable, times[..., 0] * RESOLVED <= budget.nfe, {
                 "long_name": f"whether the run lasted {RESOLVED} times; if not, the time is a lower bound",
             }),
+            "settled": (AXES, ~np.any(times[..., 0] > budget.burn_in, axis=-1), {
+                "long_name": "whether the burn-in lasted the autocorrelation time; if not, some of the bias is missing",
+            }),
             "hops": (AXES, hops[..., 0], {"units": "1/score evaluations", "long_name": "hops between modes"}),
             "hops_error": (AXES, hops[..., 1], {"units": "1/score evaluations", "long_name": "standard error of hops"}),
             "diverged": (AXES, self.shaped([one["diverged"] for one in found]), {
