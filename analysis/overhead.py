@@ -22,6 +22,7 @@ from analysis.throughput import processor
 from uldnum.files import atomic
 from uldnum.kernels import ladder
 from uldnum.kernels.blocks import mixture_kernel
+from uldnum.typing import Array
 
 PAGE = Path(__file__).parent / "overhead.md"
 
@@ -36,8 +37,9 @@ TEXT = """# What plans take beside their stages
 
 Forty Gaussians in the plane (`gmm-40`, float64) through {levels} noise levels from 50 to 0.01. Each cell is the share
 of the time of `uldnum.anneal` that is not spent in the compiled kernel, which computes scores, random numbers and
-updates: the median of {repeats} runs, their quartiles, and how long a run takes. The rest is to draw initial states, to
-lay out the levels, and threads that wait for each other, also where other programs disturb them.
+updates: the median of {repeats} runs from given positions, their quartiles, and how long a run takes. The rest is to
+check and copy these, to draw momenta, to lay out the levels, and threads that wait for each other, also where other
+programs disturb them. To draw the positions from the law of the first level adds {drawing:.1f}% to the shortest plan.
 
 | plan | steps a level | {chains} |
 |---|---|{rule}
@@ -65,14 +67,21 @@ class Timed:
         return timed
 
 
-def measured(plan: uldnum.Plan, mixture: Any, chains: int, seed: int) -> tuple[float, float]:
+def measured(plan: uldnum.Plan, mixture: Any, x0: Array, seed: int) -> tuple[float, float]:
     """Return the share of a run outside the kernel, in percent, and its milliseconds."""
     clock = Timed()
     with patch.object(ladder, "mixture_kernel", clock):
         begun = time.perf_counter()
-        uldnum.anneal(mixture, plan, chains=chains, seed=seed, progress=False)
+        uldnum.anneal(mixture, plan, x0=x0, chains=len(x0), seed=seed, progress=False)
         taken = time.perf_counter() - begun
     return 100 - 100 * clock.seconds / numba.get_num_threads() / taken, 1000 * taken
+
+
+def timed(work: Callable[[], Any]) -> float:
+    """Return the milliseconds that some work takes."""
+    begun = time.perf_counter()
+    work()
+    return 1000 * (time.perf_counter() - begun)
 
 
 def cell(runs: list[tuple[float, float]]) -> str:
@@ -83,21 +92,27 @@ def cell(runs: list[tuple[float, float]]) -> str:
 
 def main() -> None:
     """Run all plans in turn, again and again, and write the table."""
-    at, mixture = uldnum.levels.geometric(50.0, 0.01, LEVELS), uldnum.target("gmm-40")
+    at = uldnum.levels.geometric(50.0, 0.01, LEVELS)
+    mixture: Any = uldnum.target("gmm-40")
     plans = {
         (name, steps): uldnum.plan(method, at, steps=steps, h=1.0)
         for name, method in METHODS.items()
         for steps in (1, 5)
     } | {("DDIM", 1): uldnum.plan("ddim", at)}
+    law = mixture.noised(1.0, 50.0)
+    starts = {chains: law.sample(chains) for chains in CHAINS}
+    drawing = np.median([timed(lambda: law.sample(CHAINS[-1])) for _ in range(REPEATS)])
     found: dict[Any, list[tuple[float, float]]] = {(*key, chains): [] for key in plans for chains in CHAINS}
     for repeat in tqdm(range(REPEATS + 1)):
         for name, steps, chains in found:
-            found[name, steps, chains].append(measured(plans[name, steps], mixture, chains, repeat))
+            found[name, steps, chains].append(measured(plans[name, steps], mixture, starts[chains], repeat))
     lines = (
         f"| {name} | {steps} | {' | '.join(cell(found[name, steps, chains]) for chains in CHAINS)} |"
         for name, steps in plans
     )
+    shortest = min(np.median([taken for _, taken in found[name, steps, CHAINS[-1]]]) for name, steps in plans)
     text = TEXT.format(
+        drawing=100 * drawing / shortest,
         threads=numba.get_num_threads(), processor=processor(), levels=LEVELS, repeats=REPEATS, lines="\n".join(lines),
         chains=" | ".join(f"{chains} chains" for chains in CHAINS), rule="---|" * len(CHAINS),
     )  # fmt: skip
