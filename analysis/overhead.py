@@ -77,7 +77,7 @@ def measured(plan: uldnum.Plan, mixture: Any, x0: Array, seed: int) -> tuple[flo
     return 100 - 100 * clock.seconds / numba.get_num_threads() / taken, 1000 * taken
 
 
-def timed(work: Callable[[], Any]) -> float:
+def milliseconds(work: Callable[[], Any]) -> float:
     """Return the milliseconds that some work takes."""
     begun = time.perf_counter()
     work()
@@ -101,7 +101,7 @@ def main() -> None:
     } | {("DDIM", 1): uldnum.plan("ddim", at)}
     law = mixture.noised(1.0, 50.0)
     starts = {chains: law.sample(chains) for chains in CHAINS}
-    drawing = np.median([timed(lambda: law.sample(CHAINS[-1])) for _ in range(REPEATS)])
+    drawing = np.median([milliseconds(lambda: law.sample(CHAINS[-1])) for _ in range(REPEATS)])
     found: dict[Any, list[tuple[float, float]]] = {(*key, chains): [] for key in plans for chains in CHAINS}
     for repeat in tqdm(range(REPEATS + 1)):
         for name, steps, chains in found:
