@@ -33,7 +33,7 @@ from uldnum.launch import (
     warn_of_a_stop,
     watch_of,
     watched,
-)  # fmt: skip
+)
 from uldnum.names import digest
 from uldnum.plans import Plan
 from uldnum.run import Run, Settings
@@ -312,7 +312,7 @@ def layout_of(plan: Plan) -> tuple[Layout, str]:
         [-1.0] * 4 if rule is None else [rule.snr, rule.scale, rule.friction, rule.coupled]
         for rule in (phase.rule for phase in plan.phases)
     ]
-    layout = Layout(tables, stages, counts, np.cumsum(counts), alpha, sigma)
+    layout = Layout(tables, stages, counts, alpha, sigma)
     return layout, digest(plan.memory, counts, alpha, sigma, np.array(rules), *map(np.asarray, tables))
 
 

@@ -48,8 +48,7 @@ def converted(name: str, value: ArrayLike | None) -> Array:
 
 def positive_number(name: str, value: Any) -> float:
     """Return ``value`` as a float, or raise if it is not one positive, finite number."""
-    positive(name, value)
-    return number(name, value)
+    return number(name, positive(name, value))
 
 
 def whole_number(name: str, value: Any, least: int, most: int) -> int:

@@ -27,7 +27,7 @@ from uldnum.launch import (
     warn_of_a_stop,
     watch_of,
     watched,
-)  # fmt: skip
+)
 from uldnum.names import digest
 from uldnum.run import Run, Settings
 from uldnum.targets import GaussianMixture, UserTarget

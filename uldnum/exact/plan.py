@@ -82,7 +82,7 @@ def plan(
     covariance[:, 0, 0] = start_variance.ravel()
     covariance[:, range(1, k), range(1, k)] = run.memory**2
     means, covariances = [], []
-    if any(phase.rule for phase in run.phases):
+    if run.adaptive:
         raise ValueError("run: step sizes that depend on the score and the noise leave no Gaussian law")
     for phase in run.phases:
         precision = 1 / (phase.alpha**2 * data_variance.ravel() + phase.sigma**2)

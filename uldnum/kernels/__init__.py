@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Protocol
@@ -74,8 +75,6 @@ class Layout:
         Where the stages of each phase begin in them.
     counts : array, shape (P,)
         Time steps of each phase.
-    ends : array, shape (P,)
-        Time steps from the start of the plan to the end of each phase.
     alpha, sigma : arrays, shape (P,)
         The noise level of each phase.
     """
@@ -83,9 +82,13 @@ class Layout:
     tables: Tables
     stages: Array
     counts: Array
-    ends: Array
     alpha: Array
     sigma: Array
+
+    @cached_property
+    def ends(self) -> Array:
+        """Time steps from the start of the plan to the end of each phase, shape (P,)."""
+        return np.cumsum(self.counts)
 
 
 # Chains of a group are counted, and handed to threads, in this many batches at most.
