@@ -15,7 +15,7 @@ from uldnum.integrators import Integrator
 from uldnum.kernels import Problem, State
 from uldnum.kernels.array import normals
 from uldnum.kernels.core import DYNAMICS, READOUT, Watch, make_tables
-from uldnum.kernels.cpu import NumbaExecutor
+from uldnum.kernels.cpu import NumbaExecutor, edges
 from uldnum.kernels.reference import ArrayExecutor
 from uldnum.stage import Affine, Step, first_row, table
 
@@ -145,6 +145,21 @@ for name in sys.argv[1:]:
     assert first == second == third
     expected = uldnum.sample("ring-8", "UBU", h=0.5, steps=5, chains=4, backend="array").x
     np.testing.assert_allclose(np.frombuffer(bytes.fromhex(first)), expected.ravel(), rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("chains", "lanes", "threads", "tile"), [(1, 32, 2, 16), (100_000, 32, 2, 16), (2001, 8, 5, 1)]
+)
+def test_ranges_of_chains_are_whole_tiles_and_end_short(chains, lanes, threads, tile):
+    cuts = edges(chains, lanes, threads, tile)
+    sizes = np.diff(cuts)
+    assert cuts[0] == 0
+    assert cuts[-1] == chains
+    assert np.all(sizes > 0)
+    assert np.all(sizes <= np.maximum(lanes, (chains - cuts[:-1]) / threads))
+    assert np.all(sizes[sizes > tile * lanes] % (tile * lanes) == 0)
+    assert np.all(sizes[:-1] % lanes == 0)
+    assert sizes[-1] <= lanes
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3, 7])

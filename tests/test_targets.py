@@ -5,6 +5,7 @@ import pytest
 from scipy import integrate
 
 import uldnum
+from uldnum.kernels.drawing import mixture_points
 from uldnum.targets import PRESETS
 
 
@@ -49,6 +50,23 @@ def test_draws_depend_on_seed_and_number_alone():
     ring = uldnum.target("ring-8")
     np.testing.assert_array_equal(ring.sample(10, seed=2)[4:], ring.sample(6, seed=2, first=4))
     assert np.all(ring.sample(10, seed=3) != ring.sample(10, seed=2))
+
+
+@pytest.mark.parametrize(("components", "full"), [(1, False), (7, True), (300, False)])
+def test_points_of_mixtures_are_what_their_numbers_stand_for(components, full):
+    """Uniform numbers at the sums of the weights and next to them too, where the component changes."""
+    rng, d = np.random.default_rng(0), 3
+    weights = rng.dirichlet(np.full(components, 0.1)) * 0.9 + 0.1 / components  # some a thousand times the others
+    means, factors = rng.normal(size=(components, d)), rng.normal(size=(components, d, d if full else 1))
+    sums = np.cumsum(weights)[:-1]
+    cells = np.arange(512) / 512  # where the table of the search has its edges
+    near = [cells[1:], np.nextafter(cells[1:], 0), sums, np.nextafter(sums, 0), np.nextafter(sums, 1)]
+    u = np.concatenate([rng.random(500), *near, [2.0**-33, 1 - 2.0**-33]])
+    z = rng.normal(size=(len(u), d))
+    k = (sums < u[:, None]).sum(axis=1)
+    expected = means[k] + (np.einsum("nij,nj->ni", factors[k], z) if full else factors[k, :, 0] * z)
+    assert len(set(k)) > components / 2
+    np.testing.assert_allclose(mixture_points(weights, means, factors, u, z), expected, rtol=1e-14, atol=1e-14)
 
 
 def test_noised_is_the_law_of_the_noised_variable():

@@ -119,7 +119,7 @@ def anneal(
         integrator=plan.name, tables=hash_of_plan, backend=backend, dtype=kind.name, h=(0.0,),
         friction=0.0, grouped=False, burn_in=0, chains=chains, seed=seed, first_chain=first_chain, thin=None, bins=0,
     )  # fmt: skip
-    run = resumed(resume, settings, plan.steps) if resume is not None else begun(start, plan, settings, x0, kind)
+    run = resumed(resume, settings, plan.steps) if resume is not None else begun(start, plan, settings, x0)
     state = run.state
     if state.step >= layout.ends[0] and keep != bool(run.states):
         raise ValueError(f"keep: the run that is resumed kept {'its' if run.states else 'no'} positions")
@@ -284,7 +284,7 @@ def make_ladder(
     return ladder
 
 
-def begun(start: Target, plan: Plan, settings: Settings, x0: Any, kind: np.dtype[Any]) -> Run:
+def begun(start: Target, plan: Plan, settings: Settings, x0: Any) -> Run:
     """Return a run that has not taken a step."""
     chains, seed, first = settings.chains, settings.seed, settings.first_chain
     d = math.prod(settings.shape)
@@ -292,7 +292,7 @@ def begun(start: Target, plan: Plan, settings: Settings, x0: Any, kind: np.dtype
     if isinstance(x0, str) and x0 in ("normal", "uniform"):
         z = initial_normals(chains, seed, first, 0, d).reshape(chains, *settings.shape)
         x0 = z if x0 == "normal" else np.vectorize(lambda value: 0.5 * math.erfc(-value / math.sqrt(2)))(z)
-    state = State.start(initial_state(start, plan.memory, settings, x0)[None].astype(kind), moments=False)
+    state = State.start(initial_state(start, plan.memory, settings, x0), moments=False)
     nothing = np.zeros(d)
     return Run(settings, plan.steps, state, [], nothing, nothing, nothing, {})
 

@@ -140,17 +140,17 @@ def watch_of(
 
 
 def initial_state(target: Target, deviations: Array, settings: Settings, x0: Any) -> Array:
-    """Return (x, p) of every chain, shape (chains, k, d), in float64; ``deviations`` are those of rows 1 ... k - 1.
+    """Return (x, p) of every chain, shape (H, chains, k, d); ``deviations`` are those of rows 1 ... k - 1.
 
     The first d initial normals of a chain belong to the target's own draws; the memory takes the next (k - 1) d.
     """
     chains, seed, first = settings.chains, settings.seed, settings.first_chain
-    x = positions_of(target, x0, chains, seed, first).reshape(chains, 1, -1)
-    d, rows = x.shape[2], len(deviations)
-    xp = np.empty((chains, 1 + rows, d))
-    xp[:, :1] = x
+    x = positions_of(target, x0, chains, seed, first).reshape(chains, -1)
+    d, rows = x.shape[1], len(deviations)
+    xp = np.empty((len(settings.h), chains, 1 + rows, d), settings.dtype)
+    xp[:, :, 0] = x
     memory = initial_normals(chains, seed, first, d, rows * d).reshape(chains, rows, d)
-    np.multiply(deviations[:, None], memory, out=xp[:, 1:])
+    np.multiply(deviations[:, None], memory, out=xp[:, :, 1:])
     return xp
 
 
@@ -167,8 +167,8 @@ def positions_of(target: Target, x0: Any, chains: int, seed: int, first: int) ->
         raise ValueError(f"x0: must be {named}, an array of numbers, or a function, got {x0!r}") from None
     if x.shape != (chains, *target.shape):
         raise ValueError(f"x0: must have shape {(chains, *target.shape)}, got {x.shape}")
-    far = np.abs(x - target.mean) > ESCAPE * np.asarray(target.standard_deviation)
-    if not np.all(np.isfinite(x)) or far.any():
+    least, most = bounds(np.asarray(target.mean), np.asarray(target.standard_deviation), x.dtype)
+    if not ((x >= least) & (x <= most)).all():
         raise ValueError(f"x0: must be finite and within {ESCAPE:g} standard deviations of the target's mean")
     return x
 

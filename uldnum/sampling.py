@@ -172,7 +172,7 @@ def sample(
 
     if resume is None:
         xp = initial_state(target, np.full(scheme.rows - 1, scheme.memory), settings, x0)
-        state = State.start(np.repeat(xp[None], len(h_absolute), axis=0).astype(kind), moments=vector, bins=bins)
+        state = State.start(xp, moments=vector, bins=bins)
         run = Run(settings, steps, state, [], watch.centre, low, high, executor.info)
         executor.enter(state)
     else:

@@ -24,8 +24,8 @@ __all__ = ["NumbaExecutor"]
 # Numbers that the first launch of a run draws at most: some milliseconds.
 FIRST = 1_000_000
 
-# Ranges of chains for each thread of a launch: what a thread is late with, the others can take over.
-SHARES = 4
+# What is left of a launch is shared among so many times the threads, and the next range of chains is one share.
+SHARES = 2
 
 
 @cache
@@ -54,11 +54,17 @@ def announced(announce: bool) -> Any:
     return partial(event.install_listener, "numba:compile", Announcement()) if announce else nullcontext
 
 
-def edges(chains: int, lanes: int, ranges: int) -> Array:
-    """Return the edges of ranges of chains, of whole blocks each and as equal as can be; not more than there are."""
-    blocks = -(-chains // lanes)
-    ranges = min(blocks, ranges)
-    return np.minimum(np.arange(ranges + 1) * blocks // ranges * lanes, chains)
+def edges(chains: int, lanes: int, threads: int, tile: int = 1) -> Array:
+    """Return the edges of ranges of chains, of whole tiles of blocks each, but for the last ones, which are shorter.
+
+    Ranges grow shorter, so that threads of different speed end together (guided self-scheduling, Polychronopoulos &
+    Kuck 1987).
+    """
+    blocks, cuts = -(-chains // lanes), [0]
+    while cuts[-1] < blocks:
+        share = -(-(blocks - cuts[-1]) // (SHARES * threads))
+        cuts.append(cuts[-1] + (share - share % tile if share > tile else share))
+    return np.minimum(np.array(cuts) * lanes, chains)
 
 
 def finish(tasks: list[Future[None]]) -> None:
@@ -142,7 +148,7 @@ class NumbaExecutor:
             u, xp, state.nfe, state.sums, state.squares, left,
         )  # fmt: skip
         # Histograms are counted by batches.
-        cuts = state.batches() if state.counts.size else edges(n, self.lanes, SHARES * self.threads)
+        cuts = state.batches() if state.counts.size else edges(n, self.lanes, self.threads)
         ranges = list(enumerate(pairwise(cuts)))
         with self.announcement():
             submit = pool(self.threads, os.getpid()).submit

@@ -1,7 +1,8 @@
-"""Random numbers of chains as arrays, compiled: those of initial states, and of images."""
+"""Random numbers of chains as arrays, compiled: those of initial states, and of images; draws from mixtures."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache, partial
 from typing import Any
 
@@ -13,9 +14,12 @@ from uldnum.kernels.blocks import KernelCache
 from uldnum.kernels.lanes import core, jit
 from uldnum.typing import Array
 
-__all__ = ["chain_normals", "drawn"]
+__all__ = ["chain_normals", "drawn", "mixture_points"]
 
 LANES = 32
+
+# Cells, for each component or more, of the table that says where to look for the component of a point.
+GUIDE = 16
 
 
 @cache
@@ -31,40 +35,90 @@ def filler(dtype: np.dtype[Any], law: str) -> Any:
 
     pair = bound.box_muller if law == "normal" else uniforms
 
-    def fill(rows, block, chain, stream, k0, k1):  # type: ignore[no-untyped-def]
+    def fill(rows, first, chain, stream, k0, k1):  # type: ignore[no-untyped-def]
         # A lane for a block, of which a chain may have many or only one, and then for the block LANES further on.
-        flat, memory = rows.reshape(-1), np.empty(4 * LANES, rows.dtype)
-        total, blocks = len(flat) // 4, np.uint64(max(1, rows.shape[1] // 4))
-        lane = np.arange(LANES).astype(np.uint64)
+        (n, count), memory = rows.shape, np.empty(4 * LANES, rows.dtype)
+        block, skipped = first // 4, first % 4
+        flat, whole, each = rows.reshape(-1), skipped == 0 and count % 4 == 0, (skipped + count + 3) // 4
+        total, blocks, lane = n * each, np.uint64(max(1, each)), np.arange(LANES).astype(np.uint64)
         b, c, b_step, c_step = lane % blocks, lane // blocks, np.uint64(LANES) % blocks, np.uint64(LANES) // blocks
         four, b_lanes, c_lanes = view(memory, 0, 1), view(b, 0, 1), view(c, 0, 1)
-        for first in range(0, total, LANES):
+        for begin in range(0, total, LANES):
             w0, w1, w2, w3 = words(b_lanes[0] + np.uint64(block), c_lanes[0] + np.uint64(chain), stream, k0, k1)
             four[0], four[1] = pair(w0, w1)
             four[2], four[3] = pair(w2, w3)
+            for i in range(min(LANES, total - begin)):
+                at = 4 * np.int64(b[i]) - skipped
+                for j in range(4):
+                    if whole:
+                        flat[4 * (begin + i) + j] = memory[j * LANES + i]
+                    elif 0 <= at + j < count:
+                        rows[c[i], at + j] = memory[j * LANES + i]
             for i in range(LANES):
                 b[i] += b_step
                 over = np.uint64(b[i] >= blocks)
                 b[i] -= over * blocks
                 c[i] += over + c_step
-            for i in range(min(LANES, total - first)):
-                for j in range(4):
-                    flat[4 * (first + i) + j] = memory[j * LANES + i]
 
     fill.__qualname__ += f"-{law}-{dtype}-{LANES}"
-    kernel = numba.njit(fill, nogil=True, error_model="numpy")
-    kernel._cache = KernelCache(kernel.py_func)
-    return kernel
+    return compiled(fill)
 
 
 def drawn(
     law: str, first: int, count: int, chain: int, n: int, stream: np.uint64, seed: int, dtype: np.dtype[Any]
 ) -> Array:
     """Return numbers first ... first + count - 1 of the streams of chains chain ... chain + n - 1, shape (n, count)."""
-    begin = first // 4
-    rows = np.empty((n, 4 * ((first + count + 3) // 4 - begin)), dtype)
-    filler(dtype, law)(rows, begin, chain, stream, *split_seed(seed))
-    return rows[:, first - 4 * begin :][:, :count]
+    rows = np.empty((n, count), dtype)
+    filler(dtype, law)(rows, first, chain, stream, *split_seed(seed))
+    return rows
 
 
 chain_normals = partial(drawn, "normal")
+
+
+def compiled(function: Callable[..., Any]) -> Any:
+    """Return a kernel that works on whole arrays, kept on the disk."""
+    kernel = numba.njit(function, nogil=True, error_model="numpy")
+    kernel._cache = KernelCache(kernel.py_func)
+    return kernel
+
+
+def mixture_points(weights: Array, means: Array, factors: Array, u: Array, z: Array) -> Array:
+    """Return the points of a mixture that uniform and normal numbers stand for, float64, shape (n, d).
+
+    Component k has u between the sums of the weights before it and up to it. A table says where to begin to look (Chen
+    & Asau 1974): a binary search among random numbers mispredicts its branches, and takes longer than all the rest.
+
+    Parameters
+    ----------
+    weights, means : arrays, shapes (K,) and (K, d)
+        Of the components.
+    factors : array, shape (K, d, 1) or (K, d, d)
+        Their standard deviations, or Cholesky factors of their covariances.
+    u, z : arrays, shapes (n,) and (n, d)
+        Uniform numbers below 1, and normal ones.
+    """
+    sums, cells = np.cumsum(weights)[:-1], GUIDE << len(weights).bit_length()  # a power of two: u times it is exact
+    x, guide = np.empty((len(u), means.shape[1])), np.searchsorted(sums, np.arange(cells) / cells)
+    placer()(x, sums, guide, means, factors, u, z)
+    return x
+
+
+@cache
+def placer() -> Any:
+    """Return the kernel that places points of a mixture."""
+    return compiled(place)
+
+
+def place(x, sums, guide, means, factors, u, z):  # type: ignore[no-untyped-def]
+    """Fill x with the points."""
+    n, d = x.shape
+    columns = factors.shape[2]
+    for i in range(n):
+        k = guide[int(u[i] * len(guide))]
+        while k < len(sums) and sums[k] < u[i]:
+            k += 1
+        for a in range(d):
+            x[i, a] = means[k, a]
+            for q in range(columns):
+                x[i, a] += factors[k, a, q] * z[i, q if columns > 1 else a]

@@ -34,9 +34,6 @@ FIRST = 1_000_000_000
 # Numbers that the mixtures of all levels of a launch have, at most: 64 MiB in float64.
 MOST = 8 * 2**20
 
-# Ranges of chains for each thread, at most: more than of a launch of one level, for there are fewer launches.
-SHARES = 32
-
 
 class Rungs(NamedTuple):
     """What each phase is made of, as the kernel reads it: arrays with an axis over P phases."""
@@ -142,7 +139,6 @@ class Ladder:
         )  # fmt: skip
         with self.announcement():
             submit = pool(self.threads, os.getpid()).submit
-            tiles = -(-n // (TILE * self.lanes))
-            cuts = edges(n, self.lanes, max(self.threads, min(tiles, SHARES * self.threads)))
+            cuts = edges(n, self.lanes, self.threads, TILE)
             finish([submit(kernel, 0, lo, hi, *arguments) for lo, hi in pairwise(cuts)])
         state.step = int(layout.ends[last - 1])

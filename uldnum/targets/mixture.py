@@ -297,14 +297,10 @@ class GaussianMixture(Vectors):
         -------
         float64 array, shape (n, d)
         """
-        edges = np.cumsum(self.weights)[:-1]
-        component = np.searchsorted(edges, initial_uniform(n, seed, first), side="left")
-        z = initial_normals(n, seed, first, 0, self.shape[0])
-        x = self.means.take(component, axis=0)
-        for q in range(self.factors.shape[2]):  # term by term: a matrix product may round differently in each batch
-            column = self.factors[:, :, q].take(component, axis=0)
-            x = x + column * (z if self.covariances is None else z[:, q : q + 1])
-        return x
+        from uldnum.kernels.drawing import mixture_points
+
+        u, z = initial_uniform(n, seed, first), initial_normals(n, seed, first, 0, self.shape[0])
+        return mixture_points(self.weights, self.means, self.factors, u, z)
 
 
 erf = np.vectorize(math.erf, otypes=[float])
