@@ -4,6 +4,8 @@ import os
 import platform
 import subprocess
 import sys
+import threading
+import time
 from functools import partial
 
 import numpy as np
@@ -15,7 +17,7 @@ from uldnum.integrators import Integrator
 from uldnum.kernels import Problem, State
 from uldnum.kernels.array import normals
 from uldnum.kernels.core import DYNAMICS, READOUT, Watch, make_tables
-from uldnum.kernels.cpu import NumbaExecutor, edges
+from uldnum.kernels.cpu import NumbaExecutor, edges, pool, shared
 from uldnum.kernels.reference import ArrayExecutor
 from uldnum.stage import Affine, Step, first_row, table
 
@@ -160,6 +162,36 @@ def test_ranges_of_chains_are_whole_tiles_and_end_short(chains, lanes, threads, 
     assert np.all(sizes[sizes > tile * lanes] % (tile * lanes) == 0)
     assert np.all(sizes[:-1] % lanes == 0)
     assert sizes[-1] <= lanes
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_every_part_is_done_once_and_none_goes_on_after_an_error(threads):
+    begun, ended = [], []
+
+    def kernel(part):
+        begun.append(part)
+        time.sleep(0.001)
+        if part == 7:
+            raise MemoryError(part)
+        ended.append(part)
+
+    shared(threads, kernel, [(part,) for part in range(6)])
+    assert sorted(ended) == list(range(6))
+    with pytest.raises(MemoryError, match="7"):
+        shared(threads, kernel, [(part,) for part in range(6, 12)])
+    assert sorted(ended) == sorted(set(begun) - {7})
+    so_far = len(begun)
+    time.sleep(0.01)
+    assert len(begun) == so_far
+
+
+def test_threads_that_are_busy_elsewhere_are_not_waited_for():
+    freed, done = threading.Event(), []
+    busy = pool(2, os.getpid()).submit(freed.wait), pool(2, os.getpid()).submit(freed.wait)
+    shared(3, done.append, [(part,) for part in range(9)])
+    assert sorted(done) == list(range(9))
+    freed.set()
+    assert all(task.result() for task in busy)
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3, 7])

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import nullcontext
 from functools import cache, partial
 from itertools import pairwise
@@ -67,11 +68,25 @@ def edges(chains: int, lanes: int, threads: int, tile: int = 1) -> Array:
     return np.minimum(np.array(cuts) * lanes, chains)
 
 
-def finish(tasks: list[Future[None]]) -> None:
-    """Wait for all tasks, also if one fails: none may go on in the state's memory. Then raise its error."""
-    wait(tasks)
-    for task in tasks:
-        task.result()
+def shared(threads: int, kernel: Callable[..., None], parts: list[tuple[Any, ...]]) -> None:
+    """Call a kernel with each of these arguments, on threads that take the next ones left; this thread is one of them.
+
+    All calls have ended when this returns, also if one fails: none may go on in the state's memory.
+    """
+    left = iter(parts)  # of a list, which threads may share
+
+    def work() -> None:
+        for arguments in left:
+            kernel(*arguments)
+
+    helpers = [pool(threads - 1, os.getpid()).submit(work) for _ in range(min(threads, len(parts)) - 1)]
+    try:
+        work()
+    finally:
+        begun = [helper for helper in helpers if not helper.cancel()]  # others may keep the pool busy
+        wait(begun)
+    for helper in begun:
+        helper.result()
 
 
 class NumbaExecutor:
@@ -150,12 +165,9 @@ class NumbaExecutor:
         # Histograms are counted by batches.
         cuts = state.batches() if state.counts.size else edges(n, self.lanes, self.threads)
         ranges = list(enumerate(pairwise(cuts)))
+        parts = [
+            (g, lo, hi, *before, state.counts[g, b % BATCHES], trace, kept) for g in range(H) for b, (lo, hi) in ranges
+        ]
         with self.announcement():
-            submit = pool(self.threads, os.getpid()).submit
-            tasks = [
-                submit(self.kernel, *(g, lo, hi, *before, state.counts[g, b % BATCHES], trace, kept))
-                for g in range(H)
-                for b, (lo, hi) in ranges
-            ]
-            finish(tasks)
+            shared(self.threads, self.kernel, parts)
         return trace

@@ -6,7 +6,6 @@ once, and ranges of chains go through as many phases as a launch has without wai
 
 from __future__ import annotations
 
-import os
 from functools import partial
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -17,7 +16,7 @@ import numpy as np
 from uldnum.kernels import Layout, State, check_rows, split_seed
 from uldnum.kernels.blocks import lanes_of, mixture_kernel, room
 from uldnum.kernels.core import Tables, Watch
-from uldnum.kernels.cpu import announced, edges, finish, pool
+from uldnum.kernels.cpu import announced, edges, shared
 from uldnum.kernels.values import borrowed
 from uldnum.targets.mixture import GaussianMixture, MixtureData
 from uldnum.typing import Array
@@ -137,8 +136,7 @@ class Ladder:
             state.u.reshape(1, n, -1), state.xp.reshape(1, n, -1), state.nfe, state.sums, state.squares,
             state.left[..., None], state.counts[0, 0], np.empty((0, 1, n, d), state.xp.dtype), 0,
         )  # fmt: skip
+        cuts = edges(n, self.lanes, self.threads, TILE)
         with self.announcement():
-            submit = pool(self.threads, os.getpid()).submit
-            cuts = edges(n, self.lanes, self.threads, TILE)
-            finish([submit(kernel, 0, lo, hi, *arguments) for lo, hi in pairwise(cuts)])
+            shared(self.threads, kernel, [(0, lo, hi, *arguments) for lo, hi in pairwise(cuts)])
         state.step = int(layout.ends[last - 1])

@@ -271,7 +271,7 @@ class GaussianMixture(Vectors):
             return between + np.diag(self.weights @ self.variances)
         return between + np.einsum("k,kij->ij", self.weights, self.covariances)
 
-    @property
+    @cached_property
     def standard_deviation(self) -> Array:
         """Standard deviation of each axis, shape (d,)."""
         return np.sqrt(np.diag(self.covariance))
