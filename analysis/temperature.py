@@ -46,7 +46,7 @@ so.
 
 ## Why
 
-**MILD** (Algorithm 1) is `y = x + beta v`, `v' = beta v + delta s(y)`, `x' = x + v' + sqrt(2 delta) xi`. For
+**MILD** (Shetty et al. 2024, Algorithm 1) is `y = x + beta v`, `v' = beta v + delta s(y)`, `x' = x + v' + sqrt(2 delta) xi`. For
 small delta the momentum forgets in 1/(1 - beta) steps, while x hardly moves: `v = delta s(x)/(1 - beta)` up to
 higher order, and `y = x`. So in one step x drifts by `delta s/(1 - beta)`: momentum multiplies the *force* by
 1/(1 - beta). The *noise* is added to x directly and stays at variance 2 delta. In the time `t = n delta/(1 -

@@ -27,6 +27,7 @@ Order = tuple[float | None, float | None]
 LEIMKUHLER = "Leimkuhler & Matthews 2013, Appl. Math. Res. Express 2013:34"
 JAIN = "Jain & Poole 2022, Journey to the BAOAB-limit"
 CHADA = "Chada, Leimkuhler, Paulin & Whalley 2023, Unbiased kinetic Langevin Monte Carlo with inexact gradients"
+SHETTY = "Shetty, Bandla, Neema, Asokan & Seelamantula 2024, Momentum-imbued Langevin dynamics (MILD)"
 CHENG = "Cheng, Chatterji, Bartlett & Jordan 2018, Underdamped Langevin MCMC"
 
 
@@ -253,7 +254,7 @@ ENTRIES = (
         "mild",
         mild,
         (0, 0),  # at fixed momentum its time runs faster and its temperature is lower
-        "momentum-imbued Langevin dynamics (MILD), Algorithm 1",
+        f"{SHETTY}, Algorithm 1",
         memory=0.0,  # the algorithm starts at rest
         parameter=Parameter("momentum", "0 <= momentum < 1", lambda momentum: 0 <= momentum < 1),
     ),

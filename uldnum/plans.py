@@ -146,7 +146,7 @@ CELEBA = partial(geometric, 90.0, 0.01, 500)
 SCORE_SDE = partial(geometric, 50.0, 0.01, 1000)
 
 NCSNV2 = "Song & Ermon 2020 (NCSNv2), Algorithm 1"
-MILD = "momentum-imbued Langevin dynamics (MILD), Algorithm 1; from N(0, I), in its code from U[0, 1]"
+MILD = "Shetty et al. 2024 (MILD), Algorithm 1; from N(0, I), in its code from U[0, 1]"
 
 PRESETS = {
     "ald-cifar10": Preset("ula", CIFAR10, {"steps": 5, "eps": 6.2e-6}, f"{NCSNV2}, CIFAR-10"),
