@@ -46,11 +46,11 @@ so.
 
 ## Why
 
-**MILD** (Shetty et al. 2024, Algorithm 1) is `y = x + beta v`, `v' = beta v + delta s(y)`, `x' = x + v' + sqrt(2 delta) xi`. For
-small delta the momentum forgets in 1/(1 - beta) steps, while x hardly moves: `v = delta s(x)/(1 - beta)` up to
-higher order, and `y = x`. So in one step x drifts by `delta s/(1 - beta)`: momentum multiplies the *force* by
-1/(1 - beta). The *noise* is added to x directly and stays at variance 2 delta. In the time `t = n delta/(1 -
-beta)` this is
+**MILD** (Shetty et al. 2024, Algorithm 1) is `y = x + beta v`, `v' = beta v + delta s(y)`,
+`x' = x + v' + sqrt(2 delta) xi`. For small delta the momentum forgets in 1/(1 - beta) steps, while x hardly moves:
+`v = delta s(x)/(1 - beta)` up to higher order, and `y = x`. So in one step x drifts by `delta s/(1 - beta)`: momentum
+multiplies the *force* by 1/(1 - beta). The *noise* is added to x directly and stays at variance 2 delta. In the time
+`t = n delta/(1 - beta)` this is
 
     dx = s dt + sqrt(2 (1 - beta)) dW,
 

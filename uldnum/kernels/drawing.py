@@ -22,6 +22,13 @@ LANES = 32
 GUIDE = 16
 
 
+def compiled(function: Callable[..., Any]) -> Any:
+    """Return a kernel that works on whole arrays, kept on the disk."""
+    kernel = numba.njit(function, nogil=True, error_model="numpy")
+    kernel._cache = KernelCache(kernel.py_func)
+    return kernel
+
+
 @cache
 def filler(dtype: np.dtype[Any], law: str) -> Any:
     """Return the kernel that fills rows of chains with their numbers, normal or uniform, four from each block."""
@@ -76,13 +83,6 @@ def drawn(
 chain_normals = partial(drawn, "normal")
 
 
-def compiled(function: Callable[..., Any]) -> Any:
-    """Return a kernel that works on whole arrays, kept on the disk."""
-    kernel = numba.njit(function, nogil=True, error_model="numpy")
-    kernel._cache = KernelCache(kernel.py_func)
-    return kernel
-
-
 def mixture_points(weights: Array, means: Array, factors: Array, u: Array, z: Array) -> Array:
     """Return the points of a mixture that uniform and normal numbers stand for, float64, shape (n, d).
 
@@ -100,16 +100,11 @@ def mixture_points(weights: Array, means: Array, factors: Array, u: Array, z: Ar
     """
     sums, cells = np.cumsum(weights)[:-1], GUIDE << len(weights).bit_length()  # a power of two: u times it is exact
     x, guide = np.empty((len(u), means.shape[1])), np.searchsorted(sums, np.arange(cells) / cells)
-    placer()(x, sums, guide, means, factors, u, z)
+    place(x, sums, guide, means, factors, u, z)
     return x
 
 
-@cache
-def placer() -> Any:
-    """Return the kernel that places points of a mixture."""
-    return compiled(place)
-
-
+@compiled
 def place(x, sums, guide, means, factors, u, z):  # type: ignore[no-untyped-def]
     """Fill x with the points."""
     n, d = x.shape
