@@ -1,6 +1,7 @@
 """The command line, as a user meets it."""
 
 import json
+import re
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -195,6 +196,14 @@ def test_exact_bias_without_sampling(monkeypatch, capsys, tmp_path):
     assert "Exact bias of the second moment" in out
     assert "4.71e-02" in out
     assert out.count("none") == 1
+
+
+def test_what_is_below_the_tolerance_is_not_printed_as_a_number(monkeypatch, capsys, tmp_path):
+    """At h = 0.02 the bias of baoab-limit is 2e-9, by a tolerance of 1e-7."""
+    options = "--target", "double-well", "--integrators", "ULA,baoab-limit", "--h", "0.02", "--tolerance", "1e-4"
+    code, out, _ = uldnum(monkeypatch, capsys, "bias", "--exact-only", *options, "--out", str(tmp_path))
+    assert code == 0
+    assert re.search(r"0\.02 +\d\.\d\de-\d\d +< 1e-04\n", out)
 
 
 @pytest.mark.filterwarnings("default::UserWarning")

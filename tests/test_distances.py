@@ -248,6 +248,25 @@ def test_what_a_distance_lacks_is_said():
         kernel_stein_discrepancy(done.x[:1], unknown)
 
 
+def test_a_target_of_another_shape_is_refused_and_a_name_is_one():
+    ring = uldnum.target("ring-8")
+    run = uldnum.sample("gaussian", "ula", h=0.1, steps=4, thin=2, chains=8, bins=16, progress=False)
+    measures = [mean_bias, uldnum.diagnostics.second_moment_bias, wasserstein_1, uldnum.diagnostics.kolmogorov]
+    of_samples = [sliced_wasserstein_2, maximum_mean_discrepancy, mode_weights, wasserstein_1]
+    for measure, given in [(one, run) for one in [*measures, uldnum.diagnostics.relaxation]] + [
+        (one, run.x) for one in of_samples
+    ]:
+        with pytest.raises(ValueError, match=r"target: samples of 'ring-8' have shape \(2,\), those given \(1,\)"):
+            measure(given, ring)
+    assert mean_bias(run, "gaussian") == mean_bias(run, uldnum.target("gaussian"))
+    assert sliced_wasserstein_2(run.x.tolist(), "gaussian") == sliced_wasserstein_2(run.x, uldnum.target("gaussian"))
+    with pytest.raises(ValueError, match="target: modes are the components of a GaussianMixture, 'double-well' is"):
+        mode_weights(run.x, "double-well")
+    several = uldnum.sample("gaussian", "ula", h=[0.1, 0.2], steps=4, chains=8, progress=False)
+    with pytest.raises(ValueError, match="run: holds several step sizes"):
+        uldnum.diagnostics.chain_mean_times(several)
+
+
 def test_a_run_without_a_trace_is_said_to_have_none():
     for measure in (sliced_wasserstein_2, mode_weights):
         with pytest.raises(ValueError, match="x: there are no positions; a run keeps some where"):

@@ -287,6 +287,9 @@ def test_flows():
     M, Q = overdamped_flow(0.7, precision=2.0)
     assert pytest.approx(np.exp(-1.4)) == M
     assert pytest.approx(0.5) == M * 0.5 * M + Q
+    for flow in (underdamped_flow, overdamped_flow):
+        with pytest.raises(ValueError, match=r"t: must not be negative, got -0\.1"):
+            flow(-0.1)
 
 
 @pytest.mark.parametrize("name", ["BAOAB", "OBABO", "ABOBA", "OABAO", "UBU", "BUB", "BAOA"])

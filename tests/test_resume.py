@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -150,6 +151,29 @@ def test_another_version_is_refused(tmp_path):
     stored.to_netcdf(tmp_path / "old.nc")
     with pytest.raises(ValueError, match=r"^resume: .*version is '\d.*', was '0.0.1'"):
         run(resume=tmp_path / "old.nc")
+
+
+def test_a_stored_run_stays_where_the_next_one_cannot_be_written(monkeypatch, tmp_path):
+    path, first = tmp_path / "run.zarr", run(steps=20)
+    first.save(path)
+    rename = Path.rename
+
+    def full(self, target):
+        if self.name == "new.zarr":
+            raise OSError("no space")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", full)
+    with pytest.raises(OSError, match="no space"):
+        run(steps=25).save(path)
+    assert_equal(Run.load(path), first)
+    assert [other.name for other in tmp_path.iterdir()] == ["run.zarr"]
+
+
+def test_files_are_as_open_as_others(tmp_path):
+    run(steps=20).save(tmp_path / "run.nc")
+    (tmp_path / "other").touch()
+    assert (tmp_path / "run.nc").stat().st_mode == (tmp_path / "other").stat().st_mode
 
 
 def test_a_file_that_is_no_run_is_refused(tmp_path):

@@ -110,6 +110,15 @@ def test_the_tolerance_is_kept(name):
     assert coarse.wasserstein_1 == pytest.approx(fine.wasserstein_1, abs=1e-5)
 
 
+def test_distances_keep_the_tolerance_where_the_grid_ends():
+    """Mass that the ends of an interval cut off must not count on all of the target's table, 24 standard deviations."""
+    tolerance, well = 1e-4, uldnum.target("double-well")
+    fine, coarse = (transfer_operator("baoab-limit", well, 0.02, tolerance=some) for some in (1e-7, tolerance))
+    np.testing.assert_allclose(coarse.cdf([-1e6, 1e6]), [0, 1], atol=1e-14)
+    assert coarse.density(coarse.target.x) @ np.gradient(coarse.target.x) == pytest.approx(1, abs=1e-6)
+    assert abs(coarse.wasserstein_1 - fine.wasserstein_1) < tolerance / 10 * well.standard_deviation[0]
+
+
 def test_units_do_not_matter():
     """A target a thousand times as wide, with steps and friction to match."""
     wide = uldnum.GaussianMixture([0.7, 0.3], [[1500.0], [-1500.0]], [1e6, 1e6])

@@ -31,7 +31,7 @@ class Adaptive:
     Attributes
     ----------
     scheme : Integrator
-        It evaluates the score once a step, at the end of the step.
+        It evaluates the score once a step, at the position where one step ends and the next begins.
     friction : float
         Friction, absolute.
     snr : float
@@ -53,8 +53,8 @@ class Adaptive:
         step = self.scheme.stages(1.0)
         if len(step.stages) != 1 or not (step.open_uses_score or unmarked(step)):
             raise ValueError(
-                f"snr: {self.scheme.name} does not evaluate the score once a step and at its end, as ula, baoab-limit, "
-                "BAOAB or OBABO do"
+                f"snr: {self.scheme.name} does not evaluate the score once a step, where it begins or ends, as ula, "
+                "baoab-limit, BAOAB or OBABO do"
             )
 
     def size(self, xi: Array, s: Array) -> Array:

@@ -64,7 +64,8 @@ def anneal(
 ) -> Run:
     """Run independent chains of a plan.
 
-    A result depends on (seed, number of the chain, number of the phase, step in it) alone.
+    A result depends on (seed, number of the chain, number of the phase, step in it) alone; of steps that follow the
+    score, ``coupled=True``, on all chains.
 
     Parameters
     ----------

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 from uldnum.extras import require
 
@@ -21,17 +21,16 @@ __all__ = ["atomic", "check_store", "load", "store", "writable_folder"]
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
     """Give a temporary path beside ``path`` to write to; rename it to ``path`` when all went well."""
+    beside = path.with_name(f".{path.stem}-{uuid4().hex}{path.suffix}")  # tempfile's are closed to all others
     try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
+        beside.touch(exist_ok=False)
     except OSError as error:
         raise ValueError(f"path: cannot write {str(path)!r}: {error.strerror}") from None
-    os.close(handle)
     try:
-        yield Path(name)
-        os.chmod(name, 0o644)  # mkstemp makes files that nobody else may read
-        os.replace(name, path)
+        yield beside
+        beside.replace(path)
     finally:
-        Path(name).unlink(missing_ok=True)
+        beside.unlink(missing_ok=True)
 
 
 def writable_folder(folder: Path, argument: str = "out") -> Path:
@@ -63,13 +62,19 @@ def store(dataset: xr.Dataset, path: Path) -> None:
         with atomic(path) as file:
             dataset.to_netcdf(file)
         return
-    # A folder cannot be renamed onto another: the old one steps aside first.
+    # A folder cannot be renamed onto another: the old one steps aside, beside it, and back if the new one cannot come.
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.stem}-") as folder:
-        new, old = Path(folder) / "new.zarr", Path(folder) / "old.zarr"
+        new, old = Path(folder) / "new.zarr", path.with_name(f".{path.stem}-old-{uuid4().hex}.zarr")
         dataset.to_zarr(new, consolidated=False)
         if path.exists():
-            shutil.move(path, old)
-        shutil.move(new, path)
+            path.rename(old)
+        try:
+            new.rename(path)
+        except BaseException:
+            if old.exists():
+                old.rename(path)
+            raise
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def load(path: Path) -> xr.Dataset:

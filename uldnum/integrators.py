@@ -210,7 +210,7 @@ def splitting(word: str, fractions: Sequence[float] | None = None) -> Integrator
     Returns
     -------
     Integrator
-        Named after the word and its fractions. With equal shares a word of the catalogue has the order and the source
+        Named after the word and its fractions. Without fractions a word of the catalogue has the order and the source
         stated there; of any other the weak order is that of its symmetry, 2 for a palindrome and else 1, and the
         stationary one is None, unknown.
 
@@ -263,7 +263,7 @@ ENTRIES = (
     word_entry("OBABO", (2, 2), "Bussi & Parrinello 2007, Phys. Rev. E 75, 056707"),
     word_entry("ABOBA", (2, 2), LEIMKUHLER),
     word_entry("OABAO", (2, 2), LEIMKUHLER),
-    word_entry("UBU", (2, 2), CHADA),
+    word_entry("UBU", (2, 2), f"Sanz-Serna & Zygalakis 2021, J. Mach. Learn. Res. 22:242; {CHADA}"),
     word_entry("BUB", (2, 2), CHADA),
     Entry("euler-maruyama", euler_maruyama, (1, 1), "textbook: Euler-Maruyama for the underdamped equation"),
     Entry("exponential-euler", exponential_euler, (1, 1), CHENG),

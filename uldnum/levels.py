@@ -90,7 +90,7 @@ def given(sigma: ArrayLike, alpha: ArrayLike = 1.0) -> Levels:
 
 
 def geometric(first: float, last: float, count: int) -> Levels:
-    """VE levels with one ratio from each to the next (Song & Ermon 2019, sec. 4.2).
+    """VE levels with one ratio from each to the next (Song & Ermon 2019, sec. 4.1).
 
     ``sigma_i = first (last/first)^(i/(count - 1))`` for i = 0 ... count - 1.
 

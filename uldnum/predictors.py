@@ -126,7 +126,7 @@ PREDICTORS = {
     "ancestral": PredictorEntry(ancestral, "", 0.0, (0, 0), f"{SONG}, app. F (VE); Ho, Jain & Abbeel 2020, eq. 7 (VP)"),
     "reverse-diffusion": PredictorEntry(reverse_diffusion, "", 0.0, (0, 0), f"{SONG}, eq. 46"),
     "edm-euler": PredictorEntry(
-        edm_euler, "churn", 0.0, (0.0, math.sqrt(2) - 1), f"{KARRAS}, Algorithm 2, without line 8"
+        edm_euler, "churn", 0.0, (0.0, math.sqrt(2) - 1), f"{KARRAS}, Algorithm 2, without lines 9 to 11"
     ),
     "heun": PredictorEntry(heun, "churn", 0.0, (0.0, math.sqrt(2) - 1), f"{KARRAS}, Algorithms 1 and 2"),
     "dpm-solver++": PredictorEntry(dpm_solver, "", 0.0, (0, 0), "Lu, Zhou, Bao, Chen, Li & Zhu 2022, Algorithm 2 (2M)"),

@@ -162,7 +162,7 @@ class Run:
         """The trace, or an error in words where there is none."""
         trace = self.trace
         if trace is None:
-            raise ValueError("the run recorded no trace: pass thin to sample(), at most steps")
+            raise ValueError("the run recorded no trace: pass thin to sample(), at most steps, or keep to anneal()")
         return trace
 
     @property
@@ -275,7 +275,7 @@ class Run:
             return cls(settings, int(stored.attrs["steps"]), state, states, centre, low, high, info)
         except (OSError, KeyError, TypeError, ValueError) as error:
             fault = f"it has no {error}" if isinstance(error, KeyError) else str(error).partition("\n")[0]
-            raise ValueError(f"resume: {str(path)!r} is not a saved run: {fault}") from None
+            raise ValueError(f"path: {str(path)!r} is not a saved run: {fault}") from None
 
     def to_arviz(self) -> Any:
         """Return the trace as ArviZ reads it: an ``xarray.DataTree`` with a group ``posterior`` (chain, draw, ...).

@@ -67,7 +67,7 @@ def sample(
 
     Parameters
     ----------
-    target : str, GaussianMixture, UserTarget, or a network at a noise level
+    target : str, GaussianMixture, UserTarget, or a network or a DataMixture at a noise level
         What is sampled; a string is the name of a preset or of a TOML file.
     integrator : str or Integrator
         A name (`uldnum.integrators`, or any splitting word), or an `Integrator`.
@@ -125,7 +125,8 @@ def sample(
         target = find_target(target)
     if not hasattr(target, "score") or not hasattr(target, "time_unit"):
         raise ValueError(
-            f"target: must be a name, a GaussianMixture, a UserTarget or a network at a noise level, got {target!r}"
+            "target: must be a name, a GaussianMixture, a UserTarget, or a network or DataMixture at a noise level, "
+            f"got {target!r}"
         )
     scheme = find_integrator(integrator)
     given = step_size(h, delta)

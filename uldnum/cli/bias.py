@@ -72,10 +72,15 @@ def print_table(study: Any, data: Path, figure: Path) -> None:
                 for value, error, lost, settled in columns
             ]
         else:
-            texts = ["none" if np.isnan(value) else f"{value:.2e}" for value in cells.exact.values]
+            texts = ["none" if np.isnan(value) else resolved(value, study.exact_to) for value in cells.exact.values]
         typer.echo(f"{step:8.4g}" + "".join(f"{text:>19}" for text in texts))
     if sampled and not study.settled.all():
         typer.echo(
             "\n* from exact draws, the burn-in was shorter than the autocorrelation time: some of the bias is missing"
         )
     typer.echo(f"\ndata:   {data}\nfigure: {figure}")
+
+
+def resolved(value: float, exact_to: float) -> str:
+    """Show an exact number, or that it is below what it is exact to."""
+    return f"{value:.2e}" if value >= exact_to else f"< {exact_to:.0e}"

@@ -31,7 +31,10 @@ def keep_stopped(path: Path, resume: bool) -> None:
 
     if resume or not path.exists():
         return
-    run = Run.load(path)
+    try:
+        run = Run.load(path)
+    except ValueError as error:
+        raise ValueError(f"out: {str(error).removeprefix('path: ')}; remove it, or take another folder") from None
     if not run.complete:
         raise ValueError(
             f"out: {str(path)!r} holds a run that was stopped after {run.recorded_steps} of {run.steps} steps; go on "

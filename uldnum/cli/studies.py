@@ -110,7 +110,7 @@ def advise(
 ) -> None:
     """Say which integrator, friction and step size reach a bias at the least cost.
 
-    Computes what 'uldnum frontier' does, and shares its points. The answer is one sentence; --json gives its numbers.
+    Computes what 'uldnum frontier' does, and shares its points. The answer is in words; --json gives its numbers.
 
     Example: uldnum advise --target ring-8 --max-bias 0.01
     """

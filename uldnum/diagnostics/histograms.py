@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from uldnum.diagnostics.arguments import matching
 from uldnum.diagnostics.jackknife import BATCHES, Bias, jackknife, noise_of_halves, split
 from uldnum.launch import REACH
 from uldnum.run import Run
@@ -76,13 +77,14 @@ def kolmogorov(run: Run | Array, target: VectorTarget, summary: Summary = each_a
     Raises
     ------
     ValueError
-        If the target does not know its cdf, or the run kept no histograms.
+        If the target does not know its cdf, its samples have another shape, or the run kept no histograms.
     """
     return marginal_distance(lambda gap, edges: summary(np.abs(gap).max(axis=1)), run, target)
 
 
 def marginal_distance(distance: Callable[[Array, Array], Array], run: Run | Array, target: VectorTarget) -> Bias:
     """Return a norm of ``F_run - F`` on the edges, its jackknife error, and its floor, for every step size."""
+    target = matching(target, run.settings.shape if isinstance(run, Run) else np.shape(run)[1:])
     if target.cdf is None:
         raise ValueError(f"target: {target.name!r} does not know its cdf; give UserTarget its cdf function")
     if not isinstance(run, Run):

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from uldnum.diagnostics.arguments import one_step_size
 from uldnum.diagnostics.jackknife import BATCHES, jackknife
 from uldnum.extras import require
 from uldnum.moments import standard_error
@@ -105,8 +106,13 @@ def chain_mean_times(run: Run) -> dict[str, Estimate]:
     -------
     dict
         "x" and, with histograms, "x^2": arrays of shape (d,), in score evaluations. NaN where chains diverged.
+
+    Raises
+    ------
+    ValueError
+        If the run holds several step sizes.
     """
-    if run.diverged:
+    if one_step_size(run).diverged:
         nothing = np.full(len(run.centre), np.nan)
         return dict.fromkeys(("x", "x^2") if run.settings.bins else ("x",), Estimate(nothing, nothing))
     moments, per_step = run.moments, run.nfe / run.state.step

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import xarray as xr
 
+from uldnum.diagnostics.arguments import matching, one_step_size
 from uldnum.diagnostics.histograms import kolmogorov, wasserstein_1
 from uldnum.diagnostics.jackknife import Bias
 from uldnum.diagnostics.samples import mode_weights, sliced_wasserstein_2
@@ -40,11 +41,9 @@ def relaxation(run: Run, target: VectorTarget) -> xr.Dataset:
     Raises
     ------
     ValueError
-        If the run kept no trace, or holds several step sizes.
+        If the run kept no trace, or holds several step sizes, or its samples have another shape than the target's.
     """
-    trace = run.recorded
-    if run.settings.grouped:
-        raise ValueError("run: holds several step sizes; sample one h at a time")
+    trace, target = one_step_size(run).recorded, matching(target, run.settings.shape)
     known = distances(target)
     found = np.array([[measure(x) for x in trace] for measure in known.values()])
     settings = run.settings

@@ -1,15 +1,17 @@
 """Distances between samples of a run and its target: sliced Wasserstein, kernels, mode weights.
 
-Each takes samples ``x`` of shape (chains, d), such as the final states of a run, or (draws, chains, d), such as its
-trace. Chains are independent, so errors come from batches of them.
+Each takes samples ``x`` of shape (chains, d), such as the final states of a run at one step size, or (draws, chains,
+d), such as its trace. Chains are independent, so errors come from batches of them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
+from uldnum.diagnostics.arguments import matching, positions
 from uldnum.diagnostics.jackknife import BATCHES, Bias, jackknife, noise_of_halves, split
 from uldnum.targets import GaussianMixture, VectorTarget
 from uldnum.typing import Array
@@ -47,8 +49,9 @@ def sliced_wasserstein_2(x: Array, target: VectorTarget, *, seed: int = 0) -> Bi
     Raises
     ------
     ValueError
-        If x has another shape or fewer than two chains, or the target no sampler.
+        If x has another shape, another d than the target, or fewer than two chains, or the target no sampler.
     """
+    x, target = checked(x, target)
     batches, sizes = batches_of(x)
     d = x.shape[-1]
     frames = np.random.default_rng(seed).normal(size=(-(-DIRECTIONS // d), d, d))
@@ -92,8 +95,10 @@ def maximum_mean_discrepancy(x: Array, target: VectorTarget, *, seed: int = 0) -
     Raises
     ------
     ValueError
-        If x has another shape or fewer than two chains, or the target no sampler or no known standard deviation.
+        If x has another shape, another d than the target, or fewer than two chains, or the target no sampler or no
+        known standard deviation.
     """
+    x, target = checked(x, target)
     width = 2 * np.sum(np.asarray(target.standard_deviation) ** 2)
     if not np.isfinite(width):
         raise ValueError(f"target: {target.name!r} does not know its standard deviation; give it to UserTarget")
@@ -134,6 +139,7 @@ def kernel_stein_discrepancy(x: Array, target: VectorTarget) -> Bias:
     ValueError
         If x has another shape or fewer than two chains.
     """
+    x = positions(x)
     batches, sizes = batches_of(x)
     d, width = x.shape[-1], float(np.concatenate(batches).var(axis=0).sum())
 
@@ -186,9 +192,12 @@ def mode_weights(x: Array, target: GaussianMixture) -> Bias:
     Raises
     ------
     ValueError
-        If x has another shape or fewer than two chains.
+        If x has another shape, another d than the target, or fewer than two chains, or the target is no mixture.
     """
-    batches, sizes = batches_of(x)
+    x, found = checked(x, target)
+    if not isinstance(found, GaussianMixture):
+        raise ValueError(f"target: modes are the components of a GaussianMixture, {found.name!r} is none")
+    target, (batches, sizes) = found, batches_of(x)
     sums = np.array([target.responsibilities(batch).sum(axis=0) for batch in batches])
 
     def shares(weights: Array) -> Array:
@@ -199,12 +208,14 @@ def mode_weights(x: Array, target: GaussianMixture) -> Bias:
     return Bias(value, error, floor)
 
 
-def batches_of(x: Array | None) -> tuple[list[Array], Array]:
-    """Return batches of chains and their sizes, or raise if there are too few chains."""
-    if x is None:
-        raise ValueError("x: there are no positions; a run keeps some where sample() is given thin")
-    if x.ndim not in (2, 3) or x.shape[-2] < 2:
-        raise ValueError(f"x: must have shape (chains, d) or (draws, chains, d) with at least 2 chains, got {x.shape}")
+def checked(x: Any, target: VectorTarget | str) -> tuple[Array, VectorTarget]:
+    """Return samples and the target that they are compared with, or raise if they do not go together."""
+    found = positions(x)
+    return found, matching(target, found.shape[-1:])
+
+
+def batches_of(x: Array) -> tuple[list[Array], Array]:
+    """Return batches of chains, and their sizes."""
     batches = split(x, BATCHES)
     return batches, np.array([len(batch) for batch in batches], dtype=float)
 

@@ -32,6 +32,7 @@ def underdamped_flow(t: float, precision: float = 1.0, friction: float = 1.0) ->
     M, Q : float64 arrays, shape (2, 2)
         The state is Gaussian with mean ``M (x, p)`` and covariance Q; right to rounding.
     """
+    check_time(t)
     doublings = max(0, math.frexp(t * max(friction, math.sqrt(abs(precision))))[1])
     drift, noise = np.array([[0, 1], [-precision, -friction]]), np.diag([0, 2 * friction])
     block = expm(t / 2**doublings * np.block([[-drift, noise], [np.zeros((2, 2)), drift.T]]))
@@ -59,4 +60,11 @@ def overdamped_flow(t: float, precision: float = 1.0) -> tuple[float, float]:
     M, Q : float
         Right to rounding at any t.
     """
+    check_time(t)
     return float(np.exp(-precision * t)), float(-np.expm1(-2 * precision * t) / precision)
+
+
+def check_time(t: float) -> None:
+    """Raise if a time is negative: noise cannot be taken back."""
+    if not t >= 0:
+        raise ValueError(f"t: must not be negative, got {t}")

@@ -73,9 +73,10 @@ class Solution:
 
     @cached_property
     def curve(self) -> BSpline:
-        """The density as a spline on the interval."""
+        """The density as a spline on the interval, where its integral is 1 whatever the nodes at the ends hold."""
         x = self.grid.x
-        return make_interp_spline(x.nodes, self.weights / x.spacing, k=DEGREE)
+        curve = make_interp_spline(x.nodes, self.weights / x.spacing, k=DEGREE)
+        return BSpline(curve.t, curve.c / curve.integrate(x.low, x.high), DEGREE)
 
     def density(self, x: Array) -> Array:
         """Density of x: none beyond the interval."""

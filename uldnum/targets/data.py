@@ -34,7 +34,7 @@ class DataMixture:
 
     Parameters
     ----------
-    images : array, shape (N, *shape)
+    images : array, shape (N, channels, height, width)
         The images. It is kept in float32; an array of another library stays where it is.
     name : str
         What it is called in output.
