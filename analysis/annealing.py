@@ -19,6 +19,7 @@ from uldnum.diagnostics import mode_weights, sliced_wasserstein_2
 from uldnum.extras import require
 from uldnum.files import store
 from uldnum.plotting import save
+from uldnum.typing import Array
 
 DATA = Path(__file__).parent / "data" / "annealing.nc"
 FIGURES = pictures("annealing")
@@ -26,6 +27,12 @@ FIGURES = pictures("annealing")
 CHAINS = 20_000
 FIRST, LAST = 60.0, 0.2  # noise levels: wider than the data, and much narrower than a mode (1.31)
 NFE = (16, 32, 64, 128, 256, 512)
+DRAWS = 16  # sets of as many exact samples
+MEASURES = {
+    "distance": "sliced Wasserstein-2 distance",
+    "weights": "weights of the modes, total variation",
+    "variance": "variance within modes, relative",
+}
 
 # Method, what it is called, its options, and its evaluations a level.
 H = 0.7  # step size in units of sigma
@@ -54,26 +61,29 @@ def study() -> xr.Dataset:
     mixture = uldnum.target("gmm-40")
     assert isinstance(mixture, uldnum.GaussianMixture)
     shape = (len(PLANS), len(NFE))
-    found = {name: np.full(shape, np.nan) for name in ("nfe", "distance", "error", "weights", "variance")}
-    inside = 1 / mixture.largest_precision  # variance of a mode
+    found = {name: np.full(shape, np.nan) for name in ("nfe", "error", *MEASURES)}
     for i, (method, options, cost) in enumerate(tqdm(PLANS.values())):
         for j, nfe in enumerate(NFE):
             plan = uldnum.plan(method, uldnum.levels.geometric(FIRST, LAST, max(2, round((nfe - 1) / cost))), **options)
             run = uldnum.anneal(mixture, plan, chains=CHAINS, seed=1, progress=False)
-            distance, weights = sliced_wasserstein_2(run.x, mixture), mode_weights(run.x, mixture)
-            gaps = run.x - mixture.means[((run.x[:, None] - mixture.means) ** 2).sum(axis=2).argmin(axis=1)]
-            found["nfe"][i, j], found["distance"][i, j] = run.nfe, distance.value
-            found["error"][i, j], found["weights"][i, j] = distance.error, weights.value
-            found["variance"][i, j] = np.median(gaps**2) / inside
-    draws = mixture.sample(CHAINS, seed=99)
-    nearest = ((draws[:, None] - mixture.means) ** 2).sum(axis=2).argmin(axis=1)
-    floors = {
-        "floor": float(sliced_wasserstein_2(draws, mixture).value),
-        "weights_floor": float(mode_weights(draws, mixture).value),
-        "variance_exact": float(np.median((draws - mixture.means[nearest]) ** 2) / inside),
-    }
-    data = {name: (("plan", "cost"), values) for name, values in found.items()}
-    return xr.Dataset(data, {"plan": list(PLANS), "cost": list(NFE)}, floors | {"chains": CHAINS, "h": H})
+            found["nfe"][i, j] = run.nfe
+            for name, value in measured(run.x, mixture).items():
+                found[name][i, j] = value
+    data: dict[str, Any] = {name: (("plan", "cost"), values) for name, values in found.items()}
+    draws = [measured(mixture.sample(CHAINS, seed=99 + i), mixture) for i in range(DRAWS)]
+    data |= {f"exact_{name}": ("draw", [one[name] for one in draws]) for name in MEASURES}
+    return xr.Dataset(data, {"plan": list(PLANS), "cost": list(NFE)}, {"chains": CHAINS, "h": H})
+
+
+def measured(x: Array, mixture: uldnum.GaussianMixture) -> dict[str, float]:
+    """Return the measures of some samples, and the standard error of the first; the variance is a median, relative."""
+    distance, weights = sliced_wasserstein_2(x, mixture), mode_weights(x, mixture)
+    gaps = x - mixture.means[((x[:, None] - mixture.means) ** 2).sum(axis=2).argmin(axis=1)]
+    variance = np.median(gaps**2) * mixture.largest_precision
+    return {
+        "distance": float(distance.value), "error": float(distance.error), "weights": float(weights.value),
+        "variance": float(variance),
+    }  # fmt: skip
 
 
 def draw() -> None:
@@ -85,20 +95,16 @@ def draw() -> None:
     from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
     figure = Figure(figsize=(11, 4.6), layout="constrained")
-    panels = {
-        "distance": ("sliced Wasserstein-2 distance", "floor"),
-        "weights": ("weights of the modes, total variation", "weights_floor"),
-        "variance": ("variance within modes, relative", "variance_exact"),
-    }
     greys = iter(colormaps["RdPu"](np.linspace(0.35, 0.95, 4)))
     colours = {name: COLOURS.get(name) or next(greys) for name in map(str, found.plan.values)}
-    for axes, (name, (title, floor)) in zip(figure.subplots(1, 3), panels.items(), strict=True):
+    for axes, (name, title) in zip(figure.subplots(1, 3), MEASURES.items(), strict=True):
+        exact = found[f"exact_{name}"]
+        unit = exact.mean() if name == "variance" else 1.0
         for plan, colour in colours.items():
             one = found.sel(plan=plan)
-            values = one[name] / found.attrs["variance_exact"] if name == "variance" else one[name]
-            axes.plot(one.nfe, values, color=colour, marker="o", markersize=3, linewidth=1.2, label=plan)
-        level = 1.0 if name == "variance" else found.attrs[floor]
-        axes.axhline(level, color="0.4", linestyle=":", linewidth=1, label="exact samples")
+            axes.plot(one.nfe, one[name] / unit, color=colour, marker="o", markersize=3, linewidth=1.2, label=plan)
+        low, high = float(exact.min() / unit), float(exact.max() / unit)
+        axes.axhspan(low, high, color="0.85", zorder=0, label=f"exact samples, {exact.size} sets")
         axes.set(xscale="log", yscale="log", xlabel="score evaluations (NFE)", title=title)
         axes.title.set_fontsize(10)
         axes.set_xticks(found.cost.values, [str(nfe) for nfe in found.cost.values], fontsize=8)
