@@ -76,7 +76,8 @@ def test_normals_are_box_muller_of_the_words_in_order(dtype):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize(
-    ("first", "count", "n"), [(4, 2, 100), (8, 12, 40), (6, 3, 33), (1, 131, 3), (2**35 + 3, 9, 5), (4, 0, 2)]
+    ("first", "count", "n"),
+    [(4, 2, 100), (8, 12, 40), (6, 3, 33), (6, 4, 20), (7, 1, 33), (1, 131, 3), (2**35 + 3, 9, 5), (6, 0, 2)],
 )
 def test_compiled_normals_of_chains_are_those_of_arrays(first, count, n, dtype):
     """To the last places: compiled, a product and a sum round once."""

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import signal
 import subprocess
 import sys
 import threading
@@ -162,36 +163,60 @@ def test_ranges_of_chains_are_whole_tiles_and_end_short(chains, lanes, threads, 
     assert np.all(sizes[sizes > tile * lanes] % (tile * lanes) == 0)
     assert np.all(sizes[:-1] % lanes == 0)
     assert sizes[-1] <= lanes
+    assert sizes[0] >= min(chains, chains / (2 * threads) - tile * lanes)
+    assert len(sizes) <= 20 * threads
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
-def test_every_part_is_done_once_and_none_goes_on_after_an_error(threads):
+def test_every_part_is_done_once_on_all_threads(threads):
+    together, done = threading.Barrier(threads, timeout=20), []
+
+    def kernel(part):
+        if part < threads:
+            together.wait()
+        done.append(part)
+
+    shared(threads, kernel, [(part,) for part in range(40)])
+    assert sorted(done) == list(range(40))
+    shared(threads, done.append, [])
+    assert len(done) == 40
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_after_an_error_no_part_goes_on_or_begins(threads):
     begun, ended = [], []
 
     def kernel(part):
         begun.append(part)
-        time.sleep(0.001)
+        time.sleep(0.005)
         if part == 7:
             raise MemoryError(part)
         ended.append(part)
 
-    shared(threads, kernel, [(part,) for part in range(6)])
-    assert sorted(ended) == list(range(6))
     with pytest.raises(MemoryError, match="7"):
-        shared(threads, kernel, [(part,) for part in range(6, 12)])
-    assert sorted(ended) == sorted(set(begun) - {7})
+        shared(threads, kernel, [(part,) for part in range(200)])
     so_far = len(begun)
-    time.sleep(0.01)
+    assert sorted(ended) == sorted(set(begun) - {7})
+    assert so_far < 100
+    time.sleep(0.02)
     assert len(begun) == so_far
 
 
-def test_threads_that_are_busy_elsewhere_are_not_waited_for():
-    freed, done = threading.Event(), []
-    busy = pool(2, os.getpid()).submit(freed.wait), pool(2, os.getpid()).submit(freed.wait)
-    shared(3, done.append, [(part,) for part in range(9)])
-    assert sorted(done) == list(range(9))
+def test_an_interruption_is_not_held_up_by_parts_that_run():
+    freed, begun = threading.Event(), []
+
+    def kernel(part):
+        begun.append(part)
+        if part == 0:
+            os.kill(os.getpid(), signal.SIGINT)
+        freed.wait(20)
+
+    with pytest.raises(KeyboardInterrupt):
+        shared(2, kernel, [(part,) for part in range(9)])
+    assert not freed.is_set()
     freed.set()
-    assert all(task.result() for task in busy)
+    pool(2, os.getpid()).submit(int).result()
+    assert len(begun) <= 2
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3, 7])

@@ -227,6 +227,8 @@ def test_one_chain_has_no_error():
         ({"backend": "cude"}, "backend: unknown name 'cude'"),
         ({"x0": np.zeros((7, 1))}, r"x0: must have shape \(8, 1\), got \(7, 1\)"),
         ({"x0": np.full((8, 1), np.inf)}, "x0: must be finite"),
+        ({"x0": np.full((8, 1), np.nan)}, "x0: must be finite"),
+        ({"x0": np.full((8, 1), -1e5)}, "x0: must be finite and within 1000 standard deviations"),
         ({"integrator": "BAOBA_"}, "integrator: unknown name"),
     ],
 )

@@ -167,8 +167,8 @@ def positions_of(target: Target, x0: Any, chains: int, seed: int, first: int) ->
         raise ValueError(f"x0: must be {named}, an array of numbers, or a function, got {x0!r}") from None
     if x.shape != (chains, *target.shape):
         raise ValueError(f"x0: must have shape {(chains, *target.shape)}, got {x.shape}")
-    least, most = bounds(np.asarray(target.mean), np.asarray(target.standard_deviation), x.dtype)
-    if not ((x >= least) & (x <= most)).all():
+    centre, reach = np.asarray(target.mean, float), ESCAPE * np.asarray(target.standard_deviation, float)
+    if not np.isfinite(x).all() or ((x < centre - reach) | (x > centre + reach)).any():
         raise ValueError(f"x0: must be finite and within {ESCAPE:g} standard deviations of the target's mean")
     return x
 

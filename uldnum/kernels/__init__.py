@@ -133,7 +133,7 @@ class State:
         axes = d if moments else 0
         return cls(
             u=np.empty(xp.shape, xp.dtype),
-            xp=xp,
+            xp=np.ascontiguousarray(xp),  # executors see rows and coordinates as one axis, which must not take a copy
             sums=np.zeros((H, n, axes)),
             squares=np.zeros((H, n, axes * (axes + 1) // 2)),
             counts=np.zeros((H, min(n, BATCHES), d if bins else 0, bins + 2), dtype=np.int64),

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+from collections import deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import nullcontext
 from functools import cache, partial
 from itertools import pairwise
@@ -64,29 +65,34 @@ def edges(chains: int, lanes: int, threads: int, tile: int = 1) -> Array:
     blocks, cuts = -(-chains // lanes), [0]
     while cuts[-1] < blocks:
         share = -(-(blocks - cuts[-1]) // (SHARES * threads))
-        cuts.append(cuts[-1] + (share - share % tile if share > tile else share))
+        cuts.append(cuts[-1] + share - share % min(tile, share))
     return np.minimum(np.array(cuts) * lanes, chains)
 
 
 def shared(threads: int, kernel: Callable[..., None], parts: list[tuple[Any, ...]]) -> None:
-    """Call a kernel with each of these arguments, on threads that take the next ones left; this thread is one of them.
+    """Call a kernel with each of these arguments, on threads that take the next ones left.
 
-    All calls have ended when this returns, also if one fails: none may go on in the state's memory.
+    All calls have ended when this returns, or raises the error of one: none may go on in the state's memory. This
+    thread only waits, so that Ctrl-C is heard; calls that have begun by then go on to their end.
     """
-    left = iter(parts)  # of a list, which threads may share
+    left = deque(parts)
 
     def work() -> None:
-        for arguments in left:
+        while True:
+            try:
+                arguments = left.popleft()
+            except IndexError:  # another thread took the last
+                return
             kernel(*arguments)
 
-    helpers = [pool(threads - 1, os.getpid()).submit(work) for _ in range(min(threads, len(parts)) - 1)]
+    tasks = [pool(threads, os.getpid()).submit(work) for _ in range(min(threads, len(parts)))]
     try:
-        work()
+        wait(tasks, return_when=FIRST_EXCEPTION)
     finally:
-        begun = [helper for helper in helpers if not helper.cancel()]  # others may keep the pool busy
-        wait(begun)
-    for helper in begun:
-        helper.result()
+        left.clear()
+    wait(tasks)
+    for task in tasks:
+        task.result()
 
 
 class NumbaExecutor:

@@ -18,8 +18,8 @@ __all__ = ["chain_normals", "drawn", "mixture_points"]
 
 LANES = 32
 
-# Cells, for each component or more, of the table that says where to look for the component of a point.
-GUIDE = 16
+# At least so many cells for each component has the table that says where to look for the component of a point.
+GUIDE = 4
 
 
 def compiled(function: Callable[..., Any]) -> Any:
@@ -46,7 +46,11 @@ def filler(dtype: np.dtype[Any], law: str) -> Any:
         # A lane for a block, of which a chain may have many or only one, and then for the block LANES further on.
         (n, count), memory = rows.shape, np.empty(4 * LANES, rows.dtype)
         block, skipped = first // 4, first % 4
-        flat, whole, each = rows.reshape(-1), skipped == 0 and count % 4 == 0, (skipped + count + 3) // 4
+        flat, whole, each = (
+            rows.reshape(-1),
+            skipped == 0 and count % 4 == 0,
+            (skipped + count + 3) // 4 if count > 0 else 0,
+        )
         total, blocks, lane = n * each, np.uint64(max(1, each)), np.arange(LANES).astype(np.uint64)
         b, c, b_step, c_step = lane % blocks, lane // blocks, np.uint64(LANES) % blocks, np.uint64(LANES) // blocks
         four, b_lanes, c_lanes = view(memory, 0, 1), view(b, 0, 1), view(c, 0, 1)
