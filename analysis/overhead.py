@@ -38,7 +38,7 @@ Forty Gaussians in the plane (`gmm-40`, float64) through {levels} noise levels f
 of the time of `uldnum.anneal` that is not spent in the compiled kernel, which computes scores, random numbers and
 updates: the median of {repeats} runs, their quartiles, and how long a run takes. The rest is to draw and check
 positions and momenta, to lay out the levels, and threads that wait for each other, also where other programs disturb
-them. One to two milliseconds are spent whatever a run does, which is what the shortest runs show.
+them. One to somewhat more than two milliseconds are spent whatever a run does, which is what the shortest runs show.
 
 | plan | steps a level | {chains} |
 |---|---|{rule}
