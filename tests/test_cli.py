@@ -128,6 +128,7 @@ def test_bias_json(monkeypatch, capsys, tmp_path):
         (("sample", "--set", "sigm=1"), "nearest is 'sigma'"),
         (("sample", "--input", "text=none.npy"), "is no array in NumPy's format"),
         (("sample", "--network", "none.onnx"), "no such file: none.onnx"),
+        (("sample", "--resume"), "resume: "),
         (("sample", "--resume"), "is not a saved run"),
         (("anneal", "--levels", "geometrc:5:1:3"), "nearest is 'geometric'"),
         (("anneal", "--levels", "geometric:5:1"), "write geometric:FIRST:LAST:COUNT"),
@@ -300,6 +301,15 @@ def test_a_stopped_sample_goes_on(monkeypatch, capsys, tmp_path):
     code, _, err = uldnum(monkeypatch, capsys, "sample", *options, "--out", str(stopped), "--resume", "--chunk", "3")
     assert code == 2
     assert "resume: the run was made with other settings: the target is another, or runs with other options" in err
+
+
+def test_a_file_of_others_is_not_written_over(monkeypatch, capsys, tmp_path):
+    (tmp_path / "anneal.nc").write_bytes(b"mine")
+    code, _, err = uldnum(monkeypatch, capsys, "anneal", "--data", "ring-8", "--out", str(tmp_path))
+    assert code == 2
+    assert "out: " in err
+    assert "anneal.nc' is not a saved run" in err
+    assert (tmp_path / "anneal.nc").read_bytes() == b"mine"
 
 
 def test_what_was_sampled_is_kept_when_denoising_fails(monkeypatch, capsys, tmp_path, stub):

@@ -18,19 +18,24 @@ if TYPE_CHECKING:
 __all__ = ["atomic", "check_store", "load", "store", "writable_folder"]
 
 
+def beside(path: Path) -> Path:
+    """Return a path in the same folder that nobody else has, and that is hidden."""
+    return path.with_name(f".{path.stem}-{uuid4().hex}{path.suffix}")
+
+
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
     """Give a temporary path beside ``path`` to write to; rename it to ``path`` when all went well."""
-    beside = path.with_name(f".{path.stem}-{uuid4().hex}{path.suffix}")  # tempfile's are closed to all others
+    new = beside(path)
     try:
-        beside.touch(exist_ok=False)
+        new.touch(exist_ok=False)  # tempfile's are closed to all others
     except OSError as error:
         raise ValueError(f"path: cannot write {str(path)!r}: {error.strerror}") from None
     try:
-        yield beside
-        beside.replace(path)
+        yield new
+        new.replace(path)
     finally:
-        beside.unlink(missing_ok=True)
+        new.unlink(missing_ok=True)
 
 
 def writable_folder(folder: Path, argument: str = "out") -> Path:
@@ -64,7 +69,7 @@ def store(dataset: xr.Dataset, path: Path) -> None:
         return
     # A folder cannot be renamed onto another: the old one steps aside, beside it, and back if the new one cannot come.
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.stem}-") as folder:
-        new, old = Path(folder) / "new.zarr", path.with_name(f".{path.stem}-old-{uuid4().hex}.zarr")
+        new, old = Path(folder) / "new.zarr", beside(path)
         dataset.to_zarr(new, consolidated=False)
         if path.exists():
             path.rename(old)

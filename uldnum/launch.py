@@ -175,10 +175,7 @@ def positions_of(target: Target, x0: Any, chains: int, seed: int, first: int) ->
 
 def resumed(source: Run | str | Path, settings: Settings, steps: int) -> Run:
     """Return a copy of an earlier run, to go on from, or raise if it is not one of these settings."""
-    try:
-        earlier = source if isinstance(source, Run) else Run.load(source)
-    except ValueError as error:
-        raise ValueError(f"resume: {str(error).removeprefix('path: ')}") from None
+    earlier = source if isinstance(source, Run) else Run.load(source, "resume")
     differences = earlier.settings.differences(settings)
     if differences:
         raise ValueError(f"resume: the run was made with other settings: {'; '.join(differences)}")

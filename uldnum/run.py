@@ -165,6 +165,11 @@ class Run:
             raise ValueError("the run recorded no trace: pass thin to sample(), at most steps, or keep to anneal()")
         return trace
 
+    def check_one_step_size(self) -> None:
+        """Raise if the run holds several step sizes."""
+        if self.settings.grouped:
+            raise ValueError("run: holds several step sizes; sample one h at a time")
+
     @property
     def nfe(self) -> int:
         """Score evaluations per chain, burn-in included."""
@@ -255,8 +260,8 @@ class Run:
         store(self.to_xarray(), Path(path))
 
     @classmethod
-    def load(cls, path: str | Path) -> Run:
-        """Read a run that `save` wrote.
+    def load(cls, path: str | Path, argument: str = "path") -> Run:
+        """Read a run that `save` wrote; errors name the argument.
 
         Raises
         ------
@@ -275,7 +280,7 @@ class Run:
             return cls(settings, int(stored.attrs["steps"]), state, states, centre, low, high, info)
         except (OSError, KeyError, TypeError, ValueError) as error:
             fault = f"it has no {error}" if isinstance(error, KeyError) else str(error).partition("\n")[0]
-            raise ValueError(f"path: {str(path)!r} is not a saved run: {fault}") from None
+            raise ValueError(f"{argument}: {str(path)!r} is not a saved run: {fault}") from None
 
     def to_arviz(self) -> Any:
         """Return the trace as ArviZ reads it: an ``xarray.DataTree`` with a group ``posterior`` (chain, draw, ...).
@@ -288,6 +293,5 @@ class Run:
             If the run kept no trace, or holds several step sizes.
         """
         base = require("arviz_base", "arviz")
-        if self.settings.grouped:
-            raise ValueError("to_arviz: the run holds several step sizes; sample one h at a time")
+        self.check_one_step_size()
         return base.from_dict({"posterior": {"x": self.recorded.swapaxes(0, 1)}})

@@ -32,9 +32,9 @@ def keep_stopped(path: Path, resume: bool) -> None:
     if resume or not path.exists():
         return
     try:
-        run = Run.load(path)
+        run = Run.load(path, "out")
     except ValueError as error:
-        raise ValueError(f"out: {str(error).removeprefix('path: ')}; remove it, or take another folder") from None
+        raise ValueError(f"{error}; remove it, or take another folder") from None
     if not run.complete:
         raise ValueError(
             f"out: {str(path)!r} holds a run that was stopped after {run.recorded_steps} of {run.steps} steps; go on "

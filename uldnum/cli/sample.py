@@ -99,7 +99,7 @@ def sample(
     keep_stopped(stored, resume)
     scheme = find_integrator(integrator)
     positive("friction", friction)
-    earlier = Run.load(stored) if resume else None
+    earlier = Run.load(stored, "resume") if resume else None
     if every is None:
         every = -(-steps // 20) if earlier is None else earlier.settings.thin
     if every is None or every > steps:

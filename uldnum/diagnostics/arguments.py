@@ -6,11 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from uldnum.run import Run
 from uldnum.targets import VectorTarget, vector_target
 from uldnum.typing import Array
 
-__all__ = ["matching", "one_step_size", "positions"]
+__all__ = ["matching", "positions"]
 
 
 def matching(target: VectorTarget | str, shape: tuple[int, ...]) -> VectorTarget:
@@ -19,13 +18,6 @@ def matching(target: VectorTarget | str, shape: tuple[int, ...]) -> VectorTarget
     if tuple(shape) != found.shape:
         raise ValueError(f"target: samples of {found.name!r} have shape {found.shape}, those given {tuple(shape)}")
     return found
-
-
-def one_step_size(run: Run) -> Run:
-    """Return a run, or raise if it holds several step sizes."""
-    if run.settings.grouped:
-        raise ValueError("run: holds several step sizes; sample one h at a time")
-    return run
 
 
 def positions(x: Any) -> Array:

@@ -40,7 +40,7 @@ def rms_bias(values: Array, exact: Array, scale: Array) -> Bias:
     return Bias(value, standard_error(projected, axis=-1), floor)
 
 
-def mean_bias(run: Run, target: VectorTarget) -> Bias:
+def mean_bias(run: Run, target: VectorTarget | str) -> Bias:
     """Bias of E[x_i], in standard deviations of x_i.
 
     ``b^2 = mean_i (E[x_i]_run - E[x_i])^2 / Var[x_i]``, over the axes i.
@@ -49,7 +49,7 @@ def mean_bias(run: Run, target: VectorTarget) -> Bias:
     ----------
     run : Run
         From `uldnum.sample`, on vectors; one step size or several.
-    target : GaussianMixture or UserTarget
+    target : str, GaussianMixture or UserTarget
         With its moments of orders 1 and 2.
 
     Returns
@@ -70,7 +70,7 @@ def mean_bias(run: Run, target: VectorTarget) -> Bias:
     return rms_bias(run.moments.chain_mean, first, np.sqrt(second - first**2))
 
 
-def second_moment_bias(run: Run, target: VectorTarget) -> Bias:
+def second_moment_bias(run: Run, target: VectorTarget | str) -> Bias:
     """Bias of E[x_i^2], in standard deviations of x_i^2.
 
     ``b^2 = mean_i (E[x_i^2]_run - E[x_i^2])^2 / Var[x_i^2]``, over the axes i; about 0, not about the mean.
@@ -79,7 +79,7 @@ def second_moment_bias(run: Run, target: VectorTarget) -> Bias:
     ----------
     run : Run
         From `uldnum.sample`, on vectors; one step size or several.
-    target : GaussianMixture or UserTarget
+    target : str, GaussianMixture or UserTarget
         With its moments of orders 2 and 4.
 
     Returns

@@ -26,7 +26,7 @@ def each_axis(distances: Array) -> Array:
     return distances
 
 
-def wasserstein_1(run: Run | Array, target: VectorTarget, summary: Summary = each_axis) -> Bias:
+def wasserstein_1(run: Run | Array, target: VectorTarget | str, summary: Summary = each_axis) -> Bias:
     """Wasserstein-1 distance of each axis, ``int |F_run(x) - F(x)| dx``, by the trapezoidal rule on the bins' edges.
 
     Parameters
@@ -34,7 +34,7 @@ def wasserstein_1(run: Run | Array, target: VectorTarget, summary: Summary = eac
     run : Run, or array of shape (chains, d)
         With histograms (``bins``), or positions of independent chains at one time, for which they are made. What the
         tails beyond them would add is left out.
-    target : GaussianMixture or UserTarget
+    target : str, GaussianMixture or UserTarget
         With a cdf.
     summary : callable, optional
         Number to make of the d distances, such as their mean; its error takes account of the axes' correlation.
@@ -53,7 +53,7 @@ def wasserstein_1(run: Run | Array, target: VectorTarget, summary: Summary = eac
     return marginal_distance(distance, run, target)
 
 
-def kolmogorov(run: Run | Array, target: VectorTarget, summary: Summary = each_axis) -> Bias:
+def kolmogorov(run: Run | Array, target: VectorTarget | str, summary: Summary = each_axis) -> Bias:
     """Kolmogorov distance of each axis, ``max |F_run(x) - F(x)|`` over the bins' edges.
 
     It is short of the supremum over all x by no more than the probability of a bin under the target.
@@ -62,7 +62,7 @@ def kolmogorov(run: Run | Array, target: VectorTarget, summary: Summary = each_a
     ----------
     run : Run, or array of shape (chains, d)
         With histograms (``bins``), or positions of independent chains at one time, for which they are made.
-    target : GaussianMixture or UserTarget
+    target : str, GaussianMixture or UserTarget
         With a cdf; where histograms are made, with a standard deviation, too.
     summary : callable, optional
         Number to make of the d distances, such as their mean; its error takes account of the axes' correlation.
@@ -82,7 +82,7 @@ def kolmogorov(run: Run | Array, target: VectorTarget, summary: Summary = each_a
     return marginal_distance(lambda gap, edges: summary(np.abs(gap).max(axis=1)), run, target)
 
 
-def marginal_distance(distance: Callable[[Array, Array], Array], run: Run | Array, target: VectorTarget) -> Bias:
+def marginal_distance(distance: Callable[[Array, Array], Array], run: Run | Array, target: VectorTarget | str) -> Bias:
     """Return a norm of ``F_run - F`` on the edges, its jackknife error, and its floor, for every step size."""
     target = matching(target, run.settings.shape if isinstance(run, Run) else np.shape(run)[1:])
     if target.cdf is None:

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from uldnum.diagnostics.arguments import one_step_size
 from uldnum.diagnostics.jackknife import BATCHES, jackknife
 from uldnum.extras import require
 from uldnum.moments import standard_error
@@ -112,7 +111,8 @@ def chain_mean_times(run: Run) -> dict[str, Estimate]:
     ValueError
         If the run holds several step sizes.
     """
-    if one_step_size(run).diverged:
+    run.check_one_step_size()
+    if run.diverged:
         nothing = np.full(len(run.centre), np.nan)
         return dict.fromkeys(("x", "x^2") if run.settings.bins else ("x",), Estimate(nothing, nothing))
     moments, per_step = run.moments, run.nfe / run.state.step

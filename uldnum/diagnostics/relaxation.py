@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import xarray as xr
 
-from uldnum.diagnostics.arguments import matching, one_step_size
+from uldnum.diagnostics.arguments import matching
 from uldnum.diagnostics.histograms import kolmogorov, wasserstein_1
 from uldnum.diagnostics.jackknife import Bias
 from uldnum.diagnostics.samples import mode_weights, sliced_wasserstein_2
@@ -18,7 +18,7 @@ from uldnum.typing import Array
 __all__ = ["relaxation"]
 
 
-def relaxation(run: Run, target: VectorTarget) -> xr.Dataset:
+def relaxation(run: Run, target: VectorTarget | str) -> xr.Dataset:
     """Measure how far the chains of a run are from the target, after every recorded position.
 
     Start them where you like, ``uldnum.sample(..., x0=..., burn_in=0, thin=...)``: all in one mode, say.
@@ -27,7 +27,7 @@ def relaxation(run: Run, target: VectorTarget) -> xr.Dataset:
     ----------
     run : Run
         At one step size, of many chains, with a trace (``thin``).
-    target : GaussianMixture or UserTarget
+    target : str, GaussianMixture or UserTarget
         Distances that it does not know enough for are left out: wasserstein_1 and kolmogorov need its cdf and its
         standard deviation, sliced_wasserstein_2 its sampler, mode_weights a mixture.
 
@@ -43,7 +43,8 @@ def relaxation(run: Run, target: VectorTarget) -> xr.Dataset:
     ValueError
         If the run kept no trace, or holds several step sizes, or its samples have another shape than the target's.
     """
-    trace, target = one_step_size(run).recorded, matching(target, run.settings.shape)
+    run.check_one_step_size()
+    trace, target = run.recorded, matching(target, run.settings.shape)
     known = distances(target)
     found = np.array([[measure(x) for x in trace] for measure in known.values()])
     settings = run.settings

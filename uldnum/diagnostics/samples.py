@@ -24,7 +24,7 @@ DIRECTIONS = 64
 REFERENCE = 1 << 63
 
 
-def sliced_wasserstein_2(x: Array, target: VectorTarget, *, seed: int = 0) -> Bias:
+def sliced_wasserstein_2(x: Array, target: VectorTarget | str, *, seed: int = 0) -> Bias:
     """Sliced Wasserstein-2 distance to as many exact draws: root mean square over directions.
 
     Along each direction it is the root mean square difference of quantiles (Bonneel et al. 2015). The directions are
@@ -35,7 +35,7 @@ def sliced_wasserstein_2(x: Array, target: VectorTarget, *, seed: int = 0) -> Bi
     ----------
     x : array, shape (chains, d) or (draws, chains, d)
         At least two chains.
-    target : GaussianMixture or UserTarget
+    target : str, GaussianMixture or UserTarget
         With a sampler.
     seed : int
         Seed of the draws and of the directions, from 0 to 2^64 - 1.
@@ -71,7 +71,7 @@ def sliced_wasserstein_2(x: Array, target: VectorTarget, *, seed: int = 0) -> Bi
     return Bias(value, error, np.hypot(of_run, of_draws))
 
 
-def maximum_mean_discrepancy(x: Array, target: VectorTarget, *, seed: int = 0) -> Bias:
+def maximum_mean_discrepancy(x: Array, target: VectorTarget | str, *, seed: int = 0) -> Bias:
     """Squared maximum mean discrepancy to as many exact draws y, Gaussian kernel ``k = exp(-|x - y|^2/(2 l^2))``.
 
     ``E k(x, x') + E k(y, y') - 2 E k(x, y)`` (Gretton et al. 2012, eq. 3), without pairs within a batch of chains,
@@ -82,7 +82,7 @@ def maximum_mean_discrepancy(x: Array, target: VectorTarget, *, seed: int = 0) -
     ----------
     x : array, shape (chains, d) or (draws, chains, d)
         At least two chains, three for an error. The cost grows as the square of the number of samples.
-    target : GaussianMixture or UserTarget
+    target : str, GaussianMixture or UserTarget
         With a sampler and a standard deviation.
     seed : int
         Seed of the draws, from 0 to 2^64 - 1.
@@ -171,7 +171,7 @@ def u_statistic(sums: Array, sizes: Array) -> Bias:
     return Bias(value, error, np.sqrt(2 * np.sum(apart**2)) / pairs(np.ones(len(sizes))))
 
 
-def mode_weights(x: Array, target: GaussianMixture) -> Bias:
+def mode_weights(x: Array, target: GaussianMixture | str) -> Bias:
     """Total variation of the mode weights: ``1/2 sum_j |E[r_j(x)] - w_j|`` with the responsibilities r_j of the modes.
 
     The responsibilities average to the weights exactly when x has the target's law. The floor is that of a run with the
@@ -181,7 +181,7 @@ def mode_weights(x: Array, target: GaussianMixture) -> Bias:
     ----------
     x : array, shape (chains, d) or (draws, chains, d)
         At least two chains.
-    target : GaussianMixture
+    target : str or GaussianMixture
         Its components are the modes.
 
     Returns
@@ -194,16 +194,16 @@ def mode_weights(x: Array, target: GaussianMixture) -> Bias:
     ValueError
         If x has another shape, another d than the target, or fewer than two chains, or the target is no mixture.
     """
-    x, found = checked(x, target)
-    if not isinstance(found, GaussianMixture):
-        raise ValueError(f"target: modes are the components of a GaussianMixture, {found.name!r} is none")
-    target, (batches, sizes) = found, batches_of(x)
-    sums = np.array([target.responsibilities(batch).sum(axis=0) for batch in batches])
+    x, mixture = checked(x, target)
+    if not isinstance(mixture, GaussianMixture):
+        raise ValueError(f"target: modes are the components of a GaussianMixture, {mixture.name!r} is none")
+    batches, sizes = batches_of(x)
+    sums = np.array([mixture.responsibilities(batch).sum(axis=0) for batch in batches])
 
     def shares(weights: Array) -> Array:
         return weights @ sums / (weights @ sizes)
 
-    value, error = jackknife(lambda weights: np.abs(shares(weights) - target.weights).sum() / 2, len(batches))
+    value, error = jackknife(lambda weights: np.abs(shares(weights) - mixture.weights).sum() / 2, len(batches))
     floor = noise_of_halves(lambda one, other: np.abs(shares(one) - shares(other)).sum() / 4, len(batches))
     return Bias(value, error, floor)
 

@@ -20,7 +20,7 @@ from uldnum.kernels.lanes import core, jit, ops
 from uldnum.kernels.lift import lift
 from uldnum.kernels.values import borrowed
 
-__all__ = ["Launch", "lanes_of", "make_kernel", "mixture_kernel", "room", "user_kernel"]
+__all__ = ["Launch", "compiled", "lanes_of", "make_kernel", "mixture_kernel", "room", "user_kernel"]
 
 # Normals of a chain that are drawn at once, at least, if there are so many; and the steps for which they are, at least:
 # the moments of all of them are added together, and to go over these takes long in many dimensions.
@@ -52,6 +52,14 @@ class KernelCache(FunctionCache):
         return sig, codegen.magic_tuple(), SOURCES
 
 
+def compiled(function: Callable[..., Any], keep: bool = True) -> Any:
+    """Return a kernel that Python calls, without the interpreter lock; kept on the disk, if its source is all ours."""
+    kernel = numba.njit(function, nogil=True, error_model="numpy")
+    if keep:
+        kernel._cache = KernelCache(kernel.py_func)
+    return kernel
+
+
 group_of = jit(group)
 
 
@@ -69,7 +77,7 @@ def lent(t: Tables, w: Watch) -> tuple[Tables, Watch]:
 def make_kernel(
     dtype: np.dtype[Any], lanes: int, score: Callable[..., Any], part_of: Callable[..., Any], variant: str
 ) -> Any:
-    """Return the kernel for a score; the variant tells its name apart from those of others.
+    """Return the kernel for a score, to be compiled; the variant tells its name apart from those of others.
 
     ``part_of(problem, g, p)`` returns part p of a problem for group g: tables, target, watch, the two words of the key,
     the first and the last step, and how many steps all parts before have.
@@ -213,7 +221,7 @@ def make_kernel(
                     nfe[g, c] += evaluations
 
     advance.__qualname__ += f"-{variant}"
-    return numba.njit(advance, nogil=True, error_model="numpy")
+    return advance
 
 
 class Launch(NamedTuple):
@@ -243,13 +251,11 @@ def mixture_kernel(dtype: np.dtype[Any], lanes: int, columns: int, part: Callabl
     def score(s, q, y, target, d):  # type: ignore[no-untyped-def]
         mixture_score(s, q, y, target, d, columns if columns < 2 else d)
 
-    kernel = make_kernel(dtype, lanes, score, part, f"{dtype}-{lanes}-mixture-{columns}-{part.__name__}")
-    kernel._cache = KernelCache(kernel.py_func)
-    return kernel
+    return compiled(make_kernel(dtype, lanes, score, part, f"{dtype}-{lanes}-mixture-{columns}-{part.__name__}"))
 
 
 @lru_cache(16)
 def user_kernel(dtype: np.dtype[Any], lanes: int, user_score: Any, arguments: tuple[Any, ...]) -> tuple[Any, str]:
     """Return the kernel for a user's score with arguments of given types, and why it does not run on vectors."""
     score, fault = lift(user_score, dtype, lanes, arguments)
-    return make_kernel(dtype, lanes, score, whole, f"{dtype}-{lanes}-user"), fault
+    return compiled(make_kernel(dtype, lanes, score, whole, f"{dtype}-{lanes}-user"), keep=False), fault

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import cache, partial
 from typing import Any
 
-import numba
 import numpy as np
 
 from uldnum.kernels import split_seed, values
-from uldnum.kernels.blocks import KernelCache
+from uldnum.kernels.blocks import compiled
 from uldnum.kernels.lanes import core, jit
 from uldnum.typing import Array
 
@@ -20,13 +18,6 @@ LANES = 32
 
 # At least so many cells for each component has the table that says where to look for the component of a point.
 GUIDE = 4
-
-
-def compiled(function: Callable[..., Any]) -> Any:
-    """Return a kernel that works on whole arrays, kept on the disk."""
-    kernel = numba.njit(function, nogil=True, error_model="numpy")
-    kernel._cache = KernelCache(kernel.py_func)
-    return kernel
 
 
 @cache
@@ -44,13 +35,10 @@ def filler(dtype: np.dtype[Any], law: str) -> Any:
 
     def fill(rows, first, chain, stream, k0, k1):  # type: ignore[no-untyped-def]
         # A lane for a block, of which a chain may have many or only one, and then for the block LANES further on.
-        (n, count), memory = rows.shape, np.empty(4 * LANES, rows.dtype)
+        (n, count), flat, memory = rows.shape, rows.reshape(-1), np.empty(4 * LANES, rows.dtype)
         block, skipped = first // 4, first % 4
-        flat, whole, each = (
-            rows.reshape(-1),
-            skipped == 0 and count % 4 == 0,
-            (skipped + count + 3) // 4 if count > 0 else 0,
-        )
+        each = (skipped + count + 3) // 4 if count > 0 else 0  # blocks of a chain
+        whole = skipped == 0 and count % 4 == 0
         total, blocks, lane = n * each, np.uint64(max(1, each)), np.arange(LANES).astype(np.uint64)
         b, c, b_step, c_step = lane % blocks, lane // blocks, np.uint64(LANES) % blocks, np.uint64(LANES) // blocks
         four, b_lanes, c_lanes = view(memory, 0, 1), view(b, 0, 1), view(c, 0, 1)
