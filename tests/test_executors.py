@@ -7,7 +7,9 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ from test_integrators import CATALOGUE
 
 import uldnum
 from uldnum.integrators import Integrator
-from uldnum.kernels import Problem, State
+from uldnum.kernels import Problem, State, cpu
 from uldnum.kernels.array import normals
 from uldnum.kernels.core import DYNAMICS, READOUT, Watch, make_tables
 from uldnum.kernels.cpu import NumbaExecutor, edges, pool, shared
@@ -217,6 +219,30 @@ def test_an_interruption_is_not_held_up_by_parts_that_run():
     freed.set()
     pool(2, os.getpid()).submit(int).result()
     assert len(begun) <= 2
+
+
+def test_an_interruption_while_parts_are_handed_out_ends_the_handing_out(monkeypatch):
+    """It may come when the first thread works already and the last one has no task yet."""
+    freed, first, begun, tasks = threading.Event(), threading.Event(), [], []
+
+    def kernel(part):
+        begun.append(part)
+        first.set()
+        freed.wait(20)
+
+    with ThreadPoolExecutor(1) as threads:
+
+        def submit(work):
+            if tasks and first.wait(20):
+                raise KeyboardInterrupt
+            tasks.append(threads.submit(work))
+            return tasks[0]
+
+        monkeypatch.setattr(cpu, "pool", lambda *_: SimpleNamespace(submit=submit))
+        with pytest.raises(KeyboardInterrupt):
+            shared(2, kernel, [(part,) for part in range(9)])
+        freed.set()
+    assert begun == [0]
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3, 7])

@@ -6,7 +6,7 @@ import os
 import sys
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import nullcontext
 from functools import cache, partial
 from itertools import pairwise
@@ -28,6 +28,9 @@ FIRST = 1_000_000
 
 # What is left of a launch is shared among so many times the threads, and the next range of chains is one share.
 SHARES = 2
+
+# Seconds after which a thread that waits looks up: a signal that comes just before it waits does not wake it.
+HEARING = 0.1
 
 
 @cache
@@ -83,14 +86,21 @@ def shared(threads: int, kernel: Callable[..., None], parts: list[tuple[Any, ...
                 arguments = left.popleft()
             except IndexError:  # another thread took the last
                 return
-            kernel(*arguments)
+            try:
+                kernel(*arguments)
+            except BaseException:
+                left.clear()
+                raise
 
-    tasks = [pool(threads, os.getpid()).submit(work) for _ in range(min(threads, len(parts)))]
-    try:
-        wait(tasks, return_when=FIRST_EXCEPTION)
+    workers = pool(threads, os.getpid())
+    tasks: list[Future[None]] = []
+    try:  # Ctrl-C may come when the first thread works already and the last one has no task yet
+        while len(tasks) < min(threads, len(parts)):
+            tasks.append(workers.submit(work))
+        while wait(tasks, timeout=HEARING).not_done:
+            pass
     finally:
         left.clear()
-    wait(tasks)
     for task in tasks:
         task.result()
 
