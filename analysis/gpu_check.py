@@ -44,6 +44,7 @@ SCHEMES = ("ula", "baoab-limit", "BAOAB", "OBABO", "UBU")
 KINDS = ("float64", "float32")
 EVERYTHING = ("u", "xp", "sums", "squares", "counts", "left", "nfe")
 CHAINS, STEPS, REPEATS = 256, 1000, 5
+PLAN_LEVELS = 20
 
 # An estimate for ULA, float32, 1e6 chains, 8 components in 2-D, on an H100: 190 instructions at 0.93e12
 # warp-instructions a second, that is at 1.76 GHz.
@@ -195,6 +196,42 @@ def image_chains(here: CuPy | Simulator) -> list[dict[str, Any]]:
     return found
 
 
+# Plans of all kinds: what opens with a score, what does not, shared boundaries, predictors of one and two evaluations,
+# with noise and without.
+PLANS: dict[str, tuple[str, dict[str, Any]]] = {
+    "ALD": ("ula", {"h": 0.7, "steps": 2}),
+    "MILD(0.38)": ("mild(0.38)", {"h": 0.7}),
+    "baoab-limit": ("baoab-limit", {"h": 0.7, "steps": 2}),
+    "BAOAB, refreshed": ("BAOAB", {"h": 0.7, "momentum": "refreshed"}),
+    "OBABO, shared": ("OBABO", {"h": 0.7, "boundary": "shared"}),
+    "UBU and DDIM": ("UBU", {"h": 0.7, "predictor": "ddim"}),
+    "ancestral": ("ancestral", {}),
+    "EDM Euler with churn": ("edm-euler(0.4)", {}),
+    "Heun": ("heun", {}),
+    "DPM-Solver++(2M)": ("dpm-solver++", {}),
+}
+
+
+def plans() -> list[dict[str, Any]]:
+    """Compare plans on forty Gaussians with the CPU's: chains whose last state differs in a bit, and evaluations."""
+    found = []
+    levels = uldnum.levels.geometric(50.0, 0.1, PLAN_LEVELS)
+    for name, (method, options) in tqdm(PLANS.items(), desc="plans"):
+        for dtype in KINDS:
+            plan = uldnum.plan(method, levels, **options)
+            gpu, cpu = (
+                uldnum.anneal("gmm-40", plan, chains=CHAINS, seed=3, dtype=dtype, backend=backend, progress=False)
+                for backend in ("cuda", "numba")
+            )
+            found.append(
+                {"plan": name, "dtype": dtype, "levels": PLAN_LEVELS, "chains": CHAINS,
+                 "chains that differ": int(np.any(gpu.state.xp != cpu.state.xp, axis=(0, 2, 3)).sum()),
+                 "left and nfe equal": np.array_equal(gpu.state.left, cpu.state.left) and gpu.nfe == cpu.nfe,
+                 "relative": float(np.abs(gpu.x - cpu.x).max() / np.abs(cpu.x).max())}
+            )  # fmt: skip
+    return found
+
+
 # ------------------------------------------------------------------------------------------------------------- how fast
 
 
@@ -310,7 +347,7 @@ def stamp(here: CuPy) -> dict[str, Any]:
     """Return the device, the versions and the date."""
     versions = {
         name: installed(name)
-        for name in ("uldnum", "numba-cuda", "cupy-cuda12x", "cupy-cuda13x", "jax", "torch", "numpy")
+        for name in ("uldnum", "numba-cuda", "nvidia-nvvm", "cupy-cuda13x", "onnxruntime-gpu", "jax", "torch", "numpy")
     }
     driver = here.cupy.cuda.runtime.driverGetVersion()
     return {"device": here.name, "capability": here.cc, "driver's CUDA": driver, "versions": versions,
@@ -388,7 +425,7 @@ def main() -> None:
     build_all(here.cc)
     parts: dict[str, Callable[[], Any]] = {
         "bits": bits, "invariance": partial(invariance, here), "image chains": partial(image_chains, here),
-        "fast mode": fast_mode, "images": partial(images, here), "network": shipped_network, "throughput": throughput,
+        "plans": plans, "fast mode": fast_mode, "images": partial(images, here), "network": shipped_network, "throughput": throughput,
     }  # fmt: skip
     for name, part in parts.items():
         try:

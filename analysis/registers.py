@@ -86,10 +86,10 @@ def chain_form(scheme: str | uldnum.Integrator, d: int, dtype: np.dtype[Any]) ->
 
 
 def assembler() -> Path:
-    """Return NVIDIA's assembler, from the package nvidia-cuda-nvcc-cu12."""
-    package = find_spec("nvidia.cuda_nvcc")
+    """Return NVIDIA's assembler, from the package nvidia-cuda-nvcc."""
+    package = find_spec("nvidia.cu13")
     if package is None or not package.submodule_search_locations:
-        raise ModuleNotFoundError("ptxas is not installed; run: pip install nvidia-cuda-nvcc-cu12")
+        raise ModuleNotFoundError("ptxas is not installed; run: pip install 'cuda-toolkit[nvcc]==13.0.*'")
     return Path(next(iter(package.submodule_search_locations))) / "bin" / "ptxas"
 
 
@@ -134,7 +134,7 @@ def main() -> None:
     lines = [
         "# Registers of the GPU kernels",
         "",
-        "*Written by `python -m analysis registers`, by the assembler `ptxas` of CUDA 12.9; no GPU is needed.* For",
+        "*Written by `python -m analysis registers`, by the assembler `ptxas` of CUDA 13.0; no GPU is needed.* For",
         "each kernel: registers of a thread, and bytes of its stack, on sm_80 and sm_90. Chains run on a mixture of",
         f"{COMPONENTS} isotropic components with means and covariances at every step. What is on the stack is an array",
         "whose indices are not known when the kernel is compiled.",

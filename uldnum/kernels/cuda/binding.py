@@ -35,8 +35,8 @@ __all__ = [
     "transfers",
 ]
 
-# The oldest compute capability that kernels are compiled for.
-OLDEST = (7, 0)
+# The oldest compute capability that CUDA 13 compiles for.
+OLDEST = (7, 5)
 
 # Bytes to which groups of four numbers are aligned: what the hardware moves at once.
 ALIGNED = 16

@@ -39,7 +39,7 @@ def code(kernel: Kernel, name: str, cc: tuple[int, int]) -> Path:
 
     Its name is a hash of the sources of all kernels, of what varies, of the architecture, and of the compilers.
     """
-    compilers = [installed(name) for name in ("numba", "numba-cuda", "llvmlite", "nvidia-cuda-nvcc-cu12")]
+    compilers = [installed(name) for name in ("numba", "numba-cuda", "llvmlite", "nvidia-nvvm")]
     key = sha256(repr((SOURCES, kernel.key, name, cc, compilers)).encode()).hexdigest()[:32]
     path = cache_folder() / f"{name}-{key}.ptx"
     if not path.exists():
@@ -168,7 +168,7 @@ class CuPy:
                 written = re.search(r"tools, release ([\d.]+)", path.read_text())
                 raise RuntimeError(
                     f"backend: the driver cannot load a kernel ({error}); kernels compiled by CUDA "
-                    f"{written[1] if written else '12.9'} need its driver or a later one: update the driver"
+                    f"{written[1] if written else '13.0'} need its driver or a later one: update the driver"
                 ) from None
         return self.loaded[key]
 
