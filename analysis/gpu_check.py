@@ -28,7 +28,7 @@ from tqdm.auto import tqdm
 
 import uldnum
 from analysis import gpu_peers, peers
-from analysis.throughput import calibrated, duration
+from analysis.throughput import built, duration, two_fastest
 from uldnum.extras import MissingExtraError, installed, require
 from uldnum.files import atomic, writable_folder
 from uldnum.kernels.core import NEVER, make_tables
@@ -251,21 +251,20 @@ def throughput() -> list[dict[str, Any]]:
                 "uldnum fast, ULA": gpu_peers.ours("ula", fast=True),
                 "uldnum fast, BAOA": gpu_peers.ours("BAOA", fast=True),
             }
+        runs = {}
+        for name, make in tqdm(makers.items(), desc=f"compiling, {kind}"):
+            try:
+                runs[name] = built(make, case, dtype)
+            except Exception as error:  # a peer that is missing or fails is a result, not an end
+                rows.append({"peer": name, "dtype": kind, "failed": f"{type(error).__name__}: {error}"[:300]})
         try:
             jax = require("jax", "bench")
             jax.config.update("jax_enable_x64", kind == "float64")
             if jax.default_backend() != "gpu":
                 raise RuntimeError(f"JAX runs on {jax.default_backend()} here")
-            makers |= peers.jax_variants(1)
+            runs |= two_fastest(peers.jax_variants(1), case, dtype)
         except (MissingExtraError, RuntimeError) as error:
             rows.append({"peer": "JAX", "dtype": kind, "failed": str(error)})
-        runs = {}
-        for name, make in tqdm(makers.items(), desc=f"compiling, {kind}"):
-            try:
-                run = make(case, dtype)
-                runs[name] = run, calibrated(run)
-            except Exception as error:  # a peer that is missing or fails is a result, not an end
-                rows.append({"peer": name, "dtype": kind, "failed": f"{type(error).__name__}: {error}"[:300]})
         times: dict[str, list[float]] = {name: [] for name in runs}
         for _ in range(REPEATS):
             for name, (run, steps) in runs.items():
