@@ -383,8 +383,8 @@ def draw(found: dict[str, Any], path: Path) -> None:
         xticks=range(3), xticklabels=["copy", "update", "update, fast"], ylabel="TB/s (small batches: from the cache)"
     )
     if rows:
-        right.set_ylim(top=1.4 * right.get_ylim()[1])
-        right.legend(frameon=False, fontsize=8, ncols=2)
+        right.set_ylim(top=1.3 * right.get_ylim()[1])
+        right.legend(frameon=False, fontsize=8, ncols=2, loc="upper center", handlelength=1, columnspacing=1)
     figure.suptitle(f"{found['device']}, {found['date']}")
     figure.savefig(path, dpi=150)
 

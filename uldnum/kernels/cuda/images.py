@@ -85,6 +85,7 @@ class ImageExecutor:
     ) -> None:
         """Launch the kernel of map j."""
         k, _, chains, size = u.shape
+        xi, eta = int(xi), int(eta)  # Numba knows its own numbers alone when it compiles
         form = StageForm(self.dtype.name, self.fast, k, rows, int(t.normals[j]), e, xi % 4, eta % 4, self.size % 4 == 0)
         dA, b, C = self.tables(self.g, j)
         score = s[0].reshape(-1) if np.ndim(s[0]) else u.reshape(-1)  # where there is none, it is multiplied by 0
