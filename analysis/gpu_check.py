@@ -32,8 +32,9 @@ from analysis.throughput import built, duration, two_fastest
 from uldnum.extras import MissingExtraError, installed, require
 from uldnum.files import atomic, writable_folder
 from uldnum.kernels.core import NEVER, make_tables
-from uldnum.kernels.cuda.chains import Form, chain_kernels
+from uldnum.kernels.cuda.chains import chain_kernels
 from uldnum.kernels.cuda.device import CuPy, Simulator, code, device
+from uldnum.kernels.cuda.form import Form
 from uldnum.kernels.cuda.stages import StageForm, stage_kernel
 from uldnum.networks import network
 from uldnum.run import Run
@@ -90,9 +91,10 @@ def build(job: tuple[str, str, str, bool, tuple[int, int]]) -> None:
     """Compile the kernels of a case to the cache on disk."""
     name, scheme, dtype, fast, cc = job
     kind = np.dtype(dtype)
-    form = Form.of(peers.problem(targets()[name], kind.type, scheme), kind, fast, moments=True)
-    for label, kernel in chain_kernels(form).items():
-        code(kernel, label, cc)
+    target = targets()[name]
+    form = Form.of(peers.problem(target, kind.type, scheme).tables, target.kernel_data(kind), fast, moments=True)
+    for label in ("enter", "advance"):
+        code(chain_kernels(form)[label], label, cc)
 
 
 def build_all(cc: tuple[int, int]) -> None:
@@ -238,7 +240,7 @@ def plans() -> list[dict[str, Any]]:
 def throughput() -> list[dict[str, Any]]:
     """Time a step of 1e6 chains on ring-8, interleaved; what is not installed or fails is named."""
     peers.CHAINS = 1_000_000
-    case = uldnum.target("ring-8")
+    case: Any = uldnum.target("ring-8")
     rows: list[dict[str, Any]] = []
     for kind, dtype in (("float32", np.float32), ("float64", np.float64)):
         makers: dict[str, peers.Peer] = {
@@ -424,7 +426,8 @@ def main() -> None:
     build_all(here.cc)
     parts: dict[str, Callable[[], Any]] = {
         "bits": bits, "invariance": partial(invariance, here), "image chains": partial(image_chains, here),
-        "plans": plans, "fast mode": fast_mode, "images": partial(images, here), "network": shipped_network, "throughput": throughput,
+        "plans": plans, "fast mode": fast_mode, "images": partial(images, here), "network": shipped_network,
+        "throughput": throughput,
     }  # fmt: skip
     for name, part in parts.items():
         try:

@@ -21,7 +21,8 @@ from tqdm.auto import tqdm
 import uldnum
 from analysis import peers
 from uldnum.kernels.cuda.binding import Kernel, ptx
-from uldnum.kernels.cuda.chains import Form, chain_kernels
+from uldnum.kernels.cuda.chains import chain_kernels
+from uldnum.kernels.cuda.form import Form
 from uldnum.kernels.cuda.stages import StageForm, stage_kernel
 from uldnum.stage import Affine, Step, first_row, table
 from uldnum.typing import Array
@@ -42,8 +43,13 @@ ARCHITECTURES = ((8, 0), (9, 0))
 
 @dataclass(frozen=True)
 class Case:
-    """A kernel to compile: of chains in d dimensions with moments, or (d = 0) of one map of an image target."""
+    """A kernel to compile.
 
+    Of chains in d dimensions: "advance", with moments, or "climb", through noise levels. Of one map of an image target:
+    "update".
+    """
+
+    name: str
     k: int
     m: int
     d: int
@@ -51,10 +57,11 @@ class Case:
 
     def kernel(self) -> Kernel:
         """Return the kernel."""
-        if not self.d:
+        if self.name == "update":
             return stage_kernel(StageForm(self.dtype, False, self.k, self.k, self.m, 0, 0, 0, True))
         scheme = SCHEMES.get((self.k, self.m)) or full(self.k, self.m)
-        return chain_kernels(chain_form(scheme, self.d, np.dtype(self.dtype)))["advance"]
+        form = chain_form(scheme, self.d, np.dtype(self.dtype), moments=self.name == "advance")
+        return chain_kernels(form)[self.name]
 
 
 @dataclass(frozen=True)
@@ -78,11 +85,12 @@ def full(k: int, m: int) -> uldnum.Integrator:
     return uldnum.Integrator(f"all of {k} rows and {m} normals", step)
 
 
-def chain_form(scheme: str | uldnum.Integrator, d: int, dtype: np.dtype[Any]) -> Form:
+def chain_form(scheme: str | uldnum.Integrator, d: int, dtype: np.dtype[Any], moments: bool) -> Form:
     """Return the form of the kernels of a scheme on an isotropic mixture."""
     means = np.random.default_rng(d).normal(size=(COMPONENTS, d))
     target = uldnum.GaussianMixture(np.full(COMPONENTS, 1 / COMPONENTS), means, np.ones(COMPONENTS))
-    return Form.of(peers.problem(target, dtype.type, scheme), dtype, fast=False, moments=True)
+    tables = peers.problem(target, dtype.type, scheme).tables
+    return Form.of(tables, target.kernel_data(dtype), fast=False, moments=moments)
 
 
 def assembler() -> Path:
@@ -111,7 +119,8 @@ def assemble(kernel: Kernel, architecture: tuple[int, int]) -> Count:
 
 def cases() -> list[Case]:
     """Return every kernel that must fit into registers."""
-    return [Case(k, m, d, t) for d, (k, m), t in product((*DIMENSIONS, 0), PAIRS, ("float32", "float64"))]
+    kinds = [*(("advance", d) for d in DIMENSIONS), ("climb", 2), ("update", 0)]
+    return [Case(name, k, m, d, t) for (name, d), (k, m), t in product(kinds, PAIRS, ("float32", "float64"))]
 
 
 def counts(architectures: Sequence[tuple[int, int]], case: Case) -> list[Count]:
@@ -136,14 +145,14 @@ def main() -> None:
         "",
         "*Written by `python -m analysis registers`, by the assembler `ptxas` of CUDA 13.0; no GPU is needed.* For",
         "each kernel: registers of a thread, and bytes of its stack, on sm_80 and sm_90. Chains run on a mixture of",
-        f"{COMPONENTS} isotropic components with means and covariances at every step. What is on the stack is an array",
-        "whose indices are not known when the kernel is compiled.",
+        f"{COMPONENTS} isotropic components, with means and covariances at every step or through noise levels. What is",
+        "on the stack is an array whose indices are not known when the kernel is compiled.",
         "",
         "| kernel | rows k | normals m | type | sm_80 | sm_90 | bytes spilled |",
         "|---|---|---|---|---|---|---|",
     ]
     for case, found in count_all(cases()):
-        name = f"chains, d = {case.d}" if case.d else "a map of images"
+        name = {"climb": f"levels, d = {case.d}", "update": "a map of images"}.get(case.name, f"chains, d = {case.d}")
         taken = " | ".join(f"{count.registers}, {count.stack}" for count in found)
         spilled = max(count.spilled for count in found)
         lines.append(f"| {name} | {case.k} | {case.m} | {case.dtype} | {taken} | {spilled} |")

@@ -17,7 +17,7 @@ from test_integrators import CATALOGUE
 
 import uldnum
 from analysis.gpu_check import Images
-from uldnum.kernels import Problem, check_rows
+from uldnum.kernels import check_rows
 from uldnum.kernels.core import make_tables
 
 DTYPES = ("float64", "float32")
@@ -124,6 +124,28 @@ def tables_of_each_chain():
     return np.abs(together - u)
 
 
+def stopped_plans(path):
+    """Ends of a plan with phases of two forms, run whole, and stopped and resumed: between phases, and in one."""
+    from test_plan import stop_and_go_on
+
+    from uldnum.kernels.cuda.executor import CudaExecutor
+    from uldnum.kernels.cuda.ladder import CudaLadder
+
+    levels = uldnum.levels.geometric(2.0, 0.5, 3)
+    plan = uldnum.plan("UBU", levels, steps=3, h=0.5, predictor="ancestral", momentum="refreshed")
+    options = {"chains": 3, "first_chain": 4, "seed": 5, "backend": "cuda"}
+    ends = []
+    with pytest.MonkeyPatch.context() as patch:
+        for executor in (CudaExecutor, CudaLadder):
+            patch.setattr(executor, "first_launch", lambda executor, state: 1)
+        for long, keep in ((CudaLadder.long, False), (CudaLadder.long, True), (0, False)):
+            patch.setattr(CudaLadder, "long", long)
+            whole, stopped, longer = stop_and_go_on(patch, path, 2, TARGETS["3 diagonal"], plan, keep=keep, **options)
+            assert (stopped.state.step % 4 in (0, 3)) == bool(long)
+            ends += [whole.state.xp, longer.state.xp, *(longer.trace[-1:] if keep else ())]
+    return ends
+
+
 def simulate(path):
     """Sample every case in the simulator, and one in two pieces; draw the known answers."""
     from analysis import gpu_check
@@ -146,6 +168,11 @@ def simulate(path):
     saved["checked"] = np.array([row["relative, 20 steps"] for row in gpu_check.bits() if row["dtype"] == "float64"])
     saved["varies"] = np.array([name for found in gpu_check.invariance(device()).values() for name in found])
     saved["images"] = np.array([row["relative"] for row in gpu_check.image_chains(device())])
+    gpu_check.PLAN_LEVELS = 3
+    plans = gpu_check.plans()
+    saved["plans"] = np.array([row["relative"] / TOLERANCE[row["dtype"]] for row in plans])
+    saved["plans count"] = np.array([row["left and nfe equal"] for row in plans])
+    saved |= {f"stopped {i}": part for i, part in enumerate(stopped_plans(path.with_name("plan.nc")))}
     saved["apart"] = tables_of_each_chain()
     first = sample(("UBU", "3 diagonal", "float64"), "cuda", steps=4)
     whole = sample(("UBU", "3 diagonal", "float64"), "cuda", steps=7, resume=first)
@@ -195,6 +222,21 @@ def test_what_a_gpu_will_be_asked(simulated):
     assert simulated["images"].max() < 1e-13
 
 
+def test_simulated_plans_equal_cpu(simulated):
+    """Ten plans in either type, relative to what is allowed."""
+    assert len(simulated["plans"]) == 20
+    assert simulated["plans"].max() < 1
+    assert simulated["plans count"].all()
+
+
+def test_a_plan_stopped_on_a_gpu_goes_on(simulated):
+    whole = simulated["stopped 0"]
+    assert whole.std() > 0
+    for i in (1, 2, 3, 5, 6):
+        np.testing.assert_array_equal(simulated[f"stopped {i}"], whole)
+    np.testing.assert_array_equal(simulated["stopped 4"], whole[0, :, 0])
+
+
 def test_tables_of_each_chain(simulated):
     np.testing.assert_array_equal(simulated["apart"], 0)
 
@@ -219,15 +261,18 @@ def test_launches_do_not_matter(simulated):
 
 
 @pytest.mark.parametrize(
-    ("dimensions", "architectures"),
-    [((0, 2, 4), [(9, 0)]), pytest.param((0, 1, 2, 3, 4, 8), [(8, 0), (9, 0)], marks=pytest.mark.slow)],
+    ("some", "architectures"),
+    [
+        ((("advance", 4), ("climb", 2), ("update", 0)), [(9, 0)]),
+        pytest.param(None, [(8, 0), (9, 0)], marks=pytest.mark.slow),
+    ],
 )
-def test_everything_fits_into_registers(dimensions, architectures):
+def test_everything_fits_into_registers(some, architectures):
     """No kernel spills a register; nothing is left that an assembler may contract, nothing that is not IEEE's."""
     from analysis import registers
 
-    chosen = [case for case in registers.cases() if case.d in dimensions]
-    assert len(chosen) == 12 * len(dimensions)
+    chosen = [case for case in registers.cases() if some is None or (case.name, case.d) in some]
+    assert len(chosen) == (84 if some is None else 36)
     for case, counts in registers.count_all(chosen, architectures):
         for count in counts:
             assert count.spilled == 0, case
@@ -239,12 +284,13 @@ def test_everything_fits_into_registers(dimensions, architectures):
 def test_words_without_noise_compile(word):
     """Numba has no arrays of no numbers; the simulator has."""
     from uldnum.kernels.cuda.binding import ptx
-    from uldnum.kernels.cuda.chains import Form, chain_kernels
+    from uldnum.kernels.cuda.chains import chain_kernels
+    from uldnum.kernels.cuda.form import Form
 
     with pytest.warns(UserWarning, match="no noise"):
         scheme = uldnum.integrator(word)
     tables = make_tables(scheme.stages(np.array([0.1])), np.dtype(np.float32))
-    form = Form.of(Problem(tables, TARGETS["1"], 0, 0, None), np.dtype(np.float32), False, True)
+    form = Form.of(tables, TARGETS["1"].kernel_data(np.dtype(np.float32)), False, False)
     for kernel in chain_kernels(form).values():
         assert ".entry" in ptx(kernel, (9, 0))
 
@@ -257,12 +303,13 @@ def test_schemes_of_many_rows_are_refused():
 
 def test_a_launch_has_the_parameters_of_its_kernel():
     from uldnum.kernels.cuda.binding import ptx
-    from uldnum.kernels.cuda.chains import Form, chain_kernels
+    from uldnum.kernels.cuda.chains import chain_kernels
     from uldnum.kernels.cuda.device import arguments
+    from uldnum.kernels.cuda.form import Form
 
     target = TARGETS["9 full"]
     tables = make_tables(uldnum.integrator("UBU").stages(np.array([0.1])), np.dtype(np.float32))
-    form = Form.of(Problem(tables, target, 0, 0, None), np.dtype(np.float32), True, True)
+    form = Form.of(tables, target.kernel_data(np.dtype(np.float32)), True, True)
     for kernel in chain_kernels(form).values():
         values = {
             name: np.zeros((2,) * kind.ndim, kind.dtype.name) if hasattr(kind, "ndim") else 1
@@ -284,6 +331,26 @@ def test_kernels_are_kept_on_disk(tmp_path, monkeypatch):
     path.write_text("kept")
     assert device.code(kernel, "update", (8, 0)).read_text() == "kept"
     assert device.code(kernel, "update", (9, 0)) != path
+
+
+def test_what_is_launched_compiles(monkeypatch):
+    """The simulator takes what Numba does not, such as NumPy's numbers where it wants its own."""
+    from uldnum.kernels.cuda import device, images, ladder
+    from uldnum.kernels.cuda.binding import ptx
+
+    class Recorder(device.Simulator):
+        def launch(self, kernel, name, threads, values):
+            launched[name, kernel.key] = kernel
+
+    launched: dict[object, object] = {}
+    for module in (images, ladder):
+        monkeypatch.setattr(module, "device", Recorder)
+    sample_images(("UBU", IMAGES[1], "float32"), "cuda")
+    plan = uldnum.plan("BAOAB", uldnum.levels.geometric(2.0, 0.5, 3), h=0.5, momentum="refreshed")
+    uldnum.anneal(TARGETS["2 of 40"], plan, chains=3, backend="cuda", progress=False)
+    assert {name for name, _ in launched} == {"update", "climb"}
+    for kernel in launched.values():
+        assert ".entry" in ptx(kernel, (9, 0))
 
 
 # ------------------------------------------------------------------------------------------------------------ messages

@@ -16,9 +16,9 @@ from numpy.typing import DTypeLike
 from tqdm.auto import tqdm
 
 from uldnum.adaptive import FEWEST
-from uldnum.backends import BACKENDS, Options, choose_backend
+from uldnum.backends import BACKENDS, LADDERS, Options, choose_backend
 from uldnum.data import find_data, level_of
-from uldnum.kernels import Layout, Problem, State
+from uldnum.kernels import Ladder, Layout, Passage, Problem, State
 from uldnum.kernels.array import initial_normals
 from uldnum.kernels.core import NEVER, Watch, lay_out, make_tables
 from uldnum.launch import (
@@ -42,9 +42,6 @@ from uldnum.typing import Array
 from uldnum.version import VERSION
 
 __all__ = ["anneal"]
-
-# Numbers that a phase draws, beyond which it is not taken together with others: about a second.
-LONG = 50_000_000
 
 
 def anneal(
@@ -132,8 +129,10 @@ def anneal(
             work.take(launch, bar, stopped)
             taken = work.phase - before
             if keep and taken:
+                work.settle()
                 run.states.append(state.xp[:, :, 0].copy())
             launch = 1 if keep else next_launch(max(1, taken), time.perf_counter() - begun_at)
+        work.settle()
     report(run)
     return run
 
@@ -178,14 +177,14 @@ class Work:
     kind: np.dtype[Any]
     options: Options
     seeds: Array
-    ladder: Any
+    ladder: Ladder | None
     levels: dict[tuple[float, float], Target]
 
     @classmethod
     def of(cls, data: Any, plan: Plan, layout: Layout, run: Run, kind: np.dtype[Any], options: Options) -> Work:
         """Return the work of a run."""
         seeds = phase_seeds(run.settings.seed, len(plan.phases))
-        together = run.settings.backend == "numba" and isinstance(data, GaussianMixture) and not plan.adaptive
+        together = run.settings.backend in LADDERS and isinstance(data, GaussianMixture) and not plan.adaptive
         ladder = make_ladder(data, layout, seeds, run, kind, options) if together else None
         places = {(phase.alpha, phase.sigma) for phase in plan.phases if not together}
         levels = {place: level_of(data, *place) for place in places}
@@ -201,13 +200,20 @@ class Work:
         number, state, ends, counts = self.phase, self.run.state, self.layout.ends, self.layout.counts
         start = int(ends[number] - counts[number])
         # Of phases that take long, someone may want to stop in the middle.
-        long = counts[number : number + most] > LONG / state.xp[..., 0, :].size
+        longest = 0.0 if self.ladder is None else self.ladder.long / state.xp[..., 0, :].size
+        long = counts[number : number + most] > longest
         if self.ladder is None or long[0] or state.step > start:
+            self.settle()
             self.take_one(number, start, bar, stopped)
             return
         last = number + (int(long.argmax()) if long.any() else len(long))
         self.ladder.climb(state, number, last)
         bar.update(int(ends[last - 1]) - start)
+
+    def settle(self) -> None:
+        """Bring the state of the run up to date."""
+        if self.ladder is not None:
+            self.ladder.settle(self.run.state)
 
     def take_one(self, number: int, start: int, bar: tqdm[Any], stopped: Callable[[], bool]) -> None:
         """Take the steps of a phase that are left, or fewer if it is stopped."""
@@ -271,17 +277,14 @@ def reach(centre: Array, scale: Array, alpha: Array, kind: np.dtype[Any]) -> tup
 
 def make_ladder(
     mixture: GaussianMixture, layout: Layout, seeds: Array, run: Run, kind: np.dtype[Any], options: Options
-) -> Any:
+) -> Ladder:
     """Return what takes phases of a mixture together."""
-    from uldnum.kernels.ladder import Ladder
-
     alpha, sigma = layout.alpha[:, None], layout.sigma[:, None]
     centre, scale = alpha * mixture.mean, np.hypot(alpha * mixture.standard_deviation, sigma)
     limits = reach(centre, scale, layout.alpha, kind)
-    ladder = Ladder(
-        mixture, layout, seeds, run.settings.first_chain, limits, kind, options.threads, options.announce
-    )  # fmt: skip
-    run.info["threads"] = str(ladder.threads)
+    passage = Passage.of(mixture, layout, seeds, run.settings.first_chain, limits, kind)
+    ladder = LADDERS[run.settings.backend](passage, options)
+    run.info.update(ladder.info)
     return ladder
 
 

@@ -8,13 +8,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from uldnum.kernels import Executor, Problem
+from uldnum.kernels import Executor, Ladder, Passage, Problem
 from uldnum.kernels.reference import ArrayExecutor
 from uldnum.kernels.space import Space
 from uldnum.names import unknown
 from uldnum.targets import GaussianMixture
 
-__all__ = ["BACKENDS", "Options", "choose_backend"]
+__all__ = ["BACKENDS", "LADDERS", "Options", "choose_backend"]
 
 
 class Options(NamedTuple):
@@ -50,6 +50,28 @@ BACKENDS: dict[str, tuple[Callable[[Problem, np.dtype[Any], Options], Executor],
     "array": (array, "arrays of NumPy, or of the target's library; any target; the default for anything else"),
     "cuda": (partial(cuda, fast=False), "NVIDIA GPUs: mixtures, and images whose score takes CuPy arrays"),
     "cuda-fast": (partial(cuda, fast=True), "... in float32, with the hardware's sine, cosine and power of 2"),
+}
+
+
+def numba_ladder(passage: Passage, options: Options) -> Ladder:
+    """Return the ladder of compiled code."""
+    from uldnum.kernels.ladder import NumbaLadder
+
+    return NumbaLadder(passage, options.threads, options.announce)
+
+
+def cuda_ladder(passage: Passage, options: Options, *, fast: bool) -> Ladder:
+    """Return the ladder of a GPU."""
+    from uldnum.kernels.cuda.ladder import CudaLadder
+
+    return CudaLadder(passage, fast)
+
+
+# What runs many phases of a plan on a mixture in one launch, by the names of the backends that do.
+LADDERS: dict[str, Callable[[Passage, Options], Ladder]] = {
+    "numba": numba_ladder,
+    "cuda": partial(cuda_ladder, fast=False),
+    "cuda-fast": partial(cuda_ladder, fast=True),
 }
 
 

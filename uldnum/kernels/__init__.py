@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
@@ -18,7 +19,9 @@ __all__ = [
     "LOCAL",
     "SOURCES",
     "Executor",
+    "Ladder",
     "Layout",
+    "Passage",
     "Problem",
     "State",
     "check_rows",
@@ -89,6 +92,88 @@ class Layout:
     def ends(self) -> Array:
         """Time steps from the start of the plan to the end of each phase, shape (P,)."""
         return np.cumsum(self.counts)
+
+    @cached_property
+    def before(self) -> Array:
+        """Time steps of all phases before, shape (P,)."""
+        return np.asarray(self.ends - self.counts)
+
+    def phase(self, p: int) -> Tables:
+        """Return the tables of one phase."""
+        t, first, last = self.tables, self.stages[p], self.stages[p + 1]
+        begin, end = first + 2 * p, last + 2 * p + 2  # of maps: to open and to close a step takes two more
+        return Tables(
+            t.G[:, first:last], t.dA[:, begin:end], t.b[:, begin:end], t.C[:, begin:end], t.normals[begin:end],
+            t.readout[begin:end], t.offset[begin:end], t.per_step[p], t.open_uses_score[p], t.plain[first:last],
+            t.marked[p],
+        )  # fmt: skip
+
+
+# Numbers that the mixtures of all levels of a launch have, at most: 64 MiB in float64.
+MOST = 8 * 2**20
+
+
+@dataclass(frozen=True, eq=False)
+class Passage:
+    """What a ladder runs: a mixture through the phases of a plan.
+
+    Attributes
+    ----------
+    mixture : GaussianMixture
+        Without noise.
+    layout : Layout
+        The phases, whose tables are in the type of the run.
+    keys : uint64 array, shape (P, 2)
+        Of their random numbers.
+    first_chain : int
+        Number of the first chain.
+    least, most : arrays, shape (P, d)
+        A chain diverges when it leaves them.
+    """
+
+    mixture: Any
+    layout: Layout
+    keys: Array
+    first_chain: int
+    least: Array
+    most: Array
+
+    @classmethod
+    def of(
+        cls,
+        mixture: Any,
+        layout: Layout,
+        seeds: Array,
+        first_chain: int,
+        bounds: tuple[Array, Array],
+        dtype: np.dtype[Any],
+    ) -> Passage:
+        """Return the passage of a run in a type, from a layout in float64."""
+        t = layout.tables
+        tables = t._replace(**{part: getattr(t, part).astype(dtype) for part in ("G", "dA", "b", "C")})
+        least, most = (np.ascontiguousarray(bound, dtype=dtype) for bound in bounds)
+        keys = np.stack(split_seed(seeds), axis=1)
+        return cls(mixture, replace(layout, tables=tables), keys, first_chain, least, most)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the run."""
+        return self.least.dtype
+
+    def phases(self, chains: int, terms: int) -> int:
+        """Return in how many phases so many chains take about so many terms of the score, one at least."""
+        return max(1, int(terms / (chains * self.mixture.factors.size * self.layout.counts.mean())))
+
+    def pieces(self, first: int, last: int) -> Iterator[tuple[int, int]]:
+        """Split phases into those whose mixtures a launch takes."""
+        most = max(1, MOST // (self.mixture.factors.size + self.mixture.means.size))
+        for begin in range(first, last, most):
+            yield begin, min(begin + most, last)
+
+    def mixtures(self, first: int, last: int) -> Any:
+        """Return the mixture at the noise levels of phases, as the kernels read it."""
+        layout = self.layout
+        return self.mixture.kernel_levels(layout.alpha[first:last], layout.sigma[first:last], self.dtype)
 
 
 # Chains of a group are counted, and handed to threads, in this many batches at most.
@@ -176,6 +261,26 @@ class Executor(Protocol):
 
     def settle(self, state: State) -> None:
         """Bring the state up to date; until then its arrays may be elsewhere."""
+
+
+class Ladder(Protocol):
+    """Runs phases of a plan together; ``info`` says what a user may want to know of how.
+
+    A phase that draws more numbers than ``long`` takes so long that someone may want to stop in the middle: it is not
+    run by a ladder.
+    """
+
+    info: dict[str, str]
+    long: int
+
+    def first_launch(self, state: State) -> int:
+        """Phases that surely take little time."""
+
+    def climb(self, state: State, first: int, last: int) -> None:
+        """Take every chain through phases first ... last - 1."""
+
+    def settle(self, state: State) -> None:
+        """Bring the state up to date; until then its arrays may be elsewhere. Others may change it then."""
 
 
 def check_rows(t: Tables, backend: str) -> None:

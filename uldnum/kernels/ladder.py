@@ -13,15 +13,15 @@ from typing import Any, NamedTuple
 import numba
 import numpy as np
 
-from uldnum.kernels import Layout, State, check_rows, split_seed
+from uldnum.kernels import Passage, State, check_rows
 from uldnum.kernels.blocks import lanes_of, mixture_kernel, room
 from uldnum.kernels.core import Tables, Watch
 from uldnum.kernels.cpu import announced, edges, shared
 from uldnum.kernels.values import borrowed
-from uldnum.targets.mixture import GaussianMixture, MixtureData
+from uldnum.targets.mixture import MixtureData
 from uldnum.typing import Array
 
-__all__ = ["Ladder"]
+__all__ = ["NumbaLadder"]
 
 # Blocks of chains that go through a phase before the next one begins: to look up its tables takes as long as some of
 # their steps, and all of them together should stay in the cache.
@@ -29,9 +29,6 @@ TILE = 16
 
 # Terms of the score that the first launch of a run takes at most: some tenths of a second.
 FIRST = 1_000_000_000
-
-# Numbers that the mixtures of all levels of a launch have, at most: 64 MiB in float64.
-MOST = 8 * 2**20
 
 
 class Rungs(NamedTuple):
@@ -67,72 +64,51 @@ def rung(problem: Rungs, g: int, p: int) -> tuple[Any, ...]:
     return tables, target, watch, (problem.keys[p, 0], problem.keys[p, 1]), (1, steps), problem.before[p]
 
 
-class Ladder:
-    """Runs phases of a plan on a mixture with compiled code.
+class NumbaLadder:
+    """Runs phases with compiled code, in place.
 
     Parameters
     ----------
-    mixture : GaussianMixture
-        Without noise.
-    layout : Layout
-        The phases of the plan.
-    seeds : uint64 array, shape (P,)
-        Keys of the random numbers.
-    first_chain : int
-        Number of the first chain.
-    bounds : (least, most), arrays of shape (P, d)
-        A chain diverges when it leaves them.
-    dtype : dtype
-        Type of the run.
+    passage : Passage
+        The phases.
     threads : int, optional
         Default: the cores that this process may use.
     announce : bool
         Say in a terminal that something is compiled.
     """
 
-    def __init__(
-        self,
-        mixture: GaussianMixture,
-        layout: Layout,
-        seeds: Array,
-        first_chain: int,
-        bounds: tuple[Array, Array],
-        dtype: np.dtype[Any],
-        threads: int | None,
-        announce: bool,
-    ) -> None:
-        self.mixture, self.layout, self.dtype = mixture, layout, dtype
+    long = 50_000_000  # about a second
+
+    def __init__(self, passage: Passage, threads: int | None, announce: bool) -> None:
+        self.passage, layout = passage, passage.layout
+        check_rows(layout.tables, "numba")
         self.threads = threads or numba.get_num_threads()
+        self.info = {"threads": str(self.threads)}
         self.announcement = announced(announce)
-        self.first_chain = first_chain
-        self.lanes = lanes_of(dtype, mixture.shape[0])
-        self.most = max(1, MOST // (mixture.factors.size + mixture.means.size))
-        tables = layout.tables
-        self.tables = tables._replace(**{part: getattr(tables, part).astype(dtype) for part in ("G", "dA", "b", "C")})
-        check_rows(tables, "numba")
-        keys = np.stack(split_seed(seeds), axis=1)
-        least, most = (np.ascontiguousarray(bound, dtype=dtype) for bound in bounds)
-        before, nothing = layout.ends - layout.counts, np.zeros(mixture.shape)
-        self.rungs = partial(Rungs, self.tables, layout.stages, keys, layout.counts, before, nothing, least, most)
+        self.lanes = lanes_of(passage.dtype, passage.mixture.shape[0])
+        self.rungs = partial(
+            Rungs, layout.tables, layout.stages, passage.keys, layout.counts, layout.before,
+            np.zeros(passage.mixture.shape), passage.least, passage.most,
+        )  # fmt: skip
 
     def first_launch(self, state: State) -> int:
         """Phases that take some tenths of a second."""
-        return max(1, int(FIRST / (state.left.size * self.mixture.factors.size * self.layout.counts.mean())))
+        return self.passage.phases(state.left.size, FIRST)
 
     def climb(self, state: State, first: int, last: int) -> None:
-        """Take every chain through phases first ... last - 1; the state is changed in place."""
-        for begin in range(first, last, self.most):
-            self.launch(state, begin, min(begin + self.most, last))
+        """Take every chain through phases first ... last - 1."""
+        for begin, end in self.passage.pieces(first, last):
+            self.launch(state, begin, end)
 
     def launch(self, state: State, first: int, last: int) -> None:
         """Do so in one launch."""
         n, d = state.left.shape[1], state.xp.shape[3]
-        layout = self.layout
-        target = self.mixture.kernel_levels(layout.alpha[first:last], layout.sigma[first:last], self.dtype)
-        kernel = mixture_kernel(self.dtype, self.lanes, min(target.roots.shape[-1], 2), rung)
-        sizes = room(self.tables, d, target.scratch, int(layout.counts[first:last].max()))
+        passage, layout = self.passage, self.passage.layout
+        target = passage.mixtures(first, last)
+        kernel = mixture_kernel(passage.dtype, self.lanes, min(target.roots.shape[-1], 2), rung)
+        sizes = room(layout.tables, d, target.scratch, int(layout.counts[first:last].max()))
         arguments: tuple[Any, ...] = (
-            first, last, TILE, True, self.rungs(target, first), sizes, self.first_chain,
+            first, last, TILE, True, self.rungs(target, first), sizes, passage.first_chain,
             state.u.reshape(1, n, -1), state.xp.reshape(1, n, -1), state.nfe, state.sums, state.squares,
             state.left[..., None], state.counts[0, 0], np.empty((0, 1, n, d), state.xp.dtype), 0,
         )  # fmt: skip
@@ -140,3 +116,6 @@ class Ladder:
         with self.announcement():
             shared(self.threads, kernel, [(0, lo, hi, *arguments) for lo, hi in pairwise(cuts)])
         state.step = int(layout.ends[last - 1])
+
+    def settle(self, state: State) -> None:
+        """Do nothing: the state is up to date."""

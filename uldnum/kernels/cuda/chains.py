@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
 from functools import cache
 from types import SimpleNamespace
 from typing import Any
@@ -11,135 +9,25 @@ from typing import Any
 import numpy as np
 from numba import cuda, types
 
-from uldnum.kernels import Problem
 from uldnum.kernels.chain import make_chain
 from uldnum.kernels.core import READOUT, Tables, Watch, make_core
 from uldnum.kernels.cuda.binding import Kernel, inline, jit, normals_from, number, ops
+from uldnum.kernels.cuda.form import Form
 from uldnum.targets.mixture import MixtureData
 
-__all__ = ["Form", "chain_kernels"]
-
-# A chain of at most so many coordinates lives in registers, any other in global memory; ptxas finds room for that.
-REGISTERS = 8
-
-# ... of at most so many with everything that belongs to it: its last state, its moments, the tables.
-ALL_IN_REGISTERS = 4
-
-# So many normals are kept at places known when the kernel is compiled, in registers; more take too many of them.
-WHERE_KNOWN = 12
-
-# A mixture of at most so many numbers is held in registers.
-FEW = 32
-
-
-@dataclass(frozen=True)
-class Form:
-    """What the kernels of a problem are compiled for; all that is not in it is an argument.
-
-    ``columns`` are those of the mixture's matrices: 0, 1, or 2 for any other number. The rest is named in `Tables`.
-    """
-
-    dtype: str
-    fast: bool
-    d: int
-    rows: int
-    components: int
-    columns: int
-    moments: bool
-    normals: tuple[int, ...]
-    readout: tuple[int, ...]
-    offset: tuple[int, ...]
-    per_step: int
-    open_uses_score: bool
-    plain: tuple[bool, ...]
-    marked: bool
-
-    @classmethod
-    def of(cls, problem: Problem, dtype: np.dtype[Any], fast: bool, moments: bool) -> Form:
-        """Return the form of a problem whose target is a mixture."""
-        t, data = problem.tables, problem.target.kernel_data(dtype)
-        numbers = {name: tuple(getattr(t, name).tolist()) for name in ("normals", "readout", "offset", "plain")}
-        return cls(
-            dtype=dtype.name,
-            fast=fast,
-            d=problem.target.shape[0],
-            rows=t.b.shape[2],
-            components=len(data.log2_weights),
-            columns=min(2, data.roots.shape[2]),
-            moments=moments,
-            per_step=int(t.per_step),
-            open_uses_score=bool(t.open_uses_score),
-            marked=bool(t.marked),
-            **numbers,
-        )
-
-    @property
-    def small(self) -> bool:
-        """Whether a chain lives in registers."""
-        return self.d <= REGISTERS
-
-    @property
-    def drawn(self) -> tuple[int, int]:
-        """Normals for which a chain has room: of the dynamics, of the reading."""
-        return 4 * max(1, *self.blocks[:2]), 4 * max(1, self.blocks[2])
-
-    @property
-    def far(self) -> int:
-        """Values of a chain that lives in global memory, besides its state: y, s, q, xi, eta."""
-        return 2 * self.d + self.scratch + sum(self.drawn)
-
-    @property
-    def pairs(self) -> int:
-        """Entries of the lower triangle of a covariance."""
-        return self.d * (self.d + 1) // 2
-
-    @property
-    def scratch(self) -> int:
-        """Values that the score needs besides its result."""
-        return self.components * (self.d + 1 if self.columns > 1 else 1)
-
-    @property
-    def window(self) -> int:
-        """Steps whose normals are drawn at once: in registers they must be at known places, so whole blocks of four."""
-        drawn = (self.d * self.per_step, self.d * self.readout[-1])
-        return max(4 // math.gcd(4, count) for count in drawn) if self.small else 1
-
-    @property
-    def phase(self) -> int:
-        """Step at which the first window begins, so that its normals begin a block if that is possible."""
-        return 0 if self.normals[-2] == self.per_step else 1
-
-    def begin(self, step: int) -> int:
-        """Return the first step of the window that holds a step."""
-        return step - (step - self.phase) % self.window
-
-    @property
-    def first(self) -> tuple[int, int, int]:
-        """Number of the first normal of a window, modulo 4: of open, the dynamics, the reading."""
-        dynamics = self.normals[-2] + (self.phase - 1) * self.per_step
-        return 0, self.d * dynamics % 4, self.d * self.phase * self.readout[-1] % 4
-
-    @property
-    def blocks(self) -> tuple[int, int, int]:
-        """Blocks of four normals that are drawn for open, a window of the dynamics, a window of the reading."""
-        counts = self.normals[-2], self.window * self.per_step, self.window * self.readout[-1]
-        spare = 0 if self.small else 3  # the first normal may be anywhere in a block
-        open_, dynamics, reading = (
-            (first + spare + self.d * count + 3) // 4 for first, count in zip(self.first, counts, strict=True)
-        )
-        return open_, dynamics, reading
+__all__ = ["chain_kernels"]
 
 
 @cache
-def chain_kernels(form: Form) -> dict[str, Kernel]:
-    """Return the kernels that open the recurrence ("enter") and take steps ("advance")."""
+def chain_parts(form: Form) -> SimpleNamespace:
+    """Return the parts of the kernels: the steps of a chain, and where its tables, its mixture and its memory are."""
     dtype = np.dtype(form.dtype)
     machine, real = ops(dtype, form.fast), dtype.type
     core = make_core(machine)
     affine, bin_of, mixture_score = core.affine, core.bin_of, core.mixture_score
     fill, tail = normals_from(core), machine.tail
-    d, k, K, window, moments, small = form.d, form.rows, form.components, form.window, form.moments, form.small
-    near = d <= ALL_IN_REGISTERS
+    d, k, K, window, moments = form.d, form.rows, form.components, form.window, form.moments
+    near, small, known = form.near, form.small, form.known
     columns = form.columns if form.columns < 2 else d
     width = max(columns, 1)
     pairs, scratch, maps, stages = form.pairs, form.scratch, len(form.normals), len(form.plain)
@@ -148,8 +36,6 @@ def chain_kernels(form: Form) -> dict[str, Kernel]:
     normals, readout, offset, plain = form.normals, form.readout, form.offset, form.plain
     per_step, open_uses_score, marked = form.per_step, form.open_uses_score, form.marked
     n_xi, n_eta = form.drawn
-    known = small and n_xi <= WHERE_KNOWN
-    few = K * (d + 2 + (d if columns == 1 else 0)) <= FEW and columns < 2
 
     def drawer(dynamics: int) -> Any:
         """Return the function that draws normals; ``dynamics`` says which of `Form.blocks` are not the reading's."""
@@ -195,14 +81,16 @@ def chain_kernels(form: Form) -> dict[str, Kernel]:
             for i in range(d):
                 trace[(n + 1) // watch.thin - 1 - kept, g, c, i] = x[0, i]
 
-    def steps(dynamics: int) -> SimpleNamespace:
-        return make_chain(machine, core, score, drawer(dynamics), move, read, record)
+    @jit
+    def forget(records, n, x, watch):  # type: ignore[no-untyped-def]
+        pass
 
-    enter_chain, advance_chain = steps(0).enter, steps(1).advance
+    def steps(dynamics: int, record: Any) -> SimpleNamespace:
+        return make_chain(machine, core, score, drawer(dynamics), move, read, record)
 
     @inline
     def tables_near(g, G_of, dA_of, b_of, C_of):  # type: ignore[no-untyped-def]
-        """The tables of step size g, in registers."""
+        """The tables of step size or phase g, in registers."""
         G, dA = cuda.local.array((stages, k), real), cuda.local.array((maps, k, k), real)
         b, C = cuda.local.array((maps, k), real), cuda.local.array((maps, k, room), real)
         for r in range(k):
@@ -222,26 +110,22 @@ def chain_kernels(form: Form) -> dict[str, Kernel]:
             G_of[g], dA_of[g], b_of[g], C_of[g], normals, readout, offset, per_step, open_uses_score, plain, marked
         )
 
-    tables = tables_near if near else tables_far
-
     @inline
-    def mixture_near(log2_weights, precisions, roots, shifts):  # type: ignore[no-untyped-def]
-        """The mixture, in registers."""
+    def mixture_near(p, log2_weights, precisions, roots, shifts):  # type: ignore[no-untyped-def]
+        """The mixture of phase p, in registers."""
         w, P = cuda.local.array(K, real), cuda.local.array(K, real)
         R, m = cuda.local.array((K, d, width), real), cuda.local.array((K, d), real)
         for j in range(K):
-            w[j], P[j] = log2_weights[j], precisions[j]
+            w[j], P[j] = log2_weights[p, j], precisions[p, j]
             for i in range(d):
-                m[j, i] = shifts[j, i]
-                for p in range(columns):
-                    R[j, i, p] = roots[j, i, p]
+                m[j, i] = shifts[p, j, i]
+                for e in range(columns):
+                    R[j, i, e] = roots[p, j, i, e]
         return MixtureData(w, P, R, m)
 
     @inline
-    def mixture_far(log2_weights, precisions, roots, shifts):  # type: ignore[no-untyped-def]
-        return MixtureData(log2_weights, precisions, roots, shifts)
-
-    mixture = mixture_near if few else mixture_far
+    def mixture_far(p, log2_weights, precisions, roots, shifts):  # type: ignore[no-untyped-def]
+        return MixtureData(log2_weights[p], precisions[p], roots[p], shifts[p])
 
     @inline
     def workspace():  # type: ignore[no-untyped-def]
@@ -286,8 +170,6 @@ def chain_kernels(form: Form) -> dict[str, Kernel]:
         gaps = gaps_of[g, :, :, c]
         return u_of[g, :, :, c], xp_of[g, :, :, c], y, s, q, xi, eta, gaps, sums_of[g, :, c], squares_of[g, :, c]
 
-    chain = chain_near if near else chain_middle if small else chain_far
-
     @inline
     def keep(g, c, u, xp, sums, squares, u_of, xp_of, sums_of, squares_of):  # type: ignore[no-untyped-def]
         """Write to memory what lives in registers."""
@@ -305,13 +187,36 @@ def chain_kernels(form: Form) -> dict[str, Kernel]:
             for i in range(pairs):
                 squares_of[g, i, c] = squares[i]
 
+    return SimpleNamespace(
+        tables=tables_near if near else tables_far,
+        mixture=mixture_near if form.few else mixture_far,
+        chain=chain_near if near else chain_middle if small else chain_far,
+        keep=keep,
+        enter=steps(0, record).enter,
+        advance=steps(1, record).advance,
+        pass_through=steps(1, forget).advance,
+    )
+
+
+@cache
+def chain_kernels(form: Form) -> dict[str, Kernel]:
+    """Return the kernels of chains.
+
+    "enter" opens the recurrence and "advance" takes steps, of every group of chains with its own tables. "climb" takes
+    the one group through phases of a plan, each with its tables, its mixture and its random numbers.
+    """
+    parts = chain_parts(form)
+    tables, mixture, chain, keep, enter_chain = parts.tables, parts.mixture, parts.chain, parts.keep, parts.enter
+    advance_chain, pass_through = parts.advance, parts.pass_through
+    d, k, window, moments, first_window = form.d, form.rows, form.window, form.moments, form.begin(1)
+
     def enter(  # type: ignore[no-untyped-def]
         u_of, xp_of, sums_of, squares_of, reals, gaps_of, nfe, G, dA, b, C, log2_weights, precisions, roots, shifts,
         first_chain, k0, k1,
     ):  # fmt: skip
         c, g = cuda.grid(1), cuda.blockIdx.y
         if c < nfe.shape[1]:
-            t, target = tables(g, G, dA, b, C), mixture(log2_weights, precisions, roots, shifts)
+            t, target = tables(g, G, dA, b, C), mixture(0, log2_weights, precisions, roots, shifts)
             u, xp, _, s, q, xi, _, _, sums, squares = chain(g, c, u_of, xp_of, sums_of, squares_of, reals, gaps_of)
             nfe[g, c] += enter_chain(u, xp, s, q, xi, target, t, d, k, np.uint64(first_chain + c), k0, k1)
             keep(g, c, u, xp, sums, squares, u_of, xp_of, sums_of, squares_of)
@@ -323,9 +228,9 @@ def chain_kernels(form: Form) -> dict[str, Kernel]:
     ):  # fmt: skip
         c, g = cuda.grid(1), cuda.blockIdx.y
         if c < nfe.shape[1]:
-            t, target = tables(g, G, dA, b, C), mixture(log2_weights, precisions, roots, shifts)
+            t, target = tables(g, G, dA, b, C), mixture(0, log2_weights, precisions, roots, shifts)
             u, xp, y, s, q, xi, eta, gaps, sums, squares = chain(g, c, u_of, xp_of, sums_of, squares_of, reals, gaps_of)
-            watch = Watch(record_from, bin_every, thin, centre, least, most, low, per_unit)
+            watch = Watch(record_from, bin_every, thin, centre, least[0], most[0], low, per_unit)
             batch = ((c + 1) * counts.shape[1] - 1) // nfe.shape[1]
             records = (counts, trace, kept, g, batch, c)
             taken, escaped = advance_chain(
@@ -336,22 +241,45 @@ def chain_kernels(form: Form) -> dict[str, Kernel]:
             left[g, c] = escaped
             keep(g, c, u, xp, sums, squares, u_of, xp_of, sums_of, squares_of)
 
-    kinds = parameter_kinds(dtype)
-    return {"enter": Kernel.of(enter, kinds, form), "advance": Kernel.of(advance, kinds, form)}
+    def climb(  # type: ignore[no-untyped-def]
+        u_of, xp_of, sums_of, squares_of, reals, gaps_of, nfe, G, dA, b, C, log2_weights, precisions, roots, shifts,
+        first_chain, keys, steps, before, centre, least, most, left,
+    ):  # fmt: skip
+        c = cuda.grid(1)
+        if c < nfe.shape[1]:
+            u, xp, y, s, q, xi, eta, gaps, sums, squares = chain(0, c, u_of, xp_of, sums_of, squares_of, reals, gaps_of)
+            number, taken, escaped = np.uint64(first_chain + c), 0, left[0, c]
+            for p in range(steps.shape[0]):
+                t, target = tables(p, G, dA, b, C), mixture(p, log2_weights, precisions, roots, shifts)
+                k0, k1 = keys[p, 0], keys[p, 1]
+                taken += enter_chain(u, xp, s, q, xi, target, t, d, k, number, k0, k1)
+                watch = Watch(steps[p] + 1, 1, 0, centre, least[p], most[p], centre, centre)
+                more, escaped_here = pass_through(
+                    u, xp, y, s, q, xi, eta, gaps, target, t, d, k, number, k0, k1,
+                    1, steps[p], first_window, window, watch, False, sums, squares, 0, escaped - before[p],
+                )  # fmt: skip
+                taken += more
+                escaped = escaped_here + before[p]
+            nfe[0, c] += taken
+            left[0, c] = escaped
+            keep(0, c, u, xp, sums, squares, u_of, xp_of, sums_of, squares_of)
+
+    kinds = parameter_kinds(np.dtype(form.dtype))
+    return {kernel.__name__: Kernel.of(kernel, kinds, form) for kernel in (enter, advance, climb)}
 
 
 def parameter_kinds(dtype: np.dtype[Any]) -> dict[str, Any]:
     """Return the Numba types of the parameters of the kernels of chains that are no integers of 64 bits."""
     kind = number(dtype)
     reals = {
-        "u_of": 4, "xp_of": 4, "reals": 3, "G": 3, "dA": 4, "b": 3, "C": 4, "log2_weights": 1, "precisions": 1,
-        "roots": 3, "shifts": 2, "least": 1, "most": 1, "trace": 4,
+        "u_of": 4, "xp_of": 4, "reals": 3, "G": 3, "dA": 4, "b": 3, "C": 4, "log2_weights": 2, "precisions": 2,
+        "roots": 4, "shifts": 3, "least": 2, "most": 2, "trace": 4,
     }  # fmt: skip
     doubles = {"sums_of": 3, "squares_of": 3, "gaps_of": 4, "centre": 1, "low": 1, "per_unit": 1}
-    integers = {"nfe": 2, "left": 2, "counts": 4}
+    integers = {"nfe": 2, "left": 2, "counts": 4, "steps": 1, "before": 1}
     return (
         {name: types.Array(kind, n, "C") for name, n in reals.items()}
         | {name: types.Array(types.float64, n, "C") for name, n in doubles.items()}
         | {name: types.Array(types.int64, n, "C") for name, n in integers.items()}
-        | {"k0": types.uint64, "k1": types.uint64}
+        | {"k0": types.uint64, "k1": types.uint64, "keys": types.Array(types.uint64, 2, "C")}
     )
