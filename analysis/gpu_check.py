@@ -1,4 +1,4 @@
-"""What only a GPU can show: ``python -m analysis.gpu_check [FOLDER]`` (some 9 minutes).
+"""What only a GPU can show: ``python -m analysis.gpu_check [FOLDER]`` (some minutes).
 
 It needs the extras ``cuda``, ``onnx-gpu`` and ``bench``.
 
@@ -275,6 +275,25 @@ def throughput() -> list[dict[str, Any]]:
     return rows
 
 
+def plan_times() -> list[dict[str, Any]]:
+    """Time plans of 1e5 chains through 232 levels of forty Gaussians, beside the CPU; the first run compiles."""
+    levels = uldnum.levels.geometric(50.0, 0.01, 232)
+    plans = [
+        uldnum.plan("ula", levels, h=1.0), uldnum.plan("BAOAB", levels, h=1.0, steps=5), uldnum.plan("heun", levels)
+    ]  # fmt: skip
+
+    def seconds(plan: uldnum.Plan, backend: str) -> float:
+        begun = time.perf_counter()
+        uldnum.anneal("gmm-40", plan, chains=100_000, backend=backend, progress=False)
+        return time.perf_counter() - begun
+
+    return [
+        {"plan": plan.name, "steps": plan.steps, "backend": backend,
+         "seconds": [seconds(plan, backend) for _ in range(REPEATS + 1)][1:]}
+        for plan, backend in product(plans, ("cuda", "numba"))
+    ]  # fmt: skip
+
+
 def images(here: CuPy) -> list[dict[str, Any]]:
     """Time the update of a batch of latents, back to back and in a graph, beside copies of as many bytes."""
     cupy, found = here.cupy, []
@@ -427,7 +446,7 @@ def main() -> None:
     parts: dict[str, Callable[[], Any]] = {
         "bits": bits, "invariance": partial(invariance, here), "image chains": partial(image_chains, here),
         "plans": plans, "fast mode": fast_mode, "images": partial(images, here), "network": shipped_network,
-        "throughput": throughput,
+        "times of plans": plan_times, "throughput": throughput,
     }  # fmt: skip
     for name, part in parts.items():
         try:

@@ -56,7 +56,7 @@ class CudaLadder:
     def climb(self, state: State, first: int, last: int) -> None:
         """Take every chain through phases first ... last - 1."""
         if self.memory is None:
-            self.memory = Memory(self.device, state, max(self.forms, key=lambda form: form.far))
+            self.memory = Memory(self.device, state, max(set(self.forms), key=lambda form: form.far))
         for form, phases in groupby(range(first, last), key=self.forms.__getitem__):
             same = list(phases)
             for begin, end in self.passage.pieces(same[0], same[-1] + 1):
