@@ -73,15 +73,17 @@ def cells(net: Network) -> list[dict[str, Array]]:
     adapted = annealed(net, here, "baoab-limit", steps=NFE - REFINED, snr=ADAPTIVE * h, denoise=False)
     alone["G  baoab-limit, then DDIM"] = annealed(net, down, "ddim", chain)
     following["G  baoab-limit, then DDIM"] = annealed(net, down, "ddim", adapted)
-    through["G  E from the middle, of a chain"] = annealed(net, middle, "baoab-limit", chain, h=1.0)
+    through["G  baoab-limit from the middle, of a chain"] = annealed(net, middle, "baoab-limit", chain, h=1.0)
     if net.name == "mnist":
         images = mnist()[1][:CHAINS]
         noised = images + noise * np.random.default_rng(1).normal(size=images.shape)
         alone["H  held-out images, noised and denoised"] = level.denoise(level.alpha * noised)
-        following["H  E, of noised images"] = annealed(
+        following["H  baoab-limit, of noised images"] = annealed(
             net, here, "baoab-limit", noised, steps=NFE - 1, snr=ADAPTIVE * h
         )
-        through["H  E from the middle, of noised images"] = annealed(net, middle, "baoab-limit", noised, h=1.0)
+        through["H  baoab-limit from the middle, of noised images"] = annealed(
+            net, middle, "baoab-limit", noised, h=1.0
+        )
     return [alone, following, through]
 
 
