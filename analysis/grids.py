@@ -3,11 +3,14 @@
 Every cell shows the last states of sixteen chains on a network, denoised. The first row stays at one noise
 level, the second does with steps that follow the score, the third goes through the levels from the most noise down. G
 refines the states of the single level by DDIM, and starts the levels in their middle, from a chain; H starts there from
-noised images of MNIST, which no chain knows.
+held-out images of MNIST, noised, which no chain knows; of galaxies there are none. Titles say how many evaluations a
+cell took, as the network counts them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -55,55 +58,73 @@ def annealed(net: Network, levels: Levels, method: str, x0: Any = None, **option
     return uldnum.anneal(net, uldnum.plan(method, levels, **options), chains=CHAINS, seed=1, x0=x0).x
 
 
-def cells(net: Network) -> list[dict[str, Array]]:
-    """Images of every cell: of the single level, of its steps that follow the score, and through the levels."""
+def rows(net: Network) -> list[dict[str, Callable[[], Array]]]:
+    """What draws the images of every cell: of the single level, of its steps that follow the score, through the levels.
+
+    Schemes that close a level with a score and open the next with one share it: an evaluation a level, as the others.
+    """
     level, h = net.at(), net.card.h
     noise = level.sigma / level.alpha
-    here, middle, down = (
-        uldnum.levels.given([noise]),
-        LEVELS.below(noise),
-        uldnum.levels.geometric(noise, 0.05, REFINED),
-    )
-    alone, following, through = {}, {}, {}
-    for name, (scheme, share) in SCHEMES.items():
-        alone[name] = level.denoise(level.alpha * single(net, scheme, share))
-        following[name] = annealed(net, here, scheme, steps=NFE - 1, snr=ADAPTIVE * share * h)
-        through[name] = annealed(net, LEVELS, scheme, h=min(share * h, 1.0))
-    chain = single(net, "baoab-limit", 1.0, NFE - REFINED)
-    adapted = annealed(net, here, "baoab-limit", steps=NFE - REFINED, snr=ADAPTIVE * h, denoise=False)
-    alone["G  baoab-limit, then DDIM"] = annealed(net, down, "ddim", chain)
-    following["G  baoab-limit, then DDIM"] = annealed(net, down, "ddim", adapted)
-    through["G  baoab-limit from the middle, of a chain"] = annealed(net, middle, "baoab-limit", chain, h=1.0)
+    here, middle = uldnum.levels.given([noise]), LEVELS.below(noise)
+    down = uldnum.levels.geometric(noise, 0.05, REFINED)
+    limit = partial(single, net, "baoab-limit", 1.0)
+    follow = partial(annealed, net, here, "baoab-limit", snr=ADAPTIVE * h)
+    fall = partial(annealed, net, middle, "baoab-limit", h=1.0)
+    refine = partial(annealed, net, down, "ddim")
+
+    def shown(x: Array) -> Array:
+        return level.denoise(level.alpha * x)
+
+    def still(scheme: str, share: float) -> Array:
+        return shown(single(net, scheme, share, NFE - 1))
+
+    alone: dict[str, Callable[[], Array]] = {
+        name: partial(still, scheme, share) for name, (scheme, share) in SCHEMES.items()
+    }
+    following: dict[str, Callable[[], Array]] = {
+        name: partial(annealed, net, here, scheme, steps=NFE - 1, snr=ADAPTIVE * share * h)
+        for name, (scheme, share) in SCHEMES.items()
+    }
+    through: dict[str, Callable[[], Array]] = {
+        name: partial(annealed, net, LEVELS, scheme, h=min(share * h, 1.0), boundary="shared")
+        for name, (scheme, share) in SCHEMES.items()
+    }
+    alone["G  baoab-limit, then DDIM"] = lambda: refine(limit(NFE - REFINED))
+    following["G  baoab-limit, then DDIM"] = lambda: refine(follow(steps=NFE - REFINED, denoise=False))
+    through["G  baoab-limit from the middle, of a chain"] = lambda: fall(limit(NFE - len(middle)))
     if net.name == "mnist":
         images = mnist()[1][:CHAINS]
         noised = images + noise * np.random.default_rng(1).normal(size=images.shape)
-        alone["H  held-out images, noised and denoised"] = level.denoise(level.alpha * noised)
-        following["H  baoab-limit, of noised images"] = annealed(
-            net, here, "baoab-limit", noised, steps=NFE - 1, snr=ADAPTIVE * h
-        )
-        through["H  baoab-limit from the middle, of noised images"] = annealed(
-            net, middle, "baoab-limit", noised, h=1.0
-        )
+        alone["H  held-out images, noised and denoised"] = lambda: shown(noised)
+        following["H  baoab-limit, of noised images"] = lambda: follow(noised, steps=NFE - 1)
+        through["H  baoab-limit from the middle, of noised images"] = lambda: fall(noised)
     return [alone, following, through]
 
 
-def draw(net: Network, rows: list[dict[str, Array]]) -> None:
+def counted(net: Network, make: Callable[[], Array]) -> tuple[Array, int]:
+    """Return images, and how many evaluations each took."""
+    before = net.images
+    return make(), (net.images - before) // CHAINS
+
+
+def draw(net: Network) -> None:
     """Draw the cells of a network."""
     require("matplotlib", "plot")
     from matplotlib.figure import Figure
 
+    cells = rows(net)
     sigma = f"one level,\nsigma = {net.at().sigma:g}"
     labels = sigma, "one level,\nsteps follow\nthe score", f"through\n{NFE} levels"
-    figure = Figure(figsize=(2 * len(rows[0]) + 1, 7.4), layout="constrained")
-    grid = figure.subplots(len(rows), len(rows[0]), squeeze=False)
-    for axes_of, row, label in zip(grid, rows, labels, strict=True):
-        for axes, (name, images) in zip(axes_of, row.items(), strict=True):
+    figure = Figure(figsize=(2 * len(cells[0]) + 1, 7.4), layout="constrained")
+    grid = figure.subplots(len(cells), len(cells[0]), squeeze=False)
+    for axes_of, row, label in zip(grid, cells, labels, strict=True):
+        for axes, (name, make) in zip(axes_of, row.items(), strict=True):
+            images, evaluations = counted(net, make)
             axes.imshow(mosaic(coloured(images, net.card), 4), interpolation="nearest")
             axes.set_axis_off()
-            axes.set_title(name.replace(", ", ",\n"), fontsize=8)
+            axes.set_title(f"{name.replace(', ', ',' + chr(10))}: {evaluations}", fontsize=8)
         axes_of[0].text(-0.06, 0.5, label, transform=axes_of[0].transAxes, ha="right", va="center", fontsize=9)
-    fewer = ", upper and lower H: fewer" if len(rows[0]) > 7 else ": fewer"
-    figure.suptitle(f"{net.name}: {CHAINS} chains of {NFE} evaluations each (lower G{fewer})", fontsize=10)
+    figure.suptitle(f"{net.name}: {CHAINS} chains in each cell, and the score evaluations of each chain", fontsize=10)
     with atomic(FIGURES / f"grids-{net.name}.png") as file:
         figure.savefig(file, dpi=110)
 
@@ -111,5 +132,4 @@ def draw(net: Network, rows: list[dict[str, Array]]) -> None:
 def main() -> None:
     """Run all of them and draw."""
     for name in NETWORKS:
-        net = network(name)
-        draw(net, cells(net))
+        draw(network(name))

@@ -29,6 +29,7 @@ from uldnum.launch import (
     next_launch,
     numbers_of_chains,
     resumed,
+    start_name,
     take_steps,
     warn_of_a_stop,
     watch_of,
@@ -79,7 +80,7 @@ def anneal(
     keep : bool
         Keep the positions after every phase, as the run's trace.
     resume : Run or path, optional
-        A stopped run with the same arguments, to go on from; leave out ``x0``.
+        A stopped run with the same arguments, to go on from; leave out ``x0``, or give the name it had.
 
     Returns
     -------
@@ -104,7 +105,7 @@ def anneal(
     chains, first_chain, seed, threads = numbers_of_chains(chains, first_chain, seed, threads)
     if keep and not plan.on_step:
         raise ValueError("keep: with shared boundaries a plan has positions on the step at its end alone")
-    if resume is not None and x0 is not None:
+    if resume is not None and not (x0 is None or isinstance(x0, str)):
         raise ValueError("x0: a resumed run goes on from its own states; leave it out")
     start = level_of(data, *plan.start)
     kind = floating_type(start.dtype if dtype is None else dtype)
@@ -116,6 +117,7 @@ def anneal(
         version=VERSION, target=str(data.name), fingerprint=start.fingerprint, shape=tuple(start.shape),
         integrator=plan.name, tables=hash_of_plan, backend=backend, dtype=kind.name, h=(0.0,),
         friction=0.0, grouped=False, burn_in=0, chains=chains, seed=seed, first_chain=first_chain, thin=None, bins=0,
+        x0=start_name(plan.x0 if x0 is None else x0) if resume is None else x0 or "",
     )  # fmt: skip
     run = resumed(resume, settings, plan.steps) if resume is not None else begun(start, plan, settings, x0)
     state = run.state
@@ -187,7 +189,7 @@ class Work:
         together = run.settings.backend in LADDERS and isinstance(data, GaussianMixture) and not plan.adaptive
         ladder = make_ladder(data, layout, seeds, run, kind, options) if together else None
         places = {(phase.alpha, phase.sigma) for phase in plan.phases if not together}
-        levels = {place: level_of(data, *place) for place in places}
+        levels = {place: known_level(data, plan, *place) for place in places}
         return cls(data, plan, layout, run, kind, options, seeds, ladder, levels)
 
     @property
@@ -249,7 +251,7 @@ class Work:
         """Return the target of a phase."""
         place = self.plan.phases[number].alpha, self.plan.phases[number].sigma
         if place not in self.levels:
-            self.levels[place] = level_of(self.data, *place)
+            self.levels[place] = known_level(self.data, self.plan, *place)
         return self.levels[place]
 
     def watch(self, number: int) -> Watch:
@@ -263,6 +265,17 @@ class Work:
         least, most = reach(centre, scale, self.layout.alpha[number : number + 2], self.kind)
         watch, *_ = watch_of(levels[0], 0, phases[number].count, None, self.kind)
         return watch._replace(least=least[0], most=most[0])
+
+
+def known_level(data: Any, plan: Plan, alpha: float, sigma: float) -> Target:
+    """Return the target of a phase of a plan, or raise; what lies above the first level was not asked for by name."""
+    try:
+        return level_of(data, alpha, sigma)
+    except ValueError as error:
+        first = plan.start[1] / plan.start[0]
+        if sigma / alpha <= first * (1 + 1e-9):
+            raise
+        raise ValueError(f"{error}; churn of {plan.name} goes up to it from the first level, {first:g}") from None
 
 
 def reach(centre: Array, scale: Array, alpha: Array, kind: np.dtype[Any]) -> tuple[Array, Array]:

@@ -87,6 +87,6 @@ def load(path: Path) -> xr.Dataset:
     import xarray
 
     if path.suffix != ".zarr":
-        return xarray.load_dataset(path)
+        return xarray.load_dataset(path, engine="netcdf4")
     require("zarr", "zarr")
     return xarray.load_dataset(path, engine="zarr", consolidated=False)

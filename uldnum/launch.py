@@ -33,6 +33,7 @@ __all__ = [
     "next_launch",
     "numbers_of_chains",
     "resumed",
+    "start_name",
     "take_steps",
     "warn_of_a_stop",
     "watch_of",
@@ -173,9 +174,18 @@ def positions_of(target: Target, x0: Any, chains: int, seed: int, first: int) ->
     return x
 
 
+def start_name(x0: Any) -> str:
+    """Return how settings name where chains start."""
+    return x0 if isinstance(x0, str) else "given"
+
+
 def resumed(source: Run | str | Path, settings: Settings, steps: int) -> Run:
-    """Return a copy of an earlier run, to go on from, or raise if it is not one of these settings."""
+    """Return a copy of an earlier run, to go on from, or raise if it is not one of these settings.
+
+    Settings that do not say where chains start take it from the run.
+    """
     earlier = source if isinstance(source, Run) else Run.load(source, "resume")
+    settings = settings if settings.x0 else replace(settings, x0=earlier.settings.x0)
     differences = earlier.settings.differences(settings)
     if differences:
         raise ValueError(f"resume: the run was made with other settings: {'; '.join(differences)}")
@@ -226,4 +236,4 @@ def next_launch(taken: int, elapsed: float) -> int:
 def warn_of_a_stop(run: Run, steps: str) -> None:
     """Warn if a run was stopped, on behalf of what reports to the user."""
     if not run.complete:
-        warnings.warn(f"stopped after {run.recorded_steps} of {run.steps} {steps}; pass resume= to go on", stacklevel=4)
+        warnings.warn(f"stopped after {run.recorded_steps} of {run.steps} {steps}; it can be resumed", stacklevel=4)

@@ -22,6 +22,10 @@ from uldnum.typing import Array, ArrayLike
 __all__ = ["Levels", "cosine", "geometric", "given", "karras", "linear", "parse"]
 
 
+# Of which squares are numbers.
+LARGEST = 1e150
+
+
 @dataclass(frozen=True, eq=False)
 class Levels:
     """Noise levels, the noisiest first.
@@ -34,7 +38,7 @@ class Levels:
     Raises
     ------
     ValueError
-        If there is no level, a number is not positive, or sigma/alpha does not fall from level to level.
+        If there is no level, a number is not positive or above 1e150, or sigma/alpha does not fall from level to level.
     """
 
     alpha: Array
@@ -42,7 +46,11 @@ class Levels:
 
     def __post_init__(self) -> None:
         for name in ("alpha", "sigma"):
-            object.__setattr__(self, name, positive(name, getattr(self, name)).copy())
+            numbers = positive(name, getattr(self, name)).copy()
+            if numbers.max(initial=0) > LARGEST:
+                raise ValueError(f"{name}: must be at most {LARGEST:g}, got {numbers.max():g}")
+            numbers.flags.writeable = False
+            object.__setattr__(self, name, numbers)
         if self.sigma.ndim != 1 or self.alpha.shape != self.sigma.shape or not self.sigma.size:
             raise ValueError(f"sigma: must have shape (L,), as alpha, got {self.sigma.shape} and {self.alpha.shape}")
         if not np.all(np.diff(self.ratio) < 0):
@@ -222,7 +230,8 @@ def spaced(family: Callable[[float, float], Schedule], first: float, last: float
         return np.array([first])
     try:
         schedule = family(first, last)
-        return np.array([schedule.ratio(t) for t in np.linspace(0, schedule.end, number)])
+        inner = [schedule.ratio(t) for t in np.linspace(0, schedule.end, number)[1:-1]]
+        return np.array([first, *inner, last])
     except ArithmeticError as error:
         raise ValueError(f"first, last: levels between {first:g} and {last:g} leave the numbers: {error}") from None
 

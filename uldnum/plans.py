@@ -256,9 +256,14 @@ def plan(
     if boundary not in BOUNDARIES:
         raise ValueError(f"boundary: must be one of {', '.join(BOUNDARIES)}, got {boundary!r}")
     if is_predictor(method):
-        usual = (steps, friction, momentum, boundary) == (1, 1.0, "kept", "own")
-        if any(option is not None for option in (h, eps, snr, predictor)) or not usual or coupled:
-            raise ValueError(f"method: {method!r} is a predictor, which takes levels and denoise alone")
+        options = {
+            "steps": steps != 1, "h": h is not None, "eps": eps is not None, "snr": snr is not None, "coupled": coupled,
+            "friction": friction != 1, "predictor": predictor is not None, "momentum": momentum != "kept",
+            "boundary": boundary != "own",
+        }  # fmt: skip
+        given = ", ".join(name for name, unusual in options.items() if unusual)
+        if given:
+            raise ValueError(f"{given}: {method!r} is a predictor, which takes levels and denoise alone")
         return predictions(str(method), levels, denoise)
     scheme, count = find_method(method), whole_number("steps", steps, 1, 2**48)
     sizes = step_sizes(levels, h, eps, snr)

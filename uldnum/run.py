@@ -51,6 +51,8 @@ class Settings:
         Recorded steps between states of the trace.
     bins : int
         Bins of the histograms, 0 for none.
+    x0 : str
+        Where chains began: a name, or "given".
     """
 
     version: str
@@ -70,6 +72,7 @@ class Settings:
     first_chain: int
     thin: int | None
     bins: int
+    x0: str
 
     def differences(self, other: Settings) -> list[str]:
         """Say in words what differs in another run's settings."""
@@ -116,8 +119,8 @@ class Run:
         """Say what was run, not all its numbers."""
         s = self.settings
         done = "" if self.complete else f", {self.recorded_steps} done"
-        h = list(s.h) if s.grouped else s.h[0]
-        return f"Run({s.integrator} on {s.target}, h={h}, {s.chains} chains, {self.steps} steps{done})"
+        h = f"h={list(s.h) if s.grouped else s.h[0]}, " if any(s.h) else ""  # a plan has its own
+        return f"Run({s.integrator} on {s.target}, {h}{s.chains} chains, {self.steps} steps{done})"
 
     def each(self, array: Array) -> Array:
         """Drop the leading axis H where h was a number."""

@@ -23,6 +23,7 @@ from uldnum.launch import (
     initial_state,
     numbers_of_chains,
     resumed,
+    start_name,
     take_steps,
     warn_of_a_stop,
     watch_of,
@@ -165,6 +166,7 @@ def sample(
         first_chain=first_chain,
         thin=thin,
         bins=bins,
+        x0=start_name(x0) if resume is None else "",
     )
     watch, low, high = watch_of(target, bins, burn_in, thin, kind)
     problem = Problem(tables, target, settings.seed, settings.first_chain, watch)

@@ -86,7 +86,7 @@ def anneal(
         chosen = plans.preset(method)
     begun = time.perf_counter()
     run = annealing.anneal(
-        law, chosen, chains=chains, seed=seed, x0=None if resume else x0, backend=backend,
+        law, chosen, chains=chains, seed=seed, x0=x0, backend=backend,
         resume=stored if resume else None, progress=f"{chosen.name} on {law.name}",
     )  # fmt: skip
     run.save(stored)
