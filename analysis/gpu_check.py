@@ -29,12 +29,14 @@ from tqdm.auto import tqdm
 import uldnum
 from analysis import gpu_peers, peers
 from analysis.throughput import built, duration, two_fastest
+from uldnum.annealing import layout_of
 from uldnum.extras import MissingExtraError, installed, require
 from uldnum.files import atomic, writable_folder
 from uldnum.kernels.core import NEVER, make_tables
 from uldnum.kernels.cuda.chains import chain_kernels
 from uldnum.kernels.cuda.device import CuPy, Simulator, code, device
 from uldnum.kernels.cuda.form import Form
+from uldnum.kernels.cuda.ladder import forms
 from uldnum.kernels.cuda.stages import StageForm, stage_kernel
 from uldnum.networks import network
 from uldnum.run import Run
@@ -97,12 +99,23 @@ def build(job: tuple[str, str, str, bool, tuple[int, int]]) -> None:
         code(chain_kernels(form)[label], label, cc)
 
 
+def build_plan(job: tuple[str, str, tuple[int, int]]) -> None:
+    """Compile the kernels of a plan."""
+    name, dtype, cc = job
+    mixture: Any = uldnum.target("gmm-40")
+    layout, _ = layout_of(plan_of(name))
+    for form in set(forms(layout, mixture.kernel_data(np.dtype(dtype)), fast=False)):
+        code(chain_kernels(form)["climb"], "climb", cc)
+
+
 def build_all(cc: tuple[int, int]) -> None:
     """Compile everything, on all cores."""
     jobs = [(name, scheme, kind, False, cc) for name, scheme, kind in product(targets(), SCHEMES, KINDS)]
     jobs += [("ring-8", scheme, "float32", True, cc) for scheme in SCHEMES]
     with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
         list(tqdm(pool.map(build, jobs), total=len(jobs), desc="compiling"))
+        plan_jobs = [(name, kind, cc) for name, kind in product(PLANS, KINDS)]
+        list(tqdm(pool.map(build_plan, plan_jobs), total=len(plan_jobs), desc="compiling plans"))
 
 
 def bits() -> list[dict[str, Any]]:
@@ -214,13 +227,18 @@ PLANS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
+def plan_of(name: str) -> uldnum.Plan:
+    """Return one of the plans."""
+    method, options = PLANS[name]
+    return uldnum.plan(method, uldnum.levels.geometric(50.0, 0.1, PLAN_LEVELS), **options)
+
+
 def plans() -> list[dict[str, Any]]:
     """Compare plans on forty Gaussians with the CPU's: chains whose last state differs in a bit, and evaluations."""
     found = []
-    levels = uldnum.levels.geometric(50.0, 0.1, PLAN_LEVELS)
-    for name, (method, options) in tqdm(PLANS.items(), desc="plans"):
+    for name in tqdm(PLANS, desc="plans"):
         for dtype in KINDS:
-            plan = uldnum.plan(method, levels, **options)
+            plan = plan_of(name)
             gpu, cpu = (
                 uldnum.anneal("gmm-40", plan, chains=CHAINS, seed=3, dtype=dtype, backend=backend, progress=False)
                 for backend in ("cuda", "numba")

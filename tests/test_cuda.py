@@ -138,12 +138,39 @@ def stopped_plans(path):
     with pytest.MonkeyPatch.context() as patch:
         for executor in (CudaExecutor, CudaLadder):
             patch.setattr(executor, "first_launch", lambda executor, state: 1)
-        for long, keep in ((CudaLadder.long, False), (CudaLadder.long, True), (0, False)):
-            patch.setattr(CudaLadder, "long", long)
+        for long, keep in ((9, False), (9, True), (0, False)):
+            patch.setattr(CudaLadder, "longest", lambda ladder, state, long=long: long)
             whole, stopped, longer = stop_and_go_on(patch, path, 2, TARGETS["3 diagonal"], plan, keep=keep, **options)
             assert (stopped.state.step % 4 in (0, 3)) == bool(long)
             ends += [whole.state.xp, longer.state.xp, *(longer.trace[-1:] if keep else ())]
     return ends
+
+
+def unlike_cpu():
+    """Runs of plans on the GPU and on the CPU that take other ways than most.
+
+    Phases alone between phases together; chains in global memory, of two forms; levels that do not fit into one launch;
+    chains that diverge.
+    """
+    from uldnum.kernels.cuda.ladder import CudaLadder
+
+    def both(target, plan):
+        options = {"chains": 4, "first_chain": 9, "seed": 5, "progress": False}
+        return [uldnum.anneal(target, plan, backend=backend, **options).state for backend in ("cuda", "numba")]
+
+    levels = uldnum.levels.geometric(2.0, 0.5, 4)
+    plan = uldnum.plan("UBU", levels, steps=3, h=0.5, predictor="ancestral", momentum="refreshed")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(CudaLadder, "longest", lambda ladder, state: 2)
+        yield both(TARGETS["3 diagonal"], plan)
+    yield both(TARGETS["9 full"], plan)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("uldnum.kernels.MOST", 400)
+        yield both(TARGETS["2 of 40"], uldnum.plan("ula", uldnum.levels.geometric(5.0, 0.1, 7), h=0.5))
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore", UserWarning)
+        wild = uldnum.plan("ula", uldnum.levels.given([1.0, 0.9, 0.8]), steps=10, h=2.6)
+        yield both("ring-8", wild)
 
 
 def simulate(path):
@@ -172,6 +199,8 @@ def simulate(path):
     plans = gpu_check.plans()
     saved["plans"] = np.array([row["relative"] / TOLERANCE[row["dtype"]] for row in plans])
     saved["plans count"] = np.array([row["left and nfe equal"] for row in plans])
+    for n, (gpu, cpu) in enumerate(unlike_cpu()):
+        saved |= {f"gpu {n}": gpu.xp, f"cpu {n}": cpu.xp, f"left {n}": np.array([gpu.left, cpu.left, gpu.nfe, cpu.nfe])}
     saved |= {f"stopped {i}": part for i, part in enumerate(stopped_plans(path.with_name("plan.nc")))}
     saved["apart"] = tables_of_each_chain()
     first = sample(("UBU", "3 diagonal", "float64"), "cuda", steps=4)
@@ -227,6 +256,18 @@ def test_simulated_plans_equal_cpu(simulated):
     assert len(simulated["plans"]) == 20
     assert simulated["plans"].max() < 1
     assert simulated["plans count"].all()
+
+
+@pytest.mark.parametrize("n", range(4))
+def test_ways_of_plans_on_a_gpu(simulated, n):
+    """`unlike_cpu` says which; of chains that diverged the numbers say nothing."""
+    left, cpu_left, nfe, cpu_nfe = simulated[f"left {n}"]
+    np.testing.assert_array_equal(left, cpu_left)
+    np.testing.assert_array_equal(nfe, cpu_nfe)
+    assert (left.min() < 31) == (n == 3)
+    if n < 3:
+        ours, theirs = simulated[f"gpu {n}"], simulated[f"cpu {n}"]
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-11 * np.abs(theirs).max())
 
 
 def test_a_plan_stopped_on_a_gpu_goes_on(simulated):

@@ -184,63 +184,85 @@ def test_every_part_is_done_once_on_all_threads(threads):
     assert len(done) == 40
 
 
+def test_parts_are_waited_for_however_long_they_take(monkeypatch):
+    monkeypatch.setattr(cpu, "HEARING", 0.001)
+    done = []
+
+    def kernel(part):
+        time.sleep(0.02)
+        done.append(part)
+
+    shared(2, kernel, [(part,) for part in range(6)])
+    assert sorted(done) == list(range(6))
+
+
 @pytest.mark.parametrize("threads", [1, 2, 5])
 def test_after_an_error_no_part_goes_on_or_begins(threads):
-    begun, ended = [], []
+    """Parts after it run until it is raised, one on every other thread, and some time longer."""
+    raising, begun, ended = threading.Event(), [], []
 
     def kernel(part):
         begun.append(part)
-        time.sleep(0.005)
         if part == 7:
+            raising.set()
             raise MemoryError(part)
+        if part > 7:
+            raising.wait(20)
+            time.sleep(0.05)
         ended.append(part)
 
     with pytest.raises(MemoryError, match="7"):
         shared(threads, kernel, [(part,) for part in range(200)])
     so_far = len(begun)
     assert sorted(ended) == sorted(set(begun) - {7})
-    assert so_far < 100
+    assert so_far <= 8 + threads
     time.sleep(0.02)
     assert len(begun) == so_far
 
 
 def test_an_interruption_is_not_held_up_by_parts_that_run():
-    freed, begun = threading.Event(), []
+    freed, begun, ended = threading.Event(), [], []
 
     def kernel(part):
         begun.append(part)
         if part == 0:
             os.kill(os.getpid(), signal.SIGINT)
         freed.wait(20)
+        ended.append(part)
 
     with pytest.raises(KeyboardInterrupt):
         shared(2, kernel, [(part,) for part in range(9)])
-    assert not freed.is_set()
+    assert not ended
     freed.set()
     pool(2, os.getpid()).submit(int).result()
     assert len(begun) <= 2
 
 
-def test_an_interruption_while_parts_are_handed_out_ends_the_handing_out(monkeypatch):
-    """It may come when the first thread works already and the last one has no task yet."""
-    freed, first, begun, tasks = threading.Event(), threading.Event(), [], []
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError("can't start new thread")])
+def test_no_part_begins_after_an_error_while_they_are_handed_out(monkeypatch, error):
+    """It may come when the first thread works already and the last one has no task yet; only Ctrl-C does not wait."""
+    freed, first, begun, ended, tasks = threading.Event(), threading.Event(), [], [], []
 
     def kernel(part):
         begun.append(part)
         first.set()
         freed.wait(20)
+        ended.append(part)
 
     with ThreadPoolExecutor(1) as threads:
 
         def submit(work):
             if tasks and first.wait(20):
-                raise KeyboardInterrupt
+                if error is not KeyboardInterrupt:
+                    threading.Timer(0.05, freed.set).start()
+                raise error
             tasks.append(threads.submit(work))
             return tasks[0]
 
         monkeypatch.setattr(cpu, "pool", lambda *_: SimpleNamespace(submit=submit))
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(BaseException, match=r"can't|^$"):
             shared(2, kernel, [(part,) for part in range(9)])
+        assert ended == ([] if error is KeyboardInterrupt else [0])
         freed.set()
     assert begun == [0]
 
@@ -371,6 +393,9 @@ def test_too_many_rows_are_refused():
 
     with pytest.raises(ValueError, match="backend: 'numba' runs schemes of at most 8 rows, not 9; 'array' runs any"):
         uldnum.sample("gaussian", Integrator("nine", recipe), h=0.1, steps=1, chains=2, backend="numba")
+    plan = uldnum.plan(Integrator("nine", recipe), uldnum.levels.geometric(1.0, 0.5, 2), h=0.1)
+    with pytest.raises(ValueError, match="at most 8 rows, not 9"):
+        uldnum.anneal("gaussian", plan, chains=2, backend="numba")
 
 
 @pytest.mark.parametrize("backend", ["array", "numba"])

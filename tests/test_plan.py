@@ -383,7 +383,7 @@ def test_a_plan_stopped_in_the_middle_of_a_level_goes_on(monkeypatch, tmp_path):
 
     What was done is kept, to the bit, in either type.
     """
-    monkeypatch.setattr(NumbaLadder, "long", 0)
+    monkeypatch.setattr(NumbaLadder, "longest", lambda ladder, state: 0)
     images = uldnum.targets.DataMixture(np.random.default_rng(0).uniform(-1, 1, size=(6, 1, 8, 8)))
     fixed, snr = {"h": 0.5}, {"snr": 0.16}
     for data, name, size, options in [
@@ -402,7 +402,7 @@ def test_a_plan_stopped_in_the_middle_of_a_level_goes_on(monkeypatch, tmp_path):
 @pytest.mark.parametrize("checks", range(1, 9))
 def test_a_plan_stopped_anywhere_goes_on(monkeypatch, tmp_path, checks):
     """Also while it enters a level, whose evaluation is not counted twice, and with no phase behind it to keep."""
-    monkeypatch.setattr(NumbaLadder, "long", 0)
+    monkeypatch.setattr(NumbaLadder, "longest", lambda ladder, state: 0)
     run = uldnum.plan("BAOAB", LEVELS, steps=2, h=0.5)
     common = {"chains": 3, "seed": 2, "keep": True, "backend": "array"}
     whole, _, longer = stop_and_go_on(monkeypatch, tmp_path / "run.nc", checks, MIXTURE, run, **common)
@@ -415,8 +415,17 @@ def test_a_stopped_plan_goes_on(monkeypatch, tmp_path):
     whole, _, longer = stop_and_go_on(monkeypatch, tmp_path / "run.nc", 2, MIXTURE, run, **common)
     np.testing.assert_array_equal(longer.x, whole.x)
     assert longer.nfe == whole.nfe
+    stored = {"resume": tmp_path / "run.nc"} | common
     with pytest.raises(ValueError, match="the coefficients are others"):
-        uldnum.anneal(MIXTURE, PLANS["ddim"](LEVELS), **common, resume=tmp_path / "run.nc")
+        uldnum.anneal(MIXTURE, PLANS["ddim"](LEVELS), **stored)
+    with pytest.raises(ValueError, match="x0 is 'normal', was 'target'"):
+        uldnum.anneal(MIXTURE, run, **stored, x0="normal")
+    with pytest.raises(ValueError, match="x0: a resumed run goes on from its own states"):
+        uldnum.anneal(MIXTURE, run, **stored, x0=np.zeros((4, 1)))
+    again = uldnum.anneal(MIXTURE, run, **stored, x0="target", progress=False)
+    np.testing.assert_array_equal(again.x, whole.x)
+    assert int(again.info["threads"]) > 0
+    assert repr(again) == f"Run({run.name} on {MIXTURE.name}, 4 chains, {run.steps} steps)"
 
 
 def test_a_whole_plan_is_no_method():
@@ -468,6 +477,8 @@ def test_levels_are_their_own():
     kept = levels.given(sigma)
     sigma[0] = 9.0
     assert kept.sigma.tolist() == [2.0, 1.0]
+    with pytest.raises(ValueError, match="read-only"):
+        kept.sigma[0] = 9.0
 
 
 def test_data_come_by_name_or_file(tmp_path):
@@ -561,7 +572,9 @@ def test_the_shipped_network_takes_plans():
     run = uldnum.anneal(net, uldnum.plan("heun", levels.karras(20.0, 0.02, 8)), chains=4, seed=0, progress=False)
     assert run.nfe == 15
     assert 0.04 < (run.x > 0.5).mean() < 0.25
-    with pytest.raises(ValueError, match=r"mnist was made for sigma from 0\.02 to 20"):
+    with pytest.raises(ValueError, match=r"got sigma = 22; churn of heun\(0\.1\) goes up to it"):
+        uldnum.anneal(net, uldnum.plan("heun(0.1)", levels.karras(20.0, 0.02, 8)), chains=4)
+    with pytest.raises(ValueError, match=r"mnist was made for sigma from 0\.02 to 20.*0\.01$"):
         uldnum.anneal(net, uldnum.plan("ddim", levels.geometric(10.0, 0.01, 6)), chains=4)
 
 
@@ -569,6 +582,8 @@ def test_the_shipped_network_takes_plans():
 
 
 def test_levels():
+    for family in (levels.geometric, levels.karras):
+        assert family(50.0, 0.01, 232).sigma[[0, -1]].tolist() == [50.0, 0.01]
     ncsn = levels.geometric(1.0, 0.01, 10)
     np.testing.assert_allclose(ncsn.sigma, np.geomspace(1, 0.01, 10), rtol=1e-13)
     assert len(ncsn.below(0.1)) == 5
@@ -595,8 +610,9 @@ def test_levels():
         (lambda: uldnum.plan("BAOAB", LEVELS, snr=0.1, boundary="shared"), "snr: goes with boundary 'own'"),
         (lambda: uldnum.plan("ula", LEVELS, h=-1.0), "h: must be positive"),
         (lambda: uldnum.plan("ula", LEVELS, h=1.0, steps=0), "steps: must be at least 1"),
-        (lambda: uldnum.plan("ddim", LEVELS, h=1.0), "'ddim' is a predictor"),
-        (lambda: uldnum.plan("ddim", LEVELS, momentum="refreshed"), "'ddim' is a predictor"),
+        (lambda: levels.geometric(1e200, 1.0, 3), r"sigma: must be at most 1e\+150, got 1e\+200"),
+        (lambda: uldnum.plan("ddim", LEVELS, h=1.0), "^h: 'ddim' is a predictor"),
+        (lambda: uldnum.plan("ddim", LEVELS, steps=2, momentum="refreshed"), "^steps, momentum: 'ddim' is a predictor"),
         (lambda: uldnum.plan("ula", [1.0, 0.5], h=1.0), "levels: must come from uldnum.levels"),
         (lambda: uldnum.plan("ula", LEVELS, h=[1.0, 2.0]), "h: must be a number"),
         (lambda: uldnum.plan("ula", LEVELS, h=1.0, friction=[1.0, 2.0]), "friction: must be a number"),

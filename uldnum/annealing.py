@@ -202,8 +202,7 @@ class Work:
         number, state, ends, counts = self.phase, self.run.state, self.layout.ends, self.layout.counts
         start = int(ends[number] - counts[number])
         # Of phases that take long, someone may want to stop in the middle.
-        longest = 0.0 if self.ladder is None else self.ladder.long / state.xp[..., 0, :].size
-        long = counts[number : number + most] > longest
+        long = counts[number : number + most] > (0 if self.ladder is None else self.ladder.longest(state))
         if self.ladder is None or long[0] or state.step > start:
             self.settle()
             self.take_one(number, start, bar, stopped)

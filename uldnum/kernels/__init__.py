@@ -98,16 +98,6 @@ class Layout:
         """Time steps of all phases before, shape (P,)."""
         return np.asarray(self.ends - self.counts)
 
-    def phase(self, p: int) -> Tables:
-        """Return the tables of one phase."""
-        t, first, last = self.tables, self.stages[p], self.stages[p + 1]
-        begin, end = first + 2 * p, last + 2 * p + 2  # of maps: to open and to close a step takes two more
-        return Tables(
-            t.G[:, first:last], t.dA[:, begin:end], t.b[:, begin:end], t.C[:, begin:end], t.normals[begin:end],
-            t.readout[begin:end], t.offset[begin:end], t.per_step[p], t.open_uses_score[p], t.plain[first:last],
-            t.marked[p],
-        )  # fmt: skip
-
 
 # Numbers that the mixtures of all levels of a launch have, at most: 64 MiB in float64.
 MOST = 8 * 2**20
@@ -160,7 +150,7 @@ class Passage:
         """Type of the run."""
         return self.least.dtype
 
-    def phases(self, chains: int, terms: int) -> int:
+    def first_launch(self, chains: int, terms: int) -> int:
         """Return in how many phases so many chains take about so many terms of the score, one at least."""
         return max(1, int(terms / (chains * self.mixture.factors.size * self.layout.counts.mean())))
 
@@ -264,14 +254,12 @@ class Executor(Protocol):
 
 
 class Ladder(Protocol):
-    """Runs phases of a plan together; ``info`` says what a user may want to know of how.
-
-    A phase that draws more numbers than ``long`` takes so long that someone may want to stop in the middle: it is not
-    run by a ladder.
-    """
+    """Runs phases of a plan together; ``info`` says what a user may want to know of how."""
 
     info: dict[str, str]
-    long: int
+
+    def longest(self, state: State) -> float:
+        """Steps of a phase beyond which someone may want to stop in the middle: it is not run by a ladder."""
 
     def first_launch(self, state: State) -> int:
         """Phases that surely take little time."""
@@ -280,7 +268,7 @@ class Ladder(Protocol):
         """Take every chain through phases first ... last - 1."""
 
     def settle(self, state: State) -> None:
-        """Bring the state up to date; until then its arrays may be elsewhere. Others may change it then."""
+        """Bring the state up to date; until then its arrays may be elsewhere. Then others may take it further."""
 
 
 def check_rows(t: Tables, backend: str) -> None:

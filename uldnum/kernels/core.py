@@ -29,6 +29,7 @@ __all__ = [
     "lay_out",
     "make_core",
     "make_tables",
+    "phase",
 ]
 
 # Streams of a chain's random numbers.
@@ -83,6 +84,17 @@ def group(t: Tables, g: int) -> Tables:
     """Return the tables of step size g, without the leading axis."""
     shared = t.normals, t.readout, t.offset, t.per_step, t.open_uses_score, t.plain, t.marked
     return Tables(t.G[g], t.dA[g], t.b[g], t.C[g], *shared)
+
+
+def phase(t: Tables, stages: Array, p: int) -> Tables:
+    """Return the tables of phase p, of those that `lay_out` made, for its one step size."""
+    first, last = stages[p], stages[p + 1]
+    begin, end = first + 2 * p, last + 2 * p + 2  # of maps: to open and to close a step takes two more
+    return Tables(
+        t.G[0][first:last], t.dA[0][begin:end], t.b[0][begin:end], t.C[0][begin:end], t.normals[begin:end],
+        t.readout[begin:end], t.offset[begin:end], t.per_step[p], t.open_uses_score[p], t.plain[first:last],
+        t.marked[p],
+    )  # fmt: skip
 
 
 def make_tables(step: Step, dtype: np.dtype[Any]) -> Tables:

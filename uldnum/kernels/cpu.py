@@ -99,8 +99,11 @@ def shared(threads: int, kernel: Callable[..., None], parts: list[tuple[Any, ...
             tasks.append(workers.submit(work))
         while wait(tasks, timeout=HEARING).not_done:
             pass
-    finally:
+    except BaseException as error:
         left.clear()
+        if not isinstance(error, KeyboardInterrupt):  # no thread can be started, say
+            wait(tasks)
+        raise
     for task in tasks:
         task.result()
 

@@ -15,8 +15,9 @@ import numpy as np
 
 from uldnum.kernels import Passage, State, check_rows
 from uldnum.kernels.blocks import lanes_of, mixture_kernel, room
-from uldnum.kernels.core import Tables, Watch
+from uldnum.kernels.core import Tables, Watch, phase
 from uldnum.kernels.cpu import announced, edges, shared
+from uldnum.kernels.lanes import jit
 from uldnum.kernels.values import borrowed
 from uldnum.targets.mixture import MixtureData
 from uldnum.typing import Array
@@ -29,6 +30,9 @@ TILE = 16
 
 # Terms of the score that the first launch of a run takes at most: some tenths of a second.
 FIRST = 1_000_000_000
+
+# Numbers that a phase draws, beyond which it is not taken together with others: about a second.
+LONG = 50_000_000
 
 
 class Rungs(NamedTuple):
@@ -46,21 +50,18 @@ class Rungs(NamedTuple):
     begin: int  # the first of them
 
 
+phase_of = jit(phase)
+
+
 def rung(problem: Rungs, g: int, p: int) -> tuple[Any, ...]:
     """Return phase p as the kernel takes it: it counts its steps from 1, and records nothing."""
-    t, m, i = problem.tables, problem.target, p - problem.begin
-    first, last = problem.stages[p], problem.stages[p + 1]
-    begin, end = first + 2 * p, last + 2 * p + 2  # of maps: to open and to close a step takes two more
-    tables = Tables(
-        t.G[0][first:last], t.dA[0][begin:end], t.b[0][begin:end], t.C[0][begin:end], t.normals[begin:end],
-        t.readout[begin:end], t.offset[begin:end], t.per_step[p], t.open_uses_score[p], t.plain[first:last],
-        t.marked[p],
-    )  # fmt: skip
+    m, i = problem.target, p - problem.begin
     target = MixtureData(
         borrowed(m.log2_weights[i]), borrowed(m.precisions[i]), borrowed(m.roots[i]), borrowed(m.shifts[i])
     )
     steps, nothing = problem.counts[p], problem.nothing
     watch = Watch(steps + 1, 1, 0, nothing, problem.least[p], problem.most[p], nothing, nothing)
+    tables = phase_of(problem.tables, problem.stages, p)
     return tables, target, watch, (problem.keys[p, 0], problem.keys[p, 1]), (1, steps), problem.before[p]
 
 
@@ -77,8 +78,6 @@ class NumbaLadder:
         Say in a terminal that something is compiled.
     """
 
-    long = 50_000_000  # about a second
-
     def __init__(self, passage: Passage, threads: int | None, announce: bool) -> None:
         self.passage, layout = passage, passage.layout
         check_rows(layout.tables, "numba")
@@ -91,9 +90,17 @@ class NumbaLadder:
             np.zeros(passage.mixture.shape), passage.least, passage.most,
         )  # fmt: skip
 
+    def chains(self, state: State) -> int:
+        """Return how many chains take as long as those of a run: fewer than a block take as long as one."""
+        return max(state.left.size, self.lanes)
+
+    def longest(self, state: State) -> float:
+        """Steps of a phase that take about a second."""
+        return LONG / (self.chains(state) * state.xp.shape[3])
+
     def first_launch(self, state: State) -> int:
         """Phases that take some tenths of a second."""
-        return self.passage.phases(state.left.size, FIRST)
+        return self.passage.first_launch(self.chains(state), FIRST)
 
     def climb(self, state: State, first: int, last: int) -> None:
         """Take every chain through phases first ... last - 1."""

@@ -260,7 +260,7 @@ class GaussianMixture(Vectors):
     @cached_property
     def mean(self) -> Array:
         """Mean, shape (d,)."""
-        return self.moment(1)
+        return fixed(self.moment(1))
 
     @cached_property
     def covariance(self) -> Array:
@@ -268,13 +268,13 @@ class GaussianMixture(Vectors):
         gaps = self.means - self.mean
         between = np.einsum("k,ki,kj->ij", self.weights, gaps, gaps)
         if self.covariances is None:
-            return between + np.diag(self.weights @ self.variances)
-        return between + np.einsum("k,kij->ij", self.weights, self.covariances)
+            return fixed(between + np.diag(self.weights @ self.variances))
+        return fixed(between + np.einsum("k,kij->ij", self.weights, self.covariances))
 
     @cached_property
     def standard_deviation(self) -> Array:
         """Standard deviation of each axis, shape (d,)."""
-        return np.sqrt(np.diag(self.covariance))
+        return fixed(np.sqrt(np.diag(self.covariance)))
 
     # ------------------------------------------------------------------------------------------------------- samples
 
@@ -301,6 +301,12 @@ class GaussianMixture(Vectors):
 
         u, z = initial_uniform(n, seed, first), initial_normals(n, seed, first, 0, self.shape[0])
         return mixture_points(self.weights, self.means, self.factors, u, z)
+
+
+def fixed(array: Array) -> Array:
+    """Return an array that is kept, and so must not be written to."""
+    array.flags.writeable = False
+    return array
 
 
 erf = np.vectorize(math.erf, otypes=[float])

@@ -53,7 +53,7 @@ class Form:
             dtype=mixture.shifts.dtype.name,
             fast=fast,
             d=mixture.shifts.shape[-1],
-            rows=t.b.shape[2],
+            rows=t.b.shape[-1],
             components=mixture.log2_weights.shape[-1],
             columns=min(2, mixture.roots.shape[-1]),
             moments=moments,
