@@ -1,4 +1,4 @@
-"""The CUDA executors of mixtures: chains on a GPU, one to a thread, many steps to a launch."""
+"""The CUDA executor of mixtures: chains on a GPU, one to a thread, many steps to a launch."""
 
 from __future__ import annotations
 
@@ -30,6 +30,8 @@ class Memory:
         Its arrays, by the names that the kernels have for them.
     chains : int
         Chains of a group.
+    form : Form
+        As given.
 
     Raises
     ------
@@ -39,7 +41,7 @@ class Memory:
 
     def __init__(self, here: CuPy | Simulator, state: State, form: Form) -> None:
         H, n = state.left.shape
-        self.device, self.chains = here, n
+        self.device, self.chains, self.form = here, n, form
         reals, gaps = (0, 0) if form.small else (form.far, form.d)
         bytes_each = H * (reals * state.xp.itemsize + gaps * 8)
         bytes_each += sum(getattr(state, name).nbytes for name in LAYOUT) // n
@@ -100,20 +102,19 @@ class CudaExecutor:
         self.values: dict[str, Any] = {name: self.device.array(array) for name, array in constants.items()}
         self.values |= {"first_chain": problem.first_chain, "k0": k0, "k1": k1}
         self.values |= {name: getattr(watch, name) for name in ("record_from", "bin_every", "thin")}
-        self.form: Form | None = None
         self.memory: Memory | None = None
 
     def first_launch(self, state: State) -> int:
         """Steps that take some milliseconds."""
         return max(1, min(FIRST_STEPS, FIRST // state.u[..., 0, :].size))
 
-    def load(self, state: State) -> tuple[Form, Memory]:
+    def load(self, state: State) -> Memory:
         """Bring the state to the GPU, once."""
-        if self.form is None or self.memory is None:
-            self.form = Form.of(self.problem.tables, self.mixture, self.fast, moments=state.sums.size > 0)
-            self.memory = Memory(self.device, state, self.form)
+        if self.memory is None:
+            form = Form.of(self.problem.tables, self.mixture, self.fast, moments=state.sums.size > 0)
+            self.memory = Memory(self.device, state, form)
             self.values |= self.memory.values
-        return self.form, self.memory
+        return self.memory
 
     def launch(self, name: str, form: Form, state: State) -> None:
         """Run a kernel, a thread for each chain of each group."""
@@ -122,12 +123,11 @@ class CudaExecutor:
 
     def enter(self, state: State) -> None:
         """Open the recurrence from ``state.xp``."""
-        form, _ = self.load(state)
-        self.launch("enter", form, state)
+        self.launch("enter", self.load(state).form, state)
 
     def advance(self, state: State, last: int) -> Array:
         """Go on to step ``last``, record what is watched, and read the last state; returns the positions kept."""
-        form, _ = self.load(state)
+        form = self.load(state).form
         kept, trace = state.trace(self.problem.watch, last)
         step = state.step + 1
         self.values |= {"step": step, "last": last, "begin": form.begin(step), "kept": kept}
@@ -140,5 +140,4 @@ class CudaExecutor:
 
     def settle(self, state: State) -> None:
         """Fetch the state from the GPU."""
-        _, memory = self.load(state)
-        memory.fetch(state)
+        self.load(state).fetch(state)
