@@ -3,8 +3,8 @@
 Every cell shows the last states of sixteen chains on a network, denoised. The first row stays at one noise
 level, the second does with steps that follow the score, the third goes through the levels from the most noise down. G
 refines the states of the single level by DDIM, and starts the levels in their middle, from a chain; H starts there from
-held-out images of MNIST, noised, which no chain knows; of galaxies there are none. Titles say how many evaluations a
-cell took, as the network counts them.
+images that no chain knows, noised: held-out ones of MNIST; of galaxies, of which none are at hand, the network's own.
+Titles say how many evaluations a cell took, as the network counts them.
 """
 
 from __future__ import annotations
@@ -53,9 +53,16 @@ def single(net: Network, scheme: str, share: float, steps: int = NFE) -> Array:
     return run.x / level.alpha
 
 
-def annealed(net: Network, levels: Levels, method: str, x0: Any = None, **options: Any) -> Array:
+def annealed(net: Network, levels: Levels, method: str, x0: Any = None, seed: int = 1, **options: Any) -> Array:
     """Images at the end of a plan."""
-    return uldnum.anneal(net, uldnum.plan(method, levels, **options), chains=CHAINS, seed=1, x0=x0).x
+    return uldnum.anneal(net, uldnum.plan(method, levels, **options), chains=CHAINS, seed=seed, x0=x0).x
+
+
+def unknown_images(net: Network) -> tuple[str, Array]:
+    """Images that no chain knows, and what they are."""
+    if net.name == "mnist":
+        return "held-out", mnist()[1][:CHAINS]
+    return "other", annealed(net, LEVELS, "baoab-limit", seed=2, h=1.0)
 
 
 def rows(net: Network) -> list[dict[str, Callable[[], Array]]]:
@@ -92,12 +99,11 @@ def rows(net: Network) -> list[dict[str, Callable[[], Array]]]:
     alone["G  baoab-limit, then DDIM"] = lambda: refine(limit(NFE - REFINED))
     following["G  baoab-limit, then DDIM"] = lambda: refine(follow(steps=NFE - REFINED, denoise=False))
     through["G  baoab-limit from the middle, of a chain"] = lambda: fall(limit(NFE - len(middle)))
-    if net.name == "mnist":
-        images = mnist()[1][:CHAINS]
-        noised = images + noise * np.random.default_rng(1).normal(size=images.shape)
-        alone["H  held-out images, noised and denoised"] = lambda: shown(noised)
-        following["H  baoab-limit, of noised images"] = lambda: follow(noised, steps=NFE - 1)
-        through["H  baoab-limit from the middle, of noised images"] = lambda: fall(noised)
+    what, images = unknown_images(net)
+    noised = images + noise * np.random.default_rng(1).normal(size=images.shape)
+    alone[f"H  {what} images, noised and denoised"] = lambda: shown(noised)
+    following["H  baoab-limit, of noised images"] = lambda: follow(noised, steps=NFE - 1)
+    through["H  baoab-limit from the middle, of noised images"] = lambda: fall(noised)
     return [alone, following, through]
 
 
