@@ -296,19 +296,17 @@ def throughput() -> list[dict[str, Any]]:
 def plan_times() -> list[dict[str, Any]]:
     """Time plans of 1e5 chains through 232 levels of forty Gaussians, beside the CPU; the first run compiles."""
     levels = uldnum.levels.geometric(50.0, 0.01, 232)
-    plans = [
+    timed = [
         uldnum.plan("ula", levels, h=1.0), uldnum.plan("BAOAB", levels, h=1.0, steps=5), uldnum.plan("heun", levels)
     ]  # fmt: skip
 
-    def seconds(plan: uldnum.Plan, backend: str) -> float:
-        begun = time.perf_counter()
-        uldnum.anneal("gmm-40", plan, chains=100_000, backend=backend, progress=False)
-        return time.perf_counter() - begun
+    def run(plan: uldnum.Plan, backend: str, chains: int) -> Run:
+        return uldnum.anneal("gmm-40", plan, chains=chains, backend=backend, progress=False)
 
     return [
         {"plan": plan.name, "steps": plan.steps, "backend": backend,
-         "seconds": [seconds(plan, backend) for _ in range(REPEATS + 1)][1:]}
-        for plan, backend in product(plans, ("cuda", "numba"))
+         "seconds": [duration(partial(run, plan, backend), 100_000) for _ in range(REPEATS + 1)][1:]}
+        for plan, backend in product(timed, ("cuda", "numba"))
     ]  # fmt: skip
 
 

@@ -107,6 +107,8 @@ def anneal(
         raise ValueError("keep: with shared boundaries a plan has positions on the step at its end alone")
     if resume is not None and not (x0 is None or isinstance(x0, str)):
         raise ValueError("x0: a resumed run goes on from its own states; leave it out")
+    if resume is None and x0 is None:
+        x0 = plan.x0
     start = level_of(data, *plan.start)
     kind = floating_type(start.dtype if dtype is None else dtype)
     backend = choose_backend(start, backend, kind)
@@ -117,7 +119,7 @@ def anneal(
         version=VERSION, target=str(data.name), fingerprint=start.fingerprint, shape=tuple(start.shape),
         integrator=plan.name, tables=hash_of_plan, backend=backend, dtype=kind.name, h=(0.0,),
         friction=0.0, grouped=False, burn_in=0, chains=chains, seed=seed, first_chain=first_chain, thin=None, bins=0,
-        x0=start_name(plan.x0 if x0 is None else x0) if resume is None else x0 or "",
+        x0=start_name(x0),
     )  # fmt: skip
     run = resumed(resume, settings, plan.steps) if resume is not None else begun(start, plan, settings, x0)
     state = run.state
@@ -304,7 +306,6 @@ def begun(start: Target, plan: Plan, settings: Settings, x0: Any) -> Run:
     """Return a run that has not taken a step."""
     chains, seed, first = settings.chains, settings.seed, settings.first_chain
     d = math.prod(settings.shape)
-    x0 = plan.x0 if x0 is None else x0
     if isinstance(x0, str) and x0 in ("normal", "uniform"):
         z = initial_normals(chains, seed, first, 0, d).reshape(chains, *settings.shape)
         x0 = z if x0 == "normal" else np.vectorize(lambda value: 0.5 * math.erfc(-value / math.sqrt(2)))(z)

@@ -175,8 +175,8 @@ def positions_of(target: Target, x0: Any, chains: int, seed: int, first: int) ->
 
 
 def start_name(x0: Any) -> str:
-    """Return how settings name where chains start."""
-    return x0 if isinstance(x0, str) else "given"
+    """Return how settings name where chains start; None leaves it to the run that is resumed."""
+    return "" if x0 is None else x0 if isinstance(x0, str) else "given"
 
 
 def resumed(source: Run | str | Path, settings: Settings, steps: int) -> Run:

@@ -166,7 +166,7 @@ def sample(
         first_chain=first_chain,
         thin=thin,
         bins=bins,
-        x0=start_name(x0) if resume is None else "",
+        x0=start_name(x0 if resume is None else None),
     )
     watch, low, high = watch_of(target, bins, burn_in, thin, kind)
     problem = Problem(tables, target, settings.seed, settings.first_chain, watch)

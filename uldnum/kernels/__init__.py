@@ -150,9 +150,17 @@ class Passage:
         """Type of the run."""
         return self.least.dtype
 
-    def first_launch(self, chains: int, terms: int) -> int:
-        """Return in how many phases so many chains take about so many terms of the score, one at least."""
+    def first_launch(self, state: State, fewest: int, terms: int) -> int:
+        """Return in how many phases about so many terms of the score are taken, one at least.
+
+        Fewer chains than ``fewest`` take as long.
+        """
+        chains = max(state.left.size, fewest)
         return max(1, int(terms / (chains * self.mixture.factors.size * self.layout.counts.mean())))
+
+    def longest(self, state: State, fewest: int, numbers: int) -> float:
+        """Return the steps of a phase that draw so many numbers; fewer chains than ``fewest`` take as long."""
+        return numbers / (max(state.left.size, fewest) * state.xp.shape[3])
 
     def pieces(self, first: int, last: int) -> Iterator[tuple[int, int]]:
         """Split phases into those whose mixtures a launch takes."""

@@ -90,17 +90,13 @@ class NumbaLadder:
             np.zeros(passage.mixture.shape), passage.least, passage.most,
         )  # fmt: skip
 
-    def chains(self, state: State) -> int:
-        """Return how many chains take as long as those of a run: fewer than a block take as long as one."""
-        return max(state.left.size, self.lanes)
-
     def longest(self, state: State) -> float:
         """Steps of a phase that take about a second."""
-        return LONG / (self.chains(state) * state.xp.shape[3])
+        return self.passage.longest(state, self.lanes, LONG)
 
     def first_launch(self, state: State) -> int:
         """Phases that take some tenths of a second."""
-        return self.passage.first_launch(self.chains(state), FIRST)
+        return self.passage.first_launch(state, self.lanes, FIRST)
 
     def climb(self, state: State, first: int, last: int) -> None:
         """Take every chain through phases first ... last - 1."""

@@ -61,17 +61,13 @@ class CudaLadder:
         self.memory: Memory | None = None
         self.step = 0  # at which the state in that memory is
 
-    def chains(self, state: State) -> int:
-        """Return how many chains take as long as those of a run."""
-        return max(state.left.size, FEWEST)
-
     def longest(self, state: State) -> float:
         """Steps of a phase that take about a second."""
-        return LONG / (self.chains(state) * state.xp.shape[3])
+        return self.passage.longest(state, FEWEST, LONG)
 
     def first_launch(self, state: State) -> int:
         """Phases that take some hundredths of a second."""
-        return self.passage.first_launch(self.chains(state), FIRST)
+        return self.passage.first_launch(state, FEWEST, FIRST)
 
     def climb(self, state: State, first: int, last: int) -> None:
         """Take every chain through phases first ... last - 1."""
