@@ -215,7 +215,7 @@ def test_one_chain_has_no_error():
         ({"target": 3}, "target: must be a name"),
         ({"target": "gausian"}, "nearest is 'gaussian'"),
         ({"integrator": ["BAOAB"]}, "integrator: must be a name or an Integrator"),
-        ({"x0": "origin"}, r"x0: must be 'target' \(of plans"),
+        ({"x0": "origin"}, "x0: must be one of 'target', 'normal', 'uniform'"),
         ({"x0": np.full((8, 1), 1e5)}, "x0: must be finite and within 1000 standard deviations"),
         ({"resume": "nowhere.nc"}, "resume: 'nowhere.nc' is not a saved run"),
         ({"seed": -1}, "seed: must be at least 0"),

@@ -19,17 +19,16 @@ from uldnum.adaptive import FEWEST
 from uldnum.backends import BACKENDS, LADDERS, Options, choose_backend
 from uldnum.data import find_data, level_of
 from uldnum.kernels import Ladder, Layout, Passage, Problem, State
-from uldnum.kernels.array import initial_normals
-from uldnum.kernels.core import NEVER, Watch, lay_out, make_tables
+from uldnum.kernels.core import NEVER, Watch, lay_out
 from uldnum.launch import (
     Target,
     bounds,
+    check_numbers,
     floating_type,
-    initial_state,
+    keeping,
     next_launch,
-    numbers_of_chains,
+    require_memory,
     resumed,
-    start_name,
     take_steps,
     warn_of_a_stop,
     watch_of,
@@ -37,7 +36,9 @@ from uldnum.launch import (
 )
 from uldnum.names import digest
 from uldnum.plans import Plan
-from uldnum.run import Run, Settings
+from uldnum.run import Run
+from uldnum.settings import Settings
+from uldnum.start import earlier_run, find_start, initial_state, number_of_chains, register_ends, resumed_start
 from uldnum.targets import GaussianMixture
 from uldnum.typing import Array
 from uldnum.version import VERSION
@@ -49,11 +50,11 @@ def anneal(
     data: Any,
     plan: Plan,
     *,
-    chains: int,
-    seed: int = 0,
+    chains: int | None = None,
+    seed: int | None = None,
     x0: Any = None,
     keep: bool = False,
-    first_chain: int = 0,
+    first_chain: int | None = None,
     dtype: DTypeLike | None = None,
     backend: str | None = None,
     threads: int | None = None,
@@ -73,10 +74,8 @@ def anneal(
         From `uldnum.plan`.
     chains, seed, first_chain, dtype, backend, threads, progress
         As in `uldnum.sample`.
-    x0 : "target", "normal", "uniform", array of shape (chains, *shape), or callable
-        Initial positions: draws of the first level's law (networks: Gaussian, as wide as z), N(0, 1), U(0, 1), given
-        ones, or those that ``x0(chains, seed, first_chain)`` returns. Default: what the plan says. The ends of another
-        plan want another seed than it had: the same one draws the same normals.
+    x0 : "target", "normal", "uniform", array of shape (chains, *shape), callable or Run
+        Initial positions, as in `uldnum.sample`; "target" is the law of the first level. Default: what the plan says.
     keep : bool
         Keep the positions after every phase, as the run's trace.
     resume : Run or path, optional
@@ -102,29 +101,42 @@ def anneal(
         data = find_data(data)
     if not isinstance(plan, Plan):
         raise ValueError(f"plan: must come from uldnum.plan, got {plan!r}")
-    chains, first_chain, seed, threads = numbers_of_chains(chains, first_chain, seed, threads)
+    check_numbers(chains, first_chain, seed, threads)
     if keep and not plan.on_step:
         raise ValueError("keep: with shared boundaries a plan has positions on the step at its end alone")
-    if resume is not None and not (x0 is None or isinstance(x0, str)):
-        raise ValueError("x0: a resumed run goes on from its own states; leave it out")
-    if resume is None and x0 is None:
-        x0 = plan.x0
-    start = level_of(data, *plan.start)
-    kind = floating_type(start.dtype if dtype is None else dtype)
-    backend = choose_backend(start, backend, kind)
+    earlier = None if resume is None else earlier_run(resume, x0)
+    law = level_of(data, *plan.start)
+    kind = floating_type(law.dtype if dtype is None else dtype)
+    backend = choose_backend(law, backend, kind)
     if plan.adaptive:
-        check_adaptive(start, plan, backend)
+        check_adaptive(law, plan, backend)
     layout, hash_of_plan = layout_of(plan)
+    positions = number_of_chains(chains, earlier, x0) * math.prod(law.shape) * kind.itemsize
+    require_memory(chains=2 * plan.rows * positions, keep=positions * keep * len(plan.phases))
+    start = (
+        find_start(law, plan.x0 if x0 is None else x0, chains, first_chain, seed)
+        if earlier is None
+        else resumed_start(earlier, chains, first_chain, seed, x0)
+    )
     settings = Settings(
-        version=VERSION, target=str(data.name), fingerprint=start.fingerprint, shape=tuple(start.shape),
-        integrator=plan.name, tables=hash_of_plan, backend=backend, dtype=kind.name, h=(0.0,),
-        friction=0.0, grouped=False, burn_in=0, chains=chains, seed=seed, first_chain=first_chain, thin=None, bins=0,
-        x0=start_name(x0),
+        version=VERSION, target=str(data.name), fingerprint=law.fingerprint, shape=tuple(law.shape),
+        integrator=plan.name, tables=hash_of_plan, backend=backend, dtype=kind.name, h=(0.0,), friction=0.0,
+        grouped=False, burn_in=0, chains=start.chains, first_chain=start.first_chain, seed=start.seed,
+        generation=start.generation, thin=None, bins=0, x0=start.name, momenta=plan.momenta,
     )  # fmt: skip
-    run = resumed(resume, settings, plan.steps) if resume is not None else begun(start, plan, settings, x0)
+    nothing = np.zeros(math.prod(settings.shape))
+    if earlier is None:
+        state = State.start(initial_state(start, plan.memory, plan.momenta, 1, kind), moments=False)
+        run = Run(settings, plan.steps, state, [], nothing, nothing, nothing, layout.tables, None, {})
+    else:
+        run = resumed(earlier, settings, plan.steps, layout.tables, None, (nothing, nothing, nothing))
+        layout = replace(layout, tables=run.tables)
     state = run.state
-    if state.step >= layout.ends[0] and keep != bool(run.states):
-        raise ValueError(f"keep: the run that is resumed kept {'its' if run.states else 'no'} positions")
+    complete = int(np.searchsorted(layout.ends, state.step, side="right"))
+    if len(run.states) != (complete if keep else 0):
+        raise ValueError(
+            f"keep: the run that is resumed kept the positions after {len(run.states)} of {complete} phases"
+        )
     work = Work.of(data, plan, layout, run, kind, Options(threads, bool(progress)))
     with watched(progress, plan.name, plan.steps, state.step) as (bar, stopped):
         launch = 1 if keep or work.ladder is None else work.ladder.first_launch(state)
@@ -137,7 +149,9 @@ def anneal(
                 run.states.append(state.xp[:, :, 0].copy())
             launch = 1 if keep else next_launch(max(1, taken), time.perf_counter() - begun_at)
         work.settle()
-    report(run)
+    with keeping(run):
+        register_ends(run)
+        report(run)
     return run
 
 
@@ -187,7 +201,7 @@ class Work:
     @classmethod
     def of(cls, data: Any, plan: Plan, layout: Layout, run: Run, kind: np.dtype[Any], options: Options) -> Work:
         """Return the work of a run."""
-        seeds = phase_seeds(run.settings.seed, len(plan.phases))
+        seeds = phase_seeds(run.settings.key, len(plan.phases))
         together = run.settings.backend in LADDERS and isinstance(data, GaussianMixture) and not plan.adaptive
         ladder = make_ladder(data, layout, seeds, run, kind, options) if together else None
         places = {(phase.alpha, phase.sigma) for phase in plan.phases if not together}
@@ -232,7 +246,7 @@ class Work:
                     break
         else:
             make_executor, _ = BACKENDS[self.run.settings.backend]
-            problem = Problem(make_tables(phase.step, self.kind), target, seed, first, watch)
+            problem = Problem(self.layout.step(number, self.kind), target, seed, first, watch)
             executor = make_executor(problem, self.kind, self.options)
             evaluations = state.nfe.copy()
             if not own.step:
@@ -300,18 +314,6 @@ def make_ladder(
     ladder = LADDERS[run.settings.backend](passage, options)
     run.info.update(ladder.info)
     return ladder
-
-
-def begun(start: Target, plan: Plan, settings: Settings, x0: Any) -> Run:
-    """Return a run that has not taken a step."""
-    chains, seed, first = settings.chains, settings.seed, settings.first_chain
-    d = math.prod(settings.shape)
-    if isinstance(x0, str) and x0 in ("normal", "uniform"):
-        z = initial_normals(chains, seed, first, 0, d).reshape(chains, *settings.shape)
-        x0 = z if x0 == "normal" else np.vectorize(lambda value: 0.5 * math.erfc(-value / math.sqrt(2)))(z)
-    state = State.start(initial_state(start, plan.memory, settings, x0), moments=False)
-    nothing = np.zeros(d)
-    return Run(settings, plan.steps, state, [], nothing, nothing, nothing, {})
 
 
 @lru_cache(64)

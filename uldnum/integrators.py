@@ -48,6 +48,8 @@ class Integrator:
         Where the method is defined.
     memory : float
         Standard deviation of the second row at the start of a run: 1 for momenta and remembered normals.
+    momenta : bool
+        Whether the second row holds momenta, with which a run of another such integrator can go on.
     """
 
     name: str
@@ -55,6 +57,7 @@ class Integrator:
     order: Order = (None, None)
     source: str = "user"
     memory: float = 1.0
+    momenta: bool = False
 
     def stages(self, h: ArrayLike | None = None, *, delta: ArrayLike | None = None, friction: ArrayLike = 1.0) -> Step:
         """Return the coefficient tables of one time step.
@@ -159,7 +162,7 @@ class Entry:
         As in `Integrator`, for the generic value of the parameter.
     source : str
         Where the method is defined.
-    memory : float
+    memory, momenta
         As in `Integrator`.
     parameter : Parameter, optional
         What the entry takes.
@@ -170,6 +173,7 @@ class Entry:
     order: Order
     source: str
     memory: float = 1.0
+    momenta: bool = False
     parameter: Parameter | None = None
 
     @property
@@ -182,7 +186,7 @@ class Entry:
         if self.parameter is None:
             if values or named:
                 raise ValueError(f"integrator: {self.name!r} takes no parameter")
-            return Integrator(self.name, self.recipe, self.order, self.source, self.memory)
+            return Integrator(self.name, self.recipe, self.order, self.source, self.memory, self.momenta)
         given = [*values, *named.values()]
         if len(given) != 1 or not set(named) <= {self.parameter.name}:
             raise ValueError(
@@ -193,7 +197,7 @@ class Entry:
         if not self.parameter.valid(value):
             raise ValueError(f"{self.parameter.name}: {self.name} needs {self.parameter.domain}, got {value:g}")
         recipe = partial(self.recipe, **{self.parameter.name: value})
-        return Integrator(f"{self.name}({value:g})", recipe, self.order, self.source, self.memory)
+        return Integrator(f"{self.name}({value:g})", recipe, self.order, self.source, self.memory, self.momenta)
 
 
 def splitting(word: str, fractions: Sequence[float] | None = None) -> Integrator:
@@ -232,12 +236,12 @@ def splitting(word: str, fractions: Sequence[float] | None = None) -> Integrator
     entry = BY_NAME.get(word.lower()) if fractions is None else None
     order, source = (entry.order, entry.source) if entry else ((2 if palindrome else 1, None), "splitting word")
     name = word if fractions is None else f"{word}[{','.join(f'{share:g}' for share in shares)}]"
-    return Integrator(name, partial(compile_word, word, shares), order, source)
+    return Integrator(name, partial(compile_word, word, shares), order, source, momenta=True)
 
 
 def word_entry(word: str, order: Order, source: str) -> Entry:
     """Return the catalogue's line for a well-known splitting word."""
-    return Entry(word, partial(compile_word, word, validate_word(word)), order, source)
+    return Entry(word, partial(compile_word, word, validate_word(word)), order, source, momenta=True)
 
 
 ENTRIES = (
@@ -265,8 +269,10 @@ ENTRIES = (
     word_entry("OABAO", (2, 2), LEIMKUHLER),
     word_entry("UBU", (2, 2), f"Sanz-Serna & Zygalakis 2021, J. Mach. Learn. Res. 22:242; {CHADA}"),
     word_entry("BUB", (2, 2), CHADA),
-    Entry("euler-maruyama", euler_maruyama, (1, 1), "textbook: Euler-Maruyama for the underdamped equation"),
-    Entry("exponential-euler", exponential_euler, (1, 1), CHENG),
+    Entry(
+        "euler-maruyama", euler_maruyama, (1, 1), "textbook: Euler-Maruyama for the underdamped equation", momenta=True
+    ),
+    Entry("exponential-euler", exponential_euler, (1, 1), CHENG, momenta=True),
 )
 BY_NAME = {entry.name.lower(): entry for entry in ENTRIES}
 

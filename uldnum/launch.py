@@ -8,32 +8,32 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+import psutil
 from numpy.typing import DTypeLike
 from tqdm.auto import tqdm
 
 from uldnum.arguments import whole_number
 from uldnum.interrupt import interruptible
 from uldnum.kernels import Executor, State
-from uldnum.kernels.array import initial_normals
-from uldnum.kernels.core import Watch
-from uldnum.kernels.space import host
-from uldnum.run import Run, Settings
+from uldnum.kernels.core import Tables, Watch
+from uldnum.run import Run
+from uldnum.settings import Settings
+from uldnum.targets.mixture import MixtureData
 from uldnum.typing import Array
 
 __all__ = [
     "REACH",
     "Target",
     "bounds",
+    "check_numbers",
     "floating_type",
-    "initial_state",
+    "keeping",
     "next_launch",
-    "numbers_of_chains",
+    "require_memory",
     "resumed",
-    "start_name",
     "take_steps",
     "warn_of_a_stop",
     "watch_of",
@@ -103,14 +103,14 @@ class Target(Protocol):
         """Return initial states first ... first + n - 1, shape (n, *shape)."""
 
 
-def numbers_of_chains(
-    chains: int, first_chain: int, seed: int, threads: int | None
-) -> tuple[int, int, int, int | None]:
-    """Return these arguments, or raise if one is out of range: a chain's number is one word of the random counter."""
-    chains = whole_number("chains", chains, 1, 2**32)
-    first_chain = whole_number("first_chain", first_chain, 0, 2**32 - chains)
-    seed = whole_number("seed", seed, 0, 2**64 - 1)
-    return chains, first_chain, seed, None if threads is None else whole_number("threads", threads, 1, 2**16)
+def check_numbers(chains: int | None, first_chain: int | None, seed: int | None, threads: int | None) -> None:
+    """Raise if one of these arguments is out of range: a chain's number is one word of the random counter."""
+    n = 1 if chains is None else whole_number("chains", chains, 1, 2**32)
+    for name, value, least, most in (
+        ("first_chain", first_chain, 0, 2**32 - n), ("seed", seed, 0, 2**64 - 1), ("threads", threads, 1, 2**16),
+    ):  # fmt: skip
+        if value is not None:
+            whole_number(name, value, least, most)
 
 
 def floating_type(dtype: DTypeLike) -> np.dtype[Any]:
@@ -140,61 +140,44 @@ def watch_of(
     return Watch(burn_in + 1, BIN_EVERY, thin or 0, centre, least, most, low, bins / (high - low)), low, high
 
 
-def initial_state(target: Target, deviations: Array, settings: Settings, x0: Any) -> Array:
-    """Return (x, p) of every chain, shape (H, chains, k, d); ``deviations`` are those of rows 1 ... k - 1.
-
-    The first d initial normals of a chain belong to the target's own draws; the memory takes the next (k - 1) d.
-    """
-    chains, seed, first = settings.chains, settings.seed, settings.first_chain
-    x = positions_of(target, x0, chains, seed, first).reshape(chains, -1)
-    d, rows = x.shape[1], len(deviations)
-    xp = np.empty((len(settings.h), chains, 1 + rows, d), settings.dtype)
-    xp[:, :, 0] = x
-    memory = initial_normals(chains, seed, first, d, rows * d).reshape(chains, rows, d)
-    np.multiply(deviations[:, None], memory, out=xp[:, :, 1:])
-    return xp
-
-
-def positions_of(target: Target, x0: Any, chains: int, seed: int, first: int) -> Array:
-    """Return initial positions, shape (chains, *shape), in float64, or raise if they are none."""
-    if isinstance(x0, str) and x0 == "target":
-        x0 = target.sample(chains, seed, first)
-    elif callable(x0):
-        x0 = x0(chains, seed, first)
-    try:
-        x = np.asarray(host(x0), dtype=float)
-    except (TypeError, ValueError, BufferError):
-        named = "'target' (of plans also 'normal' or 'uniform')"
-        raise ValueError(f"x0: must be {named}, an array of numbers, or a function, got {x0!r}") from None
-    if x.shape != (chains, *target.shape):
-        raise ValueError(f"x0: must have shape {(chains, *target.shape)}, got {x.shape}")
-    centre, reach = np.asarray(target.mean, float), ESCAPE * np.asarray(target.standard_deviation, float)
-    if not np.isfinite(x).all() or ((x < centre - reach) | (x > centre + reach)).any():
-        raise ValueError(f"x0: must be finite and within {ESCAPE:g} standard deviations of the target's mean")
-    return x
-
-
-def start_name(x0: Any) -> str:
-    """Return how settings name where chains start; None leaves it to the run that is resumed."""
-    return "" if x0 is None else x0 if isinstance(x0, str) else "given"
-
-
-def resumed(source: Run | str | Path, settings: Settings, steps: int) -> Run:
+def resumed(
+    earlier: Run,
+    settings: Settings,
+    steps: int,
+    tables: Tables,
+    mixture: MixtureData | None,
+    axes: tuple[Array, Array, Array],
+) -> Run:
     """Return a copy of an earlier run, to go on from, or raise if it is not one of these settings.
 
-    Settings that do not say where chains start take it from the run.
+    The run goes on with the coefficients and the axes (centre, lower and upper end) that it has stored: on another
+    platform those of a user's recipe or target may differ by rounding.
     """
-    earlier = source if isinstance(source, Run) else Run.load(source, "resume")
-    settings = settings if settings.x0 else replace(settings, x0=earlier.settings.x0)
-    differences = earlier.settings.differences(settings)
+    pairs = (earlier.tables, tables), (earlier.mixture, mixture), ((earlier.centre, earlier.low, earlier.high), axes)
+    fits = all(alike(*pair) for pair in pairs) and earlier.state.u.shape[2] == tables.b.shape[2]
+    wanted = replace(settings, tables=earlier.settings.tables) if fits else settings
+    differences = earlier.settings.differences(wanted)
+    if not (fits or differences):
+        differences = ["the stored coefficients are others than its settings say"]
     if differences:
         raise ValueError(f"resume: the run was made with other settings: {'; '.join(differences)}")
     if earlier.recorded_steps > steps:
         raise ValueError(f"resume: the run has {earlier.recorded_steps} recorded steps already, more than {steps}")
     # Executors change the state in place, and the earlier run is to stay as it is.
-    return replace(
-        earlier, settings=settings, steps=steps, state=deepcopy(earlier.state), states=list(earlier.states)
-    )  # fmt: skip
+    return replace(earlier, steps=steps, state=deepcopy(earlier.state), states=list(earlier.states))
+
+
+def alike(one: Any, other: Any) -> bool:
+    """Whether coefficients are equal, reals up to a relative difference of 1e-9 of the largest."""
+    if one is None or other is None:
+        return one is other
+    for a, b in zip(map(np.asarray, one), map(np.asarray, other), strict=True):
+        if a.shape != b.shape or a.dtype != b.dtype:
+            return False
+        reach = 1e-9 * np.abs(b).max(initial=0) if a.dtype.kind == "f" else 0
+        if not np.all((a == b) | (np.abs(a.astype(float) - b) <= reach)):
+            return False
+    return True
 
 
 @contextmanager
@@ -231,6 +214,28 @@ def take_steps(
 def next_launch(taken: int, elapsed: float) -> int:
     """Return how much to do before the next look at the progress bar, given what was done in so many seconds."""
     return max(1, min(4 * taken, int(taken * PATIENCE / elapsed)))
+
+
+@contextmanager
+def keeping(run: Run) -> Iterator[None]:
+    """Attach a run to whatever is raised after its last step, a warning that is made an error included."""
+    try:
+        yield
+    except BaseException as error:
+        error.run = run  # type: ignore[attr-defined]
+        error.add_note("uldnum: the run itself is complete; it is the attribute `run` of this exception")
+        raise
+
+
+def require_memory(**needs: int) -> None:
+    """Raise if a run takes more memory than is available; ``needs`` are bytes by the argument that they depend on."""
+    total, available = sum(needs.values()), psutil.virtual_memory().available
+    if total > available:
+        argument = max(needs, key=needs.__getitem__)
+        raise ValueError(
+            f"{argument}: the run would take {total / 2**30:.3g} GiB of memory, {needs[argument] / 2**30:.3g} of them "
+            f"because of {argument}, and {available / 2**30:.3g} GiB are available"
+        )
 
 
 def warn_of_a_stop(run: Run, steps: str) -> None:

@@ -70,6 +70,8 @@ class Plan:
         Where it is defined.
     x0 : str
         From what chains start, unless they are given something else: "target", the law of the first level, or "normal".
+    momenta : bool
+        Whether row 1 holds momenta.
     on_step : bool
         Whether phases hand over (x, p) on the step; with shared boundaries they hand over what lies between steps.
     """
@@ -80,6 +82,7 @@ class Plan:
     memory: Array
     source: str
     x0: str = "target"
+    momenta: bool = False
     on_step: bool = True
 
     def __repr__(self) -> str:
@@ -286,7 +289,7 @@ def plan(
         phases.append(Phase(denoising(places[-1], k), 1, *places[-1]))
     memory = np.array([scheme.memory] * (scheme.rows - 1) + [0.0] * (width > 1))
     apart = boundary == "own" or not scheme.stages(1.0).open_uses_score
-    return Plan(named, (places[0].a, places[0].s), tuple(phases), memory, source, on_step=apart)
+    return Plan(named, (places[0].a, places[0].s), tuple(phases), memory, source, momenta=scheme.momenta, on_step=apart)
 
 
 def is_predictor(method: Any) -> bool:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -11,79 +10,17 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from uldnum.extras import require
+from uldnum.extras import MissingExtraError, require
 from uldnum.files import load, store
 from uldnum.kernels import State
-from uldnum.kernels.core import NEVER
+from uldnum.kernels.core import NEVER, Tables
 from uldnum.moments import Moments
+from uldnum.settings import Settings
+from uldnum.storage import pack, unpack
+from uldnum.targets.mixture import MixtureData
 from uldnum.typing import Array
 
 __all__ = ["Run", "Settings"]
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What determines a run, apart from how long it lasts.
-
-    Attributes
-    ----------
-    version : str
-        Version of uldnum.
-    target, fingerprint : str
-        Name of the target, and a hash of it.
-    shape : tuple of int
-        Shape of one sample.
-    integrator : str
-        Name of the integrator.
-    tables : str
-        Hash of its coefficients.
-    backend, dtype : str
-        Where the run was made.
-    h : tuple of float
-        Step sizes, in the unit of the target.
-    grouped : bool
-        Whether results carry a leading axis over them.
-    friction : float
-        Friction, in the reciprocal unit.
-    burn_in, chains, seed, first_chain : int
-        As given to `uldnum.sample`.
-    thin : int or None
-        Recorded steps between states of the trace.
-    bins : int
-        Bins of the histograms, 0 for none.
-    x0 : str
-        Where chains began: a name, or "given".
-    """
-
-    version: str
-    target: str
-    fingerprint: str
-    shape: tuple[int, ...]
-    integrator: str
-    tables: str
-    backend: str
-    dtype: str
-    h: tuple[float, ...]
-    grouped: bool
-    friction: float
-    burn_in: int
-    chains: int
-    seed: int
-    first_chain: int
-    thin: int | None
-    bins: int
-    x0: str
-
-    def differences(self, other: Settings) -> list[str]:
-        """Say in words what differs in another run's settings."""
-        pairs = [(field.name, getattr(self, field.name), getattr(other, field.name)) for field in fields(self)]
-        hashes = {
-            "tables": "the coefficients are others: those of another method, step size, level or option",
-            "fingerprint": "the target is another, or runs with other options",
-        }
-        return [
-            hashes.get(name, f"{name} is {theirs!r}, was {ours!r}") for name, ours, theirs in pairs if ours != theirs
-        ]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -102,6 +39,10 @@ class Run:
         Recorded positions, shape (H, chains, d) each.
     centre, low, high : float64 arrays, shape (d,)
         What the moments are taken about, and the range of the histograms.
+    tables : Tables
+        The coefficients that the steps were taken with.
+    mixture : MixtureData or None
+        The target as the kernels read it, if it is a mixture at one noise level.
     info : dict
         How it was run: threads, whether a user's score ran on vectors, the GPU, the library of arrays.
     """
@@ -113,6 +54,8 @@ class Run:
     centre: Array
     low: Array
     high: Array
+    tables: Tables
+    mixture: MixtureData | None
     info: dict[str, str]
 
     def __repr__(self) -> str:
@@ -239,24 +182,7 @@ class Run:
 
     def to_xarray(self) -> xr.Dataset:
         """Return everything as a labelled dataset, from which the run can be resumed."""
-        state = self.state
-        data: dict[str, Any] = {
-            "u": (("h", "chain", "row", "coordinate"), state.u, {"long_name": "memory of the recurrence"}),
-            "xp": (("h", "chain", "row", "coordinate"), state.xp, {"long_name": "position and momentum"}),
-            "sums": (("h", "chain", "axis"), state.sums),
-            "squares": (("h", "chain", "pair"), state.squares),
-            "counts": (("h", "batch", "histogram_axis", "bin"), state.counts),
-            "left": (("h", "chain"), state.left),
-            "nfe": (("h", "chain"), state.nfe),
-            "centre": ("coordinate", self.centre),
-            "low": ("coordinate", self.low),
-            "high": ("coordinate", self.high),
-        }
-        if self.states:
-            data["trace"] = (("recorded", "h", "chain", "coordinate"), np.stack(self.states))
-        attributes = {"settings": json.dumps(asdict(self.settings)), "steps": self.steps, "step": state.step}
-        attributes["info"] = json.dumps(self.info)
-        return xr.Dataset(data, {"h": ("h", list(self.settings.h), {"units": "time"})}, attributes)
+        return pack(self)
 
     def save(self, path: str | Path) -> None:
         """Write the run to a file ``.nc`` (NetCDF) or a folder ``.zarr``, atomically."""
@@ -269,20 +195,14 @@ class Run:
         Raises
         ------
         ValueError
-            If the file is not a saved run.
+            If the file is not a saved run, was damaged or altered; the message names the file and the array.
         """
         try:
-            stored = load(Path(path))
-            given: dict[str, Any] = json.loads(stored.attrs["settings"])
-            settings = Settings(**given | {name: tuple(given[name]) for name in ("h", "shape")})
-            arrays = {name: stored[name].values for name in ("u", "xp", "sums", "squares", "counts", "left", "nfe")}
-            state = State(**arrays, step=int(stored.attrs["step"]))
-            states = list(stored["trace"].values) if "trace" in stored else []
-            centre, low, high = (stored[name].values for name in ("centre", "low", "high"))
-            info = json.loads(stored.attrs["info"])
-            return cls(settings, int(stored.attrs["steps"]), state, states, centre, low, high, info)
-        except (OSError, KeyError, TypeError, ValueError) as error:
-            fault = f"it has no {error}" if isinstance(error, KeyError) else str(error).partition("\n")[0]
+            return cls(**unpack(load(Path(path))))
+        except MissingExtraError:
+            raise
+        except Exception as error:  # the libraries that read a damaged file raise errors of any class
+            fault = str(error).partition("\n")[0] or type(error).__name__
             raise ValueError(f"{argument}: {str(path)!r} is not a saved run: {fault}") from None
 
     def to_arviz(self) -> Any:

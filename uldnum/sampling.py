@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,22 +16,24 @@ from uldnum.backends import BACKENDS, Options, choose_backend
 from uldnum.exact import max_stable_h
 from uldnum.integrators import Integrator
 from uldnum.integrators import integrator as find_integrator
-from uldnum.kernels import Problem, State
+from uldnum.kernels import Problem, State, statistics_shapes
 from uldnum.kernels.core import make_tables
 from uldnum.launch import (
     Target,
+    check_numbers,
     floating_type,
-    initial_state,
-    numbers_of_chains,
+    keeping,
+    require_memory,
     resumed,
-    start_name,
     take_steps,
     warn_of_a_stop,
     watch_of,
     watched,
 )
 from uldnum.names import digest
-from uldnum.run import Run, Settings
+from uldnum.run import Run
+from uldnum.settings import Settings
+from uldnum.start import earlier_run, find_start, initial_state, number_of_chains, register_ends, resumed_start
 from uldnum.targets import GaussianMixture, UserTarget
 from uldnum.targets import target as find_target
 from uldnum.typing import ArrayLike
@@ -48,12 +51,12 @@ def sample(
     friction: float = 1.0,
     steps: int,
     burn_in: int = 0,
-    chains: int,
-    seed: int = 0,
-    x0: ArrayLike | Callable[[int, int, int], ArrayLike] = "target",
+    chains: int | None = None,
+    seed: int | None = None,
+    x0: ArrayLike | Callable[[int, int, int], ArrayLike] | Run = "target",
     thin: int | None = None,
     bins: int = 0,
-    first_chain: int = 0,
+    first_chain: int | None = None,
     dtype: DTypeLike | None = None,
     backend: str | None = None,
     threads: int | None = None,
@@ -84,19 +87,25 @@ def sample(
     burn_in : int
         Steps before them, not recorded.
     chains : int
-        Chains of each group.
-    seed : int
-        64-bit key of all random numbers.
-    x0 : "target", array of shape (chains, *shape), or callable
-        Initial positions: exact draws of the target (networks: Gaussian, as wide as z), given ones, or those that
-        ``x0(chains, seed, first_chain)`` returns; arrays of any library.
+        Chains of each group. It may be left out where ``x0`` or ``resume`` is a run.
+    seed : int, optional
+        64-bit seed of all random numbers. Default: 0 where chains start from a law, a hash of the positions where they
+        start from given ones, so that a run from the ends of another one never draws its normals again. With a seed,
+        runs from different positions have common random numbers; positions at which a run of this process with the
+        same seed has ended are refused.
+    x0 : "target", "normal", "uniform", array of shape (chains, *shape), callable or Run
+        Initial positions: exact draws of the target (networks: Gaussian, as wide as z), N(0, 1), U(0, 1), given ones,
+        those that ``x0(chains, seed, first_chain)`` returns, or the ends of a run; arrays of any library. A run hands
+        on its positions, and its momenta where both integrators have them, else the second row is drawn; the new run
+        has the same chains, and a key that is derived from the seed and the generation. It is another realisation than
+        one long run; ``resume`` continues a run to the same bits.
     thin : int, optional
         Store the positions every ``thin`` recorded steps.
     bins : int
         Bins of the histogram of each axis, over 8 standard deviations to either side of the mean; 0 for none. Every
         fourth recorded step is counted.
-    first_chain : int
-        Number of the first chain, so that a batch can be split.
+    first_chain : int, optional
+        Number of the first chain, so that a batch can be split. Default: 0, or that of the run that ``x0`` is.
     dtype : "float64" or "float32", optional
         Type of the state. Default: float64 (networks: float32). Moments are always float64.
     backend : str, optional
@@ -104,7 +113,8 @@ def sample(
     threads : int, optional
         Threads of the Numba backend. Default: all cores.
     resume : Run or path, optional
-        A run with the same arguments, apart from ``steps`` and ``threads``, to go on from; leave out ``x0``.
+        A run with the same arguments, apart from ``steps`` and ``threads``, to go on from to the same bits; leave out
+        ``x0``. ``chains``, ``first_chain`` and ``seed`` may be left out.
     progress : bool or str
         Show a progress bar in a terminal when the run lasts more than a second; a string is what to call it.
 
@@ -115,7 +125,8 @@ def sample(
     Raises
     ------
     ValueError
-        If an argument is out of range, unknown or of the wrong shape; the message names it.
+        If an argument is out of range, unknown or of the wrong shape, or the run would not fit into memory; the message
+        names it.
 
     Warns
     -----
@@ -134,7 +145,7 @@ def sample(
     if given.ndim > 1 or given.size == 0:
         raise ValueError(f"h: must be a number or have shape (H,), got shape {given.shape}")
     gamma = positive_number("friction", friction)
-    chains, first_chain, seed, threads = numbers_of_chains(chains, first_chain, seed, threads)
+    check_numbers(chains, first_chain, seed, threads)
     steps, burn_in = whole_number("steps", steps, 1, 2**48), whole_number("burn_in", burn_in, 0, 2**48)
     bins = whole_number("bins", bins, 0, 2**24)
     thin = None if thin is None else whole_number("thin", thin, 1, steps)
@@ -148,6 +159,21 @@ def sample(
 
     h_absolute = np.atleast_1d(given) * target.time_unit
     tables = make_tables(scheme.stages(h_absolute, friction=gamma / target.time_unit), kind)
+    mixture = target.kernel_data(kind) if isinstance(target, GaussianMixture) else None
+    earlier = None if resume is None else earlier_run(resume, x0)
+    number = number_of_chains(chains, earlier, x0)
+    positions = given.size * number * math.prod(target.shape) * kind.itemsize
+    shapes = statistics_shapes(given.size, number, math.prod(target.shape), vector, bins)
+    require_memory(
+        chains=2 * scheme.rows * positions + 8 * (math.prod(shapes["sums"]) + math.prod(shapes["squares"])),
+        bins=8 * math.prod(shapes["counts"]),
+        thin=positions * (steps // thin if thin else 0),
+    )
+    start = (
+        find_start(target, x0, chains, first_chain, seed, given.size)
+        if earlier is None
+        else resumed_start(earlier, chains, first_chain, seed)
+    )
     settings = Settings(
         version=VERSION,
         target=target.name,
@@ -161,33 +187,37 @@ def sample(
         grouped=given.ndim == 1,
         friction=gamma,
         burn_in=burn_in,
-        chains=chains,
-        seed=seed,
-        first_chain=first_chain,
+        chains=start.chains,
+        first_chain=start.first_chain,
+        seed=start.seed,
+        generation=start.generation,
         thin=thin,
         bins=bins,
-        x0=start_name(x0 if resume is None else None),
+        x0=start.name,
+        momenta=scheme.momenta,
     )
     watch, low, high = watch_of(target, bins, burn_in, thin, kind)
-    problem = Problem(tables, target, settings.seed, settings.first_chain, watch)
+    if earlier is None:
+        xp = initial_state(start, np.full(scheme.rows - 1, scheme.memory), scheme.momenta, given.size, kind)
+        state = State.start(xp, moments=vector, bins=bins)
+        run = Run(settings, steps, state, [], watch.centre, low, high, tables, mixture, {})
+    else:
+        run = resumed(earlier, settings, steps, tables, mixture, (watch.centre, low, high))
+        watch = watch._replace(centre=run.centre, low=run.low, per_unit=bins / (run.high - run.low))
+    problem = Problem(run.tables, target, settings.key, settings.first_chain, watch, run.mixture)
     make_executor, _ = BACKENDS[backend]
     executor = make_executor(problem, kind, Options(threads, bool(progress)))
-
-    if resume is None:
-        xp = initial_state(target, np.full(scheme.rows - 1, scheme.memory), settings, x0)
-        state = State.start(xp, moments=vector, bins=bins)
-        run = Run(settings, steps, state, [], watch.centre, low, high, executor.info)
-        executor.enter(state)
-    else:
-        if not isinstance(x0, str):
-            raise ValueError("x0: a resumed run goes on from its own states; leave it out")
-        run = replace(resumed(resume, settings, steps), info=executor.info)
-    unit, scale = ("step", False) if vector else ("image", len(h_absolute) * chains)
+    run = replace(run, info=executor.info)
+    if earlier is None:
+        executor.enter(run.state)
+    unit, scale = ("step", False) if vector else ("image", len(h_absolute) * start.chains)
     with watched(progress, scheme.name, burn_in + steps, run.state.step, unit, scale) as (bar, stopped):
         for kept in take_steps(executor, run.state, burn_in + steps, bar, stopped):
             run.states.extend(kept)
     executor.settle(run.state)
-    report(run, target, scheme)
+    with keeping(run):
+        register_ends(run)
+        report(run, target, scheme)
     return run
 
 
@@ -202,6 +232,6 @@ def report(run: Run, target: Target, scheme: Integrator) -> None:
             stable = max_stable_h(scheme, precision=target.largest_precision, friction=settings.friction)
             limit = f"on its narrowest Gaussian the scheme is stable up to h = {stable:.4g} (uldnum.exact.max_stable_h)"
         warnings.warn(
-            f"{settings.integrator} diverged at {', '.join(bad)}; the statistics there are NaN; {limit}", stacklevel=3
+            f"{settings.integrator} diverged at {', '.join(bad)}; the statistics there are NaN; {limit}", stacklevel=4
         )
     warn_of_a_stop(run, "recorded steps")

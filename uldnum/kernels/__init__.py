@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from uldnum.kernels.core import NEVER, Tables, Watch
+from uldnum.kernels.core import NEVER, Tables, Watch, phase
 from uldnum.typing import Array
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "check_rows",
     "digest_of",
     "split_seed",
+    "statistics_shapes",
 ]
 
 
@@ -57,6 +58,8 @@ class Problem:
         Key of the random numbers, and the number of the first chain of each group.
     watch : Watch
         What is recorded.
+    stored : MixtureData, optional
+        The mixture as an earlier part of the run read it.
     """
 
     tables: Tables
@@ -64,6 +67,11 @@ class Problem:
     seed: int
     first_chain: int
     watch: Watch
+    stored: Any = None
+
+    def kernel_data(self, dtype: np.dtype[Any]) -> Any:
+        """Return what compiled code reads of the target."""
+        return self.target.kernel_data(dtype) if self.stored is None else self.stored
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,6 +105,17 @@ class Layout:
     def before(self) -> Array:
         """Time steps of all phases before, shape (P,)."""
         return np.asarray(self.ends - self.counts)
+
+    def step(self, number: int, dtype: np.dtype[Any]) -> Tables:
+        """Return the tables of a phase as those of one step size, in the type of the run."""
+        t = phase(self.tables, self.stages, number)
+        reals = {name: getattr(t, name)[None].astype(dtype) for name in ("G", "dA", "b", "C")}
+        return t._replace(
+            **reals,
+            per_step=int(t.per_step),
+            open_uses_score=bool(t.open_uses_score),
+            marked=bool(t.marked),
+        )
 
 
 # Numbers that the mixtures of all levels of a launch have, at most: 64 MiB in float64.
@@ -178,6 +197,16 @@ class Passage:
 BATCHES = 32
 
 
+def statistics_shapes(H: int, n: int, d: int, moments: bool, bins: int) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of what is recorded of H groups of n chains: the arrays of `State` of these names."""
+    axes = d if moments else 0
+    return {
+        "sums": (H, n, axes),
+        "squares": (H, n, axes * (axes + 1) // 2),
+        "counts": (H, min(n, BATCHES), d if bins else 0, bins + 2),
+    }
+
+
 @dataclass
 class State:
     """The chains of a run: H groups of n, k rows of d coordinates. Executors change the arrays in place.
@@ -213,13 +242,13 @@ class State:
     def start(cls, xp: Array, moments: bool = True, bins: int = 0) -> State:
         """Return the state of a run that begins at xp; arrays of what is not recorded are empty."""
         H, n, _, d = xp.shape
-        axes = d if moments else 0
+        shapes = statistics_shapes(H, n, d, moments, bins)
         return cls(
             u=np.empty(xp.shape, xp.dtype),
             xp=np.ascontiguousarray(xp),  # executors see rows and coordinates as one axis, which must not take a copy
-            sums=np.zeros((H, n, axes)),
-            squares=np.zeros((H, n, axes * (axes + 1) // 2)),
-            counts=np.zeros((H, min(n, BATCHES), d if bins else 0, bins + 2), dtype=np.int64),
+            sums=np.zeros(shapes["sums"]),
+            squares=np.zeros(shapes["squares"]),
+            counts=np.zeros(shapes["counts"], dtype=np.int64),
             left=np.full((H, n), NEVER),
             nfe=np.zeros((H, n), dtype=np.int64),
         )

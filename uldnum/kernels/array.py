@@ -14,7 +14,7 @@ from uldnum.kernels.core import INITIAL, make_core
 from uldnum.kernels.functions import FORMATS, Ops
 from uldnum.typing import Array
 
-__all__ = ["chain_numbers", "core", "initial_normals", "initial_uniform", "normals", "ops"]
+__all__ = ["chain_numbers", "core", "initial_normals", "initial_uniform", "initial_uniforms", "normals", "ops"]
 
 
 @cache
@@ -74,6 +74,14 @@ def initial_normals(n: int, seed: int, first: int, begin: int, count: int) -> Ar
     They start in the second block of the stream of initial states: the words of the first are for choices.
     """
     return initial("normal", n, seed, first, 4 + begin, count)
+
+
+def initial_uniforms(n: int, seed: int, first: int, begin: int, count: int) -> Array:
+    """Return uniform numbers for the initial state of each chain, float64, shape (n, count).
+
+    They start at word 2^34 of the stream of initial states, which no normal reaches.
+    """
+    return initial("uniform", n, seed, first, 2**34 + begin, count)
 
 
 def initial(law: str, n: int, seed: int, first: int, begin: int, count: int) -> Array:

@@ -136,7 +136,7 @@ class NumbaExecutor:
         self.problem = problem
         self.threads = threads or numba.get_num_threads()
         self.announcement = announced(announce)
-        self.target = problem.target.kernel_data(dtype)
+        self.target = problem.kernel_data(dtype)
         d = problem.target.shape[0]
         self.lanes = lanes = lanes or lanes_of(dtype, d)
         check_rows(problem.tables, "numba")

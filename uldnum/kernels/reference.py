@@ -66,7 +66,7 @@ class ArrayExecutor:
         self.target, self.scratch = target, 0
         score: Callable[..., None] = self.image_score if self.fold else self.vector_score
         if isinstance(target, GaussianMixture):
-            data = target.kernel_data(dtype)
+            data = problem.kernel_data(dtype)
             self.target, score, self.scratch = space.coefficients(data), self.mixture_score, data.scratch
         machine = space.ops(dtype)._replace(tail=self.tail)
         self.core = space.core(dtype)

@@ -92,7 +92,7 @@ class CudaExecutor:
         self.device = device()
         self.info = {"device": self.device.name}
         tables, watch = problem.tables, problem.watch
-        self.mixture = problem.target.kernel_data(dtype)
+        self.mixture = problem.kernel_data(dtype)
         k0, k1 = split_seed(problem.seed)
         constants = {name: getattr(tables, name) for name in ("G", "dA", "b", "C")}
         constants |= {name: getattr(watch, name) for name in ("centre", "low", "per_unit")}
