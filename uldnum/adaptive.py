@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from uldnum.dense import total
 from uldnum.integrators import Integrator
 from uldnum.stage import Step
 from uldnum.typing import Array
@@ -50,7 +51,7 @@ class Adaptive:
     coupled: bool
 
     def __post_init__(self) -> None:
-        step = self.scheme.stages(1.0)
+        step = self.scheme.unit
         if len(step.stages) != 1 or not (step.open_uses_score or unmarked(step)):
             raise ValueError(
                 f"snr: {self.scheme.name} does not evaluate the score once a step, where it begins or ends, as ula, "
@@ -59,10 +60,10 @@ class Adaptive:
 
     def size(self, xi: Array, s: Array) -> Array:
         """Step size of each chain, from the normals (n, m, d) of the step and the score (n, d)."""
-        noise = np.sqrt((xi**2).sum(axis=(1, 2)) / max(1, xi.shape[1]))
-        signal = np.sqrt((s**2).sum(axis=1))
+        noise = np.sqrt(total(np.square(xi).reshape(len(xi), -1)) / max(1, xi.shape[1]))
+        signal = np.sqrt(total(np.square(s)))
         if self.coupled:
-            noise, signal = np.full_like(noise, noise.mean()), np.full_like(signal, signal.mean())
+            noise, signal = (np.full_like(norms, total(norms) / len(norms)) for norms in (noise, signal))
         return 2 * self.snr * np.sqrt(self.scale) * noise / signal  # h = (2 delta)^(1/2)
 
 

@@ -18,6 +18,7 @@ from tqdm.auto import tqdm
 from uldnum.adaptive import FEWEST
 from uldnum.backends import BACKENDS, LADDERS, Options, choose_backend
 from uldnum.data import find_data, level_of
+from uldnum.elementary import hypot
 from uldnum.kernels import Ladder, Layout, Passage, Problem, State
 from uldnum.kernels.core import NEVER, Watch, lay_out
 from uldnum.launch import (
@@ -308,7 +309,7 @@ def make_ladder(
 ) -> Ladder:
     """Return what takes phases of a mixture together."""
     alpha, sigma = layout.alpha[:, None], layout.sigma[:, None]
-    centre, scale = alpha * mixture.mean, np.hypot(alpha * mixture.standard_deviation, sigma)
+    centre, scale = alpha * mixture.mean, hypot(alpha * mixture.standard_deviation, sigma)
     limits = reach(centre, scale, layout.alpha, kind)
     passage = Passage.of(mixture, layout, seeds, run.settings.first_chain, limits, kind)
     ladder = LADDERS[run.settings.backend](passage, options)

@@ -87,14 +87,19 @@ class Integrator:
         return step
 
     @cached_property
+    def unit(self) -> Step:
+        """Tables of a step of size 1 at friction 1: how the scheme is built, at any step size."""
+        return self.stages(1.0)
+
+    @property
     def nfe_per_step(self) -> int:
         """Score evaluations per time step."""
-        return len(self.stages(1.0).stages)
+        return len(self.unit.stages)
 
-    @cached_property
+    @property
     def rows(self) -> int:
         """Rows that a chain remembers: 1 for the position alone, 2 with a momentum or a remembered normal."""
-        return self.stages(1.0).rows
+        return self.unit.rows
 
 
 # ---------------------------------------------------------------------------------------------------------- recipes
@@ -102,7 +107,7 @@ class Integrator:
 
 def ula(h: Array, friction: Array) -> Step:
     """x' = x + delta s + sqrt(2 delta) xi."""
-    map = Affine(table(h, [[0]]), table(h, [h**2 / 2]), table(h, [[h]]))
+    map = Affine(table(h, [[0]]), table(h, [np.square(h) / 2]), table(h, [[h]]))
     return Step.unmarked(first_row(map.b), map)
 
 
@@ -113,13 +118,15 @@ def noise_denoise(h: Array, friction: Array, eta: float) -> Step:
     eq. 10, the limit of BAOAB for infinite friction.
     """
     sigma = h / 2
-    map = Affine(table(h, [[0, (eta - 1) * sigma], [0, -1]]), table(h, [eta * sigma**2, 0]), table(h, [[sigma], [1]]))
+    map = Affine(
+        table(h, [[0, (eta - 1) * sigma], [0, -1]]), table(h, [eta * np.square(sigma), 0]), table(h, [[sigma], [1]])
+    )
     return Step.unmarked(first_row(map.b), map)
 
 
 def mild(h: Array, friction: Array, momentum: float) -> Step:
     """y = x + beta v, v' = beta v + delta s(y), x' = x + v' + sqrt(2 delta) xi; row 1 holds v."""
-    delta, beta = h**2 / 2, momentum
+    delta, beta = np.square(h) / 2, momentum
     map = Affine(table(h, [[0, beta], [0, beta - 1]]), table(h, [delta, delta]), table(h, [[h], [0]]))
     return Step.unmarked(table(h, [1, beta]), map)
 

@@ -228,19 +228,17 @@ def spaced(family: Callable[[float, float], Schedule], first: float, last: float
     number = whole_number("count", count, 1, 2**20)
     if number == 1:
         return np.array([first])
-    try:
-        schedule = family(first, last)
-        inner = [schedule.ratio(t) for t in np.linspace(0, schedule.end, number)[1:-1]]
-        return np.array([first, *inner, last])
-    except ArithmeticError as error:
-        raise ValueError(f"first, last: levels between {first:g} and {last:g} leave the numbers: {error}") from None
+    schedule = family(first, last)
+    inner = schedule.ratio(np.linspace(0, schedule.end, number)[1:-1])
+    if not np.all(np.isfinite(inner)):
+        raise ValueError(f"first, last: levels between {first:g} and {last:g} are beyond the range of float64")
+    return np.array([first, *inner, last])
 
 
 def preserving(schedule: Schedule, count: int, last: float) -> Levels:
     """VP levels at evenly spaced t, from the end to ``last``."""
     times = np.linspace(schedule.end, last, whole_number("count", count, 1, 2**20))
-    ratio = np.array([schedule.ratio(t) for t in times])
-    return Levels(*preserved(ratio))
+    return Levels(*preserved(schedule.ratio(times)))
 
 
 FAMILIES: dict[str, Callable[..., Levels]] = {

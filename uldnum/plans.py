@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -117,16 +116,17 @@ def widened(step: Step, k: int) -> Step:
     return Step(stages, wide(step.open), wide(step.close), step.open_uses_score)
 
 
-def handed_over(k: int, own: int, momentum: str, memory: float, ratio: float) -> Affine | None:
-    """Return what happens to rows 1 ... own - 1 between two levels, whose sigmas have a ratio; None if nothing does."""
+def handed_over(k: int, own: int, momentum: str, memory: float, ratio: Array) -> Affine | None:
+    """Return what happens to rows 1 ... own - 1 between levels with these ratios of sigma; None if nothing does."""
     if momentum == "kept" or own < 2:
         return None
-    dA, C, rows = np.zeros((1, k, k)), np.zeros((1, k, own - 1)), np.arange(1, own)
+    count, rows = len(ratio), np.arange(1, own)
+    dA, C = np.zeros((count, k, k)), np.zeros((count, k, own - 1))
     if momentum == "refreshed":
-        dA[0, rows, rows], C[0, rows, rows - 1] = -1, memory
+        dA[:, rows, rows], C[:, rows, rows - 1] = -1, memory
     else:
-        dA[0, rows, rows] = ratio - 1
-    return Affine(dA, np.zeros((1, k)), C if C.any() else C[..., :0])
+        dA[:, rows, rows] = ratio[:, None] - 1
+    return Affine(dA, np.zeros((count, k)), C if C.any() else C[..., :0])
 
 
 MOMENTA = ("kept", "rescaled", "refreshed")
@@ -271,25 +271,24 @@ def plan(
     scheme, count = find_method(method), whole_number("steps", steps, 1, 2**48)
     sizes = step_sizes(levels, h, eps, snr)
     gamma = positive_number("friction", friction)
-    own = [scheme.stages(np.array([size]), friction=gamma / s) for size, s in zip(sizes, levels.sigma, strict=True)]
     named, moves, source = (
         (scheme.name, None, scheme.source) if predictor is None else find_predictor(predictor, scheme)
     )
-    places = places_of(levels)
-    width = max((len(move.b) for pair in pairs(places, moves) for move in pair), default=1)
+    between = moves_between(levels, moves)
+    width = max((len(move.b) for move in between), default=1)
     k = scheme.rows + (width > 1)
     if coupled and snr is None:
         raise ValueError("coupled: says how snr chooses steps; give snr")
     if snr is not None and (boundary == "shared" or momentum != "kept" or width > 1):
         raise ValueError("snr: goes with boundary 'own', momentum 'kept', and predictors of one evaluation")
     chosen = rules(scheme, levels, snr, gamma, coupled)
-    wide, between = [widened(step, k) for step in own], pairs(places, moves)
-    phases = corrected(scheme, wide, places, count, momentum, boundary, between, chosen)
+    own = widened(scheme.stages(sizes, friction=gamma / levels.sigma), k)
+    phases = corrected(scheme, own, levels, count, momentum, boundary, between, chosen)
     if denoise:
-        phases.append(Phase(denoising(places[-1], k), 1, *places[-1]))
+        phases += last_phases(levels, k)
     memory = np.array([scheme.memory] * (scheme.rows - 1) + [0.0] * (width > 1))
-    apart = boundary == "own" or not scheme.stages(1.0).open_uses_score
-    return Plan(named, (places[0].a, places[0].s), tuple(phases), memory, source, momenta=scheme.momenta, on_step=apart)
+    apart = boundary == "own" or not own.open_uses_score
+    return Plan(named, places_of(levels)[0], tuple(phases), memory, source, momenta=scheme.momenta, on_step=apart)
 
 
 def is_predictor(method: Any) -> bool:
@@ -314,17 +313,34 @@ def find_predictor(name: str, scheme: Integrator) -> tuple[str, Predictor, str]:
     return f"{full} with {scheme.name}", moves, f"{source}; {scheme.source}"
 
 
-def pairs(places: Sequence[NoiseLevel], moves: Predictor | None) -> list[list[Move]]:
-    """Return the moves from every level to the next."""
-    if moves is None:
-        return [[] for _ in places[1:]]
-    before = [None, *places]
-    return [moves(here, there, last) for here, there, last in zip(places, places[1:], before, strict=False)]
+def moves_between(levels: Levels, moves: Predictor | None) -> list[Move]:
+    """Return the moves from every level to the next, whose coefficients are arrays over the levels but the last."""
+    if moves is None or len(levels) == 1:
+        return []
+    a, s = levels.alpha, levels.sigma
+    before = NoiseLevel(np.append(a[0], a[:-2]), np.append(np.inf, s[:-2]))
+    return moves(NoiseLevel(a[:-1], s[:-1]), NoiseLevel(a[1:], s[1:]), before)
 
 
-def places_of(levels: Levels) -> list[NoiseLevel]:
-    """Return the levels one by one."""
-    return [NoiseLevel(a, s) for a, s in zip(levels.alpha.tolist(), levels.sigma.tolist(), strict=True)]
+def places_of(levels: Levels | NoiseLevel) -> list[tuple[float, float]]:
+    """Return alpha and sigma of levels, one by one."""
+    a, s = (levels.alpha, levels.sigma) if isinstance(levels, Levels) else levels
+    return list(zip(a.tolist(), s.tolist(), strict=True))
+
+
+def predicted(moves: Sequence[Move], k: int) -> list[tuple[Phase, ...]]:
+    """Return the phases that go from every level to the next."""
+    phases = [
+        [Phase(step, 1, *place) for step, place in zip(embedded(move, k).split(), places_of(move.place), strict=True)]
+        for move in moves
+    ]
+    return list(zip(*phases, strict=True))
+
+
+def last_phases(levels: Levels, k: int) -> list[Phase]:
+    """Return the phase that ends a plan with the mean of the data given x."""
+    last = NoiseLevel(levels.alpha[-1:], levels.sigma[-1:])
+    return [Phase(denoising(last, k), 1, *places_of(last)[0])]
 
 
 def step_sizes(levels: Levels, h: float | None, eps: float | None, snr: float | None) -> Array:
@@ -341,40 +357,43 @@ def step_sizes(levels: Levels, h: float | None, eps: float | None, snr: float | 
 def predictions(name: str, levels: Levels, denoise: bool) -> Plan:
     """Return the plan of a predictor alone."""
     full, moves, source = find_moves(name)
-    places = places_of(levels)
-    found = pairs(places, moves)
-    k = max((len(move.b) for pair in found for move in pair), default=1)
-    phases = [Phase(embedded(move, k), 1, *move.place) for pair in found for move in pair]
+    between = moves_between(levels, moves)
+    k = max((len(move.b) for move in between), default=1)
+    phases = [phase for pair in predicted(between, k) for phase in pair]
     if denoise:
-        phases.append(Phase(denoising(places[-1], k), 1, *places[-1]))
+        phases += last_phases(levels, k)
     if not phases:
         raise ValueError("levels: a predictor goes from level to level, and there is one only")
-    return Plan(full, (places[0].a, places[0].s), tuple(phases), np.zeros(k - 1), source)
+    return Plan(full, places_of(levels)[0], tuple(phases), np.zeros(k - 1), source)
 
 
 def corrected(
     scheme: Integrator,
-    own: Sequence[Step],
-    places: Sequence[NoiseLevel],
+    own: Step,
+    levels: Levels,
     count: int,
     momentum: str,
     boundary: str,
-    moves: Sequence[Sequence[Move]],
+    moves: Sequence[Move],
     chosen: Sequence[Adaptive | None],
 ) -> list[Phase]:
-    """Return the phases of an integrator's steps at every level, with those of a predictor between levels."""
-    k = own[0].rows
-    ratios = [there.s / here.s for here, there in pairwise(places)]
-    between = [None, *(handed_over(k, scheme.rows, momentum, scheme.memory, ratio) for ratio in ratios)]
-    if boundary == "shared" and own[0].open_uses_score:
-        if any(moves):
+    """Return the phases of an integrator's steps at every level, with those of a predictor between levels.
+
+    The tables ``own`` have an axis of levels.
+    """
+    k = own.rows
+    change = handed_over(k, scheme.rows, momentum, scheme.memory, levels.sigma[1:] / levels.sigma[:-1])
+    if boundary == "shared" and own.open_uses_score:
+        if moves:
             raise ValueError("boundary: a predictor between two levels leaves them no evaluation to share")
-        return shared(own, places, count, between)
+        return shared(own, levels, count, change)
+    first, others = own.at(slice(1)), own.at(slice(1, None))
+    if change is not None:
+        others = replace(others, open=change.then(others.open))
     phases = []
-    for step, place, before, after, rule in zip(own, places, between, [*moves, []], chosen, strict=True):
-        begun = step if before is None else replace(step, open=before.then(step.open))
-        phases.append(Phase(begun, count, *place, rule))
-        phases += [Phase(embedded(move, k), 1, *move.place) for move in after]
+    steps, after = [first, *others.split()], [*(predicted(moves, k) or [()] * (len(levels) - 1)), ()]
+    for step, place, rule, between in zip(steps, places_of(levels), chosen, after, strict=True):
+        phases += [Phase(step, count, *place, rule), *between]
     return phases
 
 
@@ -386,7 +405,7 @@ def rules(
         return [None] * len(levels)
     ratio = positive_number("snr", snr)
     # 1 - beta_i is (alpha_i/alpha_{i+1})^2, which is 1 for VE levels; the last level takes that of the one before.
-    falls = (levels.alpha[:-1] / levels.alpha[1:]) ** 2
+    falls = np.square(levels.alpha[:-1] / levels.alpha[1:])
     scales = np.append(falls, falls[-1:] if len(falls) else 1.0)
     return [
         Adaptive(scheme, friction / sigma, ratio, scale, coupled)
@@ -394,31 +413,25 @@ def rules(
     ]
 
 
-def shared(
-    own: Sequence[Step], places: Sequence[NoiseLevel], count: int, between: Sequence[Affine | None]
-) -> list[Phase]:
+def shared(own: Step, levels: Levels, count: int, change: Affine | None) -> list[Phase]:
     """Return phases that close each level and open the next with one score, that of the next.
 
-    They hand over what the recurrence remembers instead of (x, p), but for the last.
+    They hand over what the recurrence remembers instead of (x, p), but for the last. ``change`` is what happens between
+    two levels; its tables, and those of the steps, have an axis of levels.
     """
-    k = own[0].rows
-    nothing = Affine.identity(np.ones(1), k)
+    places = places_of(levels)
 
-    def stages(step: Step, first: int, last: int, times: int, place: NoiseLevel) -> list[Phase]:
-        part = step.stages[first:last]
-        return [Phase(Step(part, nothing, part[-1].map), times, *place)] if part and times else []
+    def boundaries(map: Affine, where: Sequence[tuple[float, float]]) -> list[Phase]:
+        steps = Step.unmarked(first_row(map.b), map.compressed()).split()
+        return [Phase(step, 1, *place) for step, place in zip(steps, where, strict=True)]
 
-    def boundary(map: Affine, place: NoiseLevel) -> Phase:
-        return Phase(Step.unmarked(first_row(map.b), map.compressed()), 1, *place)
-
-    phases = [boundary(own[0].open, places[0])]
-    for i, (step, place) in enumerate(zip(own, places, strict=True)):
-        phases += stages(step, 0, len(step.stages), count - 1, place)
-        phases += stages(step, 0, len(step.stages) - 1, 1, place)
-        if i + 1 == len(own):
-            phases.append(boundary(step.close, place))
-        else:
-            change = between[i + 1]
-            closed = step.close if change is None else step.close.then(change)
-            phases.append(boundary(closed.then(own[i + 1].open), places[i + 1]))
+    closed = own.close.at(slice(-1)) if change is None else own.close.at(slice(-1)).then(change)
+    crossed = closed.then(own.open.at(slice(1, None)))
+    after = boundaries(crossed, places[1:]) + boundaries(own.close.at(slice(-1, None)), places[-1:])
+    phases, nothing = boundaries(own.open.at(slice(1)), places[:1]), Affine.identity(np.ones(1), own.rows)
+    for step, place, boundary in zip(own.split(), places, after, strict=True):
+        for part, times in ((step.stages, count - 1), (step.stages[:-1], 1)):
+            if part and times:
+                phases.append(Phase(Step(part, nothing, part[-1].map), times, *place))
+        phases.append(boundary)
     return phases

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from uldnum.elementary import cos, exp, expm1, hypot, interp, log, log1p, power
 from uldnum.names import unknown
 from uldnum.typing import Array, ArrayLike
 
@@ -25,34 +26,34 @@ class Schedule:
     Attributes
     ----------
     ratio : callable
-        t -> sigma/alpha.
+        t -> sigma/alpha, of numbers or arrays.
     time : callable
-        sigma/alpha -> t.
+        sigma/alpha -> t, of numbers or arrays.
     end : float
         t runs from 0 to here.
     discrete : bool
         Whether the network was trained at whole t only; `ratio` and `time` interpolate between them.
     """
 
-    ratio: Callable[[float], float]
-    time: Callable[[float], float]
+    ratio: Callable[[Any], Any]
+    time: Callable[[Any], Any]
     end: float
     discrete: bool = False
 
     @property
     def limits(self) -> tuple[float, float]:
         """Smallest and largest noise level."""
-        low, high = sorted((self.ratio(0.0), self.ratio(self.end)))
+        low, high = sorted((float(self.ratio(0.0)), float(self.ratio(self.end))))
         return low, high
 
 
 def preserved(ratio: ArrayLike) -> tuple[Any, Any]:
     """Return alpha and sigma of the levels sigma/alpha that preserve variance: alpha^2 + sigma^2 = 1."""
-    length = np.hypot(1, ratio)
+    length = hypot(1, ratio)
     return 1 / length, ratio / length
 
 
-def between(first: float, last: float, end: float, warp: Callable[[float], float], back: Callable[[float], float],
+def between(first: float, last: float, end: float, warp: Callable[[Any], Any], back: Callable[[Any], Any],
             discrete: bool) -> Schedule:  # fmt: skip
     """Noise levels from first to last that are evenly spaced after ``warp``, whose inverse is ``back``."""
     if not (0 < first < math.inf and 0 < last < math.inf) or first == last:
@@ -71,10 +72,10 @@ def table(alphas_cumprod: ArrayLike) -> Schedule:
     kept = np.array(alphas_cumprod, dtype=float)
     if kept.ndim != 1 or len(kept) < 2 or not np.all((kept > 0) & (kept < 1)) or not np.all(np.diff(kept) < 0):
         raise ValueError("schedule: alphas_cumprod must fall from below 1 to above 0, and hold two numbers at least")
-    logarithms, steps = np.log((1 - kept) / kept) / 2, np.arange(len(kept))
+    logarithms, steps = log((1 - kept) / kept) / 2, np.arange(len(kept))
     return Schedule(
-        lambda t: math.exp(np.interp(t, steps, logarithms)),
-        lambda ratio: float(np.interp(math.log(ratio), logarithms, steps)),
+        lambda t: exp(interp(t, steps, logarithms)),
+        lambda ratio: interp(log(ratio), logarithms, steps),
         len(kept) - 1.0,
         discrete=True,
     )
@@ -96,19 +97,19 @@ def linear(beta_start: float, beta_end: float, timesteps: int | None = None, end
         return of_betas(np.linspace(beta_start, beta_end, timesteps))
     growth = beta_end - beta_start
 
-    def ratio(t: float) -> float:
-        return math.sqrt(math.expm1(beta_start * t + growth * t**2 / 2))
+    def ratio(t: Any) -> Any:
+        return np.sqrt(expm1(beta_start * t + growth * np.square(t) / 2))
 
-    def time(ratio: float) -> float:
-        integral = math.log1p(ratio**2)
-        return 2 * integral / (beta_start + math.sqrt(beta_start**2 + 2 * growth * integral))
+    def time(ratio: Any) -> Any:
+        integral = log1p(np.square(ratio))
+        return 2 * integral / (beta_start + np.sqrt(beta_start * beta_start + 2 * growth * integral))
 
     return Schedule(ratio, time, end)
 
 
 def scaled_linear(beta_start: float, beta_end: float, timesteps: int) -> Schedule:
     """Betas whose square roots grow linearly (Rombach et al. 2022)."""
-    return of_betas(np.linspace(math.sqrt(beta_start), math.sqrt(beta_end), timesteps) ** 2)
+    return of_betas(np.square(np.linspace(math.sqrt(beta_start), math.sqrt(beta_end), timesteps)))
 
 
 def cosine(timesteps: int, max_beta: float = 0.999, shift: float = 0.008) -> Schedule:
@@ -116,7 +117,7 @@ def cosine(timesteps: int, max_beta: float = 0.999, shift: float = 0.008) -> Sch
 
     Nichol & Dhariwal 2021, eq. 17.
     """
-    kept = np.cos((np.arange(timesteps + 1) / timesteps + shift) / (1 + shift) * np.pi / 2) ** 2
+    kept = np.square(cos((np.arange(timesteps + 1) / timesteps + shift) / (1 + shift) * np.pi / 2))
     return of_betas(np.minimum(1 - kept[1:] / kept[:-1], max_beta))
 
 
@@ -128,7 +129,7 @@ def betas(values: ArrayLike) -> Schedule:
 def geometric(first: float, last: float, timesteps: int | None = None) -> Schedule:
     """A geometric sequence of noise levels, from t = 0 to 1, or to timesteps - 1 (Song & Ermon 2019)."""
     end = 1.0 if timesteps is None else timesteps - 1.0
-    return between(first, last, end, math.log, math.exp, timesteps is not None)
+    return between(first, last, end, log, exp, timesteps is not None)
 
 
 def karras(first: float, last: float, rho: float = 7.0, timesteps: int | None = None) -> Schedule:
@@ -137,7 +138,7 @@ def karras(first: float, last: float, rho: float = 7.0, timesteps: int | None = 
     Karras et al. 2022, eq. 5.
     """
     end = 1.0 if timesteps is None else timesteps - 1.0
-    return between(first, last, end, lambda r: r ** (1 / rho), lambda r: r**rho, timesteps is not None)
+    return between(first, last, end, lambda r: power(r, 1 / rho), lambda r: power(r, rho), timesteps is not None)
 
 
 SCHEDULES: dict[str, Callable[..., Schedule]] = {

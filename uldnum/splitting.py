@@ -25,6 +25,8 @@ from itertools import pairwise
 import numpy as np
 
 from uldnum.arguments import numbers
+from uldnum.dense import total
+from uldnum.elementary import expm1, tanh
 from uldnum.stage import Affine, Stage, Step, first_row, table
 from uldnum.typing import Array
 
@@ -40,8 +42,8 @@ def tanh_gap(z: Array) -> Array:
     ``z^2/(3 + z^2/(5 + z^2/(7 + ...)))``: positive terms only.
     """
     small = np.minimum(z, 1)
-    w = reduce(lambda tail, odd: small**2 / (odd + tail), range(25, 1, -2), 0 * small)
-    return np.where(z < 1, small * w / (1 + w), z - np.tanh(z))
+    w = reduce(lambda tail, odd: np.square(small) / (odd + tail), range(25, 1, -2), 0 * small)
+    return np.where(z < 1, small * w / (1 + w), z - tanh(z))
 
 
 def drift(t: Array, friction: Array) -> Affine:
@@ -58,9 +60,9 @@ def thermostat(t: Array, friction: Array) -> Affine:
     """O: p = c p + sqrt(1 - c^2) xi with c = exp(-gamma t)."""
     a = friction * t
     return Affine(
-        dA=table(t, [[0, 0], [0, np.expm1(-a)]]),
+        dA=table(t, [[0, 0], [0, expm1(-a)]]),
         b=table(t, [0, 0]),
-        C=table(t, [[0], [np.sqrt(-np.expm1(-2 * a))]]),
+        C=table(t, [[0], [np.sqrt(-expm1(-2 * a))]]),
     )
 
 
@@ -72,11 +74,11 @@ def free_flight(t: Array, friction: Array) -> Affine:
     nothing cancels.
     """
     a = friction * t
-    p_noise = np.sqrt(-np.expm1(-2 * a))
+    p_noise = np.sqrt(-expm1(-2 * a))
     return Affine(
-        dA=table(t, [[0, -np.expm1(-a) / friction], [0, np.expm1(-a)]]),
+        dA=table(t, [[0, -expm1(-a) / friction], [0, expm1(-a)]]),
         b=table(t, [0, 0]),
-        C=table(t, [[np.tanh(a / 2) / friction * p_noise, 2 * np.sqrt(tanh_gap(a / 2)) / friction], [p_noise, 0]]),
+        C=table(t, [[tanh(a / 2) / friction * p_noise, 2 * np.sqrt(tanh_gap(a / 2)) / friction], [p_noise, 0]]),
     )
 
 
@@ -87,10 +89,10 @@ def frozen_score(t: Array, friction: Array) -> Affine:
     T = tanh(a/2) with positive terms only.
     """
     a = friction * t
-    T = np.tanh(a / 2)
-    x_kick = 2 * (tanh_gap(a / 2) + a / 2 * T) / (1 + T) / friction**2
+    T = tanh(a / 2)
+    x_kick = 2 * (tanh_gap(a / 2) + a / 2 * T) / (1 + T) / np.square(friction)
     free = free_flight(t, friction)
-    return Affine(free.dA, table(t, [x_kick, -np.expm1(-a) / friction]), free.C)
+    return Affine(free.dA, table(t, [x_kick, -expm1(-a) / friction]), free.C)
 
 
 FLOWS: dict[str, Callable[[Array, Array], Affine]] = {"A": drift, "B": kick, "O": thermostat, "U": free_flight}
@@ -131,8 +133,8 @@ def validate_word(word: str, fractions: Sequence[float] | None = None) -> tuple[
         raise ValueError(f"fractions: {word!r} needs {len(word)} numbers, one per letter, got shape {shares.shape}")
     for letter in sorted(set(word)):
         own = shares[[i for i, other in enumerate(word) if other == letter]]
-        if abs(own.sum() - 1) > 1e-12:
-            raise ValueError(f"fractions: those of {letter} in {word!r} must sum to 1, they sum to {own.sum():.15g}")
+        if abs(total(own) - 1) > 1e-12:
+            raise ValueError(f"fractions: those of {letter} in {word!r} must sum to 1, they sum to {total(own):.15g}")
         if letter in "OU" and np.any(own <= 0):
             raise ValueError(f"fractions: those of {letter} must be positive, noise cannot run backwards; got {own}")
     return tuple(float(share) for share in shares)

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from uldnum.dense import product, total
 from uldnum.typing import Array
 
 __all__ = ["Affine", "Stage", "Step", "first_row", "table", "triangular"]
@@ -54,9 +55,9 @@ class Affine:
     def then(self, after: Affine) -> Affine:
         """Compose: first this map, then ``after``, both with the same score, each with its own normals."""
         return Affine(
-            dA=self.dA + after.dA + after.dA @ self.dA,
-            b=self.b + after.b + (after.dA @ self.b[..., None])[..., 0],
-            C=np.concatenate([self.C + after.dA @ self.C, after.C], axis=-1),
+            dA=self.dA + after.dA + product(after.dA, self.dA),
+            b=self.b + after.b + product(after.dA, self.b[..., None])[..., 0],
+            C=np.concatenate([self.C + product(after.dA, self.C), after.C], axis=-1),
         )
 
     def compressed(self) -> Affine:
@@ -64,6 +65,10 @@ class Affine:
         # Momentum first: the position hears of noise only through it, so most words need one normal, not two.
         factor, _ = triangular(self.C[..., ::-1, :])
         return replace(self, C=factor[..., ::-1, :])
+
+    def at(self, index: slice) -> Affine:
+        """Return the maps at these places of the first leading axis."""
+        return Affine(self.dA[index], self.b[index], self.C[index])
 
     @classmethod
     def identity(cls, like: Array, k: int) -> Affine:
@@ -143,6 +148,15 @@ class Step:
         """Normals per coordinate that only a reading of the state needs."""
         return self.close.normals - self.stages[-1].map.normals
 
+    def at(self, index: slice) -> Step:
+        """Return the tables at these places of the first leading axis."""
+        stages = tuple(Stage(stage.G[index], stage.map.at(index)) for stage in self.stages)
+        return Step(stages, self.open.at(index), self.close.at(index), self.open_uses_score)
+
+    def split(self) -> list[Step]:
+        """Return the tables along the leading axis one by one, each with a leading axis of length 1."""
+        return [self.at(slice(i, i + 1)) for i in range(len(self.open.b))]
+
     @classmethod
     def unmarked(cls, G: Array, map: Affine) -> Step:
         """One stage that begins and ends on the time step: ``open`` does nothing, ``close`` is the stage itself."""
@@ -188,12 +202,12 @@ def triangular(noise: Array) -> tuple[Array, list[int]]:
     rest = noise
     columns, pivots = [], []
     for r in range(noise.shape[-2]):
-        square = np.sum(rest[..., r, :] ** 2, axis=-1)
+        square = total(np.square(rest[..., r, :]))
         # A dependent row leaves rounding (1e-16), an independent one a fraction of order one at any h.
-        if not np.any(square > 1e-16 * np.sum(noise[..., r, :] ** 2, axis=-1)):
+        if not np.any(square > 1e-16 * total(np.square(noise[..., r, :]))):
             continue
-        direction = rest[..., r, :] / (np.where(square > 0, square, 1) ** 0.5)[..., None]
-        column = (rest @ direction[..., None])[..., 0]
+        direction = rest[..., r, :] / np.sqrt(np.where(square > 0, square, square + 1))[..., None]
+        column = product(rest, direction[..., None])[..., 0]
         column = np.where(np.arange(noise.shape[-2]) < r, 0, column)
         rest = rest - column[..., None] * direction[..., None, :]
         columns.append(column)

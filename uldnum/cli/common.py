@@ -9,10 +9,10 @@ from inspect import signature
 from pathlib import Path
 from typing import Any, NoReturn
 
-import numpy as np
 import typer
 
 from uldnum.arguments import positive
+from uldnum.elementary import geomspace
 from uldnum.extras import require
 from uldnum.typing import Array
 
@@ -102,4 +102,4 @@ def parse_steps(name: str, text: str) -> Array:
         raise ValueError(f"{name}: {text!r} is neither first:last:count, such as 0.05:1.5:12, nor a list") from None
     if number < 1:
         raise ValueError(f"{name}: {text!r} asks for {number} step sizes")
-    return np.geomspace(ends[0], ends[1], number)
+    return geomspace(ends[0], ends[1], number)

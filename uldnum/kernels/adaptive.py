@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from uldnum.adaptive import Adaptive
+from uldnum.dense import product
 from uldnum.kernels import State
 from uldnum.kernels.core import DYNAMICS, NEVER, Watch
 from uldnum.kernels.drawing import chain_normals
@@ -30,7 +31,7 @@ def take_adaptive_steps(
     """
     _, n, _, d = state.xp.shape
     kind = state.xp.dtype
-    known = rule.scheme.stages(1.0)
+    known = rule.scheme.unit
     opens, place = known.open_uses_score, known.stages[0].G
     drawn = known.open.normals if opens else known.stages[0].map.normals
     closing = known.close.normals if opens else 0
@@ -50,7 +51,7 @@ def take_adaptive_steps(
         first = step * (drawn + closing)
         xi = at(first, drawn)
         if not opens:
-            s = score(np.einsum("r,nrd->nd", place, u))
+            s = score(product(place[None], u)[:, 0])
         with np.errstate(all="ignore"):
             h = rule.size(xi, s)
         # Where there is no score, or it is no number, the chain stays, or is found outside.
@@ -71,4 +72,4 @@ def take_adaptive_steps(
 
 def applied(map: Affine, u: Array, s: Array, xi: Array) -> Array:
     """u + (dA u + b s + C xi), for a table of each chain: u (n, k, d), s (n, d), xi (n, m, d)."""
-    return u + (map.dA @ u + map.b[..., None] * s[:, None] + map.C @ xi)
+    return u + (product(map.dA, u) + map.b[..., None] * s[:, None] + product(map.C, xi))

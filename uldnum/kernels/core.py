@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from uldnum.elementary import LN2
 from uldnum.kernels.functions import FORMATS, Ops, make_functions
 from uldnum.stage import Step, first_row
 from uldnum.typing import Array
@@ -154,7 +155,7 @@ def make_core(ops: Ops) -> SimpleNamespace:
     M0, M1, W0, W1 = (np.uint64(v) for v in (0xD2511F53, 0xCD9E8D57, 0x9E3779B9, 0xBB67AE85))
     LOW, HALF_WORD = np.uint64(0xFFFFFFFF), np.uint64(32)
     WORD_UNIT, HALF_UNIT, LOW_WORD = ops.real(2.0**-32), ops.real(2.0**-33), word(0xFFFFFFFF)
-    ZERO, MINUS_ONE, MINUS_TWO, MINUS_HALF_LOG2_E = (ops.constant(v) for v in (0, -1, -2, -0.5 / np.log(2.0)))
+    ZERO, MINUS_ONE, MINUS_TWO, MINUS_HALF_LOG2_E = (ops.constant(v) for v in (0, -1, -2, -0.5 / LN2))
     # So many sums are kept at once, in registers, while a loop runs over their common terms.
     TILE = 4
 

@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from uldnum import elementary
+
 __all__ = ["FORMATS", "Ops", "make_functions"]
 
 
@@ -99,8 +101,8 @@ def make_functions(ops: Ops) -> SimpleNamespace:
     word = form.word
 
     ONE, TWO, MINUS_HALF, ZERO = (real(v) for v in (1, 2, -0.5, 0))
-    LN2, LN2_HIGH, LN2_LOW = real(np.log(2.0)), real(-form.ln2[0]), real(-form.ln2[1])
-    LOG2_E, TWO_OVER_PI = real(1 / np.log(2.0)), real(2 / np.pi)
+    LN2, LN2_HIGH, LN2_LOW = real(elementary.LN2), real(-form.ln2[0]), real(-form.ln2[1])
+    LOG2_E, TWO_OVER_PI = real(1 / elementary.LN2), real(2 / np.pi)
     TURN_HIGH, TURN_MIDDLE, TURN_LOW = (real(-part) for part in form.half_pi)
     LEAST, LEAST_POWER = real(form.least), real(form.least_power)
     # Adding this number rounds to an integer, which is then found in the low bits.

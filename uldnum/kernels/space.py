@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
+from uldnum.elementary import LN2
 from uldnum.extras import require
 from uldnum.kernels import array
 from uldnum.kernels.core import make_core
@@ -81,7 +81,7 @@ class Space:
         """Return the operations of the core on arrays of a floating-point type; another library's have no words."""
         if not self.foreign:
             return array.ops(dtype)
-        xp, one_bit = self.namespace, math.log(2)
+        xp, one_bit = self.namespace, LN2
 
         def where(condition: Any, yes: Any, no: Any) -> Any:
             like = yes if hasattr(yes, "dtype") else no

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from uldnum.arguments import positive
+from uldnum.elementary import log
 from uldnum.names import unknown
 from uldnum.networks.forms import CONDITIONS, NEEDS, PARAMETERISATIONS, SCALINGS, Form, alpha_and_sigma, form
 from uldnum.schedules import Schedule, schedule
@@ -145,13 +146,13 @@ class Card:
                 raise ValueError("t: the network has no schedule; give sigma")
             if not (0 <= value <= self.times.end and self.times.ratio(value) > 0):
                 raise ValueError(f"t: must lie between 0 and {self.times.end:g}, and where there is noise, got {value}")
-            return self.times.ratio(value)
+            return float(self.times.ratio(value))
         if not 0 < value < math.inf:
             raise ValueError(f"{name}: must be positive and finite, got {value}")
         if name == "sigma" and self.scaling == "vp":
             if value >= 1:
                 raise ValueError(f"sigma: must lie between 0 and 1 (alpha^2 + sigma^2 = 1), got {value}")
-            return value / math.sqrt(1 - value**2)
+            return value / math.sqrt(1 - value * value)
         return value
 
     def level(self, sigma: float | None = None, ratio: float | None = None, t: float | None = None) -> Level:
@@ -171,13 +172,13 @@ class Card:
         if not low * (1 - 1e-9) <= asked <= high * (1 + 1e-9):
             who = self.name or "the network"
             raise ValueError(f"{name}: {who} was made for sigma from {low:.4g} to {high:.4g}, got sigma = {asked:.4g}")
-        time = self.times.time(found) if self.schedule else 0.0
+        time = float(self.times.time(found)) if self.schedule else 0.0
         if self.condition == "timestep":
             time = float(round(time))
-            found = self.times.ratio(time)
+            found = float(self.times.ratio(time))
         alpha, there = alpha_and_sigma(self.scaling, found)
         sigma = value if name == "sigma" and self.condition != "timestep" else there  # as given, to the last bit
-        number = {"sigma": sigma, "log-sigma": math.log(sigma)}.get(self.condition, time)
+        number = {"sigma": sigma, "log-sigma": float(log(sigma))}.get(self.condition, time)
         numbers = form(self.parameterisation, self.scaling, alpha, sigma, self.sigma_data)
         return Level(alpha, sigma, numbers, self.condition_scale * number)
 

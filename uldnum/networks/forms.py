@@ -9,10 +9,10 @@ with numbers a, b, c that depend on the noise level alone. They are the whole di
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import NamedTuple
 
+from uldnum.elementary import hypot
 from uldnum.schedules import preserved
 
 __all__ = ["CONDITIONS", "PARAMETERISATIONS", "SCALINGS", "Form", "alpha_and_sigma", "form"]
@@ -47,17 +47,17 @@ CONDITIONS = {
 PARAMETERISATIONS: dict[str, tuple[str, Callable[[float, float, float], tuple[float, float]]]] = {
     "score": ("the score s", lambda alpha, sigma, data: (0.0, 1.0)),
     "epsilon": ("the noise eps, s = -eps/sigma", lambda alpha, sigma, data: (0.0, -1 / sigma)),
-    "noise": ("the residual sigma eps, s = -residual/sigma^2", lambda alpha, sigma, data: (0.0, -1 / sigma**2)),
+    "noise": ("the residual sigma eps, s = -residual/sigma^2", lambda alpha, sigma, data: (0.0, -1 / (sigma * sigma))),
     "denoiser": (
         "the image x, s = (alpha x - z)/sigma^2",
-        lambda alpha, sigma, data: (-1 / sigma**2, alpha / sigma**2),
+        lambda alpha, sigma, data: (-1 / (sigma * sigma), alpha / (sigma * sigma)),
     ),
     # x = alpha z - sigma v (Salimans & Ho 2022, app. D)
     "v": ("v = alpha eps - sigma x, s = -z - (alpha/sigma) v", lambda alpha, sigma, data: (-1.0, -alpha / sigma)),
     # x = c_skip z + c_out F with the constants of Karras et al. 2022, table 1: (c_skip - 1)/sigma^2 cannot cancel so.
     "edm": (
         "F of EDM's preconditioning",
-        lambda alpha, sigma, data: (-1 / (sigma**2 + data**2), data / (sigma * math.hypot(sigma, data))),
+        lambda alpha, sigma, data: (-1 / (sigma * sigma + data * data), data / (sigma * float(hypot(sigma, data)))),
     ),
 }
 
@@ -76,4 +76,4 @@ def alpha_and_sigma(scaling: str, ratio: float) -> tuple[float, float]:
 def form(parameterisation: str, scaling: str, alpha: float, sigma: float, sigma_data: float) -> Form:
     """Return the numbers of a parameterisation at a noise level."""
     _, numbers = PARAMETERISATIONS[parameterisation]
-    return Form(*numbers(alpha, sigma, sigma_data), 1 / math.hypot(sigma, sigma_data) if scaling == "edm" else 1.0)
+    return Form(*numbers(alpha, sigma, sigma_data), 1 / float(hypot(sigma, sigma_data)) if scaling == "edm" else 1.0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from uldnum.arguments import whole_number
+from uldnum.elementary import hypot
 from uldnum.levels import Levels
 from uldnum.names import named
 from uldnum.networks.card import Card, Level, card_of, read_card
@@ -256,7 +256,7 @@ class NetworkLevel(NoisedImages):
     def standard_deviation(self) -> Array:
         """Scale of where chains belong."""
         low, high = self.network.card.data_range
-        return np.full(self.shape, math.hypot(self.alpha * (high - low) / 2, self.sigma))
+        return np.full(self.shape, hypot(self.alpha * (high - low) / 2, self.sigma))
 
     def score(self, x: Any) -> Any:
         """Gradient of the log density of z, (n, *shape) -> (n, *shape), in the type of x, float32 at least.
@@ -280,8 +280,8 @@ class NetworkLevel(NoisedImages):
 
     def clipped(self, x: Any, score: Any) -> Any:
         """Return the score of which the denoised image lies in the range of the data."""
-        image = (x + self.sigma**2 * score) / self.alpha
-        return (self.alpha * image.clip(*self.network.card.data_range) - x) / self.sigma**2
+        image = (x + self.sigma * self.sigma * score) / self.alpha
+        return (self.alpha * image.clip(*self.network.card.data_range) - x) / (self.sigma * self.sigma)
 
     def check(self, x: Any, answer: Any) -> None:
         """Raise if there are numbers among the answers that are none, but for chains that ran away before."""

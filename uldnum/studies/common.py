@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import warnings
 from collections.abc import Sequence
 from concurrent.futures import Executor
@@ -17,6 +18,7 @@ import xarray as xr
 from uldnum.arguments import positive, step_size, whole_number
 from uldnum.backends import choose_backend
 from uldnum.diagnostics.bias import METRICS
+from uldnum.elementary import geomspace
 from uldnum.exact.transfer import check_tolerance
 from uldnum.integrators import Integrator
 from uldnum.integrators import integrator as find_integrator
@@ -107,7 +109,7 @@ class Grid:
             raise ValueError(f"integrators: name at least one, and each once; got {names}")
         width = narrowest(target)
         if h is None and delta is None:
-            h = np.geomspace(0.1, 1.6, 12) * width
+            h = geomspace(0.1, 1.6, 12) * width
         frictions = positive("friction", np.array([0.5, 1.0, 2.0]) / width if friction is None else friction)
         return cls(target, schemes, several("friction", frictions), several("h", step_size(h, delta)))
 
@@ -230,7 +232,7 @@ def with_cost(study: xr.Dataset) -> xr.Dataset:
 def narrowest(target: VectorTarget) -> float:
     """Return the least standard deviation of a target, or of a component if it is a mixture."""
     if isinstance(target, GaussianMixture):
-        return target.largest_precision**-0.5
+        return 1 / math.sqrt(target.largest_precision)
     return float(np.min(target.standard_deviation))
 
 

@@ -159,7 +159,12 @@ def slowest(value: Array, error: Array) -> list[float]:
 
 @lru_cache(16)  # all points of a study have one target
 def fingerprint(target: VectorTarget) -> list[Any]:
-    """Return what tells one target from another: the density, its draws, and what biases are measured against."""
+    """Return what tells one target from another: the density, its draws, and what biases are measured against.
+
+    Of a mixture the parameters in its fingerprint determine all of it.
+    """
+    if isinstance(target, GaussianMixture):
+        return [target.fingerprint]
     known = [target.sample(8)] if has_draws(target) else []
     at = np.asarray(target.mean) + np.asarray(target.standard_deviation) * np.linspace(-2, 2, 5)[:, None]
     if target.moment is not None and target.cdf is not None:

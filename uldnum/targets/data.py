@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from uldnum.arguments import numbers, positive_number
+from uldnum.elementary import hypot
 from uldnum.kernels.array import initial_uniform
 from uldnum.kernels.space import Space, host
 from uldnum.names import named
@@ -100,7 +101,7 @@ class DataLevel(NoisedImages):
     @property
     def standard_deviation(self) -> Array:
         """Standard deviation of z."""
-        return np.hypot(self.alpha * self.data.deviation, self.sigma).reshape(self.shape)
+        return hypot(self.alpha * self.data.deviation, self.sigma).reshape(self.shape)
 
     def denoise(self, x: Any) -> Any:
         """Mean of the image given z, (n, *shape) -> (n, *shape), exactly."""

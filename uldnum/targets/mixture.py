@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, reduce
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from uldnum.arguments import numbers
+from uldnum.dense import product, total
+from uldnum.elementary import log2
 from uldnum.extras import require
 from uldnum.kernels.array import core, initial_normals, initial_uniform
 from uldnum.names import digest
@@ -97,8 +99,8 @@ class GaussianMixture(Vectors):
             raise ValueError(f"weights: must have shape (components,), got {w.shape}")
         if mu.ndim != 2 or len(mu) != len(w) or not mu.shape[1]:
             raise ValueError(f"means: must have shape (components, d) with {len(w)} components, got {mu.shape}")
-        if np.any(w <= 0) or abs(w.sum() - 1) > 1e-9:
-            raise ValueError(f"weights: must be positive and sum to 1; sum {w.sum():.12g}, least {w.min():g}")
+        if np.any(w <= 0) or abs(total(w) - 1) > 1e-9:
+            raise ValueError(f"weights: must be positive and sum to 1; sum {total(w):.12g}, least {w.min():g}")
         if (variances is None) == (covariances is None):
             raise ValueError("variances, covariances: give exactly one of them")
         full = None if covariances is None else check_covariances(numbers("covariances", covariances), mu)
@@ -121,8 +123,7 @@ class GaussianMixture(Vectors):
     @property
     def largest_precision(self) -> float:
         """Largest eigenvalue of a component's inverse covariance: what limits the step size."""
-        least = self.variances if self.covariances is None else np.linalg.eigvalsh(self.covariances)
-        return float(1 / least.min())
+        return float(1 / least_variances(self.variances, self.covariances).min())
 
     @property
     def fingerprint(self) -> str:
@@ -243,10 +244,11 @@ class GaussianMixture(Vectors):
     def noised_parts(self, alpha: ArrayLike, sigma: ArrayLike) -> tuple[Array, Array, Array | None]:
         """Return means, variances and covariances at noise levels, whose axes come first."""
         a, s = (np.asarray(level, dtype=float)[..., None, None] for level in (alpha, sigma))
-        means, variances = a * self.means, a**2 * self.variances + s**2
+        means, variances = a * self.means, np.square(a) * self.variances + np.square(s)
         if self.covariances is None:
             return means, variances, None
-        return means, variances, a[..., None] ** 2 * self.covariances + s[..., None] ** 2 * np.eye(self.shape[0])
+        noise = np.square(s[..., None]) * np.eye(self.shape[0])
+        return means, variances, np.square(a[..., None]) * self.covariances + noise
 
     # ------------------------------------------------------------------------------------------------------- moments
 
@@ -255,7 +257,7 @@ class GaussianMixture(Vectors):
         below, now = np.zeros_like(self.means), np.ones_like(self.means)
         for n in range(order):  # E[x^(n+1)] = mu E[x^n] + n v E[x^(n-1)] for a Gaussian
             below, now = now, self.means * now + n * self.variances * below
-        return self.weights @ now
+        return total(self.weights[:, None] * now, axis=0)
 
     @cached_property
     def mean(self) -> Array:
@@ -266,10 +268,9 @@ class GaussianMixture(Vectors):
     def covariance(self) -> Array:
         """Covariance, shape (d, d)."""
         gaps = self.means - self.mean
-        between = np.einsum("k,ki,kj->ij", self.weights, gaps, gaps)
-        if self.covariances is None:
-            return fixed(between + np.diag(self.weights @ self.variances))
-        return fixed(between + np.einsum("k,kij->ij", self.weights, self.covariances))
+        within = map(np.diag, self.variances) if self.covariances is None else self.covariances
+        parts = zip(self.weights, gaps, within, strict=True)
+        return fixed(reduce(np.add, (w * (np.multiply.outer(gap, gap) + own) for w, gap, own in parts)))
 
     @cached_property
     def standard_deviation(self) -> Array:
@@ -314,7 +315,20 @@ erf = np.vectorize(math.erf, otypes=[float])
 
 def factors_of(variances: Array, covariances: Array | None) -> Array:
     """Return lower Cholesky factors of covariances, or standard deviations as a column."""
-    return np.sqrt(variances)[..., None] if covariances is None else np.linalg.cholesky(covariances)
+    if covariances is None:
+        return np.sqrt(variances)[..., None]
+    from uldnum.kernels.factors import cholesky  # Numba is imported where matrices are factored, no sooner
+
+    return cholesky(covariances)
+
+
+def least_variances(variances: Array, covariances: Array | None) -> Array:
+    """Return the least variance of each component along any direction."""
+    if covariances is None:
+        return variances.min(axis=-1)
+    from uldnum.kernels.factors import least_eigenvalues
+
+    return least_eigenvalues(covariances)
 
 
 def laid_out(
@@ -324,17 +338,19 @@ def laid_out(
     precisions = np.ones(means.shape[:-1])
     if isotropic:
         precisions, roots, shifts = 1 / variances[..., 0], np.empty((*means.shape, 0)), means
-        log2_volumes = -0.5 * means.shape[-1] * np.log2(precisions)
+        log2_volumes = -0.5 * means.shape[-1] * log2(precisions)
     else:
         factors = factors_of(variances, covariances)
         if covariances is None:
             roots, scales = 1 / factors, factors[..., 0]
             shifts = roots[..., 0] * means
         else:
-            roots, scales = np.linalg.inv(factors), np.diagonal(factors, 0, -2, -1)
-            shifts = np.einsum("...kij,...kj->...ki", roots, means)
-        log2_volumes = np.log2(scales).sum(axis=-1)
-    log2_weights = np.log2(weights) - log2_volumes
+            from uldnum.kernels.factors import inverse
+
+            roots, scales = inverse(factors), np.diagonal(factors, 0, -2, -1)
+            shifts = product(roots, means[..., None])[..., 0]
+        log2_volumes = total(log2(scales))
+    log2_weights = log2(weights) - log2_volumes
     parts = log2_weights, precisions, roots, -shifts
     return MixtureData(*(np.ascontiguousarray(part, dtype=dtype) for part in parts))
 
@@ -358,8 +374,10 @@ def check_covariances(covariances: Array, means: Array) -> Array:
     if np.any(np.abs(covariances - transposed) > 1e-10 * scale[:, :, None] * scale[:, None, :]):
         raise ValueError("covariances: must be symmetric")
     covariances = (covariances + transposed) / 2
-    least = np.linalg.eigvalsh(covariances)[:, 0]
-    if np.any(least <= 0):
+    from uldnum.kernels.factors import least_eigenvalues, positive_definite
+
+    if not positive_definite(covariances).all():
+        least = least_eigenvalues(covariances)
         bad = int(np.argmin(least))
         raise ValueError(
             f"covariances: component {bad} is not positive definite, its least eigenvalue is {least[bad]:g}"

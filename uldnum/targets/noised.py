@@ -48,7 +48,7 @@ class NoisedImages(ABC):
 
     def denoise(self, x: Array) -> Array:
         """Mean of the image given z (Tweedie's formula): ``(z + sigma^2 s(z))/alpha``."""
-        return (x + self.sigma**2 * self.score(x)) / self.alpha
+        return (x + self.sigma * self.sigma * self.score(x)) / self.alpha
 
     @property
     @abstractmethod

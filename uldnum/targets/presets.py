@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from uldnum.elementary import cos, exp, geomspace, log1p, sin
 from uldnum.targets.mixture import GaussianMixture
 from uldnum.targets.user import UserTarget, quadrature_target
 from uldnum.typing import Array
@@ -39,7 +40,7 @@ def equal(means: Array, variance: float, name: str) -> GaussianMixture:
 def ring_8() -> GaussianMixture:
     """Eight components on a circle of radius 2."""
     angle = np.arange(8) * np.pi / 4
-    return equal(2 * np.stack([np.cos(angle), np.sin(angle)], axis=1), 0.25, "ring-8")
+    return equal(2 * np.stack([cos(angle), sin(angle)], axis=1), 0.25, "ring-8")
 
 
 def grid_25() -> GaussianMixture:
@@ -57,7 +58,7 @@ def gmm_40() -> GaussianMixture:
     twister = np.random.MT19937()
     twister._legacy_seeding(0)
     uniform = (twister.random_raw(80) & 0xFFFFFF) / 2**24
-    return equal(80 * (uniform.reshape(40, 2) - 0.5), np.logaddexp(0, 1) ** 2, "gmm-40")
+    return equal(80 * (uniform.reshape(40, 2) - 0.5), np.square(1 + log1p(exp(-1.0))), "gmm-40")
 
 
 def ill_conditioned() -> GaussianMixture:
@@ -65,7 +66,7 @@ def ill_conditioned() -> GaussianMixture:
 
     It is not rotated: every integrator here commutes with rotations, so only the cost would change.
     """
-    return GaussianMixture([1.0], [np.zeros(50)], [np.geomspace(0.01, 100, 50)], name="ill-conditioned")
+    return GaussianMixture([1.0], [np.zeros(50)], [geomspace(0.01, 100, 50)], name="ill-conditioned")
 
 
 def high_dim() -> GaussianMixture:
@@ -89,7 +90,7 @@ def double_well() -> UserTarget:
 
 def quartic(x: Array) -> Array:
     """Log density of the double well."""
-    return -2 * (x**2 - 1) ** 2
+    return -2 * np.square(np.square(x) - 1)
 
 
 PRESETS = {

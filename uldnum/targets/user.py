@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import numpy as np
 
 from uldnum.arguments import numbers
+from uldnum.dense import total
+from uldnum.elementary import exp, interp
 from uldnum.kernels.array import initial_normals, initial_uniform
 from uldnum.kernels.space import Space, host
 from uldnum.names import digest
@@ -185,15 +188,16 @@ class Quadrature:
 
     def moment(self, order: int) -> Array:
         """E[x^order], shape (1,)."""
-        return np.array([np.sum(self.grid**order * self.density) / np.sum(self.density)])
+        powers = reduce(np.multiply, [self.grid] * order, self.density)
+        return np.array([total(powers) / total(self.density)])
 
     def cdf(self, x: ArrayLike) -> Array:
         """Cumulative distribution function."""
-        return np.interp(np.reshape(x, (-1, 1)), self.grid, self.cumulative)
+        return interp(np.reshape(x, (-1, 1)), self.grid, self.cumulative)
 
     def sample(self, n: int, seed: int, first: int) -> Array:
         """Draws first ... first + n - 1, shape (n, 1)."""
-        return np.interp(initial_uniform(n, seed, first), self.cumulative, self.grid)[:, None]
+        return interp(initial_uniform(n, seed, first), self.cumulative, self.grid)[:, None]
 
 
 def quadrature_target(
@@ -205,10 +209,10 @@ def quadrature_target(
     nodes is good to the square of their distance, (high - low)/4000.
     """
     grid = np.linspace(low, high, 4001)
-    density = np.exp(log_density(grid))
+    density = exp(log_density(grid))
     steps = np.concatenate([[0.0], np.cumsum((density[1:] + density[:-1]) / 2)])
     known = Quadrature(log_density, grid, density, steps / steps[-1])
     mean, second = known.moment(1), known.moment(2)
     return UserTarget(
-        score, 1, known.log, known.sample, mean, np.sqrt(second - mean**2), known.moment, known.cdf, name
+        score, 1, known.log, known.sample, mean, np.sqrt(second - np.square(mean)), known.moment, known.cdf, name
     )  # fmt: skip
