@@ -1,12 +1,16 @@
 """The command line, as a user meets it."""
 
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
+import tempfile
 from contextlib import contextmanager
 from functools import wraps
 from importlib.metadata import metadata
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -148,6 +152,7 @@ def test_bias_json(monkeypatch, capsys, tmp_path):
         (("bias", "--out", "/proc/nowhere"), "out: cannot write"),
         (("sample", "--network", "galaxy"), "nearest is 'galaxygrad-ztf64'"),
         (("sample", "--out", "/proc/nowhere"), "out: cannot write"),
+        (("sample", "--steps", "1000000", "--every", "1", "--chains", "100000"), "run.nc' will take 570 TiB, and"),
     ],
 )
 def test_mistakes_are_one_line(monkeypatch, capsys, tmp_path, arguments, fault):
@@ -320,6 +325,85 @@ def test_what_was_sampled_is_kept_when_denoising_fails(monkeypatch, capsys, tmp_
     code, _, _ = uldnum(monkeypatch, capsys, "sample", "--network", str(stub), *OPTIONS, "--out", str(tmp_path))
     assert code != 0
     assert Run.load(tmp_path / "run.nc").complete
+
+
+COMMANDS = {
+    "sample": ("--steps", "2", "--every", "1", "--chains", "2"),
+    "anneal": ("--levels", "karras:20:0.02:2", "--chains", "2"),
+    "bias": ("--exact-only", "--target", "gaussian", "--integrators", "ULA", "--h", "0.5"),
+}
+
+
+def written(folder, name):
+    """Load what a command wrote."""
+    (path,) = folder.glob(f"uldnum-*-{name}.nc")
+    return path, files.load(path) if name == "bias" else Run.load(path)
+
+
+@pytest.mark.parametrize(("command", "name"), [("sample", "run"), ("anneal", "anneal"), ("bias", "bias")])
+def test_what_cannot_be_stored_is_kept_elsewhere(monkeypatch, capsys, tmp_path, command, name):
+    spare, out = tmp_path / "spare", tmp_path / "out"
+    spare.mkdir()
+    write = xr.Dataset.to_netcdf
+
+    def full(self, path, **options):
+        if Path(path).parent == out:
+            raise RuntimeError("NetCDF: HDF error")
+        write(self, path, **options)
+
+    monkeypatch.setattr(xr.Dataset, "to_netcdf", full)
+    monkeypatch.setattr(tempfile, "tempdir", str(spare))
+    code, _, err = uldnum(monkeypatch, capsys, command, *COMMANDS[command], "--out", str(out))
+    path, found = written(spare, name)
+    assert code == 2
+    assert f"error: cannot write '{out}/{name}.nc': NetCDF: HDF error" in err.splitlines()[-1]
+    assert err.endswith(f"; what was computed is in {path} instead\n")
+    assert found.attrs["target"] == "gaussian" if command == "bias" else found.complete
+    assert not list(out.glob("*.nc"))
+
+
+def test_what_no_folder_takes_is_said_to_be_lost(monkeypatch, capsys, tmp_path):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(xr.Dataset, "to_netcdf", full)
+    code, _, err = uldnum(monkeypatch, capsys, "anneal", *COMMANDS["anneal"], "--out", str(tmp_path))
+    assert code == 2
+    assert err.endswith(": No space left on device; no other folder takes it, and what was computed is lost\n")
+
+
+@pytest.mark.parametrize("suffix", ["nc", "zarr"])
+def test_ctrl_c_while_a_run_is_stored(monkeypatch, capsys, tmp_path, suffix):
+    """It is stored all the same, and the command ends then."""
+    name = {"nc": "to_netcdf", "zarr": "to_zarr"}[suffix]
+    write = getattr(xr.Dataset, name)
+
+    def interrupting(*arguments, **options):
+        os.kill(os.getpid(), signal.SIGINT)
+        return write(*arguments, **options)
+
+    monkeypatch.setattr(xr.Dataset, name, interrupting)
+    states = tmp_path / f"run.{suffix}"
+    options = (*COMMANDS["sample"], "--out", str(tmp_path), "--states", str(states))
+    code, _, err = uldnum(monkeypatch, capsys, "sample", *options)
+    assert code == 130
+    assert err.splitlines()[-1] == f"interrupted: what was computed is in {states}"
+    assert Run.load(states).complete
+    assert [path.name for path in tmp_path.iterdir()] == [states.name]
+
+
+def test_a_figure_that_fails_says_where_the_run_is(monkeypatch, capsys, tmp_path):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", full)
+    code, _, err = uldnum(monkeypatch, capsys, "anneal", *COMMANDS["anneal"], "--out", str(tmp_path))
+    assert code == 2
+    assert err.splitlines()[-1] == (
+        f"error: cannot write '{tmp_path}/anneal.png': No space left on device; what was computed is in "
+        f"{tmp_path}/anneal.nc"
+    )
+    assert Run.load(tmp_path / "anneal.nc").complete
 
 
 def test_the_shipped_network_draws_digits(monkeypatch, capsys, tmp_path):

@@ -369,10 +369,33 @@ def test_kernels_are_kept_on_disk(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     kernel = stage_kernel(StageForm("float32", True, 1, 1, 1, 0, 0, 0, False))
     path = device.code(kernel, "update", (8, 0))
-    assert "sm_80" in path.read_text()
-    path.write_text("kept")
-    assert device.code(kernel, "update", (8, 0)).read_text() == "kept"
+    text = path.read_text()
+    assert "sm_80" in text
+    assert text.startswith("// sha256 ")  # a comment
+    monkeypatch.setattr(device, "ptx", lambda *_: ".entry again")
+    assert device.code(kernel, "update", (8, 0)).read_text() == text
     assert device.code(kernel, "update", (9, 0)) != path
+    for damaged in (text[:-100], "", ".entry other", text.replace("sm_80", "sm_70")):
+        path.write_text(damaged)
+        with pytest.warns(UserWarning, match=f"{path}' cannot be used: it is damaged; it is compiled again"):
+            assert device.code(kernel, "update", (8, 0)).read_text().endswith(".entry again")
+    assert device.code(kernel, "update", (8, 0)) == path
+
+
+def test_kernels_that_cannot_be_kept_are_used(tmp_path, monkeypatch):
+    from uldnum.kernels import cache
+    from uldnum.kernels.cuda import device
+    from uldnum.kernels.cuda.stages import StageForm, stage_kernel
+
+    (tmp_path / "uldnum").touch()  # in place of the cache folder
+    cache.warned.cache_clear()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(device, "ptx", lambda *_: ".entry here")
+    kernel = stage_kernel(StageForm("float32", True, 1, 1, 1, 0, 0, 0, False))
+    with pytest.warns(UserWarning, match="cannot be"):
+        path = device.code(kernel, "update", (8, 0))
+    assert path.read_text() == ".entry here"
+    cache.warned.cache_clear()
 
 
 def test_what_is_launched_compiles(monkeypatch):

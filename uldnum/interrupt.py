@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-__all__ = ["interruptible"]
+__all__ = ["interruptible", "uninterrupted"]
 
 
 @contextmanager
@@ -36,3 +36,22 @@ def interruptible() -> Iterator[Callable[[], bool]]:
     finally:
         if signal.getsignal(signal.SIGINT) is note:
             signal.signal(signal.SIGINT, usual)
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Finish what is within; a Ctrl-C that comes meanwhile takes effect afterwards.
+
+    Where an error ends the block, it is what is raised.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came = threading.Event()
+    usual = signal.signal(signal.SIGINT, lambda number, frame: came.set())
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, usual)
+    if came.is_set():
+        signal.raise_signal(signal.SIGINT)

@@ -7,9 +7,11 @@ import warnings
 from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
 from uldnum.cli.anneal import anneal
 from uldnum.cli.bias import bias
+from uldnum.cli.common import interrupted
 from uldnum.cli.listing import doctor, fetch, list_
 from uldnum.cli.sample import sample
 from uldnum.cli.studies import advise, frontier, mixing
@@ -17,7 +19,20 @@ from uldnum.extras import MissingExtraError
 
 __all__ = ["main"]
 
+
+class Commands(TyperGroup):
+    """The commands: Ctrl-C ends each of them in one line."""
+
+    def invoke(self, context: Any) -> Any:
+        """Run the command that was given."""
+        try:
+            return super().invoke(context)
+        except KeyboardInterrupt:
+            interrupted()
+
+
 app = typer.Typer(
+    cls=Commands,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

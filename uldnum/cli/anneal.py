@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from uldnum.cli.common import interrupted, keep_stopped
+from uldnum.cli.common import interrupted, keep_stopped, saved, still_there
 from uldnum.cli.options import Seed
 
 __all__ = ["anneal"]
@@ -89,14 +89,15 @@ def anneal(
         law, chosen, chains=chains, seed=seed, x0=x0, backend=backend,
         resume=stored if resume else None, progress=f"{chosen.name} on {law.name}",
     )  # fmt: skip
-    run.save(stored)
+    saved(run.to_xarray, stored)
     typer.echo(f"{chosen.name}: {run.nfe} evaluations of {chains} chains in {time.perf_counter() - begun:.2f} s")
     if not run.complete:
         interrupted(f"{run.recorded_steps} of {run.steps} steps are in {stored}; go on with --resume")
-    if isinstance(law, networks.Network):
-        show(law, chosen, run.x[:64], out / "anneal.png")
-    elif chains > 1 and not run.diverged:
-        compare(law, run.x, seed)
+    with still_there(stored):
+        if isinstance(law, networks.Network):
+            show(law, chosen, run.x[:64], out / "anneal.png")
+        elif chains > 1 and not run.diverged:
+            compare(law, run.x, seed)
     typer.echo(f"states: {stored}")
 
 

@@ -4,24 +4,31 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from inspect import signature
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
+from uuid import uuid4
 
 import typer
 
 from uldnum.arguments import positive
 from uldnum.elementary import geomspace
 from uldnum.extras import require
+from uldnum.interrupt import uninterrupted
 from uldnum.typing import Array
 
-__all__ = ["computed", "interrupted", "keep_stopped", "print_json", "written"]
+if TYPE_CHECKING:
+    import xarray as xr
+
+__all__ = ["computed", "interrupted", "keep_stopped", "print_json", "saved", "still_there", "written"]
 
 
-def interrupted(outcome: str) -> NoReturn:
+def interrupted(outcome: str = "") -> NoReturn:
     """End after Ctrl-C, as shells expect."""
-    typer.secho(f"interrupted: {outcome}", err=True)
+    typer.secho(f"interrupted{outcome and ': '}{outcome}", err=True)
     raise typer.Exit(130)
 
 
@@ -40,6 +47,49 @@ def keep_stopped(path: Path, resume: bool) -> None:
             f"out: {str(path)!r} holds a run that was stopped after {run.recorded_steps} of {run.steps} steps; go on "
             "with --resume, remove it, or take another folder"
         )
+
+
+def saved(make: Callable[[], xr.Dataset], path: Path) -> None:
+    """Store what was computed; where that fails, store it elsewhere, and raise an error that says where it is.
+
+    Ctrl-C waits until it is stored, and then ends the command.
+    """
+    from uldnum.files import store
+
+    try:
+        with uninterrupted():
+            dataset = make()
+            try:
+                store(dataset, path)
+            except (OSError, ValueError) as error:
+                raise OSError(f"{error}; {elsewhere(dataset, path.name)}") from error
+    except KeyboardInterrupt:
+        interrupted(f"what was computed is in {path}")
+
+
+def elsewhere(dataset: xr.Dataset, name: str) -> str:
+    """Store a dataset in the first other folder that takes it, and say where it is."""
+    from uldnum.files import store
+
+    for folder in (tempfile.gettempdir(), Path.cwd(), Path.home()):
+        path = Path(folder) / f"uldnum-{uuid4().hex[:8]}-{name}"
+        try:
+            store(dataset, path)
+        except (OSError, ValueError):
+            continue
+        return f"what was computed is in {path} instead"
+    return "no other folder takes it, and what was computed is lost"
+
+
+@contextmanager
+def still_there(path: Path) -> Iterator[None]:
+    """Add to errors of what comes after it was stored where that is."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        interrupted(f"what was computed is in {path}")
+    except Exception as error:
+        raise RuntimeError(f"{error or type(error).__name__}; what was computed is in {path}") from error
 
 
 # ------------------------------------------------------------------------------------------------------------- studies
@@ -68,11 +118,10 @@ def computed(name: str, options: dict[str, Any]) -> Any:
 
 def written(study: Any, folder: Path, name: str, draw: Callable[[Path, Path], None]) -> tuple[Path, Path]:
     """Store and draw a study."""
-    from uldnum.files import store
-
     data, figure = folder / f"{name}.nc", folder / f"{name}.png"
-    store(study, data)
-    draw(data, figure)
+    saved(lambda: study, data)
+    with still_there(data):
+        draw(data, figure)
     return data, figure
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,7 +12,7 @@ import typer
 from tqdm.auto import tqdm
 
 from uldnum.arguments import positive, step_size
-from uldnum.cli.common import interrupted, keep_stopped
+from uldnum.cli.common import interrupted, keep_stopped, saved, still_there
 from uldnum.cli.options import Seed
 from uldnum.extras import require
 from uldnum.integrators import integrator as find_integrator
@@ -86,7 +87,7 @@ def sample(
     uldnum sample --network model.onnx --set parameterisation=epsilon --set scaling=ve --set condition=sigma
     """
     from uldnum import networks, sampling
-    from uldnum.files import check_store, store, writable_folder
+    from uldnum.files import check_room, check_store, writable_folder
     from uldnum.pictures import check_look
     from uldnum.run import Run
 
@@ -116,6 +117,8 @@ def sample(
     )
     level = net.at(sigma, ratio=sigma_ratio, t=t)
     check_look(net.card)
+    kept = steps // every * (1 + denoise) + 2 * scheme.rows
+    check_room(stored, kept * chains * math.prod(level.shape) * np.dtype(level.dtype).itemsize)
     step = net.card.h if h is None and delta is None else float(step_size(h, delta))
 
     options: dict[str, Any] = {"h": step, "friction": friction, "chains": chains, "seed": seed, "backend": backend}
@@ -128,16 +131,19 @@ def sample(
     )  # fmt: skip
     seconds, inside = time.perf_counter() - begun, net.model.seconds - before
     rate = (net.images - images_before) / seconds
-    store(described(run, net, level), stored)  # before anything else can go wrong
-    images = pictures(net, level, run, denoise)
+    saved(lambda: described(run, net, level), stored)  # before anything else can go wrong
+    with still_there(stored):
+        images = pictures(net, level, run, denoise)
     if denoise:
-        store(described(run, net, level, images), stored)
+        saved(lambda: described(run, net, level, images), stored)
     typer.echo(f"{run.nfe} evaluations of {chains} images on {level.name}: {rate:.4g} images a second")
     if profile:
         typer.echo(f"network {inside:.2f} s, everything else {seconds - inside:.2f} s ({1 - inside / seconds:.1%})")
     if not run.complete:
         interrupted(f"{run.recorded_steps} of {steps} steps are in {stored}; go on with --resume")
-    draw(net, level, run, images, out, gif, f"{scheme.name}, h = {step:.3g} sigma{'' if denoise else ', not denoised'}")
+    how = f"{scheme.name}, h = {step:.3g} sigma{'' if denoise else ', not denoised'}"
+    with still_there(stored):
+        draw(net, level, run, images, out, gif, how)
     typer.echo(f"states: {stored}")
 
 

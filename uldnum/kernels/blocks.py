@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 
 import numba
 import numpy as np
-from numba.core.caching import FunctionCache
 
-from uldnum.kernels import SOURCES, values, vectors
+from uldnum.kernels import values, vectors
+from uldnum.kernels.cache import KernelCache, warn_unkept
 from uldnum.kernels.chain import make_chain
 from uldnum.kernels.core import Tables, Watch, group
 from uldnum.kernels.lanes import core, jit, ops
@@ -45,18 +45,14 @@ def lanes_of(dtype: np.dtype[Any], d: int) -> int:
     return 64 if d == 1 or dtype == np.float32 else 32
 
 
-class KernelCache(FunctionCache):
-    """Numba's cache on disk for a kernel that is a closure: its key is its name and the source of all kernels."""
-
-    def _index_key(self, sig: Any, codegen: Any) -> Any:
-        return sig, codegen.magic_tuple(), SOURCES
-
-
 def compiled(function: Callable[..., Any], keep: bool = True) -> Any:
     """Return a kernel that Python calls, without the interpreter lock; kept on the disk, if its source is all ours."""
     kernel = numba.njit(function, nogil=True, error_model="numpy")
     if keep:
-        kernel._cache = KernelCache(kernel.py_func)
+        try:
+            kernel._cache = KernelCache(kernel.py_func)
+        except RuntimeError as error:  # no folder can be written to
+            warn_unkept("any folder", error)
     return kernel
 
 

@@ -7,19 +7,22 @@ it was, and any number of processes may work on one folder.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import random
+import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, Future, as_completed
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
 from tqdm.auto import tqdm
 
 from uldnum.extras import require
-from uldnum.files import atomic, writable_folder
+from uldnum.files import atomic, remove_leftovers, writable_folder
+from uldnum.interrupt import uninterrupted
 
 __all__ = ["Task", "scheduler", "sweep"]
 
@@ -72,10 +75,16 @@ def sweep(
     Raises
     ------
     ValueError
-        If the folder cannot be written to, or a file in it is none of a sweep; if an argument is of the wrong kind.
+        If the folder cannot be written to, or an argument is of the wrong kind.
     Exception
         What the first task that failed raised. What the store holds by then is kept; with an executor, so are the
         results of those tasks that were running.
+
+    Warns
+    -----
+    UserWarning
+        If a file of the store is damaged or belongs to another task, which is then computed again; if a result cannot
+        be written to the store. The message names the file.
     """
     if not (store is None or isinstance(store, str | Path)):
         raise ValueError(f"store: must be the path of a folder, got {store!r}")
@@ -83,7 +92,17 @@ def sweep(
         raise ValueError(f"executor: must be a pool of concurrent.futures or the like, got {executor!r}")
     folder = None if store is None else writable_folder(Path(store), "store")
     wanted = {task.key: task for task in tasks}
-    done = {key: found for key in wanted if (found := stored(folder, key)) is not None}
+    if folder is not None:
+        remove_leftovers(folder, ".json")
+    done = {}
+    for key in wanted:
+        try:
+            found = stored(folder, key)
+        except ValueError as error:
+            warnings.warn(f"store: {error}; it is computed again", stacklevel=2)
+        else:
+            if found is not None:
+                done[key] = found
     open_keys = [key for key in wanted if key not in done]
     # By the process, so that two which share a folder seldom compute the same; and so that what is slow is spread
     # evenly, which the estimate of the time that is left relies on.
@@ -92,18 +111,27 @@ def sweep(
     with tqdm(
         desc=title, total=len(wanted), initial=len(done), unit="point", delay=1.0, disable=None if progress else True
     ) as bar:
+        unkept = False
         for key, result in computed({key: wanted[key] for key in open_keys}, folder, executor):
+            try:
+                keep(folder, wanted[key], result)
+            except (OSError, ValueError) as error:
+                if not unkept:
+                    warnings.warn(f"store: {error}; results that cannot be kept are used all the same", stacklevel=2)
+                unkept = True
             done[key] = result
             bar.update()
     return [done[task.key] for task in tasks]
 
 
 def computed(tasks: dict[str, Task], folder: Path | None, executor: Executor | None) -> Iterator[tuple[str, Result]]:
-    """Compute tasks, keep what they give, and yield it in the order in which it comes."""
+    """Compute tasks, or take what another process has kept by then; yield results in the order in which they come."""
     if executor is None:
         for key, task in tasks.items():
-            found = stored(folder, key)
-            yield key, keep(folder, task, task.result()) if found is None else found
+            found = None
+            with suppress(ValueError):  # `sweep` has warned of it
+                found = stored(folder, key)
+            yield key, task.result() if found is None else found
         return
     futures: dict[Future[Result], str] = {}
     fault: BaseException | None = None
@@ -115,7 +143,7 @@ def computed(tasks: dict[str, Task], folder: Path | None, executor: Executor | N
             if future.cancelled():
                 continue
             if future.exception() is None:
-                yield key, keep(folder, tasks[key], future.result())
+                yield key, future.result()
             elif fault is None:  # what runs is still waited for, and kept
                 fault = future.exception()
                 for other in futures:
@@ -137,24 +165,41 @@ def path_of(folder: Path, key: str) -> Path:
     return folder / f"{key}.json"
 
 
+def text_of(key: str, parameters: dict[str, Any], result: Result) -> str:
+    """Return what the file of a task holds: everything by name, and a hash of it."""
+    content = {"key": key, "parameters": parameters, "result": result}
+    return json.dumps(content | {"sha256": hashlib.sha256(json.dumps(content).encode()).hexdigest()})
+
+
 def stored(folder: Path | None, key: str) -> Result | None:
-    """Return a result that the folder has, or None."""
+    """Return a result that the folder has, or None; raise ValueError if its file is not what `keep` wrote.
+
+    The file must equal, byte for byte, what would be written of its content under this key.
+    """
     if folder is None:
         return None
+    path = path_of(folder, key)
     try:
-        return dict(json.loads(path_of(folder, key).read_bytes())["result"])
+        text = path.read_bytes()
+        content = json.loads(text)
+        if text == text_of(key, content["parameters"], content["result"]).encode():
+            return dict(content["result"])
+        fault = "is damaged, or the result of another task"
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError):
-        raise ValueError(f"store: {str(path_of(folder, key))!r} is not the result of a sweep; remove it") from None
+    except OSError as error:
+        fault = f"cannot be read: {error.strerror}"
+    except (ValueError, KeyError, TypeError, IndexError, RecursionError):
+        fault = "is damaged, or not the result of a sweep"
+    raise ValueError(f"{str(path)!r} {fault}")
 
 
-def keep(folder: Path | None, task: Task, result: Result) -> Result:
+def keep(folder: Path | None, task: Task, result: Result) -> None:
     """Write a result to the folder, atomically."""
     if folder is not None:
-        with atomic(path_of(folder, task.key)) as file:
-            file.write_text(json.dumps({"parameters": task.parameters, "result": result}), encoding="utf-8")
-    return result
+        text = text_of(task.key, task.parameters, result)
+        with uninterrupted(), atomic(path_of(folder, task.key)) as file:
+            file.write_text(text, encoding="utf-8")
 
 
 @contextmanager

@@ -7,13 +7,14 @@ from collections.abc import Mapping
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 from numba import types
 
 from uldnum.extras import installed, require
-from uldnum.files import atomic
+from uldnum.kernels.cache import kept, read
 from uldnum.kernels.cuda import SOURCES
 from uldnum.kernels.cuda.binding import OLDEST, SIMULATED, Kernel, ptx
 from uldnum.kernels.space import Space
@@ -34,19 +35,26 @@ def cache_folder() -> Path:
     return Path(require("platformdirs", "cuda").user_cache_path("uldnum") / "kernels")
 
 
-def code(kernel: Kernel, name: str, cc: tuple[int, int]) -> Path:
-    """Return the file with a kernel's PTX, compiled if it is not in the user's cache folder.
+@cache
+def spare_folder() -> TemporaryDirectory[str]:
+    """Return a folder that lasts as long as this process."""
+    return TemporaryDirectory(prefix="uldnum-", ignore_cleanup_errors=True)
 
-    Its name is a hash of the sources of all kernels, of what varies, of the architecture, and of the compilers.
+
+def code(kernel: Kernel, name: str, cc: tuple[int, int]) -> Path:
+    """Return the file with a kernel's PTX, compiled if it is not in the user's cache folder, or damaged there.
+
+    Its name is a hash of the sources of all kernels, of what varies, of the architecture, and of the compilers. Where
+    the cache folder cannot be written to, the file is in a temporary folder of this process.
     """
     compilers = [installed(name) for name in ("numba", "numba-cuda", "llvmlite", "nvidia-nvvm")]
     key = sha256(repr((SOURCES, kernel.key, name, cc, compilers)).encode()).hexdigest()[:32]
     path = cache_folder() / f"{name}-{key}.ptx"
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        text = ptx(kernel, cc)
-        with atomic(path) as temporary:
-            temporary.write_text(text)
+    if read(path) is None:
+        text = ptx(kernel, cc).encode()
+        if not kept(path, text):
+            path = Path(spare_folder().name) / path.name
+            path.write_bytes(text)
     return path
 
 

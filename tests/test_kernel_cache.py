@@ -1,0 +1,132 @@
+"""Compiled kernels on the disk: damaged, of other code, or on a disk that is full."""
+
+import os
+import warnings
+
+import numba
+import numpy as np
+import pytest
+from numba.core import caching
+
+from uldnum.kernels import blocks, cache
+
+
+@pytest.fixture(autouse=True)
+def folder(monkeypatch, tmp_path):
+    """An empty cache folder, in a process that has not warned."""
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
+    cache.warned.cache_clear()
+    yield tmp_path
+    cache.warned.cache_clear()
+
+
+def kernel():
+    """A small kernel as a process finds it that has not compiled it."""
+
+    def add(x):
+        return x + 1.5
+
+    return blocks.compiled(add)
+
+
+def hits(compiled):
+    return sum(compiled.stats.cache_hits.values())
+
+
+def only_file(folder):
+    (path,) = folder.rglob("*.nbc")
+    return path
+
+
+def test_kernels_are_kept(folder):
+    first, second = kernel(), kernel()
+    assert first(1.0) == 2.5
+    assert (hits(first), second(1.0), hits(second)) == (0, 2.5, 1)
+    assert second(np.float32(1)) == 2.5
+    assert len(list(folder.rglob("*"))) == 3  # a folder, and a file of each signature
+
+
+def flipped(content, place):
+    return content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]
+
+
+DAMAGE = {
+    "empty": lambda content: b"",
+    "line": lambda content: content[:40],
+    "cut": lambda content: content[: len(content) // 2],
+    "last byte": lambda content: content[:-1],
+    "garbage": lambda content: np.random.default_rng(0).bytes(5000),
+    "pickle": lambda content: b"\x80\x04K\x01.",
+    "flipped hash": lambda content: flipped(content, 20),
+    "flipped sources": lambda content: flipped(content, 80),
+    "flipped code": lambda content: flipped(content, len(content) // 2),
+    "sealed garbage": lambda content: cache.sealed(cache.MADE_OF + b"\x80\x04garbage"),
+    "sealed number": lambda content: cache.sealed(cache.MADE_OF + b"\x80\x04K\x01."),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_file_is_a_miss_with_one_warning(folder, damage):
+    kernel()(1.0)
+    path = only_file(folder)
+    content = path.read_bytes()
+    path.write_bytes(DAMAGE[damage](content))
+    with pytest.warns(UserWarning, match="cannot be used: .*; it is compiled again") as said:
+        assert kernel()(1.0) == 2.5
+    assert len(said) == 1
+    assert str(path) in str(said[0].message)
+    again = kernel()
+    assert (again(1.0), hits(again)) == (2.5, 1)
+
+
+def test_a_folder_in_place_of_a_file(folder):
+    kernel()(1.0)
+    path = only_file(folder)
+    path.unlink()
+    path.mkdir()
+    with pytest.warns(
+        UserWarning, match=r"cannot be used: Is a directory|cannot be kept in .*: Is a directory"
+    ) as said:
+        assert kernel()(1.0) == 2.5
+    assert len(said) == 2
+
+
+def test_kernels_of_other_sources_are_compiled_without_a_word(folder):
+    kernel()(1.0)
+    path = only_file(folder)
+    path.write_bytes(cache.sealed(b"0" * 32 + b"no pickle"))
+    again = kernel()
+    assert (again(1.0), hits(again)) == (2.5, 0)
+    assert only_file(folder) == path  # written over: old code does not pile up
+    again = kernel()
+    assert (again(1.0), hits(again)) == (2.5, 1)
+
+
+def test_a_full_disk_is_said_once(monkeypatch, folder):
+    def no_room(path, content):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(type(folder), "write_bytes", no_room)
+    with pytest.warns(UserWarning, match=rf"cannot be kept in {folder}.*: No space left on device") as said:
+        assert [kernel()(1.0), kernel()(2.0)] == [2.5, 3.5]
+    assert len(said) == 1
+
+
+def test_without_a_folder_kernels_are_compiled(monkeypatch):
+    monkeypatch.setattr(caching.CacheImpl, "_locator_classes", [])
+    with pytest.warns(UserWarning, match="cannot be kept in any folder: .*no locator") as said:
+        assert [kernel()(1.0), kernel()(2.0)] == [2.5, 3.5]
+    assert len(said) == 1
+
+
+def test_temporary_files_of_killed_processes_are_removed(folder):
+    kernel()(1.0)
+    left = only_file(folder).with_name(f".kernel-{'0af1' * 8}.nbc")
+    left.touch()
+    kernel()(1)
+    assert left.exists()
+    os.utime(left, (0, 0))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        kernel()(np.float32(1))
+    assert not left.exists()
