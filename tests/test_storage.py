@@ -132,7 +132,7 @@ from uldnum import files
 
 folder, suffix, can_swap = Path(sys.argv[1]), sys.argv[2], sys.argv[3] == "swap"
 path = folder / f"run{suffix}"
-data = [xr.Dataset({"a": ("x", np.arange(5.0) + n), "b": ("y", np.arange(n + 1))}) for n in range(2)]
+data = [xr.Dataset({"a": ("x", np.arange(5.0) + n)}) for n in range(2)]
 EVENTS = {"open", "os.rename", "os.remove", "os.rmdir", "os.mkdir"}
 if not can_swap:
     files.swap = lambda one, other: False
@@ -160,21 +160,22 @@ def die(steps):
     files.store(data[1], path)
 
 
-def check():
-    # Whoever loads finds one of both, and who stores, stores.
+def check(steps):
+    # Whoever loads finds one of both, and can write over it.
     assert any(files.load(path).identical(one) for one in data)
-    files.store(data[1], path)
-    assert files.load(path).identical(data[1])
+    if steps % 4 == 0:
+        files.store(data[1], path)
+        assert files.load(path).identical(data[1])
 
 
-files.store(data[0], path)  # imports everything
+files.store(data[0], path)
 files.load(path)
+shutil.copytree(folder, copy := folder.with_name("copy"))
 for steps in itertools.count():
     shutil.rmtree(folder)
-    folder.mkdir()
-    assert not forked(lambda: files.store(data[0], path))
+    shutil.copytree(copy, folder)
     status = forked(lambda: die(steps))
-    assert not forked(check), steps
+    assert not forked(lambda: check(steps)), steps
     if not status:
         break
     assert os.WTERMSIG(status) == signal.SIGKILL
@@ -238,7 +239,8 @@ def check_full(path):
     with pytest.raises(OSError, match=f"^cannot write '{path}': ") as fault:
         files.store(LARGE, path)
     xr.testing.assert_identical(files.load(path), SMALL)
-    assert [other.name for other in path.parent.iterdir()] == [path.name]
+    left = [other.name for other in path.parent.iterdir() if other != path]
+    assert not left or (path.suffix == ".zarr" and left[0].startswith("."))  # its threads may still write, if slow
     return str(fault.value)
 
 

@@ -33,6 +33,9 @@ LEFT = 3600.0
 # a number of bytes that does no harm.
 RATIO, HARMLESS = 1000, 2**28
 
+# After an error, threads of Zarr still write to a folder for less than so many seconds; then it can be removed.
+SETTLED = 0.5
+
 # Of renameat2(2): paths are relative to the working directory; the two names are swapped.
 AT_FDCWD, RENAME_EXCHANGE = -100, 2
 
@@ -145,14 +148,10 @@ def last_change(path: Path) -> float:
 
 def remove(path: Path) -> None:
     """Remove a file or a folder, where that is possible."""
-    if not path.is_dir():
-        path.unlink(missing_ok=True)
-        return
-    for _ in range(20):
+    if path.is_dir():
         shutil.rmtree(path, ignore_errors=True)
-        if not path.exists():
-            break
-        time.sleep(0.05)  # after an error, threads of Zarr still write for a moment
+    else:
+        path.unlink(missing_ok=True)
 
 
 # ------------------------------------------------------------------------------------------------------------ datasets
@@ -180,7 +179,8 @@ def check_room(path: Path, needed: int, argument: str = "out") -> None:
 def size(count: float) -> str:
     """Return a number of bytes as text."""
     power = min(4, int(math.log2(max(1, count)) // 10))
-    return f"{count / 1024**power:.3g} {('bytes', 'KiB', 'MiB', 'GiB', 'TiB')[power]}"
+    value, unit = count / 1024**power, ("bytes", "KiB", "MiB", "GiB", "TiB")[power]
+    return f"{value:.{3 if value < 999.5 else 4}g} {unit}"
 
 
 def store(dataset: xr.Dataset, path: Path) -> None:
@@ -198,7 +198,11 @@ def store(dataset: xr.Dataset, path: Path) -> None:
     free = shutil.disk_usage(path.parent).free
     with uninterrupted(), atomic(path, folder=path.suffix == ".zarr") as new:
         if path.suffix == ".zarr":
-            dataset.to_zarr(new, mode="w", consolidated=False)
+            try:
+                dataset.to_zarr(new, mode="w", consolidated=False)
+            except OSError:
+                time.sleep(SETTLED)
+                raise
             return
         try:
             dataset.to_netcdf(new, engine="netcdf4")
