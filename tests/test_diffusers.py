@@ -84,7 +84,7 @@ def without(key):
         ({"scheduler": DDPM | {"rescale_betas_zero_snr": True}}, "rescale_betas_zero_snr ends in pure noise"),
         ({"scheduler": {"_class_name": "FlowMatchEulerDiscreteScheduler"}}, "FlowMatchEulerDiscreteScheduler is not"),
         ({"scheduler": DDPM | {"timestep_type": "continuous"}}, "timestep_type 'continuous' is not known"),
-        ({"scheduler": {"_class_name": "EDMEulerScheduler", "sigma_data": None}}, "sigma_data must be a number"),
+        ({"scheduler": {"_class_name": "EDMEulerScheduler", "sigma_data": None}}, "sigma_data: must be a number"),
         ({"config": {"sample_size": [1, 2, 3], "in_channels": 4}}, "shape: must be channels, height and width"),
         ({"scheduler": [1]}, "must hold a table"),
         ({"config": {"sample_size": 8, "in_channels": 4}}, "shape of an image must be known and fit the model"),
@@ -96,10 +96,10 @@ def test_broken_folders_are_refused(tmp_path, mixture, parts, fault):
 
 
 def test_incomplete_folders_are_refused(tmp_path, mixture):
-    with pytest.raises(ValueError, match=r"model_index\.json is missing"):
+    with pytest.raises(ValueError, match=r"model_index\.json' cannot be read as JSON: it is missing"):
         network(tmp_path)
     (tmp_path / "model_index.json").write_text("{")
-    with pytest.raises(ValueError, match=r"model_index\.json is not JSON"):
+    with pytest.raises(ValueError, match=r"model_index\.json' cannot be read as JSON"):
         network(tmp_path)
     (tmp_path / "model_index.json").write_text("{}")
     with pytest.raises(ValueError, match=r"has no unet/model\.onnx; export"):
@@ -145,7 +145,7 @@ def test_latents_are_decoded(tmp_path, mixture):
         network(folder, clip=True)
     for settings, fault in (
         ({"latents_mean": [0.0]}, "latents_mean is not known here"),
-        ({"scaling_factor": "1"}, "scaling_factor must be a number"),
+        ({"scaling_factor": "1"}, "scaling_factor: must be a number"),
         ({"channels": 3}, "does not take 2 channels alone"),
     ):
         save_decoder(folder, **settings)

@@ -219,7 +219,7 @@ def test_external_weights_and_metadata(tmp_path, mixture):
     with pytest.raises(ValueError, match="its sha256 differs"):
         network(path)
     path.with_suffix(".toml").write_text("name = ")
-    with pytest.raises(ValueError, match=r"net.toml is not TOML"):
+    with pytest.raises(ValueError, match=r"net.toml' cannot be read as TOML"):
         network(path)
 
 

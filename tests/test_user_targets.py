@@ -301,7 +301,7 @@ def test_a_toml_file_is_a_target(tmp_path):
         (TOML.replace("variances", "# variances"), "give exactly one of them"),
         (TOML.replace("0.7", "0.8"), "weights: must be positive and sum to 1"),
         (TOML.replace("[1.5]", "['a']"), "means: must be a number or an array of numbers"),
-        ("weights = [", "is not a TOML file"),
+        ("weights = [", "cannot be read as TOML"),
         (TOML + "name = 3", "name: must be a string"),
     ],
 )
@@ -309,7 +309,7 @@ def test_broken_toml_is_refused(tmp_path, text, fault):
     (tmp_path / "mine.toml").write_text(text)
     with pytest.raises(ValueError, match=f"mine.toml.*{fault}"):
         uldnum.target(tmp_path / "mine.toml")
-    with pytest.raises(ValueError, match="cannot read"):
+    with pytest.raises(ValueError, match="cannot be read"):
         uldnum.target(tmp_path / "none.toml")
 
 

@@ -79,7 +79,7 @@ def choose_backend(target: Any, backend: str | None, dtype: np.dtype[Any]) -> st
     """Return the name of the backend, or raise if there is none or it cannot run the target."""
     if backend is None:
         return "numba" if target.compiled else "array"
-    if backend not in BACKENDS:
+    if not isinstance(backend, str) or backend not in BACKENDS:
         raise unknown("backend", backend, BACKENDS)
     if backend == "numba" and not target.compiled:
         raise ValueError(f"backend: 'numba' runs mixtures and compiled scores; {target.name!r} needs 'array'")

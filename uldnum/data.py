@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from uldnum.arguments import file_path, shown
 from uldnum.launch import Target
 from uldnum.names import unknown
 from uldnum.targets import PRESETS
@@ -27,7 +28,7 @@ def find_data(name: str | Path, device: str = "cpu") -> Any:
     """
     from uldnum.networks import NETWORKS, network
 
-    text = str(name)
+    text = str(file_path("data", name))
     if text.lower() in PRESETS or text.endswith(".toml"):
         return find_target(text)
     if text.lower() in NETWORKS or text.lower().endswith(".onnx") or Path(text).exists():
@@ -54,7 +55,7 @@ def level_of(data: Any, alpha: float, sigma: float) -> Target:
         return data.noised(alpha, sigma)
     if not hasattr(data, "at"):
         raise ValueError(
-            f"data: must be a GaussianMixture, a DataMixture or a network, whose law with noise is known, got {data!r}"
+            f"data: must be a GaussianMixture, a DataMixture or a network, whose law with noise is known, got {shown(data)}"
         )
     if not hasattr(data, "card"):
         return data.at(sigma, alpha)

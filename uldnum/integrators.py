@@ -13,8 +13,8 @@ from functools import cached_property, partial
 
 import numpy as np
 
-from uldnum.arguments import number, positive, step_size
-from uldnum.names import split_name, unknown
+from uldnum.arguments import function, non_negative, number, positive, shown, step_size
+from uldnum.names import NAME, checked_name, checked_text, digest, split_name, unknown
 from uldnum.splitting import LETTERS, compile_word, frozen_score, validate_word
 from uldnum.stage import Affine, Step, first_row, table
 from uldnum.typing import Array, ArrayLike
@@ -23,6 +23,9 @@ __all__ = ["Entry", "Integrator", "integrator", "integrators", "splitting"]
 
 Recipe = Callable[[Array, Array], Step]
 Order = tuple[float | None, float | None]
+
+# Letters of a splitting word, at most: none that is in use has twenty.
+LONGEST = 100
 
 LEIMKUHLER = "Leimkuhler & Matthews 2013, Appl. Math. Res. Express 2013:34"
 JAIN = "Jain & Poole 2022, Journey to the BAOAB-limit"
@@ -58,6 +61,14 @@ class Integrator:
     source: str = "user"
     memory: float = 1.0
     momenta: bool = False
+
+    def __post_init__(self) -> None:
+        checked_name("name", self.name)
+        function("recipe", self.recipe)
+        checked_text("source", self.source)
+        non_negative("memory", self.memory)
+        if not isinstance(self.order, tuple) or len(self.order) != 2:
+            raise ValueError(f"order: must be two numbers or None, got {shown(self.order)}")
 
     def stages(self, h: ArrayLike | None = None, *, delta: ArrayLike | None = None, friction: ArrayLike = 1.0) -> Step:
         """Return the coefficient tables of one time step.
@@ -236,13 +247,17 @@ def splitting(word: str, fractions: Sequence[float] | None = None) -> Integrator
         If the word has neither O nor U: no noise, no thermostat.
     """
     if not isinstance(word, str):
-        raise ValueError(f"word: must be a string of the letters A, B, O, U, got {word!r}")
+        raise ValueError(f"word: must be a string of the letters A, B, O, U, got {shown(word)}")
+    if len(word) > LONGEST:
+        raise ValueError(f"word: must have at most {LONGEST} letters, got {len(word)}")
     word = word.upper()
     shares = validate_word(word, fractions)
     palindrome = word == word[::-1] and np.allclose(shares, shares[::-1], rtol=0, atol=1e-12)
     entry = BY_NAME.get(word.lower()) if fractions is None else None
     order, source = (entry.order, entry.source) if entry else ((2 if palindrome else 1, None), "splitting word")
     name = word if fractions is None else f"{word}[{','.join(f'{share:g}' for share in shares)}]"
+    if len(name) > NAME:
+        name = f"{word}[{digest(np.array(shares))}]"
     return Integrator(name, partial(compile_word, word, shares), order, source, momenta=True)
 
 
@@ -321,13 +336,13 @@ def integrator(name: str | Integrator, **parameters: float) -> Integrator:
             raise ValueError(f"integrator: {name.name!r} is built already, it takes no {', '.join(parameters)}")
         return name
     if not isinstance(name, str):
-        raise ValueError(f"integrator: must be a name or an Integrator, got {name!r}")
+        raise ValueError(f"integrator: must be a name or an Integrator, got {shown(name)}")
     stem, argument = split_name(name)
     if stem.lower() in BY_NAME:
         return BY_NAME[stem.lower()].build(*read_numbers(name, argument), **parameters)
     if stem and set(stem.upper()) <= set(LETTERS) and argument is None:
         if parameters:
-            raise ValueError(f"integrator: the word {stem!r} takes no parameter, got {', '.join(parameters)}")
+            raise ValueError(f"integrator: the word {shown(stem)} takes no parameter, got {', '.join(parameters)}")
         return splitting(stem)
     raise unknown("integrator", name, [entry.signature for entry in ENTRIES])
 
@@ -339,4 +354,4 @@ def read_numbers(name: str, argument: str | None) -> list[float]:
     try:
         return [float(part) for part in argument.split(",")]
     except ValueError:
-        raise ValueError(f"integrator: {name!r}: {argument!r} is not a number") from None
+        raise ValueError(f"integrator: {shown(name)}: {shown(argument)} is not a number") from None

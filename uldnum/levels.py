@@ -14,7 +14,7 @@ from functools import partial
 import numpy as np
 
 from uldnum import schedules
-from uldnum.arguments import positive, positive_number, whole_number
+from uldnum.arguments import positive, positive_number, shown, whole_number
 from uldnum.names import unknown
 from uldnum.schedules import Schedule, preserved
 from uldnum.typing import Array, ArrayLike
@@ -270,10 +270,13 @@ def parse(text: str) -> Levels:
     ValueError
         If there is no such name (the message offers the nearest), it takes other numbers, or one is out of its range.
     """
-    name, *numbers = map(str.strip, str(text).split(":"))
+    name, *numbers = map(str.strip, text.split(":")) if isinstance(text, str) else [""]
     if name not in FAMILIES:
         raise unknown(
-            "levels", name, FAMILIES, "Write geometric:FIRST:LAST:COUNT, karras:..., linear:COUNT or cosine:COUNT"
+            "levels",
+            name or text,
+            FAMILIES,
+            "Write geometric:FIRST:LAST:COUNT, karras:..., linear:COUNT or cosine:COUNT",
         )
     signature = inspect.signature(FAMILIES[name])
     try:
@@ -281,5 +284,5 @@ def parse(text: str) -> Levels:
         signature.bind(*values)
     except (TypeError, ValueError):
         wanted = [part.name.upper() for part in signature.parameters.values() if part.default is part.empty]
-        raise ValueError(f"levels: {text!r}: write {':'.join([name, *wanted])} with numbers") from None
+        raise ValueError(f"levels: {shown(text)}: write {':'.join([name, *wanted])} with numbers") from None
     return FAMILIES[name](*values)

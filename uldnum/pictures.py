@@ -11,6 +11,7 @@ import numpy as np
 
 from uldnum.extras import require
 from uldnum.files import atomic
+from uldnum.plotting.style import literal_text
 from uldnum.typing import Array
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ def coloured(images: Array, card: Card) -> Array:
     return colormaps[card.colours](shown[:, 0])[..., :3]
 
 
+@literal_text()
 def draw_images(images: Array, titles: Sequence[str], caption: str, out: Path, labels: Sequence[str] = ()) -> None:
     """Draw images in rows.
 
@@ -62,7 +64,6 @@ def draw_images(images: Array, titles: Sequence[str], caption: str, out: Path, l
     labels : sequence of str
         One for each row, if rows have names; then all rows have the titles of the first.
     """
-    require("matplotlib", "plot")
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from uldnum.adaptive import Adaptive
-from uldnum.arguments import positive_number, step_size, whole_number
+from uldnum.arguments import flag, positive_number, shown, step_size, whole_number
 from uldnum.integrators import Integrator, integrators
 from uldnum.integrators import integrator as find_integrator
 from uldnum.levels import Levels, geometric
@@ -187,7 +187,7 @@ def preset(name: str) -> Plan:
         If there is no such plan; the message offers the nearest.
     """
     if not isinstance(name, str) or name.lower() not in PRESETS:
-        raise unknown("plan", str(name), PRESETS, f"Known are {', '.join(PRESETS)}")
+        raise unknown("plan", name, PRESETS, f"Known are {', '.join(PRESETS)}")
     chosen = PRESETS[name.lower()]
     built = plan(chosen.method, chosen.levels(), **chosen.options)
     return replace(built, name=name.lower(), source=chosen.source, x0=chosen.x0)
@@ -253,16 +253,17 @@ def plan(
         If an argument is unknown, missing or out of range; the message names it.
     """
     if not isinstance(levels, Levels):
-        raise ValueError(f"levels: must come from uldnum.levels, got {levels!r}")
-    if momentum not in MOMENTA:
-        raise ValueError(f"momentum: must be one of {', '.join(MOMENTA)}, got {momentum!r}")
-    if boundary not in BOUNDARIES:
-        raise ValueError(f"boundary: must be one of {', '.join(BOUNDARIES)}, got {boundary!r}")
+        raise ValueError(f"levels: must come from uldnum.levels, got {shown(levels)}")
+    denoise, coupled = flag("denoise", denoise), flag("coupled", coupled)
+    if not isinstance(momentum, str) or momentum not in MOMENTA:
+        raise ValueError(f"momentum: must be one of {', '.join(MOMENTA)}, got {shown(momentum)}")
+    if not isinstance(boundary, str) or boundary not in BOUNDARIES:
+        raise ValueError(f"boundary: must be one of {', '.join(BOUNDARIES)}, got {shown(boundary)}")
     if is_predictor(method):
         options = {
-            "steps": steps != 1, "h": h is not None, "eps": eps is not None, "snr": snr is not None, "coupled": coupled,
-            "friction": friction != 1, "predictor": predictor is not None, "momentum": momentum != "kept",
-            "boundary": boundary != "own",
+            "steps": not is_one(steps), "h": h is not None, "eps": eps is not None, "snr": snr is not None,
+            "coupled": coupled, "friction": not is_one(friction), "predictor": predictor is not None,
+            "momentum": momentum != "kept", "boundary": boundary != "own",
         }  # fmt: skip
         given = ", ".join(name for name, unusual in options.items() if unusual)
         if given:
@@ -291,6 +292,11 @@ def plan(
     return Plan(named, places_of(levels)[0], tuple(phases), memory, source, momenta=scheme.momenta, on_step=apart)
 
 
+def is_one(value: Any) -> bool:
+    """Whether an argument is the number 1."""
+    return isinstance(value, int | float) and value == 1
+
+
 def is_predictor(method: Any) -> bool:
     """Whether a name is that of a predictor."""
     return isinstance(method, str) and split_name(method)[0].lower() in PREDICTORS
@@ -304,7 +310,7 @@ def find_method(method: str | Integrator) -> Integrator:
         if str(method).lower() in PRESETS:
             raise ValueError(f"method: {method!r} is a whole plan; take uldnum.preset({method!r})") from None
         names = [*(entry.signature for entry in integrators()), *PREDICTORS, *PRESETS]
-        raise unknown("method", str(method), names) from None
+        raise unknown("method", method, names) from None
 
 
 def find_predictor(name: str, scheme: Integrator) -> tuple[str, Predictor, str]:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from uldnum.arguments import shown
 from uldnum.elementary import log
 from uldnum.names import split_name, unknown
 from uldnum.stage import Affine, Step, first_row
@@ -139,7 +140,7 @@ PREDICTORS = {
 def predictor(name: str) -> tuple[str, Predictor, str]:
     """Return the full name, the moves and the source of a predictor by name, such as ``ddim(0.5)``."""
     if not isinstance(name, str):
-        raise ValueError(f"predictor: must be a name, got {name!r}")
+        raise ValueError(f"predictor: must be a name, got {shown(name)}")
     given, argument = split_name(name)
     stem = given.lower()
     if stem not in PREDICTORS:
@@ -152,7 +153,7 @@ def predictor(name: str) -> tuple[str, Predictor, str]:
     try:
         value = entry.default if argument is None else float(argument)
     except ValueError:
-        raise ValueError(f"predictor: {name!r}: {argument!r} is not a number") from None
+        raise ValueError(f"predictor: {shown(name)}: {shown(argument)} is not a number") from None
     low, high = entry.domain
     if not low <= value <= high:
         raise ValueError(f"{entry.parameter}: {stem} needs {low:g} <= {entry.parameter} <= {high:.3g}, got {value:g}")

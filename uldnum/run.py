@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from uldnum.arguments import file_path
 from uldnum.extras import MissingExtraError, require
 from uldnum.files import load, store
 from uldnum.kernels import State
@@ -186,7 +187,7 @@ class Run:
 
     def save(self, path: str | Path) -> None:
         """Write the run to a file ``.nc`` (NetCDF) or a folder ``.zarr``, atomically."""
-        store(self.to_xarray(), Path(path))
+        store(self.to_xarray(), file_path("path", path))
 
     @classmethod
     def load(cls, path: str | Path, argument: str = "path") -> Run:
@@ -198,7 +199,7 @@ class Run:
             If the file is not a saved run, was damaged or altered; the message names the file and the array.
         """
         try:
-            return cls(**unpack(load(Path(path))))
+            return cls(**unpack(load(file_path(argument, path))))
         except MissingExtraError:
             raise
         except Exception as error:  # the libraries that read a damaged file raise errors of any class

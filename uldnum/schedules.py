@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from uldnum.arguments import numbers, shown, whole_number
 from uldnum.elementary import cos, exp, expm1, hypot, interp, log, log1p, power
 from uldnum.names import unknown
 from uldnum.typing import Array, ArrayLike
@@ -69,7 +70,7 @@ def table(alphas_cumprod: ArrayLike) -> Schedule:
 
     Between whole t the logarithm of the noise level is interpolated.
     """
-    kept = np.array(alphas_cumprod, dtype=float)
+    kept = numbers("alphas_cumprod", alphas_cumprod)
     if kept.ndim != 1 or len(kept) < 2 or not np.all((kept > 0) & (kept < 1)) or not np.all(np.diff(kept) < 0):
         raise ValueError("schedule: alphas_cumprod must fall from below 1 to above 0, and hold two numbers at least")
     logarithms, steps = log((1 - kept) / kept) / 2, np.arange(len(kept))
@@ -123,7 +124,7 @@ def cosine(timesteps: int, max_beta: float = 0.999, shift: float = 0.008) -> Sch
 
 def betas(values: ArrayLike) -> Schedule:
     """Given betas, one for each step."""
-    return of_betas(np.array(values, dtype=float))
+    return of_betas(numbers("betas", values))
 
 
 def geometric(first: float, last: float, timesteps: int | None = None) -> Schedule:
@@ -165,10 +166,13 @@ def schedule(described: Mapping[str, Any]) -> Schedule:
     if kind not in SCHEDULES:
         raise unknown("schedule", kind, SCHEDULES, f"Known are {', '.join(SCHEDULES)}")
     try:
-        found = SCHEDULES[kind](**given)
-        limits = found.limits
+        if "timesteps" in given:
+            given["timesteps"] = whole_number("timesteps", given["timesteps"], 2, 2**20)
+        with np.errstate(all="raise"):
+            found = SCHEDULES[kind](**given)
+            limits = found.limits
     except (TypeError, ValueError, ArithmeticError) as error:
-        raise ValueError(f"schedule: {kind!r} cannot be made of {given}: {error}") from None
+        raise ValueError(f"schedule: {kind!r} cannot be made of {shown(given)}: {error}") from None
     if not 0 <= limits[0] < limits[1] < math.inf:
-        raise ValueError(f"schedule: {kind!r} of {given} runs from {limits[0]:g} to {limits[1]:g}")
+        raise ValueError(f"schedule: {kind!r} of {shown(given)} runs from {limits[0]:g} to {limits[1]:g}")
     return found

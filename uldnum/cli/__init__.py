@@ -16,6 +16,7 @@ from uldnum.cli.listing import doctor, fetch, list_
 from uldnum.cli.sample import sample
 from uldnum.cli.studies import advise, frontier, mixing
 from uldnum.extras import MissingExtraError
+from uldnum.names import printable
 
 __all__ = ["main"]
 
@@ -30,6 +31,9 @@ class Commands(TyperGroup):
         except KeyboardInterrupt:
             interrupted()
 
+
+# Letters of an error or a warning, at most.
+LONGEST = 2000
 
 app = typer.Typer(
     cls=Commands,
@@ -47,7 +51,7 @@ for command in (doctor, fetch, bias, mixing, frontier, advise, sample, anneal):
 
 def say(message: Warning | str, *_: Any, **__: Any) -> None:
     """Show a warning as one line."""
-    typer.secho(f"warning: {message}", err=True, fg="yellow")
+    typer.secho(f"warning: {printable(str(message), LONGEST)}", err=True, fg="yellow")
 
 
 def main() -> None:
@@ -56,5 +60,7 @@ def main() -> None:
     try:
         app()
     except (ValueError, MissingExtraError, RuntimeError, OSError, MemoryError) as error:
-        typer.secho(f"error: {error or 'out of memory; take fewer chains'}", err=True, fg="red")
+        # Names in files that others wrote, and paths, may hold what a terminal would obey.
+        text = printable(str(error), LONGEST)
+        typer.secho(f"error: {text or 'out of memory; take fewer chains'}", err=True, fg="red")
         sys.exit(2)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from uldnum.diagnostics.arguments import matching
+from uldnum.diagnostics.arguments import checked_run, matching
 from uldnum.diagnostics.histograms import kolmogorov, wasserstein_1
 from uldnum.diagnostics.jackknife import Bias
 from uldnum.moments import standard_error
@@ -65,7 +65,7 @@ def mean_bias(run: Run, target: VectorTarget | str) -> Bias:
         If the target does not know its moments, or its samples have another shape than the run's; or the run keeps no
         moments, as of images and plans.
     """
-    target = matching(target, run.settings.shape)
+    target = matching(target, checked_run(run).settings.shape)
     first, second = known_moment(target, 1), known_moment(target, 2)
     return rms_bias(run.moments.chain_mean, first, np.sqrt(second - first**2))
 
@@ -93,7 +93,7 @@ def second_moment_bias(run: Run, target: VectorTarget | str) -> Bias:
         If the target does not know its moments, or its samples have another shape than the run's; or the run keeps no
         moments, as of images and plans.
     """
-    target = matching(target, run.settings.shape)
+    target = matching(target, checked_run(run).settings.shape)
     second, fourth = known_moment(target, 2), known_moment(target, 4)
     return rms_bias(run.moments.chain_square, second, np.sqrt(fourth - second**2))
 

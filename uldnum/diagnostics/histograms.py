@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from uldnum.arguments import function, reals
 from uldnum.diagnostics.arguments import matching
 from uldnum.diagnostics.jackknife import BATCHES, Bias, jackknife, noise_of_halves, split
 from uldnum.launch import REACH
@@ -50,6 +51,7 @@ def wasserstein_1(run: Run | Array, target: VectorTarget | str, summary: Summary
         middle = (np.abs(gap[:, 1:]) + np.abs(gap[:, :-1])) / 2
         return summary((middle * np.diff(edges, axis=1)).sum(axis=1))
 
+    function("summary", summary)
     return marginal_distance(distance, run, target)
 
 
@@ -79,15 +81,22 @@ def kolmogorov(run: Run | Array, target: VectorTarget | str, summary: Summary = 
     ValueError
         If the target does not know its cdf, its samples have another shape, or the run kept no histograms.
     """
+    function("summary", summary)
     return marginal_distance(lambda gap, edges: summary(np.abs(gap).max(axis=1)), run, target)
 
 
 def marginal_distance(distance: Callable[[Array, Array], Array], run: Run | Array, target: VectorTarget | str) -> Bias:
     """Return a norm of ``F_run - F`` on the edges, its jackknife error, and its floor, for every step size."""
-    target = matching(target, run.settings.shape if isinstance(run, Run) else np.shape(run)[1:])
+    if not isinstance(run, Run):
+        run = reals("run", run)
+        if run.ndim != 2 or not run.size:
+            raise ValueError(f"run: must be a Run, or positions of shape (chains, d), got shape {run.shape}")
+    target = matching(target, run.settings.shape if isinstance(run, Run) else run.shape[1:])
     if target.cdf is None:
         raise ValueError(f"target: {target.name!r} does not know its cdf; give UserTarget its cdf function")
     if not isinstance(run, Run):
+        if not np.all(np.isfinite(target.standard_deviation)):
+            raise ValueError(f"target: {target.name!r} does not know its standard deviation; give it to UserTarget")
         counts, edges = counted(run, target)
         found = group_distance(lambda gap: distance(gap, edges), counts, target.cdf(edges.T).T)
         return found if np.isfinite(run).all() else Bias(*(np.full_like(part, np.nan, dtype=float) for part in found))

@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from uldnum.arguments import converted, number, positive_number, reals
+from uldnum.diagnostics.arguments import checked_run, mixture_of
 from uldnum.diagnostics.jackknife import BATCHES, jackknife
 from uldnum.extras import require
 from uldnum.moments import standard_error
@@ -68,11 +70,14 @@ def autocorrelation_time(series: Array, *, nfe: float = 1.0) -> Estimate:
     ValueError
         If the shape is another, or the series is too short for its window.
     """
-    values = np.asarray(series, dtype=float)
+    values, nfe = converted("series", series), positive_number("nfe", nfe)
     if values.ndim != 2 or min(values.shape) < 2:
         raise ValueError(f"series: must have shape (draws, chains), at least 2 of each, got {values.shape}")
+    if not np.all(np.isfinite(values)) or np.all(values == values[0, 0]):
+        raise ValueError("series: must be finite, and not constant")
+    values = (values - values.mean()) / np.abs(values - values.mean()).max()
     draws = len(values)
-    power = np.abs(np.fft.rfft(values - values.mean(), 2 * draws, axis=0)) ** 2
+    power = np.abs(np.fft.rfft(values, 2 * draws, axis=0)) ** 2
     products = np.fft.irfft(power, axis=0)[:draws] / (draws - np.arange(draws))[:, None]
     batches = np.array([part.sum(axis=1) for part in np.array_split(products, min(BATCHES, values.shape[1]), axis=1)])
     sums = 2 * np.cumsum(np.abs(batches.sum(axis=0)) / batches[:, 0].sum()) - 1
@@ -111,7 +116,7 @@ def chain_mean_times(run: Run) -> dict[str, Estimate]:
     ValueError
         If the run holds several step sizes.
     """
-    run.check_one_step_size()
+    checked_run(run).check_one_step_size()
     if run.diverged:
         nothing = np.full(len(run.centre), np.nan)
         return dict.fromkeys(("x", "x^2") if run.settings.bins else ("x",), Estimate(nothing, nothing))
@@ -158,14 +163,14 @@ def effective_sample_size(run: Run) -> Any:
     ValueError
         If the run kept no trace, or holds several step sizes.
     """
-    stats, posterior = require("arviz_stats", "arviz"), run.to_arviz()
+    stats, posterior = require("arviz_stats", "arviz"), checked_run(run).to_arviz()
     bulk, tail = (stats.ess(posterior, method=method)["x"] for method in ("bulk", "tail"))
     evaluations = run.nfe / run.state.step * run.recorded_steps * run.settings.chains
     found = {"bulk": bulk, "tail": tail, "bulk_per_nfe": bulk / evaluations}
     return bulk.to_dataset(name="bulk").assign(found | {"r_hat": stats.rhat(posterior)["x"]})
 
 
-def hopping_rate(trace: Array | None, target: GaussianMixture, *, nfe: float = 1.0) -> Estimate:
+def hopping_rate(trace: Array | None, target: GaussianMixture | str, *, nfe: float = 1.0) -> Estimate:
     """Rate at which chains go from mode to mode: hops of a chain for each score evaluation.
 
     A hop is counted when a chain arrives in the core of another mode than that whose core it left, where one mode has
@@ -177,7 +182,7 @@ def hopping_rate(trace: Array | None, target: GaussianMixture, *, nfe: float = 1
     ----------
     trace : array, shape (draws, chains, d)
         Positions, in the order of time.
-    target : GaussianMixture
+    target : str or GaussianMixture
         Its components are the modes.
     nfe : float
         Score evaluations between two draws.
@@ -193,10 +198,12 @@ def hopping_rate(trace: Array | None, target: GaussianMixture, *, nfe: float = 1
     ValueError
         If the trace does not have three axes, or another d than the target.
     """
-    if trace is None or np.ndim(trace) != 3:
+    positions = np.empty(0) if trace is None else reals("trace", trace)
+    if positions.ndim != 3 or not positions.size:
         raise ValueError("trace: must have shape (draws, chains, d); a run keeps one where sample() is given thin")
-    draws, chains, d = trace.shape
-    shares = target.responsibilities(trace.reshape(-1, d)).reshape(draws, chains, -1)
+    draws, chains, d = positions.shape
+    target, nfe = mixture_of(target, (d,)), positive_number("nfe", nfe)
+    shares = target.responsibilities(positions.reshape(-1, d)).reshape(draws, chains, -1)
     mode = np.where(shares.max(axis=2) > CORE, shares.argmax(axis=2), -1)
     hops, times, last = np.zeros(chains), np.zeros(chains), mode[0]
     for now in mode[1:]:
@@ -220,7 +227,10 @@ def time_below(times: Array, distances: Array, bound: float) -> float:
     bound : float
         What the distance is to reach.
     """
-    above = np.flatnonzero(~(np.asarray(distances) < bound))  # NaN is above
+    times, distances, bound = converted("times", times), converted("distances", distances), number("bound", bound)
+    if times.ndim != 1 or not times.size or distances.shape != times.shape:
+        raise ValueError(f"times, distances: must have one shape (n,), got {times.shape} and {distances.shape}")
+    above = np.flatnonzero(~(distances < bound))  # NaN is above
     if not len(above):
         return float(times[0])
     last = int(above[-1])

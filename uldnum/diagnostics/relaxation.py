@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import xarray as xr
 
-from uldnum.diagnostics.arguments import matching
+from uldnum.diagnostics.arguments import checked_run, matching
 from uldnum.diagnostics.histograms import kolmogorov, wasserstein_1
 from uldnum.diagnostics.jackknife import Bias
 from uldnum.diagnostics.samples import mode_weights, sliced_wasserstein_2
@@ -43,7 +43,7 @@ def relaxation(run: Run, target: VectorTarget | str) -> xr.Dataset:
     ValueError
         If the run kept no trace, or holds several step sizes, or its samples have another shape than the target's.
     """
-    run.check_one_step_size()
+    checked_run(run).check_one_step_size()
     trace, target = run.recorded, matching(target, run.settings.shape)
     known = distances(target)
     found = np.array([[measure(x) for x in trace] for measure in known.values()])

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from uldnum.diagnostics.arguments import matching, positions
+from uldnum.arguments import whole_number
+from uldnum.diagnostics.arguments import matching, mixture_of, positions, scored
 from uldnum.diagnostics.jackknife import BATCHES, Bias, jackknife, noise_of_halves, split
 from uldnum.targets import GaussianMixture, VectorTarget
 from uldnum.typing import Array
@@ -52,6 +53,7 @@ def sliced_wasserstein_2(x: Array, target: VectorTarget | str, *, seed: int = 0)
         If x has another shape, another d than the target, or fewer than two chains, or the target no sampler.
     """
     x, target = checked(x, target)
+    seed = whole_number("seed", seed, 0, 2**64 - 1)
     batches, sizes = batches_of(x)
     d = x.shape[-1]
     frames = np.random.default_rng(seed).normal(size=(-(-DIRECTIONS // d), d, d))
@@ -99,6 +101,7 @@ def maximum_mean_discrepancy(x: Array, target: VectorTarget | str, *, seed: int 
         known standard deviation.
     """
     x, target = checked(x, target)
+    seed = whole_number("seed", seed, 0, 2**64 - 1)
     width = 2 * np.sum(np.asarray(target.standard_deviation) ** 2)
     if not np.isfinite(width):
         raise ValueError(f"target: {target.name!r} does not know its standard deviation; give it to UserTarget")
@@ -114,7 +117,7 @@ def maximum_mean_discrepancy(x: Array, target: VectorTarget | str, *, seed: int 
     return u_statistic(sums, sizes)
 
 
-def kernel_stein_discrepancy(x: Array, target: VectorTarget) -> Bias:
+def kernel_stein_discrepancy(x: Array, target: Any) -> Bias:
     """Squared kernelised Stein discrepancy from the score alone, for targets without a sampler.
 
     The mean over pairs of ``k s_x.s_y + s_x.grad_y k + s_y.grad_x k + div_x grad_y k``, s_x the score at x, with the
@@ -126,8 +129,8 @@ def kernel_stein_discrepancy(x: Array, target: VectorTarget) -> Bias:
     ----------
     x : array, shape (chains, d) or (draws, chains, d)
         At least two chains, three for an error. The cost grows as the square of the number of samples.
-    target : object
-        With ``score(x)``, (n, d) -> (n, d).
+    target : str, GaussianMixture, UserTarget, or any object with ``score(x)``, (n, d) -> (n, d)
+        What is sampled.
 
     Returns
     -------
@@ -140,6 +143,7 @@ def kernel_stein_discrepancy(x: Array, target: VectorTarget) -> Bias:
         If x has another shape or fewer than two chains.
     """
     x = positions(x)
+    target = scored(target, x.shape[-1:])
     batches, sizes = batches_of(x)
     d, width = x.shape[-1], float(np.concatenate(batches).var(axis=0).sum())
 
@@ -194,9 +198,8 @@ def mode_weights(x: Array, target: GaussianMixture | str) -> Bias:
     ValueError
         If x has another shape, another d than the target, or fewer than two chains, or the target is no mixture.
     """
-    x, mixture = checked(x, target)
-    if not isinstance(mixture, GaussianMixture):
-        raise ValueError(f"target: modes are the components of a GaussianMixture, {mixture.name!r} is none")
+    x = positions(x)
+    mixture = mixture_of(target, x.shape[-1:])
     batches, sizes = batches_of(x)
     sums = np.array([mixture.responsibilities(batch).sum(axis=0) for batch in batches])
 

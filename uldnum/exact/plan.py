@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from uldnum.arguments import numbers
+from uldnum.arguments import numbers, shown
 from uldnum.exact.linear import linear_step
 from uldnum.plans import Plan
 from uldnum.typing import Array, ArrayLike
@@ -63,11 +63,11 @@ def plan(
         If a number is out of range, or the shapes do not fit each other, or step sizes follow the score.
     """
     if not isinstance(run, Plan):
-        raise ValueError(f"run: must come from uldnum.plan, got {run!r}")
+        raise ValueError(f"run: must come from uldnum.plan, got {shown(run)}")
     variances = numbers("data_variance", data_variance), numbers("start_variance", start_variance)
     for name, variance in zip(("data_variance", "start_variance"), variances, strict=True):
         if np.any(variance < 0):
-            raise ValueError(f"{name}: must not be negative, got {variance.tolist()}")
+            raise ValueError(f"{name}: must not be negative, got {shown(variance.tolist())}")
     centres = numbers("data_mean", data_mean), numbers("start_mean", start_mean)
     try:
         data_mean, start_mean, data_variance, start_variance = np.broadcast_arrays(*centres, *variances)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from uldnum.arguments import positive, step_size
+from uldnum.arguments import converted, finite_result, function, number, positive, step_size
 from uldnum.exact import poisson
 from uldnum.exact.density import TargetDensity, tabulate
 from uldnum.exact.stationary import Problem, Solution
@@ -56,15 +56,18 @@ class TransferOperator:
 
     def expectation(self, f: Callable[[Array], Array]) -> float:
         """Return the expectation of a smooth function, an array function of x; `cdf` serves for indicators."""
-        return float(self.law.weights @ np.broadcast_to(f(self.law.grid.x.nodes), self.law.weights.shape))
+        values = finite_result("f", f, self.law.grid.x.nodes)
+        if values.shape not in ((), self.law.weights.shape):
+            raise ValueError(f"f: must return the shape of its argument, {self.law.weights.shape}, got {values.shape}")
+        return float(self.law.weights @ np.broadcast_to(values, self.law.weights.shape))
 
     def density(self, x: ArrayLike) -> Array:
         """Marginal density of x; 0 beyond the interval of the grid, where the tolerance's share of the law may be."""
-        return self.law.density(np.asarray(x, dtype=float))
+        return self.law.density(converted("x", x))
 
     def cdf(self, x: ArrayLike) -> Array:
         """Cumulative distribution function of x."""
-        return self.law.cdf(np.asarray(x, dtype=float))
+        return self.law.cdf(converted("x", x))
 
     @property
     def wasserstein_1(self) -> float:
@@ -116,14 +119,16 @@ class TransferOperator:
         ConvergenceError
             If that cannot be reached, as for steps near the stability limit, with little friction.
         """
+        function("f", f)
         return self.nfe_per_step * poisson.autocorrelation_time(self.problem, self.law.grid, f)
 
 
 def check_tolerance(tolerance: Any) -> float:
     """Return the tolerance of an exact answer, or raise."""
-    if not isinstance(tolerance, float | int) or not 1e-9 <= tolerance < 1:
-        raise ValueError(f"tolerance: must be a number between 1e-9 and 1, got {tolerance!r}")
-    return float(tolerance)
+    found = number("tolerance", tolerance)
+    if not 1e-9 <= found < 1:
+        raise ValueError(f"tolerance: must be a number between 1e-9 and 1, got {found:g}")
+    return found
 
 
 def transfer_operator(

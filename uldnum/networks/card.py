@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import math
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from uldnum.arguments import positive
+from uldnum.arguments import number, positive_number, shown
 from uldnum.elementary import log
-from uldnum.names import unknown
+from uldnum.names import checked_name, checked_text, unknown
 from uldnum.networks.forms import CONDITIONS, NEEDS, PARAMETERISATIONS, SCALINGS, Form, alpha_and_sigma, form
+from uldnum.parsing import parse_toml, read_toml
 from uldnum.schedules import Schedule, schedule
 
-__all__ = ["Card", "Level", "card_of", "parse_value", "read_card"]
+__all__ = ["Card", "Level", "card_of", "checked_card", "parse_value", "read_card"]
 
 
 @dataclass(frozen=True)
@@ -108,15 +108,19 @@ class Card:
     def __post_init__(self) -> None:
         for key, names in (("parameterisation", PARAMETERISATIONS), ("scaling", SCALINGS), ("condition", CONDITIONS)):
             if getattr(self, key) not in names:
-                raise ValueError(f"{key}: must be one of {', '.join(names)}, got {getattr(self, key)!r}")
+                raise ValueError(f"{key}: must be one of {', '.join(names)}, got {shown(getattr(self, key))}")
         needed = NEEDS.get(self.parameterisation, self.scaling)
         if self.scaling != needed:
             raise ValueError(
                 f"scaling: parameterisation {self.parameterisation!r} needs {needed!r}, got {self.scaling!r}"
             )
         for key in ("condition_scale", "sigma_data", "sigma", "h", "gamma"):
-            positive(key, getattr(self, key))
-        if not 0 <= self.sigma_min < self.sigma_max:
+            positive_number(key, getattr(self, key))
+        for key in TEXTS:
+            checked_text(key, getattr(self, key))
+        if self.name:
+            checked_name("name", self.name)
+        if not 0 <= number("sigma_min", self.sigma_min) < number("sigma_max", self.sigma_max):
             raise ValueError(
                 f"sigma_min: must lie between 0 and sigma_max = {self.sigma_max:g}, got {self.sigma_min:g}"
             )
@@ -185,6 +189,22 @@ class Card:
 
 REQUIRED = ("parameterisation", "scaling", "condition")
 
+# Keys that are shown to people, or looked up in a model.
+TEXTS = tuple(one.name for one in fields(Card) if one.type == "str")
+
+# Values of an image, at most: 2048 x 2048 pixels of four channels.
+LARGEST = 2**24
+
+# Magnitude of the values of images, at most: their squares are finite in float32.
+BRIGHTEST = 1e15
+
+
+def checked_card(card: Any) -> dict[str, Any]:
+    """Return the keys of a card that was given as an argument, or raise if it is no mapping."""
+    if not (card is None or isinstance(card, Mapping)):
+        raise ValueError(f"card: must be a mapping of keys and values, got {shown(card)}")
+    return dict(card or {})
+
 
 def card_of(given: Mapping[str, Any], where: str) -> Card:
     """Return a card from its keys, or raise an error that says which key is wrong, and where.
@@ -198,7 +218,7 @@ def card_of(given: Mapping[str, Any], where: str) -> Card:
     """
     kinds = {one.name: one.type for one in fields(Card)}
     for key, value in given.items():
-        if key not in kinds:
+        if key not in kinds or not isinstance(key, str):
             raise unknown(f"card of {where}", key, kinds, "uldnum.networks.Card describes all keys")
         if kinds[key] != "str" or not isinstance(value, int | float):  # a name may be a number
             check_kind(f"card of {where}: {key}", value, str(kinds[key]))
@@ -211,7 +231,9 @@ def card_of(given: Mapping[str, Any], where: str) -> Card:
             f"--set {missing[0]}=... (in Python card={{'{missing[0]}': ...}})"
         )
     values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in given.items()}
-    values |= {key: str(value) for key, value in given.items() if kinds[key] == "str"}
+    values |= {
+        key: value if isinstance(value, str) else shown(value) for key, value in given.items() if kinds[key] == "str"
+    }
     try:
         return Card(**values)
     except ValueError as error:
@@ -232,19 +254,21 @@ def check_kind(name: str, value: Any, kind: str) -> None:
         fits, wanted = isinstance(value, Mapping), "a table"
     elif kind == "tuple[int, ...]":
         fits = isinstance(value, list | tuple) and len(value) == 3 and all(number(v, int) and v > 0 for v in value)
-        wanted = "channels, height and width, such as [3, 32, 32]"
+        fits = fits and math.prod(value) <= LARGEST
+        wanted = f"channels, height and width, such as [3, 32, 32], with a product of at most {LARGEST}"
     else:
-        fits = isinstance(value, list | tuple) and len(value) == 2 and all(map(number, value)) and value[0] < value[1]
-        wanted = "two numbers, the smaller first"
+        fits = isinstance(value, list | tuple) and len(value) == 2 and all(map(number, value))
+        fits = fits and -BRIGHTEST < value[0] < value[1] < BRIGHTEST
+        wanted = f"two numbers, the smaller first, of magnitude below {BRIGHTEST:g}"
     if not fits:
-        raise ValueError(f"{name}: must be {wanted}, got {value!r}")
+        raise ValueError(f"{name}: must be {wanted}, got {shown(value)}")
 
 
 def parse_value(text: str) -> Any:
     """Return a value in TOML's notation; what is none is a text."""
     try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+        return parse_toml(f"value = {text}")["value"]
+    except ValueError:
         return text
 
 
@@ -262,7 +286,4 @@ def read_card(model: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
     beside = model.with_suffix(".toml")
     if not beside.is_file():
         return keys
-    try:
-        return keys | tomllib.loads(beside.read_text())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"card: {beside} is not TOML: {error}") from None
+    return keys | read_toml("card", beside)

@@ -8,10 +8,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from uldnum.arguments import file_path, shown
 from uldnum.extras import require
 from uldnum.names import unknown
 from uldnum.networks import diffusers, ffdnet, galaxygrad
-from uldnum.networks.card import read_card
+from uldnum.networks.card import checked_card, read_card
 from uldnum.networks.score import Network
 
 __all__ = ["DEFAULT", "NETWORKS", "Entry", "fetch", "network"]
@@ -102,7 +103,7 @@ def fetch(name: str) -> Path:
     RuntimeError
         If it cannot be fetched.
     """
-    if name.lower() not in NETWORKS:
+    if not isinstance(name, str) or name.lower() not in NETWORKS:
         raise unknown("network", name, NETWORKS)
     return NETWORKS[name.lower()].fetch(require("platformdirs", "onnx").user_cache_path("uldnum"))
 
@@ -129,12 +130,12 @@ def network(source: str | Path = DEFAULT, card: dict[str, Any] | None = None, **
     RuntimeError
         If it cannot be fetched.
     """
-    given, path, name = dict(card or {}), Path(source), str(source).lower()
+    given, path, name = checked_card(card), file_path("source", source), str(source).lower()
     if name not in NETWORKS and path.is_dir():
         folder = diffusers.read_folder(path)
         return Network(folder.model, folder.card | given, latents=folder.latents, **options)
     if path.suffix.lower() == ".onnx":
         return Network(path, given, **options)
     if name not in NETWORKS and path.is_file():
-        raise ValueError(f"network: {path} must be an ONNX model, whose name ends in .onnx, or a folder")
+        raise ValueError(f"network: {shown(str(path))} must be an ONNX model, whose name ends in .onnx, or a folder")
     return Network(fetch(name), {"name": name} | NETWORKS[name].card | given, **options)

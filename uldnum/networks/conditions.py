@@ -9,6 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from uldnum import arguments
+from uldnum.arguments import reals, shown
+from uldnum.names import printable
 from uldnum.networks.model import Device, Node
 from uldnum.typing import Array, ArrayLike
 
@@ -50,6 +53,7 @@ class Conditions:
         ValueError
             If something is missing, unknown, or of another kind; or guidance has nothing to guide.
         """
+        guidance = arguments.number("guidance", guidance)
         if not np.isfinite(guidance):
             raise ValueError(f"guidance: must be a finite number, got {guidance}")
         if guidance == 1 and unconditional:
@@ -118,7 +122,9 @@ def per_image(node: Node) -> bool:
 
 def check(argument: str, nodes: Sequence[Node], given: Mapping[str, ArrayLike] | None) -> dict[str, Array]:
     """Return the arrays in the types of the model, or raise if they do not fit it."""
-    arrays = {name: np.asarray(array) for name, array in (given or {}).items()}
+    if not (given is None or isinstance(given, Mapping)):
+        raise ValueError(f"{argument}: must be a mapping of names and arrays, got {shown(given)}")
+    arrays = {str(name): array_of(argument, array) for name, array in (given or {}).items()}
     wanted = {node.name: node for node in nodes}
     option = {"inputs": "input"}.get(argument, argument)
     takes = "; ".join(node.described for node in nodes) or "nothing but image and noise level"
@@ -127,9 +133,19 @@ def check(argument: str, nodes: Sequence[Node], given: Mapping[str, ArrayLike] |
         raise ValueError(
             f"{argument}: the model takes {takes}; missing {', '.join(missing)} (--{option} NAME=FILE.npy)"
         )
-    if set(arrays) - set(wanted):
-        raise ValueError(f"{argument}: the model takes {takes}; unknown {', '.join(set(arrays) - set(wanted))}")
+    extra = [printable(name) for name in arrays if name not in wanted]
+    if extra:
+        raise ValueError(f"{argument}: the model takes {takes}; unknown {', '.join(extra)}")
     return {name: fitted(argument, wanted[name], array) for name, array in arrays.items()}
+
+
+def array_of(argument: str, value: ArrayLike) -> Array:
+    """Return a value as an array of numbers or booleans, in its own type, or raise."""
+    try:
+        array = np.asarray(value)
+    except Exception:  # ragged lists, and whatever an object raises that says it is an array
+        array = np.asarray(None)
+    return array if array.dtype.kind in "fiub" else reals(argument, value)
 
 
 def fitted(argument: str, node: Node, array: Array) -> Array:

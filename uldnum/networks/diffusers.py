@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from uldnum import parsing
+from uldnum.arguments import number
+from uldnum.names import printable
 from uldnum.networks.decoder import Latents
 
 __all__ = ["Pipeline", "read_folder"]
@@ -53,10 +55,15 @@ def read_folder(folder: Path) -> Pipeline:
         raise ValueError(f"network: {folder} has no {part}/model.onnx; export the pipeline to ONNX first")
     settings = read_optional(folder / part / "config.json")
     card = schedule_card(folder / "scheduler" / "scheduler_config.json")
-    card |= {"name": folder.resolve().name, "source": f"{index.get('_class_name', 'a pipeline')} in {folder.name}"}
+    kind, name = printable(str(index.get("_class_name", "a pipeline"))), printable(folder.resolve().name)
+    card |= {"name": name, "source": f"{kind} in {printable(folder.name)}"}
     size, channels = settings.get("sample_size"), settings.get("in_channels")
     if size is not None and channels is not None:
-        card["shape"] = [channels, size, size] if isinstance(size, int) else [channels, *size]
+        card["shape"] = (
+            [channels, size, size]
+            if isinstance(size, int)
+            else [channels, *(size if isinstance(size, list) else [size])]
+        )
     return Pipeline(model, card, latents_of(folder / "vae_decoder"))
 
 
@@ -72,30 +79,15 @@ def latents_of(folder: Path) -> Latents | None:
     given = {key: settings.get(key) for key in ("scaling_factor", "shift_factor")}
     # What diffusers takes where the keys are missing.
     scale, shift = (
-        default if value is None else number(path, key, value)
+        default if value is None else number(f"network: {path}: {key}", value)
         for (key, value), default in zip(given.items(), (0.18215, 0.0), strict=True)
     )
     return Latents(folder / "model.onnx", scale, shift)
 
 
-def number(path: Path, key: str, value: Any) -> float:
-    """Return a number of a configuration, or raise."""
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        raise ValueError(f"network: {path}: {key} must be a number, got {value!r}")
-    return float(value)
-
-
 def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON file that holds a table."""
-    try:
-        found = json.loads(path.read_text())
-    except OSError:
-        raise ValueError(f"network: {path} is missing") from None
-    except ValueError as error:
-        raise ValueError(f"network: {path} is not JSON: {error}") from None
-    if not isinstance(found, dict):
-        raise ValueError(f"network: {path} must hold a table")
-    return found
+    return parsing.read_json("network", path)
 
 
 def read_optional(path: Path) -> dict[str, Any]:
@@ -113,7 +105,7 @@ def schedule_card(path: Path) -> dict[str, Any]:
         return settings[key]
 
     def need_number(key: str) -> float:
-        return number(path, key, need(key))
+        return number(f"network: {path}: {key}", need(key))
 
     kind = str(need("_class_name"))
     if any(other in kind for other in OTHERS) or settings.get("use_flow_sigmas"):

@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import threading
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from uldnum.arguments import shown
 from uldnum.extras import require
 from uldnum.typing import Array
 
@@ -132,8 +135,8 @@ class Device:
     tf32: bool = False
 
     def __post_init__(self) -> None:
-        if self.name not in ("cpu", "cuda"):
-            raise ValueError(f"device: must be 'cpu' or 'cuda', got {self.name!r}")
+        if not isinstance(self.name, str) or self.name not in ("cpu", "cuda"):
+            raise ValueError(f"device: must be 'cpu' or 'cuda', got {shown(self.name)}")
 
     @cached_property
     def namespace(self) -> Any:
@@ -223,6 +226,22 @@ def reason_of(error: Exception) -> str:
     return text if len(text) < 300 else text[:300] + " ..."
 
 
+def stoppable(call: Callable[[Any], Any]) -> Any:
+    """Return what a call of a model returns, given run options by which it is ended when Ctrl-C interrupts the wait.
+
+    Python hears no signal in the thread that is inside ONNX Runtime, so the main thread waits for another one.
+    """
+    options = require("onnxruntime", "onnx").RunOptions()
+    if threading.current_thread() is not threading.main_thread():
+        return call(options)  # signals are not heard here
+    with ThreadPoolExecutor(1) as pool:  # on leaving it waits for the call, whose buffers are in use until then
+        try:
+            return pool.submit(call, options).result()
+        except BaseException:
+            options.terminate = True
+            raise
+
+
 class Model:
     """A model with its session and its buffers, which it reads and writes in place.
 
@@ -260,7 +279,7 @@ class Model:
     def answer(self, inputs: Mapping[str, Array]) -> Array:
         """Return the model's only answer to arrays of NumPy."""
         with in_words(self.path, "failed"):
-            return np.asarray(self.session.run(None, dict(inputs))[0])
+            return np.asarray(stoppable(lambda options: self.session.run(None, dict(inputs), options))[0])
 
     def buffers(self, shapes: Mapping[str, tuple[int, ...]]) -> tuple[Any, dict[str, Any]]:
         """Return the binding of a call with such shapes, and its arrays by name; they are made once."""
@@ -289,5 +308,5 @@ class Model:
             raise ValueError("device: the network was opened on another of CuPy's streams than the current one")
         begun = time.perf_counter()
         with in_words(self.path, "failed"):
-            self.session.run_with_iobinding(binding)
+            stoppable(lambda options: self.session.run_with_iobinding(binding, options))
         self.seconds += time.perf_counter() - begun

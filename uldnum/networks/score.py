@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from uldnum.arguments import whole_number
+from uldnum.arguments import file_path, flag, shown, whole_number
 from uldnum.elementary import hypot
 from uldnum.levels import Levels
-from uldnum.names import named
-from uldnum.networks.card import Card, Level, card_of, read_card
+from uldnum.names import named, printable
+from uldnum.networks.card import LARGEST, Card, Level, card_of, checked_card, read_card
 from uldnum.networks.conditions import Conditions
 from uldnum.networks.decoder import Decoder, Latents
 from uldnum.networks.model import Device, Model, Roles
@@ -26,6 +27,9 @@ __all__ = ["Network", "NetworkLevel"]
 
 # Images that the network is called with at once, at most, unless another number is asked for.
 CHUNK = 64
+
+# Values of all images of a call that a model fixes, at most: 4 GiB in float32.
+MOST = 2**30
 
 
 class Network:
@@ -82,12 +86,12 @@ class Network:
         tf32: bool = False,
         latents: Latents | None = None,
     ) -> None:
-        path = Path(path)
+        path, given = file_path("path", path), checked_card(card)
         threads = None if threads is None else whole_number("threads", threads, 1, 2**16)
         self.device = Device(device, tf32)
         self.model = Model(path, self.device, threads)
         self.card: Card = card_of(
-            {"name": path.stem} | read_card(path, self.model.metadata) | dict(card or {}), path.name
+            {"name": printable(path.stem)} | read_card(path, self.model.metadata) | given, shown(path.name)
         )
         wanted = self.card.sha256.lower()
         if wanted and wanted != hashlib.sha256(path.read_bytes()).hexdigest():
@@ -99,7 +103,7 @@ class Network:
         self.chunk = self.images_in_a_call(whole_number("chunk", chunk, 1, 2**20))
         if clip and latents is not None:
             raise ValueError("clip: the samples of this network are latents, which have no range")
-        self.clip = clip
+        self.clip = flag("clip", clip)
         self.decoder = None if latents is None else Decoder(latents, self.shape[0], threads)
         self.images = 0  # that were evaluated so far
 
@@ -123,7 +127,10 @@ class Network:
         answer = self.roles.output.shape[1:]
         if any(size not in (None, asked) for size, asked in zip(answer, shape, strict=True)):
             raise ValueError(f"network: it must answer images of shape {shape}; it has {self.roles.output.described}")
-        return tuple(int(size) for size in shape)  # type: ignore[arg-type]
+        known = tuple(int(size) for size in shape)  # type: ignore[arg-type]
+        if math.prod(known) > LARGEST:
+            raise ValueError(f"network: an image must have at most {LARGEST} values, it has shape {known}")
+        return known
 
     def check_condition(self) -> None:
         """Raise if the model takes whole numbers where the card's are not whole."""
@@ -137,6 +144,8 @@ class Network:
     def images_in_a_call(self, most: int) -> int:
         """Return how many images a call takes: so many at most, or as many as the model fixes."""
         fixed, copies = self.roles.image.shape[0], self.conditions.copies
+        if fixed is not None and fixed * math.prod(self.shape) > MOST:
+            raise ValueError(f"network: the model takes {fixed} images at once, of {MOST} values at most together")
         if fixed is None:
             return max(1, most // copies)
         if fixed % copies:

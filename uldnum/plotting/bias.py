@@ -8,8 +8,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from uldnum.extras import require
-from uldnum.plotting.style import SEEN, curve, integrator_handles, look, mark_divergence, plain_ticks, save
+from uldnum.plotting.style import (
+    SEEN,
+    curve,
+    image_paths,
+    integrator_handles,
+    literal_text,
+    look,
+    mark_divergence,
+    plain_ticks,
+    save,
+    stored_study,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -25,6 +35,7 @@ PANELS = {
 }
 
 
+@literal_text()
 def draw_bias(data: Path, *out: Path) -> None:
     """Draw bias against step size from a stored bias study.
 
@@ -35,10 +46,9 @@ def draw_bias(data: Path, *out: Path) -> None:
     *out : Path
         Images to write; suffixes decide the formats.
     """
-    require("matplotlib", "plot")
     from matplotlib.figure import Figure
 
-    study = xr.load_dataset(data).sortby("h")
+    study, out = stored_study(data, ("bias",)).sortby("h"), tuple(image_paths(out))
     figure = Figure(figsize=(11, 7), layout="constrained")
     for axes, (metric, title) in zip(figure.subplots(2, 2, sharex=True).flat, PANELS.items(), strict=True):
         panel = study.sel(metric=metric)

@@ -9,9 +9,18 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from uldnum.extras import require
+from uldnum.diagnostics.bias import check_metric
 from uldnum.plotting.bias import PANELS
-from uldnum.plotting.style import SEEN, integrator_handles, look, plain_ticks, save
+from uldnum.plotting.style import (
+    SEEN,
+    image_paths,
+    integrator_handles,
+    literal_text,
+    look,
+    plain_ticks,
+    save,
+    stored_study,
+)
 from uldnum.studies.frontier import at_most
 from uldnum.typing import Array
 
@@ -23,6 +32,7 @@ STRIP = 0.055
 Steps = dict[str, tuple[Array, Array]]
 
 
+@literal_text()
 def draw_frontier(data: Path | Sequence[Path], *out: Path, metric: str = "second_moment") -> None:
     """Draw the cost of an independent sample against the bias, from stored frontiers.
 
@@ -36,10 +46,13 @@ def draw_frontier(data: Path | Sequence[Path], *out: Path, metric: str = "second
         Which of the studies' metrics. A distance of laws, as wasserstein_1, is small nowhere by accident; that of a
         moment is where it changes its sign.
     """
-    require("matplotlib", "plot")
     from matplotlib.figure import Figure
 
-    studies = [xr.load_dataset(one) for one in ([data] if isinstance(data, Path) else data)]
+    check_metric(metric)
+    given = [data] if isinstance(data, str | Path) or not isinstance(data, Sequence) else data
+    studies, out = [stored_study(one, ("frontier",)) for one in given], tuple(image_paths(out))
+    if not studies:
+        raise ValueError("data: must be at least one file")
     names = list(dict.fromkeys(str(name) for study in studies for name in study.integrator.values))
     styles = {name: look(name, rank) for rank, name in enumerate(names)}
     figure = Figure(figsize=(max(7.0, 4.1 * len(studies)), 6), layout="constrained")

@@ -8,12 +8,22 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from uldnum.extras import require
-from uldnum.plotting.style import curve, integrator_handles, look, mark_divergence, plain_ticks, save
+from uldnum.plotting.style import (
+    curve,
+    image_paths,
+    integrator_handles,
+    literal_text,
+    look,
+    mark_divergence,
+    plain_ticks,
+    save,
+    stored_study,
+)
 
 __all__ = ["draw_mixing"]
 
 
+@literal_text()
 def draw_mixing(data: Path, *out: Path) -> None:
     """Draw autocorrelation times against step size, a panel for each friction, from a stored mixing study.
 
@@ -24,10 +34,9 @@ def draw_mixing(data: Path, *out: Path) -> None:
     *out : Path
         Images to write; suffixes decide the formats.
     """
-    require("matplotlib", "plot")
     from matplotlib.figure import Figure
 
-    study = xr.load_dataset(data).sortby("h")
+    study, out = stored_study(data, ("mixing",)).sortby("h"), tuple(image_paths(out))
     frictions = study.friction.values
     figure = Figure(figsize=(max(7.0, 4.1 * len(frictions)), 5.8), layout="constrained")
     panels = np.atleast_1d(figure.subplots(1, len(frictions), sharex=True, sharey=True))

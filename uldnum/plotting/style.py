@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from uldnum.arguments import file_path, shown
+from uldnum.extras import require
 from uldnum.files import atomic
+from uldnum.names import printable
 
 if TYPE_CHECKING:
     import xarray as xr
     from matplotlib.figure import Figure
 
-__all__ = ["SEEN", "colour", "curve", "integrator_handles", "look", "mark_divergence", "plain_ticks", "save"]
+__all__ = [
+    "SEEN",
+    "colour",
+    "curve",
+    "image_paths",
+    "integrator_handles",
+    "literal_text",
+    "look",
+    "mark_divergence",
+    "plain_ticks",
+    "save",
+    "stored_study",
+]
 
 # Biases of less than so many noise floors may be noise.
 SEEN = 4.0
@@ -41,6 +57,38 @@ MARKERS = "osDvp*dhPX"
 def colour(name: str, rank: int) -> str:
     """Return the colour of an integrator; those without one of their own take greys in turn."""
     return COLOURS.get(name.split("(")[0], str(0.15 + 0.15 * (rank % 5)))
+
+
+@contextmanager
+def literal_text() -> Iterator[None]:
+    """Draw all text as it is written, whatever the user's settings: a name with a dollar sign is no formula."""
+    with require("matplotlib", "plot").rc_context({"text.parse_math": False, "text.usetex": False}):
+        yield
+
+
+def stored_study(data: Any, kinds: Sequence[str]) -> xr.Dataset:
+    """Read a study of one of these kinds, or raise if the file holds none."""
+    import xarray as xr
+
+    path = file_path("data", data)
+    try:
+        study = xr.load_dataset(path)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"data: {shown(str(path))} cannot be read as NetCDF: {printable(str(error))}") from None
+    if study.attrs.get("study") not in kinds:
+        raise ValueError(f"data: {shown(str(path))} must hold a study of {' or '.join(kinds)}")
+    return study
+
+
+def image_paths(out: Sequence[Any]) -> list[Path]:
+    """Return where a figure is to be written, or raise if a suffix is no format of Matplotlib's."""
+    from matplotlib.figure import Figure
+
+    paths, formats = [file_path("out", one) for one in out], Figure().canvas.get_supported_filetypes()
+    for path in paths:
+        if path.suffix[1:].lower() not in formats:
+            raise ValueError(f"out: the suffix must be one of {', '.join(formats)}, got {shown(str(path))}")
+    return paths
 
 
 def look(name: str, rank: int) -> tuple[str, str]:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from uldnum.arguments import positive, step_size, whole_number
+from uldnum.arguments import positive, shown, step_size, whole_number
 from uldnum.backends import choose_backend
 from uldnum.diagnostics.bias import METRICS
 from uldnum.elementary import geomspace
@@ -100,8 +100,10 @@ class Grid:
             )
         if not np.all(np.isfinite(target.standard_deviation)):
             raise ValueError(f"target: {target.name!r} does not know its standard deviation; give it to UserTarget")
-        if not isinstance(integrators, str | Integrator | Sequence):
-            raise ValueError(f"integrators: must be a name, an Integrator, or several of them, got {integrators!r}")
+        if not isinstance(integrators, str | Integrator | Sequence) or isinstance(integrators, bytes | bytearray):
+            raise ValueError(
+                f"integrators: must be a name, an Integrator, or several of them, got {shown(integrators)}"
+            )
         named = [integrators] if isinstance(integrators, str | Integrator) else integrators
         schemes = [find_integrator(name) for name in named]
         names = [scheme.name for scheme in schemes]
@@ -111,7 +113,12 @@ class Grid:
         if h is None and delta is None:
             h = geomspace(0.1, 1.6, 12) * width
         frictions = positive("friction", np.array([0.5, 1.0, 2.0]) / width if friction is None else friction)
-        return cls(target, schemes, several("friction", frictions), several("h", step_size(h, delta)))
+        return cls(
+            target,
+            schemes,
+            several("friction", frictions),
+            several("h" if delta is None else "delta", step_size(h, delta)),
+        )
 
     def check(self, budget: Budget) -> None:
         """Raise if chains cannot be run at all."""
@@ -240,7 +247,7 @@ def several(name: str, values: Array) -> Array:
     """Return one or several different numbers as an array of shape (n,), or raise."""
     values = np.atleast_1d(values)
     if values.ndim > 1 or not values.size or len(np.unique(values)) < values.size:
-        raise ValueError(f"{name}: must be one or several different numbers, got {values.tolist()}")
+        raise ValueError(f"{name}: must be one or several different numbers, got {shown(values.tolist())}")
     return values
 
 

@@ -128,7 +128,7 @@ def advise(study: xr.Dataset, max_bias: float, *, metric: str = "second_moment")
     """
     bound = positive_number("max_bias", max_bias)
     check_metric(metric)
-    if getattr(study, "attrs", {}).get("study") != "frontier" or set(AXES) - set(study.cost.dims):
+    if not isinstance(study, xr.Dataset) or study.attrs.get("study") != "frontier" or set(AXES) - set(study.cost.dims):
         raise ValueError("study: must be a whole dataset of studies.frontier")
     one = study.sel(metric=metric)
     known = one.exact.notnull()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from uldnum.arguments import file_path, shown
 from uldnum.names import unknown
 from uldnum.targets.data import DataLevel, DataMixture
 from uldnum.targets.files import read_toml
@@ -47,8 +48,10 @@ def target(name: str | Path) -> VectorTarget:
     ValueError
         If there is no such preset (the message offers the nearest), or the file cannot be read or is broken.
     """
+    if not isinstance(name, str | Path):
+        raise ValueError(f"target: must be a name or the path of a TOML file, got {shown(name)}")
     if str(name).endswith(".toml"):
-        return read_toml(Path(name))
+        return read_toml(file_path("target", name))
     if str(name).lower() in PRESETS:
         return PRESETS[str(name).lower()].make()
     raise unknown("target", str(name), PRESETS)
@@ -61,7 +64,7 @@ def has_draws(target: VectorTarget) -> bool:
 
 def vector_target(given: VectorTarget | str) -> VectorTarget:
     """Return a target as it is, or the one of that name, or raise if it is neither."""
-    found = target(given) if isinstance(given, str) else given
+    found = target(given) if isinstance(given, str | Path) else given
     if not isinstance(found, VectorTarget):
-        raise ValueError(f"target: must be a name, a GaussianMixture or a UserTarget, got {given!r}")
+        raise ValueError(f"target: must be a name, a GaussianMixture or a UserTarget, got {shown(given)}")
     return found

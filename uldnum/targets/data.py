@@ -14,7 +14,7 @@ from uldnum.arguments import numbers, positive_number
 from uldnum.elementary import hypot
 from uldnum.kernels.array import initial_uniform
 from uldnum.kernels.space import Space, host
-from uldnum.names import named
+from uldnum.names import checked_name, named
 from uldnum.targets.noised import NoisedImages
 from uldnum.typing import Array, ArrayLike
 
@@ -22,6 +22,9 @@ __all__ = ["DataLevel", "DataMixture"]
 
 # Images of the data that are compared with at once.
 BLOCK = 8192
+
+# Values of images, at most: so that squared distances are finite in float32.
+LARGEST = 1e15
 
 
 class DataMixture:
@@ -54,11 +57,13 @@ class DataMixture:
     __repr__ = named
 
     def __init__(self, images: ArrayLike, name: str = "data") -> None:
-        self.space = Space.of(images if hasattr(images, "__dlpack__") else None)
+        self.space = Space.of(images if hasattr(images, "__dlpack__") and hasattr(images, "__getitem__") else None)
         given = numbers("images", host(images))
         if given.ndim != 4 or not given.size:
             raise ValueError(f"images: must have shape (N, channels, height, width), got {given.shape}")
-        self.name, self.shape = name, given.shape[1:]
+        if np.abs(given).max() > LARGEST:
+            raise ValueError(f"images: must be at most {LARGEST:g} in magnitude, got {np.abs(given).max():g}")
+        self.name, self.shape = checked_name("name", name), given.shape[1:]
         flat = given.reshape(len(given), -1).astype(np.float32)
         # About their mean they are shorter, and their products more accurate.
         self.mean, self.deviation = flat.mean(axis=0, dtype=float), flat.std(axis=0, dtype=float)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-import difflib
-import tomllib
 from pathlib import Path
 
+from uldnum.arguments import shown
+from uldnum.names import nearest, printable
+from uldnum.parsing import read_toml as read_table
 from uldnum.targets.mixture import GaussianMixture
 
 __all__ = ["read_toml"]
+
+# Bytes of a file, at most: a million numbers or so.
+LARGEST = 2**24
 
 REQUIRED, CHOICE, OPTIONAL = ("weights", "means"), ("variances", "covariances"), ("name",)
 
@@ -27,22 +31,16 @@ def read_toml(path: Path) -> GaussianMixture:
     ValueError
         If the file cannot be read, is no TOML, or a key is missing, unknown or has a bad value.
     """
-    try:
-        with path.open("rb") as stream:
-            table = tomllib.load(stream)
-    except OSError as error:
-        raise ValueError(f"target: cannot read {str(path)!r}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"target: {str(path)!r} is not a TOML file: {error}") from None
+    table = read_table("target", path, LARGEST)
     known = (*REQUIRED, *CHOICE, *OPTIONAL)
     for key in table:
         if key not in known:
-            nearest = difflib.get_close_matches(key, known, n=1, cutoff=0)[0]
-            raise ValueError(f"target: {str(path)!r} has an unknown key {key!r}; the nearest is {nearest!r}")
+            near = nearest(key, known)
+            raise ValueError(f"target: {str(path)!r} has an unknown key {shown(key)}; the nearest is {near!r}")
     for key in REQUIRED:
         if key not in table:
             raise ValueError(f"target: {str(path)!r} lacks the key {key!r}")
     try:
-        return GaussianMixture(**{"name": path.stem} | table)
+        return GaussianMixture(**{"name": printable(path.stem)} | table)
     except ValueError as error:
         raise ValueError(f"target: {str(path)!r}: {error}") from None

@@ -9,16 +9,22 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from uldnum.arguments import numbers
+from uldnum.arguments import converted, non_negative, numbers, reals, shown, whole_number
 from uldnum.dense import product, total
 from uldnum.elementary import log2
 from uldnum.extras import require
 from uldnum.kernels.array import core, initial_normals, initial_uniform
-from uldnum.names import digest
+from uldnum.names import checked_name, digest
 from uldnum.targets.vectors import Vectors
 from uldnum.typing import Array, ArrayLike
 
 __all__ = ["GaussianMixture", "MixtureData"]
+
+# Means and standard deviations at most, so that their fourth powers, of which biases are made, are finite.
+LARGEST = 1e75
+
+# Shapes of covariances that can be fitted.
+KINDS = ("full", "diag", "spherical")
 
 
 class MixtureData(NamedTuple):
@@ -92,9 +98,10 @@ class GaussianMixture(Vectors):
         covariances: ArrayLike | None = None,
         name: str = "mixture",
     ) -> None:
-        if not isinstance(name, str):
-            raise ValueError(f"name: must be a string, got {name!r}")
+        name = checked_name("name", name)
         w, mu = numbers("weights", weights), numbers("means", means)
+        if np.abs(mu).max(initial=0) > LARGEST:
+            raise ValueError(f"means: must be at most {LARGEST:g} in magnitude, got {np.abs(mu).max():g}")
         if w.ndim != 1 or not len(w):
             raise ValueError(f"weights: must have shape (components,), got {w.shape}")
         if mu.ndim != 2 or len(mu) != len(w) or not mu.shape[1]:
@@ -153,11 +160,12 @@ class GaussianMixture(Vectors):
             If an argument is out of range.
         """
         learn = require("sklearn.mixture", "fit")
-        points = numbers("data", data)
-        if points.ndim != 2 or len(points) < components:
-            raise ValueError(f"data: must have shape (n, d) with n >= {components} points, got {points.shape}")
-        if kind not in ("full", "diag", "spherical"):
-            raise ValueError(f"kind: must be 'full', 'diag' or 'spherical', got {kind!r}")
+        points, components = numbers("data", data), whole_number("components", components, 1, 2**20)
+        if points.ndim != 2 or len(points) < max(2, components) or not points.shape[1]:
+            raise ValueError(f"data: must have shape (n, d) with n >= {max(2, components)} points, got {points.shape}")
+        if kind not in KINDS:
+            raise ValueError(f"kind: must be 'full', 'diag' or 'spherical', got {shown(kind)}")
+        seed = whole_number("seed", seed, 0, 2**32 - 1)
         fitted = learn.GaussianMixture(components, covariance_type=kind, random_state=seed).fit(points)
         shape = {"covariances" if kind == "full" else "variances": fitted.covariances_}
         return cls(fitted.weights_ / fitted.weights_.sum(), fitted.means_, **shape, name=f"fit of {components}")
@@ -218,25 +226,28 @@ class GaussianMixture(Vectors):
 
     def points(self, x: ArrayLike) -> Array:
         """Check points of shape (n, d) and return them with coordinates first, as the core reads them."""
-        points = np.asarray(x)
+        points = reals("x", x)
         if points.ndim != 2 or points.shape[1:] != self.shape:
             raise ValueError(f"x: must have shape (n, {self.shape[0]}), got {points.shape}")
-        return points.T.astype(np.float32 if points.dtype == np.float32 else np.float64)
+        return points.T.astype(points.dtype)
 
     def cdf(self, x: ArrayLike) -> Array:
-        """Cumulative distribution function of each axis at x, shape (n,) or (n, d) -> (n, d)."""
-        points = np.asarray(x, dtype=float)
+        """Cumulative distribution function of each axis at x, shape (n,) or (n, d) -> (n, d); a number is one of n."""
+        points = np.atleast_1d(converted("x", x))
         points = points[:, None] if points.ndim == 1 else points
+        if points.ndim != 2 or points.shape[1] not in (1, *self.shape):
+            raise ValueError(f"x: must have shape (n,) or (n, {self.shape[0]}), got {points.shape}")
         z = (points[:, None] - self.means) / np.sqrt(2 * self.variances)  # n, component, axis
         return np.einsum("k,nkd->nd", self.weights, 0.5 * (1 + erf(z)))
 
     def noised(self, alpha: float, sigma: float) -> GaussianMixture:
         """Return the law of ``z = alpha x + sigma eps`` with eps ~ N(0, I), also a mixture."""
-        name = f"{self.name} at alpha {alpha:g}, sigma {sigma:g}"
+        alpha, sigma = non_negative("alpha", alpha), non_negative("sigma", sigma)
+        if not 0 < max(alpha, sigma) <= LARGEST:
+            raise ValueError(f"alpha, sigma: must be at most {LARGEST:g}, and not both 0, got {alpha:g} and {sigma:g}")
         means, variances, full = self.noised_parts(alpha, sigma)
-        level = GaussianMixture(
-            self.weights, means, None if full is not None else variances, covariances=full, name=name
-        )
+        level = GaussianMixture(self.weights, means, None if full is not None else variances, covariances=full)
+        object.__setattr__(level, "name", f"{self.name} at alpha {alpha:g}, sigma {sigma:g}")
         # Variances that differ may round to the same with noise: which formula is right must not hang on that.
         object.__setattr__(level, "isotropic", self.isotropic)
         return level
@@ -253,11 +264,16 @@ class GaussianMixture(Vectors):
     # ------------------------------------------------------------------------------------------------------- moments
 
     def moment(self, order: int) -> Array:
-        """Raw moment E[x_i^order] of each axis, shape (d,)."""
+        """Raw moment E[x_i^order] of each axis, shape (d,), of order 0 to 1000, where float64 can hold it."""
         below, now = np.zeros_like(self.means), np.ones_like(self.means)
-        for n in range(order):  # E[x^(n+1)] = mu E[x^n] + n v E[x^(n-1)] for a Gaussian
-            below, now = now, self.means * now + n * self.variances * below
-        return total(self.weights[:, None] * now, axis=0)
+        with np.errstate(over="ignore", invalid="ignore"):
+            # E[x^(n+1)] = mu E[x^n] + n v E[x^(n-1)] for a Gaussian
+            for n in range(whole_number("order", order, 0, 1000)):
+                below, now = now, self.means * now + n * self.variances * below
+            found = total(self.weights[:, None] * now, axis=0)
+        if not np.all(np.isfinite(found)):
+            raise ValueError(f"order: the moment of order {order} of {self.name!r} exceeds the range of float64")
+        return found
 
     @cached_property
     def mean(self) -> Array:
@@ -359,9 +375,19 @@ def check_variances(v: Array, means: Array) -> Array:
     """Return variances of shape (K, d), or raise."""
     if v.shape not in (means.shape[:1], means.shape):
         raise ValueError(f"variances: must have shape {means.shape[:1]} or {means.shape}, got {v.shape}")
-    if np.any(v <= 0):
-        raise ValueError(f"variances: must be positive, the least is {v.min():g}")
+    check_range("variances", v)
     return np.broadcast_to(v[:, None], means.shape) if v.ndim == 1 else v
+
+
+def check_range(name: str, variances: Array, where: str = "") -> None:
+    """Raise unless variances are positive and their fourth powers, and those of their inverses, are in range."""
+    if np.any(variances <= 0):
+        raise ValueError(f"{name}: must be positive, the least is {variances.min():g}{where}")
+    if np.any((variances < LARGEST**-2) | (variances > LARGEST**2)):
+        raise ValueError(
+            f"{name}: must be between {LARGEST**-2:g} and {LARGEST**2:g}, got {variances.min():g} to "
+            f"{variances.max():g}{where}"
+        )
 
 
 def check_covariances(covariances: Array, means: Array) -> Array:
@@ -369,6 +395,7 @@ def check_covariances(covariances: Array, means: Array) -> Array:
     shape = (*means.shape, means.shape[1])
     if covariances.shape != shape:
         raise ValueError(f"covariances: must have shape {shape}, got {covariances.shape}")
+    check_range("covariances", np.diagonal(covariances, 0, 1, 2), "; those of the axes are on the diagonal")
     transposed = covariances.swapaxes(1, 2)
     scale = np.sqrt(np.abs(np.diagonal(covariances, 0, 1, 2)))
     if np.any(np.abs(covariances - transposed) > 1e-10 * scale[:, :, None] * scale[:, None, :]):

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from uldnum.arguments import numbers
+from uldnum.arguments import converted, function, numbers, reals, shown, whole_number
 from uldnum.dense import total
 from uldnum.elementary import exp, interp
 from uldnum.kernels.array import initial_normals, initial_uniform
 from uldnum.kernels.space import Space, host
-from uldnum.names import digest
+from uldnum.names import checked_name, digest
 from uldnum.targets.vectors import Vectors
 from uldnum.typing import Array, ArrayLike
 
@@ -77,11 +77,15 @@ class UserTarget(Vectors):
     like: Any = None
 
     def __post_init__(self) -> None:
-        d = self.dimension
-        if not isinstance(d, int | np.integer) or d < 1:
-            raise ValueError(f"dimension: must be a positive integer, got {d!r}")
-        if not callable(self.score_function):
-            raise ValueError(f"score_function: must be a function, got {self.score_function!r}")
+        d = whole_number("dimension", self.dimension, 1, 2**24)
+        object.__setattr__(self, "dimension", d)
+        checked_name("name", self.name)
+        function("score_function", self.score_function)
+        for name in ("log_density", "sampler", "moment", "cdf"):
+            if getattr(self, name) is not None:
+                function(name, getattr(self, name))
+        if not isinstance(self.args, tuple):
+            raise ValueError(f"args: must be a tuple, got {shown(self.args)}")
         for name, default in (("mean", 0.0), ("standard_deviation", math.inf)):
             given = getattr(self, name)
             value = np.full(d, default) if given is None else numbers(name, given)
@@ -89,7 +93,7 @@ class UserTarget(Vectors):
                 raise ValueError(f"{name}: must have shape {(d,)}, got {value.shape}")
             object.__setattr__(self, name, value)
         if np.any(self.standard_deviation <= 0):
-            raise ValueError(f"standard_deviation: must be positive, got {self.standard_deviation}")
+            raise ValueError(f"standard_deviation: must be positive, got {shown(self.standard_deviation)}")
         if self.compiled and self.like is not None:
             raise ValueError("like: a Numba score takes NumPy arrays; leave it out")
         at_mean = self.score(self.mean[None])
@@ -130,9 +134,9 @@ class UserTarget(Vectors):
         """
         if self.like is not None and type(x) is type(self.like) and not isinstance(x, np.ndarray):
             return self.answer(x)
-        points = np.asarray(x)
-        # A copy: a score that writes to x must not change what it was given.
-        points = np.array(points, np.float32 if points.dtype == np.float32 else np.float64, order="C")
+        points = np.array(reals("x", x), order="C")  # a copy: a score that writes to x must not change what was given
+        if points.ndim != 2 or points.shape[1] != self.dimension:
+            raise ValueError(f"x: must have shape (n, {self.dimension}), got {points.shape}")
         if not self.compiled:
             space = Space.of(self.like)
             return np.asarray(host(self.answer(space.array(points) if space.foreign else points)))
@@ -184,16 +188,19 @@ class Quadrature:
 
     def log(self, x: Array) -> Array:
         """Log density, (n, 1) -> (n,)."""
-        return self.log_density(x[:, 0])
+        points = converted("x", x)
+        if points.ndim != 2 or points.shape[1] != 1:
+            raise ValueError(f"x: must have shape (n, 1), got {points.shape}")
+        return self.log_density(points[:, 0])
 
     def moment(self, order: int) -> Array:
         """E[x^order], shape (1,)."""
-        powers = reduce(np.multiply, [self.grid] * order, self.density)
+        powers = reduce(np.multiply, [self.grid] * whole_number("order", order, 0, 1000), self.density)
         return np.array([total(powers) / total(self.density)])
 
     def cdf(self, x: ArrayLike) -> Array:
-        """Cumulative distribution function."""
-        return interp(np.reshape(x, (-1, 1)), self.grid, self.cumulative)
+        """Cumulative distribution function, (n,) or (n, 1) -> (n, 1)."""
+        return interp(np.reshape(converted("x", x), (-1, 1)), self.grid, self.cumulative)
 
     def sample(self, n: int, seed: int, first: int) -> Array:
         """Draws first ... first + n - 1, shape (n, 1)."""
