@@ -16,6 +16,7 @@ from numpy.typing import DTypeLike
 from tqdm.auto import tqdm
 
 from uldnum.adaptive import FEWEST
+from uldnum.arguments import flag, shown, title
 from uldnum.backends import BACKENDS, LADDERS, Options, choose_backend
 from uldnum.data import find_data, level_of
 from uldnum.elementary import hypot
@@ -101,8 +102,9 @@ def anneal(
     if isinstance(data, str | Path):
         data = find_data(data)
     if not isinstance(plan, Plan):
-        raise ValueError(f"plan: must come from uldnum.plan, got {plan!r}")
+        raise ValueError(f"plan: must come from uldnum.plan, got {shown(plan)}")
     check_numbers(chains, first_chain, seed, threads)
+    keep, progress = flag("keep", keep), title("progress", progress)
     if keep and not plan.on_step:
         raise ValueError("keep: with shared boundaries a plan has positions on the step at its end alone")
     earlier = None if resume is None else earlier_run(resume, x0)

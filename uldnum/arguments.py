@@ -33,6 +33,7 @@ __all__ = [
     "reals",
     "shown",
     "step_size",
+    "title",
     "whole_number",
 ]
 
@@ -134,6 +135,15 @@ def flag(name: str, value: Any) -> bool:
     if not isinstance(value, bool | np.bool):
         raise ValueError(f"{name}: must be True or False, got {shown(value)}")
     return bool(value)
+
+
+def title(name: str, value: Any) -> bool | str:
+    """Return ``value``, or raise if it is neither True nor False nor a text to call a progress bar."""
+    if isinstance(value, str) and value.isprintable():
+        return value[:SHOWN]
+    if isinstance(value, str):
+        raise ValueError(f"{name}: must be printable, got {shown(value)}")
+    return flag(name, value)
 
 
 def function(name: str, value: Any) -> Callable[..., Any]:

@@ -55,7 +55,8 @@ def level_of(data: Any, alpha: float, sigma: float) -> Target:
         return data.noised(alpha, sigma)
     if not hasattr(data, "at"):
         raise ValueError(
-            f"data: must be a GaussianMixture, a DataMixture or a network, whose law with noise is known, got {shown(data)}"
+            "data: must be a GaussianMixture, a DataMixture or a network, whose law with noise is known, got "
+            f"{shown(data)}"
         )
     if not hasattr(data, "card"):
         return data.at(sigma, alpha)

@@ -203,7 +203,8 @@ class Entry:
         """Return the integrator, given its parameter by position or by name."""
         if self.parameter is None:
             if values or named:
-                raise ValueError(f"integrator: {self.name!r} takes no parameter")
+                got = f", got {', '.join(named)}" if named else ""
+                raise ValueError(f"integrator: {self.name!r} takes no parameter{got}")
             return Integrator(self.name, self.recipe, self.order, self.source, self.memory, self.momenta)
         given = [*values, *named.values()]
         if len(given) != 1 or not set(named) <= {self.parameter.name}:

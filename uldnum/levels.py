@@ -53,7 +53,11 @@ class Levels:
             object.__setattr__(self, name, numbers)
         if self.sigma.ndim != 1 or self.alpha.shape != self.sigma.shape or not self.sigma.size:
             raise ValueError(f"sigma: must have shape (L,), as alpha, got {self.sigma.shape} and {self.alpha.shape}")
-        if not np.all(np.diff(self.ratio) < 0):
+        with np.errstate(over="ignore", under="ignore"):
+            ratio = self.ratio
+        if not np.all((ratio > 1 / LARGEST) & (ratio < LARGEST)):
+            raise ValueError(f"alpha, sigma: sigma/alpha must be between {1 / LARGEST:g} and {LARGEST:g}")
+        if not np.all(np.diff(ratio) < 0):
             raise ValueError("sigma: sigma/alpha must fall from level to level")
 
     def __len__(self) -> int:

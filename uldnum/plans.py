@@ -304,6 +304,8 @@ def is_predictor(method: Any) -> bool:
 
 def find_method(method: str | Integrator) -> Integrator:
     """Return an integrator, or raise with the nearest name of all that there are for plans."""
+    if not isinstance(method, str | Integrator):
+        raise ValueError(f"method: must be a name or an Integrator, got {shown(method)}")
     try:
         return find_integrator(method)
     except UnknownNameError:

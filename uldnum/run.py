@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from uldnum.arguments import file_path
+from uldnum.arguments import file_path, shown
 from uldnum.extras import MissingExtraError, require
 from uldnum.files import load, store
 from uldnum.kernels import State
@@ -198,13 +198,14 @@ class Run:
         ValueError
             If the file is not a saved run, was damaged or altered; the message names the file and the array.
         """
+        path = file_path(argument, path)
         try:
-            return cls(**unpack(load(file_path(argument, path))))
+            return cls(**unpack(load(path)))
         except MissingExtraError:
             raise
         except Exception as error:  # the libraries that read a damaged file raise errors of any class
             fault = str(error).partition("\n")[0] or type(error).__name__
-            raise ValueError(f"{argument}: {str(path)!r} is not a saved run: {fault}") from None
+            raise ValueError(f"{argument}: {shown(str(path))} is not a saved run: {fault}") from None
 
     def to_arviz(self) -> Any:
         """Return the trace as ArviZ reads it: an ``xarray.DataTree`` with a group ``posterior`` (chain, draw, ...).

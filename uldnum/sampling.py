@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import DTypeLike
 
-from uldnum.arguments import positive_number, step_size, whole_number
+from uldnum.arguments import positive_number, shown, step_size, title, whole_number
 from uldnum.backends import BACKENDS, Options, choose_backend
 from uldnum.exact import max_stable_h
 from uldnum.integrators import Integrator
@@ -138,7 +138,7 @@ def sample(
     if not hasattr(target, "score") or not hasattr(target, "time_unit"):
         raise ValueError(
             "target: must be a name, a GaussianMixture, a UserTarget, or a network or DataMixture at a noise level, "
-            f"got {target!r}"
+            f"got {shown(target)}"
         )
     scheme = find_integrator(integrator)
     given = step_size(h, delta)
@@ -153,7 +153,7 @@ def sample(
     backend = choose_backend(target, backend, kind)
     if isinstance(target, UserTarget):
         target.score(np.asarray(target.mean, kind)[None])  # it may fail in the type of the run
-    vector = len(target.shape) == 1
+    vector, progress = len(target.shape) == 1, title("progress", progress)
     if bins and not (vector and np.all(np.isfinite(target.standard_deviation))):
         raise ValueError("bins: histograms need a target of vectors with a known standard deviation")
 

@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from uldnum.arguments import converted, shown
 from uldnum.kernels.array import initial_normals, initial_uniforms
 from uldnum.kernels.space import host
 from uldnum.launch import ESCAPE, Target
@@ -106,7 +107,7 @@ def earlier_run(resume: Run | str | Path, x0: Any) -> Run:
     if not (x0 is None or isinstance(x0, str)):
         raise ValueError("x0: a resumed run goes on from its own states; leave it out")
     if not isinstance(resume, Run | str | Path):
-        raise ValueError(f"resume: must be a run or the path of a saved one, got {resume!r}")
+        raise ValueError(f"resume: must be a run or the path of a saved one, got {shown(resume)}")
     return resume if isinstance(resume, Run) else Run.load(resume, "resume")
 
 
@@ -134,7 +135,7 @@ def drawn(target: Target, law: str, chains: int, key: int, first: int) -> Array:
         return target.sample(chains, key, first)
     if law not in LAWS:
         names = ", ".join(map(repr, ("target", *LAWS)))
-        raise ValueError(f"x0: must be one of {names}, an array, a function or a run, got {law!r}")
+        raise ValueError(f"x0: must be one of {names}, an array, a function or a run, got {shown(law)}")
     return LAWS[law](chains, key, first, 0, int(np.prod(target.shape))).reshape(chains, *target.shape)
 
 
@@ -145,9 +146,9 @@ LAWS: dict[str, Callable[[int, int, int, int, int], Array]] = {"normal": initial
 def checked(target: Target, x0: Any, chains: int) -> Array:
     """Return positions in float64, shape (1, chains, d), or raise."""
     try:
-        x = np.asarray(host(x0), dtype=float)
+        x = converted("x0", host(x0))
     except (TypeError, ValueError, BufferError):
-        raise ValueError(f"x0: must be a name, an array of numbers, a function or a run, got {x0!r}") from None
+        raise ValueError(f"x0: must be a name, an array of numbers, a function or a run, got {shown(x0)}") from None
     if x.shape != (chains, *target.shape):
         raise ValueError(f"x0: must have shape {(chains, *target.shape)}, got {x.shape}")
     return near(target, x.reshape(1, chains, -1))

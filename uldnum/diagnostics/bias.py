@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from uldnum.arguments import finite_result
 from uldnum.diagnostics.arguments import checked_run, matching
 from uldnum.diagnostics.histograms import kolmogorov, wasserstein_1
 from uldnum.diagnostics.jackknife import Bias
@@ -67,7 +68,7 @@ def mean_bias(run: Run, target: VectorTarget | str) -> Bias:
     """
     target = matching(target, checked_run(run).settings.shape)
     first, second = known_moment(target, 1), known_moment(target, 2)
-    return rms_bias(run.moments.chain_mean, first, np.sqrt(second - first**2))
+    return rms_bias(run.moments.chain_mean, first, deviation(target, first, second))
 
 
 def second_moment_bias(run: Run, target: VectorTarget | str) -> Bias:
@@ -95,14 +96,25 @@ def second_moment_bias(run: Run, target: VectorTarget | str) -> Bias:
     """
     target = matching(target, checked_run(run).settings.shape)
     second, fourth = known_moment(target, 2), known_moment(target, 4)
-    return rms_bias(run.moments.chain_square, second, np.sqrt(fourth - second**2))
+    return rms_bias(run.moments.chain_square, second, deviation(target, second, fourth))
+
+
+def deviation(target: VectorTarget, mean: Array, square: Array) -> Array:
+    """Return the standard deviation of something from the means of it and of its square, or raise."""
+    variance = square - mean**2
+    if not np.all(variance > 0):
+        raise ValueError(f"target: the moments of {target.name!r} belong to no law: one has a variance of {variance}")
+    return np.sqrt(variance)
 
 
 def known_moment(target: VectorTarget, order: int) -> Array:
     """Return E[x_i^order], or say that the target does not know it."""
     if target.moment is None:
         raise ValueError(f"target: {target.name!r} does not know its moments; give UserTarget its moment function")
-    return target.moment(order)
+    found = finite_result("target: moment", target.moment, order)
+    if found.shape != target.shape or not np.all(np.isfinite(found)):
+        raise ValueError(f"target: moment({order}) of {target.name!r} must be finite and have shape {target.shape}")
+    return found
 
 
 # Name of each metric of a study: what computes it from a run on a target.
@@ -118,5 +130,5 @@ METRICS: dict[str, Callable[[Run, VectorTarget], Bias]] = {
 
 def check_metric(name: str) -> None:
     """Raise if there is no such metric; the message offers the nearest."""
-    if name not in METRICS:
+    if not isinstance(name, str) or name not in METRICS:
         raise unknown("metric", name, METRICS, f"Known are {', '.join(METRICS)}")

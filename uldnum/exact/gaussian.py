@@ -12,7 +12,7 @@ from functools import cached_property
 
 import numpy as np
 
-from uldnum.arguments import converted, positive, step_size, whole_number
+from uldnum.arguments import converted, positive, shown, step_size, whole_number
 from uldnum.exact import precise as fifty_digits
 from uldnum.exact.linear import LinearStep, kron, linear_step
 from uldnum.integrators import Integrator
@@ -20,6 +20,9 @@ from uldnum.integrators import integrator as find_integrator
 from uldnum.typing import Array, ArrayLike
 
 __all__ = ["GaussianLaw", "gaussian", "max_stable_h", "propagator"]
+
+# Precisions at most, and the inverse of the least.
+LARGEST = 1e100
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,8 @@ class Spectrum:
     def of(cls, precision: ArrayLike) -> Spectrum:
         """Decompose a precision, or raise if it is not positive."""
         given = converted("precision", precision)
+        if np.any(np.abs(given) > LARGEST) or np.any((given > 0) & (given < 1 / LARGEST) & (given.ndim < 2)):
+            raise ValueError(f"precision: must be between {1 / LARGEST:g} and {LARGEST:g}, got {shown(given.tolist())}")
         if not given.size:
             raise ValueError("precision: must not be empty")
         if given.ndim < 2:
@@ -79,14 +84,11 @@ class Spectrum:
         if isinstance(observable, str):
             linear = axes**2
             if observable not in ("x", "x^2"):
-                raise ValueError(f"observable: must be 'x', 'x^2', a vector or a matrix, got {observable!r}")
+                raise ValueError(f"observable: must be 'x', 'x^2', a vector or a matrix, got {shown(observable)}")
             return (linear if observable == "x" else linear[:, :, None] * linear[:, None, :]), not self.scalar
         d = len(axes)
         wanted = f"observable: must be 'x', 'x^2' or a finite array of shape {(d,)} or {(d, d)} that is no zero form"
-        try:
-            form = np.asarray(observable, dtype=float)
-        except (TypeError, ValueError):
-            raise ValueError(f"{wanted}, got {observable!r}") from None
+        form = converted("observable", observable)
         if form.shape not in ((d,), (d, d)) or not np.all(np.isfinite(form)):
             raise ValueError(wanted)
         turned = axes.T @ form if form.ndim == 1 else axes.T @ (form + form.T) @ axes / 2

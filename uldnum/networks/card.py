@@ -170,7 +170,7 @@ class Card:
         given = [(name, v) for name, v in (("sigma", sigma), ("sigma-ratio", ratio), ("t", t)) if v is not None]
         if len(given) > 1:
             raise ValueError(f"{' and '.join(name for name, _ in given)}: give one of them")
-        ((name, value),) = given or [("sigma", self.sigma)]
+        ((name, value),) = [(name, number(name, v)) for name, v in given] or [("sigma", self.sigma)]
         found = self.ratio_of(name, value)
         (low, high), asked = self.limits, alpha_and_sigma(self.scaling, found)[1]
         if not low * (1 - 1e-9) <= asked <= high * (1 + 1e-9):
@@ -182,9 +182,9 @@ class Card:
             found = float(self.times.ratio(time))
         alpha, there = alpha_and_sigma(self.scaling, found)
         sigma = value if name == "sigma" and self.condition != "timestep" else there  # as given, to the last bit
-        number = {"sigma": sigma, "log-sigma": float(log(sigma))}.get(self.condition, time)
+        told = {"sigma": sigma, "log-sigma": float(log(sigma))}.get(self.condition, time)
         numbers = form(self.parameterisation, self.scaling, alpha, sigma, self.sigma_data)
-        return Level(alpha, sigma, numbers, self.condition_scale * number)
+        return Level(alpha, sigma, numbers, self.condition_scale * told)
 
 
 REQUIRED = ("parameterisation", "scaling", "condition")

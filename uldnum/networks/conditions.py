@@ -56,6 +56,9 @@ class Conditions:
         guidance = arguments.number("guidance", guidance)
         if not np.isfinite(guidance):
             raise ValueError(f"guidance: must be a finite number, got {guidance}")
+        for argument, arrays in (("inputs", inputs), ("unconditional", unconditional)):
+            if not (arrays is None or isinstance(arrays, Mapping)):
+                raise ValueError(f"{argument}: must be a mapping of names and arrays, got {shown(arrays)}")
         if guidance == 1 and unconditional:
             raise ValueError("unconditional: is for guidance; give a weight other than 1 (--guidance)")
         if guidance != 1 and not nodes:
@@ -122,8 +125,6 @@ def per_image(node: Node) -> bool:
 
 def check(argument: str, nodes: Sequence[Node], given: Mapping[str, ArrayLike] | None) -> dict[str, Array]:
     """Return the arrays in the types of the model, or raise if they do not fit it."""
-    if not (given is None or isinstance(given, Mapping)):
-        raise ValueError(f"{argument}: must be a mapping of names and arrays, got {shown(given)}")
     arrays = {str(name): array_of(argument, array) for name, array in (given or {}).items()}
     wanted = {node.name: node for node in nodes}
     option = {"inputs": "input"}.get(argument, argument)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from uldnum.arguments import file_path, flag, shown, whole_number
+from uldnum.arguments import file_path, flag, reals, shown, whole_number
 from uldnum.elementary import hypot
 from uldnum.levels import Levels
 from uldnum.names import named, printable
@@ -103,6 +103,8 @@ class Network:
         self.chunk = self.images_in_a_call(whole_number("chunk", chunk, 1, 2**20))
         if clip and latents is not None:
             raise ValueError("clip: the samples of this network are latents, which have no range")
+        if not (latents is None or isinstance(latents, Latents)):
+            raise ValueError(f"latents: must be Latents, got {shown(latents)}")
         self.clip = flag("clip", clip)
         self.decoder = None if latents is None else Decoder(latents, self.shape[0], threads)
         self.images = 0  # that were evaluated so far
@@ -275,9 +277,11 @@ class NetworkLevel(NoisedImages):
         ValueError
             If the shape is wrong, or the network answers NaN to images where chains belong.
         """
+        if self.network.device.name == "cpu" and not (isinstance(x, np.ndarray) and x.dtype.kind == "f"):
+            x = reals("x", x)
         x = self.network.device.namespace.asarray(x)
         if tuple(x.shape[1:]) != self.shape:
-            raise ValueError(f"score: images must have shape (n, {', '.join(map(str, self.shape))}), got {x.shape}")
+            raise ValueError(f"x: images must have shape (n, {', '.join(map(str, self.shape))}), got {x.shape}")
         a, b, c = self.level.form
         answer = self.network.evaluate(x, c, self.level.condition)
         self.check(x, answer)

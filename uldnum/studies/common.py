@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from uldnum.arguments import positive, shown, step_size, whole_number
+from uldnum.arguments import flag, positive, shown, step_size, whole_number
 from uldnum.backends import choose_backend
 from uldnum.diagnostics.bias import METRICS
 from uldnum.elementary import geomspace
@@ -49,6 +49,9 @@ class Place:
     store: str | Path | None
     executor: Executor | None
     progress: bool
+
+    def __post_init__(self) -> None:
+        flag("progress", self.progress)
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from typing import Any, Protocol
 
 from tqdm.auto import tqdm
 
+from uldnum.arguments import file_path, shown, title
 from uldnum.extras import require
 from uldnum.files import atomic, remove_leftovers, writable_folder
 from uldnum.interrupt import uninterrupted
@@ -86,11 +87,12 @@ def sweep(
         If a file of the store is damaged or belongs to another task, which is then computed again; if a result cannot
         be written to the store. The message names the file.
     """
-    if not (store is None or isinstance(store, str | Path)):
-        raise ValueError(f"store: must be the path of a folder, got {store!r}")
+    if not isinstance(tasks, Sequence) or not all(callable(getattr(task, "result", None)) for task in tasks):
+        raise ValueError(f"tasks: must be a sequence of objects with key, parameters and result, got {shown(tasks)}")
+    progress = title("progress", progress)
     if not (executor is None or callable(getattr(executor, "submit", None))):
-        raise ValueError(f"executor: must be a pool of concurrent.futures or the like, got {executor!r}")
-    folder = None if store is None else writable_folder(Path(store), "store")
+        raise ValueError(f"executor: must be a pool of concurrent.futures or the like, got {shown(executor)}")
+    folder = None if store is None else writable_folder(file_path("store", store), "store")
     wanted = {task.key: task for task in tasks}
     if folder is not None:
         remove_leftovers(folder, ".json")
@@ -107,9 +109,13 @@ def sweep(
     # By the process, so that two which share a folder seldom compute the same; and so that what is slow is spread
     # evenly, which the estimate of the time that is left relies on.
     random.Random(os.getpid()).shuffle(open_keys)
-    title = progress if isinstance(progress, str) else "sweep"
     with tqdm(
-        desc=title, total=len(wanted), initial=len(done), unit="point", delay=1.0, disable=None if progress else True
+        desc=progress if isinstance(progress, str) else "sweep",
+        total=len(wanted),
+        initial=len(done),
+        unit="point",
+        delay=1.0,
+        disable=None if progress else True,
     ) as bar:
         unkept = False
         for key, result in computed({key: wanted[key] for key in open_keys}, folder, executor):

@@ -62,7 +62,7 @@ def has_draws(target: VectorTarget) -> bool:
     return isinstance(target, GaussianMixture) or target.sampler is not None
 
 
-def vector_target(given: VectorTarget | str) -> VectorTarget:
+def vector_target(given: VectorTarget | str | Path) -> VectorTarget:
     """Return a target as it is, or the one of that name, or raise if it is neither."""
     found = target(given) if isinstance(given, str | Path) else given
     if not isinstance(found, VectorTarget):

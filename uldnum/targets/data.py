@@ -57,7 +57,7 @@ class DataMixture:
     __repr__ = named
 
     def __init__(self, images: ArrayLike, name: str = "data") -> None:
-        self.space = Space.of(images if hasattr(images, "__dlpack__") and hasattr(images, "__getitem__") else None)
+        self.space = Space.of(images if hasattr(images, "__dlpack__") and not isinstance(images, type) else None)
         given = numbers("images", host(images))
         if given.ndim != 4 or not given.size:
             raise ValueError(f"images: must have shape (N, channels, height, width), got {given.shape}")

@@ -96,6 +96,10 @@ class UserTarget(Vectors):
             raise ValueError(f"standard_deviation: must be positive, got {shown(self.standard_deviation)}")
         if self.compiled and self.like is not None:
             raise ValueError("like: a Numba score takes NumPy arrays; leave it out")
+        try:
+            Space.of(self.like)
+        except TypeError:
+            raise ValueError(f"like: must be an array, got {shown(self.like)}") from None
         at_mean = self.score(self.mean[None])
         if not np.all(np.isfinite(at_mean)):
             raise ValueError(f"score: must write finite numbers to every entry at the mean, got {at_mean[0]}")
