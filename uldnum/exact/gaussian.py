@@ -43,12 +43,15 @@ class Spectrum:
     axes: Array | None
     scalar: bool
 
+    def __post_init__(self) -> None:
+        least, most = self.values.min(), self.values.max()
+        if least < 1 / LARGEST or most > LARGEST:
+            raise ValueError(f"precision: must be between {1 / LARGEST:g} and {LARGEST:g}, got {least:g} to {most:g}")
+
     @classmethod
     def of(cls, precision: ArrayLike) -> Spectrum:
         """Decompose a precision, or raise if it is not positive."""
         given = converted("precision", precision)
-        if np.any(np.abs(given) > LARGEST) or np.any((given > 0) & (given < 1 / LARGEST) & (given.ndim < 2)):
-            raise ValueError(f"precision: must be between {1 / LARGEST:g} and {LARGEST:g}, got {shown(given.tolist())}")
         if not given.size:
             raise ValueError("precision: must not be empty")
         if given.ndim < 2:
