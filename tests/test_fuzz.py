@@ -265,7 +265,8 @@ def hostile_values(w):
     """Return makers of values by name."""
     values = {
         "None": None, "True": True, "0": 0, "-1": -1, "2": 2, "2**63": 2**63, "10**400": 10**400,
-        "-10**400": -(10**400), "10**5000": 10**5000, "0.5": 0.5, "-0.0": -0.0, "nan": float("nan"), "inf": float("inf"), "-inf": -float("inf"),
+        "-10**400": -(10**400), "10**5000": 10**5000, "0.5": 0.5, "-0.0": -0.0, "nan": float("nan"),
+        "inf": float("inf"), "-inf": -float("inf"),
         "1e300": 1e300, "1e155": 1e155, "1e40": 1e40, "1e-320": 5e-324, "1e-40": 1e-40, "complex": 1 + 2j,
         "Fraction": Fraction(1, 2), "Decimal": Decimal("0.5"), "date": date(2020, 1, 1),
         "datetime64": np.datetime64("2020-01-01"), "timedelta64": np.timedelta64(1, "D"),
