@@ -626,7 +626,7 @@ def test_levels():
         (lambda: uldnum.plan("ddim", LEVELS, coupled=True), "takes levels and denoise alone"),
         (lambda: levels.geometric("five", 0.1, 6), "first: must be a number"),
         (lambda: levels.geometric([5.0, 4.0], 0.1, 6), "first: must be a number"),
-        (lambda: levels.karras(80, 0.002, 5, 1e-3), "first, last: levels between 80 and 0.002 leave the numbers"),
+        (lambda: levels.karras(80, 0.002, 5, 1e-3), "first, last, count: 5 levels from 80 to 0.002: "),
         (lambda: levels.cosine(10, 20.5), "timesteps: must be an integer"),
         (lambda: levels.parse(5), "levels: unknown name '5'"),
         (lambda: law_of("ula"), "run: must come from uldnum.plan"),

@@ -126,7 +126,7 @@ def geometric(first: float, last: float, count: int) -> Levels:
         If first or last is not a positive, finite number, count is not an integer from 1 to 2^20, or sigma does not
         fall from level to level: last is not below first, or so near that float64 does not tell the levels apart.
     """
-    return given(spaced(schedules.geometric, first, last, count))
+    return spaced(schedules.geometric, first, last, count)
 
 
 def karras(first: float, last: float, count: int, rho: float = 7.0) -> Levels:
@@ -157,7 +157,7 @@ def karras(first: float, last: float, count: int, rho: float = 7.0) -> Levels:
         If first, last or rho is not a positive, finite number, count is not an integer from 1 to 2^20, sigma does not
         fall from level to level, or a power leaves the numbers.
     """
-    return given(spaced(partial(schedules.karras, rho=positive_number("rho", rho)), first, last, count))
+    return spaced(partial(schedules.karras, rho=positive_number("rho", rho)), first, last, count)
 
 
 def linear(count: int, beta_start: float = 0.1, beta_end: float = 20.0, last: float = 1e-3) -> Levels:
@@ -226,23 +226,27 @@ def cosine(count: int, timesteps: int = 1000, max_beta: float = 0.999) -> Levels
     return preserving(schedules.cosine(steps, beta), count, 0.0)
 
 
-def spaced(family: Callable[[float, float], Schedule], first: float, last: float, count: int) -> Array:
+def spaced(family: Callable[[float, float], Schedule], first: float, last: float, count: int) -> Levels:
     """Noise levels of a family from first to last; of one, the first."""
     first, last = positive_number("first", first), positive_number("last", last)
     number = whole_number("count", count, 1, 2**20)
-    if number == 1:
-        return np.array([first])
-    schedule = family(first, last)
-    inner = schedule.ratio(np.linspace(0, schedule.end, number)[1:-1])
-    if not np.all(np.isfinite(inner)):
-        raise ValueError(f"first, last: levels between {first:g} and {last:g} are beyond the range of float64")
-    return np.array([first, *inner, last])
+    try:
+        if number == 1:
+            return given(np.array([first]))
+        schedule = family(first, last)
+        inner = schedule.ratio(np.linspace(0, schedule.end, number)[1:-1])
+        return given(np.array([first, *inner, last]))
+    except ValueError as error:
+        raise ValueError(f"first, last, count: {number} levels from {first:g} to {last:g}: {error}") from None
 
 
 def preserving(schedule: Schedule, count: int, last: float) -> Levels:
     """VP levels at evenly spaced t, from the end to ``last``."""
     times = np.linspace(schedule.end, last, whole_number("count", count, 1, 2**20))
-    return Levels(*preserved(schedule.ratio(times)))
+    try:
+        return Levels(*preserved(schedule.ratio(times)))
+    except ValueError as error:
+        raise ValueError(f"count: {count} levels from t = {schedule.end:g} to {last:g}: {error}") from None
 
 
 FAMILIES: dict[str, Callable[..., Levels]] = {
