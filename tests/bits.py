@@ -1,0 +1,433 @@
+"""Hashes of what must have the same bits on any processor; `test_bits` compares them with the stored ones.
+
+Run as a script, in a process of its own, with ``NUMBA_ENABLE_CUDASIM=1``: whether Numba simulates a GPU, which vector
+instructions NumPy uses, and which variants the BLAS and C libraries take are decided once, when they are loaded. After
+a change that is meant to change results, this command computes the hashes and stores them in ``tests/data/bits.json``:
+
+    NUMBA_ENABLE_CUDASIM=1 python tests/bits.py --write
+
+The guarantee holds for the catalogue, splitting words and mixtures. It does not hold for networks, for `DataMixture`,
+for recipes and scores of users, or for mixtures on arrays of another library than NumPy, whose own exponential function
+is called. None of these is here; `double-well` is, because its score is the package's own. The parameters of mixtures
+are dyadic rationals from integer arithmetic, so that a row depends on the package alone.
+"""
+
+import hashlib
+import json
+import math
+import sys
+import warnings
+from contextlib import ExitStack, contextmanager
+from functools import cache, partial
+from itertools import product
+from pathlib import Path
+from unittest.mock import patch
+
+import array_api_strict as strict
+import numpy as np
+from threadpoolctl import threadpool_info
+
+import uldnum
+from uldnum import anneal, launch, levels, plan, sample
+from uldnum.annealing import layout_of
+from uldnum.kernels.array import initial_normals, initial_uniform
+from uldnum.kernels.core import lay_out
+from uldnum.kernels.cpu import NumbaExecutor
+from uldnum.kernels.ladder import NumbaLadder
+from uldnum.networks.forms import PARAMETERISATIONS, form
+from uldnum.plans import PRESETS as PLANS
+from uldnum.predictors import PREDICTORS
+from uldnum.schedules import schedule
+from uldnum.studies import points
+from uldnum.targets.presets import PRESETS as TARGETS
+
+DATA = Path(__file__).parent / "data" / "bits.json"
+DTYPES = "float64", "float32"
+
+PARAMETERS = {"noise-denoise": ["noise-denoise(1.3)"], "mild": ["mild(0.38)", "mild(0)"]}
+INTEGRATORS = {
+    name: uldnum.integrator(name)
+    for entry in uldnum.integrators()
+    for name in PARAMETERS.get(entry.name, [entry.name])
+} | {
+    "ABAOABA": uldnum.splitting("ABAOABA"),
+    "BUUB": uldnum.splitting("BUUB"),
+    "OBAABAO": uldnum.splitting("OBAABAO"),
+    "BUBUB, fractions": uldnum.splitting("BUBUB", [0.2, 0.3, 0.5, 0.7, 0.3]),
+    "BABOBAB, fractions": uldnum.splitting("BABOBAB", [0.2, 0.4, 0.3, 1, 0.4, 0.6, 0.1]),
+}  # fmt: skip
+
+# The number of chains is not a multiple of those in a block, the first one is not 0, and the key has a high word.
+CHAINS = {"chains": 70, "first_chain": 5, "seed": 2**40 + 7, "progress": False}
+STEPS = {"steps": 21, "burn_in": 4, "thin": 5, "bins": 24}
+GROUPS = {"h": [0.2, 0.45], "friction": 1.3}
+
+
+def hashed(*values):
+    """Return a hash of arrays, with their shapes and types, and of text. All NaN are one: their signs are free."""
+    sha = hashlib.sha256()
+    for value in values:
+        array = np.asarray(value)
+        if array.dtype.kind == "f":
+            array = np.where(np.isnan(array), array.dtype.type(np.nan), array)
+        array = array.astype(array.dtype.newbyteorder("<"), order="C")
+        sha.update(f"{array.dtype.str}{array.shape}".encode())
+        sha.update(array.tobytes())
+    return sha.hexdigest()[:16]
+
+
+def coefficients(tables):
+    return {part: hashed(getattr(tables, part)) for part in ("G", "dA", "b", "C")}
+
+
+def parts(run):
+    """Return the hashes of what a run returns."""
+    state, settings = run.state, run.settings
+    row = {
+        "keys": hashed(settings.tables, settings.fingerprint),
+        "states": hashed(state.u, state.xp, state.left),
+        "nfe": hashed(state.nfe),
+    }
+    if state.sums.size:
+        row["moments"] = hashed(state.sums, state.squares, run.centre)
+        row["statistics"] = hashed(run.mean, run.covariance, run.mean_error, run.covariance_error)
+    if settings.bins:
+        row["histogram"] = hashed(run.histogram, run.edges)
+    if run.states:
+        row["trace"] = hashed(run.trace)
+    return row
+
+
+# ------------------------------------------------------------------------------------------------------------- targets
+
+
+def integers(seed, least, most, *shape):
+    """Return whole numbers from least to most, by integer arithmetic alone."""
+    raw = np.random.PCG64(seed).random_raw(math.prod(shape)).reshape(shape)
+    return (raw >> 32).astype(np.int64) % (most - least + 1) + least
+
+
+@cache
+def mixture(d, kind, components=3):
+    """Return a mixture whose means, variances and covariances are dyadic; the weights differ."""
+    weights = np.arange(1, components + 1) / (components * (components + 1) // 2)
+    means = integers(d, -40, 40, components, d) / 16
+    if kind == "full":
+        roots = np.tril(integers(d + 100, -5, 5, components, d, d), -1) + 12 * np.eye(d, dtype=int)
+        return uldnum.GaussianMixture(weights, means, covariances=roots @ roots.swapaxes(1, 2) / 256)
+    shape = (components,) if kind == "isotropic" else (components, d)
+    return uldnum.GaussianMixture(weights, means, integers(d + 200, 9, 60, *shape) / 32)
+
+
+class StrictGaussian(uldnum.GaussianMixture):
+    """A target whose chains run on the arrays of another library; of one component, it needs no exponential."""
+
+    like = strict.zeros(1)
+
+
+MIXTURES = {
+    "isotropic 1": mixture(1, "isotropic"),
+    "isotropic 2 of 7": mixture(2, "isotropic", 7),
+    "isotropic 10": mixture(10, "isotropic"),
+    "diagonal 2": mixture(2, "diagonal"),
+    "diagonal 7": mixture(7, "diagonal"),
+    **{f"full {d}": mixture(d, "full") for d in (2, 3, 5, 8, 13)},
+    "full 2 of 40": mixture(2, "full", 40),
+}
+ALPHA, SIGMA = np.linspace(0.05, 1, 200), np.linspace(30, 0.02, 200)
+
+
+def target_row(target):
+    """Return the hashes of what chains, and keys of studies, read of a target."""
+    at = np.asarray(target.mean) + np.asarray(target.standard_deviation) * np.arange(-12, 13)[:, None] / 4
+    row = {
+        "fingerprint": hashed(target.fingerprint),
+        "mean": hashed(target.mean, target.standard_deviation),
+        "draws": hashed(target.sample(70, 3, 5)),
+        "score": hashed(target.score(at), target.score(at.astype(np.float32))),
+        "keys of studies": hashed(*points.fingerprint(target)),
+    }
+    if isinstance(target, uldnum.GaussianMixture):
+        row["moments"] = hashed(target.covariance, *(target.moment(order) for order in range(5)))
+        for dtype in map(np.dtype, DTYPES):
+            row[f"data {dtype}"] = hashed(*target.kernel_data(dtype))
+            row[f"levels {dtype}"] = hashed(*target.kernel_levels(ALPHA, SIGMA, dtype))
+        noised = target.noised(0.7, 0.9)
+        row["noised"] = hashed(noised.fingerprint, noised.mean, noised.standard_deviation, noised.sample(70, 3, 5))
+    return row
+
+
+def target_rows():
+    for name in TARGETS:
+        yield f"target {name}", target_row(uldnum.target(name))
+    for name, target in MIXTURES.items():
+        yield f"target mixture, {name}", target_row(target)
+
+
+# -------------------------------------------------------------------------------------------------------------- tables
+
+LEVELS = {
+    "geometric": levels.geometric(232.0, 0.01, 200),
+    "karras": levels.karras(80.0, 0.002, 200),
+    "karras, rho 3": levels.karras(50.0, 0.01, 100, 3.0),
+    "linear": levels.linear(200),
+    "linear, other rates": levels.linear(100, 0.2, 12.0, 0.01),
+    "cosine": levels.cosine(200),
+    "cosine, few timesteps": levels.cosine(100, 80, 0.9),
+}
+SCHEDULES = {
+    "linear": {"beta_start": 0.1, "beta_end": 20.0},
+    "linear, timesteps": {"beta_start": 1e-4, "beta_end": 0.02, "timesteps": 1000},
+    "scaled-linear": {"beta_start": 0.00085, "beta_end": 0.012, "timesteps": 1000},
+    "cosine": {"timesteps": 1000},
+    "geometric": {"first": 0.01, "last": 50.0},
+    "geometric, timesteps": {"first": 50.0, "last": 0.01, "timesteps": 1000},
+    "karras": {"first": 0.002, "last": 80.0},
+    "betas": {"values": [i / 4096 for i in range(1, 65)]},
+    "alphas-cumprod": {"alphas_cumprod": [1 - i / 128 for i in range(1, 128)]},
+}
+
+
+def table_rows():
+    """Tables of integrators and plans, levels, schedules, forms of networks, random numbers."""
+    sizes, frictions = np.arange(1, 41) ** 2 / 512, np.array([1e-9, 0.003, 0.3, 1.0, 2.7, 40.0, 1e5])
+    h, friction = (grid.ravel() for grid in np.meshgrid(sizes, frictions))
+    for name, scheme in INTEGRATORS.items():
+        yield f"tables {name}", coefficients(lay_out([scheme.stages(h, friction=friction)], np.dtype(float)))
+    for name in PLANS:
+        yield f"tables preset {name}", {"tables": hashed(layout_of(uldnum.preset(name))[1])}
+    for name, made in {**RUN_PLANS, **ADAPTIVE_PLANS}.items():
+        layout, digest = layout_of(made)
+        own = {"tables": hashed(digest), "levels": hashed(layout.alpha, layout.sigma)}
+        yield f"tables plan {name}", own | coefficients(layout.tables)
+    for name, family in product(PREDICTORS, ("karras", "cosine")):
+        yield f"tables {name}, {family}", {"tables": hashed(layout_of(plan(name, LEVELS[family]))[1])}
+    for name, at in LEVELS.items():
+        yield f"levels {name}", {"alpha": hashed(at.alpha), "sigma": hashed(at.sigma), "ratio": hashed(at.ratio)}
+    for name, described in SCHEDULES.items():
+        known = schedule({"kind": name.partition(",")[0]} | described)
+        ratios = [known.ratio(known.end * i / 512) for i in range(513)]
+        times = [known.time(ratio) for ratio in ratios[1:-1]]
+        yield f"schedule {name}", {"ratio": hashed(ratios), "time": hashed(times), "limits": hashed(known.limits)}
+    for name in PARAMETERISATIONS:
+        scaling = {"edm": "edm", "v": "vp"}.get(name, "ve")
+        forms = [form(name, scaling, a, s, 0.47) for a, s in zip(ALPHA.tolist(), SIGMA.tolist(), strict=True)]
+        yield f"form {name}", {"numbers": hashed(forms)}
+    drawn = 70, 2**40 + 7, 5
+    yield (
+        "random numbers",
+        {"uniform": hashed(initial_uniform(*drawn)), "normal": hashed(initial_normals(*drawn, 3, 41))},
+    )
+
+
+# ----------------------------------------------------------------------------------------------- runs at a single level
+
+
+def sample_rows():
+    """Runs of all integrators, and on all targets, by the Numba executor; some by that of arrays."""
+    given = CHAINS | STEPS | GROUPS
+    one = mixture(2, "full", 1)
+    foreign = StrictGaussian(one.weights, one.means, covariances=one.covariances)
+    for dtype in DTYPES:
+        run = partial(sample, **given, dtype=dtype)
+        for name, scheme in INTEGRATORS.items():
+            yield f"sample {name} {dtype}", parts(run(mixture(2, "diagonal"), scheme))
+        for name in TARGETS:
+            target = uldnum.target(name)
+            h = float(np.min(target.standard_deviation)) * np.array(GROUPS["h"])
+            # The Numba executor would compile a user's score in each process anew.
+            backend = "array" if name == "double-well" else "numba"
+            yield f"sample on {name} {dtype}", parts(run(target, "OBABO", h=h, backend=backend))
+        for name, target in MIXTURES.items():
+            yield f"sample on mixture, {name} {dtype}", parts(run(target, "UBU"))
+        for name in ("ula", "mild(0.38)", "BAOAB", "UBU"):
+            for kind in ("diagonal", "full"):
+                yield f"arrays {name} {kind} {dtype}", parts(run(mixture(2, kind), name, backend="array"))
+        yield f"strict arrays OBABO full {dtype}", parts(run(foreign, "OBABO", backend="array"))
+        yield f"sample diverging {dtype}", parts(run(mixture(2, "diagonal"), "ula", h=[0.3, 40.0]))
+    yield "sample one delta", parts(sample(mixture(3, "full"), "BAOAB", delta=0.03, **CHAINS | STEPS))
+
+
+def simulator_rows():
+    """A few chains of the CUDA kernels, in Numba's simulator."""
+    from uldnum.kernels.cuda.binding import SIMULATED
+
+    assert SIMULATED, "set NUMBA_ENABLE_CUDASIM=1 before Numba is imported"
+    three = CHAINS | {"chains": 3, "backend": "cuda"}
+    few = {"steps": 4, "burn_in": 1, "thin": 2, "bins": 8} | GROUPS | three
+    annealed = plan("BAOAB", levels.geometric(3.0, 0.3, 3), steps=2, h=0.5)
+    for dtype in DTYPES:
+        for name, target in (
+            ("ula", mixture(1, "isotropic")),
+            ("BAOAB", mixture(2, "diagonal")),
+            ("UBU", mixture(2, "full")),
+        ):
+            yield f"simulator {name} {dtype}", parts(sample(target, name, dtype=dtype, **few))
+        yield f"simulator plan {dtype}", parts(anneal(mixture(2, "full"), annealed, dtype=dtype, **three))
+
+
+# --------------------------------------------------------------------------------------------------------------- plans
+
+VE, KARRAS = levels.geometric(8.0, 0.1, 7), levels.karras(8.0, 0.1, 7)
+VP, COSINE = levels.linear(7, last=0.05), levels.cosine(7)
+
+RUN_PLANS = {
+    "ALD": plan("ula", VE, steps=3, eps=0.004),
+    "ALD, linear": plan("ula", VP, steps=3, h=0.3),
+    "BAOAB, karras": plan("BAOAB", KARRAS, steps=3, h=0.5, friction=2.0),
+    "BAOAB, cosine, shared": plan("BAOAB", COSINE, steps=3, h=0.5, boundary="shared"),
+    "OBABO, shared, refreshed": plan("OBABO", VE, h=0.7, boundary="shared", momentum="refreshed"),
+    "UBU, refreshed": plan("UBU", VE, steps=2, h=0.6, momentum="refreshed", denoise=False),
+    "baoab-limit, linear": plan("baoab-limit", VP, steps=2, h=1.0),
+    "MILD, rescaled": plan("mild(0.38)", VE, steps=2, h=0.3, momentum="rescaled"),
+    "predictor-corrector": plan("ula", VE, h=0.3, predictor="reverse-diffusion"),
+    "heun and BAOAB, linear": plan("BAOAB", VP, h=0.3, steps=2, predictor="heun(0.1)"),
+    "ddim, cosine": plan("ddim", COSINE),
+    "ddim(0.5), linear": plan("ddim(0.5)", VP),
+    "ancestral, cosine": plan("ancestral", COSINE),
+    "reverse-diffusion": plan("reverse-diffusion", VE),
+    "edm-euler(0.3), karras": plan("edm-euler(0.3)", KARRAS),
+    "heun, karras": plan("heun", KARRAS),
+    "dpm-solver++, linear": plan("dpm-solver++", VP),
+}
+# A rule chooses the step size of each chain; they run on arrays alone, in 64 dimensions or more.
+ADAPTIVE_PLANS = {
+    "adaptive steps": plan("ula", VE, steps=2, snr=0.16, predictor="reverse-diffusion"),
+    "adaptive steps, linear, coupled": plan("BAOAB", VP, snr=0.16, coupled=True),
+}
+
+
+def plan_rows():
+    for name, made in RUN_PLANS.items():
+        for kind, dtype in (("diagonal", "float64"), ("full", "float64"), ("full", "float32")):
+            yield f"plan {name} {kind} {dtype}", parts(anneal(mixture(2, kind), made, dtype=dtype, **CHAINS))
+    for kind, dtype in (("full", "float64"), ("isotropic", "float32")):
+        run = anneal(mixture(5, kind), RUN_PLANS["predictor-corrector"], dtype=dtype, backend="array", **CHAINS)
+        yield f"arrays plan {kind} {dtype}", parts(run)
+    for x0 in ("target", "normal", "uniform"):
+        run = anneal(mixture(3, "full"), RUN_PLANS["MILD, rescaled"], x0=x0, keep=True, **CHAINS)
+        yield f"plan from {x0}", parts(run)
+    for name, made in ADAPTIVE_PLANS.items():
+        yield f"plan {name}", parts(anneal("high-dim", made, backend="array", **CHAINS))
+
+
+# ------------------------------------------------------------------------------------------------- stopped and resumed
+
+# Name -> a run, and how often it looks for Ctrl-C before it is stopped, which is within a level of a plan.
+RESUMED = {
+    "sample": (partial(sample, mixture(3, "full"), "UBU", **CHAINS | STEPS | GROUPS), 3),
+    "sample, float32": (partial(sample, mixture(5, "full"), "BAOAB", dtype="float32", **CHAINS | STEPS | GROUPS), 3),
+    "anneal": (partial(anneal, mixture(2, "full"), RUN_PLANS["BAOAB, karras"], keep=True, **CHAINS), 9),
+    "anneal, linear": (partial(anneal, mixture(2, "diagonal"), RUN_PLANS["heun and BAOAB, linear"], **CHAINS), 9),
+}
+
+
+@contextmanager
+def stopping(checks):
+    """Stop runs when they have looked so many times for Ctrl-C, in launches of one step."""
+
+    @contextmanager
+    def interruptible():
+        asked = iter([False] * checks)
+        yield lambda: next(asked, True)
+
+    with ExitStack() as stack:
+        stack.enter_context(patch.object(launch, "interruptible", interruptible))
+        stack.enter_context(patch.object(launch, "PATIENCE", 0.0))
+        stack.enter_context(patch.object(NumbaLadder, "longest", lambda ladder, state: 0))
+        for executor in (NumbaLadder, NumbaExecutor):
+            stack.enter_context(patch.object(executor, "first_launch", lambda executor, state: 1))
+        stack.enter_context(warnings.catch_warnings())
+        warnings.filterwarnings("ignore", "stopped after")
+        yield
+
+
+def whole_rows():
+    for name, (whole, _) in RESUMED.items():
+        yield f"whole {name}", parts(whole())
+
+
+def resumed_rows(folder, process):
+    """Runs that were stopped and stored by this process or by those before it, and go on here.
+
+    Yields the process, the name of the run, and its row or the error with which it was refused.
+    """
+    for name, (whole, checks) in RESUMED.items():
+        with stopping(checks):
+            stopped = whole()
+        assert not stopped.complete
+        assert stopped.state.step > 2
+        stopped.save(folder / f"{process}-{name}.nc")
+        for path in sorted(folder.glob(f"*-{name}.nc")):
+            try:
+                row = parts(whole(resume=path))
+            except ValueError as error:
+                row = {"error": str(error)}
+            yield path.name.partition("-")[0], name, row
+
+
+# ----------------------------------------------------------------------------------------------------- keys of studies
+
+
+def key_rows():
+    """Keys of points of studies, without the version and the hash of the sources."""
+    with patch.multiple(points, VERSION="", CODE=[]):
+        for target in (*map(uldnum.target, ("gaussian", "ring-8", "ill-conditioned")), mixture(3, "full")):
+            row = {}
+            for name, scheme in INTEGRATORS.items():
+                exact = points.Exact(target, scheme, 0.3, 1.7, 1e-6, True)
+                sampled = points.Sampled(target, scheme, 0.3, 1.7, 1000, 10, 64, 3, None)
+                row[name] = hashed(exact.key, sampled.key)
+            yield f"keys {target.name}", row
+
+
+# ------------------------------------------------------------------------------------------------------------- process
+
+
+def effect():
+    """Return what this process uses: instructions of NumPy and Numba, kernels of OpenBLAS, and the variant of libm."""
+    import scipy.linalg  # noqa: F401  (loads an OpenBLAS of its own)
+    from numba import njit
+    from numpy._core._multiarray_umath import __cpu_dispatch__, __cpu_features__
+
+    @njit("void(float64[::1], float64[::1])")
+    def add(x, y):
+        for i in range(len(x)):
+            y[i] += x[i]
+
+    (code,) = add.inspect_asm().values()
+    x = [i / 64 for i in range(1, 2049)]
+    return {
+        "instructions": [name for name, there in __cpu_features__.items() if there],
+        "numpy": [name for name in __cpu_dispatch__ if __cpu_features__[name]],
+        "openblas": [library["architecture"] for library in threadpool_info() if library["internal_api"] == "openblas"],
+        "libm": hashed(*([function(value) for value in x] for function in (math.exp, math.sin, math.cos, math.atan))),
+        "numba": [register for register in ("xmm", "ymm", "zmm") if register in code],
+    }
+
+
+def rows():
+    """Return all rows: a name -> hashes of the parts of a result, which tell where a difference begins."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".* diverged")
+        warnings.filterwarnings("ignore", ".*overflow encountered", RuntimeWarning)  # words of the simulator wrap
+        return {
+            name: row
+            for part in (table_rows, target_rows, sample_rows, simulator_rows, plan_rows, whole_rows, key_rows)
+            for name, row in part()
+        }
+
+
+def text(found):
+    """Return rows as JSON, one a line."""
+    return "{\n" + ",\n".join(f"{json.dumps(name)}: {json.dumps(found[name])}" for name in sorted(found)) + "\n}\n"
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] == ["--write"]:
+        DATA.parent.mkdir(exist_ok=True)
+        DATA.write_text(text(rows()))
+    else:
+        folder, process = Path(sys.argv[1]), sys.argv[2]
+        report = {"effect": effect(), "rows": rows(), "resumed": list(resumed_rows(folder, process))}
+        (folder / f"{process}.json").write_text(json.dumps(report))
