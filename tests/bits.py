@@ -299,9 +299,9 @@ ADAPTIVE_PLANS = {
 
 def plan_rows():
     for name, made in RUN_PLANS.items():
-        for kind, dtype in (("diagonal", "float64"), ("full", "float64"), ("full", "float32")):
+        for kind, dtype in (("diagonal", "float64"), ("full", "float64"), ("isotropic", "float32")):
             yield f"plan {name} {kind} {dtype}", parts(anneal(mixture(2, kind), made, dtype=dtype, **CHAINS))
-    for kind, dtype in (("full", "float64"), ("isotropic", "float32")):
+    for kind, dtype in (("full", "float64"), ("full", "float32")):
         run = anneal(mixture(5, kind), RUN_PLANS["predictor-corrector"], dtype=dtype, backend="array", **CHAINS)
         yield f"arrays plan {kind} {dtype}", parts(run)
     for x0 in ("target", "normal", "uniform"):
