@@ -149,6 +149,7 @@ def target_row(target):
     }
     if isinstance(target, uldnum.GaussianMixture):
         row["moments"] = hashed(target.covariance, *(target.moment(order) for order in range(5)))
+        row["largest precision"] = hashed(target.largest_precision)
         for dtype in map(np.dtype, DTYPES):
             row[f"data {dtype}"] = hashed(*target.kernel_data(dtype))
             row[f"levels {dtype}"] = hashed(*target.kernel_levels(ALPHA, SIGMA, dtype))
