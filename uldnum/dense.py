@@ -25,5 +25,5 @@ def product(a: Array, b: Array) -> Array:
 def total(a: Array, axis: int = -1) -> Array:
     """Return the sum over an axis, from its first entry to its last."""
     if a.shape[axis] == 0:
-        return np.sum(a, axis=axis)
+        return np.zeros(np.delete(a.shape, axis))
     return np.asarray(np.add.accumulate(a, axis=axis).take(-1, axis=axis))

@@ -21,28 +21,28 @@ def cholesky(covariances: Array) -> Array:
 
 
 def positive_definite(covariances: Array) -> Array:
-    """Whether matrices of shape (..., d, d) are positive definite to rounding, shape (...)."""
-    _, pivots = factorised(covariances)
-    return pivots > covariances.shape[-1] * np.finfo(float).eps / 2
+    """Whether matrices of shape (..., d, d) are positive definite beyond the rounding of their factorisation.
+
+    A singular matrix would pass by chance: the diagonal is lowered by what rounding may add to it.
+    """
+    d = covariances.shape[-1]
+    _, positive = factorised(covariances * (1 - d * np.finfo(float).eps * np.eye(d)))
+    return positive
 
 
 def factorised(covariances: Array) -> tuple[Array, Array]:
-    """Return Cholesky factors, and the least pivot of each matrix, in units of the diagonal entry in its place.
-
-    Where that is not positive, the factor is not finished.
-    """
-    rows = np.array(covariances, dtype=float, order="C").reshape(-1, *covariances.shape[-2:])
-    pivots = np.empty(len(rows))
-    factorise(rows, pivots)
-    return rows.reshape(covariances.shape), pivots.reshape(covariances.shape[:-2])
+    """Return Cholesky factors, and whether all pivots of a matrix were positive; if not, its factor is not finished."""
+    factors = np.array(covariances, dtype=float, order="C")
+    positive = np.zeros(covariances.shape[:-2], dtype=bool)
+    factorise(factors.reshape(-1, *covariances.shape[-2:]), positive.reshape(-1))
+    return factors, positive
 
 
 def inverse(factors: Array) -> Array:
     """Return the inverses of lower triangular matrices, shape (..., d, d)."""
-    lower = np.ascontiguousarray(factors).reshape(-1, *factors.shape[-2:])
-    result = np.zeros(lower.shape)
-    invert(lower, result)
-    return result.reshape(factors.shape)
+    result = np.zeros(factors.shape)
+    invert(np.ascontiguousarray(factors).reshape(-1, *factors.shape[-2:]), result.reshape(-1, *factors.shape[-2:]))
+    return result
 
 
 def least_eigenvalues(matrices: Array) -> Array:
@@ -50,30 +50,26 @@ def least_eigenvalues(matrices: Array) -> Array:
 
     By bisection: a matrix is positive definite if its Cholesky factorisation finds positive pivots.
     """
-    size = np.abs(matrices).max(axis=(1, 2)) * matrices.shape[-1]
-    low, high = -size, np.diagonal(matrices, 0, 1, 2).min(axis=1)
+    d = matrices.shape[-1]
+    low, high = -d * np.abs(matrices).max(axis=(1, 2)), np.diagonal(matrices, 0, 1, 2).min(axis=1)
     for _ in range(60):
         middle = low + (high - low) / 2
-        _, pivots = factorised(matrices - middle[:, None, None] * np.eye(matrices.shape[-1]))
-        low, high = np.where(pivots > 0, middle, low), np.where(pivots > 0, high, middle)
+        _, positive = factorised(matrices - middle[:, None, None] * np.eye(d))
+        low, high = np.where(positive, middle, low), np.where(positive, high, middle)
     return low
 
 
 @compiled
-def factorise(a, pivots):  # type: ignore[no-untyped-def]
+def factorise(a, positive):  # type: ignore[no-untyped-def]
     """Turn symmetric matrices into their lower Cholesky factors; stop at a pivot that is not positive."""
     d = a.shape[1]
-    scale = np.empty(d)
     for c in range(a.shape[0]):
         # On and above the diagonal, the first rows hold the transposed factor, the others what is left to factor.
-        u, pivots[c] = a[c], np.inf
-        for i in range(d):
-            scale[i] = u[i, i]
+        u, positive[c] = a[c], True
         for k in range(d):
             if not u[k, k] > 0:
-                pivots[c] = 0
+                positive[c] = False
                 break
-            pivots[c] = min(pivots[c], u[k, k] / scale[k])
             root = np.sqrt(u[k, k])
             for j in range(k, d):
                 u[k, j] /= root

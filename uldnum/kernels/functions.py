@@ -7,6 +7,7 @@ fused multiply-add (the reference executor) the last bits differ.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from types import MappingProxyType, SimpleNamespace
 from typing import Any, NamedTuple
@@ -106,7 +107,7 @@ def make_functions(ops: Ops) -> SimpleNamespace:
     TURN_HIGH, TURN_MIDDLE, TURN_LOW = (real(-part) for part in form.half_pi)
     LEAST, LEAST_POWER = real(form.least), real(form.least_power)
     # Adding this number rounds to an integer, which is then found in the low bits.
-    ROUND = real(1.5 * 2.0**form.mantissa)
+    ROUND = real(math.ldexp(1.5, form.mantissa))
     MANTISSA, TOP_TWO = word(form.mantissa), word(form.width - 2)
     SHIFT = word(form.mantissa).astype(np.int64 if real is np.float64 else np.int32)
     ROOT_HALF = real(np.sqrt(0.5)).view(word)

@@ -403,10 +403,8 @@ def check_covariances(covariances: Array, means: Array) -> Array:
     covariances = (covariances + transposed) / 2
     from uldnum.kernels.factors import least_eigenvalues, positive_definite
 
-    if not positive_definite(covariances).all():
-        least = least_eigenvalues(covariances)
-        bad = int(np.argmin(least))
-        raise ValueError(
-            f"covariances: component {bad} is not positive definite, its least eigenvalue is {least[bad]:g}"
-        )
+    bad = np.flatnonzero(~positive_definite(covariances))
+    if bad.size:
+        (least,) = least_eigenvalues(covariances[bad[:1]])
+        raise ValueError(f"covariances: component {bad[0]} is not positive definite, its least eigenvalue is {least:g}")
     return covariances
