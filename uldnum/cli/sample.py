@@ -118,7 +118,8 @@ def sample(
     level = net.at(sigma, ratio=sigma_ratio, t=t)
     check_look(net.card)
     kept = steps // every * (1 + denoise) + 2 * scheme.rows
-    check_room(stored, kept * chains * math.prod(level.shape) * np.dtype(level.dtype).itemsize)
+    needed = kept * chains * math.prod(level.shape) * np.dtype(level.dtype).itemsize
+    check_room(stored, needed, "out" if states is None else "states")
     step = net.card.h if h is None and delta is None else float(step_size(h, delta))
 
     options: dict[str, Any] = {"h": step, "friction": friction, "chains": chains, "seed": seed, "backend": backend}

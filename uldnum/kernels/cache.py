@@ -32,7 +32,7 @@ def read(path: Path) -> bytes | None:
     """Return the content of a file of the cache; None if there is none, or, with a warning, if it is damaged."""
     try:
         found = path.read_bytes()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
         warn_unusable(path, error.strerror)
