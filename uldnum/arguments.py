@@ -20,6 +20,7 @@ import numpy as np
 from uldnum.typing import Array, ArrayLike
 
 __all__ = [
+    "broadcast",
     "converted",
     "file_path",
     "finite_result",
@@ -182,3 +183,12 @@ def step_size(h: ArrayLike | None, delta: ArrayLike | None) -> Array:
     if h is not None:
         return positive("h", h)
     return np.sqrt(2 * positive("delta", delta))
+
+
+def broadcast(**arrays: Array) -> tuple[Array, ...]:
+    """Return the arrays with their common shape, or raise if there is none; the keywords name the arguments."""
+    try:
+        return np.broadcast_arrays(*arrays.values())
+    except ValueError:
+        shapes = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
+        raise ValueError(f"{', '.join(arrays)}: their shapes do not broadcast: {shapes}") from None

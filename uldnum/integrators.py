@@ -13,7 +13,7 @@ from functools import cached_property, partial
 
 import numpy as np
 
-from uldnum.arguments import function, non_negative, number, positive, shown, step_size
+from uldnum.arguments import broadcast, function, non_negative, number, positive, shown, step_size
 from uldnum.names import NAME, checked_name, checked_text, digest, split_name, unknown
 from uldnum.splitting import LETTERS, compile_word, frozen_score, validate_word
 from uldnum.stage import Affine, Step, first_row, table
@@ -92,7 +92,7 @@ class Integrator:
         ValueError
             If a step size or friction is not positive and finite, or both or neither of h and delta are given.
         """
-        size, gamma = np.broadcast_arrays(step_size(h, delta), positive("friction", friction))
+        size, gamma = broadcast(h=step_size(h, delta), friction=positive("friction", friction))
         step = self.recipe(size, gamma)
         step.check(self.name, size.shape)
         return step

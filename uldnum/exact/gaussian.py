@@ -12,7 +12,7 @@ from functools import cached_property
 
 import numpy as np
 
-from uldnum.arguments import converted, positive, shown, step_size, whole_number
+from uldnum.arguments import broadcast, converted, positive, shown, step_size, whole_number
 from uldnum.exact import precise as fifty_digits
 from uldnum.exact.linear import LinearStep, kron, linear_step
 from uldnum.integrators import Integrator
@@ -256,7 +256,7 @@ def gaussian(
         If ``precise`` is asked for and mpmath is not installed.
     """
     scheme, spectrum = find_integrator(integrator), Spectrum.of(precision)
-    size, gamma = np.broadcast_arrays(step_size(h, delta), positive("friction", friction))
+    size, gamma = broadcast(h=step_size(h, delta), friction=positive("friction", friction))
     size, gamma = size[..., None], gamma[..., None]  # behind them the axis of the eigenvalues
     step = linear_step(scheme.stages(size, friction=gamma), spectrum.values)
     if precise:
@@ -363,8 +363,9 @@ def propagator(
         there is no such integrator, or both or neither of h and delta are given.
     """
     steps = whole_number("steps", steps, 1, 2**48)
-    parts = step_size(h, delta), positive("precision", precision), positive("friction", friction)
-    h, precision, friction = np.broadcast_arrays(*parts)
+    h, precision, friction = broadcast(
+        h=step_size(h, delta), precision=positive("precision", precision), friction=positive("friction", friction)
+    )
     scheme = find_integrator(integrator)
     whole = linear_step(scheme.stages(h, friction=friction), precision).run(steps)
     return np.eye(scheme.rows) + whole.D, whole.Q
