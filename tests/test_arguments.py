@@ -62,7 +62,7 @@ def test_integers_beyond_float64_are_refused(value):
         (lambda: exact.gaussian("ula", HUGE), "h: must be a number that float64 can hold"),
         (lambda: uldnum.integrator("mild", momentum=HUGE), "momentum: must be a number"),
         (lambda: uldnum.sample(MIXTURE, "ula", h=HUGE, steps=1, chains=1), "h: must be a number"),
-        (lambda: uldnum.sample(MIXTURE, "ula", h=0.1, steps=1, chains=1, x0=[[HUGE]]), "x0: must be a number"),
+        (lambda: uldnum.sample(MIXTURE, "ula", h=0.1, steps=1, chains=1, x0=[[HUGE]]), "x0: must be"),
         (lambda: exact.gaussian("ula", np.ones(2, "M8[s]")), "h: must be a number"),
         (lambda: exact.gaussian("ula", 0.1 + 0.2j), "h: must be a number"),
         (lambda: levels.geometric(True, 0.1, 3), "first: must be a number"),
@@ -242,14 +242,22 @@ def model(tmp_path):
     ],
 )  # fmt: skip
 def test_cards_are_checked(model, card, fault):
-    timed = {"condition": "t"} if isinstance(card, dict) and "schedule" in card else {}
     with pytest.raises(ValueError, match=fault):
-        networks.network(model(), CARD | timed | card if isinstance(card, dict) else card).at(0.5)
+        networks.network(model(), CARD | card if isinstance(card, dict) else card).at(0.5)
 
 
 def test_text_of_a_file_does_not_reach_the_terminal(model):
     path = model(CARD_IN_MODEL | {"uldnum.name": '"\\u001b[2J"'})
-    command = [sys.executable, "-m", "uldnum", "sample", "--network", str(path), "--out", str(path.parent / "out")]
+    command = [
+        sys.executable,
+        "-c",
+        "from uldnum.cli import main; main()",
+        "sample",
+        "--network",
+        str(path),
+        "--out",
+        str(path.parent / "out"),
+    ]
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 2
     assert "name: must be printable" in result.stderr

@@ -126,7 +126,8 @@ def public_calls(w):
     step = {"h": [0.3, [0.1, 0.2]], "delta": [None], "friction": [1, 2.0]}
     common = {"chains": [2], "seed": [0, 7], "first_chain": [0, 5], "dtype": [None, "float32"], "backend": ["array"],
               "threads": [None, 1], "resume": [None], "progress": [False]}  # fmt: skip
-    study = {"target": [w.mixture, "gaussian"], "integrators": ["ula", ["ula", "BAOAB"]], "h": [[0.3], 0.2],
+    # On one mode, where no hops are counted, points take milliseconds.
+    study = {"target": ["gaussian"], "integrators": ["ula", ["ula", "BAOAB"]], "h": [[0.3], 0.2],
              "delta": [None], "friction": [1.0], "nfe": [8], "burn_in": [0, 2], "chains": [8], "seed": [0],
              "tolerance": [0.1], "backend": ["array"], "store": [None], "executor": [None],
              "progress": [False]}  # fmt: skip

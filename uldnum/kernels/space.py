@@ -108,6 +108,6 @@ NUMPY = Space("numpy", np)
 
 def host(values: Any) -> Any:
     """Return another library's array as NumPy's, whatever device it is on; anything else as it is."""
-    if isinstance(values, np.ndarray) or not hasattr(values, "__dlpack__"):
+    if isinstance(values, np.ndarray | type) or not hasattr(values, "__dlpack__"):
         return values
     return np.from_dlpack(values, device="cpu")

@@ -116,10 +116,10 @@ class Card:
             )
         for key in ("condition_scale", "sigma_data", "sigma", "h", "gamma"):
             positive_number(key, getattr(self, key))
-        for key in TEXTS:
-            checked_text(key, getattr(self, key))
         if self.name:
             checked_name("name", self.name)
+        for key in TEXTS:
+            checked_text(key, getattr(self, key))
         if not 0 <= number("sigma_min", self.sigma_min) < number("sigma_max", self.sigma_max):
             raise ValueError(
                 f"sigma_min: must lie between 0 and sigma_max = {self.sigma_max:g}, got {self.sigma_min:g}"
