@@ -36,7 +36,7 @@ from uldnum.launch import (
     watch_of,
     watched,
 )
-from uldnum.names import digest
+from uldnum.names import checked_text, digest
 from uldnum.plans import Plan
 from uldnum.run import Run
 from uldnum.settings import Settings
@@ -122,7 +122,7 @@ def anneal(
         else resumed_start(earlier, chains, first_chain, seed, x0)
     )
     settings = Settings(
-        version=VERSION, target=str(data.name), fingerprint=law.fingerprint, shape=tuple(law.shape),
+        version=VERSION, target=checked_text("data", data.name), fingerprint=law.fingerprint, shape=tuple(law.shape),
         integrator=plan.name, tables=hash_of_plan, backend=backend, dtype=kind.name, h=(0.0,), friction=0.0,
         grouped=False, burn_in=0, chains=start.chains, first_chain=start.first_chain, seed=start.seed,
         generation=start.generation, thin=None, bins=0, x0=start.name, momenta=plan.momenta,

@@ -19,7 +19,7 @@ from uldnum.arguments import flag, positive_number, shown, step_size, whole_numb
 from uldnum.integrators import Integrator, integrators
 from uldnum.integrators import integrator as find_integrator
 from uldnum.levels import Levels, geometric
-from uldnum.names import UnknownNameError, split_name, unknown
+from uldnum.names import UnknownNameError, checked_text, split_name, unknown
 from uldnum.predictors import PREDICTORS, Move, NoiseLevel, Predictor, denoising, embedded
 from uldnum.predictors import predictor as find_moves
 from uldnum.stage import Affine, Stage, Step, first_row
@@ -83,6 +83,9 @@ class Plan:
     x0: str = "target"
     momenta: bool = False
     on_step: bool = True
+
+    def __post_init__(self) -> None:
+        checked_text("name", self.name)
 
     def __repr__(self) -> str:
         """Say what it is, not all its tables."""

@@ -16,6 +16,7 @@ from uldnum.files import load, store
 from uldnum.kernels import State
 from uldnum.kernels.core import NEVER, Tables
 from uldnum.moments import Moments
+from uldnum.names import printable
 from uldnum.settings import Settings
 from uldnum.storage import pack, unpack
 from uldnum.targets.mixture import MixtureData
@@ -64,7 +65,9 @@ class Run:
         s = self.settings
         done = "" if self.complete else f", {self.recorded_steps} done"
         h = f"h={list(s.h) if s.grouped else s.h[0]}, " if any(s.h) else ""  # a plan has its own
-        return f"Run({s.integrator} on {s.target}, {h}{s.chains} chains, {self.steps} steps{done})"
+        return (
+            f"Run({printable(s.integrator)} on {printable(s.target)}, {h}{s.chains} chains, {self.steps} steps{done})"
+        )
 
     def each(self, array: Array) -> Array:
         """Drop the leading axis H where h was a number."""

@@ -30,7 +30,7 @@ from uldnum.launch import (
     watch_of,
     watched,
 )
-from uldnum.names import digest
+from uldnum.names import checked_text, digest
 from uldnum.run import Run
 from uldnum.settings import Settings
 from uldnum.start import earlier_run, find_start, initial_state, number_of_chains, register_ends, resumed_start
@@ -176,7 +176,7 @@ def sample(
     )
     settings = Settings(
         version=VERSION,
-        target=target.name,
+        target=checked_text("target", target.name),
         fingerprint=target.fingerprint,
         shape=tuple(target.shape),
         integrator=scheme.name,

@@ -48,6 +48,14 @@ def read_folder(folder: Path) -> Pipeline:
     ValueError
         If something is missing, broken, or not a noise schedule that is known here; the message names file and key.
     """
+    try:
+        return described(folder)
+    except ValueError as error:  # which quotes paths and what files hold
+        raise ValueError(printable(str(error), 1000)) from None
+
+
+def described(folder: Path) -> Pipeline:
+    """Return what the files of a folder say."""
     index = read_json(folder / "model_index.json")
     part = "unet" if "unet" in index else "transformer" if "transformer" in index else "unet"
     model = folder / part / "model.onnx"

@@ -21,6 +21,7 @@ import numpy as np
 
 from uldnum.arguments import shown
 from uldnum.extras import require
+from uldnum.names import printable
 from uldnum.typing import Array
 
 __all__ = ["Device", "Model", "Node", "Roles"]
@@ -62,7 +63,7 @@ class Node:
     def of(cls, node: Any) -> Node:
         """Return a node as ONNX Runtime describes it."""
         sizes = tuple(size if isinstance(size, int) and size > 0 else None for size in node.shape)
-        return cls(node.name, TYPES.get(node.type), sizes, f"{node.name}: {node.type}{node.shape}")
+        return cls(node.name, TYPES.get(node.type), sizes, printable(f"{node.name}: {node.type}{node.shape}"))
 
     @property
     def real(self) -> bool:
@@ -201,7 +202,7 @@ def in_words(path: Path, what: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # it has a class of its own for each fault of a file
-        raise ValueError(f"network: {path} {what}: {reason_of(error)}") from None
+        raise ValueError(f"network: {printable(str(path))} {what}: {reason_of(error)}") from None
 
 
 def weight_files(content: bytes) -> list[str]:
@@ -223,7 +224,7 @@ def reason_of(error: Exception) -> str:
     """Return what ONNX Runtime says is wrong, without where in its own code it was found."""
     text = " ".join(str(error).split())
     text = re.sub(r"\[ONNXRuntimeError\] : \d+ : \w+ : |\S*\.(cc|h):\d+ |onnxruntime::[^\[]*\)", "", text)
-    return text if len(text) < 300 else text[:300] + " ..."
+    return printable(text, 300)
 
 
 def stoppable(call: Callable[[Any], Any]) -> Any:
@@ -257,7 +258,7 @@ class Model:
 
     def __init__(self, path: Path, device: Device, threads: int | None = None) -> None:
         if not path.is_file():
-            raise ValueError(f"network: no such file: {path}")
+            raise ValueError(f"network: no such file: {printable(str(path))}")
         self.path, self.device = path, device
         self.session = device.open(path, threads)
         self.inputs = [Node.of(node) for node in self.session.get_inputs()]

@@ -95,7 +95,9 @@ class Network:
         )
         wanted = self.card.sha256.lower()
         if wanted and wanted != hashlib.sha256(path.read_bytes()).hexdigest():
-            raise ValueError(f"network: {path} is not the file that its card describes: its sha256 differs")
+            raise ValueError(
+                f"network: {printable(str(path))} is not the file that its card describes: its sha256 differs"
+            )
         self.roles = Roles.of(self.model.inputs, self.model.outputs, self.card)
         self.shape = self.image_shape()
         self.check_condition()
