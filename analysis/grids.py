@@ -73,7 +73,7 @@ def rows(net: Network) -> list[dict[str, Callable[[], Array]]]:
     level, h = net.at(), net.card.h
     noise = level.sigma / level.alpha
     here, middle = uldnum.levels.given([noise]), LEVELS.below(noise)
-    down = uldnum.levels.geometric(noise, 0.05, REFINED)
+    down = uldnum.levels.given(np.geomspace(noise, 0.05, REFINED))
     limit = partial(single, net, "baoab-limit", 1.0)
     follow = partial(annealed, net, here, "baoab-limit", snr=ADAPTIVE * h)
     fall = partial(annealed, net, middle, "baoab-limit", h=1.0)

@@ -65,7 +65,7 @@ CONDITIONED = {
     "log sigma": ("ve", "log-sigma", {}, ve_of(lambda g, u: u.exp()), (0.05, 0.7, 30.0)),
     "EDM": ("edm", "log-sigma", {"condition_scale": 0.25}, ve_of(lambda g, u: (u * 4.0).exp()), (0.05, 0.7, 30.0)),
     "VP continuous": ("vp", "t", {
-        "schedule": {"kind": "linear", "beta_start": 0.1, "beta_end": 20.0}, "condition_scale": 999.0,
+        "schedule": {"kind": "vp-sde", "beta_start": 0.1, "beta_end": 20.0}, "condition_scale": 999.0,
     }, vp_linear, (0.05, 0.5, 0.99)),
     "linear betas": ("vp", "timestep", {"schedule": DDPM}, levels_of_betas(BETAS), (0.02, 0.5, 0.99)),
     "scaled-linear betas": ("vp", "timestep", {
@@ -143,8 +143,8 @@ def test_interpolated_timesteps(tmp_path, mixture):
 @pytest.mark.parametrize(
     ("described", "at_zero", "at_end"),
     [
-        ({"kind": "linear", "beta_start": 0.1, "beta_end": 20.0}, 0.0, np.sqrt(np.expm1(10.05))),
-        ({"kind": "linear", "beta_start": 1.0, "beta_end": 1.0, "end": 10.0}, 0.0, np.sqrt(np.expm1(10.0))),
+        ({"kind": "vp-sde", "beta_start": 0.1, "beta_end": 20.0}, 0.0, np.sqrt(np.expm1(10.05))),
+        ({"kind": "vp-sde", "beta_start": 1.0, "beta_end": 1.0, "end": 10.0}, 0.0, np.sqrt(np.expm1(10.0))),
         ({"kind": "geometric", "first": 1.0, "last": 0.01, "timesteps": 10}, 1.0, 0.01),
         ({"kind": "karras", "first": 80.0, "last": 0.002, "rho": 7}, 80.0, 0.002),
         ({"kind": "betas", "values": [0.1, 0.2]}, np.sqrt(0.1 / 0.9), np.sqrt(0.28 / 0.72)),

@@ -9,7 +9,7 @@ from onnx_models import save_mixture
 from test_networks import levels_of_betas, vp_linear
 
 import uldnum
-from uldnum import annealing, launch, levels
+from uldnum import annealing, launch, levels, schedules
 from uldnum.adaptive import Adaptive
 from uldnum.annealing import phase_seeds
 from uldnum.data import find_data
@@ -22,7 +22,7 @@ from uldnum.kernels.ladder import NumbaLadder
 from uldnum.predictors import PREDICTORS
 
 LEVELS = levels.geometric(5.0, 0.1, 6)
-VP = levels.linear(6, last=0.05)
+VP = levels.vp_sde(6, last=0.05)
 DATA = {"data_mean": 1.5, "data_variance": 0.5}
 MIXTURE = uldnum.GaussianMixture([1.0], [[1.5]], [0.5])
 
@@ -108,7 +108,7 @@ def test_predictors_converge_at_their_order(name, order, family):
     """The error of the final variance falls with the number of levels; on noised data it tends to that of the data."""
 
     def error(count):
-        at = levels.geometric(20.0, 0.05, count) if family == "VE" else levels.linear(count, last=0.01)
+        at = levels.geometric(20.0, 0.05, count) if family == "VE" else levels.vp_sde(count, last=0.01)
         start = at.alpha[0] ** 2 * 0.7 + at.sigma[0] ** 2
         law = law_of(uldnum.plan(name, at, denoise=False), data_variance=0.7, start_variance=start)
         return abs(law.covariance[-1, 0, 0] / (at.alpha[-1] ** 2 * 0.7 + at.sigma[-1] ** 2) - 1)
@@ -213,9 +213,9 @@ def test_a_network_runs_at_any_scale(tmp_path):
     mixture = uldnum.GaussianMixture([0.5, 0.5], np.random.default_rng(0).normal(size=(2, 12)), [0.1, 0.4])
     path = save_mixture(tmp_path / "net.onnx", mixture, (2, 2, 3), "epsilon", vp_linear)
     card = {"parameterisation": "epsilon", "scaling": "vp", "condition": "t", "condition_scale": 999.0}
-    net = uldnum.networks.Network(path, card | {"schedule": {"kind": "linear", "beta_start": 0.1, "beta_end": 20.0}})
+    net = uldnum.networks.Network(path, card | {"schedule": {"kind": "vp-sde", "beta_start": 0.1, "beta_end": 20.0}})
     x0 = np.random.default_rng(1).normal(size=(3, 12))
-    for name, at in (("heun(0.1)", levels.linear(6, last=0.05).below(0.99)), ("ddim", levels.geometric(5.0, 0.1, 6)),
+    for name, at in (("heun(0.1)", levels.vp_sde(6, last=0.05).below(0.99)), ("ddim", levels.geometric(5.0, 0.1, 6)),
                      ("BAOAB", levels.geometric(5.0, 0.1, 6))):  # fmt: skip
         run = PLANS[name](at) if name != "heun(0.1)" else uldnum.plan(name, at)
         ours = uldnum.anneal(net, run, chains=3, x0=x0.reshape(3, 2, 2, 3), dtype="float64", progress=False)
@@ -242,7 +242,7 @@ def test_levels_of_a_network_are_those_it_knows(tmp_path):
         net.levels(1001)
     with pytest.raises(ValueError, match="levels: mnist has no schedule"):
         uldnum.networks.network().levels(3)
-    continuous = card | {"condition": "t", "schedule": {"kind": "linear", "beta_start": 0.1, "beta_end": 20.0}}
+    continuous = card | {"condition": "t", "schedule": {"kind": "vp-sde", "beta_start": 0.1, "beta_end": 20.0}}
     t = np.array([1.0, 0.5005, 0.001])
     found = uldnum.networks.Network(path, continuous).levels(3)
     np.testing.assert_allclose(found.alpha, np.exp(-0.05 * t - 19.9 / 4 * t**2), rtol=1e-12)
@@ -453,7 +453,7 @@ def test_what_goes_to_the_next_level_is_no_divergence():
     far = uldnum.GaussianMixture([1.0], [[5000.0]], [1.0])
     for backend in ("numba", "array"):
         for last in (1e-3, 0.5):  # from 0.5 the denoised mean of the data is as far
-            run = uldnum.plan("ddim", levels.linear(10, last=last))
+            run = uldnum.plan("ddim", levels.vp_sde(10, last=last))
             found = uldnum.anneal(far, run, chains=9, backend=backend, progress=False)
             assert found.diverged == 0
             assert np.all(np.abs(found.x - 5000) < 10)
@@ -591,11 +591,60 @@ def test_levels():
     edm = levels.karras(80.0, 0.002, 5)
     roots = np.linspace(80 ** (1 / 7), 0.002 ** (1 / 7), 5)
     np.testing.assert_allclose(edm.sigma, roots**7, rtol=1e-12)
-    for family in (levels.linear(9), levels.cosine(9)):
+    for family in (levels.vp_sde(9), levels.linear(9), levels.scaled_linear(9), levels.cosine(9)):
         np.testing.assert_allclose(family.alpha**2 + family.sigma**2, 1, rtol=1e-14)
     t = np.linspace(1, 1e-3, 9)
-    np.testing.assert_allclose(levels.linear(9).alpha, np.exp(-0.05 * t - 19.9 / 4 * t**2), rtol=1e-12)
+    np.testing.assert_allclose(levels.vp_sde(9).alpha, np.exp(-0.05 * t - 19.9 / 4 * t**2), rtol=1e-12)
     np.testing.assert_array_equal(levels.given([2.0, 1.0]).alpha, 1.0)
+
+
+def test_a_word_means_the_same_in_levels_and_cards():
+    """DDPM's numbers under DDPM's word: alpha^2 is the product of 1 - beta."""
+    kept = np.cumprod(1 - np.linspace(1e-4, 0.02, 1000))
+    roots = np.cumprod(1 - np.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2)
+    np.testing.assert_allclose(levels.linear(1000, 1e-4, 0.02).alpha ** 2, kept[::-1], rtol=1e-10)
+    np.testing.assert_allclose(levels.scaled_linear(1000).alpha ** 2, roots[::-1], rtol=1e-10)
+    numbers = {"beta_start": 0.001, "beta_end": 0.05}
+    for name, extra in (("linear", {"timesteps": 400}), ("scaled-linear", {"timesteps": 400}), ("vp-sde", {})):
+        given = numbers | extra if extra else {"beta_start": 0.1, "beta_end": 20.0}
+        at = levels.parse(":".join([name, "3", *(str(number) for number in given.values())]))
+        card = schedules.schedule({"kind": name} | given)
+        assert at.ratio[0] == pytest.approx(card.ratio(card.end), rel=1e-12)
+    with pytest.raises(ValueError, match=r"'linear' cannot be made of.*'timesteps'"):
+        schedules.schedule({"kind": "linear", "beta_start": 0.1, "beta_end": 20.0})
+    with pytest.raises(
+        ValueError, match=r"beta_start, beta_end: must be below 1, got 0.1 and 20.0; the rates of an SDE"
+    ):
+        levels.linear(6, 0.1, 20.0)
+
+
+@pytest.mark.parametrize(
+    ("call", "what"),
+    [
+        (
+            lambda: levels.vp_sde(1000, 1e-4, 0.02),
+            r"levels of an SDE with rates from 0.0001 to 0.02 .* = 0.1005, below",
+        ),
+        (lambda: levels.linear(10, timesteps=20), "levels of linear betas"),
+        (lambda: levels.scaled_linear(10, timesteps=20), "levels of scaled-linear betas"),
+        (lambda: levels.cosine(10, max_beta=1e-4), "levels of cosine betas"),
+        (lambda: levels.geometric(0.99, 0.1, 3), "geometric levels has sigma/alpha = 0.99, below 1"),
+        (lambda: levels.karras(0.5, 0.1, 3), "karras levels"),
+        (lambda: levels.parse("geometric:0.5:0.1:3"), "geometric levels"),
+    ],
+)
+def test_levels_that_begin_with_little_noise_warn(call, what):
+    with pytest.warns(UserWarning, match=f"^levels: the noisiest of these {what}"):
+        call()
+
+
+def test_levels_that_are_low_on_purpose_do_not_warn():
+    """Warnings are errors here: levels from sigma/alpha = 1 on, subsets, given levels, plans of the literature."""
+    levels.geometric(1.0, 0.01, 10).below(0.1)
+    levels.karras(1.0, 0.01, 10)
+    levels.given([0.1])
+    for name in uldnum.plans.PRESETS:
+        uldnum.preset(name)
 
 
 @pytest.mark.parametrize(
@@ -631,7 +680,7 @@ def test_levels():
         (lambda: levels.parse(5), "levels: unknown name '5'"),
         (lambda: law_of("ula"), "run: must come from uldnum.plan"),
         (lambda: levels.karras(80.0, 0.002, 5, 0.0), "rho: must be positive"),
-        (lambda: levels.linear(5, 20.0, 3000.0), "beta_start, beta_end: must be below 1"),
+        (lambda: levels.vp_sde(5, 20.0, 3000.0), "last, beta_start, beta_end: must be below 1"),
         (lambda: levels.given([1.0, 0.5], [1.0, 1.0, 1.0]), "sigma: must have shape"),
         (lambda: uldnum.anneal(MIXTURE, PLANS["BAOAB, shared"](LEVELS), chains=1, keep=True), "keep: with shared"),
         (lambda: uldnum.anneal(MIXTURE, PLANS["ddim"](LEVELS), chains=1, threads=-1), "threads: must be at least 1"),

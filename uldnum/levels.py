@@ -2,11 +2,18 @@
 
 At a level data x are seen as ``z = alpha x + sigma eps``. Variance exploding (VE) sequences have ``alpha = 1``,
 variance preserving (VP) ones ``alpha^2 + sigma^2 = 1``.
+
+Names mean the same here and in the cards of networks (`uldnum.schedules`), and what they mean in diffusers: `linear`,
+`scaled_linear` and `cosine` are discrete betas; the SDE whose rate grows linearly is `vp_sde`.
+
+Each family warns where its noisiest level has sigma/alpha below 1: plans start there from noise, which keeps little of
+the data only if sigma/alpha is large. Levels that are low on purpose come from `given` or `Levels.below`.
 """
 
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -19,7 +26,7 @@ from uldnum.names import unknown
 from uldnum.schedules import Schedule, preserved
 from uldnum.typing import Array, ArrayLike
 
-__all__ = ["Levels", "cosine", "geometric", "given", "karras", "linear", "parse"]
+__all__ = ["Levels", "cosine", "geometric", "given", "karras", "linear", "parse", "scaled_linear", "vp_sde"]
 
 
 # Of which squares are numbers.
@@ -126,7 +133,7 @@ def geometric(first: float, last: float, count: int) -> Levels:
         If first or last is not a positive, finite number, count is not an integer from 1 to 2^20, or sigma does not
         fall from level to level: last is not below first, or so near that float64 does not tell the levels apart.
     """
-    return spaced(schedules.geometric, first, last, count)
+    return noisy("geometric levels", spaced(schedules.geometric, first, last, count))
 
 
 def karras(first: float, last: float, count: int, rho: float = 7.0) -> Levels:
@@ -157,10 +164,68 @@ def karras(first: float, last: float, count: int, rho: float = 7.0) -> Levels:
         If first, last or rho is not a positive, finite number, count is not an integer from 1 to 2^20, sigma does not
         fall from level to level, or a power leaves the numbers.
     """
-    return spaced(partial(schedules.karras, rho=positive_number("rho", rho)), first, last, count)
+    family = partial(schedules.karras, rho=positive_number("rho", rho))
+    return noisy("karras levels", spaced(family, first, last, count))
 
 
-def linear(count: int, beta_start: float = 0.1, beta_end: float = 20.0, last: float = 1e-3) -> Levels:
+def linear(count: int, beta_start: float = 1e-4, beta_end: float = 0.02, timesteps: int = 1000) -> Levels:
+    """VP levels of betas that grow linearly, from the last timestep to the first (DDPM: Ho et al. 2020, sec. 4).
+
+    ``alpha^2`` is the product of ``1 - beta`` up to a timestep, and ``sigma^2 = 1 - alpha^2``; betas are evenly spaced.
+    Levels are placed as those of `cosine`.
+
+    Parameters
+    ----------
+    count : int
+        Number of levels, both ends included, at most 2^20. Of one level the timestep is the last.
+    beta_start, beta_end : float
+        Beta of the first and of the last timestep, below 1. Their sum over timesteps sets the noise of the last one.
+    timesteps : int
+        Number T of timesteps of the schedule, from 2 to 2^20.
+
+    Returns
+    -------
+    Levels
+        Arrays of shape (count,).
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of its range, or count or timesteps is not an integer.
+    """
+    return noisy("levels of linear betas", of_betas(schedules.linear, count, beta_start, beta_end, timesteps))
+
+
+def scaled_linear(count: int, beta_start: float = 0.00085, beta_end: float = 0.012, timesteps: int = 1000) -> Levels:
+    """VP levels of betas whose square roots grow linearly, from the last timestep to the first (Rombach et al. 2022).
+
+    ``alpha^2`` is the product of ``1 - beta`` up to a timestep, and ``sigma^2 = 1 - alpha^2``; roots of the betas are
+    evenly spaced. Levels are placed as those of `cosine`.
+
+    Parameters
+    ----------
+    count : int
+        Number of levels, both ends included, at most 2^20. Of one level the timestep is the last.
+    beta_start, beta_end : float
+        Beta of the first and of the last timestep, below 1. Their sum over timesteps sets the noise of the last one.
+    timesteps : int
+        Number T of timesteps of the schedule, from 2 to 2^20.
+
+    Returns
+    -------
+    Levels
+        Arrays of shape (count,).
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of its range, or count or timesteps is not an integer.
+    """
+    found = of_betas(schedules.scaled_linear, count, beta_start, beta_end, timesteps)
+    return noisy("levels of scaled-linear betas", found)
+
+
+def vp_sde(count: int, beta_start: float = 0.1, beta_end: float = 20.0, last: float = 1e-3) -> Levels:
     """VP levels of the SDE whose rate grows linearly, from t = 1 to ``last`` (Song et al. 2021, eq. 32).
 
     At ``count`` evenly spaced times, ``alpha(t) = exp(-1/2 int_0^t beta)`` with the rate ``beta(t) = beta_start +
@@ -171,7 +236,7 @@ def linear(count: int, beta_start: float = 0.1, beta_end: float = 20.0, last: fl
     count : int
         Number of levels, both ends included, at most 2^20. Of one level t is 1.
     beta_start, beta_end : float
-        The rate at t = 0 and at t = 1, below 1000 together.
+        The rate at t = 0 and at t = 1, below 1000 together; not the betas of `linear`, which are a thousandth of it.
     last : float
         Time t (not sigma) of the last level, above 0 and below 1.
 
@@ -192,7 +257,8 @@ def linear(count: int, beta_start: float = 0.1, beta_end: float = 20.0, last: fl
         raise ValueError(
             f"last, beta_start, beta_end: must be below 1, and 1000 together, got {last}, {low} and {high}"
         )
-    return preserving(schedules.linear(low, high), count, end)
+    rates = f"levels of an SDE with rates from {low:g} to {high:g} (betas of timesteps belong to linear)"
+    return noisy(rates, preserving(schedules.vp_sde(low, high), count, end))
 
 
 def cosine(count: int, timesteps: int = 1000, max_beta: float = 0.999) -> Levels:
@@ -223,7 +289,7 @@ def cosine(count: int, timesteps: int = 1000, max_beta: float = 0.999) -> Levels
     steps, beta = whole_number("timesteps", timesteps, 2, 2**20), positive_number("max_beta", max_beta)
     if beta >= 1:
         raise ValueError(f"max_beta: must be below 1, got {beta}")
-    return preserving(schedules.cosine(steps, beta), count, 0.0)
+    return noisy("levels of cosine betas", preserving(schedules.cosine(steps, beta), count, 0.0))
 
 
 def spaced(family: Callable[[float, float], Schedule], first: float, last: float, count: int) -> Levels:
@@ -240,6 +306,18 @@ def spaced(family: Callable[[float, float], Schedule], first: float, last: float
         raise ValueError(f"first, last, count: {number} levels from {first:g} to {last:g}: {error}") from None
 
 
+def of_betas(
+    family: Callable[[float, float, int], Schedule], count: int, beta_start: float, beta_end: float, timesteps: int
+) -> Levels:
+    """VP levels of a family of betas between two."""
+    low, high = positive_number("beta_start", beta_start), positive_number("beta_end", beta_end)
+    if max(low, high) >= 1:
+        raise ValueError(
+            f"beta_start, beta_end: must be below 1, got {low} and {high}; the rates of an SDE are those of vp_sde"
+        )
+    return preserving(family(low, high, whole_number("timesteps", timesteps, 2, 2**20)), count, 0.0)
+
+
 def preserving(schedule: Schedule, count: int, last: float) -> Levels:
     """VP levels at evenly spaced t, from the end to ``last``."""
     times = np.linspace(schedule.end, last, whole_number("count", count, 1, 2**20))
@@ -249,11 +327,24 @@ def preserving(schedule: Schedule, count: int, last: float) -> Levels:
         raise ValueError(f"count: {count} levels from t = {schedule.end:g} to {last:g}: {error}") from None
 
 
+def noisy(what: str, levels: Levels) -> Levels:
+    """Return the levels of a family, with a warning where the noisiest has less noise than signal."""
+    if levels.ratio[0] < 1:
+        warnings.warn(
+            f"levels: the noisiest of these {what} has sigma/alpha = {levels.ratio[0]:.4g}, below 1, which is little "
+            "noise to start a plan from; levels that are low on purpose come from given() or below()",
+            stacklevel=3,
+        )
+    return levels
+
+
 FAMILIES: dict[str, Callable[..., Levels]] = {
     "geometric": geometric,
     "karras": karras,
     "linear": linear,
+    "scaled-linear": scaled_linear,
     "cosine": cosine,
+    "vp-sde": vp_sde,
 }
 
 
@@ -263,9 +354,10 @@ def parse(text: str) -> Levels:
     Parameters
     ----------
     text : str
-        The name of `geometric`, `karras`, `linear` or `cosine`, in lower case, and its arguments in their order, each
-        behind a colon: ``geometric:FIRST:LAST:COUNT``, ``karras:FIRST:LAST:COUNT:RHO``,
-        ``linear:COUNT:BETA_START:BETA_END:LAST``, ``cosine:COUNT:TIMESTEPS:MAX_BETA``. What has a default may be left
+        The name of a family, in lower case, and its arguments in their order, each behind a colon:
+        ``geometric:FIRST:LAST:COUNT``, ``karras:FIRST:LAST:COUNT:RHO``,
+        ``linear:COUNT:BETA_START:BETA_END:TIMESTEPS``, ``scaled-linear`` with the same arguments,
+        ``cosine:COUNT:TIMESTEPS:MAX_BETA``, ``vp-sde:COUNT:BETA_START:BETA_END:LAST``. What has a default may be left
         out, from the end. Numbers of levels and of timesteps are digits alone.
 
     Returns
@@ -284,7 +376,7 @@ def parse(text: str) -> Levels:
             "levels",
             name or text,
             FAMILIES,
-            "Write geometric:FIRST:LAST:COUNT, karras:..., linear:COUNT or cosine:COUNT",
+            "Write geometric:FIRST:LAST:COUNT, karras:..., or COUNT behind linear, scaled-linear, cosine or vp-sde",
         )
     signature = inspect.signature(FAMILIES[name])
     try:

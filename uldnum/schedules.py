@@ -87,15 +87,21 @@ def of_betas(betas: Array) -> Schedule:
     return table(np.cumprod(1 - betas))
 
 
-def linear(beta_start: float, beta_end: float, timesteps: int | None = None, end: float = 1.0) -> Schedule:
-    r"""Rates that grow linearly.
+def linear(beta_start: float, beta_end: float, timesteps: int) -> Schedule:
+    """Betas that grow linearly (DDPM: Ho et al. 2020, sec. 4)."""
+    return of_betas(np.linspace(beta_start, beta_end, timesteps))
 
-    With ``timesteps``, betas of as many steps (Ho et al. 2020, sec. 4). Without, the SDE of rate
-    :math:`\beta(t) = \beta_0 + t (\beta_1 - \beta_0)` (Song et al. 2021, eq. 32): its log alpha is
-    :math:`-\tfrac12 \int_0^t \beta`.
+
+def scaled_linear(beta_start: float, beta_end: float, timesteps: int) -> Schedule:
+    """Betas whose square roots grow linearly (Rombach et al. 2022)."""
+    return of_betas(np.square(np.linspace(math.sqrt(beta_start), math.sqrt(beta_end), timesteps)))
+
+
+def vp_sde(beta_start: float, beta_end: float, end: float = 1.0) -> Schedule:
+    r"""The SDE of rate :math:`\beta(t) = \beta_0 + t (\beta_1 - \beta_0)` (Song et al. 2021, eq. 32).
+
+    Its log alpha is :math:`-\tfrac12 \int_0^t \beta`.
     """
-    if timesteps is not None:
-        return of_betas(np.linspace(beta_start, beta_end, timesteps))
     growth = beta_end - beta_start
 
     def ratio(t: Any) -> Any:
@@ -106,11 +112,6 @@ def linear(beta_start: float, beta_end: float, timesteps: int | None = None, end
         return 2 * integral / (beta_start + np.sqrt(beta_start * beta_start + 2 * growth * integral))
 
     return Schedule(ratio, time, end)
-
-
-def scaled_linear(beta_start: float, beta_end: float, timesteps: int) -> Schedule:
-    """Betas whose square roots grow linearly (Rombach et al. 2022)."""
-    return of_betas(np.square(np.linspace(math.sqrt(beta_start), math.sqrt(beta_end), timesteps)))
 
 
 def cosine(timesteps: int, max_beta: float = 0.999, shift: float = 0.008) -> Schedule:
@@ -146,6 +147,7 @@ SCHEDULES: dict[str, Callable[..., Schedule]] = {
     "linear": linear,
     "scaled-linear": scaled_linear,
     "cosine": cosine,
+    "vp-sde": vp_sde,
     "geometric": geometric,
     "karras": karras,
     "betas": betas,

@@ -25,7 +25,8 @@ def anneal(
     levels: Annotated[
         str,
         typer.Option(
-            help="geometric:FIRST:LAST:COUNT, karras:..., linear:COUNT, cosine:COUNT, or own:COUNT of a network."
+            help="geometric:FIRST:LAST:COUNT, karras:..., linear:COUNT, scaled-linear:COUNT, cosine:COUNT, "
+            "vp-sde:COUNT, or own:COUNT of a network."
         ),
     ] = "karras:20:0.02:20",
     steps: Annotated[int, typer.Option(min=1, help="Steps of an integrator at each level.")] = 1,

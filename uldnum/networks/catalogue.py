@@ -42,7 +42,7 @@ GALAXIES: dict[str, Any] = {
     "parameterisation": "score",
     "scaling": "vp",
     "condition": "t",
-    "schedule": {"kind": "linear", "beta_start": 1.0, "beta_end": 1.0, "end": 10.0},
+    "schedule": {"kind": "vp-sde", "beta_start": 1.0, "beta_end": 1.0, "end": 10.0},
     # Chosen by eye. At h = 2 sigma the step of baoab-limit mirrors an error of the flat background (its score is
     # -x/sigma^2) without damping it, and some chains run away; delta = sigma^2 forgets it in one step.
     "sigma": 0.7,
