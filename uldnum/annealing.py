@@ -66,7 +66,8 @@ def anneal(
     """Run independent chains of a plan.
 
     A result depends on (seed, number of the chain, number of the phase, step in it) alone; of steps that follow the
-    score, ``coupled=True``, on all chains.
+    score, ``coupled=True``, on all chains. For integrators of the catalogue and splitting words, on mixtures, no bit
+    depends on the make of the CPU; networks, a `DataMixture` and recipes of the user may depend on it.
 
     Parameters
     ----------

@@ -300,7 +300,8 @@ def spaced(family: Callable[[float, float], Schedule], first: float, last: float
         if number == 1:
             return given(np.array([first]))
         schedule = family(first, last)
-        inner = schedule.ratio(np.linspace(0, schedule.end, number)[1:-1])
+        with np.errstate(all="ignore"):
+            inner = schedule.ratio(np.linspace(0, schedule.end, number)[1:-1])
         return given(np.array([first, *inner, last]))
     except ValueError as error:
         raise ValueError(f"first, last, count: {number} levels from {first:g} to {last:g}: {error}") from None
