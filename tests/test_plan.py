@@ -16,7 +16,7 @@ from uldnum.data import find_data
 from uldnum.exact import plan as law_of
 from uldnum.exact import propagator
 from uldnum.kernels.array import chain_numbers, initial_normals, normals
-from uldnum.kernels.core import DYNAMICS, READOUT
+from uldnum.kernels.core import DYNAMICS, READOUT, lay_out, lay_out
 from uldnum.kernels.cpu import NumbaExecutor
 from uldnum.kernels.ladder import NumbaLadder
 from uldnum.predictors import PREDICTORS
@@ -193,6 +193,20 @@ def test_plans_of_the_literature(name, levels_, steps, first, last, beta):
         start = uldnum.anneal(MIXTURE, run, chains=3, seed=4, progress=False)
         same = uldnum.anneal(MIXTURE, run, chains=3, seed=4, x0=initial_normals(3, 4, 0, 0, 1), progress=False)
         np.testing.assert_array_equal(start.x, same.x)
+
+
+@pytest.mark.parametrize("name", ["ula", "mild(0.38)", "BAOAB", "UBU", "OBABO", "exponential-euler"])
+def test_tables_of_a_plan_are_those_of_each_level_alone(name):
+    """They are computed for all levels at once, to the same bits."""
+    at = levels.karras(50, 0.01, 7)
+    scheme = uldnum.integrator(name)
+    phases = uldnum.plan(name, at, h=0.4, friction=2.0, denoise=False).phases
+    for phase, sigma in zip(phases, at.sigma, strict=True):
+        alone = scheme.stages(np.array([0.4 * sigma]), friction=2.0 / sigma)
+        for part, expected in zip(
+            lay_out([phase.step], np.dtype(float)), lay_out([alone], np.dtype(float)), strict=True
+        ):
+            np.testing.assert_array_equal(part, other)
 
 
 def test_the_predictor_corrector_of_the_literature():
