@@ -1,8 +1,9 @@
 """Exact laws on Gaussians: closed forms, and orders as measured slopes."""
 
+import mpmath
 import numpy as np
 import pytest
-from reference import ou_flow
+from reference import certified_limit, ou_flow, scanned_limit
 
 import uldnum
 from uldnum.exact import (
@@ -12,7 +13,8 @@ from uldnum.exact import (
     propagator,
     underdamped_flow,
 )
-from uldnum.extras import MissingExtraError
+from uldnum.exact.precise import Number
+from uldnum.stage import Affine, Step, first_row, table
 
 PRECISION = np.array([0.1, 1.0, 10.0])
 H = np.array([0.02, 0.05, 0.1, 0.3, 0.5])[:, None]
@@ -66,7 +68,9 @@ def test_float64_against_fifty_digits(name, precision):
     """M = I + D is held as D, so float64 loses nothing at small steps; what it states is 1e-11."""
     h = np.geomspace(1e-6, 0.3, 12)
     plain, precise = (gaussian(name, h, precision=precision, precise=which) for which in (False, True))
-    np.testing.assert_allclose(plain.position_bias * precision, precise.position_bias * precision, rtol=0, atol=1e-14)
+    np.testing.assert_allclose(
+        plain.position_bias * precision, precise.position_bias * precision, rtol=2e-15, atol=1e-14
+    )
 
 
 def test_the_bias_of_tiny_steps():
@@ -90,11 +94,26 @@ def test_the_bias_of_tiny_steps():
     np.testing.assert_allclose(gaussian("BUB", 1e-6, precise=True).position_bias, 1e-12 / 12, rtol=2e-6)
 
 
-def test_fifty_digits_need_an_extra(monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "mpmath", None)
-    uldnum.exact.precise.context.cache_clear()
-    with pytest.raises(MissingExtraError, match=r"pip install 'uldnum\[precise\]'"):
-        gaussian("ula", 0.1, precise=True)
+@pytest.mark.parametrize("x", [1e-300, 1e-20, -1e-9, -0.3, 3.0, -40.0, 700.0])
+def test_functions_of_fifty_digits(x):
+    with mpmath.workdps(70):
+        for name in ("exp", "expm1", "tanh"):
+            exact = getattr(mpmath, name)(mpmath.mpf(x))
+            got = mpmath.mpf(str(getattr(Number(x), name)()))
+            assert abs(got / exact - 1) < 1e-48
+        for name in ("log", "sqrt"):
+            exact = getattr(mpmath, name)(abs(mpmath.mpf(x)))
+            assert abs(mpmath.mpf(str(getattr(Number(abs(x)), name)())) / exact - 1) < 1e-48
+
+
+def test_fifty_digits_never_raise():
+    """What overflows is infinite, what has no value is NaN."""
+    assert float(Number(1e300).exp()) == np.inf
+    assert float(Number(-1e300).exp()) == 0
+    assert float(Number(1) / 0) == np.inf
+    assert np.isnan(float(Number(0) / 0))
+    assert not Number(np.nan) > 0
+    assert not Number(np.nan) <= 0
 
 
 TURN = np.linalg.qr(np.random.default_rng(3).normal(size=(3, 3)))[0]
@@ -264,6 +283,128 @@ def test_beyond_stability_the_law_is_nan():
         assert np.isnan(law.position_covariance[1])
 
 
+def test_on_the_limit_the_law_is_nan():
+    """At h = 2, where an eigenvalue is -1, no float64 rounding makes the scheme look stable."""
+    for name in ("BAOAB", "OBABO", "ABOBA", "ula", "baoab-limit"):
+        law = gaussian(name, 2.0)
+        for value in (law.position_covariance, law.relaxation_time, law.autocorrelation_time(), *law.lags[0]):
+            assert np.isnan(float(value))
+
+
+@pytest.mark.parametrize("name", ["BAOAB", "OBABO", "ABOBA"])
+def test_close_to_the_limit(name):
+    """The closed forms at h = 2 (1 - e), and the slowest eigenvalue, down to the last float64."""
+    h = 2 * (1 - np.array([1e-4, 1e-7, 1e-10, 1e-13, 2.0**-53]))
+    gap = (2 - h) * (2 + h) / 4  # 1 - kappa, without cancellation
+    law = gaussian(name, h)
+    x, p = {"BAOAB": (1, gap), "OBABO": (1 / gap, 1), "ABOBA": (1, 1 / gap)}[name]
+    for got, exact in ((law.position_covariance, x), (law.momentum_covariance, p)):
+        np.testing.assert_allclose(got, exact * np.ones(5), rtol=1e-11, atol=1e-11)
+        np.testing.assert_allclose(got[1:], (exact * np.ones(5))[1:], rtol=1e-14)
+    c = np.exp(-h)
+    times = law.relaxation_time
+    np.testing.assert_allclose(times[1:] * gap[1:], ((1 - c) / (2 * (1 + c)))[1:], rtol=1e-6)
+    precise = gaussian(name, h, precise=True)
+    np.testing.assert_allclose(times, precise.relaxation_time, rtol=1e-10)
+    for observable in ("x", "x^2"):
+        np.testing.assert_allclose(
+            law.autocorrelation_time(observable), precise.autocorrelation_time(observable), rtol=1e-10
+        )
+
+
+def test_very_low_friction():
+    """Var(x) = 1, and the energy decays by e^(-friction h) a step, where float64 sees no friction at all."""
+    friction = np.array([1e-3, 1e-8, 1e-13, 1e-18, 1e-30])
+    law = gaussian("BAOAB", 1.2, friction=friction)
+    np.testing.assert_allclose(law.position_covariance, 1, rtol=1e-11)
+    np.testing.assert_allclose(law.relaxation_time, 2 / (1.2 * friction), rtol=1e-10)
+    matrix = gaussian("OBABO", 0.5, friction=1e-12, precision=np.diag([1.0, 3.0]))
+    q = 0.5**2 / 4 * np.array([1.0, 3.0])
+    np.testing.assert_allclose(np.diag(matrix.position_covariance), 1 / np.array([1.0, 3.0]) / (1 - q), rtol=1e-11)
+    assert np.all(matrix.autocorrelation_time("x^2") > 0)
+
+
+def test_a_recipe_without_fifty_digits_warns_at_the_limit():
+    """A user's recipe may call functions that take float64 only; what float64 cannot tell is then NaN, in words."""
+
+    def recipe(h, friction):
+        return uldnum.integrator("BAOAB").recipe(np.arcsinh(np.sinh(h)), friction)
+
+    scheme = uldnum.Integrator("mine", recipe)
+    assert gaussian(scheme, 1.0).position_covariance == pytest.approx(1)
+    assert max_stable_h(scheme) == pytest.approx(2, rel=1e-9)
+    with pytest.warns(
+        UserWarning, match=r"mine at h = 2, friction 1, precision 1 is too close to the limit .* h = 1.99999999"
+    ):
+        assert np.isnan(gaussian(scheme, 2.0).position_covariance)
+    with pytest.raises(ValueError, match="precise: the recipe of 'mine' does not take"):
+        gaussian(scheme, 1.0, precise=True)
+
+
+# Frictions from where float64 sees none to where e^(-friction h) vanishes, in units of sqrt(precision).
+FRICTIONS = [1e-16, 1e-12, 1e-5, 1.0, 1e5, 1e10]
+
+
+@pytest.mark.parametrize("precision", [1e-8, 1.0, 1e6])
+@pytest.mark.parametrize("name", ["BAOAB", "OBABO", "ABOBA", "OABAO", "baoab-limit", "ula"])
+def test_the_limit_does_not_depend_on_friction(name, precision):
+    for friction in FRICTIONS:
+        limit = max_stable_h(name, precision=precision, friction=friction * precision**0.5)
+        assert limit * precision**0.5 == pytest.approx(2, rel=1e-12)
+
+
+def test_limits_in_closed_form():
+    for friction in FRICTIONS:
+        c = lambda h, friction=friction: np.exp(-friction * h)  # noqa: E731
+        # Two leapfrogs with friction once: a margin is the product of two factors, one of which vanishes first.
+        limit = max_stable_h("ABAOABA", friction=friction)  # both at h^2 = 8, where it only touches zero
+        assert limit == pytest.approx(8**0.5, rel=1e-12)
+        limit = max_stable_h("BABAO", friction=friction)  # (2 - k) (1 - k + c) with k = h^2/4
+        assert limit**2 / 4 == pytest.approx(1 + c(limit), rel=1e-11)
+        # Two equal steps are stable as far as one of them, through a resonance at which a margin is (1 - c)^2/4.
+        twice = max_stable_h("OBAOBA", friction=friction)
+        assert twice / 2 == pytest.approx(max_stable_h("OBA", friction=friction), rel=1e-10)
+        # M = [[1, h], [-h, 1 - friction h]]
+        limit = max_stable_h("euler-maruyama", friction=friction)
+        assert limit == pytest.approx(friction if friction < 2 else 4 / (friction + (friction**2 - 4) ** 0.5))
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_first_instability_of_random_words(seed):
+    """Against a scan of the map, letter by letter, whose doubtful spots are decided with sixty digits."""
+    rng = np.random.default_rng(seed)
+    letters = "UB" if seed % 4 == 0 else "ABO"
+    word = "".join(rng.permutation(list(letters) + list(rng.choice(list(letters), size=rng.integers(0, 7)))))
+    precision, friction = 10 ** rng.uniform(-8, 8), 10 ** rng.uniform(-12, 6)
+    got = max_stable_h(word, precision=precision, friction=friction)
+    assert got == pytest.approx(scanned_limit(word, precision, friction), rel=1e-11)
+
+
+@pytest.mark.parametrize(("word", "friction"), [("OBAOBA", 1e-12), ("BABABAO", 1e-9), ("ABAOABA", 1e-12)])
+def test_first_instability_is_certified(word, friction):
+    """Interval arithmetic proves that there is none before: through a gap, to a window, and to a touch."""
+    assert max_stable_h(word, friction=friction) == pytest.approx(certified_limit(word, 1.0, friction), rel=1e-12)
+
+
+@pytest.mark.parametrize("k", [1, 3])
+def test_limits_of_other_numbers_of_rows(k):
+    """Diagonal maps 1 - h, 1 - h^2/2 and a rotation by h that shrinks by e^(-h^2 (2 - h)), each first at h = 2."""
+
+    def recipe(h, friction):
+        if k == 1:
+            entries = [[-h]]
+        else:
+            # A rotation (1 - a^2, 2 a)/(1 + a^2) by the angle 2 arctan(a), times 1 - h^2 (2 - h)/9.
+            size, a = 1 - h**2 * (2 - h) / 9, h / 4
+            turn, lift = size * (1 - a**2) / (1 + a**2) - 1, size * 2 * a / (1 + a**2)
+            entries = [[-(h**2) / 9, 0, 0], [0, turn, lift], [0, -lift, turn]]
+        still = table(h, [0] * k)
+        map = Affine(table(h, entries), still, table(h, [[h]] * k))
+        return Step.unmarked(first_row(still), map)
+
+    assert max_stable_h(uldnum.Integrator("mine", recipe)) == pytest.approx(2, rel=1e-11)
+
+
 @pytest.mark.filterwarnings("ignore:word")
 @pytest.mark.parametrize("word", ["BAB", "ABA", "BABAB"])
 def test_without_noise_nothing_is_stable(word):
@@ -287,9 +428,74 @@ def test_flows():
     M, Q = overdamped_flow(0.7, precision=2.0)
     assert pytest.approx(np.exp(-1.4)) == M
     assert pytest.approx(0.5) == M * 0.5 * M + Q
-    for flow in (underdamped_flow, overdamped_flow):
-        with pytest.raises(ValueError, match=r"t: must not be negative, got -0\.1"):
-            flow(-0.1)
+
+
+@pytest.mark.parametrize(("t", "precision", "friction"), [(1e8, 1.0, 1e-12), (1e12, 1e-8, 1e6), (3.0, 1e6, 0.01)])
+def test_long_flows(t, precision, friction):
+    """Against the exponential of the drift, from its eigenvalues, in eighty digits."""
+    with mpmath.workdps(80):
+        rates, V = mpmath.eig(mpmath.matrix([[0, 1], [-mpmath.mpf(precision), -mpmath.mpf(friction)]]))
+        M = (V * mpmath.diag([mpmath.exp(rate * t) for rate in rates]) * V**-1).apply(mpmath.re)
+        S = mpmath.diag([1 / mpmath.mpf(precision), 1])
+        exact = [np.array(part.tolist(), float) for part in (M, S - M * S * M.T)]
+    for got, wanted in zip(underdamped_flow(t, precision, friction), exact, strict=True):
+        np.testing.assert_allclose(got, wanted, rtol=1e-14)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fault"),
+    [
+        ({"t": -0.1}, r"t: must not be negative, got -0\.1"),
+        ({"t": np.nan}, "t: must be finite"),
+        ({"t": [1.0, 2.0]}, "t: must be a number"),
+        ({"t": None}, "t: must be a number"),
+        ({"precision": 0.0}, "precision: must be positive"),
+        ({"precision": "stiff"}, "precision: must be a number"),
+        ({"precision": [1.0, 2.0]}, "precision: must be a number"),
+    ],
+)
+@pytest.mark.parametrize("flow", [underdamped_flow, overdamped_flow])
+def test_bad_arguments_of_flows(flow, arguments, fault):
+    with pytest.raises(ValueError, match=f"^{fault}"):
+        flow(**({"t": 1.0} | arguments))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fault"),
+    [
+        ({"friction": -1.0}, "friction: must be positive"),
+        ({"friction": np.inf}, "friction: must be positive and finite"),
+        ({"t": 1e40}, "t: must be at most 1e[+]30 times"),
+    ],
+)
+def test_bad_arguments_of_the_underdamped_flow(arguments, fault):
+    with pytest.raises(ValueError, match=f"^{fault}"):
+        underdamped_flow(**({"t": 1.0} | arguments))
+
+
+def test_shapes_that_do_not_broadcast_are_named():
+    """One sentence with the arguments and their shapes, not NumPy's."""
+    h, friction = np.full(2, 0.1), np.ones(3)
+    fault = r"^h, friction: their shapes do not broadcast: h \(2,\), friction \(3,\)$"
+    for call in (gaussian, uldnum.Integrator.stages):
+        with pytest.raises(ValueError, match=fault):
+            call("BAOAB" if call is gaussian else uldnum.integrator("BAOAB"), h, friction=friction)
+    with pytest.raises(ValueError, match=r"^h, precision, friction: their shapes do not broadcast: h \(2,\)"):
+        propagator("BAOAB", h, precision=friction)
+
+
+def test_a_diverged_run_on_a_narrow_gaussian_is_kept():
+    """Its warning names the limit, 2 in units of the standard deviation; to find that must not lose the run."""
+    target = uldnum.GaussianMixture([1.0], [[0.0]], [1e-6])
+    with pytest.warns(UserWarning, match=r"OBABO diverged at h = 0\.003 .* stable up to h = 0\.002 "):
+        run = uldnum.sample(target, "OBABO", h=3e-3, steps=300, chains=4, backend="array")
+    assert run.diverged == 4
+
+
+def test_long_unstable_runs_overflow_without_warnings():
+    M, Q = propagator("BAOAB", 3.0, steps=2**40)
+    assert not np.isfinite(M).any()
+    assert not np.isfinite(Q).any()
 
 
 @pytest.mark.parametrize("name", ["BAOAB", "OBABO", "ABOBA", "OABAO", "UBU", "BUB", "BAOA"])

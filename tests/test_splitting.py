@@ -7,6 +7,7 @@ from reference import stationary, word_map
 
 import uldnum
 from uldnum.exact import gaussian, propagator
+from uldnum.exact.orders import underdamped_error
 from uldnum.splitting import frozen_score, tanh_gap
 
 # word: stages, normals of each, normals of the reading alone, of the opening, and whether the opening needs a score
@@ -100,3 +101,30 @@ def test_frozen_score_does_not_cancel(a):
         z = mpmath.mpf(a)
         exact = [z - 1 + mpmath.exp(-z), 1 - mpmath.exp(-z)]
         assert all(abs(mpmath.mpf(float(b)) / e - 1) < 2e-15 for b, e in zip(kick, exact, strict=True))
+
+
+@pytest.mark.filterwarnings("ignore:word")
+@pytest.mark.parametrize("seed", range(40))
+def test_weak_orders_of_random_words(seed):
+    """The order of any word and fractions is the slope of the error of the law of (x, p) after the time of one."""
+    rng = np.random.default_rng(seed)
+    letters = ("UB", "ABO", "AB")[seed % 3 if seed % 10 else 2]
+    word = "".join(rng.permutation(list(letters) + list(rng.choice(list(letters), size=rng.integers(0, 6)))))
+    shares = rng.uniform(0.2, 1, len(word))
+    if seed % 4 == 0:  # a palindrome
+        word, shares = word + word[::-1], np.concatenate([shares, shares[::-1]])
+    for name in letters:
+        mine = np.array([other == name for other in word])
+        shares[mine] /= shares[mine].sum()
+    for scheme in (uldnum.splitting(word), uldnum.splitting(word, shares)):
+        slope = np.log2(underdamped_error(scheme, 1 / 64) / underdamped_error(scheme, 1 / 128))
+        assert slope == pytest.approx(scheme.order[0], abs=0.1)
+
+
+@pytest.mark.parametrize(
+    ("word", "order"),
+    [("BUUBBBU", 2), ("UBBBUUB", 2), ("BUUBBU", 1), ("BAOOAB", 2), ("ABOABO", 1), ("BAABOOAABBAO", 1)],
+)
+def test_weak_orders_of_words(word, order):
+    """The conditions are for pairs of letters, not for the symmetry of the word."""
+    assert uldnum.splitting(word).order == (order, None)

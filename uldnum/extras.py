@@ -18,7 +18,6 @@ EXTRAS = {
     "diffusers": "exports by diffusers and Optimum",
     "train": "training the shipped network",
     "zarr": "runs stored as Zarr",
-    "precise": "exact answers with fifty digits",
     "fit": "mixtures fitted to data",
     "arviz": "diagnostics by ArviZ",
     "cuda": "kernels on a GPU",

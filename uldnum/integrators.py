@@ -15,7 +15,7 @@ import numpy as np
 
 from uldnum.arguments import broadcast, function, non_negative, number, positive, shown, step_size
 from uldnum.names import NAME, checked_name, checked_text, digest, split_name, unknown
-from uldnum.splitting import LETTERS, compile_word, frozen_score, validate_word
+from uldnum.splitting import LETTERS, compile_word, frozen_score, validate_word, weak_order
 from uldnum.stage import Affine, Step, first_row, table
 from uldnum.typing import Array, ArrayLike
 
@@ -90,7 +90,8 @@ class Integrator:
         Raises
         ------
         ValueError
-            If a step size or friction is not positive and finite, or both or neither of h and delta are given.
+            If a step size or friction is not positive and finite, their shapes do not broadcast, or both or neither of
+            h and delta are given.
         """
         size, gamma = broadcast(h=step_size(h, delta), friction=positive("friction", friction))
         step = self.recipe(size, gamma)
@@ -234,7 +235,7 @@ def splitting(word: str, fractions: Sequence[float] | None = None) -> Integrator
     -------
     Integrator
         Named after the word and its fractions. Without fractions a word of the catalogue has the order and the source
-        stated there; of any other the weak order is that of its symmetry, 2 for a palindrome and else 1, and the
+        stated there; of any other the weak order follows from its conditions (`uldnum.splitting.weak_order`), and the
         stationary one is None, unknown.
 
     Raises
@@ -253,9 +254,8 @@ def splitting(word: str, fractions: Sequence[float] | None = None) -> Integrator
         raise ValueError(f"word: must have at most {LONGEST} letters, got {len(word)}")
     word = word.upper()
     shares = validate_word(word, fractions)
-    palindrome = word == word[::-1] and np.allclose(shares, shares[::-1], rtol=0, atol=1e-12)
     entry = BY_NAME.get(word.lower()) if fractions is None else None
-    order, source = (entry.order, entry.source) if entry else ((2 if palindrome else 1, None), "splitting word")
+    order, source = (entry.order, entry.source) if entry else ((weak_order(word, shares), None), "splitting word")
     name = word if fractions is None else f"{word}[{','.join(f'{share:g}' for share in shares)}]"
     if len(name) > NAME:
         name = f"{word}[{digest(np.array(shares))}]"

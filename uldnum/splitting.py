@@ -20,7 +20,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from functools import reduce
-from itertools import pairwise
+from itertools import combinations, pairwise
 
 import numpy as np
 
@@ -30,7 +30,7 @@ from uldnum.elementary import expm1, tanh
 from uldnum.stage import Affine, Stage, Step, first_row, table
 from uldnum.typing import Array
 
-__all__ = ["LETTERS", "compile_word", "frozen_score", "tanh_gap", "validate_word"]
+__all__ = ["LETTERS", "compile_word", "frozen_score", "tanh_gap", "validate_word", "weak_order"]
 
 LETTERS = "ABOU"
 
@@ -138,6 +138,27 @@ def validate_word(word: str, fractions: Sequence[float] | None = None) -> tuple[
         if letter in "OU" and np.any(own <= 0):
             raise ValueError(f"fractions: those of {letter} must be positive, noise cannot run backwards; got {own}")
     return tuple(float(share) for share in shares)
+
+
+def weak_order(word: str, fractions: Sequence[float]) -> int:
+    """Weak order of a validated word, in powers of h.
+
+    A word is a product of exponentials of generators, ``exp(h x_1 L_1) exp(h x_2 L_2) ...``. By the formula of Baker,
+    Campbell and Hausdorff its error of second order is, for each pair of letters, their commutator times
+    ``h^2 (sum_{i<j} x_i y_j - 1/2)``, x and y the fractions of either. The commutators of A, B and O are linearly
+    independent, so the order is 2 where all of these vanish, and else 1. It is at most 2, for a higher order
+    takes negative fractions of every letter (Goldman & Kaper 1996, SIAM J. Numer. Anal. 33, 349) and noise cannot run
+    backwards; and 0 without a thermostat, which the Langevin equation has.
+    """
+    if not set(word) & set("OU"):
+        return 0
+    letters = tuple(zip(word, fractions, strict=True))
+
+    def product(first: str, second: str) -> float:
+        return sum(x * y for (a, x), (b, y) in combinations(letters, 2) if (a, b) == (first, second))
+
+    pairs = combinations(sorted(set(word)), 2)
+    return 2 if all(abs(product(*pair) - 0.5) < 1e-12 for pair in pairs) else 1
 
 
 def stage_starts(word: str) -> list[int]:

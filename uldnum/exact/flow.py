@@ -3,44 +3,59 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
-from scipy.linalg import expm
 
+from uldnum.arguments import number, numbers, positive_number
+from uldnum.exact.precise import Number, lift
 from uldnum.typing import Array
 
 __all__ = ["overdamped_flow", "underdamped_flow"]
+
+# Of the fifty digits, doublings up to this time leave twenty.
+LONGEST = 1e30
 
 
 def underdamped_flow(t: float, precision: float = 1.0, friction: float = 1.0) -> tuple[Array, Array]:
     """Law after time t of ``dx = p dt, dp = -precision x dt - friction p dt + sqrt(2 friction) dW``.
 
-    From one matrix exponential (Van Loan 1978, IEEE Trans. Autom. Control 23, 395, eq. 1.4). It also holds what grows
-    as e^(friction t), so it is that of a short time, which is doubled: twice the time has ``M M`` and ``M Q M^T + Q``.
+    The series of a short time, which is then doubled: twice the time has ``M M`` and ``M Q M^T + Q``. The numbers have
+    fifty digits, because the doublings amplify rounding.
 
     Parameters
     ----------
     t : float
         Time, not negative.
     precision : float
-        Of the target N(0, 1/precision).
+        Of the target N(0, 1/precision), positive.
     friction : float
-        Friction, in units of 1/time.
+        Friction, in units of 1/time, positive.
 
     Returns
     -------
     M, Q : float64 arrays, shape (2, 2)
         The state is Gaussian with mean ``M (x, p)`` and covariance Q; right to rounding.
+
+    Raises
+    ------
+    ValueError
+        If an argument is not one finite number, t is negative, precision or friction is not positive, or t is more than
+        1e30 times 1/friction or 1/sqrt(precision).
     """
-    check_time(t)
-    doublings = max(0, math.frexp(t * max(friction, math.sqrt(abs(precision))))[1])
-    drift, noise = np.array([[0, 1], [-precision, -friction]]), np.diag([0, 2 * friction])
-    block = expm(t / 2**doublings * np.block([[-drift, noise], [np.zeros((2, 2)), drift.T]]))
-    M = block[2:, 2:].T
-    Q = M @ block[:2, 2:]
+    t, precision, friction = time(t), positive_number("precision", precision), positive_number("friction", friction)
+    if t * max(friction, math.sqrt(precision)) > LONGEST:
+        raise ValueError(f"t: must be at most {LONGEST:g} times 1/friction and 1/sqrt(precision), got {t:g}")
+    doublings = max(0, 8 + math.ceil(math.log2(t) + math.log2(max(friction, math.sqrt(precision))))) if t else 0
+    short = Number(t) / 2**doublings
+    drift, noise = lift(np.array([[0, 1], [-precision, -friction]])), lift(np.diag([0, 2 * friction]))
+    M, Q, change, spread = lift(np.eye(2)), noise * 0, drift * short, noise * short
+    for n in range(2, 22):
+        M, Q = M + change, Q + spread
+        change, spread = drift @ change * short / n, (drift @ spread + spread @ drift.T) * short / n
     for _ in range(doublings):
         M, Q = M @ M, M @ Q @ M.T + Q
-    return M, Q
+    return M.astype(float), Q.astype(float)
 
 
 def overdamped_flow(t: float, precision: float = 1.0) -> tuple[float, float]:
@@ -53,18 +68,25 @@ def overdamped_flow(t: float, precision: float = 1.0) -> tuple[float, float]:
     t : float
         Time, not negative, in units of overdamped time: a step h is ``delta = h^2/2`` of it.
     precision : float
-        Of the target N(0, 1/precision); not 0.
+        Of the target N(0, 1/precision), positive.
 
     Returns
     -------
     M, Q : float
         Right to rounding at any t.
+
+    Raises
+    ------
+    ValueError
+        If an argument is not one finite number, t is negative, or the precision is not positive.
     """
-    check_time(t)
-    return float(np.exp(-precision * t)), float(-np.expm1(-2 * precision * t) / precision)
+    t, precision = time(t), positive_number("precision", precision)
+    return math.exp(-precision * t), -math.expm1(-2 * precision * t) / precision
 
 
-def check_time(t: float) -> None:
-    """Raise if a time is negative: noise cannot be taken back."""
-    if not t >= 0:
-        raise ValueError(f"t: must not be negative, got {t}")
+def time(t: Any) -> float:
+    """Return a time as a float, or raise unless it is one finite number and not negative."""
+    value = number("t", numbers("t", t))
+    if value < 0:
+        raise ValueError(f"t: must not be negative, got {value:g}")
+    return value

@@ -7,14 +7,17 @@ Lyapunov equation, the mixing rate is a spectral radius, an autocorrelation time
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
 from uldnum.arguments import broadcast, converted, positive, shown, step_size, whole_number
-from uldnum.exact import precise as fifty_digits
-from uldnum.exact.linear import LinearStep, kron, linear_step
+from uldnum.exact.linear import ACCURATE, LinearStep, kron, kron_change, linear_step, solve
+from uldnum.exact.precise import lift
+from uldnum.exact.stability import FORGOTTEN_PRECISELY, first_instability, forgetful, precise_step
 from uldnum.integrators import Integrator
 from uldnum.integrators import integrator as find_integrator
 from uldnum.typing import Array, ArrayLike
@@ -106,7 +109,8 @@ class GaussianLaw:
 
     Covariances have the shape of h in front; then nothing for a target given by a number, ``(d,)`` for one given by
     eigenvalues (the variance along each eigenvector), ``(d, d)`` for one given by a matrix. They are NaN where the
-    scheme is unstable. Times are in score evaluations, and have the shape of h.
+    scheme is unstable, on the limit of stability, or slower than 1e40 steps. Times are in score evaluations, and have
+    the shape of h.
 
     Attributes
     ----------
@@ -120,6 +124,11 @@ class GaussianLaw:
         What Var(x) is too large by.
     nfe_per_step : int
         Score evaluations per time step.
+    doubtful : array of bool, shape (..., E)
+        Where float64 does not suffice: close to a limit of stability, with very low friction, or where fifty digits
+        were asked for.
+    sharp : LinearStep or None
+        The time step there in numbers of fifty digits, along one axis; None if there is no such place.
     """
 
     spectrum: Spectrum
@@ -127,6 +136,8 @@ class GaussianLaw:
     covariance: Array
     bias: Array
     nfe_per_step: int
+    doubtful: Array
+    sharp: LinearStep | None
 
     @property
     def position_covariance(self) -> Array:
@@ -153,19 +164,30 @@ class GaussianLaw:
         unread = np.full(self.bias.shape, np.nan)
         return self.covariance[..., row, 1] if self.covariance.shape[-1] > 1 else unread
 
+    def each(self, result: Callable[[LinearStep], Array]) -> Array:
+        """Return a result along each eigenvector, of fifty digits where float64 does not suffice."""
+        values = np.asarray(result(self.step), float)
+        if self.sharp is not None:
+            values[self.doubtful] = result(self.sharp)
+        return values
+
+    @cached_property
+    def growth(self) -> Array:
+        """Square of the spectral radius, minus 1."""
+        return self.each(lambda step: step.cycle.growth).max(axis=-1)
+
     @property
     def spectral_radius(self) -> Array:
         """Largest modulus of an eigenvalue of one time step: below 1 the scheme is stable."""
-        return np.asarray(np.abs(1 + self.step.cycle.eigenvalues).max(axis=(-1, -2)))
+        return np.asarray(np.sqrt(1 + self.growth))
 
     @property
     def relaxation_time(self) -> Array:
         """Score evaluations in which the slowest mode decays by e: ``-nfe_per_step/log(spectral_radius)``."""
-        e = self.step.cycle.eigenvalues
-        square = (2 * e.real + np.abs(e) ** 2).max(axis=(-1, -2))  # of the spectral radius, minus 1
-        stable = self.step.cycle.stable.all(axis=-1) & (square > -1)
-        time = -2 * self.nfe_per_step / np.log1p(np.where(stable, square, -0.5))
-        return np.where(stable, time, np.where(square > -1, np.nan, 0.0))
+        stable = self.each(lambda step: step.cycle.stable).all(axis=-1)
+        decays = stable & (self.growth > -1)
+        time = -2 * self.nfe_per_step / np.log1p(np.where(decays, self.growth, -0.5))
+        return np.where(decays, time, np.where(stable, 0.0, np.nan))
 
     def autocorrelation_time(self, observable: str | ArrayLike = "x") -> Array:
         """Integrated autocorrelation time ``1 + 2 sum_n rho(n)`` of a chain in equilibrium, summed exactly.
@@ -190,26 +212,27 @@ class GaussianLaw:
             If the observable is none of these.
         """
         weights, each = self.spectrum.weights(observable)
-        now, (R, D, E) = self.covariance[..., 0, 0], self.lags
+        now, R, D, E = self.lags
         if weights.ndim == 3:  # Cov(x_e x_f, x_e' x_f') of a Gaussian is a product, so the maps are Kronecker products
-            eye = np.eye(D.shape[-1])
             now = now[..., :, None] * now[..., None, :]
-            (R, R2), (D, D2), (E, E2) = ((part[..., :, None, :, :], part[..., None, :, :, :]) for part in (R, D, E))
-            R, D, E = kron(R, R2), kron(D, eye) + kron(eye, D2) + kron(D, D2), kron(E, E2)
-        later = -(R @ np.linalg.solve(D, E))[..., 0, 0]
+            (R, R2), (E, E2) = ((part[..., :, None, :, :], part[..., None, :, :, :]) for part in (R, E))
+            R, D, E = kron(R, R2), kron_change(D[..., :, None, :, :], D[..., None, :, :, :]), kron(E, E2)
+        later = -(R @ solve(D, E))[..., 0, 0]
         over = list(range(1 - weights.ndim, 0)), list(range(1, weights.ndim))
         ratio = np.tensordot(later, weights, over) / np.tensordot(now, weights, over)
-        times = self.nfe_per_step * (1 + 2 * ratio)
-        return np.asarray(times if each else times[..., 0])
+        times = np.asarray(self.nfe_per_step * (1 + 2 * ratio), float)
+        return times if each else times[..., 0]
 
     @cached_property
-    def lags(self) -> tuple[Array, Array, Array]:
-        """R, D and E with ``Cov(x_n, x_0) = R (I + D)^(n-1) E`` for n >= 1, along each eigenvector."""
-        step, eye = self.step, np.eye(self.covariance.shape[-1])
-        read = eye + step.read.D
-        met = (eye + step.last.D) @ step.cycle.stationary() @ read.swapaxes(-1, -2) + step.shared
-        D = np.where(step.cycle.stable[..., None, None], step.cycle.D, -eye)
-        return read[..., :1, :], D, ((eye + step.first.D) @ met)[..., :1]
+    def lags(self) -> tuple[Array, ...]:
+        """C, R, D and E along each eigenvector: ``Cov(x_0) = C``, ``Cov(x_n, x_0) = R (I + D)^(n-1) E`` for n >= 1."""
+        parts = lags(self.step)
+        if self.sharp is None:
+            return parts
+        parts = tuple(lift(part) for part in parts)
+        for part, sharp in zip(parts, lags(self.sharp), strict=True):
+            part[self.doubtful] = sharp
+        return parts
 
 
 def gaussian(
@@ -223,8 +246,9 @@ def gaussian(
 ) -> GaussianLaw:
     """Return the exact stationary law of an integrator on the Gaussian N(0, precision^-1).
 
-    In float64 the absolute error of a variance is below 1e-11 for h >= 1e-3 and friction >= 0.01, all in units of the
-    target: its variance, 1/sqrt(precision), sqrt(precision). With less friction it is larger.
+    The error of a variance is about 1e-11 of itself or of that of the target, whichever is larger. It is computed in
+    float64, and with fifty digits where float64 does not suffice: close to the limit of stability and with very low
+    friction.
 
     Parameters
     ----------
@@ -239,8 +263,8 @@ def gaussian(
     friction : float or array
         Friction; it broadcasts against the step size.
     precise : bool
-        Evaluate the same recipes with fifty digits (extra ``precise``): the covariances are then right to all digits of
-        float64, and so is ``position_bias``, which cancels: at h = 1e-6 a bias of second order is 1e-13.
+        Evaluate the recipes with fifty digits everywhere: the covariances are then right to all digits of float64, and
+        so is ``position_bias``, which cancels: at h = 1e-6 a bias of second order is 1e-13.
 
     Returns
     -------
@@ -250,24 +274,47 @@ def gaussian(
     Raises
     ------
     ValueError
-        If an argument is not positive and finite, there is no such integrator, or both or neither of h and delta are
-        given.
-    MissingExtraError
-        If ``precise`` is asked for and mpmath is not installed.
+        If an argument is not positive and finite, the shapes of h and friction do not broadcast, there is no such
+        integrator, both or neither of h and delta are given, or ``precise`` is asked for and the recipe of a user's
+        integrator does not take numbers of fifty digits.
+
+    Warns
+    -----
+    UserWarning
+        If float64 cannot tell whether the scheme is stable, and a user's recipe does not take numbers of fifty digits.
     """
     scheme, spectrum = find_integrator(integrator), Spectrum.of(precision)
     size, gamma = broadcast(h=step_size(h, delta), friction=positive("friction", friction))
     size, gamma = size[..., None], gamma[..., None]  # behind them the axis of the eigenvalues
-    step = linear_step(scheme.stages(size, friction=gamma), spectrum.values)
-    if precise:
-        stiffness, size, gamma = (fifty_digits.lift(part) for part in (spectrum.values, size, gamma))
-        with np.errstate(invalid="ignore"):  # NaN where unstable
-            covariance = stationary(linear_step(scheme.recipe(size, gamma), stiffness))
-        bias = covariance[..., 0, 0] - 1 / stiffness
-    else:
+    with np.errstate(over="ignore", invalid="ignore"):  # of absurd steps
+        step = linear_step(scheme.stages(size, friction=gamma), spectrum.values)
         covariance = stationary(step)
-        bias = covariance[..., 0, 0] - 1 / spectrum.values
-    return GaussianLaw(spectrum, step, covariance.astype(float), bias.astype(float), scheme.nfe_per_step)
+    bias = covariance[..., 0, 0] - 1 / spectrum.values
+    damped = forgetful(step, size, spectrum.values, ACCURATE)
+    doubtful = np.ones(bias.shape, bool) if precise else step.cycle.doubtful | damped
+    points = [np.broadcast_to(part, bias.shape)[doubtful] for part in (size, gamma, spectrum.values)]
+    sharp = precise_step(scheme, *points) if np.any(doubtful) else None
+    if sharp is not None:
+        sharp = sharp.without(forgetful(sharp, points[0], points[-1], FORGOTTEN_PRECISELY))
+        exact = stationary(sharp)
+        covariance[doubtful], bias[doubtful] = exact, exact[..., 0, 0] - 1 / lift(points[-1])
+    elif precise and np.any(doubtful):
+        raise ValueError(f"precise: the recipe of {scheme.name!r} does not take the numbers of fifty digits")
+    elif np.any(lost := ~step.cycle.resolved):
+        points = [np.broadcast_to(part, lost.shape)[lost] for part in (size, gamma, spectrum.values)]
+        warn_of_limit(scheme, *(float(part[0]) for part in points))
+    return GaussianLaw(spectrum, step, covariance, bias, scheme.nfe_per_step, doubtful, sharp)
+
+
+def warn_of_limit(scheme: Integrator, h: float, friction: float, precision: float) -> None:
+    """Warn of a step whose stability float64 cannot tell."""
+    limit = first_instability(scheme, precision, friction)
+    warnings.warn(
+        f"{scheme.name} at h = {h:g}, friction {friction:g}, precision {precision:g} is too close to the limit of "
+        f"stability, h = {limit:.15g}, for float64, and its recipe does not take the numbers of fifty digits; the "
+        "law there is NaN",
+        stacklevel=3,
+    )
 
 
 def stationary(step: LinearStep) -> Array:
@@ -275,11 +322,22 @@ def stationary(step: LinearStep) -> Array:
     return step.read.push(step.cycle.stationary())
 
 
+def lags(step: LinearStep) -> tuple[Array, ...]:
+    """Return what `GaussianLaw.lags` describes."""
+    before, eye = step.cycle.stationary(), np.eye(step.cycle.D.shape[-1])
+    read = eye + step.read.D
+    met = (eye + step.last.D) @ before @ read.swapaxes(-1, -2) + step.shared
+    D = np.where(step.cycle.stable[..., None, None], step.cycle.D, -eye)
+    return step.read.push(before)[..., 0, 0], read[..., :1, :], D, ((eye + step.first.D) @ met)[..., :1]
+
+
 def max_stable_h(integrator: str | Integrator, *, precision: ArrayLike = 1.0, friction: float = 1.0) -> float:
     """Return the largest step size up to which an integrator is stable on a Gaussian.
 
-    It is looked for among 2000 steps from 1e-3 to 1e4, each 0.8% larger than the one before, in units of
-    1/sqrt(lambda), lambda the largest eigenvalue of the precision, and then by bisection.
+    The scheme is stable at all smaller steps; where it becomes unstable over a short interval only, or at a single step
+    at which an eigenvalue has modulus 1, larger steps may be stable again. For every eigenvalue lambda of the precision
+    steps up to ``1e4 max(1, friction/sqrt(lambda))/sqrt(lambda)`` are looked at; what float64 cannot tell is decided
+    with fifty digits.
 
     Parameters
     ----------
@@ -293,7 +351,7 @@ def max_stable_h(integrator: str | Integrator, *, precision: ArrayLike = 1.0, fr
     Returns
     -------
     float
-        Relative accuracy 1e-12; infinity if the scheme is stable at every step tried, 0 if at none.
+        Relative accuracy 1e-12; infinity if no instability is found, 0 if the scheme is unstable at the smallest step.
 
     Raises
     ------
@@ -304,21 +362,10 @@ def max_stable_h(integrator: str | Integrator, *, precision: ArrayLike = 1.0, fr
     scheme, values = find_integrator(integrator), Spectrum.of(precision).values
     if positive("friction", friction).ndim:
         raise ValueError("friction: must be a number; call once for each of several")
-    unit = 1 / np.sqrt(values.max())
-
-    def stable(h: ArrayLike) -> Array:
-        return np.isfinite(gaussian(scheme, h, precision=values, friction=friction).relaxation_time)
-
-    steps = unit * np.geomspace(1e-3, 1e4, 2000)
-    found = stable(steps)
-    if found.all():
-        return float("inf")
-    first = int(np.argmin(found))
-    low, high = (0.0 if first == 0 else steps[first - 1]), steps[first]
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (middle, high) if stable(middle) else (low, middle)
-    return float(low)
+    limit = np.inf
+    for value in np.unique(values)[::-1]:
+        limit = first_instability(scheme, float(value), float(friction), limit)
+    return limit
 
 
 def propagator(
@@ -367,5 +414,6 @@ def propagator(
         h=step_size(h, delta), precision=positive("precision", precision), friction=positive("friction", friction)
     )
     scheme = find_integrator(integrator)
-    whole = linear_step(scheme.stages(h, friction=friction), precision).run(steps)
+    with np.errstate(over="ignore", invalid="ignore"):  # of absurd steps
+        whole = linear_step(scheme.stages(h, friction=friction), precision).run(steps)
     return np.eye(scheme.rows) + whole.D, whole.Q

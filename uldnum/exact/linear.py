@@ -6,16 +6,23 @@ covariance ``C C^T``. All arrays may carry leading axes, and may hold float64 or
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, reduce
 
 import numpy as np
 
-from uldnum.exact import precise
 from uldnum.stage import Affine, Step, first_row
 from uldnum.typing import Array
 
-__all__ = ["Linear", "LinearStep", "kron", "linear_step"]
+__all__ = ["RESOLVED", "Linear", "LinearStep", "kron", "kron_change", "linear_step", "positive_margins", "solve"]
+
+
+# A margin of at least this, in float64, is positive: rounding of what it is computed from is far below it.
+RESOLVED = 1e-12
+# The same with fifty digits.
+RESOLVED_PRECISELY = 1e-40
+# Where all margins are larger than this, laws are accurate in float64.
+ACCURATE = 1e-5
 
 
 @dataclass(frozen=True)
@@ -23,14 +30,28 @@ class Linear:
     """The random map ``u -> u + D u + noise`` with noise covariance Q; arrays of shape (..., k, k).
 
     It holds D = M - I, as the tables do: at small steps M is the identity to rounding, and the law would be lost.
+
+    Attributes
+    ----------
+    D : array, shape (..., k, k)
+        Matrix minus the identity.
+    Q : array, shape (..., k, k)
+        Covariance of the noise.
+    terms : array, shape (..., k, k)
+        Sum of the magnitudes of the terms of which D is the sum: its rounding error is of the order of that of these.
     """
 
     D: Array
     Q: Array
+    terms: Array
 
     def then(self, after: Linear) -> Linear:
         """First this map, then ``after``, with independent noise."""
-        return Linear(self.D + after.D + after.D @ self.D, after.push(self.Q))
+        return Linear(
+            self.D + after.D + after.D @ self.D,
+            after.push(self.Q),
+            self.terms + after.terms + after.terms @ self.terms,
+        )
 
     def power(self, n: int) -> Linear:
         """Return n of these maps in turn, n >= 1, by repeated squaring."""
@@ -48,13 +69,43 @@ class Linear:
         """Solve ``D S + S D^T + D S D^T + Q = 0``, for each leading index; NaN where the map is not stable."""
         k = self.D.shape[-1]
         stable = self.stable[..., None, None]
-        D, eye = np.where(stable, self.D, -np.eye(k)), np.eye(k)
-        system = kron(D, eye) + kron(eye, D) + kron(D, D)
-        solve = precise.solve if D.dtype == object else np.linalg.solve
-        solution = solve(-system, self.Q.reshape(*self.Q.shape[:-2], k * k, 1)).reshape(self.Q.shape)
-        return np.where(stable, solution, np.nan)
+        D = np.where(stable, self.D, -np.eye(k))
+        covariance = solve(-kron_change(D, D), self.Q.reshape(*self.Q.shape[:-2], k * k, 1)).reshape(self.Q.shape)
+        return np.where(stable, covariance, np.nan)
 
     @cached_property
+    def margins(self) -> Array:
+        """Distance from three ways of becoming unstable, each relative to the terms it is the sum of; shape (..., 3).
+
+        They are the determinants of ``I - M^M``, ``I - M`` and ``I + M``, M^M the second compound matrix of M (the
+        products of two different eigenvalues are its eigenvalues). One of them vanishes where first an eigenvalue of
+        a stable map reaches the unit circle: a pair, 1, or -1. For k = 2 they are ``1 - det M``, ``1 - tr M + det M``
+        and ``1 + tr M + det M``, and all are positive just where M is stable. Where D is infinite they are NaN.
+        """
+        with np.errstate(all="ignore"):
+            return conditions(self.D, -1) / conditions(self.terms, 1)
+
+    @cached_property
+    def growth(self) -> Array:
+        """Square of the spectral radius of M, minus 1, as float64; up to k = 2 without cancellation."""
+        k = self.D.shape[-1]
+        with np.errstate(all="ignore"):
+            if k == 1:
+                growth = self.D[..., 0, 0] * (2 + self.D[..., 0, 0])
+            elif k == 2:
+                half, product = (self.D[..., 0, 0] + self.D[..., 1, 1]) / 2, determinant(self.D, -1)
+                root = np.maximum(half * half - product, 0) ** 0.5
+                far = half + np.where(half > 0, root, -root)
+                near = product / far
+                real = np.maximum(far * (2 + far), near * (2 + near))
+                growth = np.where(half * half < product, 2 * half + product, real)
+            else:
+                e = self.eigenvalues
+                growth = (2 * e.real + np.abs(e) ** 2).max(axis=-1)
+        growth = np.asarray(growth, float)
+        return np.where(np.isnan(growth), np.inf, growth)
+
+    @property
     def eigenvalues(self) -> Array:
         """Eigenvalues of D, in float64; infinite where D is."""
         D = self.D.astype(float)
@@ -63,10 +114,56 @@ class Linear:
 
     @cached_property
     def stable(self) -> Array:
-        """Whether every eigenvalue 1 + e of M has modulus below 1: 2 Re e + |e|^2 < 0, beyond rounding."""
-        e = self.eigenvalues
-        size = np.abs(e)
-        return np.asarray((2 * e.real + size**2 < -(1e-14 + 1e-12 * size) * size).all(axis=-1))
+        """Whether every eigenvalue of M has modulus below 1, beyond rounding."""
+        stable = positive_margins(self.margins)
+        # Beyond k = 2 the margins are also positive where an even number of eigenvalues are outside.
+        return stable if self.D.shape[-1] <= 2 else stable & (self.growth < 1e-6)
+
+    @cached_property
+    def unstable(self) -> Array:
+        """Whether M is unstable beyond rounding."""
+        return np.asarray((self.margins < -RESOLVED).any(axis=-1) | ~np.isfinite(self.D).all(axis=(-1, -2)))
+
+    @property
+    def resolved(self) -> Array:
+        """Whether float64 tells if M is stable."""
+        return self.stable | self.unstable
+
+    @property
+    def doubtful(self) -> Array:
+        """Whether float64 does not suffice for a law with a relative accuracy of about 1e-11."""
+        return np.asarray(~(self.unstable | (self.margins > ACCURATE).all(axis=-1)))
+
+
+def positive_margins(margins: Array) -> Array:
+    """Whether all margins, shape (..., 3), are positive beyond rounding."""
+    resolved = RESOLVED_PRECISELY if margins.dtype == object else RESOLVED
+    return np.asarray((margins > resolved).all(axis=-1), bool)
+
+
+def conditions(D: Array, sign: int) -> Array:
+    """Return the three determinants of `Linear.margins` with sign -1, or with sign 1 what bounds their terms."""
+    k = D.shape[-1]
+    i, j = np.triu_indices(k, 1)
+    rows, pairs, swapped = (i * k + j)[:, None], i * k + j, j * k + i
+    products = kron_change(D, D)
+    compound = products[..., rows, pairs] + sign * products[..., rows, swapped]
+    return np.stack([determinant(part, sign) for part in (sign * compound, sign * D, 2 * np.eye(k) + D)], axis=-1)
+
+
+def determinant(A: Array, sign: int) -> Array:
+    """Determinant of the last two axes, for small matrices; with sign 1 instead of -1 the permanent."""
+    n = A.shape[-1]
+    if n == 0:
+        return np.ones(A.shape[:-2])
+    minors = (determinant(np.delete(A[..., 1:, :], column, axis=-1), sign) for column in range(n))
+    return sum(sign**column * A[..., 0, column] * minor for column, minor in enumerate(minors))
+
+
+def kron_change(A: Array, B: Array) -> Array:
+    """Kronecker product of ``I + A`` and ``I + B``, minus the identity."""
+    eye = np.eye(A.shape[-1])
+    return kron(A, eye) + kron(eye, B) + kron(A, B)
 
 
 def kron(A: Array, B: Array) -> Array:
@@ -75,10 +172,32 @@ def kron(A: Array, B: Array) -> Array:
     return product.reshape(*product.shape[:-4], A.shape[-2] * B.shape[-2], A.shape[-1] * B.shape[-1])
 
 
+def solve(systems: Array, right: Array) -> Array:
+    """Solve small linear systems, shape (..., n, n), for the columns (..., n, m); not finite where one is singular.
+
+    By Gauss's and Jordan's elimination with row pivoting, in the arithmetic of the arrays.
+    """
+    n = systems.shape[-1]
+    leading = np.broadcast_shapes(systems.shape[:-2], right.shape[:-2])
+    parts = (np.broadcast_to(part, (*leading, *part.shape[-2:])) for part in (systems, right))
+    rows = np.concatenate(list(parts), axis=-1)
+    with np.errstate(all="ignore"):
+        for column in range(n):
+            pivot = column + np.argmax(np.abs(rows[..., column:, column]), axis=-1)
+            order = np.broadcast_to(np.arange(n), (*leading, n)).copy()
+            np.put_along_axis(order, pivot[..., None], column, axis=-1)
+            order[..., column] = pivot
+            rows = np.take_along_axis(rows, order[..., None], axis=-2)
+            lead = rows[..., column, None, :] / rows[..., column, None, column, None]
+            rest = rows - rows[..., column, None] * lead
+            rows = np.where(np.arange(n)[:, None] == column, lead, rest)
+    return rows[..., n:]
+
+
 def linear_stage(map: Affine, G: Array, precision: Array) -> Linear:
     """Put the score ``-precision G u`` into an affine map."""
     kick = precision[..., None, None] * map.b[..., :, None] * G[..., None, :]
-    return Linear(map.dA - kick, map.C @ map.C.swapaxes(-1, -2))
+    return Linear(map.dA - kick, map.C @ map.C.swapaxes(-1, -2), np.abs(map.dA) + np.abs(kick))
 
 
 def homogeneous(map: Affine) -> Affine:
@@ -115,10 +234,16 @@ class LinearStep:
         """One time step from just before the last stage, where the state is read."""
         return self.last.then(self.first)
 
+    def without(self, lost: Array) -> LinearStep:
+        """Return the step with NaN in place of the map of the last stage where the mask ``lost`` is true."""
+        last = replace(self.last, D=np.where(lost[..., None, None], np.nan, self.last.D))
+        return replace(self, last=last)
+
     def run(self, steps: int) -> Linear:
         """Map from the state at the start of a run of ``steps`` time steps to the state at its end."""
-        begin = self.enter.then(self.first)
-        return (begin if steps == 1 else begin.then(self.cycle.power(steps - 1))).then(self.read)
+        with np.errstate(all="ignore"):  # an unstable run overflows
+            begin = self.enter.then(self.first)
+            return (begin if steps == 1 else begin.then(self.cycle.power(steps - 1))).then(self.read)
 
 
 def linear_step(step: Step, precision: Array, centre: Array | None = None) -> LinearStep:

@@ -1,49 +1,119 @@
 """Numbers of fifty digits, in NumPy arrays of objects: the recipes run on them as they stand.
 
-A NumPy function of an array of objects calls the method of that name of each, so mpmath's numbers get the few methods
-that recipes use.
+A NumPy function of an array of objects calls the method of that name of each element, so `Number` has the elementary
+functions that recipes use. Its arithmetic is that of the module ``decimal``, without exceptions: what overflows is
+infinite, what has no value is NaN.
 """
 
 from __future__ import annotations
 
-from functools import cache, partialmethod
+from collections.abc import Callable
+from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal
+from numbers import Real
 from typing import Any
 
 import numpy as np
 
-from uldnum.extras import require
 from uldnum.typing import Array
 
-__all__ = ["lift", "solve"]
+__all__ = ["DIGITS", "Number", "lift"]
 
 DIGITS = 50
 
 
-@cache
-def context() -> Any:
-    """Return a context of mpmath of our own, whose numbers have NumPy's elementary functions as methods."""
-    context = require("mpmath", "precise").MPContext()
-    context.dps = DIGITS
-    for name in ("exp", "expm1", "log", "sqrt", "tanh"):
-        setattr(context.mpf, name, partialmethod(apply, getattr(context, name)))
-    return context
+def context(digits: int) -> Context:
+    """Return an arithmetic of so many digits that never raises."""
+    return Context(prec=digits, Emax=MAX_EMAX, Emin=MIN_EMIN, traps=[])
 
 
-def apply(x: Any, function: Any) -> Any:
-    """Return the function of a number."""
-    return function(x)
+EXACT, HALF = context(DIGITS), Decimal("0.5")
+
+
+def decimal(x: Any) -> Decimal:
+    """Return the decimal value of a `Number` or another real number, without rounding."""
+    return x.value if isinstance(x, Number) else Decimal(x if isinstance(x, int) else float(x))
+
+
+def binary(operate: Callable[[Decimal, Decimal], Any], swapped: bool = False) -> Callable[[Any, Any], Any]:
+    """Return the method of an operation between a `Number` and another or a real number."""
+
+    def method(self: Number, other: Any) -> Any:
+        if not isinstance(other, REAL):  # an array applies the operation to each of its elements
+            return NotImplemented
+        left, right = self.value, decimal(other)
+        return operate(right, left) if swapped else operate(left, right)
+
+    return method
+
+
+def arithmetic(operate: Callable[[Decimal, Decimal], Decimal], swapped: bool = False) -> Callable[[Any, Any], Any]:
+    """Return the method of an operation whose result is a `Number`."""
+    return binary(lambda left, right: Number(operate(left, right)), swapped)
+
+
+class Number:
+    """A real number of fifty decimal digits; it mixes with integers and floats.
+
+    Parameters
+    ----------
+    value : Number, Decimal, int or float
+        Its value.
+    """
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Any) -> None:
+        self.value = value if type(value) is Decimal else decimal(value)
+
+    __add__ = __radd__ = arithmetic(EXACT.add)
+    __mul__ = __rmul__ = arithmetic(EXACT.multiply)
+    __sub__, __rsub__ = arithmetic(EXACT.subtract), arithmetic(EXACT.subtract, swapped=True)
+    __truediv__, __rtruediv__ = arithmetic(EXACT.divide), arithmetic(EXACT.divide, swapped=True)
+    __pow__ = arithmetic(lambda base, n: EXACT.sqrt(base) if n == HALF else EXACT.power(base, n))
+    # The comparison of a NaN is NaN, which equals none of the three.
+    __lt__ = binary(lambda left, right: EXACT.compare(left, right) == -1)
+    __gt__ = binary(lambda left, right: EXACT.compare(left, right) == 1)
+    __le__ = binary(lambda left, right: EXACT.compare(left, right) in (-1, 0))
+    __ge__ = binary(lambda left, right: EXACT.compare(left, right) in (0, 1))
+
+    def __neg__(self) -> Number:
+        return Number(EXACT.minus(self.value))
+
+    def __abs__(self) -> Number:
+        return Number(EXACT.abs(self.value))
+
+    def __float__(self) -> float:
+        return float(self.value)
+
+    def __repr__(self) -> str:
+        return str(self.value)
+
+    def exp(self) -> Number:
+        """Exponential function."""
+        return Number(EXACT.exp(self.value))
+
+    def expm1(self) -> Number:
+        """Return ``exp(x) - 1``, with as many digits more as the difference cancels."""
+        wide = context(DIGITS + 3 + max(0, -self.value.adjusted() if self.value else 0))
+        return Number(EXACT.plus(wide.subtract(wide.exp(self.value), 1)))
+
+    def log(self) -> Number:
+        """Natural logarithm."""
+        return Number(EXACT.ln(self.value))
+
+    def sqrt(self) -> Number:
+        """Square root."""
+        return Number(EXACT.sqrt(self.value))
+
+    def tanh(self) -> Number:
+        """Hyperbolic tangent."""
+        e = (-2 * abs(self)).expm1()
+        return (-e if self.value >= 0 else e) / (e + 2)
 
 
 def lift(values: Array) -> Array:
-    """Return float64 numbers as numbers of fifty digits."""
-    return np.asarray(np.vectorize(context().mpf, otypes=[object])(values))
+    """Return numbers as an array of `Number`."""
+    return np.asarray(np.vectorize(Number, otypes=[object])(values))
 
 
-def solve(systems: Array, right: Array) -> Array:
-    """Solve linear systems, shape (..., n, n), for one column each, shape (..., n, 1)."""
-    matrix, lu_solve = context().matrix, context().lu_solve
-    solution = np.empty(right.shape, object)
-    for index in np.ndindex(right.shape[:-2]):
-        x = lu_solve(matrix(systems[index].tolist()), matrix(right[index].tolist()))
-        solution[index] = np.array([[x[i]] for i in range(len(x))], object)
-    return solution
+REAL = (Number, float, int, Real)

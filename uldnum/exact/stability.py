@@ -1,0 +1,189 @@
+"""Where a scheme first becomes unstable on a Gaussian, as the step grows.
+
+The scheme is followed from small steps on, in float64. What float64 cannot tell is decided with fifty digits: with low
+friction the margins of stability are of the order of the friction times the step, and close to a resonance, where a
+margin is small over a short interval only, of the order of its square.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from uldnum.exact.linear import RESOLVED, LinearStep, determinant, linear_step, positive_margins
+from uldnum.exact.precise import lift
+from uldnum.integrators import Integrator
+from uldnum.typing import Array
+
+__all__ = ["first_instability", "precise_step"]
+
+# Fractions of the force that are lost in the tables, in float64 and with fifty digits.
+FORGOTTEN, FORGOTTEN_PRECISELY = 1e-12, 1e-40
+# A margin whose smallest value among finely spaced steps is larger than this has no zero between them.
+SAFE = 1e-8
+# Points at which an interval that float64 cannot resolve is checked with fifty digits.
+CHECKS = 32
+
+
+def precise_step(scheme: Integrator, h: Array, friction: Array, precision: Array) -> LinearStep | None:
+    """Return time steps with fifty digits; None if the recipe, which may be a user's, does not take such numbers."""
+    try:
+        return linear_step(scheme.recipe(lift(h), lift(friction)), lift(precision))
+    except (ArithmeticError, AttributeError, TypeError, ValueError):
+        return None
+
+
+def forgetful(step: LinearStep, h: Array, precision: Array | float, tiny: float) -> Array:
+    """Whether friction has damped momenta, and with them the force on x, to less than a fraction ``tiny``.
+
+    Where a kick is followed by the thermostat before x moves, as in the word OAB, ``det(I - M)``, usually of the order
+    of ``precision h^2``, is proportional to e^(-friction h). The tables hold M - I, so they lose that, and the sign of
+    the determinant is noise.
+    """
+    D = step.cycle.D
+    if D.shape[-1] != 2:
+        return np.zeros(D.shape[:-2], bool)
+    with np.errstate(all="ignore"):
+        forgotten = np.abs(determinant(np.eye(2) + D, -1)) < tiny
+        return np.asarray(forgotten & (np.abs(determinant(D, -1)) < tiny * precision * h * h), bool)
+
+
+@dataclass(frozen=True)
+class Family:
+    """The time steps of a scheme on N(0, 1/precision), as a function of the step size."""
+
+    scheme: Integrator
+    precision: float
+    friction: float
+
+    def margins(self, h: Array) -> Array:
+        """Margins of stability in float64, shape (len(h), 3)."""
+        with np.errstate(all="ignore"):
+            step = linear_step(self.scheme.stages(h, friction=self.friction), np.full(len(h), self.precision))
+            lost = forgetful(step, h, self.precision, FORGOTTEN)
+        return np.where(lost[:, None], 0, step.cycle.margins)
+
+    def precise_margins(self, h: Array) -> Array:
+        """Margins with fifty digits; in float64 if the recipe does not take such numbers.
+
+        A map that forgets the force altogether is as good as stable: its margin decreases as e^(-friction h), without
+        a zero.
+        """
+        step = precise_step(self.scheme, h, np.full(len(h), self.friction), np.full(len(h), self.precision))
+        if step is None:
+            return self.margins(h.astype(float))
+        lost = forgetful(step, h, self.precision, FORGOTTEN_PRECISELY)
+        return np.where(lost[:, None], lift(np.ones(1)), step.cycle.margins)
+
+    def stable(self, h: Array) -> Array:
+        """Whether each step is stable, decided with fifty digits."""
+        return positive_margins(self.precise_margins(h))
+
+
+def first_instability(scheme: Integrator, precision: float, friction: float, below: float = np.inf) -> float:
+    """Return the step size up to which a scheme is stable on N(0, 1/precision), at most ``below``.
+
+    Parameters
+    ----------
+    scheme : Integrator
+        The integrator.
+    precision : float
+        Inverse variance of the target.
+    friction : float
+        Friction.
+    below : float
+        Larger steps are not looked at.
+
+    Returns
+    -------
+    float
+        To a relative accuracy of 1e-12. ``below`` if no instability is found, 0 if the smallest step is unstable.
+    """
+    family = Family(scheme, precision, friction)
+    h, margins = scan(family, below)
+    unstable = np.flatnonzero((margins < -RESOLVED).any(axis=-1))
+    end = int(unstable[0]) if len(unstable) else len(h)
+    bracket = (float(h[end - 1]), float(h[end])) if 0 < end < len(h) else None
+    if end == 0 or not family.stable(h[:1])[0]:
+        return 0.0
+    for low, high in (*unresolved(family, h[:end], margins[:end]), *resonances(family, h, margins, end)):
+        if bracket is None or low < bracket[0]:
+            bracket = low, high
+    if bracket is None:
+        return below
+    low, high = bracket
+    while high - low > 1e-13 * high:
+        middle = (low + high) / 2
+        low, high = (middle, high) if family.stable(np.array([middle]))[0] else (low, middle)
+    return low
+
+
+def scan(family: Family, below: float) -> tuple[Array, Array]:
+    """Step sizes in ascending order, and their margins, at least up to the first that is certainly unstable."""
+    unit = family.precision**-0.5
+    damping = float(np.clip(family.friction * unit, 1e-100, 1e100))
+    smallest = 1e-3 * unit * min(1, damping, 1 / damping)
+    largest = min(1e4 * unit * max(1, damping), below)
+    # n evaluations bring up to n resonances below z = 2n, z = h/unit, the last two of them 2.5/n apart.
+    fine = min(0.01, 0.1 / family.scheme.nfe_per_step**2)
+    decades = max(1, int(np.ceil(np.log10(largest / smallest))))
+    steps: list[Array] = []
+    margins: list[Array] = []
+    for low, high in pairwise(np.geomspace(smallest, largest, decades + 1)):
+        ratio = fine if high > unit / 10 else 0.01
+        steps.append(np.geomspace(low, high, 1 + int(np.ceil(np.log(high / low) / ratio)))[bool(steps) :])
+        margins.append(family.margins(steps[-1]))
+        if np.any(margins[-1] < -RESOLVED) or np.any(np.isnan(margins[-1])):
+            break
+    return np.concatenate(steps), np.concatenate(margins)
+
+
+def unresolved(family: Family, h: Array, margins: Array) -> Iterator[tuple[float, float]]:
+    """Yield the first interval with an unstable end among steps whose stability float64 cannot tell."""
+    doubtful = np.flatnonzero(~(margins > RESOLVED).all(axis=-1))
+    runs = np.split(doubtful, np.flatnonzero(np.diff(doubtful) > 1) + 1)
+    for run in (run for run in runs if len(run)):
+        checked = run[np.unique(np.linspace(0, len(run) - 1, CHECKS).astype(int))]
+        bad = np.flatnonzero(~family.stable(h[checked]))
+        if len(bad):
+            before = checked[bad[0] - 1] if bad[0] else checked[0] - 1
+            yield float(h[before]), float(h[checked[bad[0]]])
+            return
+
+
+def resonances(family: Family, h: Array, margins: Array, end: int) -> Iterator[tuple[float, float]]:
+    """Yield the first interval from a stable step to an unstable minimum of a margin between the steps of a scan."""
+    with np.errstate(invalid="ignore"):
+        left, middle, right = margins[:-2], margins[1:-1], margins[2:]
+        bend = left - 2 * middle + right
+        # A parabola through the three has a zero only if the middle is below an eighth of the second difference.
+        low = (middle <= left) & (middle <= right) & (middle < bend) & (np.maximum(left, right) > RESOLVED)
+    for row, column in np.argwhere(low):
+        if row + 1 < end:
+            found = lowest(family, h[row], h[row + 2], int(column))
+            if found is not None:
+                yield float(h[row]), found
+                return
+
+
+def lowest(family: Family, low: float, high: float, column: int) -> float | None:
+    """Return the minimum of a margin between two steps if it is unstable there."""
+    for _ in range(3):
+        h = np.linspace(low, high, 33)
+        margins = family.margins(h)[:, column]
+        i = int(np.clip(np.argmin(margins), 1, 31))
+        low, high = h[i - 1], h[i + 1]
+    if margins[i] < -RESOLVED:
+        return float(h[i])
+    if margins[i] > SAFE:
+        return None
+    # The vertex of a parabola through three points, ever closer to each other: the error is squared each time.
+    centre = lift(h[i : i + 1])
+    for width in h[i] * np.array([1e-6, 1e-12, 1e-20]):
+        a, b, c = family.precise_margins(np.concatenate([centre - width, centre, centre + width]))[:, column]
+        if a - 2 * b + c > 0:
+            centre = np.clip(centre + width / 2 * (a - c) / (a - 2 * b + c), low, high)
+    return None if family.stable(centre)[0] else float(centre[0])
