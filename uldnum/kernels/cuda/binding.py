@@ -20,12 +20,14 @@ from numba.core import config
 
 from uldnum.kernels import LOCAL
 from uldnum.kernels.array import ops as array_ops
+from uldnum.kernels.core import make_core
 from uldnum.kernels.functions import FORMATS, Ops
 
 __all__ = [
     "OLDEST",
     "SIMULATED",
     "Kernel",
+    "core",
     "inline",
     "jit",
     "normals_from",
@@ -105,6 +107,12 @@ def ops(dtype: np.dtype[Any], fast: bool) -> Ops:
         local_double=inline(lambda count: cuda.local.array(LOCAL, np.float64)),
         instead={"direction": direction, "exp2": jit(lambda x: libdevice.exp2f(x))} if fast else {},
     )
+
+
+@cache
+def core(dtype: np.dtype[Any], fast: bool) -> SimpleNamespace:
+    """Return the core on numbers: its functions are compiled once for all kernels of a process."""
+    return make_core(ops(dtype, fast))
 
 
 @intrinsic

@@ -10,8 +10,8 @@ import numpy as np
 from numba import cuda, types
 
 from uldnum.kernels.chain import make_chain
-from uldnum.kernels.core import READOUT, Tables, Watch, make_core
-from uldnum.kernels.cuda.binding import Kernel, inline, jit, normals_from, number, ops
+from uldnum.kernels.core import READOUT, Tables, Watch
+from uldnum.kernels.cuda.binding import Kernel, core, inline, jit, normals_from, number, ops
 from uldnum.kernels.cuda.form import Form
 from uldnum.targets.mixture import MixtureData
 
@@ -23,9 +23,9 @@ def chain_parts(form: Form) -> SimpleNamespace:
     """Return the parts of the kernels: the steps of a chain, and where its tables, its mixture and its memory are."""
     dtype = np.dtype(form.dtype)
     machine, real = ops(dtype, form.fast), dtype.type
-    core = make_core(machine)
-    affine, bin_of, mixture_score = core.affine, core.bin_of, core.mixture_score
-    fill, tail = normals_from(core), machine.tail
+    bound = core(dtype, form.fast)
+    affine, bin_of, mixture_score = bound.affine, bound.bin_of, bound.mixture_score
+    fill, tail = normals_from(bound), machine.tail
     d, k, K, window, moments = form.d, form.rows, form.components, form.window, form.moments
     near, small, known = form.near, form.small, form.known
     columns = form.columns if form.columns < 2 else d
@@ -86,7 +86,7 @@ def chain_parts(form: Form) -> SimpleNamespace:
         pass
 
     def steps(dynamics: int, record: Any) -> SimpleNamespace:
-        return make_chain(machine, core, score, drawer(dynamics), move, read, record)
+        return make_chain(machine, bound, score, drawer(dynamics), move, read, record)
 
     @inline
     def tables_near(g, G_of, dA_of, b_of, C_of):  # type: ignore[no-untyped-def]

@@ -8,8 +8,8 @@ from functools import cache
 import numpy as np
 from numba import cuda, types
 
-from uldnum.kernels.core import DYNAMICS, READOUT, Tables, make_core
-from uldnum.kernels.cuda.binding import Kernel, normals_from, number, ops, transfers
+from uldnum.kernels.core import DYNAMICS, READOUT, Tables
+from uldnum.kernels.cuda.binding import Kernel, core, normals_from, number, ops, transfers
 
 __all__ = ["StageForm", "stage_kernel"]
 
@@ -44,8 +44,8 @@ def stage_kernel(form: StageForm) -> Kernel:
     """
     dtype = np.dtype(form.dtype)
     machine, real = ops(dtype, form.fast), dtype.type
-    core = make_core(machine)
-    affine, fill, row, tail = core.affine, normals_from(core), machine.row, machine.tail
+    bound = core(dtype, form.fast)
+    affine, fill, row, tail = bound.affine, normals_from(bound), machine.row, machine.tail
     load, store = transfers(form.whole)
     k, rows, m, e, shift, shift_read = form.k, form.rows, form.m, form.e, form.shift, form.shift_read
     blocks, blocks_read = (shift + 4 * m + 3) // 4, (shift_read + 4 * e + 3) // 4
