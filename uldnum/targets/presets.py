@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from functools import cache
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -77,15 +78,21 @@ def high_dim() -> GaussianMixture:
     return equal(hadamard[1:9] / 2, 1.0, "high-dim")
 
 
-def double_well() -> UserTarget:
-    """Density proportional to ``exp(-2 (x^2 - 1)^2)``; not a mixture, its moments by quadrature."""
+@cache
+def quartic_score() -> Any:
+    """Return the score of the double well: the same function at each call, so that its kernels are compiled once."""
     import numba
 
     @numba.njit
     def score(x, out):  # type: ignore[no-untyped-def]
         out[0] = -8 * x[0] * (x[0] * x[0] - 1)
 
-    return quadrature_target(score, quartic, -4.0, 4.0, "double-well")
+    return score
+
+
+def double_well() -> UserTarget:
+    """Density proportional to ``exp(-2 (x^2 - 1)^2)``; not a mixture, its moments by quadrature."""
+    return quadrature_target(quartic_score(), quartic, -4.0, 4.0, "double-well")
 
 
 def quartic(x: Array) -> Array:
