@@ -1,6 +1,7 @@
 """A user's own target: compiled into the kernel, or called with arrays; a TOML file; a fit."""
 
 import math
+from itertools import product
 
 import numba
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 
 import uldnum
 from uldnum.kernels import lift, values
+from uldnum.kernels.blocks import lanes_of
 from uldnum.targets import UserTarget
 
 
@@ -151,9 +153,12 @@ def everything(x, out):
 
 
 @numba.njit
-def branching(x, out):
+def branching(x, out, limit):
     for i in range(len(x)):
-        out[i] = -x[i] if x[i] > 0 else -2 * x[i]
+        if abs(x[i]) > limit:
+            out[i] = np.nan
+        else:
+            out[i] = -x[i] if x[i] > 0 else -2 * x[i]
 
 
 @numba.njit
@@ -189,24 +194,57 @@ LIFTED = [
     (rosenbrock, 4, (1.0, 5.0), "on vectors"),
     (two_modes, 2, (np.array([[1.5, 0.0], [-1.5, 0.5]]), np.log([0.7, 0.3])), "on vectors"),
     (everything, 1, (), "on vectors"),
-    (branching, 3, (), "called chain by chain, it does not run on vectors: "),
+    (branching, 3, (np.inf,), "called chain by chain, it does not run on vectors: "),
 ]
 
 
-@pytest.mark.parametrize(("score", "d", "args", "how"), LIFTED)
-def test_a_scalar_score_runs_on_vectors(score, d, args, how):
+# A kernel takes seven seconds to compile, a score alone half a second. So all are called in blocks of chains, and some
+# run in kernels: with arguments, on vectors and chain by chain.
+IN_KERNELS = {(two_modes, "float32"), (branching, "float64")}
+LIFTED_KERNELS = [
+    pytest.param(*case, dtype, marks=[] if (case[0], dtype) in IN_KERNELS else pytest.mark.slow)
+    for case, dtype in product(LIFTED, ("float64", "float32"))
+]
+
+
+@pytest.mark.parametrize(("score", "d", "args", "how", "dtype"), LIFTED_KERNELS)
+def test_a_scalar_score_runs_on_vectors(score, d, args, how, dtype):
     """As it does row by row, to rounding; in both types, with arguments, and with a last block that is not full."""
 
     def start(n, seed, first):
         return np.linspace(-1, 1.5, n * d).reshape(n, d)
 
-    target = UserTarget(score, d, sampler=start, args=args)
-    for dtype, tolerance in (("float64", 1e-12), ("float32", 1e-4)):
-        common = {"h": 0.1, "steps": 30, "chains": 75, "seed": 2, "dtype": dtype, "progress": False}
-        run = uldnum.sample(target, "BAOAB", **common)
-        assert run.info["score"].startswith(how)
-        by_rows = uldnum.sample(target, "BAOAB", backend="array", **common)
-        np.testing.assert_allclose(run.x, by_rows.x, rtol=tolerance, atol=tolerance)
+    target, tolerance = UserTarget(score, d, sampler=start, args=args), {"float64": 1e-12, "float32": 1e-4}[dtype]
+    common = {"h": 0.1, "steps": 30, "chains": 75, "seed": 2, "dtype": dtype, "progress": False}
+    run = uldnum.sample(target, "BAOAB", **common)
+    assert run.info["score"].startswith(how)
+    by_rows = uldnum.sample(target, "BAOAB", backend="array", **common)
+    np.testing.assert_allclose(run.x, by_rows.x, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize(("score", "d", "args", "how"), LIFTED)
+def test_a_scalar_score_is_called_in_blocks(score, d, args, how, dtype):
+    """On two blocks of chains, as a kernel calls it: as row by row, to rounding; positions are left as they are."""
+    target, lanes = UserTarget(score, d, args=args), lanes_of(np.dtype(dtype), d)
+    arguments = target.kernel_data(np.dtype(dtype))
+    call, fault = lift.lift(score, np.dtype(dtype), lanes, tuple(numba.typeof(value) for value in arguments))
+    assert how.startswith("called chain by chain" if fault else "on vectors")
+    view = values.view(lanes)
+
+    @numba.njit(error_model="numpy")
+    def blocks(given, out, scratch, arguments):
+        for b in range(len(given) // (d * lanes)):
+            call(view(out, b * d, d), view(scratch, 0, 1), view(given, b * d, d), arguments, d)
+
+    x = np.linspace(-1, 1.5, 2 * d * lanes, dtype=dtype).reshape(2, d, lanes)
+    given, out = x.ravel().copy(), np.empty(x.size, dtype)
+    blocks(given, out, np.empty(2 * d, dtype), arguments)
+    np.testing.assert_array_equal(given, x.ravel())
+    expected = target.score(x.transpose(0, 2, 1).reshape(-1, d))
+    got = out.reshape(x.shape).transpose(0, 2, 1).reshape(-1, d)
+    tolerance = 64 * np.finfo(dtype).eps
+    np.testing.assert_allclose(got, expected, rtol=tolerance, atol=tolerance)
 
 
 @numba.njit
@@ -249,11 +287,7 @@ def test_escape_is_seen_without_a_known_scale():
 
 
 def test_a_score_that_fails_on_the_way_is_a_divergence():
-    @numba.njit
-    def fragile(x, out):
-        out[0] = np.nan if abs(x[0]) > 1.5 else -x[0]
-
-    target = UserTarget(fragile, 1, sampler=lambda n, seed, first: np.zeros((n, 1)))
+    target = UserTarget(branching, 3, sampler=lambda n, seed, first: np.zeros((n, 3)), args=(1.5,))
     with pytest.warns(UserWarning, match="diverged"):
         run = uldnum.sample(target, "ula", h=0.5, steps=300, chains=50, progress=False)
     assert run.diverged > 0
