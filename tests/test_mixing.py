@@ -20,7 +20,7 @@ from uldnum.plotting import draw_mixing
 SIX = ["ula", "baoab-limit", "BAOAB", "OBABO", "UBU", "mild(0.5)"]
 
 
-@pytest.mark.parametrize("precision", [0.1, 1.0, 10.0])
+@pytest.mark.parametrize("precision", [*(pytest.param(p, marks=pytest.mark.slow) for p in (0.1, 1.0)), 10.0])
 def test_times_on_gaussians_are_exact(precision):
     """Six integrators, three step sizes, two observables, from chains' means: 36 numbers of 8192 chains.
 
@@ -40,10 +40,11 @@ def test_times_on_gaussians_are_exact(precision):
     assert float((study.time_error / study.time).max()) < 0.017
 
 
-def test_times_on_the_mixture_are_exact():
-    """As on Gaussians: 36 numbers at 4.5 standard errors; the exact times are those of the transfer operator."""
+@pytest.mark.parametrize("h", [[0.4, 1.2], pytest.param([0.8], marks=pytest.mark.slow)])
+def test_times_on_the_mixture_are_exact(h):
+    """As on Gaussians: 12 numbers a step size at 4.5 standard errors; the exact times are the transfer operator's."""
     study = uldnum.studies.mixing(
-        "bimodal-1d", SIX, [0.4, 0.8, 1.2], friction=1.0, nfe=20_000, burn_in=300, chains=4096, progress=False
+        "bimodal-1d", SIX, h, friction=1.0, nfe=20_000, burn_in=300, chains=4096, progress=False
     ).isel(friction=0)
     assert bool(study.resolved.all())
     assert bool(study.exact_time.notnull().all())
