@@ -407,7 +407,7 @@ def test_conditions_and_guidance_in_one_call(labelled, chunk):
         ({"text": np.zeros((1, 2, 3))}, r"label: tensor\(int64\).*missing label"),
         ({"text": np.zeros((1, 2, 3)), "label": [1], "lable": [1]}, "unknown lable"),
         ({"text": np.zeros((1, 2, 4)), "label": [1]}, r"the model takes text.*got float64 of shape \(1, 2, 4\)"),
-        ({"text": np.zeros((1, 2, 3)), "label": ["one"]}, "the model takes label"),
+        ({"text": np.zeros((1, 2, 3)), "label": ["one"]}, "inputs: label: must be a number"),
         ({"text": np.zeros((1, 2, 3)), "label": [1.7]}, "label takes whole numbers"),
     ],
 )

@@ -97,7 +97,7 @@ def test_bad_scores_are_refused_when_the_target_is_made(score, fault):
         ({"standard_deviation": 1.0}, "standard_deviation: must have shape"),
         ({"mean": [np.nan, 0.0]}, "mean: must be finite"),
         ({"mean": ["a", "b"]}, "mean: must be a number or an array of numbers"),
-        ({"dimension": 0}, "dimension: must be a positive integer"),
+        ({"dimension": 0}, "dimension: must be at least 1"),
     ],
 )
 def test_bad_knowledge_is_refused(known, fault):

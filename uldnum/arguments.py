@@ -23,7 +23,6 @@ __all__ = [
     "broadcast",
     "converted",
     "file_path",
-    "finite_result",
     "flag",
     "function",
     "non_negative",
@@ -32,6 +31,7 @@ __all__ = [
     "positive",
     "positive_number",
     "reals",
+    "result_of",
     "shown",
     "step_size",
     "title",
@@ -154,12 +154,14 @@ def function(name: str, value: Any) -> Callable[..., Any]:
     return value
 
 
-def finite_result(name: str, given: Callable[..., Any], *arguments: Any) -> Array:
+def result_of(name: str, given: Callable[..., Any], *arguments: Any) -> Array:
     """Return what a user's function makes of arguments, as float64, or raise if it fails or answers no numbers."""
     try:
         answer = function(name, given)(*arguments)
     except Exception as error:  # whatever a function of a user raises
-        raise ValueError(f"{name}: the function failed with {type(error).__name__}: {error}") from error
+        raise ValueError(f"{name}: the function failed with {type(error).__name__}: {shown(str(error))}") from error
+    if isinstance(answer, np.ndarray) and answer.dtype == bool:  # an indicator
+        answer = answer.astype(float)
     return converted(f"{name}: the function's answer", answer)
 
 

@@ -145,7 +145,7 @@ def sample(
     scheme = find_integrator(integrator)
     given = step_size(h, delta)
     if given.ndim > 1 or given.size == 0:
-        raise ValueError(f"h: must be a number or have shape (H,), got shape {given.shape}")
+        raise ValueError(f"{'h' if delta is None else 'delta'}: must be a number or have shape (H,), got {given.shape}")
     gamma = positive_number("friction", friction)
     check_numbers(chains, first_chain, seed, threads)
     steps, burn_in = whole_number("steps", steps, 1, 2**48), whole_number("burn_in", burn_in, 0, 2**48)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from uldnum.arguments import finite_result
+from uldnum.arguments import result_of
 from uldnum.diagnostics.arguments import checked_run, matching
 from uldnum.diagnostics.histograms import kolmogorov, wasserstein_1
 from uldnum.diagnostics.jackknife import Bias
@@ -111,7 +111,7 @@ def known_moment(target: VectorTarget, order: int) -> Array:
     """Return E[x_i^order], or say that the target does not know it."""
     if target.moment is None:
         raise ValueError(f"target: {target.name!r} does not know its moments; give UserTarget its moment function")
-    found = finite_result("target: moment", target.moment, order)
+    found = result_of("target: moment", target.moment, order)
     if found.shape != target.shape or not np.all(np.isfinite(found)):
         raise ValueError(f"target: moment({order}) of {target.name!r} must be finite and have shape {target.shape}")
     return found

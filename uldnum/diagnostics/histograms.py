@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from uldnum.arguments import finite_result, reals
+from uldnum.arguments import reals, result_of
 from uldnum.diagnostics.arguments import matching
 from uldnum.diagnostics.jackknife import BATCHES, Bias, jackknife, noise_of_halves, split
 from uldnum.launch import REACH
@@ -49,7 +49,7 @@ def wasserstein_1(run: Run | Array, target: VectorTarget | str, summary: Summary
 
     def distance(gap: Array, edges: Array) -> Array:
         middle = (np.abs(gap[:, 1:]) + np.abs(gap[:, :-1])) / 2
-        return finite_result("summary", summary, (middle * np.diff(edges, axis=1)).sum(axis=1))
+        return result_of("summary", summary, (middle * np.diff(edges, axis=1)).sum(axis=1))
 
     return marginal_distance(distance, run, target)
 
@@ -80,7 +80,7 @@ def kolmogorov(run: Run | Array, target: VectorTarget | str, summary: Summary = 
     ValueError
         If the target does not know its cdf, its samples have another shape, or the run kept no histograms.
     """
-    return marginal_distance(lambda gap, edges: finite_result("summary", summary, np.abs(gap).max(axis=1)), run, target)
+    return marginal_distance(lambda gap, edges: result_of("summary", summary, np.abs(gap).max(axis=1)), run, target)
 
 
 def marginal_distance(distance: Callable[[Array, Array], Array], run: Run | Array, target: VectorTarget | str) -> Bias:

@@ -16,7 +16,7 @@ from dataclasses import replace
 import numpy as np
 from scipy.sparse.linalg import LinearOperator, gmres
 
-from uldnum.arguments import finite_result
+from uldnum.arguments import result_of
 from uldnum.exact.grid import Grid, Push, TooMuchWork
 from uldnum.exact.stationary import GROWTH, ConvergenceError, Problem, grown, through
 from uldnum.stage import Stage, first_row
@@ -67,7 +67,7 @@ def autocorrelation_time(problem: Problem, grid: Grid, f: Callable[[Array], Arra
 def time_on(problem: Problem, grid: Grid, f: Callable[[Array], Array]) -> float:
     """Return the time, in steps, on one grid."""
     nodes = grid.nodes
-    values = finite_result("f", f, grid.x.nodes)
+    values = result_of("f", f, grid.x.nodes)
     if values.shape not in ((), (grid.x.n,)):
         raise ValueError(f"f: must return the shape of its argument, {(grid.x.n,)}, got {values.shape}")
     values = np.repeat(np.broadcast_to(values, grid.x.n), grid.memory.n)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from uldnum.arguments import converted, finite_result, function, number, positive, step_size
+from uldnum.arguments import converted, function, number, positive, result_of, step_size
 from uldnum.exact import poisson
 from uldnum.exact.density import TargetDensity, tabulate
 from uldnum.exact.stationary import Problem, Solution
@@ -56,7 +56,7 @@ class TransferOperator:
 
     def expectation(self, f: Callable[[Array], Array]) -> float:
         """Return the expectation of a smooth function, an array function of x; `cdf` serves for indicators."""
-        values = finite_result("f", f, self.law.grid.x.nodes)
+        values = result_of("f", f, self.law.grid.x.nodes)
         if values.shape not in ((), self.law.weights.shape):
             raise ValueError(f"f: must return the shape of its argument, {self.law.weights.shape}, got {values.shape}")
         return float(self.law.weights @ np.broadcast_to(values, self.law.weights.shape))
