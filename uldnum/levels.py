@@ -287,8 +287,8 @@ def cosine(count: int, timesteps: int = 1000, max_beta: float = 0.999) -> Levels
         If an argument is out of its range, or count or timesteps is not an integer.
     """
     steps, beta = whole_number("timesteps", timesteps, 2, 2**20), positive_number("max_beta", max_beta)
-    if beta >= 1:
-        raise ValueError(f"max_beta: must be below 1, got {beta}")
+    if not 1e-16 < beta < 1:
+        raise ValueError(f"max_beta: must be above 1e-16 and below 1, got {beta}")
     return noisy("levels of cosine betas", preserving(schedules.cosine(steps, beta), count, 0.0))
 
 

@@ -125,9 +125,8 @@ def per_image(node: Node) -> bool:
 
 def check(argument: str, nodes: Sequence[Node], given: Mapping[str, ArrayLike] | None) -> dict[str, Array]:
     """Return the arrays in the types of the model, or raise if they do not fit it."""
-    arrays = {
-        str(name): array_of(f"{argument}: {printable(str(name))}", array) for name, array in (given or {}).items()
-    }
+    named = {str(name): array for name, array in (given or {}).items()}
+    arrays = {name: array_of(f"{argument}: {printable(name)}", array) for name, array in named.items()}
     wanted = {node.name: node for node in nodes}
     option = {"inputs": "input"}.get(argument, argument)
     takes = "; ".join(node.described for node in nodes) or "nothing but image and noise level"

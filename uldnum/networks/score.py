@@ -103,11 +103,11 @@ class Network:
         self.check_condition()
         self.conditions = Conditions.of(self.roles.others, self.device, inputs, unconditional, guidance)
         self.chunk = self.images_in_a_call(whole_number("chunk", chunk, 1, 2**20))
-        if clip and latents is not None:
+        self.clip = flag("clip", clip)
+        if self.clip and latents is not None:
             raise ValueError("clip: the samples of this network are latents, which have no range")
         if not (latents is None or isinstance(latents, Latents)):
             raise ValueError(f"latents: must be Latents, got {shown(latents)}")
-        self.clip = flag("clip", clip)
         self.decoder = None if latents is None else Decoder(latents, self.shape[0], threads)
         self.images = 0  # that were evaluated so far
 

@@ -163,7 +163,7 @@ class GaussianMixture(Vectors):
         points, components = numbers("data", data), whole_number("components", components, 1, 2**20)
         if points.ndim != 2 or len(points) < max(2, components) or not points.shape[1]:
             raise ValueError(f"data: must have shape (n, d) with n >= {max(2, components)} points, got {points.shape}")
-        if kind not in KINDS:
+        if not isinstance(kind, str) or kind not in KINDS:
             raise ValueError(f"kind: must be 'full', 'diag' or 'spherical', got {shown(kind)}")
         seed = whole_number("seed", seed, 0, 2**32 - 1)
         fitted = learn.GaussianMixture(components, covariance_type=kind, random_state=seed).fit(points)
