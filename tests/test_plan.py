@@ -16,7 +16,7 @@ from uldnum.data import find_data
 from uldnum.exact import plan as law_of
 from uldnum.exact import propagator
 from uldnum.kernels.array import chain_numbers, initial_normals, normals
-from uldnum.kernels.core import DYNAMICS, READOUT, lay_out, lay_out
+from uldnum.kernels.core import DYNAMICS, READOUT, lay_out
 from uldnum.kernels.cpu import NumbaExecutor
 from uldnum.kernels.ladder import NumbaLadder
 from uldnum.predictors import PREDICTORS
@@ -203,9 +203,8 @@ def test_tables_of_a_plan_are_those_of_each_level_alone(name):
     phases = uldnum.plan(name, at, h=0.4, friction=2.0, denoise=False).phases
     for phase, sigma in zip(phases, at.sigma, strict=True):
         alone = scheme.stages(np.array([0.4 * sigma]), friction=2.0 / sigma)
-        for part, expected in zip(
-            lay_out([phase.step], np.dtype(float)), lay_out([alone], np.dtype(float)), strict=True
-        ):
+        got, expected = (lay_out([step], np.dtype(float)) for step in (phase.step, alone))
+        for part, other in zip(got, expected, strict=True):
             np.testing.assert_array_equal(part, other)
 
 
