@@ -5,8 +5,8 @@ It is no part of the package, whose import takes a second: Ctrl-C must be handle
 
 from __future__ import annotations
 
+import _signal as signal  # type: ignore[import-not-found]  # what signal adds takes long enough to be interrupted
 import os
-import signal
 import sys
 from types import FrameType
 

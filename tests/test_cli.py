@@ -406,6 +406,18 @@ def test_a_figure_that_fails_says_where_the_run_is(monkeypatch, capsys, tmp_path
     assert Run.load(tmp_path / "anneal.nc").complete
 
 
+@pytest.mark.parametrize(("command", "name"), [("sample", "run"), ("anneal", "anneal")])
+def test_output_that_cannot_be_written_does_not_lose_the_run(monkeypatch, capsys, tmp_path, command, name):
+    def full(*_, **__):  # as of ' > /dev/full'
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("typer.echo", full)
+    code, _, err = uldnum(monkeypatch, capsys, command, *COMMANDS[command], "--out", str(tmp_path))
+    assert code == 2
+    assert err.endswith(f"No space left on device; what was computed is in {tmp_path}/{name}.nc\n")
+    assert Run.load(tmp_path / f"{name}.nc").complete
+
+
 def test_the_shipped_network_draws_digits(monkeypatch, capsys, tmp_path):
     """'uldnum sample' as it is, but shorter: its images are black with white strokes, as digits are."""
     code, _, err = uldnum(monkeypatch, capsys, "sample", "--steps", "30", "--chains", "8", "--out", str(tmp_path))

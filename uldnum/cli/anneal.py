@@ -91,15 +91,15 @@ def anneal(
         resume=stored if resume else None, progress=f"{chosen.name} on {law.name}",
     )  # fmt: skip
     saved(run.to_xarray, stored)
-    typer.echo(f"{chosen.name}: {run.nfe} evaluations of {chains} chains in {time.perf_counter() - begun:.2f} s")
-    if not run.complete:
-        interrupted(f"{run.recorded_steps} of {run.steps} steps are in {stored}; go on with --resume")
     with still_there(stored):
+        typer.echo(f"{chosen.name}: {run.nfe} evaluations of {chains} chains in {time.perf_counter() - begun:.2f} s")
+        if not run.complete:
+            interrupted(f"{run.recorded_steps} of {run.steps} steps are in {stored}; go on with --resume")
         if isinstance(law, networks.Network):
             show(law, chosen, run.x[:64], out / "anneal.png")
         elif chains > 1 and not run.diverged:
             compare(law, run.x, seed)
-    typer.echo(f"states: {stored}")
+        typer.echo(f"states: {stored}")
 
 
 def show(net: Any, chosen: Any, x: Any, path: Path) -> None:

@@ -88,6 +88,8 @@ def still_there(path: Path) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         interrupted(f"what was computed is in {path}")
+    except typer.Exit:
+        raise
     except Exception as error:
         raise RuntimeError(f"{error or type(error).__name__}; what was computed is in {path}") from error
 

@@ -137,15 +137,16 @@ def sample(
         images = pictures(net, level, run, denoise)
     if denoise:
         saved(lambda: described(run, net, level, images), stored)
-    typer.echo(f"{run.nfe} evaluations of {chains} images on {level.name}: {rate:.4g} images a second")
-    if profile:
-        typer.echo(f"network {inside:.2f} s, everything else {seconds - inside:.2f} s ({1 - inside / seconds:.1%})")
-    if not run.complete:
-        interrupted(f"{run.recorded_steps} of {steps} steps are in {stored}; go on with --resume")
     how = f"{scheme.name}, h = {step:.3g} sigma{'' if denoise else ', not denoised'}"
     with still_there(stored):
+        typer.echo(f"{run.nfe} evaluations of {chains} images on {level.name}: {rate:.4g} images a second")
+        if profile:
+            other = seconds - inside
+            typer.echo(f"network {inside:.2f} s, everything else {other:.2f} s ({other / seconds:.1%})")
+        if not run.complete:
+            interrupted(f"{run.recorded_steps} of {steps} steps are in {stored}; go on with --resume")
         draw(net, level, run, images, out, gif, how)
-    typer.echo(f"states: {stored}")
+        typer.echo(f"states: {stored}")
 
 
 def pairs(option: str, texts: list[str] | None, read: Any) -> dict[str, Any]:
