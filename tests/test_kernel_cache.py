@@ -121,7 +121,7 @@ def test_without_a_folder_kernels_are_compiled(monkeypatch):
 
 def test_temporary_files_of_killed_processes_are_removed(folder):
     kernel()(1.0)
-    left = only_file(folder).with_name(f".kernel-{'0af1' * 8}.nbc")
+    left = only_file(folder).with_name(f".kernel-uldnum-{'0af1' * 8}.nbc")
     left.touch()
     kernel()(1)
     assert left.exists()

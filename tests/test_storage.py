@@ -97,8 +97,8 @@ def test_what_is_no_file_is_computed_and_not_kept(tmp_path):
 
 def test_only_old_temporary_files_are_removed(tmp_path):
     """What a killed process left is removed when it is an hour old; what another may be writing is not."""
-    name = f".square-1-{'0af1' * 8}.json"
-    old, other = tmp_path / name, tmp_path / ".square-1.json"
+    name = f".square-1-uldnum-{'0af1' * 8}.json"
+    old, other = tmp_path / name, tmp_path / f".mine-{'0af1' * 8}.json"
     live = tmp_path / name.replace("square-1", "square-2")
     for path in (old, live, other):
         path.touch()
@@ -109,7 +109,7 @@ def test_only_old_temporary_files_are_removed(tmp_path):
     assert not old.exists()
     assert live.exists()
     assert other.exists()
-    folder = tmp_path / f".run-{'0af1' * 8}.zarr"
+    folder = tmp_path / f".run-uldnum-{'0af1' * 8}.zarr"
     (folder / "a").mkdir(parents=True)
     (folder / "a" / "c").touch()
     os.utime(folder, (before, before))  # but not what is in it: it is being written

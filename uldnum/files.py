@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 __all__ = ["atomic", "check_room", "check_store", "load", "remove_leftovers", "store", "writable_folder"]
 
-# Temporary files that nobody has written to for this many seconds belong to processes that were killed.
-LEFT = 3600.0
+# What temporary files are called; those that nobody has written to for so many seconds were left by killed processes.
+TEMPORARY, LEFT = re.compile(r"\..*-uldnum-[0-9a-f]{32}(\.\w+)?"), 3600.0
 
 # A dataset may declare this many times the bytes that it takes on the disk, which no compression of numbers reaches, or
 # a number of bytes that does no harm.
@@ -42,7 +42,7 @@ AT_FDCWD, RENAME_EXCHANGE = -100, 2
 
 def beside(path: Path) -> Path:
     """Return a path in the same folder that nobody else has, and that is hidden."""
-    return path.with_name(f".{path.stem}-{uuid4().hex}{path.suffix}")
+    return path.with_name(f".{path.stem}-uldnum-{uuid4().hex}{path.suffix}")
 
 
 def not_written(path: Path, error: Exception) -> OSError:
@@ -96,7 +96,7 @@ def put_folder(new: Path, path: Path) -> None:
 
 def aside(path: Path) -> Path:
     """Return the hidden name under which the old folder waits until the new one is in its place."""
-    return path.with_name(f".{path.stem}-old{path.suffix}")
+    return path.with_name(f".{path.stem}-uldnum-old{path.suffix}")
 
 
 def recover(path: Path) -> None:
@@ -115,18 +115,22 @@ def swap(one: Path, other: Path) -> bool:
 
 
 def writable_folder(folder: Path, argument: str = "out") -> Path:
-    """Make a folder if need be and check that files can be written to it, before any work is done."""
+    """Make a folder if need be and check that files can be written to it, before any work is done.
+
+    What killed processes left in it is removed.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
         raise ValueError(f"{argument}: cannot write to {str(folder)!r}: {error.strerror}") from None
+    remove_leftovers(folder)
     return folder
 
 
-def remove_leftovers(folder: Path, suffix: str) -> None:
-    """Remove temporary files that processes left when they were killed: those with this suffix and an hour old.
+def remove_leftovers(folder: Path) -> None:
+    """Remove temporary files that processes left when they were killed: what nobody has written to for an hour.
 
     The age is by the clock of the file system, which processes on other machines share.
     """
@@ -134,7 +138,7 @@ def remove_leftovers(folder: Path, suffix: str) -> None:
         with tempfile.TemporaryFile(dir=folder) as file:
             now = os.fstat(file.fileno()).st_mtime
         for path in folder.iterdir():
-            if re.fullmatch(rf"\..*-[0-9a-f]{{32}}{re.escape(suffix)}", path.name) and now - last_change(path) > LEFT:
+            if TEMPORARY.fullmatch(path.name) and now - last_change(path) > LEFT:
                 remove(path)
 
 
@@ -194,7 +198,7 @@ def store(dataset: xr.Dataset, path: Path) -> None:
         If it cannot be written; the message names the path and the reason. What was stored there before remains.
     """
     check_store(path)
-    remove_leftovers(path.parent, path.suffix)
+    remove_leftovers(path.parent)
     free = shutil.disk_usage(path.parent).free
     with uninterrupted(), atomic(path, folder=path.suffix == ".zarr") as new:
         if path.suffix == ".zarr":

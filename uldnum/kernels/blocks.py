@@ -51,7 +51,7 @@ def compiled(function: Callable[..., Any], keep: bool = True) -> Any:
     if keep:
         try:
             kernel._cache = KernelCache(kernel.py_func)
-        except RuntimeError as error:  # no folder can be written to
+        except (RuntimeError, OSError) as error:  # no folder can be written to
             warn_unkept("any folder", error)
     return kernel
 

@@ -48,7 +48,7 @@ def kept(path: Path, content: bytes) -> bool:
     """Write a file of the cache, atomically; returns whether that was possible, and warns if not."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        remove_leftovers(path.parent, path.suffix)
+        remove_leftovers(path.parent)
         with atomic(path) as file:
             file.write_bytes(sealed(content))
     except (OSError, ValueError) as error:

@@ -22,7 +22,7 @@ from tqdm.auto import tqdm
 
 from uldnum.arguments import file_path, shown, title
 from uldnum.extras import require
-from uldnum.files import atomic, remove_leftovers, writable_folder
+from uldnum.files import atomic, writable_folder
 from uldnum.interrupt import uninterrupted
 
 __all__ = ["Task", "scheduler", "sweep"]
@@ -94,8 +94,6 @@ def sweep(
         raise ValueError(f"executor: must be a pool of concurrent.futures or the like, got {shown(executor)}")
     folder = None if store is None else writable_folder(file_path("store", store), "store")
     wanted = {task.key: task for task in tasks}
-    if folder is not None:
-        remove_leftovers(folder, ".json")
     done = {}
     for key in wanted:
         try:
