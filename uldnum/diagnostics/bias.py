@@ -13,8 +13,7 @@ import numpy as np
 from uldnum.arguments import result_of
 from uldnum.diagnostics.arguments import checked_run, matching
 from uldnum.diagnostics.histograms import kolmogorov, wasserstein_1
-from uldnum.diagnostics.jackknife import Bias
-from uldnum.moments import standard_error
+from uldnum.diagnostics.jackknife import Bias, euclidean_norm
 from uldnum.names import unknown
 from uldnum.run import Run
 from uldnum.targets import VectorTarget
@@ -32,13 +31,14 @@ def rms_bias(values: Array, exact: Array, scale: Array) -> Bias:
         One independent estimate for each chain.
     exact, scale : arrays, shape (d,)
     """
-    gaps = (values - exact) / scale
+    chains, d = values.shape[-2:]
+    gaps = (values - exact) / (scale * np.sqrt(d))
     mean = gaps.mean(axis=-2)
-    value = np.sqrt(np.mean(mean**2, axis=-1))
-    # To first order value moves with each chain by the projection of its gap on the direction of the bias.
-    projected = (gaps * mean[..., None, :]).mean(axis=-1) / value[..., None]
-    floor = np.sqrt(np.mean(standard_error(gaps, axis=-2) ** 2, axis=-1))
-    return Bias(value, standard_error(projected, axis=-1), floor)
+    deviations = (gaps - mean[..., None, :]) / np.sqrt(chains * (chains - 1)) if chains > 1 else gaps * np.nan
+    projections = (deviations @ mean[..., None])[..., 0]
+    across = deviations.swapaxes(-2, -1)
+    products = across @ deviations if d < chains else deviations @ across
+    return euclidean_norm(np.sum(mean**2, axis=-1), projections, products, chains)
 
 
 def mean_bias(run: Run, target: VectorTarget | str) -> Bias:
@@ -56,9 +56,10 @@ def mean_bias(run: Run, target: VectorTarget | str) -> Bias:
     Returns
     -------
     Bias
-        Numbers without unit, or arrays of shape (H,) for several step sizes. The value is not negative; the error is to
-        first order in the noise of the chains; the floor is the root mean square of the axes' standard errors, which is
-        that of the value of an unbiased run. NaN where chains diverged; with one chain error and floor are NaN.
+        Numbers without unit, or arrays of shape (H,) for several step sizes. The value is not negative; the error is
+        that of `uldnum.diagnostics.jackknife.euclidean_norm`; the floor is the root mean square of the axes' standard
+        errors, which is that of the value of an unbiased run. NaN where chains diverged; with one chain error and floor
+        are NaN, with two the error.
 
     Raises
     ------

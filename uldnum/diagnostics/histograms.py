@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
 from uldnum.arguments import reals, result_of
 from uldnum.diagnostics.arguments import matching
-from uldnum.diagnostics.jackknife import BATCHES, Bias, jackknife, noise_of_halves, split
+from uldnum.diagnostics.jackknife import BATCHES, Bias, other_norm, split
 from uldnum.launch import REACH
 from uldnum.run import Run
 from uldnum.targets import VectorTarget
@@ -38,20 +39,22 @@ def wasserstein_1(run: Run | Array, target: VectorTarget | str, summary: Summary
     target : str, GaussianMixture or UserTarget
         With a cdf.
     summary : callable, optional
-        Number to make of the d distances, such as their mean; its error takes account of the axes' correlation.
+        Number to make of the d distances, linear in them, such as their mean; its error takes account of the axes'
+        correlation.
 
     Returns
     -------
     Bias
         Arrays of shape (d,), or of the summary, in units of x, behind h's axis if there is one; NaN where chains
-        diverged. The floor is that of a run with the same autocorrelation and no bias (see `noise_of_halves`).
+        diverged. Error and floor as in `Bias`, from batches of chains; with one chain both are NaN. The formulas are
+        those of `uldnum.diagnostics.jackknife.other_norm`.
     """
 
     def distance(gap: Array, edges: Array) -> Array:
-        middle = (np.abs(gap[:, 1:]) + np.abs(gap[:, :-1])) / 2
-        return result_of("summary", summary, (middle * np.diff(edges, axis=1)).sum(axis=1))
+        middle = (np.abs(gap[..., 1:]) + np.abs(gap[..., :-1])) / 2
+        return np.asarray((middle * np.diff(edges, axis=-1)).sum(axis=-1))
 
-    return marginal_distance(distance, run, target)
+    return marginal_distance(distance, summary, run, target)
 
 
 def kolmogorov(run: Run | Array, target: VectorTarget | str, summary: Summary = each_axis) -> Bias:
@@ -66,42 +69,46 @@ def kolmogorov(run: Run | Array, target: VectorTarget | str, summary: Summary = 
     target : str, GaussianMixture or UserTarget
         With a cdf; where histograms are made, with a standard deviation, too.
     summary : callable, optional
-        Number to make of the d distances, such as their mean; its error takes account of the axes' correlation.
+        Number to make of the d distances, linear in them, such as their mean; its error takes account of the axes'
+        correlation.
 
     Returns
     -------
     Bias
         Arrays of shape (d,), or of the summary, between 0 and 1, behind h's axis if there is one; NaN where chains
-        diverged. The error is the jackknife's over batches of chains. The floor is that of a run with the same
-        autocorrelation and no bias (see `noise_of_halves`). With one chain both are NaN.
+        diverged. Error and floor as in `Bias`, from batches of chains; with one chain both are NaN. The formulas are
+        those of `uldnum.diagnostics.jackknife.other_norm`.
 
     Raises
     ------
     ValueError
         If the target does not know its cdf, its samples have another shape, or the run kept no histograms.
     """
-    return marginal_distance(lambda gap, edges: result_of("summary", summary, np.abs(gap).max(axis=1)), run, target)
+    return marginal_distance(lambda gap, edges: np.abs(gap).max(axis=-1), summary, run, target)
 
 
-def marginal_distance(distance: Callable[[Array, Array], Array], run: Run | Array, target: VectorTarget | str) -> Bias:
-    """Return a norm of ``F_run - F`` on the edges, its jackknife error, and its floor, for every step size."""
+def marginal_distance(
+    distance: Callable[[Array, Array], Array], summary: Summary, run: Run | Array, target: VectorTarget | str
+) -> Bias:
+    """Return a norm of ``F_run - F`` on the edges, its error and its floor, for every step size."""
     if not isinstance(run, Run):
         run = reals("run", run)
         if run.ndim != 2 or not run.size:
             raise ValueError(f"run: must be a Run, or positions of shape (chains, d), got shape {run.shape}")
     target = matching(target, run.settings.shape if isinstance(run, Run) else run.shape[1:])
+    summary = partial(result_of, "summary", summary)
     if target.cdf is None:
         raise ValueError(f"target: {target.name!r} does not know its cdf; give UserTarget its cdf function")
     if not isinstance(run, Run):
         if not np.all(np.isfinite(target.standard_deviation)):
             raise ValueError(f"target: {target.name!r} does not know its standard deviation; give it to UserTarget")
         counts, edges = counted(run, target)
-        found = group_distance(lambda gap: distance(gap, edges), counts, target.cdf(edges.T).T)
+        found = group_distance(lambda gap: distance(gap, edges), summary, counts, target.cdf(edges.T).T)
         return found if np.isfinite(run).all() else Bias(*(np.full_like(part, np.nan, dtype=float) for part in found))
     groups = run.histogram if run.settings.grouped else run.histogram[None]
     edges, diverged = run.edges, np.atleast_1d(run.diverged) > 0
     exact = target.cdf(edges.T).T
-    each = [group_distance(lambda gap: distance(gap, edges), counts, exact) for counts in groups]
+    each = [group_distance(lambda gap: distance(gap, edges), summary, counts, exact) for counts in groups]
 
     def masked(part: list[Array]) -> Array:
         stacked = np.stack(part).astype(float)
@@ -122,14 +129,9 @@ def counted(x: Array, target: VectorTarget) -> tuple[Array, Array]:
     return np.array(counts), edges
 
 
-def group_distance(distance: Callable[[Array], Array], counts: Array, exact: Array) -> Bias:
+def group_distance(distance: Summary, summary: Summary, counts: Array, exact: Array) -> Bias:
     """Return the distance of one group, from its counts, shape (batches, d, bins + 2)."""
     cumulative = counts.cumsum(axis=-1)[..., :-1].astype(float)
-    totals = counts.sum(axis=-1).astype(float)
-
-    def cdf(weights: Array) -> Array:
-        return np.tensordot(weights, cumulative, 1) / np.tensordot(weights, totals, 1)[:, None]
-
-    value, error = jackknife(lambda weights: distance(cdf(weights) - exact), len(counts))
-    floor = noise_of_halves(lambda one, other: distance((cdf(one) - cdf(other)) / 2), len(counts))
-    return Bias(value, error, floor)
+    totals = counts.sum(axis=-1, keepdims=True).astype(float)
+    cdf = cumulative.sum(axis=0) / totals.sum(axis=0)
+    return other_norm(distance, cdf - exact, (cumulative - totals * cdf) / totals.sum(axis=0), summary)

@@ -10,10 +10,11 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from scipy.linalg import hadamard
 
 from uldnum.arguments import whole_number
 from uldnum.diagnostics.arguments import matching, mixture_of, positions, scored
-from uldnum.diagnostics.jackknife import BATCHES, Bias, jackknife, noise_of_halves, split
+from uldnum.diagnostics.jackknife import BATCHES, Bias, euclidean_norm, other_norm, split, squared_norm
 from uldnum.targets import GaussianMixture, VectorTarget
 from uldnum.typing import Array
 
@@ -29,8 +30,10 @@ def sliced_wasserstein_2(x: Array, target: VectorTarget | str, *, seed: int = 0)
     """Sliced Wasserstein-2 distance to as many exact draws: root mean square over directions.
 
     Along each direction it is the root mean square difference of quantiles (Bonneel et al. 2015). The directions are
-    random orthonormal frames, at least 64 in all, fixed by the seed: the distance is that over these directions. The
-    floor adds the noise of the run (half the distance of two halves of its batches) and that of the draws.
+    random orthonormal frames, at least 64 in all (one where d is 1), fixed by the seed: the distance is that over these
+    directions. Error
+    and floor include the noise of the draws. They follow from the difference of quantiles in halves of the batches of
+    chains, in balanced halvings (McCarthy 1969), since the jackknife fails for quantiles.
 
     Parameters
     ----------
@@ -45,7 +48,7 @@ def sliced_wasserstein_2(x: Array, target: VectorTarget | str, *, seed: int = 0)
     -------
     Bias
         Numbers in units of x; NaN if a position is. The value is not negative, and of exact draws of the order of the
-        floor. The error is the jackknife's over batches of chains.
+        floor. Error and floor as in `euclidean_norm`; of two chains the error is NaN.
 
     Raises
     ------
@@ -54,23 +57,38 @@ def sliced_wasserstein_2(x: Array, target: VectorTarget | str, *, seed: int = 0)
     """
     x, target = checked(x, target)
     seed = whole_number("seed", seed, 0, 2**64 - 1)
-    batches, sizes = batches_of(x)
-    d = x.shape[-1]
-    frames = np.random.default_rng(seed).normal(size=(-(-DIRECTIONS // d), d, d))
-    directions = np.concatenate(list(np.linalg.qr(frames).Q), axis=1)
+    batches = split(x, 2 ** int(np.log2(min(BATCHES, x.shape[-2]))))
+    draws = reference(target, np.array([len(batch) for batch in batches]), seed)
+    d, halvings = x.shape[-1], hadamard(len(batches))[1:]
+    frames = np.random.default_rng(seed).normal(size=(-(-DIRECTIONS // d) if d > 1 else 1, d, d))
+    directions = np.concatenate(list(np.linalg.qr(frames).Q), axis=1).T
+    square, projections, products = np.zeros(()), np.zeros(len(halvings)), np.zeros((len(halvings),) * 2)
+    for direction in directions:
+        gap, deviations = quantile_gaps(
+            [one @ direction for one in batches], [one @ direction for one in draws], halvings
+        )
+        square += gap @ gap
+        projections += deviations @ gap
+        products += deviations @ deviations.T
+    each = len(directions) * len(gap)
+    return euclidean_norm(
+        square / each, projections / each / np.sqrt(len(halvings)), products / each / len(halvings), len(batches)
+    )
 
-    def distance(parts: list[Array], draws: list[Array]) -> Array:
-        one, other = np.concatenate(parts), np.concatenate(draws)
-        n = min(len(one), len(other))
-        ordered, exact = (np.sort(side[:n] @ directions, axis=0) for side in (one, other))
-        return np.sqrt(np.mean((ordered - exact) ** 2))
 
-    draws, others = (reference(target, sizes, seed, first) for first in (0, int(sizes.sum())))
-    # Leaving out a batch leaves out its draws, whose noise is part of the error.
-    value, error = jackknife(lambda w: distance(chosen(batches, w), chosen(draws, w)), len(batches))
-    of_run = noise_of_halves(lambda w, v: distance(chosen(batches, w), chosen(batches, v)) / 2, len(batches))
-    of_draws = distance(draws, others) / np.sqrt(2)
-    return Bias(value, error, np.hypot(of_run, of_draws))
+def quantile_gaps(one: list[Array], other: list[Array], halvings: Array) -> tuple[Array, Array]:
+    """Return differences of the quantiles of two samples in batches, and half of what they differ in halves of them.
+
+    A half of the batches of one sample goes with the half of the other. Shapes (n,) and (halvings, n).
+    """
+    n = sum(map(len, one))
+    levels = (np.arange(n) + 0.5) / n
+
+    def gaps(weights: Array) -> Array:
+        left, right = (np.sort(np.concatenate(chosen(side, weights))) for side in (one, other))
+        return np.interp(levels, (np.arange(len(left)) + 0.5) / len(left), left - right)
+
+    return gaps(np.ones(len(one))), np.array([(gaps(row > 0) - gaps(row < 0)) / 2 for row in halvings])
 
 
 def maximum_mean_discrepancy(x: Array, target: VectorTarget | str, *, seed: int = 0) -> Bias:
@@ -163,23 +181,30 @@ def kernel_stein_discrepancy(x: Array, target: Any) -> Bias:
 def u_statistic(sums: Array, sizes: Array) -> Bias:
     """Mean of a kernel over the pairs of samples from different batches, S_bc being its sums over batches b and c.
 
-    The error is the jackknife's. The floor is the standard error without bias, when the kernel has mean 0 given either
-    sample: ``sqrt(2 sum_{b != c} S_bc^2)`` over the number of pairs. Both know of the correlation within batches.
+    Kernels are scalar products of embeddings, so this is the squared norm of a mean less its noise. Error and floor
+    are the standard errors with and without bias of `squared_norm`; both include the correlation within batches. Where
+    the value is below sqrt(2) floors, the bias is not resolved and the error is the floor.
     """
-    apart = sums - np.diag(np.diag(sums))
-
-    def pairs(weights: Array) -> Array:
-        return (weights @ sizes) ** 2 - weights @ sizes**2
-
-    value, error = jackknife(lambda weights: np.asarray(weights @ apart @ weights / pairs(weights)), len(sizes))
-    return Bias(value, error, np.sqrt(2 * np.sum(apart**2)) / pairs(np.ones(len(sizes))))
+    batches, shares = len(sizes), sizes / sizes.sum()
+    pairs = 1 - shares @ shares
+    value = (np.sum(sums) - np.trace(sums)) / sizes.sum() ** 2 / pairs
+    # Weighted by its share, a batch has these products with another and with the mean, and these about the mean.
+    products = sums / sizes.sum() ** 2
+    with_mean = products.sum(axis=1)
+    square = with_mean.sum()
+    about = products - np.outer(shares, with_mean) - np.outer(with_mean, shares) + np.outer(shares, shares) * square
+    unbiased = batches / (batches - 1)
+    projections = np.sqrt(unbiased) * (with_mean - shares * square)
+    variance, without_bias = squared_norm(projections, unbiased * about, batches)
+    floor = np.sqrt(without_bias)
+    return Bias(value, np.where(value < np.sqrt(2) * floor, floor, np.sqrt(variance)), floor)
 
 
 def mode_weights(x: Array, target: GaussianMixture | str) -> Bias:
     """Total variation of the mode weights: ``1/2 sum_j |E[r_j(x)] - w_j|`` with the responsibilities r_j of the modes.
 
     The responsibilities average to the weights exactly when x has the target's law. The floor is that of a run with the
-    same autocorrelation and no bias (see `noise_of_halves`).
+    same autocorrelation and no bias.
 
     Parameters
     ----------
@@ -191,7 +216,7 @@ def mode_weights(x: Array, target: GaussianMixture | str) -> Bias:
     Returns
     -------
     Bias
-        Numbers between 0 and 1; NaN if a position is. The error is the jackknife's over batches of chains.
+        Numbers between 0 and 1; NaN if a position is. Error and floor as in `other_norm`, from batches of chains.
 
     Raises
     ------
@@ -203,12 +228,12 @@ def mode_weights(x: Array, target: GaussianMixture | str) -> Bias:
     batches, sizes = batches_of(x)
     sums = np.array([mixture.responsibilities(batch).sum(axis=0) for batch in batches])
 
-    def shares(weights: Array) -> Array:
-        return weights @ sums / (weights @ sizes)
-
-    value, error = jackknife(lambda weights: np.abs(shares(weights) - mixture.weights).sum() / 2, len(batches))
-    floor = noise_of_halves(lambda one, other: np.abs(shares(one) - shares(other)).sum() / 4, len(batches))
-    return Bias(value, error, floor)
+    shares = sums.sum(axis=0) / sizes.sum()
+    return other_norm(
+        lambda gaps: np.abs(gaps).sum(axis=-1) / 2,
+        shares - mixture.weights,
+        (sums - sizes[:, None] * shares) / sizes.sum(),
+    )
 
 
 def checked(x: Any, target: VectorTarget | str) -> tuple[Array, VectorTarget]:
@@ -236,4 +261,5 @@ def chosen(batches: list[Array], weights: Array) -> list[Array]:
 
 def pair_sums(kernel: Callable[[Array, Array], Array], a: list[Array], b: list[Array]) -> Array:
     """Return the sums of a kernel over all pairs of each two batches, shape (len(a), len(b))."""
-    return np.array([[kernel(left, right).sum() for right in b] for left in a])
+    every, firsts = np.concatenate(b), np.cumsum([0, *map(len, b[:-1])])
+    return np.array([np.add.reduceat(kernel(left, every).sum(axis=0), firsts) for left in a])
