@@ -153,7 +153,7 @@ def test_singular_covariances_are_refused():
     rng = np.random.default_rng(0)
     for d in (2, 3, 8):
         for _ in range(20):
-            rows = rng.integers(-9, 10, size=(d - 1, d)).astype(float)  # so that the matrix is exactly singular
+            rows = rng.integers(1, 10, size=(d - 1, d)).astype(float)  # so that the matrix is exactly singular
             singular = rows.T @ rows
             with pytest.raises(ValueError, match="covariances: component 1 is not positive definite"):
                 uldnum.GaussianMixture([0.5, 0.5], np.zeros((2, d)), covariances=[np.eye(d), singular])

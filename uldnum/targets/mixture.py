@@ -20,8 +20,8 @@ from uldnum.typing import Array, ArrayLike
 
 __all__ = ["GaussianMixture", "MixtureData"]
 
-# Means and standard deviations at most, so that their fourth powers, of which biases are made, are finite.
-LARGEST = 1e75
+# Largest means and standard deviations, and range of variances: fourth powers, which biases are made of, are finite.
+LARGEST, VARIANCES = 1e75, (1e-150, 1e150)
 
 # Shapes of covariances that can be fitted.
 KINDS = ("full", "diag", "spherical")
@@ -383,10 +383,10 @@ def check_range(name: str, variances: Array, where: str = "") -> None:
     """Raise unless variances are positive and their fourth powers, and those of their inverses, are in range."""
     if np.any(variances <= 0):
         raise ValueError(f"{name}: must be positive, the least is {variances.min():g}{where}")
-    if np.any((variances < LARGEST**-2) | (variances > LARGEST**2)):
+    least, most = VARIANCES
+    if np.any((variances < least) | (variances > most)):
         raise ValueError(
-            f"{name}: must be between {LARGEST**-2:g} and {LARGEST**2:g}, got {variances.min():g} to "
-            f"{variances.max():g}{where}"
+            f"{name}: must be between {least:g} and {most:g}, got {variances.min():g} to {variances.max():g}{where}"
         )
 
 
