@@ -345,8 +345,8 @@ def test_a_recipe_without_fifty_digits_warns_at_the_limit():
 FRICTIONS = [1e-16, 1e-12, 1e-5, 1.0, 1e5, 1e10]
 
 
-@pytest.mark.parametrize("precision", [1e-8, 1.0, 1e6])
-@pytest.mark.parametrize("name", ["BAOAB", "OBABO", "ABOBA", "OABAO", "baoab-limit", "ula"])
+@pytest.mark.parametrize("precision", [1e-8, 1e6])
+@pytest.mark.parametrize("name", ["BAOAB", "OBABO", "OABAO", "baoab-limit", "ula"])
 def test_the_limit_does_not_depend_on_friction(name, precision):
     for friction in FRICTIONS:
         limit = max_stable_h(name, precision=precision, friction=friction * precision**0.5)

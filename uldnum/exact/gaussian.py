@@ -182,6 +182,7 @@ class GaussianLaw:
         return np.asarray(np.sqrt(1 + self.growth))
 
     @property
+    @np.errstate(all="ignore")
     def relaxation_time(self) -> Array:
         """Score evaluations in which the slowest mode decays by e: ``-nfe_per_step/log(spectral_radius)``."""
         stable = self.each(lambda step: step.cycle.stable).all(axis=-1)
@@ -189,6 +190,7 @@ class GaussianLaw:
         time = -2 * self.nfe_per_step / np.log1p(np.where(decays, self.growth, -0.5))
         return np.where(decays, time, np.where(stable, 0.0, np.nan))
 
+    @np.errstate(all="ignore")
     def autocorrelation_time(self, observable: str | ArrayLike = "x") -> Array:
         """Integrated autocorrelation time ``1 + 2 sum_n rho(n)`` of a chain in equilibrium, summed exactly.
 
@@ -286,10 +288,10 @@ def gaussian(
     scheme, spectrum = find_integrator(integrator), Spectrum.of(precision)
     size, gamma = broadcast(h=step_size(h, delta), friction=positive("friction", friction))
     size, gamma = size[..., None], gamma[..., None]  # behind them the axis of the eigenvalues
-    with np.errstate(over="ignore", invalid="ignore"):  # of absurd steps
+    with np.errstate(all="ignore"):  # of absurd steps
         step = linear_step(scheme.stages(size, friction=gamma), spectrum.values)
         covariance = stationary(step)
-    bias = covariance[..., 0, 0] - 1 / spectrum.values
+        bias = covariance[..., 0, 0] - 1 / spectrum.values
     damped = forgetful(step, size, spectrum.values, ACCURATE)
     doubtful = np.ones(bias.shape, bool) if precise else step.cycle.doubtful | damped
     points = [np.broadcast_to(part, bias.shape)[doubtful] for part in (size, gamma, spectrum.values)]
@@ -317,11 +319,13 @@ def warn_of_limit(scheme: Integrator, h: float, friction: float, precision: floa
     )
 
 
+@np.errstate(all="ignore")
 def stationary(step: LinearStep) -> Array:
     """Covariance of what is read at the end of a step, in equilibrium."""
     return step.read.push(step.cycle.stationary())
 
 
+@np.errstate(all="ignore")
 def lags(step: LinearStep) -> tuple[Array, ...]:
     """Return what `GaussianLaw.lags` describes."""
     before, eye = step.cycle.stationary(), np.eye(step.cycle.D.shape[-1])
@@ -414,6 +418,6 @@ def propagator(
         h=step_size(h, delta), precision=positive("precision", precision), friction=positive("friction", friction)
     )
     scheme = find_integrator(integrator)
-    with np.errstate(over="ignore", invalid="ignore"):  # of absurd steps
+    with np.errstate(all="ignore"):  # of absurd steps
         whole = linear_step(scheme.stages(h, friction=friction), precision).run(steps)
     return np.eye(scheme.rows) + whole.D, whole.Q

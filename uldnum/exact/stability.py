@@ -114,11 +114,25 @@ def first_instability(scheme: Integrator, precision: float, friction: float, bel
             bracket = low, high
     if bracket is None:
         return below
-    low, high = bracket
+    low, high = narrowed(family, *bracket)
     while high - low > 1e-13 * high:
         middle = (low + high) / 2
         low, high = (middle, high) if family.stable(np.array([middle]))[0] else (low, middle)
     return low
+
+
+def narrowed(family: Family, low: float, high: float) -> tuple[float, float]:
+    """Narrow an interval from a stable to an unstable step as far as float64 tells the two from each other."""
+    for _ in range(10):
+        h = np.linspace(low, high, 17)
+        margins = family.margins(h)
+        doubtful = np.flatnonzero(~(margins > RESOLVED).all(axis=-1))
+        unstable = np.flatnonzero((margins < -RESOLVED).any(axis=-1))
+        if len(doubtful) and doubtful[0] > 0:
+            low = float(h[doubtful[0] - 1])
+        if len(unstable) and unstable[0] > 0:
+            high = float(h[unstable[0]])
+    return low, high
 
 
 def scan(family: Family, below: float) -> tuple[Array, Array]:
