@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from uldnum.arguments import numbers, shown
+from uldnum.arguments import broadcast, numbers, shown
 from uldnum.exact.linear import linear_step
 from uldnum.plans import Plan
 from uldnum.typing import Array, ArrayLike
@@ -68,13 +68,12 @@ def plan(
     for name, variance in zip(("data_variance", "start_variance"), variances, strict=True):
         if np.any(variance < 0):
             raise ValueError(f"{name}: must not be negative, got {shown(variance.tolist())}")
-    centres = numbers("data_mean", data_mean), numbers("start_mean", start_mean)
-    try:
-        data_mean, start_mean, data_variance, start_variance = np.broadcast_arrays(*centres, *variances)
-    except ValueError:
-        raise ValueError(
-            "data_mean, data_variance, start_mean, start_variance: their shapes do not broadcast"
-        ) from None
+    data_mean, data_variance, start_mean, start_variance = broadcast(
+        data_mean=numbers("data_mean", data_mean),
+        data_variance=variances[0],
+        start_mean=numbers("start_mean", start_mean),
+        start_variance=variances[1],
+    )
     shape, k = data_mean.shape, run.rows
     mean = np.zeros((data_mean.size, k + 1))  # the last row is always 1, and carries the centre of the target
     mean[:, 0], mean[:, k] = start_mean.ravel(), 1
