@@ -81,17 +81,15 @@ def put_folder(new: Path, path: Path) -> None:
     A folder cannot be renamed onto another. Their names are swapped where the system can do that, else the old one
     steps aside first.
     """
-    old = aside(path)
     if path.exists() and swap(new, path):
         return
+    recover(path)
     try:
         if path.exists():
-            remove(old)  # a process died when the new one was in its place already
-            path.rename(old)
+            path.rename(aside(path))
         new.rename(path)
     finally:
         recover(path)
-    remove(old)
 
 
 def aside(path: Path) -> Path:
@@ -100,9 +98,12 @@ def aside(path: Path) -> Path:
 
 
 def recover(path: Path) -> None:
-    """Put a folder back in its place if a process died when it had stepped aside."""
-    if not path.exists() and aside(path).exists():
-        aside(path).rename(path)
+    """Put a folder back in its place if a process died when it had stepped aside; remove it if the new one came."""
+    old = aside(path)
+    if old.exists() and path.exists():
+        remove(old)
+    elif old.exists():
+        old.rename(path)
 
 
 def swap(one: Path, other: Path) -> bool:
