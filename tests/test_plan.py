@@ -571,7 +571,7 @@ def test_adaptive_steps_in_few_dimensions_are_warned_of():
 def test_images_take_plans_too():
     """A data set and the mixture that it is: the same plan, the same normals, the same end."""
     images = np.random.default_rng(0).uniform(-1, 1, size=(6, 1, 2, 2))
-    flat = uldnum.GaussianMixture(np.full(6, 1 / 6), images.reshape(6, 4), np.full(6, 1e-150))
+    flat = uldnum.GaussianMixture(np.full(6, 1 / 6), images.reshape(6, 4), np.full(6, 1e-300))
     data = uldnum.targets.DataMixture(images)
     x0 = np.random.default_rng(1).normal(size=(3, 1, 2, 2))
     for name in ("BAOAB", "heun", "dpm-solver++", "ancestral"):

@@ -94,7 +94,8 @@ class Integrator:
             h and delta are given.
         """
         size, gamma = broadcast(h=step_size(h, delta), friction=positive("friction", friction))
-        step = self.recipe(size, gamma)
+        with np.errstate(over="ignore", invalid="ignore"):  # of steps so large, chains diverge at once
+            step = self.recipe(size, gamma)
         step.check(self.name, size.shape)
         return step
 

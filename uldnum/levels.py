@@ -299,8 +299,8 @@ def spaced(family: Callable[[float, float], Schedule], first: float, last: float
     try:
         if number == 1:
             return given(np.array([first]))
-        schedule = family(first, last)
         with np.errstate(all="ignore"):
+            schedule = family(first, last)
             inner = schedule.ratio(np.linspace(0, schedule.end, number)[1:-1])
         return given(np.array([first, *inner, last]))
     except ValueError as error:

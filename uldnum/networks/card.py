@@ -266,6 +266,8 @@ def check_kind(name: str, value: Any, kind: str) -> None:
 
 def parse_value(text: str) -> Any:
     """Return a value in TOML's notation; what is none is a text."""
+    if not isinstance(text, str):
+        raise ValueError(f"text: must be a string, got {shown(text)}")
     try:
         return parse_toml(f"value = {text}")["value"]
     except ValueError:

@@ -175,7 +175,7 @@ class Grid:
 
     def exact(self, tolerance: float, place: Place, times: bool = True) -> xr.Dataset:
         """Return what is known of every point without sampling; NaN where nothing is."""
-        check_tolerance(tolerance)
+        tolerance = check_tolerance(tolerance)
         shape = len(self.schemes), len(self.frictions), len(self.h)
         biases, known = np.full((*shape, len(METRICS)), np.nan), np.full((*shape, len(OBSERVABLES) + 1), np.nan)
         if has_exact_law(self.target) and knows_bias(self.target):

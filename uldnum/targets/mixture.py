@@ -20,8 +20,11 @@ from uldnum.typing import Array, ArrayLike
 
 __all__ = ["GaussianMixture", "MixtureData"]
 
-# Largest means and standard deviations, and range of variances: fourth powers, which biases are made of, are finite.
-LARGEST, VARIANCES = 1e75, (1e-150, 1e150)
+# Largest means and standard deviations, whose fourth powers, which biases are made of, are finite.
+LARGEST = 1e75
+
+# Smallest variance, whose inverse is finite, and largest.
+VARIANCES = 1e-300, 1e150
 
 # Shapes of covariances that can be fitted.
 KINDS = ("full", "diag", "spherical")
@@ -380,7 +383,7 @@ def check_variances(v: Array, means: Array) -> Array:
 
 
 def check_range(name: str, variances: Array, where: str = "") -> None:
-    """Raise unless variances are positive and their fourth powers, and those of their inverses, are in range."""
+    """Raise unless variances are positive and in range."""
     if np.any(variances <= 0):
         raise ValueError(f"{name}: must be positive, the least is {variances.min():g}{where}")
     least, most = VARIANCES
