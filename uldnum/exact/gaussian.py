@@ -237,6 +237,7 @@ class GaussianLaw:
         return parts
 
 
+@np.errstate(over="ignore", invalid="ignore")  # steps so large that tables overflow have no law: NaN
 def gaussian(
     integrator: str | Integrator,
     h: ArrayLike | None = None,
@@ -372,6 +373,7 @@ def max_stable_h(integrator: str | Integrator, *, precision: ArrayLike = 1.0, fr
     return limit
 
 
+@np.errstate(over="ignore", invalid="ignore")  # what grows beyond float64 is infinite or NaN
 def propagator(
     integrator: str | Integrator,
     h: ArrayLike | None = None,

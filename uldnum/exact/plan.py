@@ -29,6 +29,7 @@ class PlanLaw(NamedTuple):
     covariance: Array
 
 
+@np.errstate(over="ignore", invalid="ignore")  # what grows beyond float64 is infinite or NaN
 def plan(
     run: Plan,
     *,

@@ -126,7 +126,8 @@ def lay_out(steps: Sequence[Step], dtype: np.dtype[Any]) -> Tables:
     marked = [np.any(part[:, close] != part[:, last], axis=(0, *range(2, part.ndim))) for part in (dA, b, C)]
 
     def cast(array: Array) -> Array:
-        return np.ascontiguousarray(array, dtype=dtype)
+        with np.errstate(over="ignore"):  # of steps so large, chains diverge at once
+            return np.ascontiguousarray(array, dtype=dtype)
 
     return Tables(
         G=cast(G),

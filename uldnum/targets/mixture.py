@@ -371,7 +371,11 @@ def laid_out(
         log2_volumes = total(log2(scales))
     log2_weights = log2(weights) - log2_volumes
     parts = log2_weights, precisions, roots, -shifts
-    return MixtureData(*(np.ascontiguousarray(part, dtype=dtype) for part in parts))
+    with np.errstate(over="ignore"):
+        cast = [np.ascontiguousarray(part, dtype=dtype) for part in parts]
+    if not all(np.isfinite(part).all() for part in cast):
+        raise ValueError(f"dtype: {dtype} cannot hold the precisions and means of this mixture; take float64")
+    return MixtureData(*cast)
 
 
 def check_variances(v: Array, means: Array) -> Array:
