@@ -165,6 +165,9 @@ def kernel_stein_discrepancy(x: Array, target: Any) -> Bias:
     batches, sizes = batches_of(x)
     d, width = x.shape[-1], float(np.concatenate(batches).var(axis=0).sum())
 
+    if width == 0:
+        raise ValueError("x: must not be the same in all chains, whose variance is the scale of the kernel")
+
     def stein(a: Array, b: Array) -> Array:
         xa, sa, xb, sb = a[:, :d], a[:, d:], b[:, :d], b[:, d:]
         square = np.maximum(np.sum(xa**2, axis=1)[:, None] + np.sum(xb**2, axis=1) - 2 * xa @ xb.T, 0)
