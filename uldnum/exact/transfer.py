@@ -59,7 +59,7 @@ class TransferOperator:
         return self.law.eigenvalues
 
     def expectation(self, f: Callable[[Array], Array]) -> float:
-        """Return the expectation of a smooth function, an array function of x that is smooth at the grid's spacing; or use `cdf`."""
+        """Return the expectation of an array function of x that is smooth at the spacing of the grid; or use `cdf`."""
         values = result_of("f", f, self.law.grid.x.nodes)
         if values.shape not in ((), self.law.weights.shape):
             raise ValueError(f"f: must return the shape of its argument, {self.law.weights.shape}, got {values.shape}")
