@@ -24,7 +24,7 @@ from uldnum.kernels.cuda.binding import Kernel, ptx
 from uldnum.kernels.cuda.chains import chain_kernels
 from uldnum.kernels.cuda.form import Form
 from uldnum.kernels.cuda.stages import StageForm, stage_kernel
-from uldnum.stage import Affine, Step, first_row, table
+from uldnum.schemes.stage import Affine, Step, first_row, table
 from uldnum.typing import Array
 
 __all__ = ["ARCHITECTURES", "Case", "Count", "assemble", "cases", "count_all", "main"]

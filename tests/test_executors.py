@@ -17,13 +17,13 @@ import pytest
 from test_integrators import CATALOGUE
 
 import uldnum
-from uldnum.integrators import Integrator
 from uldnum.kernels import Problem, State, cpu
 from uldnum.kernels.array import normals
 from uldnum.kernels.core import DYNAMICS, READOUT, Watch, make_tables
 from uldnum.kernels.cpu import NumbaExecutor, edges, pool, shared
 from uldnum.kernels.reference import ArrayExecutor
-from uldnum.stage import Affine, Step, first_row, table
+from uldnum.schemes.catalogue import Integrator
+from uldnum.schemes.stage import Affine, Step, first_row, table
 
 SCHEMES = [*CATALOGUE, "ABAOABA"]
 SEED = 0xDEADBEEF12345

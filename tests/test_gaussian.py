@@ -14,7 +14,7 @@ from uldnum.exact import (
     underdamped_flow,
 )
 from uldnum.exact.precise import Number
-from uldnum.stage import Affine, Step, first_row, table
+from uldnum.schemes.stage import Affine, Step, first_row, table
 
 PRECISION = np.array([0.1, 1.0, 10.0])
 H = np.array([0.02, 0.05, 0.1, 0.3, 0.5])[:, None]

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 import uldnum
-from uldnum.integrators import Integrator
-from uldnum.stage import Affine, Step, first_row, table
+from uldnum.schemes.catalogue import Integrator
+from uldnum.schemes.stage import Affine, Step, first_row, table
 
 CATALOGUE = [entry.signature.replace("(eta)", "(1)").replace("(momentum)", "(0.5)") for entry in uldnum.integrators()]
 

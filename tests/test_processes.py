@@ -25,7 +25,7 @@ def python(script, *arguments, **options):
 
 IMPORTING = """
 import os, signal, sys
-from _uldnum import main
+from uldnum.command import main
 
 class Counter:
     left = int(sys.argv[1])
@@ -53,14 +53,14 @@ def test_ctrl_c_outside_of_imports_is_one_line():
 import os, signal, sys
 import uldnum.cli
 from uldnum.cli import listing
-import _uldnum
+import uldnum.command
 
 def interrupted(*_):
     os.kill(os.getpid(), signal.SIGINT)
 
 {stop} = interrupted
 sys.argv = ["uldnum", "list"]
-_uldnum.main()
+uldnum.command.main()
 """
     for stop in ("uldnum.cli.main", "listing.show"):
         done = python(script.format(stop=stop))
@@ -71,11 +71,11 @@ def test_ctrl_c_that_is_ignored_stays_so():
     """As in the background jobs of a shell script."""
     script = """
 import signal, sys
-import _uldnum
+import uldnum.command
 import uldnum.cli
 signal.signal(signal.SIGINT, signal.SIG_IGN)
 uldnum.cli.main = lambda: None
-_uldnum.main()
+uldnum.command.main()
 print(signal.getsignal(signal.SIGINT) is signal.SIG_IGN)
 """
     assert python(script).stdout == "True\n"

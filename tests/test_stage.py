@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from uldnum.stage import Affine, Step, table, triangular
+from uldnum.schemes.stage import Affine, Step, table, triangular
 
 
 def random_map(rng, leading=(3,), k=2, m=2):

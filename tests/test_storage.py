@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import netCDF4
 import numpy as np
@@ -307,7 +308,7 @@ def test_chunks_that_are_larger_than_their_array_count(tmp_path):
 
 def test_a_file_larger_than_the_memory_is_refused(monkeypatch, tmp_path):
     files.store(LARGE, tmp_path / "run.nc")
-    monkeypatch.setattr(files, "free_memory", lambda: 2.0**20)
+    monkeypatch.setattr(files.psutil, "virtual_memory", lambda: SimpleNamespace(available=2.0**20))
     with pytest.raises(ValueError, match=r"has 3.05 MiB of data, and 1 MiB of memory are free"):
         files.load(tmp_path / "run.nc")
 

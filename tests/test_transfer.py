@@ -348,7 +348,7 @@ def test_bad_arguments_are_named(changes, fault):
 
 
 def test_three_rows_are_refused():
-    from uldnum.stage import Affine, Step, first_row
+    from uldnum.schemes.stage import Affine, Step, first_row
 
     def recipe(h, friction):
         shape = np.shape(h)

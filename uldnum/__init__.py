@@ -5,16 +5,23 @@
 >>> run = uldnum.sample(target, "BAOAB", h=0.4, steps=1000, burn_in=100, chains=256, seed=1)
 >>> run.mean.shape, run.nfe
 ((1,), 1101)
+
+Names are imported when they are first used, so that ``import uldnum`` takes no time.
 """
 
-from uldnum import diagnostics, exact, levels, networks, studies
-from uldnum.annealing import anneal
-from uldnum.integrators import Integrator, integrator, integrators, splitting
-from uldnum.plans import Plan, plan, preset
-from uldnum.run import Run
-from uldnum.sampling import sample
-from uldnum.targets import GaussianMixture, UserTarget, target
-from uldnum.version import VERSION
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from uldnum import diagnostics, exact, levels, networks, studies, targets
+    from uldnum.annealing import anneal
+    from uldnum.plans import Plan, plan, preset
+    from uldnum.run import Run
+    from uldnum.sampling import sample
+    from uldnum.schemes.catalogue import Integrator, integrator, integrators, splitting
+    from uldnum.targets import GaussianMixture, UserTarget, target
+
+    __version__: str
 
 __all__ = [
     "GaussianMixture",
@@ -35,6 +42,32 @@ __all__ = [
     "splitting",
     "studies",
     "target",
+    "targets",
 ]
 
-__version__ = VERSION
+# The modules that names other than modules come from.
+HOMES = {
+    "anneal": "annealing",
+    "sample": "sampling",
+    "Run": "run",
+    **dict.fromkeys(("Plan", "plan", "preset"), "plans"),
+    **dict.fromkeys(("GaussianMixture", "UserTarget", "target"), "targets"),
+    **dict.fromkeys(("Integrator", "integrator", "integrators", "splitting"), "schemes.catalogue"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used."""
+    if name == "__version__":
+        return import_module("uldnum.version").VERSION
+    if name not in __all__:
+        raise AttributeError(f"module 'uldnum' has no attribute {name!r}")
+    if name not in HOMES:
+        return import_module(f"uldnum.{name}")
+    globals()[name] = found = getattr(import_module(f"uldnum.{HOMES[name]}"), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    """Return the public names, imported or not."""
+    return sorted({*globals(), *__all__})

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from uldnum.dense import total
-from uldnum.integrators import Integrator
-from uldnum.stage import Step
+from uldnum.schemes.catalogue import Integrator
+from uldnum.schemes.stage import Step
 from uldnum.typing import Array
 
 __all__ = ["FEWEST", "Adaptive"]

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import numpy as np
+import psutil
 
 from uldnum.extras import require
 from uldnum.interrupt import uninterrupted
@@ -247,7 +248,7 @@ def check_declared(path: Path) -> None:
     stored = sum(part.lstat().st_size for part in (path, *path.rglob("*")))
     if declared > max(HARMLESS, RATIO * stored):
         raise ValueError(f"{str(path)!r} declares {size(declared)} of data, but is a file of {size(stored)}")
-    if declared > (free := free_memory()):
+    if declared > (free := psutil.virtual_memory().available):
         raise ValueError(f"{str(path)!r} has {size(declared)} of data, and {size(free)} of memory are free")
 
 
@@ -273,13 +274,3 @@ def extent(shape: tuple[int, ...], chunks: tuple[int, ...] | list[int], dtype: o
     """Return the bytes of an array, or of one chunk if that is larger; a string has at least 8."""
     itemsize = max(8, np.dtype(dtype).itemsize)  # type: ignore[call-overload]
     return itemsize * max(math.prod(map(int, shape)), math.prod(map(int, chunks)) if chunks else 0)
-
-
-def free_memory() -> float:
-    """Return the bytes of memory that a process can have, or infinity where the system does not say."""
-    try:
-        text = Path("/proc/meminfo").read_text(encoding="ascii")
-    except OSError:
-        return math.inf
-    found = re.search(r"MemAvailable:\s+(\d+) kB", text)
-    return 1024 * int(found[1]) if found else math.inf

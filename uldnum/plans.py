@@ -1,8 +1,8 @@
 r"""Plans: runs through noise levels, as data.
 
-A plan is a sequence of phases. A phase is a number of time steps at one noise level, each a `uldnum.stage.Step`;
-between phases the chain hands over (x, p), the position and whatever else it remembers. Annealed Langevin dynamics,
-MILD, predictor-corrector sampling, DDIM and Heun's method differ in their tables alone.
+A plan is a sequence of phases. A phase is a number of time steps at one noise level, each a
+`uldnum.schemes.stage.Step`; between phases the chain hands over (x, p), the position and whatever else it remembers.
+Annealed Langevin dynamics, MILD, predictor-corrector sampling, DDIM and Heun's method differ in their tables alone.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ import numpy as np
 
 from uldnum.adaptive import Adaptive
 from uldnum.arguments import flag, positive_number, shown, step_size, whole_number
-from uldnum.integrators import Integrator, integrators
-from uldnum.integrators import integrator as find_integrator
 from uldnum.levels import Levels, geometric
 from uldnum.names import UnknownNameError, checked_text, split_name, unknown
 from uldnum.predictors import PREDICTORS, Move, NoiseLevel, Predictor, denoising, embedded
 from uldnum.predictors import predictor as find_moves
-from uldnum.stage import Affine, Stage, Step, first_row
+from uldnum.schemes.catalogue import Integrator, integrators
+from uldnum.schemes.catalogue import integrator as find_integrator
+from uldnum.schemes.stage import Affine, Stage, Step, first_row
 from uldnum.typing import Array
 
 __all__ = ["PRESETS", "Phase", "Plan", "plan", "preset"]

@@ -16,7 +16,7 @@ import numpy as np
 from uldnum.arguments import shown
 from uldnum.elementary import log
 from uldnum.names import split_name, unknown
-from uldnum.stage import Affine, Step, first_row
+from uldnum.schemes.stage import Affine, Step, first_row
 
 __all__ = ["PREDICTORS", "Move", "NoiseLevel", "Predictor", "denoising", "embedded", "predictor"]
 

@@ -14,8 +14,6 @@ from numpy.typing import DTypeLike
 from uldnum.arguments import positive_number, shown, step_size, title, whole_number
 from uldnum.backends import BACKENDS, Options, choose_backend
 from uldnum.exact import max_stable_h
-from uldnum.integrators import Integrator
-from uldnum.integrators import integrator as find_integrator
 from uldnum.kernels import Problem, State, statistics_shapes
 from uldnum.kernels.core import make_tables
 from uldnum.launch import (
@@ -32,6 +30,8 @@ from uldnum.launch import (
 )
 from uldnum.names import checked_text, digest
 from uldnum.run import Run
+from uldnum.schemes.catalogue import Integrator
+from uldnum.schemes.catalogue import integrator as find_integrator
 from uldnum.settings import Settings
 from uldnum.start import earlier_run, find_start, initial_state, number_of_chains, register_ends, resumed_start
 from uldnum.targets import GaussianMixture, UserTarget

@@ -10,7 +10,7 @@ import numpy as np
 import typer
 
 from uldnum.extras import EXTRAS, distributions, installed, require
-from uldnum.integrators import integrators as catalogue
+from uldnum.schemes.catalogue import integrators as catalogue
 from uldnum.version import VERSION
 
 __all__ = ["doctor", "fetch", "list_"]

@@ -15,7 +15,7 @@ from uldnum.arguments import positive, step_size
 from uldnum.cli.common import interrupted, keep_stopped, saved, still_there
 from uldnum.cli.options import Seed
 from uldnum.extras import require
-from uldnum.integrators import integrator as find_integrator
+from uldnum.schemes.catalogue import integrator as find_integrator
 from uldnum.typing import Array
 
 if TYPE_CHECKING:

@@ -18,8 +18,8 @@ from uldnum.arguments import broadcast, converted, positive, shown, step_size, w
 from uldnum.exact.linear import ACCURATE, LinearStep, kron, kron_change, linear_step, solve
 from uldnum.exact.precise import lift
 from uldnum.exact.stability import FORGOTTEN_PRECISELY, first_instability, forgetful, precise_step
-from uldnum.integrators import Integrator
-from uldnum.integrators import integrator as find_integrator
+from uldnum.schemes.catalogue import Integrator
+from uldnum.schemes.catalogue import integrator as find_integrator
 from uldnum.typing import Array, ArrayLike
 
 __all__ = ["GaussianLaw", "gaussian", "max_stable_h", "propagator"]

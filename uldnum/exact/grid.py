@@ -20,7 +20,7 @@ import numpy as np
 from numpy.polynomial.hermite_e import hermegauss
 from scipy.interpolate import BSpline
 
-from uldnum.stage import Stage
+from uldnum.schemes.stage import Stage
 from uldnum.typing import Array
 
 __all__ = ["Axis", "Grid", "TooMuchWork", "blur", "push"]
@@ -146,8 +146,8 @@ def push(grid: Grid, onto: Grid, noise: Array, stages: Sequence[Stage], score: C
     grid, onto : Grid
         Where the state is before and after.
     noise : array, shape (k, m)
-        Weights of the normals; as `uldnum.stage.Affine.compressed` returns them, so that all but the first are of the
-        position alone.
+        Weights of the normals; as `uldnum.schemes.stage.Affine.compressed` returns them, so that all but the first are
+        of the position alone.
     stages : sequence of Stage
         The maps, one-dimensional tables with one or two rows; their own noise is left out.
     score : callable

@@ -11,7 +11,7 @@ from functools import cached_property, reduce
 
 import numpy as np
 
-from uldnum.stage import Affine, Step, first_row
+from uldnum.schemes.stage import Affine, Step, first_row
 from uldnum.typing import Array
 
 __all__ = ["RESOLVED", "Linear", "LinearStep", "kron", "kron_change", "linear_step", "positive_margins", "solve"]

@@ -9,8 +9,8 @@ import numpy as np
 from uldnum.exact.flow import overdamped_flow, underdamped_flow
 from uldnum.exact.gaussian import propagator
 from uldnum.exact.transfer import transfer_operator
-from uldnum.integrators import Integrator
-from uldnum.integrators import integrator as find_integrator
+from uldnum.schemes.catalogue import Integrator
+from uldnum.schemes.catalogue import integrator as find_integrator
 from uldnum.targets.presets import bimodal_1d
 from uldnum.typing import Array
 

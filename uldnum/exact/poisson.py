@@ -20,7 +20,7 @@ from scipy.linalg import lu_factor, lu_solve
 from uldnum.arguments import result_of
 from uldnum.exact.grid import Axis, Grid, TooMuchWork, push
 from uldnum.exact.stationary import GROWTH, ConvergenceError, Problem, grown
-from uldnum.stage import Stage, first_row
+from uldnum.schemes.stage import Stage, first_row
 from uldnum.typing import Array
 
 __all__ = ["autocorrelation_time"]

@@ -15,7 +15,7 @@ import numpy as np
 
 from uldnum.exact.linear import RESOLVED, LinearStep, determinant, linear_step, positive_margins
 from uldnum.exact.precise import lift
-from uldnum.integrators import Integrator
+from uldnum.schemes.catalogue import Integrator
 from uldnum.typing import Array
 
 __all__ = ["first_instability", "precise_step"]

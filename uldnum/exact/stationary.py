@@ -19,7 +19,7 @@ from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigs
 from uldnum.exact.density import TargetDensity
 from uldnum.exact.grid import Axis, Grid, TooMuchWork, blur, push
 from uldnum.exact.linear import LinearStep, linear_step
-from uldnum.stage import Stage, Step
+from uldnum.schemes.stage import Stage, Step
 from uldnum.typing import Array
 
 __all__ = ["ConvergenceError", "Problem", "Solution", "UnstableError"]

@@ -12,8 +12,8 @@ from uldnum.arguments import converted, function, number, positive, result_of, s
 from uldnum.exact import poisson
 from uldnum.exact.density import TargetDensity, tabulate
 from uldnum.exact.stationary import Problem, Solution
-from uldnum.integrators import Integrator
-from uldnum.integrators import integrator as find_integrator
+from uldnum.schemes.catalogue import Integrator
+from uldnum.schemes.catalogue import integrator as find_integrator
 from uldnum.targets import GaussianMixture, UserTarget, vector_target
 from uldnum.typing import Array, ArrayLike
 

@@ -12,7 +12,7 @@ from uldnum.dense import product
 from uldnum.kernels import State
 from uldnum.kernels.core import DYNAMICS, NEVER, Watch
 from uldnum.kernels.drawing import chain_normals
-from uldnum.stage import Affine
+from uldnum.schemes.stage import Affine
 from uldnum.typing import Array
 
 __all__ = ["take_adaptive_steps"]

@@ -16,7 +16,7 @@ import numpy as np
 
 from uldnum.elementary import LN2
 from uldnum.kernels.functions import FORMATS, Ops, make_functions
-from uldnum.stage import Step, first_row
+from uldnum.schemes.stage import Step, first_row
 from uldnum.typing import Array
 
 __all__ = [

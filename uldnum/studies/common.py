@@ -20,8 +20,8 @@ from uldnum.backends import choose_backend
 from uldnum.diagnostics.bias import METRICS
 from uldnum.elementary import geomspace
 from uldnum.exact.transfer import check_tolerance
-from uldnum.integrators import Integrator
-from uldnum.integrators import integrator as find_integrator
+from uldnum.schemes.catalogue import Integrator
+from uldnum.schemes.catalogue import integrator as find_integrator
 from uldnum.studies.exact import OBSERVABLES, has_exact_law, is_gaussian
 from uldnum.studies.points import Exact, Sampled, knows_bias
 from uldnum.studies.sweep import sweep

@@ -10,7 +10,7 @@ import numpy as np
 
 from uldnum.diagnostics.bias import METRICS, known_moment
 from uldnum.exact import ConvergenceError, UnstableError, gaussian, transfer_operator
-from uldnum.integrators import Integrator
+from uldnum.schemes.catalogue import Integrator
 from uldnum.targets import GaussianMixture, VectorTarget
 from uldnum.targets.mixture import erf
 from uldnum.typing import Array

@@ -15,13 +15,13 @@ import numpy as np
 from uldnum.diagnostics.bias import METRICS
 from uldnum.diagnostics.histograms import BINS
 from uldnum.diagnostics.mixing import chain_mean_times, hopping_rate
-from uldnum.integrators import Integrator
 from uldnum.interrupt import interruptible
 from uldnum.kernels import SOURCES, digest_of
 from uldnum.kernels.core import lay_out
 from uldnum.names import digest
 from uldnum.run import Run
 from uldnum.sampling import sample
+from uldnum.schemes.catalogue import Integrator
 from uldnum.studies.exact import OBSERVABLES, exact_answers
 from uldnum.targets import GaussianMixture, VectorTarget, has_draws
 from uldnum.typing import Array

@@ -27,7 +27,7 @@ import numpy as np
 from uldnum.arguments import numbers
 from uldnum.dense import total
 from uldnum.elementary import expm1, tanh
-from uldnum.stage import Affine, Stage, Step, first_row, table
+from uldnum.schemes.stage import Affine, Stage, Step, first_row, table
 from uldnum.typing import Array
 
 __all__ = ["LETTERS", "compile_word", "frozen_score", "tanh_gap", "validate_word", "weak_order"]

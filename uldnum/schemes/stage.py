@@ -130,7 +130,7 @@ class Step:
                 if got != expected:
                     raise ValueError(
                         f"recipe: {part} of {where} of {name!r} has shape {got}, must have {expected}: the axes of h, "
-                        "then k rows (uldnum.stage.table stacks numbers and arrays of h's shape)"
+                        "then k rows (uldnum.schemes.stage.table stacks numbers and arrays of h's shape)"
                     )
         for j, stage in enumerate(self.stages):
             if np.shape(stage.G) != (*shape, k):

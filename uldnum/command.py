@@ -1,6 +1,6 @@
 """Entry point of the command ``uldnum``.
 
-It is no part of the package, whose import takes a second: Ctrl-C must be handled before that begins.
+It imports little, and so does the package itself: Ctrl-C is handled before the imports that take a second.
 """
 
 from __future__ import annotations

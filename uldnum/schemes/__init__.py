@@ -1,0 +1,1 @@
+"""Schemes as data: stages, splitting words and the catalogue of integrators."""
