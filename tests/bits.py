@@ -172,13 +172,15 @@ LEVELS = {
     "karras": levels.karras(80.0, 0.002, 200),
     "karras, rho 3": levels.karras(50.0, 0.01, 100, 3.0),
     "linear": levels.linear(200),
-    "linear, other rates": levels.linear(100, 0.2, 12.0, 0.01),
+    "scaled-linear": levels.scaled_linear(100, timesteps=500),
+    "vp-sde": levels.vp_sde(200),
+    "vp-sde, other rates": levels.vp_sde(100, 0.2, 12.0, 0.01),
     "cosine": levels.cosine(200),
     "cosine, few timesteps": levels.cosine(100, 80, 0.9),
 }
 SCHEDULES = {
-    "linear": {"beta_start": 0.1, "beta_end": 20.0},
-    "linear, timesteps": {"beta_start": 1e-4, "beta_end": 0.02, "timesteps": 1000},
+    "vp-sde": {"beta_start": 0.1, "beta_end": 20.0},
+    "linear": {"beta_start": 1e-4, "beta_end": 0.02, "timesteps": 1000},
     "scaled-linear": {"beta_start": 0.00085, "beta_end": 0.012, "timesteps": 1000},
     "cosine": {"timesteps": 1000},
     "geometric": {"first": 0.01, "last": 50.0},
@@ -270,7 +272,7 @@ def simulator_rows():
 # --------------------------------------------------------------------------------------------------------------- plans
 
 VE, KARRAS = levels.geometric(8.0, 0.1, 7), levels.karras(8.0, 0.1, 7)
-VP, COSINE = levels.linear(7, last=0.05), levels.cosine(7)
+VP, COSINE = levels.vp_sde(7, last=0.05), levels.cosine(7)
 
 RUN_PLANS = {
     "ALD": plan("ula", VE, steps=3, eps=0.004),
@@ -348,6 +350,17 @@ def whole_rows():
         yield f"whole {name}", parts(whole())
 
 
+def chained_rows():
+    """Runs that start from positions without a seed, and from the ends of other runs."""
+    options = {"h": 0.3, "steps": 5, "progress": False}
+    start = np.arange(-70.0, 70.0).reshape(70, 2) / 64
+    first = sample(mixture(2, "full"), "BAOAB", x0=start, chains=70, first_chain=5, **options)
+    runs = {"positions": first, "a run": sample(mixture(2, "diagonal"), "UBU", x0=first, **options)}
+    runs["a run, plan"] = anneal(mixture(2, "full"), RUN_PLANS["BAOAB, karras"], x0=runs["a run"], progress=False)
+    for name, run in runs.items():
+        yield f"from {name}", parts(run) | {"key": hashed(np.array([run.settings.key], np.uint64))}
+
+
 def resumed_rows(folder, process):
     """Runs that were stopped and stored by this process or by those before it, and go on here.
 
@@ -414,7 +427,7 @@ def rows():
         warnings.filterwarnings("ignore", ".*overflow encountered", RuntimeWarning)  # words of the simulator wrap
         return {
             name: row
-            for part in (table_rows, target_rows, sample_rows, simulator_rows, plan_rows, whole_rows, key_rows)
+            for part in (table_rows, target_rows, sample_rows, simulator_rows, plan_rows, whole_rows, chained_rows, key_rows)
             for name, row in part()
         }
 

@@ -41,7 +41,7 @@ main()
 """
 
 
-@pytest.mark.parametrize("count", [1, 30, 400, 1000])
+@pytest.mark.parametrize("count", [1, 30, 200, 400])
 def test_ctrl_c_during_imports_is_one_line(count):
     """A real SIGINT when so many modules have been looked for."""
     done = python(IMPORTING, count)
