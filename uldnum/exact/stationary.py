@@ -212,12 +212,10 @@ class Problem:
     def memory_axis(self, x: Axis, variance: Array) -> Axis:
         """Return an axis for a memory of this variance on each Gaussian.
 
-        One that no noise reaches is bounded: it follows the score.
+        It holds what noise reaches, and what one step's kicks add from rest anywhere in the interval of x.
         """
-        reach = self.reach
-        if not any(np.any(stage.map.C[1]) for stage in self.step.stages):
-            reach = max(reach, float(np.abs(self.score(x.nodes)).max() * self.target.deviations.max()))
-        end = reach * float(np.sqrt(np.nanmax(variance)))
+        kicks = sum(abs(float(stage.map.b[1])) for stage in self.step.stages)
+        end = max(self.reach * float(np.sqrt(np.nanmax(variance))), kicks * float(np.abs(self.score(x.nodes)).max()))
         return Axis(-end, end, 3 * LEAST // 4)
 
     # -------------------------------------------------------------------------------------------------------- solution
@@ -252,7 +250,7 @@ class Problem:
 
     @cached_property
     def candidates(self) -> Array:
-        """The largest eigenvalues on the first grid."""
+        """The largest eigenvalues but 1 on the first grid."""
         return leading(self.matrix(self.first_grid()))
 
     @cached_property
@@ -313,7 +311,7 @@ def dominant(factors: tuple[Array, Array], count: int, dtype: type, tolerance: f
 
 
 def leading(matrix: Array) -> Array:
-    """Return the eigenvalues of largest modulus.
+    """Return the eigenvalues of largest modulus, without the one nearest 1.
 
     Of a power of the matrix, so high that few count, so that the iteration converges however small a step; those of
     the matrix itself follow from its projection on the eigenvectors.
@@ -327,7 +325,8 @@ def leading(matrix: Array) -> Array:
     except ArpackNoConvergence as error:
         vectors = error.eigenvectors
     values = np.linalg.eigvals(np.linalg.lstsq(vectors, matrix @ vectors)[0])
-    return values[np.argsort(-np.abs(values))][:LEADING]
+    values = np.delete(values, np.argmin(np.abs(values - 1)))
+    return values[np.argsort(-np.abs(values))][: LEADING - 1]
 
 
 def found(values: Array, among: Array, tolerance: float) -> Array:
