@@ -427,7 +427,16 @@ def rows():
         warnings.filterwarnings("ignore", ".*overflow encountered", RuntimeWarning)  # words of the simulator wrap
         return {
             name: row
-            for part in (table_rows, target_rows, sample_rows, simulator_rows, plan_rows, whole_rows, chained_rows, key_rows)
+            for part in (
+                table_rows,
+                target_rows,
+                sample_rows,
+                simulator_rows,
+                plan_rows,
+                whole_rows,
+                chained_rows,
+                key_rows,
+            )
             for name, row in part()
         }
 
