@@ -420,6 +420,9 @@ def effect():
     }
 
 
+PARTS = table_rows, target_rows, sample_rows, simulator_rows, plan_rows, whole_rows, chained_rows, key_rows
+
+
 def rows():
     """Return all rows: a name -> hashes of the parts of a result, which tell where a difference begins."""
     with warnings.catch_warnings():
