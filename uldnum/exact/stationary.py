@@ -28,8 +28,8 @@ __all__ = ["ConvergenceError", "Problem", "Solution", "UnstableError"]
 LEADING, NEAR = 6, 12
 # Relative difference of 1 - lambda up to which eigenvalues are the same, of two grids and of the first and another.
 SAME, ALIKE = 0.01, 0.1
-# Nodes of an axis at first, and by how much both axes grow.
-LEAST, GROWTH = 24, 1.25
+# Nodes of an axis at first, at least and where only the score asks for more, and by how much both axes grow.
+LEAST, MANY, GROWTH = 24, 60, 1.25
 # By how much an end of an interval is moved, in lengths, and how often at most; the share of the tolerance that its
 # outermost node may hold.
 WIDER, WIDENINGS, OUTERMOST = 0.1, 10, 0.1
@@ -181,7 +181,10 @@ class Problem:
         return self.linear.cycle.stationary()
 
     def first_grid(self) -> Grid:
-        """Return an interval that holds the law on each Gaussian, with the fewest nodes that see the target in it."""
+        """Return an interval that holds the law on each Gaussian, with the fewest nodes that see the target in it.
+
+        They also resolve the score, roughly, unless that takes many: it may vary faster than the density.
+        """
         deviations = self.target.deviations
         if not np.isfinite(self.before[np.argmax(deviations)]).all():
             if self.target.gaussian_tails:
@@ -189,9 +192,14 @@ class Problem:
             raise ConvergenceError(f"{self.title}: unstable on a Gaussian of the target's standard_deviation")
         wider = np.sqrt(np.nanmax(self.linear.read.push(self.before)[:, 0, 0] / deviations**2))
         x = Axis(*self.target.interval(self.reach * float(np.clip(wider, 0.5, 3))), LEAST)
-        while not self.target.seen(x.nodes):
+        while not self.target.seen(x.nodes) or (x.n < MANY and not self.follows(x)):
             x = grown(x)
         return Grid(x, self.memory(x))
+
+    def follows(self, x: Axis) -> bool:
+        """Whether splines on an axis are right about the score between nodes, to a hundredth of its maximum."""
+        between, scores = (x.nodes[1:] + x.nodes[:-1]) / 2, self.score(x.nodes)
+        return bool(np.abs(x.curve(scores)(between) - self.score(between)).max() < 0.01 * np.abs(scores).max())
 
     @property
     def reach(self) -> float:
