@@ -333,8 +333,8 @@ def leading(matrix: Array) -> Array:
     except ArpackNoConvergence as error:
         vectors = error.eigenvectors
     values = np.linalg.eigvals(np.linalg.lstsq(vectors, matrix @ vectors)[0])
-    values = np.delete(values, np.argmin(np.abs(values - 1)))
-    return values[np.argsort(-np.abs(values))][: LEADING - 1]
+    others = np.delete(values, np.argmin(np.abs(values - 1)))
+    return others[np.argsort(-np.abs(others))][: LEADING - 1]
 
 
 def found(values: Array, among: Array, tolerance: float) -> Array:
