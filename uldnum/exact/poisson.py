@@ -72,8 +72,8 @@ def momenta(problem: Problem, grid: Grid) -> Axis:
 
 
 def coarser(axis: Axis) -> Axis:
-    """Return the axis that grows to this one in two steps: times have a looser tolerance than the law."""
-    return axis if axis.n == 1 else replace(axis, n=int(axis.n / GROWTH**2))
+    """Return the axis that grows to this one."""
+    return axis if axis.n == 1 else replace(axis, n=int(axis.n / GROWTH))
 
 
 def time_on(problem: Problem, grid: Grid, f: Callable[[Array], Array]) -> float:
