@@ -492,6 +492,13 @@ def test_a_diverged_run_on_a_narrow_gaussian_is_kept():
     assert run.diverged == 4
 
 
+@pytest.mark.filterwarnings("ignore:word:UserWarning")
+def test_the_limit_on_a_wide_spectrum_is_that_of_the_largest_precision():
+    """The limit on the first eigenvalue is below the smallest step that would be looked at for the second."""
+    assert max_stable_h("BAOAB", precision=[1.0, 1e12]) == max_stable_h("BAOAB", precision=1e12)
+    assert max_stable_h("BAB", precision=[1.0, 4.0]) == 0
+
+
 def test_long_unstable_runs_overflow_without_warnings():
     M, Q = propagator("BAOAB", 3.0, steps=2**40)
     assert not np.isfinite(M).any()

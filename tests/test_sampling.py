@@ -251,6 +251,26 @@ def test_ula_just_above_its_limit_is_diverged_not_a_large_variance():
     assert 250 < run.diverged_at < 450
 
 
+def test_a_step_without_a_stationary_law_is_warned_of_before_chains_diverge():
+    """At h = 2 on N(0, 1) an eigenvalue of BAOAB is -1: the variance grows linearly with the number of steps."""
+    with pytest.warns(UserWarning, match=r"BAOAB has not diverged yet at h = 2, but .* stable up to h = 2 ") as found:
+        run = quick(NORMAL, h=[1.9, 2.0, 1e-9])
+    assert len(found) == 1
+    assert np.array_equal(run.diverged, [0, 0, 0])
+
+
+def test_a_component_too_narrow_for_a_step_may_belong_to_a_law():
+    """Chains leave it for the wide component, on which the scheme is stable: nothing is warned of."""
+    target = uldnum.GaussianMixture([0.1, 0.9], [[0.0], [0.0]], [0.01, 1.0])
+    assert quick(target, h=0.5).diverged == 0
+
+
+def test_a_run_on_a_gaussian_beyond_what_is_exact_is_returned():
+    """The limit of stability is computed for precisions up to 1e100."""
+    with pytest.warns(UserWarning, match="BAOAB diverged .* take a smaller step"):
+        assert quick(uldnum.GaussianMixture([1.0], [[0.0]], [1e-110])).diverged == 8
+
+
 def test_whole_numbers_of_numpy_do_not_overflow():
     run = quick(steps=np.int16(300), burn_in=np.int8(100), chains=np.int32(8), seed=np.int64(1))
     np.testing.assert_array_equal(run.x, quick(steps=300, burn_in=100).x)

@@ -13,7 +13,8 @@ from numpy.typing import DTypeLike
 
 from uldnum.arguments import positive_number, shown, step_size, title, whole_number
 from uldnum.backends import BACKENDS, Options, choose_backend
-from uldnum.exact import max_stable_h
+from uldnum.exact.gaussian import LARGEST, max_stable_h
+from uldnum.exact.stability import unstable
 from uldnum.kernels import Problem, State, statistics_shapes
 from uldnum.kernels.core import make_tables
 from uldnum.launch import (
@@ -36,7 +37,7 @@ from uldnum.settings import Settings
 from uldnum.start import earlier_run, find_start, initial_state, number_of_chains, register_ends, resumed_start
 from uldnum.targets import GaussianMixture, UserTarget
 from uldnum.targets import target as find_target
-from uldnum.typing import ArrayLike
+from uldnum.typing import Array, ArrayLike
 from uldnum.version import VERSION
 
 __all__ = ["sample"]
@@ -133,7 +134,8 @@ def sample(
     Warns
     -----
     UserWarning
-        If chains diverged: left a thousand standard deviations of the target, or the finite numbers.
+        If chains diverged: left a thousand standard deviations of the target, or the finite numbers. If the target is
+        one Gaussian on which the scheme is not stable, also where no chain has diverged yet.
     """
     if isinstance(target, str | Path):
         target = find_target(target)
@@ -224,16 +226,34 @@ def sample(
 
 
 def report(run: Run, target: Target, scheme: Integrator) -> None:
-    """Warn of step sizes at which chains diverged, and of a run that was stopped."""
+    """Warn of step sizes at which chains diverged or must do so, and of a run that was stopped."""
     settings = run.settings
+    mixture = target if isinstance(target, GaussianMixture) else None
+    if mixture is not None and not 1 / LARGEST <= mixture.largest_precision <= LARGEST:
+        mixture = None  # its limit of stability is not computed
     rows = zip(settings.h, np.atleast_1d(run.diverged), np.atleast_1d(run.diverged_at), strict=True)
     bad = [f"h = {h:g} ({count} of {settings.chains} chains, the first at step {at})" for h, count, at in rows if count]
+    growing = [f"h = {h:g}" for h in growing_steps(run, mixture, scheme)] if mixture else []
+    limit = "take a smaller step"
+    if mixture and (bad or growing):
+        stable = max_stable_h(scheme, precision=mixture.largest_precision, friction=settings.friction)
+        limit = f"on its narrowest Gaussian the scheme is stable up to h = {stable:.4g} (uldnum.exact.max_stable_h)"
     if bad:
-        limit = "take a smaller step"
-        if isinstance(target, GaussianMixture):
-            stable = max_stable_h(scheme, precision=target.largest_precision, friction=settings.friction)
-            limit = f"on its narrowest Gaussian the scheme is stable up to h = {stable:.4g} (uldnum.exact.max_stable_h)"
         warnings.warn(
             f"{settings.integrator} diverged at {', '.join(bad)}; the statistics there are NaN; {limit}", stacklevel=4
         )
+    if growing:
+        warnings.warn(
+            f"{settings.integrator} has not diverged yet at {', '.join(growing)}, but has no stationary law there, and "
+            f"the statistics depend on the number of steps; {limit}",
+            stacklevel=4,
+        )
     warn_of_a_stop(run, "recorded steps")
+
+
+def growing_steps(run: Run, target: GaussianMixture, scheme: Integrator) -> Array:
+    """Return the step sizes without diverged chains at which a scheme has no stationary law on a single Gaussian."""
+    h = np.array(run.settings.h)[np.atleast_1d(run.diverged) == 0]
+    if len(target.weights) > 1:
+        return h[:0]
+    return h[unstable(scheme, h, target.largest_precision, run.settings.friction)]

@@ -18,7 +18,7 @@ from uldnum.exact.precise import lift
 from uldnum.schemes.catalogue import Integrator
 from uldnum.typing import Array
 
-__all__ = ["first_instability", "precise_step"]
+__all__ = ["first_instability", "precise_step", "unstable"]
 
 # Fractions of the force that are lost in the tables, in float64 and with fifty digits.
 FORGOTTEN, FORGOTTEN_PRECISELY = 1e-12, 1e-40
@@ -102,6 +102,8 @@ def first_instability(scheme: Integrator, precision: float, friction: float, bel
     float
         To a relative accuracy of 1e-12. ``below`` if no instability is found, 0 if the smallest step is unstable.
     """
+    if not below:
+        return 0.0
     family = Family(scheme, precision, friction)
     h, margins = scan(family, below)
     unstable = np.flatnonzero((margins < -RESOLVED).any(axis=-1))
@@ -119,6 +121,21 @@ def first_instability(scheme: Integrator, precision: float, friction: float, bel
         middle = (low + high) / 2
         low, high = (middle, high) if family.stable(np.array([middle]))[0] else (low, middle)
     return low
+
+
+def unstable(scheme: Integrator, h: Array, precision: float, friction: float) -> Array:
+    """Whether steps of these sizes, shape (H,), are unstable on N(0, 1/precision), or on the limit of stability.
+
+    Steps that only fifty digits could decide, and whose recipe does not take them, are not counted.
+    """
+    family = Family(scheme, precision, friction)
+    margins = family.margins(h)
+    found = np.asarray((margins < -RESOLVED).any(axis=-1))
+    doubtful = ~(found | (margins > RESOLVED).all(axis=-1))
+    if doubtful.any():
+        precise = family.precise_margins(h[doubtful])
+        found[doubtful] = ~positive_margins(precise) if precise.dtype == object else False
+    return found
 
 
 def narrowed(family: Family, low: float, high: float) -> tuple[float, float]:
@@ -139,7 +156,7 @@ def scan(family: Family, below: float) -> tuple[Array, Array]:
     """Step sizes in ascending order, and their margins, at least up to the first that is certainly unstable."""
     unit = family.precision**-0.5
     damping = float(np.clip(family.friction * unit, 1e-100, 1e100))
-    smallest = 1e-3 * unit * min(1, damping, 1 / damping)
+    smallest = min(1e-3 * unit * min(1, damping, 1 / damping), below / 10)
     largest = min(1e4 * unit * max(1, damping), below)
     # n evaluations bring up to n resonances below z = 2n, z = h/unit, the last two of them 2.5/n apart.
     fine = min(0.01, 0.1 / family.scheme.nfe_per_step**2)
