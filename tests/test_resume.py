@@ -33,6 +33,16 @@ def assert_equal(a, b):
     np.testing.assert_array_equal(a.histogram, b.histogram)
 
 
+def test_a_run_without_a_known_scale_is_resumed_without_warnings():
+    """The standard deviation is infinite, and so are the ends of the axes, which are compared."""
+    target = uldnum.UserTarget(lambda x: -x, 1)
+    arguments = {"h": 0.1, "chains": 4, "x0": np.zeros((4, 1)), "progress": False}
+    part = uldnum.sample(target, "BAOAB", steps=3, **arguments)
+    whole = uldnum.sample(target, "BAOAB", steps=5, **arguments)
+    resumed = uldnum.sample(target, "BAOAB", steps=5, **arguments | {"x0": "target", "resume": part})
+    np.testing.assert_array_equal(resumed.x, whole.x)
+
+
 @pytest.mark.parametrize("backend", ["numba", "array"])
 @pytest.mark.parametrize("name", ["OBABO", "ula", "ABAOABA"])
 def test_resumed_equals_uninterrupted(tmp_path, name, backend):

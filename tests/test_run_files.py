@@ -156,6 +156,12 @@ def test_a_resumed_run_uses_the_tables_that_it_has_stored(runs, tmp_path):
     )
 
 
+@pytest.mark.parametrize("name", ["run.nc", "run.zarr"])
+def test_a_missing_folder_is_named(runs, tmp_path, name):
+    with pytest.raises(ValueError, match=r"path: cannot write .*missing.*run\..*: No such file or directory"):
+        runs["sample"].save(tmp_path / "missing" / name)
+
+
 def save(run, folder):
     run.save(folder / "again.nc")
     return folder / "again.nc"

@@ -201,8 +201,8 @@ def store(dataset: xr.Dataset, path: Path) -> None:
     """
     check_store(path)
     remove_leftovers(path.parent)
-    free = shutil.disk_usage(path.parent).free
     with uninterrupted(), atomic(path, folder=path.suffix == ".zarr") as new:
+        free = shutil.disk_usage(path.parent).free
         if path.suffix == ".zarr":
             try:
                 dataset.to_zarr(new, mode="w", consolidated=False)

@@ -1,4 +1,4 @@
-"""What sample() and anneal() share: checks, where chains start and where they diverge, launches that can be stopped."""
+"""What sample() and anneal() share: checks, where chains diverge, launches that can be stopped."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from uldnum.targets.mixture import MixtureData
 from uldnum.typing import Array
 
 __all__ = [
+    "ESCAPE",
     "REACH",
     "Target",
     "bounds",
@@ -175,8 +176,9 @@ def alike(one: Any, other: Any) -> bool:
         if a.shape != b.shape or a.dtype != b.dtype:
             return False
         reach = 1e-9 * np.abs(b).max(initial=0) if a.dtype.kind == "f" else 0
-        if not np.all((a == b) | (np.abs(a.astype(float) - b) <= reach)):
-            return False
+        with np.errstate(invalid="ignore"):  # of infinities, which the first of the two compares
+            if not np.all((a == b) | (np.abs(a.astype(float) - b) <= reach)):
+                return False
     return True
 
 
@@ -223,7 +225,7 @@ def keeping(run: Run) -> Iterator[None]:
         yield
     except BaseException as error:
         error.run = run  # type: ignore[attr-defined]
-        error.add_note("uldnum: the run itself is complete; it is the attribute `run` of this exception")
+        error.add_note("uldnum: no step was lost; the run is the attribute `run` of this exception")
         raise
 
 

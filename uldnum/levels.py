@@ -253,10 +253,10 @@ def vp_sde(count: int, beta_start: float = 0.1, beta_end: float = 20.0, last: fl
     """
     low, high = positive_number("beta_start", beta_start), positive_number("beta_end", beta_end)
     end = positive_number("last", last)
-    if not (end < 1 and low + high < 1000):
-        raise ValueError(
-            f"last, beta_start, beta_end: must be below 1, and 1000 together, got {last}, {low} and {high}"
-        )
+    if end >= 1:
+        raise ValueError(f"last: must be below 1, got {end}")
+    if low + high >= 1000:
+        raise ValueError(f"beta_start, beta_end: their sum must be below 1000, got {low} and {high}")
     rates = f"levels of an SDE with rates from {low:g} to {high:g} (betas of timesteps belong to linear)"
     return noisy(rates, preserving(schedules.vp_sde(low, high), count, end))
 

@@ -48,7 +48,7 @@ class Start:
     chains, first_chain : int
         Number of chains of a group, and number of the first one.
     seed, generation : int
-        What the key follows from (`uldnum.run.key_of`).
+        What the key follows from (`uldnum.settings.key_of`).
     x : array, shape (groups or 1, chains, d)
         Initial positions.
     p : array of the same shape, or None

@@ -37,7 +37,10 @@ HOPPING_CHAINS, HOPPING_STEPS = 128, 1024
 PACKAGE = Path(__file__).parents[1]
 CODE = [SOURCES, *(digest_of(PACKAGE / part) for part in ("diagnostics", "exact", "kernels/cuda"))]
 CODE.append(
-    digest_of(PACKAGE / "studies", *(PACKAGE / f"{name}.py" for name in ("launch", "moments", "run", "sampling")))
+    digest_of(
+        PACKAGE / "studies",
+        *(PACKAGE / f"{name}.py" for name in ("launch", "moments", "run", "sampling", "settings", "start")),
+    )
 )
 
 
