@@ -1,6 +1,9 @@
-"""The order in which files of tests begin, so that processes to which they are handed out (-n) end together."""
+"""How the test processes run: the order of the files, and Ctrl-C."""
 
-# Those that take the longest, half a minute to some minutes, by their time without any kernel compiled before.
+import signal
+
+# Files begin in an order in which the processes to which they are handed out (-n) end together. First come those that
+# take the longest, half a minute to some minutes, by their time without any kernel compiled before.
 LONGEST = (
     "test_cuda", "test_bits", "test_transfer", "test_orders", "test_executors", "test_user_targets", "test_fuzz",
     "test_plan", "test_distances", "test_sweep", "test_mixing", "test_cli", "test_api",
@@ -10,3 +13,9 @@ LONGEST = (
 def pytest_collection_modifyitems(items):
     places = {name: place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: places.get(item.path.stem, len(LONGEST)))
+
+
+def pytest_configure():
+    """Handle SIGINT as in a terminal: in the background jobs of a shell it is ignored, and so it is in all children."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
