@@ -228,15 +228,14 @@ def sample(
 def report(run: Run, target: Target, scheme: Integrator) -> None:
     """Warn of step sizes at which chains diverged or must do so, and of a run that was stopped."""
     settings = run.settings
-    mixture = target if isinstance(target, GaussianMixture) else None
-    if mixture is not None and not 1 / LARGEST <= mixture.largest_precision <= LARGEST:
-        mixture = None  # its limit of stability is not computed
     rows = zip(settings.h, np.atleast_1d(run.diverged), np.atleast_1d(run.diverged_at), strict=True)
     bad = [f"h = {h:g} ({count} of {settings.chains} chains, the first at step {at})" for h, count, at in rows if count]
-    growing = [f"h = {h:g}" for h in growing_steps(run, mixture, scheme)] if mixture else []
+    alone = isinstance(target, GaussianMixture) and len(target.weights) == 1
+    precision = largest_precision(target) if bad or alone else None
+    growing = [f"h = {h:g}" for h in growing_steps(run, scheme, precision)] if alone and precision else []
     limit = "take a smaller step"
-    if mixture and (bad or growing):
-        stable = max_stable_h(scheme, precision=mixture.largest_precision, friction=settings.friction)
+    if precision and (bad or growing):
+        stable = max_stable_h(scheme, precision=precision, friction=settings.friction)
         limit = f"on its narrowest Gaussian the scheme is stable up to h = {stable:.4g} (uldnum.exact.max_stable_h)"
     if bad:
         warnings.warn(
@@ -251,9 +250,13 @@ def report(run: Run, target: Target, scheme: Integrator) -> None:
     warn_of_a_stop(run, "recorded steps")
 
 
-def growing_steps(run: Run, target: GaussianMixture, scheme: Integrator) -> Array:
-    """Return the step sizes without diverged chains at which a scheme has no stationary law on a single Gaussian."""
+def largest_precision(target: Target) -> float | None:
+    """Return the largest precision of a mixture; None where no limit of stability is known."""
+    precision = target.largest_precision if isinstance(target, GaussianMixture) else 0.0
+    return precision if 1 / LARGEST <= precision <= LARGEST else None
+
+
+def growing_steps(run: Run, scheme: Integrator, precision: float) -> Array:
+    """Return the step sizes without diverged chains at which a scheme has no stationary law on a Gaussian."""
     h = np.array(run.settings.h)[np.atleast_1d(run.diverged) == 0]
-    if len(target.weights) > 1:
-        return h[:0]
-    return h[unstable(scheme, h, target.largest_precision, run.settings.friction)]
+    return h[unstable(scheme, h, precision, run.settings.friction)]

@@ -14,7 +14,7 @@ from functools import cached_property
 
 import numpy as np
 
-from uldnum.arguments import broadcast, converted, positive, shown, step_size, whole_number
+from uldnum.arguments import broadcast, converted, flag, positive, shown, step_size, whole_number
 from uldnum.exact.linear import ACCURATE, LinearStep, kron, kron_change, linear_step, solve
 from uldnum.exact.precise import lift
 from uldnum.exact.stability import FORGOTTEN_PRECISELY, first_instability, forgetful, precise_step
@@ -286,7 +286,7 @@ def gaussian(
     UserWarning
         If float64 cannot tell whether the scheme is stable, and a user's recipe does not take numbers of fifty digits.
     """
-    scheme, spectrum = find_integrator(integrator), Spectrum.of(precision)
+    scheme, spectrum, precise = find_integrator(integrator), Spectrum.of(precision), flag("precise", precise)
     size, gamma = broadcast(h=step_size(h, delta), friction=positive("friction", friction))
     size, gamma = size[..., None], gamma[..., None]  # behind them the axis of the eigenvalues
     with np.errstate(all="ignore"):  # of absurd steps
