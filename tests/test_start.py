@@ -9,6 +9,7 @@ from uldnum.run import Run
 
 N01 = uldnum.GaussianMixture([1.0], [[0.0]], [1.0])
 QUIET = {"progress": False}
+FIRST = uldnum.sample(N01, "BAOAB", h=0.3, steps=2, chains=3, **QUIET)
 
 
 def variance(name, h):
@@ -95,6 +96,7 @@ def test_ends_with_the_seed_that_led_there_are_refused(tmp_path):
     with pytest.raises(ValueError, match=fault):
         uldnum.anneal(N01, plan, chains=6, seed=11, x0=run.x[::-1])
     uldnum.sample(N01, "ula", seed=12, x0=run.x, **options)
+    uldnum.sample(N01, "ula", seed=11, first_chain=6, x0=run.x, **options)  # chains with other random numbers
     later = uldnum.sample(N01, "ula", x0=run, h=0.3, steps=5, **QUIET)  # a later generation of the seed
     with pytest.raises(ValueError, match="x0: 1 of the positions"):
         uldnum.sample(N01, "ula", seed=11, x0=[[0.5], later.x[2]], **options | {"chains": 2})
@@ -133,14 +135,15 @@ def test_the_key_follows_from_given_positions_and_is_stored(tmp_path):
             {"x0": "nowhere", "chains": 3},
             "x0: must be one of 'target', 'normal', 'uniform', an array, a",
         ),
+        ({"x0": lambda *_: 1 / 0, "chains": 3}, "x0: the function failed with ZeroDivisionError"),
+        ({"x0": "normal", "resume": FIRST}, "x0 is 'normal', was 'target'"),
         ({"x0": "target"}, "chains: must be given, unless x0 or resume is a run"),
         ({"resume": 3}, "x0: a resumed run goes on from its own states"),
         ({"resume": 3, "x0": "target"}, "resume: must be a run or the path of a saved one, got 3"),
     ],
 )
 def test_a_start_that_does_not_fit_is_named(changes, fault):
-    first = uldnum.sample(N01, "BAOAB", h=0.3, steps=2, chains=3, **QUIET)
-    arguments = {"target": N01, "integrator": "BAOAB", "h": 0.3, "steps": 2, "x0": first} | changes
+    arguments = {"target": N01, "integrator": "BAOAB", "h": 0.3, "steps": 2, "x0": FIRST} | changes
     with pytest.raises(ValueError, match=fault):
         uldnum.sample(**arguments, **QUIET)
 

@@ -54,7 +54,7 @@ def sample(
     burn_in: int = 0,
     chains: int | None = None,
     seed: int | None = None,
-    x0: ArrayLike | Callable[[int, int, int], ArrayLike] | Run = "target",
+    x0: str | ArrayLike | Callable[[int, int, int], ArrayLike] | Run | None = None,
     thin: int | None = None,
     bins: int = 0,
     first_chain: int | None = None,
@@ -101,7 +101,7 @@ def sample(
         those that ``x0(chains, seed, first_chain)`` returns, or the ends of a run; arrays of any library. A run hands
         on its positions, and its momenta where both integrators have them, else the second row is drawn; the new run
         has the same chains, and a key that is derived from the seed and the generation. It is another realisation than
-        one long run; ``resume`` continues a run to the same bits.
+        one long run; ``resume`` continues a run to the same bits. Default: "target".
     thin : int, optional
         Store the positions every ``thin`` recorded steps.
     bins : int
@@ -174,9 +174,9 @@ def sample(
         thin=positions * (steps // thin if thin else 0),
     )
     start = (
-        find_start(target, x0, chains, first_chain, seed, given.size)
+        find_start(target, "target" if x0 is None else x0, chains, first_chain, seed, given.size)
         if earlier is None
-        else resumed_start(earlier, chains, first_chain, seed)
+        else resumed_start(earlier, chains, first_chain, seed, x0)
     )
     settings = Settings(
         version=VERSION,

@@ -94,12 +94,22 @@ def find_start(
         key = seed or 0
         x = drawn(target, x0, chains, key, first)
         return Start(x0, chains, first, key, 0, checked(target, x, chains))
-    x = checked(target, x0(chains, seed or 0, first) if callable(x0) else x0, chains)
+    if callable(x0):
+        x0 = answer_of(x0, chains, seed or 0, first)
+    x = checked(target, x0, chains)
     if seed is None:
         seed = int.from_bytes(hashlib.sha256(x.tobytes()).digest()[:8], "little")
     else:
-        refuse_ends(seed, x)
+        refuse_ends(seed, range(first, first + chains), x)
     return Start("given", chains, first, seed, 0, x)
+
+
+def answer_of(x0: Callable[[int, int, int], Any], chains: int, seed: int, first: int) -> Any:
+    """Return the positions that a user's function returns, or raise if it fails."""
+    try:
+        return x0(chains, seed, first)
+    except Exception as error:  # whatever a function of a user raises
+        raise ValueError(f"x0: the function failed with {type(error).__name__}: {shown(str(error))}") from error
 
 
 def earlier_run(resume: Run | str | Path, x0: Any) -> Run:
@@ -119,12 +129,10 @@ def number_of_chains(chains: int | None, *sources: Any) -> int:
     return runs[0] if chains is None else chains
 
 
-def resumed_start(
-    run: Run, chains: int | None, first_chain: int | None, seed: int | None, x0: str | None = None
-) -> Start:
-    """Return the start of a run that is resumed, with the arguments that are given again."""
+def resumed_start(run: Run, chains: int | None, first_chain: int | None, seed: int | None, x0: Any) -> Start:
+    """Return the start of a run that is resumed, with the arguments that are given again; None is the run's own."""
     s, nothing = run.settings, np.empty((1, 0, 0))
-    given = (chains, s.chains), (first_chain, s.first_chain), (seed, s.seed)  # None stands for the run's own
+    given = (chains, s.chains), (first_chain, s.first_chain), (seed, s.seed)
     n, first, key = (own if value is None else value for value, own in given)
     return Start(x0 or s.x0, n, first, key, s.generation, nothing)
 
@@ -201,26 +209,36 @@ def initial_state(start: Start, deviations: Array, momenta: bool, groups: int, d
 
 # ------------------------------------------------------------------------------------------------------ ends of runs
 
-# Seeds of the runs of this process, and hashes of their final positions.
-ENDS: deque[tuple[int, Array]] = deque()
+# Seeds of the runs of this process, the numbers of their chains, and hashes of their final positions.
+ENDS: deque[tuple[int, range, Array]] = deque()
 
 
 def register_ends(run: Run) -> None:
     """Remember where the chains of a run ended."""
-    ENDS.append((run.settings.seed, hashes(run.state.xp[:, :, 0])))
-    while len(ENDS) > 1 and sum(len(kept) for _, kept in ENDS) > KEPT:
+    s = run.settings
+    ENDS.append((s.seed, range(s.first_chain, s.first_chain + s.chains), hashes(run.state.xp[:, :, 0])))
+    while len(ENDS) > 1 and sum(len(kept) for *_, kept in ENDS) > KEPT:
         ENDS.popleft()
 
 
-def refuse_ends(seed: int, x: Array) -> None:
-    """Raise if positions are ends of an earlier run with the same seed."""
+def refuse_ends(seed: int, chains: range, x: Array) -> None:
+    """Raise if positions are ends of an earlier run with the same seed, some of whose chains have the same numbers.
+
+    Ends are known by their values: those of a float64 run that were rounded to float32 are not recognised.
+    """
     given = hashes(x)
-    count = sum(int(np.isin(given, kept).sum()) for own, kept in ENDS if own == seed)
+    shared = (kept for own, numbers, kept in ENDS if own == seed and overlap(numbers, chains))
+    count = sum(int(np.isin(given, kept).sum()) for kept in shared)
     if count:
         raise ValueError(
             f"x0: {count} of the positions are ends of an earlier run with seed {seed}, whose random numbers would be "
             "used again; pass the run itself, x0=run, or another seed"
         )
+
+
+def overlap(one: range, other: range) -> bool:
+    """Whether two ranges have a number in common."""
+    return max(one.start, other.start) < min(one.stop, other.stop)
 
 
 def hashes(x: Array) -> Array:
