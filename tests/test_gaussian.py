@@ -532,3 +532,9 @@ def test_bad_numbers_of_steps_are_named(steps):
 def test_one_friction_at_a_time():
     with pytest.raises(ValueError, match=r"^friction: must be a number"):
         max_stable_h("UBU", friction=[1.0, 2.0])
+
+
+def test_scales_that_fifty_digits_cannot_resolve_are_refused():
+    for precision in (1e90, 1e-90):
+        with pytest.raises(ValueError, match=r"precision, friction: friction/sqrt\(precision\) must be between"):
+            uldnum.exact.max_stable_h("BAOAB", precision=precision)

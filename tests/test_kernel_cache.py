@@ -51,17 +51,18 @@ def flipped(content, place):
 
 
 DAMAGE = {
-    "empty": lambda content: b"",
-    "line": lambda content: content[:40],
-    "cut": lambda content: content[: len(content) // 2],
-    "last byte": lambda content: content[:-1],
-    "garbage": lambda content: np.random.default_rng(0).bytes(5000),
-    "pickle": lambda content: b"\x80\x04K\x01.",
-    "flipped hash": lambda content: flipped(content, 20),
-    "flipped sources": lambda content: flipped(content, 80),
-    "flipped code": lambda content: flipped(content, len(content) // 2),
-    "sealed garbage": lambda content: cache.sealed(cache.MADE_OF + b"\x80\x04garbage"),
-    "sealed number": lambda content: cache.sealed(cache.MADE_OF + b"\x80\x04K\x01."),
+    "empty": lambda name, content: b"",
+    "line": lambda name, content: content[:40],
+    "cut": lambda name, content: content[: len(content) // 2],
+    "last byte": lambda name, content: content[:-1],
+    "garbage": lambda name, content: np.random.default_rng(0).bytes(5000),
+    "pickle": lambda name, content: b"\x80\x04K\x01.",
+    "flipped hash": lambda name, content: flipped(content, 20),
+    "flipped sources": lambda name, content: flipped(content, 80),
+    "flipped code": lambda name, content: flipped(content, len(content) // 2),
+    "sealed garbage": lambda name, content: cache.sealed(name, cache.MADE_OF + b"\x80\x04garbage"),
+    "sealed number": lambda name, content: cache.sealed(name, cache.MADE_OF + b"\x80\x04K\x01."),
+    "another kernel": lambda name, content: cache.sealed(f"other-{name}", content.partition(b"\n")[2]),
 }
 
 
@@ -70,7 +71,7 @@ def test_a_damaged_file_is_a_miss_with_one_warning(folder, damage):
     kernel()(1.0)
     path = only_file(folder)
     content = path.read_bytes()
-    path.write_bytes(DAMAGE[damage](content))
+    path.write_bytes(DAMAGE[damage](path.name, content))
     with pytest.warns(UserWarning, match="cannot be used: .*; it is compiled again") as said:
         assert kernel()(1.0) == 2.5
     assert len(said) == 1

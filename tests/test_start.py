@@ -97,6 +97,9 @@ def test_ends_with_the_seed_that_led_there_are_refused(tmp_path):
         uldnum.anneal(N01, plan, chains=6, seed=11, x0=run.x[::-1])
     uldnum.sample(N01, "ula", seed=12, x0=run.x, **options)
     uldnum.sample(N01, "ula", seed=11, first_chain=6, x0=run.x, **options)  # chains with other random numbers
+    double = uldnum.sample(N01, "ula", seed=13, **options)
+    with pytest.raises(ValueError, match="x0: 6 of the positions are ends of an earlier run with seed 13"):
+        uldnum.sample(N01, "ula", seed=13, x0=double.x.astype("float32"), dtype="float32", **options)
     later = uldnum.sample(N01, "ula", x0=run, h=0.3, steps=5, **QUIET)  # a later generation of the seed
     with pytest.raises(ValueError, match="x0: 1 of the positions"):
         uldnum.sample(N01, "ula", seed=11, x0=[[0.5], later.x[2]], **options | {"chains": 2})

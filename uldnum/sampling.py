@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -235,8 +236,9 @@ def report(run: Run, target: Target, scheme: Integrator) -> None:
     growing = [f"h = {h:g}" for h in growing_steps(run, scheme, precision)] if alone and precision else []
     limit = "take a smaller step"
     if precision and (bad or growing):
-        stable = max_stable_h(scheme, precision=precision, friction=settings.friction)
-        limit = f"on its narrowest Gaussian the scheme is stable up to h = {stable:.4g} (uldnum.exact.max_stable_h)"
+        with suppress(ValueError):  # of scales that differ beyond what can be resolved
+            stable = max_stable_h(scheme, precision=precision, friction=settings.friction)
+            limit = f"on its narrowest Gaussian the scheme is stable up to h = {stable:.4g} (uldnum.exact.max_stable_h)"
     if bad:
         warnings.warn(
             f"{settings.integrator} diverged at {', '.join(bad)}; the statistics there are NaN; {limit}", stacklevel=4

@@ -27,6 +27,9 @@ __all__ = ["GaussianLaw", "gaussian", "max_stable_h", "propagator"]
 # Precisions at most, and the inverse of the least.
 LARGEST = 1e100
 
+# Largest ratio of friction to sqrt(precision), or its inverse, for which fifty digits decide stability.
+RESOLVABLE = 1e22
+
 
 @dataclass(frozen=True)
 class Spectrum:
@@ -361,12 +364,18 @@ def max_stable_h(integrator: str | Integrator, *, precision: ArrayLike = 1.0, fr
     Raises
     ------
     ValueError
-        If a precision or the friction is not positive and finite, the friction is not one number, or there is no such
-        integrator.
+        If a precision or the friction is not positive and finite, the friction is not one number, friction/sqrt(lambda)
+        is not between 1e-22 and 1e22, which fifty digits could not resolve, or there is no such integrator.
     """
     scheme, values = find_integrator(integrator), Spectrum.of(precision).values
     if positive("friction", friction).ndim:
         raise ValueError("friction: must be a number; call once for each of several")
+    ratios = float(friction) / np.sqrt(values)
+    if ratios.min() < 1 / RESOLVABLE or ratios.max() > RESOLVABLE:
+        raise ValueError(
+            f"precision, friction: friction/sqrt(precision) must be between {1 / RESOLVABLE:g} and {RESOLVABLE:g}, got "
+            f"{ratios.min():g} to {ratios.max():g}"
+        )
     limit = np.inf
     for value in np.unique(values)[::-1]:
         limit = first_instability(scheme, float(value), float(friction), limit)

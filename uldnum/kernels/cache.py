@@ -23,9 +23,9 @@ __all__ = ["KernelCache", "kept", "read", "warn_unkept"]
 MADE_OF = sha256(repr((SOURCES, numba.__version__, llvmlite.__version__)).encode()).digest()
 
 
-def sealed(content: bytes) -> bytes:
-    """Return content with its hash in a line before it, which is a comment in PTX."""
-    return b"// sha256 " + sha256(content).hexdigest().encode() + b"\n" + content
+def sealed(name: str, content: bytes) -> bytes:
+    """Return the content of a file of this name, after a line, a comment in PTX, with a hash of both."""
+    return b"// sha256 " + sha256(name.encode() + content).hexdigest().encode() + b"\n" + content
 
 
 def read(path: Path) -> bytes | None:
@@ -38,7 +38,7 @@ def read(path: Path) -> bytes | None:
         warn_unusable(path, error.strerror)
         return None
     content = found.partition(b"\n")[2]
-    if found == sealed(content):
+    if found == sealed(path.name, content):
         return content
     warn_unusable(path, "it is damaged")
     return None
@@ -50,7 +50,7 @@ def kept(path: Path, content: bytes) -> bool:
         path.parent.mkdir(parents=True, exist_ok=True)
         remove_leftovers(path.parent)
         with atomic(path) as file:
-            file.write_bytes(sealed(content))
+            file.write_bytes(sealed(path.name, content))
     except (OSError, ValueError) as error:
         warn_unkept(str(path.parent), error)
         return False
