@@ -156,11 +156,13 @@ def test_autocorrelation_times_on_a_gaussian(name, h, friction):
     """The sums over all lags by linear algebra, with the normals that a reading shares with the stage after it.
 
     Were those of the reading drawn anew, times would come out shorter: at h = 0.3 UBU's by 2 %, ABOBA's and ula's by
-    7 % or more. The position that BAOAB, OBABO, OABAO and BUB read shares none.
+    7 % or more. The position that BAOAB, OBABO, OABAO and BUB read shares none. The tolerance is the documented one: a
+    hundred times that of the law, relative to the time or to one time step.
     """
     law, exact = transfer_operator(name, GAUSSIAN, h, friction=friction), gaussian(name, h, friction=friction)
     for f, observable in ((np.asarray, "x"), (np.square, "x^2")):
-        assert law.autocorrelation_time(f) == pytest.approx(exact.autocorrelation_time(observable), rel=1e-5)
+        time = exact.autocorrelation_time(observable)
+        assert law.autocorrelation_time(f) == pytest.approx(time, abs=1e-4 * max(law.nfe_per_step, time))
 
 
 @pytest.mark.parametrize(("name", "h"), [("UBU", 1.0), ("mild(0.5)", 0.8)])
