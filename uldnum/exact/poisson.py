@@ -12,19 +12,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import reduce
 
 import numpy as np
-from scipy.linalg import lu_factor, lu_solve
+from scipy.sparse.linalg import LinearOperator, gmres
 
 from uldnum.arguments import result_of
-from uldnum.exact.grid import Axis, Grid, TooMuchWork, push
-from uldnum.exact.stationary import GROWTH, ConvergenceError, Problem, grown
+from uldnum.exact.grid import Grid, Push, TooMuchWork
+from uldnum.exact.stationary import GROWTH, ConvergenceError, Problem, grown, through
 from uldnum.schemes.stage import Stage, first_row
 from uldnum.typing import Array
 
 __all__ = ["autocorrelation_time"]
 
+# Relative residual of a linear system, in tolerances; the dimension of its Krylov space, and how often one is built.
+RESIDUAL, KRYLOV, RESTARTS = 0.01, 100, 5
 # Tolerances to which a time is known: a sum over many steps, it is more sensitive than the law. And how often the grid
 # of the law is refined for it at most: where that does not settle it, f jumps, or modes of the grid are unstable.
 LOOSER, REFINEMENTS = 100, 6
@@ -47,10 +48,10 @@ def autocorrelation_time(problem: Problem, grid: Grid, f: Callable[[Array], Arra
     ConvergenceError
         If a hundred times the tolerance cannot be reached.
     """
-    grid = Grid(coarser(grid.x), coarser(momenta(problem, grid)))
-    time = np.inf
+    memory = grid.memory if grid.memory.n == 1 else replace(grid.memory, n=int(grid.memory.n / GROWTH))
     try:
-        for _ in range(REFINEMENTS + 2):
+        time = time_on(problem, Grid(replace(grid.x, n=int(grid.x.n / GROWTH)), memory), f)
+        for _ in range(REFINEMENTS):
             coarse, time = time, time_on(problem, grid, f)
             if abs(time - coarse) < LOOSER * problem.tolerance * max(1, time):
                 return time
@@ -63,19 +64,6 @@ def autocorrelation_time(problem: Problem, grid: Grid, f: Callable[[Array], Arra
         ) from None
 
 
-def momenta(problem: Problem, grid: Grid) -> Axis:
-    """Return an axis for the second row at the end of a time step, as fine as that of a grid or finer."""
-    if problem.step.rows == 1:
-        return grid.memory
-    axis = problem.memory_axis(grid.x, problem.linear.read.push(problem.before)[:, 1, 1])
-    return replace(axis, n=max(axis.n, grid.memory.n))
-
-
-def coarser(axis: Axis) -> Axis:
-    """Return the axis that grows to this one."""
-    return axis if axis.n == 1 else replace(axis, n=int(axis.n / GROWTH))
-
-
 def time_on(problem: Problem, grid: Grid, f: Callable[[Array], Array]) -> float:
     """Return the time, in steps, on one grid."""
     nodes = grid.nodes
@@ -85,25 +73,37 @@ def time_on(problem: Problem, grid: Grid, f: Callable[[Array], Array]) -> float:
     values = np.repeat(np.broadcast_to(values, grid.x.n), grid.memory.n)
     if not np.isfinite(values).all() or values.min() == values.max():
         raise ValueError("f: must be finite and not constant where the law is")
-    # 1 - P, made regular: a law in proportion to the sum, which P keeps, moves its eigenvalue 0 to 1.
-    factors = lu_factor(np.eye(nodes) - cycle(problem, grid) + 1 / nodes, overwrite_a=True, check_finite=False)
+    step, target = cycle(problem, grid), problem.target
+    guess = np.outer(np.interp(grid.x.nodes, target.x, target.density), grid.memory.rule[1]).ravel()
+    guess /= guess.sum()
+
+    def remainder(weights: Array) -> Array:
+        """Apply 1 - P, made regular: a law in proportion to the sum, which P keeps, moves its eigenvalue 0 to 1."""
+        return weights - through(step, weights) + weights.sum() * guess
+
+    operator = LinearOperator((nodes, nodes), matvec=remainder, dtype=float)
 
     def solved(right: Array) -> Array:
         """Return the weights of which the remainder is ``right``."""
-        return lu_solve(factors, right, trans=1, check_finite=False)
+        solution, unfinished = gmres(
+            operator, right, rtol=RESIDUAL * problem.tolerance, restart=KRYLOV, maxiter=RESTARTS
+        )
+        if unfinished:
+            raise TooMuchWork(f"more than {KRYLOV * RESTARTS} iterations")
+        return solution
 
-    law = solved(np.full(nodes, 1 / nodes))
+    law = solved(guess)
     deviation = (values - law @ values) * law
     return float(2 * (solved(deviation) @ values) / (deviation @ values) - 1)
 
 
-def cycle(problem: Problem, grid: Grid) -> Array:
-    """Return the matrix that leads from the state at the end of a time step to that at the end of the next."""
+def cycle(problem: Problem, grid: Grid) -> list[Push]:
+    """Return maps of weights that lead from the state at the end of a time step to that at the end of the next."""
     step, last = problem.step, problem.step.stages[-1]
-    noise, maps, matrices = np.zeros((step.rows, 0)), [], []
+    noise, maps, pushes = np.zeros((step.rows, 0)), [], []
     for stage in (Stage(first_row(step.open.b), step.open), *step.stages[:-1], Stage(last.G, step.close)):
         maps.append(stage)
         if stage.map.C.any():
-            matrices.append(push(grid, grid, noise, maps, problem.score))
+            pushes += problem.pushes(noise, maps, grid, grid)
             noise, maps = stage.map.compressed().C, []
-    return reduce(np.matmul, [*matrices, push(grid, grid, noise, maps, problem.score)])
+    return pushes + problem.pushes(noise, maps, grid, grid)

@@ -1,38 +1,38 @@
 """The stationary law of a scheme on a one-dimensional target, found on grids that are refined until it stands.
 
-The law of a chain moves from step to step under a linear operator. On a grid (`uldnum.exact.grid`) it is a matrix P;
-its left eigenvector for the eigenvalue 1 holds the weights of the stationary law, and the other leading eigenvalues say
-how fast anything else is forgotten.
+The law of a chain moves from step to step under a linear operator. On a grid (`uldnum.exact.grid`) it is a product of
+sparse matrices; its leading left eigenvector holds the weights of the stationary law, and the other leading eigenvalues
+say how fast anything else is forgotten.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, reduce
+from typing import TypeVar
 
 import numpy as np
-from scipy.interpolate import BSpline
-from scipy.linalg import lu_factor, lu_solve
+from scipy.interpolate import BSpline, make_interp_spline
 from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigs
 
 from uldnum.exact.density import TargetDensity
-from uldnum.exact.grid import Axis, Grid, TooMuchWork, blur, push
+from uldnum.exact.grid import DEGREE, Axis, Grid, Memory, Push, TooMuchWork
 from uldnum.exact.linear import LinearStep, linear_step
 from uldnum.schemes.stage import Stage, Step
 from uldnum.typing import Array
 
 __all__ = ["ConvergenceError", "Problem", "Solution", "UnstableError"]
 
-# Eigenvalues that are reported, and those that are computed near 1.
-LEADING, NEAR = 6, 12
-# Relative difference of 1 - lambda up to which eigenvalues are the same, of two grids and of the first and another.
-SAME, ALIKE = 0.01, 0.1
-# Nodes of an axis at first, at least and where only the score asks for more, and by how much both axes grow.
-LEAST, MANY, GROWTH = 24, 60, 1.25
-# By how much an end of an interval is moved, in lengths, and how often at most; the share of the tolerance that its
-# outermost node may hold.
-WIDER, WIDENINGS, OUTERMOST = 0.1, 10, 0.1
+# Eigenvalues that are computed, the dimension of the Krylov space, and how close those of two grids are if the same.
+LEADING, KRYLOV, SAME = 6, 40, 0.01
+# Positions at first, and by how much both axes grow.
+LEAST, GROWTH = 40, 1.25
+# By how much an end of the interval is moved, in lengths, and how often at most.
+WIDER, WIDENINGS = 0.1, 6
+
+
+Part = TypeVar("Part", Axis, Memory)
 
 
 class ConvergenceError(RuntimeError):
@@ -53,15 +53,12 @@ class Solution:
         The grid.
     weights : array, shape (n,)
         Of the nodes in x.
-    memory_weights : array, shape (k,)
-        Of the nodes of the memory, before the last noise of a step.
     eigenvalues : complex array, shape (m,)
         Of one time step, the largest first.
     """
 
     grid: Grid
     weights: Array
-    memory_weights: Array
     eigenvalues: Array
 
     @property
@@ -78,8 +75,8 @@ class Solution:
     def curve(self) -> BSpline:
         """The density as a spline on the interval, where its integral is 1 whatever the nodes at the ends hold."""
         x = self.grid.x
-        curve = x.curve(self.weights / x.spacing)
-        return BSpline(curve.t, curve.c / curve.integrate(x.low, x.high), curve.k)
+        curve = make_interp_spline(x.nodes, self.weights / x.spacing, k=DEGREE)
+        return BSpline(curve.t, curve.c / curve.integrate(x.low, x.high), DEGREE)
 
     def density(self, x: Array) -> Array:
         """Density of x: none beyond the interval."""
@@ -88,13 +85,12 @@ class Solution:
 
     def cdf(self, x: Array) -> Array:
         """Cumulative distribution function of x."""
-        low, high = self.grid.x.low, self.grid.x.high
-        integral = self.curve.antiderivative()
-        return np.asarray(integral(np.clip(x, low, high)) - integral(low))
+        return np.asarray(self.curve.antiderivative()(np.clip(x, self.grid.x.low, self.grid.x.high)))
 
     def confirmed(self, coarse: Solution) -> Solution:
         """Keep the eigenvalues that a coarser grid has, too: those that are artefacts of a grid come and go."""
-        return replace(self, eigenvalues=self.eigenvalues[found(self.eigenvalues, coarse.eigenvalues, SAME)][:LEADING])
+        distance = np.abs(self.eigenvalues[:, None] - coarse.eigenvalues).min(axis=1)
+        return replace(self, eigenvalues=self.eigenvalues[distance < SAME])
 
     def change(self, coarse: Solution, unit: float) -> tuple[float, float]:
         """By how much a coarser solution differed: mean, variance, second eigenvalue and gap; the cdf.
@@ -148,25 +144,35 @@ class Problem:
         float
             By how much the last refinement changed it.
         """
-        law = self.solve(self.first_grid())
-        confirmed, change, widenings, memory_too = law, np.inf, 0, True
-        while True:
-            threshold = OUTERMOST * max(change, self.tolerance)
-            x = widened(law.grid.x, law.weights, threshold)
-            memory = widened(law.grid.memory, law.memory_weights, threshold)
-            wider = Grid(x, memory) != law.grid
-            if change <= self.tolerance and not wider:
-                return confirmed, change
-            widenings += wider
-            if widenings > WIDENINGS:
-                raise ConvergenceError(
-                    f"{self.title}: its law is not confined to [{x.low:.3g}, {x.high:.3g}]; "
-                    "the scheme is unstable, or nearly so"
-                )
-            coarse, law = law, self.solve(Grid(grown(x), grown(memory) if memory_too else memory))
-            confirmed = law.confirmed(coarse)
-            moved, blurred = confirmed.change(coarse, self.target.deviation)
-            change, memory_too = max(moved, blurred), moved > self.tolerance
+        grid = self.first_grid()
+        for _ in range(WIDENINGS):
+            law, change = self.refined(grid)
+            x = self.widened(law)
+            if x == law.grid.x:
+                return law, change
+            memory = self.memory(x)
+            grid = Grid(x, replace(memory, n=max(memory.n, law.grid.memory.n)))
+        raise ConvergenceError(
+            f"{self.title}: its law is not confined to [{grid.x.low:.3g}, {grid.x.high:.3g}]; "
+            "the scheme is unstable, or nearly so"
+        )
+
+    def refined(self, grid: Grid) -> tuple[Solution, float]:
+        """Refine a grid until that changes nothing beyond the tolerance; return the last change, too."""
+        law = coarse = self.solve(grid)
+        change, blur = np.inf, np.inf
+        while max(change, blur) > self.tolerance:
+            memory = grown(law.grid.memory) if change > self.tolerance else law.grid.memory
+            coarse, law = law, self.solve(Grid(grown(law.grid.x), memory))
+            change, blur = law.confirmed(coarse).change(coarse, self.target.deviation)
+        return law.confirmed(coarse), max(change, blur)
+
+    def widened(self, law: Solution) -> Axis:
+        """Widen the interval at the ends where the outermost nodes hold more than the tolerance."""
+        x = law.grid.x
+        left, right = (WIDER * (np.abs(end).sum() > self.tolerance) for end in (law.weights[:4], law.weights[-4:]))
+        length = x.high - x.low
+        return Axis(x.low - left * length, x.high + right * length, int(x.n * (1 + left + right)))
 
     # ------------------------------------------------------------------------------------------------------ first grid
 
@@ -181,174 +187,101 @@ class Problem:
         return self.linear.cycle.stationary()
 
     def first_grid(self) -> Grid:
-        """Return an interval that holds the law on each Gaussian, with the fewest nodes that see the target in it.
-
-        They also resolve the score, roughly, unless that takes many: it may vary faster than the density.
-        """
+        """Return an interval that holds the law on each Gaussian, with the fewest nodes that see the target in it."""
         deviations = self.target.deviations
         if not np.isfinite(self.before[np.argmax(deviations)]).all():
             if self.target.gaussian_tails:
                 raise UnstableError(f"{self.title}: unstable in the tails, so there is no stationary law")
             raise ConvergenceError(f"{self.title}: unstable on a Gaussian of the target's standard_deviation")
         wider = np.sqrt(np.nanmax(self.linear.read.push(self.before)[:, 0, 0] / deviations**2))
-        x = Axis(*self.target.interval(self.reach * float(np.clip(wider, 0.5, 3))), LEAST)
-        while not self.target.seen(x.nodes) or (x.n < MANY and not self.follows(x)):
+        x = Axis(*self.target.interval((self.reach + 1) * float(np.clip(wider, 0.5, 3))), LEAST)
+        while not self.target.seen(x.nodes):
             x = grown(x)
         return Grid(x, self.memory(x))
 
-    def follows(self, x: Axis) -> bool:
-        """Whether splines on an axis are right about the score between nodes, to a hundredth of its maximum."""
-        between, scores = (x.nodes[1:] + x.nodes[:-1]) / 2, self.score(x.nodes)
-        return bool(np.abs(x.curve(scores)(between) - self.score(between)).max() < 0.01 * np.abs(scores).max())
-
     @property
     def reach(self) -> float:
-        """Standard deviations that a grid spans to either side: a normal density falls below the tolerance, and one."""
-        return float(np.sqrt(-2 * np.log(self.tolerance))) + 1
+        """Standard deviations beyond which a normal density is below the tolerance."""
+        return float(np.sqrt(-2 * np.log(self.tolerance)))
 
-    def memory(self, x: Axis) -> Axis:
-        """Return an axis for the memory before the last noise of a step."""
-        noise, _ = self.parts[0]
-        variance = self.before[:, -1, -1]
-        if len(self.parts) == 1:
-            last = self.step.stages[-1].map
-            if self.step.rows == 1 or not (last.b[1] or (np.eye(2) + last.dA)[1].any()):
-                return Axis(0.0, 0.0, 1)
-            variance = variance - np.sum(noise[1] ** 2)
-        return self.memory_axis(x, variance)
+    def memory(self, x: Axis) -> Memory:
+        """Return nodes for the memory, so many that they reach as many standard deviations away as x does."""
+        if self.step.rows == 1:
+            return Memory(1.0, 1)
+        deviation, scale = (float(np.sqrt(np.nanmax(self.before[:, j, j]))) for j in (0, 1))
+        if not any(np.any(stage.map.C[1]) for stage in self.step.stages):
+            scale *= self.stiffening(x)
+        farthest = max(x.high - self.target.centres.max(), self.target.centres.min() - x.low)
+        outermost = max(self.reach, farthest / deviation)  # of n nodes: about 2 sqrt(n)
+        return Memory(scale, 6 + int(outermost**2 / 4))
 
-    def memory_axis(self, x: Axis, variance: Array) -> Axis:
-        """Return an axis for a memory of this variance on each Gaussian.
+    def stiffening(self, x: Axis) -> float:
+        """How much stronger the score is at the ends of x than on the Gaussians; at least 1.
 
-        It holds what noise reaches, and what one step's kicks add from rest anywhere in the interval of x.
+        A memory that no noise reaches follows the score wherever the chain may be.
         """
-        kicks = sum(abs(float(stage.map.b[1])) for stage in self.step.stages)
-        end = max(self.reach * float(np.sqrt(np.nanmax(variance))), kicks * float(np.abs(self.score(x.nodes)).max()))
-        return Axis(-end, end, 3 * LEAST // 4)
+        ends = np.array([x.low, x.high])
+        distance = np.abs(ends[:, None] - self.target.centres).min(axis=1)
+        return float(max(1.0, (np.abs(self.score(ends)) * self.target.deviations.max() ** 2 / distance).max()))
 
     # -------------------------------------------------------------------------------------------------------- solution
 
     def solve(self, grid: Grid) -> Solution:
-        """Find the stationary law and leading eigenvalues on one grid."""
+        """Find the stationary law on one grid."""
         try:
-            matrix = self.matrix(grid)
+            law, values = self.leading(grid, grid.nodes)
         except TooMuchWork as error:
             raise ConvergenceError(
                 f"{self.title}: not resolved to {self.tolerance:g}, that would take {error}; a looser tolerance, "
                 "another step or more friction may help"
             ) from None
-        law, values = stationary(matrix, 1e-3 * self.tolerance)
-        return Solution(grid, *self.read(law, grid), self.completed(values, matrix))
+        return Solution(grid, self.read(law / law.sum(), grid), values[np.argsort(-np.abs(values))])
 
-    def completed(self, values: Array, matrix: Array) -> Array:
-        """Complete eigenvalues near 1 to leading ones, the largest first.
-
-        One of the candidates that is not among them is computed if it may be the second largest. If it is smaller, the
-        list ends before it.
-        """
-        for value in self.candidates[self.candidates.imag >= 0]:
-            if not found(np.array([value]), values, ALIKE).any():
-                second = np.sort(np.abs(values))[-2]
-                if 1 - np.abs(value) < (1 + ALIKE) * (1 - second):
-                    near = nearest(matrix, value, 1e-3 * self.tolerance)
-                    values = np.concatenate([values, near, near.conj()])
-                else:
-                    values = values[np.abs(values) > np.abs(value)]
-        return values[np.argsort(-np.abs(values), kind="stable")]
-
-    @cached_property
-    def candidates(self) -> Array:
-        """The largest eigenvalues but 1 on the first grid."""
-        return leading(self.matrix(self.first_grid()))
+    def leading(self, grid: Grid, nodes: int) -> tuple[Array, Array]:
+        """Return the left eigenvector of a time step for the eigenvalue nearest 1, and the leading eigenvalues."""
+        step = [push for noise, stages in self.parts for push in self.pushes(noise, stages, grid, grid)]
+        operator = LinearOperator((nodes, nodes), matvec=lambda law: through(step, law), dtype=float)
+        start = np.random.default_rng(0).random(nodes)  # the same each time, and of no symmetry, which would last
+        try:
+            values, vectors = eigs(operator, LEADING, ncv=min(KRYLOV, nodes - 1), v0=start, tol=1e-4 * self.tolerance)
+        except ArpackNoConvergence:
+            raise ConvergenceError(f"{self.title}: too many eigenvalues near 1; take a larger step") from None
+        return vectors[:, np.argmin(np.abs(values - 1))].real, values
 
     @cached_property
     def parts(self) -> list[tuple[Array, list[Stage]]]:
-        """A time step, from the last noise before the state is read: noise, and the stages up to the next noise."""
+        """A time step, from where the state is read: noise, and the stages up to the next noise."""
         stages = self.step.stages
         order = [stages[-1], *stages[:-1]]
         parts: list[tuple[Array, list[Stage]]] = []
         for j, stage in enumerate(order):
-            noise = order[j - 1].map.compressed().C
+            noise = order[j - 1].map.C
             if parts and not noise.any():
                 parts[-1][1].append(stage)
             else:
                 parts.append((noise, [stage]))
         return parts
 
-    def matrix(self, grid: Grid) -> Array:
-        """Return the matrix of one time step."""
-        return reduce(np.matmul, [push(grid, grid, noise, stages, self.score) for noise, stages in self.parts])
+    def pushes(self, noise: Array, stages: Sequence[Stage], grid: Grid, onto: Grid) -> list[Push]:
+        """Return the normals of a noise one after the other, the last of them (or none) with the maps that follow."""
+        last, *others = [*noise.T] or [np.zeros(self.step.rows)]
+        alone = [Push(grid, grid, column, [], self.score) for column in others]
+        return [*alone, Push(grid, onto, last, stages, self.score)]
 
-    def read(self, law: Array, grid: Grid) -> tuple[Array, Array]:
-        """Return the weights of x at the end of a step, and of the memory where the law is that of the grid."""
-        close, line = self.step.close, Grid(grid.x, Axis(0.0, 0.0, 1))
+    def read(self, law: Array, grid: Grid) -> Array:
+        """Return the weights of x at the end of a step: ``close``, for which one normal is enough."""
+        close, line = self.step.close, Grid(grid.x, Memory(1.0, 1))
         noise, _ = self.parts[0]
-        reading = push(grid, line, noise, [Stage(self.step.stages[-1].G, close)], self.score)
-        weights = law @ reading @ blur(grid.x, float(np.linalg.norm(close.C[0])))
-        return weights, law.reshape(grid.x.n, -1).sum(axis=0)
+        maps = self.pushes(noise, [Stage(self.step.stages[-1].G, close)], grid, line)
+        jitter = Push(line, line, np.linalg.norm(close.C[:1], axis=1), [], self.score)
+        return through([*maps, jitter], law)
 
 
-def stationary(matrix: Array, tolerance: float) -> tuple[Array, Array]:
-    """Return the stationary law, and the eigenvalues of a time step that are nearest 1, with 1 itself.
-
-    The tolerance is relative, of 1 - lambda. With the uniform law g, and all eigenvalues but 1 as they are,
-    ``M = 1 - P + 10 g`` is regular, and ``pi M = 10 g``.
-    """
-    nodes = len(matrix)
-    system = -matrix
-    diagonal = np.einsum("ii->i", system)
-    diagonal -= system.sum(axis=1)  # 1, but for rounding
-    system += 10 / nodes
-    factors = lu_factor(system, overwrite_a=True, check_finite=False)
-    law = lu_solve(factors, np.full(nodes, 10 / nodes), trans=1, check_finite=False)
-    return law / law.sum(), np.concatenate([[1.0], 1 - 1 / dominant(factors, min(NEAR, nodes - 2), float, tolerance)])
+def through(pushes: Sequence[Push], law: Array) -> Array:
+    """Send weights through several maps in turn."""
+    return reduce(lambda weights, push: push(weights), pushes, law)
 
 
-def nearest(matrix: Array, shift: complex, tolerance: float) -> Array:
-    """Return the two eigenvalues nearest a shift."""
-    factors = lu_factor(matrix - shift * np.eye(len(matrix)), overwrite_a=True, check_finite=False)
-    return shift + 1 / dominant(factors, 2, complex, tolerance)
-
-
-def dominant(factors: tuple[Array, Array], count: int, dtype: type, tolerance: float) -> Array:
-    """Return the eigenvalues of largest modulus of the inverse of a matrix, given its LU factors."""
-    nodes = len(factors[1])
-    inverse = LinearOperator((nodes, nodes), lambda v: lu_solve(factors, v, check_finite=False), dtype=dtype)
-    start = np.random.default_rng(0).random(nodes)  # the same each time, and of no symmetry, which would last
-    return eigs(inverse, count, v0=start.astype(dtype), tol=tolerance, return_eigenvectors=False)
-
-
-def leading(matrix: Array) -> Array:
-    """Return the eigenvalues of largest modulus, without the one nearest 1.
-
-    Of a power of the matrix, so high that few count, so that the iteration converges however small a step; those of
-    the matrix itself follow from its projection on the eigenvectors.
-    """
-    power, count = matrix, min(NEAR, len(matrix) - 2)
-    while count < np.trace(power) < np.inf:
-        power = power @ power
-    start = np.random.default_rng(0).random(len(matrix))
-    try:
-        _, vectors = eigs(power, count, v0=start, tol=1e-6)
-    except ArpackNoConvergence as error:
-        vectors = error.eigenvectors
-    values = np.linalg.eigvals(np.linalg.lstsq(vectors, matrix @ vectors)[0])
-    others = np.delete(values, np.argmin(np.abs(values - 1)))
-    return others[np.argsort(-np.abs(others))][: LEADING - 1]
-
-
-def found(values: Array, among: Array, tolerance: float) -> Array:
-    """Whether each eigenvalue is among others, up to a relative difference of 1 - lambda."""
-    return np.abs(values[:, None] - among).min(axis=1) <= tolerance * np.abs(1 - values) + 1e-12
-
-
-def widened(axis: Axis, weights: Array, threshold: float) -> Axis:
-    """Widen an axis at the ends where the outermost node holds more than a threshold."""
-    left, right = (WIDER * float(abs(end) > threshold and axis.n > 1) for end in (weights[0], weights[-1]))
-    length = axis.high - axis.low
-    return Axis(axis.low - left * length, axis.high + right * length, int(axis.n * (1 + left + right)))
-
-
-def grown(axis: Axis) -> Axis:
+def grown(axis: Part) -> Part:
     """Return an axis with more nodes; a memory that is not there stays so."""
     return axis if axis.n == 1 else replace(axis, n=int(GROWTH * axis.n))

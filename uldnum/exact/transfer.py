@@ -51,15 +51,11 @@ class TransferOperator:
 
     @property
     def eigenvalues(self) -> Array:
-        """Eigenvalues of one time step, the largest first: 1 and up to five more.
-
-        Those that differ between the last two grids by more than a hundredth of 1 - lambda are left out. The list ends
-        before an eigenvalue that only the first grid resolved, so that none before its end is missing.
-        """
+        """Eigenvalues of one time step, the largest first: 1 and up to five more, without those of only one grid."""
         return self.law.eigenvalues
 
     def expectation(self, f: Callable[[Array], Array]) -> float:
-        """Return the expectation of an array function of x that is smooth at the spacing of the grid; or use `cdf`."""
+        """Return the expectation of a smooth function, an array function of x; `cdf` serves for indicators."""
         values = result_of("f", f, self.law.grid.x.nodes)
         if values.shape not in ((), self.law.weights.shape):
             raise ValueError(f"f: must return the shape of its argument, {self.law.weights.shape}, got {values.shape}")
@@ -147,17 +143,8 @@ def transfer_operator(
     """Return the exact stationary law, and the mixing, of an integrator on a one-dimensional target.
 
     The grid is refined, in position and in memory, until that changes mean, variance, cdf and second eigenvalue by less
-    than the tolerance, and widened until what lies beyond it does not count.
-
-    The position is confined to an interval: a step that leads out of it ends at its end, and likewise for the memory.
-    The interval starts as the set where the target's density exceeds ``exp(-r^2/2)`` of its maximum, with
-    ``r = 1 + sqrt(-2 ln(tolerance))``, 6.3 at 1e-6, times the ratio of standard deviations where the scheme's law on a
-    Gaussian is wider than the target. An end moves out by a tenth of the length until its node holds less than a tenth
-    of the tolerance. ``law.grid.x.low`` and ``law.grid.x.high`` of the result are the ends. Where the score grows
-    faster than linearly, an explicit scheme diverges from far out and has no stationary law on the whole line. What is
-    returned is then the stationary law of the confined chain, which is the law that chains keep until they diverge.
-
-    The work grows with the cube of the number of nodes, of which there are at most 6000.
+    than the tolerance, and widened until what lies beyond it does not count. A scheme that runs away from far out, as
+    every explicit one does where the score grows faster than linearly, has the law that it keeps until then.
 
     Parameters
     ----------
@@ -185,7 +172,7 @@ def transfer_operator(
     ValueError
         If an argument is out of range or unknown.
     ConvergenceError
-        If the tolerance cannot be reached with 6000 nodes; where the scheme is unstable there is no stationary law.
+        If the tolerance cannot be reached; where the scheme is unstable there is no stationary law to be found.
     """
     scheme = find_integrator(integrator)
     size, gamma = step_size(h, delta), positive("friction", friction)
