@@ -95,7 +95,7 @@ def test_a_folder_in_place_of_a_file(folder):
 def test_kernels_of_other_sources_are_compiled_without_a_word(folder):
     kernel()(1.0)
     path = only_file(folder)
-    path.write_bytes(cache.sealed(b"0" * 32 + b"no pickle"))
+    path.write_bytes(cache.sealed(path.name, b"0" * 32 + b"no pickle"))
     again = kernel()
     assert (again(1.0), hits(again)) == (2.5, 0)
     assert only_file(folder) == path  # written over: old code does not pile up

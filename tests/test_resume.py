@@ -39,7 +39,7 @@ def test_a_run_without_a_known_scale_is_resumed_without_warnings():
     arguments = {"h": 0.1, "chains": 4, "x0": np.zeros((4, 1)), "progress": False}
     part = uldnum.sample(target, "BAOAB", steps=3, **arguments)
     whole = uldnum.sample(target, "BAOAB", steps=5, **arguments)
-    resumed = uldnum.sample(target, "BAOAB", steps=5, **arguments | {"x0": "target", "resume": part})
+    resumed = uldnum.sample(target, "BAOAB", steps=5, **arguments | {"x0": None, "resume": part})
     np.testing.assert_array_equal(resumed.x, whole.x)
 
 

@@ -247,7 +247,8 @@ def overlap(one: range, other: range) -> bool:
 
 def hashes(x: Array) -> Array:
     """Return a 64-bit hash of each position, shape (..., d) -> (n,)."""
-    values = np.asarray(x, np.float32).astype(float)
+    with np.errstate(over="ignore"):  # of chains that diverged
+        values = np.asarray(x, np.float32).astype(float)
     words = values.reshape(-1, x.shape[-1]).view(np.uint64)
     factors = np.cumprod(np.full(words.shape[1], 0x9E3779B97F4A7C15, np.uint64))  # odd, so no bit of a word is lost
     return np.asarray(((words ^ (words >> np.uint64(29))) * factors).sum(axis=1, dtype=np.uint64))
