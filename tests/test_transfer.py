@@ -265,12 +265,16 @@ def test_what_cannot_be_resolved_is_said():
         transfer_operator("BAOAB", APART, 0.1, tolerance=1e-2)  # whose modes hardly mix
     with pytest.raises(UnstableError, match=r"ula at h = 2.1 on 'bimodal-1d': unstable in the tails"):
         transfer_operator("ula", BIMODAL, 2.1)
-    with pytest.raises(ConvergenceError, match=r"not resolved to 1e-06"):
-        transfer_operator("BAOAB", BIMODAL, 0.3, friction=0.01)
     mistaken = uldnum.UserTarget(lambda x: -x, 1, standard_deviation=[0.1])
     with pytest.raises(ConvergenceError, match=r"unstable on a Gaussian of the target's standard_deviation") as caught:
         transfer_operator("ula", mistaken, 0.5)
     assert not isinstance(caught.value, UnstableError)
+
+
+@pytest.mark.slow
+def test_little_friction_and_a_score_that_jumps_are_not_resolved():
+    with pytest.raises(ConvergenceError, match=r"not resolved to 1e-06"):
+        transfer_operator("BAOAB", BIMODAL, 0.3, friction=0.01)
     laplace = uldnum.UserTarget(lambda x: -np.sign(x) * (np.abs(x) > 0), 1, standard_deviation=[1.0])
     with pytest.raises(ConvergenceError):
         transfer_operator("BAOAB", laplace, 0.3, tolerance=1e-8)
