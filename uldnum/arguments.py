@@ -20,6 +20,7 @@ import numpy as np
 from uldnum.typing import Array, ArrayLike
 
 __all__ = [
+    "answer_of",
     "broadcast",
     "converted",
     "file_path",
@@ -154,12 +155,17 @@ def function(name: str, value: Any) -> Callable[..., Any]:
     return value
 
 
-def result_of(name: str, given: Callable[..., Any], *arguments: Any) -> Array:
-    """Return what a user's function makes of arguments, as float64, or raise if it fails or answers no numbers."""
+def answer_of(name: str, given: Callable[..., Any], *arguments: Any) -> Any:
+    """Return the answer of a user's function, or raise an error that names the argument if the function fails."""
     try:
-        answer = function(name, given)(*arguments)
+        return function(name, given)(*arguments)
     except Exception as error:  # whatever a function of a user raises
         raise ValueError(f"{name}: the function failed with {type(error).__name__}: {shown(str(error))}") from error
+
+
+def result_of(name: str, given: Callable[..., Any], *arguments: Any) -> Array:
+    """Return the answer of a user's function as float64, or raise if the function fails or answers no numbers."""
+    answer = answer_of(name, given, *arguments)
     if isinstance(answer, np.ndarray) and answer.dtype == bool:  # an indicator
         answer = answer.astype(float)
     return converted(f"{name}: the function's answer", answer)

@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from uldnum.arguments import converted, shown
+from uldnum.arguments import answer_of, converted, shown
 from uldnum.kernels.array import initial_normals, initial_uniforms
 from uldnum.kernels.space import host
 from uldnum.launch import ESCAPE, Target
@@ -98,21 +98,13 @@ def find_start(
         x = drawn(target, x0, chains, key, first)
         return Start(x0, chains, first, key, 0, checked(target, x, chains))
     if callable(x0):
-        x0 = answer_of(x0, chains, seed or 0, first)
+        x0 = answer_of("x0", x0, chains, seed or 0, first)
     x = checked(target, x0, chains)
     if seed is None:
         seed = int.from_bytes(hashlib.sha256(x.tobytes()).digest()[:8], "little")
     else:
         refuse_ends(seed, range(first, first + chains), x)
     return Start("given", chains, first, seed, 0, x)
-
-
-def answer_of(x0: Callable[[int, int, int], Any], chains: int, seed: int, first: int) -> Any:
-    """Return the positions that a user's function returns, or raise if it fails."""
-    try:
-        return x0(chains, seed, first)
-    except Exception as error:  # whatever a function of a user raises
-        raise ValueError(f"x0: the function failed with {type(error).__name__}: {shown(str(error))}") from error
 
 
 def earlier_run(resume: Run | str | Path, x0: Any) -> Run:
