@@ -19,6 +19,7 @@ from uldnum.diagnostics import mode_weights, sliced_wasserstein_2
 from uldnum.extras import require
 from uldnum.files import store
 from uldnum.plotting import save
+from uldnum.targets.presets import gmm_40
 from uldnum.typing import Array
 
 DATA = Path(__file__).parent / "data" / "annealing.nc"
@@ -58,8 +59,7 @@ COLOURS = {
 
 def study() -> xr.Dataset:
     """Run every plan at every cost."""
-    mixture = uldnum.target("gmm-40")
-    assert isinstance(mixture, uldnum.GaussianMixture)
+    mixture = gmm_40()
     shape = (len(PLANS), len(NFE))
     found = {name: np.full(shape, np.nan) for name in ("nfe", "error", *MEASURES)}
     for i, (method, options, cost) in enumerate(tqdm(PLANS.values())):

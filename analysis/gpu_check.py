@@ -16,6 +16,7 @@ import time
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from datetime import date
 from functools import partial
 from itertools import product
@@ -40,6 +41,7 @@ from uldnum.kernels.cuda.ladder import forms
 from uldnum.kernels.cuda.stages import StageForm, stage_kernel
 from uldnum.networks import network
 from uldnum.run import Run
+from uldnum.targets import Target
 from uldnum.typing import Array
 
 FOLDER = Path(__file__).parent / "data"
@@ -176,20 +178,25 @@ def invariance(here: CuPy | Simulator) -> dict[str, list[str]]:
     return found
 
 
-class Images:
+@dataclass(frozen=True)
+class Images(Target):
     """A Gaussian on images, whose score is arithmetic on whatever arrays it gets."""
 
-    name, time_unit, dtype, compiled, fingerprint = "images", 1.0, "float64", False, ""
+    shape: tuple[int, ...]
+    like: Any = None
+    name = "images"
+    fingerprint = ""
 
-    def __init__(self, shape: tuple[int, ...], like: Any) -> None:
-        self.shape, self.like = shape, like
-        self.mean, self.standard_deviation = np.zeros(shape), np.ones(shape)
+    @property
+    def standard_deviation(self) -> Array:
+        """Scale of where chains belong."""
+        return np.ones(self.shape)
 
     def score(self, x: Any) -> Any:
         """Gradient of the log density."""
         return -2 * x
 
-    def sample(self, n: int, seed: int, first: int) -> Array:
+    def sample(self, n: int, seed: int = 0, first: int = 0) -> Array:
         """Initial states."""
         return np.random.default_rng(first).normal(size=(n, *self.shape))
 

@@ -260,7 +260,7 @@ def test_a_target_of_another_shape_is_refused_and_a_name_is_one():
             measure(given, ring)
     assert mean_bias(run, "gaussian") == mean_bias(run, uldnum.target("gaussian"))
     assert sliced_wasserstein_2(run.x.tolist(), "gaussian") == sliced_wasserstein_2(run.x, uldnum.target("gaussian"))
-    with pytest.raises(ValueError, match="target: modes are the components of a GaussianMixture, 'double-well' is"):
+    with pytest.raises(ValueError, match="target: 'double-well' does not know its modes; define its 'modes'"):
         mode_weights(run.x, "double-well")
     several = uldnum.sample("gaussian", "ula", h=[0.1, 0.2], steps=4, chains=8, progress=False)
     with pytest.raises(ValueError, match="run: holds several step sizes"):

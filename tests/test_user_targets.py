@@ -227,7 +227,7 @@ def test_a_scalar_score_runs_on_vectors(score, d, args, how, dtype):
 def test_a_scalar_score_is_called_in_blocks(score, d, args, how, dtype):
     """On two blocks of chains, as a kernel calls it: as row by row, to rounding; positions are left as they are."""
     target, lanes = UserTarget(score, d, args=args), lanes_of(np.dtype(dtype), d)
-    arguments = target.kernel_data(np.dtype(dtype))
+    arguments = target.score_arguments(np.dtype(dtype))
     call, fault = lift.lift(score, np.dtype(dtype), lanes, tuple(numba.typeof(value) for value in arguments))
     assert how.startswith("called chain by chain" if fault else "on vectors")
     view = values.view(lanes)

@@ -23,7 +23,6 @@ from uldnum.elementary import hypot
 from uldnum.kernels import Ladder, Layout, Passage, Problem, State
 from uldnum.kernels.core import NEVER, Watch, lay_out
 from uldnum.launch import (
-    Target,
     bounds,
     check_numbers,
     floating_type,
@@ -41,7 +40,7 @@ from uldnum.plans import Plan
 from uldnum.run import Run
 from uldnum.settings import Settings
 from uldnum.start import earlier_run, find_start, initial_state, number_of_chains, register_ends, resumed_start
-from uldnum.targets import GaussianMixture
+from uldnum.targets import Target
 from uldnum.typing import Array
 from uldnum.version import VERSION
 
@@ -206,7 +205,7 @@ class Work:
     def of(cls, data: Any, plan: Plan, layout: Layout, run: Run, kind: np.dtype[Any], options: Options) -> Work:
         """Return the work of a run."""
         seeds = phase_seeds(run.settings.key, len(plan.phases))
-        together = run.settings.backend in LADDERS and isinstance(data, GaussianMixture) and not plan.adaptive
+        together = run.settings.backend in LADDERS and data.kernel_levels is not None and not plan.adaptive
         ladder = make_ladder(data, layout, seeds, run, kind, options) if together else None
         places = {(phase.alpha, phase.sigma) for phase in plan.phases if not together}
         levels = {place: known_level(data, plan, *place) for place in places}
@@ -307,9 +306,7 @@ def reach(centre: Array, scale: Array, alpha: Array, kind: np.dtype[Any]) -> tup
     return np.minimum(least[:-1], least[1:]), np.maximum(most[:-1], most[1:])
 
 
-def make_ladder(
-    mixture: GaussianMixture, layout: Layout, seeds: Array, run: Run, kind: np.dtype[Any], options: Options
-) -> Ladder:
+def make_ladder(mixture: Any, layout: Layout, seeds: Array, run: Run, kind: np.dtype[Any], options: Options) -> Ladder:
     """Return what takes phases of a mixture together."""
     alpha, sigma = layout.alpha[:, None], layout.sigma[:, None]
     centre, scale = alpha * mixture.mean, hypot(alpha * mixture.standard_deviation, sigma)

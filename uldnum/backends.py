@@ -12,7 +12,7 @@ from uldnum.kernels import Executor, Ladder, Passage, Problem
 from uldnum.kernels.reference import ArrayExecutor
 from uldnum.kernels.space import Space
 from uldnum.names import unknown
-from uldnum.targets import GaussianMixture
+from uldnum.targets import Target
 
 __all__ = ["BACKENDS", "LADDERS", "Options", "choose_backend"]
 
@@ -33,7 +33,7 @@ def numba(problem: Problem, dtype: np.dtype[Any], options: Options) -> Executor:
 
 def array(problem: Problem, dtype: np.dtype[Any], options: Options) -> Executor:
     """Return the executor of arrays, of the library that the target's score takes."""
-    return ArrayExecutor(problem, dtype, Space.of(getattr(problem.target, "like", None)))
+    return ArrayExecutor(problem, dtype, Space.of(problem.target.like))
 
 
 def cuda(problem: Problem, dtype: np.dtype[Any], options: Options, *, fast: bool) -> Executor:
@@ -41,7 +41,7 @@ def cuda(problem: Problem, dtype: np.dtype[Any], options: Options, *, fast: bool
     from uldnum.kernels.cuda.executor import CudaExecutor
     from uldnum.kernels.cuda.images import ImageExecutor
 
-    mixture = isinstance(problem.target, GaussianMixture)
+    mixture = problem.target.kernel_data is not None
     return CudaExecutor(problem, dtype, fast) if mixture else ImageExecutor(problem, dtype, fast)
 
 
@@ -75,7 +75,7 @@ LADDERS: dict[str, Callable[[Passage, Options], Ladder]] = {
 }
 
 
-def choose_backend(target: Any, backend: str | None, dtype: np.dtype[Any]) -> str:
+def choose_backend(target: Target, backend: str | None, dtype: np.dtype[Any]) -> str:
     """Return the name of the backend, or raise if there is none or it cannot run the target."""
     if backend is None:
         return "numba" if target.compiled else "array"
@@ -83,8 +83,8 @@ def choose_backend(target: Any, backend: str | None, dtype: np.dtype[Any]) -> st
         raise unknown("backend", backend, BACKENDS)
     if backend == "numba" and not target.compiled:
         raise ValueError(f"backend: 'numba' runs mixtures and compiled scores; {target.name!r} needs 'array'")
-    images = len(target.shape) > 1 and getattr(target, "like", None) is not None
-    if backend.startswith("cuda") and not (images or isinstance(target, GaussianMixture)):
+    images = len(target.shape) > 1 and target.like is not None
+    if backend.startswith("cuda") and not (images or target.kernel_data is not None):
         raise ValueError(
             f"backend: {backend!r} runs mixtures, and images whose score takes CuPy arrays (their ``like`` is one); "
             f"{target.name!r} needs {'numba' if target.compiled else 'array'!r}"

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from uldnum.arguments import file_path, shown
-from uldnum.launch import Target
 from uldnum.names import unknown
-from uldnum.targets import PRESETS
+from uldnum.targets import PRESETS, Law, Target
 from uldnum.targets import target as find_target
-from uldnum.targets.noised import NoisedImages
-from uldnum.typing import Array
 
 __all__ = ["find_data", "level_of"]
 
@@ -41,7 +36,7 @@ def level_of(data: Any, alpha: float, sigma: float) -> Target:
 
     Parameters
     ----------
-    data : GaussianMixture, DataMixture or Network
+    data : Law
         The law of x.
     alpha, sigma : float
         The noise level.
@@ -49,57 +44,11 @@ def level_of(data: Any, alpha: float, sigma: float) -> Target:
     Raises
     ------
     ValueError
-        If it is none of them, or a network that does not know this level.
+        If its law with noise is not known, or not at this level.
     """
-    if hasattr(data, "noised"):
-        return data.noised(alpha, sigma)
-    if not hasattr(data, "at"):
+    if not isinstance(data, Law) or data.noised is None:
         raise ValueError(
             "data: must be a GaussianMixture, a DataMixture or a network, whose law with noise is known, got "
             f"{shown(data)}"
         )
-    if not hasattr(data, "card"):
-        return data.at(sigma, alpha)
-    try:
-        level = data.at(ratio=sigma / alpha)
-    except ValueError as error:
-        raise ValueError(f"levels: at sigma/alpha = {sigma / alpha:.6g}: {error}") from None
-    if not math.isclose(level.sigma / level.alpha, sigma / alpha, rel_tol=1e-6):
-        raise ValueError(
-            f"levels: {data.name} knows whole timesteps only, the nearest to sigma/alpha = {sigma / alpha:.6g} is at "
-            f"{level.sigma / level.alpha:.6g}; give it card={{'condition': 'interpolated-timestep'}}, or its own levels"
-        )
-    return level if math.isclose(level.sigma, sigma, rel_tol=1e-9) else Rescaled.of(level, alpha, sigma)
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class Rescaled(NoisedImages):
-    """A network's level in another scale: the law of c z, whose score at x is that of z at x/c, divided by c."""
-
-    level: Any
-    c: float
-
-    @classmethod
-    def of(cls, level: Any, alpha: float, sigma: float) -> Rescaled:
-        """Return a level, known at the same sigma/alpha, at this alpha and sigma."""
-        fingerprint = f"{level.fingerprint}-{sigma!r}"
-        return cls(level.name, fingerprint, level.shape, alpha, sigma, level, sigma / level.sigma)
-
-    @property
-    def like(self) -> Any:
-        """One of the arrays that the score takes."""
-        return self.level.like
-
-    @property
-    def mean(self) -> Array:
-        """Centre of where chains belong."""
-        return self.c * self.level.mean
-
-    @property
-    def standard_deviation(self) -> Array:
-        """Scale of where chains belong."""
-        return self.c * self.level.standard_deviation
-
-    def score(self, x: Any) -> Any:
-        """Gradient of the log density."""
-        return self.level.score(x / self.c) / self.c
+    return data.noised(alpha, sigma)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import psutil
@@ -19,15 +19,15 @@ from uldnum.arguments import whole_number
 from uldnum.interrupt import interruptible
 from uldnum.kernels import Executor, State
 from uldnum.kernels.core import Tables, Watch
+from uldnum.kernels.mixture import MixtureData
 from uldnum.run import Run
 from uldnum.settings import Settings
-from uldnum.targets.mixture import MixtureData
+from uldnum.targets import Target
 from uldnum.typing import Array
 
 __all__ = [
     "ESCAPE",
     "REACH",
-    "Target",
     "bounds",
     "check_numbers",
     "floating_type",
@@ -55,53 +55,6 @@ HORIZON = {np.dtype(np.float64): 1e100, np.dtype(np.float32): 1e18}
 
 # Histograms count every so many recorded steps: neighbouring steps are correlated, and a count costs more than a step.
 BIN_EVERY = 4
-
-
-class Target(Protocol):
-    """What `sample` needs of a target.
-
-    A mixture is a target; so is a network at one noise level. A target whose score takes arrays of another library than
-    NumPy also has an attribute ``like``, one of its arrays: the score is called with arrays of that library, on that
-    device. On CuPy's arrays, targets of images run with backend "cuda", whose kernels do the rest of a step.
-    """
-
-    @property
-    def name(self) -> str:
-        """What it is called in output."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Shape of one sample."""
-
-    @property
-    def time_unit(self) -> float:
-        """Unit of the step size, and of the reciprocal of the friction."""
-
-    @property
-    def dtype(self) -> str:
-        """Floating-point type of a run, unless another is asked for."""
-
-    @property
-    def mean(self) -> Array:
-        """Mean, or the centre of where chains belong."""
-
-    @property
-    def standard_deviation(self) -> Array:
-        """Scale of the target on each axis: a chain diverges at a thousand times this distance from the mean."""
-
-    @property
-    def compiled(self) -> bool:
-        """Whether the Numba kernels can run it; if not, the array executor calls `score`."""
-
-    @property
-    def fingerprint(self) -> str:
-        """Hash of the target, by which a saved run knows it again."""
-
-    def score(self, x: Array) -> Array:
-        """Gradient of the log density, (n, *shape) -> (n, *shape)."""
-
-    def sample(self, n: int, seed: int, first: int) -> Array:
-        """Return initial states first ... first + n - 1, shape (n, *shape)."""
 
 
 def check_numbers(chains: int | None, first_chain: int | None, seed: int | None, threads: int | None) -> None:

@@ -15,11 +15,11 @@ from uldnum.extras import MissingExtraError, require
 from uldnum.files import load, store
 from uldnum.kernels import State
 from uldnum.kernels.core import NEVER, Tables
+from uldnum.kernels.mixture import MixtureData
 from uldnum.moments import Moments
 from uldnum.names import printable
 from uldnum.settings import Settings
 from uldnum.storage import pack, unpack
-from uldnum.targets.mixture import MixtureData
 from uldnum.typing import Array
 
 __all__ = ["Run", "Settings"]

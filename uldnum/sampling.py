@@ -12,14 +12,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import DTypeLike
 
-from uldnum.arguments import positive_number, shown, step_size, title, whole_number
+from uldnum.arguments import positive_number, step_size, title, whole_number
 from uldnum.backends import BACKENDS, Options, choose_backend
 from uldnum.exact.gaussian import LARGEST, max_stable_h
 from uldnum.exact.stability import unstable
 from uldnum.kernels import Problem, State, statistics_shapes
 from uldnum.kernels.core import make_tables
 from uldnum.launch import (
-    Target,
     check_numbers,
     floating_type,
     keeping,
@@ -36,8 +35,7 @@ from uldnum.schemes.catalogue import Integrator
 from uldnum.schemes.catalogue import integrator as find_integrator
 from uldnum.settings import Settings
 from uldnum.start import earlier_run, find_start, initial_state, number_of_chains, register_ends, resumed_start
-from uldnum.targets import GaussianMixture, UserTarget
-from uldnum.targets import target as find_target
+from uldnum.targets import Target, find_target
 from uldnum.typing import Array, ArrayLike
 from uldnum.version import VERSION
 
@@ -75,8 +73,8 @@ def sample(
 
     Parameters
     ----------
-    target : str, GaussianMixture, UserTarget, or a network or a DataMixture at a noise level
-        What is sampled; a string is the name of a preset or of a TOML file.
+    target : str, GaussianMixture, UserTarget, a network or a DataMixture at a noise level, or another Target
+        What is sampled; a string is the name of a preset or of a TOML file. `uldnum.targets.Target` says what it needs.
     integrator : str or Integrator
         A name (`uldnum.integrators`, or any splitting word), or an `Integrator`.
     h : float or array, shape (H,)
@@ -138,13 +136,7 @@ def sample(
         If chains diverged: left a thousand standard deviations of the target, or the finite numbers. If the target is
         one Gaussian on which the scheme is not stable, also where no chain has diverged yet.
     """
-    if isinstance(target, str | Path):
-        target = find_target(target)
-    if not hasattr(target, "score") or not hasattr(target, "time_unit"):
-        raise ValueError(
-            "target: must be a name, a GaussianMixture, a UserTarget, or a network or DataMixture at a noise level, "
-            f"got {shown(target)}"
-        )
+    target = find_target(target)
     scheme = find_integrator(integrator)
     given = step_size(h, delta)
     if given.ndim > 1 or given.size == 0:
@@ -156,15 +148,14 @@ def sample(
     thin = None if thin is None else whole_number("thin", thin, 1, steps)
     kind = floating_type(target.dtype if dtype is None else dtype)
     backend = choose_backend(target, backend, kind)
-    if isinstance(target, UserTarget):
-        target.score(np.asarray(target.mean, kind)[None])  # it may fail in the type of the run
+    target.check_dtype(kind)
     vector, progress = len(target.shape) == 1, title("progress", progress)
     if bins and not (vector and np.all(np.isfinite(target.standard_deviation))):
         raise ValueError("bins: histograms need a target of vectors with a known standard deviation")
 
     h_absolute = np.atleast_1d(given) * target.time_unit
     tables = make_tables(scheme.stages(h_absolute, friction=gamma / target.time_unit), kind)
-    mixture = target.kernel_data(kind) if isinstance(target, GaussianMixture) else None
+    mixture = None if target.kernel_data is None else target.kernel_data(kind)
     earlier = None if resume is None else earlier_run(resume, x0)
     number = number_of_chains(chains, earlier, x0)
     positions = given.size * number * math.prod(target.shape) * kind.itemsize
@@ -231,7 +222,7 @@ def report(run: Run, target: Target, scheme: Integrator) -> None:
     settings = run.settings
     rows = zip(settings.h, np.atleast_1d(run.diverged), np.atleast_1d(run.diverged_at), strict=True)
     bad = [f"h = {h:g} ({count} of {settings.chains} chains, the first at step {at})" for h, count, at in rows if count]
-    alone = isinstance(target, GaussianMixture) and len(target.weights) == 1
+    alone = target.precision is not None
     precision = largest_precision(target) if bad or alone else None
     growing = [f"h = {h:g}" for h in growing_steps(run, scheme, precision)] if alone and precision else []
     limit = "take a smaller step"
@@ -253,9 +244,9 @@ def report(run: Run, target: Target, scheme: Integrator) -> None:
 
 
 def largest_precision(target: Target) -> float | None:
-    """Return the largest precision of a mixture; None where no limit of stability is known."""
-    precision = target.largest_precision if isinstance(target, GaussianMixture) else 0.0
-    return precision if 1 / LARGEST <= precision <= LARGEST else None
+    """Return the largest precision of a target; None where no limit of stability is known."""
+    precision = target.largest_precision
+    return None if precision is None or not 1 / LARGEST <= precision <= LARGEST else precision
 
 
 def growing_steps(run: Run, scheme: Integrator, precision: float) -> Array:

@@ -26,9 +26,10 @@ import numpy as np
 from uldnum.arguments import answer_of, converted, shown
 from uldnum.kernels.array import initial_normals, initial_uniforms
 from uldnum.kernels.space import host
-from uldnum.launch import ESCAPE, Target
+from uldnum.launch import ESCAPE
 from uldnum.run import Run
 from uldnum.settings import key_of
+from uldnum.targets import Target
 from uldnum.typing import Array
 
 __all__ = ["Start", "earlier_run", "find_start", "initial_state", "number_of_chains", "register_ends", "resumed_start"]

@@ -12,8 +12,8 @@ import xarray as xr
 
 from uldnum.kernels import State, statistics_shapes
 from uldnum.kernels.core import NEVER, Tables
+from uldnum.kernels.mixture import MixtureData
 from uldnum.settings import Settings
-from uldnum.targets.mixture import MixtureData
 from uldnum.typing import Array
 
 if TYPE_CHECKING:

@@ -58,7 +58,7 @@ def anneal(
 
     uldnum anneal --data gmm-40 --method ula --h 0.5 --steps 2 --predictor ddim --levels geometric:50:0.1:100
     """
-    from uldnum import annealing, networks, plans
+    from uldnum import annealing, plans
     from uldnum import levels as sequences
     from uldnum.data import find_data
     from uldnum.extras import require
@@ -69,7 +69,8 @@ def anneal(
     keep_stopped(stored, resume)
     device = "cuda" if backend in ("cuda", "cuda-fast") else "cpu"
     law = find_data(data, device)
-    if isinstance(law, networks.Network):  # before anything is computed
+    images = len(law.shape) > 1
+    if images:  # before anything is computed
         require("matplotlib", "plot")
         check_look(law.card)
     given: dict[str, Any] = {"steps": steps, "h": h, "eps": eps, "snr": snr, "friction": friction}
@@ -78,7 +79,7 @@ def anneal(
     said = [name for name, source in sources.items() if source and source.name != "DEFAULT"]
     if method.lower() not in plans.PRESETS:
         name, _, count = levels.partition(":")
-        if name == "own" and not (count.isdigit() and isinstance(law, networks.Network)):
+        if name == "own" and not (count.isdigit() and law.levels is not None):
             raise ValueError(f"levels: own:COUNT are those of a network that has a schedule, got {levels!r}")
         chosen = plans.plan(method, law.levels(int(count)) if name == "own" else sequences.parse(levels), **given)
     elif said:
@@ -95,7 +96,7 @@ def anneal(
         typer.echo(f"{chosen.name}: {run.nfe} evaluations of {chains} chains in {time.perf_counter() - begun:.2f} s")
         if not run.complete:
             interrupted(f"{run.recorded_steps} of {run.steps} steps are in {stored}; go on with --resume")
-        if isinstance(law, networks.Network):
+        if images:
             show(law, chosen, run.x[:64], out / "anneal.png")
         elif chains > 1 and not run.diverged:
             compare(law, run.x, seed)

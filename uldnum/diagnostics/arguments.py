@@ -7,10 +7,10 @@ from typing import Any
 
 from uldnum.arguments import reals, shown
 from uldnum.run import Run
-from uldnum.targets import GaussianMixture, VectorTarget, vector_target
+from uldnum.targets import Modes, VectorTarget, lacking, vector_target
 from uldnum.typing import Array
 
-__all__ = ["checked_run", "matching", "mixture_of", "positions", "scored"]
+__all__ = ["checked_run", "matching", "modes_of", "positions", "scored"]
 
 
 def checked_run(run: Any) -> Run:
@@ -22,25 +22,29 @@ def checked_run(run: Any) -> Run:
 
 def matching(target: VectorTarget | str | Path, shape: tuple[int, ...]) -> VectorTarget:
     """Return a target, or the one of that name, or raise if its samples do not have this shape."""
-    found = vector_target(target)
-    if tuple(shape) != found.shape:
-        raise ValueError(f"target: samples of {found.name!r} have shape {found.shape}, those given {tuple(shape)}")
-    return found
+    return fitting(vector_target(target), shape)
 
 
-def mixture_of(target: VectorTarget | str | Path, shape: tuple[int, ...]) -> GaussianMixture:
-    """Return a mixture, or the one of that name, or raise if it is none or its samples do not have this shape."""
+def fitting(target: VectorTarget, shape: tuple[int, ...]) -> VectorTarget:
+    """Return a target, or raise if its samples do not have this shape."""
+    if tuple(shape) != target.shape:
+        raise ValueError(f"target: samples of {target.name!r} have shape {target.shape}, those given {tuple(shape)}")
+    return target
+
+
+def modes_of(target: VectorTarget | str | Path, shape: tuple[int, ...]) -> Modes:
+    """Return the modes of a target, or of that name, or raise if it has none or its samples do not have this shape."""
     found = matching(target, shape)
-    if not isinstance(found, GaussianMixture):
-        raise ValueError(f"target: modes are the components of a GaussianMixture, {found.name!r} is none")
-    return found
+    if found.modes is None:
+        raise lacking(found, "its modes", "modes")
+    return found.modes
 
 
 def scored(target: Any, shape: tuple[int, ...]) -> Any:
     """Return a target, or the one of that name, or any object with a score of samples of this shape, or raise."""
-    if callable(getattr(target, "score", None)) and not isinstance(target, VectorTarget):
-        return target
-    return matching(target, shape)
+    if not callable(getattr(target, "score", None)):
+        return matching(target, shape)
+    return fitting(target, shape) if len(getattr(target, "shape", ())) == 1 else target
 
 
 def positions(x: Any) -> Array:

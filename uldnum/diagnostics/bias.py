@@ -16,7 +16,7 @@ from uldnum.diagnostics.histograms import kolmogorov, wasserstein_1
 from uldnum.diagnostics.jackknife import Bias, euclidean_norm
 from uldnum.names import unknown
 from uldnum.run import Run
-from uldnum.targets import VectorTarget
+from uldnum.targets import VectorTarget, lacking
 from uldnum.typing import Array
 
 __all__ = ["METRICS", "check_metric", "mean_bias", "rms_bias", "second_moment_bias"]
@@ -50,7 +50,7 @@ def mean_bias(run: Run, target: VectorTarget | str) -> Bias:
     ----------
     run : Run
         From `uldnum.sample`, on vectors; one step size or several.
-    target : str, GaussianMixture or UserTarget
+    target : str, GaussianMixture, UserTarget or another Target
         With its moments of orders 1 and 2.
 
     Returns
@@ -81,7 +81,7 @@ def second_moment_bias(run: Run, target: VectorTarget | str) -> Bias:
     ----------
     run : Run
         From `uldnum.sample`, on vectors; one step size or several.
-    target : str, GaussianMixture or UserTarget
+    target : str, GaussianMixture, UserTarget or another Target
         With its moments of orders 2 and 4.
 
     Returns
@@ -111,7 +111,7 @@ def deviation(target: VectorTarget, mean: Array, square: Array) -> Array:
 def known_moment(target: VectorTarget, order: int) -> Array:
     """Return E[x_i^order], or say that the target does not know it."""
     if target.moment is None:
-        raise ValueError(f"target: {target.name!r} does not know its moments; give UserTarget its moment function")
+        raise lacking(target, "its moments", "moment")
     found = result_of("target: moment", target.moment, order)
     if found.shape != target.shape or not np.all(np.isfinite(found)):
         raise ValueError(f"target: moment({order}) of {target.name!r} must be finite and have shape {target.shape}")

@@ -12,7 +12,7 @@ from uldnum.diagnostics.arguments import matching
 from uldnum.diagnostics.jackknife import BATCHES, Bias, other_norm, split
 from uldnum.launch import REACH
 from uldnum.run import Run
-from uldnum.targets import VectorTarget
+from uldnum.targets import VectorTarget, lacking
 from uldnum.typing import Array
 
 __all__ = ["BINS", "kolmogorov", "wasserstein_1"]
@@ -36,7 +36,7 @@ def wasserstein_1(run: Run | Array, target: VectorTarget | str, summary: Summary
     run : Run, or array of shape (chains, d)
         With histograms (``bins``), or positions of independent chains at one time, for which they are made. What the
         tails beyond them would add is left out.
-    target : str, GaussianMixture or UserTarget
+    target : str, GaussianMixture, UserTarget or another Target
         With a cdf.
     summary : callable, optional
         Number to make of the d distances, linear in them, such as their mean; its error takes account of the axes'
@@ -66,7 +66,7 @@ def kolmogorov(run: Run | Array, target: VectorTarget | str, summary: Summary = 
     ----------
     run : Run, or array of shape (chains, d)
         With histograms (``bins``), or positions of independent chains at one time, for which they are made.
-    target : str, GaussianMixture or UserTarget
+    target : str, GaussianMixture, UserTarget or another Target
         With a cdf; where histograms are made, with a standard deviation, too.
     summary : callable, optional
         Number to make of the d distances, linear in them, such as their mean; its error takes account of the axes'
@@ -98,10 +98,10 @@ def marginal_distance(
     target = matching(target, run.settings.shape if isinstance(run, Run) else run.shape[1:])
     summary = partial(result_of, "summary", summary)
     if target.cdf is None:
-        raise ValueError(f"target: {target.name!r} does not know its cdf; give UserTarget its cdf function")
+        raise lacking(target, "its cdf", "cdf")
     if not isinstance(run, Run):
         if not np.all(np.isfinite(target.standard_deviation)):
-            raise ValueError(f"target: {target.name!r} does not know its standard deviation; give it to UserTarget")
+            raise lacking(target, "its standard deviation", "standard_deviation")
         counts, edges = counted(run, target)
         found = group_distance(lambda gap: distance(gap, edges), summary, counts, target.cdf(edges.T).T)
         return found if np.isfinite(run).all() else Bias(*(np.full_like(part, np.nan, dtype=float) for part in found))

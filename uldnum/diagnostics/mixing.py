@@ -11,12 +11,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from uldnum.arguments import converted, number, positive_number, reals
-from uldnum.diagnostics.arguments import checked_run, mixture_of
+from uldnum.diagnostics.arguments import checked_run, modes_of
 from uldnum.diagnostics.jackknife import BATCHES, jackknife
 from uldnum.extras import require
 from uldnum.moments import standard_error
 from uldnum.run import Run
-from uldnum.targets import GaussianMixture
+from uldnum.targets import VectorTarget
 from uldnum.typing import Array
 
 __all__ = [
@@ -170,7 +170,7 @@ def effective_sample_size(run: Run) -> Any:
     return bulk.to_dataset(name="bulk").assign(found | {"r_hat": stats.rhat(posterior)["x"]})
 
 
-def hopping_rate(trace: Array | None, target: GaussianMixture | str, *, nfe: float = 1.0) -> Estimate:
+def hopping_rate(trace: Array | None, target: VectorTarget | str, *, nfe: float = 1.0) -> Estimate:
     """Rate at which chains go from mode to mode: hops of a chain for each score evaluation.
 
     A hop is counted when a chain arrives in the core of another mode than that whose core it left, where one mode has
@@ -182,8 +182,8 @@ def hopping_rate(trace: Array | None, target: GaussianMixture | str, *, nfe: flo
     ----------
     trace : array, shape (draws, chains, d)
         Positions, in the order of time.
-    target : str or GaussianMixture
-        Its components are the modes.
+    target : str, GaussianMixture or another Target
+        With modes; those of a mixture are its components.
     nfe : float
         Score evaluations between two draws.
 
@@ -202,8 +202,8 @@ def hopping_rate(trace: Array | None, target: GaussianMixture | str, *, nfe: flo
     if positions.ndim != 3 or not positions.size:
         raise ValueError("trace: must have shape (draws, chains, d); a run keeps one where sample() is given thin")
     draws, chains, d = positions.shape
-    target, nfe = mixture_of(target, (d,)), positive_number("nfe", nfe)
-    shares = target.responsibilities(positions.reshape(-1, d)).reshape(draws, chains, -1)
+    modes, nfe = modes_of(target, (d,)), positive_number("nfe", nfe)
+    shares = modes.responsibilities(positions.reshape(-1, d)).reshape(draws, chains, -1)
     mode = np.where(shares.max(axis=2) > CORE, shares.argmax(axis=2), -1)
     hops, times, last = np.zeros(chains), np.zeros(chains), mode[0]
     for now in mode[1:]:

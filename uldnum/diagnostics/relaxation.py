@@ -12,7 +12,7 @@ from uldnum.diagnostics.histograms import kolmogorov, wasserstein_1
 from uldnum.diagnostics.jackknife import Bias
 from uldnum.diagnostics.samples import mode_weights, sliced_wasserstein_2
 from uldnum.run import Run
-from uldnum.targets import GaussianMixture, VectorTarget, has_draws
+from uldnum.targets import VectorTarget
 from uldnum.typing import Array
 
 __all__ = ["relaxation"]
@@ -27,9 +27,9 @@ def relaxation(run: Run, target: VectorTarget | str) -> xr.Dataset:
     ----------
     run : Run
         At one step size, of many chains, with a trace (``thin``).
-    target : str, GaussianMixture or UserTarget
+    target : str, GaussianMixture, UserTarget or another Target
         Distances that it does not know enough for are left out: wasserstein_1 and kolmogorov need its cdf and its
-        standard deviation, sliced_wasserstein_2 its sampler, mode_weights a mixture.
+        standard deviation, sliced_wasserstein_2 exact draws, mode_weights several modes.
 
     Returns
     -------
@@ -64,8 +64,8 @@ def distances(target: VectorTarget) -> dict[str, Callable[[Array], Bias]]:
     if target.cdf is not None and np.all(np.isfinite(deviation)):
         known["wasserstein_1"] = lambda x: wasserstein_1(x, target, lambda each: np.mean(each / deviation))
         known["kolmogorov"] = lambda x: kolmogorov(x, target, np.mean)
-    if has_draws(target):
+    if target.draws is not None:
         known["sliced_wasserstein_2"] = lambda x: sliced_wasserstein_2(x, target)
-    if isinstance(target, GaussianMixture) and len(target.weights) > 1:
+    if target.modes is not None and len(target.modes.weights) > 1:
         known["mode_weights"] = lambda x: mode_weights(x, target)
     return known

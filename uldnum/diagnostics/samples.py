@@ -13,9 +13,9 @@ import numpy as np
 from scipy.linalg import hadamard
 
 from uldnum.arguments import whole_number
-from uldnum.diagnostics.arguments import matching, mixture_of, positions, scored
+from uldnum.diagnostics.arguments import matching, modes_of, positions, scored
 from uldnum.diagnostics.jackknife import BATCHES, Bias, euclidean_norm, other_norm, split, squared_norm
-from uldnum.targets import GaussianMixture, VectorTarget
+from uldnum.targets import VectorTarget, lacking
 from uldnum.typing import Array
 
 __all__ = ["kernel_stein_discrepancy", "maximum_mean_discrepancy", "mode_weights", "sliced_wasserstein_2"]
@@ -39,7 +39,7 @@ def sliced_wasserstein_2(x: Array, target: VectorTarget | str, *, seed: int = 0)
     ----------
     x : array, shape (chains, d) or (draws, chains, d)
         At least two chains.
-    target : str, GaussianMixture or UserTarget
+    target : str, GaussianMixture, UserTarget or another Target
         With a sampler.
     seed : int
         Seed of the draws and of the directions, from 0 to 2^64 - 1.
@@ -102,7 +102,7 @@ def maximum_mean_discrepancy(x: Array, target: VectorTarget | str, *, seed: int 
     ----------
     x : array, shape (chains, d) or (draws, chains, d)
         At least two chains, three for an error. The cost grows as the square of the number of samples.
-    target : str, GaussianMixture or UserTarget
+    target : str, GaussianMixture, UserTarget or another Target
         With a sampler and a standard deviation.
     seed : int
         Seed of the draws, from 0 to 2^64 - 1.
@@ -122,7 +122,7 @@ def maximum_mean_discrepancy(x: Array, target: VectorTarget | str, *, seed: int 
     seed = whole_number("seed", seed, 0, 2**64 - 1)
     width = 2 * np.sum(np.asarray(target.standard_deviation) ** 2)
     if not np.isfinite(width):
-        raise ValueError(f"target: {target.name!r} does not know its standard deviation; give it to UserTarget")
+        raise lacking(target, "its standard deviation", "standard_deviation")
 
     def kernel(a: Array, b: Array) -> Array:
         square = np.sum(a**2, axis=1)[:, None] + np.sum(b**2, axis=1) - 2 * a @ b.T
@@ -203,7 +203,7 @@ def u_statistic(sums: Array, sizes: Array) -> Bias:
     return Bias(value, np.where(value < np.sqrt(2) * floor, floor, np.sqrt(variance)), floor)
 
 
-def mode_weights(x: Array, target: GaussianMixture | str) -> Bias:
+def mode_weights(x: Array, target: VectorTarget | str) -> Bias:
     """Total variation of the mode weights: ``1/2 sum_j |E[r_j(x)] - w_j|`` with the responsibilities r_j of the modes.
 
     The responsibilities average to the weights exactly when x has the target's law. The floor is that of a run with the
@@ -213,8 +213,8 @@ def mode_weights(x: Array, target: GaussianMixture | str) -> Bias:
     ----------
     x : array, shape (chains, d) or (draws, chains, d)
         At least two chains.
-    target : str or GaussianMixture
-        Its components are the modes.
+    target : str, GaussianMixture or another Target
+        With modes; those of a mixture are its components.
 
     Returns
     -------
@@ -224,17 +224,17 @@ def mode_weights(x: Array, target: GaussianMixture | str) -> Bias:
     Raises
     ------
     ValueError
-        If x has another shape, another d than the target, or fewer than two chains, or the target is no mixture.
+        If x has another shape, another d than the target, or fewer than two chains, or the target knows no modes.
     """
     x = positions(x)
-    mixture = mixture_of(target, x.shape[-1:])
+    modes = modes_of(target, x.shape[-1:])
     batches, sizes = batches_of(x)
-    sums = np.array([mixture.responsibilities(batch).sum(axis=0) for batch in batches])
+    sums = np.array([modes.responsibilities(batch).sum(axis=0) for batch in batches])
 
     shares = sums.sum(axis=0) / sizes.sum()
     return other_norm(
         lambda gaps: np.abs(gaps).sum(axis=-1) / 2,
-        shares - mixture.weights,
+        shares - modes.weights,
         (sums - sizes[:, None] * shares) / sizes.sum(),
     )
 

@@ -8,8 +8,7 @@ from functools import cached_property
 import numpy as np
 from scipy.interpolate import make_interp_spline
 
-from uldnum.targets.mixture import GaussianMixture
-from uldnum.targets.user import UserTarget
+from uldnum.targets import VectorTarget, lacking
 from uldnum.typing import Array
 
 __all__ = ["TargetDensity", "tabulate"]
@@ -70,16 +69,16 @@ class TargetDensity:
         return abs(float(np.trapezoid(coarse, nodes)) / self.integral(fine) - 1) < 1e-3
 
 
-def scales(target: GaussianMixture | UserTarget) -> tuple[Array, Array]:
+def scales(target: VectorTarget) -> tuple[Array, Array]:
     """Return centres and standard deviations of what a one-dimensional target consists of."""
-    if isinstance(target, GaussianMixture):
-        return target.means[:, 0], np.sqrt(target.variances[:, 0])
+    if target.components is not None:
+        return target.components.means[:, 0], np.sqrt(target.components.variances[:, 0])
     if not np.all(np.isfinite(target.standard_deviation)):
-        raise ValueError(f"target: {target.name!r} does not know its standard deviation; give it to UserTarget")
+        raise lacking(target, "its standard deviation", "standard_deviation")
     return target.mean, target.standard_deviation
 
 
-def tabulate(target: GaussianMixture | UserTarget) -> TargetDensity:
+def tabulate(target: VectorTarget) -> TargetDensity:
     """Return the density of a target: from its log density, or, where it has none, from the integral of its score."""
     centres, deviations = scales(target)
     low, high = (centres - REACH * deviations).min(), (centres + REACH * deviations).max()
@@ -96,4 +95,4 @@ def tabulate(target: GaussianMixture | UserTarget) -> TargetDensity:
     log = log - log.max()
     log = log - np.log(np.trapezoid(np.exp(log), x))
     cdf = make_interp_spline(x, np.exp(log), k=5).antiderivative()(x)
-    return TargetDensity(x, log, cdf, centres, deviations, isinstance(target, GaussianMixture))
+    return TargetDensity(x, log, cdf, centres, deviations, target.components is not None)

@@ -14,7 +14,7 @@ from uldnum.exact.density import TargetDensity, tabulate
 from uldnum.exact.stationary import Problem, Solution
 from uldnum.schemes.catalogue import Integrator
 from uldnum.schemes.catalogue import integrator as find_integrator
-from uldnum.targets import GaussianMixture, UserTarget, vector_target
+from uldnum.targets import VectorTarget, vector_target
 from uldnum.typing import Array, ArrayLike
 
 __all__ = ["TransferOperator", "transfer_operator"]
@@ -133,7 +133,7 @@ def check_tolerance(tolerance: Any) -> float:
 
 def transfer_operator(
     integrator: str | Integrator,
-    target: GaussianMixture | UserTarget | str,
+    target: VectorTarget | str,
     h: float | None = None,
     *,
     delta: float | None = None,
@@ -150,8 +150,8 @@ def transfer_operator(
     ----------
     integrator : str or Integrator
         The integrator, of one or two rows.
-    target : GaussianMixture, UserTarget or str
-        In one dimension, or the name of one; a UserTarget must know its mean and standard deviation.
+    target : str, GaussianMixture, UserTarget or another Target
+        In one dimension; it must know its mean and standard deviation.
     h : float
         Step size.
     delta : float

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from uldnum.kernels.core import NEVER, Tables, Watch, phase
+from uldnum.kernels.mixture import MixtureData
 from uldnum.typing import Array
 
 __all__ = [
@@ -37,7 +38,7 @@ def digest_of(folder: Path, *others: Path) -> str:
 
 
 # Of what compiled kernels are made, as it was when this process began: a file that changes later is not what runs here.
-SOURCES = digest_of(Path(__file__).parent, Path(__file__).parents[1] / "targets" / "mixture.py")
+SOURCES = digest_of(Path(__file__).parent)
 
 
 # Values that the scratch of compiled kernels holds, and so the rows of a scheme that they run.
@@ -53,7 +54,7 @@ class Problem:
     tables : Tables
         Coefficients of H step sizes.
     target : object
-        Has ``score(x)`` on arrays; the Numba executor needs a mixture, or a score compiled by Numba.
+        As `uldnum.targets.Target` describes it. Compiled kernels need its ``kernel_data`` or its ``compiled_score``.
     seed, first_chain : int
         Key of the random numbers, and the number of the first chain of each group.
     watch : Watch
@@ -67,11 +68,13 @@ class Problem:
     seed: int
     first_chain: int
     watch: Watch
-    stored: Any = None
+    stored: MixtureData | None = None
 
-    def kernel_data(self, dtype: np.dtype[Any]) -> Any:
-        """Return what compiled code reads of the target."""
-        return self.target.kernel_data(dtype) if self.stored is None else self.stored
+    def kernel_data(self, dtype: np.dtype[Any]) -> MixtureData | None:
+        """Return the mixture that the target is as the kernels read it, or None if it is none."""
+        if self.stored is not None or self.target.kernel_data is None:
+            return self.stored
+        return self.target.kernel_data(dtype)
 
 
 @dataclass(frozen=True, eq=False)

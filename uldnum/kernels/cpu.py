@@ -136,18 +136,18 @@ class NumbaExecutor:
         self.problem = problem
         self.threads = threads or numba.get_num_threads()
         self.announcement = announced(announce)
-        self.target = problem.kernel_data(dtype)
         d = problem.target.shape[0]
         self.lanes = lanes = lanes or lanes_of(dtype, d)
         check_rows(problem.tables, "numba")
-        user_score = getattr(problem.target, "score_function", None)
         self.info = {"threads": str(self.threads)}
-        if user_score is None:
-            self.width = self.target.scratch
-            self.kernel = mixture_kernel(dtype, lanes, min(self.target.roots.shape[2], 2))
+        mixture = problem.kernel_data(dtype)
+        self.target: Any = problem.target.score_arguments(dtype) if mixture is None else mixture
+        if mixture is not None:
+            self.width = mixture.scratch
+            self.kernel = mixture_kernel(dtype, lanes, min(mixture.roots.shape[2], 2))
         else:
             types = tuple(numba.typeof(argument) for argument in self.target)
-            self.kernel, fault = user_kernel(dtype, lanes, user_score, types)
+            self.kernel, fault = user_kernel(dtype, lanes, problem.target.compiled_score, types)
             self.info["score"] = (
                 f"called chain by chain, it does not run on vectors: {fault}" if fault else "on vectors"
             )

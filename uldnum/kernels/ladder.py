@@ -18,8 +18,8 @@ from uldnum.kernels.blocks import lanes_of, mixture_kernel, room
 from uldnum.kernels.core import Tables, Watch, phase
 from uldnum.kernels.cpu import announced, edges, shared
 from uldnum.kernels.lanes import jit
+from uldnum.kernels.mixture import MixtureData
 from uldnum.kernels.values import borrowed
-from uldnum.targets.mixture import MixtureData
 from uldnum.typing import Array
 
 __all__ = ["NumbaLadder"]

@@ -15,7 +15,6 @@ from uldnum.kernels.array import chain_numbers, core, normals
 from uldnum.kernels.chain import make_chain
 from uldnum.kernels.core import Tables, Watch, group
 from uldnum.kernels.space import NUMPY, Space, host
-from uldnum.targets.mixture import GaussianMixture
 from uldnum.typing import Array
 
 __all__ = ["ArrayExecutor"]
@@ -62,11 +61,10 @@ class ArrayExecutor:
         if self.fold:
             self.watch = watch._replace(least=[space.array(watch.least)], most=[space.array(watch.most)])
         self.size = int(np.prod(problem.target.shape)) if self.fold else 1  # coordinates in a value
-        target = problem.target
-        self.target, self.scratch = target, 0
+        self.target, self.scratch = problem.target, 0
         score: Callable[..., None] = self.image_score if self.fold else self.vector_score
-        if isinstance(target, GaussianMixture):
-            data = problem.kernel_data(dtype)
+        data = problem.kernel_data(dtype)
+        if data is not None:
             self.target, score, self.scratch = space.coefficients(data), self.mixture_score, data.scratch
         machine = space.ops(dtype)._replace(tail=self.tail)
         self.core = space.core(dtype)

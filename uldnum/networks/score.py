@@ -15,12 +15,13 @@ import numpy as np
 from uldnum.arguments import file_path, flag, reals, shown, whole_number
 from uldnum.elementary import hypot
 from uldnum.levels import Levels
-from uldnum.names import named, printable
+from uldnum.names import printable
 from uldnum.networks.card import LARGEST, Card, Level, card_of, checked_card, read_card
 from uldnum.networks.conditions import Conditions
 from uldnum.networks.decoder import Decoder, Latents
 from uldnum.networks.model import Device, Model, Roles
 from uldnum.targets.noised import NoisedImages
+from uldnum.targets.protocol import Law
 from uldnum.typing import Array, ArrayLike
 
 __all__ = ["Network", "NetworkLevel"]
@@ -32,7 +33,7 @@ CHUNK = 64
 MOST = 2**30
 
 
-class Network:
+class Network(Law):
     """A network that knows the score of noised images at many noise levels.
 
     Parameters
@@ -70,6 +71,8 @@ class Network:
     MissingExtraError
         If ONNX Runtime, or CuPy for "cuda", is not installed.
     """
+
+    shape: tuple[int, ...]
 
     def __init__(
         self,
@@ -110,8 +113,6 @@ class Network:
             raise ValueError(f"latents: must be Latents, got {shown(latents)}")
         self.decoder = None if latents is None else Decoder(latents, self.shape[0], threads)
         self.images = 0  # that were evaluated so far
-
-    __repr__ = named
 
     @property
     def name(self) -> str:
@@ -177,6 +178,26 @@ class Network:
         level = self.card.level(sigma, ratio, t)
         name = f"{self.name} at sigma {level.sigma:.4g}"
         return NetworkLevel(name, self.fingerprint(level), self.shape, level.alpha, level.sigma, self, level)
+
+    def noised(self, alpha: float, sigma: float) -> NoisedImages:
+        """Return the law of ``z = alpha x + sigma eps``: the network at this sigma/alpha, perhaps in another scale.
+
+        Raises
+        ------
+        ValueError
+            If the network does not know this sigma/alpha.
+        """
+        try:
+            level = self.at(ratio=sigma / alpha)
+        except ValueError as error:
+            raise ValueError(f"levels: at sigma/alpha = {sigma / alpha:.6g}: {error}") from None
+        if not math.isclose(level.sigma / level.alpha, sigma / alpha, rel_tol=1e-6):
+            raise ValueError(
+                f"levels: {self.name} knows whole timesteps only, the nearest to sigma/alpha = {sigma / alpha:.6g} is "
+                f"at {level.sigma / level.alpha:.6g}; give it card={{'condition': 'interpolated-timestep'}}, or its "
+                "own levels"
+            )
+        return level if math.isclose(level.sigma, sigma, rel_tol=1e-9) else Rescaled.of(level, alpha, sigma)
 
     def levels(self, count: int) -> Levels:
         """Return noise levels that the network knows, evenly spaced in the t of its schedule, the noisiest first.
@@ -311,3 +332,36 @@ class NetworkLevel(NoisedImages):
                 f"network: {self.network.name} answers numbers that are not finite at sigma = {self.sigma:.4g}, to "
                 f"{int(bad.sum())} of {len(x)} images that are"
             )
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Rescaled(NoisedImages):
+    """A network's level in another scale: the law of c z, whose score at x is that of z at x/c, divided by c."""
+
+    level: NetworkLevel
+    c: float
+
+    @classmethod
+    def of(cls, level: NetworkLevel, alpha: float, sigma: float) -> Rescaled:
+        """Return a level, known at the same sigma/alpha, at this alpha and sigma."""
+        fingerprint = f"{level.fingerprint}-{sigma!r}"
+        return cls(level.name, fingerprint, level.shape, alpha, sigma, level, sigma / level.sigma)
+
+    @property
+    def like(self) -> Any:
+        """One of the arrays that the score takes."""
+        return self.level.like
+
+    @property
+    def mean(self) -> Array:
+        """Centre of where chains belong."""
+        return self.c * self.level.mean
+
+    @property
+    def standard_deviation(self) -> Array:
+        """Scale of where chains belong."""
+        return self.c * self.level.standard_deviation
+
+    def score(self, x: Any) -> Any:
+        """Gradient of the log density."""
+        return self.level.score(x / self.c) / self.c

@@ -25,7 +25,7 @@ from uldnum.schemes.catalogue import integrator as find_integrator
 from uldnum.studies.exact import OBSERVABLES, has_exact_law, is_gaussian
 from uldnum.studies.points import Exact, Sampled, knows_bias
 from uldnum.studies.sweep import sweep
-from uldnum.targets import GaussianMixture, VectorTarget, has_draws, vector_target
+from uldnum.targets import VectorTarget, lacking, vector_target
 from uldnum.typing import Array, ArrayLike
 from uldnum.version import VERSION
 
@@ -98,11 +98,9 @@ class Grid:
         """
         target = vector_target(target)
         if bias and not knows_bias(target):
-            raise ValueError(
-                f"target: {target.name!r} does not know its moments and cdf; give UserTarget these functions"
-            )
+            raise lacking(target, "its moments and cdf", "moment", "cdf")
         if not np.all(np.isfinite(target.standard_deviation)):
-            raise ValueError(f"target: {target.name!r} does not know its standard deviation; give it to UserTarget")
+            raise lacking(target, "its standard deviation", "standard_deviation")
         if not isinstance(integrators, str | Integrator | Sequence) or isinstance(integrators, bytes | bytearray):
             raise ValueError(
                 f"integrators: must be a name, an Integrator, or several of them, got {shown(integrators)}"
@@ -129,8 +127,8 @@ class Grid:
         if budget.nfe < most:
             raise ValueError(f"nfe: must be at least {most}, the evaluations of one step, got {budget.nfe}")
         choose_backend(self.target, budget.backend, np.dtype(self.target.dtype))
-        if not has_draws(self.target):
-            raise ValueError(f"target: chains start from exact draws; give {self.target.name!r} a sampler")
+        if self.target.draws is None:
+            raise lacking(self.target, "exact draws, which chains start from", "draws")
 
     def sampled(self, budget: Budget, place: Place) -> xr.Dataset:
         """Run chains at every point and return what they show."""
@@ -241,9 +239,9 @@ def with_cost(study: xr.Dataset) -> xr.Dataset:
 
 def narrowest(target: VectorTarget) -> float:
     """Return the least standard deviation of a target, or of a component if it is a mixture."""
-    if isinstance(target, GaussianMixture):
-        return 1 / math.sqrt(target.largest_precision)
-    return float(np.min(target.standard_deviation))
+    if target.largest_precision is None:
+        return float(np.min(target.standard_deviation))
+    return 1 / math.sqrt(target.largest_precision)
 
 
 def several(name: str, values: Array) -> Array:
@@ -257,8 +255,8 @@ def several(name: str, values: Array) -> Array:
 def describe(target: VectorTarget) -> dict[str, str]:
     """Return the target as attributes of a dataset."""
     attributes = {"target": target.name, "target_fingerprint": target.fingerprint}
-    if isinstance(target, GaussianMixture):
-        shape = "variances" if target.covariances is None else "covariances"
-        parameters = {part: getattr(target, part).tolist() for part in ("weights", "means", shape)}
+    if target.components is not None:
+        shape = "variances" if target.components.covariances is None else "covariances"
+        parameters = {part: getattr(target.components, part).tolist() for part in ("weights", "means", shape)}
         attributes["target_parameters"] = json.dumps(parameters)
     return attributes

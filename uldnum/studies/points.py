@@ -23,7 +23,7 @@ from uldnum.run import Run
 from uldnum.sampling import sample
 from uldnum.schemes.catalogue import Integrator
 from uldnum.studies.exact import OBSERVABLES, exact_answers
-from uldnum.targets import GaussianMixture, VectorTarget, has_draws
+from uldnum.targets import VectorTarget
 from uldnum.typing import Array
 from uldnum.version import VERSION
 
@@ -124,8 +124,8 @@ class Sampled(Point):
         return run
 
     def hops(self) -> list[float]:
-        """Rate of hops between the modes of a mixture, and its error; NaN of one mode, or where chains diverged."""
-        if not isinstance(self.target, GaussianMixture) or len(self.target.weights) == 1:
+        """Rate of hops between modes, and its error; NaN where fewer than two are known, or where chains diverged."""
+        if self.target.modes is None or len(self.target.modes.weights) == 1:
             return [np.nan, np.nan]
         per_step = self.scheme.nfe_per_step
         run = self.run(HOPPING_STEPS, self.burn_in // per_step, min(self.chains, HOPPING_CHAINS), thin=1)
@@ -166,9 +166,9 @@ def fingerprint(target: VectorTarget) -> list[Any]:
 
     Of a mixture the parameters in its fingerprint determine all of it.
     """
-    if isinstance(target, GaussianMixture):
+    if target.components is not None:
         return [target.fingerprint]
-    known = [target.sample(8)] if has_draws(target) else []
+    known = [] if target.draws is None else [target.sample(8)]
     at = np.asarray(target.mean) + np.asarray(target.standard_deviation) * np.linspace(-2, 2, 5)[:, None]
     if target.moment is not None and target.cdf is not None:
         known += [target.cdf(at), *(target.moment(order) for order in (1, 2, 4))]

@@ -1,8 +1,9 @@
-"""Targets: densities with a score and, where they are known, exact moments and exact samples."""
+"""Targets: densities with a score and whatever else is known of them, as `Target` describes."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from uldnum.arguments import file_path, shown
 from uldnum.names import unknown
@@ -10,26 +11,33 @@ from uldnum.targets.data import DataLevel, DataMixture
 from uldnum.targets.files import read_toml
 from uldnum.targets.mixture import GaussianMixture
 from uldnum.targets.presets import PRESETS, Preset
+from uldnum.targets.protocol import Components, Law, Modes, Target, lacking
 from uldnum.targets.user import UserTarget
 
 __all__ = [
     "PRESETS",
+    "Components",
     "DataLevel",
     "DataMixture",
     "GaussianMixture",
+    "Law",
+    "Modes",
     "Preset",
+    "Target",
     "UserTarget",
     "VectorTarget",
-    "has_draws",
+    "find_target",
+    "lacking",
     "read_toml",
     "target",
     "vector_target",
 ]
 
-VectorTarget = GaussianMixture | UserTarget
+# A target of vectors: what diagnostics and studies measure.
+VectorTarget = Target
 
 
-def target(name: str | Path) -> VectorTarget:
+def target(name: str | Path) -> GaussianMixture | UserTarget:
     """Return a preset by name, or the mixture in a TOML file.
 
     Parameters
@@ -57,14 +65,20 @@ def target(name: str | Path) -> VectorTarget:
     raise unknown("target", str(name), PRESETS)
 
 
-def has_draws(target: VectorTarget) -> bool:
-    """Whether a target has exact draws."""
-    return isinstance(target, GaussianMixture) or target.sampler is not None
+def find_target(given: Any) -> Target:
+    """Return a target as it is, or the one of that name, or raise if it is neither."""
+    found = target(given) if isinstance(given, str | Path) else given
+    if not isinstance(found, Target):
+        raise ValueError(
+            "target: must be a name, a GaussianMixture, a UserTarget, a network or DataMixture at a noise level, or "
+            f"another uldnum.targets.Target, got {shown(given)}"
+        )
+    return found
 
 
 def vector_target(given: VectorTarget | str | Path) -> VectorTarget:
-    """Return a target as it is, or the one of that name, or raise if it is neither."""
-    found = target(given) if isinstance(given, str | Path) else given
-    if not isinstance(found, VectorTarget):
-        raise ValueError(f"target: must be a name, a GaussianMixture or a UserTarget, got {shown(given)}")
+    """Return a target of vectors as it is, or the one of that name, or raise if it is neither."""
+    found = find_target(given)
+    if len(found.shape) != 1:
+        raise ValueError(f"target: must be a target of vectors, samples of {found.name!r} have shape {found.shape}")
     return found

@@ -14,8 +14,9 @@ from uldnum.arguments import numbers, positive_number
 from uldnum.elementary import hypot
 from uldnum.kernels.array import initial_uniform
 from uldnum.kernels.space import Space, host
-from uldnum.names import checked_name, named
+from uldnum.names import checked_name
 from uldnum.targets.noised import NoisedImages
+from uldnum.targets.protocol import Law
 from uldnum.typing import Array, ArrayLike
 
 __all__ = ["DataLevel", "DataMixture"]
@@ -27,7 +28,7 @@ BLOCK = 8192
 LARGEST = 1e15
 
 
-class DataMixture:
+class DataMixture(Law):
     r"""The empirical law of images x_1 ... x_N, each as likely as the others.
 
     Noised to z = alpha x + sigma eps it is a mixture of N Gaussians of variance sigma^2 about the images. Its denoiser
@@ -54,7 +55,8 @@ class DataMixture:
         If there are no images, or numbers among them are not finite.
     """
 
-    __repr__ = named
+    name: str
+    shape: tuple[int, ...]
 
     def __init__(self, images: ArrayLike, name: str = "data") -> None:
         self.space = Space.of(images if hasattr(images, "__dlpack__") and not isinstance(images, type) else None)
@@ -85,6 +87,10 @@ class DataMixture:
         s, a = positive_number("sigma", sigma), positive_number("alpha", alpha)
         fingerprint = hashlib.sha256(f"{self.digest} {s!r} {a!r}".encode()).hexdigest()[:16]
         return DataLevel(f"{self.name} at sigma {s:.4g}", fingerprint, self.shape, a, s, self)
+
+    def noised(self, alpha: float, sigma: float) -> DataLevel:
+        """Return the law of z = alpha x + sigma eps."""
+        return self.at(sigma, alpha)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -130,8 +136,12 @@ class DataLevel(NoisedImages):
         """Gradient of the log density of z, (n, *shape) -> (n, *shape), in float32."""
         return (self.alpha * self.denoise(x) - x) / self.sigma**2
 
-    def sample(self, n: int, seed: int = 0, first: int = 0) -> Array:
+    def draws(self, n: int, seed: int = 0, first: int = 0) -> Array:
         """Exact draws: an image, and noise on it. Draw i depends on (seed, first + i) alone."""
         chosen = np.minimum((initial_uniform(n, seed, first) * len(self.data)).astype(int), len(self.data) - 1)
         images = (host(self.data.rows)[chosen] + self.data.mean).reshape(n, *self.shape)
         return self.alpha * images + self.sigma * self.noise(n, seed, first)
+
+    def sample(self, n: int, seed: int = 0, first: int = 0) -> Array:
+        """Initial states: exact draws."""
+        return self.draws(n, seed, first)

@@ -5,20 +5,20 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property, reduce
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from uldnum.arguments import converted, non_negative, numbers, reals, shown, whole_number
 from uldnum.dense import product, total
-from uldnum.elementary import log2
 from uldnum.extras import require
 from uldnum.kernels.array import core, initial_normals, initial_uniform
+from uldnum.kernels.mixture import MixtureData, factors_of, mixture_data
 from uldnum.names import checked_name, digest
-from uldnum.targets.vectors import Vectors
+from uldnum.targets.protocol import Components, Modes, Target
 from uldnum.typing import Array, ArrayLike
 
-__all__ = ["GaussianMixture", "MixtureData"]
+__all__ = ["GaussianMixture"]
 
 # Largest means and standard deviations, whose fourth powers, which biases are made of, are finite.
 LARGEST = 1e75
@@ -30,29 +30,8 @@ VARIANCES = 1e-300, 1e150
 KINDS = ("full", "diag", "spherical")
 
 
-class MixtureData(NamedTuple):
-    """A mixture as the kernels read it; of one at several noise levels, arrays have a leading axis over them.
-
-    Up to a factor common to all, component j has the weight ``2^log2_weights exp(-precisions |z|^2/2)`` at y, with
-    z = R (y - mu), and the force ``-precisions R^T z``. Where R is a multiple of the identity, ``precisions`` holds its
-    square and R, now 1, has no columns; else ``precisions`` is 1. A diagonal R is stored as one column, any other as
-    the lower triangle that it is.
-    """
-
-    log2_weights: Array  # (K,), log2(w_j det(Sigma_j)^(-1/2)): a power of 2 costs less than one of e
-    precisions: Array  # (K,)
-    roots: Array  # (K, d, columns), R
-    shifts: Array  # (K, d), -R mu
-
-    @property
-    def scratch(self) -> int:
-        """Values that the score needs besides its result: a log weight for each component, z where R is a matrix."""
-        K, d, columns = self.roots.shape[-3:]
-        return K * (d + 1) if columns > 1 else K
-
-
 @dataclass(frozen=True, eq=False, init=False, repr=False)
-class GaussianMixture(Vectors):
+class GaussianMixture(Target):
     """The density ``sum_j w_j N(x; mu_j, Sigma_j)``.
 
     Parameters
@@ -126,16 +105,33 @@ class GaussianMixture(Vectors):
         return (self.means.shape[1],)
 
     @property
-    def compiled(self) -> bool:
-        """Whether the kernels can run it: yes."""
-        return True
-
-    @property
     def largest_precision(self) -> float:
         """Largest eigenvalue of a component's inverse covariance: what limits the step size."""
         return float(1 / least_variances(self.variances, self.covariances).min())
 
     @property
+    def components(self) -> Components:
+        """The components."""
+        return Components(self.weights, self.means, self.variances, self.covariances)
+
+    @property
+    def modes(self) -> Modes:
+        """The components."""
+        return Modes(self.weights, self.responsibilities)
+
+    @cached_property
+    def precision(self) -> Array | None:
+        """Precision of a mixture of one component: shape (d,), or (d, d) where its axes depend on each other."""
+        if len(self.weights) > 1:
+            return None
+        if self.covariances is None:
+            return fixed(1 / self.variances[0])
+        from uldnum.kernels.factors import inverse
+
+        (root,) = inverse(self.factors)
+        return fixed(product(root.T, root))
+
+    @cached_property
     def fingerprint(self) -> str:
         """Hash of the density: what a saved run was run on."""
         return digest(self.weights, self.means, self.variances if self.covariances is None else self.covariances)
@@ -182,11 +178,11 @@ class GaussianMixture(Vectors):
 
     def kernel_data(self, dtype: np.dtype[Any]) -> MixtureData:
         """Return the mixture as the kernels read it, in a floating-point type."""
-        return laid_out(self.weights, self.means, self.variances, self.covariances, self.isotropic, dtype)
+        return mixture_data(self.weights, self.means, self.variances, self.covariances, self.isotropic, dtype)
 
     def kernel_levels(self, alpha: Array, sigma: Array, dtype: np.dtype[Any]) -> MixtureData:
         """Return the mixture at noise levels, alpha and sigma of shape (levels,), as the kernels read it."""
-        return laid_out(self.weights, *self.noised_parts(alpha, sigma), self.isotropic, dtype)
+        return mixture_data(self.weights, *self.noised_parts(alpha, sigma), self.isotropic, dtype)
 
     def score(self, x: ArrayLike) -> Array:
         """Gradient of the log density.
@@ -298,7 +294,7 @@ class GaussianMixture(Vectors):
 
     # ------------------------------------------------------------------------------------------------------- samples
 
-    def sample(self, n: int, seed: int = 0, first: int = 0) -> Array:
+    def draws(self, n: int, seed: int = 0, first: int = 0) -> Array:
         """Exact, independent draws.
 
         Draw i depends on (seed, first + i) alone: it is the initial state of chain first + i of a run with that seed.
@@ -332,15 +328,6 @@ def fixed(array: Array) -> Array:
 erf = np.vectorize(math.erf, otypes=[float])
 
 
-def factors_of(variances: Array, covariances: Array | None) -> Array:
-    """Return lower Cholesky factors of covariances, or standard deviations as a column."""
-    if covariances is None:
-        return np.sqrt(variances)[..., None]
-    from uldnum.kernels.factors import cholesky  # Numba is imported where matrices are factored, no sooner
-
-    return cholesky(covariances)
-
-
 def least_variances(variances: Array, covariances: Array | None) -> Array:
     """Return the least variance of each component along any direction."""
     if covariances is None:
@@ -348,34 +335,6 @@ def least_variances(variances: Array, covariances: Array | None) -> Array:
     from uldnum.kernels.factors import least_eigenvalues
 
     return least_eigenvalues(covariances)
-
-
-def laid_out(
-    weights: Array, means: Array, variances: Array, covariances: Array | None, isotropic: bool, dtype: np.dtype[Any]
-) -> MixtureData:
-    """Return mixtures, whose axes may come before those of the components, as the kernels read them."""
-    precisions = np.ones(means.shape[:-1])
-    if isotropic:
-        precisions, roots, shifts = 1 / variances[..., 0], np.empty((*means.shape, 0)), means
-        log2_volumes = -0.5 * means.shape[-1] * log2(precisions)
-    else:
-        factors = factors_of(variances, covariances)
-        if covariances is None:
-            roots, scales = 1 / factors, factors[..., 0]
-            shifts = roots[..., 0] * means
-        else:
-            from uldnum.kernels.factors import inverse
-
-            roots, scales = inverse(factors), np.diagonal(factors, 0, -2, -1)
-            shifts = product(roots, means[..., None])[..., 0]
-        log2_volumes = total(log2(scales))
-    log2_weights = log2(weights) - log2_volumes
-    parts = log2_weights, precisions, roots, -shifts
-    with np.errstate(over="ignore"):
-        cast = [np.ascontiguousarray(part, dtype=dtype) for part in parts]
-    if not all(np.isfinite(part).all() for part in cast):
-        raise ValueError(f"dtype: {dtype} cannot hold the precisions and means of this mixture; take float64")
-    return MixtureData(*cast)
 
 
 def check_variances(v: Array, means: Array) -> Array:

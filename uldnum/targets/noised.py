@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from uldnum.kernels.array import initial_normals
-from uldnum.names import named
+from uldnum.targets.protocol import Target
 from uldnum.typing import Array
 
 __all__ = ["NoisedImages"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class NoisedImages(ABC):
+class NoisedImages(Target):
     """The law of ``z = alpha x + sigma eps`` for images x, as a target of `uldnum.sample`.
 
     Step sizes are in units of sigma, frictions in units of 1/sigma.
@@ -35,35 +33,14 @@ class NoisedImages(ABC):
     """
 
     name: str
-    fingerprint: str
+    fingerprint: str = field()  # without a default
     shape: tuple[int, ...]
     alpha: float
     sigma: float
 
-    __repr__ = named
-
-    @abstractmethod
-    def score(self, x: Array) -> Array:
-        """Gradient of the log density of z, (n, *shape) -> (n, *shape)."""
-
     def denoise(self, x: Array) -> Array:
         """Mean of the image given z (Tweedie's formula): ``(z + sigma^2 s(z))/alpha``."""
         return (x + self.sigma * self.sigma * self.score(x)) / self.alpha
-
-    @property
-    @abstractmethod
-    def mean(self) -> Array:
-        """Mean of z, or the centre of where chains belong."""
-
-    @property
-    @abstractmethod
-    def standard_deviation(self) -> Array:
-        """Standard deviation of z, or the scale of where chains belong."""
-
-    @property
-    def compiled(self) -> bool:
-        """Whether the kernels can compute the score: no, the array executor calls it."""
-        return False
 
     @property
     def time_unit(self) -> float:
@@ -74,11 +51,6 @@ class NoisedImages(ABC):
     def dtype(self) -> str:
         """Floating-point type of a run, unless another is asked for: that of networks."""
         return "float32"
-
-    @property
-    def like(self) -> Any:
-        """One of the arrays that the score takes; None for NumPy's."""
-        return None
 
     def sample(self, n: int, seed: int = 0, first: int = 0) -> Array:
         """Initial states: Gaussian, with the mean and the standard deviation of each pixel."""

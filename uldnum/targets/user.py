@@ -13,17 +13,17 @@ import numpy as np
 from uldnum.arguments import converted, function, numbers, reals, shown, whole_number
 from uldnum.dense import total
 from uldnum.elementary import exp, interp
-from uldnum.kernels.array import initial_normals, initial_uniform
+from uldnum.kernels.array import initial_uniform
 from uldnum.kernels.space import Space, host
-from uldnum.names import checked_name, digest
-from uldnum.targets.vectors import Vectors
+from uldnum.names import checked_name
+from uldnum.targets.protocol import Target
 from uldnum.typing import Array, ArrayLike
 
 __all__ = ["UserTarget", "quadrature_target"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class UserTarget(Vectors):
+class UserTarget(Target):
     """A target given by its score.
 
     Parameters
@@ -105,9 +105,9 @@ class UserTarget(Vectors):
             raise ValueError(f"score: must write finite numbers to every entry at the mean, got {at_mean[0]}")
 
     @property
-    def compiled(self) -> bool:
-        """Whether the score is a Numba function, which runs inside the kernel."""
-        return hasattr(self.score_function, "py_func")
+    def compiled_score(self) -> Callable[..., None] | None:
+        """The score if it is a Numba function, which runs inside the kernel."""
+        return self.score_function if hasattr(self.score_function, "py_func") else None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -115,14 +115,15 @@ class UserTarget(Vectors):
         return (self.dimension,)
 
     @property
-    def fingerprint(self) -> str:
-        """Hash of mean, scale and the score at fixed points near and far: what a saved run was run on."""
-        z = initial_normals(16, 0, 0, 0, self.dimension)
-        scale = np.where(np.isfinite(self.standard_deviation), self.standard_deviation, 1.0)
-        scores = [self.score(self.mean + reach * scale * z) for reach in (1, 8, 100)]
-        return digest(self.mean, self.standard_deviation, *scores)
+    def draws(self) -> Callable[[int, int, int], Array] | None:
+        """The sampler."""
+        return self.sampler
 
-    def kernel_data(self, dtype: np.dtype[Any]) -> tuple[Any, ...]:
+    def check_dtype(self, dtype: np.dtype[Any]) -> None:
+        """Raise if the score cannot be computed in this type: that of the user may be compiled for another one."""
+        self.score(np.asarray(self.mean, dtype)[None])
+
+    def score_arguments(self, dtype: np.dtype[Any]) -> tuple[Any, ...]:
         """Return what the score takes besides the position, arrays of real numbers in the type of the run."""
 
         def cast(value: Any) -> Any:
@@ -144,7 +145,7 @@ class UserTarget(Vectors):
         if not self.compiled:
             space = Space.of(self.like)
             return np.asarray(host(self.answer(space.array(points) if space.foreign else points)))
-        arguments = self.kernel_data(points.dtype)
+        arguments = self.score_arguments(points.dtype)
         out = np.full_like(points, np.nan)  # so that an entry that is read or left unwritten shows
         for row, gradient in zip(points, out, strict=True):
             try:
@@ -165,12 +166,6 @@ class UserTarget(Vectors):
         if shape != tuple(points.shape):
             raise ValueError(f"score: must return the shape of its argument, {tuple(points.shape)}, got {shape}")
         return answer
-
-    def sample(self, n: int, seed: int = 0, first: int = 0) -> Array:
-        """Exact draws first ... first + n - 1, shape (n, d)."""
-        if self.sampler is None:
-            raise ValueError(f"x0: the target {self.name!r} has no sampler to start from; give x0")
-        return self.sampler(n, seed, first)
 
 
 def first_line(error: Exception) -> str:

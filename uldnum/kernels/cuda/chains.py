@@ -13,7 +13,7 @@ from uldnum.kernels.chain import make_chain
 from uldnum.kernels.core import READOUT, Tables, Watch
 from uldnum.kernels.cuda.binding import Kernel, core, inline, jit, normals_from, number, ops
 from uldnum.kernels.cuda.form import Form
-from uldnum.targets.mixture import MixtureData
+from uldnum.kernels.mixture import MixtureData
 
 __all__ = ["chain_kernels"]
 

@@ -92,7 +92,10 @@ class CudaExecutor:
         self.device = device()
         self.info = {"device": self.device.name}
         tables, watch = problem.tables, problem.watch
-        self.mixture = problem.kernel_data(dtype)
+        mixture = problem.kernel_data(dtype)
+        if mixture is None:
+            raise ValueError("problem: the target must be a mixture, with kernel_data")
+        self.mixture = mixture
         k0, k1 = split_seed(problem.seed)
         constants = {name: getattr(tables, name) for name in ("G", "dA", "b", "C")}
         constants |= {name: getattr(watch, name) for name in ("centre", "low", "per_unit")}

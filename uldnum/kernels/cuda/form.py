@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from uldnum.kernels.core import Tables
-from uldnum.targets.mixture import MixtureData
+from uldnum.kernels.mixture import MixtureData
 
 __all__ = ["Form"]
 

@@ -12,7 +12,7 @@ from uldnum.kernels.cuda.chains import chain_kernels
 from uldnum.kernels.cuda.device import device
 from uldnum.kernels.cuda.executor import Memory
 from uldnum.kernels.cuda.form import Form
-from uldnum.targets.mixture import MixtureData
+from uldnum.kernels.mixture import MixtureData
 
 __all__ = ["CudaLadder", "forms"]
 
