@@ -1,12 +1,24 @@
-"""Targets own their exact moments and their sampler."""
+"""Targets: exact moments and draws, and abilities, by which the rest of the package knows them."""
+
+import ast
+import doctest
+import importlib
+import pkgutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy import integrate
 
 import uldnum
+from uldnum.diagnostics import hopping_rate, kolmogorov, mean_bias, mode_weights, relaxation, sliced_wasserstein_2
+from uldnum.exact import transfer_operator
+from uldnum.kernels import SOURCES, digest_of
+from uldnum.kernels.array import initial_uniform
 from uldnum.kernels.drawing import mixture_points
-from uldnum.targets import PRESETS
+from uldnum.targets import PRESETS, Law, Modes, Target, protocol
+
+PACKAGE = Path(uldnum.__file__).parent
 
 
 def test_moments_against_quadrature():
@@ -106,3 +118,151 @@ def test_bad_points_and_names_are_refused():
         uldnum.target("ring-8").score([1.0, 2.0])
     with pytest.raises(ValueError, match="nearest is 'ring-8'"):
         uldnum.target("ring8")
+
+
+# ----------------------------------------------------------------------------------------------------------- abilities
+
+
+class Scored(Target):
+    """What a target must have, and no more: the logistic distribution, by its score."""
+
+    name, shape = "scored", (1,)
+
+    def score(self, x):
+        return -np.tanh(x / 2)
+
+
+class Logistic(Scored):
+    """The logistic distribution with all that studies measure, and with modes of its own: the two half-lines."""
+
+    name = "logistic"
+    standard_deviation = np.full(1, np.pi / np.sqrt(3))
+    modes = Modes(np.array([0.5, 0.5]), lambda x: np.hstack([x < 0, x >= 0]).astype(float))
+
+    def draws(self, n, seed=0, first=0):
+        u = initial_uniform(n, seed, first)[:, None]
+        return np.log(u / (1 - u))
+
+    def moment(self, order):
+        return np.array([{0: 1.0, 1: 0.0, 2: np.pi**2 / 3, 4: 7 * np.pi**4 / 15}[order]])
+
+    def cdf(self, x):
+        return 1 / (1 + np.exp(-np.reshape(x, (-1, 1))))
+
+
+def sampled(target, **options):
+    given = {"h": 0.5, "steps": 8, "burn_in": 0, "chains": 64, "seed": 1, "progress": False}
+    return uldnum.sample(target, "BAOAB", **given | options)
+
+
+def test_a_target_needs_a_name_a_shape_and_a_score_alone():
+    run = sampled(Scored(), x0="normal")
+    assert run.settings.backend == "array"
+    assert np.isfinite(run.covariance).all()
+    assert sampled(Scored(), x0="normal", steps=9, resume=run).nfe > run.nfe
+    with pytest.raises(TypeError, match="abstract"):
+        type("Nothing", (Target,), {})()
+
+
+def test_what_a_target_lacks_is_said_in_words():
+    target, run = Scored(), sampled(Scored(), x0="normal", thin=1)
+    for measure, fault in (
+        (lambda: sampled(target), "x0: the target 'scored' has no sampler to start from; give x0"),
+        (lambda: sampled(target, x0="normal", bins=4), "bins: histograms need .* a known standard deviation"),
+        (lambda: sampled(target, x0="normal", backend="numba"), "'numba' runs mixtures and compiled scores; 'scored'"),
+        (lambda: mean_bias(run, target), "target: 'scored' does not know its moments; define its 'moment'"),
+        (lambda: kolmogorov(run, target), "target: 'scored' does not know its cdf; define its 'cdf'"),
+        (lambda: mode_weights(run.x, target), "target: 'scored' does not know its modes; define its 'modes'"),
+        (lambda: hopping_rate(run.recorded, target), "target: 'scored' does not know its modes"),
+        (lambda: sliced_wasserstein_2(run.x, target), "target: 'scored' does not know exact draws; define its 'draws'"),
+        (lambda: transfer_operator("ula", target, 0.5), "does not know its standard deviation"),
+        (lambda: uldnum.studies.bias(target, "ula", 0.5), "does not know its moments and cdf; define its 'moment' and"),
+        (lambda: uldnum.studies.mixing(target, "ula", 0.5), "does not know its standard deviation"),
+        (lambda: uldnum.anneal(target, uldnum.preset("ald-cifar10")), "data: must be .* known, got Scored"),
+        (lambda: sampled(object()), "target: must be a name, a GaussianMixture"),
+    ):
+        with pytest.raises(ValueError, match=fault):
+            measure()
+    assert len(relaxation(run, target).distance) == 0
+
+
+def test_abilities_of_a_new_target_are_used():
+    """Draws, moments, cdf and modes of a class that the package does not know; the bias of ULA is 0.08 at this h."""
+    target = Logistic()
+    run = sampled(target, thin=1, bins=512, chains=256)
+    assert list(relaxation(run, target).distance.values) == [
+        "wasserstein_1", "kolmogorov", "sliced_wasserstein_2", "mode_weights",
+    ]  # fmt: skip
+    assert 0 < hopping_rate(run.recorded, target).value < 1
+    study = uldnum.studies.bias(target, "ula", 1.0, friction=1.0, chains=64, nfe=64, burn_in=16, progress=False)
+    found = study.sel(metric="second_moment").squeeze()
+    assert abs(found.bias - found.exact) < 5 * found.error
+    assert found.exact > 0.02
+    np.testing.assert_array_equal(target.draws(9, 3)[4:], target.draws(5, 3, 4))
+
+
+def disguised(mixture):
+    """A target of a class of its own that has the abilities of a mixture."""
+    names = {"name", "shape", *dir(Target)}
+    return type("Disguised", (Target,), {name: getattr(mixture, name) for name in names if name[0] != "_"})()
+
+
+def test_nothing_depends_on_a_target_s_class():
+    """A target with the abilities of a mixture gives what the mixture does, bit by bit, on compiled kernels too."""
+    for mixture in (uldnum.target("bimodal-1d"), uldnum.target("gaussian")):
+        other = disguised(mixture)
+        assert sampled(other).settings == sampled(mixture).settings
+        for options in ({"backend": "array"}, {"thin": 1, "bins": 512}):
+            mine, its = sampled(other, **options), sampled(mixture, **options)
+            assert mine.settings.backend == options.get("backend", "numba")
+            np.testing.assert_array_equal(mine.x, its.x)
+        assert relaxation(mine, other).identical(relaxation(its, mixture))
+        budget = {"chains": 8, "nfe": 64, "burn_in": 8, "friction": 1.0, "progress": False}
+        mine, its = (uldnum.studies.bias(target, "BAOAB", 0.8, **budget) for target in (other, mixture))
+        assert mine.identical(its)
+        plan = uldnum.plan("BAOAB", uldnum.levels.geometric(4, 0.5, 5), h=0.5)
+        mine, its = (uldnum.anneal(law, plan, chains=8, backend="array", progress=False) for law in (other, mixture))
+        np.testing.assert_array_equal(mine.x, its.x)
+    with pytest.warns(UserWarning, match="no stationary law there.*stable up to h = 2 "):
+        sampled(other, h=2.001)
+
+
+def test_the_example_of_the_protocol_runs():
+    assert doctest.testmod(protocol).attempted >= 5
+    assert doctest.testmod(protocol).failed == 0
+
+
+def derived(law):
+    """Names of all classes that are derived from one."""
+    return {law.__name__}.union(*map(derived, law.__subclasses__()))
+
+
+def test_nobody_outside_asks_for_the_class_of_a_target():
+    """No ``isinstance``, ``issubclass``, ``type(...) is`` or class pattern with a class of targets."""
+    for module in pkgutil.walk_packages(uldnum.__path__, "uldnum."):
+        importlib.import_module(module.name)
+    classes = {*derived(Law), "VectorTarget"} - {"Scored", "Logistic"}
+    assert {"GaussianMixture", "UserTarget", "DataMixture", "DataLevel", "Network", "Rescaled"} < classes
+    found = []
+    for path in (*PACKAGE.rglob("*.py"), *(PACKAGE.parent / "analysis").glob("*.py")):
+        if path.parent.name == "targets":
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            asks = isinstance(node, ast.Call) and ast.unparse(node.func) in ("isinstance", "issubclass")
+            asks |= isinstance(node, ast.Compare) and "type(" in ast.unparse(node)
+            if asks or isinstance(node, ast.MatchClass):
+                names = {one.id for one in ast.walk(node) if isinstance(one, ast.Name)}
+                names |= {one.attr for one in ast.walk(node) if isinstance(one, ast.Attribute)}
+                found += [f"{path.name}: {ast.unparse(node)}"] * bool(names & classes)
+    assert found == []
+
+
+def test_kernels_know_nothing_of_targets():
+    """They import nothing of them, in functions neither, and their hash is that of their own folder."""
+    for path in (PACKAGE / "kernels").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom):
+                modules = [f"{node.module}.{alias.name}" for alias in node.names]
+            assert not [name for name in modules if name.startswith("uldnum.targets")], path
+    assert digest_of(PACKAGE / "kernels") == SOURCES

@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 from uldnum.adaptive import FEWEST
 from uldnum.arguments import flag, shown, title
 from uldnum.backends import BACKENDS, LADDERS, Options, choose_backend
-from uldnum.data import find_data, level_of
+from uldnum.data import find_data
 from uldnum.elementary import hypot
 from uldnum.kernels import Ladder, Layout, Passage, Problem, State
 from uldnum.kernels.core import NEVER, Watch, lay_out
@@ -40,7 +40,7 @@ from uldnum.plans import Plan
 from uldnum.run import Run
 from uldnum.settings import Settings
 from uldnum.start import earlier_run, find_start, initial_state, number_of_chains, register_ends, resumed_start
-from uldnum.targets import Target
+from uldnum.targets import Target, level_of
 from uldnum.typing import Array
 from uldnum.version import VERSION
 

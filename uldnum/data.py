@@ -1,16 +1,16 @@
-"""What plans run on: the law of data without noise, and the targets that it is at noise levels."""
+"""What plans run on, by name or from a file."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-from uldnum.arguments import file_path, shown
+from uldnum.arguments import file_path
 from uldnum.names import unknown
-from uldnum.targets import PRESETS, Law, Target
+from uldnum.targets import PRESETS
 from uldnum.targets import target as find_target
 
-__all__ = ["find_data", "level_of"]
+__all__ = ["find_data"]
 
 
 def find_data(name: str | Path, device: str = "cpu") -> Any:
@@ -29,26 +29,3 @@ def find_data(name: str | Path, device: str = "cpu") -> Any:
     if text.lower() in NETWORKS or text.lower().endswith(".onnx") or Path(text).exists():
         return network(text, device=device)
     raise unknown("data", text, [*PRESETS, *NETWORKS])
-
-
-def level_of(data: Any, alpha: float, sigma: float) -> Target:
-    """Return the law of ``z = alpha x + sigma eps`` of data as a target.
-
-    Parameters
-    ----------
-    data : Law
-        The law of x.
-    alpha, sigma : float
-        The noise level.
-
-    Raises
-    ------
-    ValueError
-        If its law with noise is not known, or not at this level.
-    """
-    if not isinstance(data, Law) or data.noised is None:
-        raise ValueError(
-            "data: must be a GaussianMixture, a DataMixture or a network, whose law with noise is known, got "
-            f"{shown(data)}"
-        )
-    return data.noised(alpha, sigma)

@@ -253,7 +253,9 @@ def batches_of(x: Array) -> tuple[list[Array], Array]:
 
 def reference(target: VectorTarget, sizes: Array, seed: int, first: int = 0) -> list[Array]:
     """Return as many exact draws, from number ``first`` on, in batches of the same sizes."""
-    draws = target.sample(int(sizes.sum()), seed ^ REFERENCE, first)
+    if target.draws is None:
+        raise lacking(target, "exact draws", "draws")
+    draws = target.draws(int(sizes.sum()), seed ^ REFERENCE, first)
     return np.split(draws, np.cumsum(sizes)[:-1].astype(int))
 
 

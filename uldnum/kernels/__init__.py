@@ -131,8 +131,8 @@ class Passage:
 
     Attributes
     ----------
-    mixture : GaussianMixture
-        Without noise.
+    mixture : target
+        Without noise, with ``kernel_levels``.
     layout : Layout
         The phases, whose tables are in the type of the run.
     keys : uint64 array, shape (P, 2)
@@ -172,13 +172,18 @@ class Passage:
         """Type of the run."""
         return self.least.dtype
 
+    @cached_property
+    def numbers(self) -> int:
+        """Numbers that the mixture of a level has."""
+        return sum(part.size for part in self.mixtures(0, 1))
+
     def first_launch(self, state: State, fewest: int, terms: int) -> int:
         """Return in how many phases about so many terms of the score are taken, one at least.
 
         Fewer chains than ``fewest`` take as long.
         """
         chains = max(state.left.size, fewest)
-        return max(1, int(terms / (chains * self.mixture.factors.size * self.layout.counts.mean())))
+        return max(1, int(terms / (chains * self.numbers * self.layout.counts.mean())))
 
     def longest(self, state: State, fewest: int, numbers: int) -> float:
         """Return the steps of a phase that draw so many numbers; fewer chains than ``fewest`` take as long."""
@@ -186,7 +191,7 @@ class Passage:
 
     def pieces(self, first: int, last: int) -> Iterator[tuple[int, int]]:
         """Split phases into those whose mixtures a launch takes."""
-        most = max(1, MOST // (self.mixture.factors.size + self.mixture.means.size))
+        most = max(1, MOST // self.numbers)
         for begin in range(first, last, most):
             yield begin, min(begin + most, last)
 

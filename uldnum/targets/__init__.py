@@ -11,7 +11,7 @@ from uldnum.targets.data import DataLevel, DataMixture
 from uldnum.targets.files import read_toml
 from uldnum.targets.mixture import GaussianMixture
 from uldnum.targets.presets import PRESETS, Preset
-from uldnum.targets.protocol import Components, Law, Modes, Target, lacking
+from uldnum.targets.protocol import Components, Law, Modes, Target, lacking, level_of
 from uldnum.targets.user import UserTarget
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "VectorTarget",
     "find_target",
     "lacking",
+    "level_of",
     "read_toml",
     "target",
     "vector_target",

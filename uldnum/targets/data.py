@@ -141,7 +141,3 @@ class DataLevel(NoisedImages):
         chosen = np.minimum((initial_uniform(n, seed, first) * len(self.data)).astype(int), len(self.data) - 1)
         images = (host(self.data.rows)[chosen] + self.data.mean).reshape(n, *self.shape)
         return self.alpha * images + self.sigma * self.noise(n, seed, first)
-
-    def sample(self, n: int, seed: int = 0, first: int = 0) -> Array:
-        """Initial states: exact draws."""
-        return self.draws(n, seed, first)

@@ -53,7 +53,9 @@ class NoisedImages(Target):
         return "float32"
 
     def sample(self, n: int, seed: int = 0, first: int = 0) -> Array:
-        """Initial states: Gaussian, with the mean and the standard deviation of each pixel."""
+        """Initial states: exact draws, or else Gaussian, with the mean and the standard deviation of each pixel."""
+        if self.draws is not None:
+            return self.draws(n, seed, first)
         return np.asarray(self.mean + self.standard_deviation * self.noise(n, seed, first))
 
     def noise(self, n: int, seed: int, first: int) -> Array:

@@ -6,6 +6,7 @@ an ability (``target.cdf is None``), never for a class, so that a new kind of ta
 
 >>> import numpy as np
 >>> import uldnum
+>>> from uldnum.kernels.array import initial_uniform
 >>> class Laplace(uldnum.targets.Target):
 ...     name, shape = "laplace", (1,)
 ...
@@ -13,7 +14,8 @@ an ability (``target.cdf is None``), never for a class, so that a new kind of ta
 ...         return -np.sign(x)
 ...
 ...     def draws(self, n, seed=0, first=0):
-...         return np.random.default_rng((seed, first)).laplace(size=(n, 1))
+...         u = initial_uniform(n, seed, first)[:, None] - 0.5
+...         return -np.sign(u) * np.log1p(-2 * np.abs(u))
 >>> uldnum.sample(Laplace(), "BAOAB", h=0.3, steps=10, chains=4, progress=False).x.shape
 (4, 1)
 """
@@ -28,6 +30,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from uldnum.arguments import shown
 from uldnum.kernels.array import initial_normals
 from uldnum.kernels.mixture import MixtureData
 from uldnum.names import digest, named
@@ -36,7 +39,7 @@ from uldnum.typing import Array
 if TYPE_CHECKING:
     from uldnum.levels import Levels
 
-__all__ = ["Components", "Law", "Modes", "Target", "lacking"]
+__all__ = ["Components", "Law", "Modes", "Target", "lacking", "level_of"]
 
 
 class Components(NamedTuple):
@@ -237,6 +240,29 @@ class Target(Law, ABC):
         if self.draws is None:
             raise ValueError(f"x0: the target {self.name!r} has no sampler to start from; give x0")
         return self.draws(n, seed, first)
+
+
+def level_of(data: Any, alpha: float, sigma: float) -> Target:
+    """Return the law of ``z = alpha x + sigma eps`` of data as a target.
+
+    Parameters
+    ----------
+    data : Law
+        The law of x.
+    alpha, sigma : float
+        The noise level.
+
+    Raises
+    ------
+    ValueError
+        If its law with noise is not known, or not at this level.
+    """
+    if not isinstance(data, Law) or data.noised is None:
+        raise ValueError(
+            "data: must be a GaussianMixture, a DataMixture or a network, whose law with noise is known, got "
+            f"{shown(data)}"
+        )
+    return data.noised(alpha, sigma)
 
 
 def lacking(target: Law, what: str, *abilities: str) -> ValueError:
