@@ -26,6 +26,7 @@ from typing import Any
 
 import numpy as np
 from tqdm.auto import tqdm
+from uldnum.kernels.cuda.ladder import forms
 
 import uldnum
 from analysis import gpu_peers, peers
@@ -37,7 +38,6 @@ from uldnum.kernels.core import NEVER, make_tables
 from uldnum.kernels.cuda.chains import chain_kernels
 from uldnum.kernels.cuda.device import CuPy, Simulator, code, device
 from uldnum.kernels.cuda.form import Form
-from uldnum.kernels.cuda.ladder import forms
 from uldnum.kernels.cuda.stages import StageForm, stage_kernel
 from uldnum.networks import network
 from uldnum.run import Run

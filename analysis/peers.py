@@ -16,14 +16,17 @@ import numpy as np
 
 import uldnum
 from uldnum.extras import require
-from uldnum.kernels import Executor, Problem, State
-from uldnum.kernels.core import make_tables
+from uldnum.kernels.core import lay_out
 from uldnum.kernels.cpu import NumbaExecutor
-from uldnum.launch import watch_of
+from uldnum.kernels.program import Executor, Program
+from uldnum.kernels.state import State
+from uldnum.launch import recording_of
+from uldnum.sampling import one_phase
 from uldnum.targets.presets import bimodal_1d, ring_8
 from uldnum.typing import Array
 
 CHAINS, H, FRICTION = 10_000, 0.1, 1.0
+FOREVER = 2**60  # steps
 Peer = Callable[[uldnum.GaussianMixture, type], Callable[[int], object]]
 
 
@@ -71,14 +74,13 @@ def with_moments(case: uldnum.GaussianMixture, dtype: type) -> Callable[[int], o
     return kernel(case, dtype, "BAOA", True)
 
 
-def problem(
+def program(
     case: uldnum.GaussianMixture, dtype: type, integrator: str | uldnum.Integrator, moments: bool = True
-) -> Problem:
-    """Return what `uldnum.sample` would run."""
-    kind = np.dtype(dtype)
-    tables = make_tables(uldnum.integrator(integrator).stages(np.array([H]), friction=FRICTION), kind)
-    watch, *_ = watch_of(case, 0, 0 if moments else 2**60, None, kind)
-    return Problem(tables, case, 0, 0, watch)
+) -> Program:
+    """Return what `uldnum.sample` would run, for as many steps as there are to be."""
+    tables = lay_out([uldnum.integrator(integrator).stages(np.array([H]), friction=FRICTION)], np.dtype(dtype))
+    recording, *_ = recording_of(case, moments, 0, 0 if moments else FOREVER, None)
+    return one_phase(case, tables, FOREVER, recording, 0)
 
 
 def kernel(
@@ -86,14 +88,13 @@ def kernel(
     dtype: type,
     integrator: str,
     moments: bool,
-    make: Callable[[Problem, Any], Executor] = NumbaExecutor,
+    make: Callable[[Program], Executor] = NumbaExecutor,
 ) -> Callable[[int], object]:
     """Return the executor that `uldnum.sample` runs; the other peers start from given states, too."""
-    asked = problem(case, dtype, integrator, moments)
-    executor = make(asked, np.dtype(dtype))
-    rows = asked.tables.b.shape[2]
-    state = State.start(np.zeros((1, CHAINS, rows, *case.shape), dtype), moments=moments)
-    executor.enter(state)
+    asked = program(case, dtype, integrator, moments)
+    executor = make(asked)
+    state = State.start(np.zeros((1, CHAINS, asked.tables.b.shape[2], *case.shape), dtype), moments=moments)
+    executor.advance(state, 1)  # compile, and enter the recurrence
     return lambda steps: executor.advance(state, state.step + steps)
 
 

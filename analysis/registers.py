@@ -20,8 +20,9 @@ from tqdm.auto import tqdm
 
 import uldnum
 from analysis import peers
+from uldnum.kernels.core import phase
 from uldnum.kernels.cuda.binding import Kernel, ptx
-from uldnum.kernels.cuda.chains import chain_kernels
+from uldnum.kernels.cuda.chains import chain_kernel
 from uldnum.kernels.cuda.form import Form
 from uldnum.kernels.cuda.stages import StageForm, stage_kernel
 from uldnum.schemes.stage import Affine, Step, first_row, table
@@ -45,8 +46,8 @@ ARCHITECTURES = ((8, 0), (9, 0))
 class Case:
     """A kernel to compile.
 
-    Of chains in d dimensions: "advance", with moments, or "climb", through noise levels. Of one map of an image target:
-    "update".
+    Of chains in d dimensions: "chains", of which all is recorded, or "levels", of which nothing is. Of one map of an
+    image target: "update".
     """
 
     name: str
@@ -60,8 +61,7 @@ class Case:
         if self.name == "update":
             return stage_kernel(StageForm(self.dtype, False, self.k, self.k, self.m, 0, 0, 0, True))
         scheme = SCHEMES.get((self.k, self.m)) or full(self.k, self.m)
-        form = chain_form(scheme, self.d, np.dtype(self.dtype), moments=self.name == "advance")
-        return chain_kernels(form)[self.name]
+        return chain_kernel(chain_form(scheme, self.d, np.dtype(self.dtype), records=self.name == "chains"))
 
 
 @dataclass(frozen=True)
@@ -85,12 +85,12 @@ def full(k: int, m: int) -> uldnum.Integrator:
     return uldnum.Integrator(f"all of {k} rows and {m} normals", step)
 
 
-def chain_form(scheme: str | uldnum.Integrator, d: int, dtype: np.dtype[Any], moments: bool) -> Form:
+def chain_form(scheme: str | uldnum.Integrator, d: int, dtype: np.dtype[Any], records: bool) -> Form:
     """Return the form of the kernels of a scheme on an isotropic mixture."""
     means = np.random.default_rng(d).normal(size=(COMPONENTS, d))
     target = uldnum.GaussianMixture(np.full(COMPONENTS, 1 / COMPONENTS), means, np.ones(COMPONENTS))
-    tables = peers.problem(target, dtype.type, scheme).tables
-    return Form.of(tables, target.kernel_data(dtype), fast=False, moments=moments)
+    tables = phase(peers.program(target, dtype.type, scheme).tables, 0, 0)
+    return Form.of(tables, target.kernel_data(dtype), fast=False, moments=records, records=records)
 
 
 def assembler() -> Path:
@@ -119,7 +119,7 @@ def assemble(kernel: Kernel, architecture: tuple[int, int]) -> Count:
 
 def cases() -> list[Case]:
     """Return every kernel that must fit into registers."""
-    kinds = [*(("advance", d) for d in DIMENSIONS), ("climb", 2), ("update", 0)]
+    kinds = [*(("chains", d) for d in DIMENSIONS), ("levels", 2), ("update", 0)]
     return [Case(name, k, m, d, t) for (name, d), (k, m), t in product(kinds, PAIRS, ("float32", "float64"))]
 
 
@@ -152,7 +152,7 @@ def main() -> None:
         "|---|---|---|---|---|---|---|",
     ]
     for case, found in count_all(cases()):
-        name = {"climb": f"levels, d = {case.d}", "update": "a map of images"}.get(case.name, f"chains, d = {case.d}")
+        name = {"levels": f"levels, d = {case.d}", "update": "a map of images"}.get(case.name, f"chains, d = {case.d}")
         taken = " | ".join(f"{count.registers}, {count.stack}" for count in found)
         spilled = max(count.spilled for count in found)
         lines.append(f"| {name} | {case.k} | {case.m} | {case.dtype} | {taken} | {spilled} |")

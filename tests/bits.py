@@ -29,11 +29,10 @@ from threadpoolctl import threadpool_info
 
 import uldnum
 from uldnum import anneal, launch, levels, plan, sample
-from uldnum.annealing import layout_of
+from uldnum.annealing import tables_of
 from uldnum.kernels.array import initial_normals, initial_uniform
 from uldnum.kernels.core import lay_out
 from uldnum.kernels.cpu import NumbaExecutor
-from uldnum.kernels.ladder import NumbaLadder
 from uldnum.networks.forms import PARAMETERISATIONS, form
 from uldnum.plans import PRESETS as PLANS
 from uldnum.predictors import PREDICTORS
@@ -198,13 +197,14 @@ def table_rows():
     for name, scheme in INTEGRATORS.items():
         yield f"tables {name}", coefficients(lay_out([scheme.stages(h, friction=friction)], np.dtype(float)))
     for name in PLANS:
-        yield f"tables preset {name}", {"tables": hashed(layout_of(uldnum.preset(name))[1])}
+        yield f"tables preset {name}", {"tables": hashed(tables_of(uldnum.preset(name))[1])}
     for name, made in {**RUN_PLANS, **ADAPTIVE_PLANS}.items():
-        layout, digest = layout_of(made)
-        own = {"tables": hashed(digest), "levels": hashed(layout.alpha, layout.sigma)}
-        yield f"tables plan {name}", own | coefficients(layout.tables)
+        tables, digest = tables_of(made)
+        places = (np.array([getattr(phase, part) for phase in made.phases]) for part in ("alpha", "sigma"))
+        own = {"tables": hashed(digest), "levels": hashed(*places)}
+        yield f"tables plan {name}", own | coefficients(tables)
     for name, family in product(PREDICTORS, ("karras", "cosine")):
-        yield f"tables {name}, {family}", {"tables": hashed(layout_of(plan(name, LEVELS[family]))[1])}
+        yield f"tables {name}, {family}", {"tables": hashed(tables_of(plan(name, LEVELS[family]))[1])}
     for name, at in LEVELS.items():
         yield f"levels {name}", {"alpha": hashed(at.alpha), "sigma": hashed(at.sigma), "ratio": hashed(at.ratio)}
     for name, described in SCHEDULES.items():
@@ -337,9 +337,7 @@ def stopping(checks):
     with ExitStack() as stack:
         stack.enter_context(patch.object(launch, "interruptible", interruptible))
         stack.enter_context(patch.object(launch, "PATIENCE", 0.0))
-        stack.enter_context(patch.object(NumbaLadder, "longest", lambda ladder, state: 0))
-        for executor in (NumbaLadder, NumbaExecutor):
-            stack.enter_context(patch.object(executor, "first_launch", lambda executor, state: 1))
+        stack.enter_context(patch.object(NumbaExecutor, "first_launch", lambda executor, state: 1))
         stack.enter_context(warnings.catch_warnings())
         warnings.filterwarnings("ignore", "stopped after")
         yield

@@ -17,8 +17,8 @@ from test_integrators import CATALOGUE
 
 import uldnum
 from analysis.gpu_check import Images
-from uldnum.kernels import check_rows
-from uldnum.kernels.core import make_tables
+from uldnum.kernels.core import lay_out, phase
+from uldnum.schemes.stage import Affine, Step, first_row, table
 
 DTYPES = ("float64", "float32")
 TOLERANCE = {"float64": 1e-13, "float32": 5e-6}
@@ -106,7 +106,7 @@ def update(u, s, coefficients, apart, first_chain):
         "now": 3, "left": np.full(chains, NEVER),
     }  # fmt: skip
     kernel = stage_kernel(StageForm("float64", False, k, k, 1, 0, 2, 0, False))
-    device().launch(kernel, "update", (chains * -(-size // 4), 1), values)
+    device().launch(kernel, (chains * -(-size // 4), 1), values)
 
 
 def tables_of_each_chain():
@@ -129,19 +129,18 @@ def stopped_plans(path):
     from test_plan import stop_and_go_on
 
     from uldnum.kernels.cuda.executor import CudaExecutor
-    from uldnum.kernels.cuda.ladder import CudaLadder
 
     levels = uldnum.levels.geometric(2.0, 0.5, 3)
     plan = uldnum.plan("UBU", levels, steps=3, h=0.5, predictor="ancestral", momentum="refreshed")
     options = {"chains": 3, "first_chain": 4, "seed": 5, "backend": "cuda"}
     ends = []
     with pytest.MonkeyPatch.context() as patch:
-        for executor in (CudaExecutor, CudaLadder):
-            patch.setattr(executor, "first_launch", lambda executor, state: 1)
-        for long, keep in ((9, False), (9, True), (0, False)):
-            patch.setattr(CudaLadder, "longest", lambda ladder, state, long=long: long)
-            whole, stopped, longer = stop_and_go_on(patch, path, 2, TARGETS["3 diagonal"], plan, keep=keep, **options)
-            assert (stopped.state.step % 4 in (0, 3)) == bool(long)
+        for launch, checks, keep in ((1, 3, False), (1, 3, True), (1, 5, False)):
+            patch.setattr(CudaExecutor, "first_launch", lambda executor, state, launch=launch: launch)
+            whole, stopped, longer = stop_and_go_on(
+                patch, path, checks, TARGETS["3 diagonal"], plan, keep=keep, **options
+            )
+            assert stopped.state.step == checks
             ends += [whole.state.xp, longer.state.xp, *(longer.trace[-1:] if keep else ())]
     return ends
 
@@ -149,10 +148,9 @@ def stopped_plans(path):
 def unlike_cpu():
     """Runs of plans on the GPU and on the CPU that take other ways than most.
 
-    Phases alone between phases together; chains in global memory, of two forms; levels that do not fit into one launch;
+    Phases of several forms; chains in global memory, of two forms; levels that do not fit into one launch;
     chains that diverge.
     """
-    from uldnum.kernels.cuda.ladder import CudaLadder
 
     def both(target, plan):
         options = {"chains": 4, "first_chain": 9, "seed": 5, "progress": False}
@@ -160,12 +158,10 @@ def unlike_cpu():
 
     levels = uldnum.levels.geometric(2.0, 0.5, 4)
     plan = uldnum.plan("UBU", levels, steps=3, h=0.5, predictor="ancestral", momentum="refreshed")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(CudaLadder, "longest", lambda ladder, state: 2)
-        yield both(TARGETS["3 diagonal"], plan)
+    yield both(TARGETS["3 diagonal"], plan)
     yield both(TARGETS["9 full"], plan)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("uldnum.kernels.MOST", 400)
+        patch.setattr("uldnum.kernels.cuda.executor.MOST", 400)
         yield both(TARGETS["2 of 40"], uldnum.plan("ula", uldnum.levels.geometric(5.0, 0.1, 7), h=0.5))
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore", UserWarning)
@@ -312,7 +308,7 @@ def test_everything_fits_into_registers(everything):
     from analysis import registers
 
     def short(case):
-        chains = (case.name == "advance" and case.d in (2, 4)) or (case.name, case.dtype) == ("climb", "float64")
+        chains = (case.name == "chains" and case.d in (2, 4)) or (case.name, case.dtype) == ("levels", "float64")
         return case.name == "update" or (chains and (case.k, case.m) in registers.SCHEMES)
 
     chosen = [case for case in registers.cases() if everything or short(case)]
@@ -329,40 +325,45 @@ def test_everything_fits_into_registers(everything):
 def test_words_without_noise_compile(word):
     """Numba has no arrays of no numbers; the simulator has."""
     from uldnum.kernels.cuda.binding import ptx
-    from uldnum.kernels.cuda.chains import chain_kernels
+    from uldnum.kernels.cuda.chains import chain_kernel
     from uldnum.kernels.cuda.form import Form
 
     with pytest.warns(UserWarning, match="no noise"):
         scheme = uldnum.integrator(word)
-    tables = make_tables(scheme.stages(np.array([0.1])), np.dtype(np.float32))
-    form = Form.of(tables, TARGETS["1"].kernel_data(np.dtype(np.float32)), False, False)
-    for kernel in chain_kernels(form).values():
-        assert ".entry" in ptx(kernel, (9, 0))
+    tables = phase(lay_out([scheme.stages(np.array([0.1]))], np.dtype(np.float32)), 0, 0)
+    form = Form.of(tables, TARGETS["1"].kernel_data(np.dtype(np.float32)), False, False, True)
+    assert ".entry" in ptx(chain_kernel(form), (9, 0))
 
 
 def test_schemes_of_many_rows_are_refused():
-    tables = make_tables(uldnum.integrator("BAOAB").stages(np.array([0.1])), np.dtype(float))
-    with pytest.raises(ValueError, match="at most 8 rows, not 9"):
-        check_rows(tables._replace(b=np.zeros((1, 1, 9))), "cuda")
+    def nine(h, friction):
+        map = Affine(table(h, np.zeros((9, 9)).tolist()), table(h, [0.0] * 9), table(h, [[1.0]] * 9))
+        return Step.unmarked(first_row(map.b), map)
+
+    scheme = uldnum.Integrator("nine", nine)
+    with pytest.raises(ValueError, match="'cuda' runs schemes of at most 8 rows, not 9"):
+        uldnum.sample(TARGETS["1"], scheme, h=0.1, steps=1, chains=1, backend="cuda", progress=False)
 
 
 def test_a_launch_has_the_parameters_of_its_kernel():
     from uldnum.kernels.cuda.binding import ptx
-    from uldnum.kernels.cuda.chains import chain_kernels
+    from uldnum.kernels.cuda.chains import chain_kernel
     from uldnum.kernels.cuda.device import arguments
     from uldnum.kernels.cuda.form import Form
 
     target = TARGETS["9 full"]
-    tables = make_tables(uldnum.integrator("UBU").stages(np.array([0.1])), np.dtype(np.float32))
-    form = Form.of(tables, target.kernel_data(np.dtype(np.float32)), True, True)
-    for kernel in chain_kernels(form).values():
-        values = {
-            name: np.zeros((2,) * kind.ndim, kind.dtype.name) if hasattr(kind, "ndim") else 1
-            for name, kind in kernel.parameters.items()
-        }
-        widths = [np.dtype(np.uint64) if value.ndim else value.dtype for value in arguments(kernel, values)]
-        declared = re.findall(r"\.param \.(\w)(\d+)", ptx(kernel, (8, 0)).partition("{")[0])
-        assert [8 * width.itemsize for width in widths] == [int(bits) for _, bits in declared]
+    tables = phase(lay_out([uldnum.integrator("UBU").stages(np.array([0.1]))], np.dtype(np.float32)), 0, 0)
+    kernel = chain_kernel(Form.of(tables, target.kernel_data(np.dtype(np.float32)), True, True, True))
+
+    def example(kind):
+        if hasattr(kind, "instance_class"):
+            return kind.instance_class(*map(example, kind.types))
+        return np.zeros((2,) * kind.ndim, kind.dtype.name) if hasattr(kind, "ndim") else 1
+
+    values = {name: example(kind) for name, kind in kernel.parameters.items()}
+    widths = [np.dtype(np.uint64) if value.ndim else value.dtype for value in arguments(kernel, values)]
+    declared = re.findall(r"\.param \.(\w)(\d+)", ptx(kernel, (8, 0)).partition("{")[0])
+    assert [8 * width.itemsize for width in widths] == [int(bits) for _, bits in declared]
 
 
 def test_kernels_are_kept_on_disk(tmp_path, monkeypatch):
@@ -371,18 +372,18 @@ def test_kernels_are_kept_on_disk(tmp_path, monkeypatch):
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     kernel = stage_kernel(StageForm("float32", True, 1, 1, 1, 0, 0, 0, False))
-    path = device.code(kernel, "update", (8, 0))
+    path = device.code(kernel, (8, 0))
     text = path.read_text()
     assert "sm_80" in text
     assert text.startswith("// sha256 ")  # a comment
     monkeypatch.setattr(device, "ptx", lambda *_: ".entry again")
-    assert device.code(kernel, "update", (8, 0)).read_text() == text
-    assert device.code(kernel, "update", (9, 0)) != path
+    assert device.code(kernel, (8, 0)).read_text() == text
+    assert device.code(kernel, (9, 0)) != path
     for damaged in (text[:-100], "", ".entry other", text.replace("sm_80", "sm_70")):
         path.write_text(damaged)
         with pytest.warns(UserWarning, match=f"{path}' cannot be used: it is damaged; it is compiled again"):
-            assert device.code(kernel, "update", (8, 0)).read_text().endswith(".entry again")
-    assert device.code(kernel, "update", (8, 0)) == path
+            assert device.code(kernel, (8, 0)).read_text().endswith(".entry again")
+    assert device.code(kernel, (8, 0)) == path
 
 
 def test_kernels_that_cannot_be_kept_are_used(tmp_path, monkeypatch):
@@ -396,27 +397,27 @@ def test_kernels_that_cannot_be_kept_are_used(tmp_path, monkeypatch):
     monkeypatch.setattr(device, "ptx", lambda *_: ".entry here")
     kernel = stage_kernel(StageForm("float32", True, 1, 1, 1, 0, 0, 0, False))
     with pytest.warns(UserWarning, match="cannot be kept in .*Not a directory|cannot be kept in .*File exists"):
-        path = device.code(kernel, "update", (8, 0))
+        path = device.code(kernel, (8, 0))
     assert path.read_text() == ".entry here"
     cache.warned.cache_clear()
 
 
 def test_what_is_launched_compiles(monkeypatch):
     """The simulator takes what Numba does not, such as NumPy's numbers where it wants its own."""
-    from uldnum.kernels.cuda import device, images, ladder
+    from uldnum.kernels.cuda import device, executor, images
     from uldnum.kernels.cuda.binding import ptx
 
     class Recorder(device.Simulator):
-        def launch(self, kernel, name, threads, values):
-            launched[name, kernel.key] = kernel
+        def launch(self, kernel, threads, values):
+            launched[kernel.name, kernel.key] = kernel
 
     launched: dict[object, object] = {}
-    for module in (images, ladder):
+    for module in (images, executor):
         monkeypatch.setattr(module, "device", Recorder)
     sample_images(("UBU", IMAGES[1], "float32"), "cuda")
     plan = uldnum.plan("BAOAB", uldnum.levels.geometric(2.0, 0.5, 3), h=0.5, momentum="refreshed")
     uldnum.anneal(TARGETS["2 of 40"], plan, chains=3, backend="cuda", progress=False)
-    assert {name for name, _ in launched} == {"update", "climb"}
+    assert {name for name, _ in launched} == {"update", "advance"}
     for kernel in launched.values():
         assert ".entry" in ptx(kernel, (9, 0))
 

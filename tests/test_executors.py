@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
 
@@ -17,11 +18,13 @@ import pytest
 from test_integrators import CATALOGUE
 
 import uldnum
-from uldnum.kernels import Problem, State, cpu
+from uldnum.kernels import cpu
 from uldnum.kernels.array import normals
-from uldnum.kernels.core import DYNAMICS, READOUT, Watch, make_tables
+from uldnum.kernels.arrays import ArrayExecutor
+from uldnum.kernels.core import DYNAMICS, READOUT, Recording, lay_out
 from uldnum.kernels.cpu import NumbaExecutor, edges, pool, shared
-from uldnum.kernels.reference import ArrayExecutor
+from uldnum.kernels.state import State
+from uldnum.sampling import one_phase
 from uldnum.schemes.catalogue import Integrator
 from uldnum.schemes.stage import Affine, Step, first_row, table
 
@@ -35,21 +38,22 @@ def mixture(d):
     return uldnum.GaussianMixture(weights, rng.normal(size=(3, d)), rng.uniform(0.5, 2, size=(3, d)))
 
 
-def watch(target, dtype, record=1, bins=10, reach=1e3):
+def program(target, scheme, h, dtype=np.float64, friction=1.0, first=0, record=1, bins=10, reach=None):
     """Record from a step on; histograms over two standard deviations, so that both overflow bins are used."""
     mean, scale = target.mean.copy(), target.standard_deviation  # a read-only centre would compile every kernel again
-    limits = (mean - reach * scale).astype(dtype), (mean + reach * scale).astype(dtype)
-    return Watch(record, 2, 3, mean, *limits, mean - 2 * scale, bins / (4 * scale))
+    tables = lay_out([scheme.stages(np.array(h), friction=friction)], np.dtype(dtype))
+    recording = Recording(True, record, 2, 3, mean, mean - 2 * scale, bins / (4 * scale))
+    made = one_phase(target, tables, 2**60, recording, SEED, first)
+    bounds = {} if reach is None else {"least": np.full_like(made.levels.least, -reach)}
+    bounds |= {} if reach is None else {"most": np.full_like(made.levels.most, reach)}
+    return replace(made, levels=replace(made.levels, **bounds))
 
 
 def run(make, name, d, dtype=np.float64, h=(0.1, 0.5), chains=6, launches=(9, 25), first=0, record=4):
     dtype, target, scheme = np.dtype(dtype), mixture(d), uldnum.integrator(name)
-    tables = make_tables(scheme.stages(np.array(h), friction=0.8), dtype)
-    problem = Problem(tables, target, SEED, first, watch(target, dtype, record))
     everyone = np.random.default_rng(0).normal(size=(first + chains, scheme.rows, d))
     state = State.start(np.repeat(everyone[None, first:], len(h), axis=0).astype(dtype), bins=10)
-    executor = make(problem, dtype)
-    executor.enter(state)
+    executor = make(program(target, scheme, h, dtype, 0.8, first, record))
     state.kept = np.concatenate([executor.advance(state, last) for last in launches])
     return state
 
@@ -275,8 +279,8 @@ def test_no_part_begins_after_an_error_while_they_are_handed_out(monkeypatch, er
 
 @pytest.mark.parametrize("threads", [1, 2, 3, 7])
 def test_threads_do_not_matter(threads):
-    one = run(lambda problem, dtype: NumbaExecutor(problem, dtype, threads), "BAOAB", 3, chains=31)
-    assert_same(one, run(lambda problem, dtype: NumbaExecutor(problem, dtype, 2), "BAOAB", 3, chains=31))
+    one = run(lambda program: NumbaExecutor(program, threads), "BAOAB", 3, chains=31)
+    assert_same(one, run(lambda program: NumbaExecutor(program, 2), "BAOAB", 3, chains=31))
 
 
 @pytest.mark.parametrize("make", [ArrayExecutor, NumbaExecutor])
@@ -286,11 +290,9 @@ def test_same_normals_through_matrices(make, name):
     d, chains, steps, h = 3, 4, 5, 0.5
     target = uldnum.GaussianMixture([1.0], [np.zeros(d)], [[0.5, 1.0, 2.0]])
     scheme = uldnum.integrator(name)
-    tables = make_tables(scheme.stages(np.array([h])), np.dtype(float))
-    executor = make(Problem(tables, target, SEED, 0, watch(target, float)), np.dtype(float))
+    executor = make(program(target, scheme, [h]))
     xp = np.random.default_rng(0).normal(size=(1, chains, scheme.rows, d))
     state = State.start(xp.copy())
-    executor.enter(state)
     executor.advance(state, steps)
 
     step = scheme.stages(h)
@@ -334,15 +336,8 @@ def test_escape_is_found_at_its_step(make):
     """ULA at delta lambda = 4 multiplies x by -3 each step: from 1, with next to no noise, it leaves 1e3 at step 7."""
     tiny = 1e-8
     target = uldnum.GaussianMixture([1.0], [[0.0]], [tiny])
-    tables = make_tables(
-        uldnum.integrator("ula").stages(np.sqrt(2 * np.array([4 * tiny, 0.1 * tiny]))), np.dtype(float)
-    )
     state = State.start(np.ones((2, 3, 1, 1)))
-    executor = make(
-        Problem(tables, target, SEED, 0, watch(target, float)._replace(least=np.full(1, -1e3), most=np.full(1, 1e3))),
-        np.dtype(float),
-    )
-    executor.enter(state)
+    executor = make(program(target, uldnum.integrator("ula"), np.sqrt([8 * tiny, 0.2 * tiny]), reach=1e3))
     executor.advance(state, 4)
     executor.advance(state, 20)
     assert np.all(state.left[0] == 7)
@@ -353,13 +348,8 @@ def test_escape_is_found_at_its_step(make):
 def test_escape_is_seen_on_every_axis(make):
     tiny = 1e-8
     target = uldnum.GaussianMixture([1.0], [[0.0, 0.0]], [[1.0, tiny]])
-    tables = make_tables(uldnum.integrator("ula").stages(np.sqrt(2 * np.array([4 * tiny]))), np.dtype(float))
     state = State.start(np.ones((1, 3, 1, 2)))
-    executor = make(
-        Problem(tables, target, SEED, 0, watch(target, float)._replace(least=np.full(2, -1e3), most=np.full(2, 1e3))),
-        np.dtype(float),
-    )
-    executor.enter(state)
+    executor = make(program(target, uldnum.integrator("ula"), [np.sqrt(8 * tiny)], reach=1e3))
     executor.advance(state, 10)
     assert np.all(state.left == 7)
 
@@ -376,10 +366,8 @@ def test_float32_keeps_a_drift_far_below_its_rounding(make):
     apart = []
     for precision in (1.0, 1e-12):
         target = uldnum.GaussianMixture([1.0], [[0.0]], [1 / precision])
-        tables = make_tables(uldnum.integrator("ula").stages(np.array([h])), np.dtype(np.float32))
         state = State.start(np.ones((1, chains, 1, 1), np.float32))
-        executor = make(Problem(tables, target, SEED, 0, watch(target, np.float32)), np.dtype(np.float32))
-        executor.enter(state)
+        executor = make(program(target, uldnum.integrator("ula"), [h], np.float32))
         executor.advance(state, steps)
         apart.append(state.xp[0, :, 0, 0].astype(float))
     drift = steps * h**2 / 2

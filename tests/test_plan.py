@@ -18,7 +18,6 @@ from uldnum.exact import propagator
 from uldnum.kernels.array import chain_numbers, initial_normals, normals
 from uldnum.kernels.core import DYNAMICS, READOUT, lay_out
 from uldnum.kernels.cpu import NumbaExecutor
-from uldnum.kernels.ladder import NumbaLadder
 from uldnum.predictors import PREDICTORS
 
 LEVELS = levels.geometric(5.0, 0.1, 6)
@@ -382,8 +381,7 @@ def stop_and_go_on(monkeypatch, path, checks, *arguments, **options):
     with monkeypatch.context() as patch:
         patch.setattr(launch, "interruptible", interruptible)
         patch.setattr(launch, "PATIENCE", 0.0)
-        for executor in (NumbaLadder, NumbaExecutor):
-            patch.setattr(executor, "first_launch", lambda executor, state: 1)
+        patch.setattr(NumbaExecutor, "first_launch", lambda executor, state: 1)
         with pytest.warns(UserWarning, match="stopped after"):
             stopped = uldnum.anneal(*arguments, **options, progress=False)
     assert not stopped.complete
@@ -396,7 +394,6 @@ def test_a_plan_stopped_in_the_middle_of_a_level_goes_on(monkeypatch, tmp_path):
 
     What was done is kept, to the bit, in either type.
     """
-    monkeypatch.setattr(NumbaLadder, "longest", lambda ladder, state: 0)
     images = uldnum.targets.DataMixture(np.random.default_rng(0).uniform(-1, 1, size=(6, 1, 8, 8)))
     fixed, snr = {"h": 0.5}, {"snr": 0.16}
     for data, name, size, options in [
@@ -415,7 +412,6 @@ def test_a_plan_stopped_in_the_middle_of_a_level_goes_on(monkeypatch, tmp_path):
 @pytest.mark.parametrize("checks", range(1, 9))
 def test_a_plan_stopped_anywhere_goes_on(monkeypatch, tmp_path, checks):
     """Also while it enters a level, whose evaluation is not counted twice, and with no phase behind it to keep."""
-    monkeypatch.setattr(NumbaLadder, "longest", lambda ladder, state: 0)
     run = uldnum.plan("BAOAB", LEVELS, steps=2, h=0.5)
     common = {"chains": 3, "seed": 2, "keep": True, "backend": "array"}
     whole, _, longer = stop_and_go_on(monkeypatch, tmp_path / "run.nc", checks, MIXTURE, run, **common)

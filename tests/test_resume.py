@@ -12,8 +12,8 @@ import xarray as xr
 import uldnum
 from uldnum import files, sampling
 from uldnum.interrupt import interruptible
+from uldnum.kernels.arrays import ArrayExecutor
 from uldnum.kernels.cpu import NumbaExecutor
-from uldnum.kernels.reference import ArrayExecutor
 from uldnum.run import Run
 from uldnum.storage import content_digest
 

@@ -3,36 +3,34 @@
 from __future__ import annotations
 
 import math
-import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike
-from tqdm.auto import tqdm
 
 from uldnum.adaptive import FEWEST
 from uldnum.arguments import flag, shown, title
-from uldnum.backends import BACKENDS, LADDERS, Options, choose_backend
+from uldnum.backends import BACKENDS, Options, choose_backend
 from uldnum.data import find_data
 from uldnum.elementary import hypot
-from uldnum.kernels import Ladder, Layout, Passage, Problem, State
-from uldnum.kernels.core import NEVER, Watch, lay_out
+from uldnum.kernels.core import Recording, Tables, lay_out
+from uldnum.kernels.mixture import MixtureData
+from uldnum.kernels.program import Program
+from uldnum.kernels.state import State
 from uldnum.launch import (
     bounds,
     check_numbers,
     floating_type,
     keeping,
-    next_launch,
     require_memory,
     resumed,
     take_steps,
     warn_of_a_stop,
-    watch_of,
     watched,
 )
 from uldnum.names import checked_text, digest
@@ -113,7 +111,7 @@ def anneal(
     backend = choose_backend(law, backend, kind)
     if plan.adaptive:
         check_adaptive(law, plan, backend)
-    layout, hash_of_plan = layout_of(plan)
+    tables, hash_of_plan = tables_of(plan)
     positions = number_of_chains(chains, earlier, x0) * math.prod(law.shape) * kind.itemsize
     require_memory(chains=2 * plan.rows * positions, keep=positions * keep * len(plan.phases))
     start = (
@@ -130,28 +128,26 @@ def anneal(
     nothing = np.zeros(math.prod(settings.shape))
     if earlier is None:
         state = State.start(initial_state(start, plan.memory, plan.momenta, 1, kind), moments=False)
-        run = Run(settings, plan.steps, state, [], nothing, nothing, nothing, layout.tables, None, {})
+        run = Run(settings, plan.steps, state, [], nothing, nothing, nothing, tables, None, {})
     else:
-        run = resumed(earlier, settings, plan.steps, layout.tables, None, (nothing, nothing, nothing))
-        layout = replace(layout, tables=run.tables)
-    state = run.state
-    complete = int(np.searchsorted(layout.ends, state.step, side="right"))
+        run = resumed(earlier, settings, plan.steps, tables, None, (nothing, nothing, nothing))
+    program = program_of(data, plan, run, kind)
+    complete = int(np.searchsorted(program.ends, run.state.step, side="right"))
     if len(run.states) != (complete if keep else 0):
         raise ValueError(
             f"keep: the run that is resumed kept the positions after {len(run.states)} of {complete} phases"
         )
-    work = Work.of(data, plan, layout, run, kind, Options(threads, bool(progress)))
-    with watched(progress, plan.name, plan.steps, state.step) as (bar, stopped):
-        launch = 1 if keep or work.ladder is None else work.ladder.first_launch(state)
-        while state.step < plan.steps and not stopped():
-            before, begun_at = work.phase, time.perf_counter()
-            work.take(launch, bar, stopped)
-            taken = work.phase - before
-            if keep and taken:
-                work.settle()
-                run.states.append(state.xp[:, :, 0].copy())
-            launch = 1 if keep else next_launch(max(1, taken), time.perf_counter() - begun_at)
-        work.settle()
+    make_executor, _ = BACKENDS[backend]
+    executor = make_executor(program, Options(threads, bool(progress)))
+    run = replace(run, info=executor.info)
+    with watched(progress, plan.name, plan.steps, run.state.step) as (bar, stopped):
+        for end in program.ends[complete:] if keep else [plan.steps]:
+            for _ in take_steps(executor, run.state, int(end), bar, stopped):
+                pass
+            if keep and run.state.step == end:
+                executor.sync(run.state)
+                run.states.append(run.state.xp[:, :, 0].copy())
+    executor.sync(run.state)
     with keeping(run):
         register_ends(run)
         report(run)
@@ -170,119 +166,90 @@ def check_adaptive(start: Target, plan: Plan, backend: str) -> None:
         )
 
 
+def program_of(data: Any, plan: Plan, run: Run, kind: np.dtype[Any]) -> Program:
+    """Return the program of a plan, with the coefficients that the run holds."""
+    counts = np.array([phase.count for phase in plan.phases])
+    nothing = np.zeros(math.prod(run.settings.shape))
+    reals = {part: getattr(run.tables, part).astype(kind) for part in ("G", "dA", "b", "C")}
+    return Program(
+        tables=run.tables._replace(**reals),
+        counts=counts,
+        seeds=phase_seeds(run.settings.key, len(counts)),
+        levels=NoiseLevels(data, plan, kind, run.settings.shape),
+        recording=Recording(False, plan.steps + 1, 1, 0, nothing, nothing, nothing),
+        first_chain=run.settings.first_chain,
+        rules=[phase.rule for phase in plan.phases],
+    )
+
+
 def phase_seeds(seed: int, count: int) -> Array:
     """Keys of the normals of phases: words that NumPy makes of the seed, each by its number alone."""
     return np.random.SeedSequence(seed).generate_state(count, np.uint64)
 
 
 @dataclass(frozen=True, eq=False)
-class Work:
-    """The phases of a run: takes them, in place.
+class NoiseLevels:
+    """The targets of the phases of a plan: a law at noise levels.
 
     Attributes
     ----------
-    data, plan, layout, run, kind, options
-        What is run, in which type, and how.
-    seeds : uint64 array, shape (phases,)
-        Keys of their normals.
-    ladder : Ladder or None
-        Takes many short phases in one launch, where they can be compiled together.
-    levels : dict
-        (alpha, sigma) -> target; without a ladder of all phases.
+    data : Any
+        The law without noise.
+    plan : Plan
+        The plan.
+    dtype : dtype
+        Type of the run.
+    shape : tuple
+        Shape of one sample.
     """
 
     data: Any
     plan: Plan
-    layout: Layout
-    run: Run
-    kind: np.dtype[Any]
-    options: Options
-    seeds: Array
-    ladder: Ladder | None
-    levels: dict[tuple[float, float], Target]
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
 
-    @classmethod
-    def of(cls, data: Any, plan: Plan, layout: Layout, run: Run, kind: np.dtype[Any], options: Options) -> Work:
-        """Return the work of a run."""
-        seeds = phase_seeds(run.settings.key, len(plan.phases))
-        together = run.settings.backend in LADDERS and data.kernel_levels is not None and not plan.adaptive
-        ladder = make_ladder(data, layout, seeds, run, kind, options) if together else None
-        places = {(phase.alpha, phase.sigma) for phase in plan.phases if not together}
-        levels = {place: known_level(data, plan, *place) for place in places}
-        return cls(data, plan, layout, run, kind, options, seeds, ladder, levels)
+    @cached_property
+    def places(self) -> tuple[Array, Array]:
+        """alpha and sigma of the phases."""
+        alpha, sigma = (np.array([getattr(phase, part) for phase in self.plan.phases]) for part in ("alpha", "sigma"))
+        return alpha, sigma
 
-    @property
-    def phase(self) -> int:
-        """Number of the phase that comes next, or is not complete."""
-        return int(np.searchsorted(self.layout.ends, self.run.state.step, side="right"))
-
-    def take(self, most: int, bar: tqdm[Any], stopped: Callable[[], bool]) -> None:
-        """Take up to so many phases together, or one, in launches short enough to show progress and to stop."""
-        number, state, ends, counts = self.phase, self.run.state, self.layout.ends, self.layout.counts
-        start = int(ends[number] - counts[number])
-        # Of phases that take long, someone may want to stop in the middle.
-        long = counts[number : number + most] > (0 if self.ladder is None else self.ladder.longest(state))
-        if self.ladder is None or long[0] or state.step > start:
-            self.settle()
-            self.take_one(number, start, bar, stopped)
-            return
-        last = number + (int(long.argmax()) if long.any() else len(long))
-        self.ladder.climb(state, number, last)
-        bar.update(int(ends[last - 1]) - start)
-
-    def settle(self) -> None:
-        """Bring the state of the run up to date."""
-        if self.ladder is not None:
-            self.ladder.settle(self.run.state)
-
-    def take_one(self, number: int, start: int, bar: tqdm[Any], stopped: Callable[[], bool]) -> None:
-        """Take the steps of a phase that are left, or fewer if it is stopped."""
-        phase, state, first = self.plan.phases[number], self.run.state, self.run.settings.first_chain
-        own = replace(state, left=np.full_like(state.left, NEVER), step=state.step - start)
-        target, seed, watch = self.level(number), int(self.seeds[number]), self.watch(number)
-        if phase.rule is not None:
-            from uldnum.kernels.adaptive import take_adaptive_steps
-
-            for _ in take_adaptive_steps(target, phase.rule, phase.count, own, seed, first, watch):
-                bar.update()
-                if stopped():
-                    break
-        else:
-            make_executor, _ = BACKENDS[self.run.settings.backend]
-            problem = Problem(self.layout.step(number, self.kind), target, seed, first, watch)
-            executor = make_executor(problem, self.kind, self.options)
-            evaluations = state.nfe.copy()
-            if not own.step:
-                executor.enter(own)
-            for _ in take_steps(executor, own, phase.count, bar, stopped):
-                pass
-            executor.settle(own)
-            if not own.step:  # stopped while it entered, which is done again by whoever goes on
-                state.nfe[...] = evaluations
-            self.run.info.update(executor.info)
-        # Diverged at a step of the phase; counted from the start of the plan.
-        if own.left.min() < NEVER:
-            state.left[...] = np.where((state.left == NEVER) & (own.left < NEVER), start + own.left, state.left)
-        state.step = start + own.step
-
-    def level(self, number: int) -> Target:
+    def target(self, number: int) -> Target:
         """Return the target of a phase."""
-        place = self.plan.phases[number].alpha, self.plan.phases[number].sigma
-        if place not in self.levels:
-            self.levels[place] = known_level(self.data, self.plan, *place)
-        return self.levels[place]
+        return self.known(*(float(part[number]) for part in self.places))
 
-    def watch(self, number: int) -> Watch:
-        """Return what is watched in a phase."""
-        phases = self.plan.phases
-        levels = [self.level(i) for i in range(number, min(number + 2, len(phases)))]
-        centre, scale = (
-            np.array([np.ravel(part) for part in parts], float)
-            for parts in zip(*((level.mean, level.standard_deviation) for level in levels), strict=True)
-        )
-        least, most = reach(centre, scale, self.layout.alpha[number : number + 2], self.kind)
-        watch, *_ = watch_of(levels[0], 0, phases[number].count, None, self.kind)
-        return watch._replace(least=least[0], most=most[0])
+    @cached_property
+    def known(self) -> Callable[[float, float], Target]:
+        """The target at a noise level; each is made once."""
+        return lru_cache(None)(partial(known_level, self.data, self.plan))
+
+    def check(self) -> None:
+        """Raise if the law is not known at one of the levels."""
+        for number in range(len(self.plan.phases)):
+            self.target(number)
+
+    def mixtures(self, first: int, last: int) -> MixtureData | None:
+        """Return the mixtures of phases first ... last - 1, if the data are one."""
+        if self.data.kernel_levels is None:
+            return None
+        return self.data.kernel_levels(*(part[first:last] for part in self.places), self.dtype)
+
+    def bounds(self, first: int, last: int) -> tuple[Array, Array]:
+        """Return divergence bounds: a chain is neither where its level belongs nor the next, or last the data."""
+        alpha, sigma = (part[first : last + 1] for part in self.places)
+        if self.data.kernel_levels is not None:
+            centre = alpha[:, None] * self.data.mean
+            scale = hypot(alpha[:, None] * self.data.standard_deviation, sigma[:, None])
+        else:
+            levels = [self.target(number) for number in range(first, first + len(alpha))]
+            centre, scale = (
+                np.array([np.ravel(part) for part in parts], float)
+                for parts in zip(*((level.mean, level.standard_deviation) for level in levels), strict=True)
+            )
+        if last == len(self.plan.phases):
+            centre, scale = (np.append(part, part[-1:] / alpha[-1], 0) for part in (centre, scale))
+        least, most = bounds(centre, scale, self.dtype)
+        return np.minimum(least[:-1], least[1:]), np.maximum(most[:-1], most[1:])
 
 
 def known_level(data: Any, plan: Plan, alpha: float, sigma: float) -> Target:
@@ -296,35 +263,13 @@ def known_level(data: Any, plan: Plan, alpha: float, sigma: float) -> Target:
         raise ValueError(f"{error}; churn of {plan.name} goes up to it from the first level, {first:g}") from None
 
 
-def reach(centre: Array, scale: Array, alpha: Array, kind: np.dtype[Any]) -> tuple[Array, Array]:
-    """Return beyond what chains of phases have diverged: where neither a level belongs nor the next, or last the data.
-
-    ``centre`` and ``scale``, shape (P, d), are those of the levels, ``alpha``, shape (P,), what data are scaled with.
-    """
-    along = np.append(centre, centre[-1:] / alpha[-1], 0), np.append(scale, scale[-1:] / alpha[-1], 0)
-    least, most = (bound.astype(kind) for bound in bounds(*along, kind))
-    return np.minimum(least[:-1], least[1:]), np.maximum(most[:-1], most[1:])
-
-
-def make_ladder(mixture: Any, layout: Layout, seeds: Array, run: Run, kind: np.dtype[Any], options: Options) -> Ladder:
-    """Return what takes phases of a mixture together."""
-    alpha, sigma = layout.alpha[:, None], layout.sigma[:, None]
-    centre, scale = alpha * mixture.mean, hypot(alpha * mixture.standard_deviation, sigma)
-    limits = reach(centre, scale, layout.alpha, kind)
-    passage = Passage.of(mixture, layout, seeds, run.settings.first_chain, limits, kind)
-    ladder = LADDERS[run.settings.backend](passage, options)
-    run.info.update(ladder.info)
-    return ladder
-
-
 @lru_cache(64)
-def layout_of(plan: Plan) -> tuple[Layout, str]:
-    """Return the phases of a plan as arrays, and a hash of everything that it does.
+def tables_of(plan: Plan) -> tuple[Tables, str]:
+    """Return the tables of all phases of a plan in float64, and a hash of everything that it does.
 
     They are kept, for studies run a plan many times, and for few chains this takes as long as some of the levels.
     """
     tables = lay_out([phase.step for phase in plan.phases], np.dtype(float))
-    stages = np.cumsum([0] + [len(phase.step.stages) for phase in plan.phases])
     counts, alpha, sigma = (
         np.array([getattr(phase, part) for phase in plan.phases]) for part in ("count", "alpha", "sigma")
     )
@@ -332,8 +277,7 @@ def layout_of(plan: Plan) -> tuple[Layout, str]:
         [-1.0] * 4 if rule is None else [rule.snr, rule.scale, rule.friction, rule.coupled]
         for rule in (phase.rule for phase in plan.phases)
     ]
-    layout = Layout(tables, stages, counts, alpha, sigma)
-    return layout, digest(plan.memory, counts, alpha, sigma, np.array(rules), *map(np.asarray, tables))
+    return tables, digest(plan.memory, counts, alpha, sigma, np.array(rules), *map(np.asarray, tables[:-1]))
 
 
 def report(run: Run) -> None:

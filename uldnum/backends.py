@@ -8,13 +8,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from uldnum.kernels import Executor, Ladder, Passage, Problem
-from uldnum.kernels.reference import ArrayExecutor
-from uldnum.kernels.space import Space
+from uldnum.kernels.arrays import ArrayExecutor
+from uldnum.kernels.program import Executor, Program
 from uldnum.names import unknown
-from uldnum.targets import Target
 
-__all__ = ["BACKENDS", "LADDERS", "Options", "choose_backend"]
+__all__ = ["BACKENDS", "Options", "choose_backend"]
 
 
 class Options(NamedTuple):
@@ -24,28 +22,27 @@ class Options(NamedTuple):
     announce: bool  # say in a terminal that something is compiled
 
 
-def numba(problem: Problem, dtype: np.dtype[Any], options: Options) -> Executor:
+def numba(program: Program, options: Options) -> Executor:
     """Return the executor of compiled code; importing Numba costs half a second, so only here."""
     from uldnum.kernels.cpu import NumbaExecutor
 
-    return NumbaExecutor(problem, dtype, options.threads, options.announce)
+    return NumbaExecutor(program, options.threads, options.announce)
 
 
-def array(problem: Problem, dtype: np.dtype[Any], options: Options) -> Executor:
+def array(program: Program, options: Options) -> Executor:
     """Return the executor of arrays, of the library that the target's score takes."""
-    return ArrayExecutor(problem, dtype, Space.of(problem.target.like))
+    return ArrayExecutor(program)
 
 
-def cuda(problem: Problem, dtype: np.dtype[Any], options: Options, *, fast: bool) -> Executor:
+def cuda(program: Program, options: Options, *, fast: bool) -> Executor:
     """Return the executor of a GPU; here too, what it needs is imported only where it is used."""
     from uldnum.kernels.cuda.executor import CudaExecutor
     from uldnum.kernels.cuda.images import ImageExecutor
 
-    mixture = problem.target.kernel_data is not None
-    return CudaExecutor(problem, dtype, fast) if mixture else ImageExecutor(problem, dtype, fast)
+    return CudaExecutor(program, fast) if len(program.shape) == 1 else ImageExecutor(program, fast)
 
 
-BACKENDS: dict[str, tuple[Callable[[Problem, np.dtype[Any], Options], Executor], str]] = {
+BACKENDS: dict[str, tuple[Callable[[Program, Options], Executor], str]] = {
     "numba": (numba, "compiled for this processor, threads over chains; the default for mixtures and compiled scores"),
     "array": (array, "arrays of NumPy, or of the target's library; any target; the default for anything else"),
     "cuda": (partial(cuda, fast=False), "NVIDIA GPUs: mixtures, and images whose score takes CuPy arrays"),
@@ -53,29 +50,7 @@ BACKENDS: dict[str, tuple[Callable[[Problem, np.dtype[Any], Options], Executor],
 }
 
 
-def numba_ladder(passage: Passage, options: Options) -> Ladder:
-    """Return the ladder of compiled code."""
-    from uldnum.kernels.ladder import NumbaLadder
-
-    return NumbaLadder(passage, options.threads, options.announce)
-
-
-def cuda_ladder(passage: Passage, options: Options, *, fast: bool) -> Ladder:
-    """Return the ladder of a GPU."""
-    from uldnum.kernels.cuda.ladder import CudaLadder
-
-    return CudaLadder(passage, fast)
-
-
-# What runs many phases of a plan on a mixture in one launch, by the names of the backends that do.
-LADDERS: dict[str, Callable[[Passage, Options], Ladder]] = {
-    "numba": numba_ladder,
-    "cuda": partial(cuda_ladder, fast=False),
-    "cuda-fast": partial(cuda_ladder, fast=True),
-}
-
-
-def choose_backend(target: Target, backend: str | None, dtype: np.dtype[Any]) -> str:
+def choose_backend(target: Any, backend: str | None, dtype: np.dtype[Any]) -> str:
     """Return the name of the backend, or raise if there is none or it cannot run the target."""
     if backend is None:
         return "numba" if target.compiled else "array"

@@ -17,9 +17,10 @@ from tqdm.auto import tqdm
 
 from uldnum.arguments import whole_number
 from uldnum.interrupt import interruptible
-from uldnum.kernels import Executor, State
-from uldnum.kernels.core import Tables, Watch
+from uldnum.kernels.core import Recording, Tables
 from uldnum.kernels.mixture import MixtureData
+from uldnum.kernels.program import Executor
+from uldnum.kernels.state import State
 from uldnum.run import Run
 from uldnum.settings import Settings
 from uldnum.targets import Target
@@ -32,12 +33,11 @@ __all__ = [
     "check_numbers",
     "floating_type",
     "keeping",
-    "next_launch",
+    "recording_of",
     "require_memory",
     "resumed",
     "take_steps",
     "warn_of_a_stop",
-    "watch_of",
     "watched",
 ]
 
@@ -79,19 +79,18 @@ def floating_type(dtype: DTypeLike) -> np.dtype[Any]:
 
 
 def bounds(centre: Array, scale: Array, kind: np.dtype[Any]) -> tuple[Array, Array]:
-    """Return beyond what a chain has diverged."""
+    """Return the lower and upper divergence bounds of chains in a type."""
     reach = np.minimum(ESCAPE * scale, HORIZON[kind])
-    return centre - reach, centre + reach
+    return (centre - reach).astype(kind), (centre + reach).astype(kind)
 
 
-def watch_of(
-    target: Target, bins: int, burn_in: int, thin: int | None, kind: np.dtype[Any]
-) -> tuple[Watch, Array, Array]:
-    """Return what is watched, and the range of the histograms of each axis."""
+def recording_of(
+    target: Target, moments: bool, bins: int, burn_in: int, thin: int | None
+) -> tuple[Recording, Array, Array]:
+    """Return what is recorded, and the range of the histograms of each axis."""
     centre, scale = (np.ravel(a).astype(float) for a in (target.mean, target.standard_deviation))
     low, high = centre - REACH * scale, centre + REACH * scale
-    least, most = (bound.astype(kind) for bound in bounds(centre, scale, kind))
-    return Watch(burn_in + 1, BIN_EVERY, thin or 0, centre, least, most, low, bins / (high - low)), low, high
+    return Recording(moments, burn_in + 1, BIN_EVERY, thin or 0, centre, low, bins / (high - low)), low, high
 
 
 def resumed(

@@ -13,9 +13,9 @@ import xarray as xr
 from uldnum.arguments import file_path, shown
 from uldnum.extras import MissingExtraError, require
 from uldnum.files import load, store
-from uldnum.kernels import State
 from uldnum.kernels.core import NEVER, Tables
 from uldnum.kernels.mixture import MixtureData
+from uldnum.kernels.state import State
 from uldnum.moments import Moments
 from uldnum.names import printable
 from uldnum.settings import Settings

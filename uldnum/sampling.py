@@ -6,7 +6,7 @@ import math
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,17 +16,20 @@ from uldnum.arguments import positive_number, step_size, title, whole_number
 from uldnum.backends import BACKENDS, Options, choose_backend
 from uldnum.exact.gaussian import LARGEST, max_stable_h
 from uldnum.exact.stability import unstable
-from uldnum.kernels import Problem, State, statistics_shapes
-from uldnum.kernels.core import make_tables
+from uldnum.kernels.core import Recording, Tables, lay_out
+from uldnum.kernels.mixture import MixtureData
+from uldnum.kernels.program import Program
+from uldnum.kernels.state import State, statistics_shapes
 from uldnum.launch import (
+    bounds,
     check_numbers,
     floating_type,
     keeping,
+    recording_of,
     require_memory,
     resumed,
     take_steps,
     warn_of_a_stop,
-    watch_of,
     watched,
 )
 from uldnum.names import checked_text, digest
@@ -39,7 +42,7 @@ from uldnum.targets import Target, find_target
 from uldnum.typing import Array, ArrayLike
 from uldnum.version import VERSION
 
-__all__ = ["sample"]
+__all__ = ["one_phase", "sample"]
 
 
 def sample(
@@ -154,7 +157,7 @@ def sample(
         raise ValueError("bins: histograms need a target of vectors with a known standard deviation")
 
     h_absolute = np.atleast_1d(given) * target.time_unit
-    tables = make_tables(scheme.stages(h_absolute, friction=gamma / target.time_unit), kind)
+    tables = lay_out([scheme.stages(h_absolute, friction=gamma / target.time_unit)], kind)
     mixture = None if target.kernel_data is None else target.kernel_data(kind)
     earlier = None if resume is None else earlier_run(resume, x0)
     number = number_of_chains(chains, earlier, x0)
@@ -176,7 +179,7 @@ def sample(
         fingerprint=target.fingerprint,
         shape=tuple(target.shape),
         integrator=scheme.name,
-        tables=digest(*(part for part in tables if isinstance(part, np.ndarray))),
+        tables=digest(*tables[:7], tables.score_at_x),
         backend=backend,
         dtype=kind.name,
         h=tuple(np.atleast_1d(given).tolist()),
@@ -192,29 +195,84 @@ def sample(
         x0=start.name,
         momenta=scheme.momenta,
     )
-    watch, low, high = watch_of(target, bins, burn_in, thin, kind)
+    recording, low, high = recording_of(target, vector, bins, burn_in, thin)
     if earlier is None:
         xp = initial_state(start, np.full(scheme.rows - 1, scheme.memory), scheme.momenta, given.size, kind)
         state = State.start(xp, moments=vector, bins=bins)
-        run = Run(settings, steps, state, [], watch.centre, low, high, tables, mixture, {})
+        run = Run(settings, steps, state, [], recording.centre, low, high, tables, mixture, {})
     else:
-        run = resumed(earlier, settings, steps, tables, mixture, (watch.centre, low, high))
-        watch = watch._replace(centre=run.centre, low=run.low, per_unit=bins / (run.high - run.low))
-    problem = Problem(run.tables, target, settings.key, settings.first_chain, watch, run.mixture)
+        run = resumed(earlier, settings, steps, tables, mixture, (recording.centre, low, high))
+        recording = recording._replace(centre=run.centre, low=run.low, per_unit=bins / (run.high - run.low))
+    program = one_phase(target, run.tables, burn_in + steps, recording, settings.key, start.first_chain, run.mixture)
     make_executor, _ = BACKENDS[backend]
-    executor = make_executor(problem, kind, Options(threads, bool(progress)))
+    executor = make_executor(program, Options(threads, bool(progress)))
     run = replace(run, info=executor.info)
-    if earlier is None:
-        executor.enter(run.state)
     unit, scale = ("step", False) if vector else ("image", len(h_absolute) * start.chains)
     with watched(progress, scheme.name, burn_in + steps, run.state.step, unit, scale) as (bar, stopped):
         for kept in take_steps(executor, run.state, burn_in + steps, bar, stopped):
             run.states.extend(kept)
-    executor.settle(run.state)
+    executor.sync(run.state)
     with keeping(run):
         register_ends(run)
         report(run, target, scheme)
     return run
+
+
+@dataclass(frozen=True)
+class OneLevel:
+    """The target of a program of one phase.
+
+    Attributes
+    ----------
+    only : Target
+        The target.
+    mixture : MixtureData or None
+        What kernels read of it, with a leading axis of length 1; None if it is no mixture.
+    least, most : arrays, shape (1, d)
+        Divergence bounds, in the type of the run.
+    """
+
+    only: Target
+    mixture: MixtureData | None
+    least: Array
+    most: Array
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one sample."""
+        return self.only.shape
+
+    def target(self, number: int) -> Target:
+        """Return the target."""
+        return self.only
+
+    def mixtures(self, first: int, last: int) -> MixtureData | None:
+        """Return the mixture."""
+        return self.mixture
+
+    def bounds(self, first: int, last: int) -> tuple[Array, Array]:
+        """Return the divergence bounds."""
+        return self.least, self.most
+
+
+def one_phase(
+    target: Target,
+    tables: Tables,
+    steps: int,
+    recording: Recording,
+    seed: int,
+    first_chain: int = 0,
+    mixture: MixtureData | None = None,
+) -> Program:
+    """Return the program of an integrator on a target, or on the mixture as which a run read it before."""
+    dtype = tables.b.dtype
+    centre, scale = (np.ravel(part).astype(float) for part in (target.mean, target.standard_deviation))
+    least, most = bounds(centre, scale, dtype)
+    if mixture is None and target.kernel_data is not None:
+        mixture = target.kernel_data(dtype)
+    stacked = None if mixture is None else MixtureData(*(part[None] for part in mixture))
+    levels, seeds = OneLevel(target, stacked, least[None], most[None]), np.array([seed], np.uint64)
+    return Program(tables, np.array([steps]), seeds, levels, recording, first_chain, [None])
 
 
 def report(run: Run, target: Target, scheme: Integrator) -> None:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from uldnum.kernels import State, statistics_shapes
 from uldnum.kernels.core import NEVER, Tables
 from uldnum.kernels.mixture import MixtureData
+from uldnum.kernels.state import State, statistics_shapes
 from uldnum.settings import Settings
 from uldnum.typing import Array
 

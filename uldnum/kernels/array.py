@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 
 from uldnum.arguments import whole_number
-from uldnum.kernels import split_seed
-from uldnum.kernels.core import INITIAL, make_core
+from uldnum.kernels.core import INITIAL, make_core, split_seed
 from uldnum.kernels.functions import FORMATS, Ops
 from uldnum.typing import Array
 

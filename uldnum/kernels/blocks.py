@@ -14,27 +14,35 @@ import numpy as np
 
 from uldnum.kernels import values, vectors
 from uldnum.kernels.cache import KernelCache, warn_unkept
-from uldnum.kernels.chain import make_chain
-from uldnum.kernels.core import Tables, Watch, group
+from uldnum.kernels.chain import Bounds, Chain, Scratch, Span, Stream, make_chain
+from uldnum.kernels.core import Recording, Tables, phase
 from uldnum.kernels.lanes import core, jit, ops
 from uldnum.kernels.lift import lift
+from uldnum.kernels.mixture import MixtureData
 from uldnum.kernels.values import borrowed
 
-__all__ = ["Launch", "compiled", "lanes_of", "make_kernel", "mixture_kernel", "room", "user_kernel"]
+__all__ = ["Room", "compiled", "lanes_of", "mixture_kernel", "room", "user_kernel"]
 
 # Normals of a chain that are drawn at once, at least, if there are so many; and the steps for which they are, at least:
 # the moments of all of them are added together, and to go over these takes long in many dimensions.
 NORMALS, STEPS = 64, 4
 
 
-def room(t: Tables, d: int, width: int, longest: int) -> tuple[int, int, int, int, int]:
-    """Return for what kernels make room: rows, steps whose normals are drawn at once, these, those of a reading.
+class Room(NamedTuple):
+    """For what kernels make room."""
 
-    Last comes the scratch of the score. No part of the problem has more steps than the longest.
-    """
+    rows: int
+    window: int  # steps whose normals are drawn at once
+    normals: int  # for these
+    extra: int  # normals of a reading
+    scratch: int  # of the score
+
+
+def room(t: Tables, d: int, scratch: int, longest: int) -> Room:
+    """Return for what kernels make room, where no part has more steps than the longest."""
     per_step, most, extra = (int(np.max(part)) for part in (t.per_step, t.normals, t.readout))
-    chunk = max(1, min(longest, max(STEPS, NORMALS // max(1, d * per_step))))
-    return t.b.shape[2], chunk, max(chunk * per_step, most), extra, width
+    window = max(1, min(longest, max(STEPS, NORMALS // max(1, d * per_step))))
+    return Room(t.b.shape[2], window, max(window * per_step, most), extra, scratch)
 
 
 def lanes_of(dtype: np.dtype[Any], d: int) -> int:
@@ -56,27 +64,49 @@ def compiled(function: Callable[..., Any], keep: bool = True) -> Any:
     return kernel
 
 
-group_of = jit(group)
+phase_of = jit(phase)
 
 
 @jit
-def lent(t: Tables, w: Watch) -> tuple[Tables, Watch]:
-    """Return tables and watch without counts of references."""
+def part_of(launch, g, p):  # type: ignore[no-untyped-def]
+    """Return the tables, the random stream's key, the recording and the bounds of part p for group g.
+
+    Their arrays have no counts of references, which would cost as much as a step.
+    """
+    t, w = phase_of(launch.tables, g, launch.phase + p), launch.recording
     tables = Tables(
         borrowed(t.G), borrowed(t.dA), borrowed(t.b), borrowed(t.C), borrowed(t.normals), borrowed(t.readout),
-        borrowed(t.offset), t.per_step, t.open_uses_score, borrowed(t.plain), t.marked,
+        borrowed(t.offset), t.per_step, t.open_uses_score, borrowed(t.score_at_x), t.separate_readout,
+        borrowed(t.stages),
     )  # fmt: skip
-    arrays = borrowed(w.centre), borrowed(w.least), borrowed(w.most), borrowed(w.low), borrowed(w.per_unit)
-    return tables, Watch(w.record_from, w.bin_every, w.thin, *arrays)
+    record_from = w.record_from - launch.before[p]
+    moments = w.moments and launch.last[p] >= record_from
+    axes = borrowed(w.centre), borrowed(w.low), borrowed(w.per_unit)
+    recording = Recording(moments, record_from, w.bin_every, w.thin, *axes)
+    return tables, recording, Bounds(borrowed(launch.least[p]), borrowed(launch.most[p]))
+
+
+@jit
+def mixture_at(mixture, p):  # type: ignore[no-untyped-def]
+    """Return the mixture of part p."""
+    return MixtureData(
+        borrowed(mixture.log2_weights[p]), borrowed(mixture.precisions[p]), borrowed(mixture.roots[p]),
+        borrowed(mixture.shifts[p]),
+    )  # fmt: skip
+
+
+@jit
+def the_same(arguments, p):  # type: ignore[no-untyped-def]
+    """Return the arguments of a user's score, of the one phase of a launch."""
+    return arguments
 
 
 def make_kernel(
-    dtype: np.dtype[Any], lanes: int, score: Callable[..., Any], part_of: Callable[..., Any], variant: str
+    dtype: np.dtype[Any], lanes: int, score: Callable[..., Any], target_of: Callable[..., Any], variant: str
 ) -> Any:
     """Return the kernel for a score, to be compiled; the variant tells its name apart from those of others.
 
-    ``part_of(problem, g, p)`` returns part p of a problem for group g: tables, target, watch, the two words of the key,
-    the first and the last step, and how many steps all parts before have.
+    ``target_of(targets, p)`` returns what the score reads in part p of a launch.
     """
     inlined = partial(jit, variant=variant)
     apart = partial(inlined, forceinline=False)  # what is called now and then need not be compiled where it is called
@@ -86,11 +116,11 @@ def make_kernel(
     view, iota = values.view(lanes), vectors.iota(lanes)
     line = 64  # bytes of a line of the cache: vectors that straddle two cost twice
 
-    def draw(xi, first, count, chain, stream, k0, k1):  # type: ignore[no-untyped-def]
+    def draw(xi, first, count, kind, stream):  # type: ignore[no-untyped-def]
         # Two loops: a chain of dependent operations as long as both would leave too few of them in flight.
         begin, blocks = first // 4, (first % 4 + count + 3) // 4 if count > 0 else 0
         for b in range(blocks):
-            w0, w1, w2, w3 = words(np.uint64(begin + b), chain, stream, k0, k1)
+            w0, w1, w2, w3 = words(np.uint64(begin + b), stream.chain, kind, stream.k0, stream.k1)
             xi[4 * b], xi[4 * b + 1] = from_bits(w0), from_bits(w1)
             xi[4 * b + 2], xi[4 * b + 3] = from_bits(w2), from_bits(w3)
         for pair in range(2 * blocks):
@@ -116,23 +146,23 @@ def make_kernel(
         else:
             affine(new, u, s, xi, eta, t, j, d, rows, k, m, e)
 
-    def record(records, n, x, watch):  # type: ignore[no-untyped-def]
+    def record(records, n, x, recording):  # type: ignore[no-untyped-def]
         (counts, trace, numbers, bins), kept, chain, active, place, spare = records
-        if counts.shape[0] > 0 and n % watch.bin_every == 0:
+        if counts.shape[0] > 0 and n % recording.bin_every == 0:
             for i in range(counts.shape[0]):
                 view(bins, spare // lanes, 1)[0] = bin_of(
-                    x[0, i], watch.low[i], watch.per_unit[i], counts.shape[1] - 2.0
+                    x[0, i], recording.low[i], recording.per_unit[i], counts.shape[1] - 2.0
                 )
                 for c in range(active):
                     counts[i, bins[spare + c]] += 1
-        if watch.thin > 0 and (n + 1) % watch.thin == 0:
+        if recording.thin > 0 and (n + 1) % recording.thin == 0:
             for c in range(active):
                 for i in range(trace.shape[2]):
-                    trace[(n + 1) // watch.thin - 1 - kept, chain + c, i] = numbers[place + i * lanes + c]
+                    trace[(n + 1) // recording.thin - 1 - kept, chain + c, i] = numbers[place + i * lanes + c]
 
     named = machine._replace(jit=inlined)
-    chain = make_chain(named, bound, score, apart(draw), inlined(move), apart(read), apart(record))
-    enter_chain, advance_chain, part = chain.enter, chain.advance, jit(part_of)
+    steps = make_chain(named, bound, score, apart(draw), inlined(move), apart(read), apart(record))
+    enter_chain, advance_chain = steps.enter, steps.advance
 
     @inlined
     def scratch(count, like):  # type: ignore[no-untyped-def]
@@ -154,92 +184,75 @@ def make_kernel(
             for i in range(table.shape[1]):
                 table[c, i] = numbers[i * lanes + c - lo]
 
-    def advance(  # type: ignore[no-untyped-def]
-        g, lo, hi, first, last, tile, begin, problem, room, first_chain,
-        u_of, xp_of, nfe, sums_of, products_of, left_of, counts, trace, kept,
-    ):  # fmt: skip
-        """Take chains lo ... hi - 1 of group g through parts first ... last - 1, entering the recurrence if to begin.
+    def advance(g, lo, hi, batch, tile, launch, room, chains):  # type: ignore[no-untyped-def]
+        """Take chains lo ... hi - 1 of group g, which are counted in a batch, through all parts of a launch.
 
         So many blocks, a tile, go through a part before the next one begins.
         """
-        k, chunk, normals, extra, width = room
-        d = u_of.shape[2] // k
-        n_xi, n_eta = 4 * (d * normals // 4 + 2), 4 * (d * extra * chunk // 4 + 2)
-        axes, pairs = sums_of.shape[2], products_of.shape[2]
+        k, window, normals, extra, width = room
+        d = chains.u.shape[2] // k
+        n_xi, n_eta = 4 * (d * normals // 4 + 2), 4 * (d * extra * window // 4 + 2)
+        axes, pairs = chains.sums.shape[2], chains.products.shape[2]
         # Views do not keep memory: these arrays do, for they are used to the end.
         rows, place = k * d, 2 * k * d * tile
-        reals = scratch(place + 2 * d + width + n_xi + n_eta, u_of)
-        doubles = scratch((axes + pairs) * tile + chunk * axes, sums_of)
-        indices = scratch(tile + 1, left_of)
-        books = borrowed(counts), borrowed(trace[:, g]), borrowed(reals), borrowed(indices)
-        y, s = view(reals, place, d), view(reals, place + d, d)
-        q, xi = view(reals, place + 2 * d, 1), view(reals, place + 2 * d + width, 1)
-        eta = view(reals, place + 2 * d + width + n_xi, 1)
-        gaps, left = view(doubles, (axes + pairs) * tile, axes), view(indices, 0, 1)
+        reals = scratch(place + 2 * d + width + n_xi + n_eta, chains.u)
+        doubles = scratch((axes + pairs) * tile + window * axes, chains.sums)
+        indices = scratch(tile + 1, chains.escape_step)
+        books = borrowed(chains.counts[g, batch]), borrowed(chains.trace[:, g]), borrowed(reals), borrowed(indices)
+        room_of_a_chain = Scratch(
+            view(reals, place, d), view(reals, place + d, d), view(reals, place + 2 * d, 1),
+            view(reals, place + 2 * d + width, 1), view(reals, place + 2 * d + width + n_xi, 1),
+            view(doubles, (axes + pairs) * tile, axes),
+        )  # fmt: skip
+        escape_step = view(indices, 0, 1)
         for start in range(lo, hi, lanes * tile):
             blocks = min(tile, (hi - start + lanes - 1) // lanes)
             for b in range(blocks):
                 low, high = start + b * lanes, min(start + (b + 1) * lanes, hi)
-                take(reals[2 * rows * b * lanes :], u_of[g], low, high)
-                take(reals[(2 * b + 1) * rows * lanes :], xp_of[g], low, high)
-                take(doubles[(axes + pairs) * b * lanes :], sums_of[g], low, high)
-                take(doubles[((axes + pairs) * b + axes) * lanes :], products_of[g], low, high)
-                take(indices[b * lanes :], left_of[g], low, high)
+                take(reals[2 * rows * b * lanes :], chains.u[g], low, high)
+                take(reals[(2 * b + 1) * rows * lanes :], chains.phase_space[g], low, high)
+                take(doubles[(axes + pairs) * b * lanes :], chains.sums[g], low, high)
+                take(doubles[((axes + pairs) * b + axes) * lanes :], chains.products[g], low, high)
+                take(indices[b * lanes :], chains.escape_step[g], low, high)
             evaluations = 0
-            for p in range(first, last):
-                t, target, watch, (k0, k1), (step, end), before = part(problem, g, p)
-                t, watch = lent(t, watch)
-                recording = axes > 0 and end >= watch.record_from
+            for p in range(len(launch.first)):
+                t, recording, bounds = part_of(launch, g, p)
+                target, k0, k1 = target_of(launch.target, p), launch.keys[p, 0], launch.keys[p, 1]
+                step, before = launch.first[p], launch.before[p]
+                span = Span(step, launch.last[p], launch.begin[p], window)
                 entered, taken = 0, 0
                 for b in range(blocks):
                     low, high = start + b * lanes, min(start + (b + 1) * lanes, hi)
-                    chains = iota() + np.uint64(first_chain + low)
-                    u, xp = view(reals, 2 * rows * b, d), view(reals, (2 * b + 1) * rows, d)
-                    sums = view(doubles, (axes + pairs) * b, axes)
-                    products = view(doubles, (axes + pairs) * b + axes, pairs)
-                    if begin:
-                        entered = enter_chain(u, xp, s, q, xi, target, t, d, k, chains, k0, k1)
-                    records = (books, kept, low, high - low, (2 * b + 1) * rows * lanes, tile * lanes)
-                    taken, escaped = advance_chain(
-                        u, xp, y, s, q, xi, eta, gaps, target, t, d, k, chains, k0, k1,
-                        step, end, step, chunk, watch, recording, sums, products, records, left[b] - before,
+                    stream = Stream(iota() + np.uint64(launch.first_chain + low), k0, k1)
+                    chain = Chain(
+                        view(reals, 2 * rows * b, d), view(reals, (2 * b + 1) * rows, d),
+                        view(doubles, (axes + pairs) * b, axes), view(doubles, (axes + pairs) * b + axes, pairs),
                     )  # fmt: skip
-                    left[b] = escaped + before
+                    if step == 1:
+                        entered = enter_chain(chain, room_of_a_chain, target, t, d, k, stream)
+                    records = (books, chains.kept, low, high - low, (2 * b + 1) * rows * lanes, tile * lanes)
+                    taken, escaped = advance_chain(
+                        chain, room_of_a_chain, target, t, d, k, stream, span, bounds, recording, records,
+                        escape_step[b] - before,
+                    )  # fmt: skip
+                    escape_step[b] = escaped + before
                 evaluations += entered + taken
             for b in range(blocks):
                 low, high = start + b * lanes, min(start + (b + 1) * lanes, hi)
-                give(reals[2 * rows * b * lanes :], u_of[g], low, high)
-                give(reals[(2 * b + 1) * rows * lanes :], xp_of[g], low, high)
-                give(doubles[(axes + pairs) * b * lanes :], sums_of[g], low, high)
-                give(doubles[((axes + pairs) * b + axes) * lanes :], products_of[g], low, high)
-                give(indices[b * lanes :], left_of[g], low, high)
+                give(reals[2 * rows * b * lanes :], chains.u[g], low, high)
+                give(reals[(2 * b + 1) * rows * lanes :], chains.phase_space[g], low, high)
+                give(doubles[(axes + pairs) * b * lanes :], chains.sums[g], low, high)
+                give(doubles[((axes + pairs) * b + axes) * lanes :], chains.products[g], low, high)
+                give(indices[b * lanes :], chains.escape_step[g], low, high)
                 for c in range(low, high):
-                    nfe[g, c] += evaluations
+                    chains.nfe[g, c] += evaluations
 
     advance.__qualname__ += f"-{variant}"
     return advance
 
 
-class Launch(NamedTuple):
-    """Steps of one scheme on one target."""
-
-    tables: Tables
-    target: Any
-    watch: Watch
-    k0: np.uint64
-    k1: np.uint64
-    step: int
-    last: int
-
-
-def whole(problem: Launch, g: int, p: int) -> tuple[Any, ...]:
-    """Return the one part of a launch, with the tables of group g."""
-    key, steps = (problem.k0, problem.k1), (problem.step, problem.last)
-    return group_of(problem.tables, g), problem.target, problem.watch, key, steps, 0
-
-
 @cache
-def mixture_kernel(dtype: np.dtype[Any], lanes: int, columns: int, part: Callable[..., Any] = whole) -> Any:
+def mixture_kernel(dtype: np.dtype[Any], lanes: int, columns: int) -> Any:
     """Return the kernel for mixtures whose matrices have so many columns: 0, 1, or 2 for any other number."""
     mixture_score = core(dtype, lanes).mixture_score
 
@@ -247,11 +260,11 @@ def mixture_kernel(dtype: np.dtype[Any], lanes: int, columns: int, part: Callabl
     def score(s, q, y, target, d):  # type: ignore[no-untyped-def]
         mixture_score(s, q, y, target, d, columns if columns < 2 else d)
 
-    return compiled(make_kernel(dtype, lanes, score, part, f"{dtype}-{lanes}-mixture-{columns}-{part.__name__}"))
+    return compiled(make_kernel(dtype, lanes, score, mixture_at, f"{dtype}-{lanes}-mixture-{columns}"))
 
 
 @lru_cache(16)
 def user_kernel(dtype: np.dtype[Any], lanes: int, user_score: Any, arguments: tuple[Any, ...]) -> tuple[Any, str]:
     """Return the kernel for a user's score with arguments of given types, and why it does not run on vectors."""
     score, fault = lift(user_score, dtype, lanes, arguments)
-    return compiled(make_kernel(dtype, lanes, score, whole, f"{dtype}-{lanes}-user"), keep=False), fault
+    return compiled(make_kernel(dtype, lanes, score, the_same, f"{dtype}-{lanes}-user"), keep=False), fault

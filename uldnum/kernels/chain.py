@@ -4,12 +4,59 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 from uldnum.kernels.core import DYNAMICS, READOUT
 from uldnum.kernels.functions import Ops
 
-__all__ = ["make_chain"]
+__all__ = ["Bounds", "Chain", "Scratch", "Span", "Stream", "make_chain"]
+
+
+class Chain(NamedTuple):
+    """The memory of a chain: what it remembers, its last state, and sums over its recorded steps."""
+
+    u: Any  # [k, d]
+    phase_space: Any  # [k, d], (x, p) at the end of the last step that was read
+    sums: Any  # [d]
+    products: Any  # [d (d + 1)/2]
+
+
+class Scratch(NamedTuple):
+    """Room for what lasts no longer than a window of steps."""
+
+    y: Any  # [d], where the score is evaluated
+    s: Any  # [d], the score
+    q: Any  # of the score
+    xi: Any  # normals of the dynamics
+    eta: Any  # normals of the reading
+    gaps: Any  # [window, d], x - centre at recorded steps
+
+
+class Stream(NamedTuple):
+    """A chain's number, and the two words of the key of its random numbers."""
+
+    chain: Any
+    k0: Any
+    k1: Any
+
+
+class Span(NamedTuple):
+    """Steps ``step`` ... ``last`` of a phase, whose steps count from 1.
+
+    Normals of ``window`` steps are drawn at once; the first window begins at step ``begin``, at ``step`` or before.
+    """
+
+    step: Any
+    last: Any
+    begin: Any
+    window: Any
+
+
+class Bounds(NamedTuple):
+    """A chain diverges when its position leaves [least, most], arrays of shape (d,) in the type of the run."""
+
+    least: Any
+    most: Any
 
 
 def make_chain(
@@ -23,82 +70,79 @@ def make_chain(
 ) -> SimpleNamespace:
     """Bind the steps of a chain to a machine, its score, its random numbers and its records.
 
-    ``score(s, q, y, target, d)`` writes the score at y to s and may use the scratch q. ``draw(xi, first, count, chain,
-    stream, k0, k1)`` returns normals first ... first + count - 1, for which xi is scratch. ``move(u, s, xi, t, j, d)``
-    is `affine` in place for stage j, ``read(new, u, s, xi, eta, t, j, d, rows)`` for open and close. ``record(records,
-    n, x, watch)`` keeps what is asked for of the positions at recorded step n = 0, 1, ...
+    ``score(s, q, y, target, d)`` writes the score at y to s and may use the scratch q. ``draw(xi, first, count, kind,
+    stream)`` returns normals first ... first + count - 1 of a kind, for which xi is scratch. ``move(u, s, xi, t, j,
+    d)`` is `affine` in place for stage j, ``read(new, u, s, xi, eta, t, j, d, rows)`` for open and close.
+    ``record(records, n, x, recording)`` keeps what is asked for of the positions at recorded step n = 0, 1, ...
     """
     gather, copy, accumulate, first_escape = core.gather, core.copy, core.accumulate, core.first_escape
     as_double, row, tail = ops.as_double, ops.row, ops.tail
     no_score = ops.constant(0)
 
     @ops.jit
-    def enter(u, xp, s, q, xi, target, t, d, k, chain, k0, k1):  # type: ignore[no-untyped-def]
+    def enter(chain, scratch, target, t, d, k, stream):  # type: ignore[no-untyped-def]
         """Open the recurrence: u from (x, p); returns the number of score evaluations."""
         opening = len(t.normals) - 2
         for i in range(d):
-            s[i] = no_score  # the map multiplies it by 0, which must not find what is no number
+            scratch.s[i] = no_score  # the map multiplies it by 0, which must not find a non-finite number
         if t.open_uses_score:
-            score(s, q, row(xp, 0), target, d)
-        z = draw(xi, 0, d * t.normals[opening], chain, DYNAMICS, k0, k1)
-        read(u, xp, s, z, z, t, opening, d, k)  # to open needs no normals of the reading
+            score(scratch.s, scratch.q, row(chain.phase_space, 0), target, d)
+        xi = draw(scratch.xi, 0, d * t.normals[opening], DYNAMICS, stream)
+        read(chain.u, chain.phase_space, scratch.s, xi, xi, t, opening, d, k)  # opening draws no normals of the reading
         return 1 if t.open_uses_score else 0
 
     @ops.jit
-    def advance(  # type: ignore[no-untyped-def]
-        u, xp, y, s, q, xi, eta, gaps, target, t, d, k, chain, k0, k1,
-        step, last, window, chunk, watch, moments, sums, products, records, left,
-    ):  # fmt: skip
-        """Take steps step ... last, recording what is watched.
+    def advance(chain, scratch, target, t, d, k, stream, span, bounds, recording, records, escape_step):  # type: ignore[no-untyped-def]
+        """Take the steps of a span and record them.
 
-        Steps count from 1. The normals of step n follow those of open and of steps 1 ... n - 1; those of its reading
-        begin at n times their number. Those of ``chunk`` steps, a window, are drawn at once; the first window begins
-        at step ``window``, at ``step`` or before. To record needs x alone, to stop the whole state.
+        The normals of step n follow those of open and of steps 1 ... n - 1; those of its reading begin at n times their
+        number. To record needs x alone, to stop the whole state.
 
         Returns the number of score evaluations and the step of escape.
         """
+        u, phase_space, s, gaps = chain.u, chain.phase_space, scratch.s, scratch.gaps
+        step, last, window = span.step, span.last, span.window
         closing = len(t.normals) - 1
         opening, last_stage, extra = closing - 1, closing - 2, t.readout[closing]
         evaluations = 0
-        for begin in range(window, last + 1, chunk):
-            count = min(chunk, last + 1 - begin)
-            z = draw(
-                xi, d * (t.normals[opening] + (begin - 1) * t.per_step), d * count * t.per_step, chain, DYNAMICS, k0, k1
-            )
-            recording = begin + count > watch.record_from
-            read_normals = d * count * extra if recording or begin + count > last else 0
-            reading = draw(eta, d * begin * extra, read_normals, chain, READOUT, k0, k1)
-            if moments and (count < chunk or begin < max(step, watch.record_from)):
-                for n in range(chunk):
+        for begin in range(span.begin, last + 1, window):
+            count = min(window, last + 1 - begin)
+            first = d * (t.normals[opening] + (begin - 1) * t.per_step)
+            normals = draw(scratch.xi, first, d * count * t.per_step, DYNAMICS, stream)
+            recorded_window = begin + count > recording.record_from
+            read_normals = d * count * extra if recorded_window or begin + count > last else 0
+            reading = draw(scratch.eta, d * begin * extra, read_normals, READOUT, stream)
+            if recording.moments and (count < window or begin < max(step, recording.record_from)):
+                for n in range(window):
                     for i in range(d):
                         gaps[n, i] = 0.0  # what is not recorded adds nothing
-            for n in range(chunk):
+            for n in range(window):
                 now = begin + n
                 if step <= now <= last:
-                    recorded = now >= watch.record_from
+                    recorded = now >= recording.record_from
                     rows = k if now == last else 1
                     for j in range(last_stage + 1):
-                        z_j = tail(z, d * (n * t.per_step + t.offset[j]))
+                        xi = tail(normals, d * (n * t.per_step + t.offset[j]))
                         at = row(u, 0)
-                        if not t.plain[j]:
-                            gather(y, u, t, j, d, k)
-                            at = y
-                        score(s, q, at, target, d)
+                        if not t.score_at_x[j]:
+                            gather(scratch.y, u, t, j, d, k)
+                            at = scratch.y
+                        score(s, scratch.q, at, target, d)
                         evaluations += 1
                         # The reading shares u, the score and the normals with the stage that it precedes.
-                        if j == last_stage and t.marked and (recorded or now == last):
-                            read(xp, u, s, z_j, tail(reading, d * n * extra), t, closing, d, rows)
-                        move(u, s, z_j, t, j, d)
-                    if not t.marked and (recorded or now == last):
-                        copy(xp, u, d, k)
+                        if j == last_stage and t.separate_readout and (recorded or now == last):
+                            read(phase_space, u, s, xi, tail(reading, d * n * extra), t, closing, d, rows)
+                        move(u, s, xi, t, j, d)
+                    if not t.separate_readout and (recorded or now == last):
+                        copy(phase_space, u, d, k)
                     if recorded:
-                        if moments:
+                        if recording.moments:
                             for i in range(d):
-                                gaps[n, i] = as_double(xp[0, i]) - watch.centre[i]
-                        record(records, now - watch.record_from, xp, watch)
-                    left = first_escape(left, now, u, watch.least, watch.most, d)
-            if moments and recording:
-                accumulate(sums, products, gaps, chunk, d)
-        return evaluations, left
+                                gaps[n, i] = as_double(phase_space[0, i]) - recording.centre[i]
+                        record(records, now - recording.record_from, phase_space, recording)
+                    escape_step = first_escape(escape_step, now, u, bounds.least, bounds.most, d)
+            if recording.moments and recorded_window:
+                accumulate(chain.sums, chain.products, gaps, window, d)
+        return evaluations, escape_step
 
     return SimpleNamespace(enter=enter, advance=advance)

@@ -22,15 +22,15 @@ from uldnum.typing import Array
 __all__ = [
     "DYNAMICS",
     "INITIAL",
+    "LOCAL",
     "NEVER",
     "READOUT",
+    "Recording",
     "Tables",
-    "Watch",
-    "group",
     "lay_out",
     "make_core",
-    "make_tables",
     "phase",
+    "split_seed",
 ]
 
 # Streams of a chain's random numbers.
@@ -40,32 +40,39 @@ DYNAMICS, INITIAL, READOUT = (np.uint64(i) for i in range(3))
 NEVER = np.int64(2**62)
 
 
-class Watch(NamedTuple):
-    """What is watched of each coordinate; arrays have shape (d,).
+# Values that the scratch of compiled kernels holds, and so the rows of a scheme that they run.
+LOCAL = 8
 
-    Recording begins with step ``record_from``. Moments are taken about ``centre``; a chain diverges when it leaves
-    [``least``, ``most``] (in the type of the run, the others in float64). Every ``bin_every`` recorded steps, the
-    first included, histograms count from ``low`` on, with ``per_unit`` bins in a unit of length; after every ``thin``
-    recorded steps the positions are kept (0: never).
+
+def split_seed(seed: Any) -> tuple[Any, Any]:
+    """Return the two words of a 64-bit key, or of an array of keys."""
+    return np.uint64(seed & 0xFFFFFFFF), np.uint64(seed >> 32)
+
+
+class Recording(NamedTuple):
+    """What is recorded of each coordinate; arrays have shape (d,), in float64.
+
+    Recording begins with step ``record_from``. Moments are taken about ``centre``. Every ``bin_every`` recorded steps,
+    the first included, histograms count from ``low`` on, with ``per_unit`` bins in a unit of length; after every
+    ``thin`` recorded steps the positions are kept (0: never).
     """
 
-    record_from: int
-    bin_every: int
-    thin: int
-    centre: Array
-    least: Any
-    most: Any
-    low: Array
-    per_unit: Array
+    moments: Any  # bool
+    record_from: Any
+    bin_every: Any
+    thin: Any
+    centre: Any
+    low: Any
+    per_unit: Any
 
 
 class Tables(NamedTuple):
-    """The tables of a step as the kernels read them; `group` takes those of one step size, without the axis H.
+    """The tables of the steps of all phases; `phase` takes those of one phase and one of H step sizes.
 
-    Maps 0 ... stages - 1 are the stages, then come ``open`` and ``close``. Map j uses ``normals[j]`` normals per
-    coordinate of the dynamics, then ``readout[j]`` of the reading; C is padded with zeros. The normals of stage j begin
-    at ``offset[j]`` within a step. A stage is plain if it evaluates the score at x itself; a step is marked if its end
-    lies inside the last stage, so that reading the state is a map of its own.
+    Maps 0 ... stages - 1 of a step are its stages, then come ``open`` and ``close``. Map j uses ``normals[j]`` normals
+    per coordinate of the dynamics, then ``readout[j]`` of the reading; C is padded with zeros. The normals of stage j
+    begin at ``offset[j]`` within a step. Some stages evaluate the score at x itself. A step whose end lies inside its
+    last stage has a separate readout: a map of its own reads the state.
     """
 
     G: Array  # (H, stages, k)
@@ -75,41 +82,26 @@ class Tables(NamedTuple):
     normals: Array | tuple[int, ...]  # (maps,); on a GPU constants
     readout: Array | tuple[int, ...]  # (maps,)
     offset: Array | tuple[int, ...]  # (maps,)
-    per_step: Any  # int
-    open_uses_score: Any  # bool
-    plain: Array | tuple[bool, ...]  # (stages,)
-    marked: Any  # bool
+    per_step: Any  # (phases,); of one phase an int
+    open_uses_score: Any  # (phases,); of one phase a bool
+    score_at_x: Array | tuple[bool, ...]  # (stages,)
+    separate_readout: Any  # (phases,); of one phase a bool
+    stages: Any  # (phases + 1,), where the stages of each phase begin
 
 
-def group(t: Tables, g: int) -> Tables:
-    """Return the tables of step size g, without the leading axis."""
-    shared = t.normals, t.readout, t.offset, t.per_step, t.open_uses_score, t.plain, t.marked
-    return Tables(t.G[g], t.dA[g], t.b[g], t.C[g], *shared)
-
-
-def phase(t: Tables, stages: Array, p: int) -> Tables:
-    """Return the tables of phase p, of those that `lay_out` made, for its one step size."""
-    first, last = stages[p], stages[p + 1]
+def phase(t: Tables, g: int, p: int) -> Tables:
+    """Return the tables of phase p for step size g, without the axis H."""
+    first, last = t.stages[p], t.stages[p + 1]
     begin, end = first + 2 * p, last + 2 * p + 2  # of maps: to open and to close a step takes two more
     return Tables(
-        t.G[0][first:last], t.dA[0][begin:end], t.b[0][begin:end], t.C[0][begin:end], t.normals[begin:end],
-        t.readout[begin:end], t.offset[begin:end], t.per_step[p], t.open_uses_score[p], t.plain[first:last],
-        t.marked[p],
+        t.G[g][first:last], t.dA[g][begin:end], t.b[g][begin:end], t.C[g][begin:end], t.normals[begin:end],
+        t.readout[begin:end], t.offset[begin:end], t.per_step[p], t.open_uses_score[p], t.score_at_x[first:last],
+        t.separate_readout[p], t.stages[p : p + 2],
     )  # fmt: skip
 
 
-def make_tables(step: Step, dtype: np.dtype[Any]) -> Tables:
-    """Lay out the tables of a step, whose leading axis runs over step sizes, in the type of the run."""
-    t = lay_out([step], dtype)
-    scalars = t.per_step[0], t.open_uses_score[0], t.marked[0]
-    return t._replace(per_step=int(scalars[0]), open_uses_score=bool(scalars[1]), marked=bool(scalars[2]))
-
-
 def lay_out(steps: Sequence[Step], dtype: np.dtype[Any]) -> Tables:
-    """Lay out the tables of steps of different schemes one after the other.
-
-    The axes of stages and maps run through all steps; what a step has one of is an array of shape (steps,).
-    """
+    """Lay out the tables of the steps of phases one after the other; their leading axis H runs over step sizes."""
     maps = [map for step in steps for map in (*(stage.map for stage in step.stages), step.open, step.close)]
     stages = [stage for step in steps for stage in step.stages]
     ends = np.cumsum([len(step.stages) + 2 for step in steps])
@@ -123,7 +115,7 @@ def lay_out(steps: Sequence[Step], dtype: np.dtype[Any]) -> Tables:
         C[:, j, :, : map.normals] = map.C
     G = np.stack([stage.G for stage in stages], axis=1)
     dA, b = np.stack([map.dA for map in maps], axis=1), np.stack([map.b for map in maps], axis=1)
-    marked = [np.any(part[:, close] != part[:, last], axis=(0, *range(2, part.ndim))) for part in (dA, b, C)]
+    separate = [np.any(part[:, close] != part[:, last], axis=(0, *range(2, part.ndim))) for part in (dA, b, C)]
 
     def cast(array: Array) -> Array:
         with np.errstate(over="ignore"):  # of steps so large, chains diverge at once
@@ -139,8 +131,9 @@ def lay_out(steps: Sequence[Step], dtype: np.dtype[Any]) -> Tables:
         offset=offset,
         per_step=before[ends - 2] - before[begins],
         open_uses_score=np.array([step.open_uses_score for step in steps]),
-        plain=np.all(first_row(G) == G, axis=(0, 2)),
-        marked=np.any(marked, axis=0),
+        score_at_x=np.all(first_row(G) == G, axis=(0, 2)),
+        separate_readout=np.any(separate, axis=0),
+        stages=np.cumsum([0] + [len(step.stages) for step in steps]),
     )
 
 
@@ -350,15 +343,15 @@ def make_core(ops: Ops) -> SimpleNamespace:
         return as_index(where(place >= 0.0, where(place < bins, place, bins), -1.0)) + 1
 
     @ops.jit
-    def first_escape(left, step, u, least, most, d):  # type: ignore[no-untyped-def]
-        """Return the first step after which least <= u[0] <= most failed (NaN fails), or `left` if it was earlier.
+    def first_escape(escape_step, step, u, least, most, d):  # type: ignore[no-untyped-def]
+        """Return the first step after which least <= u[0] <= most failed (NaN fails): this one or an earlier one.
 
         Row 0 may be ahead of the position on the step, by a part of the next one.
         """
         inside = (u[0, 0] >= least[0]) & (u[0, 0] <= most[0])
         for i in range(1, d):
             inside = inside & (u[0, i] >= least[i]) & (u[0, i] <= most[i])
-        return where(inside | (left < step), left, step)
+        return where(inside | (escape_step < step), escape_step, step)
 
     return SimpleNamespace(
         functions=functions,

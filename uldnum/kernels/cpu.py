@@ -17,14 +17,20 @@ import numpy as np
 from numba.core import event
 from tqdm.auto import tqdm
 
-from uldnum.kernels import BATCHES, Problem, State, check_rows, split_seed
-from uldnum.kernels.blocks import Launch, lanes_of, mixture_kernel, room, user_kernel
+from uldnum.kernels.blocks import lanes_of, mixture_kernel, room, user_kernel
+from uldnum.kernels.program import MOST, Chains, Launch, Part, Program
+from uldnum.kernels.state import State
 from uldnum.typing import Array
 
 __all__ = ["NumbaExecutor"]
 
-# Numbers that the first launch of a run draws at most: some milliseconds.
-FIRST = 1_000_000
+# Terms of scores that the first launch of a run takes at most, some hundredths of a second; how many of them the rest
+# of a step takes as long as, in each dimension, and a step with a score of unknown length.
+FIRST, OTHER, UNKNOWN = 200_000_000, 8, 200
+
+# Blocks of chains that go through a phase before the next one begins: to look up its tables takes as long as some of
+# their steps, and all of them together should stay in the cache.
+TILE = 16
 
 # What is left of a launch is shared among so many times the threads, and the next range of chains is one share.
 SHARES = 2
@@ -59,7 +65,7 @@ def announced(announce: bool) -> Any:
     return partial(event.install_listener, "numba:compile", Announcement()) if announce else nullcontext
 
 
-def edges(chains: int, lanes: int, threads: int, tile: int = 1) -> Array:
+def edges(chains: int, lanes: int, threads: int, tile: int) -> Array:
     """Return the edges of ranges of chains, of whole tiles of blocks each, but for the last ones, which are shorter.
 
     Ranges grow shorter, so that threads of different speed end together (guided self-scheduling, Polychronopoulos &
@@ -109,14 +115,15 @@ def shared(threads: int, kernel: Callable[..., None], parts: list[tuple[Any, ...
 
 
 class NumbaExecutor:
-    """Runs a problem with compiled code, a vector of chains after the other on each thread.
+    """Runs a program with compiled code, a vector of chains after the other on each thread.
+
+    A phase alone may take less time than to hand its tables to a kernel. So the tables of all phases are laid out once,
+    and ranges of chains go through as many phases as a launch has without waiting for each other.
 
     Parameters
     ----------
-    problem : Problem
-        Its target is a mixture, or has a score compiled by Numba.
-    dtype : dtype
-        float32 or float64.
+    program : Program
+        Its targets are mixtures, or have a score compiled by Numba.
     threads : int, optional
         Default: the cores that this process may use. Results do not depend on it.
     announce : bool
@@ -126,67 +133,69 @@ class NumbaExecutor:
     """
 
     def __init__(
-        self,
-        problem: Problem,
-        dtype: np.dtype[Any],
-        threads: int | None = None,
-        announce: bool = False,
-        lanes: int | None = None,
+        self, program: Program, threads: int | None = None, announce: bool = False, lanes: int | None = None
     ) -> None:
-        self.problem = problem
+        program.check_rows("numba")
+        self.program, self.dtype, self.d = program, program.dtype, program.shape[0]
         self.threads = threads or numba.get_num_threads()
         self.announcement = announced(announce)
-        d = problem.target.shape[0]
-        self.lanes = lanes = lanes or lanes_of(dtype, d)
-        check_rows(problem.tables, "numba")
+        self.lanes = lanes or lanes_of(self.dtype, self.d)
         self.info = {"threads": str(self.threads)}
-        mixture = problem.kernel_data(dtype)
-        self.target: Any = problem.target.score_arguments(dtype) if mixture is None else mixture
+        mixture = program.levels.mixtures(0, 1)
         if mixture is not None:
-            self.width = mixture.scratch
-            self.kernel = mixture_kernel(dtype, lanes, min(mixture.roots.shape[2], 2))
+            self.phases, self.scratch = max(1, MOST // mixture.terms), mixture.scratch
+            self.work = mixture.terms + OTHER * self.d
+            self.kernel = mixture_kernel(self.dtype, self.lanes, min(mixture.roots.shape[-1], 2))
         else:
-            types = tuple(numba.typeof(argument) for argument in self.target)
-            self.kernel, fault = user_kernel(dtype, lanes, problem.target.compiled_score, types)
+            target = program.levels.target(0)
+            types = tuple(numba.typeof(argument) for argument in target.score_arguments(self.dtype))
+            self.kernel, fault = user_kernel(self.dtype, self.lanes, target.compiled_score, types)
             self.info["score"] = (
                 f"called chain by chain, it does not run on vectors: {fault}" if fault else "on vectors"
             )
-            self.width = 2 * d // lanes + 1  # two rows of numbers
+            two_rows = 2 * self.d // self.lanes + 1
+            self.phases, self.scratch, self.work = 1, two_rows, UNKNOWN * self.d
 
     def first_launch(self, state: State) -> int:
-        """Steps that take some milliseconds."""
-        return max(1, FIRST // (state.u[..., 0, :].size))
+        """Return the steps that take some hundredths of a second; fewer chains than lanes take as long as these."""
+        return max(1, FIRST // (max(state.left.size, self.lanes) * self.work))
 
-    def enter(self, state: State) -> None:
-        """Do nothing: the first steps open the recurrence themselves, which saves a launch."""
-
-    def advance(self, state: State, last: int) -> Array:
-        """Go on to step ``last``, record what is watched, and read the last state; returns the positions kept."""
-        trace = self.run(state, state.step == 0, last)
-        state.step = last
+    def advance(self, state: State, until: int) -> Array:
+        """Go on to step ``until``, record, and read the last state; returns the positions kept."""
+        kept, trace = state.trace(self.program.recording, until)
+        parts = list(self.program.parts(state.step, until))
+        for begin in range(0, len(parts), self.phases):
+            self.launch(state, parts[begin : begin + self.phases], trace, kept)
+        state.step = until
         return trace
 
-    def settle(self, state: State) -> None:
+    def sync(self, state: State) -> None:
         """Do nothing: the state is changed in place."""
 
-    def run(self, state: State, begin: bool, last: int) -> Array:
+    def launch(self, state: State, parts: list[Part], trace: Array, kept: int) -> None:
         """Call the kernel on ranges of chains of every group, on the threads."""
-        H, n = state.left.shape
-        problem = self.problem
-        kept, trace = state.trace(problem.watch, last)
-        u, xp, left = state.u.reshape(H, n, -1), state.xp.reshape(H, n, -1), state.left[..., None]
-        launch = Launch(problem.tables, self.target, problem.watch, *split_seed(problem.seed), state.step + 1, last)
-        sizes = room(problem.tables, state.xp.shape[3], self.width, last - state.step)
-        before: tuple[Any, ...] = (
-            0, 1, 1, begin, launch, sizes, problem.first_chain,
-            u, xp, state.nfe, state.sums, state.squares, left,
+        program, (H, n) = self.program, state.left.shape
+        phase, end, tile = parts[0].phase, parts[-1].phase + 1, TILE if len(parts) > 1 else 1
+        _, first, last, before = np.ascontiguousarray(np.array(parts).T)
+        data: Any = program.levels.mixtures(phase, end)
+        if data is None:
+            data = program.levels.target(phase).score_arguments(self.dtype)
+        launch = Launch(
+            program.tables, phase, data, *program.levels.bounds(phase, end),
+            program.keys[phase:end], first, last, first, before, program.recording, program.first_chain,
         )  # fmt: skip
+        chains = Chains(
+            state.u.reshape(H, n, -1), state.xp.reshape(H, n, -1), state.sums, state.squares, state.counts,
+            state.left[..., None], state.nfe, trace, kept,
+        )  # fmt: skip
+        needed = room(program.tables, self.d, self.scratch, int((last - first).max()) + 1)
         # Histograms are counted by batches.
-        cuts = state.batches() if state.counts.size else edges(n, self.lanes, self.threads)
-        ranges = list(enumerate(pairwise(cuts)))
-        parts = [
-            (g, lo, hi, *before, state.counts[g, b % BATCHES], trace, kept) for g in range(H) for b, (lo, hi) in ranges
+        counted = state.counts.size > 0
+        ranges = list(pairwise(state.batches() if counted else edges(n, self.lanes, self.threads, tile)))
+        calls = [
+            (g, lo, hi, batch * counted, tile, launch, needed, chains)
+            for g in range(H)
+            for batch, (lo, hi) in enumerate(ranges)
         ]
         with self.announcement():
-            shared(self.threads, self.kernel, parts)
-        return trace
+            shared(self.threads, self.kernel, calls)

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from uldnum.kernels import split_seed, values
+from uldnum.kernels import values
 from uldnum.kernels.blocks import compiled
+from uldnum.kernels.core import split_seed
 from uldnum.kernels.lanes import core, jit
 from uldnum.typing import Array
 

@@ -33,6 +33,12 @@ class MixtureData(NamedTuple):
         K, d, columns = self.roots.shape[-3:]
         return K * (d + 1) if columns > 1 else K
 
+    @property
+    def terms(self) -> int:
+        """Terms of a score: coordinates of all components, or entries of their matrices."""
+        K, d, columns = self.roots.shape[-3:]
+        return int(K * d * max(1, columns))
+
 
 def factors_of(variances: Array, covariances: Array | None) -> Array:
     """Return lower Cholesky factors of covariances, or standard deviations as a column."""

@@ -72,7 +72,7 @@ class Point:
         own = {
             name: value for name, value in self.parameters.items() if name not in ("target", "integrator", "friction")
         }
-        scheme = [digest(*map(np.asarray, tables)), self.scheme.memory]
+        scheme = [digest(*map(np.asarray, tables[:-1])), self.scheme.memory]
         whole = [VERSION, CODE, fingerprint(self.target), scheme, own]
         return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:32]
 

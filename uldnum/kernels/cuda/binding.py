@@ -7,7 +7,7 @@ simulator, on NumPy's numbers.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -18,9 +18,8 @@ import numpy as np
 from numba import cuda, types
 from numba.core import config
 
-from uldnum.kernels import LOCAL
 from uldnum.kernels.array import ops as array_ops
-from uldnum.kernels.core import make_core
+from uldnum.kernels.core import LOCAL, make_core
 from uldnum.kernels.functions import FORMATS, Ops
 
 __all__ = [
@@ -193,11 +192,10 @@ class Kernel:
     parameters: dict[str, Any]
     key: Any
 
-    @classmethod
-    def of(cls, function: Callable[..., None], kinds: Mapping[str, Any], key: Any) -> Kernel:
-        """Return the kernel of a function; a parameter of which ``kinds`` says nothing is an integer."""
-        names = function.__code__.co_varnames[: function.__code__.co_argcount]
-        return cls(function, {name: kinds.get(name, types.int64) for name in names}, key)
+    @property
+    def name(self) -> str:
+        """What it is called."""
+        return self.function.__name__
 
 
 def number(dtype: np.dtype[Any]) -> Any:

@@ -41,15 +41,15 @@ def spare_folder() -> TemporaryDirectory[str]:
     return TemporaryDirectory(prefix="uldnum-", ignore_cleanup_errors=True)
 
 
-def code(kernel: Kernel, name: str, cc: tuple[int, int]) -> Path:
+def code(kernel: Kernel, cc: tuple[int, int]) -> Path:
     """Return the file with a kernel's PTX, compiled if it is not in the user's cache folder, or damaged there.
 
     Its name is a hash of the sources of all kernels, of what varies, of the architecture, and of the compilers. Where
     the cache folder cannot be written to, the file is in a temporary folder of this process.
     """
     compilers = [installed(name) for name in ("numba", "numba-cuda", "llvmlite", "nvidia-nvvm")]
-    key = sha256(repr((SOURCES, kernel.key, name, cc, compilers)).encode()).hexdigest()[:32]
-    path = cache_folder() / f"{name}-{key}.ptx"
+    key = sha256(repr((SOURCES, kernel.key, kernel.name, cc, compilers)).encode()).hexdigest()[:32]
+    path = cache_folder() / f"{kernel.name}-{key}.ptx"
     if read(path) is None:
         text = ptx(kernel, cc).encode()
         if not kept(path, text):
@@ -59,20 +59,22 @@ def code(kernel: Kernel, name: str, cc: tuple[int, int]) -> Path:
 
 
 def arguments(kernel: Kernel, values: Mapping[str, Any]) -> list[Any]:
-    """Return the parameters of a launch: pointers and numbers.
+    """Return the parameters of a launch: pointers and numbers."""
+    return [one for name, kind in kernel.parameters.items() for one in flat(kind, values[name])]
 
-    Numba's kernels know an array by two owners (here none), its size, the size of a number, its address, its shape and
-    its strides.
+
+def flat(kind: Any, value: Any) -> list[Any]:
+    """Return a parameter of a Numba type as the numbers that stand for it.
+
+    A named tuple is its fields. Numba's kernels know an array by two owners (here none), its size, the size of a
+    number, its address, its shape and its strides.
     """
-    flat: list[Any] = []
-    for name, kind in kernel.parameters.items():
-        value = values[name]
-        if isinstance(kind, types.Array):
-            sizes = map(np.int64, (value.size, value.dtype.itemsize))
-            flat += [np.uint64(0), np.uint64(0), *sizes, value, *map(np.int64, (*value.shape, *value.strides))]
-        else:
-            flat.append(value if isinstance(kind, types.CPointer) else np.dtype(kind.name).type(value))
-    return flat
+    if isinstance(kind, types.BaseNamedTuple):
+        return [one for part, of in zip(value, kind.types, strict=True) for one in flat(of, part)]
+    if isinstance(kind, types.Array):
+        sizes = map(np.int64, (value.size, value.dtype.itemsize))
+        return [np.uint64(0), np.uint64(0), *sizes, value, *map(np.int64, (*value.shape, *value.strides))]
+    return [value if isinstance(kind, types.CPointer) else np.dtype(kind.name).type(value)]
 
 
 def require_room(here: CuPy | Simulator, chains: int, each: int, shared: int) -> None:
@@ -163,11 +165,11 @@ class CuPy:
         free, _ = self.cupy.cuda.runtime.memGetInfo()
         return int(free + self.cupy.get_default_memory_pool().free_bytes())
 
-    def function(self, kernel: Kernel, name: str) -> Any:
+    def function(self, kernel: Kernel) -> Any:
         """Return a kernel, compiled and loaded."""
-        key = (kernel.key, name)
+        key = (kernel.key, kernel.name)
         if key not in self.loaded:
-            path = code(kernel, name, self.cc)
+            path = code(kernel, self.cc)
             found = re.search(r"\.entry\s+(\w+)", path.read_text())
             assert found is not None
             try:
@@ -180,12 +182,12 @@ class CuPy:
                 ) from None
         return self.loaded[key]
 
-    def launch(self, kernel: Kernel, name: str, threads: tuple[int, int], values: Mapping[str, Any]) -> None:
+    def launch(self, kernel: Kernel, threads: tuple[int, int], values: Mapping[str, Any]) -> None:
         """Run a kernel with threads[0] threads in x, in blocks, and threads[1] in y."""
         if threads[1] > GROUPS or threads[0] >= 2**32:
             raise ValueError(f"h: a GPU runs at most {GROUPS} step sizes at once, of 2^32 threads; got {threads[::-1]}")
         grid = (-(-threads[0] // self.block), threads[1])
-        self.function(kernel, name)(grid, (self.block,), tuple(arguments(kernel, values)))
+        self.function(kernel)(grid, (self.block,), tuple(arguments(kernel, values)))
 
 
 class Simulator:
@@ -224,15 +226,18 @@ class Simulator:
         """Enough."""
         return 2**62
 
-    def launch(self, kernel: Kernel, name: str, threads: tuple[int, int], values: Mapping[str, Any]) -> None:
+    def launch(self, kernel: Kernel, threads: tuple[int, int], values: Mapping[str, Any]) -> None:
         """Run a kernel in blocks of one thread."""
         from numba import cuda
         from numba.cuda.simulator.cudadrv.devicearray import FakeCUDAArray
 
-        # Of a NumPy array the simulator would make a copy, and two parameters that share memory would no longer.
-        given = (values[name] for name in kernel.parameters)
-        shared = (FakeCUDAArray(value) if isinstance(value, np.ndarray) else value for value in given)
-        cuda.jit(kernel.function)[threads, (1,)](*shared)
+        def shared(value: Any) -> Any:
+            """Return what the simulator makes no copy of: two parameters may share memory."""
+            if isinstance(value, tuple):
+                return type(value)(*map(shared, value))  # type: ignore[call-arg]
+            return FakeCUDAArray(value) if isinstance(value, np.ndarray) else value
+
+        cuda.jit(kernel.function)[threads, (1,)](*(shared(values[name]) for name in kernel.parameters))
 
 
 @cache

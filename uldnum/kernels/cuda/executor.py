@@ -2,81 +2,49 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from itertools import groupby
 
 import numpy as np
 
-from uldnum.kernels import Problem, State, check_rows, split_seed
-from uldnum.kernels.cuda.chains import chain_kernels
-from uldnum.kernels.cuda.device import CuPy, Simulator, device, require_room
+from uldnum.kernels.core import phase
+from uldnum.kernels.cuda.chains import Coefficients, Far, chain_kernel
+from uldnum.kernels.cuda.device import device, require_room
 from uldnum.kernels.cuda.form import Form
+from uldnum.kernels.mixture import MixtureData
+from uldnum.kernels.program import MOST, Chains, Launch, Part, Program
+from uldnum.kernels.state import State
 from uldnum.typing import Array
 
-__all__ = ["CudaExecutor", "Memory"]
+__all__ = ["CudaExecutor", "forms"]
 
-# Numbers that the first launch of a run draws at most, and its steps: some milliseconds, also of a few chains.
-FIRST, FIRST_STEPS = 100_000_000, 1000
+# Terms of scores that the first launch of a run takes at most, some milliseconds; fewer chains than these leave the GPU
+# idle, and take as long.
+FIRST, FEWEST = 1_000_000_000, 100_000
 
 # Order of the axes on the GPU, where neighbouring threads read neighbouring numbers: chains last.
-LAYOUT = {"u": (0, 2, 3, 1), "xp": (0, 2, 3, 1), "sums": (0, 2, 1), "squares": (0, 2, 1), "nfe": (0, 1), "left": (0, 1)}
+LAYOUT = {"u": (0, 2, 3, 1), "xp": (0, 2, 3, 1), "sums": (0, 2, 1), "squares": (0, 2, 1)}
 
 
-class Memory:
-    """The state of a run on a GPU, with room for what kernels of some form need besides.
-
-    Attributes
-    ----------
-    values : dict
-        Its arrays, by the names that the kernels have for them.
-    chains : int
-        Chains of a group.
-    form : Form
-        As given.
-
-    Raises
-    ------
-    ValueError
-        If there is no room; the message says how many chains fit.
-    """
-
-    def __init__(self, here: CuPy | Simulator, state: State, form: Form) -> None:
-        H, n = state.left.shape
-        self.device, self.chains, self.form = here, n, form
-        reals, gaps = (0, 0) if form.small else (form.far, form.d)
-        bytes_each = H * (reals * state.xp.itemsize + gaps * 8)
-        bytes_each += sum(getattr(state, name).nbytes for name in LAYOUT) // n
-        require_room(here, n, bytes_each, state.counts.nbytes)
-        self.values: dict[str, Any] = {
-            self.parameter(name): here.array(getattr(state, name).transpose(axes)) for name, axes in LAYOUT.items()
-        }
-        self.values["counts"] = here.array(state.counts)
-        self.values["reals"] = here.empty((H, reals, n), state.xp.dtype)
-        self.values["gaps_of"] = here.empty((H, 1, gaps, n), np.float64)
-
-    @staticmethod
-    def parameter(name: str) -> str:
-        """Return what the kernels call an array of the state."""
-        return name if name in ("nfe", "left") else f"{name}_of"
-
-    def fetch(self, state: State) -> None:
-        """Bring the state up to date."""
-        for name, axes in LAYOUT.items():
-            fetched = self.device.host(self.values[self.parameter(name)])
-            getattr(state, name)[...] = fetched.transpose(np.argsort(axes))
-        state.counts[...] = self.device.host(self.values["counts"])
+def forms(program: Program, fast: bool) -> list[Form]:
+    """Return what the kernel of every phase is compiled for."""
+    mixture, recording = program.levels.mixtures(0, 1), program.recording
+    if mixture is None:
+        raise ValueError("program: the targets must be mixtures, with kernel_data")
+    records = bool(recording.thin or np.any(recording.per_unit))
+    phases = (phase(program.tables, 0, number) for number in range(len(program.counts)))
+    return [Form.of(t, mixture, fast, recording.moments, records) for t in phases]
 
 
 class CudaExecutor:
-    """Runs a mixture on a GPU.
+    """Runs mixtures on a GPU: neighbouring phases that are compiled to the same kernel in one launch.
 
-    The state stays there until `settle` fetches it.
+    The state stays there until `sync` fetches it.
 
     Parameters
     ----------
-    problem : Problem
-        Its target is a mixture.
-    dtype : dtype
-        float32 or float64.
+    program : Program
+        Its targets are mixtures.
     fast : bool
         float32 alone: the hardware's sine, cosine and power of 2, whose last bits differ from the CPU's.
 
@@ -86,61 +54,75 @@ class CudaExecutor:
         If there is no way to a GPU; the message says what is missing.
     """
 
-    def __init__(self, problem: Problem, dtype: np.dtype[Any], fast: bool = False) -> None:
-        check_rows(problem.tables, "cuda")
-        self.problem, self.dtype, self.fast = problem, dtype, fast
+    def __init__(self, program: Program, fast: bool = False) -> None:
+        program.check_rows("cuda")
+        self.program = program
         self.device = device()
         self.info = {"device": self.device.name}
-        tables, watch = problem.tables, problem.watch
-        mixture = problem.kernel_data(dtype)
-        if mixture is None:
-            raise ValueError("problem: the target must be a mixture, with kernel_data")
-        self.mixture = mixture
-        k0, k1 = split_seed(problem.seed)
-        constants = {name: getattr(tables, name) for name in ("G", "dA", "b", "C")}
-        constants |= {name: getattr(watch, name) for name in ("centre", "low", "per_unit")}
-        # Those have an axis more in the kernels, over phases of a plan.
-        constants |= {name: part[None] for name, part in self.mixture._asdict().items()}
-        constants |= {name: getattr(watch, name)[None] for name in ("least", "most")}
-        self.values: dict[str, Any] = {name: self.device.array(array) for name, array in constants.items()}
-        self.values |= {"first_chain": problem.first_chain, "k0": k0, "k1": k1}
-        self.values |= {name: getattr(watch, name) for name in ("record_from", "bin_every", "thin")}
-        self.memory: Memory | None = None
+        self.forms = forms(program, fast)
+        axes = ("centre", "low", "per_unit")
+        there = {name: self.device.array(getattr(program.recording, name)) for name in axes}
+        self.recording = program.recording._replace(**there)
+        self.terms = program.levels.mixtures(0, 1).terms
+        self.memory: tuple[Chains, Far] | None = None
 
     def first_launch(self, state: State) -> int:
-        """Steps that take some milliseconds."""
-        return max(1, min(FIRST_STEPS, FIRST // state.u[..., 0, :].size))
+        """Return the steps that take some milliseconds, also of a few chains."""
+        return max(1, FIRST // (max(state.left.size, FEWEST) * self.terms))
 
-    def load(self, state: State) -> Memory:
-        """Bring the state to the GPU, once."""
+    def advance(self, state: State, until: int) -> Array:
+        """Go on to step ``until``, record, and read the last state; returns the positions kept."""
+        chains, far = self.load(state)
+        kept, trace = state.trace(self.program.recording, until)
+        chains = chains._replace(kept=kept, trace=self.device.empty(trace.shape, self.program.dtype))
+        for form, parts in groupby(self.program.parts(state.step, until), key=lambda part: self.forms[part.phase]):
+            same = list(parts)
+            most = max(1, MOST // self.terms)
+            for begin in range(0, len(same), most):
+                launch = self.launch_of(form, same[begin : begin + most])
+                values = {"chains": chains, "far": far, "launch": launch}
+                self.device.launch(chain_kernel(form), state.left.shape[::-1], values)
+        self.device.wait()
+        state.step = until
+        return self.device.host(chains.trace)
+
+    def launch_of(self, form: Form, parts: Sequence[Part]) -> Launch:
+        """Return parts of phases of one form, with their tables and mixtures, on the GPU."""
+        program, array = self.program, self.device.array
+        begin, end = parts[0].phase, parts[-1].phase + 1
+        _, first, last, before = np.array(parts).T
+        groups = [
+            phase(program.tables, g, number) for g in range(len(program.tables.b)) for number in range(begin, end)
+        ]
+        data = program.levels.mixtures(begin, end)
+        least, most = program.levels.bounds(begin, end)
+        windows = np.array([form.begin(int(step)) for step in first])
+        return Launch(
+            Coefficients(*(array(np.stack([getattr(t, name) for t in groups])) for name in Coefficients._fields)), 0,
+            MixtureData(*map(array, data)), *map(array, (least, most, program.keys[begin:end])),
+            *map(array, (first, last, windows, before)), self.recording, program.first_chain,
+        )  # fmt: skip
+
+    def load(self, state: State) -> tuple[Chains, Far]:
+        """Bring the state to the GPU, once, with room for what the kernels need besides."""
         if self.memory is None:
-            form = Form.of(self.problem.tables, self.mixture, self.fast, moments=state.sums.size > 0)
-            self.memory = Memory(self.device, state, form)
-            self.values |= self.memory.values
+            (H, n), here = state.left.shape, self.device
+            form = max(self.forms, key=lambda form: form.far)
+            reals, gaps = (0, 0) if form.small else (form.far, form.d)
+            arrays = {name: getattr(state, name) for name in LAYOUT}
+            bytes_each = H * (reals * state.xp.itemsize + gaps * 8)
+            bytes_each += sum(array.nbytes for array in (*arrays.values(), state.left, state.nfe)) // n
+            require_room(here, n, bytes_each, state.counts.nbytes)
+            there = (here.array(array.transpose(LAYOUT[name])) for name, array in arrays.items())
+            kept = here.empty((0, H, n, form.d), state.xp.dtype)
+            chains = Chains(*there, *map(here.array, (state.counts, state.left, state.nfe)), kept, 0)
+            self.memory = chains, Far(here.empty((H, reals, n), state.xp.dtype), here.empty((H, 1, gaps, n), float))
         return self.memory
 
-    def launch(self, name: str, form: Form, state: State) -> None:
-        """Run a kernel, a thread for each chain of each group."""
-        H, n = state.left.shape
-        self.device.launch(chain_kernels(form)[name], name, (n, H), self.values)
-
-    def enter(self, state: State) -> None:
-        """Open the recurrence from ``state.xp``."""
-        self.launch("enter", self.load(state).form, state)
-
-    def advance(self, state: State, last: int) -> Array:
-        """Go on to step ``last``, record what is watched, and read the last state; returns the positions kept."""
-        form = self.load(state).form
-        kept, trace = state.trace(self.problem.watch, last)
-        step = state.step + 1
-        self.values |= {"step": step, "last": last, "begin": form.begin(step), "kept": kept}
-        self.values["trace"] = None  # its memory may be needed for the next
-        self.values["trace"] = self.device.empty(trace.shape, self.dtype)
-        self.launch("advance", form, state)
-        self.device.wait()
-        state.step = last
-        return self.device.host(self.values["trace"])
-
-    def settle(self, state: State) -> None:
+    def sync(self, state: State) -> None:
         """Fetch the state from the GPU."""
-        self.load(state).fetch(state)
+        chains, _ = self.load(state)
+        for array, (name, axes) in zip(chains, LAYOUT.items(), strict=False):
+            getattr(state, name)[...] = self.device.host(array).transpose(np.argsort(axes))
+        for name, array in (("counts", chains.counts), ("left", chains.escape_step), ("nfe", chains.nfe)):
+            getattr(state, name)[...] = self.device.host(array)

@@ -25,9 +25,10 @@ FEW = 32
 
 @dataclass(frozen=True)
 class Form:
-    """What the kernels of a problem are compiled for; all that is not in it is an argument.
+    """What a kernel of chains is compiled for; all that is not in it is an argument.
 
-    ``columns`` are those of the mixture's matrices: 0, 1, or 2 for any other number. The rest is named in `Tables`.
+    ``columns`` are those of the mixture's matrices: 0, 1, or 2 for any other number. ``records`` says whether there are
+    histograms or positions that are kept. The rest is named in `Tables`.
     """
 
     dtype: str
@@ -37,18 +38,19 @@ class Form:
     components: int
     columns: int
     moments: bool
+    records: bool
     normals: tuple[int, ...]
     readout: tuple[int, ...]
     offset: tuple[int, ...]
     per_step: int
     open_uses_score: bool
-    plain: tuple[bool, ...]
-    marked: bool
+    score_at_x: tuple[bool, ...]
+    separate_readout: bool
 
     @classmethod
-    def of(cls, t: Tables, mixture: MixtureData, fast: bool, moments: bool) -> Form:
-        """Return the form of chains of a scheme on a mixture, whose arrays may have axes before those of components."""
-        numbers = {name: tuple(getattr(t, name).tolist()) for name in ("normals", "readout", "offset", "plain")}
+    def of(cls, t: Tables, mixture: MixtureData, fast: bool, moments: bool, records: bool) -> Form:
+        """Return the form of chains of a phase on a mixture, whose arrays may have axes before those of components."""
+        numbers = {name: tuple(getattr(t, name).tolist()) for name in ("normals", "readout", "offset", "score_at_x")}
         return cls(
             dtype=mixture.shifts.dtype.name,
             fast=fast,
@@ -57,9 +59,10 @@ class Form:
             components=mixture.log2_weights.shape[-1],
             columns=min(2, mixture.roots.shape[-1]),
             moments=moments,
+            records=records,
             per_step=int(t.per_step),
             open_uses_score=bool(t.open_uses_score),
-            marked=bool(t.marked),
+            separate_readout=bool(t.separate_readout),
             **numbers,
         )
 

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import lru_cache
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
-from uldnum.kernels import Problem, State, check_rows, split_seed
 from uldnum.kernels.array import core, ops
-from uldnum.kernels.chain import make_chain
-from uldnum.kernels.core import NEVER, Tables, Watch, group
+from uldnum.kernels.chain import Bounds, Chain, Scratch, Span, Stream, make_chain
+from uldnum.kernels.core import NEVER, Recording, Tables, phase, split_seed
 from uldnum.kernels.cuda.device import device, require_room
 from uldnum.kernels.cuda.stages import StageForm, stage_kernel
+from uldnum.kernels.program import Part, Program
 from uldnum.kernels.space import Space
+from uldnum.kernels.state import State
 from uldnum.typing import Array
 
 __all__ = ["ImageExecutor"]
@@ -29,35 +30,38 @@ class ImageExecutor:
 
     Parameters
     ----------
-    problem : Problem
-        Its target has a shape of several axes, and ``score`` takes CuPy arrays, of which ``like`` is one.
-    dtype : dtype
-        float32 or float64.
+    program : Program
+        Its targets have a shape of several axes, and ``score`` takes CuPy arrays, of which ``like`` is one.
     fast : bool
         float32 alone: the hardware's sine and cosine.
     """
 
-    def __init__(self, problem: Problem, dtype: np.dtype[Any], fast: bool = False) -> None:
-        check_rows(problem.tables, "cuda")
-        self.problem, self.dtype, self.fast = problem, dtype, fast
+    def __init__(self, program: Program, fast: bool = False) -> None:
+        program.check_rows("cuda")
+        self.program, self.dtype, self.fast = program, program.dtype, fast
         self.device = device()
-        self.device.require(Space.of(problem.target.like))
+        self.device.require(Space.of(program.levels.target(0).like))
         self.info = {"device": self.device.name}
-        self.size = int(np.prod(problem.target.shape))
-        machine = ops(dtype)._replace(tail=lambda first, j: first + self.size * j)
+        self.size = int(np.prod(program.shape))
+        machine = ops(self.dtype)._replace(tail=lambda first, j: first + self.size * j)
         # The kernel of the last stage looks for what escaped.
-        parts = SimpleNamespace(**vars(core(dtype)) | {"first_escape": lambda left, *_: left})
+        parts = SimpleNamespace(**vars(core(self.dtype)) | {"first_escape": lambda escape_step, *_: escape_step})
         self.chain = make_chain(machine, parts, self.score, self.draw, self.move, self.read, self.record)
-        self.least, self.most = (self.device.array(a) for a in (problem.watch.least, problem.watch.most))
-        self.groups: list[tuple[Any, Any, Any]] = []  # u, xp (k, 1, chains, size) and left, on the GPU
-        self.tables = cache(self.upload)
-        self.g = self.now = self.kept = 0  # group, step, positions kept before this launch
+        self.groups: list[tuple[Any, Any, Any]] = []  # u, (x, p) (k, 1, chains, size) and escape steps, on the GPU
+        self.constants = lru_cache(2)(self.upload)
+        self.under_way: dict[str, Any] = {}  # what the kernel takes in this part of a phase for this group
+        self.now = 0  # step of the program
 
-    def upload(self, g: int, j: int) -> list[Any]:
-        """Return dA, b and C of map j at step size g, on the GPU."""
-        t = group(self.problem.tables, g)
-        used = t.normals[j] + t.readout[j]
-        return [self.device.array(part).reshape(-1) for part in (t.dA[j], t.b[j], t.C[j, :, :used])]
+    def upload(self, number: int, g: int) -> tuple[Any, Any, list[list[Any]]]:
+        """Return the divergence bounds of a phase, and dA, b and C of its maps at step size g, on the GPU."""
+        t, array = phase(self.program.tables, g, number), self.device.array
+        least, most = (array(bound[0]) for bound in self.program.levels.bounds(number, number + 1))
+        used = t.normals + t.readout
+        return (
+            least,
+            most,
+            [[array(part).reshape(-1) for part in (t.dA[j], t.b[j], t.C[j, :, : used[j]])] for j in range(len(used))],
+        )
 
     def score(self, s: list[Any], q: None, y: Any, target: Any, d: int) -> None:
         """Score of all chains, in the type of the run: the kernel is given its address."""
@@ -66,13 +70,13 @@ class ImageExecutor:
             raise ValueError(f"score: must return {y[0].size} numbers, got an array of shape {answer.shape}")
         s[0] = self.device.like(answer, self.dtype)
 
-    def draw(self, xi: None, first: int, count: int, *_: Any) -> int:
+    def draw(self, xi: None, first: int, count: int, kind: np.uint64, stream: Stream) -> int:
         """Number of the first normal."""
         return self.size * int(first)
 
     def move(self, u: Any, s: list[Any], xi: int, t: Tables, j: int, d: int) -> None:
         """Stage j in place."""
-        last = j == len(t.plain) - 1
+        last = j == len(t.score_at_x) - 1
         self.now += last
         self.update(u, u, s, xi, 0, t, j, len(u), 0, self.now if last else NEVER)
 
@@ -87,20 +91,20 @@ class ImageExecutor:
         k, _, chains, size = u.shape
         xi, eta = int(xi), int(eta)  # Numba knows its own numbers alone when it compiles
         form = StageForm(self.dtype.name, self.fast, k, rows, int(t.normals[j]), e, xi % 4, eta % 4, self.size % 4 == 0)
-        dA, b, C = self.tables(self.g, j)
+        dA, b, C = self.under_way["maps"][j]
         score = s[0].reshape(-1) if np.ndim(s[0]) else u.reshape(-1)  # where there is none, it is multiplied by 0
-        k0, k1 = split_seed(self.problem.seed)
-        values = {
+        values = self.under_way | {
             "new": new.reshape(-1), "u": u.reshape(-1), "s": score, "dA_of": dA, "b_of": b, "C_of": C, "apart": 0,
-            "chains": chains, "size": size, "first_chain": self.problem.first_chain, "first": xi, "first_read": eta,
-            "k0": k0, "k1": k1, "least": self.least, "most": self.most, "now": now, "left": self.groups[self.g][2],
+            "chains": chains, "size": size, "first_chain": self.program.first_chain, "first": xi, "first_read": eta,
+            "now": now,
         }  # fmt: skip
-        self.device.launch(stage_kernel(form), "update", (chains * -(-size // 4), 1), values)
+        self.device.launch(stage_kernel(form), (chains * -(-size // 4), 1), values)
 
-    def record(self, trace: Array, n: int, x: Any, watch: Watch) -> None:
+    def record(self, records: tuple[Array, int], n: int, x: Any, recording: Recording) -> None:
         """Keep the positions at recorded step n, if it is one of those that are kept."""
-        if watch.thin and (n + 1) % watch.thin == 0:
-            trace[(n + 1) // watch.thin - 1 - self.kept] = self.device.host(x[0, 0])
+        trace, kept = records
+        if recording.thin and (n + 1) % recording.thin == 0:
+            trace[(n + 1) // recording.thin - 1 - kept] = self.device.host(x[0, 0])
 
     def first_launch(self, state: State) -> int:
         """One step: how long a score takes is not known."""
@@ -116,32 +120,35 @@ class ImageExecutor:
             u, xp = (self.device.array(a[g].transpose(1, 0, 2)[:, None]) for a in (state.u, state.xp))
             self.groups.append((u, xp, self.device.array(state.left[g])))
 
-    def enter(self, state: State) -> None:
-        """Open the recurrence from ``state.xp``."""
+    def advance(self, state: State, until: int) -> Array:
+        """Go on to step ``until``, record, and read the last state; returns the positions kept."""
         self.load(state)
-        for g, (u, xp, _) in enumerate(self.groups):
-            self.g = g
-            t, target = group(self.problem.tables, g), self.problem.target
-            state.nfe[g] += self.chain.enter(u, xp, [0], None, None, target, t, 1, len(u), None, None, None)
-
-    def advance(self, state: State, last: int) -> Array:
-        """Go on to step ``last``, record what is watched, and read the last state; returns the positions kept."""
-        self.load(state)
-        self.kept, trace = state.trace(self.problem.watch, last)
-        step = state.step + 1
-        for g, (u, xp, left) in enumerate(self.groups):
-            self.g, self.now = g, state.step
-            t, target = group(self.problem.tables, g), self.problem.target
-            evaluations, _ = self.chain.advance(
-                u, xp, [None], [0], None, None, None, None, target, t, 1, len(u), None, None, None,
-                step, last, step, 1, self.problem.watch, False, None, None, trace[:, g], left,
-            )  # fmt: skip
-            state.nfe[g] += evaluations
+        kept, trace = state.trace(self.program.recording, until)
+        for part in self.program.parts(state.step, until):
+            for g in range(len(self.groups)):
+                state.nfe[g] += self.take(g, part, (trace[:, g], kept))
+            state.step = part.before + part.last
         self.device.wait()
-        state.step = last
         return trace
 
-    def settle(self, state: State) -> None:
+    def take(self, g: int, part: Part, records: tuple[Array, int]) -> int:
+        """Take the chains of group g through a part of a phase; returns the number of score evaluations."""
+        program, (u, phase_space, escape_step) = self.program, self.groups[g]
+        t, target = phase(program.tables, g, part.phase), program.levels.target(part.phase)
+        k0, k1 = split_seed(program.seeds[part.phase])
+        least, most, maps = self.constants(part.phase, g)
+        self.under_way = {"least": least, "most": most, "maps": maps, "k0": k0, "k1": k1, "left": escape_step}
+        self.now = part.before + part.first - 1
+        chain, scratch = Chain(u, phase_space, None, None), Scratch([None], [0], None, None, None, None)
+        stream, span = Stream(None, k0, k1), Span(part.first, part.last, part.first, 1)
+        recording = program.recording._replace(record_from=program.recording.record_from - part.before)
+        entered = self.chain.enter(chain, scratch, target, t, 1, len(u), stream) if part.first == 1 else 0
+        taken, _ = self.chain.advance(
+            chain, scratch, target, t, 1, len(u), stream, span, Bounds(least, most), recording, records, escape_step
+        )
+        return int(entered + taken)
+
+    def sync(self, state: State) -> None:
         """Fetch the state from the GPU."""
         self.load(state)
         for g, (u, xp, left) in enumerate(self.groups):

@@ -80,7 +80,7 @@ def stage_kernel(form: StageForm) -> Kernel:
             chain = np.uint64(first_chain + c)
             fill(xi, (first + i * m) // 4, blocks, chain, DYNAMICS, k0, k1)
             fill(eta, (first_read + i * e) // 4, blocks_read, chain, READOUT, k0, k1)
-            t = Tables(b, dA, b, C, normals, readout, normals, m, False, (True,), False)
+            t = Tables(b, dA, b, C, normals, readout, normals, m, False, (True,), False, 0)
             affine(v, v, s4, tail(xi, shift), tail(eta, shift_read), t, 0, 4, rows, k, m, e)
             inside = True
             for j in range(4):
@@ -92,4 +92,5 @@ def stage_kernel(form: StageForm) -> Kernel:
 
     pointers = dict.fromkeys(("new", "u", "s", "dA_of", "b_of", "C_of", "least", "most"), types.CPointer(number(dtype)))
     kinds = pointers | {"k0": types.uint64, "k1": types.uint64, "left": types.Array(types.int64, 1, "C")}
-    return Kernel.of(update, kinds, form)
+    names = update.__code__.co_varnames[: update.__code__.co_argcount]
+    return Kernel(update, {name: kinds.get(name, types.int64) for name in names}, form)

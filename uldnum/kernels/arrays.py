@@ -1,0 +1,291 @@
+"""The executor of arrays: the core on whole arrays, all chains of a group at once.
+
+It is the path of targets whose score is a function of arrays, networks above all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from uldnum.adaptive import Adaptive
+from uldnum.kernels.array import chain_numbers, core, normals
+from uldnum.kernels.chain import Bounds, Chain, Scratch, Span, Stream, make_chain
+from uldnum.kernels.core import Recording, Tables, phase, split_seed
+from uldnum.kernels.program import Part, Program
+from uldnum.kernels.space import Space, host
+from uldnum.kernels.state import State
+from uldnum.schemes.stage import first_row
+from uldnum.typing import Array
+
+__all__ = ["ArrayExecutor"]
+
+# A step size that moves nothing, where the score gives none; the maps of a step of one stage.
+TINY = 1e-30
+STAGE, OPEN, CLOSE = range(3)
+
+
+class Table:
+    """Values in rows: ``u[r, i]`` is one of them, ``u[r]`` the list of a row."""
+
+    def __init__(self, rows: Iterable[Iterable[Any]]) -> None:
+        self.rows = [list(row) for row in rows]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.rows[index[0]][index[1]] if isinstance(index, tuple) else self.rows[index]
+
+    def __setitem__(self, index: tuple[int, int], value: Any) -> None:
+        self.rows[index[0]][index[1]] = value
+
+
+class Records(NamedTuple):
+    """Where the positions of a group are recorded."""
+
+    counts: Array  # histograms of the batches
+    batch: Array  # the batch of each chain
+    trace: Array  # room for the positions that are kept
+    kept: int  # positions kept before
+
+
+class ArrayExecutor:
+    """Runs a program on arrays: NumPy's, or those of another library.
+
+    A value of the core is an array over chains. The coordinates of an image are independent of each other but for the
+    score, so they too are folded into the value: the core then sees one coordinate, whose value has shape (chains, d).
+
+    Parameters
+    ----------
+    program : Program
+        Its targets are mixtures, or have a score of arrays.
+    space : Space, optional
+        Where the arrays live. Default: where the score of the first target takes them.
+    """
+
+    def __init__(self, program: Program, space: Space | None = None) -> None:
+        space = Space.of(program.levels.target(0).like) if space is None else space
+        self.program, self.dtype, self.space = program, program.dtype, space
+        self.info = {"arrays": f"{space.name}, {space.device}"} if space.foreign else {}
+        self.fold = len(program.shape) > 1
+        self.size = int(np.prod(program.shape)) if self.fold else 1  # coordinates in a value
+        self.recording = space.coefficients(program.recording)
+        self.mixtures = program.levels.mixtures(0, 1) is not None
+        self.core = space.core(self.dtype)
+        self.machine = space.ops(self.dtype)._replace(tail=self.tail)
+        self.chain = self.steps(self.move, self.read)
+        self.adaptive: AdaptiveSteps | None = None  # of the phase under way
+
+    def steps(self, move: Any, read: Any) -> Any:
+        """Return the steps of chains with these ways to apply maps."""
+        score = self.mixture_score if self.mixtures else self.image_score if self.fold else self.vector_score
+        return make_chain(self.machine, self.core, score, self.draw, move, read, self.record)
+
+    def mixture_score(self, s: list[Any], q: list[Any], y: list[Any], data: Any, d: int) -> None:
+        """Score of all chains by the core's own formula."""
+        self.core.mixture_score(s, q, y, data, d, data.roots.shape[2])
+
+    def vector_score(self, s: list[Any], q: list[Any], y: list[Any], target: Any, d: int) -> None:
+        """Score of all chains, by a function of arrays (chains, d)."""
+        answer = self.scored(target, self.space.namespace.stack(y, axis=1))
+        s[:] = [answer[:, i] for i in range(d)]
+
+    def image_score(self, s: list[Any], q: list[Any], y: list[Any], target: Any, d: int) -> None:
+        """Score of all chains, coordinates folded."""
+        reshape = self.space.namespace.reshape
+        s[0] = reshape(self.scored(target, reshape(y[0], (-1, *target.shape))), y[0].shape)
+
+    def scored(self, target: Any, x: Any) -> Any:
+        """Score at x in the type of the run, whatever type the target answers in."""
+        answer = target.score(x)
+        if tuple(answer.shape) != tuple(x.shape):
+            raise ValueError(f"score: must return the shape of its argument, {x.shape}, got {answer.shape}")
+        return self.space.cast(answer, self.dtype)
+
+    def draw(self, xi: None, first: int, count: int, kind: np.uint64, stream: Stream) -> Array:
+        """Return normals of all chains, shape (count, chains); of an image ``size`` times as many."""
+        first, count, chain = self.size * int(first), self.size * int(count), stream.chain
+        seed = int(stream.k1) << 32 | int(stream.k0)
+        if not self.fold:
+            return normals(first, count, chain, kind, seed, self.dtype)
+        # Compiled: beside a network's time, that of NumPy's normals would be seen.
+        from uldnum.kernels.drawing import chain_normals
+
+        return chain_normals(first, count, int(chain[0]), len(chain), kind, seed, self.dtype).T
+
+    def tail(self, values: Array, j: int) -> Array:
+        """Normals from number j of a coordinate on."""
+        return values[self.size * j :]
+
+    def given(self, values: Array, count: int, d: int) -> list[Any]:
+        """Return so many normals to each coordinate as values; they come one coordinate after the other."""
+        used = values[: self.size * count * d]
+        if self.fold:
+            used = used.reshape(self.size, count, values.shape[1]).transpose(1, 2, 0)
+        there = self.space.array(used) if self.space.foreign else used
+        return [there[i, ...] for i in range(len(used))]
+
+    def move(self, u: Table, s: list[Any], xi: Array, t: Tables, j: int, d: int) -> None:
+        """Stage j in place."""
+        self.read(u, u, s, xi, xi, t, j, d, len(u))
+
+    def read(
+        self, new: Table, u: Table, s: list[Any], xi: Array, eta: Array, t: Tables, j: int, d: int, rows: int
+    ) -> None:
+        """Map j, its first rows."""
+        m, e = t.normals[j], t.readout[j]
+        self.core.affine(new, u, s, self.given(xi, m, d), self.given(eta, e, d), t, j, d, rows, len(u), m, e)
+
+    def record(self, records: Records, n: int, x: Table, recording: Recording) -> None:
+        """Keep what is asked for of the positions at recorded step n."""
+        counts, batch, trace, kept = records
+        counted = counts.shape[1] and n % recording.bin_every == 0
+        traced = recording.thin and (n + 1) % recording.thin == 0
+        if not counted and not traced:
+            return
+        positions = [host(value) for value in x[0]]
+        if counted:
+            for i, value in enumerate(positions):
+                bins = core(value.dtype).bin_of(value, recording.low[i], recording.per_unit[i], counts.shape[-1] - 2.0)
+                np.add.at(counts[:, i], (batch, bins), 1)
+        if traced:
+            trace[(n + 1) // recording.thin - 1 - kept] = positions[0] if self.fold else np.stack(positions, axis=1)
+
+    def first_launch(self, state: State) -> int:
+        """One step: how long a score takes is not known."""
+        return 1
+
+    def advance(self, state: State, until: int) -> Array:
+        """Go on to step ``until``, record, and read the last state; returns the positions kept."""
+        kept, trace = state.trace(self.recording, until)
+        batch = np.searchsorted(state.batches(), np.arange(state.left.shape[1]), side="right") - 1
+        for part in self.program.parts(state.step, until):
+            for g in range(len(state.u)):
+                with np.errstate(all="ignore"):  # a diverging chain is found and reported, not warned of
+                    self.take(state, g, part, Records(state.counts[g], batch, trace[:, g], kept))
+            state.step = part.before + part.last
+        return trace
+
+    def sync(self, state: State) -> None:
+        """Do nothing: `advance` brings the state back."""
+
+    def take(self, state: State, g: int, part: Part, records: Records) -> None:
+        """Take the chains of group g through a part of a phase."""
+        program, number, array = self.program, part.phase, self.space.array
+        rule = program.rules[number]
+        t = self.space.coefficients(phase(program.tables, g, number))
+        target, scratch = program.levels.target(number), 0
+        if self.mixtures:
+            data = program.levels.mixtures(number, number + 1)
+            target, scratch = self.space.coefficients(type(data)(*(a[0] for a in data))), data.scratch
+        numbers = chain_numbers(program.first_chain, state.left.shape[1])
+        stream = Stream(numbers, *split_seed(program.seeds[number]))
+        sums, products = ([array(row) for row in part[g].T] for part in (state.sums, state.squares))
+        chain = Chain(self.load(state.u[g]), self.load(state.xp[g]), sums, products)
+        d, k = len(chain.u[0]), len(chain.u)
+        room = Scratch([None] * d, [0.0] * d, [None] * scratch, None, None, Table([[None] * d]))
+        steps, entered = self.chain, part.first > 1
+        if rule is not None:
+            if not (entered and self.adaptive and self.adaptive.number == number):
+                self.adaptive, entered = AdaptiveSteps(self, rule, number), False
+            t, steps = self.adaptive.layout, self.adaptive.steps
+        if not entered:
+            evaluations = steps.enter(chain, room, target, t, d, k, stream)
+            state.nfe[g] += evaluations if part.first == 1 else 0
+        least, most = (bound[0] for bound in program.levels.bounds(number, number + 1))
+        bounds = Bounds([array(least)], [array(most)]) if self.fold else self.space.coefficients(Bounds(least, most))
+        recording = self.recording._replace(record_from=self.recording.record_from - part.before)
+        left = state.left[g] - part.before
+        evaluations, left = steps.advance(
+            chain, room, target, t, d, k, stream, Span(part.first, part.last, part.first, 1), bounds, recording,
+            records, array(np.repeat(left[:, None], self.size, axis=1) if self.fold else left),
+        )  # fmt: skip
+        state.nfe[g] += evaluations
+        found = host(left)
+        state.left[g] = (found.min(axis=1) if self.fold else found) + part.before
+        self.store(state.u[g], chain.u)
+        self.store(state.xp[g], chain.phase_space)
+        for sums_of, rows in ((state.sums, sums), (state.squares, products)):
+            for i, row in enumerate(rows):
+                sums_of[g, :, i] = host(row)
+
+    def load(self, state: Array) -> Table:
+        """Return (n, k, d) as rows of values."""
+        rows = state.transpose(1, 0, 2)[:, None] if self.fold else state.transpose(1, 2, 0)
+        return Table([[self.space.array(value) for value in row] for row in rows])
+
+    def store(self, state: Array, table: Table) -> None:
+        """Write rows of values to (n, k, d)."""
+        for r in range(len(table)):
+            values = [host(value) for value in table[r]]
+            state[:, r] = values[0] if self.fold else np.stack(values, axis=1)
+
+
+class AdaptiveSteps:
+    """The maps of a phase in which a rule chooses the step sizes of each chain: their tables have an axis over chains.
+
+    A scheme that opens with a score takes `close` of one step and `open` of the next in one stage, as it does with a
+    fixed step size. The size of the next step follows from that score and from the normals of its `open`. All normals
+    are those of the dynamics. A run that was stopped within a phase opens it again from (x, p), to the same sizes.
+    """
+
+    def __init__(self, executor: ArrayExecutor, rule: Adaptive, number: int) -> None:
+        self.executor, self.rule, self.number = executor, rule, number
+        unit = rule.scheme.unit
+        self.opens = unit.open_uses_score
+        self.maps = {STAGE: unit.stages[0].map, OPEN: unit.open, CLOSE: unit.close}
+        normals = [self.maps[j].normals for j in (STAGE, OPEN, CLOSE)]
+        if self.opens:
+            normals[STAGE] = normals[OPEN] + normals[CLOSE]
+        G = unit.stages[0].G
+        self.layout = Tables(
+            G[None], None, None, None, tuple(normals), (0, 0, 0), (0, 0, normals[STAGE]), normals[STAGE], self.opens,
+            (bool((first_row(unit.open.b) == G).all()),), self.opens, (0, 1),
+        )  # fmt: skip
+        self.steps = executor.steps(self.move, self.read)
+
+    def move(self, u: Table, s: list[Any], xi: Array, t: Tables, j: int, d: int) -> None:
+        """Close a step and open the next, or take one that neither opens nor closes with a score."""
+        if self.opens:
+            self.apply(u, u, s, xi, CLOSE, d, len(u))
+            xi = self.executor.tail(xi, d * t.normals[CLOSE])
+        self.choose_and_apply(u, u, s, xi, OPEN if self.opens else STAGE, d)
+
+    def read(
+        self, new: Table, u: Table, s: list[Any], xi: Array, eta: Array, t: Tables, j: int, d: int, rows: int
+    ) -> None:
+        """Open the first step of all, or read the end of one."""
+        if j == CLOSE:
+            self.apply(new, u, s, xi, CLOSE, d, rows)
+        elif self.opens:
+            self.choose_and_apply(new, u, s, xi, OPEN, d)
+        else:
+            self.executor.core.copy(new, u, d, len(u))
+
+    def choose_and_apply(self, new: Table, u: Table, s: list[Any], xi: Array, j: int, d: int) -> None:
+        """Choose the sizes of the next step by the normals of map j, and apply the map."""
+        size, m = self.executor.size * d, self.maps[j].normals
+        normals = np.asarray(xi[: size * m], float).reshape(size, m, -1).transpose(2, 1, 0)
+        h = self.rule.size(
+            normals, np.asarray(host(self.executor.space.namespace.stack(s, axis=1)), float).reshape(-1, size)
+        )
+        # Where there is no score, or it is not finite, the chain stays, or is found outside.
+        step = self.rule.scheme.stages(np.where((h > 0) & (h < np.inf), h, TINY), friction=self.rule.friction)
+        self.maps = {STAGE: step.stages[0].map, OPEN: step.open, CLOSE: step.close}
+        self.apply(new, u, s, xi, j, d, len(u))
+
+    def apply(self, new: Table, u: Table, s: list[Any], xi: Array, j: int, d: int, rows: int) -> None:
+        """Apply a map of the step under way."""
+        map, executor = self.maps[j], self.executor
+
+        def along(part: Array) -> Any:
+            moved = np.moveaxis(part, 0, -1).astype(executor.dtype)[None]
+            return executor.space.array(moved[..., None] if executor.fold else moved)
+
+        t = self.layout._replace(dA=along(map.dA), b=along(map.b), C=along(map.C))
+        executor.core.affine(
+            new, u, s, executor.given(xi, map.normals, d), [], t, 0, d, rows, len(u), map.normals, 0
+        )  # fmt: skip

@@ -1,0 +1,170 @@
+"""What runs, on whatever machine: a program of phases, and the protocol of what executes it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from uldnum.adaptive import Adaptive
+from uldnum.kernels.core import LOCAL, Recording, Tables, split_seed
+from uldnum.kernels.mixture import MixtureData
+from uldnum.kernels.state import State
+from uldnum.typing import Array
+
+__all__ = ["MOST", "Chains", "Executor", "Launch", "Levels", "Part", "Program"]
+
+
+# Numbers that the mixtures of all levels of a launch have, at most: 64 MiB in float64.
+MOST = 8 * 2**20
+
+
+class Levels(Protocol):
+    """The targets of a program: one for each phase."""
+
+    shape: tuple[int, ...]
+
+    def target(self, number: int) -> Any:
+        """Return the target of a phase, as `uldnum.targets.Target` describes it."""
+
+    def mixtures(self, first: int, last: int) -> MixtureData | None:
+        """Return the mixtures of phases first ... last - 1, arrays with a leading axis over them.
+
+        None where the targets are no mixtures: executors then call their scores.
+        """
+
+    def bounds(self, first: int, last: int) -> tuple[Array, Array]:
+        """Return the lower and upper divergence bounds of phases first ... last - 1, in the type of the run.
+
+        Both have shape (last - first, d).
+        """
+
+
+class Part(NamedTuple):
+    """Steps ``first`` ... ``last`` of a phase, which count from 1; ``before`` steps precede the phase."""
+
+    phase: int
+    first: int
+    last: int
+    before: int
+
+
+@dataclass(frozen=True, eq=False)
+class Program:
+    """What an executor runs.
+
+    `uldnum.sample` runs a program of one phase, for H step sizes; `uldnum.anneal` one of many phases, for one.
+
+    Parameters
+    ----------
+    tables : Tables
+        Coefficients of the steps of P phases, in the type of the run.
+    counts : int64 array, shape (P,)
+        Time steps of each phase.
+    seeds : uint64 array, shape (P,)
+        Keys of their random numbers.
+    levels : Levels
+        Their targets.
+    recording : Recording
+        What is recorded; steps count through all phases.
+    first_chain : int
+        Number of the first chain of each group.
+    rules : sequence of Adaptive or None, length P
+        What chooses the step sizes of each chain in a phase; None where the tables do.
+    """
+
+    tables: Tables
+    counts: Array
+    seeds: Array
+    levels: Levels
+    recording: Recording
+    first_chain: int
+    rules: Sequence[Adaptive | None]
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the run."""
+        return self.tables.b.dtype
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one sample."""
+        return self.levels.shape
+
+    @cached_property
+    def ends(self) -> Array:
+        """Time steps from the start of the program to the end of each phase, shape (P,)."""
+        return np.cumsum(self.counts)
+
+    @cached_property
+    def keys(self) -> Array:
+        """The two words of the key of each phase, shape (P, 2)."""
+        return np.stack(split_seed(self.seeds), axis=1)
+
+    def parts(self, step: int, until: int) -> Iterator[Part]:
+        """Split steps step + 1 ... until into parts of one phase each."""
+        number = int(np.searchsorted(self.ends, step, side="right"))
+        while step < until:
+            last, before = min(until, int(self.ends[number])), int(self.ends[number] - self.counts[number])
+            yield Part(number, step + 1 - before, last - before, before)
+            step, number = last, number + 1
+
+    def check_rows(self, backend: str) -> None:
+        """Raise if a scheme has more rows than compiled kernels have room for."""
+        rows = self.tables.b.shape[2]
+        if rows > LOCAL:
+            raise ValueError(f"backend: {backend!r} runs schemes of at most {LOCAL} rows, not {rows}; 'array' runs any")
+
+
+class Launch(NamedTuple):
+    """What a launch runs: parts of phases that follow each other, over which arrays have an axis."""
+
+    tables: Any  # the coefficients of all phases, or of those of the parts
+    phase: int  # of the first part, in the tables
+    target: Any  # of the phases of the parts
+    least: Array  # (parts, d), divergence bounds
+    most: Array
+    keys: Array  # (parts, 2)
+    first: Array  # (parts,), the first step of each part, from 1
+    last: Array
+    begin: Array  # where the first window of normals begins
+    before: Array  # (parts,), steps that precede each phase
+    recording: Recording  # whose steps count through all phases
+    first_chain: int
+
+
+class Chains(NamedTuple):
+    """The arrays of the state, laid out for a machine, and room for the positions that are kept."""
+
+    u: Array
+    phase_space: Array
+    sums: Array
+    products: Array
+    counts: Array
+    escape_step: Array
+    nfe: Array
+    trace: Array
+    kept: int  # positions that were kept before
+
+
+class Executor(Protocol):
+    """Runs a program on a machine; ``info`` says what a user may want to know of how."""
+
+    info: dict[str, str]
+
+    def first_launch(self, state: State) -> int:
+        """Return a number of steps that surely takes little time."""
+
+    def advance(self, state: State, until: int) -> Array:
+        """Go on to step ``until``, which counts through all phases; record, and read the last state.
+
+        A phase begins with the opening of its recurrence from (x, p) at the end of the last.
+
+        Returns the positions kept on the way, shape (kept, H, n, d).
+        """
+
+    def sync(self, state: State) -> None:
+        """Bring the arrays of the state up to date; until then the executor may hold them elsewhere."""
