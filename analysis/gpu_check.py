@@ -26,17 +26,17 @@ from typing import Any
 
 import numpy as np
 from tqdm.auto import tqdm
-from uldnum.kernels.cuda.ladder import forms
 
 import uldnum
 from analysis import gpu_peers, peers
 from analysis.throughput import built, duration, two_fastest
-from uldnum.annealing import layout_of
+from uldnum.annealing import tables_of
 from uldnum.extras import MissingExtraError, installed, require
 from uldnum.files import atomic, writable_folder
-from uldnum.kernels.core import NEVER, make_tables
-from uldnum.kernels.cuda.chains import chain_kernels
+from uldnum.kernels.core import NEVER, lay_out, phase
+from uldnum.kernels.cuda.chains import chain_kernel
 from uldnum.kernels.cuda.device import CuPy, Simulator, code, device
+from uldnum.kernels.cuda.executor import forms
 from uldnum.kernels.cuda.form import Form
 from uldnum.kernels.cuda.stages import StageForm, stage_kernel
 from uldnum.networks import network
@@ -96,18 +96,17 @@ def build(job: tuple[str, str, str, bool, tuple[int, int]]) -> None:
     name, scheme, dtype, fast, cc = job
     kind = np.dtype(dtype)
     target = targets()[name]
-    form = Form.of(peers.problem(target, kind.type, scheme).tables, target.kernel_data(kind), fast, moments=True)
-    for label in ("enter", "advance"):
-        code(chain_kernels(form)[label], label, cc)
+    tables = phase(peers.program(target, kind.type, scheme).tables, 0, 0)
+    code(chain_kernel(Form.of(tables, target.kernel_data(kind), fast, moments=True, records=True)), cc)
 
 
 def build_plan(job: tuple[str, str, tuple[int, int]]) -> None:
     """Compile the kernels of a plan."""
     name, dtype, cc = job
     mixture: Any = uldnum.target("gmm-40")
-    layout, _ = layout_of(plan_of(name))
-    for form in set(forms(layout, mixture.kernel_data(np.dtype(dtype)), fast=False)):
-        code(chain_kernels(form)["climb"], "climb", cc)
+    tables, _ = tables_of(plan_of(name))
+    for form in set(forms(tables, mixture.kernel_data(np.dtype(dtype)), fast=False, moments=False, records=False)):
+        code(chain_kernel(form), cc)
 
 
 def build_all(cc: tuple[int, int]) -> None:
@@ -352,7 +351,7 @@ def images(here: CuPy) -> list[dict[str, Any]]:
             return None
 
     for (chains, size), (k, scheme) in product(IMAGES, ((1, "ula"), (2, "BAOAB"))):
-        tables = make_tables(uldnum.integrator(scheme).stages(np.array([0.1])), np.dtype(np.float32))
+        tables = lay_out([uldnum.integrator(scheme).stages(np.array([0.1]))], np.dtype(np.float32))
         u, s = cupy.zeros((k, chains, size), np.float32), cupy.zeros((chains, size), np.float32)
         m = int(tables.normals[0])
         dA, b, C = (here.array(part).ravel() for part in (tables.dA[0, 0], tables.b[0, 0], tables.C[0, 0, :, :m]))
@@ -375,7 +374,7 @@ def images(here: CuPy) -> list[dict[str, Any]]:
             kernel = stage_kernel(StageForm("float32", fast, k, k, m, 0, 0, 0, True))
 
             def launch(kernel: Any = kernel, values: dict[str, Any] = values, threads: int = u[0].size // 4) -> None:
-                here.launch(kernel, "update", (threads, 1), values)
+                here.launch(kernel, (threads, 1), values)
 
             label = "fast" if fast else "accurate"
             row |= {label: timed(launch), f"{label} in a graph": graphed(launch)}

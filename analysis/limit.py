@@ -16,7 +16,7 @@ import numpy as np
 
 import uldnum
 from uldnum.kernels import values, vectors
-from uldnum.kernels.core import group, make_core, make_tables
+from uldnum.kernels.core import lay_out, make_core, phase
 from uldnum.kernels.functions import Ops
 from uldnum.typing import Array
 
@@ -96,7 +96,7 @@ def operations(case: uldnum.GaussianMixture, dtype: type) -> dict[str, float]:
     """Bytes per chain and step of BAOA that go through each kind of operation."""
     kind, d = np.dtype(dtype), case.shape[0]
     core, step = make_core(counting(dtype)), uldnum.integrator("BAOA").stages(np.array([0.1]))
-    size, t = kind.itemsize, group(make_tables(step, kind), 0)
+    size, t = kind.itemsize, phase(lay_out([step], kind), 0, 0)
 
     def values(n: int, total: dict[str, int]) -> list[Tally]:
         return [Tally(size, total) for _ in range(n)]

@@ -20,7 +20,7 @@ from tqdm import tqdm
 import uldnum
 from analysis.throughput import processor
 from uldnum.files import atomic
-from uldnum.kernels import ladder
+from uldnum.kernels import cpu
 from uldnum.kernels.blocks import mixture_kernel
 
 PAGE = Path(__file__).parent / "overhead.md"
@@ -67,7 +67,7 @@ class Timed:
 def measured(plan: uldnum.Plan, mixture: Any, chains: int, seed: int) -> tuple[float, float]:
     """Return the share of a run outside the kernel, in percent, and its milliseconds."""
     clock = Timed()
-    with patch.object(ladder, "mixture_kernel", clock):
+    with patch.object(cpu, "mixture_kernel", clock):
         taken = milliseconds(lambda: uldnum.anneal(mixture, plan, chains=chains, seed=seed, progress=False))
     return 100 - 100 * clock.milliseconds / numba.get_num_threads() / taken, taken
 

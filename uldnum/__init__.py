@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from uldnum import diagnostics, exact, levels, networks, studies, targets
     from uldnum.annealing import anneal
+    from uldnum.kernels.reference import step
     from uldnum.plans import Plan, plan, preset
     from uldnum.run import Run
     from uldnum.sampling import sample
@@ -40,6 +41,7 @@ __all__ = [
     "preset",
     "sample",
     "splitting",
+    "step",
     "studies",
     "target",
     "targets",
@@ -50,6 +52,7 @@ HOMES = {
     "anneal": "annealing",
     "sample": "sampling",
     "Run": "run",
+    "step": "kernels.reference",
     **dict.fromkeys(("Plan", "plan", "preset"), "plans"),
     **dict.fromkeys(("GaussianMixture", "UserTarget", "target"), "targets"),
     **dict.fromkeys(("Integrator", "integrator", "integrators", "splitting"), "schemes.catalogue"),

@@ -108,7 +108,7 @@ def anneal(
     earlier = None if resume is None else earlier_run(resume, x0)
     law = level_of(data, *plan.start)
     kind = floating_type(law.dtype if dtype is None else dtype)
-    backend = choose_backend(law, backend, kind)
+    backend = choose_backend(law, "array" if plan.adaptive and backend is None else backend, kind)
     if plan.adaptive:
         check_adaptive(law, plan, backend)
     tables, hash_of_plan = tables_of(plan)
@@ -156,8 +156,8 @@ def anneal(
 
 def check_adaptive(start: Target, plan: Plan, backend: str) -> None:
     """Raise or warn where step sizes that follow the score do not run, or are known to be wrong."""
-    if backend.startswith("cuda"):
-        raise ValueError("backend: step sizes that follow the score run on NumPy's arrays alone")
+    if backend != "array":
+        raise ValueError(f"backend: step sizes that follow the score need 'array', not {backend!r}")
     d = math.prod(start.shape)
     if d < FEWEST:
         warnings.warn(

@@ -13,7 +13,8 @@ import numpy as np
 from uldnum.adaptive import Adaptive
 from uldnum.kernels.array import chain_numbers, core, normals
 from uldnum.kernels.chain import Bounds, Chain, Scratch, Span, Stream, make_chain
-from uldnum.kernels.core import Recording, Tables, phase, split_seed
+from uldnum.kernels.core import DYNAMICS, Recording, Tables, phase, split_seed
+from uldnum.kernels.mixture import MixtureData
 from uldnum.kernels.program import Part, Program
 from uldnum.kernels.space import Space, host
 from uldnum.kernels.state import State
@@ -76,13 +77,13 @@ class ArrayExecutor:
         self.mixtures = program.levels.mixtures(0, 1) is not None
         self.core = space.core(self.dtype)
         self.machine = space.ops(self.dtype)._replace(tail=self.tail)
+        self.score = self.mixture_score if self.mixtures else self.image_score if self.fold else self.vector_score
         self.chain = self.steps(self.move, self.read)
         self.adaptive: AdaptiveSteps | None = None  # of the phase under way
 
     def steps(self, move: Any, read: Any) -> Any:
         """Return the steps of chains with these ways to apply maps."""
-        score = self.mixture_score if self.mixtures else self.image_score if self.fold else self.vector_score
-        return make_chain(self.machine, self.core, score, self.draw, move, read, self.record)
+        return make_chain(self.machine, self.core, self.score, self.draw, move, read, self.record)
 
     def mixture_score(self, s: list[Any], q: list[Any], y: list[Any], data: Any, d: int) -> None:
         """Score of all chains by the core's own formula."""
@@ -177,10 +178,9 @@ class ArrayExecutor:
         program, number, array = self.program, part.phase, self.space.array
         rule = program.rules[number]
         t = self.space.coefficients(phase(program.tables, g, number))
-        target, scratch = program.levels.target(number), 0
-        if self.mixtures:
-            data = program.levels.mixtures(number, number + 1)
-            target, scratch = self.space.coefficients(type(data)(*(a[0] for a in data))), data.scratch
+        target, scratch, mixture = program.levels.target(number), 0, program.levels.mixtures(number, number + 1)
+        if mixture is not None:
+            target, scratch = self.space.coefficients(MixtureData(*(part[0] for part in mixture))), mixture.scratch
         numbers = chain_numbers(program.first_chain, state.left.shape[1])
         stream = Stream(numbers, *split_seed(program.seeds[number]))
         sums, products = ([array(row) for row in part[g].T] for part in (state.sums, state.squares))
@@ -192,9 +192,11 @@ class ArrayExecutor:
             if not (entered and self.adaptive and self.adaptive.number == number):
                 self.adaptive, entered = AdaptiveSteps(self, rule, number), False
             t, steps = self.adaptive.layout, self.adaptive.steps
-        if not entered:
-            evaluations = steps.enter(chain, room, target, t, d, k, stream)
-            state.nfe[g] += evaluations if part.first == 1 else 0
+        if rule is not None and self.adaptive and not entered:
+            self.adaptive.enter(chain, room, target, d, stream, part.first)
+            state.nfe[g] += t.open_uses_score and part.first == 1
+        elif not entered:
+            state.nfe[g] += steps.enter(chain, room, target, t, d, k, stream)
         least, most = (bound[0] for bound in program.levels.bounds(number, number + 1))
         bounds = Bounds([array(least)], [array(most)]) if self.fold else self.space.coefficients(Bounds(least, most))
         recording = self.recording._replace(record_from=self.recording.record_from - part.before)
@@ -247,6 +249,16 @@ class AdaptiveSteps:
         )  # fmt: skip
         self.steps = executor.steps(self.move, self.read)
 
+    def enter(self, chain: Chain, scratch: Scratch, target: Any, d: int, stream: Stream, step: int) -> None:
+        """Open a step of the phase from (x, p)."""
+        if not self.opens:
+            self.executor.core.copy(chain.u, chain.phase_space, d, len(chain.u))
+            return
+        self.executor.score(scratch.s, scratch.q, chain.phase_space[0], target, d)
+        first, count = d * (step - 1) * self.layout.per_step, d * self.layout.normals[OPEN]
+        xi = self.executor.draw(None, first, count, DYNAMICS, stream)
+        self.choose_and_apply(chain.u, chain.phase_space, scratch.s, xi, OPEN, d)
+
     def move(self, u: Table, s: list[Any], xi: Array, t: Tables, j: int, d: int) -> None:
         """Close a step and open the next, or take one that neither opens nor closes with a score."""
         if self.opens:
@@ -257,13 +269,8 @@ class AdaptiveSteps:
     def read(
         self, new: Table, u: Table, s: list[Any], xi: Array, eta: Array, t: Tables, j: int, d: int, rows: int
     ) -> None:
-        """Open the first step of all, or read the end of one."""
-        if j == CLOSE:
-            self.apply(new, u, s, xi, CLOSE, d, rows)
-        elif self.opens:
-            self.choose_and_apply(new, u, s, xi, OPEN, d)
-        else:
-            self.executor.core.copy(new, u, d, len(u))
+        """Read the end of a step."""
+        self.apply(new, u, s, xi, CLOSE, d, rows)
 
     def choose_and_apply(self, new: Table, u: Table, s: list[Any], xi: Array, j: int, d: int) -> None:
         """Choose the sizes of the next step by the normals of map j, and apply the map."""

@@ -75,16 +75,16 @@ class Tables(NamedTuple):
     last stage has a separate readout: a map of its own reads the state.
     """
 
-    G: Array  # (H, stages, k)
-    dA: Array  # (H, maps, k, k)
-    b: Array  # (H, maps, k)
-    C: Array  # (H, maps, k, most normals)
-    normals: Array | tuple[int, ...]  # (maps,); on a GPU constants
-    readout: Array | tuple[int, ...]  # (maps,)
-    offset: Array | tuple[int, ...]  # (maps,)
+    G: Any  # (H, stages, k)
+    dA: Any  # (H, maps, k, k)
+    b: Any  # (H, maps, k)
+    C: Any  # (H, maps, k, most normals)
+    normals: Any  # (maps,); on a GPU these are constants
+    readout: Any  # (maps,)
+    offset: Any  # (maps,)
     per_step: Any  # (phases,); of one phase an int
     open_uses_score: Any  # (phases,); of one phase a bool
-    score_at_x: Array | tuple[bool, ...]  # (stages,)
+    score_at_x: Any  # (stages,)
     separate_readout: Any  # (phases,); of one phase a bool
     stages: Any  # (phases + 1,), where the stages of each phase begin
 

@@ -135,7 +135,7 @@ class NumbaExecutor:
     def __init__(
         self, program: Program, threads: int | None = None, announce: bool = False, lanes: int | None = None
     ) -> None:
-        program.check_rows("numba")
+        program.check_compiled("numba")
         self.program, self.dtype, self.d = program, program.dtype, program.shape[0]
         self.threads = threads or numba.get_num_threads()
         self.announcement = announced(announce)

@@ -25,7 +25,9 @@ MOST = 8 * 2**20
 class Levels(Protocol):
     """The targets of a program: one for each phase."""
 
-    shape: tuple[int, ...]
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one sample."""
 
     def target(self, number: int) -> Any:
         """Return the target of a phase, as `uldnum.targets.Target` describes it."""
@@ -112,8 +114,10 @@ class Program:
             yield Part(number, step + 1 - before, last - before, before)
             step, number = last, number + 1
 
-    def check_rows(self, backend: str) -> None:
-        """Raise if a scheme has more rows than compiled kernels have room for."""
+    def check_compiled(self, backend: str) -> None:
+        """Raise if compiled kernels cannot run the program: they have tables of all chains, of so many rows."""
+        if any(rule is not None for rule in self.rules):
+            raise ValueError(f"backend: {backend!r} runs no step sizes that follow the score; 'array' does")
         rows = self.tables.b.shape[2]
         if rows > LOCAL:
             raise ValueError(f"backend: {backend!r} runs schemes of at most {LOCAL} rows, not {rows}; 'array' runs any")

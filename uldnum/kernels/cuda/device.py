@@ -234,7 +234,7 @@ class Simulator:
         def shared(value: Any) -> Any:
             """Return what the simulator makes no copy of: two parameters may share memory."""
             if isinstance(value, tuple):
-                return type(value)(*map(shared, value))  # type: ignore[call-arg]
+                return type(value)(*map(shared, value))
             return FakeCUDAArray(value) if isinstance(value, np.ndarray) else value
 
         cuda.jit(kernel.function)[threads, (1,)](*(shared(values[name]) for name in kernel.parameters))

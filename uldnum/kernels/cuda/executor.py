@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import groupby
+from typing import Any
 
 import numpy as np
 
-from uldnum.kernels.core import phase
+from uldnum.kernels.core import Tables, phase
 from uldnum.kernels.cuda.chains import Coefficients, Far, chain_kernel
 from uldnum.kernels.cuda.device import device, require_room
 from uldnum.kernels.cuda.form import Form
@@ -23,17 +24,13 @@ __all__ = ["CudaExecutor", "forms"]
 FIRST, FEWEST = 1_000_000_000, 100_000
 
 # Order of the axes on the GPU, where neighbouring threads read neighbouring numbers: chains last.
+PARTS = Coefficients._fields
 LAYOUT = {"u": (0, 2, 3, 1), "xp": (0, 2, 3, 1), "sums": (0, 2, 1), "squares": (0, 2, 1)}
 
 
-def forms(program: Program, fast: bool) -> list[Form]:
+def forms(t: Tables, mixture: MixtureData, fast: bool, moments: bool, records: bool) -> list[Form]:
     """Return what the kernel of every phase is compiled for."""
-    mixture, recording = program.levels.mixtures(0, 1), program.recording
-    if mixture is None:
-        raise ValueError("program: the targets must be mixtures, with kernel_data")
-    records = bool(recording.thin or np.any(recording.per_unit))
-    phases = (phase(program.tables, 0, number) for number in range(len(program.counts)))
-    return [Form.of(t, mixture, fast, recording.moments, records) for t in phases]
+    return [Form.of(phase(t, 0, number), mixture, fast, moments, records) for number in range(len(t.per_step))]
 
 
 class CudaExecutor:
@@ -55,15 +52,18 @@ class CudaExecutor:
     """
 
     def __init__(self, program: Program, fast: bool = False) -> None:
-        program.check_rows("cuda")
+        program.check_compiled("cuda")
         self.program = program
         self.device = device()
         self.info = {"device": self.device.name}
-        self.forms = forms(program, fast)
+        mixture, recording = program.levels.mixtures(0, 1), program.recording
+        if mixture is None:
+            raise ValueError("program: the targets must be mixtures, with kernel_data")
+        self.terms, records = mixture.terms, bool(recording.thin or np.any(recording.per_unit))
+        self.forms = forms(program.tables, mixture, fast, recording.moments, records)
         axes = ("centre", "low", "per_unit")
-        there = {name: self.device.array(getattr(program.recording, name)) for name in axes}
-        self.recording = program.recording._replace(**there)
-        self.terms = program.levels.mixtures(0, 1).terms
+        there = {name: self.device.array(getattr(recording, name)) for name in axes}
+        self.recording = recording._replace(**there)
         self.memory: tuple[Chains, Far] | None = None
 
     def first_launch(self, state: State) -> int:
@@ -94,14 +94,24 @@ class CudaExecutor:
         groups = [
             phase(program.tables, g, number) for g in range(len(program.tables.b)) for number in range(begin, end)
         ]
-        data = program.levels.mixtures(begin, end)
         least, most = program.levels.bounds(begin, end)
-        windows = np.array([form.begin(int(step)) for step in first])
+        mixtures: Any = program.levels.mixtures(begin, end)
         return Launch(
-            Coefficients(*(array(np.stack([getattr(t, name) for t in groups])) for name in Coefficients._fields)), 0,
-            MixtureData(*map(array, data)), *map(array, (least, most, program.keys[begin:end])),
-            *map(array, (first, last, windows, before)), self.recording, program.first_chain,
-        )  # fmt: skip
+            tables=Coefficients(
+                *(array(np.stack([getattr(t, part) for t in groups])) for part in Coefficients._fields)
+            ),
+            phase=0,
+            target=MixtureData(*map(array, mixtures)),
+            least=array(least),
+            most=array(most),
+            keys=array(program.keys[begin:end]),
+            first=array(first),
+            last=array(last),
+            begin=array(np.array([form.begin(int(step)) for step in first])),
+            before=array(before),
+            recording=self.recording,
+            first_chain=program.first_chain,
+        )
 
     def load(self, state: State) -> tuple[Chains, Far]:
         """Bring the state to the GPU, once, with room for what the kernels need besides."""
@@ -113,16 +123,26 @@ class CudaExecutor:
             bytes_each = H * (reals * state.xp.itemsize + gaps * 8)
             bytes_each += sum(array.nbytes for array in (*arrays.values(), state.left, state.nfe)) // n
             require_room(here, n, bytes_each, state.counts.nbytes)
-            there = (here.array(array.transpose(LAYOUT[name])) for name, array in arrays.items())
-            kept = here.empty((0, H, n, form.d), state.xp.dtype)
-            chains = Chains(*there, *map(here.array, (state.counts, state.left, state.nfe)), kept, 0)
+            there = {name: here.array(array.transpose(LAYOUT[name])) for name, array in arrays.items()}
+            chains = Chains(
+                u=there["u"],
+                phase_space=there["xp"],
+                sums=there["sums"],
+                products=there["squares"],
+                counts=here.array(state.counts),
+                escape_step=here.array(state.left),
+                nfe=here.array(state.nfe),
+                trace=here.empty((0, H, n, form.d), state.xp.dtype),
+                kept=0,
+            )
             self.memory = chains, Far(here.empty((H, reals, n), state.xp.dtype), here.empty((H, 1, gaps, n), float))
         return self.memory
 
     def sync(self, state: State) -> None:
         """Fetch the state from the GPU."""
         chains, _ = self.load(state)
-        for array, (name, axes) in zip(chains, LAYOUT.items(), strict=False):
-            getattr(state, name)[...] = self.device.host(array).transpose(np.argsort(axes))
+        there = {"u": chains.u, "xp": chains.phase_space, "sums": chains.sums, "squares": chains.products}
+        for name, array in there.items():
+            getattr(state, name)[...] = self.device.host(array).transpose(np.argsort(LAYOUT[name]))
         for name, array in (("counts", chains.counts), ("left", chains.escape_step), ("nfe", chains.nfe)):
             getattr(state, name)[...] = self.device.host(array)

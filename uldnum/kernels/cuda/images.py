@@ -37,7 +37,7 @@ class ImageExecutor:
     """
 
     def __init__(self, program: Program, fast: bool = False) -> None:
-        program.check_rows("cuda")
+        program.check_compiled("cuda")
         self.program, self.dtype, self.fast = program, program.dtype, fast
         self.device = device()
         self.device.require(Space.of(program.levels.target(0).like))
