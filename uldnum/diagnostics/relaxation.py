@@ -41,11 +41,14 @@ def relaxation(run: Run, target: VectorTarget | str) -> xr.Dataset:
     Raises
     ------
     ValueError
-        If the run kept no trace, or holds several step sizes, or its samples have another shape than the target's.
+        If the run kept no trace, or holds several step sizes, its samples have another shape than the target's, or the
+        target knows enough for none of the distances.
     """
     checked_run(run).check_one_step_size()
     trace, target = run.recorded, matching(target, run.settings.shape)
     known = distances(target)
+    if not known:
+        raise ValueError(f"target: {target.name!r} knows no distance; define its 'cdf', its 'draws' or its 'modes'")
     found = np.array([[measure(x) for x in trace] for measure in known.values()])
     settings = run.settings
     steps = settings.burn_in + (settings.thin or 0) * np.arange(1, len(trace) + 1)
