@@ -7,7 +7,6 @@ import json
 import warnings
 from dataclasses import dataclass, fields
 from functools import cached_property, lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,12 +15,12 @@ from uldnum.diagnostics.bias import METRICS
 from uldnum.diagnostics.histograms import BINS
 from uldnum.diagnostics.mixing import chain_mean_times, hopping_rate
 from uldnum.interrupt import interruptible
-from uldnum.kernels import SOURCES, digest_of
 from uldnum.kernels.core import lay_out
 from uldnum.names import digest
 from uldnum.run import Run
 from uldnum.sampling import sample
 from uldnum.schemes.catalogue import Integrator
+from uldnum.sources import digest_of_sources
 from uldnum.studies.exact import OBSERVABLES, exact_answers
 from uldnum.targets import VectorTarget
 from uldnum.typing import Array
@@ -32,16 +31,8 @@ __all__ = ["Exact", "Sampled", "knows_bias"]
 # The chains and steps of the short run in which hops between modes are counted, all of them recorded.
 HOPPING_CHAINS, HOPPING_STEPS = 128, 1024
 
-
-# Hash of the sources that make a result: points of other code are other points.
-PACKAGE = Path(__file__).parents[1]
-CODE = [SOURCES, *(digest_of(PACKAGE / part) for part in ("diagnostics", "exact", "kernels/cuda"))]
-CODE.append(
-    digest_of(
-        PACKAGE / "studies",
-        *(PACKAGE / f"{name}.py" for name in ("launch", "moments", "run", "sampling", "settings", "start")),
-    )
-)
+# Hash of the sources that make a result, as they were when this process began: points of other code are other points.
+CODE = digest_of_sources(__name__)
 
 
 def knows_bias(target: VectorTarget) -> bool:

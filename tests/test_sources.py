@@ -1,0 +1,145 @@
+"""Hashes of sources: what a stored result depends on, found from the imports of the package."""
+
+import ast
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import uldnum
+from uldnum import sources
+from uldnum.sources import dependencies, digest_of_sources
+from uldnum.studies import points
+from uldnum.studies.points import Exact
+
+ROOT = Path(uldnum.__file__).parents[1]
+FILES = sorted((ROOT / "uldnum").rglob("*.py"))
+POINTS = "uldnum.studies.points"
+
+
+def name_of(path):
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def imports_of(tree):
+    """Return the modules of the package that a syntax tree imports, but for those under TYPE_CHECKING."""
+    found, waiting = set(), [tree]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            continue
+        waiting.extend(ast.iter_child_nodes(node))
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names} & MODULES
+    return {name for name in found if name.split(".")[0] == "uldnum"}
+
+
+MODULES = {name_of(path) for path in FILES}
+
+
+def test_imports_are_those_of_the_syntax_tree():
+    for path in FILES:
+        assert set(sources.source(name_of(path))[1]) == imports_of(ast.parse(path.read_text())), path
+
+
+@pytest.mark.parametrize(
+    ("text", "modules"),
+    [
+        ("from uldnum.exact import (\n    linear as l,  # a comment (with brackets)\n    UnstableError,\n)\n",
+         {"uldnum.exact.linear", "uldnum.exact"}),
+        ("def f():\n    from uldnum import names as n\n", {"uldnum", "uldnum.names"}),
+        ("import uldnum.run\nimport numpy\nfrom numpy import uldnum\n", {"uldnum.run"}),
+        ("from uldnum.typing import *\n", {"uldnum.typing"}),
+        (">>> from uldnum.run import Run\n# from uldnum.run import Run\n", set()),
+        ("if TYPE_CHECKING:\n    from uldnum.run import Run\n\n    x: int\n\nfrom uldnum.names import digest\n",
+         {"uldnum.names"}),
+    ],
+)  # fmt: skip
+def test_imports_of_unusual_sources(tmp_path, monkeypatch, text, modules):
+    """Brackets, comments, aliases, functions, stars, and what is not run."""
+    (tmp_path / "module.py").write_text(text)
+    known = sources.path_of
+    monkeypatch.setattr(sources, "path_of", lambda name: tmp_path / "module.py" if name == "mine" else known(name))
+    assert set(sources.source.__wrapped__("mine")[1]) == modules
+
+
+@pytest.fixture
+def copy(tmp_path):
+    """A copy of the package."""
+    shutil.copytree(ROOT / "uldnum", tmp_path / "uldnum", ignore=shutil.ignore_patterns("__pycache__", "*.onnx"))
+    return tmp_path
+
+
+def digest_in(folder):
+    """Return the hash of what points depend on, by the sources in a folder, in a process of its own."""
+    script = f"from uldnum import sources; print(sources.__file__, sources.digest_of_sources({POINTS!r}))"
+    done = subprocess.run([sys.executable, "-c", script], cwd=folder, capture_output=True, text=True, check=True)
+    path, digest = done.stdout.split()
+    assert Path(path).is_relative_to(folder)
+    return digest
+
+
+def edit(path):
+    path.write_text(path.read_text() + "\n# edited\n")
+
+
+def test_hashes_change_with_what_results_depend_on(copy):
+    """A module deep in the graph changes the hash, plotting and the command line do not."""
+    before = digest_in(copy)
+    assert before == digest_of_sources(POINTS)  # in every process and folder
+    for other in ("plotting/bias.py", "plotting/style.py", "cli/common.py", "cli/studies.py", "studies/frontier.py",
+                  "annealing.py"):  # fmt: skip
+        edit(copy / "uldnum" / other)
+    assert digest_in(copy) == before
+    for needed in ("elementary.py", "schemes/splitting.py", "targets/user.py"):  # none of which a list by hand had
+        edit(copy / "uldnum" / needed)
+        assert digest_in(copy) != before, needed
+        before = digest_in(copy)
+
+
+def test_keys_of_points_hold_the_hash(monkeypatch):
+    def key():
+        return Exact(uldnum.target("gaussian"), uldnum.integrator("ula"), 0.5, 1.0, 1e-4, True).key
+
+    before = key()
+    assert digest_of_sources(POINTS) == points.CODE
+    monkeypatch.setattr(points, "CODE", "other")
+    assert key() != before
+
+
+def test_what_a_point_depends_on():
+    """Its chains, its exact answers and its metrics, on every backend, and nothing that only shows them."""
+    found = dependencies(POINTS)
+    assert found >= {
+        POINTS, "uldnum.sampling", "uldnum.diagnostics.bias", "uldnum.diagnostics.jackknife", "uldnum.exact.transfer",
+        "uldnum.kernels.core", "uldnum.kernels.cpu", "uldnum.kernels.cuda.chains", "uldnum.targets.mixture",
+        "uldnum.schemes.catalogue", "uldnum.elementary", "uldnum.moments",
+    }  # fmt: skip
+    assert not [name for name in found if re.match(r"uldnum\.(cli|plotting|pictures|command)", name)]
+
+
+def test_hashes_take_no_time():
+    """Reading all sources afresh takes 15 ms of processor time; the best of three may take 50."""
+
+    def seconds():
+        for cached in (sources.source, sources.path_of, dependencies):
+            cached.cache_clear()
+        begun = time.process_time()
+        digest_of_sources(POINTS)
+        return time.process_time() - begun
+
+    assert min(seconds() for _ in range(3)) < 0.05
+
+
+def test_modules_of_users_count_too(tmp_path, monkeypatch):
+    """By their source where they have one, else by their name."""
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "a_users_module.py").write_text("from uldnum.names import digest\n")
+    assert dependencies("a_users_module") >= {"a_users_module", "uldnum.names"}
+    assert digest_of_sources("no_such_module") != digest_of_sources("another_such_module")
