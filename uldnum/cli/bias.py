@@ -10,26 +10,18 @@ import typer
 
 from uldnum.cli import options
 from uldnum.cli.common import computed, print_json, written
+from uldnum.configuration import BiasConfiguration
 
 __all__ = ["bias"]
 
 
+@options.with_options_of(BiasConfiguration, target="bimodal-1d", integrators="ULA,BAOAB,OBABO,baoab-limit,mild(0.5)")
 def bias(
-    target: options.Target = "bimodal-1d",
-    integrators: options.Integrators = "ULA,BAOAB,OBABO,baoab-limit,mild(0.5)",
-    h: options.StepSizes = None,
-    delta: options.Delta = None,
-    friction: Annotated[float, typer.Option(help="Friction gamma; overdamped schemes ignore it.")] = 1.0,
-    nfe: options.Nfe = 5_000,
-    burn_in: options.BurnIn = 1_000,
-    chains: options.Chains = 1024,
-    seed: options.Seed = 0,
+    given: dict[str, Any],
     exact_only: Annotated[
         bool,
         typer.Option("--exact-only", help="Compute the exact bias and sample nothing (Gaussians, and targets in 1-D)."),
     ] = False,
-    tolerance: options.Tolerance = 1e-5,
-    backend: options.Backend = None,
     scheduler: options.Scheduler = None,
     out: options.Out = Path("out"),
     as_json: options.AsJson = False,
@@ -45,7 +37,7 @@ def bias(
     """
     from uldnum.plotting import draw_bias
 
-    study = computed("exact_bias" if exact_only else "bias", locals())
+    study = computed("exact_bias" if exact_only else "bias", given, scheduler, out)
     data, figure = written(study, out, "bias", draw_bias)
     if as_json:
         print_json(study.drop_vars("nfe", errors="ignore"), data, figure)

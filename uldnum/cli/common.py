@@ -97,23 +97,23 @@ def still_there(path: Path) -> Iterator[None]:
 # ------------------------------------------------------------------------------------------------------------- studies
 
 
-def computed(name: str, options: dict[str, Any]) -> Any:
-    """Compute a study from the options of a command, keeping its points in a folder."""
+def computed(name: str, given: dict[str, Any], scheduler: str | None, out: Path) -> Any:
+    """Compute a study from the options of a command that it has, keeping its points in a folder."""
     from uldnum import studies
     from uldnum.files import writable_folder
 
     require("matplotlib", "plot")
-    folder, study = writable_folder(options["out"]), getattr(studies, name)
-    given = {part: options[part] for part in signature(study).parameters if part in options}
-    given |= {
-        part: parse_steps(part, given[part]) for part in ("h", "delta", "friction") if isinstance(given[part], str)
+    folder, study = writable_folder(out), getattr(studies, name)
+    options = {part: given[part] for part in signature(study).parameters if part in given}
+    options |= {
+        part: parse_steps(part, options[part]) for part in ("h", "delta", "friction") if isinstance(options[part], str)
     }
-    given |= {"integrators": split_names(options["integrators"]), "store": folder / "points"}
-    if "chains" in given:
+    options |= {"integrators": split_names(given["integrators"]), "store": folder / "points"}
+    if "chains" in options:
         typer.echo("compiling, then sampling one point after the other", err=True)
-    with studies.scheduler(options["scheduler"]) as executor:
+    with studies.scheduler(scheduler) as executor:
         try:
-            return study(**given, executor=executor)
+            return study(**options, executor=executor)
         except KeyboardInterrupt:
             interrupted(f"the same command goes on with what {folder / 'points'} has")
 

@@ -2,47 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import fields
+from functools import wraps
+from inspect import Parameter, signature
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-__all__ = [
-    "AsJson",
-    "Backend",
-    "BurnIn",
-    "Chains",
-    "Delta",
-    "Integrators",
-    "Nfe",
-    "Out",
-    "Scheduler",
-    "Seed",
-    "StepSizes",
-    "Target",
-    "Tolerance",
-]
+from uldnum.configuration import Configuration, SamplingConfiguration, option_of
 
-Target = Annotated[str, typer.Option(help="A target of 'uldnum list', or a TOML file.")]
-Integrators = Annotated[
-    str, typer.Option(help="Comma-separated names or splitting words; quote brackets: 'ULA,mild(0.5)'.")
-]
-StepSizes = Annotated[
-    str | None,
-    typer.Option(
-        help="Step sizes: first:last:count (geometric), or a list. Default: 12, from 0.1 to 1.6 of the target's "
-        "narrowest standard deviations."
-    ),
-]
-Delta = Annotated[str | None, typer.Option(help="Step sizes as delta = h^2/2 instead.")]
-Nfe = Annotated[int, typer.Option(min=1, help="Recorded score evaluations per chain, for every point.")]
-BurnIn = Annotated[int, typer.Option(min=0, help="Score evaluations before them.")]
-Chains = Annotated[int, typer.Option(min=8, help="Independent chains for each point.")]
-Seed = Annotated[int, typer.Option(help="64-bit key of all random numbers.")]
-Tolerance = Annotated[float, typer.Option(help="Accuracy of exact answers.")]
-Backend = Annotated[
-    str | None, typer.Option(help="Where to sample: numba, array, cuda or cuda-fast. Default: numba if it can.")
-]
+__all__ = ["AsJson", "Out", "Scheduler", "Seed", "with_options_of"]
+
+Seed = Annotated[int, typer.Option(help=option_of(SamplingConfiguration, "seed").shell)]
 Scheduler = Annotated[
     str | None, typer.Option(help="Compute on the workers of this Dask scheduler: tcp://HOST:PORT (extra 'cluster').")
 ]
@@ -50,3 +23,45 @@ Out = Annotated[
     Path, typer.Option(help="Folder for results. Its subfolder 'points' keeps every point: a stopped study goes on.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the results as JSON instead of text.")]
+
+# Types of options that are one number, by the names that a configuration gives them; all others are texts.
+NUMBERS: dict[Any, Any] = {"int": int, "float": float}
+
+
+def with_options_of(
+    configuration: type[Configuration], **usual: str
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Add the options of a study's configuration to a command, which takes their values in a dictionary ``given``.
+
+    Parameters
+    ----------
+    configuration : class
+        Names, types, defaults and help are those of its fields. What is an array is a text here.
+    **usual : str
+        Defaults of options that have none in the configuration.
+    """
+    shared = {}
+    for part in fields(configuration):
+        about = option_of(configuration, part.name)
+        if about.shell is not None:
+            kind: Any = NUMBERS.get(getattr(part.type, "__name__", part.type), str | None)
+            option = typer.Option(help=about.shell, min=getattr(about.check, "least", None) if kind is int else None)
+            default = usual.get(part.name, part.default)
+            shared[part.name] = Parameter(
+                part.name, Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, option]
+            )
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        form = signature(command, eval_str=True)
+        own = {name: one for name, one in form.parameters.items() if name != "given"}
+
+        @wraps(command)
+        def run(**options: Any) -> None:
+            command(given={name: options.pop(name) for name in shared}, **options)
+
+        parameters = [one.replace(kind=Parameter.KEYWORD_ONLY) for one in (shared | own).values()]
+        run.__signature__ = form.replace(parameters=parameters)  # type: ignore[attr-defined]
+        run.__annotations__ = {one.name: one.annotation for one in parameters}
+        return run
+
+    return decorate

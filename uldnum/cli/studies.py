@@ -12,32 +12,16 @@ import typer
 
 from uldnum.cli import options
 from uldnum.cli.common import computed, print_json, written
+from uldnum.configuration import FrontierConfiguration, SamplingConfiguration
 
 __all__ = ["advise", "frontier", "mixing"]
 
-# Integrators of a study.
-USUAL = "ULA,baoab-limit,BAOAB,OBABO,UBU,mild(0.5)"
-
-Friction = Annotated[
-    str | None,
-    typer.Option(
-        help="Frictions, as step sizes; overdamped schemes ignore them. Default: 0.5, 1 and 2 over that deviation."
-    ),
-]
+USUAL = {"target": "bimodal-1d", "integrators": "ULA,baoab-limit,BAOAB,OBABO,UBU,mild(0.5)"}
 
 
+@options.with_options_of(SamplingConfiguration, **USUAL)
 def mixing(
-    target: options.Target = "bimodal-1d",
-    integrators: options.Integrators = USUAL,
-    h: options.StepSizes = None,
-    delta: options.Delta = None,
-    friction: Friction = None,
-    nfe: options.Nfe = 5_000,
-    burn_in: options.BurnIn = 1_000,
-    chains: options.Chains = 1024,
-    seed: options.Seed = 0,
-    tolerance: options.Tolerance = 1e-4,
-    backend: options.Backend = None,
+    given: dict[str, Any],
     scheduler: options.Scheduler = None,
     out: options.Out = Path("out"),
     as_json: options.AsJson = False,
@@ -51,23 +35,14 @@ def mixing(
     """
     from uldnum.plotting import draw_mixing
 
-    study = computed("mixing", locals())
+    study = computed("mixing", given, scheduler, out)
     data, figure = written(study, out, "mixing", draw_mixing)
     shown(study, data, figure, as_json, "Score evaluations for an independent sample (the slower of x and x^2)")
 
 
+@options.with_options_of(FrontierConfiguration, **USUAL)
 def frontier(
-    target: options.Target = "bimodal-1d",
-    integrators: options.Integrators = USUAL,
-    h: options.StepSizes = None,
-    delta: options.Delta = None,
-    friction: Friction = None,
-    nfe: options.Nfe = 5_000,
-    burn_in: options.BurnIn = 1_000,
-    chains: options.Chains = 4096,
-    seed: options.Seed = 0,
-    tolerance: options.Tolerance = 1e-4,
-    backend: options.Backend = None,
+    given: dict[str, Any],
     scheduler: options.Scheduler = None,
     out: options.Out = Path("out"),
     as_json: options.AsJson = False,
@@ -80,30 +55,21 @@ def frontier(
     """
     from uldnum.plotting import draw_frontier
 
-    study = computed("frontier", locals())
+    study = computed("frontier", given, scheduler, out)
     data, figure = written(study, out, "frontier", draw_frontier)
     title = "Score evaluations for an independent sample; the bias is in the data and the figure"
     shown(study, data, figure, as_json, title)
 
 
+@options.with_options_of(FrontierConfiguration, **USUAL)
 def advise(
+    given: dict[str, Any],
     max_bias: Annotated[
         float, typer.Option(help="Largest bias that is allowed, in standard deviations of what is averaged.")
     ],
-    target: options.Target = "bimodal-1d",
     metric: Annotated[
         str, typer.Option(help="Bias of what: second_moment, mean, wasserstein_1 or kolmogorov.")
     ] = "second_moment",
-    integrators: options.Integrators = USUAL,
-    h: options.StepSizes = None,
-    delta: options.Delta = None,
-    friction: Friction = None,
-    nfe: options.Nfe = 5_000,
-    burn_in: options.BurnIn = 1_000,
-    chains: options.Chains = 4096,
-    seed: options.Seed = 0,
-    tolerance: options.Tolerance = 1e-4,
-    backend: options.Backend = None,
     scheduler: options.Scheduler = None,
     out: options.Out = Path("out"),
     as_json: options.AsJson = False,
@@ -123,7 +89,7 @@ def advise(
 
     positive("max_bias", max_bias)
     check_metric(metric)
-    study = computed("frontier", locals())
+    study = computed("frontier", given, scheduler, out)
     data, figure = written(study, out, "frontier", partial(draw_frontier, metric=metric))
     advice = studies.advise(study, max_bias, metric=metric)
     if as_json:

@@ -2,70 +2,20 @@
 
 from __future__ import annotations
 
-from concurrent.futures import Executor
-from pathlib import Path
-
 import xarray as xr
 
-from uldnum.arguments import positive_number
-from uldnum.studies.common import Budget, Grid, Integrators, Place
+from uldnum.configuration import BiasConfiguration, ExactBiasConfiguration, configured_by
+from uldnum.studies.common import StepGrid
 from uldnum.studies.exact import has_exact_law
-from uldnum.targets import VectorTarget
-from uldnum.typing import ArrayLike
 
 __all__ = ["bias", "exact_bias"]
 
 
-def bias(
-    target: VectorTarget | str,
-    integrators: Integrators,
-    h: ArrayLike | None = None,
-    *,
-    delta: ArrayLike | None = None,
-    friction: float = 1.0,
-    nfe: int = 5_000,
-    burn_in: int = 1_000,
-    chains: int = 1024,
-    seed: int = 0,
-    tolerance: float = 1e-5,
-    backend: str | None = None,
-    store: str | Path | None = None,
-    executor: Executor | None = None,
-    progress: bool = True,
-) -> xr.Dataset:
+@configured_by(BiasConfiguration)
+def bias(study: BiasConfiguration) -> xr.Dataset:
     """Measure the bias of integrators at several step sizes, at an equal number of score evaluations.
 
     Runs start from exact draws of the target. All step sizes of an integrator share their random numbers.
-
-    Parameters
-    ----------
-    target : str, GaussianMixture or UserTarget
-        What is sampled; it must know its moments and its cdf.
-    integrators : str, Integrator, or sequence of them
-        The schemes, all different.
-    h : array, shape (H,)
-        Step sizes, all different. Default: 12, from 0.1 to 1.6 of the target's narrowest standard deviations.
-    delta : array, shape (H,)
-        The step sizes as ``h^2/2`` instead.
-    friction : float
-        Friction.
-    nfe : int
-        Recorded score evaluations per chain.
-    burn_in : int
-        Score evaluations before them, not recorded.
-    chains : int
-        Independent chains for each integrator and step size, at least 8.
-    seed : int
-        64-bit key.
-    tolerance : float
-        Of the exact bias, as for `uldnum.exact.transfer_operator`.
-    backend : str, optional
-        Where to sample, as for `uldnum.sample`.
-    store, executor : optional
-        Where points are kept, so that a study that was stopped goes on, and where they are computed, as for
-        `uldnum.studies.sweep`.
-    progress : bool
-        Show progress in a terminal.
 
     Returns
     -------
@@ -88,35 +38,16 @@ def bias(
     UserWarning
         If chains diverged.
     """
-    grid = Grid.of(target, integrators, h, delta, positive_number("friction", friction))
-    place = Place(store, executor, progress)
-    budget = Budget(nfe, burn_in, chains, seed, backend)
-    grid.check(budget)
-    study = grid.exact(tolerance, place, times=False)[["exact"]]
-    sampled = grid.sampled(budget, place)[["bias", "error", "floor", "settled", "diverged", "nfe"]]
-    return flat(study.merge(sampled, combine_attrs="no_conflicts"))
+    grid = StepGrid.of(study)
+    grid.check(study)
+    exact = grid.exact(study, times=False)[["exact"]]
+    sampled = grid.sampled(study)[["bias", "error", "floor", "settled", "diverged", "nfe"]]
+    return flat(exact.merge(sampled, combine_attrs="no_conflicts"))
 
 
-def exact_bias(
-    target: VectorTarget | str,
-    integrators: Integrators,
-    h: ArrayLike | None = None,
-    *,
-    delta: ArrayLike | None = None,
-    friction: float = 1.0,
-    tolerance: float = 1e-5,
-    store: str | Path | None = None,
-    executor: Executor | None = None,
-    progress: bool = True,
-) -> xr.Dataset:
+@configured_by(ExactBiasConfiguration)
+def exact_bias(study: ExactBiasConfiguration) -> xr.Dataset:
     """Compute the bias of integrators at several step sizes, without sampling.
-
-    Parameters
-    ----------
-    target : str, GaussianMixture or UserTarget
-        A Gaussian in any dimension, or any target in one.
-    integrators, h, delta, friction, tolerance, store, executor, progress
-        As for `bias`.
 
     Returns
     -------
@@ -128,12 +59,12 @@ def exact_bias(
     ValueError
         If an argument is out of range or unknown, or there is no exact answer for this target.
     """
-    grid = Grid.of(target, integrators, h, delta, positive_number("friction", friction))
+    grid = StepGrid.of(study)
     if not has_exact_law(grid.target):
         raise ValueError(
             f"target: no exact answer on {grid.target.name!r}: only on Gaussians, and on targets in one dimension"
         )
-    return flat(grid.exact(tolerance, Place(store, executor, progress), times=False)[["exact"]])
+    return flat(grid.exact(study, times=False)[["exact"]])
 
 
 def flat(study: xr.Dataset) -> xr.Dataset:

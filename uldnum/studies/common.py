@@ -6,17 +6,16 @@ import json
 import math
 import warnings
 from collections.abc import Sequence
-from concurrent.futures import Executor
 from dataclasses import dataclass
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from uldnum.arguments import flag, positive, shown, step_size, whole_number
+from uldnum.arguments import positive, shown, step_size
 from uldnum.backends import choose_backend
+from uldnum.configuration import Configuration, SamplingConfiguration
 from uldnum.diagnostics.bias import METRICS
 from uldnum.elementary import geomspace
 from uldnum.exact.transfer import check_tolerance
@@ -24,62 +23,21 @@ from uldnum.schemes.catalogue import Integrator
 from uldnum.schemes.catalogue import integrator as find_integrator
 from uldnum.studies.exact import OBSERVABLES, has_exact_law, is_gaussian
 from uldnum.studies.points import Exact, Sampled, knows_bias
-from uldnum.studies.sweep import sweep
+from uldnum.studies.sweep import Task, sweep
 from uldnum.targets import VectorTarget, lacking, vector_target
-from uldnum.typing import Array, ArrayLike
+from uldnum.typing import Array
 from uldnum.version import VERSION
 
-__all__ = ["Budget", "Grid", "Integrators", "Place", "narrowest", "with_cost"]
-
-Integrators = str | Integrator | Sequence[str | Integrator]
+__all__ = ["StepGrid", "narrowest", "with_cost"]
 
 AXES = ("integrator", "friction", "h")
-
-# Chains of a point, at least: the errors of times are those of variances of means over them.
-FEWEST = 8
 
 # A time that was measured in a run of less than so many of them is a lower bound.
 RESOLVED = 20
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a study is computed and kept, as for `uldnum.studies.sweep`."""
-
-    store: str | Path | None
-    executor: Executor | None
-    progress: bool
-
-    def __post_init__(self) -> None:
-        flag("progress", self.progress)
-
-
-@dataclass(frozen=True)
-class Budget:
-    """What each point of a study may take, checked.
-
-    Attributes
-    ----------
-    nfe, burn_in : int
-        Recorded score evaluations per chain, and those before them.
-    chains, seed, backend
-        As for `uldnum.sample`; errors come from the spread of chains, so that there are 8 at least.
-    """
-
-    nfe: int
-    burn_in: int
-    chains: int
-    seed: int
-    backend: str | None
-
-    def __post_init__(self) -> None:
-        limits = {"chains": (FEWEST, 2**32), "nfe": (1, 2**48), "burn_in": (0, 2**48), "seed": (0, 2**64 - 1)}
-        for name, (least, most) in limits.items():
-            object.__setattr__(self, name, whole_number(name, getattr(self, name), least, most))
-
-
-@dataclass(frozen=True)
-class Grid:
+class StepGrid:
     """Schemes, frictions and step sizes on a target."""
 
     target: VectorTarget
@@ -88,15 +46,13 @@ class Grid:
     h: Array
 
     @classmethod
-    def of(
-        cls, target: VectorTarget | str, integrators: Integrators, h: ArrayLike | None, delta: ArrayLike | None,
-        friction: ArrayLike | None, bias: bool = True,
-    ) -> Grid:  # fmt: skip
-        """Check the arguments of a study, or raise; ``bias`` says whether the target must know its moments.
+    def of(cls, study: Configuration, bias: bool = True) -> StepGrid:
+        """Check what a study is of, or raise; ``bias`` says whether the target must know its moments.
 
         What is None has its default, in units of the target's narrowest standard deviation.
         """
-        target = vector_target(target)
+        h, delta, friction, integrators = study.h, study.delta, study.friction, study.integrators
+        target = vector_target(study.target)
         if bias and not knows_bias(target):
             raise lacking(target, "its moments and cdf", "moment", "cdf")
         if not np.all(np.isfinite(target.standard_deviation)):
@@ -121,28 +77,23 @@ class Grid:
             several("h" if delta is None else "delta", step_size(h, delta)),
         )
 
-    def check(self, budget: Budget) -> None:
+    def check(self, study: SamplingConfiguration) -> None:
         """Raise if chains cannot be run at all."""
         most = max(scheme.nfe_per_step for scheme in self.schemes)
-        if budget.nfe < most:
-            raise ValueError(f"nfe: must be at least {most}, the evaluations of one step, got {budget.nfe}")
-        choose_backend(self.target, budget.backend, np.dtype(self.target.dtype))
+        if study.nfe < most:
+            raise ValueError(f"nfe: must be at least {most}, the evaluations of one step, got {study.nfe}")
+        choose_backend(self.target, study.backend, np.dtype(self.target.dtype))
         if self.target.draws is None:
             raise lacking(self.target, "exact draws, which chains start from", "draws")
 
-    def sampled(self, budget: Budget, place: Place) -> xr.Dataset:
+    def sampled(self, study: SamplingConfiguration) -> xr.Dataset:
         """Run chains at every point and return what they show."""
-        given = budget.nfe, budget.burn_in, budget.chains, budget.seed, budget.backend
+        given = study.nfe, study.burn_in, study.chains, study.seed, study.backend
         tasks = [
             Sampled(self.target, scheme, float(h), float(gamma), *given)
             for scheme, gamma, h in product(self.schemes, self.frictions, self.h)
         ]
-        found = sweep(
-            tasks,
-            store=place.store,
-            executor=place.executor,
-            progress=place.progress and f"sampling {self.target.name}",
-        )
+        found = swept(tasks, study, f"sampling {self.target.name}")
         biases, times, hops = (self.shaped([one[name] for one in found]) for name in ("bias", "time", "hops"))
         units, metric, observable = {"units": "1"}, (*AXES, "metric"), (*AXES, "observable")
         evaluations = {"units": "score evaluations"}
@@ -152,10 +103,10 @@ class Grid:
             "floor": (metric, biases[..., 2], units | {"long_name": "bias that an unbiased run would show"}),
             "time": (observable, times[..., 0], evaluations | {"long_name": "autocorrelation time, slowest axis"}),
             "time_error": (observable, times[..., 1], evaluations | {"long_name": "standard error of the time"}),
-            "resolved": (observable, times[..., 0] * RESOLVED <= budget.nfe, {
+            "resolved": (observable, times[..., 0] * RESOLVED <= study.nfe, {
                 "long_name": f"whether the run lasted {RESOLVED} times; if not, the time is a lower bound",
             }),
-            "settled": (AXES, ~np.any(times[..., 0] > budget.burn_in, axis=-1), {
+            "settled": (AXES, ~np.any(times[..., 0] > study.burn_in, axis=-1), {
                 "long_name": "whether the burn-in lasted the autocorrelation time; if not, some of the bias is missing",
             }),
             "hops": (AXES, hops[..., 0], {"units": "1/score evaluations", "long_name": "hops between modes"}),
@@ -167,13 +118,13 @@ class Grid:
                 "units": "score evaluations", "long_name": "score evaluations per chain, burn-in included",
             }),
         }  # fmt: skip
-        study = self.dataset(data, nfe_recorded=budget.nfe, nfe_burn_in=budget.burn_in)
-        self.warn_of_divergence(study)
-        return study.assign_attrs(chains=budget.chains, seed=budget.seed, backend=budget.backend or "default")
+        dataset = self.dataset(data, nfe_recorded=study.nfe, nfe_burn_in=study.burn_in)
+        self.warn_of_divergence(dataset)
+        return dataset.assign_attrs(chains=study.chains, seed=study.seed, backend=study.backend or "default")
 
-    def exact(self, tolerance: float, place: Place, times: bool = True) -> xr.Dataset:
+    def exact(self, study: Configuration, times: bool = True) -> xr.Dataset:
         """Return what is known of every point without sampling; NaN where nothing is."""
-        tolerance = check_tolerance(tolerance)
+        tolerance = check_tolerance(study.tolerance)
         shape = len(self.schemes), len(self.frictions), len(self.h)
         biases, known = np.full((*shape, len(METRICS)), np.nan), np.full((*shape, len(OBSERVABLES) + 1), np.nan)
         if has_exact_law(self.target) and knows_bias(self.target):
@@ -181,12 +132,10 @@ class Grid:
                 Exact(self.target, scheme, float(h), float(gamma), tolerance, times)
                 for scheme, gamma, h in product(self.schemes, self.frictions, self.h)
             ]
-            found = sweep(
-                tasks, store=place.store, executor=place.executor, progress=place.progress and "exact answers"
-            )
+            found = swept(tasks, study, "exact answers")
             biases, known = (self.shaped([one[name] for one in found]) for name in ("bias", "time"))
             for fault in dict.fromkeys(one["fault"] for one in found if one["fault"]):
-                warnings.warn(fault, stacklevel=3)
+                warnings.warn(fault, stacklevel=4)
         evaluations = {"units": "score evaluations"}
         data: dict[str, Any] = {
             "exact": ((*AXES, "metric"), biases, {"units": "1", "long_name": "exact bias of the scheme"}),
@@ -221,7 +170,12 @@ class Grid:
             lost = study.diverged.sel(integrator=name).max("friction")
             sizes = ", ".join(f"{h:.4g}" for h in study.h.values[(lost > 0).values])
             if sizes:
-                warnings.warn(f"{name} diverged at h = {sizes}; its statistics there are NaN", stacklevel=4)
+                warnings.warn(f"{name} diverged at h = {sizes}; its statistics there are NaN", stacklevel=5)
+
+
+def swept(tasks: Sequence[Task], study: Configuration, title: str) -> list[dict[str, Any]]:
+    """Return the results of points, computed and kept where the study says."""
+    return sweep(tasks, store=study.store, executor=study.executor, progress=study.progress and title)
 
 
 def with_cost(study: xr.Dataset) -> xr.Dataset:

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from concurrent.futures import Executor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from uldnum.arguments import positive_number
+from uldnum.configuration import FrontierConfiguration, configured_by
 from uldnum.diagnostics.bias import check_metric
-from uldnum.studies.common import AXES, Budget, Grid, Integrators, Place, with_cost
-from uldnum.targets import VectorTarget
-from uldnum.typing import ArrayLike
+from uldnum.studies.common import AXES, StepGrid, with_cost
 
 __all__ = ["Advice", "advise", "frontier"]
 
@@ -22,29 +19,9 @@ __all__ = ["Advice", "advise", "frontier"]
 ERRORS = 2.0
 
 
-def frontier(
-    target: VectorTarget | str,
-    integrators: Integrators,
-    h: ArrayLike | None = None,
-    *,
-    delta: ArrayLike | None = None,
-    friction: ArrayLike | None = None,
-    nfe: int = 5_000,
-    burn_in: int = 1_000,
-    chains: int = 4096,
-    seed: int = 0,
-    tolerance: float = 1e-4,
-    backend: str | None = None,
-    store: str | Path | None = None,
-    executor: Executor | None = None,
-    progress: bool = True,
-) -> xr.Dataset:
+@configured_by(FrontierConfiguration)
+def frontier(study: FrontierConfiguration) -> xr.Dataset:
     """Measure bias and cost of an independent sample as step size and friction vary.
-
-    Parameters
-    ----------
-    target, integrators, h, delta, friction, nfe, burn_in, chains, seed, tolerance, backend, store, executor, progress
-        As for `mixing`; the target must know its moments and its cdf.
 
     Returns
     -------
@@ -61,11 +38,10 @@ def frontier(
     UserWarning
         If chains diverged.
     """
-    grid, place = Grid.of(target, integrators, h, delta, friction), Place(store, executor, progress)
-    budget = Budget(nfe, burn_in, chains, seed, backend)
-    grid.check(budget)
-    study = grid.exact(tolerance, place).merge(grid.sampled(budget, place), combine_attrs="no_conflicts")
-    return with_cost(study).assign_attrs(study="frontier")
+    grid = StepGrid.of(study)
+    grid.check(study)
+    found = grid.exact(study).merge(grid.sampled(study), combine_attrs="no_conflicts")
+    return with_cost(found).assign_attrs(study="frontier")
 
 
 @dataclass(frozen=True)

@@ -2,50 +2,19 @@
 
 from __future__ import annotations
 
-from concurrent.futures import Executor
-from pathlib import Path
-
 import xarray as xr
 
-from uldnum.studies.common import Budget, Grid, Integrators, Place, with_cost
-from uldnum.targets import VectorTarget
-from uldnum.typing import ArrayLike
+from uldnum.configuration import SamplingConfiguration, configured_by
+from uldnum.studies.common import StepGrid, with_cost
 
 __all__ = ["mixing"]
 
 MEASURED = ["time", "time_error", "resolved", "hops", "hops_error", "diverged", "nfe"]
 
 
-def mixing(
-    target: VectorTarget | str,
-    integrators: Integrators,
-    h: ArrayLike | None = None,
-    *,
-    delta: ArrayLike | None = None,
-    friction: ArrayLike | None = None,
-    nfe: int = 5_000,
-    burn_in: int = 1_000,
-    chains: int = 1024,
-    seed: int = 0,
-    tolerance: float = 1e-4,
-    backend: str | None = None,
-    store: str | Path | None = None,
-    executor: Executor | None = None,
-    progress: bool = True,
-) -> xr.Dataset:
+@configured_by(SamplingConfiguration)
+def mixing(study: SamplingConfiguration) -> xr.Dataset:
     """Measure how fast integrators mix, at several step sizes and frictions.
-
-    Parameters
-    ----------
-    target : str, GaussianMixture or UserTarget
-        What is sampled; it must know its standard deviation.
-    h, delta : array, shape (H,)
-        As for `bias`. Default: 12 step sizes, from 0.1 to 1.6 of the target's narrowest standard deviations.
-    friction : float or array, shape (F,)
-        Frictions, all different; what an overdamped scheme does is the same at all of them. Default: 0.5, 1 and 2,
-        over that standard deviation.
-    integrators, nfe, burn_in, chains, seed, tolerance, backend, store, executor, progress
-        As for `bias`.
 
     Returns
     -------
@@ -68,9 +37,8 @@ def mixing(
     UserWarning
         If chains diverged.
     """
-    grid, place = Grid.of(target, integrators, h, delta, friction, bias=False), Place(store, executor, progress)
-    budget = Budget(nfe, burn_in, chains, seed, backend)
-    grid.check(budget)
-    known = grid.exact(tolerance, place)[["exact_time", "relaxation_time"]]
-    study = known.merge(grid.sampled(budget, place)[MEASURED], combine_attrs="no_conflicts")
-    return with_cost(study).drop_vars("metric", errors="ignore").assign_attrs(study="mixing")
+    grid = StepGrid.of(study, bias=False)
+    grid.check(study)
+    exact = grid.exact(study)[["exact_time", "relaxation_time"]]
+    found = exact.merge(grid.sampled(study)[MEASURED], combine_attrs="no_conflicts")
+    return with_cost(found).drop_vars("metric", errors="ignore").assign_attrs(study="mixing")
