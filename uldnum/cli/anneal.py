@@ -113,10 +113,11 @@ def show(net: Any, chosen: Any, x: Any, path: Path) -> None:
 
 def compare(mixture: Any, x: Any, seed: int) -> None:
     """Print the distance to the law, and how far as many exact samples are."""
-    from uldnum.diagnostics import mode_weights, sliced_wasserstein_2
+    from uldnum.diagnostics.metrics import METRICS
 
     draws = mixture.sample(len(x), (seed + 1) % 2**64)  # the chains may have begun at draws of the same seed
-    for what, measure in (
-        ("sliced Wasserstein-2 distance", sliced_wasserstein_2), ("total variation of mode weights", mode_weights),
-    ):  # fmt: skip
-        typer.echo(f"{what} {measure(x, mixture).value:.4g} (exact samples: {measure(draws, mixture).value:.4g})")
+    for metric in (METRICS["sliced_wasserstein_2"], METRICS["mode_weights"]):
+        measure: Any = metric.of_positions
+        typer.echo(
+            f"{metric.label} {measure(x, mixture).value:.4g} (exact samples: {measure(draws, mixture).value:.4g})"
+        )

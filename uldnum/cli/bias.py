@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -46,17 +47,30 @@ def bias(
 
 
 def print_table(study: Any, data: Path, figure: Path) -> None:
-    """Print a study for people."""
+    """Print the first metric of a study for people."""
+    from uldnum.diagnostics.metrics import METRICS
+
     sampled = "bias" in study
+    first, *others = (METRICS[str(name)] for name in study.metric.values)
     typer.echo(
-        f"{'Bias' if sampled else 'Exact bias'} of the second moment, its magnitude in standard deviations of x^2"
+        f"{'Bias' if sampled else 'Exact bias'} of the {first.label}, its magnitude in {first.unit}"
         f"{', and the standard error' if sampled else ''}"
     )
-    typer.echo("(mean, Wasserstein-1 and Kolmogorov distance are in the data and the figure):\n")
-    names = [str(name) for name in study.integrator.values]
-    typer.echo(f"{'h':>8}" + "".join(f"{name:>19}" for name in names))
-    for step in study.h.values:
-        cells = study.sel(h=step, metric="second_moment")
+    typer.echo(f"(in the data and the figure: {', '.join(metric.label for metric in others)}):\n")
+    for line in table(study.sel(metric=first.name), sampled):
+        typer.echo(line)
+    if sampled and not study.settled.all():
+        typer.echo(
+            "\n* from exact draws, the burn-in was shorter than the autocorrelation time: some of the bias is missing"
+        )
+    typer.echo(f"\ndata:   {data}\nfigure: {figure}")
+
+
+def table(one: Any, sampled: bool) -> Iterator[str]:
+    """Yield the lines of a table of one metric: step sizes below each other, integrators side by side."""
+    yield f"{'h':>8}" + "".join(f"{name:>19}" for name in one.integrator.values)
+    for step in one.h.values:
+        cells = one.sel(h=step)
         if sampled:
             columns = zip(*(cells[part].values for part in ("bias", "error", "diverged", "settled")), strict=True)
             texts = [
@@ -64,13 +78,8 @@ def print_table(study: Any, data: Path, figure: Path) -> None:
                 for value, error, lost, settled in columns
             ]
         else:
-            texts = ["none" if np.isnan(value) else resolved(value, study.exact_to) for value in cells.exact.values]
-        typer.echo(f"{step:8.4g}" + "".join(f"{text:>19}" for text in texts))
-    if sampled and not study.settled.all():
-        typer.echo(
-            "\n* from exact draws, the burn-in was shorter than the autocorrelation time: some of the bias is missing"
-        )
-    typer.echo(f"\ndata:   {data}\nfigure: {figure}")
+            texts = ["none" if np.isnan(value) else resolved(value, one.exact_to) for value in cells.exact.values]
+        yield f"{step:8.4g}" + "".join(f"{text:>19}" for text in texts)
 
 
 def resolved(value: float, exact_to: float) -> str:

@@ -17,8 +17,9 @@ __all__ = ["doctor", "fetch", "list_"]
 
 
 def list_() -> None:
-    """List integrators, targets, networks and backends: one line each, with its source."""
+    """List integrators, targets, metrics, networks and backends: one line each, with its source."""
     from uldnum.backends import BACKENDS
+    from uldnum.diagnostics.metrics import METRICS, study_metrics
     from uldnum.networks import NETWORKS
     from uldnum.plans import PRESETS as PLANS
     from uldnum.predictors import PREDICTORS
@@ -33,6 +34,7 @@ def list_() -> None:
     show("Predictors (plans through noise levels)", {name: entry.source for name, entry in PREDICTORS.items()})
     show("Plans of the literature", {name: entry.source for name, entry in PLANS.items()})
     show("Targets", {name: preset.source for name, preset in PRESETS.items()})
+    show("Metrics of studies", {name: METRICS[name].title for name in study_metrics()})
     show(
         "Networks",
         {name: f"{entry.card['source']}; licence: {entry.card['licence']}" for name, entry in NETWORKS.items()},

@@ -37,7 +37,7 @@ def mixing(
 
     study = computed("mixing", given, scheduler, out)
     data, figure = written(study, out, "mixing", draw_mixing)
-    shown(study, data, figure, as_json, "Score evaluations for an independent sample (the slower of x and x^2)")
+    shown(study, data, figure, as_json, f" (the slower of {' and '.join(study.observable.values)})")
 
 
 @options.with_options_of(FrontierConfiguration, **USUAL)
@@ -57,8 +57,7 @@ def frontier(
 
     study = computed("frontier", given, scheduler, out)
     data, figure = written(study, out, "frontier", draw_frontier)
-    title = "Score evaluations for an independent sample; the bias is in the data and the figure"
-    shown(study, data, figure, as_json, title)
+    shown(study, data, figure, as_json, "; the bias is in the data and the figure")
 
 
 @options.with_options_of(FrontierConfiguration, **USUAL)
@@ -67,9 +66,7 @@ def advise(
     max_bias: Annotated[
         float, typer.Option(help="Largest bias that is allowed, in standard deviations of what is averaged.")
     ],
-    metric: Annotated[
-        str, typer.Option(help="Bias of what: second_moment, mean, wasserstein_1 or kolmogorov.")
-    ] = "second_moment",
+    metric: Annotated[str, typer.Option(help="Bias of what: a metric of 'uldnum list'.")] = "second_moment",
     scheduler: options.Scheduler = None,
     out: options.Out = Path("out"),
     as_json: options.AsJson = False,
@@ -84,7 +81,7 @@ def advise(
 
     from uldnum import studies
     from uldnum.arguments import positive
-    from uldnum.diagnostics.bias import check_metric
+    from uldnum.diagnostics.metrics import check_metric
     from uldnum.plotting import draw_frontier
 
     positive("max_bias", max_bias)
@@ -98,12 +95,14 @@ def advise(
         typer.echo(f"{advice.text}\n\ndata:   {data}\nfigure: {figure}")
 
 
-def shown(study: Any, data: Path, figure: Path, as_json: bool, title: str) -> None:
+def shown(study: Any, data: Path, figure: Path, as_json: bool, remark: str) -> None:
     """Print costs for people, one table a friction, or everything for scripts."""
+    from uldnum.diagnostics.metrics import COST
+
     if as_json:
         print_json(study, data, figure)
         return
-    typer.echo(f"{title}, and the standard error")
+    typer.echo(f"{COST.label.capitalize()}{remark}, and the standard error")
     typer.echo("('> N': chains did not forget where they were; a lower bound):")
     names = [str(name) for name in study.integrator.values]
     for friction in study.friction.values:

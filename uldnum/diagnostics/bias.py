@@ -6,20 +6,16 @@ averaged (as in Robnik & Seljak, MicroCanonicalHMC: ``b^2 = mean_i (E[x_i^2]_run
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
 from uldnum.arguments import result_of
 from uldnum.diagnostics.arguments import checked_run, matching
-from uldnum.diagnostics.histograms import kolmogorov, wasserstein_1
 from uldnum.diagnostics.jackknife import Bias, euclidean_norm
-from uldnum.names import unknown
 from uldnum.run import Run
 from uldnum.targets import VectorTarget, lacking
 from uldnum.typing import Array
 
-__all__ = ["METRICS", "check_metric", "mean_bias", "rms_bias", "second_moment_bias"]
+__all__ = ["deviation", "known_moment", "mean_bias", "rms_bias", "second_moment_bias"]
 
 
 def rms_bias(values: Array, exact: Array, scale: Array) -> Bias:
@@ -116,20 +112,3 @@ def known_moment(target: VectorTarget, order: int) -> Array:
     if found.shape != target.shape or not np.all(np.isfinite(found)):
         raise ValueError(f"target: moment({order}) of {target.name!r} must be finite and have shape {target.shape}")
     return found
-
-
-# Name of each metric of a study: what computes it from a run on a target.
-METRICS: dict[str, Callable[[Run, VectorTarget], Bias]] = {
-    "second_moment": second_moment_bias,
-    "mean": mean_bias,
-    "wasserstein_1": lambda run, target: wasserstein_1(
-        run, target, lambda distances: np.mean(distances / np.asarray(target.standard_deviation))
-    ),
-    "kolmogorov": lambda run, target: kolmogorov(run, target, np.mean),
-}
-
-
-def check_metric(name: str) -> None:
-    """Raise if there is no such metric; the message offers the nearest."""
-    if not isinstance(name, str) or name not in METRICS:
-        raise unknown("metric", name, METRICS, f"Known are {', '.join(METRICS)}")

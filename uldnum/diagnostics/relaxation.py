@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import xarray as xr
 
 from uldnum.diagnostics.arguments import checked_run, matching
-from uldnum.diagnostics.histograms import kolmogorov, wasserstein_1
 from uldnum.diagnostics.jackknife import Bias
-from uldnum.diagnostics.samples import mode_weights, sliced_wasserstein_2
+from uldnum.diagnostics.metrics import METRICS
 from uldnum.run import Run
 from uldnum.targets import VectorTarget
-from uldnum.typing import Array
 
 __all__ = ["relaxation"]
 
@@ -46,10 +42,12 @@ def relaxation(run: Run, target: VectorTarget | str) -> xr.Dataset:
     """
     checked_run(run).check_one_step_size()
     trace, target = run.recorded, matching(target, run.settings.shape)
-    known = distances(target)
-    if not known:
+    measures = {
+        name: metric.of_positions for name, metric in METRICS.items() if metric.of_positions and metric.known(target)
+    }
+    if not measures:
         raise ValueError(f"target: {target.name!r} knows no distance; define its 'cdf', its 'draws' or its 'modes'")
-    found = np.array([[measure(x) for x in trace] for measure in known.values()])
+    found = np.array([[measure(x, target) for x in trace] for measure in measures.values()])
     settings = run.settings
     steps = settings.burn_in + (settings.thin or 0) * np.arange(1, len(trace) + 1)
     data = {name: (("distance", "nfe"), found[..., i], {"units": "1"}) for i, name in enumerate(Bias._fields)}
@@ -57,18 +55,4 @@ def relaxation(run: Run, target: VectorTarget | str) -> xr.Dataset:
     nfe = ("nfe", first + per_step * steps, {"long_name": "score evaluations", "units": "1"})
     attributes = {"target": target.name, "integrator": settings.integrator, "h": settings.h[0]}
     attributes |= {"friction": settings.friction, "chains": settings.chains, "seed": settings.seed}
-    return xr.Dataset(data, {"distance": list(known), "nfe": nfe}, attributes)
-
-
-def distances(target: VectorTarget) -> dict[str, Callable[[Array], Bias]]:
-    """Return the distances that a target knows enough for."""
-    known: dict[str, Callable[[Array], Bias]] = {}
-    deviation = np.asarray(target.standard_deviation)
-    if target.cdf is not None and np.all(np.isfinite(deviation)):
-        known["wasserstein_1"] = lambda x: wasserstein_1(x, target, lambda each: np.mean(each / deviation))
-        known["kolmogorov"] = lambda x: kolmogorov(x, target, np.mean)
-    if target.draws is not None:
-        known["sliced_wasserstein_2"] = lambda x: sliced_wasserstein_2(x, target)
-    if target.modes is not None and len(target.modes.weights) > 1:
-        known["mode_weights"] = lambda x: mode_weights(x, target)
-    return known
+    return xr.Dataset(data, {"distance": list(measures), "nfe": nfe}, attributes)

@@ -19,20 +19,13 @@ from uldnum.plotting.style import (
     plain_ticks,
     save,
     stored_study,
+    title_of,
 )
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = ["draw_bias"]
-
-# Panels of the bias figure: metric and its unit.
-PANELS = {
-    "second_moment": "second moment (standard deviations of x²)",
-    "mean": "mean (standard deviations of x)",
-    "wasserstein_1": "Wasserstein-1 distance (standard deviations of x)",
-    "kolmogorov": "Kolmogorov distance",
-}
 
 
 @literal_text()
@@ -49,8 +42,13 @@ def draw_bias(data: Path, *out: Path) -> None:
     from matplotlib.figure import Figure
 
     study, out = stored_study(data, ("bias",)).sortby("h"), tuple(image_paths(out))
-    figure = Figure(figsize=(11, 7), layout="constrained")
-    for axes, (metric, title) in zip(figure.subplots(2, 2, sharex=True).flat, PANELS.items(), strict=True):
+    metrics = [str(name) for name in study.metric.values]
+    rows = -(-len(metrics) // 2)
+    figure = Figure(figsize=(11, 3.5 * rows), layout="constrained")
+    panels = list(figure.subplots(rows, 2, sharex=True, squeeze=False).flat)
+    for axes in panels[len(metrics) :]:
+        axes.set_axis_off()
+    for axes, metric in zip(panels[: len(metrics)], metrics, strict=True):
         panel = study.sel(metric=metric)
         axes.set(xscale="log", yscale="log")
         low, high = limits(panel)
@@ -63,7 +61,7 @@ def draw_bias(data: Path, *out: Path) -> None:
                 sampled_points(axes, one, *style, rank)
         axes.set_xlim(float(study.h.min()) / 1.08, float(study.h.max()) * 1.08)
         plain_ticks(axes)
-        axes.set_title(title, fontsize=10)
+        axes.set_title(title_of(metric), fontsize=10)
         axes.grid(alpha=0.25, which="both", linewidth=0.5)
     figure.supxlabel("step size h  (delta = h²/2)", fontsize=10)
     figure.supylabel("bias (magnitude)", fontsize=10)

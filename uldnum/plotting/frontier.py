@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from uldnum.diagnostics.bias import check_metric
-from uldnum.plotting.bias import PANELS
+from uldnum.diagnostics.metrics import COST, check_metric
 from uldnum.plotting.style import (
     SEEN,
     image_paths,
@@ -20,6 +19,7 @@ from uldnum.plotting.style import (
     plain_ticks,
     save,
     stored_study,
+    title_of,
 )
 from uldnum.studies.frontier import at_most
 from uldnum.typing import Array
@@ -66,8 +66,8 @@ def draw_frontier(data: Path | Sequence[Path], *out: Path, metric: str = "second
         panels[0].set_ylim(seen.min() / 2.5, 1.5 * seen.max())
     for axes in panels:
         plain_ticks(axes)
-    panels[0].set_ylabel("score evaluations for an independent sample", fontsize=11)
-    panels[len(panels) // 2].set_xlabel("bias: " + PANELS[metric], fontsize=11)
+    panels[0].set_ylabel(COST.label, fontsize=11)
+    panels[len(panels) // 2].set_xlabel("bias: " + title_of(metric), fontsize=11)
     columns = 4 if len(studies) < 3 else 6
     figure.legend(
         handles=handles(styles, studies), loc="outside lower center", ncols=columns, frameon=False, fontsize=9.5

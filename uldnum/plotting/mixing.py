@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from uldnum.diagnostics.metrics import COST
 from uldnum.plotting.style import (
     curve,
     image_paths,
@@ -49,7 +50,7 @@ def draw_mixing(data: Path, *out: Path) -> None:
         axes.set_title(f"friction {friction:.3g}", fontsize=11, fontweight="bold")
         axes.grid(alpha=0.25, which="both", linewidth=0.5)
     panels[len(panels) // 2].set_xlabel("step size h  (delta = h²/2)", fontsize=11)
-    panels[0].set_ylabel("score evaluations for an independent sample", fontsize=11)
+    panels[0].set_ylabel(COST.label, fontsize=11)
     columns = 4 if len(panels) < 3 else 5
     figure.legend(handles=handles(study), loc="outside lower center", ncols=columns, frameon=False, fontsize=9.5)
     a = study.attrs

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from uldnum.arguments import file_path, shown
+from uldnum.diagnostics.metrics import METRICS
 from uldnum.extras import require
 from uldnum.files import atomic
 from uldnum.names import printable
@@ -30,6 +31,7 @@ __all__ = [
     "plain_ticks",
     "save",
     "stored_study",
+    "title_of",
 ]
 
 # Biases of less than so many noise floors may be noise.
@@ -89,6 +91,11 @@ def image_paths(out: Sequence[Any]) -> list[Path]:
         if path.suffix[1:].lower() not in formats:
             raise ValueError(f"out: the suffix must be one of {', '.join(formats)}, got {shown(str(path))}")
     return paths
+
+
+def title_of(metric: str) -> str:
+    """Return what an axis says of a metric; of one that only the file knows, its name."""
+    return METRICS[metric].title if metric in METRICS else metric
 
 
 def look(name: str, rank: int) -> tuple[str, str]:

@@ -40,7 +40,7 @@ def bias(study: BiasConfiguration) -> xr.Dataset:
     """
     grid = StepGrid.of(study)
     grid.check(study)
-    exact = grid.exact(study, times=False)[["exact"]]
+    exact = grid.exact(study, with_times=False)[["exact"]]
     sampled = grid.sampled(study)[["bias", "error", "floor", "settled", "diverged", "nfe"]]
     return flat(exact.merge(sampled, combine_attrs="no_conflicts"))
 
@@ -64,7 +64,7 @@ def exact_bias(study: ExactBiasConfiguration) -> xr.Dataset:
         raise ValueError(
             f"target: no exact answer on {grid.target.name!r}: only on Gaussians, and on targets in one dimension"
         )
-    return flat(grid.exact(study, times=False)[["exact"]])
+    return flat(grid.exact(study, with_times=False)[["exact"]])
 
 
 def flat(study: xr.Dataset) -> xr.Dataset:

@@ -16,12 +16,12 @@ import xarray as xr
 from uldnum.arguments import positive, shown, step_size
 from uldnum.backends import choose_backend
 from uldnum.configuration import Configuration, SamplingConfiguration
-from uldnum.diagnostics.bias import METRICS
+from uldnum.diagnostics.metrics import COST, HOPS, RELAXATION_TIME, TIMES, study_metrics
 from uldnum.elementary import geomspace
 from uldnum.exact.transfer import check_tolerance
 from uldnum.schemes.catalogue import Integrator
 from uldnum.schemes.catalogue import integrator as find_integrator
-from uldnum.studies.exact import OBSERVABLES, has_exact_law, is_gaussian
+from uldnum.studies.exact import has_exact_law, is_gaussian
 from uldnum.studies.points import Exact, Sampled, knows_bias
 from uldnum.studies.sweep import Task, sweep
 from uldnum.targets import VectorTarget, lacking, vector_target
@@ -94,9 +94,10 @@ class StepGrid:
             for scheme, gamma, h in product(self.schemes, self.frictions, self.h)
         ]
         found = swept(tasks, study, f"sampling {self.target.name}")
-        biases, times, hops = (self.shaped([one[name] for one in found]) for name in ("bias", "time", "hops"))
+        biases, times = (self.stacked([one[name] for one in found]) for name in ("bias", "time"))
+        hops = self.shaped([one[HOPS.name] for one in found])
         units, metric, observable = {"units": "1"}, (*AXES, "metric"), (*AXES, "observable")
-        evaluations = {"units": "score evaluations"}
+        evaluations = {"units": COST.unit}
         data: dict[str, Any] = {
             "bias": (metric, biases[..., 0], units | {"long_name": "bias"}),
             "error": (metric, biases[..., 1], units | {"long_name": "standard error of the bias"}),
@@ -109,8 +110,8 @@ class StepGrid:
             "settled": (AXES, ~np.any(times[..., 0] > study.burn_in, axis=-1), {
                 "long_name": "whether the burn-in lasted the autocorrelation time; if not, some of the bias is missing",
             }),
-            "hops": (AXES, hops[..., 0], {"units": "1/score evaluations", "long_name": "hops between modes"}),
-            "hops_error": (AXES, hops[..., 1], {"units": "1/score evaluations", "long_name": "standard error of hops"}),
+            HOPS.name: (AXES, hops[..., 0], HOPS.attributes()),
+            f"{HOPS.name}_error": (AXES, hops[..., 1], HOPS.attributes("standard error of ")),
             "diverged": (AXES, self.shaped([one["diverged"] for one in found]), {
                 "units": "1", "long_name": "chains that diverged",
             }),
@@ -122,29 +123,28 @@ class StepGrid:
         self.warn_of_divergence(dataset)
         return dataset.assign_attrs(chains=study.chains, seed=study.seed, backend=study.backend or "default")
 
-    def exact(self, study: Configuration, times: bool = True) -> xr.Dataset:
+    def exact(self, study: Configuration, with_times: bool = True) -> xr.Dataset:
         """Return what is known of every point without sampling; NaN where nothing is."""
         tolerance = check_tolerance(study.tolerance)
         shape = len(self.schemes), len(self.frictions), len(self.h)
-        biases, known = np.full((*shape, len(METRICS)), np.nan), np.full((*shape, len(OBSERVABLES) + 1), np.nan)
+        biases, times = (np.full((*shape, len(names)), np.nan) for names in (study_metrics(), TIMES))
+        slowest = np.full(shape, np.nan)
         if has_exact_law(self.target) and knows_bias(self.target):
             tasks = [
-                Exact(self.target, scheme, float(h), float(gamma), tolerance, times)
+                Exact(self.target, scheme, float(h), float(gamma), tolerance, with_times)
                 for scheme, gamma, h in product(self.schemes, self.frictions, self.h)
             ]
             found = swept(tasks, study, "exact answers")
-            biases, known = (self.shaped([one[name] for one in found]) for name in ("bias", "time"))
+            biases, times = (self.stacked([one[name] for one in found]) for name in ("bias", "time"))
+            slowest = self.shaped([one[RELAXATION_TIME.name] for one in found])
             for fault in dict.fromkeys(one["fault"] for one in found if one["fault"]):
                 warnings.warn(fault, stacklevel=4)
-        evaluations = {"units": "score evaluations"}
         data: dict[str, Any] = {
             "exact": ((*AXES, "metric"), biases, {"units": "1", "long_name": "exact bias of the scheme"}),
-            "exact_time": ((*AXES, "observable"), known[..., :-1], evaluations | {
-                "long_name": "exact autocorrelation time, slowest axis",
+            "exact_time": ((*AXES, "observable"), times, {
+                "units": COST.unit, "long_name": "exact autocorrelation time, slowest axis",
             }),
-            "relaxation_time": (AXES, known[..., -1], evaluations | {
-                "long_name": "exact time in which the slowest mode decays by e",
-            }),
+            RELAXATION_TIME.name: (AXES, slowest, RELAXATION_TIME.attributes("exact ")),
         }  # fmt: skip
         return self.dataset(data, tolerance=tolerance, exact_to=0.0 if is_gaussian(self.target) else tolerance)
 
@@ -153,14 +153,18 @@ class StepGrid:
         array = np.array(values)
         return array.reshape(len(self.schemes), len(self.frictions), len(self.h), *array.shape[1:])
 
+    def stacked(self, values: Sequence[dict[str, Any]]) -> Array:
+        """Give values by metric of all points, one after the other, the axes of the grid, and that of the metrics."""
+        return self.shaped([list(one.values()) for one in values])
+
     def dataset(self, data: dict[str, Any], **attributes: Any) -> xr.Dataset:
         """Return labelled data with the coordinates of the grid, and with where it comes from."""
         coordinates = {
             "integrator": [scheme.name for scheme in self.schemes],
             "friction": ("friction", self.frictions, {"long_name": "friction", "units": "1/time"}),
             "h": ("h", self.h, {"long_name": "step size", "units": "time"}),
-            "metric": list(METRICS),
-            "observable": list(OBSERVABLES),
+            "metric": list(study_metrics()),
+            "observable": list(TIMES),
         }
         return xr.Dataset(data, coordinates, {"uldnum": VERSION} | describe(self.target) | attributes)
 
@@ -180,14 +184,14 @@ def swept(tasks: Sequence[Task], study: Configuration, title: str) -> list[dict[
 
 def with_cost(study: xr.Dataset) -> xr.Dataset:
     """Add what an independent sample costs: the longer of the times of x and x^2; NaN if one is not known."""
-    slow, units = study.time.fillna(np.inf).argmax("observable"), {"units": "score evaluations"}
+    slow = study.time.fillna(np.inf).argmax("observable")
     cost, error = (part.isel(observable=slow).drop_vars("observable") for part in (study.time, study.time_error))
     exact = study.exact_time.max("observable", skipna=False)
     return study.assign(
-        cost=cost.assign_attrs(units, long_name="score evaluations for an independent sample"),
-        cost_error=error.assign_attrs(units, long_name="standard error of the cost"),
+        cost=cost.assign_attrs(COST.attributes()),
+        cost_error=error.assign_attrs(units=COST.unit, long_name="standard error of the cost"),
         cost_resolved=study.resolved.all("observable"),
-        exact_cost=exact.assign_attrs(units, long_name="exact cost of an independent sample"),
+        exact_cost=exact.assign_attrs(units=COST.unit, long_name="exact cost of an independent sample"),
     )
 
 

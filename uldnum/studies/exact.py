@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from uldnum.diagnostics.bias import METRICS, known_moment
-from uldnum.exact import ConvergenceError, UnstableError, gaussian, transfer_operator
+from uldnum.diagnostics.bias import deviation, known_moment
+from uldnum.diagnostics.metrics import METRICS, RELAXATION_TIME, TIMES, Metric, StationaryLaw
+from uldnum.exact import ConvergenceError, GaussianLaw, TransferOperator, UnstableError, gaussian, transfer_operator
 from uldnum.schemes.catalogue import Integrator
 from uldnum.targets import VectorTarget
 from uldnum.targets.mixture import erf
 from uldnum.typing import Array
 
-__all__ = ["OBSERVABLES", "exact_answers", "has_exact_law", "is_gaussian"]
-
-# Whose autocorrelation times are measured: on each axis.
-OBSERVABLES = ("x", "x^2")
+__all__ = ["exact_answers", "has_exact_law", "is_gaussian"]
 
 
 def is_gaussian(target: VectorTarget) -> bool:
@@ -32,57 +32,111 @@ def has_exact_law(target: VectorTarget) -> bool:
 
 
 def exact_answers(
-    scheme: Integrator, target: VectorTarget, h: float, friction: float, tolerance: float, times: bool
-) -> dict[str, Any]:
-    """Return the exact bias in each of `METRICS`, and the time of each of `OBSERVABLES` and of relaxation, if wanted.
+    scheme: Integrator, target: VectorTarget, h: float, friction: float, tolerance: float, metrics: Sequence[str],
+    times: bool,
+) -> dict[str, Any]:  # fmt: skip
+    """Return the exact value of each of the metrics, and each of `TIMES` and the time of relaxation, if wanted.
 
-    Times are in score evaluations. What there is not is NaN: everything where the scheme is unstable, or not resolved,
-    which ``fault`` says then.
+    What there is not is NaN: everything where the scheme is unstable, or not resolved, which ``fault`` says then.
     """
-    fault = ""
+    fault, law = "", None
     try:
-        if is_gaussian(target):
-            bias, time = gaussian_answers(scheme, target, h, friction)
-        else:
-            bias, time = one_dimensional_answers(scheme, target, h, friction, tolerance, times)
+        law = (
+            GaussianMarginals.of(scheme, target, h, friction)
+            if is_gaussian(target)
+            else OneDimensionalLaw.of(scheme, target, h, friction, tolerance)
+        )
     except UnstableError:
-        bias, time = {}, {}
+        pass
     except ConvergenceError as error:
-        fault, bias, time = f"no exact bias: {error}", {}, {}
+        fault = f"no exact bias: {error}"
     return {
-        "bias": [float(bias.get(metric, np.nan)) for metric in METRICS],
-        "time": [float(time.get(observable, np.nan)) for observable in (*OBSERVABLES, "relaxation")],
+        "bias": {name: exactly(METRICS[name], law) for name in metrics},
+        "time": {name: exactly(metric, law if times else None) for name, metric in TIMES.items()},
+        RELAXATION_TIME.name: exactly(RELAXATION_TIME, law if times else None),
         "fault": fault,
     }
 
 
-def gaussian_answers(
-    scheme: Integrator, target: VectorTarget, h: float, friction: float
-) -> tuple[dict[str, float], dict[str, float]]:
-    """On a Gaussian every scheme's law is Gaussian, with the right mean and another covariance."""
-    mean, precision = np.asarray(target.mean), np.asarray(target.precision)
-    found = gaussian(scheme, h, precision=precision, friction=friction)
-    if precision.ndim == 1:
-        variance, law = 1 / precision, found.position_covariance
-    else:
-        variance, law = np.diag(np.linalg.inv(precision)), np.diag(found.position_covariance)
-    ratio = np.sqrt(law / variance)  # of standard deviations, for each axis
-    gap = (law - variance) / np.sqrt(2 * variance**2 + 4 * mean**2 * variance)
-    bias = {
-        "second_moment": np.sqrt(np.mean(gap**2)),
-        "mean": np.mean(0 * ratio),
-        "wasserstein_1": np.mean(np.abs(ratio - 1)) * np.sqrt(2 / np.pi),
-        "kolmogorov": np.mean(normal_kolmogorov(ratio)),
-    }
-    # x^2 = (x - m)^2 + 2 m (x - m) + m^2: its two fluctuating parts, of variance 2 v^2 and 4 m^2 v, are uncorrelated.
-    linear, square = found.autocorrelation_time("x"), found.autocorrelation_time("x^2")
-    share = 2 * mean**2 / (law + 2 * mean**2)
-    time = {
-        "x": np.max(linear),
-        "x^2": np.max(share * linear + (1 - share) * square),
-        "relaxation": found.relaxation_time,
-    }
-    return bias, time
+def exactly(metric: Metric, law: StationaryLaw | None) -> float:
+    """Return a metric of a law; NaN where there is none, or the metric asks for more than the law is resolved to."""
+    if law is not None and metric.exact is not None:
+        with suppress(ConvergenceError):
+            return float(metric.exact(law))
+    return np.nan
+
+
+@dataclass(frozen=True)
+class GaussianMarginals:
+    """The law of a scheme on a Gaussian: a Gaussian with the right mean and another covariance.
+
+    Attributes
+    ----------
+    found : GaussianLaw
+        The law.
+    mean, variance, law : arrays, shape (d,)
+        Means of target and law, variances of the target and of the law along the axes.
+    """
+
+    found: GaussianLaw
+    mean: Array
+    variance: Array
+    law: Array
+
+    @classmethod
+    def of(cls, scheme: Integrator, target: VectorTarget, h: float, friction: float) -> GaussianMarginals:
+        """Return the law of a scheme."""
+        precision = np.asarray(target.precision)
+        found = gaussian(scheme, h, precision=precision, friction=friction)
+        covariance = found.position_covariance
+        if precision.ndim == 1:
+            return cls(found, np.asarray(target.mean), 1 / precision, covariance)
+        return cls(found, np.asarray(target.mean), np.diag(np.linalg.inv(precision)), np.diag(covariance))
+
+    @property
+    def ratio(self) -> Array:
+        """Standard deviations of the law over those of the target, shape (d,)."""
+        return np.asarray(np.sqrt(self.law / self.variance))
+
+    def moment_error(self, order: int) -> Array:
+        """``E[x_i^order]`` of the law less that of the target, shape (d,).
+
+        ``E[x^n] = sum_k C(n, 2k) (2k - 1)!! m^(n - 2k) v^k`` for mean m and variance v; the difference is taken term by
+        term, so that it is not lost to rounding.
+        """
+        error = 0 * self.law
+        for k in range(1, order // 2 + 1):
+            weight = math.comb(order, 2 * k) * math.prod(range(1, 2 * k, 2))
+            error = error + weight * self.mean ** (order - 2 * k) * (self.law**k - self.variance**k)
+        return error
+
+    @property
+    def wasserstein_1(self) -> float:
+        """Mean over axes, in standard deviations of the target."""
+        return float(np.mean(np.abs(self.ratio - 1)) * np.sqrt(2 / np.pi))
+
+    @property
+    def kolmogorov(self) -> float:
+        """Mean over axes."""
+        return float(np.mean(normal_kolmogorov(self.ratio)))
+
+    def autocorrelation_time(self, power: int) -> float:
+        """Time of ``x_i^power``, power 1 or 2, on the slowest axis.
+
+        ``x^2 = (x - m)^2 + 2 m (x - m) + m^2``: the two fluctuating parts, of variance 2 v^2 and 4 m^2 v, are
+        uncorrelated.
+        """
+        linear = self.found.autocorrelation_time("x")
+        if power == 1:
+            return float(np.max(linear))
+        square = self.found.autocorrelation_time("x^2")
+        share = 2 * self.mean**2 / (self.law + 2 * self.mean**2)
+        return float(np.max(share * linear + (1 - share) * square))
+
+    @property
+    def relaxation_time(self) -> float:
+        """Score evaluations in which the slowest mode decays by e."""
+        return float(self.found.relaxation_time)
 
 
 def normal_kolmogorov(ratio: Array) -> Array:
@@ -93,24 +147,48 @@ def normal_kolmogorov(ratio: Array) -> Array:
     return 0.5 * np.abs(erf(crossing / np.sqrt(2)) - erf(crossing / ratio / np.sqrt(2)))
 
 
-def one_dimensional_answers(
-    scheme: Integrator, target: VectorTarget, h: float, friction: float, tolerance: float, times: bool
-) -> tuple[dict[str, float], dict[str, float]]:
-    """Return the metrics of the law that the transfer operator finds, and its times."""
-    law = transfer_operator(scheme, target, h, friction=friction, tolerance=tolerance)
-    first, second, fourth = (float(known_moment(target, order)[0]) for order in (1, 2, 4))
-    deviation = np.sqrt(second - first**2)
-    bias = {
-        "second_moment": abs(law.expectation(np.square) - second) / np.sqrt(fourth - second**2),
-        "mean": abs(law.expectation(np.asarray) - first) / deviation,
-        "wasserstein_1": law.wasserstein_1 / deviation,
-        "kolmogorov": law.kolmogorov,
-    }
-    if not times:
-        return bias, {}
-    time = {"relaxation": law.relaxation_time}
-    functions: tuple[Callable[[Array], Array], ...] = (np.asarray, np.square)
-    for observable, f in zip(OBSERVABLES, functions, strict=True):
-        with suppress(ConvergenceError):  # it asks more of the grid than the law
-            time[observable] = law.autocorrelation_time(f)
-    return bias, time
+@dataclass(frozen=True)
+class OneDimensionalLaw:
+    """The law of a scheme on a target in one dimension, by the transfer operator.
+
+    Attributes
+    ----------
+    target : GaussianMixture or UserTarget
+        The target.
+    found : TransferOperator
+        The law.
+    """
+
+    target: VectorTarget
+    found: TransferOperator
+
+    @classmethod
+    def of(
+        cls, scheme: Integrator, target: VectorTarget, h: float, friction: float, tolerance: float
+    ) -> OneDimensionalLaw:
+        """Return the law of a scheme, or raise."""
+        return cls(target, transfer_operator(scheme, target, h, friction=friction, tolerance=tolerance))
+
+    def moment_error(self, order: int) -> Array:
+        """``E[x^order]`` of the law less that of the target, shape (1,)."""
+        return self.found.expectation(lambda x: x**order) - known_moment(self.target, order)
+
+    @property
+    def wasserstein_1(self) -> float:
+        """In standard deviations of the target."""
+        first, second = (known_moment(self.target, order) for order in (1, 2))
+        return self.found.wasserstein_1 / float(deviation(self.target, first, second)[0])
+
+    @property
+    def kolmogorov(self) -> float:
+        """Kolmogorov distance."""
+        return self.found.kolmogorov
+
+    def autocorrelation_time(self, power: int) -> float:
+        """Time of ``x^power``; raises ConvergenceError where it asks more of the grid than the law."""
+        return self.found.autocorrelation_time(lambda x: x**power)
+
+    @property
+    def relaxation_time(self) -> float:
+        """Score evaluations in which the slowest mode decays by e."""
+        return self.found.relaxation_time

@@ -10,7 +10,7 @@ import xarray as xr
 
 from uldnum.arguments import positive_number
 from uldnum.configuration import FrontierConfiguration, configured_by
-from uldnum.diagnostics.bias import check_metric
+from uldnum.diagnostics.metrics import check_metric
 from uldnum.studies.common import AXES, StepGrid, with_cost
 
 __all__ = ["Advice", "advise", "frontier"]
@@ -89,7 +89,7 @@ def advise(study: xr.Dataset, max_bias: float, *, metric: str = "second_moment")
     max_bias : float
         The bound, positive, in the units of the metric.
     metric : str
-        Which of the study's metrics: second_moment, mean, wasserstein_1 or kolmogorov.
+        Name of one of the study's metrics, ``study.metric``.
 
     Returns
     -------

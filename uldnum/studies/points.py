@@ -5,15 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
 
-from uldnum.diagnostics.bias import METRICS
 from uldnum.diagnostics.histograms import BINS
-from uldnum.diagnostics.mixing import chain_mean_times, hopping_rate
+from uldnum.diagnostics.jackknife import Bias
+from uldnum.diagnostics.metrics import HOPS, METRICS, TIMES, Metric, study_metrics
 from uldnum.interrupt import interruptible
 from uldnum.kernels.core import lay_out
 from uldnum.names import digest
@@ -21,9 +21,8 @@ from uldnum.run import Run
 from uldnum.sampling import sample
 from uldnum.schemes.catalogue import Integrator
 from uldnum.sources import digest_of_sources
-from uldnum.studies.exact import OBSERVABLES, exact_answers
+from uldnum.studies.exact import exact_answers
 from uldnum.targets import VectorTarget
-from uldnum.typing import Array
 from uldnum.version import VERSION
 
 __all__ = ["Exact", "Sampled", "knows_bias"]
@@ -48,6 +47,7 @@ class Point:
     scheme: Integrator
     h: float
     friction: float
+    metrics: tuple[str, ...] = field(default_factory=study_metrics, kw_only=True)
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -64,7 +64,8 @@ class Point:
             name: value for name, value in self.parameters.items() if name not in ("target", "integrator", "friction")
         }
         scheme = [digest(*map(np.asarray, tables[:-1])), self.scheme.memory]
-        whole = [VERSION, CODE, fingerprint(self.target), scheme, own]
+        metrics = set().union(*(METRICS[name].modules for name in self.metrics))  # a user's are not in the package
+        whole = [VERSION, CODE, digest_of_sources(*metrics), fingerprint(self.target), scheme, own]
         return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:32]
 
 
@@ -90,12 +91,10 @@ class Sampled(Point):
         """Run the chains and measure."""
         per_step = self.scheme.nfe_per_step
         run = self.run(self.nfe // per_step, self.burn_in // per_step, self.chains, bins=BINS)
-        times, unknown = chain_mean_times(run), [[np.nan] * 3] * len(METRICS)
-        known = knows_bias(self.target)
         return {
-            "bias": [list(map(float, metric(run, self.target))) for metric in METRICS.values()] if known else unknown,
-            "time": [slowest(*times[observable]) for observable in OBSERVABLES],
-            "hops": self.hops(),
+            "bias": {name: sampled(METRICS[name], run, self.target) for name in self.metrics},
+            "time": {name: sampled(metric, run, self.target) for name, metric in TIMES.items()},
+            HOPS.name: self.hops(),
             "diverged": int(run.diverged),
             "nfe": run.nfe,
         }
@@ -116,13 +115,11 @@ class Sampled(Point):
 
     def hops(self) -> list[float]:
         """Rate of hops between modes, and its error; NaN where fewer than two are known, or where chains diverged."""
-        if self.target.modes is None or len(self.target.modes.weights) == 1:
+        if not HOPS.known(self.target):
             return [np.nan, np.nan]
-        per_step = self.scheme.nfe_per_step
-        run = self.run(HOPPING_STEPS, self.burn_in // per_step, min(self.chains, HOPPING_CHAINS), thin=1)
-        if run.diverged:
-            return [np.nan, np.nan]
-        return list(map(float, hopping_rate(run.recorded, self.target, nfe=per_step)))
+        burn_in = self.burn_in // self.scheme.nfe_per_step
+        run = self.run(HOPPING_STEPS, burn_in, min(self.chains, HOPPING_CHAINS), thin=1)
+        return [np.nan, np.nan] if run.diverged else sampled(HOPS, run, self.target)
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,13 +139,14 @@ class Exact(Point):
 
     def result(self) -> dict[str, Any]:
         """Compute it."""
-        return exact_answers(self.scheme, self.target, self.h, self.friction, self.tolerance, self.times)
+        return exact_answers(self.scheme, self.target, self.h, self.friction, self.tolerance, self.metrics, self.times)
 
 
-def slowest(value: Array, error: Array) -> list[float]:
-    """Return the longest time of all axes, and its error: of many equal ones it is too long by some errors."""
-    axis = int(np.argmax(value))
-    return [float(value[axis]), float(error[axis])]
+def sampled(metric: Metric, run: Run, target: VectorTarget) -> list[float]:
+    """Return a metric of a run, with its error and perhaps its floor; NaN where the target does not know enough."""
+    if metric.of_run is None or not metric.known(target):
+        return [np.nan] * len(Bias._fields)
+    return [float(part) for part in metric.of_run(run, target)]
 
 
 @lru_cache(16)  # all points of a study have one target

@@ -1,0 +1,153 @@
+"""The registry of metrics: one declaration, read by studies, tables and figures."""
+
+import numpy as np
+import pytest
+import xarray as xr
+
+import uldnum
+from uldnum import cli
+from uldnum.cli.bias import table
+from uldnum.diagnostics import Bias, relaxation
+from uldnum.diagnostics.metrics import METRICS, TIMES, Metric, check_metric, study_metrics
+from uldnum.exact import gaussian
+from uldnum.plotting import draw_frontier
+from uldnum.studies.exact import GaussianMarginals, OneDimensionalLaw
+from uldnum.studies.points import Exact
+
+GAUSSIAN = uldnum.target("gaussian")
+
+
+def fourth_moment_of_run(run, target):
+    """E[x^4] from the histogram, less 3, without an error."""
+    middle = (run.edges[:, 1:] + run.edges[:, :-1]) / 2
+    counts = run.histogram.sum(axis=0)[:, 1:-1]
+    return Bias(abs((counts * middle**4).sum() / counts.sum() - 3), np.array(0.0), np.array(0.0))
+
+
+def fourth_moment_of_positions(x, target):
+    return Bias(abs(np.mean(x**4) - 3), np.array(0.0), np.array(0.0))
+
+
+FOURTH = Metric(
+    "fourth_moment",
+    "fourth moment",
+    "units of x⁴",
+    of_run=fourth_moment_of_run,
+    of_positions=fourth_moment_of_positions,
+    exact=lambda law: abs(law.moment_error(4)[0]),
+    known=lambda target: target.shape == (1,),
+)
+
+
+@pytest.fixture
+def fourth(monkeypatch):
+    """A metric that is registered, by nothing but its declaration."""
+    monkeypatch.setitem(METRICS, FOURTH.name, FOURTH)
+    return FOURTH
+
+
+GIVEN = {"nfe": 500, "burn_in": 50, "chains": 256, "backend": "array", "progress": False}
+
+
+def test_a_metric_takes_one_declaration(fourth, tmp_path, monkeypatch):
+    """It is sampled and exact in the dataset, an axis of figures has its title, tables its label, advice its name."""
+    study = uldnum.studies.frontier("gaussian", ["ula", "BAOAB"], [0.5, 0.9], friction=1.0, **GIVEN)
+    assert list(study.metric.values) == [*study_metrics()] == ["second_moment", "mean", "wasserstein_1", "kolmogorov",
+                                                               "fourth_moment"]  # fmt: skip
+    one = study.sel(metric="fourth_moment", integrator="ula").squeeze()
+    variance = 1 / (1 - np.array([0.5, 0.9]) ** 2 / 4)
+    np.testing.assert_allclose(one.exact, 3 * variance**2 - 3, rtol=1e-12)
+    # Var(x^4) is 96 on the target: 256 chains of some 70 independent samples have a standard error of 0.07, and of 0.11
+    # where the variance is 1.25 times as large. At 5 of them the false-fail rate is 1e-6; a third of it is caught.
+    np.testing.assert_allclose(one.bias, one.exact, rtol=0, atol=0.6)
+    advice = uldnum.studies.advise(study, 0.3, metric="fourth_moment")
+    assert (advice.integrator, advice.h) == ("BAOAB", 0.9)
+    study.to_netcdf(tmp_path / "study.nc")
+    axes = []
+    monkeypatch.setattr("uldnum.plotting.frontier.save", lambda figure, *_: axes.extend(figure.axes))
+    draw_frontier(tmp_path / "study.nc", tmp_path / "study.png", metric="fourth_moment")
+    assert axes[0].get_xlabel() == "bias: fourth moment (units of x⁴)"
+
+
+def test_a_metric_is_drawn_and_printed(fourth, tmp_path, monkeypatch, capsys):
+    titles = []
+    monkeypatch.setattr(
+        "uldnum.plotting.bias.save", lambda figure, *_: titles.extend(axes.get_title() for axes in figure.axes)
+    )
+    command = ("bias", "--exact-only", "--target", "gaussian", "--integrators", "ULA", "--h", "0.5")
+    monkeypatch.setattr("sys.argv", ["uldnum", *command, "--out", str(tmp_path)])
+    with pytest.raises(SystemExit):
+        cli.main()
+    out = capsys.readouterr().out
+    assert titles == [*(METRICS[name].title for name in study_metrics()), ""]  # the last of three rows has one panel
+    assert "(in the data and the figure: mean, Wasserstein-1 distance, Kolmogorov distance, fourth moment)" in out
+    assert "fourth_moment" in xr.load_dataset(tmp_path / "bias.nc").metric
+    one = xr.load_dataset(tmp_path / "bias.nc").sel(metric="fourth_moment")
+    assert list(table(one, sampled=False))[1].split() == ["0.5", "4.13e-01"]
+    monkeypatch.setattr("sys.argv", ["uldnum", "list"])
+    with pytest.raises(SystemExit):
+        cli.main()
+    assert "fourth moment (units of x⁴)" in capsys.readouterr().out
+
+
+def test_the_way_to_the_target_reads_the_registry(fourth):
+    run = uldnum.sample(GAUSSIAN, "ula", h=0.5, steps=20, chains=64, thin=10, backend="array", progress=False)
+    found = relaxation(run, GAUSSIAN)
+    assert list(found.distance.values) == ["wasserstein_1", "kolmogorov", "sliced_wasserstein_2", "fourth_moment"]
+    assert float(found.value.sel(distance="fourth_moment")[-1]) == abs(np.mean(run.x**4) - 3)
+
+
+def test_what_a_target_does_not_know_is_not_a_number(fourth):
+    """The metric knows one dimension alone; the others are as they are without it."""
+    target = uldnum.GaussianMixture([1.0], [[0.0, 0.0]], [1.0], name="two")
+    study = uldnum.studies.bias(target, "ula", [0.5], **GIVEN)
+    assert np.isnan(study.bias.sel(metric="fourth_moment")).all()
+    assert np.isfinite(study.bias.sel(metric=["second_moment", "kolmogorov"])).all()
+
+
+def test_metrics_are_part_of_keys(monkeypatch):
+    """A point that has another metric, or one whose code is in another module, is another point."""
+
+    def key():
+        return Exact(GAUSSIAN, uldnum.integrator("ula"), 0.5, 1.0, 1e-4, True).key
+
+    before = key()
+    monkeypatch.setitem(METRICS, FOURTH.name, FOURTH)
+    with_fourth = key()
+    assert with_fourth != before
+    assert key() == with_fourth
+    moved = Metric("fourth_moment", "fourth moment", of_run=fourth_moment_of_run, exact=gaussian)
+    monkeypatch.setitem(METRICS, "fourth_moment", moved)
+    monkeypatch.setattr(fourth_moment_of_run, "__module__", "elsewhere")
+    assert key() not in (before, with_fourth)
+
+
+def test_declarations_are_complete():
+    for name, metric in (METRICS | TIMES).items():
+        assert metric.name == name
+        assert metric.label
+        assert metric.of_run or metric.of_positions
+    for name in study_metrics():
+        assert METRICS[name].exact is not None
+        check_metric(name)
+    with pytest.raises(ValueError, match=r"^metric: unknown name 'mode_weights'"):
+        check_metric("mode_weights")  # no study has it
+
+
+def test_moments_of_exact_laws():
+    """Of a Gaussian about another mean: the first eight by quadrature; by the transfer operator the first two."""
+    target = uldnum.GaussianMixture([1.0], [[0.7]], [1.0])
+    law = GaussianMarginals.of(uldnum.integrator("ula"), target, 0.6, 1.0)
+    numerical = OneDimensionalLaw.of(uldnum.integrator("ula"), target, 0.6, 1.0, 1e-7)
+    nodes, weights = np.polynomial.hermite_e.hermegauss(20)
+    weights = weights / weights.sum()
+    wide = 1 / np.sqrt(1 - 0.6**2 / 4)
+    for order in range(1, 9):
+        gap = weights @ ((0.7 + wide * nodes) ** order - (0.7 + nodes) ** order)
+        np.testing.assert_allclose(law.moment_error(order), [gap], rtol=1e-11, atol=1e-13)
+    for order in (1, 2):
+        np.testing.assert_allclose(numerical.moment_error(order), law.moment_error(order), rtol=0, atol=1e-5)
+    for one in ("wasserstein_1", "kolmogorov", "relaxation_time"):
+        assert getattr(numerical, one) == pytest.approx(getattr(law, one), rel=1e-4)
+    for power in (1, 2):
+        assert numerical.autocorrelation_time(power) == pytest.approx(law.autocorrelation_time(power), rel=1e-4)

@@ -1,0 +1,270 @@
+"""The registry of metrics: what a number is called, how it is sampled, and what it is exactly where that is known.
+
+A metric is declared here once, and studies, tables and figures read it from here. To add one, declare it:
+
+>>> from uldnum.diagnostics.metrics import METRICS, Metric
+>>> METRICS["kolmogorov"].title
+'Kolmogorov distance'
+>>> METRICS["mean"].title
+'mean (standard deviations of x)'
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from uldnum.diagnostics.bias import deviation, known_moment, mean_bias, second_moment_bias
+from uldnum.diagnostics.histograms import kolmogorov, wasserstein_1
+from uldnum.diagnostics.jackknife import Bias
+from uldnum.diagnostics.mixing import Estimate, chain_mean_times, hopping_rate
+from uldnum.diagnostics.samples import mode_weights, sliced_wasserstein_2
+from uldnum.names import unknown
+from uldnum.run import Run
+from uldnum.targets import GaussianMixture, VectorTarget, has_draws
+from uldnum.typing import Array
+
+__all__ = [
+    "COST",
+    "HOPS",
+    "METRICS",
+    "RELAXATION_TIME",
+    "TIMES",
+    "Metric",
+    "StationaryLaw",
+    "check_metric",
+    "study_metrics",
+]
+
+EVALUATIONS = "score evaluations"
+
+
+class StationaryLaw(Protocol):
+    """The stationary law of a scheme, and its dynamics, as far as metrics ask for them."""
+
+    @property
+    def target(self) -> VectorTarget:
+        """The target."""
+
+    def moment_error(self, order: int) -> Array:
+        """``E[x_i^order]`` of the law less that of the target, shape (d,)."""
+
+    @property
+    def wasserstein_1(self) -> float:
+        """Mean over axes of the Wasserstein-1 distance of the marginals, in standard deviations of the target."""
+
+    @property
+    def kolmogorov(self) -> float:
+        """Mean over axes of the Kolmogorov distance of the marginals."""
+
+    def autocorrelation_time(self, power: int) -> float:
+        """Integrated autocorrelation time of ``x_i^power`` in score evaluations, on the slowest axis."""
+
+    @property
+    def relaxation_time(self) -> float:
+        """Score evaluations in which the slowest mode decays by e."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A number that a run or a scheme is judged by.
+
+    Attributes
+    ----------
+    name : str
+        Its name in datasets and arguments.
+    label, unit : str
+        What it is, and what it is measured in, in words; a number without unit has an empty one.
+    of_run : callable, optional
+        ``of_run(run, target)``, at one step size: value, error and noise floor (`Bias`), or value and error
+        (`Estimate`). Without it studies do not measure the metric.
+    of_positions : callable, optional
+        ``of_positions(x, target)``, the same of positions of independent chains, shape (chains, d). Without it
+        `uldnum.diagnostics.relaxation` does not measure the metric.
+    exact : callable, optional
+        ``exact(law)``, of the scheme's stationary law. Without it nothing is known exactly.
+    known : callable
+        ``known(target)``: whether the target knows what the metric needs. Where it does not, the metric is NaN.
+    """
+
+    name: str
+    label: str
+    unit: str = ""
+    of_run: Callable[[Run, Any], Bias | Estimate] | None = None
+    of_positions: Callable[[Array, Any], Bias] | None = None
+    exact: Callable[[StationaryLaw], Any] | None = None
+    known: Callable[[VectorTarget], bool] = lambda target: True
+
+    @property
+    def title(self) -> str:
+        """Label and unit, as an axis of a figure has them."""
+        return f"{self.label} ({self.unit})" if self.unit else self.label
+
+    @property
+    def modules(self) -> set[str]:
+        """Names of the modules that define what is computed."""
+        parts = (self.of_run, self.of_positions, self.exact, self.known)
+        return {part.__module__ for part in parts if part is not None}
+
+    def attributes(self, what: str = "") -> dict[str, str]:
+        """Return the attributes of a variable of a dataset: of the metric, or of its error, say."""
+        return {"units": self.unit or "1", "long_name": what + self.label}
+
+
+def root_mean_square(errors: Array) -> Any:
+    """Return the root mean square over axes."""
+    return np.sqrt(np.mean(errors**2))
+
+
+def moment_bias(order: int) -> Callable[[StationaryLaw], Any]:
+    """Return the exact bias of E[x_i^order], in standard deviations of x_i^order, as `mean_bias` samples it."""
+
+    def exact(law: StationaryLaw) -> Any:
+        mean, square = (known_moment(law.target, power) for power in (order, 2 * order))
+        return root_mean_square(law.moment_error(order) / deviation(law.target, mean, square))
+
+    return exact
+
+
+def mean_wasserstein_1(x: Run | Array, target: VectorTarget) -> Bias:
+    """Mean over axes of `wasserstein_1`, in standard deviations of the target."""
+    return wasserstein_1(x, target, lambda distances: np.mean(distances / np.asarray(target.standard_deviation)))
+
+
+def mean_kolmogorov(x: Run | Array, target: VectorTarget) -> Bias:
+    """Mean over axes of `kolmogorov`."""
+    return kolmogorov(x, target, np.mean)
+
+
+def slowest_time(observable: str) -> Callable[[Run, VectorTarget], Estimate]:
+    """Return the longest of the times of all axes with its error: of many equal ones it is too long by some errors."""
+
+    def of_run(run: Run, target: VectorTarget) -> Estimate:
+        value, error = chain_mean_times(run)[observable]
+        axis = int(np.argmax(value))
+        return Estimate(value[axis], error[axis])
+
+    return of_run
+
+
+def knows_moments(target: VectorTarget) -> bool:
+    """Whether a target knows its moments."""
+    return target.moment is not None
+
+
+def knows_marginals(target: VectorTarget) -> bool:
+    """Whether a target knows its cdf, and the scale of the histograms that are compared with it."""
+    return target.cdf is not None and bool(np.all(np.isfinite(target.standard_deviation)))
+
+
+def has_modes(target: VectorTarget) -> bool:
+    """Whether a target has several known modes."""
+    return isinstance(target, GaussianMixture) and len(target.weights) > 1
+
+
+def by_name(*metrics: Metric) -> dict[str, Metric]:
+    """Return metrics by their names."""
+    return {metric.name: metric for metric in metrics}
+
+
+# Distances of a law from the target.
+METRICS = by_name(
+    Metric(
+        "second_moment",
+        "second moment",
+        "standard deviations of x²",
+        of_run=second_moment_bias,
+        exact=moment_bias(2),
+        known=knows_moments,
+    ),
+    Metric(
+        "mean",
+        "mean",
+        "standard deviations of x",
+        of_run=mean_bias,
+        exact=moment_bias(1),
+        known=knows_moments,
+    ),
+    Metric(
+        "wasserstein_1",
+        "Wasserstein-1 distance",
+        "standard deviations of x",
+        of_run=mean_wasserstein_1,
+        of_positions=mean_wasserstein_1,
+        exact=lambda law: law.wasserstein_1,
+        known=knows_marginals,
+    ),
+    Metric(
+        "kolmogorov",
+        "Kolmogorov distance",
+        of_run=mean_kolmogorov,
+        of_positions=mean_kolmogorov,
+        exact=lambda law: law.kolmogorov,
+        known=knows_marginals,
+    ),
+    Metric(
+        "sliced_wasserstein_2",
+        "sliced Wasserstein-2 distance",
+        "units of x",
+        of_positions=sliced_wasserstein_2,
+        known=has_draws,
+    ),
+    Metric(
+        "mode_weights",
+        "total variation of mode weights",
+        of_positions=mode_weights,
+        known=has_modes,
+    ),
+)
+
+# Autocorrelation times of observables, on the slowest axis.
+TIMES = by_name(
+    Metric(
+        "x",
+        "autocorrelation time of x",
+        EVALUATIONS,
+        of_run=slowest_time("x"),
+        exact=lambda law: law.autocorrelation_time(1),
+    ),
+    Metric(
+        "x^2",
+        "autocorrelation time of x²",
+        EVALUATIONS,
+        of_run=slowest_time("x^2"),
+        exact=lambda law: law.autocorrelation_time(2),
+    ),
+)
+
+# What an independent sample costs: the longest of `TIMES`.
+COST = Metric("cost", "score evaluations for an independent sample", EVALUATIONS)
+
+RELAXATION_TIME = Metric(
+    "relaxation_time",
+    "time in which the slowest mode decays by e",
+    EVALUATIONS,
+    exact=lambda law: law.relaxation_time,
+)
+
+# Of a run that recorded every step.
+HOPS = Metric(
+    "hops",
+    "hops between modes",
+    "1/score evaluations",
+    of_run=lambda run, target: hopping_rate(run.recorded, target, nfe=run.nfe // run.state.step),
+    known=has_modes,
+)
+
+
+def study_metrics() -> tuple[str, ...]:
+    """Return the names of the distances that studies measure."""
+    return tuple(name for name, metric in METRICS.items() if metric.of_run is not None)
+
+
+def check_metric(name: str) -> None:
+    """Raise if studies measure no such distance; the message offers the nearest."""
+    known = study_metrics()
+    if not isinstance(name, str) or name not in known:
+        raise unknown("metric", name, known, f"Known are {', '.join(known)}")
