@@ -7,8 +7,10 @@ import pytest
 import xarray as xr
 
 import uldnum
+from uldnum.cli.bias import table
 from uldnum.diagnostics.bias import rms_bias
 from uldnum.plotting import draw_bias
+from uldnum.plotting.style import stored_study
 
 GAUSSIAN = uldnum.target("gaussian")
 
@@ -187,3 +189,53 @@ def test_a_burn_in_that_is_too_short_is_said():
         "bimodal-1d", "ula", delta=[0.005, 0.5], nfe=3000, burn_in=300, chains=256, tolerance=1e-3, progress=False
     )
     assert study.settled.sel(integrator="ula").values.tolist() == [False, True]
+
+
+STABILITY = {"friction": 1.0, "nfe": 60, "burn_in": 0, "chains": 16, "progress": False}
+
+
+@pytest.mark.parametrize("name", ["bias", "mixing", "frontier"])
+def test_step_sizes_without_a_stationary_law_are_named(name):
+    """ULA and BAOAB on N(0, 1): 2 is the limit of stability, above it chains grow, and diverge in the end.
+
+    A step of ULA takes a variance v to (1 - h^2/2)^2 v + h^2: 60 of them to 241 at h = 2, 310 at 2.002, 1e65 at 3.
+    """
+    with pytest.warns(UserWarning, match="h = ") as said:
+        study = getattr(uldnum.studies, name)("gaussian", ["ula", "BAOAB"], [1.9, 2.0, 2.002, 3.0], **STABILITY)
+    messages = [str(one.message) for one in said]
+    assert len(messages) == 4
+    for scheme in ("ula", "BAOAB"):
+        assert f"{scheme} diverged at h = 3; its statistics there are NaN" in messages
+        growing = f"{scheme} has not diverged yet at h = 2, 2.002, but has no stationary law there, and its statistics"
+        assert f"{growing} depend on the number of steps" in messages
+    assert all(one.filename == __file__ for one in said)
+    unstable = study.unstable.squeeze()
+    assert unstable.sel(integrator="ula").values.tolist() == [False, True, True, True]
+    assert unstable.sel(integrator="BAOAB").values.tolist() == [False, True, True, True]
+
+
+def test_stability_is_told_where_it_is_known(recwarn):
+    """Of each axis of a Gaussian; of a mixture nothing is known, so that nothing is said."""
+    narrow = uldnum.GaussianMixture([1.0], [[0.0, 0.0]], [[4.0, 0.25]], name="narrow")
+    found = uldnum.studies.bias(narrow, "ula", [0.9, 1.0], **STABILITY)
+    assert found.unstable.values.tolist() == [[False, True]]
+    assert [str(one.message).split(",")[0] for one in recwarn] == ["ula has not diverged yet at h = 1"]
+    recwarn.clear()
+    assert not uldnum.studies.bias("ring-8", "ula", [1.0], **STABILITY).unstable.any()
+    assert not recwarn.list
+
+
+def test_advice_and_figures_leave_out_what_has_no_stationary_law(tmp_path):
+    """A table says so, and a figure has a mark in the place of the point."""
+    with pytest.warns(UserWarning, match="has no stationary law"):
+        study = uldnum.studies.frontier("gaussian", "ula", [1.0, 2.0], **STABILITY | {"nfe": 3000, "chains": 64})
+    with pytest.raises(ValueError, match="no scheme has a stationary law at any of the step sizes"):
+        uldnum.studies.advise(study.sel(h=[2.0]), 10.0)
+    assert uldnum.studies.advise(study, 10.0).h == 1.0
+    study.to_netcdf(tmp_path / "frontier.nc")
+    shown = stored_study(tmp_path / "frontier.nc", ("frontier",)).squeeze()
+    assert shown.lost.values.tolist() == [False, True]
+    assert np.isnan(shown.cost.values).tolist() == [False, True]
+    assert np.isnan(shown.bias.sel(metric="second_moment").values).tolist() == [False, True]
+    lines = list(table(study.isel(friction=0).sel(metric="second_moment"), sampled=True))
+    assert lines[2].split() == ["2", "unstable"]

@@ -72,14 +72,18 @@ def table(one: Any, sampled: bool) -> Iterator[str]:
     for step in one.h.values:
         cells = one.sel(h=step)
         if sampled:
-            columns = zip(*(cells[part].values for part in ("bias", "error", "diverged", "settled")), strict=True)
-            texts = [
-                "diverged" if lost else f"{value:.2e} ± {error:.0e}{' ' if settled else '*'}"
-                for value, error, lost, settled in columns
-            ]
+            parts = ("bias", "error", "settled", "diverged", "unstable")
+            texts = [cell(*numbers) for numbers in zip(*(cells[part].values for part in parts), strict=True)]
         else:
             texts = ["none" if np.isnan(value) else resolved(value, one.exact_to) for value in cells.exact.values]
         yield f"{step:8.4g}" + "".join(f"{text:>19}" for text in texts)
+
+
+def cell(value: float, error: float, settled: bool, diverged: int, unstable: bool) -> str:
+    """Return a bias as text."""
+    if diverged or unstable:
+        return "diverged" if diverged else "unstable"
+    return f"{value:.2e} ± {error:.0e}{' ' if settled else '*'}"
 
 
 def resolved(value: float, exact_to: float) -> str:

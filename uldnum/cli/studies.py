@@ -109,14 +109,16 @@ def shown(study: Any, data: Path, figure: Path, as_json: bool, remark: str) -> N
         typer.echo(f"\nfriction {friction:.4g}\n{'h':>8}" + "".join(f"{name:>17}" for name in names))
         for h in study.h.values:
             at = {"friction": friction, "h": h}
-            parts = ("cost", "cost_error", "cost_resolved", "diverged")
+            parts = ("cost", "cost_error", "cost_resolved", "diverged", "unstable")
             cells = zip(*(study[part].sel(at).values for part in parts), strict=True)
             typer.echo(f"{h:8.4g}" + "".join(f"{cell(*numbers):>17}" for numbers in cells))
     typer.echo(f"\ndata:   {data}\nfigure: {figure}")
 
 
-def cell(value: float, error: float, resolved: bool, diverged: int) -> str:
+def cell(value: float, error: float, resolved: bool, diverged: int, unstable: bool) -> str:
     """Return a cost as text."""
+    if diverged or unstable:
+        return "diverged" if diverged else "unstable"
     if np.isnan(value):
-        return "diverged" if diverged else "not known"
+        return "not known"
     return f"{value:.3g} ± {error:.1g}" if resolved else f"> {value:.3g}"

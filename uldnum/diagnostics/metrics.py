@@ -24,7 +24,7 @@ from uldnum.diagnostics.mixing import Estimate, chain_mean_times, hopping_rate
 from uldnum.diagnostics.samples import mode_weights, sliced_wasserstein_2
 from uldnum.names import unknown
 from uldnum.run import Run
-from uldnum.targets import GaussianMixture, VectorTarget, has_draws
+from uldnum.targets import VectorTarget
 from uldnum.typing import Array
 
 __all__ = [
@@ -160,9 +160,14 @@ def knows_marginals(target: VectorTarget) -> bool:
     return target.cdf is not None and bool(np.all(np.isfinite(target.standard_deviation)))
 
 
+def knows_draws(target: VectorTarget) -> bool:
+    """Whether a target has exact draws."""
+    return target.draws is not None
+
+
 def has_modes(target: VectorTarget) -> bool:
     """Whether a target has several known modes."""
-    return isinstance(target, GaussianMixture) and len(target.weights) > 1
+    return target.modes is not None and len(target.modes.weights) > 1
 
 
 def by_name(*metrics: Metric) -> dict[str, Metric]:
@@ -210,7 +215,7 @@ METRICS = by_name(
         "sliced Wasserstein-2 distance",
         "units of x",
         of_positions=sliced_wasserstein_2,
-        known=has_draws,
+        known=knows_draws,
     ),
     Metric(
         "mode_weights",

@@ -112,8 +112,8 @@ def legend(figure: Figure, study: xr.Dataset) -> None:
             f"Exact discretisation bias on {a['target']}, without sampling; friction {a['friction']:g}", fontsize=10
         )
         return
-    if bool((study.diverged > 0).any()):
-        handles.append(Line2D([], [], color="0.3", marker="x", linestyle="", label="diverged"))
+    if bool(study.lost.any()):
+        handles.append(Line2D([], [], color="0.3", marker="x", linestyle="", label="diverged or unstable"))
     if bool(study.exact.notnull().any()):
         handles.append(Line2D([], [], color="0.3", linewidth=1.3, label="line: exact bias of the scheme"))
     handles += [

@@ -94,14 +94,14 @@ def draw_panel(axes: Any, study: xr.Dataset, one: xr.Dataset, styles: Mapping[st
     if any(len(bias) for bias, _ in steps.values()):
         strip(axes, steps, {name: tone for name, (tone, _) in styles.items()})
     else:
-        lost = "Chains diverged everywhere:\ntake smaller steps."
+        lost = "Chains diverge everywhere:\ntake smaller steps."
         stuck = (
             f"Every cost is a lower bound:\n{study.attrs['nfe_recorded']:,} score evaluations are too few\n"
             "for chains to forget where they started.\nNo integrator is cheapest: record more,\n"
             "or go through noise levels instead."
         )
         axes.text(
-            0.5, 0.4, lost if bool((study.diverged > 0).all()) else stuck,
+            0.5, 0.4, lost if bool(study.lost.all()) else stuck,
             transform=axes.transAxes, ha="center", va="center", fontsize=10.5, linespacing=1.5,
             bbox={"facecolor": "white", "edgecolor": "0.8", "boxstyle": "round,pad=0.6"},
         )  # fmt: skip
@@ -109,12 +109,13 @@ def draw_panel(axes: Any, study: xr.Dataset, one: xr.Dataset, styles: Mapping[st
 
 def limits(one: xr.Dataset) -> tuple[float, float]:
     """Range of biases in a panel: from what is known for certain to the largest."""
-    least = max(float(one.tolerance), float(one.exact.min())) if known(one).any() else float(one.floor.median()) / 2
+    known = bool(exactly_known(one).any())
+    least = max(float(one.tolerance), float(one.exact.min())) if known else float(one.floor.median()) / 2
     least = least if np.isfinite(least) else 1e-3  # where all diverged
     return least, float(np.nanmax([1.3 * float(one.bias.max()), 10 * least]))
 
 
-def known(one: xr.Dataset) -> xr.DataArray:
+def exactly_known(one: xr.Dataset) -> xr.DataArray:
     """Where both bias and cost are exact."""
     return one.exact.notnull() & one.exact_cost.notnull()
 
@@ -124,8 +125,8 @@ def curves(axes: Any, one: xr.Dataset, tone: str, marker: str, left: float) -> N
     for friction in one.friction.values:
         at = one.sel(friction=friction)
         axes.plot(at.exact, at.exact_cost, color=tone, linewidth=0.9, alpha=0.45)
-    whole = one.where(one.diverged == 0)
-    seen, resolved, sampled_only = whole.bias > SEEN * whole.floor, one.cost_resolved, ~known(one)
+    whole = one.where(~one.lost)
+    seen, resolved, sampled_only = whole.bias > SEEN * whole.floor, one.cost_resolved, ~exactly_known(one)
     small: dict[str, Any] = {"color": tone, "linestyle": "", "markersize": 3.4, "alpha": 0.55}
     hollow = small | {"markerfacecolor": "white", "markersize": 4.5, "alpha": 0.8}
     flat = {
@@ -140,8 +141,8 @@ def curves(axes: Any, one: xr.Dataset, tone: str, marker: str, left: float) -> N
 
 def least_costs(one: xr.Dataset) -> tuple[Array, Array]:
     """Return bounds on the bias at which the least cost that is known to stay below them falls, and that cost."""
-    cost = one.exact_cost.where(known(one), one.cost)
-    use = ((one.cost_resolved | known(one)) & (one.diverged == 0) & cost.notnull()).values.ravel()
+    cost = one.exact_cost.where(exactly_known(one), one.cost)
+    use = ((one.cost_resolved | exactly_known(one)) & ~one.lost & cost.notnull()).values.ravel()
     bias, price = at_most(one).values.ravel()[use], cost.values.ravel()[use]
     order = np.argsort(bias)
     least = np.minimum.accumulate(price[order])
@@ -184,11 +185,11 @@ def handles(styles: Mapping[str, tuple[str, str]], studies: Sequence[xr.Dataset]
     named = integrator_handles(styles, markersize=4, linewidth=2.4)
     hollow: dict[str, Any] = {"color": "0.3", "linestyle": "", "markerfacecolor": "white", "markersize": 4.5}
     named.append(Line2D([], [], color="0.3", linewidth=2.4, label="least cost up to a bias"))
-    if any(bool(known(study).any()) for study in studies):
+    if any(bool(exactly_known(study).any()) for study in studies):
         named.append(Line2D([], [], color="0.3", linewidth=0.9, label="exact, one friction"))
     named.append(Line2D([], [], color="0.3", marker="o", linestyle="", markersize=3.4, label="sampled"))
-    if not all(bool(known(study).all()) for study in studies):
+    if not all(bool(exactly_known(study).all()) for study in studies):
         named.append(Line2D([], [], marker="<", label="bias at most this", **hollow))
-    if any(bool((~study.cost_resolved & study.cost.notnull() & ~known(study)).any()) for study in studies):
+    if any(bool((~study.cost_resolved & study.cost.notnull() & ~exactly_known(study)).any()) for study in studies):
         named.append(Line2D([], [], marker="^", label="cost at least this", **hollow))
     return named

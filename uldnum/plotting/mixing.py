@@ -85,8 +85,8 @@ def handles(study: xr.Dataset) -> list[Any]:
     if bool(study.exact_cost.notnull().any()):
         named.append(Line2D([], [], color="0.3", linewidth=1.3, label="line: exact"))
     named.append(Line2D([], [], color="0.3", marker="o", linestyle="", markersize=4.5, label="sampled, ± 2 errors"))
-    if bool((study.diverged > 0).any()):
-        named.append(Line2D([], [], color="0.3", marker="x", linestyle="", label="diverged"))
+    if bool(study.lost.any()):
+        named.append(Line2D([], [], color="0.3", marker="x", linestyle="", label="diverged or unstable"))
     if bool((~study.cost_resolved & study.cost.notnull()).any()):
         style: dict[str, Any] = {"marker": "^", "linestyle": "", "markerfacecolor": "white", "markersize": 5}
         named.append(Line2D([], [], color="0.3", label="a lower bound", **style))

@@ -69,8 +69,13 @@ def literal_text() -> Iterator[None]:
 
 
 def stored_study(data: Any, kinds: Sequence[str]) -> xr.Dataset:
-    """Read a study of one of these kinds, or raise if the file holds none."""
+    """Read a study of one of these kinds, or raise if the file holds none.
+
+    Points without a stationary law are marked ``lost``, and have neither bias nor cost.
+    """
     import xarray as xr
+
+    from uldnum.studies.common import without_law
 
     path = file_path("data", data)
     try:
@@ -79,7 +84,10 @@ def stored_study(data: Any, kinds: Sequence[str]) -> xr.Dataset:
         raise ValueError(f"data: {shown(str(path))} cannot be read as NetCDF: {printable(str(error))}") from None
     if study.attrs.get("study") not in kinds:
         raise ValueError(f"data: {shown(str(path))} must hold a study of {' or '.join(kinds)}")
-    return study
+    if "diverged" not in study:  # nothing was sampled
+        return study
+    lost = without_law(study)
+    return study.assign({name: study[name].where(~lost) for name in ("bias", "cost") if name in study} | {"lost": lost})
 
 
 def image_paths(out: Sequence[Any]) -> list[Path]:
@@ -112,8 +120,8 @@ def integrator_handles(names: Iterable[Any], **style: Any) -> list[Any]:
 
 
 def mark_divergence(axes: Any, one: xr.Dataset, tone: str, rank: int) -> None:
-    """Mark the steps at which chains of an integrator diverged, at the top of a panel."""
-    lost = one.h[(one.diverged > 0).values]
+    """Mark the steps at which chains of an integrator diverged or have no stationary law, at the top of a panel."""
+    lost = one.h[one.lost.values]
     axes.plot(lost, np.full(len(lost), 0.97 - 0.03 * rank), "x", color=tone, transform=axes.get_xaxis_transform())
 
 

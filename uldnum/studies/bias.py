@@ -24,9 +24,10 @@ def bias(study: BiasConfiguration) -> xr.Dataset:
         axes, in standard deviations of what is averaged; wasserstein_1 (in standard deviations of the axis) and
         kolmogorov are averages over axes of the distance of the marginal. ``error`` is its standard error, ``floor``
         what an unbiased run would show, ``exact`` the scheme's own bias where it is known (on Gaussians, and in one
-        dimension), ``diverged`` the number of chains that diverged. Chains start from exact draws: where ``settled`` is
-        false, the burn-in was shorter than the autocorrelation time, and some of the bias is missing. Attributes hold
-        every parameter.
+        dimension), ``diverged`` the number of chains that diverged. Where ``unstable``, which is known on Gaussians,
+        the scheme has no stationary law, and statistics depend on the number of steps. Chains start from exact draws:
+        where ``settled`` is false, the burn-in was shorter than the autocorrelation time, and some of the bias is
+        missing. Attributes hold every parameter.
 
     Raises
     ------
@@ -36,12 +37,12 @@ def bias(study: BiasConfiguration) -> xr.Dataset:
     Warns
     -----
     UserWarning
-        If chains diverged.
+        If chains diverged, or the scheme has no stationary law at a step size; the message names the step sizes.
     """
     grid = StepGrid.of(study)
     grid.check(study)
     exact = grid.exact(study, with_times=False)[["exact"]]
-    sampled = grid.sampled(study)[["bias", "error", "floor", "settled", "diverged", "nfe"]]
+    sampled = grid.sampled(study)[["bias", "error", "floor", "settled", "diverged", "unstable", "nfe"]]
     return flat(exact.merge(sampled, combine_attrs="no_conflicts"))
 
 

@@ -28,7 +28,7 @@ from uldnum.targets import VectorTarget, lacking, vector_target
 from uldnum.typing import Array
 from uldnum.version import VERSION
 
-__all__ = ["StepGrid", "narrowest", "with_cost"]
+__all__ = ["AXES", "StepGrid", "narrowest", "with_cost", "without_law"]
 
 AXES = ("integrator", "friction", "h")
 
@@ -115,6 +115,9 @@ class StepGrid:
             "diverged": (AXES, self.shaped([one["diverged"] for one in found]), {
                 "units": "1", "long_name": "chains that diverged",
             }),
+            "unstable": (AXES, self.shaped([one["unstable"] for one in found]), {
+                "long_name": "whether the scheme is known to have no stationary law: at or above its stability limit",
+            }),
             "nfe": (AXES, self.shaped([one["nfe"] for one in found]), {
                 "units": "score evaluations", "long_name": "score evaluations per chain, burn-in included",
             }),
@@ -169,12 +172,24 @@ class StepGrid:
         return xr.Dataset(data, coordinates, {"uldnum": VERSION} | describe(self.target) | attributes)
 
     def warn_of_divergence(self, study: xr.Dataset) -> None:
-        """Say once, of every scheme, at which step sizes chains diverged."""
-        for name in study.integrator.values:
-            lost = study.diverged.sel(integrator=name).max("friction")
-            sizes = ", ".join(f"{h:.4g}" for h in study.h.values[(lost > 0).values])
-            if sizes:
-                warnings.warn(f"{name} diverged at h = {sizes}; its statistics there are NaN", stacklevel=5)
+        """Say once, of every scheme, at which step sizes chains diverged, and at which they must in the end."""
+        diverged = study.diverged > 0
+        for where, fault in (
+            (diverged, "diverged at {}; its statistics there are NaN"),
+            (study.unstable & ~diverged, "has not diverged yet at {}, but has no stationary law there, and its "
+             "statistics depend on the number of steps"),
+        ):  # fmt: skip
+            for name in study.integrator.values:
+                sizes = study.h.values[where.sel(integrator=name).any("friction").values]
+                if len(sizes):
+                    at = "h = " + ", ".join(f"{h:.4g}" for h in sizes)
+                    warnings.warn(f"{name} {fault.format(at)}", stacklevel=5)
+
+
+def without_law(study: xr.Dataset) -> xr.DataArray:
+    """Where statistics say nothing of a stationary law: chains diverged, or the scheme is unstable."""
+    diverged = study.diverged > 0
+    return diverged | study.unstable if "unstable" in study else diverged  # which files of release 0.1 do not have
 
 
 def swept(tasks: Sequence[Task], study: Configuration, title: str) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ import xarray as xr
 from uldnum.arguments import positive_number
 from uldnum.configuration import FrontierConfiguration, configured_by
 from uldnum.diagnostics.metrics import check_metric
-from uldnum.studies.common import AXES, StepGrid, with_cost
+from uldnum.studies.common import AXES, StepGrid, with_cost, without_law
 
 __all__ = ["Advice", "advise", "frontier"]
 
@@ -36,7 +36,7 @@ def frontier(study: FrontierConfiguration) -> xr.Dataset:
     Warns
     -----
     UserWarning
-        If chains diverged.
+        As for `bias`.
     """
     grid = StepGrid.of(study)
     grid.check(study)
@@ -79,8 +79,8 @@ def advise(study: xr.Dataset, max_bias: float, *, metric: str = "second_moment")
     """Return the cheapest point of a frontier whose bias is below a bound.
 
     A bias that is exact is compared with the study's tolerance added to it (0 on Gaussians), any other with 2 standard
-    errors (or noise floors, whichever is larger). Points whose cost is no more than a lower bound, or at which chains
-    diverged, are left out.
+    errors (or noise floors, whichever is larger). Points whose cost is no more than a lower bound, and those at which
+    chains diverged or the scheme is unstable, are left out.
 
     Parameters
     ----------
@@ -113,7 +113,7 @@ def advise(study: xr.Dataset, max_bias: float, *, metric: str = "second_moment")
     bias, error = one.exact.where(known, one.bias), np.maximum(one.error, one.floor)
     cost = study.cost.where(study.exact_cost.isnull(), study.exact_cost)
     cost_error = study.cost_error.where(study.exact_cost.isnull(), 100 * slack * study.exact_cost)
-    resolved = (study.cost_resolved | study.exact_cost.notnull()) & (study.diverged == 0) & cost.notnull()
+    resolved = (study.cost_resolved | study.exact_cost.notnull()) & ~without_law(study) & cost.notnull()
     fit = (most <= bound) & resolved
     if not bool(fit.any()):
         raise ValueError(why_none(study, one, most, resolved, bound))
@@ -153,6 +153,8 @@ def why_none(study: xr.Dataset, one: xr.Dataset, most: xr.DataArray, resolved: x
     """Say why no point qualifies."""
     if bool((study.diverged > 0).all()):
         return "h: chains diverged at every point; take smaller steps"
+    if bool(without_law(study).all()):
+        return "h: no scheme has a stationary law at any of the step sizes; take smaller ones"
     if not bool(resolved.any()):
         return "nfe: no chain forgot where it was: every time is a lower bound; record more evaluations (nfe)"
     if bool(((one.exact <= bound) & resolved).any()):

@@ -9,7 +9,7 @@ from uldnum.studies.common import StepGrid, with_cost
 
 __all__ = ["mixing"]
 
-MEASURED = ["time", "time_error", "resolved", "hops", "hops_error", "diverged", "nfe"]
+MEASURED = ["time", "time_error", "resolved", "hops", "hops_error", "diverged", "unstable", "nfe"]
 
 
 @configured_by(SamplingConfiguration)
@@ -35,7 +35,7 @@ def mixing(study: SamplingConfiguration) -> xr.Dataset:
     Warns
     -----
     UserWarning
-        If chains diverged.
+        As for `bias`.
     """
     grid = StepGrid.of(study, bias=False)
     grid.check(study)

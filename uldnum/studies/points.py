@@ -14,14 +14,15 @@ import numpy as np
 from uldnum.diagnostics.histograms import BINS
 from uldnum.diagnostics.jackknife import Bias
 from uldnum.diagnostics.metrics import HOPS, METRICS, TIMES, Metric, study_metrics
+from uldnum.exact.stability import unstable
 from uldnum.interrupt import interruptible
 from uldnum.kernels.core import lay_out
 from uldnum.names import digest
 from uldnum.run import Run
-from uldnum.sampling import sample
+from uldnum.sampling import largest_precision, sample
 from uldnum.schemes.catalogue import Integrator
 from uldnum.sources import digest_of_sources
-from uldnum.studies.exact import exact_answers
+from uldnum.studies.exact import exact_answers, is_gaussian
 from uldnum.targets import VectorTarget
 from uldnum.version import VERSION
 
@@ -96,11 +97,18 @@ class Sampled(Point):
             "time": {name: sampled(metric, run, self.target) for name, metric in TIMES.items()},
             HOPS.name: self.hops(),
             "diverged": int(run.diverged),
+            "unstable": self.unstable,
             "nfe": run.nfe,
         }
 
+    @property
+    def unstable(self) -> bool:
+        """Whether the scheme is known to have no stationary law: on one Gaussian, at or above its stability limit."""
+        precision = largest_precision(self.target) if is_gaussian(self.target) else None
+        return precision is not None and bool(unstable(self.scheme, np.array([self.h]), precision, self.friction)[0])
+
     def run(self, steps: int, burn_in: int, chains: int, **options: Any) -> Run:
-        """Run chains; what diverged is in the result."""
+        """Run chains; what diverged, or will, is in the result, and the study warns of it."""
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".* diverged")
             warnings.filterwarnings("ignore", "stopped after")
