@@ -8,7 +8,7 @@ import uldnum
 from uldnum import cli
 from uldnum.cli.bias import table
 from uldnum.diagnostics import Bias, relaxation
-from uldnum.diagnostics.metrics import METRICS, TIMES, Metric, check_metric, study_metrics
+from uldnum.diagnostics.metrics import METRICS, TIMES, Metric, study_metric, study_metrics
 from uldnum.exact import gaussian
 from uldnum.plotting import draw_frontier
 from uldnum.studies.exact import GaussianMarginals, OneDimensionalLaw
@@ -67,6 +67,10 @@ def test_a_metric_takes_one_declaration(fourth, tmp_path, monkeypatch):
     monkeypatch.setattr("uldnum.plotting.frontier.save", lambda figure, *_: axes.extend(figure.axes))
     draw_frontier(tmp_path / "study.nc", tmp_path / "study.png", metric="fourth_moment")
     assert axes[0].get_xlabel() == "bias: fourth moment (units of x⁴)"
+    with pytest.raises(
+        ValueError, match=r"^metric: the study does not have 'fourth_moment'; it has second_moment, mean"
+    ):
+        uldnum.studies.advise(study.sel(metric=list(study.metric.values[:4])), 0.3, metric="fourth_moment")
 
 
 def test_a_metric_is_drawn_and_printed(fourth, tmp_path, monkeypatch, capsys):
@@ -122,6 +126,15 @@ def test_metrics_are_part_of_keys(monkeypatch):
     assert key() not in (before, with_fourth)
 
 
+def test_a_process_that_lacks_a_metric_says_so(monkeypatch):
+    """As one that was started afresh does, where a metric was registered by the script alone."""
+    monkeypatch.setitem(METRICS, FOURTH.name, FOURTH)
+    point = Exact(GAUSSIAN, uldnum.integrator("ula"), 0.5, 1.0, 1e-4, True)
+    monkeypatch.delitem(METRICS, FOURTH.name)
+    with pytest.raises(ValueError, match=r"^metric: unknown name 'fourth_moment'"):
+        point.result()
+
+
 def test_declarations_are_complete():
     for name, metric in (METRICS | TIMES).items():
         assert metric.name == name
@@ -129,9 +142,9 @@ def test_declarations_are_complete():
         assert metric.of_run or metric.of_positions
     for name in study_metrics():
         assert METRICS[name].exact is not None
-        check_metric(name)
+        assert study_metric(name) is METRICS[name]
     with pytest.raises(ValueError, match=r"^metric: unknown name 'mode_weights'"):
-        check_metric("mode_weights")  # no study has it
+        study_metric("mode_weights")  # no study has it
 
 
 def test_moments_of_exact_laws():

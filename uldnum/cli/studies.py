@@ -81,11 +81,11 @@ def advise(
 
     from uldnum import studies
     from uldnum.arguments import positive
-    from uldnum.diagnostics.metrics import check_metric
+    from uldnum.diagnostics.metrics import study_metric
     from uldnum.plotting import draw_frontier
 
     positive("max_bias", max_bias)
-    check_metric(metric)
+    study_metric(metric)
     study = computed("frontier", given, scheduler, out)
     data, figure = written(study, out, "frontier", partial(draw_frontier, metric=metric))
     advice = studies.advise(study, max_bias, metric=metric)

@@ -1,10 +1,9 @@
 """The registry of metrics: what a number is called, how it is sampled, and what it is exactly where that is known.
 
-A metric is declared here once, and studies, tables and figures read it from here. To add one, declare it:
+An entry of `METRICS` is all that it takes to add a metric: studies, their tables and figures, advice, relaxation and
+the keys of stored points read it from there. Other processes that compute points must have the entry, too.
 
->>> from uldnum.diagnostics.metrics import METRICS, Metric
->>> METRICS["kolmogorov"].title
-'Kolmogorov distance'
+>>> from uldnum.diagnostics.metrics import METRICS
 >>> METRICS["mean"].title
 'mean (standard deviations of x)'
 """
@@ -35,7 +34,7 @@ __all__ = [
     "TIMES",
     "Metric",
     "StationaryLaw",
-    "check_metric",
+    "study_metric",
     "study_metrics",
 ]
 
@@ -268,8 +267,9 @@ def study_metrics() -> tuple[str, ...]:
     return tuple(name for name, metric in METRICS.items() if metric.of_run is not None)
 
 
-def check_metric(name: str) -> None:
-    """Raise if studies measure no such distance; the message offers the nearest."""
+def study_metric(name: str) -> Metric:
+    """Return a distance that studies measure, or raise if they measure none of this name; the message offers others."""
     known = study_metrics()
     if not isinstance(name, str) or name not in known:
         raise unknown("metric", name, known, f"Known are {', '.join(known)}")
+    return METRICS[name]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from uldnum.diagnostics.metrics import COST, check_metric
+from uldnum.diagnostics.metrics import COST, study_metric
 from uldnum.plotting.style import (
     SEEN,
     image_paths,
@@ -21,7 +21,7 @@ from uldnum.plotting.style import (
     stored_study,
     title_of,
 )
-from uldnum.studies.frontier import at_most
+from uldnum.studies.frontier import at_most, of_metric
 from uldnum.typing import Array
 
 __all__ = ["draw_frontier"]
@@ -48,7 +48,7 @@ def draw_frontier(data: Path | Sequence[Path], *out: Path, metric: str = "second
     """
     from matplotlib.figure import Figure
 
-    check_metric(metric)
+    study_metric(metric)
     given = [data] if isinstance(data, str | Path) or not isinstance(data, Sequence) else data
     studies, out = [stored_study(one, ("frontier",)) for one in given], tuple(image_paths(out))
     if not studies:
@@ -58,7 +58,7 @@ def draw_frontier(data: Path | Sequence[Path], *out: Path, metric: str = "second
     figure = Figure(figsize=(max(7.0, 4.1 * len(studies)), 6), layout="constrained")
     panels = figure.subplots(1, len(studies), sharey=True, squeeze=False)[0]
     for axes, study in zip(panels, studies, strict=True):
-        draw_panel(axes, study, study.sel(metric=metric), styles)
+        draw_panel(axes, study, of_metric(study, metric), styles)
     costs = [study[name] for study in studies for name in ("cost", "exact_cost")]
     # The strip is at the foot.
     seen = np.concatenate([cost.values[np.isfinite(cost.values)] for cost in costs])

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from uldnum.diagnostics.bias import deviation, known_moment
-from uldnum.diagnostics.metrics import METRICS, RELAXATION_TIME, TIMES, Metric, StationaryLaw
+from uldnum.diagnostics.metrics import RELAXATION_TIME, TIMES, Metric, StationaryLaw, study_metric
 from uldnum.exact import ConvergenceError, GaussianLaw, TransferOperator, UnstableError, gaussian, transfer_operator
 from uldnum.schemes.catalogue import Integrator
 from uldnum.targets import VectorTarget
@@ -51,7 +51,7 @@ def exact_answers(
     except ConvergenceError as error:
         fault = f"no exact bias: {error}"
     return {
-        "bias": {name: exactly(METRICS[name], law) for name in metrics},
+        "bias": {name: exactly(study_metric(name), law) for name in metrics},
         "time": {name: exactly(metric, law if times else None) for name, metric in TIMES.items()},
         RELAXATION_TIME.name: exactly(RELAXATION_TIME, law if times else None),
         "fault": fault,

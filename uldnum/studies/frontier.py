@@ -10,7 +10,7 @@ import xarray as xr
 
 from uldnum.arguments import positive_number
 from uldnum.configuration import FrontierConfiguration, configured_by
-from uldnum.diagnostics.metrics import check_metric
+from uldnum.diagnostics.metrics import study_metric
 from uldnum.studies.common import AXES, StepGrid, with_cost, without_law
 
 __all__ = ["Advice", "advise", "frontier"]
@@ -103,10 +103,10 @@ def advise(study: xr.Dataset, max_bias: float, *, metric: str = "second_moment")
         no such metric, or the study is none of a frontier.
     """
     bound = positive_number("max_bias", max_bias)
-    check_metric(metric)
+    study_metric(metric)
     if not isinstance(study, xr.Dataset) or study.attrs.get("study") != "frontier" or set(AXES) - set(study.cost.dims):
         raise ValueError("study: must be a whole dataset of studies.frontier")
-    one = study.sel(metric=metric)
+    one = of_metric(study, metric)
     known = one.exact.notnull()
     # What is exact has a tolerance: the law that itself, times a hundred of it (`TransferOperator`).
     slack, most = study.attrs["exact_to"], at_most(one)
@@ -135,6 +135,13 @@ def advise(study: xr.Dataset, max_bias: float, *, metric: str = "second_moment")
     text = words(study, name, friction, float(h), bound, metric, found, sure, rivals)
     bias_, bias_error, cost_, price_error = found
     return Advice(name, friction, float(h), bias_, bias_error, cost_, price_error, rivals, text)
+
+
+def of_metric(study: xr.Dataset, metric: str) -> xr.Dataset:
+    """Return the part of a study of one metric, or raise if it has none, as studies that were stored before others."""
+    if metric not in study.metric.values:
+        raise ValueError(f"metric: the study does not have {metric!r}; it has {', '.join(study.metric.values)}")
+    return study.sel(metric=metric)
 
 
 def at_most(one: xr.Dataset) -> xr.DataArray:

@@ -13,7 +13,7 @@ import numpy as np
 
 from uldnum.diagnostics.histograms import BINS
 from uldnum.diagnostics.jackknife import Bias
-from uldnum.diagnostics.metrics import HOPS, METRICS, TIMES, Metric, study_metrics
+from uldnum.diagnostics.metrics import HOPS, TIMES, Metric, study_metric, study_metrics
 from uldnum.exact.stability import unstable
 from uldnum.interrupt import interruptible
 from uldnum.kernels.core import lay_out
@@ -65,7 +65,7 @@ class Point:
             name: value for name, value in self.parameters.items() if name not in ("target", "integrator", "friction")
         }
         scheme = [digest(*map(np.asarray, tables[:-1])), self.scheme.memory]
-        metrics = set().union(*(METRICS[name].modules for name in self.metrics))  # a user's are not in the package
+        metrics = set().union(*(study_metric(name).modules for name in self.metrics))  # a user's are not in the package
         whole = [VERSION, CODE, digest_of_sources(*metrics), fingerprint(self.target), scheme, own]
         return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:32]
 
@@ -93,7 +93,7 @@ class Sampled(Point):
         per_step = self.scheme.nfe_per_step
         run = self.run(self.nfe // per_step, self.burn_in // per_step, self.chains, bins=BINS)
         return {
-            "bias": {name: sampled(METRICS[name], run, self.target) for name in self.metrics},
+            "bias": {name: sampled(study_metric(name), run, self.target) for name in self.metrics},
             "time": {name: sampled(metric, run, self.target) for name, metric in TIMES.items()},
             HOPS.name: self.hops(),
             "diverged": int(run.diverged),
