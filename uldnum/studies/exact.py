@@ -72,12 +72,15 @@ class GaussianMarginals:
 
     Attributes
     ----------
+    target : VectorTarget
+        The target.
     found : GaussianLaw
         The law.
     mean, variance, law : arrays, shape (d,)
         Means of target and law, variances of the target and of the law along the axes.
     """
 
+    target: VectorTarget
     found: GaussianLaw
     mean: Array
     variance: Array
@@ -90,8 +93,9 @@ class GaussianMarginals:
         found = gaussian(scheme, h, precision=precision, friction=friction)
         covariance = found.position_covariance
         if precision.ndim == 1:
-            return cls(found, np.asarray(target.mean), 1 / precision, covariance)
-        return cls(found, np.asarray(target.mean), np.diag(np.linalg.inv(precision)), np.diag(covariance))
+            return cls(target, found, np.asarray(target.mean), 1 / precision, covariance)
+        variance = np.diag(np.linalg.inv(precision))
+        return cls(target, found, np.asarray(target.mean), variance, np.diag(covariance))
 
     @property
     def ratio(self) -> Array:
