@@ -33,6 +33,7 @@ import numpy as np
 from uldnum.arguments import shown
 from uldnum.kernels.array import initial_normals
 from uldnum.kernels.mixture import MixtureData
+from uldnum.kernels.space import Space, host
 from uldnum.names import digest, named
 from uldnum.typing import Array
 
@@ -180,7 +181,8 @@ class Target(Law, ABC):
         """
         z = initial_normals(16, 0, 0, 0, math.prod(self.shape)).reshape(16, *self.shape)
         scale = np.where(np.isfinite(self.standard_deviation), self.standard_deviation, 1.0)
-        scores = [self.score(self.mean + reach * scale * z) for reach in (1, 8, 100)]
+        space, places = Space.of(self.like), [self.mean + reach * scale * z for reach in (1, 8, 100)]
+        scores = [host(self.score(space.array(x) if space.foreign else x)) for x in places]
         return digest(self.mean, self.standard_deviation, *scores)
 
     # ---------------------------------------------------------------------------------------------- what is known of it
