@@ -37,7 +37,7 @@ from uldnum.kernels.core import NEVER, lay_out, phase
 from uldnum.kernels.cuda.chains import chain_kernel
 from uldnum.kernels.cuda.device import CuPy, Simulator, code, device
 from uldnum.kernels.cuda.executor import forms
-from uldnum.kernels.cuda.form import Form
+from uldnum.kernels.cuda.form import ChainForm
 from uldnum.kernels.cuda.stages import StageForm, stage_kernel
 from uldnum.networks import network
 from uldnum.run import Run
@@ -47,7 +47,7 @@ from uldnum.typing import Array
 FOLDER = Path(__file__).parent / "data"
 SCHEMES = ("ula", "baoab-limit", "BAOAB", "OBABO", "UBU")
 KINDS = ("float64", "float32")
-EVERYTHING = ("u", "xp", "sums", "squares", "counts", "left", "nfe")
+EVERYTHING = ("u", "phase_space", "sums", "products", "counts", "escape_step", "nfe")
 CHAINS, STEPS, REPEATS = 256, 1000, 5
 PLAN_LEVELS = 20
 
@@ -97,7 +97,7 @@ def build(job: tuple[str, str, str, bool, tuple[int, int]]) -> None:
     kind = np.dtype(dtype)
     target = targets()[name]
     tables = phase(peers.program(target, kind.type, scheme).tables, 0, 0)
-    code(chain_kernel(Form.of(tables, target.kernel_data(kind), fast, moments=True, records=True)), cc)
+    code(chain_kernel(ChainForm.of(tables, target.kernel_data(kind), fast, moments=True, records=True)), cc)
 
 
 def build_plan(job: tuple[str, str, tuple[int, int]]) -> None:
@@ -127,7 +127,7 @@ def bits() -> list[dict[str, Any]]:
             for dtype in KINDS:
                 runs = [sample(name, scheme, dtype, backend) for backend in ("cuda", "numba")]
                 short = [sample(name, scheme, dtype, backend, steps=20) for backend in ("cuda", "numba")]
-                states = [np.concatenate([run.state.u, run.state.xp], axis=2)[0] for run in runs]
+                states = [np.concatenate([run.state.u, run.state.phase_space], axis=2)[0] for run in runs]
                 gap = np.abs(short[0].x - short[1].x).max() / np.abs(short[1].x).max()
                 found.append(
                     {"target": name, "scheme": scheme, "dtype": dtype, "chains": CHAINS, "steps": STEPS,
@@ -212,7 +212,7 @@ def image_chains(here: CuPy | Simulator) -> list[dict[str, Any]]:
                 ours = uldnum.sample(Images(shape, here.empty((1,), np.float64)), scheme, backend="cuda", **options)
                 theirs = uldnum.sample(Images(shape, None), scheme, backend="array", **options)
             gap = np.abs(ours.state.u - theirs.state.u).max() / np.abs(theirs.state.u).max()
-            same = np.array_equal(ours.state.left, theirs.state.left) and ours.nfe == theirs.nfe
+            same = np.array_equal(ours.state.escape_step, theirs.state.escape_step) and ours.nfe == theirs.nfe
             found.append({"scheme": scheme, "shape": shape, "relative": float(gap), "left and nfe equal": same})
     return found
 
@@ -249,10 +249,11 @@ def plans() -> list[dict[str, Any]]:
                 uldnum.anneal("gmm-40", plan, chains=CHAINS, seed=3, dtype=dtype, backend=backend, progress=False)
                 for backend in ("cuda", "numba")
             )
+            one, other = gpu.state, cpu.state
             found.append(
                 {"plan": name, "dtype": dtype, "levels": PLAN_LEVELS, "chains": CHAINS,
-                 "chains that differ": int(np.any(gpu.state.xp != cpu.state.xp, axis=(0, 2, 3)).sum()),
-                 "left and nfe equal": np.array_equal(gpu.state.left, cpu.state.left) and gpu.nfe == cpu.nfe,
+                 "chains that differ": int(np.any(one.phase_space != other.phase_space, axis=(0, 2, 3)).sum()),
+                 "left and nfe equal": np.array_equal(one.escape_step, other.escape_step) and gpu.nfe == cpu.nfe,
                  "relative": float(np.abs(gpu.x - cpu.x).max() / np.abs(cpu.x).max())}
             )  # fmt: skip
     return found

@@ -23,7 +23,7 @@ from analysis import peers
 from uldnum.kernels.core import phase
 from uldnum.kernels.cuda.binding import Kernel, ptx
 from uldnum.kernels.cuda.chains import chain_kernel
-from uldnum.kernels.cuda.form import Form
+from uldnum.kernels.cuda.form import ChainForm
 from uldnum.kernels.cuda.stages import StageForm, stage_kernel
 from uldnum.schemes.stage import Affine, Step, first_row, table
 from uldnum.typing import Array
@@ -80,17 +80,17 @@ def full(k: int, m: int) -> uldnum.Integrator:
 
     def step(h: Array, friction: Array) -> Step:
         map = Affine(dA=table(h, [[h] * k] * k), b=table(h, [h] * k), C=table(h, [[h] * m] * k))
-        return Step.unmarked(first_row(map.b), map)
+        return Step.on_step(first_row(map.b), map)
 
     return uldnum.Integrator(f"all of {k} rows and {m} normals", step)
 
 
-def chain_form(scheme: str | uldnum.Integrator, d: int, dtype: np.dtype[Any], records: bool) -> Form:
+def chain_form(scheme: str | uldnum.Integrator, d: int, dtype: np.dtype[Any], records: bool) -> ChainForm:
     """Return the form of the kernels of a scheme on an isotropic mixture."""
     means = np.random.default_rng(d).normal(size=(COMPONENTS, d))
     target = uldnum.GaussianMixture(np.full(COMPONENTS, 1 / COMPONENTS), means, np.ones(COMPONENTS))
     tables = phase(peers.program(target, dtype.type, scheme).tables, 0, 0)
-    return Form.of(tables, target.kernel_data(dtype), fast=False, moments=records, records=records)
+    return ChainForm.of(tables, target.kernel_data(dtype), fast=False, moments=records, records=records)
 
 
 def assembler() -> Path:

@@ -84,11 +84,11 @@ def parts(run):
     state, settings = run.state, run.settings
     row = {
         "keys": hashed(settings.tables, settings.fingerprint),
-        "states": hashed(state.u, state.xp, state.left),
+        "states": hashed(state.u, state.phase_space, state.escape_step),
         "nfe": hashed(state.nfe),
     }
     if state.sums.size:
-        row["moments"] = hashed(state.sums, state.squares, run.centre)
+        row["moments"] = hashed(state.sums, state.products, run.centre)
         row["statistics"] = hashed(run.mean, run.covariance, run.mean_error, run.covariance_error)
     if settings.bins:
         row["histogram"] = hashed(run.histogram, run.edges)

@@ -27,7 +27,7 @@ def run(target, scheme, dtype="float64", **changes):
 
 
 def assert_equal(a, b, dtype):
-    for part in ("u", "xp", "sums", "squares", "counts", "left", "nfe"):
+    for part in ("u", "phase_space", "sums", "products", "counts", "escape_step", "nfe"):
         ours, theirs = getattr(a.state, part), getattr(b.state, part)
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=TOLERANCE[dtype] * np.abs(theirs).max(initial=0))
     np.testing.assert_allclose(a.trace, b.trace, rtol=0, atol=10 * TOLERANCE[dtype])

@@ -125,7 +125,7 @@ def test_normals_are_normal(dtype):
 
     def recipe(h, friction):
         map = Affine(table(h, [[-1]]), table(h, [0]), table(h, [[1]]))  # x' = xi
-        return Step.unmarked(first_row(map.b), map)
+        return Step.on_step(first_row(map.b), map)
 
     scheme = Integrator("noise", recipe)
     run = uldnum.sample("gaussian", scheme, h=1.0, steps=1000, chains=10_000, thin=1, seed=3, dtype=dtype)

@@ -87,7 +87,8 @@ def sample_images(case, backend):
 
 def results(run):
     state = run.state
-    parts = (state.u, state.xp, run.trace, state.sums, state.squares, state.counts, state.left, state.nfe)
+    own = (state.sums, state.products, state.counts, state.escape_step, state.nfe)
+    parts = (state.u, state.phase_space, run.trace, *own)
     return [np.asarray(part) for part in parts]
 
 
@@ -141,7 +142,7 @@ def stopped_plans(path):
                 patch, path, checks, TARGETS["3 diagonal"], plan, keep=keep, **options
             )
             assert stopped.state.step == checks
-            ends += [whole.state.xp, longer.state.xp, *(longer.trace[-1:] if keep else ())]
+            ends += [whole.state.phase_space, longer.state.phase_space, *(longer.trace[-1:] if keep else ())]
     return ends
 
 
@@ -196,7 +197,11 @@ def simulate(path):
     saved["plans"] = np.array([row["relative"] / TOLERANCE[row["dtype"]] for row in plans])
     saved["plans count"] = np.array([row["left and nfe equal"] for row in plans])
     for n, (gpu, cpu) in enumerate(unlike_cpu()):
-        saved |= {f"gpu {n}": gpu.xp, f"cpu {n}": cpu.xp, f"left {n}": np.array([gpu.left, cpu.left, gpu.nfe, cpu.nfe])}
+        saved |= {
+            f"gpu {n}": gpu.phase_space,
+            f"cpu {n}": cpu.phase_space,
+            f"left {n}": np.array([gpu.escape_step, cpu.escape_step, gpu.nfe, cpu.nfe]),
+        }
     saved |= {f"stopped {i}": part for i, part in enumerate(stopped_plans(path.with_name("plan.nc")))}
     saved["apart"] = tables_of_each_chain()
     first = sample(("UBU", "3 diagonal", "float64"), "cuda", steps=4)
@@ -326,19 +331,19 @@ def test_words_without_noise_compile(word):
     """Numba has no arrays of no numbers; the simulator has."""
     from uldnum.kernels.cuda.binding import ptx
     from uldnum.kernels.cuda.chains import chain_kernel
-    from uldnum.kernels.cuda.form import Form
+    from uldnum.kernels.cuda.form import ChainForm
 
     with pytest.warns(UserWarning, match="no noise"):
         scheme = uldnum.integrator(word)
     tables = phase(lay_out([scheme.stages(np.array([0.1]))], np.dtype(np.float32)), 0, 0)
-    form = Form.of(tables, TARGETS["1"].kernel_data(np.dtype(np.float32)), False, False, True)
+    form = ChainForm.of(tables, TARGETS["1"].kernel_data(np.dtype(np.float32)), False, False, True)
     assert ".entry" in ptx(chain_kernel(form), (9, 0))
 
 
 def test_schemes_of_many_rows_are_refused():
     def nine(h, friction):
         map = Affine(table(h, np.zeros((9, 9)).tolist()), table(h, [0.0] * 9), table(h, [[1.0]] * 9))
-        return Step.unmarked(first_row(map.b), map)
+        return Step.on_step(first_row(map.b), map)
 
     scheme = uldnum.Integrator("nine", nine)
     with pytest.raises(ValueError, match="'cuda' runs schemes of at most 8 rows, not 9"):
@@ -349,11 +354,11 @@ def test_a_launch_has_the_parameters_of_its_kernel():
     from uldnum.kernels.cuda.binding import ptx
     from uldnum.kernels.cuda.chains import chain_kernel
     from uldnum.kernels.cuda.device import arguments
-    from uldnum.kernels.cuda.form import Form
+    from uldnum.kernels.cuda.form import ChainForm
 
     target = TARGETS["9 full"]
     tables = phase(lay_out([uldnum.integrator("UBU").stages(np.array([0.1]))], np.dtype(np.float32)), 0, 0)
-    kernel = chain_kernel(Form.of(tables, target.kernel_data(np.dtype(np.float32)), True, True, True))
+    kernel = chain_kernel(ChainForm.of(tables, target.kernel_data(np.dtype(np.float32)), True, True, True))
 
     def example(kind):
         if hasattr(kind, "instance_class"):

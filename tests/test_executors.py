@@ -44,9 +44,9 @@ def program(target, scheme, h, dtype=np.float64, friction=1.0, first=0, record=1
     tables = lay_out([scheme.stages(np.array(h), friction=friction)], np.dtype(dtype))
     recording = Recording(True, record, 2, 3, mean, mean - 2 * scale, bins / (4 * scale))
     made = one_phase(target, tables, 2**60, recording, SEED, first)
-    bounds = {} if reach is None else {"least": np.full_like(made.levels.least, -reach)}
-    bounds |= {} if reach is None else {"most": np.full_like(made.levels.most, reach)}
-    return replace(made, levels=replace(made.levels, **bounds))
+    bounds = {} if reach is None else {"least": np.full_like(made.targets.least, -reach)}
+    bounds |= {} if reach is None else {"most": np.full_like(made.targets.most, reach)}
+    return replace(made, targets=replace(made.targets, **bounds))
 
 
 def run(make, name, d, dtype=np.float64, h=(0.1, 0.5), chains=6, launches=(9, 25), first=0, record=4):
@@ -59,7 +59,7 @@ def run(make, name, d, dtype=np.float64, h=(0.1, 0.5), chains=6, launches=(9, 25
 
 
 def assert_same(a, b, exact=True, rtol=0.0):
-    for part in ("u", "xp", "sums", "squares", "counts", "left", "nfe", "kept"):
+    for part in ("u", "phase_space", "sums", "products", "counts", "escape_step", "nfe", "kept"):
         x, y = getattr(a, part), getattr(b, part)
         if exact:
             np.testing.assert_array_equal(x, y)
@@ -83,10 +83,10 @@ def test_result_depends_on_seed_chain_and_step_alone(make, name):
     assert_same(whole, run(make, name, 2, launches=[1, 3, 25]))  # chunks
     for h, group in ((0.1, 0), (0.5, 1)):  # a group equals its step size alone
         alone = run(make, name, 2, h=[h])
-        np.testing.assert_array_equal(alone.xp[0], whole.xp[group])
-        np.testing.assert_array_equal(alone.squares[0], whole.squares[group])
+        np.testing.assert_array_equal(alone.phase_space[0], whole.phase_space[group])
+        np.testing.assert_array_equal(alone.products[0], whole.products[group])
     part = run(make, name, 2, chains=2, first=3)  # a batch may be split
-    np.testing.assert_array_equal(part.xp, whole.xp[:, 3:5])
+    np.testing.assert_array_equal(part.phase_space, whole.phase_space[:, 3:5])
     np.testing.assert_array_equal(part.sums, whole.sums[:, 3:5])
 
 
@@ -108,7 +108,7 @@ def test_lanes_do_not_matter(name, d, dtype, lanes):
 HASHED = """
 import uldnum, hashlib
 run = uldnum.sample("ring-8", "OBABO", h=0.5, steps=50, chains=40, bins=8, seed=3, progress=False)
-parts = [part.tobytes() for part in (run.state.u, run.state.xp, run.state.sums, run.state.counts)]
+parts = [part.tobytes() for part in (run.state.u, run.state.phase_space, run.state.sums, run.state.counts)]
 print(hashlib.sha256(b"".join(parts)).hexdigest())
 """
 
@@ -325,7 +325,7 @@ def test_same_normals_through_matrices(make, name):
         eta = draw(n * d * step.readout_normals, step.readout_normals, READOUT)
         read = affine(step.close, step.stages[-1].G, before, z, eta)
         total += read[:, 0]
-    np.testing.assert_allclose(state.xp[0], read, atol=1e-13)
+    np.testing.assert_allclose(state.phase_space[0], read, atol=1e-13)
     np.testing.assert_allclose(state.u[0], u, atol=1e-13)
     np.testing.assert_allclose(state.sums[0], total, atol=1e-13)
     assert state.nfe[0, 0] == steps * len(step.stages) + step.open_uses_score
@@ -340,8 +340,8 @@ def test_escape_is_found_at_its_step(make):
     executor = make(program(target, uldnum.integrator("ula"), np.sqrt([8 * tiny, 0.2 * tiny]), reach=1e3))
     executor.advance(state, 4)
     executor.advance(state, 20)
-    assert np.all(state.left[0] == 7)
-    assert np.all(state.left[1] > 20)
+    assert np.all(state.escape_step[0] == 7)
+    assert np.all(state.escape_step[1] > 20)
 
 
 @pytest.mark.parametrize("make", [ArrayExecutor, NumbaExecutor])
@@ -351,7 +351,7 @@ def test_escape_is_seen_on_every_axis(make):
     state = State.start(np.ones((1, 3, 1, 2)))
     executor = make(program(target, uldnum.integrator("ula"), [np.sqrt(8 * tiny)], reach=1e3))
     executor.advance(state, 10)
-    assert np.all(state.left == 7)
+    assert np.all(state.escape_step == 7)
 
 
 @pytest.mark.parametrize("make", [ArrayExecutor, NumbaExecutor])
@@ -369,7 +369,7 @@ def test_float32_keeps_a_drift_far_below_its_rounding(make):
         state = State.start(np.ones((1, chains, 1, 1), np.float32))
         executor = make(program(target, uldnum.integrator("ula"), [h], np.float32))
         executor.advance(state, steps)
-        apart.append(state.xp[0, :, 0, 0].astype(float))
+        apart.append(state.phase_space[0, :, 0, 0].astype(float))
     drift = steps * h**2 / 2
     assert (apart[1] - apart[0]).mean() == pytest.approx(drift, rel=0.05)
 
@@ -378,13 +378,13 @@ def three_rows(h, friction):
     """A made-up stable scheme that remembers two normals besides x, and reads them back."""
     dA = table(h, [[0, h / 4, h / 8], [0, -1, 0], [0, 0.5, -0.5]])
     map = Affine(dA, table(h, [h**2 / 2, 0, 0]), table(h, [[h / 2, 0], [1, 0], [0, 0.7]]))
-    return Step.unmarked(first_row(map.b), map)
+    return Step.on_step(first_row(map.b), map)
 
 
 def test_too_many_rows_are_refused():
     def recipe(h, friction):
         map = Affine(table(h, np.zeros((9, 9)).tolist()), table(h, [0.0] * 9), table(h, [[1.0]] * 9))
-        return Step.unmarked(first_row(map.b), map)
+        return Step.on_step(first_row(map.b), map)
 
     with pytest.raises(ValueError, match="backend: 'numba' runs schemes of at most 8 rows, not 9; 'array' runs any"):
         uldnum.sample("gaussian", Integrator("nine", recipe), h=0.1, steps=1, chains=2, backend="numba")

@@ -400,7 +400,7 @@ def test_limits_of_other_numbers_of_rows(k):
             entries = [[-(h**2) / 9, 0, 0], [0, turn, lift], [0, -lift, turn]]
         still = table(h, [0] * k)
         map = Affine(table(h, entries), still, table(h, [[h]] * k))
-        return Step.unmarked(first_row(still), map)
+        return Step.on_step(first_row(still), map)
 
     assert max_stable_h(uldnum.Integrator("mine", recipe)) == pytest.approx(2, rel=1e-11)
 

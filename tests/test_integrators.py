@@ -82,7 +82,7 @@ def test_what_is_no_name_is_refused(name):
 def test_a_recipe_that_forgets_the_axes_of_h_is_refused():
     def recipe(h, friction):
         map = Affine(np.zeros((1, 1)), np.ones(1), np.ones((1, 1)))
-        return Step.unmarked(np.ones(1), map)
+        return Step.on_step(np.ones(1), map)
 
     with pytest.raises(ValueError, match=r"dA of stage 0 of 'mine' has shape \(1, 1\), must have \(2, 1, 1\)"):
         Integrator("mine", recipe).stages([0.1, 0.2])
@@ -122,7 +122,7 @@ def test_baoab_limit_is_baoab_at_infinite_friction():
 def test_a_new_integrator_is_a_few_lines():
     def recipe(h, friction):
         map = Affine(table(h, [[0]]), table(h, [h**2 / 2]), table(h, [[h]]))
-        return Step.unmarked(first_row(map.b), map)
+        return Step.on_step(first_row(map.b), map)
 
     mine = Integrator("mine", recipe)
     theirs = uldnum.exact.gaussian("ula", 0.5)

@@ -355,7 +355,7 @@ def test_many_levels_in_one_launch_are_one_after_the_other(monkeypatch, name, dt
     monkeypatch.setattr(NumbaExecutor, "first_launch", lambda executor, state: 1)
     monkeypatch.setattr("uldnum.kernels.cpu.TILE", 1)
     apart = uldnum.anneal(mixture, run, chains=1300, seed=2, threads=1, dtype=dtype, progress=False)
-    for part in ("xp", "u", "left", "nfe"):
+    for part in ("phase_space", "u", "escape_step", "nfe"):
         np.testing.assert_array_equal(getattr(together.state, part), getattr(apart.state, part), part)
 
 
@@ -363,7 +363,7 @@ def test_many_levels_in_one_launch_are_one_after_the_other(monkeypatch, name, dt
 def test_the_step_of_divergence_is_that_of_the_plan():
     run = uldnum.plan("ula", levels.given([1.0, 0.9, 0.8]), steps=10, h=2.6)
     ours, theirs = (
-        uldnum.anneal("ring-8", run, chains=20, backend=backend, progress=False).state.left
+        uldnum.anneal("ring-8", run, chains=20, backend=backend, progress=False).state.escape_step
         for backend in ("numba", "array")
     )
     assert 10 < ours.min() < 31

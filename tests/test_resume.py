@@ -63,7 +63,7 @@ def test_a_saved_run_is_labelled(tmp_path):
     done = run()
     done.save(tmp_path / "run.nc")
     stored = xr.load_dataset(tmp_path / "run.nc")
-    assert stored.xp.dims == ("h", "chain", "row", "coordinate")
+    assert stored.phase_space.dims == ("h", "chain", "row", "coordinate")
     np.testing.assert_array_equal(stored.h, [0.2, 0.4])
     again = Run.load(tmp_path / "run.nc")
     assert again.settings == done.settings

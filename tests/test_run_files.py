@@ -51,14 +51,14 @@ def attribute(**changes):
     return lambda data: data.assign_attrs(**changes)
 
 
-ARRAYS = ("u", "xp", "sums", "squares", "counts", "left", "nfe", "trace", "centre", "low", "high")
+ARRAYS = ("u", "phase_space", "sums", "products", "counts", "escape_step", "nfe", "trace", "centre", "low", "high")
 ALTERED = {
     **{f"{name} without its last of axis 0": resized(name, 0, -1) for name in ARRAYS},
     **{f"{name} twice along its last axis": resized(name, -1, 1) for name in ARRAYS if name != "nfe"},
     **{f"{name} as float32": retyped(name, "float32") for name in ARRAYS if name != "trace"},
     **{f"{name} missing": lambda data, name=name: data.drop_vars(name) for name in ARRAYS},
-    **{f"{name} not finite": filled(name, np.nan) for name in ("u", "xp", "sums", "centre")},
-    "nfe below 0": filled("nfe", -1), "left in the future": filled("left", 10**6),
+    **{f"{name} not finite": filled(name, np.nan) for name in ("u", "phase_space", "sums", "centre")},
+    "nfe below 0": filled("nfe", -1), "left in the future": filled("escape_step", 10**6),
     "more chains": setting(chains=6), "no chains": setting(chains=0), "chains in words": setting(chains="five"),
     "another shape": setting(shape=[3]), "a huge shape": setting(shape=[2**62, 2]), "no shape": setting(shape=[]),
     "another type": setting(dtype="float32"), "no type": setting(dtype="object"), "one step size": setting(h=[0.2]),

@@ -174,7 +174,7 @@ def test_a_partly_diverged_group_is_nan():
     assert run.diverged == 1
     assert np.isnan(run.mean).all()
     finite = quick()
-    finite.state.left[0, 3] = 5  # diverged, and back among finite numbers
+    finite.state.escape_step[0, 3] = 5  # diverged, and back among finite numbers
     assert np.isnan(finite.mean).all()
     assert np.isnan(finite.covariance_error).all()
 

@@ -53,7 +53,7 @@ def test_triangular_factor_of_no_noise_has_no_columns():
 def test_marked_step_keeps_the_joint_law_of_stage_and_reading():
     rng = np.random.default_rng(3)
     before, after = random_map(rng, m=2), random_map(rng, m=1)
-    step = Step.marked((), before, after, open_uses_score=True)
+    step = Step.inside_stage((), before, after, open_uses_score=True)
     stage, m = step.stages[0].map, step.stages[0].map.normals
     assert m == 2
     whole = before.then(after)

@@ -309,7 +309,7 @@ def test_three_rows_are_refused():
     def recipe(h, friction):
         shape = np.shape(h)
         map = Affine(np.zeros((*shape, 3, 3)), np.ones((*shape, 3)), np.ones((*shape, 3, 1)))
-        return Step.unmarked(first_row(map.b), map)
+        return Step.on_step(first_row(map.b), map)
 
     with pytest.raises(ValueError, match=r"^integrator: 'three' keeps 3 rows"):
         transfer_operator(uldnum.Integrator("three", recipe), BIMODAL, 0.1)

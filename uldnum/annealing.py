@@ -146,7 +146,7 @@ def anneal(
                 pass
             if keep and run.state.step == end:
                 executor.sync(run.state)
-                run.states.append(run.state.xp[:, :, 0].copy())
+                run.states.append(run.state.phase_space[:, :, 0].copy())
     executor.sync(run.state)
     with keeping(run):
         register_ends(run)
@@ -175,7 +175,7 @@ def program_of(data: Any, plan: Plan, run: Run, kind: np.dtype[Any]) -> Program:
         tables=run.tables._replace(**reals),
         counts=counts,
         seeds=phase_seeds(run.settings.key, len(counts)),
-        levels=NoiseLevels(data, plan, kind, run.settings.shape),
+        targets=NoisedTargets(data, plan, kind, run.settings.shape),
         recording=Recording(False, plan.steps + 1, 1, 0, nothing, nothing, nothing),
         first_chain=run.settings.first_chain,
         rules=[phase.rule for phase in plan.phases],
@@ -188,7 +188,7 @@ def phase_seeds(seed: int, count: int) -> Array:
 
 
 @dataclass(frozen=True, eq=False)
-class NoiseLevels:
+class NoisedTargets:
     """The targets of the phases of a plan: a law at noise levels.
 
     Attributes

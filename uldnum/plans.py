@@ -136,7 +136,7 @@ MOMENTA = ("kept", "rescaled", "refreshed")
 BOUNDARIES = ("own", "shared")
 
 
-class Preset(NamedTuple):
+class PlanPreset(NamedTuple):
     """A plan with the constants of its source: arguments of `plan`."""
 
     method: str
@@ -155,16 +155,18 @@ NCSNV2 = "Song & Ermon 2020 (NCSNv2), Algorithm 1"
 MILD = "Shetty et al. 2024 (MILD), Algorithm 1; from N(0, I), in its code from U[0, 1]"
 
 PRESETS = {
-    "ald-cifar10": Preset("ula", CIFAR10, {"steps": 5, "eps": 6.2e-6}, f"{NCSNV2}, CIFAR-10"),
-    "ald-celeba": Preset("ula", CELEBA, {"steps": 5, "eps": 3.3e-6}, f"{NCSNV2}, CelebA"),
-    "mild-ncsn": Preset(
+    "ald-cifar10": PlanPreset("ula", CIFAR10, {"steps": 5, "eps": 6.2e-6}, f"{NCSNV2}, CIFAR-10"),
+    "ald-celeba": PlanPreset("ula", CELEBA, {"steps": 5, "eps": 3.3e-6}, f"{NCSNV2}, CelebA"),
+    "mild-ncsn": PlanPreset(
         "mild(0.22)", NCSN, {"steps": 50, "eps": 2e-5, "denoise": False}, f"{MILD}; NCSN, T = 50, as in its code",
         "normal",
     ),
-    "mild-cifar10": Preset("mild(0.38)", CIFAR10, {"eps": 6.2e-6}, f"{MILD}; CIFAR-10, T = 1", "normal"),
-    "mild-cifar10-5": Preset("mild(0.1)", CIFAR10, {"steps": 5, "eps": 6.2e-6}, f"{MILD}; CIFAR-10, T = 5", "normal"),
-    "mild-celeba": Preset("mild(0.4)", CELEBA, {"eps": 3.3e-6}, f"{MILD}; CelebA, T = 1", "normal"),
-    "pc-cifar10": Preset(
+    "mild-cifar10": PlanPreset("mild(0.38)", CIFAR10, {"eps": 6.2e-6}, f"{MILD}; CIFAR-10, T = 1", "normal"),
+    "mild-cifar10-5": PlanPreset(
+        "mild(0.1)", CIFAR10, {"steps": 5, "eps": 6.2e-6}, f"{MILD}; CIFAR-10, T = 5", "normal",
+    ),  # fmt: skip
+    "mild-celeba": PlanPreset("mild(0.4)", CELEBA, {"eps": 3.3e-6}, f"{MILD}; CelebA, T = 1", "normal"),
+    "pc-cifar10": PlanPreset(
         "ula", SCORE_SDE, {"snr": 0.16, "predictor": "reverse-diffusion"},
         "Song et al. 2021, Algorithms 2 and 4 (VE), CIFAR-10; corrector first, norms of each chain",
     ),
@@ -433,7 +435,7 @@ def shared(own: Step, levels: Levels, count: int, change: Affine | None) -> list
     places = places_of(levels)
 
     def boundaries(map: Affine, where: Sequence[tuple[float, float]]) -> list[Phase]:
-        steps = Step.unmarked(first_row(map.b), map.compressed()).split()
+        steps = Step.on_step(first_row(map.b), map.compressed()).split()
         return [Phase(step, 1, *place) for step, place in zip(steps, where, strict=True)]
 
     closed = own.close.at(slice(-1)) if change is None else own.close.at(slice(-1)).then(change)

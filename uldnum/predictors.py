@@ -176,7 +176,7 @@ def embedded(move: Move, k: int) -> Step:
             dA[:, row, column] = move.A[i][j]
         dA[:, row, row] -= 1
         b[:, row], C[:, row, 0] = move.b[i], move.C[i]
-    step = Step.unmarked(first_row(b), Affine(dA, b, C if C.any() else C[..., :0]))
+    step = Step.on_step(first_row(b), Affine(dA, b, C if C.any() else C[..., :0]))
     if not np.any(move.before):
         return step
     noise = np.zeros((count, k, 1))

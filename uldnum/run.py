@@ -95,12 +95,12 @@ class Run:
     @property
     def x(self) -> Array:
         """Positions at the end of the last step, shape (chains, *shape)."""
-        return self.positions(self.state.xp[:, :, 0])
+        return self.positions(self.state.phase_space[:, :, 0])
 
     @property
     def p(self) -> Array | None:
         """Momenta at the same time, or whatever the scheme keeps in its second row; None if it keeps nothing."""
-        return self.positions(self.state.xp[:, :, 1]) if self.state.xp.shape[2] > 1 else None
+        return self.positions(self.state.phase_space[:, :, 1]) if self.state.phase_space.shape[2] > 1 else None
 
     @property
     def trace(self) -> Array | None:
@@ -128,12 +128,12 @@ class Run:
     @property
     def diverged(self) -> Array:
         """Number of chains that diverged. Where it is not 0 the statistics are NaN."""
-        return np.asarray(self.each((self.state.left < NEVER).sum(axis=1)))
+        return np.asarray(self.each((self.state.escape_step < NEVER).sum(axis=1)))
 
     @property
     def diverged_at(self) -> Array:
         """Step at which the first chain diverged, burn-in included; -1 where none did."""
-        first = self.state.left.min(axis=1)
+        first = self.state.escape_step.min(axis=1)
         return np.asarray(self.each(np.where(first < NEVER, first, -1)))
 
     # ---------------------------------------------------------------------------------------------------- statistics
@@ -143,10 +143,10 @@ class Run:
         """First and second moments of every chain."""
         if not self.state.sums.size:
             raise ValueError(f"the run on {self.settings.target!r} keeps no moments, as images and plans do; use run.x")
-        bad = (self.state.left.min(axis=1) < NEVER)[:, None, None]
+        bad = (self.state.escape_step.min(axis=1) < NEVER)[:, None, None]
         share = 1 / self.recorded_steps if self.recorded_steps else np.nan
         first, second = (
-            self.each(np.where(bad, np.nan, part * share)) for part in (self.state.sums, self.state.squares)
+            self.each(np.where(bad, np.nan, part * share)) for part in (self.state.sums, self.state.products)
         )
         return Moments(self.centre, first, second)
 

@@ -164,7 +164,7 @@ def sample(
     positions = given.size * number * math.prod(target.shape) * kind.itemsize
     shapes = statistics_shapes(given.size, number, math.prod(target.shape), vector, bins)
     require_memory(
-        chains=2 * scheme.rows * positions + 8 * (math.prod(shapes["sums"]) + math.prod(shapes["squares"])),
+        chains=2 * scheme.rows * positions + 8 * (math.prod(shapes["sums"]) + math.prod(shapes["products"])),
         bins=8 * math.prod(shapes["counts"]),
         thin=positions * (steps // thin if thin else 0),
     )
@@ -197,8 +197,8 @@ def sample(
     )
     recording, low, high = recording_of(target, vector, bins, burn_in, thin)
     if earlier is None:
-        xp = initial_state(start, np.full(scheme.rows - 1, scheme.memory), scheme.momenta, given.size, kind)
-        state = State.start(xp, moments=vector, bins=bins)
+        phase_space = initial_state(start, np.full(scheme.rows - 1, scheme.memory), scheme.momenta, given.size, kind)
+        state = State.start(phase_space, moments=vector, bins=bins)
         run = Run(settings, steps, state, [], recording.centre, low, high, tables, mixture, {})
     else:
         run = resumed(earlier, settings, steps, tables, mixture, (recording.centre, low, high))
@@ -219,7 +219,7 @@ def sample(
 
 
 @dataclass(frozen=True)
-class OneLevel:
+class OneTarget:
     """The target of a program of one phase.
 
     Attributes
@@ -271,8 +271,8 @@ def one_phase(
     if mixture is None and target.kernel_data is not None:
         mixture = target.kernel_data(dtype)
     stacked = None if mixture is None else MixtureData(*(part[None] for part in mixture))
-    levels, seeds = OneLevel(target, stacked, least[None], most[None]), np.array([seed], np.uint64)
-    return Program(tables, np.array([steps]), seeds, levels, recording, first_chain, [None])
+    targets, seeds = OneTarget(target, stacked, least[None], most[None]), np.array([seed], np.uint64)
+    return Program(tables, np.array([steps]), seeds, targets, recording, first_chain, [None])
 
 
 def report(run: Run, target: Target, scheme: Integrator) -> None:

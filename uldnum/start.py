@@ -180,7 +180,7 @@ def continued(
         raise ValueError(f"x0: the run has {len(s.h)} step sizes, h has {groups}; give as many")
     if np.any(run.diverged):
         raise ValueError("x0: chains of the run diverged; take a smaller step there")
-    state = run.state.xp.astype(float)
+    state = run.state.phase_space.astype(float)
     p = state[:, :, 1] if s.momenta else None
     own_seed = s.seed if seed is None else seed
     return Start("run", s.chains, s.first_chain, own_seed, s.generation + 1, near(target, state[:, :, 0]), p)
@@ -194,13 +194,13 @@ def initial_state(start: Start, deviations: Array, momenta: bool, groups: int, d
     """
     _, n, d = start.x.shape
     rows = len(deviations)
-    xp = np.empty((groups, n, 1 + rows, d), dtype)
-    xp[:, :, 0] = start.x
+    phase_space = np.empty((groups, n, 1 + rows, d), dtype)
+    phase_space[:, :, 0] = start.x
     memory = initial_normals(n, key_of(start.seed, start.generation), start.first_chain, d, rows * d)
-    np.multiply(deviations[:, None], memory.reshape(n, rows, d), out=xp[:, :, 1:])
+    np.multiply(deviations[:, None], memory.reshape(n, rows, d), out=phase_space[:, :, 1:])
     if momenta and start.p is not None:
-        xp[:, :, 1] = start.p
-    return xp
+        phase_space[:, :, 1] = start.p
+    return phase_space
 
 
 # ------------------------------------------------------------------------------------------------------ ends of runs
@@ -212,7 +212,7 @@ ENDS: deque[tuple[int, range, Array]] = deque()
 def register_ends(run: Run) -> None:
     """Remember where the chains of a run ended."""
     s = run.settings
-    ENDS.append((s.seed, range(s.first_chain, s.first_chain + s.chains), hashes(run.state.xp[:, :, 0])))
+    ENDS.append((s.seed, range(s.first_chain, s.first_chain + s.chains), hashes(run.state.phase_space[:, :, 0])))
     while len(ENDS) > 1 and sum(len(kept) for *_, kept in ENDS) > KEPT:
         ENDS.popleft()
 

@@ -24,15 +24,15 @@ __all__ = ["pack", "unpack"]
 # Dimensions of the arrays of a state and of the axes that they lie on.
 STATE = {
     "u": ("h", "chain", "row", "coordinate"),
-    "xp": ("h", "chain", "row", "coordinate"),
+    "phase_space": ("h", "chain", "row", "coordinate"),
     "sums": ("h", "chain", "axis"),
-    "squares": ("h", "chain", "pair"),
+    "products": ("h", "chain", "pair"),
     "counts": ("h", "batch", "histogram_axis", "bin"),
-    "left": ("h", "chain"),
+    "escape_step": ("h", "chain"),
     "nfe": ("h", "chain"),
 }
 AXES = ("centre", "low", "high")
-NAMES = {"u": "memory of the recurrence", "xp": "position and momentum"}
+NAMES = {"u": "memory of the recurrence", "phase_space": "position and momentum"}
 COEFFICIENTS: dict[str, Any] = {"tables": Tables, "mixture": MixtureData}
 
 
@@ -119,9 +119,9 @@ def check_arrays(settings: Settings, arrays: dict[str, Array], step: int) -> Non
     plan = not any(settings.h)
     shapes = statistics_shapes(H, n, d, not plan and len(settings.shape) == 1, settings.bins)
     expected: dict[str, tuple[tuple[int, ...], str]] = {
-        "u": ((H, n, k, d), kind), "xp": ((H, n, k, d), kind), "sums": (shapes["sums"], "float64"),
-        "squares": (shapes["squares"], "float64"), "counts": (shapes["counts"], "int64"),
-        "left": ((H, n), "int64"), "nfe": ((H, n), "int64"), **dict.fromkeys(AXES, ((d,), "float64")),
+        "u": ((H, n, k, d), kind), "phase_space": ((H, n, k, d), kind), "sums": (shapes["sums"], "float64"),
+        "products": (shapes["products"], "float64"), "counts": (shapes["counts"], "int64"),
+        "escape_step": ((H, n), "int64"), "nfe": ((H, n), "int64"), **dict.fromkeys(AXES, ((d,), "float64")),
     }  # fmt: skip
     recorded = max(0, step - settings.burn_in)
     if "trace" in arrays:
@@ -133,11 +133,11 @@ def check_arrays(settings: Settings, arrays: dict[str, Array], step: int) -> Non
         array = arrays[name]
         if array.shape != shape or array.dtype != dtype or (name == "u" and not k):
             raise ValueError(f"{name} has shape {array.shape} and type {array.dtype}, must have {shape} and {dtype}")
-    left = arrays["left"]
-    if np.any((left < 0) | ((left > step) & (left != NEVER))) or np.any(arrays["nfe"] < 0):
-        raise ValueError("left or nfe is out of range")
-    going = left == NEVER  # the others may have left the finite numbers
-    finite = {"centre": arrays["centre"], "xp": arrays["xp"][going], "sums": arrays["sums"][going]}
+    escape_step = arrays["escape_step"]
+    if np.any((escape_step < 0) | ((escape_step > step) & (escape_step != NEVER))) or np.any(arrays["nfe"] < 0):
+        raise ValueError("escape_step or nfe is out of range")
+    going = escape_step == NEVER  # the others may have left the finite numbers
+    finite = {"centre": arrays["centre"], "phase_space": arrays["phase_space"][going], "sums": arrays["sums"][going]}
     if step:
         finite["u"] = arrays["u"][going]
     for name, array in finite.items():

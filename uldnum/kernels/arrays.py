@@ -68,13 +68,13 @@ class ArrayExecutor:
     """
 
     def __init__(self, program: Program, space: Space | None = None) -> None:
-        space = Space.of(program.levels.target(0).like) if space is None else space
+        space = Space.of(program.targets.target(0).like) if space is None else space
         self.program, self.dtype, self.space = program, program.dtype, space
         self.info = {"arrays": f"{space.name}, {space.device}"} if space.foreign else {}
         self.fold = len(program.shape) > 1
         self.size = int(np.prod(program.shape)) if self.fold else 1  # coordinates in a value
         self.recording = space.coefficients(program.recording)
-        self.mixtures = program.levels.mixtures(0, 1) is not None
+        self.mixtures = program.targets.mixtures(0, 1) is not None
         self.core = space.core(self.dtype)
         self.machine = space.ops(self.dtype)._replace(tail=self.tail)
         self.score = self.mixture_score if self.mixtures else self.image_score if self.fold else self.vector_score
@@ -162,7 +162,7 @@ class ArrayExecutor:
     def advance(self, state: State, until: int) -> Array:
         """Go on to step ``until``, record, and read the last state; returns the positions kept."""
         kept, trace = state.trace(self.recording, until)
-        batch = np.searchsorted(state.batches(), np.arange(state.left.shape[1]), side="right") - 1
+        batch = np.searchsorted(state.batches(), np.arange(state.escape_step.shape[1]), side="right") - 1
         for part in self.program.parts(state.step, until):
             for g in range(len(state.u)):
                 with np.errstate(all="ignore"):  # a diverging chain is found and reported, not warned of
@@ -178,13 +178,13 @@ class ArrayExecutor:
         program, number, array = self.program, part.phase, self.space.array
         rule = program.rules[number]
         t = self.space.coefficients(phase(program.tables, g, number))
-        target, scratch, mixture = program.levels.target(number), 0, program.levels.mixtures(number, number + 1)
+        target, scratch, mixture = program.targets.target(number), 0, program.targets.mixtures(number, number + 1)
         if mixture is not None:
             target, scratch = self.space.coefficients(MixtureData(*(part[0] for part in mixture))), mixture.scratch
-        numbers = chain_numbers(program.first_chain, state.left.shape[1])
+        numbers = chain_numbers(program.first_chain, state.escape_step.shape[1])
         stream = Stream(numbers, *split_seed(program.seeds[number]))
-        sums, products = ([array(row) for row in part[g].T] for part in (state.sums, state.squares))
-        chain = Chain(self.load(state.u[g]), self.load(state.xp[g]), sums, products)
+        sums, products = ([array(row) for row in part[g].T] for part in (state.sums, state.products))
+        chain = Chain(self.load(state.u[g]), self.load(state.phase_space[g]), sums, products)
         d, k = len(chain.u[0]), len(chain.u)
         room = Scratch([None] * d, [0.0] * d, [None] * scratch, None, None, Table([[None] * d]))
         steps, entered = self.chain, part.first > 1
@@ -197,20 +197,20 @@ class ArrayExecutor:
             state.nfe[g] += t.open_uses_score and part.first == 1
         elif not entered:
             state.nfe[g] += steps.enter(chain, room, target, t, d, k, stream)
-        least, most = (bound[0] for bound in program.levels.bounds(number, number + 1))
+        least, most = (bound[0] for bound in program.targets.bounds(number, number + 1))
         bounds = Bounds([array(least)], [array(most)]) if self.fold else self.space.coefficients(Bounds(least, most))
         recording = self.recording._replace(record_from=self.recording.record_from - part.before)
-        left = state.left[g] - part.before
+        left = state.escape_step[g] - part.before
         evaluations, left = steps.advance(
             chain, room, target, t, d, k, stream, Span(part.first, part.last, part.first, 1), bounds, recording,
             records, array(np.repeat(left[:, None], self.size, axis=1) if self.fold else left),
         )  # fmt: skip
         state.nfe[g] += evaluations
         found = host(left)
-        state.left[g] = (found.min(axis=1) if self.fold else found) + part.before
+        state.escape_step[g] = (found.min(axis=1) if self.fold else found) + part.before
         self.store(state.u[g], chain.u)
-        self.store(state.xp[g], chain.phase_space)
-        for sums_of, rows in ((state.sums, sums), (state.squares, products)):
+        self.store(state.phase_space[g], chain.phase_space)
+        for sums_of, rows in ((state.sums, sums), (state.products, products)):
             for i, row in enumerate(rows):
                 sums_of[g, :, i] = host(row)
 

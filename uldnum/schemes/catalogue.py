@@ -19,7 +19,7 @@ from uldnum.schemes.splitting import LETTERS, compile_word, frozen_score, valida
 from uldnum.schemes.stage import Affine, Step, first_row, table
 from uldnum.typing import Array, ArrayLike
 
-__all__ = ["Entry", "Integrator", "integrator", "integrators", "splitting"]
+__all__ = ["CatalogueEntry", "Integrator", "integrator", "integrators", "splitting"]
 
 Recipe = Callable[[Array, Array], Step]
 Order = tuple[float | None, float | None]
@@ -121,7 +121,7 @@ class Integrator:
 def ula(h: Array, friction: Array) -> Step:
     """x' = x + delta s + sqrt(2 delta) xi."""
     map = Affine(table(h, [[0]]), table(h, [np.square(h) / 2]), table(h, [[h]]))
-    return Step.unmarked(first_row(map.b), map)
+    return Step.on_step(first_row(map.b), map)
 
 
 def noise_denoise(h: Array, friction: Array, eta: float) -> Step:
@@ -134,26 +134,26 @@ def noise_denoise(h: Array, friction: Array, eta: float) -> Step:
     map = Affine(
         table(h, [[0, (eta - 1) * sigma], [0, -1]]), table(h, [eta * np.square(sigma), 0]), table(h, [[sigma], [1]])
     )
-    return Step.unmarked(first_row(map.b), map)
+    return Step.on_step(first_row(map.b), map)
 
 
 def mild(h: Array, friction: Array, momentum: float) -> Step:
     """y = x + beta v, v' = beta v + delta s(y), x' = x + v' + sqrt(2 delta) xi; row 1 holds v."""
     delta, beta = np.square(h) / 2, momentum
     map = Affine(table(h, [[0, beta], [0, beta - 1]]), table(h, [delta, delta]), table(h, [[h], [0]]))
-    return Step.unmarked(table(h, [1, beta]), map)
+    return Step.on_step(table(h, [1, beta]), map)
 
 
 def euler_maruyama(h: Array, friction: Array) -> Step:
     """x' = x + h p, p' = p + h s - gamma h p + sqrt(2 gamma h) xi."""
     map = Affine(table(h, [[0, h], [0, -friction * h]]), table(h, [0, h]), table(h, [[0], [np.sqrt(2 * friction * h)]]))
-    return Step.unmarked(first_row(map.b), map)
+    return Step.on_step(first_row(map.b), map)
 
 
 def exponential_euler(h: Array, friction: Array) -> Step:
     """Exact over the step with the score frozen at its start."""
     map = frozen_score(h, friction)
-    return Step.unmarked(first_row(map.b), map)
+    return Step.on_step(first_row(map.b), map)
 
 
 # -------------------------------------------------------------------------------------------------------- catalogue
@@ -169,7 +169,7 @@ class Parameter:
 
 
 @dataclass(frozen=True)
-class Entry:
+class CatalogueEntry:
     """A line of the catalogue: an integrator, or a family of them with one parameter.
 
     Parameters
@@ -263,22 +263,22 @@ def splitting(word: str, fractions: Sequence[float] | None = None) -> Integrator
     return Integrator(name, partial(compile_word, word, shares), order, source, momenta=True)
 
 
-def word_entry(word: str, order: Order, source: str) -> Entry:
+def word_entry(word: str, order: Order, source: str) -> CatalogueEntry:
     """Return the catalogue's line for a well-known splitting word."""
-    return Entry(word, partial(compile_word, word, validate_word(word)), order, source, momenta=True)
+    return CatalogueEntry(word, partial(compile_word, word, validate_word(word)), order, source, momenta=True)
 
 
 ENTRIES = (
-    Entry("ula", ula, (2, 2), f"overdamped Langevin, Euler-Maruyama: {JAIN}, eq. 5"),
-    Entry("baoab-limit", partial(noise_denoise, eta=2.0), (2, 4), f"{LEIMKUHLER}; {JAIN}, eq. 10"),
-    Entry(
+    CatalogueEntry("ula", ula, (2, 2), f"overdamped Langevin, Euler-Maruyama: {JAIN}, eq. 5"),
+    CatalogueEntry("baoab-limit", partial(noise_denoise, eta=2.0), (2, 4), f"{LEIMKUHLER}; {JAIN}, eq. 10"),
+    CatalogueEntry(
         "noise-denoise",
         noise_denoise,
         (0, 0),  # at fixed eta it follows no Langevin equation in the time of h; eta = 2 is baoab-limit
         f"{JAIN}, eq. 3",
         parameter=Parameter("eta", "0 < eta < inf", lambda eta: 0 < eta < np.inf),
     ),
-    Entry(
+    CatalogueEntry(
         "mild",
         mild,
         (0, 0),  # at fixed momentum its time runs faster and its temperature is lower
@@ -293,15 +293,15 @@ ENTRIES = (
     word_entry("OABAO", (2, 2), LEIMKUHLER),
     word_entry("UBU", (2, 2), f"Sanz-Serna & Zygalakis 2021, J. Mach. Learn. Res. 22:242; {CHADA}"),
     word_entry("BUB", (2, 2), CHADA),
-    Entry(
+    CatalogueEntry(
         "euler-maruyama", euler_maruyama, (1, 1), "textbook: Euler-Maruyama for the underdamped equation", momenta=True
     ),
-    Entry("exponential-euler", exponential_euler, (1, 1), CHENG, momenta=True),
+    CatalogueEntry("exponential-euler", exponential_euler, (1, 1), CHENG, momenta=True),
 )
 BY_NAME = {entry.name.lower(): entry for entry in ENTRIES}
 
 
-def integrators() -> tuple[Entry, ...]:
+def integrators() -> tuple[CatalogueEntry, ...]:
     """Return the catalogue. Beyond it, any splitting word is the name of an integrator."""
     return ENTRIES
 

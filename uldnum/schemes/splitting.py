@@ -190,4 +190,4 @@ def compile_word(word: str, fractions: Sequence[float], h: Array, friction: Arra
     whole = (between(start, stop).compressed() for start, stop in pairwise(starts))
     stages = tuple(Stage(first_row(map.b), map) for map in whole)
     before, after = between(starts[-1], len(word)), between(0, starts[0])
-    return Step.marked(stages, before, after, open_uses_score="B" in word[: starts[0]])
+    return Step.inside_stage(stages, before, after, open_uses_score="B" in word[: starts[0]])

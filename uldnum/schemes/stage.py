@@ -158,12 +158,12 @@ class Step:
         return [self.at(slice(i, i + 1)) for i in range(len(self.open.b))]
 
     @classmethod
-    def unmarked(cls, G: Array, map: Affine) -> Step:
+    def on_step(cls, G: Array, map: Affine) -> Step:
         """One stage that begins and ends on the time step: ``open`` does nothing, ``close`` is the stage itself."""
         return cls((Stage(G, map),), Affine.identity(map.b[..., 0], map.rows), map)
 
     @classmethod
-    def marked(cls, stages: tuple[Stage, ...], before: Affine, after: Affine, open_uses_score: bool) -> Step:
+    def inside_stage(cls, stages: tuple[Stage, ...], before: Affine, after: Affine, open_uses_score: bool) -> Step:
         """A step whose last stage is ``before``, the end of the time step, and then ``after``, at one score of row 0.
 
         The noise of that stage and the noise of the reading ``before`` are jointly Gaussian. One orthogonal change of

@@ -10,7 +10,7 @@ from uldnum.names import unknown
 from uldnum.targets.data import DataLevel, DataMixture
 from uldnum.targets.files import read_toml
 from uldnum.targets.mixture import GaussianMixture
-from uldnum.targets.presets import PRESETS, Preset
+from uldnum.targets.presets import PRESETS, TargetPreset
 from uldnum.targets.protocol import Components, Law, Modes, Target, lacking, level_of
 from uldnum.targets.user import UserTarget
 
@@ -22,8 +22,8 @@ __all__ = [
     "GaussianMixture",
     "Law",
     "Modes",
-    "Preset",
     "Target",
+    "TargetPreset",
     "UserTarget",
     "VectorTarget",
     "find_target",

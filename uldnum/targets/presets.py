@@ -13,10 +13,10 @@ from uldnum.targets.mixture import GaussianMixture
 from uldnum.targets.user import UserTarget, quadrature_target
 from uldnum.typing import Array
 
-__all__ = ["PRESETS", "Preset"]
+__all__ = ["PRESETS", "TargetPreset"]
 
 
-class Preset(NamedTuple):
+class TargetPreset(NamedTuple):
     """A named target and what it is."""
 
     make: Callable[[], GaussianMixture | UserTarget]
@@ -101,16 +101,16 @@ def quartic(x: Array) -> Array:
 
 
 PRESETS = {
-    "gaussian": Preset(gaussian, "N(0, 1): every integrator's bias is known exactly"),
-    "bimodal-1d": Preset(bimodal_1d, "0.7 N(1.5, 1) + 0.3 N(-1.5, 1): two overlapping modes of unequal weight"),
-    "ring-8": Preset(ring_8, "8 equal Gaussians of variance 0.25 on a circle of radius 2"),
-    "grid-25": Preset(grid_25, "25 equal Gaussians of variance 0.25 on a square grid of spacing 2"),
-    "gmm-40": Preset(
+    "gaussian": TargetPreset(gaussian, "N(0, 1): every integrator's bias is known exactly"),
+    "bimodal-1d": TargetPreset(bimodal_1d, "0.7 N(1.5, 1) + 0.3 N(-1.5, 1): two overlapping modes of unequal weight"),
+    "ring-8": TargetPreset(ring_8, "8 equal Gaussians of variance 0.25 on a circle of radius 2"),
+    "grid-25": TargetPreset(grid_25, "25 equal Gaussians of variance 0.25 on a square grid of spacing 2"),
+    "gmm-40": TargetPreset(
         gmm_40, "40 Gaussians in the square of side 80: Midgley et al. 2023 (FAB), sec. 4.1, torch seed 0"
     ),
-    "ill-conditioned": Preset(ill_conditioned, "a Gaussian in 50 dimensions, condition number 1e4"),
-    "high-dim": Preset(high_dim, "8 equal unit Gaussians in 64 dimensions, 5.7 apart"),
-    "double-well": Preset(
+    "ill-conditioned": TargetPreset(ill_conditioned, "a Gaussian in 50 dimensions, condition number 1e4"),
+    "high-dim": TargetPreset(high_dim, "8 equal unit Gaussians in 64 dimensions, 5.7 apart"),
+    "double-well": TargetPreset(
         double_well, "exp(-2 (x^2 - 1)^2): a classic that is no mixture, compiled from a user's score"
     ),
 }

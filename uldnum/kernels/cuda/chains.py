@@ -12,7 +12,7 @@ from numba import cuda, types
 from uldnum.kernels.chain import Bounds, Chain, Scratch, Span, Stream, make_chain
 from uldnum.kernels.core import READOUT, Recording, Tables
 from uldnum.kernels.cuda.binding import Kernel, core, inline, jit, normals_from, number, ops
-from uldnum.kernels.cuda.form import Form
+from uldnum.kernels.cuda.form import ChainForm
 from uldnum.kernels.mixture import MixtureData
 from uldnum.kernels.program import Chains, Launch
 from uldnum.typing import Array
@@ -37,7 +37,7 @@ class Far(NamedTuple):
 
 
 @cache
-def chain_parts(form: Form) -> SimpleNamespace:
+def chain_parts(form: ChainForm) -> SimpleNamespace:
     """Return the parts of the kernel: the steps of a chain, and where its tables, its mixture and its memory are."""
     dtype = np.dtype(form.dtype)
     machine, real = ops(dtype, form.fast), dtype.type
@@ -56,7 +56,7 @@ def chain_parts(form: Form) -> SimpleNamespace:
     n_xi, n_eta = form.drawn
 
     def drawer(dynamics: int) -> Any:
-        """Return the function that draws normals; ``dynamics`` says which of `Form.blocks` are not the reading's."""
+        """Return what draws normals; ``dynamics`` says which of `ChainForm.blocks` are not the reading's."""
         shifts, counts = form.first, form.blocks
         shift, count, shift_read, count_read = shifts[dynamics], counts[dynamics], shifts[2], counts[2]
 
@@ -214,7 +214,7 @@ def chain_parts(form: Form) -> SimpleNamespace:
 
 
 @cache
-def chain_kernel(form: Form) -> Kernel:
+def chain_kernel(form: ChainForm) -> Kernel:
     """Return the kernel that takes every group of chains, each with its own tables, through all parts of a launch."""
     parts = chain_parts(form)
     tables, mixture, chain_of, store = parts.tables, parts.mixture, parts.chain, parts.store

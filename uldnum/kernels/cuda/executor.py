@@ -11,7 +11,7 @@ import numpy as np
 from uldnum.kernels.core import Tables, phase
 from uldnum.kernels.cuda.chains import Coefficients, Far, chain_kernel
 from uldnum.kernels.cuda.device import device, require_room
-from uldnum.kernels.cuda.form import Form
+from uldnum.kernels.cuda.form import ChainForm
 from uldnum.kernels.mixture import MixtureData
 from uldnum.kernels.program import MOST, Chains, Launch, Part, Program
 from uldnum.kernels.state import State
@@ -24,13 +24,16 @@ __all__ = ["CudaExecutor", "forms"]
 FIRST, FEWEST = 1_000_000_000, 100_000
 
 # Order of the axes on the GPU, where neighbouring threads read neighbouring numbers: chains last.
+LAYOUT = {
+    "u": (0, 2, 3, 1), "phase_space": (0, 2, 3, 1), "sums": (0, 2, 1), "products": (0, 2, 1), "counts": (0, 1, 2, 3),
+    "escape_step": (0, 1), "nfe": (0, 1),
+}  # fmt: skip
 PARTS = Coefficients._fields
-LAYOUT = {"u": (0, 2, 3, 1), "xp": (0, 2, 3, 1), "sums": (0, 2, 1), "squares": (0, 2, 1)}
 
 
-def forms(t: Tables, mixture: MixtureData, fast: bool, moments: bool, records: bool) -> list[Form]:
+def forms(t: Tables, mixture: MixtureData, fast: bool, moments: bool, records: bool) -> list[ChainForm]:
     """Return what the kernel of every phase is compiled for."""
-    return [Form.of(phase(t, 0, number), mixture, fast, moments, records) for number in range(len(t.per_step))]
+    return [ChainForm.of(phase(t, 0, number), mixture, fast, moments, records) for number in range(len(t.per_step))]
 
 
 class CudaExecutor:
@@ -56,7 +59,7 @@ class CudaExecutor:
         self.program = program
         self.device = device()
         self.info = {"device": self.device.name}
-        mixture, recording = program.levels.mixtures(0, 1), program.recording
+        mixture, recording = program.targets.mixtures(0, 1), program.recording
         if mixture is None:
             raise ValueError("program: the targets must be mixtures, with kernel_data")
         self.terms, records = mixture.terms, bool(recording.thin or np.any(recording.per_unit))
@@ -68,7 +71,7 @@ class CudaExecutor:
 
     def first_launch(self, state: State) -> int:
         """Return the steps that take some milliseconds, also of a few chains."""
-        return max(1, FIRST // (max(state.left.size, FEWEST) * self.terms))
+        return max(1, FIRST // (max(state.escape_step.size, FEWEST) * self.terms))
 
     def advance(self, state: State, until: int) -> Array:
         """Go on to step ``until``, record, and read the last state; returns the positions kept."""
@@ -81,12 +84,12 @@ class CudaExecutor:
             for begin in range(0, len(same), most):
                 launch = self.launch_of(form, same[begin : begin + most])
                 values = {"chains": chains, "far": far, "launch": launch}
-                self.device.launch(chain_kernel(form), state.left.shape[::-1], values)
+                self.device.launch(chain_kernel(form), state.escape_step.shape[::-1], values)
         self.device.wait()
         state.step = until
         return self.device.host(chains.trace)
 
-    def launch_of(self, form: Form, parts: Sequence[Part]) -> Launch:
+    def launch_of(self, form: ChainForm, parts: Sequence[Part]) -> Launch:
         """Return parts of phases of one form, with their tables and mixtures, on the GPU."""
         program, array = self.program, self.device.array
         begin, end = parts[0].phase, parts[-1].phase + 1
@@ -94,8 +97,8 @@ class CudaExecutor:
         groups = [
             phase(program.tables, g, number) for g in range(len(program.tables.b)) for number in range(begin, end)
         ]
-        least, most = program.levels.bounds(begin, end)
-        mixtures: Any = program.levels.mixtures(begin, end)
+        least, most = program.targets.bounds(begin, end)
+        mixtures: Any = program.targets.mixtures(begin, end)
         return Launch(
             tables=Coefficients(
                 *(array(np.stack([getattr(t, part) for t in groups])) for part in Coefficients._fields)
@@ -116,33 +119,21 @@ class CudaExecutor:
     def load(self, state: State) -> tuple[Chains, Far]:
         """Bring the state to the GPU, once, with room for what the kernels need besides."""
         if self.memory is None:
-            (H, n), here = state.left.shape, self.device
+            (H, n), here = state.escape_step.shape, self.device
             form = max(self.forms, key=lambda form: form.far)
             reals, gaps = (0, 0) if form.small else (form.far, form.d)
-            arrays = {name: getattr(state, name) for name in LAYOUT}
-            bytes_each = H * (reals * state.xp.itemsize + gaps * 8)
-            bytes_each += sum(array.nbytes for array in (*arrays.values(), state.left, state.nfe)) // n
-            require_room(here, n, bytes_each, state.counts.nbytes)
+            dtype, arrays = self.program.dtype, {name: getattr(state, name) for name in LAYOUT}
+            shared = state.counts.nbytes
+            bytes_each = H * (reals * dtype.itemsize + gaps * 8)
+            bytes_each += (sum(array.nbytes for array in arrays.values()) - shared) // n
+            require_room(here, n, bytes_each, shared)
             there = {name: here.array(array.transpose(LAYOUT[name])) for name, array in arrays.items()}
-            chains = Chains(
-                u=there["u"],
-                phase_space=there["xp"],
-                sums=there["sums"],
-                products=there["squares"],
-                counts=here.array(state.counts),
-                escape_step=here.array(state.left),
-                nfe=here.array(state.nfe),
-                trace=here.empty((0, H, n, form.d), state.xp.dtype),
-                kept=0,
-            )
-            self.memory = chains, Far(here.empty((H, reals, n), state.xp.dtype), here.empty((H, 1, gaps, n), float))
+            chains = Chains(**there, trace=here.empty((0, H, n, form.d), dtype), kept=0)
+            self.memory = chains, Far(here.empty((H, reals, n), dtype), here.empty((H, 1, gaps, n), float))
         return self.memory
 
     def sync(self, state: State) -> None:
         """Fetch the state from the GPU."""
         chains, _ = self.load(state)
-        there = {"u": chains.u, "xp": chains.phase_space, "sums": chains.sums, "squares": chains.products}
-        for name, array in there.items():
-            getattr(state, name)[...] = self.device.host(array).transpose(np.argsort(LAYOUT[name]))
-        for name, array in (("counts", chains.counts), ("left", chains.escape_step), ("nfe", chains.nfe)):
-            getattr(state, name)[...] = self.device.host(array)
+        for name, axes in LAYOUT.items():
+            getattr(state, name)[...] = self.device.host(getattr(chains, name)).transpose(np.argsort(axes))

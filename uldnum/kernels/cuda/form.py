@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from uldnum.kernels.core import Tables
 from uldnum.kernels.mixture import MixtureData
 
-__all__ = ["Form"]
+__all__ = ["ChainForm"]
 
 # A chain of at most so many coordinates lives in registers, any other in global memory; ptxas finds room for that.
 REGISTERS = 8
@@ -24,7 +24,7 @@ FEW = 32
 
 
 @dataclass(frozen=True)
-class Form:
+class ChainForm:
     """What a kernel of chains is compiled for; all that is not in it is an argument.
 
     ``columns`` are those of the mixture's matrices: 0, 1, or 2 for any other number. ``records`` says whether there are
@@ -48,7 +48,7 @@ class Form:
     separate_readout: bool
 
     @classmethod
-    def of(cls, t: Tables, mixture: MixtureData, fast: bool, moments: bool, records: bool) -> Form:
+    def of(cls, t: Tables, mixture: MixtureData, fast: bool, moments: bool, records: bool) -> ChainForm:
         """Return the form of chains of a phase on a mixture, whose arrays may have axes before those of components."""
         numbers = {name: tuple(getattr(t, name).tolist()) for name in ("normals", "readout", "offset", "score_at_x")}
         return cls(

@@ -40,7 +40,7 @@ class ImageExecutor:
         program.check_compiled("cuda")
         self.program, self.dtype, self.fast = program, program.dtype, fast
         self.device = device()
-        self.device.require(Space.of(program.levels.target(0).like))
+        self.device.require(Space.of(program.targets.target(0).like))
         self.info = {"device": self.device.name}
         self.size = int(np.prod(program.shape))
         machine = ops(self.dtype)._replace(tail=lambda first, j: first + self.size * j)
@@ -55,7 +55,7 @@ class ImageExecutor:
     def upload(self, number: int, g: int) -> tuple[Any, Any, list[list[Any]]]:
         """Return the divergence bounds of a phase, and dA, b and C of its maps at step size g, on the GPU."""
         t, array = phase(self.program.tables, g, number), self.device.array
-        least, most = (array(bound[0]) for bound in self.program.levels.bounds(number, number + 1))
+        least, most = (array(bound[0]) for bound in self.program.targets.bounds(number, number + 1))
         used = t.normals + t.readout
         return (
             least,
@@ -113,12 +113,12 @@ class ImageExecutor:
     def load(self, state: State) -> None:
         """Bring the state to the GPU, once: rows first, so that the positions are one batch of images."""
         if not self.groups:
-            chains = state.left.shape[1]
+            chains = state.escape_step.shape[1]
             scores = 3 * self.size * self.dtype.itemsize  # the score, what it was made of, what is read from here
-            require_room(self.device, chains, (state.u.nbytes + state.xp.nbytes) // chains + scores, 0)
+            require_room(self.device, chains, (state.u.nbytes + state.phase_space.nbytes) // chains + scores, 0)
         for g in range(len(self.groups), len(state.u)):
-            u, xp = (self.device.array(a[g].transpose(1, 0, 2)[:, None]) for a in (state.u, state.xp))
-            self.groups.append((u, xp, self.device.array(state.left[g])))
+            u, phase_space = (self.device.array(a[g].transpose(1, 0, 2)[:, None]) for a in (state.u, state.phase_space))
+            self.groups.append((u, phase_space, self.device.array(state.escape_step[g])))
 
     def advance(self, state: State, until: int) -> Array:
         """Go on to step ``until``, record, and read the last state; returns the positions kept."""
@@ -134,7 +134,7 @@ class ImageExecutor:
     def take(self, g: int, part: Part, records: tuple[Array, int]) -> int:
         """Take the chains of group g through a part of a phase; returns the number of score evaluations."""
         program, (u, phase_space, escape_step) = self.program, self.groups[g]
-        t, target = phase(program.tables, g, part.phase), program.levels.target(part.phase)
+        t, target = phase(program.tables, g, part.phase), program.targets.target(part.phase)
         k0, k1 = split_seed(program.seeds[part.phase])
         least, most, maps = self.constants(part.phase, g)
         self.under_way = {"least": least, "most": most, "maps": maps, "k0": k0, "k1": k1, "left": escape_step}
@@ -151,7 +151,7 @@ class ImageExecutor:
     def sync(self, state: State) -> None:
         """Fetch the state from the GPU."""
         self.load(state)
-        for g, (u, xp, left) in enumerate(self.groups):
-            for there, here in ((u, state.u[g]), (xp, state.xp[g])):
+        for g, (u, phase_space, escape_step) in enumerate(self.groups):
+            for there, here in ((u, state.u[g]), (phase_space, state.phase_space[g])):
                 here[...] = self.device.host(there)[:, 0].transpose(1, 0, 2)
-            state.left[g] = self.device.host(left)
+            state.escape_step[g] = self.device.host(escape_step)
