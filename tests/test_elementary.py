@@ -11,7 +11,7 @@ import pytest
 import uldnum
 from uldnum import dense, elementary
 from uldnum.exact import precise
-from uldnum.kernels import factors
+from uldnum.targets import factors
 
 PACKAGE = Path(uldnum.__file__).parent
 
@@ -179,7 +179,7 @@ GUARDED = {
     "kernels/adaptive.py": (),
     "kernels/core.py": (),
     "kernels/drawing.py": (),
-    "kernels/factors.py": (),
+    "targets/factors.py": (),
     "kernels/functions.py": (),
     "kernels/mixture.py": (),
     "networks/card.py": (),

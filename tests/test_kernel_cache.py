@@ -60,8 +60,8 @@ DAMAGE = {
     "flipped hash": lambda name, content: flipped(content, 20),
     "flipped sources": lambda name, content: flipped(content, 80),
     "flipped code": lambda name, content: flipped(content, len(content) // 2),
-    "sealed garbage": lambda name, content: cache.sealed(name, cache.MADE_OF + b"\x80\x04garbage"),
-    "sealed number": lambda name, content: cache.sealed(name, cache.MADE_OF + b"\x80\x04K\x01."),
+    "sealed garbage": lambda name, content: cache.sealed(name, cache.made_of(kernel().py_func) + b"\x80\x04garbage"),
+    "sealed number": lambda name, content: cache.sealed(name, cache.made_of(kernel().py_func) + b"\x80\x04K\x01."),
     "another kernel": lambda name, content: cache.sealed(f"other-{name}", content.partition(b"\n")[2]),
 }
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from uldnum import diagnostics, exact, levels, networks, studies, targets
     from uldnum.annealing import anneal
-    from uldnum.kernels.reference import step
+    from uldnum.one_step import step
     from uldnum.plans import Plan, plan, preset
     from uldnum.run import Run
     from uldnum.sampling import sample
@@ -52,7 +52,7 @@ HOMES = {
     "anneal": "annealing",
     "sample": "sampling",
     "Run": "run",
-    "step": "kernels.reference",
+    "step": "one_step",
     **dict.fromkeys(("Plan", "plan", "preset"), "plans"),
     **dict.fromkeys(("GaussianMixture", "UserTarget", "target"), "targets"),
     **dict.fromkeys(("Integrator", "integrator", "integrators", "splitting"), "schemes.catalogue"),

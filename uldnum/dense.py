@@ -1,7 +1,7 @@
 """Small dense algebra with a stated order of operations, so that its float64 results do not depend on the processor.
 
 BLAS, LAPACK and NumPy's `einsum` sum in orders that depend on the processor. The functions below add one term after the
-other, with NumPy's elementwise operations; those of larger matrices are compiled (`uldnum.kernels.factors`).
+other, with NumPy's elementwise operations; those of larger matrices are compiled (`uldnum.targets.factors`).
 """
 
 from __future__ import annotations

@@ -163,8 +163,8 @@ PRESETS = {
     ),
     "mild-cifar10": PlanPreset("mild(0.38)", CIFAR10, {"eps": 6.2e-6}, f"{MILD}; CIFAR-10, T = 1", "normal"),
     "mild-cifar10-5": PlanPreset(
-        "mild(0.1)", CIFAR10, {"steps": 5, "eps": 6.2e-6}, f"{MILD}; CIFAR-10, T = 5", "normal",
-    ),  # fmt: skip
+        "mild(0.1)", CIFAR10, {"steps": 5, "eps": 6.2e-6}, f"{MILD}; CIFAR-10, T = 5", "normal"
+    ),
     "mild-celeba": PlanPreset("mild(0.4)", CELEBA, {"eps": 3.3e-6}, f"{MILD}; CelebA, T = 1", "normal"),
     "pc-cifar10": PlanPreset(
         "ula", SCORE_SDE, {"snr": 0.16, "predictor": "reverse-diffusion"},

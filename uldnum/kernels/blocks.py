@@ -12,14 +12,14 @@ from typing import Any, NamedTuple
 import numba
 import numpy as np
 
-from uldnum.kernels import values, vectors
 from uldnum.kernels.cache import KernelCache, warn_unkept
 from uldnum.kernels.chain import Bounds, Chain, Scratch, Span, Stream, make_chain
 from uldnum.kernels.core import Recording, Tables, phase
 from uldnum.kernels.lanes import core, jit, ops
 from uldnum.kernels.lift import lift
 from uldnum.kernels.mixture import MixtureData
-from uldnum.kernels.values import borrowed
+from uldnum.simd import values, vectors
+from uldnum.simd.values import borrowed
 
 __all__ = ["Room", "compiled", "lanes_of", "mixture_kernel", "room", "user_kernel"]
 

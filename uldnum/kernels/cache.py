@@ -15,12 +15,15 @@ from numba.core.caching import FunctionCache
 from numba.core.serialize import dumps
 
 from uldnum.files import atomic, remove_leftovers
-from uldnum.kernels import SOURCES
+from uldnum.sources import digest_of_sources
 
 __all__ = ["KernelCache", "kept", "read", "warn_unkept"]
 
-# Hash of what makes a compiled kernel, apart from what its file is named after.
-MADE_OF = sha256(repr((SOURCES, numba.__version__, llvmlite.__version__)).encode()).digest()
+
+def made_of(function: Any) -> bytes:
+    """Return a hash of what makes a compiled kernel, apart from what its file is named after."""
+    versions = numba.__version__, llvmlite.__version__
+    return sha256(repr((digest_of_sources(function.__module__), versions)).encode()).digest()
 
 
 def sealed(name: str, content: bytes) -> bytes:
@@ -79,8 +82,12 @@ class KernelCache(FunctionCache):
     """Numba's cache for a kernel that is a closure, whose Python function does not tell all that it is made of.
 
     Numba keeps an index of files and trusts both. Here each signature and processor has a file of its own, with hashes
-    of the content and of the sources of all kernels.
+    of the content and of the sources that the kernel is made of.
     """
+
+    def __init__(self, function: Any) -> None:
+        super().__init__(function)
+        self.made_of = made_of(function)
 
     def place(self, sig: Any, codegen: Any) -> Path:
         """Return the file of a signature."""
@@ -92,10 +99,10 @@ class KernelCache(FunctionCache):
         target_context.refresh()
         path = self.place(sig, target_context.codegen())
         content = read(path)
-        if content is None or not content.startswith(MADE_OF):
+        if content is None or not content.startswith(self.made_of):
             return None
         try:
-            return self._impl.rebuild(target_context, pickle.loads(content[len(MADE_OF) :]))
+            return self._impl.rebuild(target_context, pickle.loads(content[len(self.made_of) :]))
         except Exception as error:  # unpickling runs code of several libraries
             warn_unusable(path, error)
             return None
@@ -103,4 +110,4 @@ class KernelCache(FunctionCache):
     def save_overload(self, sig: Any, data: Any) -> None:
         """Keep a compiled kernel."""
         if self._impl.check_cachable(data):
-            kept(self.place(sig, data.codegen), MADE_OF + dumps(self._impl.reduce(data)))
+            kept(self.place(sig, data.codegen), self.made_of + dumps(self._impl.reduce(data)))

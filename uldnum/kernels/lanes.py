@@ -10,9 +10,9 @@ import numba
 import numpy as np
 from numba import types
 
-from uldnum.kernels import values, vectors
-from uldnum.kernels.core import make_core
+from uldnum.kernels.core import LOCAL, make_core
 from uldnum.kernels.functions import FORMATS, Ops
+from uldnum.simd import values, vectors
 
 __all__ = ["core", "jit", "ops"]
 
@@ -56,8 +56,8 @@ def ops(dtype: np.dtype[Any], lanes: int) -> Ops:
         from_bits=vectors.reinterpret(real),
         row=values.row,
         tail=values.tail,
-        local=values.local(real, lanes),
-        local_double=values.local(types.float64, lanes),
+        local=values.local(real, lanes, LOCAL),
+        local_double=values.local(types.float64, lanes, LOCAL),
     )
 
 

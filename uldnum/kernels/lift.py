@@ -20,8 +20,8 @@ from numba import types
 from numba.extending import overload, overload_attribute
 
 from uldnum.kernels.lanes import core, jit
-from uldnum.kernels.values import Row, length, numbers, user_row
-from uldnum.kernels.vectors import Vector, sqrt, where
+from uldnum.simd.values import Row, length, numbers, user_row
+from uldnum.simd.vectors import Vector, sqrt, where
 
 __all__ = ["lift"]
 

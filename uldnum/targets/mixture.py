@@ -13,8 +13,9 @@ from uldnum.arguments import converted, non_negative, numbers, reals, shown, who
 from uldnum.dense import product, total
 from uldnum.extras import require
 from uldnum.kernels.array import core, initial_normals, initial_uniform
-from uldnum.kernels.mixture import MixtureData, factors_of, mixture_data
+from uldnum.kernels.mixture import MixtureData
 from uldnum.names import checked_name, digest
+from uldnum.targets.layout import factors_of, mixture_data
 from uldnum.targets.protocol import Components, Modes, Target
 from uldnum.typing import Array, ArrayLike
 
@@ -126,7 +127,7 @@ class GaussianMixture(Target):
             return None
         if self.covariances is None:
             return fixed(1 / self.variances[0])
-        from uldnum.kernels.factors import inverse
+        from uldnum.targets.factors import inverse
 
         (root,) = inverse(self.factors)
         return fixed(product(root.T, root))
@@ -313,7 +314,7 @@ class GaussianMixture(Target):
         -------
         float64 array, shape (n, d)
         """
-        from uldnum.kernels.drawing import mixture_points
+        from uldnum.targets.points import mixture_points
 
         u, z = initial_uniform(n, seed, first), initial_normals(n, seed, first, 0, self.shape[0])
         return mixture_points(self.weights, self.means, self.factors, u, z)
@@ -332,7 +333,7 @@ def least_variances(variances: Array, covariances: Array | None) -> Array:
     """Return the least variance of each component along any direction."""
     if covariances is None:
         return variances.min(axis=-1)
-    from uldnum.kernels.factors import least_eigenvalues
+    from uldnum.targets.factors import least_eigenvalues
 
     return least_eigenvalues(covariances)
 
@@ -367,7 +368,7 @@ def check_covariances(covariances: Array, means: Array) -> Array:
     if np.any(np.abs(covariances - transposed) > 1e-10 * scale[:, :, None] * scale[:, None, :]):
         raise ValueError("covariances: must be symmetric")
     covariances = (covariances + transposed) / 2
-    from uldnum.kernels.factors import least_eigenvalues, positive_definite
+    from uldnum.targets.factors import least_eigenvalues, positive_definite
 
     bad = np.flatnonzero(~positive_definite(covariances))
     if bad.size:

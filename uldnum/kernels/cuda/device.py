@@ -15,9 +15,9 @@ from numba import types
 
 from uldnum.extras import installed, require
 from uldnum.kernels.cache import kept, read
-from uldnum.kernels.cuda import SOURCES
 from uldnum.kernels.cuda.binding import OLDEST, SIMULATED, Kernel, ptx
 from uldnum.kernels.space import Space
+from uldnum.sources import digest_of_sources
 from uldnum.typing import Array
 
 __all__ = ["CuPy", "Simulator", "arguments", "cache_folder", "code", "device", "require_room"]
@@ -47,8 +47,9 @@ def code(kernel: Kernel, cc: tuple[int, int]) -> Path:
     Its name is a hash of the sources of all kernels, of what varies, of the architecture, and of the compilers. Where
     the cache folder cannot be written to, the file is in a temporary folder of this process.
     """
+    sources = digest_of_sources(kernel.function.__module__)
     compilers = [installed(name) for name in ("numba", "numba-cuda", "llvmlite", "nvidia-nvvm")]
-    key = sha256(repr((SOURCES, kernel.key, kernel.name, cc, compilers)).encode()).hexdigest()[:32]
+    key = sha256(repr((sources, kernel.key, kernel.name, cc, compilers)).encode()).hexdigest()[:32]
     path = cache_folder() / f"{kernel.name}-{key}.ptx"
     if read(path) is None:
         text = ptx(kernel, cc).encode()

@@ -14,8 +14,7 @@ from numba.core import cgutils
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import intrinsic, lower_builtin, models, register_model
 
-from uldnum.kernels.core import LOCAL
-from uldnum.kernels.vectors import Vector, llvm
+from uldnum.simd.vectors import Vector, llvm
 
 __all__ = ["Row", "Values", "borrowed", "length", "local", "numbers", "row", "tail", "user_row", "view"]
 
@@ -117,15 +116,15 @@ def store(context: Any, builder: Any, sig: Any, values: Any) -> Any:
     return context.get_dummy_value()
 
 
-def local(number: Any, lanes: int) -> Any:
-    """Return the function that gives scratch for up to `LOCAL` vectors, in registers wherever the compiler can."""
+def local(number: Any, lanes: int, most: int) -> Any:
+    """Return the function that gives scratch for so many vectors at most, in registers wherever the compiler can."""
     kind = Values(number, lanes)
 
     @intrinsic
     def scratch(context: Any, count: Any) -> Any:
         def build(context: Any, builder: Any, sig: Any, values: Any) -> Any:
             made = struct(context, builder, kind)
-            memory = cgutils.alloca_once(builder, ir.ArrayType(llvm(kind.vector), LOCAL))
+            memory = cgutils.alloca_once(builder, ir.ArrayType(llvm(kind.vector), most))
             made.data = builder.bitcast(memory, llvm(number).as_pointer())
             made.columns = values[0]
             return made._getvalue()

@@ -1,0 +1,68 @@
+"""Gaussian mixtures laid out as the kernels read them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from uldnum.dense import product, total
+from uldnum.elementary import log2
+from uldnum.kernels.mixture import MixtureData
+from uldnum.typing import Array
+
+__all__ = ["factors_of", "mixture_data"]
+
+
+def factors_of(variances: Array, covariances: Array | None) -> Array:
+    """Return lower Cholesky factors of covariances, or standard deviations as a column."""
+    if covariances is None:
+        return np.sqrt(variances)[..., None]
+    from uldnum.targets.factors import cholesky  # Numba is imported where matrices are factored, no sooner
+
+    return cholesky(covariances)
+
+
+def mixture_data(
+    weights: Array, means: Array, variances: Array, covariances: Array | None, isotropic: bool, dtype: np.dtype[Any]
+) -> MixtureData:
+    """Return mixtures, whose axes may come before those of the components, as the kernels read them.
+
+    Parameters
+    ----------
+    weights, means, variances : arrays, shapes (K,), (..., K, d) and (..., K, d)
+        Of the components.
+    covariances : array, shape (..., K, d, d), or None
+        None where the axes of each component are independent.
+    isotropic : bool
+        Whether each component has one variance for all axes.
+    dtype : dtype
+        Type of the result.
+
+    Raises
+    ------
+    ValueError
+        If the type cannot hold the mixture.
+    """
+    precisions = np.ones(means.shape[:-1])
+    if isotropic:
+        precisions, roots, shifts = 1 / variances[..., 0], np.empty((*means.shape, 0)), means
+        log2_volumes = -0.5 * means.shape[-1] * log2(precisions)
+    else:
+        factors = factors_of(variances, covariances)
+        if covariances is None:
+            roots, scales = 1 / factors, factors[..., 0]
+            shifts = roots[..., 0] * means
+        else:
+            from uldnum.targets.factors import inverse
+
+            roots, scales = inverse(factors), np.diagonal(factors, 0, -2, -1)
+            shifts = product(roots, means[..., None])[..., 0]
+        log2_volumes = total(log2(scales))
+    log2_weights = log2(weights) - log2_volumes
+    parts = log2_weights, precisions, roots, -shifts
+    with np.errstate(over="ignore"):
+        cast = [np.ascontiguousarray(part, dtype=dtype) for part in parts]
+    if not all(np.isfinite(part).all() for part in cast):
+        raise ValueError(f"dtype: {dtype} cannot hold the precisions and means of this mixture; take float64")
+    return MixtureData(*cast)
