@@ -27,19 +27,9 @@ from uldnum.targets import Target
 from uldnum.typing import Array
 
 __all__ = [
-    "ESCAPE",
-    "REACH",
-    "bounds",
-    "check_numbers",
-    "floating_type",
-    "keeping",
-    "recording_of",
-    "require_memory",
-    "resumed",
-    "take_steps",
-    "warn_of_a_stop",
-    "watched",
-]
+    "ESCAPE", "REACH", "bounds", "check_numbers", "floating_type", "keeping", "recording_of", "require_memory",
+    "resumed", "take_steps", "warn_of_a_stop", "watched",
+]  # fmt: skip
 
 # Seconds between looks at the progress bar and at Ctrl-C.
 PATIENCE = 0.2

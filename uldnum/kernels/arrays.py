@@ -83,7 +83,7 @@ class ArrayExecutor:
 
     def steps(self, move: Any, read: Any) -> Any:
         """Return the steps of chains with these ways to apply maps."""
-        return make_chain(self.machine, self.core, self.score, self.draw, move, read, self.record)
+        return make_chain(self.machine, self.core, self.score, self.draw, move, read, self.count, self.keep)
 
     def mixture_score(self, s: list[Any], q: list[Any], y: list[Any], data: Any, d: int) -> None:
         """Score of all chains by the core's own formula."""
@@ -140,20 +140,18 @@ class ArrayExecutor:
         m, e = t.normals[j], t.readout[j]
         self.core.affine(new, u, s, self.given(xi, m, d), self.given(eta, e, d), t, j, d, rows, len(u), m, e)
 
-    def record(self, records: Records, n: int, x: Table, recording: Recording) -> None:
-        """Keep what is asked for of the positions at recorded step n."""
-        counts, batch, trace, kept = records
-        counted = counts.shape[1] and n % recording.bin_every == 0
-        traced = recording.thin and (n + 1) % recording.thin == 0
-        if not counted and not traced:
-            return
+    def count(self, records: Records, x: Table, recording: Recording) -> None:
+        """Count positions in the histograms, if there are any."""
+        counts, batch, _, _ = records
+        for i in range(counts.shape[1]):
+            value = host(x[0, i])
+            bins = core(value.dtype).bin_of(value, recording.low[i], recording.per_unit[i], counts.shape[-1] - 2.0)
+            np.add.at(counts[:, i], (batch, bins), 1)
+
+    def keep(self, records: Records, x: Table, number: int) -> None:
+        """Keep positions."""
         positions = [host(value) for value in x[0]]
-        if counted:
-            for i, value in enumerate(positions):
-                bins = core(value.dtype).bin_of(value, recording.low[i], recording.per_unit[i], counts.shape[-1] - 2.0)
-                np.add.at(counts[:, i], (batch, bins), 1)
-        if traced:
-            trace[(n + 1) // recording.thin - 1 - kept] = positions[0] if self.fold else np.stack(positions, axis=1)
+        records.trace[number - records.kept] = positions[0] if self.fold else np.stack(positions, axis=1)
 
     def first_launch(self, state: State) -> int:
         """One step: how long a score takes is not known."""

@@ -146,22 +146,23 @@ def make_kernel(
         else:
             affine(new, u, s, xi, eta, t, j, d, rows, k, m, e)
 
-    def record(records, n, x, recording):  # type: ignore[no-untyped-def]
-        (counts, trace, numbers, bins), kept, chain, active, place, spare = records
-        if counts.shape[0] > 0 and n % recording.bin_every == 0:
-            for i in range(counts.shape[0]):
-                view(bins, spare // lanes, 1)[0] = bin_of(
-                    x[0, i], recording.low[i], recording.per_unit[i], counts.shape[1] - 2.0
-                )
-                for c in range(active):
-                    counts[i, bins[spare + c]] += 1
-        if recording.thin > 0 and (n + 1) % recording.thin == 0:
+    def count(records, x, recording):  # type: ignore[no-untyped-def]
+        (counts, _, _, bins), _, _, active, _, spare = records
+        for i in range(counts.shape[0]):
+            view(bins, spare // lanes, 1)[0] = bin_of(
+                x[0, i], recording.low[i], recording.per_unit[i], counts.shape[1] - 2.0
+            )
             for c in range(active):
-                for i in range(trace.shape[2]):
-                    trace[(n + 1) // recording.thin - 1 - kept, chain + c, i] = numbers[place + i * lanes + c]
+                counts[i, bins[spare + c]] += 1
+
+    def keep(records, x, number):  # type: ignore[no-untyped-def]
+        (_, trace, numbers, _), kept, chain, active, place, _ = records
+        for c in range(active):
+            for i in range(trace.shape[2]):
+                trace[number - kept, chain + c, i] = numbers[place + i * lanes + c]
 
     named = machine._replace(jit=inlined)
-    steps = make_chain(named, bound, score, apart(draw), inlined(move), apart(read), apart(record))
+    steps = make_chain(named, bound, score, apart(draw), inlined(move), apart(read), apart(count), apart(keep))
     enter_chain, advance_chain = steps.enter, steps.advance
 
     @inlined

@@ -66,14 +66,16 @@ def make_chain(
     draw: Callable[..., Any],
     move: Callable[..., Any],
     read: Callable[..., Any],
-    record: Callable[..., Any],
+    count: Callable[..., Any],
+    keep: Callable[..., Any],
 ) -> SimpleNamespace:
     """Bind the steps of a chain to a machine, its score, its random numbers and its records.
 
     ``score(s, q, y, target, d)`` writes the score at y to s and may use the scratch q. ``draw(xi, first, count, kind,
     stream)`` returns normals first ... first + count - 1 of a kind, for which xi is scratch. ``move(u, s, xi, t, j,
     d)`` is `affine` in place for stage j, ``read(new, u, s, xi, eta, t, j, d, rows)`` for open and close.
-    ``record(records, n, x, recording)`` keeps what is asked for of the positions at recorded step n = 0, 1, ...
+    ``count(records, x, recording)`` counts positions in the histograms, if there are any. ``keep(records, x, number)``
+    keeps them as those of this number, counted from the start of the recording.
     """
     gather, copy, accumulate, first_escape = core.gather, core.copy, core.accumulate, core.first_escape
     as_double, row, tail = ops.as_double, ops.row, ops.tail
@@ -106,13 +108,13 @@ def make_chain(
         opening, last_stage, extra = closing - 1, closing - 2, t.readout[closing]
         evaluations = 0
         for begin in range(span.begin, last + 1, window):
-            count = min(window, last + 1 - begin)
+            steps = min(window, last + 1 - begin)
             first = d * (t.normals[opening] + (begin - 1) * t.per_step)
-            normals = draw(scratch.xi, first, d * count * t.per_step, DYNAMICS, stream)
-            recorded_window = begin + count > recording.record_from
-            read_normals = d * count * extra if recorded_window or begin + count > last else 0
+            normals = draw(scratch.xi, first, d * steps * t.per_step, DYNAMICS, stream)
+            recorded_window = begin + steps > recording.record_from
+            read_normals = d * steps * extra if recorded_window or begin + steps > last else 0
             reading = draw(scratch.eta, d * begin * extra, read_normals, READOUT, stream)
-            if recording.moments and (count < window or begin < max(step, recording.record_from)):
+            if recording.moments and (steps < window or begin < max(step, recording.record_from)):
                 for n in range(window):
                     for i in range(d):
                         gaps[n, i] = 0.0  # what is not recorded adds nothing
@@ -139,7 +141,11 @@ def make_chain(
                         if recording.moments:
                             for i in range(d):
                                 gaps[n, i] = as_double(phase_space[0, i]) - recording.centre[i]
-                        record(records, now - recording.record_from, phase_space, recording)
+                        done = now - recording.record_from
+                        if done % recording.bin_every == 0:
+                            count(records, phase_space, recording)
+                        if recording.thin > 0 and (done + 1) % recording.thin == 0:
+                            keep(records, phase_space, (done + 1) // recording.thin - 1)
                     escape_step = first_escape(escape_step, now, u, bounds.least, bounds.most, d)
             if recording.moments and recorded_window:
                 accumulate(chain.sums, chain.products, gaps, window, d)

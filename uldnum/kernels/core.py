@@ -20,18 +20,9 @@ from uldnum.schemes.stage import Step, first_row
 from uldnum.typing import Array
 
 __all__ = [
-    "DYNAMICS",
-    "INITIAL",
-    "LOCAL",
-    "NEVER",
-    "READOUT",
-    "Recording",
-    "Tables",
-    "lay_out",
-    "make_core",
-    "phase",
+    "DYNAMICS", "INITIAL", "LOCAL", "NEVER", "READOUT", "Recording", "Tables", "lay_out", "make_core", "phase",
     "split_seed",
-]
+]  # fmt: skip
 
 # Streams of a chain's random numbers.
 DYNAMICS, INITIAL, READOUT = (np.uint64(i) for i in range(3))

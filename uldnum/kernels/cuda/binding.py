@@ -23,18 +23,8 @@ from uldnum.kernels.core import LOCAL, make_core
 from uldnum.kernels.functions import FORMATS, Ops
 
 __all__ = [
-    "OLDEST",
-    "SIMULATED",
-    "Kernel",
-    "core",
-    "inline",
-    "jit",
-    "normals_from",
-    "number",
-    "ops",
-    "ptx",
-    "transfers",
-]
+    "OLDEST", "SIMULATED", "Kernel", "core", "inline", "jit", "normals_from", "number", "ops", "ptx", "transfers",
+]  # fmt: skip
 
 # The oldest compute capability that CUDA 13 compiles for.
 OLDEST = (7, 5)

@@ -45,7 +45,7 @@ def chain_parts(form: ChainForm) -> SimpleNamespace:
     affine, bin_of, mixture_score = bound.affine, bound.bin_of, bound.mixture_score
     fill, tail = normals_from(bound), machine.tail
     d, k, K, window, moments = form.d, form.rows, form.components, form.window, form.moments
-    near, small, known = form.near, form.small, form.known
+    near, small, known, records_too = form.near, form.small, form.known, form.records
     columns = form.columns if form.columns < 2 else d
     width = max(columns, 1)
     pairs, scratch, maps, stages = form.pairs, form.scratch, len(form.normals), len(form.score_at_x)
@@ -89,22 +89,22 @@ def chain_parts(form: ChainForm) -> SimpleNamespace:
             affine(new, u, s, xi, eta, t, j, d, k, k, t.normals[j], t.readout[j])
 
     @jit
-    def keep(records, n, x, recording):  # type: ignore[no-untyped-def]
-        counts, trace, kept, g, batch, c = records
-        if counts.shape[2] > 0 and n % recording.bin_every == 0:
+    def count(records, x, recording):  # type: ignore[no-untyped-def]
+        counts, _, _, g, batch, _ = records
+        if records_too and counts.shape[2] > 0:
             for i in range(d):
                 bin = bin_of(x[0, i], recording.low[i], recording.per_unit[i], counts.shape[3] - 2.0)
                 cuda.atomic.add(counts, (g, batch, i, bin), 1)
-        if recording.thin > 0 and (n + 1) % recording.thin == 0:
-            for i in range(d):
-                trace[(n + 1) // recording.thin - 1 - kept, g, c, i] = x[0, i]
 
     @jit
-    def forget(records, n, x, recording):  # type: ignore[no-untyped-def]
-        pass
+    def keep(records, x, number):  # type: ignore[no-untyped-def]
+        _, trace, kept, g, _, c = records
+        if records_too:
+            for i in range(d):
+                trace[number - kept, g, c, i] = x[0, i]
 
     def steps(dynamics: int) -> SimpleNamespace:
-        return make_chain(machine, bound, score, drawer(dynamics), move, read, keep if form.records else forget)
+        return make_chain(machine, bound, score, drawer(dynamics), move, read, count, keep)
 
     @inline
     def tables_near(of, g):  # type: ignore[no-untyped-def]
@@ -250,27 +250,18 @@ def chain_kernel(form: ChainForm) -> Kernel:
 
 def parameter_kinds(dtype: np.dtype[Any]) -> dict[str, Any]:
     """Return the Numba types of the parameters of the kernel of chains, by name."""
-    integer, word, real, double = types.int64, types.uint64, number(dtype), types.float64
+    axes = [
+        (number(dtype), {"G": 3, "dA": 4, "b": 3, "C": 4, "least": 2, "most": 2, "u": 4, "phase_space": 4, "trace": 4}),
+        (number(dtype), {"log2_weights": 2, "precisions": 2, "roots": 4, "shifts": 3, "reals": 3}),
+        (types.float64, {"centre": 1, "low": 1, "per_unit": 1, "sums": 3, "products": 3, "gaps": 4}),
+        (types.int64, {"first": 1, "last": 1, "begin": 1, "before": 1, "counts": 4, "escape_step": 2, "nfe": 2}),
+        (types.uint64, {"keys": 2}),
+    ]
+    arrays = {name: types.Array(kind, n, "C") for kind, names in axes for name, n in names.items()}
 
-    def struct(kind: type, **fields: Any) -> Any:
-        """Return the type of a named tuple: (number, axes) stands for an array, a number for itself."""
-        assert tuple(fields) == kind._fields  # type: ignore[attr-defined]
-        made = (types.Array(*field, "C") if isinstance(field, tuple) else field for field in fields.values())
-        return types.NamedTuple(tuple(made), kind)
+    def struct(kind: Any, **structs: Any) -> Any:
+        """Return the type of a named tuple, whose fields are arrays, structs or integers."""
+        return types.NamedTuple(tuple((arrays | structs).get(name, types.int64) for name in kind._fields), kind)
 
-    coefficients = struct(Coefficients, G=(real, 3), dA=(real, 4), b=(real, 3), C=(real, 4))
-    mixture = struct(MixtureData, log2_weights=(real, 2), precisions=(real, 2), roots=(real, 4), shifts=(real, 3))
-    recording = struct(
-        Recording, moments=integer, record_from=integer, bin_every=integer, thin=integer, centre=(double, 1),
-        low=(double, 1), per_unit=(double, 1),
-    )  # fmt: skip
-    launch = struct(
-        Launch, tables=coefficients, phase=integer, target=mixture, least=(real, 2), most=(real, 2), keys=(word, 2),
-        first=(integer, 1), last=(integer, 1), begin=(integer, 1), before=(integer, 1), recording=recording,
-        first_chain=integer,
-    )  # fmt: skip
-    chains = struct(
-        Chains, u=(real, 4), phase_space=(real, 4), sums=(double, 3), products=(double, 3), counts=(integer, 4),
-        escape_step=(integer, 2), nfe=(integer, 2), trace=(real, 4), kept=integer,
-    )  # fmt: skip
-    return {"chains": chains, "far": struct(Far, reals=(real, 3), gaps=(double, 4)), "launch": launch}
+    launch = struct(Launch, tables=struct(Coefficients), target=struct(MixtureData), recording=struct(Recording))
+    return {"chains": struct(Chains), "far": struct(Far), "launch": launch}

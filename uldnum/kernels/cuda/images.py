@@ -46,7 +46,7 @@ class ImageExecutor:
         machine = ops(self.dtype)._replace(tail=lambda first, j: first + self.size * j)
         # The kernel of the last stage looks for what escaped.
         parts = SimpleNamespace(**vars(core(self.dtype)) | {"first_escape": lambda escape_step, *_: escape_step})
-        self.chain = make_chain(machine, parts, self.score, self.draw, self.move, self.read, self.record)
+        self.chain = make_chain(machine, parts, self.score, self.draw, self.move, self.read, self.count, self.keep)
         self.groups: list[tuple[Any, Any, Any]] = []  # u, (x, p) (k, 1, chains, size) and escape steps, on the GPU
         self.constants = lru_cache(2)(self.upload)
         self.under_way: dict[str, Any] = {}  # what the kernel takes in this part of a phase for this group
@@ -100,11 +100,13 @@ class ImageExecutor:
         }  # fmt: skip
         self.device.launch(stage_kernel(form), (chains * -(-size // 4), 1), values)
 
-    def record(self, records: tuple[Array, int], n: int, x: Any, recording: Recording) -> None:
-        """Keep the positions at recorded step n, if it is one of those that are kept."""
+    def count(self, records: tuple[Array, int], x: Any, recording: Recording) -> None:
+        """Do nothing: images have no histograms."""
+
+    def keep(self, records: tuple[Array, int], x: Any, number: int) -> None:
+        """Keep positions."""
         trace, kept = records
-        if recording.thin and (n + 1) % recording.thin == 0:
-            trace[(n + 1) // recording.thin - 1 - kept] = self.device.host(x[0, 0])
+        trace[number - kept] = self.device.host(x[0, 0])
 
     def first_launch(self, state: State) -> int:
         """One step: how long a score takes is not known."""
