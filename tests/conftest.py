@@ -3,9 +3,10 @@
 import signal
 
 # Files begin in an order in which the processes to which they are handed out (-n) end together. First come those that
-# take the longest, half a minute to some minutes, by their time without any kernel compiled before.
+# take the longest, half a minute to some minutes, by their time without any kernel compiled before. The first one
+# compiles most kernels for this processor; files that would compile the same ones follow when these are on the disk.
 LONGEST = (
-    "test_cuda", "test_bits", "test_transfer", "test_orders", "test_executors", "test_user_targets", "test_fuzz",
+    "test_cuda", "test_transfer", "test_orders", "test_user_targets", "test_executors", "test_bits", "test_fuzz",
     "test_plan", "test_distances", "test_sweep", "test_mixing", "test_cli", "test_api",
 )  # fmt: skip
 

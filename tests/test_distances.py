@@ -89,7 +89,7 @@ CASES = {
         SPREAD - 1,
     ),
     "sliced_wasserstein_2 in two dimensions": (
-        lambda seed: sliced_wasserstein_2(PLANE.sample(4000, seed) + np.array([0.5, 0.0]), PLANE, seed=seed),
+        lambda seed: sliced_wasserstein_2(PLANE.sample(1000, seed) + np.array([0.5, 0.0]), PLANE, seed=seed),
         0.5 / np.sqrt(2),
     ),
     "maximum_mean_discrepancy of a trace": (

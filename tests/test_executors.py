@@ -139,7 +139,7 @@ for name, numba.config.CACHE_DIR in zip(sys.argv[1::2], sys.argv[2::2]):
 def test_a_kernel_is_compiled_once_and_for_all(tmp_path):
     """A second process finds the kernel of this one on disk: nothing is compiled, and it is said only where it is.
 
-    The third compiles others first, one with as many lanes: what comes from the disk must not be linked with them.
+    The third compiles another with as many lanes first: what comes from the disk must not be linked with it.
     """
 
     def process(*targets):
@@ -153,10 +153,10 @@ def test_a_kernel_is_compiled_once_and_for_all(tmp_path):
     compiled, second, said = process(*kept)
     assert compiled == [0]
     assert "compiling" not in said
-    compiled, third, said = process("bimodal-1d", str(tmp_path), "narrow", str(tmp_path), *kept)
-    assert min(compiled[:2]) > 1
-    assert compiled[2] == 0
-    assert said.count("compiling the kernel") == 2
+    compiled, third, said = process("narrow", str(tmp_path), *kept)
+    assert compiled[0] > 1
+    assert compiled[1] == 0
+    assert said.count("compiling the kernel") == 1
     assert first.tobytes().hex() == second == third
     expected = uldnum.sample("ring-8", "UBU", h=0.5, steps=5, chains=4, backend="array").x
     np.testing.assert_allclose(first, expected, rtol=1e-12)

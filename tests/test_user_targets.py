@@ -49,8 +49,16 @@ def start(n, seed, first):
     return PLAIN.sample(n, seed, first)
 
 
-@pytest.mark.parametrize("score", [gaussian_score, lambda x: -x / np.array([1.0, 2.0])], ids=["compiled", "array"])
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize(
+    ("score", "dtype"),
+    [
+        pytest.param(gaussian_score, "float64", id="compiled float64"),
+        # `two_modes` runs in a kernel of this type in short, and is compared with arrays.
+        pytest.param(gaussian_score, "float32", id="compiled float32", marks=pytest.mark.slow),
+        pytest.param(lambda x: -x / np.array([1.0, 2.0]), "float64", id="array float64"),
+        pytest.param(lambda x: -x / np.array([1.0, 2.0]), "float32", id="array float32"),
+    ],
+)
 def test_a_users_score_runs_like_the_mixture_it_is(score, dtype):
     target = UserTarget(score, 2, sampler=start, mean=MEAN, standard_deviation=SPREAD)
     common = {"h": [0.3, 0.5], "steps": 30, "chains": 6, "seed": 2, "dtype": dtype, "progress": False, "bins": 8}

@@ -293,7 +293,8 @@ def gaussian(
     size, gamma = broadcast(h=step_size(h, delta), friction=positive("friction", friction))
     size, gamma = size[..., None], gamma[..., None]  # behind them the axis of the eigenvalues
     with np.errstate(all="ignore"):  # of absurd steps
-        step = linear_step(scheme.stages(size, friction=gamma), spectrum.values)
+        tables = scheme.stages(size, friction=gamma)
+        step = linear_step(tables, spectrum.values)
         covariance = stationary(step)
         bias = covariance[..., 0, 0] - 1 / spectrum.values
     damped = forgetful(step, size, spectrum.values, ACCURATE)
@@ -309,7 +310,7 @@ def gaussian(
     elif np.any(lost := ~step.cycle.resolved):
         points = [np.broadcast_to(part, lost.shape)[lost] for part in (size, gamma, spectrum.values)]
         warn_of_limit(scheme, *(float(part[0]) for part in points))
-    return GaussianLaw(spectrum, step, covariance, bias, scheme.nfe_per_step, doubtful, sharp)
+    return GaussianLaw(spectrum, step, covariance, bias, len(tables.stages), doubtful, sharp)
 
 
 def warn_of_limit(scheme: Integrator, h: float, friction: float, precision: float) -> None:

@@ -6,6 +6,7 @@ covariance ``C C^T``. All arrays may carry leading axes, and may hold float64 or
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from functools import cached_property, reduce
 
@@ -181,17 +182,19 @@ def solve(systems: Array, right: Array) -> Array:
     leading = np.broadcast_shapes(systems.shape[:-2], right.shape[:-2])
     parts = (np.broadcast_to(part, (*leading, *part.shape[-2:])) for part in (systems, right))
     rows = np.concatenate(list(parts), axis=-1)
+    rows = rows.reshape(math.prod(leading), *rows.shape[-2:])
+    every = np.arange(len(rows))
     with np.errstate(all="ignore"):
         for column in range(n):
-            pivot = column + np.argmax(np.abs(rows[..., column:, column]), axis=-1)
-            order = np.broadcast_to(np.arange(n), (*leading, n)).copy()
-            np.put_along_axis(order, pivot[..., None], column, axis=-1)
-            order[..., column] = pivot
-            rows = np.take_along_axis(rows, order[..., None], axis=-2)
-            lead = rows[..., column, None, :] / rows[..., column, None, column, None]
-            rest = rows - rows[..., column, None] * lead
-            rows = np.where(np.arange(n)[:, None] == column, lead, rest)
-    return rows[..., n:]
+            left = rows[:, :, column:]  # the columns before are those of the identity
+            pivot = column + np.argmax(np.abs(left[:, column:, 0]), axis=-1)
+            lead = left[every, pivot]
+            left[every, pivot] = left[:, column]
+            lead /= lead[:, :1].copy()
+            left[:, column] = 0
+            left -= left[:, :, :1] * lead[:, None]
+            left[:, column] = lead
+    return rows[:, :, n:].reshape(*leading, n, right.shape[-1])
 
 
 def linear_stage(map: Affine, G: Array, precision: Array) -> Linear:
