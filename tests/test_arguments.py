@@ -55,6 +55,31 @@ def test_integers_beyond_float64_are_refused(value):
         converted("x", value)
 
 
+@pytest.mark.parametrize(
+    "value",
+    [np.ma.array([0.1, 0.2], mask=[False, True]), np.ma.array([1, 2], mask=True), np.ma.masked,
+     np.ma.array(3, mask=True), [np.ma.array([1.0, 2.0], mask=[True, False]), np.ones(2)]],
+    ids=["one", "all", "constant", "number", "list"],
+)  # fmt: skip
+def test_masked_entries_are_refused(value):
+    with pytest.raises(ValueError, match=r"^x: must have no masked entries, got "):
+        converted("x", value)
+    with pytest.raises(ValueError, match=r"^x: must be an integer, got "):
+        whole_number("x", value, 0, 9)
+
+
+def test_an_array_that_masks_nothing_is_one_of_numbers():
+    np.testing.assert_array_equal(converted("x", np.ma.array([0.1, 0.2])), [0.1, 0.2])
+    with pytest.raises(ValueError, match=r"^h: must have no masked entries"):
+        exact.gaussian("ula", np.ma.array([0.1, 0.2], mask=[False, True]))
+
+
+def test_what_is_no_function_is_named_once():
+    law = exact.transfer_operator("ula", "bimodal-1d", 0.3, tolerance=1e-3)
+    with pytest.raises(ValueError, match=r"^f: must be a function, got 'x'$"):
+        law.expectation("x")
+
+
 # Calls of the public interface whose errors were raw, never came, or named another argument.
 @pytest.mark.parametrize(
     ("call", "fault"),

@@ -209,6 +209,6 @@ def test_a_run_that_does_not_fit_into_memory_is_refused(changes, argument):
 
 def test_a_plan_whose_positions_do_not_fit_is_refused(monkeypatch):
     plan = uldnum.plan("ula", levels.geometric(2.0, 0.1, 1000), h=0.5)
-    monkeypatch.setattr("uldnum.launch.psutil.virtual_memory", lambda: type("", (), {"available": 2**20}))
+    monkeypatch.setattr("uldnum.memory.psutil.virtual_memory", lambda: type("", (), {"available": 2**20}))
     with pytest.raises(ValueError, match=r"keep: the run would take 0.00747 GiB"):
         uldnum.anneal(N01, plan, chains=1000, keep=True)

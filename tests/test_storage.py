@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -308,9 +309,24 @@ def test_chunks_that_are_larger_than_their_array_count(tmp_path):
 
 def test_a_file_larger_than_the_memory_is_refused(monkeypatch, tmp_path):
     files.store(LARGE, tmp_path / "run.nc")
-    monkeypatch.setattr(files.psutil, "virtual_memory", lambda: SimpleNamespace(available=2.0**20))
+    monkeypatch.setattr("uldnum.memory.psutil.virtual_memory", lambda: SimpleNamespace(available=2.0**20))
     with pytest.raises(ValueError, match=r"has 3.05 MiB of data, and 1 MiB of memory are free"):
         files.load(tmp_path / "run.nc")
+
+
+@pytest.mark.parametrize("content", [b"{}", b'{"node_type": "group", "zarr_format": 3}', b'{"zarr_format": 3}'])
+def test_a_damaged_part_of_a_folder_of_zarr_is_an_error_and_no_warning(tmp_path, content):
+    """Zarr warns of what it does not recognise, and reads on without it."""
+    path = tmp_path / "run.zarr"
+    files.store(SMALL, path)
+    part = path / "a" / "zarr.json"
+    part.unlink()
+    (part.parent / "extra").write_bytes(content)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        with pytest.raises((OSError, ValueError), match=r"run\.zarr' is not a dataset: "):
+            files.load(path)
+    assert not said
 
 
 def test_damaged_datasets_are_one_error(tmp_path):

@@ -86,6 +86,8 @@ def converted(name: str, value: ArrayLike | None) -> Array:
 
 def reals(name: str, value: ArrayLike | None) -> Array:
     """Return ``value`` as it is where it is float32, else as float64, or raise if it is not made of numbers."""
+    if is_masked(value):
+        raise ValueError(f"{name}: must have no masked entries, got {shown(value)}")
     try:
         given = np.asarray(value)
     except Exception:  # ragged lists, and whatever an object raises that says it is an array
@@ -99,6 +101,12 @@ def reals(name: str, value: ArrayLike | None) -> Array:
         with np.errstate(over="ignore"):  # a long double beyond the range of float64 becomes infinite
             return given if given.dtype == np.float32 else np.asarray(given, dtype=float)
     raise ValueError(f"{name}: must be a number or an array of numbers, got {shown(value)}")
+
+
+def is_masked(value: Any) -> bool:
+    """Whether an array, or one of a sequence of arrays, has masked entries; NumPy reads the numbers below the mask."""
+    parts = value if isinstance(value, list | tuple) else [value]
+    return any(isinstance(part, np.ma.MaskedArray) and np.ma.is_masked(part) for part in parts)
 
 
 def is_real(value: Any) -> bool:
@@ -122,7 +130,7 @@ def non_negative(name: str, value: Any) -> float:
 def whole_number(name: str, value: Any, least: int, most: int) -> int:
     """Return value as an int, or raise unless it is an integer between ``least`` and ``most``."""
     try:
-        whole = None if isinstance(value, bool | np.bool) else operator.index(value)
+        whole = None if isinstance(value, bool | np.bool) or is_masked(value) else operator.index(value)
     except Exception:  # an array of more than one integer raises a TypeError, other objects what they like
         whole = None
     if whole is None:
@@ -157,8 +165,9 @@ def function(name: str, value: Any) -> Callable[..., Any]:
 
 def answer_of(name: str, given: Callable[..., Any], *arguments: Any) -> Any:
     """Return the answer of a user's function, or raise an error that names the argument if the function fails."""
+    call = function(name, given)
     try:
-        return function(name, given)(*arguments)
+        return call(*arguments)
     except Exception as error:  # whatever a function of a user raises
         raise ValueError(f"{name}: the function failed with {type(error).__name__}: {shown(str(error))}") from error
 

@@ -10,6 +10,7 @@ import shutil
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,10 +18,10 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import numpy as np
-import psutil
 
 from uldnum.extras import require
 from uldnum.interrupt import uninterrupted
+from uldnum.memory import available_memory
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -231,8 +232,10 @@ def load(path: Path) -> xr.Dataset:
         require("zarr", "zarr")
     recover(path)
     try:
-        check_declared(path)
-        return xarray.load_dataset(path, **options)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)  # of Zarr, about parts that it does not recognise
+            check_declared(path)
+            return xarray.load_dataset(path, **options)
     except (OSError, ValueError):
         raise
     except Exception as error:  # of a damaged file, the libraries that read it say many things
@@ -248,7 +251,7 @@ def check_declared(path: Path) -> None:
     stored = sum(part.lstat().st_size for part in (path, *path.rglob("*")))
     if declared > max(HARMLESS, RATIO * stored):
         raise ValueError(f"{str(path)!r} declares {size(declared)} of data, but is a file of {size(stored)}")
-    if declared > (free := psutil.virtual_memory().available):
+    if declared > (free := available_memory()):
         raise ValueError(f"{str(path)!r} has {size(declared)} of data, and {size(free)} of memory are free")
 
 

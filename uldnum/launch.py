@@ -11,7 +11,6 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import psutil
 from numpy.typing import DTypeLike
 from tqdm.auto import tqdm
 
@@ -21,6 +20,7 @@ from uldnum.kernels.core import Recording, Tables
 from uldnum.kernels.mixture import MixtureData
 from uldnum.kernels.program import Executor
 from uldnum.kernels.state import State
+from uldnum.memory import available_memory
 from uldnum.run import Run
 from uldnum.settings import Settings
 from uldnum.targets import Target
@@ -173,7 +173,7 @@ def keeping(run: Run) -> Iterator[None]:
 
 def require_memory(**needs: int) -> None:
     """Raise if a run takes more memory than is available; ``needs`` are bytes by the argument that they depend on."""
-    total, available = sum(needs.values()), psutil.virtual_memory().available
+    total, available = sum(needs.values()), available_memory()
     if total > available:
         argument = max(needs, key=needs.__getitem__)
         raise ValueError(
