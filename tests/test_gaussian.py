@@ -13,6 +13,7 @@ from uldnum.exact import (
     propagator,
     underdamped_flow,
 )
+from uldnum.exact.linear import linear_step
 from uldnum.exact.precise import Number
 from uldnum.schemes.stage import Affine, Step, first_row, table
 
@@ -145,6 +146,23 @@ def test_friction_and_h_broadcast():
     assert law.relaxation_time.shape == (2, 3)
 
 
+def runs(name, most, h, precision, friction=1.0):
+    """The first matrix that `propagator` returns for 1 ... most steps, each from the one before."""
+    h, precision = np.float64(h), np.asarray(precision)
+    step = linear_step(uldnum.integrator(name).stages(h, friction=friction), precision)
+    enter, first, cycle, read = (
+        np.eye(part.D.shape[-1]) + part.D for part in (step.enter, step.first, step.cycle, step.read)
+    )
+    M = [first @ enter]
+    while len(M) < most:
+        M.append(cycle @ M[-1])
+    M = read @ np.array(M)
+    for n in (1, 2, most):
+        whole = propagator(name, h, precision=precision, friction=friction, steps=n)[0]
+        np.testing.assert_allclose(M[n - 1], whole, rtol=1e-12, atol=1e-15)
+    return M
+
+
 @pytest.mark.parametrize("name", ["ula", "BAOAB", "BAOA", "OBABO", "OABAO", "UBU", "ABAOABA", "mild(0.5)"])
 @pytest.mark.parametrize("precision", [0.7, 3.0])
 def test_autocorrelation_time_is_the_sum_of_the_correlations(name, precision):
@@ -153,8 +171,7 @@ def test_autocorrelation_time_is_the_sum_of_the_correlations(name, precision):
     law = gaussian(name, h, precision=precision, friction=friction)
     k = uldnum.integrator(name).rows
     S = np.array([[law.position_covariance, law.cross_covariance], [law.cross_covariance, law.momentum_covariance]])
-    M = [propagator(name, h, precision=precision, friction=friction, steps=n)[0] for n in range(1, 600)]
-    rho = np.array([(m @ S[:k, :k])[0, 0] for m in M]) / S[0, 0]
+    rho = (runs(name, 599, h, precision, friction) @ S[:k, :k])[:, 0, 0] / S[0, 0]
     nfe = uldnum.integrator(name).nfe_per_step
     np.testing.assert_allclose(law.autocorrelation_time("x"), nfe * (1 + 2 * rho.sum()), rtol=1e-10)
     np.testing.assert_allclose(law.autocorrelation_time("x^2"), nfe * (1 + 2 * (rho**2).sum()), rtol=1e-10)
@@ -180,12 +197,7 @@ def test_autocorrelation_times_of_forms():
         matrix.autocorrelation_time("x")[:, 1], vector.autocorrelation_time() @ share / share.sum(), rtol=1e-9
     )
     # x^2 of a coordinate: Cov(x_1^2) is twice the square of Cov(x_1), so lag by lag, from runs.
-    rho = np.array(
-        [
-            sum(s * propagator("BAOAB", 0.5, precision=v, steps=n)[0][0, 0] for s, v in zip(share, values, strict=True))
-            for n in range(1, 500)
-        ]
-    )  # BAOAB has Cov(x, p) = 0
+    rho = sum(s * runs("BAOAB", 499, 0.5, v)[:, 0, 0] for s, v in zip(share, values, strict=True))  # Cov(x, p) = 0
     np.testing.assert_allclose(
         matrix.autocorrelation_time("x^2")[1, 1], 1 + 2 * ((rho / share.sum()) ** 2).sum(), rtol=1e-9
     )
