@@ -146,6 +146,17 @@ def test_friction_and_h_broadcast():
     assert law.relaxation_time.shape == (2, 3)
 
 
+def test_a_law_evaluates_the_recipe_once():
+    calls, scheme = [], uldnum.integrator("BAOAB")
+
+    def counted(h, friction):
+        calls.append(h)
+        return scheme.recipe(h, friction)
+
+    law = gaussian(uldnum.Integrator("counted", counted), 0.5)
+    assert (len(calls), law.nfe_per_step) == (1, 1)
+
+
 def runs(name, most, h, precision, friction=1.0):
     """The first matrix that `propagator` returns for 1 ... most steps, each from the one before."""
     h, precision = np.float64(h), np.asarray(precision)

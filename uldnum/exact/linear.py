@@ -146,10 +146,15 @@ def conditions(D: Array, sign: int) -> Array:
     """Return the three determinants of `Linear.margins` with sign -1, or with sign 1 what bounds their terms."""
     k = D.shape[-1]
     i, j = np.triu_indices(k, 1)
-    rows, pairs, swapped = (i * k + j)[:, None], i * k + j, j * k + i
-    products = kron_change(D, D)
-    compound = products[..., rows, pairs] + sign * products[..., rows, swapped]
-    return np.stack([determinant(part, sign) for part in (sign * compound, sign * D, 2 * np.eye(k) + D)], axis=-1)
+    eye = np.eye(k)
+
+    def products(p: Array, q: Array) -> Array:
+        """Entries in rows (i, j) and columns (p, q) of ``kron_change(D, D)``."""
+        A, B = D[..., i[:, None], p], D[..., j[:, None], q]
+        return A * eye[j[:, None], q] + eye[i[:, None], p] * B + A * B
+
+    compound = products(i, j) + sign * products(j, i)
+    return np.stack([determinant(part, sign) for part in (sign * compound, sign * D, 2 * eye + D)], axis=-1)
 
 
 def determinant(A: Array, sign: int) -> Array:
