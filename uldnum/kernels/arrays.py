@@ -10,22 +10,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from uldnum.adaptive import Adaptive
+from uldnum.kernels.adaptive import AdaptiveSteps
 from uldnum.kernels.array import chain_numbers, core, normals
 from uldnum.kernels.chain import Bounds, Chain, Scratch, Span, Stream, make_chain
-from uldnum.kernels.core import DYNAMICS, Recording, Tables, phase, split_seed
+from uldnum.kernels.core import Recording, Tables, phase, split_seed
 from uldnum.kernels.mixture import MixtureData
 from uldnum.kernels.program import Part, Program
 from uldnum.kernels.space import Space, host
 from uldnum.kernels.state import State
-from uldnum.schemes.stage import first_row
 from uldnum.typing import Array
 
 __all__ = ["ArrayExecutor"]
-
-# A step size that moves nothing, where the score gives none; the maps of a step of one stage.
-TINY = 1e-30
-STAGE, OPEN, CLOSE = range(3)
 
 
 class Table:
@@ -174,43 +169,47 @@ class ArrayExecutor:
     def take(self, state: State, g: int, part: Part, records: Records) -> None:
         """Take the chains of group g through a part of a phase."""
         program, number, array = self.program, part.phase, self.space.array
-        rule = program.rules[number]
-        t = self.space.coefficients(phase(program.tables, g, number))
         target, scratch, mixture = program.targets.target(number), 0, program.targets.mixtures(number, number + 1)
         if mixture is not None:
-            target, scratch = self.space.coefficients(MixtureData(*(part[0] for part in mixture))), mixture.scratch
+            target, scratch = self.space.coefficients(MixtureData(*(of[0] for of in mixture))), mixture.scratch
         numbers = chain_numbers(program.first_chain, state.escape_step.shape[1])
         stream = Stream(numbers, *split_seed(program.seeds[number]))
-        sums, products = ([array(row) for row in part[g].T] for part in (state.sums, state.products))
+        sums, products = ([array(row) for row in of[g].T] for of in (state.sums, state.products))
         chain = Chain(self.load(state.u[g]), self.load(state.phase_space[g]), sums, products)
         d, k = len(chain.u[0]), len(chain.u)
         room = Scratch([None] * d, [0.0] * d, [None] * scratch, None, None, Table([[None] * d]))
-        steps, entered = self.chain, part.first > 1
-        if rule is not None:
-            if not (entered and self.adaptive and self.adaptive.number == number):
-                self.adaptive, entered = AdaptiveSteps(self, rule, number), False
-            t, steps = self.adaptive.layout, self.adaptive.steps
-        if rule is not None and self.adaptive and not entered:
-            self.adaptive.enter(chain, room, target, d, stream, part.first)
-            state.nfe[g] += t.open_uses_score and part.first == 1
-        elif not entered:
-            state.nfe[g] += steps.enter(chain, room, target, t, d, k, stream)
+        steps, t, entered = self.steps_of(g, part)
+        if not entered:
+            evaluations = steps.enter(chain, room, target, t, d, k, stream)
+            state.nfe[g] += evaluations if part.first == 1 else 0
         least, most = (bound[0] for bound in program.targets.bounds(number, number + 1))
         bounds = Bounds([array(least)], [array(most)]) if self.fold else self.space.coefficients(Bounds(least, most))
         recording = self.recording._replace(record_from=self.recording.record_from - part.before)
-        left = state.escape_step[g] - part.before
-        evaluations, left = steps.advance(
+        escape_step = state.escape_step[g] - part.before
+        if self.fold:
+            escape_step = np.repeat(escape_step[:, None], self.size, axis=1)
+        evaluations, escape_step = steps.advance(
             chain, room, target, t, d, k, stream, Span(part.first, part.last, part.first, 1), bounds, recording,
-            records, array(np.repeat(left[:, None], self.size, axis=1) if self.fold else left),
+            records, array(escape_step),
         )  # fmt: skip
         state.nfe[g] += evaluations
-        found = host(left)
+        found = host(escape_step)
         state.escape_step[g] = (found.min(axis=1) if self.fold else found) + part.before
         self.store(state.u[g], chain.u)
         self.store(state.phase_space[g], chain.phase_space)
-        for sums_of, rows in ((state.sums, sums), (state.products, products)):
+        for of, rows in ((state.sums, sums), (state.products, products)):
             for i, row in enumerate(rows):
-                sums_of[g, :, i] = host(row)
+                of[g, :, i] = host(row)
+
+    def steps_of(self, g: int, part: Part) -> tuple[Any, Tables, bool]:
+        """Return the steps of a phase and their tables, and whether the recurrence is open already."""
+        rule, here = self.program.rules[part.phase], part.first > 1
+        if rule is None:
+            return self.chain, self.space.coefficients(phase(self.program.tables, g, part.phase)), here
+        here = here and self.adaptive is not None and self.adaptive.phase == part.phase
+        if self.adaptive is None or not here:
+            self.adaptive = AdaptiveSteps(self, rule, part)
+        return self.adaptive.steps, self.adaptive.layout, here
 
     def load(self, state: Array) -> Table:
         """Return (n, k, d) as rows of values."""
@@ -222,75 +221,3 @@ class ArrayExecutor:
         for r in range(len(table)):
             values = [host(value) for value in table[r]]
             state[:, r] = values[0] if self.fold else np.stack(values, axis=1)
-
-
-class AdaptiveSteps:
-    """The maps of a phase in which a rule chooses the step sizes of each chain: their tables have an axis over chains.
-
-    A scheme that opens with a score takes `close` of one step and `open` of the next in one stage, as it does with a
-    fixed step size. The size of the next step follows from that score and from the normals of its `open`. All normals
-    are those of the dynamics. A run that was stopped within a phase opens it again from (x, p), to the same sizes.
-    """
-
-    def __init__(self, executor: ArrayExecutor, rule: Adaptive, number: int) -> None:
-        self.executor, self.rule, self.number = executor, rule, number
-        unit = rule.scheme.unit
-        self.opens = unit.open_uses_score
-        self.maps = {STAGE: unit.stages[0].map, OPEN: unit.open, CLOSE: unit.close}
-        normals = [self.maps[j].normals for j in (STAGE, OPEN, CLOSE)]
-        if self.opens:
-            normals[STAGE] = normals[OPEN] + normals[CLOSE]
-        G = unit.stages[0].G
-        self.layout = Tables(
-            G[None], None, None, None, tuple(normals), (0, 0, 0), (0, 0, normals[STAGE]), normals[STAGE], self.opens,
-            (bool((first_row(unit.open.b) == G).all()),), self.opens, (0, 1),
-        )  # fmt: skip
-        self.steps = executor.steps(self.move, self.read)
-
-    def enter(self, chain: Chain, scratch: Scratch, target: Any, d: int, stream: Stream, step: int) -> None:
-        """Open a step of the phase from (x, p)."""
-        if not self.opens:
-            self.executor.core.copy(chain.u, chain.phase_space, d, len(chain.u))
-            return
-        self.executor.score(scratch.s, scratch.q, chain.phase_space[0], target, d)
-        first, count = d * (step - 1) * self.layout.per_step, d * self.layout.normals[OPEN]
-        xi = self.executor.draw(None, first, count, DYNAMICS, stream)
-        self.choose_and_apply(chain.u, chain.phase_space, scratch.s, xi, OPEN, d)
-
-    def move(self, u: Table, s: list[Any], xi: Array, t: Tables, j: int, d: int) -> None:
-        """Close a step and open the next, or take one that neither opens nor closes with a score."""
-        if self.opens:
-            self.apply(u, u, s, xi, CLOSE, d, len(u))
-            xi = self.executor.tail(xi, d * t.normals[CLOSE])
-        self.choose_and_apply(u, u, s, xi, OPEN if self.opens else STAGE, d)
-
-    def read(
-        self, new: Table, u: Table, s: list[Any], xi: Array, eta: Array, t: Tables, j: int, d: int, rows: int
-    ) -> None:
-        """Read the end of a step."""
-        self.apply(new, u, s, xi, CLOSE, d, rows)
-
-    def choose_and_apply(self, new: Table, u: Table, s: list[Any], xi: Array, j: int, d: int) -> None:
-        """Choose the sizes of the next step by the normals of map j, and apply the map."""
-        size, m = self.executor.size * d, self.maps[j].normals
-        normals = np.asarray(xi[: size * m], float).reshape(size, m, -1).transpose(2, 1, 0)
-        h = self.rule.size(
-            normals, np.asarray(host(self.executor.space.namespace.stack(s, axis=1)), float).reshape(-1, size)
-        )
-        # Where there is no score, or it is not finite, the chain stays, or is found outside.
-        step = self.rule.scheme.stages(np.where((h > 0) & (h < np.inf), h, TINY), friction=self.rule.friction)
-        self.maps = {STAGE: step.stages[0].map, OPEN: step.open, CLOSE: step.close}
-        self.apply(new, u, s, xi, j, d, len(u))
-
-    def apply(self, new: Table, u: Table, s: list[Any], xi: Array, j: int, d: int, rows: int) -> None:
-        """Apply a map of the step under way."""
-        map, executor = self.maps[j], self.executor
-
-        def along(part: Array) -> Any:
-            moved = np.moveaxis(part, 0, -1).astype(executor.dtype)[None]
-            return executor.space.array(moved[..., None] if executor.fold else moved)
-
-        t = self.layout._replace(dA=along(map.dA), b=along(map.b), C=along(map.C))
-        executor.core.affine(
-            new, u, s, executor.given(xi, map.normals, d), [], t, 0, d, rows, len(u), map.normals, 0
-        )  # fmt: skip
