@@ -52,8 +52,7 @@ def normals(first: int, count: int, chains: Array, stream: np.uint64, seed: int,
     """Return normals first ... first + count - 1 of each chain's stream, shape (count, len(chains))."""
     bound = core(dtype)
     block = np.arange(first // 4, (first + count + 3) // 4, dtype=np.uint64)
-    w0, w1, w2, w3 = bound.words(block[:, None], chains[None, :], stream, *split_seed(seed))
-    four = (*bound.box_muller(w0, w1), *bound.box_muller(w2, w3))
+    four = bound.four_normals(block[:, None], chains[None, :], stream, *split_seed(seed))
     return np.stack(four, axis=1).reshape(-1, len(chains))[first % 4 :][:count]
 
 

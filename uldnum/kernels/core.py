@@ -175,6 +175,20 @@ def make_core(ops: Ops) -> SimpleNamespace:
         return r * c, r * s
 
     @ops.jit
+    def four_normals(block, chain, stream, k0, k1):  # type: ignore[no-untyped-def]
+        """Normals 4 block ... 4 block + 3 of a chain's stream."""
+        w0, w1, w2, w3 = words(block, chain, stream, k0, k1)
+        z0, z1 = box_muller(w0, w1)
+        z2, z3 = box_muller(w2, w3)
+        return z0, z1, z2, z3
+
+    @ops.jit
+    def four_uniforms(block, chain, stream, k0, k1):  # type: ignore[no-untyped-def]
+        """Uniform numbers 4 block ... 4 block + 3 of a chain's stream."""
+        w0, w1, w2, w3 = words(block, chain, stream, k0, k1)
+        return uniform(w0), uniform(w1), uniform(w2), uniform(w3)
+
+    @ops.jit
     def affine(new, u, s, xi, eta, t, j, d, rows, k, m, e):  # type: ignore[no-untyped-def]
         """new = u + (dA u + b s + C [xi, eta]) for every coordinate and the first rows, with map j of the tables t.
 
@@ -350,6 +364,8 @@ def make_core(ops: Ops) -> SimpleNamespace:
         words=words,
         uniform=uniform,
         box_muller=box_muller,
+        four_normals=four_normals,
+        four_uniforms=four_uniforms,
         affine=affine,
         gather=gather,
         copy=copy,

@@ -9,7 +9,7 @@ import numpy as np
 
 from uldnum.kernels.blocks import compiled
 from uldnum.kernels.core import split_seed
-from uldnum.kernels.lanes import core, jit
+from uldnum.kernels.lanes import core
 from uldnum.simd import values
 from uldnum.typing import Array
 
@@ -22,14 +22,8 @@ LANES = 32
 def filler(dtype: np.dtype[Any], law: str) -> Any:
     """Return the kernel that fills rows of chains with their numbers, normal or uniform, four from each block."""
     bound = core(dtype, LANES)
-    words, uniform = bound.words, bound.uniform
+    numbers = bound.four_normals if law == "normal" else bound.four_uniforms
     view = values.view(LANES)
-
-    @partial(jit, variant=f"{dtype}-{LANES}")
-    def uniforms(w0, w1):  # type: ignore[no-untyped-def]
-        return uniform(w0), uniform(w1)
-
-    pair = bound.box_muller if law == "normal" else uniforms
 
     def fill(rows, first, chain, stream, k0, k1):  # type: ignore[no-untyped-def]
         # A lane for a block, of which a chain may have many or only one, and then for the block LANES further on.
@@ -41,9 +35,9 @@ def filler(dtype: np.dtype[Any], law: str) -> Any:
         b, c, b_step, c_step = lane % blocks, lane // blocks, np.uint64(LANES) % blocks, np.uint64(LANES) // blocks
         four, b_lanes, c_lanes = view(memory, 0, 1), view(b, 0, 1), view(c, 0, 1)
         for begin in range(0, total, LANES):
-            w0, w1, w2, w3 = words(b_lanes[0] + np.uint64(block), c_lanes[0] + np.uint64(chain), stream, k0, k1)
-            four[0], four[1] = pair(w0, w1)
-            four[2], four[3] = pair(w2, w3)
+            four[0], four[1], four[2], four[3] = numbers(
+                b_lanes[0] + np.uint64(block), c_lanes[0] + np.uint64(chain), stream, k0, k1
+            )
             for i in range(min(LANES, total - begin)):
                 at = 4 * np.int64(b[i]) - skipped
                 for j in range(4):

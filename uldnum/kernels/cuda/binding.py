@@ -162,14 +162,14 @@ def transfers(whole: bool) -> tuple[Any, Any]:
 
 def normals_from(core: SimpleNamespace) -> Any:
     """Return the function that fills xi with the normals of so many blocks of a chain's stream."""
-    words, box_muller = core.words, core.box_muller
+    four_normals = core.four_normals
 
     @inline
     def fill(xi, block, blocks, chain, stream, k0, k1):  # type: ignore[no-untyped-def]
         for b in range(blocks):
-            w0, w1, w2, w3 = words(np.uint64(block + b), chain, stream, k0, k1)
-            xi[4 * b], xi[4 * b + 1] = box_muller(w0, w1)
-            xi[4 * b + 2], xi[4 * b + 3] = box_muller(w2, w3)
+            xi[4 * b], xi[4 * b + 1], xi[4 * b + 2], xi[4 * b + 3] = four_normals(
+                np.uint64(block + b), chain, stream, k0, k1
+            )
 
     return fill
 
