@@ -240,7 +240,7 @@ def test_nobody_outside_asks_for_the_class_of_a_target():
     """No ``isinstance``, ``issubclass``, ``type(...) is`` or class pattern with a class of targets."""
     for module in pkgutil.walk_packages(uldnum.__path__, "uldnum."):
         importlib.import_module(module.name)
-    classes = {*derived(Law), "VectorTarget"} - {"Scored", "Logistic"}
+    classes = {*derived(Law), "Target"} - {"Scored", "Logistic"}
     assert {"GaussianMixture", "UserTarget", "DataMixture", "DataLevel", "Network", "Rescaled"} < classes
     found = []
     for path in (*PACKAGE.rglob("*.py"), *(PACKAGE.parent / "analysis").glob("*.py")):

@@ -223,11 +223,6 @@ class NoisedTargets:
         """The target at a noise level; each is made once."""
         return lru_cache(None)(partial(known_level, self.data, self.plan))
 
-    def check(self) -> None:
-        """Raise if the law is not known at one of the levels."""
-        for number in range(len(self.plan.phases)):
-            self.target(number)
-
     def mixtures(self, first: int, last: int) -> MixtureData | None:
         """Return the mixtures of phases first ... last - 1, if the data are one."""
         if self.data.kernel_levels is None:
@@ -235,7 +230,7 @@ class NoisedTargets:
         return self.data.kernel_levels(*(part[first:last] for part in self.places), self.dtype)
 
     def bounds(self, first: int, last: int) -> tuple[Array, Array]:
-        """Return divergence bounds: a chain is neither where its level belongs nor the next, or last the data."""
+        """Return divergence bounds: they hold what a level and the next one need, after the last level the data."""
         alpha, sigma = (part[first : last + 1] for part in self.places)
         if self.data.kernel_levels is not None:
             centre = alpha[:, None] * self.data.mean

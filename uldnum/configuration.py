@@ -20,7 +20,7 @@ from uldnum.typing import ArrayLike
 
 if TYPE_CHECKING:
     from uldnum.schemes.catalogue import Integrator
-    from uldnum.targets import VectorTarget
+    from uldnum.targets import Target
 
 __all__ = [
     "BiasConfiguration",
@@ -87,7 +87,7 @@ def option(
 class Configuration:
     """What a study is of, how exact it is, and where it is computed."""
 
-    target: VectorTarget | str = field(metadata=option(
+    target: Target | str = field(metadata=option(
         "str, GaussianMixture or UserTarget",
         "What is sampled; it must know its standard deviation, and for biases its moments and its cdf.",
         shell="A target of 'uldnum list', or a TOML file.",

@@ -7,7 +7,7 @@ from typing import Any
 
 from uldnum.arguments import reals, shown
 from uldnum.run import Run
-from uldnum.targets import Modes, VectorTarget, lacking, vector_target
+from uldnum.targets import Modes, Target, lacking, vector_target
 from uldnum.typing import Array
 
 __all__ = ["checked_run", "matching", "modes_of", "positions", "scored"]
@@ -20,19 +20,19 @@ def checked_run(run: Any) -> Run:
     return run
 
 
-def matching(target: VectorTarget | str | Path, shape: tuple[int, ...]) -> VectorTarget:
+def matching(target: Target | str | Path, shape: tuple[int, ...]) -> Target:
     """Return a target, or the one of that name, or raise if its samples do not have this shape."""
     return fitting(vector_target(target), shape)
 
 
-def fitting(target: VectorTarget, shape: tuple[int, ...]) -> VectorTarget:
+def fitting(target: Target, shape: tuple[int, ...]) -> Target:
     """Return a target, or raise if its samples do not have this shape."""
     if tuple(shape) != target.shape:
         raise ValueError(f"target: samples of {target.name!r} have shape {target.shape}, those given {tuple(shape)}")
     return target
 
 
-def modes_of(target: VectorTarget | str | Path, shape: tuple[int, ...]) -> Modes:
+def modes_of(target: Target | str | Path, shape: tuple[int, ...]) -> Modes:
     """Return the modes of a target, or of that name, or raise if it has none or its samples do not have this shape."""
     found = matching(target, shape)
     if found.modes is None:

@@ -12,7 +12,7 @@ from uldnum.arguments import result_of
 from uldnum.diagnostics.arguments import checked_run, matching
 from uldnum.diagnostics.jackknife import Bias, euclidean_norm
 from uldnum.run import Run
-from uldnum.targets import VectorTarget, lacking
+from uldnum.targets import Target, lacking
 from uldnum.typing import Array
 
 __all__ = ["deviation", "known_moment", "mean_bias", "rms_bias", "second_moment_bias"]
@@ -37,7 +37,7 @@ def rms_bias(values: Array, exact: Array, scale: Array) -> Bias:
     return euclidean_norm(np.sum(mean**2, axis=-1), projections, products, chains)
 
 
-def mean_bias(run: Run, target: VectorTarget | str) -> Bias:
+def mean_bias(run: Run, target: Target | str) -> Bias:
     """Bias of E[x_i], in standard deviations of x_i.
 
     ``b^2 = mean_i (E[x_i]_run - E[x_i])^2 / Var[x_i]``, over the axes i.
@@ -68,7 +68,7 @@ def mean_bias(run: Run, target: VectorTarget | str) -> Bias:
     return rms_bias(run.moments.chain_mean, first, deviation(target, first, second))
 
 
-def second_moment_bias(run: Run, target: VectorTarget | str) -> Bias:
+def second_moment_bias(run: Run, target: Target | str) -> Bias:
     """Bias of E[x_i^2], in standard deviations of x_i^2.
 
     ``b^2 = mean_i (E[x_i^2]_run - E[x_i^2])^2 / Var[x_i^2]``, over the axes i; about 0, not about the mean.
@@ -96,7 +96,7 @@ def second_moment_bias(run: Run, target: VectorTarget | str) -> Bias:
     return rms_bias(run.moments.chain_square, second, deviation(target, second, fourth))
 
 
-def deviation(target: VectorTarget, mean: Array, square: Array) -> Array:
+def deviation(target: Target, mean: Array, square: Array) -> Array:
     """Return the standard deviation of something from the means of it and of its square, or raise."""
     variance = square - mean**2
     if not np.all(variance > 0):
@@ -104,7 +104,7 @@ def deviation(target: VectorTarget, mean: Array, square: Array) -> Array:
     return np.sqrt(variance)
 
 
-def known_moment(target: VectorTarget, order: int) -> Array:
+def known_moment(target: Target, order: int) -> Array:
     """Return E[x_i^order], or say that the target does not know it."""
     if target.moment is None:
         raise lacking(target, "its moments", "moment")

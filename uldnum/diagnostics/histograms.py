@@ -12,7 +12,7 @@ from uldnum.diagnostics.arguments import matching
 from uldnum.diagnostics.jackknife import BATCHES, Bias, other_norm, split
 from uldnum.launch import REACH
 from uldnum.run import Run
-from uldnum.targets import VectorTarget, lacking
+from uldnum.targets import Target, lacking
 from uldnum.typing import Array
 
 __all__ = ["BINS", "kolmogorov", "wasserstein_1"]
@@ -28,7 +28,7 @@ def each_axis(distances: Array) -> Array:
     return distances
 
 
-def wasserstein_1(run: Run | Array, target: VectorTarget | str, summary: Summary = each_axis) -> Bias:
+def wasserstein_1(run: Run | Array, target: Target | str, summary: Summary = each_axis) -> Bias:
     """Wasserstein-1 distance of each axis, ``int |F_run(x) - F(x)| dx``, by the trapezoidal rule on the bins' edges.
 
     Parameters
@@ -57,7 +57,7 @@ def wasserstein_1(run: Run | Array, target: VectorTarget | str, summary: Summary
     return marginal_distance(distance, summary, run, target)
 
 
-def kolmogorov(run: Run | Array, target: VectorTarget | str, summary: Summary = each_axis) -> Bias:
+def kolmogorov(run: Run | Array, target: Target | str, summary: Summary = each_axis) -> Bias:
     """Kolmogorov distance of each axis, ``max |F_run(x) - F(x)|`` over the bins' edges.
 
     It is short of the supremum over all x by no more than the probability of a bin under the target.
@@ -88,7 +88,7 @@ def kolmogorov(run: Run | Array, target: VectorTarget | str, summary: Summary = 
 
 
 def marginal_distance(
-    distance: Callable[[Array, Array], Array], summary: Summary, run: Run | Array, target: VectorTarget | str
+    distance: Callable[[Array, Array], Array], summary: Summary, run: Run | Array, target: Target | str
 ) -> Bias:
     """Return a norm of ``F_run - F`` on the edges, its error and its floor, for every step size."""
     if not isinstance(run, Run):
@@ -119,7 +119,7 @@ def marginal_distance(
     return Bias(value, error, floor)
 
 
-def counted(x: Array, target: VectorTarget) -> tuple[Array, Array]:
+def counted(x: Array, target: Target) -> tuple[Array, Array]:
     """Return histograms of positions, shape (batches, d, bins + 2), and the edges of their bins, (d, bins + 1)."""
     centre, reach = np.asarray(target.mean), REACH * np.asarray(target.standard_deviation)
     edges = np.linspace(centre - reach, centre + reach, BINS + 1, axis=-1)

@@ -23,7 +23,7 @@ from uldnum.diagnostics.mixing import Estimate, chain_mean_times, hopping_rate
 from uldnum.diagnostics.samples import mode_weights, sliced_wasserstein_2
 from uldnum.names import unknown
 from uldnum.run import Run
-from uldnum.targets import VectorTarget
+from uldnum.targets import Target
 from uldnum.typing import Array
 
 __all__ = [
@@ -45,7 +45,7 @@ class StationaryLaw(Protocol):
     """The stationary law of a scheme, and its dynamics, as far as metrics ask for them."""
 
     @property
-    def target(self) -> VectorTarget:
+    def target(self) -> Target:
         """The target."""
 
     def moment_error(self, order: int) -> Array:
@@ -95,7 +95,7 @@ class Metric:
     of_run: Callable[[Run, Any], Bias | Estimate] | None = None
     of_positions: Callable[[Array, Any], Bias] | None = None
     exact: Callable[[StationaryLaw], Any] | None = None
-    known: Callable[[VectorTarget], bool] = lambda target: True
+    known: Callable[[Target], bool] = lambda target: True
 
     @property
     def title(self) -> str:
@@ -128,20 +128,20 @@ def moment_bias(order: int) -> Callable[[StationaryLaw], Any]:
     return exact
 
 
-def mean_wasserstein_1(x: Run | Array, target: VectorTarget) -> Bias:
+def mean_wasserstein_1(x: Run | Array, target: Target) -> Bias:
     """Mean over axes of `wasserstein_1`, in standard deviations of the target."""
     return wasserstein_1(x, target, lambda distances: np.mean(distances / np.asarray(target.standard_deviation)))
 
 
-def mean_kolmogorov(x: Run | Array, target: VectorTarget) -> Bias:
+def mean_kolmogorov(x: Run | Array, target: Target) -> Bias:
     """Mean over axes of `kolmogorov`."""
     return kolmogorov(x, target, np.mean)
 
 
-def slowest_time(observable: str) -> Callable[[Run, VectorTarget], Estimate]:
+def slowest_time(observable: str) -> Callable[[Run, Target], Estimate]:
     """Return the longest of the times of all axes with its error: of many equal ones it is too long by some errors."""
 
-    def of_run(run: Run, target: VectorTarget) -> Estimate:
+    def of_run(run: Run, target: Target) -> Estimate:
         value, error = chain_mean_times(run)[observable]
         axis = int(np.argmax(value))
         return Estimate(value[axis], error[axis])
@@ -149,22 +149,22 @@ def slowest_time(observable: str) -> Callable[[Run, VectorTarget], Estimate]:
     return of_run
 
 
-def knows_moments(target: VectorTarget) -> bool:
+def knows_moments(target: Target) -> bool:
     """Whether a target knows its moments."""
     return target.moment is not None
 
 
-def knows_marginals(target: VectorTarget) -> bool:
+def knows_marginals(target: Target) -> bool:
     """Whether a target knows its cdf, and the scale of the histograms that are compared with it."""
     return target.cdf is not None and bool(np.all(np.isfinite(target.standard_deviation)))
 
 
-def knows_draws(target: VectorTarget) -> bool:
+def knows_draws(target: Target) -> bool:
     """Whether a target has exact draws."""
     return target.draws is not None
 
 
-def has_modes(target: VectorTarget) -> bool:
+def has_modes(target: Target) -> bool:
     """Whether a target has several known modes."""
     return target.modes is not None and len(target.modes.weights) > 1
 

@@ -16,7 +16,7 @@ from uldnum.diagnostics.jackknife import BATCHES, jackknife
 from uldnum.extras import require
 from uldnum.moments import standard_error
 from uldnum.run import Run
-from uldnum.targets import VectorTarget
+from uldnum.targets import Target
 from uldnum.typing import Array
 
 __all__ = [
@@ -170,7 +170,7 @@ def effective_sample_size(run: Run) -> Any:
     return bulk.to_dataset(name="bulk").assign(found | {"r_hat": stats.rhat(posterior)["x"]})
 
 
-def hopping_rate(trace: Array | None, target: VectorTarget | str, *, nfe: float = 1.0) -> Estimate:
+def hopping_rate(trace: Array | None, target: Target | str, *, nfe: float = 1.0) -> Estimate:
     """Rate at which chains go from mode to mode: hops of a chain for each score evaluation.
 
     A hop is counted when a chain arrives in the core of another mode than that whose core it left, where one mode has

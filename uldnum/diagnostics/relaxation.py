@@ -9,12 +9,12 @@ from uldnum.diagnostics.arguments import checked_run, matching
 from uldnum.diagnostics.jackknife import Bias
 from uldnum.diagnostics.metrics import METRICS
 from uldnum.run import Run
-from uldnum.targets import VectorTarget
+from uldnum.targets import Target
 
 __all__ = ["relaxation"]
 
 
-def relaxation(run: Run, target: VectorTarget | str) -> xr.Dataset:
+def relaxation(run: Run, target: Target | str) -> xr.Dataset:
     """Measure how far the chains of a run are from the target, after every recorded position.
 
     Start them where you like, ``uldnum.sample(..., x0=..., burn_in=0, thin=...)``: all in one mode, say.

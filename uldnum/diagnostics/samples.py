@@ -15,7 +15,7 @@ from scipy.linalg import hadamard
 from uldnum.arguments import whole_number
 from uldnum.diagnostics.arguments import matching, modes_of, positions, scored
 from uldnum.diagnostics.jackknife import BATCHES, Bias, euclidean_norm, other_norm, split, squared_norm
-from uldnum.targets import VectorTarget, lacking
+from uldnum.targets import Target, lacking
 from uldnum.typing import Array
 
 __all__ = ["kernel_stein_discrepancy", "maximum_mean_discrepancy", "mode_weights", "sliced_wasserstein_2"]
@@ -26,7 +26,7 @@ DIRECTIONS = 64
 REFERENCE = 1 << 63
 
 
-def sliced_wasserstein_2(x: Array, target: VectorTarget | str, *, seed: int = 0) -> Bias:
+def sliced_wasserstein_2(x: Array, target: Target | str, *, seed: int = 0) -> Bias:
     """Sliced Wasserstein-2 distance to as many exact draws: root mean square over directions.
 
     Along each direction it is the root mean square difference of quantiles (Bonneel et al. 2015). The directions are
@@ -91,7 +91,7 @@ def quantile_gaps(one: list[Array], other: list[Array], halvings: Array) -> tupl
     return gaps(np.ones(len(one))), np.array([(gaps(row > 0) - gaps(row < 0)) / 2 for row in halvings])
 
 
-def maximum_mean_discrepancy(x: Array, target: VectorTarget | str, *, seed: int = 0) -> Bias:
+def maximum_mean_discrepancy(x: Array, target: Target | str, *, seed: int = 0) -> Bias:
     """Squared maximum mean discrepancy to as many exact draws y, Gaussian kernel ``k = exp(-|x - y|^2/(2 l^2))``.
 
     ``E k(x, x') + E k(y, y') - 2 E k(x, y)`` (Gretton et al. 2012, eq. 3), without pairs within a batch of chains,
@@ -203,7 +203,7 @@ def u_statistic(sums: Array, sizes: Array) -> Bias:
     return Bias(value, np.where(value < np.sqrt(2) * floor, floor, np.sqrt(variance)), floor)
 
 
-def mode_weights(x: Array, target: VectorTarget | str) -> Bias:
+def mode_weights(x: Array, target: Target | str) -> Bias:
     """Total variation of the mode weights: ``1/2 sum_j |E[r_j(x)] - w_j|`` with the responsibilities r_j of the modes.
 
     The responsibilities average to the weights exactly when x has the target's law. The floor is that of a run with the
@@ -239,7 +239,7 @@ def mode_weights(x: Array, target: VectorTarget | str) -> Bias:
     )
 
 
-def checked(x: Any, target: VectorTarget | str) -> tuple[Array, VectorTarget]:
+def checked(x: Any, target: Target | str) -> tuple[Array, Target]:
     """Return samples and the target that they are compared with, or raise if they do not go together."""
     found = positions(x)
     return found, matching(target, found.shape[-1:])
@@ -251,7 +251,7 @@ def batches_of(x: Array) -> tuple[list[Array], Array]:
     return batches, np.array([len(batch) for batch in batches], dtype=float)
 
 
-def reference(target: VectorTarget, sizes: Array, seed: int, first: int = 0) -> list[Array]:
+def reference(target: Target, sizes: Array, seed: int, first: int = 0) -> list[Array]:
     """Return as many exact draws, from number ``first`` on, in batches of the same sizes."""
     if target.draws is None:
         raise lacking(target, "exact draws", "draws")

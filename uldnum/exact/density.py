@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 from scipy.interpolate import make_interp_spline
 
-from uldnum.targets import VectorTarget, lacking
+from uldnum.targets import Target, lacking
 from uldnum.typing import Array
 
 __all__ = ["TargetDensity", "tabulate"]
@@ -69,7 +69,7 @@ class TargetDensity:
         return abs(float(np.trapezoid(coarse, nodes)) / self.integral(fine) - 1) < 1e-3
 
 
-def scales(target: VectorTarget) -> tuple[Array, Array]:
+def scales(target: Target) -> tuple[Array, Array]:
     """Return centres and standard deviations of what a one-dimensional target consists of."""
     if target.components is not None:
         return target.components.means[:, 0], np.sqrt(target.components.variances[:, 0])
@@ -78,7 +78,7 @@ def scales(target: VectorTarget) -> tuple[Array, Array]:
     return target.mean, target.standard_deviation
 
 
-def tabulate(target: VectorTarget) -> TargetDensity:
+def tabulate(target: Target) -> TargetDensity:
     """Return the density of a target: from its log density, or, where it has none, from the integral of its score."""
     centres, deviations = scales(target)
     low, high = (centres - REACH * deviations).min(), (centres + REACH * deviations).max()

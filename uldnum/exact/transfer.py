@@ -14,7 +14,7 @@ from uldnum.exact.density import TargetDensity, tabulate
 from uldnum.exact.stationary import Problem, Solution
 from uldnum.schemes.catalogue import Integrator
 from uldnum.schemes.catalogue import integrator as find_integrator
-from uldnum.targets import VectorTarget, vector_target
+from uldnum.targets import Target, vector_target
 from uldnum.typing import Array, ArrayLike
 
 __all__ = ["TransferOperator", "transfer_operator"]
@@ -133,7 +133,7 @@ def check_tolerance(tolerance: Any) -> float:
 
 def transfer_operator(
     integrator: str | Integrator,
-    target: VectorTarget | str,
+    target: Target | str,
     h: float | None = None,
     *,
     delta: float | None = None,

@@ -23,13 +23,13 @@ from uldnum.simd.values import borrowed
 
 __all__ = ["Room", "compiled", "lanes_of", "mixture_kernel", "room", "user_kernel"]
 
-# Normals of a chain that are drawn at once, at least, if there are so many; and the steps for which they are, at least:
-# the moments of all of them are added together, and to go over these takes long in many dimensions.
+# A window draws at least so many normals of each chain, and spans at least so many steps: the moments of all are
+# added together, and to go over these takes long in many dimensions.
 NORMALS, STEPS = 64, 4
 
 
 class Room(NamedTuple):
-    """For what kernels make room."""
+    """Sizes of the scratch memory of a kernel."""
 
     rows: int
     window: int  # steps whose normals are drawn at once
@@ -96,7 +96,7 @@ def mixture_at(mixture, p):  # type: ignore[no-untyped-def]
 
 
 @jit
-def the_same(arguments, p):  # type: ignore[no-untyped-def]
+def user_arguments(arguments, p):  # type: ignore[no-untyped-def]
     """Return the arguments of a user's score, of the one phase of a launch."""
     return arguments
 
@@ -188,7 +188,7 @@ def make_kernel(
     def advance(g, lo, hi, batch, tile, launch, room, chains):  # type: ignore[no-untyped-def]
         """Take chains lo ... hi - 1 of group g, which are counted in a batch, through all parts of a launch.
 
-        So many blocks, a tile, go through a part before the next one begins.
+        ``tile`` blocks go through a part before the next one begins.
         """
         k, window, normals, extra, width = room
         d = chains.u.shape[2] // k
@@ -200,7 +200,7 @@ def make_kernel(
         doubles = scratch((axes + pairs) * tile + window * axes, chains.sums)
         indices = scratch(tile + 1, chains.escape_step)
         books = borrowed(chains.counts[g, batch]), borrowed(chains.trace[:, g]), borrowed(reals), borrowed(indices)
-        room_of_a_chain = Scratch(
+        scratch_of_chain = Scratch(
             view(reals, place, d), view(reals, place + d, d), view(reals, place + 2 * d, 1),
             view(reals, place + 2 * d + width, 1), view(reals, place + 2 * d + width + n_xi, 1),
             view(doubles, (axes + pairs) * tile, axes),
@@ -230,10 +230,10 @@ def make_kernel(
                         view(doubles, (axes + pairs) * b, axes), view(doubles, (axes + pairs) * b + axes, pairs),
                     )  # fmt: skip
                     if step == 1:
-                        entered = enter_chain(chain, room_of_a_chain, target, t, d, k, stream)
+                        entered = enter_chain(chain, scratch_of_chain, target, t, d, k, stream)
                     records = (books, chains.kept, low, high - low, (2 * b + 1) * rows * lanes, tile * lanes)
                     taken, escaped = advance_chain(
-                        chain, room_of_a_chain, target, t, d, k, stream, span, bounds, recording, records,
+                        chain, scratch_of_chain, target, t, d, k, stream, span, bounds, recording, records,
                         escape_step[b] - before,
                     )  # fmt: skip
                     escape_step[b] = escaped + before
@@ -268,4 +268,4 @@ def mixture_kernel(dtype: np.dtype[Any], lanes: int, columns: int) -> Any:
 def user_kernel(dtype: np.dtype[Any], lanes: int, user_score: Any, arguments: tuple[Any, ...]) -> tuple[Any, str]:
     """Return the kernel for a user's score with arguments of given types, and why it does not run on vectors."""
     score, fault = lift(user_score, dtype, lanes, arguments)
-    return compiled(make_kernel(dtype, lanes, score, the_same, f"{dtype}-{lanes}-user"), keep=False), fault
+    return compiled(make_kernel(dtype, lanes, score, user_arguments, f"{dtype}-{lanes}-user"), keep=False), fault

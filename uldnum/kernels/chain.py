@@ -1,4 +1,8 @@
-"""The steps of a chain, whatever computes them: enter the recurrence, go on, record, read the state."""
+"""The steps of a chain, whatever computes them: enter the recurrence, go on, record, read the state.
+
+A time step ends inside its last stage (`uldnum.schemes.stage.Step`). ``read`` writes (x, p) at the end of the step,
+``move`` goes on from u to the next u.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +26,7 @@ class Chain(NamedTuple):
 
 
 class Scratch(NamedTuple):
-    """Room for what lasts no longer than a window of steps."""
+    """Scratch memory that is overwritten in every window of steps."""
 
     y: Any  # [d], where the score is evaluated
     s: Any  # [d], the score
@@ -98,7 +102,7 @@ def make_chain(
         """Take the steps of a span and record them.
 
         The normals of step n follow those of open and of steps 1 ... n - 1; those of its reading begin at n times their
-        number. To record needs x alone, to stop the whole state.
+        number. Recording reads x alone; the last step of a span reads all rows.
 
         Returns the number of score evaluations and the step of escape.
         """

@@ -24,18 +24,18 @@ from uldnum.typing import Array
 
 __all__ = ["NumbaExecutor"]
 
-# Terms of scores that the first launch of a run takes at most, some hundredths of a second; how many of them the rest
-# of a step takes as long as, in each dimension, and a step with a score of unknown length.
+# Most terms of scores in the first launch, some hundredths of a second. In units of a term: the cost of the rest of a
+# step, and of a step with a user's score, in each dimension.
 FIRST, OTHER, UNKNOWN = 200_000_000, 8, 200
 
 # Blocks of chains that go through a phase before the next one begins: to look up its tables takes as long as some of
 # their steps, and all of them together should stay in the cache.
 TILE = 16
 
-# What is left of a launch is shared among so many times the threads, and the next range of chains is one share.
+# The next range of chains is 1/(SHARES threads) of those that are left.
 SHARES = 2
 
-# Seconds after which a thread that waits looks up: a signal that comes just before it waits does not wake it.
+# Seconds between checks for Ctrl-C while waiting: a signal that comes just before does not wake the thread.
 HEARING = 0.1
 
 
@@ -61,7 +61,7 @@ class Announcement(event.Listener):
 
 
 def announced(announce: bool) -> Any:
-    """Return what makes a context in which it is said, where it is to be, that something is compiled."""
+    """Return what makes a context that reports compilation, or one that does nothing."""
     return partial(event.install_listener, "numba:compile", Announcement()) if announce else nullcontext
 
 

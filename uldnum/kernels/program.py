@@ -115,7 +115,7 @@ class Program:
             step, number = last, number + 1
 
     def check_compiled(self, backend: str) -> None:
-        """Raise if compiled kernels cannot run the program: they have tables of all chains, of so many rows."""
+        """Raise if compiled kernels cannot run the program: all chains share a table, of at most `LOCAL` rows."""
         if any(rule is not None for rule in self.rules):
             raise ValueError(f"backend: {backend!r} runs no step sizes that follow the score; 'array' does")
         rows = self.tables.b.shape[2]

@@ -24,7 +24,7 @@ from uldnum.schemes.catalogue import integrator as find_integrator
 from uldnum.studies.exact import has_exact_law, is_gaussian
 from uldnum.studies.points import Exact, Sampled, knows_bias
 from uldnum.studies.sweep import Task, sweep
-from uldnum.targets import VectorTarget, lacking, vector_target
+from uldnum.targets import Target, lacking, vector_target
 from uldnum.typing import Array
 from uldnum.version import VERSION
 
@@ -40,7 +40,7 @@ RESOLVED = 20
 class StepGrid:
     """Schemes, frictions and step sizes on a target."""
 
-    target: VectorTarget
+    target: Target
     schemes: list[Integrator]
     frictions: Array
     h: Array
@@ -210,7 +210,7 @@ def with_cost(study: xr.Dataset) -> xr.Dataset:
     )
 
 
-def narrowest(target: VectorTarget) -> float:
+def narrowest(target: Target) -> float:
     """Return the least standard deviation of a target, or of a component if it is a mixture."""
     if target.largest_precision is None:
         return float(np.min(target.standard_deviation))
@@ -225,7 +225,7 @@ def several(name: str, values: Array) -> Array:
     return values
 
 
-def describe(target: VectorTarget) -> dict[str, str]:
+def describe(target: Target) -> dict[str, str]:
     """Return the target as attributes of a dataset."""
     attributes = {"target": target.name, "target_fingerprint": target.fingerprint}
     if target.components is not None:

@@ -14,25 +14,25 @@ from uldnum.diagnostics.bias import deviation, known_moment
 from uldnum.diagnostics.metrics import RELAXATION_TIME, TIMES, Metric, StationaryLaw, study_metric
 from uldnum.exact import ConvergenceError, GaussianLaw, TransferOperator, UnstableError, gaussian, transfer_operator
 from uldnum.schemes.catalogue import Integrator
-from uldnum.targets import VectorTarget
+from uldnum.targets import Target
 from uldnum.targets.mixture import erf
 from uldnum.typing import Array
 
 __all__ = ["exact_answers", "has_exact_law", "is_gaussian"]
 
 
-def is_gaussian(target: VectorTarget) -> bool:
+def is_gaussian(target: Target) -> bool:
     """Whether a target is one Gaussian, where every answer is linear algebra."""
     return target.precision is not None
 
 
-def has_exact_law(target: VectorTarget) -> bool:
+def has_exact_law(target: Target) -> bool:
     """Whether the law of a scheme on this target can be had without sampling."""
     return target.shape == (1,) or is_gaussian(target)
 
 
 def exact_answers(
-    scheme: Integrator, target: VectorTarget, h: float, friction: float, tolerance: float, metrics: Sequence[str],
+    scheme: Integrator, target: Target, h: float, friction: float, tolerance: float, metrics: Sequence[str],
     times: bool,
 ) -> dict[str, Any]:  # fmt: skip
     """Return the exact value of each of the metrics, and each of `TIMES` and the time of relaxation, if wanted.
@@ -72,7 +72,7 @@ class GaussianMarginals:
 
     Attributes
     ----------
-    target : VectorTarget
+    target : Target
         The target.
     found : GaussianLaw
         The law.
@@ -80,14 +80,14 @@ class GaussianMarginals:
         Means of target and law, variances of the target and of the law along the axes.
     """
 
-    target: VectorTarget
+    target: Target
     found: GaussianLaw
     mean: Array
     variance: Array
     law: Array
 
     @classmethod
-    def of(cls, scheme: Integrator, target: VectorTarget, h: float, friction: float) -> GaussianMarginals:
+    def of(cls, scheme: Integrator, target: Target, h: float, friction: float) -> GaussianMarginals:
         """Return the law of a scheme."""
         precision = np.asarray(target.precision)
         found = gaussian(scheme, h, precision=precision, friction=friction)
@@ -163,13 +163,11 @@ class OneDimensionalLaw:
         The law.
     """
 
-    target: VectorTarget
+    target: Target
     found: TransferOperator
 
     @classmethod
-    def of(
-        cls, scheme: Integrator, target: VectorTarget, h: float, friction: float, tolerance: float
-    ) -> OneDimensionalLaw:
+    def of(cls, scheme: Integrator, target: Target, h: float, friction: float, tolerance: float) -> OneDimensionalLaw:
         """Return the law of a scheme, or raise."""
         return cls(target, transfer_operator(scheme, target, h, friction=friction, tolerance=tolerance))
 

@@ -23,7 +23,7 @@ from uldnum.sampling import largest_precision, sample
 from uldnum.schemes.catalogue import Integrator
 from uldnum.sources import digest_of_sources
 from uldnum.studies.exact import exact_answers, is_gaussian
-from uldnum.targets import VectorTarget
+from uldnum.targets import Target
 from uldnum.version import VERSION
 
 __all__ = ["Exact", "Sampled", "knows_bias"]
@@ -35,7 +35,7 @@ HOPPING_CHAINS, HOPPING_STEPS = 128, 1024
 CODE = digest_of_sources(__name__)
 
 
-def knows_bias(target: VectorTarget) -> bool:
+def knows_bias(target: Target) -> bool:
     """Whether a target knows what a bias is measured against: its moments and its cdf."""
     return target.moment is not None and target.cdf is not None
 
@@ -44,7 +44,7 @@ def knows_bias(target: VectorTarget) -> bool:
 class Point:
     """One scheme on one target at one step size and friction."""
 
-    target: VectorTarget
+    target: Target
     scheme: Integrator
     h: float
     friction: float
@@ -150,7 +150,7 @@ class Exact(Point):
         return exact_answers(self.scheme, self.target, self.h, self.friction, self.tolerance, self.metrics, self.times)
 
 
-def sampled(metric: Metric, run: Run, target: VectorTarget) -> list[float]:
+def sampled(metric: Metric, run: Run, target: Target) -> list[float]:
     """Return a metric of a run, with its error and perhaps its floor; NaN where the target does not know enough."""
     if metric.of_run is None or not metric.known(target):
         return [np.nan] * len(Bias._fields)
@@ -158,7 +158,7 @@ def sampled(metric: Metric, run: Run, target: VectorTarget) -> list[float]:
 
 
 @lru_cache(16)  # all points of a study have one target
-def fingerprint(target: VectorTarget) -> list[Any]:
+def fingerprint(target: Target) -> list[Any]:
     """Return what tells one target from another: the density, its draws, and what biases are measured against.
 
     Of a mixture the parameters in its fingerprint determine all of it.

@@ -25,7 +25,6 @@ __all__ = [
     "Target",
     "TargetPreset",
     "UserTarget",
-    "VectorTarget",
     "find_target",
     "lacking",
     "level_of",
@@ -33,9 +32,6 @@ __all__ = [
     "target",
     "vector_target",
 ]
-
-# A target of vectors: what diagnostics and studies measure.
-VectorTarget = Target
 
 
 def target(name: str | Path) -> GaussianMixture | UserTarget:
@@ -77,7 +73,7 @@ def find_target(given: Any) -> Target:
     return found
 
 
-def vector_target(given: VectorTarget | str | Path) -> VectorTarget:
+def vector_target(given: Target | str | Path) -> Target:
     """Return a target of vectors as it is, or the one of that name, or raise if it is neither."""
     found = find_target(given)
     if len(found.shape) != 1:

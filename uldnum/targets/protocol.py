@@ -199,7 +199,7 @@ class Target(Law, ABC):
 
     @property
     def moment(self) -> Callable[[int], Array] | None:
-        """``moment(order)``, the raw moments E[x_i^order], (d,)."""
+        """``moment(order)``, the raw moments E[x_i^order], (d,); diagnostics ask for orders 1, 2 and 4."""
         return None
 
     @property

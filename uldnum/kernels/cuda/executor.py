@@ -28,7 +28,6 @@ LAYOUT = {
     "u": (0, 2, 3, 1), "phase_space": (0, 2, 3, 1), "sums": (0, 2, 1), "products": (0, 2, 1), "counts": (0, 1, 2, 3),
     "escape_step": (0, 1), "nfe": (0, 1),
 }  # fmt: skip
-PARTS = Coefficients._fields
 
 
 def forms(t: Tables, mixture: MixtureData, fast: bool, moments: bool, records: bool) -> list[ChainForm]:

@@ -48,7 +48,7 @@ class ImageExecutor:
         parts = SimpleNamespace(**vars(core(self.dtype)) | {"first_escape": lambda escape_step, *_: escape_step})
         self.chain = make_chain(machine, parts, self.score, self.draw, self.move, self.read, self.count, self.keep)
         self.groups: list[tuple[Any, Any, Any]] = []  # u, (x, p) (k, 1, chains, size) and escape steps, on the GPU
-        self.constants = lru_cache(2)(self.upload)
+        self.constants = lru_cache(2 * len(program.tables.b))(self.upload)
         self.under_way: dict[str, Any] = {}  # what the kernel takes in this part of a phase for this group
         self.now = 0  # step of the program
 
