@@ -38,7 +38,7 @@ from uldnum.kernels.cuda.chains import chain_kernel
 from uldnum.kernels.cuda.device import CuPy, Simulator, code, device
 from uldnum.kernels.cuda.executor import forms
 from uldnum.kernels.cuda.form import ChainForm
-from uldnum.kernels.cuda.stages import StageForm, stage_kernel
+from uldnum.kernels.cuda.stages import Batch, MapTable, Numbers, StageForm, stage_kernel
 from uldnum.networks import network
 from uldnum.run import Run
 from uldnum.targets import Target
@@ -358,10 +358,10 @@ def images(here: CuPy) -> list[dict[str, Any]]:
         dA, b, C = (here.array(part).ravel() for part in (tables.dA[0, 0], tables.b[0, 0], tables.C[0, 0, :, :m]))
         bound = cupy.full(size, 1e18, np.float32)
         values = {
-            "new": u, "u": u, "s": s, "dA_of": dA, "b_of": b, "C_of": C, "apart": 0, "chains": chains, "size": size,
-            "first_chain": 0, "first": 0, "first_read": 0, "k0": 1, "k1": 2, "least": -bound, "most": bound,
-            "now": NEVER, "left": cupy.full(chains, NEVER, np.int64),
-        }  # fmt: skip
+            "images": Batch(u, u, s, -bound, bound, cupy.full(chains, NEVER, np.int64)),
+            "of": MapTable(dA, b, C, 0),
+            "numbers": Numbers(chains, size, 0, 0, 0, 1, 2, NEVER),
+        }
         moved = (2 * k + 1) * s.nbytes
         source = cupy.zeros(moved // 2 // 4, np.float32)
         sink = cupy.empty_like(source)

@@ -96,16 +96,16 @@ def update(u, s, coefficients, apart, first_chain):
     """Launch one map on u (rows, chains, size), with tables of each chain or one for all."""
     from uldnum.kernels.core import NEVER
     from uldnum.kernels.cuda.device import device
-    from uldnum.kernels.cuda.stages import StageForm, stage_kernel
+    from uldnum.kernels.cuda.stages import Batch, MapTable, Numbers, StageForm, stage_kernel
 
     k, chains, size = u.shape
     dA, b, C = (part.ravel() for part in coefficients)
+    flat, bound = u.reshape(-1), np.full(size, 1e9)
     values = {
-        "new": u.reshape(-1), "u": u.reshape(-1), "s": s.ravel(), "dA_of": dA, "b_of": b, "C_of": C, "apart": apart,
-        "chains": chains, "size": size, "first_chain": first_chain, "first": 6, "first_read": 0,
-        "k0": np.uint64(1), "k1": np.uint64(2), "least": np.full(size, -1e9), "most": np.full(size, 1e9),
-        "now": 3, "left": np.full(chains, NEVER),
-    }  # fmt: skip
+        "images": Batch(flat, flat, s.ravel(), -bound, bound, np.full(chains, NEVER)),
+        "of": MapTable(dA, b, C, apart),
+        "numbers": Numbers(chains, size, first_chain, 6, 0, np.uint64(1), np.uint64(2), 3),
+    }
     kernel = stage_kernel(StageForm("float64", False, k, k, 1, 0, 2, 0, False))
     device().launch(kernel, (chains * -(-size // 4), 1), values)
 

@@ -12,7 +12,7 @@ from uldnum.kernels.array import core, ops
 from uldnum.kernels.chain import Bounds, Chain, Scratch, Span, Stream, make_chain
 from uldnum.kernels.core import NEVER, Recording, Tables, phase, split_seed
 from uldnum.kernels.cuda.device import device, require_room
-from uldnum.kernels.cuda.stages import StageForm, stage_kernel
+from uldnum.kernels.cuda.stages import Batch, MapTable, Numbers, StageForm, stage_kernel
 from uldnum.kernels.program import Part, Program
 from uldnum.kernels.space import Space
 from uldnum.kernels.state import State
@@ -49,7 +49,9 @@ class ImageExecutor:
         self.chain = make_chain(machine, parts, self.score, self.draw, self.move, self.read, self.count, self.keep)
         self.groups: list[tuple[Any, Any, Any]] = []  # u, (x, p) (k, 1, chains, size) and escape steps, on the GPU
         self.constants = lru_cache(2 * len(program.tables.b))(self.upload)
-        self.under_way: dict[str, Any] = {}  # what the kernel takes in this part of a phase for this group
+        # What the kernel takes in this part of a phase, of this group.
+        self.maps: list[list[Any]] = []
+        self.bounds, self.escape_step, self.key = (None, None), None, (0, 0)
         self.now = 0  # step of the program
 
     def upload(self, number: int, g: int) -> tuple[Any, Any, list[list[Any]]]:
@@ -91,13 +93,13 @@ class ImageExecutor:
         k, _, chains, size = u.shape
         xi, eta = int(xi), int(eta)  # Numba knows its own numbers alone when it compiles
         form = StageForm(self.dtype.name, self.fast, k, rows, int(t.normals[j]), e, xi % 4, eta % 4, self.size % 4 == 0)
-        dA, b, C = self.under_way["maps"][j]
         score = s[0].reshape(-1) if np.ndim(s[0]) else u.reshape(-1)  # where there is none, it is multiplied by 0
-        values = self.under_way | {
-            "new": new.reshape(-1), "u": u.reshape(-1), "s": score, "dA_of": dA, "b_of": b, "C_of": C, "apart": 0,
-            "chains": chains, "size": size, "first_chain": self.program.first_chain, "first": xi, "first_read": eta,
-            "now": now,
-        }  # fmt: skip
+        first_chain, (dA, b, C) = self.program.first_chain, self.maps[j]
+        values = {
+            "images": Batch(new.reshape(-1), u.reshape(-1), score, *self.bounds, self.escape_step),
+            "of": MapTable(dA, b, C, 0),
+            "numbers": Numbers(chains, size, first_chain, xi, eta, *self.key, now),
+        }
         self.device.launch(stage_kernel(form), (chains * -(-size // 4), 1), values)
 
     def count(self, records: tuple[Array, int], x: Any, recording: Recording) -> None:
@@ -139,7 +141,7 @@ class ImageExecutor:
         t, target = phase(program.tables, g, part.phase), program.targets.target(part.phase)
         k0, k1 = split_seed(program.seeds[part.phase])
         least, most, maps = self.constants(part.phase, g)
-        self.under_way = {"least": least, "most": most, "maps": maps, "k0": k0, "k1": k1, "left": escape_step}
+        self.maps, self.bounds, self.escape_step, self.key = maps, (least, most), escape_step, (k0, k1)
         self.now = part.before + part.first - 1
         chain, scratch = Chain(u, phase_space, None, None), Scratch([None], [0], None, None, None, None)
         stream, span = Stream(None, k0, k1), Span(part.first, part.last, part.first, 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import cuda, types
@@ -11,7 +12,40 @@ from numba import cuda, types
 from uldnum.kernels.core import DYNAMICS, READOUT, Tables
 from uldnum.kernels.cuda.binding import Kernel, core, normals_from, number, ops, transfers
 
-__all__ = ["StageForm", "stage_kernel"]
+__all__ = ["Batch", "MapTable", "Numbers", "StageForm", "stage_kernel"]
+
+
+class Batch(NamedTuple):
+    """The memory of chains, on the GPU: what a map reads and writes. Row 0 diverges where it leaves [least, most]."""
+
+    new: Any  # number (r chains + c) size + i is row r, chain c, coordinate i
+    u: Any  # likewise
+    s: Any  # number c size + i
+    least: Any  # (size,)
+    most: Any
+    escape_step: Any  # (chains,)
+
+
+class MapTable(NamedTuple):
+    """A map, one after the other for each chain, or where ``apart`` is 0 one for all."""
+
+    dA: Any
+    b: Any
+    C: Any
+    apart: int
+
+
+class Numbers(NamedTuple):
+    """Which chains, of how many coordinates; their normals; and the step at whose end they diverge if they do."""
+
+    chains: int
+    size: int
+    first_chain: int
+    first: int  # number of the first normal of the dynamics
+    first_read: int  # and of the reading
+    k0: Any
+    k1: Any
+    now: Any
 
 
 @dataclass(frozen=True)
@@ -36,12 +70,7 @@ class StageForm:
 
 @cache
 def stage_kernel(form: StageForm) -> Kernel:
-    """Return the kernel that applies a map to four coordinates of one chain: draws their normals, updates in place.
-
-    Row r, chain c, coordinate i of u and new is number (r chains + c) size + i; of s, c size + i. Tables are those of
-    chain c or, where ``apart`` is 0, of all. ``left`` is the first step ``now`` at which row 0 of a chain was outside
-    [least, most].
-    """
+    """Return the kernel that applies a map to four coordinates of one chain: draws their normals, updates in place."""
     dtype = np.dtype(form.dtype)
     machine, real = ops(dtype, form.fast), dtype.type
     bound = core(dtype, form.fast)
@@ -52,10 +81,8 @@ def stage_kernel(form: StageForm) -> Kernel:
     n_xi, n_eta, most_normals = 4 * max(1, blocks), 4 * max(1, blocks_read), max(1, m + e)
     normals, readout = (m,), (e,)
 
-    def update(  # type: ignore[no-untyped-def]
-        new, u, s, dA_of, b_of, C_of, apart, chains, size, first_chain, first, first_read, k0, k1,
-        least, most, now, left,
-    ):  # fmt: skip
+    def update(images, of, numbers):  # type: ignore[no-untyped-def]
+        chains, size = numbers.chains, numbers.size
         quads = np.uint32((size + 3) // 4)
         thread = np.uint32(cuda.grid(1))
         c, i = np.int64(thread // quads), np.int64(4 * (thread % quads))
@@ -65,32 +92,36 @@ def stage_kernel(form: StageForm) -> Kernel:
             xi, eta = cuda.local.array(n_xi, real), cuda.local.array(n_eta, real)
             dA, b = cuda.local.array((1, k, k), real), cuda.local.array((1, k), real)
             C = cuda.local.array((1, k, most_normals), real)
+            begin = c * of.apart * k
             for r in range(k):
-                b[0, r] = b_of[c * apart * k + r]
+                b[0, r] = of.b[begin + r]
                 for p in range(k):
-                    dA[0, r, p] = dA_of[(c * apart * k + r) * k + p]
+                    dA[0, r, p] = of.dA[(begin + r) * k + p]
                 for p in range(m + e):
-                    C[0, r, p] = C_of[(c * apart * k + r) * (m + e) + p]
+                    C[0, r, p] = of.C[(begin + r) * (m + e) + p]
             count = size - i
-            load(s4, s, c * size + i, count)
-            load(low, least, i, count)
-            load(high, most, i, count)
+            load(s4, images.s, c * size + i, count)
+            load(low, images.least, i, count)
+            load(high, images.most, i, count)
             for r in range(k):
-                load(row(v, r), u, (r * chains + c) * size + i, count)
-            chain = np.uint64(first_chain + c)
-            fill(xi, (first + i * m) // 4, blocks, chain, DYNAMICS, k0, k1)
-            fill(eta, (first_read + i * e) // 4, blocks_read, chain, READOUT, k0, k1)
+                load(row(v, r), images.u, (r * chains + c) * size + i, count)
+            chain = np.uint64(numbers.first_chain + c)
+            fill(xi, (numbers.first + i * m) // 4, blocks, chain, DYNAMICS, numbers.k0, numbers.k1)
+            fill(eta, (numbers.first_read + i * e) // 4, blocks_read, chain, READOUT, numbers.k0, numbers.k1)
             t = Tables(b, dA, b, C, normals, readout, normals, m, False, (True,), False, 0)
             affine(v, v, s4, tail(xi, shift), tail(eta, shift_read), t, 0, 4, rows, k, m, e)
             inside = True
             for j in range(4):
                 inside = inside and (j >= count or low[j] <= v[0, j] <= high[j])
             for r in range(rows):
-                store(new, (r * chains + c) * size + i, row(v, r), count)
+                store(images.new, (r * chains + c) * size + i, row(v, r), count)
             if not inside:
-                cuda.atomic.min(left, c, now)
+                cuda.atomic.min(images.escape_step, c, numbers.now)
 
-    pointers = dict.fromkeys(("new", "u", "s", "dA_of", "b_of", "C_of", "least", "most"), types.CPointer(number(dtype)))
-    kinds = pointers | {"k0": types.uint64, "k1": types.uint64, "left": types.Array(types.int64, 1, "C")}
-    names = update.__code__.co_varnames[: update.__code__.co_argcount]
-    return Kernel(update, {name: kinds.get(name, types.int64) for name in names}, form)
+    pointer, whole, word = types.CPointer(number(dtype)), types.int64, types.uint64
+    kinds = {
+        "images": types.NamedTuple((*[pointer] * 5, types.Array(types.int64, 1, "C")), Batch),
+        "of": types.NamedTuple((pointer, pointer, pointer, whole), MapTable),
+        "numbers": types.NamedTuple((*[whole] * 5, word, word, whole), Numbers),
+    }
+    return Kernel(update, kinds, form)
