@@ -160,7 +160,7 @@ EXEMPT = {"cli/sample.py": {"sample"}, "cli/anneal.py": {"anneal"}}
 
 
 def test_no_function_takes_many_parameters():
-    """Twelve at most, but for public calls and commands; the fields of a configuration are listed in its class alone."""
+    """Twelve at most, but for public calls and commands; a configuration lists its fields in its class alone."""
     root = Path(uldnum.__file__).parent
     public = EXEMPT | {"sampling.py": {"sample"}}
     for path in root.rglob("*.py"):

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from uldnum.arguments import converted, function, positive_number, result_of, step_size
-from uldnum.kernels.reference import advance, enter
+from uldnum.kernels.reference import apply, enter
 from uldnum.schemes.catalogue import Integrator
 from uldnum.schemes.catalogue import integrator as find_integrator
 from uldnum.typing import Array, ArrayLike
@@ -29,7 +29,7 @@ def step(
     """Take one time step of an integrator on NumPy arrays.
 
     This is the formula, for teaching and for loops of your own. `uldnum.sample` takes the same steps in compiled code,
-    and shares the last score of a step with the next one.
+    and shares the last score of a step, and its normals, with the next one.
 
     Parameters
     ----------
@@ -81,8 +81,9 @@ def step(
     memory = np.zeros(rows) if p is None and k == 1 else converted("p", np.nan if p is None else p)
     if memory.shape != rows:
         raise ValueError(f"p: {scheme.name!r} needs shape {rows}, got {'none' if p is None else memory.shape}")
-    first = table.open.normals
-    several = first + sum(stage.map.normals for stage in table.stages[:-1]) + table.close.normals
+    # A step alone shares no normals with the next one.
+    maps = [table.open, *(stage.map for stage in table.stages[:-1]), table.close.compressed()]
+    several = sum(map.normals for map in maps)
     wanted = (*shape[:-1], several, shape[-1])
     normals = xi.standard_normal(wanted) if isinstance(xi, np.random.Generator) else converted("xi", xi)
     if normals.shape != wanted:
@@ -95,7 +96,9 @@ def step(
         return found
 
     state = np.concatenate([position[..., None, :], memory.reshape(*shape[:-1], k - 1, shape[-1])], axis=-2)
-    u = enter(table, state, checked, normals[..., :first, :])
-    read = several - table.readout_normals
-    _, state = advance(table, u, checked, normals[..., first:read, :], normals[..., read:, :])
-    return state[..., 0, :], None if k == 1 else state[..., 1:, :].reshape(rows)
+    ends = np.cumsum([map.normals for map in maps])
+    first, *others = np.split(normals, ends[:-1], axis=-2)
+    u = enter(table, state, checked, first)
+    for stage, map, here in zip(table.stages, maps[1:], others, strict=True):
+        u = apply(map, u, checked(np.einsum("k,...kd->...d", stage.G, u)), here)
+    return u[..., 0, :], None if k == 1 else u[..., 1:, :].reshape(rows)
