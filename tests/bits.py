@@ -30,7 +30,7 @@ from threadpoolctl import threadpool_info
 import uldnum
 from uldnum import anneal, launch, levels, plan, sample
 from uldnum.annealing import tables_of
-from uldnum.kernels.array import initial_normals, initial_uniform
+from uldnum.initial import initial_normals, initial_uniform
 from uldnum.kernels.core import lay_out
 from uldnum.kernels.cpu import NumbaExecutor
 from uldnum.networks.forms import PARAMETERISATIONS, form

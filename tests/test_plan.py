@@ -15,7 +15,8 @@ from uldnum.annealing import phase_seeds
 from uldnum.data import find_data
 from uldnum.exact import plan as law_of
 from uldnum.exact import propagator
-from uldnum.kernels.array import chain_numbers, initial_normals, normals
+from uldnum.initial import initial_normals
+from uldnum.kernels.array import chain_numbers, normals
 from uldnum.kernels.core import DYNAMICS, READOUT, lay_out
 from uldnum.kernels.cpu import NumbaExecutor
 from uldnum.predictors import PREDICTORS

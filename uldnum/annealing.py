@@ -73,7 +73,7 @@ def anneal(
     plan : Plan
         From `uldnum.plan`.
     chains, seed, first_chain, dtype, backend, threads, progress
-        As in `uldnum.sample`.
+        As in `uldnum.sample`. Plans whose step sizes follow the score (``snr``) need, and have, backend "array".
     x0 : "target", "normal", "uniform", array of shape (chains, *shape), callable or Run
         Initial positions, as in `uldnum.sample`; "target" is the law of the first level. Default: what the plan says.
     keep : bool
@@ -169,13 +169,17 @@ def check_adaptive(start: Target, plan: Plan, backend: str) -> None:
 def program_of(data: Any, plan: Plan, run: Run, kind: np.dtype[Any]) -> Program:
     """Return the program of a plan, with the coefficients that the run holds."""
     counts = np.array([phase.count for phase in plan.phases])
+    targets = NoisedTargets(data, plan, kind, run.settings.shape)
+    if data.kernel_levels is None:
+        for number in range(len(counts)):  # a level that is not known is refused before any work
+            targets.target(number)
     nothing = np.zeros(math.prod(run.settings.shape))
     reals = {part: getattr(run.tables, part).astype(kind) for part in ("G", "dA", "b", "C")}
     return Program(
         tables=run.tables._replace(**reals),
         counts=counts,
         seeds=phase_seeds(run.settings.key, len(counts)),
-        targets=NoisedTargets(data, plan, kind, run.settings.shape),
+        targets=targets,
         recording=Recording(False, plan.steps + 1, 1, 0, nothing, nothing, nothing),
         first_chain=run.settings.first_chain,
         rules=[phase.rule for phase in plan.phases],
@@ -224,10 +228,13 @@ class NoisedTargets:
         return lru_cache(None)(partial(known_level, self.data, self.plan))
 
     def mixtures(self, first: int, last: int) -> MixtureData | None:
-        """Return the mixtures of phases first ... last - 1, if the data are one."""
-        if self.data.kernel_levels is None:
+        """Return the mixtures of phases first ... last - 1; None where one of them is none."""
+        if self.data.kernel_levels is not None:
+            return self.data.kernel_levels(*(part[first:last] for part in self.places), self.dtype)
+        levels = [self.target(number).kernel_data for number in range(first, last)]
+        if None in levels:
             return None
-        return self.data.kernel_levels(*(part[first:last] for part in self.places), self.dtype)
+        return MixtureData(*map(np.stack, zip(*(level(self.dtype) for level in levels if level), strict=True)))
 
     def bounds(self, first: int, last: int) -> tuple[Array, Array]:
         """Return divergence bounds: they hold what a level and the next one need, after the last level the data."""

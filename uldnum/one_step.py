@@ -37,8 +37,8 @@ def step(
         A name, a splitting word, or an `Integrator`.
     x : array, shape (..., d)
         Positions.
-    p : array, shape (..., d) or (..., k - 1, d), optional
-        Momenta, or whatever a scheme of k rows remembers besides; none for k = 1.
+    p : array, shape (..., d), optional
+        Momenta, or whatever the scheme keeps in its second row; (..., k - 1, d) for k > 2 rows, none for k = 1.
     h, delta : float
         Step size, or ``h^2/2``.
     friction : float
@@ -46,7 +46,8 @@ def step(
     score : callable
         Gradient of the log density, (..., d) -> (..., d).
     xi : array, shape (..., m, d), or numpy.random.Generator
-        The m standard normals of each coordinate, or what draws them.
+        The m standard normals of each coordinate in the order in which the step needs them, or what draws them. The
+        error for another shape says how many there must be: 1 for BAOAB, 2 for OBABO.
 
     Returns
     -------
@@ -78,7 +79,9 @@ def step(
         raise ValueError("x: must have shape (..., d), got a number")
     shape, k = position.shape, scheme.rows
     rows = {1: (*shape[:-1], 0, shape[-1]), 2: shape}.get(k, (*shape[:-1], k - 1, shape[-1]))
-    memory = np.zeros(rows) if p is None and k == 1 else converted("p", np.nan if p is None else p)
+    memory = np.zeros(rows) if k == 1 else converted("p", np.nan if p is None else p)
+    if k == 1 and p is not None:
+        raise ValueError(f"p: {scheme.name!r} remembers x alone; leave p out")
     if memory.shape != rows:
         raise ValueError(f"p: {scheme.name!r} needs shape {rows}, got {'none' if p is None else memory.shape}")
     # A step alone shares no normals with the next one.

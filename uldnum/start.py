@@ -24,8 +24,8 @@ from typing import Any
 import numpy as np
 
 from uldnum.arguments import answer_of, converted, shown
-from uldnum.kernels.array import initial_normals, initial_uniforms
-from uldnum.kernels.space import host
+from uldnum.arraylib import host
+from uldnum.initial import initial_normals, initial_uniforms
 from uldnum.launch import ESCAPE
 from uldnum.run import Run
 from uldnum.settings import key_of

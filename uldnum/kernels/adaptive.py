@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from uldnum.adaptive import Adaptive
+from uldnum.arraylib import host
 from uldnum.kernels.chain import Chain, Scratch, Stream
 from uldnum.kernels.core import DYNAMICS, Tables
 from uldnum.kernels.program import Part
-from uldnum.kernels.space import host
 from uldnum.schemes.stage import first_row
 from uldnum.typing import Array
 
@@ -41,12 +41,15 @@ class AdaptiveSteps:
         normals = [self.maps[j].normals for j in (STAGE, OPEN, CLOSE)]
         if self.opens:
             normals[STAGE] = normals[OPEN] + normals[CLOSE]
-        G = unit.stages[0].G
-        self.layout = Tables(
+        G = unit.stages[0].G.astype(executor.dtype)
+        own = Tables(
             G[None], None, None, None, tuple(normals), (0, 0, 0), (0, 0, normals[STAGE]), normals[STAGE], self.opens,
             (bool((first_row(unit.open.b) == G).all()),), self.opens, (0, 1),
         )  # fmt: skip
-        self.steps = SimpleNamespace(enter=self.enter, advance=executor.steps(self.move, self.read).advance)
+        self.layout = executor.space.coefficients(own)
+        self.closed: Any = None  # x at the end of the step under way
+        advance = executor.steps(self.move, self.read, first_escape=self.first_escape).advance
+        self.steps = SimpleNamespace(enter=self.enter, advance=advance)
 
     def enter(self, chain: Chain, scratch: Scratch, target: Any, t: Tables, d: int, k: int, stream: Stream) -> int:
         """Open the first step that is taken here from (x, p); returns the number of score evaluations."""
@@ -62,6 +65,7 @@ class AdaptiveSteps:
         """Close a step and open the next, or take one that neither opens nor closes with a score."""
         if self.opens:
             self.apply(u, u, s, xi, CLOSE, d, len(u))
+            self.closed = list(u[0])
             xi = self.executor.tail(xi, d * t.normals[CLOSE])
         self.choose_and_apply(u, u, s, xi, OPEN if self.opens else STAGE, d)
 
@@ -69,10 +73,15 @@ class AdaptiveSteps:
         """Read the end of a step."""
         self.apply(new, u, s, xi, CLOSE, d, rows)
 
+    def first_escape(self, escape_step: Any, step: Any, u: Any, least: Any, most: Any, d: int) -> Any:
+        """Look at the end of the step, not at the beginning of the next, which may never be taken."""
+        x = u if self.closed is None else {(0, i): self.closed[i] for i in range(d)}
+        return self.executor.core.first_escape(escape_step, step, x, least, most, d)
+
     def choose_and_apply(self, new: Any, u: Any, s: list[Any], xi: Array, j: int, d: int) -> None:
         """Choose the sizes of the next step by the normals of map j, and apply the map."""
         size, m = self.executor.size * d, self.maps[j].normals
-        normals = np.asarray(xi[: size * m], float).reshape(size, m, -1).transpose(2, 1, 0)
+        normals = np.asarray(xi[: size * m], float).reshape(size, m, xi.shape[1]).transpose(2, 1, 0)
         scores = np.stack([host(value) for value in s], axis=1).reshape(-1, size).astype(float)
         h = self.rule.size(normals, scores)
         # Where there is no score, or it is not finite, the chain stays, or is found outside.
@@ -84,9 +93,13 @@ class AdaptiveSteps:
         """Apply a map of the step under way."""
         map, executor = self.maps[j], self.executor
 
-        def along(part: Array) -> Any:
-            moved = np.moveaxis(part, 0, -1).astype(executor.dtype)[None]
-            return executor.space.array(moved[..., None] if executor.fold else moved)
+        def along(part: Array) -> Array:
+            """Return an entry of all chains, as a value of the core, in the place of each number."""
+            entries = np.empty((1, *part.shape[1:]), object)
+            for index in np.ndindex(part.shape[1:]):
+                values = part[(slice(None), *index)].astype(executor.dtype)
+                entries[(0, *index)] = executor.space.array(values[:, None] if executor.fold else values)
+            return entries
 
         t = self.layout._replace(dA=along(map.dA), b=along(map.b), C=along(map.C))
         executor.core.affine(

@@ -1,4 +1,4 @@
-"""The core bound to NumPy arrays, and the random numbers of chains as arrays."""
+"""The core bound to arrays, and the random numbers of chains as arrays."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from uldnum.arguments import whole_number
-from uldnum.kernels.core import INITIAL, make_core, split_seed
+from uldnum.arraylib import Space
+from uldnum.elementary import LN2
+from uldnum.kernels.core import make_core, split_seed
 from uldnum.kernels.functions import FORMATS, Ops
 from uldnum.typing import Array
 
-__all__ = ["chain_numbers", "core", "initial_normals", "initial_uniform", "initial_uniforms", "normals", "ops"]
+__all__ = ["chain_numbers", "core", "foreign_ops", "normals", "ops"]
 
 
 @cache
@@ -42,6 +43,26 @@ def ops(dtype: np.dtype[Any]) -> Ops:
     )
 
 
+def foreign_ops(space: Space, dtype: np.dtype[Any]) -> Ops:
+    """Return the operations of the core on arrays of another library, which have no words."""
+    xp, one_bit = space.namespace, LN2
+
+    def where(condition: Any, yes: Any, no: Any) -> Any:
+        like = yes if hasattr(yes, "dtype") else no
+        full = (value if hasattr(value, "dtype") else xp.full_like(like, value) for value in (yes, no))
+        return xp.where(condition, *full)
+
+    return ops(dtype)._replace(
+        constant=float,
+        sqrt=xp.sqrt,
+        where=where,
+        as_double=lambda value: xp.astype(value, xp.float64),
+        as_index=lambda value: xp.astype(value, xp.int64),
+        local=lambda count: [0.0] * count,
+        instead={"exp2": lambda x: xp.exp(x * one_bit)},
+    )
+
+
 @cache
 def core(dtype: np.dtype[Any]) -> SimpleNamespace:
     """Return the core bound to NumPy arrays of a floating-point type."""
@@ -59,33 +80,3 @@ def normals(first: int, count: int, chains: Array, stream: np.uint64, seed: int,
 def chain_numbers(first: int, n: int) -> Array:
     """Return the numbers of chains first ... first + n - 1."""
     return np.arange(first, first + n, dtype=np.uint64)
-
-
-def initial_uniform(n: int, seed: int, first: int) -> Array:
-    """Return one uniform number for each of chains first ... first + n - 1: word 0 of its stream of initial states."""
-    return initial("uniform", n, seed, first, 0, 1)[:, 0]
-
-
-def initial_normals(n: int, seed: int, first: int, begin: int, count: int) -> Array:
-    """Return normals begin ... begin + count - 1 for the initial state of each chain, float64, shape (n, count).
-
-    They start in the second block of the stream of initial states: the words of the first are for choices.
-    """
-    return initial("normal", n, seed, first, 4 + begin, count)
-
-
-def initial_uniforms(n: int, seed: int, first: int, begin: int, count: int) -> Array:
-    """Return uniform numbers for the initial state of each chain, float64, shape (n, count).
-
-    They start at word 2^34 of the stream of initial states, which no normal reaches.
-    """
-    return initial("uniform", n, seed, first, 2**34 + begin, count)
-
-
-def initial(law: str, n: int, seed: int, first: int, begin: int, count: int) -> Array:
-    """Return numbers begin ... begin + count - 1 of the chains' streams of initial states."""
-    from uldnum.kernels.drawing import drawn  # Numba is imported where numbers are drawn, no sooner
-
-    n, seed = whole_number("n", n, 0, 2**32), whole_number("seed", seed, 0, 2**64 - 1)
-    first = whole_number("first", first, 0, 2**32 - n)
-    return drawn(law, begin, count, first, n, INITIAL, seed, np.dtype(float))

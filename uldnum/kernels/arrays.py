@@ -6,17 +6,18 @@ It is the path of targets whose score is a function of arrays, networks above al
 from __future__ import annotations
 
 from collections.abc import Iterable
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from uldnum.arraylib import Space, host
 from uldnum.kernels.adaptive import AdaptiveSteps
-from uldnum.kernels.array import chain_numbers, core, normals
+from uldnum.kernels.array import chain_numbers, core, foreign_ops, normals, ops
 from uldnum.kernels.chain import Bounds, Chain, Scratch, Span, Stream, make_chain
-from uldnum.kernels.core import Recording, Tables, phase, split_seed
+from uldnum.kernels.core import Recording, Tables, make_core, phase, split_seed
 from uldnum.kernels.mixture import MixtureData
 from uldnum.kernels.program import Part, Program
-from uldnum.kernels.space import Space, host
 from uldnum.kernels.state import State
 from uldnum.typing import Array
 
@@ -69,16 +70,18 @@ class ArrayExecutor:
         self.fold = len(program.shape) > 1
         self.size = int(np.prod(program.shape)) if self.fold else 1  # coordinates in a value
         self.recording = space.coefficients(program.recording)
-        self.mixtures = program.targets.mixtures(0, 1) is not None
-        self.core = space.core(self.dtype)
-        self.machine = space.ops(self.dtype)._replace(tail=self.tail)
+        self.mixtures = not self.fold and program.targets.mixtures(0, 1) is not None
+        own = foreign_ops(space, self.dtype) if space.foreign else ops(self.dtype)
+        self.core = make_core(own) if space.foreign else core(self.dtype)
+        self.machine = own._replace(tail=self.tail)
         self.score = self.mixture_score if self.mixtures else self.image_score if self.fold else self.vector_score
         self.chain = self.steps(self.move, self.read)
-        self.adaptive: AdaptiveSteps | None = None  # of the phase under way
+        self.adaptive: dict[int, AdaptiveSteps] = {}  # of each group, in the phase under way
 
-    def steps(self, move: Any, read: Any) -> Any:
-        """Return the steps of chains with these ways to apply maps."""
-        return make_chain(self.machine, self.core, self.score, self.draw, move, read, self.count, self.keep)
+    def steps(self, move: Any, read: Any, **instead: Any) -> Any:
+        """Return the steps of chains with these ways to apply maps, and with other functions of the core."""
+        core = SimpleNamespace(**vars(self.core) | instead)
+        return make_chain(self.machine, core, self.score, self.draw, move, read, self.count, self.keep)
 
     def mixture_score(self, s: list[Any], q: list[Any], y: list[Any], data: Any, d: int) -> None:
         """Score of all chains by the core's own formula."""
@@ -169,7 +172,8 @@ class ArrayExecutor:
     def take(self, state: State, g: int, part: Part, records: Records) -> None:
         """Take the chains of group g through a part of a phase."""
         program, number, array = self.program, part.phase, self.space.array
-        target, scratch, mixture = program.targets.target(number), 0, program.targets.mixtures(number, number + 1)
+        target, scratch = program.targets.target(number), 0
+        mixture = program.targets.mixtures(number, number + 1) if self.mixtures else None
         if mixture is not None:
             target, scratch = self.space.coefficients(MixtureData(*(of[0] for of in mixture))), mixture.scratch
         numbers = chain_numbers(program.first_chain, state.escape_step.shape[1])
@@ -206,10 +210,10 @@ class ArrayExecutor:
         rule, here = self.program.rules[part.phase], part.first > 1
         if rule is None:
             return self.chain, self.space.coefficients(phase(self.program.tables, g, part.phase)), here
-        here = here and self.adaptive is not None and self.adaptive.phase == part.phase
-        if self.adaptive is None or not here:
-            self.adaptive = AdaptiveSteps(self, rule, part)
-        return self.adaptive.steps, self.adaptive.layout, here
+        here = here and g in self.adaptive and self.adaptive[g].phase == part.phase
+        if not here:
+            self.adaptive[g] = AdaptiveSteps(self, rule, part)
+        return self.adaptive[g].steps, self.adaptive[g].layout, here
 
     def load(self, state: Array) -> Table:
         """Return (n, k, d) as rows of values."""

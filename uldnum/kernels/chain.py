@@ -10,10 +10,11 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
-from uldnum.kernels.core import DYNAMICS, READOUT
+from uldnum.kernels.core import DYNAMICS, READOUT, Recording
 from uldnum.kernels.functions import Ops
+from uldnum.typing import Array
 
-__all__ = ["Bounds", "Chain", "Scratch", "Span", "Stream", "make_chain"]
+__all__ = ["Bounds", "Chain", "Chains", "Launch", "Scratch", "Span", "Stream", "make_chain"]
 
 
 class Chain(NamedTuple):
@@ -61,6 +62,37 @@ class Bounds(NamedTuple):
 
     least: Any
     most: Any
+
+
+class Launch(NamedTuple):
+    """What a launch runs: parts of phases that follow each other, over which arrays have an axis."""
+
+    tables: Any  # the coefficients of all phases, or of those of the parts
+    phase: int  # of the first part, in the tables
+    target: Any  # of the phases of the parts
+    least: Array  # (parts, d), divergence bounds
+    most: Array
+    keys: Array  # (parts, 2)
+    first: Array  # (parts,), the first step of each part, from 1
+    last: Array
+    begin: Array  # where the first window of normals begins
+    before: Array  # (parts,), steps that precede each phase
+    recording: Recording  # whose steps count through all phases
+    first_chain: int
+
+
+class Chains(NamedTuple):
+    """The arrays of the state, laid out for a machine, and room for the positions that are kept."""
+
+    u: Array
+    phase_space: Array
+    sums: Array
+    products: Array
+    counts: Array
+    escape_step: Array
+    nfe: Array
+    trace: Array
+    kept: int  # positions that were kept before
 
 
 def make_chain(

@@ -1,7 +1,7 @@
 """The one source of the kernels: random numbers, normals, the affine update, the mixture score, what is recorded.
 
 `make_core`, like `make_chain` in `chain` and `make_functions` in `functions`, is plain Python. What differs between
-machines is in ``ops`` (see `Ops`): bound to NumPy the functions below are the reference executor, and every value is an
+machines is in ``ops`` (see `Ops`): bound to NumPy the functions below are the array executor, and every value is an
 array over chains; compiled by Numba a value is a vector, one lane for each of a few chains. What is indexed (``u[r,
 i]``, ``xi[j]``) holds such values: r counts rows of memory, i coordinates, j normals.
 """

@@ -18,7 +18,8 @@ from numba.core import event
 from tqdm.auto import tqdm
 
 from uldnum.kernels.blocks import lanes_of, mixture_kernel, room, user_kernel
-from uldnum.kernels.program import MOST, Chains, Launch, Part, Program
+from uldnum.kernels.chain import Chains, Launch
+from uldnum.kernels.program import MOST, Part, Program
 from uldnum.kernels.state import State
 from uldnum.typing import Array
 
@@ -142,23 +143,28 @@ class NumbaExecutor:
         self.lanes = lanes or lanes_of(self.dtype, self.d)
         self.info = {"threads": str(self.threads)}
         mixture = program.targets.mixtures(0, 1)
-        if mixture is not None:
-            self.phases, self.scratch = max(1, MOST // mixture.terms), mixture.scratch
-            self.work = mixture.terms + OTHER * self.d
-            self.kernel = mixture_kernel(self.dtype, self.lanes, min(mixture.roots.shape[-1], 2))
+        if mixture is None:
+            _, self.info["score"] = self.kernel_of(0)
+            terms, self.phases, self.scratch = UNKNOWN * self.d, 1, 2 * self.d // self.lanes + 1  # two rows of numbers
         else:
-            target = program.targets.target(0)
-            types = tuple(numba.typeof(argument) for argument in target.score_arguments(self.dtype))
-            self.kernel, fault = user_kernel(self.dtype, self.lanes, target.compiled_score, types)
-            self.info["score"] = (
-                f"called chain by chain, it does not run on vectors: {fault}" if fault else "on vectors"
-            )
-            two_rows = 2 * self.d // self.lanes + 1
-            self.phases, self.scratch, self.work = 1, two_rows, UNKNOWN * self.d
+            numbers = sum(part.size for part in mixture)
+            terms, self.phases, self.scratch = mixture.terms, max(1, MOST // numbers), mixture.scratch
+        products = self.d * (self.d + 1) // 2 if program.recording.moments else 0
+        self.work = terms + OTHER * self.d + products
+
+    def kernel_of(self, phase: int) -> tuple[Any, str]:
+        """Return the kernel of a phase, and how it calls a user's score."""
+        mixture, target = self.program.targets.mixtures(phase, phase + 1), self.program.targets.target(phase)
+        if mixture is not None:
+            return mixture_kernel(self.dtype, self.lanes, min(mixture.roots.shape[-1], 2)), ""
+        types = tuple(numba.typeof(argument) for argument in target.score_arguments(self.dtype))
+        kernel, fault = user_kernel(self.dtype, self.lanes, target.compiled_score, types)
+        return kernel, f"called chain by chain, it does not run on vectors: {fault}" if fault else "on vectors"
 
     def first_launch(self, state: State) -> int:
         """Return the steps that take some hundredths of a second; fewer chains than lanes take as long as these."""
-        return max(1, FIRST // (max(state.escape_step.size, self.lanes) * self.work))
+        H, n = state.escape_step.shape
+        return max(1, FIRST // (H * max(n, self.lanes) * self.work))
 
     def advance(self, state: State, until: int) -> Array:
         """Go on to step ``until``, record, and read the last state; returns the positions kept."""
@@ -180,6 +186,7 @@ class NumbaExecutor:
         data: Any = program.targets.mixtures(phase, end)
         if data is None:
             data = program.targets.target(phase).score_arguments(self.dtype)
+        kernel, _ = self.kernel_of(phase)
         launch = Launch(
             program.tables, phase, data, *program.targets.bounds(phase, end),
             program.keys[phase:end], first, last, first, before, program.recording, program.first_chain,
@@ -198,4 +205,4 @@ class NumbaExecutor:
             for batch, (lo, hi) in enumerate(ranges)
         ]
         with self.announcement():
-            shared(self.threads, self.kernel, calls)
+            shared(self.threads, kernel, calls)

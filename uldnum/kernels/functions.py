@@ -2,7 +2,7 @@
 
 Coefficients interpolate the function at Chebyshev points, computed with 60 digits. Bounds of errors are in units of the
 last place (ulp), tested at a million random points against mpmath (`tests/test_functions.py`). Where a machine has no
-fused multiply-add (the reference executor) the last bits differ.
+fused multiply-add (the array executor) the last bits differ.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from uldnum.kernels.mixture import MixtureData
 from uldnum.kernels.state import State
 from uldnum.typing import Array
 
-__all__ = ["MOST", "Chains", "Executor", "Launch", "Part", "Program", "Targets"]
+__all__ = ["MOST", "Executor", "Part", "Program", "Targets"]
 
 
 # Numbers that the mixtures of all levels of a launch have, at most: 64 MiB in float64.
@@ -121,37 +121,6 @@ class Program:
         rows = self.tables.b.shape[2]
         if rows > LOCAL:
             raise ValueError(f"backend: {backend!r} runs schemes of at most {LOCAL} rows, not {rows}; 'array' runs any")
-
-
-class Launch(NamedTuple):
-    """What a launch runs: parts of phases that follow each other, over which arrays have an axis."""
-
-    tables: Any  # the coefficients of all phases, or of those of the parts
-    phase: int  # of the first part, in the tables
-    target: Any  # of the phases of the parts
-    least: Array  # (parts, d), divergence bounds
-    most: Array
-    keys: Array  # (parts, 2)
-    first: Array  # (parts,), the first step of each part, from 1
-    last: Array
-    begin: Array  # where the first window of normals begins
-    before: Array  # (parts,), steps that precede each phase
-    recording: Recording  # whose steps count through all phases
-    first_chain: int
-
-
-class Chains(NamedTuple):
-    """The arrays of the state, laid out for a machine, and room for the positions that are kept."""
-
-    u: Array
-    phase_space: Array
-    sums: Array
-    products: Array
-    counts: Array
-    escape_step: Array
-    nfe: Array
-    trace: Array
-    kept: int  # positions that were kept before
 
 
 class Executor(Protocol):

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from uldnum.arguments import numbers, positive_number
+from uldnum.arraylib import Space, host
 from uldnum.elementary import hypot
-from uldnum.kernels.array import initial_uniform
-from uldnum.kernels.space import Space, host
+from uldnum.initial import initial_uniform
 from uldnum.names import checked_name
 from uldnum.targets.noised import NoisedImages
 from uldnum.targets.protocol import Law

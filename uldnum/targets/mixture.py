@@ -12,7 +12,8 @@ import numpy as np
 from uldnum.arguments import converted, non_negative, numbers, reals, shown, whole_number
 from uldnum.dense import product, total
 from uldnum.extras import require
-from uldnum.kernels.array import core, initial_normals, initial_uniform
+from uldnum.initial import initial_normals, initial_uniform
+from uldnum.kernels.array import core
 from uldnum.kernels.mixture import MixtureData
 from uldnum.names import checked_name, digest
 from uldnum.targets.layout import factors_of, mixture_data

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from uldnum.kernels.array import initial_normals
+from uldnum.initial import initial_normals
 from uldnum.targets.protocol import Target
 from uldnum.typing import Array
 

@@ -6,7 +6,7 @@ an ability (``target.cdf is None``), never for a class, so that a new kind of ta
 
 >>> import numpy as np
 >>> import uldnum
->>> from uldnum.kernels.array import initial_uniform
+>>> from uldnum.initial import initial_uniform
 >>> class Laplace(uldnum.targets.Target):
 ...     name, shape = "laplace", (1,)
 ...
@@ -31,9 +31,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from uldnum.arguments import shown
-from uldnum.kernels.array import initial_normals
+from uldnum.arraylib import Space, host
+from uldnum.initial import initial_normals
 from uldnum.kernels.mixture import MixtureData
-from uldnum.kernels.space import Space, host
 from uldnum.names import digest, named
 from uldnum.typing import Array
 

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from uldnum.arguments import converted, function, numbers, reals, shown, whole_number
+from uldnum.arraylib import Space, host
 from uldnum.dense import total
 from uldnum.elementary import exp, interp
-from uldnum.kernels.array import initial_uniform
-from uldnum.kernels.space import Space, host
+from uldnum.initial import initial_uniform
 from uldnum.names import checked_name
 from uldnum.targets.protocol import Target
 from uldnum.typing import Array, ArrayLike

@@ -9,12 +9,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import cuda, types
 
-from uldnum.kernels.chain import Bounds, Chain, Scratch, Span, Stream, make_chain
+from uldnum.kernels.chain import Bounds, Chain, Chains, Launch, Scratch, Span, Stream, make_chain
 from uldnum.kernels.core import READOUT, Recording, Tables
 from uldnum.kernels.cuda.binding import Kernel, core, inline, jit, normals_from, number, ops
 from uldnum.kernels.cuda.form import ChainForm
 from uldnum.kernels.mixture import MixtureData
-from uldnum.kernels.program import Chains, Launch
 from uldnum.typing import Array
 
 __all__ = ["Coefficients", "Far", "chain_kernel"]

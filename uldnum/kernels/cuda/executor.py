@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import groupby
 from typing import Any
 
 import numpy as np
 
+from uldnum.kernels.chain import Chains, Launch
 from uldnum.kernels.core import Tables, phase
 from uldnum.kernels.cuda.chains import Coefficients, Far, chain_kernel
 from uldnum.kernels.cuda.device import device, require_room
 from uldnum.kernels.cuda.form import ChainForm
 from uldnum.kernels.mixture import MixtureData
-from uldnum.kernels.program import MOST, Chains, Launch, Part, Program
+from uldnum.kernels.program import MOST, Part, Program
 from uldnum.kernels.state import State
 from uldnum.typing import Array
 
 __all__ = ["CudaExecutor", "forms"]
 
-# Terms of scores that the first launch of a run takes at most, some milliseconds; fewer chains than these leave the GPU
-# idle, and take as long.
-FIRST, FEWEST = 1_000_000_000, 100_000
+# Most terms of scores, and most steps, in the first launch, some milliseconds; fewer chains than these take as long.
+FIRST, FIRST_STEPS, FEWEST = 1_000_000_000, 1000, 100_000
 
 # Order of the axes on the GPU, where neighbouring threads read neighbouring numbers: chains last.
 LAYOUT = {
@@ -61,16 +62,19 @@ class CudaExecutor:
         mixture, recording = program.targets.mixtures(0, 1), program.recording
         if mixture is None:
             raise ValueError("program: the targets must be mixtures, with kernel_data")
-        self.terms, records = mixture.terms, bool(recording.thin or np.any(recording.per_unit))
+        self.terms, self.numbers = mixture.terms, sum(part.size for part in mixture)
+        records = bool(recording.thin or np.any(recording.per_unit))
         self.forms = forms(program.tables, mixture, fast, recording.moments, records)
         axes = ("centre", "low", "per_unit")
         there = {name: self.device.array(getattr(recording, name)) for name in axes}
         self.recording = recording._replace(**there)
+        self.uploaded = lru_cache(1)(self.upload)  # a run of one phase has many launches
         self.memory: tuple[Chains, Far] | None = None
 
     def first_launch(self, state: State) -> int:
         """Return the steps that take some milliseconds, also of a few chains."""
-        return max(1, FIRST // (max(state.escape_step.size, FEWEST) * self.terms))
+        steps = FIRST // (max(state.escape_step.size, FEWEST) * self.terms)
+        return max(1, min(FIRST_STEPS, steps))
 
     def advance(self, state: State, until: int) -> Array:
         """Go on to step ``until``, record, and read the last state; returns the positions kept."""
@@ -79,7 +83,7 @@ class CudaExecutor:
         chains = chains._replace(kept=kept, trace=self.device.empty(trace.shape, self.program.dtype))
         for form, parts in groupby(self.program.parts(state.step, until), key=lambda part: self.forms[part.phase]):
             same = list(parts)
-            most = max(1, MOST // self.terms)
+            most = max(1, MOST // self.numbers)
             for begin in range(0, len(same), most):
                 launch = self.launch_of(form, same[begin : begin + most])
                 values = {"chains": chains, "far": far, "launch": launch}
@@ -90,30 +94,34 @@ class CudaExecutor:
 
     def launch_of(self, form: ChainForm, parts: Sequence[Part]) -> Launch:
         """Return parts of phases of one form, with their tables and mixtures, on the GPU."""
-        program, array = self.program, self.device.array
-        begin, end = parts[0].phase, parts[-1].phase + 1
+        array = self.device.array
         _, first, last, before = np.array(parts).T
-        groups = [
-            phase(program.tables, g, number) for g in range(len(program.tables.b)) for number in range(begin, end)
-        ]
-        least, most = program.targets.bounds(begin, end)
-        mixtures: Any = program.targets.mixtures(begin, end)
+        tables, mixtures, least, most, keys = self.uploaded(parts[0].phase, parts[-1].phase + 1)
         return Launch(
-            tables=Coefficients(
-                *(array(np.stack([getattr(t, part) for t in groups])) for part in Coefficients._fields)
-            ),
+            tables=tables,
             phase=0,
-            target=MixtureData(*map(array, mixtures)),
-            least=array(least),
-            most=array(most),
-            keys=array(program.keys[begin:end]),
+            target=mixtures,
+            least=least,
+            most=most,
+            keys=keys,
             first=array(first),
             last=array(last),
             begin=array(np.array([form.begin(int(step)) for step in first])),
             before=array(before),
             recording=self.recording,
-            first_chain=program.first_chain,
+            first_chain=self.program.first_chain,
         )
+
+    def upload(self, begin: int, end: int) -> tuple[Any, ...]:
+        """Return the tables, mixtures, divergence bounds and keys of phases, on the GPU."""
+        program, array = self.program, self.device.array
+        groups = [
+            phase(program.tables, g, number) for g in range(len(program.tables.b)) for number in range(begin, end)
+        ]
+        tables = Coefficients(*(array(np.stack([getattr(t, part) for t in groups])) for part in Coefficients._fields))
+        mixtures: Any = program.targets.mixtures(begin, end)
+        bounds = program.targets.bounds(begin, end)
+        return tables, MixtureData(*map(array, mixtures)), *map(array, (*bounds, program.keys[begin:end]))
 
     def load(self, state: State) -> tuple[Chains, Far]:
         """Bring the state to the GPU, once, with room for what the kernels need besides."""

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from uldnum.arraylib import Space
 from uldnum.kernels.array import core, ops
 from uldnum.kernels.chain import Bounds, Chain, Scratch, Span, Stream, make_chain
 from uldnum.kernels.core import NEVER, Recording, Tables, phase, split_seed
 from uldnum.kernels.cuda.device import device, require_room
 from uldnum.kernels.cuda.stages import Batch, MapTable, Numbers, StageForm, stage_kernel
 from uldnum.kernels.program import Part, Program
-from uldnum.kernels.space import Space
 from uldnum.kernels.state import State
 from uldnum.typing import Array
 

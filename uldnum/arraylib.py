@@ -1,18 +1,13 @@
-"""Array libraries: the core bound to the arrays of any library that follows the array API standard."""
+"""Arrays of any library that follows the array API standard."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
-from uldnum.elementary import LN2
 from uldnum.extras import require
-from uldnum.kernels import array
-from uldnum.kernels.core import make_core
-from uldnum.kernels.functions import Ops
 from uldnum.typing import Array
 
 __all__ = ["NUMPY", "Space", "host"]
@@ -76,31 +71,6 @@ class Space:
             return table
         real = (np.float32, np.float64)
         return type(table)(*(part.astype(object) if getattr(part, "dtype", None) in real else part for part in table))
-
-    def ops(self, dtype: np.dtype[Any]) -> Ops:
-        """Return the operations of the core on arrays of a floating-point type; another library's have no words."""
-        if not self.foreign:
-            return array.ops(dtype)
-        xp, one_bit = self.namespace, LN2
-
-        def where(condition: Any, yes: Any, no: Any) -> Any:
-            like = yes if hasattr(yes, "dtype") else no
-            full = (value if hasattr(value, "dtype") else xp.full_like(like, value) for value in (yes, no))
-            return xp.where(condition, *full)
-
-        return array.ops(dtype)._replace(
-            constant=float,
-            sqrt=xp.sqrt,
-            where=where,
-            as_double=lambda value: xp.astype(value, xp.float64),
-            as_index=lambda value: xp.astype(value, xp.int64),
-            local=lambda count: [0.0] * count,
-            instead={"exp2": lambda x: xp.exp(x * one_bit)},
-        )
-
-    def core(self, dtype: np.dtype[Any]) -> SimpleNamespace:
-        """Return the core bound to arrays of a floating-point type."""
-        return make_core(self.ops(dtype)) if self.foreign else array.core(dtype)
 
 
 NUMPY = Space("numpy", np)
