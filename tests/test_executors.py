@@ -405,3 +405,14 @@ def test_three_rows_of_memory(backend):
     exact = uldnum.exact.gaussian(scheme, 0.8).position_covariance
     assert abs(run.covariance[0, 0] - exact) < 4 * run.covariance_error[0, 0]
     assert run.covariance_error[0, 0] < (0.004 if backend == "numba" else 0.012) * exact
+
+
+@pytest.mark.parametrize(("d", "groups", "chains"), [(1, 1000, 1), (1, 1, 10_000), (2000, 1, 32), (64, 2, 100)])
+def test_a_first_launch_is_short(d, groups, chains):
+    """At most 3e8 multiply-adds of scores and moments, some tenths of a second, or a step; idle lanes count."""
+    target = uldnum.GaussianMixture([1.0], [np.zeros(d)], [1.0])
+    executor = NumbaExecutor(program(target, uldnum.integrator("ula"), np.full(groups, 0.1)))
+    state = State.start(np.zeros((groups, chains, 1, d)))
+    steps = executor.first_launch(state)
+    each = d * (d + 1) / 2 + 2 * d
+    assert steps == 1 or steps * groups * max(chains, executor.lanes) * each < 3e8

@@ -3,6 +3,8 @@
 from contextlib import contextmanager
 from dataclasses import replace
 
+import array_api_strict as strict
+import numba
 import numpy as np
 import pytest
 from onnx_models import save_mixture
@@ -722,3 +724,126 @@ def test_bad_plans_are_named(call, fault):
 
 def test_predictors_have_sources():
     assert all(entry.source for entry in PREDICTORS.values())
+
+
+class Wide(uldnum.targets.Law):
+    """N(0, 1) with noise, whose levels are what ``made`` makes of their variance."""
+
+    name, shape = "wide", (1,)
+
+    def __init__(self, made):
+        self.made = made
+
+    def noised(self, alpha, sigma):
+        return self.made(alpha**2 + sigma**2)
+
+
+def closure(variance):
+    @numba.njit
+    def score(x, out):
+        out[0] = -x[0] / variance
+
+    return uldnum.UserTarget(
+        score, dimension=1, mean=[0.0], standard_deviation=[variance**0.5],
+        sampler=lambda n, seed, first: np.zeros((n, 1)),
+    )  # fmt: skip
+
+
+def test_every_phase_has_its_own_score():
+    """Levels that are scores of their own, and levels that are mixtures though the data say nothing of that."""
+    plan = uldnum.plan("BAOAB", levels.given([2.0, 0.5]), steps=3, h=0.5)
+    for made in (closure, lambda variance: uldnum.GaussianMixture([1.0], [[0.0]], [variance])):
+        ours, theirs = (
+            uldnum.anneal(Wide(made), plan, chains=3, x0=np.ones((3, 1)), backend=backend, progress=False).x
+            for backend in ("numba", "array")
+        )
+        np.testing.assert_allclose(ours, theirs, rtol=1e-12)
+
+
+def test_an_unknown_level_is_refused_before_any_work():
+    called = []
+
+    class Counted(uldnum.targets.Target):
+        name, shape, fingerprint = "counted", (1,), "counted"  # which else calls the score
+
+        def score(self, x):
+            called.append(len(x))
+            return -x
+
+    def made(variance):
+        if variance < 1.1:
+            raise ValueError("sigma: there is no such level")
+        return Counted()
+
+    plan = uldnum.plan("ula", levels.given([2.0, 1.0, 0.5, 0.1]), steps=2, h=0.5)
+    with pytest.raises(ValueError, match="no such level"):
+        uldnum.anneal(Wide(made), plan, chains=3, x0=np.zeros((3, 1)), progress=False)
+    assert not called
+
+
+@pytest.mark.parametrize("name", ["ula", "BAOAB", "OBABO", "mild(0.3)"])
+def test_adaptive_steps_in_both_types_and_on_other_arrays(name):
+    """In float32 as in float64, up to its rounding; on another library's arrays, to rounding."""
+    plan = uldnum.plan(name, levels.given([2.0, 1.0]), steps=3, snr=0.16, denoise=False)
+    gaussian = uldnum.GaussianMixture([1.0], [np.zeros(64)], [1.0])
+    start = np.random.default_rng(0).normal(size=(4, 64))
+    options = {"chains": 4, "seed": 2, "x0": start, "progress": False}
+    double, single = (uldnum.anneal(gaussian, plan, dtype=kind, **options) for kind in ("float64", "float32"))
+    np.testing.assert_allclose(single.x, double.x, rtol=1e-4, atol=1e-4)
+    foreign = uldnum.anneal(Foreign(), plan, **options)
+    np.testing.assert_allclose(foreign.x, double.x, rtol=1e-10, atol=1e-10)
+    assert foreign.nfe == double.nfe == single.nfe
+
+
+def test_adaptive_steps_without_noise_stand_still():
+    """The rule makes steps as long as the noise."""
+    with pytest.warns(UserWarning, match="no noise"):
+        plan = uldnum.plan("BAB", levels.given([2.0, 1.0]), steps=3, snr=0.16, denoise=False)
+    gaussian, start = uldnum.GaussianMixture([1.0], [np.zeros(64)], [1.0]), np.ones((4, 64))
+    np.testing.assert_array_equal(uldnum.anneal(gaussian, plan, chains=4, x0=start, progress=False).x, start)
+
+
+class Foreign(uldnum.targets.Law):
+    """N(0, 1) in 64 dimensions, whose score takes the arrays of another library."""
+
+    name, shape = "foreign", (64,)
+
+    def noised(self, alpha, sigma):
+        class Level(uldnum.targets.Target):
+            name, shape, like = f"foreign at {sigma}", (64,), strict.zeros(1)
+            standard_deviation = np.full(64, float(np.hypot(alpha, sigma)))
+
+            def score(self, x):
+                return -x / float(alpha**2 + sigma**2)
+
+        return Level()
+
+
+def test_a_step_that_is_not_taken_does_not_diverge():
+    """The score vanishes at the end of the phase, so that the next step would be huge."""
+
+    class Flat(uldnum.targets.Target):
+        name, shape, fingerprint = "flat", (64,), "flat"  # which else calls the score
+        standard_deviation = np.ones(64)
+        calls = 0
+
+        def score(self, x):
+            Flat.calls += 1
+            return -x * (1e-12 if Flat.calls == 3 else 1.0)
+
+    plan = uldnum.plan("BAOAB", levels.given([1.0]), steps=2, snr=0.16, denoise=False)
+    run = uldnum.anneal(Wide64(Flat()), plan, chains=3, x0=np.ones((3, 64)), progress=False)
+    assert Flat.calls == 3
+    assert not run.diverged
+
+
+class Wide64(uldnum.targets.Law):
+    """A law that is the same target at every level."""
+
+    name, shape = "wide", (64,)
+
+    def __init__(self, level):
+        self.level = level
+
+    def noised(self, alpha, sigma):
+        return self.level
