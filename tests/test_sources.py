@@ -108,7 +108,7 @@ def test_keys_of_points_hold_the_hash(monkeypatch):
         return Exact(uldnum.target("gaussian"), uldnum.integrator("ula"), 0.5, 1.0, 1e-4, True).key
 
     before = key()
-    assert digest_of_sources(POINTS) == points.CODE
+    assert [digest_of_sources(POINTS)] == points.CODE
     monkeypatch.setattr(points, "CODE", "other")
     assert key() != before
 

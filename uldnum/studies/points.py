@@ -32,12 +32,21 @@ __all__ = ["Exact", "Sampled", "knows_bias"]
 HOPPING_CHAINS, HOPPING_STEPS = 128, 1024
 
 # Hash of the sources that make a result, as they were when this process began: points of other code are other points.
-CODE = digest_of_sources(__name__)
+CODE = [digest_of_sources(__name__)]
+
+# The metrics of the package.
+METRICS_HERE = study_metrics()
 
 
 def knows_bias(target: Target) -> bool:
     """Whether a target knows what a bias is measured against: its moments and its cdf."""
     return target.moment is not None and target.cdf is not None
+
+
+def code_of(metrics: tuple[str, ...]) -> list[str]:
+    """Return metrics other than those of the package, whose code is in `CODE`, with a hash of their sources."""
+    modules = set().union(*(study_metric(name).modules for name in metrics))
+    return [] if metrics == METRICS_HERE else [*metrics, digest_of_sources(*modules)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,11 +71,12 @@ class Point:
         tables = lay_out([self.scheme.stages(np.array([self.h]), friction=self.friction)], np.dtype(float))
         # A scheme without friction is the same at any.
         own = {
-            name: value for name, value in self.parameters.items() if name not in ("target", "integrator", "friction")
+            name: value
+            for name, value in self.parameters.items()
+            if name not in ("target", "integrator", "friction", "metrics")
         }
         scheme = [digest(*map(np.asarray, tables[:-1])), self.scheme.memory]
-        metrics = set().union(*(study_metric(name).modules for name in self.metrics))  # a user's are not in the package
-        whole = [VERSION, CODE, digest_of_sources(*metrics), fingerprint(self.target), scheme, own]
+        whole = [VERSION, CODE + code_of(self.metrics), fingerprint(self.target), scheme, own]
         return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:32]
 
 

@@ -2,4 +2,6 @@
 
 from uldnum.extras import require
 
+__all__: list[str] = []
+
 require("numba_cuda", "cuda")

@@ -16,7 +16,7 @@ from uldnum.kernels.cuda.form import ChainForm
 from uldnum.kernels.mixture import MixtureData
 from uldnum.typing import Array
 
-__all__ = ["Coefficients", "Far", "chain_kernel"]
+__all__ = ["Coefficients", "Far", "chain_kernel", "opening_kernel"]
 
 
 class Coefficients(NamedTuple):
@@ -213,12 +213,31 @@ def chain_parts(form: ChainForm) -> SimpleNamespace:
 
 
 @cache
+def opening_kernel(form: ChainForm) -> Kernel:
+    """Return the kernel that opens the one part of a launch, for chains that fill the registers."""
+    parts = chain_parts(form)
+    tables, mixture, chain_of, store, enter_chain = parts.tables, parts.mixture, parts.chain, parts.store, parts.enter
+    d, k = form.d, form.rows
+
+    def enter(chains, far, launch):  # type: ignore[no-untyped-def]
+        c, g = cuda.grid(1), cuda.blockIdx.y
+        if c < chains.nfe.shape[1]:
+            chain, scratch = chain_of(chains, far, g, c)
+            t, target = tables(launch.tables, g), mixture(launch.target, 0)
+            stream = Stream(np.uint64(launch.first_chain + c), launch.keys[0, 0], launch.keys[0, 1])
+            chains.nfe[g, c] += enter_chain(chain, scratch, target, t, d, k, stream)
+            store(chains, g, c, chain)
+
+    return Kernel(enter, parameter_kinds(np.dtype(form.dtype)), form)
+
+
+@cache
 def chain_kernel(form: ChainForm) -> Kernel:
     """Return the kernel that takes every group of chains, each with its own tables, through all parts of a launch."""
     parts = chain_parts(form)
     tables, mixture, chain_of, store = parts.tables, parts.mixture, parts.chain, parts.store
     enter_chain, advance_chain = parts.enter, parts.advance
-    d, k, window, moments = form.d, form.rows, form.window, form.moments
+    d, k, window, moments, alone = form.d, form.rows, form.window, form.moments, form.alone
 
     def advance(chains, far, launch):  # type: ignore[no-untyped-def]
         c, g = cuda.grid(1), cuda.blockIdx.y
@@ -227,11 +246,11 @@ def chain_kernel(form: ChainForm) -> Kernel:
             chain, scratch = chain_of(chains, far, g, c)
             w, evaluations, escaped = launch.recording, 0, chains.escape_step[g, c]
             records = (chains.counts, chains.trace, chains.kept, g, ((c + 1) * chains.counts.shape[1] - 1) // n, c)
-            for p in range(several):
+            for p in range(1 if alone else several):
                 t, target = tables(launch.tables, g * several + p), mixture(launch.target, p)
                 stream = Stream(np.uint64(launch.first_chain + c), launch.keys[p, 0], launch.keys[p, 1])
                 first, before = launch.first[p], launch.before[p]
-                if first == 1:
+                if first == 1 and not alone:
                     evaluations += enter_chain(chain, scratch, target, t, d, k, stream)
                 recording = Recording(moments, w.record_from - before, w.bin_every, w.thin, w.centre, w.low, w.per_unit)
                 taken, escaped_here = advance_chain(

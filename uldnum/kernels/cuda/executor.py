@@ -11,7 +11,7 @@ import numpy as np
 
 from uldnum.kernels.chain import Chains, Launch
 from uldnum.kernels.core import Tables, phase
-from uldnum.kernels.cuda.chains import Coefficients, Far, chain_kernel
+from uldnum.kernels.cuda.chains import Coefficients, Far, chain_kernel, opening_kernel
 from uldnum.kernels.cuda.device import device, require_room
 from uldnum.kernels.cuda.form import ChainForm
 from uldnum.kernels.mixture import MixtureData
@@ -83,10 +83,12 @@ class CudaExecutor:
         chains = chains._replace(kept=kept, trace=self.device.empty(trace.shape, self.program.dtype))
         for form, parts in groupby(self.program.parts(state.step, until), key=lambda part: self.forms[part.phase]):
             same = list(parts)
-            most = max(1, MOST // self.numbers)
+            most = 1 if form.alone else max(1, MOST // self.numbers)
             for begin in range(0, len(same), most):
                 launch = self.launch_of(form, same[begin : begin + most])
                 values = {"chains": chains, "far": far, "launch": launch}
+                if form.alone and same[begin].first == 1:
+                    self.device.launch(opening_kernel(form), state.escape_step.shape[::-1], values)
                 self.device.launch(chain_kernel(form), state.escape_step.shape[::-1], values)
         self.device.wait()
         state.step = until

@@ -77,6 +77,11 @@ class ChainForm:
         return self.d <= ALL_IN_REGISTERS
 
     @property
+    def alone(self) -> bool:
+        """Whether a launch takes one part of a phase, and another one opens it: chains that fill the registers."""
+        return self.near and self.d == ALL_IN_REGISTERS and self.moments
+
+    @property
     def known(self) -> bool:
         """Whether normals are at places that are known when the kernel is compiled."""
         return self.small and self.drawn[0] <= WHERE_KNOWN
