@@ -15,9 +15,9 @@ import numba
 import numpy as np
 
 import uldnum
+from uldnum.jit import values, vectors
 from uldnum.kernels.core import lay_out, make_core, phase
 from uldnum.kernels.functions import Ops
-from uldnum.simd import values, vectors
 from uldnum.typing import Array
 
 __all__ = ["limit"]

@@ -3,8 +3,8 @@
 import numba
 import numpy as np
 
+from uldnum.jit import values
 from uldnum.kernels.lanes import core
-from uldnum.simd import values
 
 
 def on_arrays(pick, dtype, arguments=1, results=1, lanes=8):

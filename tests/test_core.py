@@ -6,13 +6,13 @@ import pytest
 from scipy import special, stats
 
 import uldnum
+from uldnum.jit import values
 from uldnum.kernels import array
 from uldnum.kernels.core import DYNAMICS, INITIAL, READOUT
 from uldnum.kernels.drawing import chain_normals
 from uldnum.kernels.lanes import core
 from uldnum.schemes.catalogue import Integrator
 from uldnum.schemes.stage import Affine, Step, first_row, table
-from uldnum.simd import values
 from uldnum.targets import PRESETS, GaussianMixture, target
 
 ONES = 0xFFFFFFFF

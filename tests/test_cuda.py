@@ -411,7 +411,7 @@ def test_kernels_are_kept_on_disk(tmp_path, monkeypatch):
 
 
 def test_kernels_that_cannot_be_kept_are_used(tmp_path, monkeypatch):
-    from uldnum.kernels import cache
+    from uldnum.jit import cache
     from uldnum.kernels.cuda import device
     from uldnum.kernels.cuda.stages import StageForm, stage_kernel
 

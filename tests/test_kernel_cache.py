@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numba.core import caching
 
-from uldnum.kernels import blocks, cache
+from uldnum.jit import cache, compiling
 
 
 @pytest.fixture(autouse=True)
@@ -26,7 +26,7 @@ def kernel():
     def add(x):
         return x + 1.5
 
-    return blocks.compiled(add)
+    return compiling.compiled(add)
 
 
 def hits(compiled):

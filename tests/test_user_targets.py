@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 import uldnum
+from uldnum.jit import values
 from uldnum.kernels import lift
 from uldnum.kernels.blocks import lanes_of
-from uldnum.simd import values
 from uldnum.targets import UserTarget
 
 

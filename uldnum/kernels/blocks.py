@@ -9,19 +9,18 @@ from collections.abc import Callable
 from functools import cache, lru_cache, partial
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 
-from uldnum.kernels.cache import KernelCache, warn_unkept
+from uldnum.jit import values, vectors
+from uldnum.jit.compiling import compiled, jit
+from uldnum.jit.values import borrowed
 from uldnum.kernels.chain import Bounds, Chain, Scratch, Span, Stream, make_chain
 from uldnum.kernels.core import Recording, Tables, phase
-from uldnum.kernels.lanes import core, jit, ops
+from uldnum.kernels.lanes import core, ops
 from uldnum.kernels.lift import lift
 from uldnum.kernels.mixture import MixtureData
-from uldnum.simd import values, vectors
-from uldnum.simd.values import borrowed
 
-__all__ = ["Room", "compiled", "lanes_of", "mixture_kernel", "room", "user_kernel"]
+__all__ = ["Room", "lanes_of", "mixture_kernel", "room", "user_kernel"]
 
 # A window draws at least so many normals of each chain, and spans at least so many steps: the moments of all are
 # added together, and to go over these takes long in many dimensions.
@@ -51,17 +50,6 @@ def lanes_of(dtype: np.dtype[Any], d: int) -> int:
     In one dimension there is little else in the cache, and twice as many are faster still.
     """
     return 64 if d == 1 or dtype == np.float32 else 32
-
-
-def compiled(function: Callable[..., Any], keep: bool = True) -> Any:
-    """Return a kernel that Python calls, without the interpreter lock; kept on the disk, if its source is all ours."""
-    kernel = numba.njit(function, nogil=True, error_model="numpy")
-    if keep:
-        try:
-            kernel._cache = KernelCache(kernel.py_func)
-        except (RuntimeError, OSError) as error:  # no folder can be written to
-            warn_unkept("any folder", error)
-    return kernel
 
 
 phase_of = jit(phase)

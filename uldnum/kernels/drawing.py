@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from uldnum.kernels.blocks import compiled
+from uldnum.jit import values
+from uldnum.jit.compiling import compiled
 from uldnum.kernels.core import split_seed
 from uldnum.kernels.lanes import core
-from uldnum.simd import values
 from uldnum.typing import Array
 
 __all__ = ["chain_normals", "drawn"]

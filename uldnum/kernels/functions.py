@@ -39,9 +39,8 @@ class Ops(NamedTuple):
     tail: Callable[..., Any]  # values from number j on
     local: Callable[..., Any]  # scratch for a few reals
     local_double: Callable[..., Any]  # ... for a few numbers in float64
-    instead: Mapping[str, Callable[..., Any]] = MappingProxyType(
-        {}
-    )  # functions below that the machine does its own way
+    # Functions below that the machine does its own way.
+    instead: Mapping[str, Callable[..., Any]] = MappingProxyType({})
 
 
 class Format(NamedTuple):

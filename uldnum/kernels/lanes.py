@@ -10,29 +10,12 @@ import numba
 import numpy as np
 from numba import types
 
+from uldnum.jit import values, vectors
+from uldnum.jit.compiling import jit
 from uldnum.kernels.core import LOCAL, make_core
 from uldnum.kernels.functions import FORMATS, Ops
-from uldnum.simd import values, vectors
 
-__all__ = ["core", "jit", "ops"]
-
-
-def jit(function: Any, variant: str = "", **options: Any) -> Any:
-    """Compile with IEEE arithmetic, without the interpreter lock, as a part of what calls it.
-
-    What a closure closes over is no part of the name by which compiled code is linked, and code from the disk is linked
-    with what this process compiled: so the name of a closure says which variant of it this is.
-    """
-    if variant:
-        function.__qualname__ += f"-{variant}"
-    defaults = {
-        "nogil": True,
-        "error_model": "numpy",
-        "forceinline": True,
-        "no_cpython_wrapper": True,
-        "no_cfunc_wrapper": True,
-    }
-    return numba.njit(function, **defaults | options)
+__all__ = ["core", "ops"]
 
 
 @cache

@@ -19,9 +19,10 @@ import numpy as np
 from numba import types
 from numba.extending import overload, overload_attribute
 
-from uldnum.kernels.lanes import core, jit
-from uldnum.simd.values import Row, length, numbers, user_row
-from uldnum.simd.vectors import Vector, sqrt, where
+from uldnum.jit.compiling import jit
+from uldnum.jit.values import Row, length, numbers, user_row
+from uldnum.jit.vectors import Vector, sqrt, where
+from uldnum.kernels.lanes import core
 
 __all__ = ["lift"]
 

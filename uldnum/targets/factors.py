@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from uldnum.kernels.blocks import compiled
+from uldnum.jit.compiling import compiled
 from uldnum.typing import Array
 
 __all__ = ["cholesky", "inverse", "least_eigenvalues", "positive_definite"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from uldnum.kernels.blocks import compiled
+from uldnum.jit.compiling import compiled
 from uldnum.typing import Array
 
 __all__ = ["mixture_points"]

@@ -15,7 +15,7 @@ from numba import types
 
 from uldnum.arraylib import Space
 from uldnum.extras import installed, require
-from uldnum.kernels.cache import kept, read
+from uldnum.jit.cache import kept, read
 from uldnum.kernels.cuda.binding import OLDEST, SIMULATED, Kernel, ptx
 from uldnum.sources import digest_of_sources
 from uldnum.typing import Array

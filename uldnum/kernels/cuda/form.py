@@ -51,20 +51,12 @@ class ChainForm:
     def of(cls, t: Tables, mixture: MixtureData, fast: bool, moments: bool, records: bool) -> ChainForm:
         """Return the form of chains of a phase on a mixture, whose arrays may have axes before those of components."""
         numbers = {name: tuple(getattr(t, name).tolist()) for name in ("normals", "readout", "offset", "score_at_x")}
+        K, d, columns = mixture.roots.shape[-3:]
         return cls(
-            dtype=mixture.shifts.dtype.name,
-            fast=fast,
-            d=mixture.shifts.shape[-1],
-            rows=t.b.shape[-1],
-            components=mixture.log2_weights.shape[-1],
-            columns=min(2, mixture.roots.shape[-1]),
-            moments=moments,
-            records=records,
-            per_step=int(t.per_step),
-            open_uses_score=bool(t.open_uses_score),
-            separate_readout=bool(t.separate_readout),
-            **numbers,
-        )
+            mixture.shifts.dtype.name, fast, d, t.b.shape[-1], K, min(2, columns), moments, records,
+            per_step=int(t.per_step), open_uses_score=bool(t.open_uses_score),
+            separate_readout=bool(t.separate_readout), **numbers,
+        )  # fmt: skip
 
     @property
     def small(self) -> bool:

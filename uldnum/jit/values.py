@@ -14,7 +14,7 @@ from numba.core import cgutils
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import intrinsic, lower_builtin, models, register_model
 
-from uldnum.simd.vectors import Vector, llvm
+from uldnum.jit.vectors import Vector, llvm
 
 __all__ = ["Row", "Values", "borrowed", "length", "local", "numbers", "row", "tail", "user_row", "view"]
 
