@@ -6,6 +6,7 @@ import pytest
 from scipy import special, stats
 
 import uldnum
+from uldnum.initial import initial_uniform, initial_uniforms
 from uldnum.jit import values
 from uldnum.kernels import array
 from uldnum.kernels.core import DYNAMICS, INITIAL, READOUT
@@ -94,7 +95,7 @@ def test_compiled_uniforms_are_the_first_words_of_chains():
     key = np.uint64(5), np.uint64(1)
     words = [philox("array", 0, 0, chain, INITIAL, *key)[0] & ONES for chain in range(90, 140)]
     expected = np.array(words) * 2.0**-32 + 2.0**-33
-    np.testing.assert_array_equal(array.initial_uniform(50, 2**32 + 5, 90), expected)
+    np.testing.assert_array_equal(initial_uniform(50, 2**32 + 5, 90), expected)
 
 
 @pytest.mark.parametrize("begin", [0, 4, 8])
@@ -103,7 +104,7 @@ def test_uniform_starts_are_words_of_which_no_normal_is_made(begin):
     key = np.uint64(5), np.uint64(1)
     words = [[word & ONES for word in philox("array", begin // 4, 1, chain, INITIAL, *key)] for chain in range(90, 140)]
     expected = np.array(words) * 2.0**-32 + 2.0**-33
-    np.testing.assert_array_equal(array.initial_uniforms(50, 2**32 + 5, 90, begin, 4), expected)
+    np.testing.assert_array_equal(initial_uniforms(50, 2**32 + 5, 90, begin, 4), expected)
 
 
 @pytest.mark.parametrize(

@@ -109,7 +109,7 @@ def test_keys_of_points_hold_the_hash(monkeypatch):
 
     before = key()
     assert [digest_of_sources(POINTS)] == points.CODE
-    monkeypatch.setattr(points, "CODE", "other")
+    monkeypatch.setattr(points, "CODE", ["other"])
     assert key() != before
 
 
