@@ -83,7 +83,7 @@ def parts(run):
     """Return the hashes of what a run returns."""
     state, settings = run.state, run.settings
     row = {
-        "keys": hashed(settings.tables, settings.fingerprint),
+        "keys": hashed(settings.coefficients, settings.fingerprint),
         "states": hashed(state.u, state.phase_space, state.escape_step),
         "nfe": hashed(state.nfe),
     }
@@ -92,7 +92,7 @@ def parts(run):
         row["statistics"] = hashed(run.mean, run.covariance, run.mean_error, run.covariance_error)
     if settings.bins:
         row["histogram"] = hashed(run.histogram, run.edges)
-    if run.states:
+    if run.kept:
         row["trace"] = hashed(run.trace)
     return row
 

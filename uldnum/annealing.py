@@ -121,7 +121,7 @@ def anneal(
     )
     settings = Settings(
         version=VERSION, target=checked_text("data", data.name), fingerprint=law.fingerprint, shape=tuple(law.shape),
-        integrator=plan.name, tables=hash_of_plan, backend=backend, dtype=kind.name, h=(0.0,), friction=0.0,
+        integrator=plan.name, coefficients=hash_of_plan, backend=backend, dtype=kind.name, h=(0.0,), friction=0.0,
         grouped=False, burn_in=0, chains=start.chains, first_chain=start.first_chain, seed=start.seed,
         generation=start.generation, thin=None, bins=0, x0=start.name, momenta=plan.momenta,
     )  # fmt: skip
@@ -133,10 +133,8 @@ def anneal(
         run = resumed(earlier, settings, plan.steps, tables, None, (nothing, nothing, nothing))
     program = program_of(data, plan, run, kind)
     complete = int(np.searchsorted(program.ends, run.state.step, side="right"))
-    if len(run.states) != (complete if keep else 0):
-        raise ValueError(
-            f"keep: the run that is resumed kept the positions after {len(run.states)} of {complete} phases"
-        )
+    if len(run.kept) != (complete if keep else 0):
+        raise ValueError(f"keep: the run that is resumed kept the positions after {len(run.kept)} of {complete} phases")
     make_executor, _ = BACKENDS[backend]
     executor = make_executor(program, Options(threads, bool(progress)))
     run = replace(run, info=executor.info)
@@ -146,7 +144,7 @@ def anneal(
                 pass
             if keep and run.state.step == end:
                 executor.sync(run.state)
-                run.states.append(run.state.phase_space[:, :, 0].copy())
+                run.kept.append(run.state.phase_space[:, :, 0].copy())
     executor.sync(run.state)
     with keeping(run):
         register_ends(run)

@@ -98,7 +98,7 @@ def resumed(
     """
     pairs = (earlier.tables, tables), (earlier.mixture, mixture), ((earlier.centre, earlier.low, earlier.high), axes)
     fits = all(alike(*pair) for pair in pairs) and earlier.state.u.shape[2] == tables.b.shape[2]
-    wanted = replace(settings, tables=earlier.settings.tables) if fits else settings
+    wanted = replace(settings, coefficients=earlier.settings.coefficients) if fits else settings
     differences = earlier.settings.differences(wanted)
     if not (fits or differences):
         differences = ["the stored coefficients are others than its settings say"]
@@ -107,7 +107,7 @@ def resumed(
     if earlier.recorded_steps > steps:
         raise ValueError(f"resume: the run has {earlier.recorded_steps} recorded steps already, more than {steps}")
     # Executors change the state in place, and the earlier run is to stay as it is.
-    return replace(earlier, steps=steps, state=deepcopy(earlier.state), states=list(earlier.states))
+    return replace(earlier, steps=steps, state=deepcopy(earlier.state), kept=list(earlier.kept))
 
 
 def alike(one: Any, other: Any) -> bool:

@@ -37,7 +37,7 @@ class Run:
         Recorded steps that were asked for.
     state : State
         The chains, from which the run can be resumed.
-    states : list of arrays
+    kept : list of arrays
         Recorded positions, shape (H, chains, d) each.
     centre, low, high : float64 arrays, shape (d,)
         What the moments are taken about, and the range of the histograms.
@@ -52,7 +52,7 @@ class Run:
     settings: Settings
     steps: int
     state: State
-    states: list[Array]
+    kept: list[Array]
     centre: Array
     low: Array
     high: Array
@@ -105,7 +105,7 @@ class Run:
     @property
     def trace(self) -> Array | None:
         """Positions every ``thin`` recorded steps, shape (recorded, chains, *shape); None if not asked for."""
-        return self.positions(np.stack(self.states, axis=1)) if self.states else None
+        return self.positions(np.stack(self.kept, axis=1)) if self.kept else None
 
     @property
     def recorded(self) -> Array:

@@ -179,7 +179,7 @@ def sample(
         fingerprint=target.fingerprint,
         shape=tuple(target.shape),
         integrator=scheme.name,
-        tables=digest(*tables[:7], tables.score_at_x),
+        coefficients=digest(*tables[:7], tables.score_at_x),
         backend=backend,
         dtype=kind.name,
         h=tuple(np.atleast_1d(given).tolist()),
@@ -210,7 +210,7 @@ def sample(
     unit, scale = ("step", False) if vector else ("image", len(h_absolute) * start.chains)
     with watched(progress, scheme.name, burn_in + steps, run.state.step, unit, scale) as (bar, stopped):
         for kept in take_steps(executor, run.state, burn_in + steps, bar, stopped):
-            run.states.extend(kept)
+            run.kept.extend(kept)
     executor.sync(run.state)
     with keeping(run):
         register_ends(run)

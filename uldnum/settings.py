@@ -37,7 +37,7 @@ class Settings:
         Shape of one sample.
     integrator : str
         Name of the integrator.
-    tables : str
+    coefficients : str
         Hash of its coefficients.
     backend, dtype : str
         Where the run was made.
@@ -67,7 +67,7 @@ class Settings:
     fingerprint: str
     shape: tuple[int, ...]
     integrator: str
-    tables: str
+    coefficients: str
     backend: str
     dtype: str
     h: tuple[float, ...]
@@ -92,7 +92,7 @@ class Settings:
         """Say in words what differs in another run's settings."""
         pairs = [(field.name, getattr(self, field.name), getattr(other, field.name)) for field in fields(self)]
         hashes = {
-            "tables": "the coefficients are others: those of another method, step size, level or option",
+            "coefficients": "the coefficients are others: those of another method, step size, level or option",
             "fingerprint": "the target is another, or runs with other options",
         }
         return [
@@ -109,7 +109,7 @@ class Settings:
         given = json.loads(text)
         if not isinstance(given, dict) or set(given) != {field.name for field in fields(cls)}:
             raise ValueError("settings: must have the names of this version's settings")
-        for name in ("version", "target", "fingerprint", "integrator", "tables", "backend", "dtype", "x0"):
+        for name in ("version", "target", "fingerprint", "integrator", "coefficients", "backend", "dtype", "x0"):
             check(name, isinstance(given[name], str))
         for name in ("grouped", "momenta"):
             check(name, isinstance(given[name], bool))

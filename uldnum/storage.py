@@ -43,8 +43,8 @@ def pack(run: Run) -> xr.Dataset:
         for name, dims in STATE.items()
     }
     data |= {name: ("coordinate", getattr(run, name)) for name in AXES}
-    if run.states:
-        data["trace"] = (("recorded", "h", "chain", "coordinate"), np.stack(run.states))
+    if run.kept:
+        data["trace"] = (("recorded", "h", "chain", "coordinate"), np.stack(run.kept))
     for kind in COEFFICIENTS:
         parts = getattr(run, kind)
         for name, part in {} if parts is None else parts._asdict().items():
@@ -100,7 +100,7 @@ def unpack(stored: xr.Dataset) -> dict[str, Any]:
         raise ValueError("its content is not what was saved: it does not match the digest")
     state = State(**{name: arrays[name] for name in STATE}, step=step)
     return {
-        "settings": settings, "steps": steps, "state": state, "states": list(arrays.get("trace", ())),
+        "settings": settings, "steps": steps, "state": state, "kept": list(arrays.get("trace", ())),
         **{name: arrays[name] for name in AXES}, **{kind: named(kind, arrays) for kind in COEFFICIENTS}, "info": info,
     }  # fmt: skip
 
