@@ -1,43 +1,48 @@
-"""Functions of (position, memory) on a grid, and stages as sparse matrices that act on them.
+"""Functions of (position, memory) on a grid, and stages as matrices that act on them.
 
 A stage is used through what it does to test functions, ``(P f)(u) = E f(u')``: these are as smooth as the target's
-score however small the step or degenerate the noise, so the grid need not resolve the noise. In the position they are
-splines on an interval, constant beyond it; in the memory, polynomials of a Gaussian variable.
+score however small the step or degenerate the noise, so the grid need not resolve the noise. In position and in memory
+they are splines that interpolate at equidistant nodes. Points beyond an interval are moved to its end. P then keeps
+constants, and is bounded however far a stage throws a chain.
+
+The splines are of high degree. A wave number k below that of the grid, ``pi/spacing``, is then interpolated with an
+error of about ``2 (k spacing/2 pi)^12``, and eigenvalues converge almost as with trigonometric functions.
+
+A grid with matrix B from the coefficients of splines to their values at the nodes, and A from coefficients to
+expectations after a stage, has ``P = A B^-1``. Both are banded where a stage moves the position but a few nodes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property, reduce
-from itertools import product
-from typing import Any
+from functools import cached_property, lru_cache
 
 import numpy as np
+from numpy.polynomial.chebyshev import chebvander
 from numpy.polynomial.hermite_e import hermegauss
 from scipy.interpolate import BSpline
-from scipy.sparse import csr_array, vstack
-from scipy.sparse.linalg import splu
 
 from uldnum.schemes.stage import Stage
 from uldnum.typing import Array
 
-__all__ = ["DEGREE", "Axis", "Grid", "Memory", "Push", "TooMuchWork"]
+__all__ = ["Axis", "Grid", "Push", "quadrature"]
 
-DEGREE = 7
-# Nodes beyond either end, where a function has its value at the end: a disturbance falls by 0.54 from node to node.
-GHOSTS = 24
-# Points that are mapped at a time, and the most values of splines and nodes of a grid at all: some seconds.
-CHUNK, WORK, MOST = 50_000, 10**9, 8_000
-
-
-class TooMuchWork(Exception):  # noqa: N818, it is no error until nothing cheaper is left to try
-    """A grid would take longer than anyone should wait; says how much it would take."""
+# Degree of the splines, and of the polynomials for splines that noise has smoothed.
+DEGREE, SMOOTHED = 11, 20
+# Up to how many spacings a standard deviation of noise is integrated by Gauss-Hermite quadrature.
+NARROW = 1.5
+# The time that the value of a spline takes, in floating-point operations of dense matrices.
+VALUE = 400
 
 
 @dataclass(frozen=True)
 class Axis:
-    """Splines that interpolate at n nodes at equal distances on an interval, and are constant beyond it."""
+    """Splines that interpolate at n equidistant nodes on an interval; beyond it they have the value at the end.
+
+    At an end e, splines are continued by ``2 f(e) - f(2 e - x)``, so that as many of them suffice as there are nodes:
+    splines that stopped at the ends would amplify. One node stands for functions that are constant.
+    """
 
     low: float
     high: float
@@ -46,102 +51,91 @@ class Axis:
     @cached_property
     def nodes(self) -> Array:
         """The nodes, shape (n,)."""
-        return np.linspace(self.low, self.high, self.n)
+        return np.linspace(self.low, self.high, self.n) if self.n > 1 else np.array([(self.low + self.high) / 2])
 
     @property
     def spacing(self) -> float:
         """Distance of the nodes."""
-        return (self.high - self.low) / (self.n - 1)
+        return (self.high - self.low) / (self.n - 1) if self.n > 1 else np.inf
 
-    @cached_property
-    def extended(self) -> tuple[Array, Array]:
-        """Nodes and knots that reach beyond the ends: were they to stop there, interpolation would amplify."""
-        nodes = self.low + self.spacing * np.arange(-GHOSTS, self.n + GHOSTS)
-        omitted = DEGREE // 2 + 1  # "not a knot"
-        ends = [[end] * (DEGREE + 1) for end in nodes[[0, -1]]]
-        return nodes, np.concatenate([ends[0], nodes[omitted:-omitted], ends[1]])
+    def window(self, x: Array, noise: float = 0.0) -> tuple[int, Array]:
+        """Return the number of the first spline that is used at points x, and values of it and of those that follow.
 
-    def splines(self, x: Array) -> tuple[Array, Array]:
-        """Return the splines that do not vanish at points x: the number of the first, and values, (..., degree + 1)."""
-        design = BSpline.design_matrix(np.clip(x.ravel(), self.low, self.high), self.extended[1], DEGREE)
-        shape = (*x.shape, DEGREE + 1)
-        return design.indices.reshape(shape)[..., 0], design.data.reshape(shape)
-
-    def windows(self, x: Array) -> tuple[Array, Array]:
-        """Return, for points x of shape (rows, points), the splines that the points of each row reach.
-
-        Returns
-        -------
-        int array, shape (rows, width)
-            The splines.
-        float array, shape (rows, points, width)
-            Their values.
+        Values have shape ``(*x.shape, width)``, the width being common to all points. They are expectations at
+        ``x + noise xi`` of splines that are continued beyond the ends.
         """
-        first, values = self.splines(x)
-        start = first.min(axis=1)
-        width = int((first.max(axis=1) - start).max()) + DEGREE + 1
-        start = np.minimum(start, self.functions - width)
-        window = np.zeros((*x.shape, width))
-        np.put_along_axis(window, (first - start[:, None])[..., None] + np.arange(DEGREE + 1), values, axis=2)
-        return start[:, None] + np.arange(width), window
+        if self.n == 1:
+            return 0, np.ones((*x.shape, 1))
+        polynomials = pieces(noise / self.spacing, self.n - 1)
+        degree, ghosts = len(polynomials) - 1, polynomials.shape[1] // 2 - 1
+        t = np.clip((x - self.low) / self.spacing, 0, self.n - 1)
+        cell = np.minimum(t.astype(int), self.n - 2)
+        first, stop = int(cell.min()), int(cell.max()) + 2 * ghosts + 2  # counted from the outermost ghost
+        left, right = first < ghosts, stop > self.n + ghosts
+        if left:
+            first, stop = 0, max(stop, 2 * ghosts + 1)
+        if right:
+            first, stop = min(first, self.n - 1), self.n + 2 * ghosts
+        values = np.zeros((*x.shape, stop - first))
+        places = (cell - first)[..., None] + np.arange(2 * ghosts + 2)
+        np.put_along_axis(values, places, chebvander(2 * (t - cell) - 1, degree) @ polynomials, axis=-1)
+        if left:
+            values = reflected(values, ghosts)
+        if right:
+            values = reflected(values[..., ::-1], ghosts)[..., ::-1]
+        return max(first - ghosts, 0), values
 
-    @property
-    def functions(self) -> int:
-        """Number of splines."""
-        return self.n + 2 * GHOSTS
+    def values(self, x: Array) -> Array:
+        """Return values of all splines at points x, shape (..., n)."""
+        first, some = self.window(x)
+        values = np.zeros((*x.shape, self.n))
+        values[..., first : first + some.shape[-1]] = some
+        return values
 
     @cached_property
-    def collocation(self) -> Any:
-        """Factors of the matrix from coefficients of splines to values at the nodes, transposed."""
-        nodes, knots = self.extended
-        return splu(BSpline.design_matrix(nodes, knots, DEGREE).T.tocsc())
+    def collocation(self) -> Array:
+        """Values of the splines at the nodes, shape (n, n)."""
+        return self.values(self.nodes)
 
-    def onto_nodes(self, functional: Array) -> Array:
-        """Turn a functional on the splines, shape (functions, ...), into weights at the nodes."""
-        weights = self.collocation.solve(functional)
-        weights[GHOSTS] += weights[:GHOSTS].sum(axis=0)
-        weights[-GHOSTS - 1] += weights[-GHOSTS:].sum(axis=0)
-        return weights[GHOSTS:-GHOSTS]
+    def curve(self, values: Array) -> BSpline:
+        """Return the spline with these values at the nodes, to be used on the interval."""
+        inner = np.linalg.solve(self.collocation, values)
+        ghosts = np.arange(1, DEGREE // 2 + 1)
+        coefficients = np.concatenate([2 * inner[0] - inner[ghosts[::-1]], inner, 2 * inner[-1] - inner[-1 - ghosts]])
+        knots = self.low + self.spacing * (np.arange(len(coefficients) + DEGREE + 1) - DEGREE)
+        return BSpline(knots, coefficients, DEGREE)
 
 
-@dataclass(frozen=True)
-class Memory:
-    """Polynomials of the memory that interpolate at n Gauss-Hermite nodes.
+def reflected(values: Array, ghosts: int) -> Array:
+    """Express the first splines, which are beyond an end, by those within."""
+    inner, beyond = values[..., ghosts:].copy(), values[..., ghosts - 1 :: -1]
+    inner[..., 0] += 2 * beyond.sum(axis=-1)
+    inner[..., 1 : ghosts + 1] -= beyond
+    return inner
 
-    Parameters
-    ----------
-    scale : float
-        Standard deviation of the memory, roughly.
-    n : int
-        Number of nodes; 1 for a scheme that has no memory.
+
+@lru_cache
+def pieces(spread: float, most: int) -> Array:
+    """Return what the splines are between two nodes, as Chebyshev coefficients, shape (degree + 1, splines).
+
+    They are smoothed by noise that spreads over so many spacings, and reach at most so many nodes beyond the two.
     """
+    spline = BSpline.basis_element(np.arange(DEGREE + 2), extrapolate=False)
+    reach = DEGREE // 2 + int(np.ceil(8 * spread))
+    normals, weights = quadrature(spread)
 
-    scale: float
-    n: int
+    def smoothed(t: Array) -> Array:
+        offsets = (t[:, None] + 2 + DEGREE) / 2 - np.arange(-reach, reach + 2)
+        return np.nan_to_num(spline(offsets[..., None] + spread * normals)) @ weights
 
-    @cached_property
-    def rule(self) -> tuple[Array, Array]:
-        """Nodes and weights of the quadrature for a standard normal."""
-        nodes, weights = hermegauss(self.n)
-        return nodes, weights / weights.sum()
-
-    @property
-    def nodes(self) -> Array:
-        """The nodes, shape (n,)."""
-        return self.scale * self.rule[0]
-
-    def basis(self, z: Array) -> Array:
-        """Orthonormal Hermite polynomials, shape (..., n), by their recurrence."""
-        values = [np.ones_like(z), z]
-        for n in range(1, self.n - 1):
-            values.append((z * values[n] - np.sqrt(n) * values[n - 1]) / np.sqrt(n + 1))
-        return np.stack(values[: self.n], axis=-1)
-
-    def windows(self, x: Array) -> tuple[Array, Array]:
-        """As `Axis.windows`: all polynomials that are 1 at one node and 0 at the others."""
-        nodes, weights = self.rule
-        values = self.basis(x / self.scale) @ (self.basis(nodes).T * weights)
-        return np.broadcast_to(np.arange(self.n), (len(x), self.n)), values
+    degree = SMOOTHED if spread else DEGREE
+    nodes = np.cos(np.pi * (np.arange(degree + 1) + 0.5) / (degree + 1))
+    polynomials = np.linalg.solve(chebvander(nodes, degree), smoothed(nodes))
+    beyond = max(reach - most, 0)
+    kept = polynomials[:, beyond : polynomials.shape[1] - beyond]
+    kept[:, 0] += polynomials[:, :beyond].sum(axis=1)
+    kept[:, -1] += polynomials[:, polynomials.shape[1] - beyond :].sum(axis=1)
+    return kept
 
 
 @dataclass(frozen=True)
@@ -149,84 +143,115 @@ class Grid:
     """The tensor grid of an axis for positions and one for the memory."""
 
     x: Axis
-    memory: Memory
+    memory: Axis
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Nodes along either axis."""
+        return self.x.n, self.memory.n
 
     @property
     def nodes(self) -> int:
-        """How many nodes it has; raises `TooMuchWork` if they are too many."""
-        if self.x.n * self.memory.n > MOST:
-            raise TooMuchWork(f"more than {MOST} nodes")
+        """How many nodes it has."""
         return self.x.n * self.memory.n
 
-    @cached_property
-    def points(self) -> Array:
-        """Its nodes, shape (x.n * memory.n, 2)."""
-        return np.array(list(product(self.x.nodes, self.memory.nodes)))
+    def points(self, rows: int) -> Array:
+        """Its nodes, shape (x.n, memory.n, rows)."""
+        return np.stack(np.meshgrid(self.x.nodes, self.memory.nodes, indexing="ij"), axis=-1)[..., :rows]
 
-    def rule(self, *reaches: Array) -> tuple[Array, Array]:
-        """Return nodes and weights of a quadrature for a normal that reaches so far in (x, memory).
+    def coefficients(self, values: Array) -> Array:
+        """Return coefficients of splines with these values at the nodes, both of shape (x.n, memory.n)."""
+        return np.linalg.solve(self.memory.collocation, np.linalg.solve(self.x.collocation, values).T).T
 
-        Gauss-Hermite is best for polynomials, so for the memory, and where the noise of x spans few splines. Where it
-        spans many, splines need the trapezoidal rule, with nodes closer than theirs: what it does not resolve of them
-        it would take for slow functions.
-        """
-        spans = max(abs(reach[0]) for reach in reaches) / self.x.spacing
-        degree = self.memory.n / 2 if any(np.any(reach[1:] != 0) for reach in reaches) else 0
-        if spans < 2.5:
-            nodes, weights = hermegauss(int(6 + degree + 4 * spans**2))
-        else:
-            nodes = np.linspace(-8, 8, int(20 * spans))
-            weights = np.exp(-(nodes**2) / 2)
-        return nodes, weights / weights.sum()
+    def weights(self, functional: Array) -> Array:
+        """Turn a functional on the splines into weights of the nodes, both of shape (x.n, memory.n)."""
+        return np.linalg.solve(self.memory.collocation.T, np.linalg.solve(self.x.collocation.T, functional).T).T
+
+
+def quadrature(spans: float) -> tuple[Array, Array]:
+    """Return nodes and weights for a standard normal that is multiplied by so many spacings of splines.
+
+    Gauss-Hermite is best where the noise spans few splines. Where it spans many, splines need the trapezoidal rule,
+    with nodes closer than theirs: what it does not resolve of them it would take for slow functions.
+    """
+    if spans == 0:
+        return np.zeros(1), np.ones(1)
+    if spans < NARROW:
+        nodes, weights = hermegauss(int(6 + 10 * spans + 6 * spans**2))
+    else:
+        nodes = np.linspace(-8, 8, int(20 * spans))
+        weights = np.exp(-(nodes**2) / 2)
+    return nodes, weights / weights.sum()
 
 
 class Push:
-    """What one normal and then maps with scores do to weights on the nodes of a grid.
+    """The matrix A of noise and then maps with scores, from splines on one grid to expectations at nodes of another.
 
-    Weights w stand for the law whose expectations are ``sum_i w_i f(u_i)``; those of the law after the map are exact
-    for every f in the space of the grid that it is mapped to. The noise comes first: in schemes that add it to the
-    momentum it then reaches the position, too, and the fast modes of the grid are damped as the scheme damps them.
+    The noise comes first: in schemes that add it to the momentum it then reaches the position, too, and the fast modes
+    of the grid are damped as the scheme damps them. A second noise, of the position alone, may come last.
 
     Parameters
     ----------
     grid, onto : Grid
-        Where the law is before and after.
+        Where the state is before and after.
     noise : array, shape (k,)
         Weights of the normal.
     stages : sequence of Stage
         The maps, one-dimensional tables with one or two rows; their own noise is left out.
     score : callable
         Score at positions, (n,) -> (n,).
+    jitter : float
+        Standard deviation of the second noise.
 
-    Raises
-    ------
-    MemoryError
-        If it would take too much work.
+    Attributes
+    ----------
+    rows : list of (int, array of shape (grid.memory.n, width, onto.memory.n))
+        For each node in x, the first spline in x that is used, and values of it and of those that follow.
+    work : float
+        The time that it took, in floating-point operations of dense matrices.
     """
 
     def __init__(
-        self, grid: Grid, onto: Grid, noise: Array, stages: Sequence[Stage], score: Callable[[Array], Array]
+        self,
+        grid: Grid,
+        onto: Grid,
+        noise: Array,
+        stages: Sequence[Stage],
+        score: Callable[[Array], Array],
+        jitter: float = 0.0,
     ) -> None:
-        self.onto = onto
-        normals, weights = onto.rule(noise, reduce(lambda reach, stage: reach + stage.map.dA @ reach, stages, noise))
-        blocks = []
-        for some in np.array_split(grid.points[:, : len(noise)], 1 + len(grid.points) * len(normals) // CHUNK):
-            u = some[:, None, :] + normals[:, None] * noise  # (nodes, quadrature, k)
-            for stage in stages:
-                y = u @ stage.G
-                s = score(y.ravel()).reshape(y.shape)
-                u = u + (u @ stage.map.dA.T + s[..., None] * stage.map.b)
-            x, x_values = onto.x.windows(u[..., 0])
-            if len(grid.points) * len(normals) * x.shape[1] > WORK:
-                raise TooMuchWork(f"a grid of {len(grid.points)} nodes under noise that reaches {x.shape[1]} of them")
-            memory, memory_values = onto.memory.windows(u[..., -1])
-            block = (x_values * weights[:, None]).swapaxes(1, 2) @ memory_values  # (nodes, width of x, of memory)
-            columns = x[:, :, None] * onto.memory.n + memory[:, None, :]
-            rows = np.arange(len(u) + 1) * block[0].size
-            shape = len(u), onto.x.functions * onto.memory.n
-            blocks.append(csr_array((block.ravel(), columns.ravel(), rows), shape=shape))
-        self.transposed = vstack(blocks, format="csr").T.tocsr()
+        self.grid, self.onto = grid, onto
+        # How a normal spreads, for each slope of the score: quadrature must resolve the splines where that is most.
+        slopes = np.gradient(score(grid.x.nodes), grid.x.spacing)
+        reaches = [np.tile(noise, (grid.x.n, 1))]
+        for stage in stages:
+            kicks = (slopes * (reaches[-1] @ stage.G))[:, None] * stage.map.b
+            reaches.append(reaches[-1] + (reaches[-1] @ stage.map.dA.T + kicks))
+        # On the way the position matters, to scores; of the memory only what arrives.
+        along_x = max(float(np.abs(reach[:, 0]).max()) for reach in reaches)
+        spans = max(along_x / onto.x.spacing, float(np.abs(reaches[-1][:, -1]).max()) / onto.memory.spacing)
+        normals, weights = quadrature(spans)
+        u = grid.points(len(noise))[:, :, None] + normals[:, None] * noise  # (x, memory, normals, k)
+        for stage in stages:
+            y = u @ stage.G
+            u = u + (u @ stage.map.dA.T + score(y.ravel()).reshape(y.shape)[..., None] * stage.map.b)
+        self.rows: list[tuple[int, Array]] = []
+        self.work = 0.0
+        for row in u:
+            first, values = onto.x.window(row[..., 0], jitter)  # (memory, normals, width)
+            self.work += values.size * (VALUE + 2 * onto.memory.n)
+            weighted = (values * weights[:, None]).swapaxes(1, 2)
+            self.rows.append((first, weighted @ onto.memory.values(row[..., -1])))
 
-    def __call__(self, weights: Array) -> Array:
-        """Return the weights after the map."""
-        return self.onto.x.onto_nodes((self.transposed @ weights).reshape(-1, self.onto.memory.n)).ravel()
+    def law(self, weights: Array) -> Array:
+        """Return the weights of the law after the stage."""
+        functional = np.zeros((self.onto.x.n, self.onto.memory.n))
+        for (first, row), some in zip(self.rows, weights, strict=True):
+            functional[first : first + row.shape[1]] += np.tensordot(some, row, 1)
+        return self.onto.weights(functional)
+
+    def expectation(self, values: Array) -> Array:
+        """Return expectations, at the nodes before the stage, of a function with these values at the nodes after it."""
+        coefficients = self.onto.coefficients(values)
+        parts = [np.tensordot(row, coefficients[first : first + row.shape[1]], 2) for first, row in self.rows]
+        return np.stack(parts)

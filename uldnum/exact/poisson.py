@@ -2,10 +2,10 @@
 
 In terms of u, the memory between two score evaluations, a reading shares its normals with the stage that follows. The
 states (x, p) at the ends of time steps are a simpler Markov chain: ``open`` leads out of one, ``close`` into the next,
-each with normals of its own. With its transfer operator P, which acts on weights, its stationary law pi, and f read off
-x alone, the covariances at lags n = 0, 1, ... add up to
+each with normals of its own. The law of these states, weighted by ``f(x) - E f``, is sent on to the next reading, and
+to where the grid of the stationary law is. There the sum over all later readings is the solution g of
 
-    sum_n Cov(f(x_0), f(x_n)) = nu f,  where  nu (1 - P) = (f - pi f) pi.
+    g = r + P g,    r the expectation of ``f(x) - E f`` at the next reading, P the operator of a time step.
 """
 
 from __future__ import annotations
@@ -14,21 +14,18 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
-from scipy.sparse.linalg import LinearOperator, gmres
 
 from uldnum.arguments import result_of
-from uldnum.exact.grid import Grid, Push, TooMuchWork
-from uldnum.exact.stationary import GROWTH, ConvergenceError, Problem, grown, through
+from uldnum.exact.grid import Axis, Grid, Push
+from uldnum.exact.stationary import ConvergenceError, Problem, split
 from uldnum.schemes.stage import Stage, first_row
 from uldnum.typing import Array
 
 __all__ = ["autocorrelation_time"]
 
-# Relative residual of a linear system, in tolerances; the dimension of its Krylov space, and how often one is built.
-RESIDUAL, KRYLOV, RESTARTS = 0.01, 100, 5
 # Tolerances to which a time is known: a sum over many steps, it is more sensitive than the law. And how often the grid
-# of the law is refined for it at most: where that does not settle it, f jumps, or modes of the grid are unstable.
-LOOSER, REFINEMENTS = 100, 6
+# of the law is refined for it at most, and by how much: where that does not settle it, f jumps.
+LOOSER, REFINEMENTS, GROWTH = 100, 4, 1.2
 
 
 def autocorrelation_time(problem: Problem, grid: Grid, f: Callable[[Array], Array]) -> float:
@@ -48,62 +45,66 @@ def autocorrelation_time(problem: Problem, grid: Grid, f: Callable[[Array], Arra
     ConvergenceError
         If a hundred times the tolerance cannot be reached.
     """
-    memory = grid.memory if grid.memory.n == 1 else replace(grid.memory, n=int(grid.memory.n / GROWTH))
-    try:
-        time = time_on(problem, Grid(replace(grid.x, n=int(grid.x.n / GROWTH)), memory), f)
-        for _ in range(REFINEMENTS):
-            coarse, time = time, time_on(problem, grid, f)
-            if abs(time - coarse) < LOOSER * problem.tolerance * max(1, time):
-                return time
-            grid = Grid(grown(grid.x), grown(grid.memory))
-        raise TooMuchWork(f"more than {REFINEMENTS} refinements")
-    except TooMuchWork as error:
-        raise ConvergenceError(
-            f"{problem.title}: the autocorrelation time is not resolved to {LOOSER * problem.tolerance:g}, that would "
-            f"take {error}; a looser tolerance, a smoother function, a smaller step or more friction may help"
-        ) from None
+    grid, time = scaled(grid, 1 / GROWTH), np.inf
+    for _ in range(REFINEMENTS + 2):
+        coarse, time = time, time_on(problem, grid, f)
+        if abs(time - coarse) < LOOSER * problem.tolerance * max(1, time):
+            return time
+        grid = scaled(grid, GROWTH)
+    raise ConvergenceError(
+        f"{problem.title}: the autocorrelation time is not resolved to {LOOSER * problem.tolerance:g} after "
+        f"{REFINEMENTS} refinements; a smoother function, a looser tolerance, a smaller step or more friction may help"
+    )
+
+
+def scaled(grid: Grid, factor: float) -> Grid:
+    """Return a grid with so many times as many nodes on either axis."""
+    x, memory = (axis if axis.n == 1 else replace(axis, n=round(factor * axis.n)) for axis in (grid.x, grid.memory))
+    return Grid(x, memory)
 
 
 def time_on(problem: Problem, grid: Grid, f: Callable[[Array], Array]) -> float:
     """Return the time, in steps, on one grid."""
-    nodes = grid.nodes
     values = result_of("f", f, grid.x.nodes)
     if values.shape not in ((), (grid.x.n,)):
         raise ValueError(f"f: must return the shape of its argument, {(grid.x.n,)}, got {values.shape}")
-    values = np.repeat(np.broadcast_to(values, grid.x.n), grid.memory.n)
+    values = np.broadcast_to(values, grid.x.n)
     if not np.isfinite(values).all() or values.min() == values.max():
         raise ValueError("f: must be finite and not constant where the law is")
-    step, target = cycle(problem, grid), problem.target
-    guess = np.outer(np.interp(grid.x.nodes, target.x, target.density), grid.memory.rule[1]).ravel()
-    guess /= guess.sum()
+    found, step, score = problem.stationary(grid), problem.step, problem.score
+    line, ends = Grid(grid.x, Axis(0.0, 0.0, 1)), Grid(grid.x, momenta(problem, grid))
+    closing = Stage(step.stages[-1].G, step.close)
+    reading = split(step.close.compressed().C)
+    read_noise = float(np.linalg.norm(step.close.C[0]))
 
-    def remainder(weights: Array) -> Array:
-        """Apply 1 - P, made regular: a law in proportion to the sum, which P keeps, moves its eigenvalue 0 to 1."""
-        return weights - through(step, weights) + weights.sum() * guess
+    # The law at the end of a step, weighted by f - E f, and the sum over readings from the grid of the law on.
+    noise, (_, following) = problem.parts[0][0], reading
+    before_reading = Push(grid, ends, split(noise)[0], [closing], score, following)
+    law = Push(ends, ends, reading[0], [], score).law(before_reading.law(found.law.reshape(grid.shape)))
+    mean, weights = law.sum(axis=1) @ values, law.sum(axis=1)
+    values = values - mean
+    read = Push(grid, line, split(noise)[0], [closing], score, read_noise).expectation(values[:, None])
+    later = found.summed(read.ravel())
 
-    operator = LinearOperator((nodes, nodes), matvec=remainder, dtype=float)
-
-    def solved(right: Array) -> Array:
-        """Return the weights of which the remainder is ``right``."""
-        solution, unfinished = gmres(
-            operator, right, rtol=RESIDUAL * problem.tolerance, restart=KRYLOV, maxiter=RESTARTS
-        )
-        if unfinished:
-            raise TooMuchWork(f"more than {KRYLOV * RESTARTS} iterations")
-        return solution
-
-    law = solved(guess)
-    deviation = (values - law @ values) * law
-    return float(2 * (solved(deviation) @ values) / (deviation @ values) - 1)
-
-
-def cycle(problem: Problem, grid: Grid) -> list[Push]:
-    """Return maps of weights that lead from the state at the end of a time step to that at the end of the next."""
-    step, last = problem.step, problem.step.stages[-1]
-    noise, maps, pushes = np.zeros((step.rows, 0)), [], []
-    for stage in (Stage(first_row(step.open.b), step.open), *step.stages[:-1], Stage(last.G, step.close)):
+    # From there to the next score evaluation of a last stage.
+    law, shared, maps = law * values[:, None], np.zeros(step.rows), []
+    for stage in (Stage(first_row(step.open.b), step.open), *step.stages[:-1]):
         maps.append(stage)
         if stage.map.C.any():
-            pushes += problem.pushes(noise, maps, grid, grid)
-            noise, maps = stage.map.compressed().C, []
-    return pushes + problem.pushes(noise, maps, grid, grid)
+            one, other = split(stage.map.compressed().C)
+            law = Push(ends, ends, shared, maps, score, other).law(law)
+            shared, maps = one, []
+    next_reading = Push(ends, line, shared, [*maps, closing], score, read_noise).law(law)[:, 0] @ values
+    parts = problem.parts
+    law = Push(ends, grid, shared, [*maps, *parts[0][1]], score, split(parts[1 % len(parts)][0])[1]).law(law)
+    for push in found.step.pushes[1:]:
+        law = push.law(law)
+    return float(1 + 2 * (next_reading + law.ravel() @ later) / (weights @ values**2))
+
+
+def momenta(problem: Problem, grid: Grid) -> Axis:
+    """Return an axis for the second row at the end of a time step, with as many nodes as the finest of a grid."""
+    if problem.step.rows == 1:
+        return grid.memory
+    axis = problem.memory_axis(grid.x, problem.linear.read.push(problem.before)[:, 1, 1])
+    return replace(axis, n=max(grid.shape))

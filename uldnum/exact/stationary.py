@@ -1,38 +1,45 @@
 """The stationary law of a scheme on a one-dimensional target, found on grids that are refined until it stands.
 
-The law of a chain moves from step to step under a linear operator. On a grid (`uldnum.exact.grid`) it is a product of
-sparse matrices; its leading left eigenvector holds the weights of the stationary law, and the other leading eigenvalues
-say how fast anything else is forgotten.
+The law of a chain moves from step to step under a linear operator. On a grid (`uldnum.exact.grid`) it is a matrix P;
+its left eigenvector for the eigenvalue 1 holds the weights of the stationary law, and the other leading eigenvalues say
+how fast anything else is forgotten.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property, reduce
-from typing import TypeVar
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
-from scipy.interpolate import BSpline, make_interp_spline
-from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigs
+from scipy.interpolate import BSpline
 
 from uldnum.exact.density import TargetDensity
-from uldnum.exact.grid import DEGREE, Axis, Grid, Memory, Push, TooMuchWork
+from uldnum.exact.grid import Axis, Grid, Push
 from uldnum.exact.linear import LinearStep, linear_step
+from uldnum.exact.resolvent import Stationary, TimeStep
 from uldnum.schemes.stage import Stage, Step
 from uldnum.typing import Array
 
-__all__ = ["ConvergenceError", "Problem", "Solution", "UnstableError"]
+__all__ = ["ConvergenceError", "Problem", "Solution", "UnstableError", "split"]
 
-# Eigenvalues that are computed, the dimension of the Krylov space, and how close those of two grids are if the same.
-LEADING, KRYLOV, SAME = 6, 40, 0.01
-# Positions at first, and by how much both axes grow.
-LEAST, GROWTH = 40, 1.25
-# By how much an end of the interval is moved, in lengths, and how often at most.
-WIDER, WIDENINGS = 0.1, 6
-
-
-Part = TypeVar("Part", Axis, Memory)
+# Eigenvalues that are reported, and to what part of the tolerance the second is computed on a grid.
+LEADING, RESOLUTION = 6, 0.01
+# Relative difference of 1 - lambda up to which eigenvalues are the same, of two grids and of the first and another.
+SAME, ALIKE = 0.01, 0.1
+# Nodes in x and in memory at first, at least, and nodes in x where only the score asks for more.
+LEAST, LEAST_MEMORY, MANY = 24, 18, 60
+# By what share an axis grows for each decade that its error is above the tolerance, and at least and at most.
+GROWTH, SLOWEST, FASTEST = 0.1, 1.12, 1.4
+# Standard deviations that a grid spans beyond those where a normal density falls below the tolerance.
+MARGIN = 0.5
+# The share of the tolerance, or of the gap if that is smaller, that the outermost nodes may hold, and the gap that is
+# rounding; by how much an end is moved, in lengths, for each decade that they hold more, for how many at most, and how
+# often at most.
+OUTERMOST, LEAST_GAP, WIDER, DECADES, WIDENINGS = 0.02, 1e-15, 0.05, 3, 10
+# Nodes, and nodes on an axis, that a grid may have; operations of one call, which take about ten seconds; and
+# nodes of a grid of which the largest eigenvalues are sought.
+MOST_NODES, MOST_ON_AXIS, MOST_WORK, MOST_DENSE = 20_000, 1_000, 1.8e11, 1_000
 
 
 class ConvergenceError(RuntimeError):
@@ -53,13 +60,21 @@ class Solution:
         The grid.
     weights : array, shape (n,)
         Of the nodes in x.
+    memory_weights : array, shape (k,)
+        Of the nodes of the memory, before the last noise of a step.
     eigenvalues : complex array, shape (m,)
         Of one time step, the largest first.
     """
 
     grid: Grid
     weights: Array
+    memory_weights: Array
     eigenvalues: Array
+
+    @property
+    def gap(self) -> float:
+        """1 minus the modulus of the second eigenvalue of one time step; NaN where none was found."""
+        return float(1 - np.abs(self.eigenvalues[1])) if len(self.eigenvalues) > 1 else np.nan
 
     @property
     def mean(self) -> float:
@@ -75,8 +90,8 @@ class Solution:
     def curve(self) -> BSpline:
         """The density as a spline on the interval, where its integral is 1 whatever the nodes at the ends hold."""
         x = self.grid.x
-        curve = make_interp_spline(x.nodes, self.weights / x.spacing, k=DEGREE)
-        return BSpline(curve.t, curve.c / curve.integrate(x.low, x.high), DEGREE)
+        curve = x.curve(self.weights / x.spacing)
+        return BSpline(curve.t, curve.c / curve.integrate(x.low, x.high), curve.k)
 
     def density(self, x: Array) -> Array:
         """Density of x: none beyond the interval."""
@@ -85,29 +100,47 @@ class Solution:
 
     def cdf(self, x: Array) -> Array:
         """Cumulative distribution function of x."""
-        return np.asarray(self.curve.antiderivative()(np.clip(x, self.grid.x.low, self.grid.x.high)))
+        low, high = self.grid.x.low, self.grid.x.high
+        integral = self.curve.antiderivative()
+        return np.asarray(integral(np.clip(x, low, high)) - integral(low))
 
     def confirmed(self, coarse: Solution) -> Solution:
         """Keep the eigenvalues that a coarser grid has, too: those that are artefacts of a grid come and go."""
-        distance = np.abs(self.eigenvalues[:, None] - coarse.eigenvalues).min(axis=1)
-        return replace(self, eigenvalues=self.eigenvalues[distance < SAME])
+        return replace(self, eigenvalues=self.eigenvalues[found(self.eigenvalues, coarse.eigenvalues, SAME)][:LEADING])
 
-    def change(self, coarse: Solution, unit: float) -> tuple[float, float]:
-        """By how much a coarser solution differed: mean, variance, second eigenvalue and gap; the cdf.
+    def change(self, coarse: Solution, unit: float) -> float:
+        """By how much a coarser solution differed, at most: in mean, variance, cdf, second eigenvalue and gap.
 
-        Lengths are in a unit, the gap is relative. The first is infinite where this is no law.
+        Lengths are in a unit, the gap is relative.
         """
-        if not len(self.eigenvalues) or abs(self.eigenvalues[0] - 1) > 1e-6:
-            return np.inf, np.inf
         x = self.grid.x.nodes
         moments = abs(self.mean - coarse.mean) / unit, abs(self.variance - coarse.variance) / unit**2
         rates = [0.0]
         if len(self.eigenvalues) > 1:
             moved = np.abs(coarse.eigenvalues - self.eigenvalues[1]).min()
-            gap = 1 - np.abs(self.eigenvalues[1])
             # Where hardly anything passes between modes, an error in what does decides their weights.
-            rates += [moved, moved / gap if gap > 0 else np.inf]
-        return max(*moments, *rates), float(np.abs(self.cdf(x) - coarse.cdf(x)).max())
+            rates += [moved, moved / self.gap if self.gap > 0 else np.inf]
+        return max(*moments, *rates, float(np.abs(self.cdf(x) - coarse.cdf(x)).max()))
+
+
+@dataclass
+class Budget:
+    """The operations that one call may take, on all grids together.
+
+    Attributes
+    ----------
+    left : float
+        Floating-point operations that are left.
+    """
+
+    left: float = MOST_WORK
+
+    def spend(self, operations: float) -> bool:
+        """Spend operations if as many are left, and return whether they were."""
+        affordable = operations <= self.left
+        if affordable:
+            self.left -= operations
+        return affordable
 
 
 @dataclass(frozen=True)
@@ -126,6 +159,8 @@ class Problem:
         The target.
     tolerance : float
         Of mean, variance (in units of the target's standard deviation), cdf and second eigenvalue.
+    budget : Budget
+        The operations that it may take.
     """
 
     title: str
@@ -133,46 +168,46 @@ class Problem:
     score: Callable[[Array], Array]
     target: TargetDensity
     tolerance: float
+    budget: Budget = field(default_factory=Budget, compare=False)
 
     def resolved(self) -> tuple[Solution, float]:
         """Refine the grid until that changes nothing, and widen it until what lies beyond does not count.
 
+        The axes are refined in turn, each until that changes nothing beyond the tolerance. The change is about the
+        error before the last refinement, so more than the error after it.
+
         Returns
         -------
         Solution
-            The finest.
+            On the last grid.
         float
-            By how much the last refinement changed it.
+            By how much the last refinement of an axis changed it.
         """
-        grid = self.first_grid()
+        first = self.first_grid()
+        self.check_nodes(round(SLOWEST * first.nodes))
+        law = confirmed = self.confined(first)
+        axes = [name for name in ("memory", "x") if getattr(first, name).n > 1]
+        changes = dict.fromkeys(axes, np.inf)
+        while max(changes.values()) > self.tolerance:
+            for name in axes:
+                if changes[name] > self.tolerance:
+                    coarse, law = law, self.confined(grown(law.grid, name, changes[name] / self.tolerance))
+                    confirmed = law.confirmed(coarse)
+                    changes[name] = law.change(coarse, self.target.deviation)
+        return confirmed, max(changes.values())
+
+    def confined(self, grid: Grid) -> Solution:
+        """Widen a grid until what lies beyond does not count, and return the law."""
         for _ in range(WIDENINGS):
-            law, change = self.refined(grid)
-            x = self.widened(law)
-            if x == law.grid.x:
-                return law, change
-            memory = self.memory(x)
-            grid = Grid(x, replace(memory, n=max(memory.n, law.grid.memory.n)))
+            law = self.solve(grid)
+            threshold = OUTERMOST * float(np.clip(law.gap, LEAST_GAP, self.tolerance))
+            grid = Grid(wider(grid.x, law.weights, threshold), wider(grid.memory, law.memory_weights, threshold))
+            if grid == law.grid:
+                return law
         raise ConvergenceError(
             f"{self.title}: its law is not confined to [{grid.x.low:.3g}, {grid.x.high:.3g}]; "
             "the scheme is unstable, or nearly so"
         )
-
-    def refined(self, grid: Grid) -> tuple[Solution, float]:
-        """Refine a grid until that changes nothing beyond the tolerance; return the last change, too."""
-        law = coarse = self.solve(grid)
-        change, blur = np.inf, np.inf
-        while max(change, blur) > self.tolerance:
-            memory = grown(law.grid.memory) if change > self.tolerance else law.grid.memory
-            coarse, law = law, self.solve(Grid(grown(law.grid.x), memory))
-            change, blur = law.confirmed(coarse).change(coarse, self.target.deviation)
-        return law.confirmed(coarse), max(change, blur)
-
-    def widened(self, law: Solution) -> Axis:
-        """Widen the interval at the ends where the outermost nodes hold more than the tolerance."""
-        x = law.grid.x
-        left, right = (WIDER * (np.abs(end).sum() > self.tolerance) for end in (law.weights[:4], law.weights[-4:]))
-        length = x.high - x.low
-        return Axis(x.low - left * length, x.high + right * length, int(x.n * (1 + left + right)))
 
     # ------------------------------------------------------------------------------------------------------ first grid
 
@@ -187,101 +222,176 @@ class Problem:
         return self.linear.cycle.stationary()
 
     def first_grid(self) -> Grid:
-        """Return an interval that holds the law on each Gaussian, with the fewest nodes that see the target in it."""
+        """Return an interval that holds the law on each Gaussian, with the fewest nodes that see the target in it.
+
+        They also resolve the score, roughly, unless that takes many: it may vary faster than the density.
+        """
         deviations = self.target.deviations
         if not np.isfinite(self.before[np.argmax(deviations)]).all():
             if self.target.gaussian_tails:
                 raise UnstableError(f"{self.title}: unstable in the tails, so there is no stationary law")
             raise ConvergenceError(f"{self.title}: unstable on a Gaussian of the target's standard_deviation")
         wider = np.sqrt(np.nanmax(self.linear.read.push(self.before)[:, 0, 0] / deviations**2))
-        x = Axis(*self.target.interval((self.reach + 1) * float(np.clip(wider, 0.5, 3))), LEAST)
-        while not self.target.seen(x.nodes):
-            x = grown(x)
+        x = Axis(*self.target.interval(self.reach * float(np.clip(wider, 0.5, 3))), LEAST)
+        while not self.target.seen(x.nodes) or (x.n < MANY and not self.follows(x)):
+            x = replace(x, n=int(1.25 * x.n))
         return Grid(x, self.memory(x))
+
+    def follows(self, x: Axis) -> bool:
+        """Whether splines on an axis are right about the score between nodes, to a hundredth of its maximum."""
+        between, scores = (x.nodes[1:] + x.nodes[:-1]) / 2, self.score(x.nodes)
+        return bool(np.abs(x.curve(scores)(between) - self.score(between)).max() < 0.01 * np.abs(scores).max())
 
     @property
     def reach(self) -> float:
-        """Standard deviations beyond which a normal density is below the tolerance."""
-        return float(np.sqrt(-2 * np.log(self.tolerance)))
+        """Standard deviations that a grid spans: to where a normal density falls below the tolerance, and a margin."""
+        return float(np.sqrt(-2 * np.log(self.tolerance))) + MARGIN
 
-    def memory(self, x: Axis) -> Memory:
-        """Return nodes for the memory, so many that they reach as many standard deviations away as x does."""
-        if self.step.rows == 1:
-            return Memory(1.0, 1)
-        deviation, scale = (float(np.sqrt(np.nanmax(self.before[:, j, j]))) for j in (0, 1))
-        if not any(np.any(stage.map.C[1]) for stage in self.step.stages):
-            scale *= self.stiffening(x)
-        farthest = max(x.high - self.target.centres.max(), self.target.centres.min() - x.low)
-        outermost = max(self.reach, farthest / deviation)  # of n nodes: about 2 sqrt(n)
-        return Memory(scale, 6 + int(outermost**2 / 4))
+    def memory(self, x: Axis) -> Axis:
+        """Return an axis for the memory before the last noise of a step."""
+        noise, _ = self.parts[0]
+        variance = self.before[:, -1, -1]
+        if len(self.parts) == 1:
+            last = self.step.stages[-1].map
+            if self.step.rows == 1 or not (last.b[1] or (np.eye(2) + last.dA)[1].any()):
+                return Axis(0.0, 0.0, 1)
+            variance = variance - np.sum(noise[1] ** 2)
+        return self.memory_axis(x, variance)
 
-    def stiffening(self, x: Axis) -> float:
-        """How much stronger the score is at the ends of x than on the Gaussians; at least 1.
+    def memory_axis(self, x: Axis, variance: Array) -> Axis:
+        """Return an axis for a memory of this variance on each Gaussian.
 
-        A memory that no noise reaches follows the score wherever the chain may be.
+        It holds what noise reaches, and what the kicks of one step add from rest anywhere in the interval of x. If no
+        noise reaches the memory, it follows the score, and the axis holds what many kicks add.
         """
-        ends = np.array([x.low, x.high])
-        distance = np.abs(ends[:, None] - self.target.centres).min(axis=1)
-        return float(max(1.0, (np.abs(self.score(ends)) * self.target.deviations.max() ** 2 / distance).max()))
+        maps = [stage.map for stage in self.step.stages]
+        kicks = sum(abs(float(map.b[1])) for map in maps)
+        if not any(map.C[1].any() for map in maps):
+            kicks /= 1 - abs(float(np.prod([1 + map.dA[1, 1] for map in maps])))
+        end = max(self.reach * float(np.sqrt(np.nanmax(variance))), kicks * float(np.abs(self.score(x.nodes)).max()))
+        return Axis(-end, end, LEAST_MEMORY)
 
     # -------------------------------------------------------------------------------------------------------- solution
 
     def solve(self, grid: Grid) -> Solution:
-        """Find the stationary law on one grid."""
-        try:
-            law, values = self.leading(grid, grid.nodes)
-        except TooMuchWork as error:
-            raise ConvergenceError(
-                f"{self.title}: not resolved to {self.tolerance:g}, that would take {error}; a looser tolerance, "
-                "another step or more friction may help"
-            ) from None
-        return Solution(grid, self.read(law / law.sum(), grid), values[np.argsort(-np.abs(values))])
+        """Find the stationary law and leading eigenvalues on one grid."""
+        found = self.stationary(grid)
+        values = np.concatenate([[1.0], found.eigenvalues(RESOLUTION * self.tolerance)])
+        return Solution(grid, *self.read(found.law, grid), self.completed(values, found.step))
 
-    def leading(self, grid: Grid, nodes: int) -> tuple[Array, Array]:
-        """Return the left eigenvector of a time step for the eigenvalue nearest 1, and the leading eigenvalues."""
-        step = [push for noise, stages in self.parts for push in self.pushes(noise, stages, grid, grid)]
-        operator = LinearOperator((nodes, nodes), matvec=lambda law: through(step, law), dtype=float)
-        start = np.random.default_rng(0).random(nodes)  # the same each time, and of no symmetry, which would last
-        try:
-            values, vectors = eigs(operator, LEADING, ncv=min(KRYLOV, nodes - 1), v0=start, tol=1e-4 * self.tolerance)
-        except ArpackNoConvergence:
-            raise ConvergenceError(f"{self.title}: too many eigenvalues near 1; take a larger step") from None
-        return vectors[:, np.argmin(np.abs(values - 1))].real, values
+    def stationary(self, grid: Grid) -> Stationary:
+        """Return the stationary law on one grid."""
+        step = self.time_step(grid)
+        self.spend(step.work + sum(push.work for push in step.pushes), grid)
+        peak = np.argmax(np.interp(grid.x.nodes, self.target.x, self.target.density))
+        return Stationary(step, (int(peak), grid.memory.n // 2))
+
+    def check_nodes(self, nodes: int) -> None:
+        """Raise an error if a grid of so many nodes would take too long."""
+        if nodes > MOST_NODES:
+            raise self.unresolved(f"more than {MOST_NODES} nodes")
+
+    def spend(self, operations: float, grid: Grid) -> None:
+        """Spend so many operations on a grid, or raise an error if fewer are left."""
+        if not self.budget.spend(operations):
+            grids = f"{operations:.2g} of them on a grid of {grid.x.n} x {grid.memory.n} nodes"
+            raise self.unresolved(f"more than {MOST_WORK:g} operations, {grids}")
+
+    def unresolved(self, effort: str) -> ConvergenceError:
+        """Return the error that says what it would take."""
+        return ConvergenceError(
+            f"{self.title}: not resolved to {self.tolerance:g}, that would take {effort}; "
+            "a looser tolerance, another step or more friction may help"
+        )
+
+    def completed(self, values: Array, step: TimeStep) -> Array:
+        """Complete eigenvalues near 1 to leading ones, the largest first.
+
+        One of the candidates that is not among them is computed if it may be the second largest. If it is smaller, the
+        list ends before it.
+        """
+        for value in self.candidates[self.candidates.imag >= 0]:
+            if not found(np.array([value]), values, ALIKE).any():
+                second = np.abs(values[1:]).max(initial=0)
+                if 1 - np.abs(value) < (1 + ALIKE) * (1 - second):
+                    self.spend(4 * step.work, step.grid)  # in complex numbers
+                    near = step.nearest(value, RESOLUTION * self.tolerance)[:2]
+                    values = np.concatenate([values, near, near.conj()])
+                else:
+                    values = values[np.abs(values) > np.abs(value)]
+        return values[np.argsort(-np.abs(values), kind="stable")]
+
+    @cached_property
+    def candidates(self) -> Array:
+        """The largest eigenvalues but 1 on the first grid, or on a coarser one if it has many nodes."""
+        grid = self.first_grid()
+        most = MOST_DENSE // grid.memory.n
+        return self.time_step(replace(grid, x=replace(grid.x, n=min(grid.x.n, most)))).largest(LEADING - 1)
 
     @cached_property
     def parts(self) -> list[tuple[Array, list[Stage]]]:
-        """A time step, from where the state is read: noise, and the stages up to the next noise."""
+        """A time step, from the last noise before the state is read: noise, and the stages up to the next noise."""
         stages = self.step.stages
         order = [stages[-1], *stages[:-1]]
         parts: list[tuple[Array, list[Stage]]] = []
         for j, stage in enumerate(order):
-            noise = order[j - 1].map.C
+            noise = order[j - 1].map.compressed().C
             if parts and not noise.any():
                 parts[-1][1].append(stage)
             else:
                 parts.append((noise, [stage]))
         return parts
 
-    def pushes(self, noise: Array, stages: Sequence[Stage], grid: Grid, onto: Grid) -> list[Push]:
-        """Return the normals of a noise one after the other, the last of them (or none) with the maps that follow."""
-        last, *others = [*noise.T] or [np.zeros(self.step.rows)]
-        alone = [Push(grid, grid, column, [], self.score) for column in others]
-        return [*alone, Push(grid, onto, last, stages, self.score)]
+    def time_step(self, grid: Grid) -> TimeStep:
+        """Return the operator of one time step on a grid."""
+        self.check_nodes(grid.nodes)
+        if max(grid.shape) > MOST_ON_AXIS:
+            raise self.unresolved(f"more than {MOST_ON_AXIS} nodes on an axis")
+        pushes = []
+        for (noise, stages), (following, _) in zip(self.parts, self.parts[1:] + self.parts[:1], strict=True):
+            pushes.append(Push(grid, grid, split(noise)[0], stages, self.score, split(following)[1]))
+        return TimeStep(pushes)
 
-    def read(self, law: Array, grid: Grid) -> Array:
-        """Return the weights of x at the end of a step: ``close``, for which one normal is enough."""
-        close, line = self.step.close, Grid(grid.x, Memory(1.0, 1))
+    def read(self, law: Array, grid: Grid) -> tuple[Array, Array]:
+        """Return the weights of x at the end of a step, and of the memory where the law is that of the grid."""
+        close, line = self.step.close, Grid(grid.x, Axis(0.0, 0.0, 1))
         noise, _ = self.parts[0]
-        maps = self.pushes(noise, [Stage(self.step.stages[-1].G, close)], grid, line)
-        jitter = Push(line, line, np.linalg.norm(close.C[:1], axis=1), [], self.score)
-        return through([*maps, jitter], law)
+        last = Stage(self.step.stages[-1].G, close)
+        weights = law.reshape(grid.x.n, -1)
+        reading = Push(grid, line, split(noise)[0], [last], self.score, float(np.linalg.norm(close.C[0])))
+        return reading.law(weights)[:, 0], weights.sum(axis=0)
 
 
-def through(pushes: Sequence[Push], law: Array) -> Array:
-    """Send weights through several maps in turn."""
-    return reduce(lambda weights, push: push(weights), pushes, law)
+def split(noise: Array) -> tuple[Array, float]:
+    """Split noise, shape (k, m), into one normal that the memory shares, and the deviation of the rest, all of x.
+
+    Noise is as `uldnum.schemes.stage.Affine.compressed` returns it, so that the memory has at most one normal.
+    """
+    shared = noise[1:].any(axis=0)
+    return noise[:, shared].sum(axis=1), float(np.linalg.norm(noise[0, ~shared]))
 
 
-def grown(axis: Part) -> Part:
-    """Return an axis with more nodes; a memory that is not there stays so."""
-    return axis if axis.n == 1 else replace(axis, n=int(GROWTH * axis.n))
+def found(values: Array, among: Array, tolerance: float) -> Array:
+    """Whether each eigenvalue is among others, up to a relative difference of 1 - lambda."""
+    return np.abs(values[:, None] - among).min(axis=1) <= tolerance * np.abs(1 - values) + 1e-12
+
+
+def wider(axis: Axis, weights: Array, threshold: float) -> Axis:
+    """Widen an axis at the ends where the outermost nodes hold more than a threshold, the more the more they hold.
+
+    The least of three nodes counts: where a law is not smooth, weights oscillate between negative and positive.
+    """
+    if axis.n == 1:
+        return axis
+    held = np.array([weights[:3].min(), weights[-3:].min()])
+    decades = np.ceil(np.log10(np.maximum(held / threshold, 1))).clip(max=DECADES)
+    left, right = (WIDER * decades).tolist()
+    length = axis.high - axis.low
+    return Axis(axis.low - left * length, axis.high + right * length, int(axis.n * (1 + left + right)))
+
+
+def grown(grid: Grid, name: str, excess: float) -> Grid:
+    """Return a grid with more nodes on one axis, whose error is so many times too large."""
+    growth = np.clip(1 + GROWTH * np.log10(excess), SLOWEST, FASTEST)
+    axis = getattr(grid, name)
+    return replace(grid, **{name: replace(axis, n=int(np.ceil(growth * axis.n)))})
