@@ -72,11 +72,11 @@ class Launch(NamedTuple):
     target: Any  # of the phases of the parts
     least: Array  # (parts, d), divergence bounds
     most: Array
-    keys: Array  # (parts, 2)
-    first: Array  # (parts,), the first step of each part, from 1
-    last: Array
-    begin: Array  # where the first window of normals begins
-    before: Array  # (parts,), steps that precede each phase
+    keys: Any  # (parts, 2); on a GPU these five are numbers where a launch has one part
+    first: Any  # (parts,), the first step of each part, from 1
+    last: Any
+    begin: Any  # where the first window of normals begins
+    before: Any  # (parts,), steps that precede each phase
     recording: Recording  # whose steps count through all phases
     first_chain: int
 

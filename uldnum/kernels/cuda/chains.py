@@ -16,7 +16,7 @@ from uldnum.kernels.cuda.form import ChainForm
 from uldnum.kernels.mixture import MixtureData
 from uldnum.typing import Array
 
-__all__ = ["Coefficients", "Far", "chain_kernel", "opening_kernel"]
+__all__ = ["Coefficients", "Far", "chain_kernel"]
 
 
 class Coefficients(NamedTuple):
@@ -213,69 +213,68 @@ def chain_parts(form: ChainForm) -> SimpleNamespace:
 
 
 @cache
-def opening_kernel(form: ChainForm) -> Kernel:
-    """Return the kernel that opens the one part of a launch, for chains that fill the registers."""
-    parts = chain_parts(form)
-    tables, mixture, chain_of, store, enter_chain = parts.tables, parts.mixture, parts.chain, parts.store, parts.enter
-    d, k = form.d, form.rows
+def chain_kernel(form: ChainForm, opening: bool = False) -> Kernel:
+    """Return the kernel that takes every group of chains, each with its own tables, through all parts of a launch.
 
-    def enter(chains, far, launch):  # type: ignore[no-untyped-def]
-        c, g = cuda.grid(1), cuda.blockIdx.y
-        if c < chains.nfe.shape[1]:
-            chain, scratch = chain_of(chains, far, g, c)
-            t, target = tables(launch.tables, g), mixture(launch.target, 0)
-            stream = Stream(np.uint64(launch.first_chain + c), launch.keys[0, 0], launch.keys[0, 1])
-            chains.nfe[g, c] += enter_chain(chain, scratch, target, t, d, k, stream)
-            store(chains, g, c, chain)
-
-    return Kernel(enter, parameter_kinds(np.dtype(form.dtype)), form)
-
-
-@cache
-def chain_kernel(form: ChainForm) -> Kernel:
-    """Return the kernel that takes every group of chains, each with its own tables, through all parts of a launch."""
+    Where a launch takes one part alone, that only opens it or only takes its steps.
+    """
     parts = chain_parts(form)
     tables, mixture, chain_of, store = parts.tables, parts.mixture, parts.chain, parts.store
     enter_chain, advance_chain = parts.enter, parts.advance
     d, k, window, moments, alone = form.d, form.rows, form.window, form.moments, form.alone
 
+    @inline
+    def one(launch, p):  # type: ignore[no-untyped-def]
+        return launch.first, launch.last, launch.begin, launch.before, launch.keys[0], launch.keys[1]
+
+    @inline
+    def one_of_several(launch, p):  # type: ignore[no-untyped-def]
+        return launch.first[p], launch.last[p], launch.begin[p], launch.before[p], launch.keys[p, 0], launch.keys[p, 1]
+
+    part = one if alone else one_of_several
+
     def advance(chains, far, launch):  # type: ignore[no-untyped-def]
         c, g = cuda.grid(1), cuda.blockIdx.y
-        n, several = chains.nfe.shape[1], launch.first.shape[0]
+        n, several = chains.nfe.shape[1], launch.least.shape[0]
         if c < n:
             chain, scratch = chain_of(chains, far, g, c)
             w, evaluations, escaped = launch.recording, 0, chains.escape_step[g, c]
             records = (chains.counts, chains.trace, chains.kept, g, ((c + 1) * chains.counts.shape[1] - 1) // n, c)
             for p in range(1 if alone else several):
                 t, target = tables(launch.tables, g * several + p), mixture(launch.target, p)
-                stream = Stream(np.uint64(launch.first_chain + c), launch.keys[p, 0], launch.keys[p, 1])
-                first, before = launch.first[p], launch.before[p]
-                if first == 1 and not alone:
+                first, last, begin, before, k0, k1 = part(launch, p)
+                stream = Stream(np.uint64(launch.first_chain + c), k0, k1)
+                if opening or (not alone and first == 1):
                     evaluations += enter_chain(chain, scratch, target, t, d, k, stream)
-                recording = Recording(moments, w.record_from - before, w.bin_every, w.thin, w.centre, w.low, w.per_unit)
-                taken, escaped_here = advance_chain(
-                    chain, scratch, target, t, d, k, stream, Span(first, launch.last[p], launch.begin[p], window),
-                    Bounds(launch.least[p], launch.most[p]), recording, records, escaped - before,
-                )  # fmt: skip
-                evaluations += taken
-                escaped = escaped_here + before
+                if not opening:
+                    recording = Recording(
+                        moments, w.record_from - before, w.bin_every, w.thin, w.centre, w.low, w.per_unit
+                    )
+                    taken, escaped_here = advance_chain(
+                        chain, scratch, target, t, d, k, stream, Span(first, last, begin, window),
+                        Bounds(launch.least[p], launch.most[p]), recording, records, escaped - before,
+                    )  # fmt: skip
+                    evaluations += taken
+                    escaped = escaped_here + before
             chains.nfe[g, c] += evaluations
             chains.escape_step[g, c] = escaped
             store(chains, g, c, chain)
 
-    return Kernel(advance, parameter_kinds(np.dtype(form.dtype)), form)
+    return Kernel(advance, parameter_kinds(np.dtype(form.dtype), alone), (form, opening))
 
 
-def parameter_kinds(dtype: np.dtype[Any]) -> dict[str, Any]:
+def parameter_kinds(dtype: np.dtype[Any], alone: bool) -> dict[str, Any]:
     """Return the Numba types of the parameters of the kernel of chains, by name."""
     axes = [
         (number(dtype), {"G": 3, "dA": 4, "b": 3, "C": 4, "least": 2, "most": 2, "u": 4, "phase_space": 4, "trace": 4}),
         (number(dtype), {"log2_weights": 2, "precisions": 2, "roots": 4, "shifts": 3, "reals": 3}),
         (types.float64, {"centre": 1, "low": 1, "per_unit": 1, "sums": 3, "products": 3, "gaps": 4}),
-        (types.int64, {"first": 1, "last": 1, "begin": 1, "before": 1, "counts": 4, "escape_step": 2, "nfe": 2}),
-        (types.uint64, {"keys": 2}),
+        (types.int64, {"counts": 4, "escape_step": 2, "nfe": 2}),
     ]
+    if not alone:
+        axes += [(types.int64, {"first": 1, "last": 1, "begin": 1, "before": 1}), (types.uint64, {"keys": 2})]
     arrays = {name: types.Array(kind, n, "C") for kind, names in axes for name, n in names.items()}
+    arrays |= {"keys": types.UniTuple(types.uint64, 2)} if alone else {}
 
     def struct(kind: Any, **structs: Any) -> Any:
         """Return the type of a named tuple, whose fields are arrays, structs or integers."""

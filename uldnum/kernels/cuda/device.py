@@ -70,7 +70,7 @@ def flat(kind: Any, value: Any) -> list[Any]:
     A named tuple is its fields. Numba's kernels know an array by two owners (here none), its size, the size of a
     number, its address, its shape and its strides.
     """
-    if isinstance(kind, types.BaseNamedTuple):
+    if isinstance(kind, types.BaseTuple):
         return [one for part, of in zip(value, kind.types, strict=True) for one in flat(of, part)]
     if isinstance(kind, types.Array):
         sizes = map(np.int64, (value.size, value.dtype.itemsize))
@@ -235,7 +235,7 @@ class Simulator:
         def shared(value: Any) -> Any:
             """Return what the simulator makes no copy of: two parameters may share memory."""
             if isinstance(value, tuple):
-                return type(value)(*map(shared, value))
+                return type(value)(*map(shared, value)) if hasattr(value, "_fields") else value
             return FakeCUDAArray(value) if isinstance(value, np.ndarray) else value
 
         cuda.jit(kernel.function)[threads, (1,)](*(shared(values[name]) for name in kernel.parameters))

@@ -11,7 +11,7 @@ import numpy as np
 
 from uldnum.kernels.chain import Chains, Launch
 from uldnum.kernels.core import Tables, phase
-from uldnum.kernels.cuda.chains import Coefficients, Far, chain_kernel, opening_kernel
+from uldnum.kernels.cuda.chains import Coefficients, Far, chain_kernel
 from uldnum.kernels.cuda.device import device, require_room
 from uldnum.kernels.cuda.form import ChainForm
 from uldnum.kernels.mixture import MixtureData
@@ -88,7 +88,7 @@ class CudaExecutor:
                 launch = self.launch_of(form, same[begin : begin + most])
                 values = {"chains": chains, "far": far, "launch": launch}
                 if form.alone and same[begin].first == 1:
-                    self.device.launch(opening_kernel(form), state.escape_step.shape[::-1], values)
+                    self.device.launch(chain_kernel(form, True), state.escape_step.shape[::-1], values)
                 self.device.launch(chain_kernel(form), state.escape_step.shape[::-1], values)
         self.device.wait()
         state.step = until
@@ -96,26 +96,28 @@ class CudaExecutor:
 
     def launch_of(self, form: ChainForm, parts: Sequence[Part]) -> Launch:
         """Return parts of phases of one form, with their tables and mixtures, on the GPU."""
-        array = self.device.array
+        tables, mixtures, least, most = self.uploaded(parts[0].phase, parts[-1].phase + 1)
+        keys: Any = self.program.keys[parts[0].phase : parts[-1].phase + 1]
         _, first, last, before = np.array(parts).T
-        tables, mixtures, least, most, keys = self.uploaded(parts[0].phase, parts[-1].phase + 1)
+        steps = first, last, np.array([form.begin(int(step)) for step in first]), before
+        first, last, begin, before = ((of[0] if form.alone else self.device.array(of)) for of in steps)
         return Launch(
             tables=tables,
             phase=0,
             target=mixtures,
             least=least,
             most=most,
-            keys=keys,
-            first=array(first),
-            last=array(last),
-            begin=array(np.array([form.begin(int(step)) for step in first])),
-            before=array(before),
+            keys=tuple(keys[0]) if form.alone else self.device.array(keys),
+            first=first,
+            last=last,
+            begin=begin,
+            before=before,
             recording=self.recording,
             first_chain=self.program.first_chain,
         )
 
     def upload(self, begin: int, end: int) -> tuple[Any, ...]:
-        """Return the tables, mixtures, divergence bounds and keys of phases, on the GPU."""
+        """Return the tables, mixtures and divergence bounds of phases, on the GPU."""
         program, array = self.program, self.device.array
         groups = [
             phase(program.tables, g, number) for g in range(len(program.tables.b)) for number in range(begin, end)
@@ -123,7 +125,7 @@ class CudaExecutor:
         tables = Coefficients(*(array(np.stack([getattr(t, part) for t in groups])) for part in Coefficients._fields))
         mixtures: Any = program.targets.mixtures(begin, end)
         bounds = program.targets.bounds(begin, end)
-        return tables, MixtureData(*map(array, mixtures)), *map(array, (*bounds, program.keys[begin:end]))
+        return tables, MixtureData(*map(array, mixtures)), *map(array, bounds)
 
     def load(self, state: State) -> tuple[Chains, Far]:
         """Bring the state to the GPU, once, with room for what the kernels need besides."""

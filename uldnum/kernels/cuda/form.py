@@ -70,8 +70,11 @@ class ChainForm:
 
     @property
     def alone(self) -> bool:
-        """Whether a launch takes one part of a phase, and another one opens it: chains that fill the registers."""
-        return self.near and self.d == ALL_IN_REGISTERS and self.moments
+        """Whether a launch takes one part of a phase, and another one opens it, so that steps are no array.
+
+        Chains that record need the registers.
+        """
+        return self.moments or self.records
 
     @property
     def known(self) -> bool:
