@@ -1,6 +1,11 @@
-"""How the test processes run: the order of the files, and Ctrl-C."""
+"""How the test processes run: one thread of linear algebra, the order of the files, and Ctrl-C."""
 
+import os
 import signal
+
+# There are as many test processes as cores; threads of BLAS that wait for each other would take most of their time. It
+# counts its threads when NumPy is loaded.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 # Files begin in an order in which the processes to which they are handed out (-n) end together. First come those that
 # take the longest, half a minute to some minutes, by their time without any kernel compiled before. The first one
