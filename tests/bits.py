@@ -200,8 +200,7 @@ def table_rows():
         yield f"tables preset {name}", {"tables": hashed(tables_of(uldnum.preset(name))[1])}
     for name, made in {**RUN_PLANS, **ADAPTIVE_PLANS}.items():
         tables, digest = tables_of(made)
-        places = (np.array([getattr(phase, part) for phase in made.phases]) for part in ("alpha", "sigma"))
-        own = {"tables": hashed(digest), "levels": hashed(*places)}
+        own = {"tables": hashed(digest), "levels": hashed(made.alpha, made.sigma)}
         yield f"tables plan {name}", own | coefficients(tables)
     for name, family in product(PREDICTORS, ("karras", "cosine")):
         yield f"tables {name}, {family}", {"tables": hashed(tables_of(plan(name, LEVELS[family]))[1])}

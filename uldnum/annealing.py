@@ -6,7 +6,7 @@ import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache, partial
+from functools import cache, cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -166,17 +166,16 @@ def check_adaptive(start: Target, plan: Plan, backend: str) -> None:
 
 def program_of(data: Any, plan: Plan, run: Run, kind: np.dtype[Any]) -> Program:
     """Return the program of a plan, with the coefficients that the run holds."""
-    counts = np.array([phase.count for phase in plan.phases])
     targets = NoisedTargets(data, plan, kind, run.settings.shape)
     if data.kernel_levels is None:
-        for number in range(len(counts)):  # a level that is not known is refused before any work
+        for number in range(len(plan.phases)):  # a level that is not known is refused before any work
             targets.target(number)
     nothing = np.zeros(math.prod(run.settings.shape))
     reals = {part: getattr(run.tables, part).astype(kind) for part in ("G", "dA", "b", "C")}
     return Program(
         tables=run.tables._replace(**reals),
-        counts=counts,
-        seeds=phase_seeds(run.settings.key, len(counts)),
+        counts=plan.counts,
+        seeds=phase_seeds(run.settings.key, len(plan.phases)),
         targets=targets,
         recording=Recording(False, plan.steps + 1, 1, 0, nothing, nothing, nothing),
         first_chain=run.settings.first_chain,
@@ -210,25 +209,20 @@ class NoisedTargets:
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
 
-    @cached_property
-    def places(self) -> tuple[Array, Array]:
-        """alpha and sigma of the phases."""
-        alpha, sigma = (np.array([getattr(phase, part) for phase in self.plan.phases]) for part in ("alpha", "sigma"))
-        return alpha, sigma
-
     def target(self, number: int) -> Target:
         """Return the target of a phase."""
-        return self.known(*(float(part[number]) for part in self.places))
+        phase = self.plan.phases[number]
+        return self.known(phase.alpha, phase.sigma)
 
     @cached_property
     def known(self) -> Callable[[float, float], Target]:
         """The target at a noise level; each is made once."""
-        return lru_cache(None)(partial(known_level, self.data, self.plan))
+        return cache(partial(known_level, self.data, self.plan))
 
     def mixtures(self, first: int, last: int) -> MixtureData | None:
         """Return the mixtures of phases first ... last - 1; None where one of them is none."""
         if self.data.kernel_levels is not None:
-            return self.data.kernel_levels(*(part[first:last] for part in self.places), self.dtype)
+            return self.data.kernel_levels(self.plan.alpha[first:last], self.plan.sigma[first:last], self.dtype)
         levels = [self.target(number).kernel_data for number in range(first, last)]
         if None in levels:
             return None
@@ -236,7 +230,7 @@ class NoisedTargets:
 
     def bounds(self, first: int, last: int) -> tuple[Array, Array]:
         """Return divergence bounds: they hold what a level and the next one need, after the last level the data."""
-        alpha, sigma = (part[first : last + 1] for part in self.places)
+        alpha, sigma = (part[first : last + 1] for part in (self.plan.alpha, self.plan.sigma))
         if self.data.kernel_levels is not None:
             centre = alpha[:, None] * self.data.mean
             scale = hypot(alpha[:, None] * self.data.standard_deviation, sigma[:, None])
@@ -270,14 +264,13 @@ def tables_of(plan: Plan) -> tuple[Tables, str]:
     They are kept, for studies run a plan many times, and for few chains this takes as long as some of the levels.
     """
     tables = lay_out([phase.step for phase in plan.phases], np.dtype(float))
-    counts, alpha, sigma = (
-        np.array([getattr(phase, part) for phase in plan.phases]) for part in ("count", "alpha", "sigma")
-    )
     rules = [
         [-1.0] * 4 if rule is None else [rule.snr, rule.scale, rule.friction, rule.coupled]
         for rule in (phase.rule for phase in plan.phases)
     ]
-    return tables, digest(plan.memory, counts, alpha, sigma, np.array(rules), *map(np.asarray, tables[:-1]))
+    return tables, digest(
+        plan.memory, plan.counts, plan.alpha, plan.sigma, np.array(rules), *map(np.asarray, tables[:-1])
+    )
 
 
 def report(run: Run) -> None:

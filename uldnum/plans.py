@@ -97,9 +97,24 @@ class Plan:
         return 1 + len(self.memory)
 
     @cached_property
+    def counts(self) -> Array:
+        """Time steps of each phase, int64, shape (phases,)."""
+        return np.array([phase.count for phase in self.phases])
+
+    @cached_property
+    def alpha(self) -> Array:
+        """alpha of the level of each phase, shape (phases,)."""
+        return np.array([phase.alpha for phase in self.phases])
+
+    @cached_property
+    def sigma(self) -> Array:
+        """sigma of the level of each phase, shape (phases,)."""
+        return np.array([phase.sigma for phase in self.phases])
+
+    @property
     def steps(self) -> int:
         """Steps of all phases: of integrators, of predictors, and where boundaries are shared the parts of those."""
-        return sum(phase.count for phase in self.phases)
+        return int(self.counts.sum())
 
     @cached_property
     def adaptive(self) -> bool:
