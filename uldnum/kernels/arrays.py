@@ -58,13 +58,11 @@ class ArrayExecutor:
     Parameters
     ----------
     program : Program
-        Its targets are mixtures, or have a score of arrays.
-    space : Space, optional
-        Where the arrays live. Default: where the score of the first target takes them.
+        Its targets are mixtures, or have a score of arrays of one library.
     """
 
-    def __init__(self, program: Program, space: Space | None = None) -> None:
-        space = Space.of(program.targets.target(0).like) if space is None else space
+    def __init__(self, program: Program) -> None:
+        space = Space.of(program.targets.target(0).like)
         self.program, self.dtype, self.space = program, program.dtype, space
         self.info = {"arrays": f"{space.name}, {space.device}"} if space.foreign else {}
         self.fold = len(program.shape) > 1
@@ -172,9 +170,10 @@ class ArrayExecutor:
     def take(self, state: State, g: int, part: Part, records: Records) -> None:
         """Take the chains of group g through a part of a phase."""
         program, number, array = self.program, part.phase, self.space.array
-        target, scratch = program.targets.target(number), 0
         mixture = program.targets.mixtures(number, number + 1) if self.mixtures else None
-        if mixture is not None:
+        if mixture is None:
+            target, scratch = program.targets.target(number), 0
+        else:
             target, scratch = self.space.coefficients(MixtureData(*(of[0] for of in mixture))), mixture.scratch
         numbers = chain_numbers(program.first_chain, state.escape_step.shape[1])
         stream = Stream(numbers, *split_seed(program.seeds[number]))

@@ -19,6 +19,7 @@ from tqdm.auto import tqdm
 
 from uldnum.kernels.blocks import lanes_of, mixture_kernel, room, user_kernel
 from uldnum.kernels.chain import Chains, Launch
+from uldnum.kernels.mixture import MixtureData
 from uldnum.kernels.program import MOST, Part, Program
 from uldnum.kernels.state import State
 from uldnum.typing import Array
@@ -142,24 +143,30 @@ class NumbaExecutor:
         self.announcement = announced(announce)
         self.lanes = lanes or lanes_of(self.dtype, self.d)
         self.info = {"threads": str(self.threads)}
-        mixture = program.targets.mixtures(0, 1)
-        if mixture is None:
-            _, self.info["score"] = self.kernel_of(0)
-            terms, self.phases, self.scratch = UNKNOWN * self.d, 1, 2 * self.d // self.lanes + 1  # two rows of numbers
+        _, data, fault = self.kernel_of(0, 1)
+        if isinstance(data, MixtureData):
+            numbers = sum(part.size for part in data)
+            terms, self.phases, self.scratch = data.terms, max(1, MOST // numbers), data.scratch
         else:
-            numbers = sum(part.size for part in mixture)
-            terms, self.phases, self.scratch = mixture.terms, max(1, MOST // numbers), mixture.scratch
+            self.info["score"] = (
+                f"called chain by chain, it does not run on vectors: {fault}" if fault else "on vectors"
+            )
+            terms, self.phases, self.scratch = UNKNOWN * self.d, 1, 2 * self.d // self.lanes + 1  # two rows of numbers
         products = self.d * (self.d + 1) // 2 if program.recording.moments else 0
         self.work = terms + OTHER * self.d + products
 
-    def kernel_of(self, phase: int) -> tuple[Any, str]:
-        """Return the kernel of a phase, and how it calls a user's score."""
-        mixture, target = self.program.targets.mixtures(phase, phase + 1), self.program.targets.target(phase)
+    def kernel_of(self, first: int, last: int) -> tuple[Any, Any, str]:
+        """Return the kernel of phases first ... last - 1, what it reads of their targets, and its fault.
+
+        The fault says why a user's score does not run on vectors. Such a score is that of one phase.
+        """
+        mixture = self.program.targets.mixtures(first, last)
         if mixture is not None:
-            return mixture_kernel(self.dtype, self.lanes, min(mixture.roots.shape[-1], 2)), ""
-        types = tuple(numba.typeof(argument) for argument in target.score_arguments(self.dtype))
-        kernel, fault = user_kernel(self.dtype, self.lanes, target.compiled_score, types)
-        return kernel, f"called chain by chain, it does not run on vectors: {fault}" if fault else "on vectors"
+            return mixture_kernel(self.dtype, self.lanes, min(mixture.roots.shape[-1], 2)), mixture, ""
+        target = self.program.targets.target(first)
+        arguments = target.score_arguments(self.dtype)
+        kernel, fault = user_kernel(self.dtype, self.lanes, target.compiled_score, tuple(map(numba.typeof, arguments)))
+        return kernel, arguments, fault
 
     def first_launch(self, state: State) -> int:
         """Return the steps that take some hundredths of a second; fewer chains than lanes take as long as these."""
@@ -183,10 +190,7 @@ class NumbaExecutor:
         program, (H, n) = self.program, state.escape_step.shape
         phase, end, tile = parts[0].phase, parts[-1].phase + 1, TILE if len(parts) > 1 else 1
         _, first, last, before = np.ascontiguousarray(np.array(parts).T)
-        data: Any = program.targets.mixtures(phase, end)
-        if data is None:
-            data = program.targets.target(phase).score_arguments(self.dtype)
-        kernel, _ = self.kernel_of(phase)
+        kernel, data, _ = self.kernel_of(phase, end)
         launch = Launch(
             program.tables, phase, data, *program.targets.bounds(phase, end),
             program.keys[phase:end], first, last, first, before, program.recording, program.first_chain,
