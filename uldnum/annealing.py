@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache, cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from numpy.typing import DTypeLike
 
 from uldnum.adaptive import FEWEST
 from uldnum.arguments import flag, shown, title
-from uldnum.backends import BACKENDS, Options, choose_backend
+from uldnum.backends import choose_backend
 from uldnum.data import find_data
 from uldnum.elementary import hypot
 from uldnum.kernels.core import Recording, Tables, lay_out
@@ -24,14 +24,14 @@ from uldnum.kernels.program import Program
 from uldnum.kernels.state import State
 from uldnum.launch import (
     bounds,
+    centre_and_scale,
     check_numbers,
+    execute,
     floating_type,
     keeping,
     require_memory,
     resumed,
-    take_steps,
     warn_of_a_stop,
-    watched,
 )
 from uldnum.names import checked_text, digest
 from uldnum.plans import Plan
@@ -135,17 +135,7 @@ def anneal(
     complete = int(np.searchsorted(program.ends, run.state.step, side="right"))
     if len(run.kept) != (complete if keep else 0):
         raise ValueError(f"keep: the run that is resumed kept the positions after {len(run.kept)} of {complete} phases")
-    make_executor, _ = BACKENDS[backend]
-    executor = make_executor(program, Options(threads, bool(progress)))
-    run = replace(run, info=executor.info)
-    with watched(progress, plan.name, plan.steps, run.state.step) as (bar, stopped):
-        for end in program.ends[complete:] if keep else [plan.steps]:
-            for _ in take_steps(executor, run.state, int(end), bar, stopped):
-                pass
-            if keep and run.state.step == end:
-                executor.sync(run.state)
-                run.kept.append(run.state.phase_space[:, :, 0].copy())
-    executor.sync(run.state)
+    run = execute(program, run, threads, progress, keep=keep)
     with keeping(run):
         register_ends(run)
         report(run)
@@ -235,11 +225,8 @@ class NoisedTargets:
             centre = alpha[:, None] * self.data.mean
             scale = hypot(alpha[:, None] * self.data.standard_deviation, sigma[:, None])
         else:
-            levels = [self.target(number) for number in range(first, first + len(alpha))]
-            centre, scale = (
-                np.array([np.ravel(part) for part in parts], float)
-                for parts in zip(*((level.mean, level.standard_deviation) for level in levels), strict=True)
-            )
+            levels = [centre_and_scale(self.target(number)) for number in range(first, first + len(alpha))]
+            centre, scale = (np.array(parts) for parts in zip(*levels, strict=True))
         if last == len(self.plan.phases):
             centre, scale = (np.append(part, part[-1:] / alpha[-1], 0) for part in (centre, scale))
         least, most = bounds(centre, scale, self.dtype)

@@ -15,10 +15,11 @@ from numpy.typing import DTypeLike
 from tqdm.auto import tqdm
 
 from uldnum.arguments import whole_number
+from uldnum.backends import BACKENDS, Options
 from uldnum.interrupt import interruptible
 from uldnum.kernels.core import Recording, Tables
 from uldnum.kernels.mixture import MixtureData
-from uldnum.kernels.program import Executor
+from uldnum.kernels.program import Executor, Program
 from uldnum.kernels.state import State
 from uldnum.memory import available_memory
 from uldnum.run import Run
@@ -27,8 +28,8 @@ from uldnum.targets import Target
 from uldnum.typing import Array
 
 __all__ = [
-    "ESCAPE", "REACH", "bounds", "check_numbers", "floating_type", "keeping", "recording_of", "require_memory",
-    "resumed", "take_steps", "warn_of_a_stop", "watched",
+    "ESCAPE", "REACH", "bounds", "centre_and_scale", "check_numbers", "execute", "floating_type", "keeping",
+    "recording_of", "require_memory", "resumed", "warn_of_a_stop",
 ]  # fmt: skip
 
 # Seconds between looks at the progress bar and at Ctrl-C.
@@ -74,11 +75,17 @@ def bounds(centre: Array, scale: Array, kind: np.dtype[Any]) -> tuple[Array, Arr
     return (centre - reach).astype(kind), (centre + reach).astype(kind)
 
 
+def centre_and_scale(target: Target) -> tuple[Array, Array]:
+    """Return mean and standard deviation of a target, or where chains belong, float64, shape (d,) each."""
+    centre, scale = (np.ravel(part).astype(float) for part in (target.mean, target.standard_deviation))
+    return centre, scale
+
+
 def recording_of(
     target: Target, moments: bool, bins: int, burn_in: int, thin: int | None
 ) -> tuple[Recording, Array, Array]:
     """Return what is recorded, and the range of the histograms of each axis."""
-    centre, scale = (np.ravel(a).astype(float) for a in (target.mean, target.standard_deviation))
+    centre, scale = centre_and_scale(target)
     low, high = centre - REACH * scale, centre + REACH * scale
     return Recording(moments, burn_in + 1, BIN_EVERY, thin or 0, centre, low, bins / (high - low)), low, high
 
@@ -124,18 +131,44 @@ def alike(one: Any, other: Any) -> bool:
     return True
 
 
-@contextmanager
-def watched(
-    progress: bool | str, name: str, total: int, done: int, unit: str = "step", scale: int | bool = False
-) -> Iterator[tuple[tqdm[Any], Callable[[], bool]]]:
-    """Return a progress bar, and whether someone wants to stop; the bar has the name unless ``progress`` is another."""
-    label = progress if isinstance(progress, str) else name
+def execute(
+    program: Program, run: Run, threads: int | None, progress: bool | str, unit: str = "step",
+    scale: int | bool = False, keep: bool = False,
+) -> Run:  # fmt: skip
+    """Take the steps of a program that are left, or fewer if someone stops it, and return the run.
+
+    Parameters
+    ----------
+    program : Program
+        What is run.
+    run : Run
+        Its state and the positions that it keeps change in place.
+    threads, progress
+        As for `uldnum.sample`.
+    unit, scale
+        What the progress bar counts, as for tqdm.
+    keep : bool
+        Keep the positions after every phase.
+    """
+    make_executor, _ = BACKENDS[run.settings.backend]
+    executor, state, total = make_executor(program, Options(threads, bool(progress))), run.state, int(program.ends[-1])
+    run = replace(run, info=executor.info)
+    label = progress if isinstance(progress, str) else run.settings.integrator
     hidden = None if progress else True
     with (
         interruptible() as stopped,
-        tqdm(desc=label, total=total, initial=done, unit=unit, unit_scale=scale, delay=1.0, disable=hidden) as bar,
+        tqdm(
+            desc=label, total=total, initial=state.step, unit=unit, unit_scale=scale, delay=1.0, disable=hidden
+        ) as bar,
     ):
-        yield bar, stopped
+        for end in program.ends[program.ends > state.step].tolist() if keep else [total]:
+            for kept in take_steps(executor, state, end, bar, stopped):
+                run.kept.extend(kept)
+            if keep and state.step == end:
+                executor.sync(state)
+                run.kept.append(state.phase_space[:, :, 0].copy())
+    executor.sync(state)
+    return run
 
 
 def take_steps(

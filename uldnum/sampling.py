@@ -6,14 +6,14 @@ import math
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from uldnum.arguments import positive_number, step_size, title, whole_number
-from uldnum.backends import BACKENDS, Options, choose_backend
+from uldnum.backends import choose_backend
 from uldnum.exact.gaussian import LARGEST, max_stable_h
 from uldnum.exact.stability import unstable
 from uldnum.kernels.core import Recording, Tables, lay_out
@@ -22,15 +22,15 @@ from uldnum.kernels.program import Program
 from uldnum.kernels.state import State, statistics_shapes
 from uldnum.launch import (
     bounds,
+    centre_and_scale,
     check_numbers,
+    execute,
     floating_type,
     keeping,
     recording_of,
     require_memory,
     resumed,
-    take_steps,
     warn_of_a_stop,
-    watched,
 )
 from uldnum.names import checked_text, digest
 from uldnum.run import Run
@@ -204,14 +204,8 @@ def sample(
         run = resumed(earlier, settings, steps, tables, mixture, (recording.centre, low, high))
         recording = recording._replace(centre=run.centre, low=run.low, per_unit=bins / (run.high - run.low))
     program = one_phase(target, run.tables, burn_in + steps, recording, settings.key, start.first_chain, run.mixture)
-    make_executor, _ = BACKENDS[backend]
-    executor = make_executor(program, Options(threads, bool(progress)))
-    run = replace(run, info=executor.info)
     unit, scale = ("step", False) if vector else ("image", len(h_absolute) * start.chains)
-    with watched(progress, scheme.name, burn_in + steps, run.state.step, unit, scale) as (bar, stopped):
-        for kept in take_steps(executor, run.state, burn_in + steps, bar, stopped):
-            run.kept.extend(kept)
-    executor.sync(run.state)
+    run = execute(program, run, threads, progress, unit, scale)
     with keeping(run):
         register_ends(run)
         report(run, target, scheme)
@@ -266,8 +260,7 @@ def one_phase(
 ) -> Program:
     """Return the program of an integrator on a target, or on the mixture as which a run read it before."""
     dtype = tables.b.dtype
-    centre, scale = (np.ravel(part).astype(float) for part in (target.mean, target.standard_deviation))
-    least, most = bounds(centre, scale, dtype)
+    least, most = bounds(*centre_and_scale(target), dtype)
     if mixture is None and target.kernel_data is not None:
         mixture = target.kernel_data(dtype)
     stacked = None if mixture is None else MixtureData(*(part[None] for part in mixture))
