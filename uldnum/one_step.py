@@ -79,9 +79,9 @@ def step(
         raise ValueError("x: must have shape (..., d), got a number")
     shape, k = position.shape, scheme.rows
     rows = {1: (*shape[:-1], 0, shape[-1]), 2: shape}.get(k, (*shape[:-1], k - 1, shape[-1]))
-    memory = np.zeros(rows) if k == 1 else converted("p", np.nan if p is None else p)
     if k == 1 and p is not None:
         raise ValueError(f"p: {scheme.name!r} remembers x alone; leave p out")
+    memory = np.zeros(rows) if k == 1 else converted("p", np.nan if p is None else p)
     if memory.shape != rows:
         raise ValueError(f"p: {scheme.name!r} needs shape {rows}, got {'none' if p is None else memory.shape}")
     # A step alone shares no normals with the next one.

@@ -23,9 +23,11 @@ from uldnum.typing import Array
 
 __all__ = ["autocorrelation_time"]
 
-# Tolerances to which a time is known: a sum over many steps, it is more sensitive than the law. And how often the grid
-# of the law is refined for it at most, and by how much: where that does not settle it, f jumps.
-LOOSER, REFINEMENTS, GROWTH = 100, 4, 1.2
+# A time is known to so many tolerances: a sum over many steps is more sensitive than the law.
+LOOSER = 100
+# The grid of the law is refined so often at most, each time by this factor. Where that does not resolve the time, f
+# jumps.
+REFINEMENTS, GROWTH = 4, 1.2
 
 
 def autocorrelation_time(problem: Problem, grid: Grid, f: Callable[[Array], Array]) -> float:

@@ -20,11 +20,14 @@ from uldnum.typing import Array
 
 __all__ = ["Stationary", "TimeStep"]
 
-# Rows of a block of a banded matrix, roughly.
+# A block of a banded matrix has about so many rows.
 BLOCK = 250
-# Eigenvalues that are computed at a time, vectors of a block of a Krylov space, its dimension at most, and the relative
-# residual up to which an eigenvalue counts as found.
-LEADING, VECTORS, DIMENSION, ROUGHLY = 8, 4, 100, 1e-3
+# Number of eigenvalues that are computed at a time.
+LEADING = 8
+# Vectors in a block of a Krylov space, and the largest dimension of the space.
+VECTORS, DIMENSION = 4, 100
+# An eigenvalue counts as found if its relative residual is below this.
+ROUGHLY = 1e-3
 
 
 @dataclass(frozen=True)

@@ -23,23 +23,31 @@ from uldnum.typing import Array
 
 __all__ = ["ConvergenceError", "Problem", "Solution", "UnstableError", "split"]
 
-# Eigenvalues that are reported, and to what part of the tolerance the second is computed on a grid.
-LEADING, RESOLUTION = 6, 0.01
-# Relative difference of 1 - lambda up to which eigenvalues are the same, of two grids and of the first and another.
+# Number of eigenvalues that are reported.
+LEADING = 6
+# The second eigenvalue is computed on each grid to this part of the tolerance.
+RESOLUTION = 0.01
+# Two eigenvalues are the same if 1 - lambda differs by less than this share: those of two grids in turn, and those of
+# the first grid and of another.
 SAME, ALIKE = 0.01, 0.1
-# Nodes in x and in memory at first, at least, and nodes in x where only the score asks for more.
+# Fewest nodes of the first grid, in x and in memory, and most nodes in x that the score alone may ask for.
 LEAST, LEAST_MEMORY, MANY = 24, 18, 60
-# By what share an axis grows for each decade that its error is above the tolerance, and at least and at most.
+# An axis grows by this share for each decade by which its error exceeds the tolerance, within two limits.
 GROWTH, SLOWEST, FASTEST = 0.1, 1.12, 1.4
-# Standard deviations that a grid spans beyond those where a normal density falls below the tolerance.
+# A grid spans so many standard deviations more than a normal density needs to fall below the tolerance.
 MARGIN = 0.5
-# The share of the tolerance, or of the gap if that is smaller, that the outermost nodes may hold, and the gap that is
-# rounding; by how much an end is moved, in lengths, for each decade that they hold more, for how many at most, and how
-# often at most.
-OUTERMOST, LEAST_GAP, WIDER, DECADES, WIDENINGS = 0.02, 1e-15, 0.05, 3, 10
-# Nodes, and nodes on an axis, that a grid may have; operations of one call, which take about ten seconds; and
-# nodes of a grid of which the largest eigenvalues are sought.
-MOST_NODES, MOST_ON_AXIS, MOST_WORK, MOST_DENSE = 20_000, 1_000, 1.8e11, 1_000
+# Outermost nodes may hold this share of the tolerance, or of the gap if that is smaller. A gap below the second number
+# is rounding.
+OUTERMOST, LEAST_GAP = 0.02, 1e-15
+# An end moves by this share of the length for each decade that its nodes hold too much, for so many decades at most. A
+# grid is widened so often at most.
+WIDER, DECADES, WIDENINGS = 0.05, 3, 10
+# Most nodes of a grid, and of one of its axes.
+MOST_NODES, MOST_ON_AXIS = 20_000, 1_000
+# Most operations of one call, which take about ten seconds.
+MOST_WORK = 1.8e11
+# Most nodes of a grid on which the largest eigenvalues are sought.
+MOST_DENSE = 1_000
 
 
 class ConvergenceError(RuntimeError):
@@ -183,7 +191,7 @@ class Problem:
         float
             By how much the last refinement of an axis changed it.
         """
-        first = self.first_grid()
+        first = self.first_grid
         self.check_nodes(round(SLOWEST * first.nodes))
         law = confirmed = self.confined(first)
         axes = [name for name in ("memory", "x") if getattr(first, name).n > 1]
@@ -221,8 +229,9 @@ class Problem:
         """Covariance of u before the last stage on each Gaussian, shape (n, k, k)."""
         return self.linear.cycle.stationary()
 
+    @cached_property
     def first_grid(self) -> Grid:
-        """Return an interval that holds the law on each Gaussian, with the fewest nodes that see the target in it.
+        """An interval that holds the law on each Gaussian, with the fewest nodes that see the target in it.
 
         They also resolve the score, roughly, unless that takes many: it may vary faster than the density.
         """
@@ -324,7 +333,7 @@ class Problem:
     @cached_property
     def candidates(self) -> Array:
         """The largest eigenvalues but 1 on the first grid, or on a coarser one if it has many nodes."""
-        grid = self.first_grid()
+        grid = self.first_grid
         most = MOST_DENSE // grid.memory.n
         return self.time_step(replace(grid, x=replace(grid.x, n=min(grid.x.n, most)))).largest(LEADING - 1)
 

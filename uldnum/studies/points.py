@@ -45,8 +45,10 @@ def knows_bias(target: Target) -> bool:
 
 def code_of(metrics: tuple[str, ...]) -> list[str]:
     """Return metrics other than those of the package, whose code is in `CODE`, with a hash of their sources."""
+    if metrics == METRICS_HERE:
+        return []
     modules = set().union(*(study_metric(name).modules for name in metrics))
-    return [] if metrics == METRICS_HERE else [*metrics, digest_of_sources(*modules)]
+    return [*metrics, digest_of_sources(*modules)]
 
 
 @dataclass(frozen=True, eq=False)

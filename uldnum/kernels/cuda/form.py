@@ -70,11 +70,11 @@ class ChainForm:
 
     @property
     def alone(self) -> bool:
-        """Whether a launch takes one part of a phase, and another one opens it, so that steps are no array.
+        """Whether a launch takes one part of a phase, whose steps are then numbers, and another launch opens it.
 
-        Chains that record need the registers.
+        Chains that record and live in registers altogether would spill else.
         """
-        return self.moments or self.records
+        return self.near and (self.moments or self.records)
 
     @property
     def known(self) -> bool:

@@ -27,7 +27,7 @@ class Batch(NamedTuple):
 
 
 class MapTable(NamedTuple):
-    """A map, one after the other for each chain, or where ``apart`` is 0 one for all."""
+    """The maps of all chains one after the other, or where ``apart`` is 0 one map for all of them."""
 
     dA: Any
     b: Any
@@ -36,7 +36,7 @@ class MapTable(NamedTuple):
 
 
 class Numbers(NamedTuple):
-    """Which chains, of how many coordinates; their normals; and the step at whose end they diverge if they do."""
+    """Numbers of chains, coordinates and normals, the key, and the step that is recorded where a chain diverges."""
 
     chains: int
     size: int
