@@ -114,7 +114,7 @@ class Plan:
     @property
     def steps(self) -> int:
         """Steps of all phases: of integrators, of predictors, and where boundaries are shared the parts of those."""
-        return int(self.counts.sum())
+        return sum(self.counts.tolist())
 
     @cached_property
     def adaptive(self) -> bool:
