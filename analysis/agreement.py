@@ -8,9 +8,9 @@ import numpy as np
 import xarray as xr
 
 import uldnum
+from uldnum._util.files import store
 from uldnum.exact import transfer_operator
-from uldnum.files import store
-from uldnum.moments import standard_error
+from uldnum.sampling.moments import standard_error
 
 INTEGRATORS = [
     "ula", "baoab-limit", "noise-denoise(1)", "mild(0.5)", "BAOAB", "BAOA", "OBABO", "ABOBA", "OABAO", "UBU", "BUB",

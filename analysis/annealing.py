@@ -15,12 +15,12 @@ from tqdm import tqdm
 
 import uldnum
 from analysis import pictures
+from uldnum._util.extras import require
+from uldnum._util.files import store
+from uldnum._util.typing import Array
 from uldnum.diagnostics import mode_weights, sliced_wasserstein_2
-from uldnum.extras import require
-from uldnum.files import store
 from uldnum.plotting import save
 from uldnum.targets.presets import gmm_40
-from uldnum.typing import Array
 
 DATA = Path(__file__).parent / "data" / "annealing.nc"
 FIGURES = pictures("annealing")

@@ -8,7 +8,7 @@ import numpy as np
 
 import uldnum
 from analysis import pictures
-from uldnum.files import store
+from uldnum._util.files import store
 from uldnum.plotting import draw_bias
 
 INTEGRATORS = ["ula", "OBABO", "UBU", "BAOAB", "baoab-limit", "noise-denoise(1)", "mild(0.5)"]

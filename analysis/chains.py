@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 
 import uldnum
+from uldnum._util.typing import Array
 from uldnum.networks import Network, network
-from uldnum.pictures import coloured, draw_images
-from uldnum.typing import Array
+from uldnum.plotting.pictures import coloured, draw_images
 
 FIGURES = Path(__file__).parents[1] / "figures"
 

@@ -14,8 +14,8 @@ import xarray as xr
 
 from analysis import pictures
 from analysis.mnist import mnist
-from uldnum.extras import require
-from uldnum.files import store
+from uldnum._util.extras import require
+from uldnum._util.files import store
 from uldnum.networks import network
 from uldnum.plotting import save
 from uldnum.targets import DataMixture

@@ -14,12 +14,12 @@ import xarray as xr
 
 import uldnum
 from analysis import pictures
+from uldnum._util.files import store
+from uldnum._util.typing import Array
 from uldnum.exact import max_stable_h, transfer_operator
-from uldnum.files import store
 from uldnum.plotting import colour, save
 from uldnum.targets import GaussianMixture
 from uldnum.targets.presets import bimodal_1d
-from uldnum.typing import Array
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

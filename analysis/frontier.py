@@ -15,7 +15,7 @@ import xarray as xr
 
 import uldnum
 from analysis import pictures
-from uldnum.files import store
+from uldnum._util.files import store
 from uldnum.plotting import draw_frontier
 from uldnum.studies.common import narrowest
 

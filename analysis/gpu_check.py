@@ -30,19 +30,19 @@ from tqdm.auto import tqdm
 import uldnum
 from analysis import gpu_peers, peers
 from analysis.throughput import built, duration, two_fastest
-from uldnum.annealing import tables_of
-from uldnum.extras import MissingExtraError, installed, require
-from uldnum.files import atomic, writable_folder
-from uldnum.kernels.core import NEVER, lay_out, phase
+from uldnum._util.extras import MissingExtraError, installed, require
+from uldnum._util.files import atomic, writable_folder
+from uldnum._util.typing import Array
 from uldnum.kernels.cuda.chains import chain_kernel
 from uldnum.kernels.cuda.device import CuPy, Simulator, code, device
 from uldnum.kernels.cuda.executor import forms
 from uldnum.kernels.cuda.form import ChainForm
 from uldnum.kernels.cuda.stages import Batch, MapTable, Numbers, StageForm, stage_kernel
+from uldnum.kernels.source.core import NEVER, lay_out, phase
 from uldnum.networks import network
-from uldnum.run import Run
+from uldnum.sampling._anneal import tables_of
+from uldnum.sampling.run import Run
 from uldnum.targets import Target
-from uldnum.typing import Array
 
 FOLDER = Path(__file__).parent / "data"
 SCHEMES = ("ula", "baoab-limit", "BAOAB", "OBABO", "UBU")

@@ -8,7 +8,7 @@ from typing import Any
 
 import uldnum
 from analysis import peers
-from uldnum.extras import require
+from uldnum._util.extras import require
 from uldnum.kernels.cuda.executor import CudaExecutor
 
 __all__ = ["cupy_peer", "ours", "torch_peer"]

@@ -18,12 +18,12 @@ import numpy as np
 
 import uldnum
 from analysis.mnist import mnist
-from uldnum.extras import require
-from uldnum.files import atomic
-from uldnum.levels import Levels
+from uldnum._util.extras import require
+from uldnum._util.files import atomic
+from uldnum._util.typing import Array
 from uldnum.networks import Network, network
-from uldnum.pictures import coloured, mosaic
-from uldnum.typing import Array
+from uldnum.plans.levels import Levels
+from uldnum.plotting.pictures import coloured, mosaic
 
 FIGURES = Path(__file__).parents[1] / "figures"
 

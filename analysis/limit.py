@@ -15,10 +15,10 @@ import numba
 import numpy as np
 
 import uldnum
+from uldnum._util.typing import Array
 from uldnum.jit import values, vectors
-from uldnum.kernels.core import lay_out, make_core, phase
-from uldnum.kernels.functions import Ops
-from uldnum.typing import Array
+from uldnum.kernels.source.core import lay_out, make_core, phase
+from uldnum.kernels.source.functions import Ops
 
 __all__ = ["limit"]
 

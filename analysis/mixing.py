@@ -13,7 +13,7 @@ import xarray as xr
 
 import uldnum
 from analysis import pictures
-from uldnum.files import store
+from uldnum._util.files import store
 from uldnum.plotting import draw_mixing
 
 INTEGRATORS = ["ula", "baoab-limit", "mild(0.5)", "BAOAB", "OBABO", "UBU"]

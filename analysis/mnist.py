@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import platformdirs
 
-from uldnum.files import atomic
+from uldnum._util.files import atomic
+from uldnum._util.typing import Array
 from uldnum.networks.pickles import read_arrays
 from uldnum.networks.wheels import Member
-from uldnum.typing import Array
 
 __all__ = ["mnist"]
 

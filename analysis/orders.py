@@ -6,8 +6,8 @@ from pathlib import Path
 
 import uldnum
 from analysis.agreement import INTEGRATORS
+from uldnum._util.files import atomic
 from uldnum.exact import measured_orders
-from uldnum.files import atomic
 
 PAGE = Path(__file__).parent / "orders.md"
 

@@ -19,9 +19,9 @@ from tqdm import tqdm
 
 import uldnum
 from analysis.throughput import processor
-from uldnum.files import atomic
-from uldnum.kernels import cpu
-from uldnum.kernels.blocks import mixture_kernel
+from uldnum._util.files import atomic
+from uldnum.kernels.numba import executor as cpu
+from uldnum.kernels.numba.blocks import mixture_kernel
 
 PAGE = Path(__file__).parent / "overhead.md"
 

@@ -15,15 +15,15 @@ import numba
 import numpy as np
 
 import uldnum
-from uldnum.extras import require
-from uldnum.kernels.core import lay_out
-from uldnum.kernels.cpu import NumbaExecutor
+from uldnum._util.extras import require
+from uldnum._util.typing import Array
+from uldnum.kernels.numba.executor import NumbaExecutor
 from uldnum.kernels.program import Executor, Program
+from uldnum.kernels.source.core import lay_out
 from uldnum.kernels.state import State
-from uldnum.launch import recording_of
-from uldnum.sampling import one_phase
+from uldnum.sampling._sample import one_phase
+from uldnum.sampling.launch import recording_of
 from uldnum.targets.presets import bimodal_1d, ring_8
-from uldnum.typing import Array
 
 CHAINS, H, FRICTION = 10_000, 0.1, 1.0
 FOREVER = 2**60  # steps

@@ -20,13 +20,13 @@ from tqdm.auto import tqdm
 
 import uldnum
 from analysis import peers
-from uldnum.kernels.core import phase
+from uldnum._util.typing import Array
 from uldnum.kernels.cuda.binding import Kernel, ptx
 from uldnum.kernels.cuda.chains import chain_kernel
 from uldnum.kernels.cuda.form import ChainForm
 from uldnum.kernels.cuda.stages import StageForm, stage_kernel
+from uldnum.kernels.source.core import phase
 from uldnum.schemes.stage import Affine, Step, first_row, table
-from uldnum.typing import Array
 
 __all__ = ["ARCHITECTURES", "Case", "Count", "assemble", "cases", "count_all", "main"]
 

@@ -10,11 +10,11 @@ import xarray as xr
 
 import uldnum
 from analysis import pictures
+from uldnum._util.files import atomic, store
+from uldnum._util.typing import Array
 from uldnum.exact import gaussian, transfer_operator
-from uldnum.files import atomic, store
 from uldnum.plotting import colour, save
 from uldnum.targets.presets import bimodal_1d
-from uldnum.typing import Array
 
 # Name, and the temperature to which it tends.
 INTEGRATORS = {

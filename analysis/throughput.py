@@ -24,10 +24,10 @@ from tqdm.auto import tqdm
 import uldnum
 from analysis import peers, pictures
 from analysis.limit import limit
-from uldnum.extras import installed, require
-from uldnum.files import atomic
+from uldnum._util.extras import installed, require
+from uldnum._util.files import atomic
+from uldnum._util.typing import Array
 from uldnum.plotting import save
-from uldnum.typing import Array
 
 REPEATS, SECONDS = 5, 0.3
 DATA = Path(__file__).parent / "data" / "throughput.json"

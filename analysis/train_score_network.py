@@ -30,7 +30,7 @@ from torch.nn import functional
 from tqdm import tqdm
 
 from analysis.mnist import mnist
-from uldnum.files import atomic
+from uldnum._util.files import atomic
 from uldnum.networks.catalogue import SHIPPED
 
 LOG = Path(__file__).parent / "data" / "mnist_training.json"

@@ -16,11 +16,11 @@ import xarray as xr
 
 import uldnum
 from analysis import pictures
-from uldnum.files import store
+from uldnum._util.files import store
+from uldnum._util.typing import Array
 from uldnum.plotting import colour, save
 from uldnum.targets import GaussianMixture
 from uldnum.targets.presets import grid_25
-from uldnum.typing import Array
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

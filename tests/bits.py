@@ -28,15 +28,16 @@ import numpy as np
 from threadpoolctl import threadpool_info
 
 import uldnum
-from uldnum import anneal, launch, levels, plan, sample
-from uldnum.annealing import tables_of
-from uldnum.initial import initial_normals, initial_uniform
-from uldnum.kernels.core import lay_out
-from uldnum.kernels.cpu import NumbaExecutor
+from uldnum import anneal, levels, plan, sample
+from uldnum.kernels.initial import initial_normals, initial_uniform
+from uldnum.kernels.numba.executor import NumbaExecutor
+from uldnum.kernels.source.core import lay_out
 from uldnum.networks.forms import PARAMETERISATIONS, form
-from uldnum.plans import PRESETS as PLANS
-from uldnum.predictors import PREDICTORS
-from uldnum.schedules import schedule
+from uldnum.plans.presets import PRESETS as PLANS
+from uldnum.plans.schedules import schedule
+from uldnum.sampling import launch
+from uldnum.sampling._anneal import tables_of
+from uldnum.schemes.predictors import PREDICTORS
 from uldnum.studies import points
 from uldnum.targets.presets import PRESETS as TARGETS
 

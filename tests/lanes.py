@@ -4,7 +4,7 @@ import numba
 import numpy as np
 
 from uldnum.jit import values
-from uldnum.kernels.lanes import core
+from uldnum.kernels.numba.binding import core
 
 
 def on_arrays(pick, dtype, arguments=1, results=1, lanes=8):

@@ -16,10 +16,10 @@ from onnx_models import Graph, Value
 
 import uldnum
 from uldnum import diagnostics, exact, levels, networks, studies
-from uldnum.arguments import converted, file_path, whole_number
-from uldnum.names import checked_name, printable
+from uldnum._util.arguments import converted, file_path, whole_number
+from uldnum._util.names import checked_name, printable
+from uldnum._util.parsing import parse_toml
 from uldnum.networks import Card
-from uldnum.parsing import parse_toml
 from uldnum.plotting import draw_bias, draw_frontier, draw_mixing
 from uldnum.targets import DataMixture
 
@@ -276,7 +276,7 @@ def test_text_of_a_file_does_not_reach_the_terminal(model):
     command = [
         sys.executable,
         "-c",
-        "from uldnum.cli import main; main()",
+        "from uldnum.cli.app import main; main()",
         "sample",
         "--network",
         str(path),

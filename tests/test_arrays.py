@@ -9,7 +9,7 @@ from test_cuda import DTYPES, IMAGES, TARGETS, TOLERANCE
 
 import uldnum
 from analysis.gpu_check import Images
-from uldnum.arraylib import NUMPY, Space
+from uldnum._util.arraylib import NUMPY, Space
 
 
 class StrictMixture(uldnum.GaussianMixture):

@@ -25,7 +25,7 @@ from uldnum.diagnostics import (
 from uldnum.diagnostics.bias import rms_bias
 from uldnum.diagnostics.jackknife import other_norm, squared_norm
 from uldnum.diagnostics.samples import u_statistic
-from uldnum.moments import Moments
+from uldnum.sampling.moments import Moments
 
 NORMAL, BIMODAL, RING = (uldnum.target(name) for name in ("gaussian", "bimodal-1d", "ring-8"))
 PLANE = uldnum.GaussianMixture([1.0], [[0.0, 0.0]], [1.0])

@@ -19,16 +19,20 @@ import xarray as xr
 from onnx import TensorProto, helper
 from PIL import Image
 
-from uldnum import annealing, cli, files, launch, levels, networks, plans, sampling, studies
-from uldnum.extras import EXTRAS, distributions
-from uldnum.run import Run
+from uldnum import levels, networks, studies
+from uldnum._util import files
+from uldnum._util.extras import EXTRAS, distributions
+from uldnum.cli import app
+from uldnum.plans import _plan
+from uldnum.sampling import _anneal, _sample, launch
+from uldnum.sampling.run import Run
 
 
 def uldnum(monkeypatch, capsys, *arguments):
     """Run the command line in this process; return its exit status, output and errors."""
     monkeypatch.setattr(sys, "argv", ["uldnum", *arguments])
     with pytest.raises(SystemExit) as end:
-        cli.main()
+        app.main()
     return end.value.code or 0, *capsys.readouterr()
 
 
@@ -265,7 +269,7 @@ def test_sample_draws_and_stores_states(monkeypatch, capsys, tmp_path, stub, suf
     stored = files.load(states)
     assert stored.denoised.dims == ("recorded", "chain", "channel", "y", "x")
     level = networks.network(stub).at(0.6)
-    run = sampling.sample(
+    run = _sample.sample(
         level, "BAOAB", h=0.5, friction=2.0, steps=15, chains=3, seed=5, thin=4, progress=False, backend="array"
     )
     np.testing.assert_array_equal(run.trace.reshape(3, 1, 3, 16), stored.trace)
@@ -437,8 +441,8 @@ def test_anneal_goes_from_noise_to_data(monkeypatch, capsys, tmp_path):
     assert code == 0, err
     assert "heun(0): 11 evaluations of 4 chains" in out
     assert (tmp_path / "anneal.png").is_file()
-    run = annealing.anneal(
-        networks.network(), plans.plan("heun", levels.karras(20.0, 0.02, 6)), chains=4, backend="array", progress=False
+    run = _anneal.anneal(
+        networks.network(), _plan.plan("heun", levels.karras(20.0, 0.02, 6)), chains=4, backend="array", progress=False
     )
     np.testing.assert_array_equal(Run.load(tmp_path / "anneal.nc").x, run.x)
 
@@ -499,6 +503,6 @@ def test_a_missing_extra_names_its_command(monkeypatch, capsys, tmp_path):
 
 def test_import_is_light():
     """Optional parts are imported where they are used, Numba too: 'uldnum list' does not wait for it."""
-    script = "import sys, uldnum, uldnum.cli; print(*sys.modules)"
+    script = "import sys, uldnum, uldnum.cli.app; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert not {"matplotlib", "onnx", "onnxruntime", "numba"} & set(done.stdout.split())

@@ -6,12 +6,12 @@ import pytest
 from scipy import special, stats
 
 import uldnum
-from uldnum.initial import initial_uniform, initial_uniforms
 from uldnum.jit import values
-from uldnum.kernels import array
-from uldnum.kernels.core import DYNAMICS, INITIAL, READOUT
-from uldnum.kernels.drawing import chain_normals
-from uldnum.kernels.lanes import core
+from uldnum.kernels.arrays import binding as array
+from uldnum.kernels.initial import initial_uniform, initial_uniforms
+from uldnum.kernels.numba.binding import core
+from uldnum.kernels.numba.drawing import chain_normals
+from uldnum.kernels.source.core import DYNAMICS, INITIAL, READOUT
 from uldnum.schemes.catalogue import Integrator
 from uldnum.schemes.stage import Affine, Step, first_row, table
 from uldnum.targets import PRESETS, GaussianMixture, target

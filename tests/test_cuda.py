@@ -17,7 +17,7 @@ from test_integrators import CATALOGUE
 
 import uldnum
 from analysis.gpu_check import Images
-from uldnum.kernels.core import lay_out, phase
+from uldnum.kernels.source.core import lay_out, phase
 from uldnum.schemes.stage import Affine, Step, first_row, table
 
 DTYPES = ("float64", "float32")
@@ -94,9 +94,9 @@ def results(run):
 
 def update(u, s, coefficients, apart, first_chain):
     """Launch one map on u (rows, chains, size), with tables of each chain or one for all."""
-    from uldnum.kernels.core import NEVER
     from uldnum.kernels.cuda.device import device
     from uldnum.kernels.cuda.stages import Batch, MapTable, Numbers, StageForm, stage_kernel
+    from uldnum.kernels.source.core import NEVER
 
     k, chains, size = u.shape
     dA, b, C = (part.ravel() for part in coefficients)
@@ -173,9 +173,9 @@ def unlike_cpu():
 def simulate(path):
     """Sample every case in the simulator, and one in two pieces; draw the known answers."""
     from analysis import gpu_check
-    from uldnum.kernels.core import make_core
     from uldnum.kernels.cuda.binding import SIMULATED, ops
     from uldnum.kernels.cuda.device import device
+    from uldnum.kernels.source.core import make_core
 
     assert SIMULATED
     saved = {}

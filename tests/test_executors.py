@@ -18,13 +18,13 @@ import pytest
 from test_integrators import CATALOGUE
 
 import uldnum
-from uldnum.kernels import cpu
-from uldnum.kernels.array import normals
-from uldnum.kernels.arrays import ArrayExecutor
-from uldnum.kernels.core import DYNAMICS, READOUT, Recording, lay_out
-from uldnum.kernels.cpu import NumbaExecutor, edges, pool, shared
+from uldnum.kernels.arrays.binding import normals
+from uldnum.kernels.arrays.executor import ArrayExecutor
+from uldnum.kernels.numba import executor as cpu
+from uldnum.kernels.numba.executor import NumbaExecutor, edges, pool, shared
+from uldnum.kernels.source.core import DYNAMICS, READOUT, Recording, lay_out
 from uldnum.kernels.state import State
-from uldnum.sampling import one_phase
+from uldnum.sampling._sample import one_phase
 from uldnum.schemes.catalogue import Integrator
 from uldnum.schemes.stage import Affine, Step, first_row, table
 

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from lanes import on_arrays
 
-from uldnum.kernels import array
-from uldnum.kernels.functions import FORMATS
+from uldnum.kernels.arrays import binding as array
+from uldnum.kernels.source.functions import FORMATS
 
 DTYPES = [np.float64, np.float32]
 POINTS = 16_000

@@ -26,8 +26,8 @@ from onnx_models import Graph, Value
 
 import uldnum
 from uldnum import diagnostics, exact, levels, networks, studies
+from uldnum._util.extras import MissingExtraError
 from uldnum.exact import ConvergenceError
-from uldnum.extras import MissingExtraError
 from uldnum.targets import DataMixture
 
 # Seconds that a call may take, of processor time: two thousand times what most take.

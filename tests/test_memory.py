@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from uldnum import memory
+from uldnum._util import memory
 
 GIB = 2**30
 
@@ -12,7 +12,7 @@ GIB = 2**30
 @pytest.fixture
 def groups(monkeypatch, tmp_path):
     """A machine with 8 GiB available, in whose folder of control groups a test writes."""
-    monkeypatch.setattr("uldnum.memory.psutil.virtual_memory", lambda: SimpleNamespace(available=8 * GIB))
+    monkeypatch.setattr("uldnum._util.memory.psutil.virtual_memory", lambda: SimpleNamespace(available=8 * GIB))
     monkeypatch.setattr(memory, "MEMBERSHIP", tmp_path / "membership")
     monkeypatch.setattr(memory, "GROUPS", tmp_path / "groups")
     return tmp_path / "groups"

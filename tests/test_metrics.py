@@ -5,7 +5,7 @@ import pytest
 import xarray as xr
 
 import uldnum
-from uldnum import cli
+from uldnum.cli import app
 from uldnum.cli.bias import table
 from uldnum.diagnostics import Bias, relaxation
 from uldnum.diagnostics.metrics import METRICS, TIMES, Metric, study_metric, study_metrics
@@ -81,7 +81,7 @@ def test_a_metric_is_drawn_and_printed(fourth, tmp_path, monkeypatch, capsys):
     command = ("bias", "--exact-only", "--target", "gaussian", "--integrators", "ULA", "--h", "0.5")
     monkeypatch.setattr("sys.argv", ["uldnum", *command, "--out", str(tmp_path)])
     with pytest.raises(SystemExit):
-        cli.main()
+        app.main()
     out = capsys.readouterr().out
     assert titles == [*(METRICS[name].title for name in study_metrics()), ""]  # the last of three rows has one panel
     assert "(in the data and the figure: mean, Wasserstein-1 distance, Kolmogorov distance, fourth moment)" in out
@@ -90,7 +90,7 @@ def test_a_metric_is_drawn_and_printed(fourth, tmp_path, monkeypatch, capsys):
     assert list(table(one, sampled=False))[1].split() == ["0.5", "4.13e-01"]
     monkeypatch.setattr("sys.argv", ["uldnum", "list"])
     with pytest.raises(SystemExit):
-        cli.main()
+        app.main()
     assert "fourth moment (units of x⁴)" in capsys.readouterr().out
 
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from uldnum.kernels.array import core
-from uldnum.moments import Moments, standard_error
+from uldnum.kernels.arrays.binding import core
+from uldnum.sampling.moments import Moments, standard_error
 
 
 def made_up():

@@ -9,10 +9,10 @@ from onnx import TensorProto, helper
 from onnx_models import Graph, Value, constant, save_mixture
 
 import uldnum
-from uldnum.extras import MissingExtraError
+from uldnum._util.extras import MissingExtraError
 from uldnum.networks import Network, network
 from uldnum.networks.forms import PARAMETERISATIONS
-from uldnum.schedules import schedule
+from uldnum.plans.schedules import schedule
 
 SHAPE = (2, 2, 3)
 EPS = np.finfo(np.float32).eps

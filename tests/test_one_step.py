@@ -7,12 +7,12 @@ from test_integrators import CATALOGUE
 
 import uldnum
 from uldnum.kernels import reference
-from uldnum.kernels.array import normals
-from uldnum.kernels.arrays import ArrayExecutor
-from uldnum.kernels.core import DYNAMICS, READOUT, lay_out
+from uldnum.kernels.arrays.binding import normals
+from uldnum.kernels.arrays.executor import ArrayExecutor
+from uldnum.kernels.source.core import DYNAMICS, READOUT, lay_out
 from uldnum.kernels.state import State
-from uldnum.launch import recording_of
-from uldnum.sampling import one_phase
+from uldnum.sampling._sample import one_phase
+from uldnum.sampling.launch import recording_of
 
 CHAINS, D, SEED, H, FRICTION = 5, 2, 3, 0.4, 0.7
 TARGET = uldnum.GaussianMixture([0.4, 0.6], [[1.0, 0.0], [-1.0, 0.5]], [[0.5, 2.0], [1.0, 1.5]])

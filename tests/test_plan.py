@@ -11,17 +11,19 @@ from onnx_models import save_mixture
 from test_networks import levels_of_betas, vp_linear
 
 import uldnum
-from uldnum import launch, levels, schedules
-from uldnum.adaptive import Adaptive
-from uldnum.annealing import phase_seeds
-from uldnum.data import find_data
+from uldnum import levels
 from uldnum.exact import plan as law_of
 from uldnum.exact import propagator
-from uldnum.initial import initial_normals
-from uldnum.kernels.array import chain_numbers, normals
-from uldnum.kernels.core import DYNAMICS, READOUT, lay_out
-from uldnum.kernels.cpu import NumbaExecutor
-from uldnum.predictors import PREDICTORS
+from uldnum.kernels.arrays.binding import chain_numbers, normals
+from uldnum.kernels.initial import initial_normals
+from uldnum.kernels.numba.executor import NumbaExecutor
+from uldnum.kernels.source.core import DYNAMICS, READOUT, lay_out
+from uldnum.plans import presets, schedules
+from uldnum.sampling import launch
+from uldnum.sampling._anneal import phase_seeds
+from uldnum.sampling.lookup import find_data
+from uldnum.schemes.adaptive import Adaptive
+from uldnum.schemes.predictors import PREDICTORS
 
 LEVELS = levels.geometric(5.0, 0.1, 6)
 VP = levels.vp_sde(6, last=0.05)
@@ -356,7 +358,7 @@ def test_many_levels_in_one_launch_are_one_after_the_other(monkeypatch, name, dt
     together = uldnum.anneal(mixture, run, chains=1300, seed=2, threads=2, dtype=dtype, progress=False)
     monkeypatch.setattr(launch, "PATIENCE", 0.0)  # a launch a step
     monkeypatch.setattr(NumbaExecutor, "first_launch", lambda executor, state: 1)
-    monkeypatch.setattr("uldnum.kernels.cpu.TILE", 1)
+    monkeypatch.setattr("uldnum.kernels.numba.executor.TILE", 1)
     apart = uldnum.anneal(mixture, run, chains=1300, seed=2, threads=1, dtype=dtype, progress=False)
     for part in ("phase_space", "u", "escape_step", "nfe"):
         np.testing.assert_array_equal(getattr(together.state, part), getattr(apart.state, part), part)
@@ -656,7 +658,7 @@ def test_levels_that_are_low_on_purpose_do_not_warn():
     levels.geometric(1.0, 0.01, 10).below(0.1)
     levels.karras(1.0, 0.01, 10)
     levels.given([0.1])
-    for name in uldnum.plans.PRESETS:
+    for name in presets.PRESETS:
         uldnum.preset(name)
 
 

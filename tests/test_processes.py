@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from uldnum.interrupt import interruptible, uninterrupted
+from uldnum._util.interrupt import interruptible, uninterrupted
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="POSIX processes")
 
@@ -25,7 +25,7 @@ def python(script, *arguments, **options):
 
 IMPORTING = """
 import os, signal, sys
-from uldnum.command import main
+from uldnum.cli.command import main
 
 class Counter:
     left = int(sys.argv[1])
@@ -51,18 +51,18 @@ def test_ctrl_c_during_imports_is_one_line(count):
 def test_ctrl_c_outside_of_imports_is_one_line():
     script = """
 import os, signal, sys
-import uldnum.cli
+import uldnum.cli.app
 from uldnum.cli import listing
-import uldnum.command
+import uldnum.cli.command
 
 def interrupted(*_):
     os.kill(os.getpid(), signal.SIGINT)
 
 {stop} = interrupted
 sys.argv = ["uldnum", "list"]
-uldnum.command.main()
+uldnum.cli.command.main()
 """
-    for stop in ("uldnum.cli.main", "listing.show"):
+    for stop in ("uldnum.cli.app.main", "listing.show"):
         done = python(script.format(stop=stop))
         assert (done.returncode, done.stderr, done.stdout) == (130, "interrupted\n", "")
 
@@ -71,11 +71,11 @@ def test_ctrl_c_that_is_ignored_stays_so():
     """As in the background jobs of a shell script."""
     script = """
 import signal, sys
-import uldnum.command
-import uldnum.cli
+import uldnum.cli.app
+import uldnum.cli.command
 signal.signal(signal.SIGINT, signal.SIG_IGN)
-uldnum.cli.main = lambda: None
-uldnum.command.main()
+uldnum.cli.app.main = lambda: None
+uldnum.cli.command.main()
 print(signal.getsignal(signal.SIGINT) is signal.SIG_IGN)
 """
     assert python(script).stdout == "True\n"
@@ -109,8 +109,10 @@ KILLED = """
 import itertools, os, random, signal, sys, time
 from pathlib import Path
 import matplotlib.figure, onnxruntime, xarray as xr
-from uldnum import cli, files, launch, networks
-from uldnum.run import Run
+from uldnum import cli, networks
+from uldnum._util import files
+from uldnum.sampling import launch
+from uldnum.sampling.run import Run
 
 folder, kills = Path(sys.argv[1]), int(sys.argv[2])
 options = "sample --steps 10 --every 2 --chains 2 --h 0.5 --seed 5".split()
@@ -142,7 +144,7 @@ def command(out, operations=None):
 
         sys.addaudithook(hook)
     try:
-        cli.main()
+        app.main()
     except SystemExit as end:
         os._exit(end.code or 0)
     finally:
@@ -199,8 +201,8 @@ READ_ONLY = """
 import contextlib, io, os, sys, tempfile
 from pathlib import Path
 import uldnum
-from uldnum import annealing, cli
-from uldnum.run import Run
+from uldnum.cli import app
+from uldnum.sampling.run import Run
 from uldnum.studies import bias
 
 folder, spare = Path(sys.argv[1]), sys.argv[2]
@@ -212,7 +214,7 @@ def command(*arguments):
     sys.argv = ["uldnum", *arguments, "--out", str(folder)]
     with contextlib.redirect_stderr(io.StringIO()) as said:
         try:
-            cli.main()
+            app.main()
         except SystemExit as end:
             print(end.code, said.getvalue().strip(), sep="|")
 
@@ -229,7 +231,7 @@ command("bias", "--exact-only", "--target", "gaussian", "--h", "0.5")
 command("sample")
 command(*anneal)
 refused(lambda: bias("gaussian", "ula", 0.5, store=folder))
-usual = annealing.anneal
+usual = uldnum.anneal
 
 
 def closing(*arguments, **options):
@@ -241,7 +243,7 @@ def closing(*arguments, **options):
     return run
 
 
-annealing.anneal = closing
+uldnum.anneal = closing
 folder.chmod(0o755)
 command(*anneal)
 (found,) = Path(spare).glob("uldnum-*-anneal.nc")

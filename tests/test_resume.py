@@ -10,12 +10,13 @@ import pytest
 import xarray as xr
 
 import uldnum
-from uldnum import files, sampling
-from uldnum.interrupt import interruptible
-from uldnum.kernels.arrays import ArrayExecutor
-from uldnum.kernels.cpu import NumbaExecutor
-from uldnum.run import Run
-from uldnum.storage import content_digest
+from uldnum._util import files
+from uldnum._util.interrupt import interruptible
+from uldnum.kernels.arrays.executor import ArrayExecutor
+from uldnum.kernels.numba.executor import NumbaExecutor
+from uldnum.sampling import _sample as sampling
+from uldnum.sampling.run import Run
+from uldnum.sampling.storage import content_digest
 
 RING = uldnum.target("ring-8")
 

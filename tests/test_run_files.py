@@ -10,8 +10,8 @@ import xarray as xr
 
 import uldnum
 from uldnum import levels
-from uldnum.run import Run
-from uldnum.storage import content_digest
+from uldnum.sampling.run import Run
+from uldnum.sampling.storage import content_digest
 
 RING = uldnum.target("ring-8")
 ARGUMENTS = {"h": [0.2, 0.4], "steps": 20, "burn_in": 4, "chains": 5, "seed": 3, "bins": 12, "thin": 6}
@@ -106,7 +106,7 @@ def test_changed_numbers_are_refused(runs, tmp_path, kind):
 DAMAGE = """
 import sys, numpy as np
 from pathlib import Path
-from uldnum.run import Run
+from uldnum.sampling.run import Run
 whole, at = Path(sys.argv[1]), Path(sys.argv[1]).with_name("damaged.nc")
 sound, rng, outcomes = Run.load(whole), np.random.default_rng(0), []
 for i in range(60):

@@ -8,7 +8,7 @@ from reference import stationary, word_map
 import uldnum
 from uldnum.exact import gaussian, propagator
 from uldnum.exact.orders import underdamped_error
-from uldnum.schemes.splitting import frozen_score, tanh_gap
+from uldnum.schemes.words import frozen_score, tanh_gap
 
 # word: stages, normals of each, normals of the reading alone, of the opening, and whether the opening needs a score
 STRUCTURE = {

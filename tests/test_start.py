@@ -5,7 +5,7 @@ import pytest
 
 import uldnum
 from uldnum import levels
-from uldnum.run import Run
+from uldnum.sampling.run import Run
 
 N01 = uldnum.GaussianMixture([1.0], [[0.0]], [1.0])
 QUIET = {"progress": False}
@@ -209,6 +209,6 @@ def test_a_run_that_does_not_fit_into_memory_is_refused(changes, argument):
 
 def test_a_plan_whose_positions_do_not_fit_is_refused(monkeypatch):
     plan = uldnum.plan("ula", levels.geometric(2.0, 0.1, 1000), h=0.5)
-    monkeypatch.setattr("uldnum.memory.psutil.virtual_memory", lambda: type("", (), {"available": 2**20}))
+    monkeypatch.setattr("uldnum._util.memory.psutil.virtual_memory", lambda: type("", (), {"available": 2**20}))
     with pytest.raises(ValueError, match=r"keep: the run would take 0.00747 GiB"):
         uldnum.anneal(N01, plan, chains=1000, keep=True)

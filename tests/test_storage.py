@@ -18,8 +18,8 @@ import pytest
 import xarray as xr
 from test_sweep import Square, diary_of
 
-from uldnum import files
-from uldnum.run import Run
+from uldnum._util import files
+from uldnum.sampling.run import Run
 from uldnum.studies import sweep
 
 zarr = pytest.importorskip("zarr")
@@ -130,7 +130,7 @@ DYING = """
 import itertools, os, shutil, signal, sys
 from pathlib import Path
 import numpy as np, xarray as xr, zarr
-from uldnum import files
+from uldnum._util import files
 
 folder, suffix, can_swap = Path(sys.argv[1]), sys.argv[2], sys.argv[3] == "swap"
 path = folder / f"run{suffix}"
@@ -309,7 +309,7 @@ def test_chunks_that_are_larger_than_their_array_count(tmp_path):
 
 def test_a_file_larger_than_the_memory_is_refused(monkeypatch, tmp_path):
     files.store(LARGE, tmp_path / "run.nc")
-    monkeypatch.setattr("uldnum.memory.psutil.virtual_memory", lambda: SimpleNamespace(available=2.0**20))
+    monkeypatch.setattr("uldnum._util.memory.psutil.virtual_memory", lambda: SimpleNamespace(available=2.0**20))
     with pytest.raises(ValueError, match=r"has 3.05 MiB of data, and 1 MiB of memory are free"):
         files.load(tmp_path / "run.nc")
 

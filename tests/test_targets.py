@@ -13,7 +13,7 @@ from scipy import integrate
 import uldnum
 from uldnum.diagnostics import hopping_rate, kolmogorov, mean_bias, mode_weights, relaxation, sliced_wasserstein_2
 from uldnum.exact import transfer_operator
-from uldnum.initial import initial_uniform
+from uldnum.kernels.initial import initial_uniform
 from uldnum.targets import PRESETS, Law, Modes, Target, protocol
 from uldnum.targets.points import mixture_points
 

@@ -9,8 +9,8 @@ import pytest
 
 import uldnum
 from uldnum.jit import values
-from uldnum.kernels import lift
-from uldnum.kernels.blocks import lanes_of
+from uldnum.kernels.numba import lift
+from uldnum.kernels.numba.blocks import lanes_of
 from uldnum.targets import UserTarget
 
 

@@ -13,12 +13,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from uldnum import diagnostics, exact, levels, networks, studies, targets
-    from uldnum.annealing import anneal
-    from uldnum.one_step import step
-    from uldnum.plans import Plan, plan, preset
-    from uldnum.run import Run
-    from uldnum.sampling import sample
+    from uldnum import diagnostics, exact, networks, studies, targets
+    from uldnum.plans import levels
+    from uldnum.plans._plan import Plan, plan, preset
+    from uldnum.sampling._anneal import anneal
+    from uldnum.sampling._sample import sample
+    from uldnum.sampling._step import step
+    from uldnum.sampling.run import Run
     from uldnum.schemes.catalogue import Integrator, integrator, integrators, splitting
     from uldnum.targets import GaussianMixture, UserTarget, target
 
@@ -47,13 +48,14 @@ __all__ = [
     "targets",
 ]
 
-# The modules that names other than modules come from.
+# The modules that names come from, other than packages.
 HOMES = {
-    "anneal": "annealing",
-    "sample": "sampling",
-    "Run": "run",
-    "step": "one_step",
-    **dict.fromkeys(("Plan", "plan", "preset"), "plans"),
+    "anneal": "sampling._anneal",
+    "sample": "sampling._sample",
+    "step": "sampling._step",
+    "Run": "sampling.run",
+    "levels": "plans",
+    **dict.fromkeys(("Plan", "plan", "preset"), "plans._plan"),
     **dict.fromkeys(("GaussianMixture", "UserTarget", "target"), "targets"),
     **dict.fromkeys(("Integrator", "integrator", "integrators", "splitting"), "schemes.catalogue"),
 }

@@ -58,12 +58,12 @@ def anneal(
 
     uldnum anneal --data gmm-40 --method ula --h 0.5 --steps 2 --predictor ddim --levels geometric:50:0.1:100
     """
-    from uldnum import annealing, plans
-    from uldnum import levels as sequences
-    from uldnum.data import find_data
-    from uldnum.extras import require
-    from uldnum.files import check_store, writable_folder
-    from uldnum.pictures import check_look
+    import uldnum
+    from uldnum._util.extras import require
+    from uldnum._util.files import check_store, writable_folder
+    from uldnum.plans.presets import PRESETS
+    from uldnum.plotting.pictures import check_look
+    from uldnum.sampling.lookup import find_data
 
     stored = check_store(writable_folder(out) / "anneal.nc")
     keep_stopped(stored, resume)
@@ -77,17 +77,17 @@ def anneal(
     given |= {"predictor": predictor, "momentum": momentum, "boundary": boundary, "denoise": denoise}
     sources = {name: context.get_parameter_source(name) for name in ("levels", *given)}
     said = [name for name, source in sources.items() if source and source.name != "DEFAULT"]
-    if method.lower() not in plans.PRESETS:
+    if method.lower() not in PRESETS:
         name, _, count = levels.partition(":")
         if name == "own" and not (count.isdigit() and law.levels is not None):
             raise ValueError(f"levels: own:COUNT are those of a network that has a schedule, got {levels!r}")
-        chosen = plans.plan(method, law.levels(int(count)) if name == "own" else sequences.parse(levels), **given)
+        chosen = uldnum.plan(method, law.levels(int(count)) if name == "own" else uldnum.levels.parse(levels), **given)
     elif said:
         raise ValueError(f"{said[0]}: {method!r} has its own levels, steps and sizes; leave out --{said[0]}")
     else:
-        chosen = plans.preset(method)
+        chosen = uldnum.preset(method)
     begun = time.perf_counter()
-    run = annealing.anneal(
+    run = uldnum.anneal(
         law, chosen, chains=chains, seed=seed, x0=x0, backend=backend,
         resume=stored if resume else None, progress=f"{chosen.name} on {law.name}",
     )  # fmt: skip
@@ -105,7 +105,7 @@ def anneal(
 
 def show(net: Any, chosen: Any, x: Any, path: Path) -> None:
     """Draw the last states of some chains."""
-    from uldnum.pictures import coloured, draw_images
+    from uldnum.plotting.pictures import coloured, draw_images
 
     draw_images(coloured(net.decode(x), net.card), [], f"{net.name}: {len(x)} chains of {chosen.name}", path)
     typer.echo(f"images: {path}")

@@ -11,7 +11,7 @@ import typer
 
 from uldnum.cli import options
 from uldnum.cli.common import computed, print_json, written
-from uldnum.configuration import BiasConfiguration
+from uldnum.studies.configuration import BiasConfiguration
 
 __all__ = ["bias"]
 

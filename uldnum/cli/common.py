@@ -14,11 +14,11 @@ from uuid import uuid4
 
 import typer
 
-from uldnum.arguments import positive
-from uldnum.elementary import geomspace
-from uldnum.extras import require
-from uldnum.interrupt import uninterrupted
-from uldnum.typing import Array
+from uldnum._util.arguments import positive
+from uldnum._util.extras import require
+from uldnum._util.interrupt import uninterrupted
+from uldnum._util.typing import Array
+from uldnum.arithmetic.elementary import geomspace
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -34,7 +34,7 @@ def interrupted(outcome: str = "") -> NoReturn:
 
 def keep_stopped(path: Path, resume: bool) -> None:
     """Raise rather than write over a run that was stopped, which someone may want to go on with."""
-    from uldnum.run import Run
+    from uldnum.sampling.run import Run
 
     if resume or not path.exists():
         return
@@ -54,7 +54,7 @@ def saved(make: Callable[[], xr.Dataset], path: Path) -> None:
 
     Ctrl-C waits until it is stored, and then ends the command.
     """
-    from uldnum.files import store
+    from uldnum._util.files import store
 
     try:
         with uninterrupted():
@@ -69,7 +69,7 @@ def saved(make: Callable[[], xr.Dataset], path: Path) -> None:
 
 def elsewhere(dataset: xr.Dataset, name: str) -> str:
     """Store a dataset in the first other folder that takes it, and say where it is."""
-    from uldnum.files import store
+    from uldnum._util.files import store
 
     for folder in (tempfile.gettempdir(), Path.cwd(), Path.home()):
         path = Path(folder) / f"uldnum-{uuid4().hex[:8]}-{name}"
@@ -100,7 +100,7 @@ def still_there(path: Path) -> Iterator[None]:
 def computed(name: str, given: dict[str, Any], scheduler: str | None, out: Path) -> Any:
     """Compute a study from the options of a command that it has, keeping its points in a folder."""
     from uldnum import studies
-    from uldnum.files import writable_folder
+    from uldnum._util.files import writable_folder
 
     require("matplotlib", "plot")
     folder, study = writable_folder(out), getattr(studies, name)

@@ -9,7 +9,7 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from uldnum.extras import EXTRAS, distributions, installed, require
+from uldnum._util.extras import EXTRAS, distributions, installed, require
 from uldnum.schemes.catalogue import integrators as catalogue
 from uldnum.version import VERSION
 
@@ -18,11 +18,11 @@ __all__ = ["doctor", "fetch", "list_"]
 
 def list_() -> None:
     """List integrators, targets, metrics, networks and backends: one line each, with its source."""
-    from uldnum.backends import BACKENDS
     from uldnum.diagnostics.metrics import METRICS, study_metrics
     from uldnum.networks import NETWORKS
-    from uldnum.plans import PRESETS as PLANS
-    from uldnum.predictors import PREDICTORS
+    from uldnum.plans.presets import PRESETS as PLANS
+    from uldnum.sampling.backends import BACKENDS
+    from uldnum.schemes.predictors import PREDICTORS
     from uldnum.targets import PRESETS
 
     def order(value: float | None) -> str:

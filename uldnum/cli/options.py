@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from uldnum.configuration import Configuration, SamplingConfiguration, option_of
+from uldnum.studies.configuration import Configuration, SamplingConfiguration, option_of
 
 __all__ = ["AsJson", "Out", "Scheduler", "Seed", "with_options_of"]
 

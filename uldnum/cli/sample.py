@@ -11,18 +11,18 @@ import numpy as np
 import typer
 from tqdm.auto import tqdm
 
-from uldnum.arguments import positive, step_size
+from uldnum._util.arguments import positive, step_size
+from uldnum._util.extras import require
+from uldnum._util.typing import Array
 from uldnum.cli.common import interrupted, keep_stopped, saved, still_there
 from uldnum.cli.options import Seed
-from uldnum.extras import require
 from uldnum.schemes.catalogue import integrator as find_integrator
-from uldnum.typing import Array
 
 if TYPE_CHECKING:
     import xarray as xr
 
     from uldnum.networks import Network, NetworkLevel
-    from uldnum.run import Run
+    from uldnum.sampling.run import Run
 
 __all__ = ["sample"]
 
@@ -86,10 +86,11 @@ def sample(
 
     uldnum sample --network model.onnx --set parameterisation=epsilon --set scaling=ve --set condition=sigma
     """
-    from uldnum import networks, sampling
-    from uldnum.files import check_room, check_store, writable_folder
-    from uldnum.pictures import check_look
-    from uldnum.run import Run
+    import uldnum
+    from uldnum import networks
+    from uldnum._util.files import check_room, check_store, writable_folder
+    from uldnum.plotting.pictures import check_look
+    from uldnum.sampling.run import Run
 
     require("matplotlib", "plot")
     if backend not in (known := ("array", "cuda", "cuda-fast")):
@@ -124,9 +125,9 @@ def sample(
 
     options: dict[str, Any] = {"h": step, "friction": friction, "chains": chains, "seed": seed, "backend": backend}
     if profile:  # what is compiled or loaded once is no part of a step
-        sampling.sample(level, scheme, steps=1, progress=False, **options)
+        uldnum.sample(level, scheme, steps=1, progress=False, **options)
     begun, before, images_before = time.perf_counter(), net.model.seconds, net.images
-    run = sampling.sample(
+    run = uldnum.sample(
         level, scheme, steps=steps, thin=every, resume=earlier,
         progress=f"{scheme.name} on {net.name}", **options,
     )  # fmt: skip
@@ -191,7 +192,7 @@ def described(run: Run, net: Network, level: NetworkLevel, images: Array | None 
 
 def draw(net: Network, level: NetworkLevel, run: Run, images: Array, out: Path, gif: bool, how: str) -> None:
     """Draw the strip, the grid and the moving picture, and say where they are."""
-    from uldnum.pictures import coloured, draw_gif, draw_images
+    from uldnum.plotting.pictures import coloured, draw_gif, draw_images
 
     every, card = run.settings.thin or 1, net.card
     shown = np.unique(np.linspace(0, len(images) - 1, STRIP).round().astype(int))

@@ -12,7 +12,7 @@ import typer
 
 from uldnum.cli import options
 from uldnum.cli.common import computed, print_json, written
-from uldnum.configuration import FrontierConfiguration, SamplingConfiguration
+from uldnum.studies.configuration import FrontierConfiguration, SamplingConfiguration
 
 __all__ = ["advise", "frontier", "mixing"]
 
@@ -80,7 +80,7 @@ def advise(
     from dataclasses import asdict
 
     from uldnum import studies
-    from uldnum.arguments import positive
+    from uldnum._util.arguments import positive
     from uldnum.diagnostics.metrics import study_metric
     from uldnum.plotting import draw_frontier
 

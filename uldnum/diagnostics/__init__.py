@@ -1,5 +1,6 @@
 """How far a run is from its target, and how fast it mixes, each with its error."""
 
+from uldnum.diagnostics._relaxation import relaxation
 from uldnum.diagnostics.bias import mean_bias, second_moment_bias
 from uldnum.diagnostics.histograms import kolmogorov, wasserstein_1
 from uldnum.diagnostics.jackknife import Bias
@@ -11,7 +12,6 @@ from uldnum.diagnostics.mixing import (
     hopping_rate,
     time_below,
 )
-from uldnum.diagnostics.relaxation import relaxation
 from uldnum.diagnostics.samples import (
     kernel_stein_discrepancy,
     maximum_mean_discrepancy,

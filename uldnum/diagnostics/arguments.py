@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from uldnum.arguments import reals, shown
-from uldnum.run import Run
+from uldnum._util.arguments import reals, shown
+from uldnum._util.typing import Array
+from uldnum.sampling.run import Run
 from uldnum.targets import Modes, Target, lacking, vector_target
-from uldnum.typing import Array
 
 __all__ = ["checked_run", "matching", "modes_of", "positions", "scored"]
 

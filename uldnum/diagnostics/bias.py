@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from uldnum.arguments import result_of
+from uldnum._util.arguments import result_of
+from uldnum._util.typing import Array
 from uldnum.diagnostics.arguments import checked_run, matching
 from uldnum.diagnostics.jackknife import Bias, euclidean_norm
-from uldnum.run import Run
+from uldnum.sampling.run import Run
 from uldnum.targets import Target, lacking
-from uldnum.typing import Array
 
 __all__ = ["deviation", "known_moment", "mean_bias", "rms_bias", "second_moment_bias"]
 

@@ -7,13 +7,13 @@ from functools import partial
 
 import numpy as np
 
-from uldnum.arguments import reals, result_of
+from uldnum._util.arguments import reals, result_of
+from uldnum._util.typing import Array
 from uldnum.diagnostics.arguments import matching
 from uldnum.diagnostics.jackknife import BATCHES, Bias, other_norm, split
-from uldnum.launch import REACH
-from uldnum.run import Run
+from uldnum.sampling.launch import REACH
+from uldnum.sampling.run import Run
 from uldnum.targets import Target, lacking
-from uldnum.typing import Array
 
 __all__ = ["BINS", "kolmogorov", "wasserstein_1"]
 

@@ -21,7 +21,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import gammaln
 
-from uldnum.typing import Array
+from uldnum._util.typing import Array
 
 __all__ = [
     "BATCHES",

@@ -16,15 +16,15 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from uldnum._util.names import unknown
+from uldnum._util.typing import Array
 from uldnum.diagnostics.bias import deviation, known_moment, mean_bias, second_moment_bias
 from uldnum.diagnostics.histograms import kolmogorov, wasserstein_1
 from uldnum.diagnostics.jackknife import Bias
 from uldnum.diagnostics.mixing import Estimate, chain_mean_times, hopping_rate
 from uldnum.diagnostics.samples import mode_weights, sliced_wasserstein_2
-from uldnum.names import unknown
-from uldnum.run import Run
+from uldnum.sampling.run import Run
 from uldnum.targets import Target
-from uldnum.typing import Array
 
 __all__ = [
     "COST",

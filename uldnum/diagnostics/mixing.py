@@ -10,14 +10,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from uldnum.arguments import converted, number, positive_number, reals
+from uldnum._util.arguments import converted, number, positive_number, reals
+from uldnum._util.extras import require
+from uldnum._util.typing import Array
 from uldnum.diagnostics.arguments import checked_run, modes_of
 from uldnum.diagnostics.jackknife import BATCHES, jackknife
-from uldnum.extras import require
-from uldnum.moments import standard_error
-from uldnum.run import Run
+from uldnum.sampling.moments import standard_error
+from uldnum.sampling.run import Run
 from uldnum.targets import Target
-from uldnum.typing import Array
 
 __all__ = [
     "Estimate",

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from scipy.linalg import hadamard
 
-from uldnum.arguments import whole_number
+from uldnum._util.arguments import whole_number
+from uldnum._util.typing import Array
 from uldnum.diagnostics.arguments import matching, modes_of, positions, scored
 from uldnum.diagnostics.jackknife import BATCHES, Bias, euclidean_norm, other_norm, split, squared_norm
 from uldnum.targets import Target, lacking
-from uldnum.typing import Array
 
 __all__ = ["kernel_stein_discrepancy", "maximum_mean_discrepancy", "mode_weights", "sliced_wasserstein_2"]
 

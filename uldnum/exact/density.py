@@ -8,8 +8,8 @@ from functools import cached_property
 import numpy as np
 from scipy.interpolate import make_interp_spline
 
+from uldnum._util.typing import Array
 from uldnum.targets import Target, lacking
-from uldnum.typing import Array
 
 __all__ = ["TargetDensity", "tabulate"]
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from uldnum.arguments import number, numbers, positive_number
+from uldnum._util.arguments import number, numbers, positive_number
+from uldnum._util.typing import Array
 from uldnum.exact.precise import Number, lift
-from uldnum.typing import Array
 
 __all__ = ["overdamped_flow", "underdamped_flow"]
 

@@ -23,8 +23,8 @@ from numpy.polynomial.chebyshev import chebvander
 from numpy.polynomial.hermite_e import hermegauss
 from scipy.interpolate import BSpline
 
+from uldnum._util.typing import Array
 from uldnum.schemes.stage import Stage
-from uldnum.typing import Array
 
 __all__ = ["Axis", "Grid", "Push", "quadrature"]
 

@@ -12,8 +12,8 @@ from functools import cached_property, reduce
 
 import numpy as np
 
+from uldnum._util.typing import Array
 from uldnum.schemes.stage import Affine, Step, first_row
-from uldnum.typing import Array
 
 __all__ = ["RESOLVED", "Linear", "LinearStep", "kron", "kron_change", "linear_step", "positive_margins", "solve"]
 

@@ -6,13 +6,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from uldnum._util.typing import Array
+from uldnum.exact._gaussian import propagator
 from uldnum.exact.flow import overdamped_flow, underdamped_flow
-from uldnum.exact.gaussian import propagator
 from uldnum.exact.transfer import transfer_operator
 from uldnum.schemes.catalogue import Integrator
 from uldnum.schemes.catalogue import integrator as find_integrator
 from uldnum.targets.presets import bimodal_1d
-from uldnum.typing import Array
 
 __all__ = ["Orders", "measured_orders"]
 

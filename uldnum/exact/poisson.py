@@ -15,11 +15,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from uldnum.arguments import result_of
+from uldnum._util.arguments import result_of
+from uldnum._util.typing import Array
 from uldnum.exact.grid import Axis, Grid, Push
 from uldnum.exact.stationary import ConvergenceError, Problem, split
 from uldnum.schemes.stage import Stage, first_row
-from uldnum.typing import Array
 
 __all__ = ["autocorrelation_time"]
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from uldnum.typing import Array
+from uldnum._util.typing import Array
 
 __all__ = ["DIGITS", "Number", "lift"]
 

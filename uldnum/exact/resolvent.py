@@ -15,8 +15,8 @@ import numpy as np
 from scipy.linalg import lu_factor, lu_solve
 from scipy.sparse.linalg import ArpackNoConvergence, eigs
 
+from uldnum._util.typing import Array
 from uldnum.exact.grid import DEGREE, Grid, Push
-from uldnum.typing import Array
 
 __all__ = ["Stationary", "TimeStep"]
 

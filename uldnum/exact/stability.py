@@ -13,10 +13,10 @@ from itertools import pairwise
 
 import numpy as np
 
+from uldnum._util.typing import Array
 from uldnum.exact.linear import RESOLVED, LinearStep, determinant, linear_step, positive_margins
 from uldnum.exact.precise import lift
 from uldnum.schemes.catalogue import Integrator
-from uldnum.typing import Array
 
 __all__ = ["first_instability", "precise_step", "unstable"]
 

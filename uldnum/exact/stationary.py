@@ -14,12 +14,12 @@ from functools import cached_property
 import numpy as np
 from scipy.interpolate import BSpline
 
+from uldnum._util.typing import Array
 from uldnum.exact.density import TargetDensity
 from uldnum.exact.grid import Axis, Grid, Push
 from uldnum.exact.linear import LinearStep, linear_step
 from uldnum.exact.resolvent import Stationary, TimeStep
 from uldnum.schemes.stage import Stage, Step
-from uldnum.typing import Array
 
 __all__ = ["ConvergenceError", "Problem", "Solution", "UnstableError", "split"]
 

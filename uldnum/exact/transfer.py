@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from uldnum.arguments import converted, function, number, positive, result_of, step_size
+from uldnum._util.arguments import converted, function, number, positive, result_of, step_size
+from uldnum._util.typing import Array, ArrayLike
 from uldnum.exact import poisson
 from uldnum.exact.density import TargetDensity, tabulate
 from uldnum.exact.stationary import Budget, Problem, Solution
 from uldnum.schemes.catalogue import Integrator
 from uldnum.schemes.catalogue import integrator as find_integrator
 from uldnum.targets import Target, vector_target
-from uldnum.typing import Array, ArrayLike
 
 __all__ = ["TransferOperator", "transfer_operator"]
 

@@ -14,8 +14,8 @@ import numba
 from numba.core.caching import FunctionCache
 from numba.core.serialize import dumps
 
-from uldnum.files import atomic, remove_leftovers
-from uldnum.sources import digest_of_sources
+from uldnum._util.files import atomic, remove_leftovers
+from uldnum._util.sources import digest_of_sources
 
 __all__ = ["KernelCache", "kept", "read", "warn_unkept"]
 

@@ -9,11 +9,11 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from uldnum.adaptive import Adaptive
-from uldnum.kernels.core import LOCAL, Recording, Tables, split_seed
-from uldnum.kernels.mixture import MixtureData
+from uldnum._util.typing import Array
+from uldnum.kernels.source.core import LOCAL, Recording, Tables, split_seed
+from uldnum.kernels.source.mixture import MixtureData
 from uldnum.kernels.state import State
-from uldnum.typing import Array
+from uldnum.schemes.adaptive import Adaptive
 
 __all__ = ["MOST", "Executor", "Part", "Program", "Targets"]
 

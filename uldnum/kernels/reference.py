@@ -10,8 +10,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from uldnum._util.typing import Array
 from uldnum.schemes.stage import Affine, Step
-from uldnum.typing import Array
 
 __all__ = ["advance", "apply", "enter"]
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from uldnum.kernels.core import NEVER, Recording
-from uldnum.typing import Array
+from uldnum._util.typing import Array
+from uldnum.kernels.source.core import NEVER, Recording
 
 __all__ = ["BATCHES", "State", "statistics_shapes"]
 

@@ -9,12 +9,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from uldnum.arguments import number, positive_number, shown
-from uldnum.elementary import log
-from uldnum.names import checked_name, checked_text, unknown
+from uldnum._util.arguments import number, positive_number, shown
+from uldnum._util.names import checked_name, checked_text, unknown
+from uldnum._util.parsing import parse_toml, read_toml
+from uldnum.arithmetic.elementary import log
 from uldnum.networks.forms import CONDITIONS, NEEDS, PARAMETERISATIONS, SCALINGS, Form, alpha_and_sigma, form
-from uldnum.parsing import parse_toml, read_toml
-from uldnum.schedules import Schedule, schedule
+from uldnum.plans.schedules import Schedule, schedule
 
 __all__ = ["Card", "Level", "card_of", "checked_card", "parse_value", "read_card"]
 
@@ -57,7 +57,7 @@ class Card:
     condition_scale : float
         ... multiplied with this.
     schedule : table
-        Which noise level is which t: ``kind``, and what that kind takes (`uldnum.schedules`).
+        Which noise level is which t: ``kind``, and what that kind takes (`uldnum.plans.schedules`).
     sigma_data : float
         Scale of the data, of the scaling "edm".
     sigma_min, sigma_max : float

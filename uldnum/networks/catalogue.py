@@ -8,9 +8,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from uldnum.arguments import file_path, shown
-from uldnum.extras import require
-from uldnum.names import unknown
+from uldnum._util.arguments import file_path, shown
+from uldnum._util.extras import require
+from uldnum._util.names import unknown
 from uldnum.networks import diffusers, ffdnet, galaxygrad
 from uldnum.networks.card import checked_card, read_card
 from uldnum.networks.score import Network

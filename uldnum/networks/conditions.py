@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from uldnum import arguments
-from uldnum.arguments import reals, shown
-from uldnum.names import printable
+from uldnum._util import arguments
+from uldnum._util.arguments import reals, shown
+from uldnum._util.names import printable
+from uldnum._util.typing import Array, ArrayLike
 from uldnum.networks.model import Device, Node
-from uldnum.typing import Array, ArrayLike
 
 __all__ = ["Conditions"]
 

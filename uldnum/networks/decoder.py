@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from uldnum._util.typing import Array
 from uldnum.networks.model import Device, Model
-from uldnum.typing import Array
 
 __all__ = ["Decoder", "Latents"]
 

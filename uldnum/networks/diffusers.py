@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from uldnum import parsing
-from uldnum.arguments import number
-from uldnum.names import printable
+from uldnum._util import parsing
+from uldnum._util.arguments import number
+from uldnum._util.names import printable
 from uldnum.networks.decoder import Latents
 
 __all__ = ["Pipeline", "read_folder"]

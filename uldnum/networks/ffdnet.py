@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from uldnum._util.typing import Array
 from uldnum.networks.graph import Graph
 from uldnum.networks.pickles import read_tensors
 from uldnum.networks.wheels import Member, converted
-from uldnum.typing import Array
 
 if TYPE_CHECKING:
     import onnx

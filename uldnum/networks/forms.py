@@ -12,8 +12,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from uldnum.elementary import hypot
-from uldnum.schedules import preserved
+from uldnum.arithmetic.elementary import hypot
+from uldnum.plans.schedules import preserved
 
 __all__ = ["CONDITIONS", "PARAMETERISATIONS", "SCALINGS", "Form", "alpha_and_sigma", "form"]
 

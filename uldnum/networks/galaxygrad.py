@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 import numpy as np
 
+from uldnum._util.typing import Array
 from uldnum.networks.graph import Graph
 from uldnum.networks.wheels import Member, converted
-from uldnum.typing import Array
 
 if TYPE_CHECKING:
     import onnx

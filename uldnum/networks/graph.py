@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from uldnum.typing import Array
+from uldnum._util.typing import Array
 
 if TYPE_CHECKING:
     import onnx

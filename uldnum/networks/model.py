@@ -19,10 +19,10 @@ from typing import Any
 
 import numpy as np
 
-from uldnum.arguments import shown
-from uldnum.extras import require
-from uldnum.names import printable
-from uldnum.typing import Array
+from uldnum._util.arguments import shown
+from uldnum._util.extras import require
+from uldnum._util.names import printable
+from uldnum._util.typing import Array
 
 __all__ = ["Device", "Model", "Node", "Roles"]
 

@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from uldnum.typing import Array
+from uldnum._util.typing import Array
 
 __all__ = ["read_arrays", "read_tensors"]
 

@@ -12,17 +12,17 @@ from typing import Any
 
 import numpy as np
 
-from uldnum.arguments import file_path, flag, reals, shown, whole_number
-from uldnum.elementary import hypot
-from uldnum.levels import Levels
-from uldnum.names import printable
+from uldnum._util.arguments import file_path, flag, reals, shown, whole_number
+from uldnum._util.names import printable
+from uldnum._util.typing import Array, ArrayLike
+from uldnum.arithmetic.elementary import hypot
 from uldnum.networks.card import LARGEST, Card, Level, card_of, checked_card, read_card
 from uldnum.networks.conditions import Conditions
 from uldnum.networks.decoder import Decoder, Latents
 from uldnum.networks.model import Device, Model, Roles
+from uldnum.plans.levels import Levels
 from uldnum.targets.noised import NoisedImages
 from uldnum.targets.protocol import Law
-from uldnum.typing import Array, ArrayLike
 
 __all__ = ["Network", "NetworkLevel"]
 

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
-from uldnum.extras import require
-from uldnum.files import atomic
+from uldnum._util.extras import require
+from uldnum._util.files import atomic
 
 if TYPE_CHECKING:
     import onnx

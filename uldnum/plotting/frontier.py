@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from uldnum._util.typing import Array
 from uldnum.diagnostics.metrics import COST, study_metric
 from uldnum.plotting.style import (
     SEEN,
@@ -21,8 +22,7 @@ from uldnum.plotting.style import (
     stored_study,
     title_of,
 )
-from uldnum.studies.frontier import at_most, of_metric
-from uldnum.typing import Array
+from uldnum.studies._frontier import at_most, of_metric
 
 __all__ = ["draw_frontier"]
 

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from uldnum.arguments import file_path, shown
+from uldnum._util.arguments import file_path, shown
+from uldnum._util.extras import require
+from uldnum._util.files import atomic
+from uldnum._util.names import printable
 from uldnum.diagnostics.metrics import METRICS
-from uldnum.extras import require
-from uldnum.files import atomic
-from uldnum.names import printable
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -13,11 +13,11 @@ from functools import cached_property, partial
 
 import numpy as np
 
-from uldnum.arguments import broadcast, function, non_negative, number, positive, shown, step_size
-from uldnum.names import NAME, checked_name, checked_text, digest, split_name, unknown
-from uldnum.schemes.splitting import LETTERS, compile_word, frozen_score, validate_word, weak_order
+from uldnum._util.arguments import broadcast, function, non_negative, number, positive, shown, step_size
+from uldnum._util.names import NAME, checked_name, checked_text, digest, split_name, unknown
+from uldnum._util.typing import Array, ArrayLike
 from uldnum.schemes.stage import Affine, Step, first_row, table
-from uldnum.typing import Array, ArrayLike
+from uldnum.schemes.words import LETTERS, compile_word, frozen_score, validate_word, weak_order
 
 __all__ = ["CatalogueEntry", "Integrator", "integrator", "integrators", "splitting"]
 
@@ -227,7 +227,7 @@ def splitting(word: str, fractions: Sequence[float] | None = None) -> Integrator
     Parameters
     ----------
     word : str
-        Letters A, B, O, U in the order of time (see `uldnum.schemes.splitting`); case is ignored.
+        Letters A, B, O, U in the order of time (see `uldnum.schemes.words`); case is ignored.
     fractions : sequence of float, optional
         How much of the time step each letter lasts; those of equal letters sum to 1, and those of O and U are positive.
         Default: equal shares.
@@ -236,7 +236,7 @@ def splitting(word: str, fractions: Sequence[float] | None = None) -> Integrator
     -------
     Integrator
         Named after the word and its fractions. Without fractions a word of the catalogue has the order and the source
-        stated there; of any other the weak order follows from its conditions (`uldnum.schemes.splitting.weak_order`),
+        stated there; of any other the weak order follows from its conditions (`uldnum.schemes.words.weak_order`),
         and the stationary one is None, unknown.
 
     Raises

@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from uldnum.dense import product, total
-from uldnum.typing import Array
+from uldnum._util.typing import Array
+from uldnum.arithmetic.dense import product, total
 
 __all__ = ["Affine", "Stage", "Step", "first_row", "table", "triangular"]
 

@@ -13,19 +13,19 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from uldnum.arguments import positive, shown, step_size
-from uldnum.backends import choose_backend
-from uldnum.configuration import Configuration, SamplingConfiguration
+from uldnum._util.arguments import positive, shown, step_size
+from uldnum._util.typing import Array
+from uldnum.arithmetic.elementary import geomspace
 from uldnum.diagnostics.metrics import COST, HOPS, RELAXATION_TIME, TIMES, study_metrics
-from uldnum.elementary import geomspace
 from uldnum.exact.transfer import check_tolerance
+from uldnum.sampling.backends import choose_backend
 from uldnum.schemes.catalogue import Integrator
 from uldnum.schemes.catalogue import integrator as find_integrator
+from uldnum.studies._sweep import Task, sweep
+from uldnum.studies.configuration import Configuration, SamplingConfiguration
 from uldnum.studies.exact import has_exact_law, is_gaussian
 from uldnum.studies.points import Exact, Sampled, knows_bias
-from uldnum.studies.sweep import Task, sweep
 from uldnum.targets import Target, lacking, vector_target
-from uldnum.typing import Array
 from uldnum.version import VERSION
 
 __all__ = ["AXES", "StepGrid", "narrowest", "with_cost", "without_law"]

@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
+from uldnum._util.typing import Array
 from uldnum.diagnostics.bias import deviation, known_moment
 from uldnum.diagnostics.metrics import RELAXATION_TIME, TIMES, Metric, StationaryLaw, study_metric
 from uldnum.exact import ConvergenceError, GaussianLaw, TransferOperator, UnstableError, gaussian, transfer_operator
 from uldnum.schemes.catalogue import Integrator
 from uldnum.targets import Target
 from uldnum.targets.mixture import erf
-from uldnum.typing import Array
 
 __all__ = ["exact_answers", "has_exact_law", "is_gaussian"]
 

@@ -11,17 +11,17 @@ from typing import Any
 
 import numpy as np
 
+from uldnum._util.interrupt import interruptible
+from uldnum._util.names import digest
+from uldnum._util.sources import digest_of_sources
 from uldnum.diagnostics.histograms import BINS
 from uldnum.diagnostics.jackknife import Bias
 from uldnum.diagnostics.metrics import HOPS, TIMES, Metric, study_metric, study_metrics
 from uldnum.exact.stability import unstable
-from uldnum.interrupt import interruptible
-from uldnum.kernels.core import lay_out
-from uldnum.names import digest
-from uldnum.run import Run
-from uldnum.sampling import largest_precision, sample
+from uldnum.kernels.source.core import lay_out
+from uldnum.sampling._sample import largest_precision, sample
+from uldnum.sampling.run import Run
 from uldnum.schemes.catalogue import Integrator
-from uldnum.sources import digest_of_sources
 from uldnum.studies.exact import exact_answers, is_gaussian
 from uldnum.targets import Target
 from uldnum.version import VERSION

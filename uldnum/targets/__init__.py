@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from uldnum.arguments import file_path, shown
-from uldnum.names import unknown
+from uldnum._util.arguments import file_path, shown
+from uldnum._util.names import unknown
 from uldnum.targets.data import DataLevel, DataMixture
 from uldnum.targets.files import read_toml
 from uldnum.targets.mixture import GaussianMixture

@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from uldnum.arguments import numbers, positive_number
-from uldnum.arraylib import Space, host
-from uldnum.elementary import hypot
-from uldnum.initial import initial_uniform
-from uldnum.names import checked_name
+from uldnum._util.arguments import numbers, positive_number
+from uldnum._util.arraylib import Space, host
+from uldnum._util.names import checked_name
+from uldnum._util.typing import Array, ArrayLike
+from uldnum.arithmetic.elementary import hypot
+from uldnum.kernels.initial import initial_uniform
 from uldnum.targets.noised import NoisedImages
 from uldnum.targets.protocol import Law
-from uldnum.typing import Array, ArrayLike
 
 __all__ = ["DataLevel", "DataMixture"]
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from uldnum._util.typing import Array
 from uldnum.jit.compiling import compiled
-from uldnum.typing import Array
 
 __all__ = ["cholesky", "inverse", "least_eigenvalues", "positive_definite"]
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from uldnum.arguments import shown
-from uldnum.names import nearest, printable
-from uldnum.parsing import read_toml as read_table
+from uldnum._util.arguments import shown
+from uldnum._util.names import nearest, printable
+from uldnum._util.parsing import read_toml as read_table
 from uldnum.targets.mixture import GaussianMixture
 
 __all__ = ["read_toml"]

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from uldnum.dense import product, total
-from uldnum.elementary import log2
-from uldnum.kernels.mixture import MixtureData
-from uldnum.typing import Array
+from uldnum._util.typing import Array
+from uldnum.arithmetic.dense import product, total
+from uldnum.arithmetic.elementary import log2
+from uldnum.kernels.source.mixture import MixtureData
 
 __all__ = ["factors_of", "mixture_data"]
 

@@ -9,16 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from uldnum.arguments import converted, non_negative, numbers, reals, shown, whole_number
-from uldnum.dense import product, total
-from uldnum.extras import require
-from uldnum.initial import initial_normals, initial_uniform
-from uldnum.kernels.array import core
-from uldnum.kernels.mixture import MixtureData
-from uldnum.names import checked_name, digest
+from uldnum._util.arguments import converted, non_negative, numbers, reals, shown, whole_number
+from uldnum._util.extras import require
+from uldnum._util.names import checked_name, digest
+from uldnum._util.typing import Array, ArrayLike
+from uldnum.arithmetic.dense import product, total
+from uldnum.kernels.arrays.binding import core
+from uldnum.kernels.initial import initial_normals, initial_uniform
+from uldnum.kernels.source.mixture import MixtureData
 from uldnum.targets.layout import factors_of, mixture_data
 from uldnum.targets.protocol import Components, Modes, Target
-from uldnum.typing import Array, ArrayLike
 
 __all__ = ["GaussianMixture"]
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from uldnum.initial import initial_normals
+from uldnum._util.typing import Array
+from uldnum.kernels.initial import initial_normals
 from uldnum.targets.protocol import Target
-from uldnum.typing import Array
 
 __all__ = ["NoisedImages"]
 

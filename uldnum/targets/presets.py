@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from uldnum.elementary import cos, exp, geomspace, log1p, sin
+from uldnum._util.typing import Array
+from uldnum.arithmetic.elementary import cos, exp, geomspace, log1p, sin
 from uldnum.targets.mixture import GaussianMixture
 from uldnum.targets.user import UserTarget, quadrature_target
-from uldnum.typing import Array
 
 __all__ = ["PRESETS", "TargetPreset"]
 

@@ -30,15 +30,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from uldnum.arguments import shown
-from uldnum.arraylib import Space, host
-from uldnum.initial import initial_normals
-from uldnum.kernels.mixture import MixtureData
-from uldnum.names import digest, named
-from uldnum.typing import Array
+from uldnum._util.arguments import shown
+from uldnum._util.arraylib import Space, host
+from uldnum._util.names import digest, named
+from uldnum._util.typing import Array
+from uldnum.kernels.initial import initial_normals
+from uldnum.kernels.source.mixture import MixtureData
 
 if TYPE_CHECKING:
-    from uldnum.levels import Levels
+    from uldnum.plans.levels import Levels
 
 __all__ = ["Components", "Law", "Modes", "Target", "lacking", "level_of"]
 

@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from uldnum.arguments import converted, function, numbers, reals, shown, whole_number
-from uldnum.arraylib import Space, host
-from uldnum.dense import total
-from uldnum.elementary import exp, interp
-from uldnum.initial import initial_uniform
-from uldnum.names import checked_name
+from uldnum._util.arguments import converted, function, numbers, reals, shown, whole_number
+from uldnum._util.arraylib import Space, host
+from uldnum._util.names import checked_name
+from uldnum._util.typing import Array, ArrayLike
+from uldnum.arithmetic.dense import total
+from uldnum.arithmetic.elementary import exp, interp
+from uldnum.kernels.initial import initial_uniform
 from uldnum.targets.protocol import Target
-from uldnum.typing import Array, ArrayLike
 
 __all__ = ["UserTarget", "quadrature_target"]
 

@@ -1,6 +1,6 @@
 """The core on NVIDIA GPUs."""
 
-from uldnum.extras import require
+from uldnum._util.extras import require
 
 __all__: list[str] = []
 

@@ -18,9 +18,9 @@ import numpy as np
 from numba import cuda, types
 from numba.core import config
 
-from uldnum.kernels.array import ops as array_ops
-from uldnum.kernels.core import LOCAL, make_core
-from uldnum.kernels.functions import FORMATS, Ops
+from uldnum.kernels.arrays.binding import ops as array_ops
+from uldnum.kernels.source.core import LOCAL, make_core
+from uldnum.kernels.source.functions import FORMATS, Ops
 
 __all__ = [
     "OLDEST", "SIMULATED", "Kernel", "core", "inline", "jit", "normals_from", "number", "ops", "ptx", "transfers",

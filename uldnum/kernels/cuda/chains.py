@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import cuda, types
 
-from uldnum.kernels.chain import Bounds, Chain, Chains, Launch, Scratch, Span, Stream, make_chain
-from uldnum.kernels.core import READOUT, Recording, Tables
+from uldnum._util.typing import Array
 from uldnum.kernels.cuda.binding import Kernel, core, inline, jit, normals_from, number, ops
 from uldnum.kernels.cuda.form import ChainForm
-from uldnum.kernels.mixture import MixtureData
-from uldnum.typing import Array
+from uldnum.kernels.source.chain import Bounds, Chain, Chains, Launch, Scratch, Span, Stream, make_chain
+from uldnum.kernels.source.core import READOUT, Recording, Tables
+from uldnum.kernels.source.mixture import MixtureData
 
 __all__ = ["Coefficients", "Far", "chain_kernel"]
 

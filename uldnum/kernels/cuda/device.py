@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 from numba import types
 
-from uldnum.arraylib import Space
-from uldnum.extras import installed, require
+from uldnum._util.arraylib import Space
+from uldnum._util.extras import installed, require
+from uldnum._util.sources import digest_of_sources
+from uldnum._util.typing import Array
 from uldnum.jit.cache import kept, read
 from uldnum.kernels.cuda.binding import OLDEST, SIMULATED, Kernel, ptx
-from uldnum.sources import digest_of_sources
-from uldnum.typing import Array
 
 __all__ = ["CuPy", "Simulator", "arguments", "cache_folder", "code", "device", "require_room"]
 

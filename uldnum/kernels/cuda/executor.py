@@ -9,15 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from uldnum.kernels.chain import Chains, Launch
-from uldnum.kernels.core import Tables, phase
+from uldnum._util.typing import Array
 from uldnum.kernels.cuda.chains import Coefficients, Far, chain_kernel
 from uldnum.kernels.cuda.device import device, require_room
 from uldnum.kernels.cuda.form import ChainForm
-from uldnum.kernels.mixture import MixtureData
 from uldnum.kernels.program import MOST, Part, Program
+from uldnum.kernels.source.chain import Chains, Launch
+from uldnum.kernels.source.core import Tables, phase
+from uldnum.kernels.source.mixture import MixtureData
 from uldnum.kernels.state import State
-from uldnum.typing import Array
 
 __all__ = ["CudaExecutor", "forms"]
 

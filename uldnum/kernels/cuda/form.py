@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from uldnum.kernels.core import Tables
-from uldnum.kernels.mixture import MixtureData
+from uldnum.kernels.source.core import Tables
+from uldnum.kernels.source.mixture import MixtureData
 
 __all__ = ["ChainForm"]
 

@@ -8,15 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from uldnum.arraylib import Space
-from uldnum.kernels.array import core, ops
-from uldnum.kernels.chain import Bounds, Chain, Scratch, Span, Stream, make_chain
-from uldnum.kernels.core import NEVER, Recording, Tables, phase, split_seed
+from uldnum._util.arraylib import Space
+from uldnum._util.typing import Array
+from uldnum.kernels.arrays.binding import core, ops
 from uldnum.kernels.cuda.device import device, require_room
 from uldnum.kernels.cuda.stages import Batch, MapTable, Numbers, StageForm, stage_kernel
 from uldnum.kernels.program import Part, Program
+from uldnum.kernels.source.chain import Bounds, Chain, Scratch, Span, Stream, make_chain
+from uldnum.kernels.source.core import NEVER, Recording, Tables, phase, split_seed
 from uldnum.kernels.state import State
-from uldnum.typing import Array
 
 __all__ = ["ImageExecutor"]
 

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import cuda, types
 
-from uldnum.kernels.core import DYNAMICS, READOUT, Tables
 from uldnum.kernels.cuda.binding import Kernel, core, normals_from, number, ops, transfers
+from uldnum.kernels.source.core import DYNAMICS, READOUT, Tables
 
 __all__ = ["Batch", "MapTable", "Numbers", "StageForm", "stage_kernel"]
 

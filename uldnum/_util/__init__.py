@@ -1,0 +1,3 @@
+"""Helpers of every package: checks of arguments, names, files, optional libraries, interruption and types."""
+
+__all__: list[str] = []

@@ -1,0 +1,211 @@
+"""Checks of arguments: each returns what is meant, or raises a ValueError that names the argument and the fault.
+
+A number is an integer or a real. Booleans, complex numbers, dates and strings are not numbers here, although NumPy
+converts them to some.
+"""
+
+from __future__ import annotations
+
+import math
+import numbers as kinds
+import operator
+import os
+import reprlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from uldnum._util.typing import Array, ArrayLike
+
+__all__ = [
+    "answer_of",
+    "broadcast",
+    "converted",
+    "file_path",
+    "flag",
+    "function",
+    "non_negative",
+    "number",
+    "numbers",
+    "positive",
+    "positive_number",
+    "reals",
+    "result_of",
+    "shown",
+    "step_size",
+    "title",
+    "whole_number",
+]
+
+# Letters of a value that an error shows.
+SHOWN = 200
+
+
+def shown(value: Any) -> str:
+    """Return a short representation of any value for an error; it never fails, however large or broken the value."""
+    try:
+        short = reprlib.Repr()
+        short.maxstring = short.maxother = SHOWN
+        text = repr(value) if isinstance(value, np.generic) else short.repr(value)
+    except Exception:  # an integer of more digits than Python writes, or an object whose representation fails
+        text = f"a value of type {type(value).__name__}"
+    text = " ".join(text.split())
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]} ..."
+
+
+def numbers(name: str, value: ArrayLike | None) -> Array:
+    """Return a copy of ``value`` as float64, or raise if it is not an array of finite numbers."""
+    array = converted(name, value).copy()
+    if not np.all(np.isfinite(array)):
+        raise ValueError(f"{name}: must be finite")
+    return array
+
+
+def number(name: str, value: Any) -> float:
+    """Return ``value`` as a float, or raise if it is not one number."""
+    found = converted(name, value)
+    if found.ndim:
+        raise ValueError(f"{name}: must be a number, got shape {found.shape}")
+    return float(found)
+
+
+def positive(name: str, value: ArrayLike | None) -> Array:
+    """Return ``value`` as float64, or raise if any of it is not a positive, finite number."""
+    array = converted(name, value)
+    if not (np.all(np.isfinite(array)) and np.all(array > 0)):
+        raise ValueError(f"{name}: must be positive and finite, got {shown(array.tolist())}")
+    return array
+
+
+def converted(name: str, value: ArrayLike | None) -> Array:
+    """Return ``value`` as float64, or raise if it is not made of numbers, integers or reals."""
+    return np.asarray(reals(name, value), dtype=float)
+
+
+def reals(name: str, value: ArrayLike | None) -> Array:
+    """Return ``value`` as it is where it is float32, else as float64, or raise if it is not made of numbers."""
+    if is_masked(value):
+        raise ValueError(f"{name}: must have no masked entries, got {shown(value)}")
+    try:
+        given = np.asarray(value)
+    except Exception:  # ragged lists, and whatever an object raises that says it is an array
+        given = np.asarray(None)
+    if given.dtype.kind == "O" and given.size and all(map(is_real, given.flat)):  # fractions, and integers of any size
+        try:
+            return given.astype(float)
+        except OverflowError:
+            raise ValueError(f"{name}: must be a number that float64 can hold, got {shown(value)}") from None
+    if given.dtype.kind in "iuf":
+        with np.errstate(over="ignore"):  # a long double beyond the range of float64 becomes infinite
+            return given if given.dtype == np.float32 else np.asarray(given, dtype=float)
+    raise ValueError(f"{name}: must be a number or an array of numbers, got {shown(value)}")
+
+
+def is_masked(value: Any) -> bool:
+    """Whether an array, or one of a sequence of arrays, has masked entries; NumPy reads the numbers below the mask."""
+    parts = value if isinstance(value, list | tuple) else [value]
+    return any(isinstance(part, np.ma.MaskedArray) and np.ma.is_masked(part) for part in parts)
+
+
+def is_real(value: Any) -> bool:
+    """Whether a Python object is an integer or a real number."""
+    return isinstance(value, kinds.Real) and not isinstance(value, bool | np.bool)
+
+
+def positive_number(name: str, value: Any) -> float:
+    """Return ``value`` as a float, or raise if it is not one positive, finite number."""
+    return number(name, positive(name, value))
+
+
+def non_negative(name: str, value: Any) -> float:
+    """Return ``value`` as a float, or raise if it is not one finite number of at least 0."""
+    found = number(name, value)
+    if not 0 <= found < math.inf:
+        raise ValueError(f"{name}: must be finite and not negative, got {found:g}")
+    return found
+
+
+def whole_number(name: str, value: Any, least: int, most: int) -> int:
+    """Return value as an int, or raise unless it is an integer between ``least`` and ``most``."""
+    try:
+        whole = None if isinstance(value, bool | np.bool) or is_masked(value) else operator.index(value)
+    except Exception:  # an array of more than one integer raises a TypeError, other objects what they like
+        whole = None
+    if whole is None:
+        raise ValueError(f"{name}: must be an integer, got {shown(value)}")
+    if not least <= whole <= most:
+        raise ValueError(f"{name}: must be at least {least} and at most {most}, got {shown(whole)}")
+    return whole
+
+
+def flag(name: str, value: Any) -> bool:
+    """Return ``value`` as a bool, or raise if it is neither True nor False."""
+    if not isinstance(value, bool | np.bool):
+        raise ValueError(f"{name}: must be True or False, got {shown(value)}")
+    return bool(value)
+
+
+def title(name: str, value: Any) -> bool | str:
+    """Return ``value``, or raise if it is neither True nor False nor a text to call a progress bar."""
+    if isinstance(value, str) and value.isprintable():
+        return value[:SHOWN]
+    if isinstance(value, str):
+        raise ValueError(f"{name}: must be printable, got {shown(value)}")
+    return flag(name, value)
+
+
+def function(name: str, value: Any) -> Callable[..., Any]:
+    """Return ``value``, or raise if it cannot be called."""
+    if not callable(value):
+        raise ValueError(f"{name}: must be a function, got {shown(value)}")
+    return value
+
+
+def answer_of(name: str, given: Callable[..., Any], *arguments: Any) -> Any:
+    """Return the answer of a user's function, or raise an error that names the argument if the function fails."""
+    call = function(name, given)
+    try:
+        return call(*arguments)
+    except Exception as error:  # whatever a function of a user raises
+        raise ValueError(f"{name}: the function failed with {type(error).__name__}: {shown(str(error))}") from error
+
+
+def result_of(name: str, given: Callable[..., Any], *arguments: Any) -> Array:
+    """Return the answer of a user's function as float64, or raise if the function fails or answers no numbers."""
+    answer = answer_of(name, given, *arguments)
+    if isinstance(answer, np.ndarray) and answer.dtype == bool:  # an indicator
+        answer = answer.astype(float)
+    return converted(f"{name}: the function's answer", answer)
+
+
+def file_path(name: str, value: Any) -> Path:
+    """Return ``value`` as a path, or raise if no file system could have it."""
+    if not isinstance(value, str | Path) or not str(value):
+        raise ValueError(f"{name}: must be a path, got {shown(value)}")
+    try:
+        os.stat(value)
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        pass
+    except (OSError, ValueError) as error:  # too long, a loop of links, or a character that no path has
+        raise ValueError(f"{name}: {shown(str(value))} is not a path: {error.args[-1]}") from None
+    return Path(value)
+
+
+def step_size(h: ArrayLike | None, delta: ArrayLike | None) -> Array:
+    """Return the step size h, given either h or delta = h^2/2."""
+    if (h is None) == (delta is None):
+        raise ValueError("h, delta: give exactly one of them; delta = h^2/2 is the same step in overdamped units")
+    if h is not None:
+        return positive("h", h)
+    return np.sqrt(2 * positive("delta", delta))
+
+
+def broadcast(**arrays: Array) -> tuple[Array, ...]:
+    """Return the arrays with their common shape, or raise if there is none; the keywords name the arguments."""
+    try:
+        return np.broadcast_arrays(*arrays.values())
+    except ValueError:
+        shapes = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
+        raise ValueError(f"{', '.join(arrays)}: their shapes do not broadcast: {shapes}") from None

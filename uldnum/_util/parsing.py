@@ -1,0 +1,75 @@
+"""Reading TOML and JSON that others wrote, within bounds of size, depth and time."""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from uldnum._util.arguments import shown
+
+__all__ = ["parse_toml", "read_json", "read_toml"]
+
+# Bytes of a card or a configuration, at most.
+SMALL = 2**20
+
+# A dotted key of more than a hundred parts, on which tomllib takes a time that grows as their square or faster.
+LONG_KEY = re.compile(
+    r"""(?<![\w-]) (?: (?: [\w-]++ | "(?:[^"\\\n]|\\.)*+" | '[^'\n]*+' ) [ \t]*+ \. [ \t]*+ ){100}""", re.VERBOSE
+)
+
+
+def parse_toml(text: str) -> dict[str, Any]:
+    """Return the table of a text in TOML, or raise a ValueError."""
+    if LONG_KEY.search(text):
+        raise ValueError("a key has more than 100 parts")
+    return shallow(tomllib.loads, text)
+
+
+def shallow(parse: Callable[[str], Any], text: str) -> Any:
+    """Return what a parser makes of a text, or raise a ValueError where tables or arrays are too deep for it."""
+    try:
+        return parse(text)
+    except RecursionError:
+        raise ValueError("its tables or arrays are nested too deeply") from None
+
+
+def read_toml(argument: str, path: Path, most: int = SMALL) -> dict[str, Any]:
+    """Return the table in a TOML file of so many bytes at most, or raise an error that names argument and file."""
+    try:
+        return parse_toml(read_text(path, most))
+    except ValueError as error:
+        raise named_fault(argument, path, "TOML", error) from None
+
+
+def read_json(argument: str, path: Path) -> dict[str, Any]:
+    """Return the table in a JSON file, or raise an error that names argument and file."""
+    try:
+        found = shallow(json.loads, read_text(path, SMALL))
+        if not isinstance(found, dict):
+            raise ValueError("it must hold a table")
+    except ValueError as error:
+        raise named_fault(argument, path, "JSON", error) from None
+    return found
+
+
+def read_text(path: Path, most: int) -> str:
+    """Return the text of a file, or raise if it cannot be read or is larger than so many bytes."""
+    try:
+        with path.open("rb") as stream:
+            content = stream.read(most + 1)
+    except FileNotFoundError:
+        raise ValueError("it is missing") from None
+    except OSError as error:
+        raise ValueError(error.strerror) from None
+    if len(content) > most:
+        raise ValueError(f"it has more than {most} bytes")
+    return content.decode()
+
+
+def named_fault(argument: str, path: Path, kind: str, error: ValueError) -> ValueError:
+    """Return the error for a file that cannot be read."""
+    return ValueError(f"{argument}: {shown(str(path))} cannot be read as {kind}: {error}")

@@ -1,0 +1,259 @@
+"""Compiled code for vectors of chains: the core's steps, in loops over blocks of chains.
+
+A block of chains, one in each lane, runs on its own in scratch memory that fits the first-level cache.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache, lru_cache, partial
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from uldnum.jit import values, vectors
+from uldnum.jit.compiling import compiled, jit
+from uldnum.jit.values import borrowed
+from uldnum.kernels.numba.binding import core, ops
+from uldnum.kernels.numba.lift import lift
+from uldnum.kernels.source.chain import Bounds, Chain, Scratch, Span, Stream, make_chain
+from uldnum.kernels.source.core import Recording, Tables, phase
+from uldnum.kernels.source.mixture import MixtureData
+
+__all__ = ["Room", "lanes_of", "mixture_kernel", "room", "user_kernel"]
+
+# A window draws at least so many normals of each chain, and spans at least so many steps: the moments of all are
+# added together, and to go over these takes long in many dimensions.
+NORMALS, STEPS = 64, 4
+
+
+class Room(NamedTuple):
+    """Sizes of the scratch memory of a kernel."""
+
+    rows: int
+    window: int  # steps whose normals are drawn at once
+    normals: int  # for these
+    extra: int  # normals of a reading
+    scratch: int  # of the score
+
+
+def room(t: Tables, d: int, scratch: int, longest: int) -> Room:
+    """Return for what kernels make room, where no part has more steps than the longest."""
+    per_step, most, extra = (int(np.max(part)) for part in (t.per_step, t.normals, t.readout))
+    window = max(1, min(longest, max(STEPS, NORMALS // max(1, d * per_step))))
+    return Room(t.b.shape[2], window, max(window * per_step, most), extra, scratch)
+
+
+def lanes_of(dtype: np.dtype[Any], d: int) -> int:
+    """Chains in a block, by measurement: several registers, so that one instruction need not wait for the one before.
+
+    In one dimension there is little else in the cache, and twice as many are faster still.
+    """
+    return 64 if d == 1 or dtype == np.float32 else 32
+
+
+phase_of = jit(phase)
+
+
+@jit
+def part_of(launch, g, p):  # type: ignore[no-untyped-def]
+    """Return the tables, the random stream's key, the recording and the bounds of part p for group g.
+
+    Their arrays have no counts of references, which would cost as much as a step.
+    """
+    t, w = phase_of(launch.tables, g, launch.phase + p), launch.recording
+    tables = Tables(
+        borrowed(t.G), borrowed(t.dA), borrowed(t.b), borrowed(t.C), borrowed(t.normals), borrowed(t.readout),
+        borrowed(t.offset), t.per_step, t.open_uses_score, borrowed(t.score_at_x), t.separate_readout,
+        borrowed(t.stages),
+    )  # fmt: skip
+    record_from = w.record_from - launch.before[p]
+    moments = w.moments and launch.last[p] >= record_from
+    axes = borrowed(w.centre), borrowed(w.low), borrowed(w.per_unit)
+    recording = Recording(moments, record_from, w.bin_every, w.thin, *axes)
+    return tables, recording, Bounds(borrowed(launch.least[p]), borrowed(launch.most[p]))
+
+
+@jit
+def mixture_at(mixture, p):  # type: ignore[no-untyped-def]
+    """Return the mixture of part p."""
+    return MixtureData(
+        borrowed(mixture.log2_weights[p]), borrowed(mixture.precisions[p]), borrowed(mixture.roots[p]),
+        borrowed(mixture.shifts[p]),
+    )  # fmt: skip
+
+
+@jit
+def user_arguments(arguments, p):  # type: ignore[no-untyped-def]
+    """Return the arguments of a user's score, of the one phase of a launch."""
+    return arguments
+
+
+def make_kernel(
+    dtype: np.dtype[Any], lanes: int, score: Callable[..., Any], target_of: Callable[..., Any], variant: str
+) -> Any:
+    """Return the kernel for a score, to be compiled; the variant tells its name apart from those of others.
+
+    ``target_of(targets, p)`` returns what the score reads in part p of a launch.
+    """
+    inlined = partial(jit, variant=variant)
+    apart = partial(inlined, forceinline=False)  # what is called now and then need not be compiled where it is called
+    machine, bound = ops(dtype, lanes), core(dtype, lanes)
+    words, box_muller, affine, bin_of = bound.words, bound.box_muller, bound.affine, bound.bin_of
+    bits, from_bits, tail = machine.bits, machine.from_bits, machine.tail
+    view, iota = values.view(lanes), vectors.iota(lanes)
+    line = 64  # bytes of a line of the cache: vectors that straddle two cost twice
+
+    def draw(xi, first, count, kind, stream):  # type: ignore[no-untyped-def]
+        # Two loops: a chain of dependent operations as long as both would leave too few of them in flight.
+        begin, blocks = first // 4, (first % 4 + count + 3) // 4 if count > 0 else 0
+        for b in range(blocks):
+            w0, w1, w2, w3 = words(np.uint64(begin + b), stream.chain, kind, stream.k0, stream.k1)
+            xi[4 * b], xi[4 * b + 1] = from_bits(w0), from_bits(w1)
+            xi[4 * b + 2], xi[4 * b + 3] = from_bits(w2), from_bits(w3)
+        for pair in range(2 * blocks):
+            xi[2 * pair], xi[2 * pair + 1] = box_muller(bits(xi[2 * pair]), bits(xi[2 * pair + 1]))
+        return tail(xi, first - 4 * begin)
+
+    def move(u, s, xi, t, j, d):  # type: ignore[no-untyped-def]
+        # Constants where loops are short: the compiler then unrolls them.
+        k, m = t.b.shape[1], t.normals[j]
+        if k == 1 and m == 1:
+            affine(u, u, s, xi, xi, t, j, d, 1, 1, 1, 0)
+        elif k == 2 and m == 1:
+            affine(u, u, s, xi, xi, t, j, d, 2, 2, 1, 0)
+        elif k == 2 and m == 2:
+            affine(u, u, s, xi, xi, t, j, d, 2, 2, 2, 0)
+        else:
+            affine(u, u, s, xi, xi, t, j, d, k, k, m, 0)
+
+    def read(new, u, s, xi, eta, t, j, d, rows):  # type: ignore[no-untyped-def]
+        k, m, e = t.b.shape[1], t.normals[j], t.readout[j]
+        if k == 2 and m == 1 and rows == 1:
+            affine(new, u, s, xi, eta, t, j, d, 1, 2, 1, e)
+        else:
+            affine(new, u, s, xi, eta, t, j, d, rows, k, m, e)
+
+    def count(records, x, recording):  # type: ignore[no-untyped-def]
+        (counts, _, _, bins), _, _, active, _, spare = records
+        for i in range(counts.shape[0]):
+            view(bins, spare // lanes, 1)[0] = bin_of(
+                x[0, i], recording.low[i], recording.per_unit[i], counts.shape[1] - 2.0
+            )
+            for c in range(active):
+                counts[i, bins[spare + c]] += 1
+
+    def keep(records, x, number):  # type: ignore[no-untyped-def]
+        (_, trace, numbers, _), kept, chain, active, place, _ = records
+        for c in range(active):
+            for i in range(trace.shape[2]):
+                trace[number - kept, chain + c, i] = numbers[place + i * lanes + c]
+
+    named = machine._replace(jit=inlined)
+    steps = make_chain(named, bound, score, apart(draw), inlined(move), apart(read), apart(count), apart(keep))
+    enter_chain, advance_chain = steps.enter, steps.advance
+
+    @inlined
+    def scratch(count, like):  # type: ignore[no-untyped-def]
+        """Aligned memory for a number of vectors."""
+        memory = np.zeros(count * lanes + line, like.dtype)
+        return memory[(line - memory.ctypes.data % line) % line // like.itemsize :]
+
+    @apart
+    def take(numbers, table, lo, hi):  # type: ignore[no-untyped-def]
+        """Copy chains lo ... hi - 1 of (chains, n) into vectors; idle lanes repeat the last one."""
+        for c in range(lanes):
+            for i in range(table.shape[1]):
+                numbers[i * lanes + c] = table[min(lo + c, hi - 1), i]
+
+    @apart
+    def give(numbers, table, lo, hi):  # type: ignore[no-untyped-def]
+        """Copy vectors into chains lo ... hi - 1 of (chains, n)."""
+        for c in range(lo, hi):
+            for i in range(table.shape[1]):
+                table[c, i] = numbers[i * lanes + c - lo]
+
+    def advance(g, lo, hi, batch, tile, launch, room, chains):  # type: ignore[no-untyped-def]
+        """Take chains lo ... hi - 1 of group g, which are counted in a batch, through all parts of a launch.
+
+        ``tile`` blocks go through a part before the next one begins.
+        """
+        k, window, normals, extra, width = room
+        d = chains.u.shape[2] // k
+        n_xi, n_eta = 4 * (d * normals // 4 + 2), 4 * (d * extra * window // 4 + 2)
+        axes, pairs = chains.sums.shape[2], chains.products.shape[2]
+        # Views do not keep memory: these arrays do, for they are used to the end.
+        rows, place = k * d, 2 * k * d * tile
+        reals = scratch(place + 2 * d + width + n_xi + n_eta, chains.u)
+        doubles = scratch((axes + pairs) * tile + window * axes, chains.sums)
+        indices = scratch(tile + 1, chains.escape_step)
+        books = borrowed(chains.counts[g, batch]), borrowed(chains.trace[:, g]), borrowed(reals), borrowed(indices)
+        scratch_of_chain = Scratch(
+            view(reals, place, d), view(reals, place + d, d), view(reals, place + 2 * d, 1),
+            view(reals, place + 2 * d + width, 1), view(reals, place + 2 * d + width + n_xi, 1),
+            view(doubles, (axes + pairs) * tile, axes),
+        )  # fmt: skip
+        escape_step = view(indices, 0, 1)
+        for start in range(lo, hi, lanes * tile):
+            blocks = min(tile, (hi - start + lanes - 1) // lanes)
+            for b in range(blocks):
+                low, high = start + b * lanes, min(start + (b + 1) * lanes, hi)
+                take(reals[2 * rows * b * lanes :], chains.u[g], low, high)
+                take(reals[(2 * b + 1) * rows * lanes :], chains.phase_space[g], low, high)
+                take(doubles[(axes + pairs) * b * lanes :], chains.sums[g], low, high)
+                take(doubles[((axes + pairs) * b + axes) * lanes :], chains.products[g], low, high)
+                take(indices[b * lanes :], chains.escape_step[g], low, high)
+            evaluations = 0
+            for p in range(len(launch.first)):
+                t, recording, bounds = part_of(launch, g, p)
+                target, k0, k1 = target_of(launch.target, p), launch.keys[p, 0], launch.keys[p, 1]
+                step, before = launch.first[p], launch.before[p]
+                span = Span(step, launch.last[p], launch.begin[p], window)
+                entered, taken = 0, 0
+                for b in range(blocks):
+                    low, high = start + b * lanes, min(start + (b + 1) * lanes, hi)
+                    stream = Stream(iota() + np.uint64(launch.first_chain + low), k0, k1)
+                    chain = Chain(
+                        view(reals, 2 * rows * b, d), view(reals, (2 * b + 1) * rows, d),
+                        view(doubles, (axes + pairs) * b, axes), view(doubles, (axes + pairs) * b + axes, pairs),
+                    )  # fmt: skip
+                    if step == 1:
+                        entered = enter_chain(chain, scratch_of_chain, target, t, d, k, stream)
+                    records = (books, chains.kept, low, high - low, (2 * b + 1) * rows * lanes, tile * lanes)
+                    taken, escaped = advance_chain(
+                        chain, scratch_of_chain, target, t, d, k, stream, span, bounds, recording, records,
+                        escape_step[b] - before,
+                    )  # fmt: skip
+                    escape_step[b] = escaped + before
+                evaluations += entered + taken
+            for b in range(blocks):
+                low, high = start + b * lanes, min(start + (b + 1) * lanes, hi)
+                give(reals[2 * rows * b * lanes :], chains.u[g], low, high)
+                give(reals[(2 * b + 1) * rows * lanes :], chains.phase_space[g], low, high)
+                give(doubles[(axes + pairs) * b * lanes :], chains.sums[g], low, high)
+                give(doubles[((axes + pairs) * b + axes) * lanes :], chains.products[g], low, high)
+                give(indices[b * lanes :], chains.escape_step[g], low, high)
+                for c in range(low, high):
+                    chains.nfe[g, c] += evaluations
+
+    advance.__qualname__ += f"-{variant}"
+    return advance
+
+
+@cache
+def mixture_kernel(dtype: np.dtype[Any], lanes: int, columns: int) -> Any:
+    """Return the kernel for mixtures whose matrices have so many columns: 0, 1, or 2 for any other number."""
+    mixture_score = core(dtype, lanes).mixture_score
+
+    @partial(jit, variant=f"{dtype}-{lanes}-{columns}")
+    def score(s, q, y, target, d):  # type: ignore[no-untyped-def]
+        mixture_score(s, q, y, target, d, columns if columns < 2 else d)
+
+    return compiled(make_kernel(dtype, lanes, score, mixture_at, f"{dtype}-{lanes}-mixture-{columns}"))
+
+
+@lru_cache(16)
+def user_kernel(dtype: np.dtype[Any], lanes: int, user_score: Any, arguments: tuple[Any, ...]) -> tuple[Any, str]:
+    """Return the kernel for a user's score with arguments of given types, and why it does not run on vectors."""
+    score, fault = lift(user_score, dtype, lanes, arguments)
+    return compiled(make_kernel(dtype, lanes, score, user_arguments, f"{dtype}-{lanes}-user"), keep=False), fault

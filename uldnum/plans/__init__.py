@@ -1,0 +1,5 @@
+"""Plans: sequences of phases through noise levels, as data."""
+
+from uldnum.plans import levels
+
+__all__ = ["levels"]

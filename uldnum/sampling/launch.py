@@ -1,0 +1,221 @@
+"""What sample() and anneal() share: checks, where chains diverge, launches that can be stopped."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike
+from tqdm.auto import tqdm
+
+from uldnum._util.arguments import whole_number
+from uldnum._util.interrupt import interruptible
+from uldnum._util.memory import available_memory
+from uldnum._util.typing import Array
+from uldnum.kernels.program import Executor, Program
+from uldnum.kernels.source.core import Recording, Tables
+from uldnum.kernels.source.mixture import MixtureData
+from uldnum.kernels.state import State
+from uldnum.sampling.backends import BACKENDS, Options
+from uldnum.sampling.run import Run
+from uldnum.sampling.settings import Settings
+from uldnum.targets import Target
+
+__all__ = [
+    "ESCAPE", "REACH", "bounds", "centre_and_scale", "check_numbers", "execute", "floating_type", "keeping",
+    "recording_of", "require_memory", "resumed", "warn_of_a_stop",
+]  # fmt: skip
+
+# Seconds between looks at the progress bar and at Ctrl-C.
+PATIENCE = 0.2
+
+# Histograms reach this many standard deviations of the target to either side of its mean.
+REACH = 8
+
+# A chain diverges when it is this many standard deviations of the target away from its mean.
+ESCAPE = 1e3
+
+# ... and in any case here, where its square is still finite.
+HORIZON = {np.dtype(np.float64): 1e100, np.dtype(np.float32): 1e18}
+
+# Histograms count every so many recorded steps: neighbouring steps are correlated, and a count costs more than a step.
+BIN_EVERY = 4
+
+
+def check_numbers(chains: int | None, first_chain: int | None, seed: int | None, threads: int | None) -> None:
+    """Raise if one of these arguments is out of range: a chain's number is one word of the random counter."""
+    n = 1 if chains is None else whole_number("chains", chains, 1, 2**32)
+    for name, value, least, most in (
+        ("first_chain", first_chain, 0, 2**32 - n), ("seed", seed, 0, 2**64 - 1), ("threads", threads, 1, 2**16),
+    ):  # fmt: skip
+        if value is not None:
+            whole_number(name, value, least, most)
+
+
+def floating_type(dtype: DTypeLike) -> np.dtype[Any]:
+    """Return the type of the run, or raise."""
+    try:
+        kind = np.dtype(dtype)
+    except TypeError:
+        kind = np.dtype(object)
+    if kind not in (np.dtype(np.float32), np.dtype(np.float64)):
+        raise ValueError(f"dtype: must be float32 or float64, got {dtype!r}")
+    return kind
+
+
+def bounds(centre: Array, scale: Array, kind: np.dtype[Any]) -> tuple[Array, Array]:
+    """Return the lower and upper divergence bounds of chains in a type."""
+    reach = np.minimum(ESCAPE * scale, HORIZON[kind])
+    return (centre - reach).astype(kind), (centre + reach).astype(kind)
+
+
+def centre_and_scale(target: Target) -> tuple[Array, Array]:
+    """Return mean and standard deviation of a target, or where chains belong, float64, shape (d,) each."""
+    centre, scale = (np.ravel(part).astype(float) for part in (target.mean, target.standard_deviation))
+    return centre, scale
+
+
+def recording_of(
+    target: Target, moments: bool, bins: int, burn_in: int, thin: int | None
+) -> tuple[Recording, Array, Array]:
+    """Return what is recorded, and the range of the histograms of each axis."""
+    centre, scale = centre_and_scale(target)
+    low, high = centre - REACH * scale, centre + REACH * scale
+    return Recording(moments, burn_in + 1, BIN_EVERY, thin or 0, centre, low, bins / (high - low)), low, high
+
+
+def resumed(
+    earlier: Run,
+    settings: Settings,
+    steps: int,
+    tables: Tables,
+    mixture: MixtureData | None,
+    axes: tuple[Array, Array, Array],
+) -> Run:
+    """Return a copy of an earlier run, to go on from, or raise if it is not one of these settings.
+
+    The run goes on with the coefficients and the axes (centre, lower and upper end) that it has stored: on another
+    platform those of a user's recipe or target may differ by rounding.
+    """
+    pairs = (earlier.tables, tables), (earlier.mixture, mixture), ((earlier.centre, earlier.low, earlier.high), axes)
+    fits = all(alike(*pair) for pair in pairs) and earlier.state.u.shape[2] == tables.b.shape[2]
+    wanted = replace(settings, coefficients=earlier.settings.coefficients) if fits else settings
+    differences = earlier.settings.differences(wanted)
+    if not (fits or differences):
+        differences = ["the stored coefficients are others than its settings say"]
+    if differences:
+        raise ValueError(f"resume: the run was made with other settings: {'; '.join(differences)}")
+    if earlier.recorded_steps > steps:
+        raise ValueError(f"resume: the run has {earlier.recorded_steps} recorded steps already, more than {steps}")
+    # Executors change the state in place, and the earlier run is to stay as it is.
+    return replace(earlier, steps=steps, state=deepcopy(earlier.state), kept=list(earlier.kept))
+
+
+def alike(one: Any, other: Any) -> bool:
+    """Whether coefficients are equal, reals up to a relative difference of 1e-9 of the largest."""
+    if one is None or other is None:
+        return one is other
+    for a, b in zip(map(np.asarray, one), map(np.asarray, other), strict=True):
+        if a.shape != b.shape or a.dtype != b.dtype:
+            return False
+        reach = 1e-9 * np.abs(b).max(initial=0) if a.dtype.kind == "f" else 0
+        with np.errstate(invalid="ignore"):  # of infinities, which the first of the two compares
+            if not np.all((a == b) | (np.abs(a.astype(float) - b) <= reach)):
+                return False
+    return True
+
+
+def execute(
+    program: Program, run: Run, threads: int | None, progress: bool | str, unit: str = "step",
+    scale: int | bool = False, keep: bool = False,
+) -> Run:  # fmt: skip
+    """Take the steps of a program that are left, or fewer if someone stops it, and return the run.
+
+    Parameters
+    ----------
+    program : Program
+        What is run.
+    run : Run
+        Its state and the positions that it keeps change in place.
+    threads, progress
+        As for `uldnum.sample`.
+    unit, scale
+        What the progress bar counts, as for tqdm.
+    keep : bool
+        Keep the positions after every phase.
+    """
+    make_executor, _ = BACKENDS[run.settings.backend]
+    executor, state, total = make_executor(program, Options(threads, bool(progress))), run.state, int(program.ends[-1])
+    run = replace(run, info=executor.info)
+    label = progress if isinstance(progress, str) else run.settings.integrator
+    hidden = None if progress else True
+    with (
+        interruptible() as stopped,
+        tqdm(
+            desc=label, total=total, initial=state.step, unit=unit, unit_scale=scale, delay=1.0, disable=hidden
+        ) as bar,
+    ):
+        for end in program.ends[program.ends > state.step].tolist() if keep else [total]:
+            for kept in take_steps(executor, state, end, bar, stopped):
+                run.kept.extend(kept)
+            if keep and state.step == end:
+                executor.sync(state)
+                run.kept.append(state.phase_space[:, :, 0].copy())
+    executor.sync(state)
+    return run
+
+
+def take_steps(
+    executor: Executor, state: State, end: int, bar: tqdm[Any], stopped: Callable[[], bool]
+) -> Iterator[Array]:
+    """Go on to step ``end`` in launches short enough to show progress and to stop; yields the positions kept."""
+    launch = executor.first_launch(state)
+    while state.step < end and not stopped():
+        last = min(state.step + launch, end)
+        taken = last - state.step
+        begun = time.perf_counter()
+        yield executor.advance(state, last)
+        elapsed = time.perf_counter() - begun
+        if not bar.disable and bar.n == bar.initial:
+            bar.unpause()  # the first launch compiles: its time says nothing of the rest
+        bar.update(taken)
+        launch = next_launch(taken, elapsed)
+
+
+def next_launch(taken: int, elapsed: float) -> int:
+    """Return how much to do before the next look at the progress bar, given what was done in so many seconds."""
+    return max(1, min(4 * taken, int(taken * PATIENCE / elapsed)))
+
+
+@contextmanager
+def keeping(run: Run) -> Iterator[None]:
+    """Attach a run to whatever is raised after its last step, a warning that is made an error included."""
+    try:
+        yield
+    except BaseException as error:
+        error.run = run  # type: ignore[attr-defined]
+        error.add_note("uldnum: no step was lost; the run is the attribute `run` of this exception")
+        raise
+
+
+def require_memory(**needs: int) -> None:
+    """Raise if a run takes more memory than is available; ``needs`` are bytes by the argument that they depend on."""
+    total, available = sum(needs.values()), available_memory()
+    if total > available:
+        argument = max(needs, key=needs.__getitem__)
+        raise ValueError(
+            f"{argument}: the run would take {total / 2**30:.3g} GiB of memory, {needs[argument] / 2**30:.3g} of them "
+            f"because of {argument}, and {available / 2**30:.3g} GiB are available"
+        )
+
+
+def warn_of_a_stop(run: Run, steps: str) -> None:
+    """Warn if a run was stopped, on behalf of what reports to the user."""
+    if not run.complete:
+        warnings.warn(f"stopped after {run.recorded_steps} of {run.steps} {steps}; it can be resumed", stacklevel=4)
