@@ -3,6 +3,10 @@
 import os
 import signal
 
+import pytest
+
+pytest.register_assert_rewrite("helpers")
+
 # There are as many test processes as cores; threads of BLAS that wait for each other would take most of their time. It
 # counts its threads when NumPy is loaded.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")

@@ -11,8 +11,8 @@ import numpy as np
 import onnx
 import pytest
 import xarray as xr
+from helpers.onnx_models import Graph, Value
 from onnx import TensorProto, helper, numpy_helper
-from onnx_models import Graph, Value
 
 import uldnum
 from uldnum import diagnostics, exact, levels, networks, studies

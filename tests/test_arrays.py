@@ -5,7 +5,7 @@ from dataclasses import replace
 import array_api_strict as strict
 import numpy as np
 import pytest
-from test_cuda import DTYPES, IMAGES, TARGETS, TOLERANCE
+from helpers.simulation import DTYPES, IMAGES, TARGETS, TOLERANCE
 
 import uldnum
 from analysis.gpu_check import Images

@@ -10,8 +10,8 @@ import platform
 import subprocess
 import sys
 
-import bits
 import pytest
+from helpers import bits
 from numpy._core._multiarray_umath import __cpu_dispatch__
 
 # Of NumPy: no instructions beyond those that its build requires.

@@ -1,220 +1,35 @@
-"""The GPU kernels without a GPU: compiled and assembled, and run by Numba's simulator.
-
-Run as a script, in a process of its own, this file samples in the simulator: whether Numba simulates is decided once.
-"""
+"""The GPU kernels without a GPU: compiled and assembled, and run by Numba's simulator."""
 
 import os
 import re
 import subprocess
 import sys
-import warnings
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from test_integrators import CATALOGUE
+from helpers.simulation import (
+    CASES,
+    IMAGE_CASES,
+    IMAGES,
+    KNOWN_ANSWERS,
+    TARGETS,
+    TOLERANCE,
+    results,
+    sample,
+    sample_images,
+)
 
 import uldnum
-from analysis.gpu_check import Images
 from uldnum.kernels.source.core import lay_out, phase
 from uldnum.schemes.stage import Affine, Step, first_row, table
-
-DTYPES = ("float64", "float32")
-TOLERANCE = {"float64": 1e-13, "float32": 5e-6}
-SCHEMES = [*CATALOGUE, "ABAOABA"]
-KNOWN_ANSWERS = [
-    ((0, 0, 0, 0), (0, 0), "6627e8d5 e169c58d bc57ac4c 9b00dbd8"),
-    ((0xFFFFFFFF,) * 4, (0xFFFFFFFF,) * 2, "408f276d 41c83b0e a20bc7c6 6d5451fd"),
-    (
-        (0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344),
-        (0xA4093822, 0x299F31D0),
-        "d16cfe09 94fdcceb 5001e420 24126ea1",
-    ),
-]
-
-
-def mixture(d, kind="isotropic", components=3):
-    rng = np.random.default_rng(d)
-    weights, means = np.full(components, 1 / components), rng.normal(size=(components, d))
-    if kind == "isotropic":
-        return uldnum.GaussianMixture(weights, means, rng.uniform(0.5, 2, size=components))
-    if kind == "diagonal":
-        return uldnum.GaussianMixture(weights, means, rng.uniform(0.5, 2, size=(components, d)))
-    roots = np.eye(d) + 0.3 * np.tril(rng.normal(size=(components, d, d)))
-    return uldnum.GaussianMixture(weights, means, covariances=roots @ roots.swapaxes(1, 2))
-
-
-# In registers; mostly in registers; in global memory; mixtures in registers and in global memory.
-TARGETS = {
-    "1": mixture(1),
-    "2": mixture(2),
-    "3 diagonal": mixture(3, "diagonal"),
-    "2 full": mixture(2, "full"),
-    "2 of 40": mixture(2, components=40),
-    "5": mixture(5),
-    "9 full": mixture(9, "full"),
-}
-CASES = [(scheme, "2", dtype) for scheme in SCHEMES for dtype in DTYPES]
-CASES += [(scheme, name, dtype) for scheme in ("BAOAB", "UBU") for name in TARGETS if name != "2" for dtype in DTYPES]
-
-
-def sample(case, backend, steps=7, **changes):
-    scheme, name, dtype = case
-    arguments = {"h": [0.2, 0.4], "burn_in": 2, "chains": 3, "first_chain": 4, "seed": 2**40 + 5, "thin": 3}
-    options = {"bins": 0 if name == "5" else 8, "dtype": dtype, "backend": backend, "steps": steps, "progress": False}
-    return uldnum.sample(TARGETS[name], scheme, **arguments | options | changes)
-
-
-IMAGES = Images((3, 2, 2), np.zeros(1)), Images((1, 5), np.zeros(1))
-IMAGE_CASES = [
-    (scheme, images, dtype)
-    for scheme in ("BAOAB", "OBABO", "UBU", "mild(0.5)", "ABAOABA", "ULA")
-    for images in IMAGES
-    for dtype in DTYPES
-]
-
-
-def sample_images(case, backend):
-    """With ULA the second step size is far from stable."""
-    scheme, images, dtype = case
-    h = [0.2, 60.0] if scheme == "ULA" else [0.2, 0.4]
-    options = {"h": h, "steps": 5, "burn_in": 1, "chains": 3, "first_chain": 4, "seed": 2**40 + 5, "thin": 2}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
-        return uldnum.sample(images, scheme, dtype=dtype, backend=backend, progress=False, **options)
-
-
-def results(run):
-    state = run.state
-    own = (state.sums, state.products, state.counts, state.escape_step, state.nfe)
-    parts = (state.u, state.phase_space, run.trace, *own)
-    return [np.asarray(part) for part in parts]
-
-
-def update(u, s, coefficients, apart, first_chain):
-    """Launch one map on u (rows, chains, size), with tables of each chain or one for all."""
-    from uldnum.kernels.cuda.device import device
-    from uldnum.kernels.cuda.stages import Batch, MapTable, Numbers, StageForm, stage_kernel
-    from uldnum.kernels.source.core import NEVER
-
-    k, chains, size = u.shape
-    dA, b, C = (part.ravel() for part in coefficients)
-    flat, bound = u.reshape(-1), np.full(size, 1e9)
-    values = {
-        "images": Batch(flat, flat, s.ravel(), -bound, bound, np.full(chains, NEVER)),
-        "of": MapTable(dA, b, C, apart),
-        "numbers": Numbers(chains, size, first_chain, 6, 0, np.uint64(1), np.uint64(2), 3),
-    }
-    kernel = stage_kernel(StageForm("float64", False, k, k, 1, 0, 2, 0, False))
-    device().launch(kernel, (chains * -(-size // 4), 1), values)
-
-
-def tables_of_each_chain():
-    """Difference between one launch with tables of its own for each chain, and a launch for each chain."""
-    rng = np.random.default_rng(0)
-    k, chains, size = 2, 3, 5
-    u, s = rng.normal(size=(k, chains, size)), rng.normal(size=(chains, size))
-    coefficients = [rng.normal(size=(chains, *shape)) for shape in ((k, k), (k,), (k, 1))]
-    together = u.copy()
-    update(together, s, coefficients, 1, 0)
-    for c in range(chains):
-        alone = u[:, c : c + 1].copy()
-        update(alone, s[c : c + 1], [part[c] for part in coefficients], 0, c)
-        u[:, c : c + 1] = alone
-    return np.abs(together - u)
-
-
-def stopped_plans(path):
-    """Ends of a plan with phases of two forms, run whole, and stopped and resumed: between phases, and in one."""
-    from test_plan import stop_and_go_on
-
-    from uldnum.kernels.cuda.executor import CudaExecutor
-
-    levels = uldnum.levels.geometric(2.0, 0.5, 3)
-    plan = uldnum.plan("UBU", levels, steps=3, h=0.5, predictor="ancestral", momentum="refreshed")
-    options = {"chains": 3, "first_chain": 4, "seed": 5, "backend": "cuda"}
-    ends = []
-    with pytest.MonkeyPatch.context() as patch:
-        for launch, checks, keep in ((1, 3, False), (1, 3, True), (1, 5, False)):
-            patch.setattr(CudaExecutor, "first_launch", lambda executor, state, launch=launch: launch)
-            whole, stopped, longer = stop_and_go_on(
-                patch, path, checks, TARGETS["3 diagonal"], plan, keep=keep, **options
-            )
-            assert stopped.state.step == checks
-            ends += [whole.state.phase_space, longer.state.phase_space, *(longer.trace[-1:] if keep else ())]
-    return ends
-
-
-def unlike_cpu():
-    """Runs of plans on the GPU and on the CPU that take other ways than most.
-
-    Phases of several forms; chains in global memory, of two forms; levels that do not fit into one launch;
-    chains that diverge.
-    """
-
-    def both(target, plan):
-        options = {"chains": 4, "first_chain": 9, "seed": 5, "progress": False}
-        return [uldnum.anneal(target, plan, backend=backend, **options).state for backend in ("cuda", "numba")]
-
-    levels = uldnum.levels.geometric(2.0, 0.5, 4)
-    plan = uldnum.plan("UBU", levels, steps=3, h=0.5, predictor="ancestral", momentum="refreshed")
-    yield both(TARGETS["3 diagonal"], plan)
-    yield both(TARGETS["9 full"], plan)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("uldnum.kernels.cuda.executor.MOST", 400)
-        yield both(TARGETS["2 of 40"], uldnum.plan("ula", uldnum.levels.geometric(5.0, 0.1, 7), h=0.5))
-    with warnings.catch_warnings(), np.errstate(all="ignore"):
-        warnings.simplefilter("ignore", UserWarning)
-        wild = uldnum.plan("ula", uldnum.levels.given([1.0, 0.9, 0.8]), steps=10, h=2.6)
-        yield both("ring-8", wild)
-
-
-def simulate(path):
-    """Sample every case in the simulator, and one in two pieces; draw the known answers."""
-    from analysis import gpu_check
-    from uldnum.kernels.cuda.binding import SIMULATED, ops
-    from uldnum.kernels.cuda.device import device
-    from uldnum.kernels.source.core import make_core
-
-    assert SIMULATED
-    saved = {}
-    with np.errstate(over="ignore"):
-        philox = make_core(ops(np.dtype(float), False)).philox
-        for n, (counter, key, _) in enumerate(KNOWN_ANSWERS):
-            words = philox(*map(np.uint64, counter), *map(np.uint64, key))
-            saved[f"philox {n}"] = np.array([int(word) & 0xFFFFFFFF for word in words])
-    for n, case in enumerate(CASES):
-        saved |= {f"{n} {i}": part for i, part in enumerate(results(sample(case, "cuda")))}
-    for n, case in enumerate(IMAGE_CASES):
-        saved |= {f"image {n} {i}": part for i, part in enumerate(results(sample_images(case, "cuda")))}
-    gpu_check.CHAINS, gpu_check.STEPS, gpu_check.SCHEMES = 2, 10, ("BAOAB",)
-    saved["checked"] = np.array([row["relative, 20 steps"] for row in gpu_check.bits() if row["dtype"] == "float64"])
-    saved["varies"] = np.array([name for found in gpu_check.invariance(device()).values() for name in found])
-    saved["images"] = np.array([row["relative"] for row in gpu_check.image_chains(device())])
-    gpu_check.PLAN_LEVELS = 3
-    plans = gpu_check.plans()
-    saved["plans"] = np.array([row["relative"] / TOLERANCE[row["dtype"]] for row in plans])
-    saved["plans count"] = np.array([row["left and nfe equal"] for row in plans])
-    for n, (gpu, cpu) in enumerate(unlike_cpu()):
-        saved |= {
-            f"gpu {n}": gpu.phase_space,
-            f"cpu {n}": cpu.phase_space,
-            f"left {n}": np.array([gpu.escape_step, cpu.escape_step, gpu.nfe, cpu.nfe]),
-        }
-    saved |= {f"stopped {i}": part for i, part in enumerate(stopped_plans(path.with_name("plan.nc")))}
-    saved["apart"] = tables_of_each_chain()
-    first = sample(("UBU", "3 diagonal", "float64"), "cuda", steps=4)
-    whole = sample(("UBU", "3 diagonal", "float64"), "cuda", steps=7, resume=first)
-    saved |= {f"resumed {i}": part for i, part in enumerate(results(whole))}
-    np.savez(path, **saved)
 
 
 @pytest.fixture(scope="module")
 def simulated(tmp_path_factory):
     path = tmp_path_factory.mktemp("simulated") / "results.npz"
-    environment = os.environ | {"NUMBA_ENABLE_CUDASIM": "1"}
-    subprocess.run([sys.executable, "-W", "ignore", __file__, path], env=environment, check=True)
+    environment = os.environ | {"NUMBA_ENABLE_CUDASIM": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+    subprocess.run([sys.executable, "-W", "ignore", "-m", "helpers.simulation", path], env=environment, check=True)
     return np.load(path)
 
 
@@ -503,7 +318,3 @@ def test_too_many_chains_are_counted(monkeypatch):
     monkeypatch.setattr(executor, "device", lambda: little)
     with pytest.raises(ValueError, match=r"chains: 10000 need .* GiB can be had; at most \d+ fit"):
         sample(("BAOAB", "2", "float64"), "cuda", chains=10_000)
-
-
-if __name__ == "__main__":
-    simulate(Path(sys.argv[1]))

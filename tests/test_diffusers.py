@@ -4,8 +4,8 @@ import json
 
 import numpy as np
 import pytest
-from onnx_models import Graph, Value, save_mixture
-from test_networks import BETAS, EPS, SHAPE, exact_answer, levels_of_betas
+from helpers.networks import BETAS, EPS, SHAPE, exact_answer, levels_of_betas
+from helpers.onnx_models import Graph, Value, save_mixture
 
 import uldnum
 from uldnum.networks import network

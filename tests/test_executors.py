@@ -15,7 +15,7 @@ from types import SimpleNamespace
 import numba
 import numpy as np
 import pytest
-from test_integrators import CATALOGUE
+from helpers.catalogue import CATALOGUE
 
 import uldnum
 from uldnum.kernels.arrays.binding import normals

@@ -3,7 +3,7 @@
 import mpmath
 import numpy as np
 import pytest
-from lanes import on_arrays
+from helpers.lanes import on_arrays
 
 from uldnum.kernels.arrays import binding as array
 from uldnum.kernels.source.functions import FORMATS

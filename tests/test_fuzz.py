@@ -20,9 +20,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray as xr
+from helpers.onnx_models import Graph, Value
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from onnx_models import Graph, Value
 
 import uldnum
 from uldnum import diagnostics, exact, levels, networks, studies

@@ -2,12 +2,11 @@
 
 import numpy as np
 import pytest
+from helpers.catalogue import CATALOGUE
 
 import uldnum
 from uldnum.schemes.catalogue import Integrator
 from uldnum.schemes.stage import Affine, Step, first_row, table
-
-CATALOGUE = [entry.signature.replace("(eta)", "(1)").replace("(momentum)", "(0.5)") for entry in uldnum.integrators()]
 
 
 @pytest.mark.parametrize("name", CATALOGUE)

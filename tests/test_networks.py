@@ -5,17 +5,15 @@ import hashlib
 import numpy as np
 import onnx
 import pytest
+from helpers.networks import BETAS, EPS, SHAPE, exact_answer, levels_of_betas, vp_linear
+from helpers.onnx_models import Graph, Value, constant, save_mixture
 from onnx import TensorProto, helper
-from onnx_models import Graph, Value, constant, save_mixture
 
 import uldnum
 from uldnum._util.extras import MissingExtraError
 from uldnum.networks import Network, network
 from uldnum.networks.forms import PARAMETERISATIONS
 from uldnum.plans.schedules import schedule
-
-SHAPE = (2, 2, 3)
-EPS = np.finfo(np.float32).eps
 
 
 @pytest.fixture(scope="module")
@@ -24,28 +22,9 @@ def mixture():
     return uldnum.GaussianMixture([0.5, 0.3, 0.2], rng.normal(size=(3, 12)), [0.1, 0.4, 1.0])
 
 
-def levels_of_betas(betas):
-    """alpha and sigma of a step, by a table of the definition."""
-    kept = np.cumprod(1 - np.asarray(betas, float))
-
-    def levels(graph, u):
-        step = graph.node("Cast", u, to=TensorProto.INT64)
-        row = graph.node("Squeeze", step, np.array([1]))
-        return tuple(graph.node("Gather", part[:, None], row, axis=0) for part in (np.sqrt(kept), np.sqrt(1 - kept)))
-
-    return levels
-
-
 def ve_of(function):
     """alpha = 1 and sigma a function of the condition."""
     return lambda graph, u: (constant(graph, 1.0) + u * 0.0, function(graph, u))
-
-
-def vp_linear(graph, u):
-    """The SDE of rate 0.1 + 19.9 t, told 999 t."""
-    t = u / 999.0
-    kept = (t * -0.1 - t * t * (19.9 / 2)).exp()
-    return kept**0.5, (constant(graph, 1.0) - kept) ** 0.5
 
 
 def karras(graph, u):
@@ -53,7 +32,6 @@ def karras(graph, u):
     return (constant(graph, 80 ** (1 / 7)) + u * (0.002 ** (1 / 7) - 80 ** (1 / 7))) ** 7
 
 
-BETAS = np.linspace(1e-4, 0.02, 1000)
 SCALED = np.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2
 BAR = np.cos((np.arange(101) / 100 + 0.008) / 1.008 * np.pi / 2) ** 2
 COSINE = np.minimum(1 - BAR[1:] / BAR[:-1], 0.999)
@@ -84,13 +62,6 @@ CONDITIONED = {
                (0.05, 0.7, 30.0)),
     "none": ("ve", "none", {}, ve_of(lambda g, u: constant(g, 0.6)), (0.6,)),
 }  # fmt: skip
-
-
-def exact_answer(mixture, level, x):
-    """Score of the law of z in float64, and the size of what is added up to it in float32."""
-    exact = mixture.noised(level.alpha, level.sigma).score(x.reshape(len(x), -1).astype(float)).reshape(x.shape)
-    ax = level.level.form.a * x
-    return exact, np.abs(ax) + np.abs(exact - ax)
 
 
 # Every parameterisation with every conditioning, but for those that have a meaning with one scaling alone.

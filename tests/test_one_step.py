@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from reference import word_map
-from test_integrators import CATALOGUE
+from helpers.catalogue import CATALOGUE
+from helpers.reference import word_map
 
 import uldnum
 from uldnum.kernels import reference

@@ -1,14 +1,14 @@
 """Plans: exact laws on Gaussian data in closed form, runs against matrices with the same normals, and evaluations."""
 
-from contextlib import contextmanager
 from dataclasses import replace
 
 import array_api_strict as strict
 import numba
 import numpy as np
 import pytest
-from onnx_models import save_mixture
-from test_networks import levels_of_betas, vp_linear
+from helpers.networks import levels_of_betas, vp_linear
+from helpers.onnx_models import save_mixture
+from helpers.plans import stop_and_go_on
 
 import uldnum
 from uldnum import levels
@@ -373,26 +373,6 @@ def test_the_step_of_divergence_is_that_of_the_plan():
     )
     assert 10 < ours.min() < 31
     np.testing.assert_array_equal(ours, theirs)
-
-
-def stop_and_go_on(monkeypatch, path, checks, *arguments, **options):
-    """Run a plan, and again with a Ctrl-C that is seen after so many checks, stored and resumed; returns both."""
-    whole = uldnum.anneal(*arguments, **options, progress=False)
-
-    @contextmanager
-    def interruptible():
-        asked = iter([False] * checks)
-        yield lambda: next(asked, True)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(launch, "interruptible", interruptible)
-        patch.setattr(launch, "PATIENCE", 0.0)
-        patch.setattr(NumbaExecutor, "first_launch", lambda executor, state: 1)
-        with pytest.warns(UserWarning, match="stopped after"):
-            stopped = uldnum.anneal(*arguments, **options, progress=False)
-    assert not stopped.complete
-    stopped.save(path)
-    return whole, stopped, uldnum.anneal(*arguments, **options, resume=path, progress=False)
 
 
 def test_a_plan_stopped_in_the_middle_of_a_level_goes_on(monkeypatch, tmp_path):

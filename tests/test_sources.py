@@ -57,7 +57,7 @@ def test_imports_are_those_of_the_syntax_tree():
         ("import uldnum.sampling.run\nimport numpy\nfrom numpy import uldnum\n", {"uldnum.sampling.run"}),
         ("from uldnum._util.typing import *\n", {"uldnum._util.typing"}),
         (">>> from uldnum.sampling.run import Run\n# from uldnum.sampling.run import Run\n", set()),
-        ("if TYPE_CHECKING:\n    from uldnum.sampling import run\n\n    x: int\n\nfrom uldnum._util.names import digest\n",
+        ("if TYPE_CHECKING:\n    from uldnum import exact\n\n    x: int\n\nfrom uldnum._util.names import digest\n",
          {"uldnum._util.names"}),
     ],
 )  # fmt: skip

@@ -3,7 +3,7 @@
 import mpmath
 import numpy as np
 import pytest
-from reference import stationary, word_map
+from helpers.reference import stationary, word_map
 
 import uldnum
 from uldnum.exact import gaussian, propagator

@@ -16,7 +16,7 @@ import netCDF4
 import numpy as np
 import pytest
 import xarray as xr
-from test_sweep import Square, diary_of
+from helpers.sweeps import Square, diary_of
 
 from uldnum._util import files
 from uldnum.sampling.run import Run

@@ -10,57 +10,23 @@ import sys
 import threading
 import time
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 import pytest
 import xarray as xr
+from helpers.sweeps import Square, diary_of, study
 
 import uldnum
 from uldnum.studies import scheduler, sweep
 from uldnum.studies.points import Sampled
-
-SWEEP = {"h": [0.3, 0.5, 0.8], "friction": [0.5, 2.0], "nfe": 300, "burn_in": 20, "chains": 64, "progress": False}
-NAMES = ["ula", "BAOAB", "UBU"]
-
-
-def study(**options):
-    return uldnum.studies.frontier("ring-8", NAMES, **SWEEP | options)
 
 
 @pytest.fixture(scope="module")
 def whole():
     """The study, computed at once and not kept."""
     return study()
-
-
-@dataclass(frozen=True)
-class Square:
-    """A task that takes a moment and leaves a line in a diary."""
-
-    number: int
-    diary: str
-    pause: float = 0.0
-
-    @property
-    def key(self):
-        return f"square-{self.number}"
-
-    @property
-    def parameters(self):
-        return {"number": self.number}
-
-    def result(self):
-        time.sleep(self.pause)
-        with open(self.diary, "a", encoding="utf-8") as file:
-            file.write(f"{self.number}\n")
-        return {"square": self.number**2, "third": self.number / 3}
-
-
-def diary_of(path):
-    return [int(line) for line in Path(path).read_text(encoding="utf-8").split()] if Path(path).exists() else []
 
 
 def test_results_come_in_order_and_once(tmp_path):
@@ -111,7 +77,7 @@ def test_a_fault_in_a_pool_leaves_what_was_running(tmp_path):
 KILLED = """
 import sys
 import uldnum
-from test_sweep import study
+from helpers.sweeps import study
 study(store=sys.argv[1], chains=64, nfe=10_000)
 """
 
@@ -190,7 +156,7 @@ def ones(n, seed, first):
 
 SHARED = """
 import sys
-from test_sweep import Square
+from helpers.sweeps import Square
 from uldnum.studies import sweep
 print(sum(one["square"] for one in sweep([Square(n, sys.argv[2], 0.02) for n in range(60)], store=sys.argv[1])))
 """

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numba
 import numpy as np
 import pytest
+from helpers.catalogue import CATALOGUE_AT_HALF
 from scipy.stats import norm
 
 import uldnum
@@ -464,8 +465,11 @@ def test_some_of_the_catalogue_at_six_digits(name, target, friction, share):
 
 
 OVERDAMPED = ("ula", "baoab-limit", "noise-denoise(0.5)", "mild(0.5)")
-CATALOGUE = [f"{entry.name}(0.5)" if entry.parameter else entry.name for entry in uldnum.integrators()]
-CASES = [(name, friction) for name in CATALOGUE for friction in (0.3, 1.0, 3.0, 10.0)[: 1 if name in OVERDAMPED else 4]]
+CASES = [
+    (name, friction)
+    for name in CATALOGUE_AT_HALF
+    for friction in (0.3, 1.0, 3.0, 10.0)[: 1 if name in OVERDAMPED else 4]
+]
 
 
 # Names, frictions and shares of the limit that are not resolved on the separated modes.

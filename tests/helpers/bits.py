@@ -4,7 +4,7 @@ Run as a script, in a process of its own, with ``NUMBA_ENABLE_CUDASIM=1``: wheth
 instructions NumPy uses, and which variants the BLAS and C libraries take are decided once, when they are loaded. After
 a change that is meant to change results, this command computes the hashes and stores them in ``tests/data/bits.json``:
 
-    NUMBA_ENABLE_CUDASIM=1 python tests/bits.py --write
+    NUMBA_ENABLE_CUDASIM=1 python tests/helpers/bits.py --write
 
 The guarantee holds for the catalogue, splitting words and mixtures. It does not hold for networks, for `DataMixture`,
 for recipes and scores of users, or for mixtures on arrays of another library than NumPy, whose own exponential function
@@ -41,7 +41,7 @@ from uldnum.schemes.predictors import PREDICTORS
 from uldnum.studies import points
 from uldnum.targets.presets import PRESETS as TARGETS
 
-DATA = Path(__file__).parent / "data" / "bits.json"
+DATA = Path(__file__).parents[1] / "data" / "bits.json"
 DTYPES = "float64", "float32"
 
 PARAMETERS = {"noise-denoise": ["noise-denoise(1.3)"], "mild": ["mild(0.38)", "mild(0)"]}

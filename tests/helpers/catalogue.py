@@ -1,0 +1,6 @@
+"""Names of all integrators of the catalogue, with a value for the parameter of those that take one."""
+
+import uldnum
+
+CATALOGUE = [entry.signature.replace("(eta)", "(1)").replace("(momentum)", "(0.5)") for entry in uldnum.integrators()]
+CATALOGUE_AT_HALF = [f"{entry.name}(0.5)" if entry.parameter else entry.name for entry in uldnum.integrators()]

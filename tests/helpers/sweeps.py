@@ -1,0 +1,41 @@
+"""A small study, and tasks of sweeps that leave a trace of what ran."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import uldnum
+
+SWEEP = {"h": [0.3, 0.5, 0.8], "friction": [0.5, 2.0], "nfe": 300, "burn_in": 20, "chains": 64, "progress": False}
+NAMES = ["ula", "BAOAB", "UBU"]
+
+
+def study(**options):
+    return uldnum.studies.frontier("ring-8", NAMES, **SWEEP | options)
+
+
+@dataclass(frozen=True)
+class Square:
+    """A task that takes a moment and leaves a line in a diary."""
+
+    number: int
+    diary: str
+    pause: float = 0.0
+
+    @property
+    def key(self):
+        return f"square-{self.number}"
+
+    @property
+    def parameters(self):
+        return {"number": self.number}
+
+    def result(self):
+        time.sleep(self.pause)
+        with open(self.diary, "a", encoding="utf-8") as file:
+            file.write(f"{self.number}\n")
+        return {"square": self.number**2, "third": self.number / 3}
+
+
+def diary_of(path):
+    return [int(line) for line in Path(path).read_text(encoding="utf-8").split()] if Path(path).exists() else []
