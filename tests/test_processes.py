@@ -109,7 +109,8 @@ KILLED = """
 import itertools, os, random, signal, sys, time
 from pathlib import Path
 import matplotlib.figure, onnxruntime, xarray as xr
-from uldnum import cli, networks
+from uldnum import networks
+from uldnum.cli import app
 from uldnum._util import files
 from uldnum.sampling import launch
 from uldnum.sampling.run import Run
