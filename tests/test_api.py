@@ -1,5 +1,6 @@
-"""The public face: what is exported exists, and the README's code runs."""
+"""The public names and the structure of the package, and the examples of docstrings."""
 
+import doctest
 import importlib
 import inspect
 import pkgutil
@@ -12,7 +13,6 @@ import uldnum
 
 MODULES = [module.name for module in pkgutil.walk_packages(uldnum.__path__, "uldnum.")]
 TESTS = Path(__file__).parent
-README = (TESTS.parent / "README.md").read_text()
 
 
 @pytest.mark.parametrize("name", ["uldnum", *MODULES])
@@ -44,15 +44,10 @@ def test_tests_do_not_import_each_other():
         assert not found, path
 
 
-def test_readme_code_runs(tmp_path, monkeypatch):
+@pytest.mark.parametrize("name", ["uldnum", *MODULES])
+def test_examples_of_docstrings(name, tmp_path, monkeypatch):
+    """They run as they stand, and print what they say."""
     monkeypatch.chdir(tmp_path)
-    blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    assert blocks
-    namespace = {}
-    for block in blocks:
-        exec(compile(block, "README.md", "exec"), namespace)
-
-
-def test_readme_links_exist():
-    for path in re.findall(r"\]\((?!http)([^)#]+)\)", README):
-        assert (TESTS.parent / path).exists(), path
+    module = importlib.import_module(name)
+    failed, _ = doctest.testmod(module, optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
+    assert not failed

@@ -6,7 +6,7 @@ an ability (``target.cdf is None``), never for a class, so that a new kind of ta
 
 >>> import numpy as np
 >>> import uldnum
->>> from uldnum.initial import initial_uniform
+>>> from uldnum.kernels.initial import initial_uniform
 >>> class Laplace(uldnum.targets.Target):
 ...     name, shape = "laplace", (1,)
 ...
