@@ -651,7 +651,7 @@ def test_levels_that_are_low_on_purpose_do_not_warn():
         (lambda: levels.geometric(1.0, 0.1, 0), "count: must be at least 1"),
         (lambda: LEVELS.below(0.01), "sigma_max: no level is below"),
         (lambda: uldnum.plan("ula", LEVELS), "h, eps, snr: give exactly one"),
-        (lambda: uldnum.plan("UBU", LEVELS, snr=0.1), "snr: UBU does not evaluate the score once a step"),
+        (lambda: uldnum.plan("UBU", LEVELS, snr=0.1), "snr: the integrator must evaluate the score once per step, .* got UBU"),
         (lambda: uldnum.plan("BAOAB", LEVELS, snr=0.1, boundary="shared"), "snr: goes with boundary 'own'"),
         (lambda: uldnum.plan("ula", LEVELS, h=-1.0), "h: must be positive"),
         (lambda: uldnum.plan("ula", LEVELS, h=1.0, steps=0), "steps: must be at least 1"),

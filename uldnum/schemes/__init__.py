@@ -1,3 +1,3 @@
-"""Schemes as data: stages, splitting words and the catalogue of integrators."""
+"""Sampling methods as coefficient tables: stages, splitting words, integrators and predictors."""
 
 __all__: list[str] = []

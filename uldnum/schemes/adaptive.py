@@ -1,11 +1,13 @@
-r"""Step sizes that follow the score, of each chain its own.
+r"""Adaptive step sizes, chosen for each chain from the norms of its score and of its normals.
 
-Song et al. 2021, Algorithm 5, choose :math:`\delta_n = 2 \alpha_i (r |\xi| / |s|)^2` from the normals of the step and
-the score before it, r being a signal-to-noise ratio (0.16 for CIFAR-10, VE) and :math:`\alpha_i` 1 (VE) or
-:math:`1 - \beta_i` (VP). The recipe of an integrator is evaluated at every step with an array of step sizes, outside
-the compiled loops. The step depends on the normals that it multiplies, so that the chain samples nothing that is known:
-in few dimensions the fault is large (a standard Gaussian in 8 dimensions gets a variance of 1.6), in many it is not
-seen, because the norm of the normals hardly varies.
+Song et al. 2021, Algorithm 5, choose :math:`\delta_n = 2 \alpha_i (r |\xi| / |s|)^2`. Here :math:`\xi` are the normals
+of the step, s is the score before it, and r is a signal-to-noise ratio (0.16 for CIFAR-10, VE). :math:`\alpha_i` is 1
+for VE levels and :math:`1 - \beta_i` for VP levels. The recipe of the integrator is evaluated in every step with an
+array of step sizes, outside the compiled loops.
+
+The step size depends on the normals that it multiplies, so the stationary distribution is not known. In few dimensions
+its bias is large: for a standard Gaussian target in 8 dimensions the variance is 1.6 instead of 1. In many dimensions
+the bias is negligible, because the norm of the normals hardly varies.
 """
 
 from __future__ import annotations
@@ -21,27 +23,27 @@ from uldnum.schemes.stage import Step
 
 __all__ = ["FEWEST", "Adaptive"]
 
-# Dimensions below which a step that depends on its own normals visibly changes the law.
+# Number of dimensions below which the dependence of the step size on the normals visibly biases the distribution.
 FEWEST = 64
 
 
 @dataclass(frozen=True)
 class Adaptive:
-    """A rule for step sizes.
+    """Rule that chooses the step size of each chain in every step.
 
     Attributes
     ----------
     scheme : Integrator
-        It evaluates the score once a step, at the position where one step ends and the next begins.
+        Integrator that evaluates the score once per step, at the position where one step ends and the next one starts.
     friction : float
-        Friction, absolute.
+        Friction, in units of 1/time.
     snr : float
-        The signal-to-noise ratio r.
+        Signal-to-noise ratio r.
     scale : float
-        alpha_i.
+        Factor alpha_i of the rule: 1 for VE levels, 1 - beta_i for VP levels.
     coupled : bool
-        Take the means of both norms over all chains, as the original code does: a chain's result then depends on the
-        others.
+        Whether both norms are averaged over all chains, as in the original code. The result of a chain then depends on
+        all other chains.
     """
 
     scheme: Integrator
@@ -54,12 +56,12 @@ class Adaptive:
         step = self.scheme.unit
         if len(step.stages) != 1 or not (step.open_uses_score or unmarked(step)):
             raise ValueError(
-                f"snr: {self.scheme.name} does not evaluate the score once a step, where it begins or ends, as ula, "
-                "baoab-limit, BAOAB or OBABO do"
+                f"snr: the integrator must evaluate the score once per step, where the step starts or ends, got "
+                f"{self.scheme.name}; use for example ula, baoab-limit, BAOAB or OBABO"
             )
 
     def size(self, xi: Array, s: Array) -> Array:
-        """Step size of each chain, from the normals (n, m, d) of the step and the score (n, d)."""
+        """Return the step size of each chain, shape (n,), given the normals (n, m, d) and the score (n, d)."""
         noise = np.sqrt(total(np.square(xi).reshape(len(xi), -1)) / max(1, xi.shape[1]))
         signal = np.sqrt(total(np.square(s)))
         if self.coupled:
@@ -68,6 +70,6 @@ class Adaptive:
 
 
 def unmarked(step: Step) -> bool:
-    """Whether a step begins and ends where its only stage does."""
+    """Return whether the end of a step with one stage coincides with the end of that stage."""
     whole = step.stages[0].map
     return all(np.array_equal(a, b) for a, b in ((step.close.b, whole.b), (step.close.C, whole.C)))

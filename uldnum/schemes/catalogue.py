@@ -1,8 +1,9 @@
-"""The catalogue: every integrator is a recipe from a step size and a friction to a table of stages.
+"""Catalogue of Langevin integrators, each a recipe from step size and friction to coefficient tables.
 
-The underdamped Langevin equation is ``dx = p dt, dp = s(x) dt - gamma p dt + sqrt(2 gamma) dW`` (unit mass and
-temperature, s the gradient of the log density); the overdamped one, in its own time, ``dx = s dt + sqrt(2) dW``. A step
-``h`` of the former corresponds to ``delta = h^2/2`` of the latter: ULA is ``x + (h^2/2) s + h xi``.
+With unit mass and temperature, and with the score s, the gradient of the log density, the underdamped Langevin equation
+is ``dx = p dt, dp = s(x) dt - gamma p dt + sqrt(2 gamma) dW``. The overdamped equation, with its own unit of time, is
+``dx = s(x) dt + sqrt(2) dW``. A step ``h`` of the underdamped equation corresponds to a step ``delta = h^2/2`` of the
+overdamped equation: ULA is ``x' = x + (h^2/2) s + h xi``.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ __all__ = ["CatalogueEntry", "Integrator", "integrator", "integrators", "splitti
 Recipe = Callable[[Array, Array], Step]
 Order = tuple[float | None, float | None]
 
-# Letters of a splitting word, at most: none that is in use has twenty.
+# Largest number of letters of a splitting word. Words in the literature have fewer than twenty.
 LONGEST = 100
 
 LEIMKUHLER = "Leimkuhler & Matthews 2013, Appl. Math. Res. Express 2013:34"
@@ -36,23 +37,46 @@ CHENG = "Cheng, Chatterji, Bartlett & Jordan 2018, Underdamped Langevin MCMC"
 
 @dataclass(frozen=True)
 class Integrator:
-    """A method of sampling, as data.
+    """A sampling method as a recipe for its coefficient tables.
+
+    `uldnum.integrator` and `uldnum.splitting` return the integrators of the catalogue. Construct this class directly to
+    define a new one.
 
     Parameters
     ----------
     name : str
-        What it is called in output.
+        Name in output and in stored results.
     recipe : callable
-        ``recipe(h, friction) -> Step`` with float64 arrays h and friction of one shape; the tables carry that shape as
-        leading axes.
-    order : (weak, stationary)
-        Orders in powers of h: of the law after a fixed time, and of the bias of the stationary law of x. None: unknown.
-    source : str
-        Where the method is defined.
-    memory : float
-        Standard deviation of the second row at the start of a run: 1 for momenta and remembered normals.
-    momenta : bool
-        Whether the second row holds momenta, with which a run of another such integrator can go on.
+        ``recipe(h, friction) -> Step``. Both arguments are float64 arrays of one shape. The tables of the returned
+        `uldnum.schemes.stage.Step` have that shape as leading axes.
+    order : tuple of (float or None), default (None, None)
+        The weak order and the stationary order, both in powers of h: the order of the error of expectations after a
+        fixed time, and the order of the bias of the stationary distribution of x. None means unknown.
+    source : str, default "user"
+        Reference that defines the method.
+    memory : float, default 1.0
+        Standard deviation of the second row at the start of a run. It is 1 for momenta and for stored normals.
+    momenta : bool, default False
+        Whether the second row holds momenta. A run of an integrator with momenta can resume with any other integrator
+        that has momenta.
+
+    Raises
+    ------
+    ValueError
+        If an argument has the wrong type, or memory is negative or not finite.
+
+    Examples
+    --------
+    Define the Euler-Maruyama scheme of the overdamped equation with twice the time step:
+
+    >>> import uldnum
+    >>> from uldnum.schemes.stage import Affine, Step, first_row, table
+    >>> def recipe(h, friction):
+    ...     map = Affine(dA=table(h, [[0]]), b=table(h, [h**2]), C=table(h, [[2**0.5 * h]]))
+    ...     return Step.on_step(first_row(map.b), map)
+    >>> scheme = uldnum.Integrator("ula-doubled", recipe, order=(2, 2))
+    >>> scheme.stages(0.5).stages[0].map.b.tolist()
+    [0.25]
     """
 
     name: str
@@ -68,50 +92,60 @@ class Integrator:
         checked_text("source", self.source)
         non_negative("memory", self.memory)
         if not isinstance(self.order, tuple) or len(self.order) != 2:
-            raise ValueError(f"order: must be two numbers or None, got {shown(self.order)}")
+            raise ValueError(f"order: must be a tuple of two items, numbers or None, got {shown(self.order)}")
 
     def stages(self, h: ArrayLike | None = None, *, delta: ArrayLike | None = None, friction: ArrayLike = 1.0) -> Step:
         """Return the coefficient tables of one time step.
 
+        Give exactly one of ``h`` and ``delta``.
+
         Parameters
         ----------
-        h : float or array
+        h : float or array, optional
             Step size, in units of time.
-        delta : float or array
-            The step size as ``h^2/2``, in units of overdamped time, instead.
-        friction : float or array
-            Friction, in units of 1/time; it broadcasts against the step size. Overdamped schemes ignore it.
+        delta : float or array, optional
+            Step size as ``h^2/2``, in units of overdamped time.
+        friction : float or array, default 1.0
+            Friction gamma, in units of 1/time. It broadcasts against the step size. Overdamped schemes ignore it.
 
         Returns
         -------
         Step
-            Tables in float64, whose leading axes are the broadcast shape.
+            Tables in float64. Their leading axes are the broadcast shape of step size and friction.
 
         Raises
         ------
         ValueError
             If a step size or friction is not positive and finite, their shapes do not broadcast, or both or neither of
             h and delta are given.
+
+        Examples
+        --------
+        >>> import uldnum
+        >>> (stage,) = uldnum.integrator("ula").stages(0.5).stages
+        >>> stage.map.b.tolist(), stage.map.C.tolist()
+        ([0.125], [[0.5]])
         """
         size, gamma = broadcast(h=step_size(h, delta), friction=positive("friction", friction))
-        with np.errstate(over="ignore", invalid="ignore"):  # of steps so large, chains diverge at once
+        # The tables of extremely large steps may overflow. Chains then diverge in the first step.
+        with np.errstate(over="ignore", invalid="ignore"):
             step = self.recipe(size, gamma)
         step.check(self.name, size.shape)
         return step
 
     @cached_property
     def unit(self) -> Step:
-        """Tables of a step of size 1 at friction 1: how the scheme is built, at any step size."""
+        """Tables of a step of size 1 at friction 1, for properties that do not depend on the step size."""
         return self.stages(1.0)
 
     @property
     def nfe_per_step(self) -> int:
-        """Score evaluations per time step."""
+        """Number of score evaluations per time step."""
         return len(self.unit.stages)
 
     @property
     def rows(self) -> int:
-        """Rows that a chain remembers: 1 for the position alone, 2 with a momentum or a remembered normal."""
+        """Number of rows of the state of a chain: 1 for position only, 2 with a momentum or a stored normal."""
         return self.unit.rows
 
 
@@ -119,16 +153,16 @@ class Integrator:
 
 
 def ula(h: Array, friction: Array) -> Step:
-    """x' = x + delta s + sqrt(2 delta) xi."""
+    """Return the step x' = x + delta s + sqrt(2 delta) xi, with delta = h^2/2."""
     map = Affine(table(h, [[0]]), table(h, [np.square(h) / 2]), table(h, [[h]]))
     return Step.on_step(first_row(map.b), map)
 
 
 def noise_denoise(h: Array, friction: Array, eta: float) -> Step:
-    """x' = x + eta sigma^2 s + (eta - 1) sigma p + sigma xi, p' = xi, sigma = h/2.
+    """Return the step x' = x + eta sigma^2 s + (eta - 1) sigma p + sigma xi, p' = xi, with sigma = h/2.
 
-    Jain & Poole 2022, eq. 3, written for the noised variable: their x_i is our ``x - sigma p``. eta = 2 is their
-    eq. 10, the limit of BAOAB for infinite friction.
+    It is eq. 3 of Jain & Poole 2022, written for the noised variable: their x_i is ``x - sigma p`` here. eta = 2 is
+    their eq. 10, the limit of BAOAB for infinite friction. The second row p is the normal of the last step.
     """
     sigma = h / 2
     map = Affine(
@@ -138,20 +172,23 @@ def noise_denoise(h: Array, friction: Array, eta: float) -> Step:
 
 
 def mild(h: Array, friction: Array, momentum: float) -> Step:
-    """y = x + beta v, v' = beta v + delta s(y), x' = x + v' + sqrt(2 delta) xi; row 1 holds v."""
+    """Return the step y = x + beta v, v' = beta v + delta s(y), x' = x + v' + sqrt(2 delta) xi.
+
+    beta is the momentum, delta = h^2/2, and row 1 holds v (Shetty et al. 2024, Algorithm 1).
+    """
     delta, beta = np.square(h) / 2, momentum
     map = Affine(table(h, [[0, beta], [0, beta - 1]]), table(h, [delta, delta]), table(h, [[h], [0]]))
     return Step.on_step(table(h, [1, beta]), map)
 
 
 def euler_maruyama(h: Array, friction: Array) -> Step:
-    """x' = x + h p, p' = p + h s - gamma h p + sqrt(2 gamma h) xi."""
+    """Return the step x' = x + h p, p' = p + h s - gamma h p + sqrt(2 gamma h) xi."""
     map = Affine(table(h, [[0, h], [0, -friction * h]]), table(h, [0, h]), table(h, [[0], [np.sqrt(2 * friction * h)]]))
     return Step.on_step(first_row(map.b), map)
 
 
 def exponential_euler(h: Array, friction: Array) -> Step:
-    """Exact over the step with the score frozen at its start."""
+    """Return the exact solution over one step with the score held at its value at the start (Cheng et al. 2018)."""
     map = frozen_score(h, friction)
     return Step.on_step(first_row(map.b), map)
 
@@ -161,7 +198,17 @@ def exponential_euler(h: Array, friction: Array) -> Step:
 
 @dataclass(frozen=True)
 class Parameter:
-    """The one number that an entry of the catalogue may take, with its domain in words and as a check."""
+    """Parameter of a family of integrators.
+
+    Attributes
+    ----------
+    name : str
+        Name of the parameter, which is also the keyword of the recipe.
+    domain : str
+        Permitted values, for error messages.
+    valid : callable
+        ``valid(value)`` returns whether the value is permitted.
+    """
 
     name: str
     domain: str
@@ -170,22 +217,24 @@ class Parameter:
 
 @dataclass(frozen=True)
 class CatalogueEntry:
-    """A line of the catalogue: an integrator, or a family of them with one parameter.
+    """Entry of the catalogue: an integrator, or a family of integrators with one parameter.
 
     Parameters
     ----------
     name : str
         Name without the parameter.
     recipe : callable
-        As in `Integrator`; with a parameter, it takes that as a further keyword.
-    order : (weak, stationary)
-        As in `Integrator`, for the generic value of the parameter.
+        As in `Integrator`. The recipe of a family has the parameter as a further keyword.
+    order : tuple of (float or None)
+        Weak and stationary order, as in `Integrator`, for a generic value of the parameter.
     source : str
-        Where the method is defined.
-    memory, momenta
+        Reference that defines the method.
+    memory : float, default 1.0
+        As in `Integrator`.
+    momenta : bool, default False
         As in `Integrator`.
     parameter : Parameter, optional
-        What the entry takes.
+        Parameter of a family; None for a single integrator.
     """
 
     name: str
@@ -198,11 +247,29 @@ class CatalogueEntry:
 
     @property
     def signature(self) -> str:
-        """How the entry is written, e.g. ``mild(momentum)``."""
+        """Name of the entry with its parameter, for example ``mild(momentum)``."""
         return f"{self.name}({self.parameter.name})" if self.parameter else self.name
 
     def build(self, *values: float, **named: float) -> Integrator:
-        """Return the integrator, given its parameter by position or by name."""
+        """Return the integrator for a value of the parameter, given by position or by name.
+
+        Parameters
+        ----------
+        *values : float
+            The parameter by position.
+        **named : float
+            The parameter by name.
+
+        Returns
+        -------
+        Integrator
+            The name contains the value of the parameter.
+
+        Raises
+        ------
+        ValueError
+            If the parameter is missing or out of range, or one is given that the entry does not have.
+        """
         if self.parameter is None:
             if values or named:
                 got = f", got {', '.join(named)}" if named else ""
@@ -227,27 +294,41 @@ def splitting(word: str, fractions: Sequence[float] | None = None) -> Integrator
     Parameters
     ----------
     word : str
-        Letters A, B, O, U in the order of time (see `uldnum.schemes.words`); case is ignored.
+        Letters in the order of time: A (drift), B (kick), O (exact Ornstein-Uhlenbeck thermostat) and U (A and O
+        together, exactly). Case is ignored. `uldnum.schemes.words` states the flow of each letter.
     fractions : sequence of float, optional
-        How much of the time step each letter lasts; those of equal letters sum to 1, and those of O and U are positive.
-        Default: equal shares.
+        Duration of each letter as a fraction of the time step. The fractions of all occurrences of a letter sum to 1,
+        and those of O and U are positive. Default: all occurrences of a letter have equal fractions.
 
     Returns
     -------
     Integrator
-        Named after the word and its fractions. Without fractions a word of the catalogue has the order and the source
-        stated there; of any other the weak order follows from its conditions (`uldnum.schemes.words.weak_order`),
-        and the stationary one is None, unknown.
+        The name is the word, followed by the fractions if given. A word of the catalogue without fractions has the
+        order and the source of its entry. For all other words the weak order follows from the order conditions
+        (`uldnum.schemes.words.weak_order`) and the stationary order is None.
 
     Raises
     ------
     ValueError
-        If the word or the fractions are broken; the message names the fault.
+        If the word or the fractions are invalid. The message names the fault.
 
     Warns
     -----
     UserWarning
-        If the word has neither O nor U: no noise, no thermostat.
+        If the word has neither O nor U, so that the scheme has no noise and no thermostat.
+
+    References
+    ----------
+    Leimkuhler & Matthews 2013, Appl. Math. Res. Express 2013:34.
+
+    Examples
+    --------
+    >>> import uldnum
+    >>> scheme = uldnum.splitting("ABAOABA")
+    >>> scheme.nfe_per_step, scheme.order
+    (2, (2, None))
+    >>> uldnum.splitting("OBABO", [0.25, 0.5, 1, 0.5, 0.75]).name
+    'OBABO[0.25,0.5,1,0.5,0.75]'
     """
     if not isinstance(word, str):
         raise ValueError(f"word: must be a string of the letters A, B, O, U, got {shown(word)}")
@@ -264,7 +345,7 @@ def splitting(word: str, fractions: Sequence[float] | None = None) -> Integrator
 
 
 def word_entry(word: str, order: Order, source: str) -> CatalogueEntry:
-    """Return the catalogue's line for a well-known splitting word."""
+    """Return the catalogue entry of a well-known splitting word."""
     return CatalogueEntry(word, partial(compile_word, word, validate_word(word)), order, source, momenta=True)
 
 
@@ -274,16 +355,16 @@ ENTRIES = (
     CatalogueEntry(
         "noise-denoise",
         noise_denoise,
-        (0, 0),  # at fixed eta it follows no Langevin equation in the time of h; eta = 2 is baoab-limit
+        (0, 0),  # at fixed eta other than 2 (baoab-limit) it is consistent with no Langevin equation with step h
         f"{JAIN}, eq. 3",
         parameter=Parameter("eta", "0 < eta < inf", lambda eta: 0 < eta < np.inf),
     ),
     CatalogueEntry(
         "mild",
         mild,
-        (0, 0),  # at fixed momentum its time runs faster and its temperature is lower
+        (0, 0),  # at fixed momentum the limit h -> 0 has a faster time scale and a lower temperature
         f"{SHETTY}, Algorithm 1",
-        memory=0.0,  # the algorithm starts at rest
+        memory=0.0,  # the algorithm starts with v = 0
         parameter=Parameter("momentum", "0 <= momentum < 1", lambda momentum: 0 <= momentum < 1),
     ),
     word_entry("BAOAB", (2, 2), LEIMKUHLER),
@@ -302,7 +383,21 @@ BY_NAME = {entry.name.lower(): entry for entry in ENTRIES}
 
 
 def integrators() -> tuple[CatalogueEntry, ...]:
-    """Return the catalogue. Beyond it, any splitting word is the name of an integrator."""
+    """Return all entries of the catalogue of integrators.
+
+    Any other splitting word is also a valid name for `uldnum.integrator`.
+
+    Returns
+    -------
+    tuple of CatalogueEntry
+        Entries with name, order, source and, for a family, its parameter.
+
+    Examples
+    --------
+    >>> import uldnum
+    >>> [entry.signature for entry in uldnum.integrators()][:4]
+    ['ula', 'baoab-limit', 'noise-denoise(eta)', 'mild(momentum)']
+    """
     return ENTRIES
 
 
@@ -311,31 +406,42 @@ def integrator(name: str | Integrator, **parameters: float) -> Integrator:
 
     Parameters
     ----------
-    name : str
-        An entry of the catalogue (`integrators`), with its parameter in brackets where it takes one (``"mild(0.5)"``),
-        or any splitting word (``"BAOAB"``). Case is ignored. An `Integrator` is returned as it is.
+    name : str or Integrator
+        Name of an entry of the catalogue (`uldnum.integrators`), with the parameter of a family in parentheses
+        (``"mild(0.5)"``), or any splitting word (``"BAOAB"``). Case is ignored. An `Integrator` is returned unchanged.
     **parameters : float
-        The parameter by name instead: ``integrator("mild", momentum=0.5)``.
+        The parameter of a family by name: ``integrator("mild", momentum=0.5)`` equals ``integrator("mild(0.5)")``.
 
     Returns
     -------
     Integrator
-        Its name holds the parameter.
+        The name contains the value of the parameter.
 
     Raises
     ------
     ValueError
-        If there is no such integrator (the message offers the nearest), its parameter is missing or out of range, or
-        one is given that it does not take.
+        If there is no such integrator (the message suggests the nearest name), the parameter is missing or out of
+        range, or a parameter is given that the integrator does not have.
 
     Warns
     -----
     UserWarning
-        If a splitting word has neither O nor U: no noise, no thermostat.
+        If a splitting word has neither O nor U, so that the scheme has no noise and no thermostat.
+
+    Examples
+    --------
+    >>> import uldnum
+    >>> scheme = uldnum.integrator("baoab")
+    >>> scheme.name, scheme.order, scheme.nfe_per_step
+    ('BAOAB', (2, 2), 1)
+    >>> uldnum.integrator("mild", momentum=0.5).name
+    'mild(0.5)'
     """
     if isinstance(name, Integrator):
         if parameters:
-            raise ValueError(f"integrator: {name.name!r} is built already, it takes no {', '.join(parameters)}")
+            raise ValueError(
+                f"integrator: an Integrator takes no further parameters, got {', '.join(parameters)} for {name.name!r}"
+            )
         return name
     if not isinstance(name, str):
         raise ValueError(f"integrator: must be a name or an Integrator, got {shown(name)}")
@@ -350,7 +456,7 @@ def integrator(name: str | Integrator, **parameters: float) -> Integrator:
 
 
 def read_numbers(name: str, argument: str | None) -> list[float]:
-    """Read what stands between the brackets of a name."""
+    """Return the comma-separated numbers between the parentheses of a name."""
     if argument is None:
         return []
     try:

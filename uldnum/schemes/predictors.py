@@ -1,7 +1,9 @@
-r"""Predictors: maps from one noise level to a lower one, as data.
+r"""Predictors, which map a sample at one noise level to the next level, as coefficient tables.
 
-Noise levels are written a for alpha and s for sigma, r = s/a; unprimed is where a predictor starts, primed where it
-goes.
+At a noise level, the sample is ``x = a x0 + s eps``, where x0 are the data and eps is standard normal noise. The
+formulas below write a for alpha, s for sigma and r = s/a for the noise-to-signal ratio. Symbols without a prime belong
+to the level at which the predictor starts, and symbols with a prime to the next level. The score is that of the
+starting level, and xi is a new standard normal.
 """
 
 from __future__ import annotations
@@ -25,22 +27,43 @@ KARRAS = "Karras, Aittala, Aila & Laine 2022"
 
 
 class NoiseLevel(NamedTuple):
-    """A noise level, or arrays of them."""
+    """A noise level of ``x = a x0 + s eps``, or arrays of noise levels.
+
+    Attributes
+    ----------
+    a : float or array
+        Scale alpha of the data.
+    s : float or array
+        Standard deviation sigma of the noise.
+    """
 
     a: Any
     s: Any
 
     @property
     def r(self) -> Any:
-        """Noise to signal."""
+        """Noise-to-signal ratio s/a."""
         return self.s / self.a
 
 
 class Move(NamedTuple):
-    """One evaluation of a predictor: an affine map of its rows, the place of its score, and noise put on before.
+    """One score evaluation of a predictor and the affine map that uses it.
 
-    ``b`` multiplies the score of row 0, ``C`` one normal; ``before`` is what row 0 gets of a normal of its own first.
-    The coefficients are numbers, or arrays over the levels from which the predictor starts.
+    The map is ``u' = A u + b score(row 0) + C xi``. Coefficients are numbers, or arrays with one entry per level at
+    which the predictor starts.
+
+    Attributes
+    ----------
+    A : nested list, shape (k, k)
+        Transition matrix.
+    b : list, shape (k,)
+        Coefficients of the score.
+    C : list, shape (k,)
+        Coefficients of one standard normal.
+    place : NoiseLevel
+        Noise level of the score.
+    before : float or array, default 0.0
+        Standard deviation of noise that is added to row 0 before the score is evaluated.
     """
 
     A: list[list[Any]]
@@ -50,14 +73,16 @@ class Move(NamedTuple):
     before: Any = 0.0
 
 
-# From arrays of levels, of those after them, and of those before, the first of which has infinite noise.
+# Arguments: arrays of the levels at which a move starts, of the next levels, and of the previous levels. The first of
+# the previous levels has infinite noise.
 Predictor = Callable[[NoiseLevel, NoiseLevel, NoiseLevel], list[Move]]
 
 
 def ddim(here: NoiseLevel, there: NoiseLevel, last: NoiseLevel, eta: float) -> list[Move]:
-    r"""x' = a' x0 + (s'^2 - v^2)^{1/2} eps + v xi, v = eta s' (1 - r'^2/r^2)^{1/2}.
+    r"""Return x' = a' x0 + (s'^2 - v^2)^{1/2} eps + v xi, with v = eta s' (1 - r'^2/r^2)^{1/2}.
 
-    With x0 = (x + s^2 score)/a and eps = -s score. eta = 0 is the Euler step of the probability flow, dx/a = eps dr.
+    Here x0 = (x + s^2 score)/a and eps = -s score (Song, Meng & Ermon 2021, eq. 12 and 16). With eta = 0 it is the
+    Euler step of the probability flow d(x/a) = eps dr.
     """
     v = eta * there.s * np.sqrt(1 - np.square(there.r / here.r))
     kept = np.sqrt(np.square(there.s) - np.square(v))
@@ -65,36 +90,40 @@ def ddim(here: NoiseLevel, there: NoiseLevel, last: NoiseLevel, eta: float) -> l
 
 
 def reverse_diffusion(here: NoiseLevel, there: NoiseLevel, last: NoiseLevel) -> list[Move]:
-    """x' = (2 - k) x + g^2 score + g xi, where noising goes the other way: x = k x' + g xi."""
+    """Return x' = (2 - k) x + g^2 score + g xi, where the forward process is x = k x' + g xi.
+
+    That is, k = a/a' and g^2 = s^2 - k^2 s'^2 (Song et al. 2021, eq. 46).
+    """
     k = here.a / there.a
     variance = np.square(here.s) - np.square(k * there.s)
     return [Move([[2 - k]], [variance], [np.sqrt(variance)], here)]
 
 
 def churned(here: NoiseLevel, churn: float) -> tuple[NoiseLevel, Any]:
-    """Return a noisier place, r (1 + churn), and what a normal must be multiplied with to get there.
+    """Return the level with ratio r (1 + churn), and the standard deviation of the noise that leads to it.
 
-    The same from every level to the next, with S_noise = 1; Karras et al. also say at which levels. The mean of the
-    data given x, with which plans end, is taken without.
+    Unlike Karras et al. 2022, Algorithm 2, which restricts churn to a range of levels, every level has the same churn.
+    S_noise is 1. The denoising step at the end of a plan has no churn.
     """
     more = NoiseLevel(here.a, here.s * (1 + churn))
     return more, np.sqrt(np.square(more.s) - np.square(here.s))
 
 
 def edm_euler(here: NoiseLevel, there: NoiseLevel, last: NoiseLevel, churn: float) -> list[Move]:
-    """Noise up to r (1 + churn), then Euler's step of the probability flow down."""
+    """Return a move that adds noise up to the ratio r (1 + churn) and then takes an Euler step of the flow to r'."""
     start, noise = churned(here, churn)
     (move,) = ddim(start, there, last, 0.0)
     return [move._replace(before=noise)]
 
 
 def heun(here: NoiseLevel, there: NoiseLevel, last: NoiseLevel, churn: float) -> list[Move]:
-    """Noise up to r (1 + churn), Euler's step there, then half of its slope replaced by half of that at its end.
+    """Return two moves: noise up to the ratio r (1 + churn), then a step of Heun's method for the probability flow.
 
-    Row 1 remembers x' with half of the first slope.
+    The first move takes an Euler step to r' in row 0, and stores the step with half of the slope in row 1. The second
+    move evaluates the slope at r' and adds half of it to row 1, which gives the new row 0.
     """
     start, noise = churned(here, churn)
-    slope = there.a * (start.r - there.r) * start.s  # of the score: d(x/a) = -s score dr
+    slope = there.a * (start.r - there.r) * start.s  # coefficient of the score, as d(x/a) = -s score dr
     carry = there.a / start.a
     first = Move([[carry, 0], [carry, 0]], [slope, slope / 2], [0, 0], start, noise)
     half = there.a * (start.r - there.r) * there.s / 2
@@ -102,7 +131,11 @@ def heun(here: NoiseLevel, there: NoiseLevel, last: NoiseLevel, churn: float) ->
 
 
 def dpm_solver(here: NoiseLevel, there: NoiseLevel, last: NoiseLevel) -> list[Move]:
-    """x' = (s'/s) x + a' (1 - r'/r) ((1 + c) x0 - c x0_last), c = log(r/r')/(2 log(r_last/r)); row 1 remembers x0."""
+    """Return x' = (s'/s) x + a' (1 - r'/r) ((1 + c) x0 - c x0_last), with c = log(r/r')/(2 log(r_last/r)).
+
+    Here x0 = (x + s^2 score)/a, row 1 stores x0 for the next move, and r_last is the ratio of the previous level
+    (Lu et al. 2022, Algorithm 2).
+    """
     c = log(here.r / there.r) / (2 * log(last.r / here.r))
     weight = there.a * (1 - there.r / here.r)
     new = weight * (1 + c) / here.a
@@ -111,12 +144,30 @@ def dpm_solver(here: NoiseLevel, there: NoiseLevel, last: NoiseLevel) -> list[Mo
 
 
 def ancestral(here: NoiseLevel, there: NoiseLevel, last: NoiseLevel) -> list[Move]:
-    """DDIM with eta = 1: on VE levels Song et al.'s sampler, on VP levels that of Ho et al. with their beta tilde."""
+    """Return DDIM with eta = 1, that is, ancestral sampling.
+
+    On VE levels it is the sampler of Song et al. 2021, app. F. On VP levels it is the sampler of Ho et al. 2020 with
+    the variance beta tilde.
+    """
     return ddim(here, there, last, 1.0)
 
 
 class PredictorEntry(NamedTuple):
-    """A predictor: its moves, which take its parameter last, that parameter with default and domain, and its source."""
+    """Entry of the table of predictors.
+
+    Attributes
+    ----------
+    moves : callable
+        Function of three `NoiseLevel` and, last, the parameter if there is one; it returns a list of `Move`.
+    parameter : str
+        Name of the parameter, or "" if there is none.
+    default : float
+        Default of the parameter.
+    domain : (float, float)
+        Smallest and largest value of the parameter.
+    source : str
+        Reference that defines the predictor.
+    """
 
     moves: Callable[..., list[Move]]
     parameter: str
@@ -138,7 +189,23 @@ PREDICTORS = {
 
 
 def predictor(name: str) -> tuple[str, Predictor, str]:
-    """Return the full name, the moves and the source of a predictor by name, such as ``ddim(0.5)``."""
+    """Return the full name, the moves and the source of a predictor, given a name such as ``ddim(0.5)``.
+
+    Parameters
+    ----------
+    name : str
+        A name in `PREDICTORS`, with its parameter in parentheses if it has one. Case is ignored.
+
+    Returns
+    -------
+    tuple of (str, callable, str)
+        The name with the value of the parameter, the function that returns the moves, and the reference.
+
+    Raises
+    ------
+    ValueError
+        If there is no such predictor (the message suggests the nearest name) or the parameter is invalid.
+    """
     if not isinstance(name, str):
         raise ValueError(f"predictor: must be a name, got {shown(name)}")
     given, argument = split_name(name)
@@ -165,9 +232,9 @@ def predictor(name: str) -> tuple[str, Predictor, str]:
 
 
 def embedded(move: Move, k: int) -> Step:
-    """Return a predictor's map as a step of chains with k rows, with an axis of levels.
+    """Return the step of a move for chains with k rows, with a leading axis of levels.
 
-    Its own second row is the last.
+    The second row of a predictor, if there is one, is the last row of the chain.
     """
     own, count = [0, k - 1][: len(move.b)], len(move.place.s)
     dA, b, C = np.zeros((count, k, k)), np.zeros((count, k)), np.zeros((count, k, 1))
@@ -185,5 +252,5 @@ def embedded(move: Move, k: int) -> Step:
 
 
 def denoising(place: NoiseLevel, k: int) -> Step:
-    """x' = (x + s^2 score)/a: the mean of the data given x (Tweedie's formula)."""
+    """Return the step x' = (x + s^2 score)/a, the mean of the data given x (Tweedie's formula)."""
     return embedded(Move([[1 / place.a]], [np.square(place.s) / place.a], [0], place), k)

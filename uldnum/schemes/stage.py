@@ -1,14 +1,14 @@
-"""Stages: what happens between two score evaluations, as small tables of coefficients.
+"""Coefficient tables of one time step: affine maps, stages and steps.
 
-Every sampler in this package is, between two score evaluations, one affine recurrence that acts on each coordinate
-alone. A chain remembers ``k`` numbers per coordinate, ``u`` (row 0 is the position), and
+Between two score evaluations, every sampler in this package is one affine recurrence that acts on each coordinate
+independently. The state of a chain is ``u``, an array of ``k`` rows per coordinate; row 0 is the position. A stage is
 
-    y  = G u                       where the score is evaluated
+    y  = G u                       the point at which the score is evaluated
     s  = score(y)
-    u' = u + dA u + b s + C xi     xi: independent standard normals
+    u' = u + dA u + b s + C xi     xi: m independent standard normals per coordinate
 
-The table holds ``dA = A - I`` rather than ``A``: for small steps the change of ``u`` is computed without cancellation.
-All arrays may carry leading axes (one table per step size).
+The table holds ``dA = A - I`` instead of the transition matrix ``A``. The small terms are summed before they are added
+to ``u``, so small steps lose no digits to cancellation. All arrays may have leading axes, one table per step size.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ class Affine:
     dA : array, shape (..., k, k)
         Transition matrix minus the identity.
     b : array, shape (..., k)
-        Weight of the score.
+        Coefficients of the score.
     C : array, shape (..., k, m)
-        Weights of the ``m`` standard normals.
+        Coefficients of the ``m`` standard normals.
     """
 
     dA: Array
@@ -53,7 +53,7 @@ class Affine:
         return int(self.C.shape[-1])
 
     def then(self, after: Affine) -> Affine:
-        """Compose: first this map, then ``after``, both with the same score, each with its own normals."""
+        """Return the composition: this map, then ``after``, with the same score and with independent normals."""
         return Affine(
             dA=self.dA + after.dA + product(after.dA, self.dA),
             b=self.b + after.b + product(after.dA, self.b[..., None])[..., 0],
@@ -61,32 +61,33 @@ class Affine:
         )
 
     def compressed(self) -> Affine:
-        """Return the same map in law, with at most k normals per coordinate."""
-        # Momentum first: the position hears of noise only through it, so most words need one normal, not two.
+        """Return a map with the same distribution of ``u'`` that uses at most k normals per coordinate."""
+        # The rows are factored in reverse order. In most words noise reaches the position only through the momentum,
+        # and with the momentum first one normal suffices instead of two.
         factor, _ = triangular(self.C[..., ::-1, :])
         return replace(self, C=factor[..., ::-1, :])
 
     def at(self, index: slice) -> Affine:
-        """Return the maps at these places of the first leading axis."""
+        """Return the maps at the given indices of the first leading axis."""
         return Affine(self.dA[index], self.b[index], self.C[index])
 
     @classmethod
     def identity(cls, like: Array, k: int) -> Affine:
-        """Return the map that changes nothing, with the leading axes of the step size ``like``."""
+        """Return the identity map on k rows, with the shape of ``like`` as leading axes."""
         shape = np.shape(like)
         return cls(np.zeros((*shape, k, k)), np.zeros((*shape, k)), np.zeros((*shape, k, 0)))
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One score evaluation, at ``y = G u``, and the affine map that uses it.
+    """One score evaluation at ``y = G u``, and the affine map that uses the score.
 
     Parameters
     ----------
     G : array, shape (..., k)
-        Where the score is evaluated.
+        Coefficients of the point at which the score is evaluated.
     map : Affine
-        What is done with it.
+        Map from ``u`` to ``u'``, given the score at ``y``.
     """
 
     G: Array
@@ -95,23 +96,23 @@ class Stage:
 
 @dataclass(frozen=True)
 class Step:
-    """One time step: its stages in order, and how to enter and read the recurrence.
+    """One time step: its stages in order, and the maps between the state (x, p) and the rows ``u``.
 
-    A time step ends somewhere inside its last stage. That stage is therefore two maps with one score: ``close``, from
-    ``u`` to the state (x, p) at the end of the step, and ``open``, from (x, p) to the next ``u``. A run begins with
-    ``open``, goes on with whole stages, and reads the state with ``close``, which does not disturb ``u``.
+    The time step ends inside its last stage. That stage is therefore the composition of two maps that share one score:
+    ``close`` maps ``u`` to the state (x, p) at the end of the step, and ``open`` maps (x, p) to the next ``u``. A run
+    applies ``open`` once and then whole stages. It reads the state with ``close``, which leaves ``u`` unchanged.
 
     Parameters
     ----------
     stages : tuple of Stage
-        The last one contains the end of the time step.
+        The stages in order. The last one contains the end of the time step.
     open : Affine
-        From (x, p) to u, with the score at x if it uses one, and its own normals.
+        Map from (x, p) to ``u``. It has normals of its own, and uses the score at x if ``open_uses_score`` is True.
     close : Affine
-        From u to (x, p), at the score of the last stage. The first columns of its ``C`` multiply the normals of that
-        stage; the others multiply normals that only this reading needs.
-    open_uses_score : bool
-        Whether entering the recurrence costs a score evaluation (once a run).
+        Map from ``u`` to (x, p), with the score of the last stage. The first columns of its ``C`` multiply the normals
+        of that stage; the remaining columns multiply normals that only the readout uses.
+    open_uses_score : bool, default False
+        Whether ``open`` needs a score evaluation, once per run.
     """
 
     stages: tuple[Stage, ...]
@@ -120,7 +121,7 @@ class Step:
     open_uses_score: bool = False
 
     def check(self, name: str, shape: tuple[int, ...]) -> None:
-        """Raise unless every array of a recipe's tables has the axes of the step size in front, then its own."""
+        """Raise ValueError unless every table has the axes of the step size, ``shape``, followed by its own axes."""
         k = self.rows
         stages = ((f"stage {j}", stage.map) for j, stage in enumerate(self.stages))
         for where, map in (*stages, ("open", self.open), ("close", self.close)):
@@ -129,8 +130,8 @@ class Step:
                 got = np.shape(getattr(map, part))
                 if got != expected:
                     raise ValueError(
-                        f"recipe: {part} of {where} of {name!r} has shape {got}, must have {expected}: the axes of h, "
-                        "then k rows (uldnum.schemes.stage.table stacks numbers and arrays of h's shape)"
+                        f"recipe: {part} of {where} of {name!r} must have shape {expected}, the axes of h followed by "
+                        f"k rows, got {got}; uldnum.schemes.stage.table stacks numbers and arrays of the shape of h"
                     )
         for j, stage in enumerate(self.stages):
             if np.shape(stage.G) != (*shape, k):
@@ -140,34 +141,35 @@ class Step:
 
     @property
     def rows(self) -> int:
-        """Number k of rows that a chain remembers per coordinate."""
+        """Number k of rows of the state per coordinate."""
         return self.open.rows
 
     @property
     def readout_normals(self) -> int:
-        """Normals per coordinate that only a reading of the state needs."""
+        """Number of normals per coordinate that only the readout of (x, p) uses."""
         return self.close.normals - self.stages[-1].map.normals
 
     def at(self, index: slice) -> Step:
-        """Return the tables at these places of the first leading axis."""
+        """Return the tables at the given indices of the first leading axis."""
         stages = tuple(Stage(stage.G[index], stage.map.at(index)) for stage in self.stages)
         return Step(stages, self.open.at(index), self.close.at(index), self.open_uses_score)
 
     def split(self) -> list[Step]:
-        """Return the tables along the leading axis one by one, each with a leading axis of length 1."""
+        """Return a list with one step per index of the leading axis, each with a leading axis of length 1."""
         return [self.at(slice(i, i + 1)) for i in range(len(self.open.b))]
 
     @classmethod
     def on_step(cls, G: Array, map: Affine) -> Step:
-        """One stage that begins and ends on the time step: ``open`` does nothing, ``close`` is the stage itself."""
+        """Return a step of one stage that starts and ends at (x, p): ``open`` is the identity, ``close`` the stage."""
         return cls((Stage(G, map),), Affine.identity(map.b[..., 0], map.rows), map)
 
     @classmethod
     def inside_stage(cls, stages: tuple[Stage, ...], before: Affine, after: Affine, open_uses_score: bool) -> Step:
-        """A step whose last stage is ``before``, the end of the time step, and then ``after``, at one score of row 0.
+        """Return a step whose last stage is ``before`` followed by ``after``, with one score at the position.
 
-        The noise of that stage and the noise of the reading ``before`` are jointly Gaussian. One orthogonal change of
-        normals makes the former depend on as few of them as it can, at most k, and leaves the rest to the reading.
+        The time step ends between the two maps, so ``before`` is also the readout. The noise of the whole stage and the
+        noise of the readout are jointly Gaussian. An orthogonal transformation of the normals makes the stage depend on
+        the fewest normals, at most k; only the readout uses the remaining ones.
         """
         whole = before.then(after)
         k = whole.rows
@@ -180,7 +182,27 @@ class Step:
 
 
 def table(h: Array, rows: Any) -> Array:
-    """Stack numbers and arrays shaped like ``h`` (nested lists of them) into one array with h's axes in front."""
+    """Return nested lists of numbers and of arrays shaped like ``h`` as one array with the axes of ``h`` first.
+
+    Parameters
+    ----------
+    h : array
+        Step size; only its shape is used.
+    rows : number, array, or nested list of these
+        The entries of the table.
+
+    Returns
+    -------
+    array, shape (*h.shape, ...)
+        The table, followed by one axis per level of nesting.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> h = np.array([0.1, 0.2])
+    >>> table(h, [[0, h], [0, -1]]).shape
+    (2, 2, 2)
+    """
     if not isinstance(rows, list):
         return np.broadcast_to(rows, np.shape(h))
     entries = [table(h, row) for row in rows]
@@ -188,22 +210,24 @@ def table(h: Array, rows: Any) -> Array:
 
 
 def first_row(like: Array) -> Array:
-    """Return G = (1, 0, ...): the score is evaluated at the position."""
+    """Return ``G = (1, 0, ...)`` with the shape of ``like``: the score is evaluated at the position."""
     return np.broadcast_to(np.eye(like.shape[-1])[0], like.shape)
 
 
 def triangular(noise: Array) -> tuple[Array, list[int]]:
-    """Factor F, shape (..., r, n'), with the covariance ``F F^T`` of ``noise``, shape (..., r, n), and fewest columns.
+    """Return a factor F with ``F F^T = noise noise^T`` and the fewest columns, and the rows of its pivots.
 
-    Modified Gram-Schmidt over the rows, that is, a QR factorisation of the transpose. Unlike Cholesky of the covariance
-    it neither squares the condition number nor needs full rank. A row that is a combination of the rows before it adds
-    no column; ``pivots`` names the rows that did.
+    The rows are orthogonalised by modified Gram-Schmidt, which is a QR factorisation of the transpose. Unlike the
+    Cholesky factorisation of the covariance, it does not square the condition number and does not need full rank.
+    ``noise`` has shape (..., r, n) and F has shape (..., r, len(pivots)). A row that is a linear combination of the
+    rows before it adds no column.
     """
     rest = noise
     columns, pivots = [], []
     for r in range(noise.shape[-2]):
         square = total(np.square(rest[..., r, :]))
-        # A dependent row leaves rounding (1e-16), an independent one a fraction of order one at any h.
+        # The residual of a dependent row is rounding error, about 1e-16 of the row; that of an independent row is a
+        # fraction of order 1 at any h.
         if not np.any(square > 1e-16 * total(np.square(noise[..., r, :]))):
             continue
         direction = rest[..., r, :] / np.sqrt(np.where(square > 0, square, square + 1))[..., None]

@@ -1,7 +1,7 @@
-"""Splitting words: BAOAB and its like, compiled to stages.
+"""Splitting schemes, such as BAOAB, as words of letters that compile to stages.
 
-A word is read left to right as operations in the order of time. Each letter is the exact flow of one part of the
-underdamped Langevin equation ``dx = p dt, dp = s(x) dt - gamma p dt + sqrt(2 gamma) dW``:
+A word is read from left to right, in the order of time. Each letter is the exact flow of one part of the underdamped
+Langevin equation ``dx = p dt, dp = s(x) dt - gamma p dt + sqrt(2 gamma) dW``:
 
 ====== ============================================================================================
 letter flow for time t
@@ -9,10 +9,16 @@ letter flow for time t
 A      x += t p
 B      p += t s(x)
 O      p = e^{-gamma t} p + sqrt(1 - e^{-2 gamma t}) xi
-U      A and O together, exactly: x and p move with their joint 2 x 2 noise covariance
+U      A and O together, exactly: dx = p dt, dp = -gamma p dt + sqrt(2 gamma) dW
 ====== ============================================================================================
 
-A letter lasts the time step divided by how often it occurs in the word, unless fractions are given.
+All occurrences of a letter share the time step h equally, unless fractions are given: in BAOAB, A and B last h/2 and O
+lasts h.
+
+References
+----------
+Leimkuhler & Matthews 2013, Appl. Math. Res. Express 2013:34 (words of A, B and O).
+Chada, Leimkuhler, Paulin & Whalley 2023, Unbiased kinetic Langevin Monte Carlo with inexact gradients (U).
 """
 
 from __future__ import annotations
@@ -36,10 +42,11 @@ LETTERS = "ABOU"
 
 
 def tanh_gap(z: Array) -> Array:
-    """Return z - tanh(z) for z >= 0, without cancellation (about z^3/3 for small z), to a few units of rounding.
+    """Return z - tanh(z) for z >= 0, without cancellation, accurate to a few units in the last place.
 
-    Below 1 it is ``z w / (1 + w)``, where ``tanh z = z / (1 + w)`` and w is the tail of Lambert's continued fraction
-    ``z^2/(3 + z^2/(5 + z^2/(7 + ...)))``: positive terms only.
+    For small z the result is about z^3/3. For z < 1 it is computed as ``z w / (1 + w)``, where
+    ``tanh z = z / (1 + w)`` and ``w = z^2/(3 + z^2/(5 + z^2/(7 + ...)))`` is the tail of Lambert's continued fraction.
+    All terms are positive.
     """
     small = np.minimum(z, 1)
     w = reduce(lambda tail, odd: np.square(small) / (odd + tail), range(25, 1, -2), 0 * small)
@@ -47,17 +54,17 @@ def tanh_gap(z: Array) -> Array:
 
 
 def drift(t: Array, friction: Array) -> Affine:
-    """A: x += t p."""
+    """Return the flow of A: x += t p."""
     return Affine(table(t, [[0, t], [0, 0]]), table(t, [0, 0]), table(t, [[], []]))
 
 
 def kick(t: Array, friction: Array) -> Affine:
-    """B: p += t s."""
+    """Return the flow of B: p += t s."""
     return Affine(table(t, [[0, 0], [0, 0]]), table(t, [0, t]), table(t, [[], []]))
 
 
 def thermostat(t: Array, friction: Array) -> Affine:
-    """O: p = c p + sqrt(1 - c^2) xi with c = exp(-gamma t)."""
+    """Return the flow of O: p = c p + sqrt(1 - c^2) xi with c = exp(-gamma t)."""
     a = friction * t
     return Affine(
         dA=table(t, [[0, 0], [0, expm1(-a)]]),
@@ -67,11 +74,12 @@ def thermostat(t: Array, friction: Array) -> Affine:
 
 
 def free_flight(t: Array, friction: Array) -> Affine:
-    """U: A and O together, exactly.
+    """Return the flow of U: A and O together, exactly.
 
-    The noise of x given that of p is Gaussian with mean ``tanh(a/2)/gamma xi_p`` and variance
-    ``4 (a/2 - tanh(a/2))/gamma^2``, a = gamma t: the 2 x 2 covariance of Chada et al. 2023, factored by hand so that
-    nothing cancels.
+    With a = gamma t, ``x += (1 - e^{-a})/gamma p + xi_x`` and ``p = e^{-a} p + xi_p``. The noise ``xi_p`` has variance
+    ``1 - e^{-2a}``. Given ``xi_p``, the noise ``xi_x`` is Gaussian with mean ``tanh(a/2)/gamma xi_p`` and variance
+    ``4 (a/2 - tanh(a/2))/gamma^2``. This is the 2 x 2 covariance of Chada et al. 2023 in a factored form without
+    cancellation.
     """
     a = friction * t
     p_noise = np.sqrt(-expm1(-2 * a))
@@ -83,10 +91,10 @@ def free_flight(t: Array, friction: Array) -> Affine:
 
 
 def frozen_score(t: Array, friction: Array) -> Affine:
-    """U with the score held constant: the exact solution of ``dp = s dt - gamma p dt + sqrt(2 gamma) dW``.
+    """Return the exact flow of ``dx = p dt, dp = s dt - gamma p dt + sqrt(2 gamma) dW`` with a constant score s.
 
-    The score moves p by ``(1 - e^{-a})/gamma`` and x by ``(a - 1 + e^{-a})/gamma^2``, a = gamma t, here in terms of
-    T = tanh(a/2) with positive terms only.
+    It is the flow of U, plus ``(1 - e^{-a})/gamma s`` in p and ``(a - 1 + e^{-a})/gamma^2 s`` in x, with a = gamma t.
+    The latter is written in terms of T = tanh(a/2) with positive terms only, so that nothing cancels.
     """
     a = friction * t
     T = tanh(a / 2)
@@ -99,22 +107,33 @@ FLOWS: dict[str, Callable[[Array, Array], Affine]] = {"A": drift, "B": kick, "O"
 
 
 def validate_word(word: str, fractions: Sequence[float] | None = None) -> tuple[float, ...]:
-    """Check a splitting word and return the fraction of the time step that each of its letters lasts.
+    """Check a splitting word and return the duration of each letter as a fraction of the time step.
 
     Parameters
     ----------
     word : str
-        Upper-case letters of `LETTERS`.
+        Word of the upper-case letters in `LETTERS`.
     fractions : sequence of float, optional
-        One per letter; those of equal letters sum to 1. Default: equal shares.
+        One fraction per letter of the word. The fractions of all occurrences of a letter sum to 1. Default: equal
+        fractions.
+
+    Returns
+    -------
+    tuple of float
+        One fraction per letter of the word.
 
     Raises
     ------
     ValueError
-        If the word or the fractions are broken; the message names the fault.
+        If the word or the fractions are invalid. The message names the fault.
+
+    Warns
+    -----
+    UserWarning
+        If the word has neither O nor U, so that the scheme has no noise and no thermostat.
     """
     if not word:
-        raise ValueError("word: empty; a splitting word is a string of the letters A, B, O, U, such as 'BAOAB'")
+        raise ValueError("word: must be a string of the letters A, B, O and U, such as 'BAOAB', got an empty string")
     unknown = sorted(set(word) - set(LETTERS))
     if unknown:
         raise ValueError(f"word: {word!r} contains {', '.join(map(repr, unknown))}; the letters are A, B, O and U")
@@ -123,9 +142,9 @@ def validate_word(word: str, fractions: Sequence[float] | None = None) -> tuple[
     if "A" not in word and "U" not in word:
         raise ValueError(f"word: {word!r} has neither A nor U, so the position never moves")
     if "U" in word and ("A" in word or "O" in word):
-        raise ValueError(f"word: {word!r} mixes U with A or O; U is A and O together, so one of them would act twice")
+        raise ValueError(f"word: {word!r} mixes U with A or O; U contains both flows, so A or O would act twice")
     if "O" not in word and "U" not in word:
-        warnings.warn(f"word: {word!r} has neither O nor U: no noise, no thermostat", stacklevel=3)
+        warnings.warn(f"word: {word!r} has neither O nor U, so it has no noise and no thermostat", stacklevel=3)
     if fractions is None:
         return tuple(1 / word.count(letter) for letter in word)
     shares = numbers("fractions", fractions)
@@ -134,21 +153,24 @@ def validate_word(word: str, fractions: Sequence[float] | None = None) -> tuple[
     for letter in sorted(set(word)):
         own = shares[[i for i, other in enumerate(word) if other == letter]]
         if abs(total(own) - 1) > 1e-12:
-            raise ValueError(f"fractions: those of {letter} in {word!r} must sum to 1, they sum to {total(own):.15g}")
+            raise ValueError(f"fractions: those of {letter} in {word!r} must sum to 1, got a sum of {total(own):.15g}")
         if letter in "OU" and np.any(own <= 0):
-            raise ValueError(f"fractions: those of {letter} must be positive, noise cannot run backwards; got {own}")
+            raise ValueError(f"fractions: those of {letter} must be positive, O and U cannot run backwards; got {own}")
     return tuple(float(share) for share in shares)
 
 
 def weak_order(word: str, fractions: Sequence[float]) -> int:
-    """Weak order of a validated word, in powers of h.
+    """Return the weak order of a validated word, in powers of h: 2, 1, or 0 without a thermostat.
 
-    A word is a product of exponentials of generators, ``exp(h x_1 L_1) exp(h x_2 L_2) ...``. By the formula of Baker,
-    Campbell and Hausdorff its error of second order is, for each pair of letters, their commutator times
-    ``h^2 (sum_{i<j} x_i y_j - 1/2)``, x and y the fractions of either. The commutators of A, B and O are linearly
-    independent, so the order is 2 where all of these vanish, and else 1. It is at most 2, for a higher order
-    takes negative fractions of every letter (Goldman & Kaper 1996, SIAM J. Numer. Anal. 33, 349) and noise cannot run
-    backwards; and 0 without a thermostat, which the Langevin equation has.
+    A word is a product of exponentials of generators, ``exp(h x_1 L_1) exp(h x_2 L_2) ...``, where x_i is the fraction
+    of letter i. By the Baker-Campbell-Hausdorff formula, the second-order error is a sum over pairs of distinct
+    letters. Each pair contributes its commutator times ``h^2 (sum_{i<j} x_i y_j - 1/2)``, where x and y are the
+    fractions of the two letters. The commutators of A, B and O are linearly independent, so the order is 2 if all these
+    coefficients vanish, and 1 otherwise.
+
+    Order 3 would need negative fractions of every letter (Goldman & Kaper 1996, SIAM J. Numer. Anal. 33, 349), and O
+    and U cannot run backwards in time. A word without O and U does not converge to the Langevin equation, so its order
+    is 0.
     """
     if not set(word) & set("OU"):
         return 0
@@ -162,9 +184,9 @@ def weak_order(word: str, fractions: Sequence[float]) -> int:
 
 
 def stage_starts(word: str) -> list[int]:
-    """Where the stages of the cyclic word start: at each B that finds the position moved since the B before it."""
+    """Return the indices at which stages of the cyclic word start: each B with a new position since the last B."""
     starts, moved = [], False
-    for i, letter in enumerate(2 * word):  # the second round knows what came before the first letter
+    for i, letter in enumerate(2 * word):  # the first round only determines what precedes the first letter
         if letter in "AU":
             moved = True
         elif letter == "B":
@@ -175,10 +197,10 @@ def stage_starts(word: str) -> list[int]:
 
 
 def compile_word(word: str, fractions: Sequence[float], h: Array, friction: Array) -> Step:
-    """Compile a validated word to stages with the fewest score evaluations.
+    """Compile a validated word to a step with the fewest score evaluations.
 
-    The word is cyclic: it is rotated so that a stage starts where a score is evaluated, what shares an evaluation is
-    merged, and the end of the time step is marked inside the last stage.
+    Consecutive time steps repeat the word, so it is treated as cyclic. Each stage starts at a B that needs a new score
+    evaluation and contains all letters up to the next such B. The end of the time step lies inside the last stage.
     """
     flows = [FLOWS[letter](fraction * h, friction) for letter, fraction in zip(word, fractions, strict=True)]
     nothing = Affine.identity(h, 2)
