@@ -139,7 +139,7 @@ def test_bias_json(monkeypatch, capsys, tmp_path):
         (("sample", "--resume"), "resume: "),
         (("sample", "--resume"), "is not a saved run"),
         (("anneal", "--levels", "geometrc:5:1:3"), "nearest is 'geometric'"),
-        (("anneal", "--levels", "geometric:5:1"), "write geometric:FIRST:LAST:COUNT"),
+        (("anneal", "--levels", "geometric:5:1"), "must be geometric:FIRST:LAST:COUNT with numbers"),
         (("anneal", "--levels", "geometric:5:x:3"), "levels: "),
         (("anneal", "--levels", "own:20", "--data", "gmm-40"), "own:COUNT are those of a network"),
         (("anneal", "--method", "mild-cifar10"), "levels: at sigma/alpha = 50: "),

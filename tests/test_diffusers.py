@@ -80,7 +80,7 @@ def without(key):
           ("_class_name", "beta_start", "beta_end", "beta_schedule", "num_train_timesteps")],
         ({"scheduler": DDPM | {"beta_schedule": "sigmoid"}}, "beta_schedule must be one of linear, scaled_linear"),
         ({"scheduler": DDPM | {"prediction_type": "flow"}}, "prediction_type must be one of epsilon, sample"),
-        ({"scheduler": DDPM | {"beta_end": "big"}}, "'linear' cannot be made of"),
+        ({"scheduler": DDPM | {"beta_end": "big"}}, "'linear' cannot be built from"),
         ({"scheduler": DDPM | {"rescale_betas_zero_snr": True}}, "rescale_betas_zero_snr ends in pure noise"),
         ({"scheduler": {"_class_name": "FlowMatchEulerDiscreteScheduler"}}, "FlowMatchEulerDiscreteScheduler is not"),
         ({"scheduler": DDPM | {"timestep_type": "continuous"}}, "timestep_type 'continuous' is not known"),

@@ -424,7 +424,7 @@ def test_a_stopped_plan_goes_on(monkeypatch, tmp_path):
 
 
 def test_a_whole_plan_is_no_method():
-    with pytest.raises(ValueError, match=r"'mild-cifar10' is a whole plan; take uldnum.preset\('mild-cifar10'\)"):
+    with pytest.raises(ValueError, match=r"'mild-cifar10' is a preset plan; use uldnum.preset\('mild-cifar10'\)"):
         uldnum.plan("mild-cifar10", LEVELS)
 
 
@@ -605,10 +605,10 @@ def test_a_word_means_the_same_in_levels_and_cards():
         at = levels.parse(":".join([name, "3", *(str(number) for number in given.values())]))
         card = schedules.schedule({"kind": name} | given)
         assert at.ratio[0] == pytest.approx(card.ratio(card.end), rel=1e-12)
-    with pytest.raises(ValueError, match=r"'linear' cannot be made of.*'timesteps'"):
+    with pytest.raises(ValueError, match=r"'linear' cannot be built from.*'timesteps'"):
         schedules.schedule({"kind": "linear", "beta_start": 0.1, "beta_end": 20.0})
     with pytest.raises(
-        ValueError, match=r"beta_start, beta_end: must be below 1, got 0.1 and 20.0; the rates of an SDE"
+        ValueError, match=r"beta_start, beta_end: must be below 1, got 0.1 and 20.0; for the rates of an SDE use vp_sde"
     ):
         levels.linear(6, 0.1, 20.0)
 
@@ -645,14 +645,14 @@ def test_levels_that_are_low_on_purpose_do_not_warn():
 @pytest.mark.parametrize(
     ("call", "fault"),
     [
-        (lambda: levels.given([1.0, 2.0]), "sigma: sigma/alpha must fall"),
+        (lambda: levels.given([1.0, 2.0]), "sigma: sigma/alpha must decrease"),
         (lambda: levels.given([]), "sigma: must have shape"),
         (lambda: levels.given([1.0, 0.0]), "sigma: must be positive"),
         (lambda: levels.geometric(1.0, 0.1, 0), "count: must be at least 1"),
-        (lambda: LEVELS.below(0.01), "sigma_max: no level is below"),
+        (lambda: LEVELS.below(0.01), "sigma_max: must be at least the smallest sigma, 0.1, got 0.01"),
         (lambda: uldnum.plan("ula", LEVELS), "h, eps, snr: give exactly one"),
-        (lambda: uldnum.plan("UBU", LEVELS, snr=0.1), "snr: the integrator must evaluate the score once per step, .* got UBU"),
-        (lambda: uldnum.plan("BAOAB", LEVELS, snr=0.1, boundary="shared"), "snr: goes with boundary 'own'"),
+        (lambda: uldnum.plan("UBU", LEVELS, snr=0.1), "snr: the integrator must evaluate .* got UBU"),
+        (lambda: uldnum.plan("BAOAB", LEVELS, snr=0.1, boundary="shared"), "snr: needs boundary 'own'"),
         (lambda: uldnum.plan("ula", LEVELS, h=-1.0), "h: must be positive"),
         (lambda: uldnum.plan("ula", LEVELS, h=1.0, steps=0), "steps: must be at least 1"),
         (lambda: levels.geometric(1e200, 1.0, 3), r"sigma: must be at most 1e\+150, got 1e\+200"),
@@ -666,8 +666,8 @@ def test_levels_that_are_low_on_purpose_do_not_warn():
         (lambda: uldnum.plan("ddmi", LEVELS), "method: unknown name 'ddmi'; the nearest is 'ddim'"),
         (lambda: uldnum.plan("mild-cifar", LEVELS), "method: unknown name 'mild-cifar'; the nearest is 'mild-cifar10'"),
         (lambda: uldnum.plan("ula", LEVELS, h=0.5, predictor=3), "predictor: must be a name, got 3"),
-        (lambda: uldnum.plan("ula", LEVELS, h=0.5, coupled=True), "coupled: says how snr chooses steps"),
-        (lambda: uldnum.plan("ddim", LEVELS, coupled=True), "takes levels and denoise alone"),
+        (lambda: uldnum.plan("ula", LEVELS, h=0.5, coupled=True), "coupled: is an option of adaptive step sizes"),
+        (lambda: uldnum.plan("ddim", LEVELS, coupled=True), "accepts only levels and denoise"),
         (lambda: levels.geometric("five", 0.1, 6), "first: must be a number"),
         (lambda: levels.geometric([5.0, 4.0], 0.1, 6), "first: must be a number"),
         (lambda: levels.karras(80, 0.002, 5, 1e-3), "first, last, count: 5 levels from 80 to 0.002: "),
@@ -686,10 +686,10 @@ def test_levels_that_are_low_on_purpose_do_not_warn():
         (lambda: uldnum.plan("ula", LEVELS, h=1.0, predictor="ddmi"), "nearest is 'ddim'"),
         (lambda: uldnum.plan("ula", LEVELS, h=1.0, momentum="lost"), "momentum: must be one of"),
         (lambda: uldnum.plan("ula", LEVELS, h=1.0, boundary="lost"), "boundary: must be one of"),
-        (lambda: uldnum.plan("BAOAB", LEVELS, h=1.0, boundary="shared", predictor="ddim"), "no evaluation to share"),
+        (lambda: uldnum.plan("BAOAB", LEVELS, h=1.0, boundary="shared", predictor="ddim"), "boundary: must be 'own'"),
         (
             lambda: uldnum.plan("ddim", levels.given([1.0]), denoise=False),
-            "levels: a predictor goes from level",
+            "levels: a predictor needs at least 2 levels",
         ),
         (lambda: uldnum.anneal(MIXTURE, "ddim", chains=1), "plan: must come from uldnum.plan"),
         (lambda: uldnum.anneal(3, PLANS["ddim"](LEVELS), chains=1), "data: must be a GaussianMixture"),

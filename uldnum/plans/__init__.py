@@ -1,4 +1,4 @@
-"""Plans: sequences of phases through noise levels, as data."""
+"""Plans, which are runs through sequences of noise levels, and the noise levels themselves."""
 
 from uldnum.plans import levels
 

@@ -1,8 +1,10 @@
-r"""Plans: runs through noise levels, as data.
+r"""Plans: runs through a sequence of noise levels, as coefficient tables.
 
-A plan is a sequence of phases. A phase is a number of time steps at one noise level, each a
-`uldnum.schemes.stage.Step`; between phases the chain hands over (x, p), the position and whatever else it remembers.
-Annealed Langevin dynamics, MILD, predictor-corrector sampling, DDIM and Heun's method differ in their tables alone.
+At a noise level the score is that of ``z = alpha x + sigma eps``, where x are the data and eps is standard normal
+noise. A plan is a sequence of phases. A phase is a number of equal time steps (`uldnum.schemes.stage.Step`) at one
+noise level. The state that one phase passes to the next is (x, p): the position, and the momentum or any other row of
+the scheme. Annealed Langevin dynamics, MILD, predictor-corrector sampling, DDIM and Heun's method differ only in the
+tables of their phases.
 """
 
 from __future__ import annotations
@@ -36,13 +38,13 @@ class Phase:
     Attributes
     ----------
     step : Step
-        The tables of one step, with a leading axis of length 1.
+        Tables of one step, with a leading axis of length 1.
     count : int
-        How many.
+        Number of steps.
     alpha, sigma : float
-        The level: the score is that of ``z = alpha x + sigma eps``.
+        Noise level: the score is that of ``z = alpha x + sigma eps``.
     rule : Adaptive, optional
-        Chooses the step size at every step; then ``step`` is that of size 1.
+        Rule that chooses the step size in every step; ``step`` then holds the tables of step size 1.
     """
 
     step: Step
@@ -54,26 +56,29 @@ class Phase:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Plan:
-    """A run through noise levels.
+    """A run through a sequence of noise levels.
+
+    `uldnum.plan` and `uldnum.preset` return plans, and `uldnum.anneal` runs them.
 
     Attributes
     ----------
     name : str
-        What it is called in output.
-    start : (float, float)
-        alpha and sigma of the level at which it begins.
+        Name in output and in stored results.
+    start : tuple of (float, float)
+        alpha and sigma of the first level.
     phases : sequence of Phase
-        In the order of time; all remember the same number of rows.
-    memory : array, shape (k - 1,)
-        Standard deviations of the rows after the first at the start.
+        The phases in the order of time. All have the same number k of rows.
+    memory : float64 array, shape (k - 1,)
+        Standard deviations of rows 1 to k - 1 at the start.
     source : str
-        Where it is defined.
-    x0 : str
-        From what chains start, unless they are given something else: "target", the law of the first level, or "normal".
-    momenta : bool
+        Reference that defines the plan.
+    x0 : str, default "target"
+        Default initial states: "target" for draws from the distribution at the first level, "normal" for N(0, I).
+    momenta : bool, default False
         Whether row 1 holds momenta.
-    on_step : bool
-        Whether phases hand over (x, p) on the step; with shared boundaries they hand over what lies between steps.
+    on_step : bool, default True
+        Whether the state between phases is (x, p) at the end of a time step. With shared boundaries it is the state of
+        the recurrence inside a step.
     """
 
     name: str
@@ -89,42 +94,46 @@ class Plan:
         checked_text("name", self.name)
 
     def __repr__(self) -> str:
-        """Say what it is, not all its tables."""
+        """Return a summary without the tables."""
         return f"Plan({self.name}, {len(self.phases)} phases, {self.steps} steps)"
 
     @property
     def rows(self) -> int:
-        """Rows that a chain remembers."""
+        """Number k of rows of the state of a chain."""
         return 1 + len(self.memory)
 
     @cached_property
     def counts(self) -> Array:
-        """Time steps of each phase, int64, shape (phases,)."""
+        """Number of time steps of each phase, int64, shape (phases,)."""
         return np.array([phase.count for phase in self.phases])
 
     @cached_property
     def alpha(self) -> Array:
-        """alpha of the level of each phase, shape (phases,)."""
+        """alpha of each phase, float64, shape (phases,)."""
         return np.array([phase.alpha for phase in self.phases])
 
     @cached_property
     def sigma(self) -> Array:
-        """sigma of the level of each phase, shape (phases,)."""
+        """sigma of each phase, float64, shape (phases,)."""
         return np.array([phase.sigma for phase in self.phases])
 
     @property
     def steps(self) -> int:
-        """Steps of all phases: of integrators, of predictors, and where boundaries are shared the parts of those."""
+        """Total number of steps of all phases.
+
+        A step is a time step of an integrator or one evaluation of a predictor. With shared boundaries, each part of a
+        time step that is a phase of its own counts as a step.
+        """
         return sum(self.counts.tolist())
 
     @cached_property
     def adaptive(self) -> bool:
-        """Whether some phase chooses its step sizes itself."""
+        """Whether at least one phase has adaptive step sizes."""
         return any(phase.rule is not None for phase in self.phases)
 
 
 def widened(step: Step, k: int) -> Step:
-    """Return a step of chains with k rows that leaves those alone that it does not know."""
+    """Return the same step for chains with k rows; it leaves the additional rows unchanged."""
     more = k - step.rows
 
     def wide(map: Affine) -> Affine:
@@ -136,7 +145,7 @@ def widened(step: Step, k: int) -> Step:
 
 
 def handed_over(k: int, own: int, momentum: str, memory: float, ratio: Array) -> Affine | None:
-    """Return what happens to rows 1 ... own - 1 between levels with these ratios of sigma; None if nothing does."""
+    """Return the map of rows 1 to own - 1 between levels, given the ratios sigma_{i+1}/sigma_i, or None if identity."""
     if momentum == "kept" or own < 2:
         return None
     count, rows = len(ratio), np.arange(1, own)
@@ -158,17 +167,23 @@ def preset(name: str) -> Plan:
     Parameters
     ----------
     name : str
-        A name in `PRESETS`, which ``uldnum list`` shows; case is ignored.
+        Name of the preset. ``uldnum list`` prints all names. Case is ignored.
 
     Returns
     -------
     Plan
-        What `plan` makes of these constants, with the name, the source and the start (``x0``) of the preset.
+        Result of `uldnum.plan` for these constants, with the name, source and initial states (``x0``) of the preset.
 
     Raises
     ------
     ValueError
-        If there is no such plan; the message offers the nearest.
+        If there is no such preset. The message suggests the nearest name.
+
+    Examples
+    --------
+    >>> import uldnum
+    >>> uldnum.preset("ald-cifar10")
+    Plan(ald-cifar10, 233 phases, 1161 steps)
     """
     if not isinstance(name, str) or name.lower() not in PRESETS:
         raise unknown("plan", name, PRESETS, f"Known are {', '.join(PRESETS)}")
@@ -192,49 +207,78 @@ def plan(
     boundary: str = "own",
     denoise: bool = True,
 ) -> Plan:
-    r"""Build a plan: some steps of an integrator at every level, or steps of a predictor from level to level, or both.
+    r"""Build a plan of an integrator at every noise level, of a predictor between the levels, or of both.
+
+    With an integrator, give exactly one of ``h``, ``eps`` and ``snr``. With a predictor as the method, only ``levels``
+    and ``denoise`` are permitted.
 
     Parameters
     ----------
     method : str or Integrator
-        An integrator (`uldnum.integrators`), or a predictor (`PREDICTORS`), which takes no step size.
+        An integrator (see `uldnum.integrators`), or the name of a predictor: ``ddim(eta)``, ``ancestral``,
+        ``reverse-diffusion``, ``edm-euler(churn)``, ``heun(churn)`` or ``dpm-solver++``.
     levels : Levels
-        The noise levels (`uldnum.levels`).
-    steps : int
-        Steps of the integrator at each level.
-    h : float
-        Step size in units of sigma_i.
-    eps : float
-        The step size as the epsilon of annealed Langevin dynamics instead: ``h_i^2/2 = eps (sigma_i/sigma_L)^2``
-        (Song & Ermon 2020, Algorithm 1, where it is alpha_i).
-    snr : float
-        Instead of a step size the signal-to-noise ratio of a rule that chooses it at every step from the score of the
-        chain (`uldnum.schemes.adaptive`): 0.16 for CIFAR-10 in Song et al. 2021 (``preset("pc-cifar10")``).
-    coupled : bool
-        The rule takes means over all chains, as the original code does.
-    friction : float
-        Friction, in units of 1/sigma_i.
+        Noise levels alpha_i, sigma_i with i = 1 ... L, from `uldnum.levels`.
+    steps : int, default 1
+        Number of steps of the integrator at each level.
+    h : float, optional
+        Step size in units of sigma_i: the step size at level i is ``h sigma_i``.
+    eps : float, optional
+        Step size as the epsilon of annealed Langevin dynamics: ``h_i^2/2 = eps (sigma_i/sigma_L)^2``, which Song &
+        Ermon 2020, Algorithm 1, call alpha_i.
+    snr : float, optional
+        Signal-to-noise ratio r of an adaptive step size, ``h^2/2 = 2 c_i (r |xi|/|s|)^2``, which is chosen in every
+        step from the normals xi and the score s of the chain (`uldnum.schemes.adaptive`). The factor c_i is 1 for VE
+        levels and 1 - beta_i for VP levels. Song et al. 2021 use r = 0.16 for CIFAR-10.
+    coupled : bool, default False
+        Whether the adaptive step size averages both norms over all chains, as the original code does. Only with
+        ``snr``.
+    friction : float, default 1.0
+        Friction in units of 1/sigma_i.
     predictor : str, optional
-        A predictor that goes from each level to the next, after the integrator's steps (predictor-corrector, Song et
-        al. 2021, Algorithm 1).
-    momentum : "kept", "rescaled" or "refreshed"
-        What becomes of row 1 from level to level. Momenta have unit variance at every level, so that keeping them
-        changes nothing in equilibrium; "rescaled" multiplies with sigma_{i+1}/sigma_i, for rows that are displacements,
-        as MILD's; "refreshed" draws it anew, which forgets the direction.
-    boundary : "own" or "shared"
-        Where a scheme closes a level with a score and opens the next with one: each with the score of its own level, or
-        both with that of the new one, which saves an evaluation a level.
-    denoise : bool
-        End with the mean of the data given x, one more evaluation.
+        Predictor that maps each level to the next, after the steps of the integrator (predictor-corrector sampling,
+        Song et al. 2021, Algorithm 1).
+    momentum : {"kept", "rescaled", "refreshed"}, default "kept"
+        Treatment of row 1 of the integrator between levels. "kept" leaves it unchanged; momenta have unit variance at
+        every level, so they stay in equilibrium. "rescaled" multiplies it by sigma_{i+1}/sigma_i, for rows that are
+        displacements, as in MILD. "refreshed" replaces it by a new draw.
+    boundary : {"own", "shared"}, default "own"
+        Scores at the boundary of two levels, for schemes that end a step and start the next one with the same score.
+        With "own", the end of a level uses its own score and the start of the next level a second one. With "shared",
+        both use the score of the next level, which saves one evaluation per level.
+    denoise : bool, default True
+        Whether the plan ends with the mean of the data given x at the last level, which costs one evaluation.
 
     Returns
     -------
     Plan
+        The plan, with one phase or more per level.
 
     Raises
     ------
     ValueError
-        If an argument is unknown, missing or out of range; the message names it.
+        If an argument is unknown, missing or out of range. The message names the argument.
+
+    Warns
+    -----
+    UserWarning
+        If a splitting word has neither O nor U, so that the scheme has no noise and no thermostat.
+
+    References
+    ----------
+    Song & Ermon 2020 (NCSNv2), Algorithm 1: annealed Langevin dynamics.
+    Song, Sohl-Dickstein, Kingma, Kumar, Ermon & Poole 2021, Algorithms 1 to 5: predictor-corrector sampling.
+
+    Examples
+    --------
+    >>> import uldnum
+    >>> levels = uldnum.levels.geometric(10.0, 0.1, 5)
+    >>> uldnum.plan("BAOAB", levels, steps=3, h=0.5)
+    Plan(BAOAB, 6 phases, 16 steps)
+    >>> uldnum.plan("ula", levels, h=0.3, predictor="reverse-diffusion")
+    Plan(reverse-diffusion with ula, 10 phases, 10 steps)
+    >>> uldnum.plan("heun", levels, denoise=False)
+    Plan(heun(0), 8 phases, 8 steps)
     """
     if not isinstance(levels, Levels):
         raise ValueError(f"levels: must come from uldnum.levels, got {shown(levels)}")
@@ -251,7 +295,7 @@ def plan(
         }  # fmt: skip
         given = ", ".join(name for name, unusual in options.items() if unusual)
         if given:
-            raise ValueError(f"{given}: {method!r} is a predictor, which takes levels and denoise alone")
+            raise ValueError(f"{given}: {method!r} is a predictor, which accepts only levels and denoise")
         return predictions(str(method), levels, denoise)
     scheme, count = find_method(method), whole_number("steps", steps, 1, 2**48)
     sizes = step_sizes(levels, h, eps, snr)
@@ -263,9 +307,11 @@ def plan(
     width = max((len(move.b) for move in between), default=1)
     k = scheme.rows + (width > 1)
     if coupled and snr is None:
-        raise ValueError("coupled: says how snr chooses steps; give snr")
+        raise ValueError("coupled: is an option of adaptive step sizes; give snr")
     if snr is not None and (boundary == "shared" or momentum != "kept" or width > 1):
-        raise ValueError("snr: goes with boundary 'own', momentum 'kept', and predictors of one evaluation")
+        raise ValueError(
+            "snr: needs boundary 'own', momentum 'kept', and a predictor without memory, not heun or dpm-solver++"
+        )
     chosen = rules(scheme, levels, snr, gamma, coupled)
     own = widened(scheme.stages(sizes, friction=gamma / levels.sigma), k)
     phases = corrected(scheme, own, levels, count, momentum, boundary, between, chosen)
@@ -277,36 +323,36 @@ def plan(
 
 
 def is_one(value: Any) -> bool:
-    """Whether an argument is the number 1."""
+    """Return whether an argument is the number 1."""
     return isinstance(value, int | float) and value == 1
 
 
 def is_predictor(method: Any) -> bool:
-    """Whether a name is that of a predictor."""
+    """Return whether a value is the name of a predictor."""
     return isinstance(method, str) and split_name(method)[0].lower() in PREDICTORS
 
 
 def find_method(method: str | Integrator) -> Integrator:
-    """Return an integrator, or raise with the nearest name of all that there are for plans."""
+    """Return an integrator, or raise an error with the nearest name of all integrators, predictors and presets."""
     if not isinstance(method, str | Integrator):
         raise ValueError(f"method: must be a name or an Integrator, got {shown(method)}")
     try:
         return find_integrator(method)
     except UnknownNameError:
         if str(method).lower() in PRESETS:
-            raise ValueError(f"method: {method!r} is a whole plan; take uldnum.preset({method!r})") from None
+            raise ValueError(f"method: {method!r} is a preset plan; use uldnum.preset({method!r})") from None
         names = [*(entry.signature for entry in integrators()), *PREDICTORS, *PRESETS]
         raise unknown("method", method, names) from None
 
 
 def find_predictor(name: str, scheme: Integrator) -> tuple[str, Predictor, str]:
-    """Return the name, the moves and the sources of a predictor with a corrector."""
+    """Return the name, the moves and the sources of a predictor combined with an integrator as corrector."""
     full, moves, source = find_moves(name)
     return f"{full} with {scheme.name}", moves, f"{source}; {scheme.source}"
 
 
 def moves_between(levels: Levels, moves: Predictor | None) -> list[Move]:
-    """Return the moves from every level to the next, whose coefficients are arrays over the levels but the last."""
+    """Return the moves from each level to the next; their coefficients have one entry per level except the last."""
     if moves is None or len(levels) == 1:
         return []
     a, s = levels.alpha, levels.sigma
@@ -315,13 +361,13 @@ def moves_between(levels: Levels, moves: Predictor | None) -> list[Move]:
 
 
 def places_of(levels: Levels | NoiseLevel) -> list[tuple[float, float]]:
-    """Return alpha and sigma of levels, one by one."""
+    """Return a list of pairs (alpha, sigma), one per level."""
     a, s = (levels.alpha, levels.sigma) if isinstance(levels, Levels) else levels
     return list(zip(a.tolist(), s.tolist(), strict=True))
 
 
 def predicted(moves: Sequence[Move], k: int) -> list[tuple[Phase, ...]]:
-    """Return the phases that go from every level to the next."""
+    """Return, for each level except the last, the phases that map it to the next level."""
     phases = [
         [Phase(step, 1, *place) for step, place in zip(embedded(move, k).split(), places_of(move.place), strict=True)]
         for move in moves
@@ -330,15 +376,17 @@ def predicted(moves: Sequence[Move], k: int) -> list[tuple[Phase, ...]]:
 
 
 def last_phases(levels: Levels, k: int) -> list[Phase]:
-    """Return the phase that ends a plan with the mean of the data given x."""
+    """Return the denoising phase at the end of a plan, in a list: the mean of the data given x."""
     last = NoiseLevel(levels.alpha[-1:], levels.sigma[-1:])
     return [Phase(denoising(last, k), 1, *places_of(last)[0])]
 
 
 def step_sizes(levels: Levels, h: float | None, eps: float | None, snr: float | None) -> Array:
-    """Return the step size at every level, absolute; 1 where a rule chooses it."""
+    """Return the step size at every level, in units of time, or 1 if the step sizes are adaptive."""
     if sum(option is not None for option in (h, eps, snr)) != 1:
-        raise ValueError("h, eps, snr: give exactly one of them; eps is h^2/2 at the last level, absolute")
+        raise ValueError(
+            "h, eps, snr: give exactly one of them; h is in units of sigma, eps is h^2/2 at the last level, absolute"
+        )
     if snr is not None:
         return np.ones(len(levels))
     if eps is not None:
@@ -347,7 +395,7 @@ def step_sizes(levels: Levels, h: float | None, eps: float | None, snr: float | 
 
 
 def predictions(name: str, levels: Levels, denoise: bool) -> Plan:
-    """Return the plan of a predictor alone."""
+    """Return the plan of a predictor without an integrator."""
     full, moves, source = find_moves(name)
     between = moves_between(levels, moves)
     k = max((len(move.b) for move in between), default=1)
@@ -355,7 +403,7 @@ def predictions(name: str, levels: Levels, denoise: bool) -> Plan:
     if denoise:
         phases += last_phases(levels, k)
     if not phases:
-        raise ValueError("levels: a predictor goes from level to level, and there is one only")
+        raise ValueError("levels: a predictor needs at least 2 levels, or denoise=True, got 1 level")
     return Plan(full, places_of(levels)[0], tuple(phases), np.zeros(k - 1), source)
 
 
@@ -369,15 +417,15 @@ def corrected(
     moves: Sequence[Move],
     chosen: Sequence[Adaptive | None],
 ) -> list[Phase]:
-    """Return the phases of an integrator's steps at every level, with those of a predictor between levels.
+    """Return the phases of an integrator at every level, with the phases of a predictor between the levels.
 
-    The tables ``own`` have an axis of levels.
+    The tables ``own`` have a leading axis of levels.
     """
     k = own.rows
     change = handed_over(k, scheme.rows, momentum, scheme.memory, levels.sigma[1:] / levels.sigma[:-1])
     if boundary == "shared" and own.open_uses_score:
         if moves:
-            raise ValueError("boundary: a predictor between two levels leaves them no evaluation to share")
+            raise ValueError("boundary: must be 'own' with a predictor, as levels then have no evaluation to share")
         return shared(own, levels, count, change)
     first, others = own.at(slice(1)), own.at(slice(1, None))
     if change is not None:
@@ -392,11 +440,11 @@ def corrected(
 def rules(
     scheme: Integrator, levels: Levels, snr: float | None, friction: float, coupled: bool
 ) -> list[Adaptive | None]:
-    """Return what chooses the step size at each level, if anything does."""
+    """Return the rule of the adaptive step size at each level, or None for each level if step sizes are fixed."""
     if snr is None:
         return [None] * len(levels)
     ratio = positive_number("snr", snr)
-    # 1 - beta_i is (alpha_i/alpha_{i+1})^2, which is 1 for VE levels; the last level takes that of the one before.
+    # 1 - beta_i is (alpha_i/alpha_{i+1})^2, which is 1 for VE levels. The last level uses the value of the one before.
     falls = np.square(levels.alpha[:-1] / levels.alpha[1:])
     scales = np.append(falls, falls[-1:] if len(falls) else 1.0)
     return [
@@ -406,10 +454,10 @@ def rules(
 
 
 def shared(own: Step, levels: Levels, count: int, change: Affine | None) -> list[Phase]:
-    """Return phases that close each level and open the next with one score, that of the next.
+    """Return phases that end each level and start the next one with a single score, that of the next level.
 
-    They hand over what the recurrence remembers instead of (x, p), but for the last. ``change`` is what happens between
-    two levels; its tables, and those of the steps, have an axis of levels.
+    Every phase except the last passes on the rows u of the recurrence instead of (x, p). ``change`` is the map between
+    two levels. Its tables, and those of the steps, have a leading axis of levels.
     """
     places = places_of(levels)
 

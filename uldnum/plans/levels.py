@@ -1,13 +1,14 @@
-"""Sequences of noise levels, from the most noise to the least.
+"""Sequences of noise levels, in order of decreasing noise.
 
-At a level data x are seen as ``z = alpha x + sigma eps``. Variance exploding (VE) sequences have ``alpha = 1``,
-variance preserving (VP) ones ``alpha^2 + sigma^2 = 1``.
+At a noise level, data x become ``z = alpha x + sigma eps`` with standard normal eps. Variance-exploding (VE) levels
+have ``alpha = 1``, and variance-preserving (VP) levels have ``alpha^2 + sigma^2 = 1``.
 
-Names mean the same here and in the cards of networks (`uldnum.plans.schedules`), and what they mean in diffusers:
-`linear`, `scaled_linear` and `cosine` are discrete betas; the SDE whose rate grows linearly is `vp_sde`.
+The names of the families have the same meaning in the cards of networks (`uldnum.plans.schedules`) and in the diffusers
+library: `linear`, `scaled_linear` and `cosine` are schedules of discrete betas, and `vp_sde` is the SDE whose rate
+grows linearly in time.
 
-Each family warns where its noisiest level has sigma/alpha below 1: plans start there from noise, which keeps little of
-the data only if sigma/alpha is large. Levels that are low on purpose come from `given` or `Levels.below`.
+Each family warns if its noisiest level has sigma/alpha below 1. Plans start at that level from noise, which is a good
+approximation only if sigma/alpha is large. `given` and `Levels.below` return such levels without a warning.
 """
 
 from __future__ import annotations
@@ -29,23 +30,24 @@ from uldnum.plans.schedules import Schedule, preserved
 __all__ = ["Levels", "cosine", "geometric", "given", "karras", "linear", "parse", "scaled_linear", "vp_sde"]
 
 
-# Of which squares are numbers.
+# Largest alpha and sigma, whose squares are finite in float64.
 LARGEST = 1e150
 
 
 @dataclass(frozen=True, eq=False)
 class Levels:
-    """Noise levels, the noisiest first.
+    """Noise levels in order of decreasing noise.
 
     Parameters
     ----------
     alpha, sigma : float64 arrays, shape (L,)
-        Of ``z = alpha x + sigma eps``.
+        Scale of the data and standard deviation of the noise in ``z = alpha x + sigma eps``.
 
     Raises
     ------
     ValueError
-        If there is no level, a number is not positive or above 1e150, or sigma/alpha does not fall from level to level.
+        If there is no level, a number is not positive or exceeds 1e150, or sigma/alpha does not decrease from level to
+        level.
     """
 
     alpha: Array
@@ -59,197 +61,289 @@ class Levels:
             numbers.flags.writeable = False
             object.__setattr__(self, name, numbers)
         if self.sigma.ndim != 1 or self.alpha.shape != self.sigma.shape or not self.sigma.size:
-            raise ValueError(f"sigma: must have shape (L,), as alpha, got {self.sigma.shape} and {self.alpha.shape}")
+            raise ValueError(f"sigma: must have shape (L,), like alpha, got {self.sigma.shape} and {self.alpha.shape}")
         with np.errstate(over="ignore", under="ignore"):
             ratio = self.ratio
         if not np.all((ratio > 1 / LARGEST) & (ratio < LARGEST)):
             raise ValueError(f"alpha, sigma: sigma/alpha must be between {1 / LARGEST:g} and {LARGEST:g}")
         if not np.all(np.diff(ratio) < 0):
-            raise ValueError("sigma: sigma/alpha must fall from level to level")
+            raise ValueError("sigma: sigma/alpha must decrease from level to level")
 
     def __len__(self) -> int:
         return len(self.sigma)
 
     @property
     def ratio(self) -> Array:
-        """Noise to signal, sigma/alpha."""
+        """Noise-to-signal ratio sigma/alpha, float64, shape (L,)."""
         return self.sigma / self.alpha
 
     def below(self, sigma_max: float) -> Levels:
-        """Return the levels with sigma up to ``sigma_max``: the reduced sets of Jain & Poole."""
+        """Return the levels with sigma at most ``sigma_max``, as in the reduced sets of Jain & Poole 2022.
+
+        Parameters
+        ----------
+        sigma_max : float
+            Largest sigma to keep. A relative excess of 1e-12 is permitted for rounding.
+
+        Returns
+        -------
+        Levels
+            The remaining levels.
+
+        Raises
+        ------
+        ValueError
+            If sigma_max is not positive and finite, or no level remains.
+
+        Examples
+        --------
+        >>> import uldnum
+        >>> uldnum.levels.geometric(10.0, 0.1, 3).below(1.0).sigma.round(4).tolist()
+        [1.0, 0.1]
+        """
         kept = self.sigma <= positive_number("sigma_max", sigma_max) * (1 + 1e-12)
         if not kept.any():
-            raise ValueError(f"sigma_max: no level is below {sigma_max:g}, the least is {self.sigma[-1]:g}")
+            raise ValueError(f"sigma_max: must be at least the smallest sigma, {self.sigma[-1]:g}, got {sigma_max:g}")
         return Levels(self.alpha[kept], self.sigma[kept])
 
 
 def given(sigma: ArrayLike, alpha: ArrayLike = 1.0) -> Levels:
-    """Return given levels.
+    """Return noise levels with the given values.
 
     Parameters
     ----------
     sigma : array, shape (L,)
-        Noise of ``z = alpha x + sigma eps``.
-    alpha : float or array of shape (L,)
-        Scale of the data; 1 for VE levels.
+        Standard deviation of the noise in ``z = alpha x + sigma eps``.
+    alpha : float or array of shape (L,), default 1.0
+        Scale of the data. VE levels have alpha = 1.
 
     Returns
     -------
     Levels
-        In float64, as given.
+        Float64 arrays of shape (L,).
 
     Raises
     ------
     ValueError
-        If there is no level, a number is not positive and finite, the shapes differ, or sigma/alpha does not fall from
-        level to level.
+        If there is no level, a number is not positive and finite, the shapes differ, or sigma/alpha does not decrease
+        from level to level.
     """
     noise, scale = positive("sigma", sigma), positive("alpha", alpha)
     return Levels(np.broadcast_to(scale, noise.shape) if scale.ndim == 0 else scale, noise)
 
 
 def geometric(first: float, last: float, count: int) -> Levels:
-    """VE levels with one ratio from each to the next (Song & Ermon 2019, sec. 4.1).
+    """Return VE levels in geometric progression.
 
-    ``sigma_i = first (last/first)^(i/(count - 1))`` for i = 0 ... count - 1.
+    ``sigma_i = first (last/first)^(i/(count - 1))`` for i = 0 ... count - 1, and alpha = 1.
 
     Parameters
     ----------
     first : float
         Sigma of the first level, the largest.
     last : float
-        Sigma of the last level, below ``first``.
+        Sigma of the last level, smaller than ``first``.
     count : int
-        Number of levels, both ends included, at most 2^20. Of one level sigma is ``first``.
+        Number of levels, both ends included, from 1 to 2^20. A single level has sigma = ``first``.
 
     Returns
     -------
     Levels
-        Arrays of shape (count,), alpha = 1.
+        Float64 arrays of shape (count,).
 
     Raises
     ------
     ValueError
-        If first or last is not a positive, finite number, count is not an integer from 1 to 2^20, or sigma does not
-        fall from level to level: last is not below first, or so near that float64 does not tell the levels apart.
+        If first or last is not positive and finite, count is not an integer from 1 to 2^20, or sigma does not decrease
+        from level to level. The latter happens if last is not smaller than first, or so close to it that neighbouring
+        levels are equal in float64.
+
+    Warns
+    -----
+    UserWarning
+        If ``first`` is below 1.
+
+    References
+    ----------
+    Song & Ermon 2019, sec. 4.1.
+
+    Examples
+    --------
+    >>> import uldnum
+    >>> uldnum.levels.geometric(10.0, 0.1, 3).sigma.round(4).tolist()
+    [10.0, 1.0, 0.1]
     """
     return noisy("geometric levels", spaced(schedules.geometric, first, last, count))
 
 
 def karras(first: float, last: float, count: int, rho: float = 7.0) -> Levels:
-    """VE levels evenly spaced in their rho-th root (Karras et al. 2022, eq. 5).
+    """Return VE levels that are evenly spaced in sigma^(1/rho).
 
-    ``sigma_i = (first^(1/rho) + i/(count - 1) (last^(1/rho) - first^(1/rho)))^rho`` for i = 0 ... count - 1. The noise
-    of 0 with which the paper ends is no level.
+    ``sigma_i = (first^(1/rho) + i/(count - 1) (last^(1/rho) - first^(1/rho)))^rho`` for i = 0 ... count - 1, and
+    alpha = 1. The level sigma = 0 at the end of the sequence in the paper is not included.
 
     Parameters
     ----------
     first : float
         Sigma of the first level, the largest.
     last : float
-        Sigma of the last level, below ``first``.
+        Sigma of the last level, smaller than ``first``.
     count : int
-        Number of levels, both ends included, at most 2^20. Of one level sigma is ``first``.
-    rho : float
-        The larger, the more levels have little noise: 1 spaces them evenly, infinity would be `geometric`.
+        Number of levels, both ends included, from 1 to 2^20. A single level has sigma = ``first``.
+    rho : float, default 7.0
+        Exponent. rho = 1 spaces sigma evenly. A larger rho moves levels to smaller sigma; in the limit of infinite rho
+        the levels are those of `geometric`.
 
     Returns
     -------
     Levels
-        Arrays of shape (count,), alpha = 1.
+        Float64 arrays of shape (count,).
 
     Raises
     ------
     ValueError
-        If first, last or rho is not a positive, finite number, count is not an integer from 1 to 2^20, sigma does not
-        fall from level to level, or a power leaves the numbers.
+        If first, last or rho is not positive and finite, count is not an integer from 1 to 2^20, sigma does not
+        decrease from level to level, or a power is not finite.
+
+    Warns
+    -----
+    UserWarning
+        If ``first`` is below 1.
+
+    References
+    ----------
+    Karras, Aittala, Aila & Laine 2022, eq. 5.
+
+    Examples
+    --------
+    >>> import uldnum
+    >>> uldnum.levels.karras(80.0, 0.002, 4).sigma.round(3).tolist()
+    [80.0, 9.723, 0.47, 0.002]
     """
     family = partial(schedules.karras, rho=positive_number("rho", rho))
     return noisy("karras levels", spaced(family, first, last, count))
 
 
 def linear(count: int, beta_start: float = 1e-4, beta_end: float = 0.02, timesteps: int = 1000) -> Levels:
-    """VP levels of betas that grow linearly, from the last timestep to the first (DDPM: Ho et al. 2020, sec. 4).
+    """Return VP levels of the linear beta schedule of DDPM, from the last timestep to the first.
 
-    ``alpha^2`` is the product of ``1 - beta`` up to a timestep, and ``sigma^2 = 1 - alpha^2``; betas are evenly spaced.
-    Levels are placed as those of `cosine`.
+    The betas are evenly spaced. ``alpha^2`` is the product of ``1 - beta`` up to a timestep, and
+    ``sigma^2 = 1 - alpha^2``. The levels are at ``count`` evenly spaced times from ``timesteps - 1`` to 0. Between
+    timesteps, log(sigma/alpha) is interpolated linearly.
 
     Parameters
     ----------
     count : int
-        Number of levels, both ends included, at most 2^20. Of one level the timestep is the last.
-    beta_start, beta_end : float
-        Beta of the first and of the last timestep, below 1. Their sum over timesteps sets the noise of the last one.
-    timesteps : int
-        Number T of timesteps of the schedule, from 2 to 2^20.
+        Number of levels, both ends included, from 1 to 2^20. A single level is at the last timestep.
+    beta_start, beta_end : float, default 1e-4 and 0.02
+        Beta of the first and of the last timestep, between 0 and 1. The noise of the last timestep depends on the sum
+        of all betas.
+    timesteps : int, default 1000
+        Number of timesteps of the schedule, from 2 to 2^20.
 
     Returns
     -------
     Levels
-        Arrays of shape (count,).
+        Float64 arrays of shape (count,).
 
     Raises
     ------
     ValueError
-        If an argument is out of its range, or count or timesteps is not an integer.
+        If an argument is out of range, or count or timesteps is not an integer.
+
+    Warns
+    -----
+    UserWarning
+        If sigma/alpha of the first level is below 1.
+
+    References
+    ----------
+    Ho, Jain & Abbeel 2020, sec. 4.
+
+    Examples
+    --------
+    >>> import uldnum
+    >>> uldnum.levels.linear(3).sigma.round(4).tolist()
+    [1.0, 0.9601, 0.01]
     """
     return noisy("levels of linear betas", of_betas(schedules.linear, count, beta_start, beta_end, timesteps))
 
 
 def scaled_linear(count: int, beta_start: float = 0.00085, beta_end: float = 0.012, timesteps: int = 1000) -> Levels:
-    """VP levels of betas whose square roots grow linearly, from the last timestep to the first (Rombach et al. 2022).
+    """Return VP levels of the scaled linear beta schedule of latent diffusion, from the last timestep to the first.
 
-    ``alpha^2`` is the product of ``1 - beta`` up to a timestep, and ``sigma^2 = 1 - alpha^2``; roots of the betas are
-    evenly spaced. Levels are placed as those of `cosine`.
+    The square roots of the betas are evenly spaced. ``alpha^2`` is the product of ``1 - beta`` up to a timestep, and
+    ``sigma^2 = 1 - alpha^2``. The levels are at ``count`` evenly spaced times from ``timesteps - 1`` to 0. Between
+    timesteps, log(sigma/alpha) is interpolated linearly.
 
     Parameters
     ----------
     count : int
-        Number of levels, both ends included, at most 2^20. Of one level the timestep is the last.
-    beta_start, beta_end : float
-        Beta of the first and of the last timestep, below 1. Their sum over timesteps sets the noise of the last one.
-    timesteps : int
-        Number T of timesteps of the schedule, from 2 to 2^20.
+        Number of levels, both ends included, from 1 to 2^20. A single level is at the last timestep.
+    beta_start, beta_end : float, default 0.00085 and 0.012
+        Beta of the first and of the last timestep, between 0 and 1. The noise of the last timestep depends on the sum
+        of all betas.
+    timesteps : int, default 1000
+        Number of timesteps of the schedule, from 2 to 2^20.
 
     Returns
     -------
     Levels
-        Arrays of shape (count,).
+        Float64 arrays of shape (count,).
 
     Raises
     ------
     ValueError
-        If an argument is out of its range, or count or timesteps is not an integer.
+        If an argument is out of range, or count or timesteps is not an integer.
+
+    Warns
+    -----
+    UserWarning
+        If sigma/alpha of the first level is below 1.
+
+    References
+    ----------
+    Rombach et al. 2022.
     """
     found = of_betas(schedules.scaled_linear, count, beta_start, beta_end, timesteps)
     return noisy("levels of scaled-linear betas", found)
 
 
 def vp_sde(count: int, beta_start: float = 0.1, beta_end: float = 20.0, last: float = 1e-3) -> Levels:
-    """VP levels of the SDE whose rate grows linearly, from t = 1 to ``last`` (Song et al. 2021, eq. 32).
+    """Return VP levels of the SDE whose rate grows linearly in time, from t = 1 to t = ``last``.
 
-    At ``count`` evenly spaced times, ``alpha(t) = exp(-1/2 int_0^t beta)`` with the rate ``beta(t) = beta_start +
-    t (beta_end - beta_start)``, and ``sigma^2 = 1 - alpha^2``.
+    The levels are at ``count`` evenly spaced times, with ``alpha(t) = exp(-1/2 int_0^t beta)``,
+    ``sigma^2 = 1 - alpha^2`` and the rate ``beta(t) = beta_start + t (beta_end - beta_start)``.
 
     Parameters
     ----------
     count : int
-        Number of levels, both ends included, at most 2^20. Of one level t is 1.
-    beta_start, beta_end : float
-        The rate at t = 0 and at t = 1, below 1000 together; not the betas of `linear`, which are a thousandth of it.
-    last : float
-        Time t (not sigma) of the last level, above 0 and below 1.
+        Number of levels, both ends included, from 1 to 2^20. A single level is at t = 1.
+    beta_start, beta_end : float, default 0.1 and 20.0
+        Rate at t = 0 and at t = 1. Their sum must be below 1000. These are not the betas of `linear`: with 1000
+        timesteps, those are smaller by a factor of 1000.
+    last : float, default 1e-3
+        Time t (not sigma) of the last level, between 0 and 1.
 
     Returns
     -------
     Levels
-        Arrays of shape (count,).
+        Float64 arrays of shape (count,).
 
     Raises
     ------
     ValueError
-        If a number is not positive, finite and in its range, count is not an integer from 1 to 2^20, or last is so near
-        1 that float64 does not tell the levels apart.
+        If a number is not positive, not finite or out of range, count is not an integer from 1 to 2^20, or last is so
+        close to 1 that neighbouring levels are equal in float64.
+
+    Warns
+    -----
+    UserWarning
+        If sigma/alpha of the first level is below 1.
+
+    References
+    ----------
+    Song, Sohl-Dickstein, Kingma, Kumar, Ermon & Poole 2021, eq. 32.
     """
     low, high = positive_number("beta_start", beta_start), positive_number("beta_end", beta_end)
     end = positive_number("last", last)
@@ -262,29 +356,40 @@ def vp_sde(count: int, beta_start: float = 0.1, beta_end: float = 20.0, last: fl
 
 
 def cosine(count: int, timesteps: int = 1000, max_beta: float = 0.999) -> Levels:
-    """VP levels of the cosine schedule, from its last timestep to its first (Nichol & Dhariwal 2021, eq. 17).
+    """Return VP levels of the cosine schedule, from the last timestep to the first.
 
-    ``alpha^2`` is the product of ``1 - beta`` up to a timestep, and ``sigma^2 = 1 - alpha^2``. Levels are at ``count``
-    evenly spaced places from timestep ``timesteps - 1`` to 0; between timesteps log(sigma/alpha) is interpolated.
+    With T timesteps, ``beta_t = 1 - f(t/T)/f((t - 1)/T)`` for t = 1 ... T, at most ``max_beta``, where
+    ``f(u) = cos^2((u + 0.008)/1.008 pi/2)``. ``alpha^2`` is the product of ``1 - beta`` up to a timestep, and
+    ``sigma^2 = 1 - alpha^2``. The levels are at ``count`` evenly spaced times from the last timestep to the first.
+    Between timesteps, log(sigma/alpha) is interpolated linearly.
 
     Parameters
     ----------
     count : int
-        Number of levels, both ends included, at most 2^20. Of one level the timestep is the last.
-    timesteps : int
+        Number of levels, both ends included, from 1 to 2^20. A single level is at the last timestep.
+    timesteps : int, default 1000
         Number T of timesteps of the schedule, from 2 to 2^20.
-    max_beta : float
-        No beta is larger than this; above 1e-16 and below 1.
+    max_beta : float, default 0.999
+        Upper bound of the betas, above 1e-16 and below 1.
 
     Returns
     -------
     Levels
-        Arrays of shape (count,).
+        Float64 arrays of shape (count,).
 
     Raises
     ------
     ValueError
-        If an argument is out of its range, or count or timesteps is not an integer.
+        If an argument is out of range, or count or timesteps is not an integer.
+
+    Warns
+    -----
+    UserWarning
+        If sigma/alpha of the first level is below 1.
+
+    References
+    ----------
+    Nichol & Dhariwal 2021, eq. 17.
     """
     steps, beta = whole_number("timesteps", timesteps, 2, 2**20), positive_number("max_beta", max_beta)
     if not 1e-16 < beta < 1:
@@ -293,7 +398,7 @@ def cosine(count: int, timesteps: int = 1000, max_beta: float = 0.999) -> Levels
 
 
 def spaced(family: Callable[[float, float], Schedule], first: float, last: float, count: int) -> Levels:
-    """Noise levels of a family from first to last; of one, the first."""
+    """Return VE levels of a family from ``first`` to ``last``; a single level is ``first``."""
     first, last = positive_number("first", first), positive_number("last", last)
     number = whole_number("count", count, 1, 2**20)
     try:
@@ -310,17 +415,17 @@ def spaced(family: Callable[[float, float], Schedule], first: float, last: float
 def of_betas(
     family: Callable[[float, float, int], Schedule], count: int, beta_start: float, beta_end: float, timesteps: int
 ) -> Levels:
-    """VP levels of a family of betas between two."""
+    """Return VP levels of a schedule of betas from ``beta_start`` to ``beta_end``."""
     low, high = positive_number("beta_start", beta_start), positive_number("beta_end", beta_end)
     if max(low, high) >= 1:
         raise ValueError(
-            f"beta_start, beta_end: must be below 1, got {low} and {high}; the rates of an SDE are those of vp_sde"
+            f"beta_start, beta_end: must be below 1, got {low} and {high}; for the rates of an SDE use vp_sde"
         )
     return preserving(family(low, high, whole_number("timesteps", timesteps, 2, 2**20)), count, 0.0)
 
 
 def preserving(schedule: Schedule, count: int, last: float) -> Levels:
-    """VP levels at evenly spaced t, from the end to ``last``."""
+    """Return VP levels at ``count`` evenly spaced times t, from the end of the schedule to ``last``."""
     times = np.linspace(schedule.end, last, whole_number("count", count, 1, 2**20))
     try:
         return Levels(*preserved(schedule.ratio(times)))
@@ -329,11 +434,11 @@ def preserving(schedule: Schedule, count: int, last: float) -> Levels:
 
 
 def noisy(what: str, levels: Levels) -> Levels:
-    """Return the levels of a family, with a warning where the noisiest has less noise than signal."""
+    """Return the levels unchanged, after a warning if the noisiest level has sigma/alpha below 1."""
     if levels.ratio[0] < 1:
         warnings.warn(
-            f"levels: the noisiest of these {what} has sigma/alpha = {levels.ratio[0]:.4g}, below 1, which is little "
-            "noise to start a plan from; levels that are low on purpose come from given() or below()",
+            f"levels: the noisiest of these {what} has sigma/alpha = {levels.ratio[0]:.4g}, below 1, which is too "
+            "little noise to start a plan from noise; if this is intended, use given() or below()",
             stacklevel=3,
         )
     return levels
@@ -350,26 +455,33 @@ FAMILIES: dict[str, Callable[..., Levels]] = {
 
 
 def parse(text: str) -> Levels:
-    """Return levels as the command line writes them: a name and its numbers, such as ``geometric:50:0.01:232``.
+    """Return levels from their notation on the command line, such as ``geometric:50:0.01:232``.
 
     Parameters
     ----------
     text : str
-        The name of a family, in lower case, and its arguments in their order, each behind a colon:
+        Name of a family, in lower case, followed by its arguments in order, each after a colon:
         ``geometric:FIRST:LAST:COUNT``, ``karras:FIRST:LAST:COUNT:RHO``,
-        ``linear:COUNT:BETA_START:BETA_END:TIMESTEPS``, ``scaled-linear`` with the same arguments,
-        ``cosine:COUNT:TIMESTEPS:MAX_BETA``, ``vp-sde:COUNT:BETA_START:BETA_END:LAST``. What has a default may be left
-        out, from the end. Numbers of levels and of timesteps are digits alone.
+        ``linear:COUNT:BETA_START:BETA_END:TIMESTEPS``, ``scaled-linear:COUNT:BETA_START:BETA_END:TIMESTEPS``,
+        ``cosine:COUNT:TIMESTEPS:MAX_BETA`` or ``vp-sde:COUNT:BETA_START:BETA_END:LAST``. Trailing arguments with a
+        default may be omitted. COUNT and TIMESTEPS contain only digits.
 
     Returns
     -------
     Levels
-        Those of the function of that name.
+        Result of the function of that name.
 
     Raises
     ------
     ValueError
-        If there is no such name (the message offers the nearest), it takes other numbers, or one is out of its range.
+        If there is no such family (the message suggests the nearest name), the number of arguments is wrong, or an
+        argument is out of range.
+
+    Examples
+    --------
+    >>> import uldnum
+    >>> uldnum.levels.parse("geometric:10:0.1:3").sigma.round(4).tolist()
+    [10.0, 1.0, 0.1]
     """
     name, *numbers = map(str.strip, text.split(":")) if isinstance(text, str) else [""]
     if name not in FAMILIES:
@@ -377,7 +489,8 @@ def parse(text: str) -> Levels:
             "levels",
             name or text,
             FAMILIES,
-            "Write geometric:FIRST:LAST:COUNT, karras:..., or COUNT behind linear, scaled-linear, cosine or vp-sde",
+            "Write geometric:FIRST:LAST:COUNT, karras:FIRST:LAST:COUNT, linear:COUNT, scaled-linear:COUNT, "
+            "cosine:COUNT or vp-sde:COUNT",
         )
     signature = inspect.signature(FAMILIES[name])
     try:
@@ -385,5 +498,5 @@ def parse(text: str) -> Levels:
         signature.bind(*values)
     except (TypeError, ValueError):
         wanted = [part.name.upper() for part in signature.parameters.values() if part.default is part.empty]
-        raise ValueError(f"levels: {shown(text)}: write {':'.join([name, *wanted])} with numbers") from None
+        raise ValueError(f"levels: must be {':'.join([name, *wanted])} with numbers, got {shown(text)}") from None
     return FAMILIES[name](*values)

@@ -1,4 +1,4 @@
-"""Plans of the literature, with the constants of their sources."""
+"""Preset plans of the literature, with the constants of their sources."""
 
 from __future__ import annotations
 
@@ -12,7 +12,21 @@ __all__ = ["PRESETS", "PlanPreset"]
 
 
 class PlanPreset(NamedTuple):
-    """A plan with the constants of its source: arguments of `plan`."""
+    """Arguments of `uldnum.plan` for a preset plan.
+
+    Attributes
+    ----------
+    method : str
+        Name of an integrator or predictor.
+    levels : callable
+        Function without arguments that returns the noise levels.
+    options : dict
+        Keyword arguments of `uldnum.plan`.
+    source : str
+        Reference that defines the plan.
+    x0 : str, default "target"
+        Default initial states, as in `uldnum.plans._plan.Plan`.
+    """
 
     method: str
     levels: Callable[[], Levels]

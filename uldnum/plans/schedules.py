@@ -1,6 +1,7 @@
-r"""Noise schedules: which noise level a network calls t.
+r"""Noise schedules, which map the time t of a network to its noise level.
 
-A noise level is the ratio :math:`r = \sigma/\alpha` of z = alpha x + sigma eps: whatever z is multiplied with, r stays.
+The noise level of z = alpha x + sigma eps is the ratio :math:`r = \sigma/\alpha`, which does not depend on the scale of
+z. For a discrete schedule, t is the number of a timestep, from 0 to T - 1.
 """
 
 from __future__ import annotations
@@ -22,18 +23,18 @@ __all__ = ["SCHEDULES", "Schedule", "preserved", "schedule"]
 
 @dataclass(frozen=True)
 class Schedule:
-    """A monotone map between a network's t and the noise level.
+    """A monotone map between the time t of a network and the noise level sigma/alpha.
 
     Attributes
     ----------
     ratio : callable
-        t -> sigma/alpha, of numbers or arrays.
+        Function from t to sigma/alpha, for numbers and arrays.
     time : callable
-        sigma/alpha -> t, of numbers or arrays.
+        Inverse function, from sigma/alpha to t, for numbers and arrays.
     end : float
-        t runs from 0 to here.
-    discrete : bool
-        Whether the network was trained at whole t only; `ratio` and `time` interpolate between them.
+        Largest t; the smallest is 0.
+    discrete : bool, default False
+        Whether the network was trained only at integer t. `ratio` and `time` interpolate between these.
     """
 
     ratio: Callable[[Any], Any]
@@ -43,20 +44,20 @@ class Schedule:
 
     @property
     def limits(self) -> tuple[float, float]:
-        """Smallest and largest noise level."""
+        """Smallest and largest noise level sigma/alpha."""
         low, high = sorted((float(self.ratio(0.0)), float(self.ratio(self.end))))
         return low, high
 
 
 def preserved(ratio: ArrayLike) -> tuple[Any, Any]:
-    """Return alpha and sigma of the levels sigma/alpha that preserve variance: alpha^2 + sigma^2 = 1."""
+    """Return alpha and sigma with alpha^2 + sigma^2 = 1 for the given noise levels sigma/alpha."""
     length = hypot(1, ratio)
     return 1 / length, ratio / length
 
 
 def between(first: float, last: float, end: float, warp: Callable[[Any], Any], back: Callable[[Any], Any],
             discrete: bool) -> Schedule:  # fmt: skip
-    """Noise levels from first to last that are evenly spaced after ``warp``, whose inverse is ``back``."""
+    """Return a schedule from ``first`` to ``last`` with ``warp(ratio)`` linear in t; ``back`` inverts ``warp``."""
     if not (0 < first < math.inf and 0 < last < math.inf) or first == last:
         raise ValueError(f"schedule: first and last must be different positive noise levels, got {first} and {last}")
     a, b = warp(first), warp(last)
@@ -66,13 +67,13 @@ def between(first: float, last: float, end: float, warp: Callable[[Any], Any], b
 
 
 def table(alphas_cumprod: ArrayLike) -> Schedule:
-    r"""Discrete steps of which :math:`\alpha_t^2 = \bar\alpha_t` is given (Ho et al. 2020), t = 0 ... T - 1.
+    r"""Return the discrete schedule with the given :math:`\bar\alpha_t = \alpha_t^2` (Ho et al. 2020), t = 0 ... T - 1.
 
-    Between whole t the logarithm of the noise level is interpolated.
+    Between timesteps the logarithm of the noise level is interpolated linearly.
     """
     kept = numbers("alphas_cumprod", alphas_cumprod)
     if kept.ndim != 1 or len(kept) < 2 or not np.all((kept > 0) & (kept < 1)) or not np.all(np.diff(kept) < 0):
-        raise ValueError("schedule: alphas_cumprod must fall from below 1 to above 0, and hold two numbers at least")
+        raise ValueError("schedule: alphas_cumprod must be at least 2 decreasing numbers between 0 and 1")
     logarithms, steps = log((1 - kept) / kept) / 2, np.arange(len(kept))
     return Schedule(
         lambda t: exp(interp(t, steps, logarithms)),
@@ -83,24 +84,24 @@ def table(alphas_cumprod: ArrayLike) -> Schedule:
 
 
 def of_betas(betas: Array) -> Schedule:
-    r"""Discrete steps :math:`\bar\alpha_t = \prod (1 - \beta)`."""
+    r"""Return the discrete schedule of given betas: :math:`\bar\alpha_t = \prod_{i \le t} (1 - \beta_i)`."""
     return table(np.cumprod(1 - betas))
 
 
 def linear(beta_start: float, beta_end: float, timesteps: int) -> Schedule:
-    """Betas that grow linearly (DDPM: Ho et al. 2020, sec. 4)."""
+    """Return the schedule of betas that grow linearly (DDPM: Ho et al. 2020, sec. 4)."""
     return of_betas(np.linspace(beta_start, beta_end, timesteps))
 
 
 def scaled_linear(beta_start: float, beta_end: float, timesteps: int) -> Schedule:
-    """Betas whose square roots grow linearly (Rombach et al. 2022)."""
+    """Return the schedule of betas whose square roots grow linearly (Rombach et al. 2022)."""
     return of_betas(np.square(np.linspace(math.sqrt(beta_start), math.sqrt(beta_end), timesteps)))
 
 
 def vp_sde(beta_start: float, beta_end: float, end: float = 1.0) -> Schedule:
-    r"""The SDE of rate :math:`\beta(t) = \beta_0 + t (\beta_1 - \beta_0)` (Song et al. 2021, eq. 32).
+    r"""Return the schedule of the SDE with rate :math:`\beta(t) = \beta_0 + t (\beta_1 - \beta_0)`.
 
-    Its log alpha is :math:`-\tfrac12 \int_0^t \beta`.
+    It is variance-preserving, with :math:`\log \alpha(t) = -\tfrac12 \int_0^t \beta` (Song et al. 2021, eq. 32).
     """
     growth = beta_end - beta_start
 
@@ -115,29 +116,32 @@ def vp_sde(beta_start: float, beta_end: float, end: float = 1.0) -> Schedule:
 
 
 def cosine(timesteps: int, max_beta: float = 0.999, shift: float = 0.008) -> Schedule:
-    r"""Betas of :math:`\bar\alpha(t) = \cos^2(\frac{t/T + s}{1 + s} \frac\pi2)`, clipped.
+    r"""Return the schedule of the betas of :math:`\bar\alpha(t) = \cos^2(\frac{t/T + s}{1 + s} \frac\pi2)`.
 
-    Nichol & Dhariwal 2021, eq. 17.
+    Betas above ``max_beta`` are replaced by it (Nichol & Dhariwal 2021, eq. 17).
     """
     kept = np.square(cos((np.arange(timesteps + 1) / timesteps + shift) / (1 + shift) * np.pi / 2))
     return of_betas(np.minimum(1 - kept[1:] / kept[:-1], max_beta))
 
 
 def betas(values: ArrayLike) -> Schedule:
-    """Given betas, one for each step."""
+    """Return the schedule of given betas, one per timestep."""
     return of_betas(numbers("betas", values))
 
 
 def geometric(first: float, last: float, timesteps: int | None = None) -> Schedule:
-    """A geometric sequence of noise levels, from t = 0 to 1, or to timesteps - 1 (Song & Ermon 2019)."""
+    """Return the schedule of noise levels in geometric progression (Song & Ermon 2019).
+
+    t runs from 0 to 1, or to ``timesteps - 1`` if the schedule is discrete.
+    """
     end = 1.0 if timesteps is None else timesteps - 1.0
     return between(first, last, end, log, exp, timesteps is not None)
 
 
 def karras(first: float, last: float, rho: float = 7.0, timesteps: int | None = None) -> Schedule:
-    """Noise levels evenly spaced in their rho-th root, from t = 0 to 1, or to timesteps - 1.
+    """Return the schedule of noise levels r that are evenly spaced in r^(1/rho) (Karras et al. 2022, eq. 5).
 
-    Karras et al. 2022, eq. 5.
+    t runs from 0 to 1, or to ``timesteps - 1`` if the schedule is discrete.
     """
     end = 1.0 if timesteps is None else timesteps - 1.0
     return between(first, last, end, lambda r: power(r, 1 / rho), lambda r: power(r, rho), timesteps is not None)
@@ -156,12 +160,28 @@ SCHEDULES: dict[str, Callable[..., Schedule]] = {
 
 
 def schedule(described: Mapping[str, Any]) -> Schedule:
-    """Return a schedule from its description: ``kind``, a name in `SCHEDULES`, and what that one takes.
+    """Return the schedule with a given description, as in the card of a network.
+
+    Parameters
+    ----------
+    described : mapping
+        The key ``kind``, with a name in `SCHEDULES`, and the arguments of that function by name.
+
+    Returns
+    -------
+    Schedule
+        The schedule.
 
     Raises
     ------
     ValueError
-        If there is no such kind, or it takes other numbers.
+        If there is no such kind, or its arguments are missing, unknown or out of range.
+
+    Examples
+    --------
+    >>> found = schedule({"kind": "vp-sde", "beta_start": 0.1, "beta_end": 20.0})
+    >>> round(float(found.ratio(1.0)), 2)
+    152.17
     """
     given = dict(described)
     kind = str(given.pop("kind", "none"))
@@ -170,11 +190,14 @@ def schedule(described: Mapping[str, Any]) -> Schedule:
     try:
         if "timesteps" in given:
             given["timesteps"] = whole_number("timesteps", given["timesteps"], 2, 2**20)
-        with np.errstate(all="ignore"):  # the limits tell whether a number left the finite range
+        with np.errstate(all="ignore"):  # overflow shows in the limits, which are checked below
             found = SCHEDULES[kind](**given)
             limits = found.limits
     except (TypeError, ValueError, ArithmeticError) as error:
-        raise ValueError(f"schedule: {kind!r} cannot be made of {shown(given)}: {error}") from None
+        raise ValueError(f"schedule: {kind!r} cannot be built from {shown(given)}: {error}") from None
     if not 0 <= limits[0] < limits[1] < math.inf:
-        raise ValueError(f"schedule: {kind!r} of {shown(given)} runs from {limits[0]:g} to {limits[1]:g}")
+        raise ValueError(
+            f"schedule: the noise levels of {kind!r} must be non-negative, increasing and finite, "
+            f"got {limits[0]:g} to {limits[1]:g} from {shown(given)}"
+        )
     return found
