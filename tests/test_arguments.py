@@ -153,7 +153,7 @@ def test_diagnostics_take_targets_by_name():
         np.testing.assert_array_equal(one, other)
     trace = np.stack([x, x[::-1]])
     assert diagnostics.hopping_rate(trace, "bimodal-1d") == diagnostics.hopping_rate(trace, target)
-    with pytest.raises(ValueError, match=r"^target: 'double-well' does not know its modes"):
+    with pytest.raises(ValueError, match=r"^target: 'double-well' does not provide its modes"):
         diagnostics.hopping_rate(trace, "double-well")
 
 

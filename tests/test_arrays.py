@@ -106,7 +106,7 @@ def test_a_score_in_another_type_does_not_change_that_of_the_run():
 def test_what_does_not_fit_is_named():
     with pytest.raises(ValueError, match="score: must return the shape of its argument"):
         uldnum.UserTarget(lambda x: strict.sum(x, axis=1), 2, like=strict.zeros(1))
-    with pytest.raises(ValueError, match="like: a Numba score takes NumPy arrays"):
+    with pytest.raises(ValueError, match="like: a Numba score accepts only NumPy arrays"):
         replace(uldnum.target("double-well"), like=strict.zeros(1))
 
 

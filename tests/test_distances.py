@@ -238,11 +238,11 @@ def test_distances_of_a_diverged_group_are_nan():
 def test_what_a_distance_lacks_is_said():
     unknown = uldnum.UserTarget(lambda x: -x, 1, sampler=lambda n, seed, first: np.zeros((n, 1)))
     done = uldnum.sample(unknown, "ula", h=0.1, steps=3, chains=4, progress=False)
-    with pytest.raises(ValueError, match="does not know its moments"):
+    with pytest.raises(ValueError, match="does not provide its moments"):
         mean_bias(done, unknown)
-    with pytest.raises(ValueError, match="does not know its cdf"):
+    with pytest.raises(ValueError, match="does not provide its cdf"):
         wasserstein_1(done, unknown)
-    with pytest.raises(ValueError, match="does not know its standard deviation"):
+    with pytest.raises(ValueError, match="does not provide its standard deviation"):
         maximum_mean_discrepancy(done.x, unknown)
     with pytest.raises(ValueError, match="x: must have shape"):
         kernel_stein_discrepancy(done.x[:1], unknown)
@@ -260,7 +260,7 @@ def test_a_target_of_another_shape_is_refused_and_a_name_is_one():
             measure(given, ring)
     assert mean_bias(run, "gaussian") == mean_bias(run, uldnum.target("gaussian"))
     assert sliced_wasserstein_2(run.x.tolist(), "gaussian") == sliced_wasserstein_2(run.x, uldnum.target("gaussian"))
-    with pytest.raises(ValueError, match="target: 'double-well' does not know its modes; define its 'modes'"):
+    with pytest.raises(ValueError, match="target: 'double-well' does not provide its modes; define its 'modes'"):
         mode_weights(run.x, "double-well")
     several = uldnum.sample("gaussian", "ula", h=[0.1, 0.2], steps=4, chains=8, progress=False)
     with pytest.raises(ValueError, match="run: holds several step sizes"):

@@ -236,5 +236,5 @@ def test_users_take_part_by_passing_objects():
     scheme = uldnum.splitting("OBAABO")
     study = uldnum.studies.mixing(mine, scheme, [0.5], nfe=200, chains=64, progress=False)
     assert np.isfinite(study.time).all()
-    with pytest.raises(ValueError, match="does not know its moments"):
+    with pytest.raises(ValueError, match="does not provide its moments"):
         uldnum.studies.frontier(mine, scheme, [0.5])

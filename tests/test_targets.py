@@ -166,19 +166,22 @@ def test_a_target_needs_a_name_a_shape_and_a_score_alone():
 def test_what_a_target_lacks_is_said_in_words():
     target, run = Scored(), sampled(Scored(), x0="normal", thin=1)
     for measure, fault in (
-        (lambda: sampled(target), "x0: the target 'scored' has no sampler to start from; give x0"),
+        (lambda: sampled(target), "x0: must be given, as the target 'scored' has no exact draws"),
         (lambda: sampled(target, x0="normal", bins=4), "bins: histograms need .* a known standard deviation"),
         (lambda: sampled(target, x0="normal", backend="numba"), "'numba' runs mixtures and compiled scores; 'scored'"),
-        (lambda: mean_bias(run, target), "target: 'scored' does not know its moments; define its 'moment'"),
-        (lambda: kolmogorov(run, target), "target: 'scored' does not know its cdf; define its 'cdf'"),
-        (lambda: mode_weights(run.x, target), "target: 'scored' does not know its modes; define its 'modes'"),
-        (lambda: hopping_rate(run.recorded, target), "target: 'scored' does not know its modes"),
-        (lambda: sliced_wasserstein_2(run.x, target), "target: 'scored' does not know exact draws; define its 'draws'"),
+        (lambda: mean_bias(run, target), "target: 'scored' does not provide its moments; define its 'moment'"),
+        (lambda: kolmogorov(run, target), "target: 'scored' does not provide its cdf; define its 'cdf'"),
+        (lambda: mode_weights(run.x, target), "target: 'scored' does not provide its modes; define its 'modes'"),
+        (lambda: hopping_rate(run.recorded, target), "target: 'scored' does not provide its modes"),
+        (lambda: sliced_wasserstein_2(run.x, target), "target: 'scored' does not provide exact draws; define"),
         (lambda: relaxation(run, target), "target: 'scored' knows no distance; define its 'cdf', its 'draws' or"),
-        (lambda: transfer_operator("ula", target, 0.5), "does not know its standard deviation"),
-        (lambda: uldnum.studies.bias(target, "ula", 0.5), "does not know its moments and cdf; define its 'moment' and"),
-        (lambda: uldnum.studies.mixing(target, "ula", 0.5), "does not know its standard deviation"),
-        (lambda: uldnum.anneal(target, uldnum.preset("ald-cifar10")), "data: must be .* known, got Scored"),
+        (lambda: transfer_operator("ula", target, 0.5), "does not provide its standard deviation"),
+        (lambda: uldnum.studies.bias(target, "ula", 0.5), "does not provide its moments and cdf; define"),
+        (lambda: uldnum.studies.mixing(target, "ula", 0.5), "does not provide its standard deviation"),
+        (
+            lambda: uldnum.anneal(target, uldnum.preset("ald-cifar10")),
+            "data: must be .* with the ability 'noised', got Scored",
+        ),
         (lambda: sampled(object()), "target: must be a name, a GaussianMixture"),
     ):
         with pytest.raises(ValueError, match=fault):

@@ -515,7 +515,7 @@ def test_the_catalogue_at_six_digits(name, friction, target, share):
         ({"target": None}, "target: must be a name"),
         ({"target": uldnum.GaussianMixture([0.5, 0.5], [[0.0], [1.0]], [1.0, 1e-14])}, "target: a table of 'mixture'"),
         ({"integrator": "BAB"}, "integrator: 'BAB' has no noise"),
-        ({"target": uldnum.UserTarget(lambda x: -x, 1)}, "target: 'user' does not know its standard deviation"),
+        ({"target": uldnum.UserTarget(lambda x: -x, 1)}, "target: 'user' does not provide its standard deviation"),
     ],
 )
 def test_bad_arguments_are_named(changes, fault):

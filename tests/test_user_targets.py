@@ -70,13 +70,13 @@ def test_a_users_score_runs_like_the_mixture_it_is(score, dtype):
 
 def test_what_is_not_known_is_asked_for():
     target = UserTarget(gaussian_score, 2)
-    with pytest.raises(ValueError, match="x0: the target 'user' has no sampler"):
+    with pytest.raises(ValueError, match="x0: must be given, as the target 'user' has no exact draws"):
         uldnum.sample(target, "ula", h=0.1, steps=3, chains=2)
     run = uldnum.sample(target, "ula", h=0.1, steps=3, chains=2, x0=np.ones((2, 2)))
     assert np.isfinite(run.mean).all()
     with pytest.raises(ValueError, match="bins: histograms need"):
         uldnum.sample(target, "ula", h=0.1, steps=3, chains=2, x0=np.ones((2, 2)), bins=5)
-    with pytest.raises(ValueError, match="does not know its moments"):
+    with pytest.raises(ValueError, match="does not provide its moments"):
         uldnum.studies.bias(target, "ula", 0.1)
 
 
@@ -84,13 +84,13 @@ def test_what_is_not_known_is_asked_for():
     ("score", "fault"),
     [
         (wrong_signature, r"score: failed as score\(x, out\)"),
-        (nan_score, "score: must write finite numbers"),
-        (adding_score, "score: must write finite numbers to every entry"),
+        (nan_score, "score: must write a finite number"),
+        (adding_score, "score: must write a finite number to every entry"),
         (lambda x, y: x, "score: failed on an array of shape"),
         (lambda x: x.gradient, "score: failed on an array of shape"),
         (3, "score_function: must be a function"),
         (lambda x: x[:, :1], "score: must return the shape of its argument"),
-        (lambda x: x * np.nan, "score: must write finite numbers"),
+        (lambda x: x * np.nan, "score: must write a finite number"),
     ],
 )
 def test_bad_scores_are_refused_when_the_target_is_made(score, fault):
@@ -116,7 +116,7 @@ def test_bad_knowledge_is_refused(known, fault):
 
 def test_a_score_for_another_type_is_refused_before_the_run():
     target = UserTarget(double_only, 1, sampler=lambda n, seed, first: np.zeros((n, 1)))
-    with pytest.raises(ValueError, match=r"score: failed as score\(x, out\) with two rows of .* type float32"):
+    with pytest.raises(ValueError, match=r"score: failed as score\(x, out\) with two arrays of .* dtype float32"):
         uldnum.sample(target, "ula", h=0.1, steps=2, chains=2, dtype="float32")
 
 
@@ -340,7 +340,7 @@ def test_a_toml_file_is_a_target(tmp_path):
     ("text", "fault"),
     [
         (TOML.replace("weights", "wieghts"), "unknown key 'wieghts'; the nearest is 'weights'"),
-        (TOML.replace("means", "# means"), "lacks the key 'means'"),
+        (TOML.replace("means", "# means"), "must have the key 'means'"),
         (TOML.replace("variances", "# variances"), "give exactly one of them"),
         (TOML.replace("0.7", "0.8"), "weights: must be positive and sum to 1"),
         (TOML.replace("[1.5]", "['a']"), "means: must be a number or an array of numbers"),

@@ -1,12 +1,35 @@
-"""uldnum: what discretisation does to Langevin sampling, measured and exact.
+"""Langevin integrators for sampling, measured against exact answers.
 
+An integrator is a table of coefficients. `sample` and `anneal` run it on a target, and `exact` computes its stationary
+distribution without sampling error. For example, OBABO at step size h has the variance 1/(1 - h^2/4) instead of 1 on
+the target N(0, 1):
+
+>>> import numpy as np
 >>> import uldnum
->>> target = uldnum.GaussianMixture(weights=[0.7, 0.3], means=[[1.5], [-1.5]], variances=[1.0, 1.0])
->>> run = uldnum.sample(target, "BAOAB", h=0.4, steps=1000, burn_in=100, chains=256, seed=1)
->>> run.mean.shape, run.nfe
-((1,), 1101)
+>>> round(float(uldnum.exact.gaussian("OBABO", h=1.0).position_covariance), 4)
+1.3333
 
-Names are imported when they are first used, so that ``import uldnum`` takes no time.
+A run of 64 chains with any score function agrees within its standard error of 0.015:
+
+>>> target = uldnum.UserTarget(lambda x: -x, dimension=1)
+>>> run = uldnum.sample(
+...     target, "OBABO", h=1.0, steps=500, burn_in=20, chains=64, x0=np.zeros((64, 1)), seed=1, progress=False
+... )
+>>> round(float(run.covariance[0, 0]), 3), round(float(run.covariance_error[0, 0]), 3), run.nfe
+(1.334, 0.015, 521)
+
+Targets
+    `target`, `GaussianMixture`, `UserTarget`, `targets`, `networks`
+Integrators
+    `integrator`, `integrators`, `splitting`, `Integrator`
+Plans through noise levels
+    `levels`, `plan`, `preset`, `Plan`
+Sampling
+    `sample`, `anneal`, `step`, `Run`
+Analysis
+    `exact`, `diagnostics`, `studies`
+
+Public names are imported on first use, so that ``import uldnum`` is fast.
 """
 
 from importlib import import_module
@@ -48,7 +71,7 @@ __all__ = [
     "targets",
 ]
 
-# The modules that names come from, other than packages.
+# Modules of the public names that are not packages.
 HOMES = {
     "anneal": "sampling._anneal",
     "sample": "sampling._sample",
@@ -62,7 +85,7 @@ HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name when it is first used."""
+    """Import a public name on first use."""
     if name == "__version__":
         return import_module("uldnum.version").VERSION
     if name not in __all__:
@@ -74,5 +97,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    """Return the public names, imported or not."""
+    """Return all public names, including those that are not yet imported."""
     return sorted({*globals(), *__all__})

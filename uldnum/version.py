@@ -1,4 +1,4 @@
-"""The version, read once: to look it up among what is installed takes as long as some runs."""
+"""Version of the installed package, looked up once, because the lookup is slow."""
 
 from importlib.metadata import version
 

@@ -1,4 +1,4 @@
-"""Targets: densities with a score and whatever else is known of them, as `Target` describes."""
+"""Target distributions: mixtures, user-defined scores, data sets with noise, presets and their base class `Target`."""
 
 from __future__ import annotations
 
@@ -35,23 +35,31 @@ __all__ = [
 
 
 def target(name: str | Path) -> GaussianMixture | UserTarget:
-    """Return a preset by name, or the mixture in a TOML file.
+    """Return a preset target by name, or read a Gaussian mixture from a TOML file.
 
     Parameters
     ----------
     name : str or Path
-        A name in `PRESETS`, which ``uldnum list`` shows; case is ignored. Or the path of a file, which ends in
-        ``.toml``, with the keys ``weights``, ``means``, ``variances`` or ``covariances``, and perhaps ``name``.
+        Name of a preset, case ignored (``uldnum list`` prints all names), or the path of a file that ends in ``.toml``.
+        The keys of the file are ``weights``, ``means``, either ``variances`` or ``covariances``, and optionally
+        ``name``; they are the arguments of `GaussianMixture`.
 
     Returns
     -------
     GaussianMixture or UserTarget
-        A new one at each call; of a file, and of every preset but double-well, a mixture.
+        A new target at each call. Files and all presets except double-well are mixtures.
 
     Raises
     ------
     ValueError
-        If there is no such preset (the message offers the nearest), or the file cannot be read or is broken.
+        If there is no such preset (the message suggests the nearest name), or the file cannot be read or is invalid.
+
+    Examples
+    --------
+    >>> import uldnum
+    >>> target = uldnum.target("ring-8")
+    >>> target.shape, len(target.weights), target.largest_precision
+    ((2,), 8, 4.0)
     """
     if not isinstance(name, str | Path):
         raise ValueError(f"target: must be a name or the path of a TOML file, got {shown(name)}")
@@ -63,7 +71,23 @@ def target(name: str | Path) -> GaussianMixture | UserTarget:
 
 
 def find_target(given: Any) -> Target:
-    """Return a target as it is, or the one of that name, or raise if it is neither."""
+    """Return the target itself, or the target with the given name.
+
+    Parameters
+    ----------
+    given : Target, str or Path
+        A target, the name of a preset, or the path of a TOML file.
+
+    Returns
+    -------
+    Target
+        The target.
+
+    Raises
+    ------
+    ValueError
+        If ``given`` is neither a target nor the name of one.
+    """
     found = target(given) if isinstance(given, str | Path) else given
     if not isinstance(found, Target):
         raise ValueError(
@@ -74,8 +98,24 @@ def find_target(given: Any) -> Target:
 
 
 def vector_target(given: Target | str | Path) -> Target:
-    """Return a target of vectors as it is, or the one of that name, or raise if it is neither."""
+    """Return a target of vectors, like `find_target`.
+
+    Parameters
+    ----------
+    given : Target, str or Path
+        A target, the name of a preset, or the path of a TOML file.
+
+    Returns
+    -------
+    Target
+        A target whose samples have shape (d,).
+
+    Raises
+    ------
+    ValueError
+        If ``given`` is neither a target nor the name of one, or its samples are not vectors.
+    """
     found = find_target(given)
     if len(found.shape) != 1:
-        raise ValueError(f"target: must be a target of vectors, samples of {found.name!r} have shape {found.shape}")
+        raise ValueError(f"target: must have samples of shape (d,), got shape {found.shape} for {found.name!r}")
     return found

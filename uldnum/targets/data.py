@@ -1,4 +1,4 @@
-"""The law of a set of images, and of what noise makes of it: a score on real images that is known exactly."""
+"""Empirical distribution of a set of images, and the same with Gaussian noise, whose score is exact."""
 
 from __future__ import annotations
 
@@ -21,38 +21,56 @@ from uldnum.targets.protocol import Law
 
 __all__ = ["DataLevel", "DataMixture"]
 
-# Images of the data that are compared with at once.
+# Number of data images per matrix product.
 BLOCK = 8192
 
-# Values of images, at most: so that squared distances are finite in float32.
+# Largest magnitude of a pixel, for which squared distances are finite in float32.
 LARGEST = 1e15
 
 
 class DataMixture(Law):
-    r"""The empirical law of images x_1 ... x_N, each as likely as the others.
+    r"""The empirical distribution of N images, with equal probabilities.
 
-    Noised to z = alpha x + sigma eps it is a mixture of N Gaussians of variance sigma^2 about the images. Its denoiser
-
-    .. math:: E[x \mid z] = \sum_i w_i x_i, \qquad w_i \propto \exp(-|z - \alpha x_i|^2 / 2 \sigma^2),
-
-    is the best that any network trained on these images can be on average over them (Karras et al. 2022, app. B.3).
+    `at` returns the distribution of z = alpha x + sigma eps as a target for `uldnum.sample`. `uldnum.anneal` accepts
+    the `DataMixture` itself.
 
     Parameters
     ----------
     images : array, shape (N, channels, height, width)
-        The images. It is kept in float32; an array of another library stays where it is.
-    name : str
-        What it is called in output.
-
-    Notes
-    -----
-    Distances come from matrix products in float32: an exponent is uncertain by some 1e-7 of |x|^2/sigma^2, which is
-    less than 0.01 for 28 x 28 pixels in [-1, 1] and sigma > 0.1.
+        The images x_1 ... x_N. They are stored in float32. An array of another library, such as CuPy, stays in that
+        library and on its device.
+    name : str, default "data"
+        Name in output and in stored results.
 
     Raises
     ------
     ValueError
-        If there are no images, or numbers among them are not finite.
+        If the shape is wrong, there are no images, or a value is not finite or exceeds 1e15 in magnitude.
+
+    Notes
+    -----
+    With noise, the distribution is a mixture of N Gaussians with variance sigma^2 and means alpha x_i. Its denoiser is
+
+    .. math:: E[x \mid z] = \sum_i w_i x_i, \qquad w_i \propto \exp(-|z - \alpha x_i|^2 / 2 \sigma^2).
+
+    It has the smallest mean squared error over these images of all denoisers, and hence of all networks trained on them
+    (Karras et al. 2022, app. B.3).
+
+    Squared distances are computed by matrix products in float32. The exponents have errors of about 1e-7 |x|^2/sigma^2,
+    which is less than 0.01 for 28 x 28 pixels in [-1, 1] and sigma > 0.1.
+
+    References
+    ----------
+    Karras, Aittala, Aila & Laine 2022, app. B.3.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import uldnum
+    >>> data = uldnum.targets.DataMixture(np.array([[[[1.0]]], [[[-1.0]]]]))
+    >>> level = data.at(sigma=1.0)
+    >>> round(float(level.denoise(np.array([[[[0.5]]]])).item()), 3)  # tanh(0.5)
+    0.462
     """
 
     name: str
@@ -67,7 +85,7 @@ class DataMixture(Law):
             raise ValueError(f"images: must be at most {LARGEST:g} in magnitude, got {np.abs(given).max():g}")
         self.name, self.shape = checked_name("name", name), given.shape[1:]
         flat = given.reshape(len(given), -1).astype(np.float32)
-        # About their mean they are shorter, and their products more accurate.
+        # Centred images have smaller norms, so matrix products of them are more accurate.
         self.mean, self.deviation = flat.mean(axis=0, dtype=float), flat.std(axis=0, dtype=float)
         centred = (flat - self.mean).astype(np.float32)
         self.rows = self.space.array(centred)
@@ -83,49 +101,87 @@ class DataMixture(Law):
         return hashlib.sha256(self.mean.tobytes() + host(self.rows).tobytes()).hexdigest()
 
     def at(self, sigma: float, alpha: float = 1.0) -> DataLevel:
-        """Return the law of z = alpha x + sigma eps, a target for `uldnum.sample`."""
+        """Return the distribution of z = alpha x + sigma eps as a target for `uldnum.sample`.
+
+        Parameters
+        ----------
+        sigma : float
+            Standard deviation of the noise, positive.
+        alpha : float, default 1.0
+            Scale of the images, positive.
+
+        Returns
+        -------
+        DataLevel
+            The target. Its step sizes are in units of sigma.
+
+        Raises
+        ------
+        ValueError
+            If sigma or alpha is not positive and finite.
+        """
         s, a = positive_number("sigma", sigma), positive_number("alpha", alpha)
         fingerprint = hashlib.sha256(f"{self.digest} {s!r} {a!r}".encode()).hexdigest()[:16]
         return DataLevel(f"{self.name} at sigma {s:.4g}", fingerprint, self.shape, a, s, self)
 
     def noised(self, alpha: float, sigma: float) -> DataLevel:
-        """Return the law of z = alpha x + sigma eps."""
+        """Return the distribution of z = alpha x + sigma eps, as `at` does, with the arguments of `Law.noised`."""
         return self.at(sigma, alpha)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class DataLevel(NoisedImages):
-    """A `DataMixture` at a noise level."""
+    """The distribution of z = alpha x + sigma eps, where x is an image of a `DataMixture`.
+
+    `DataMixture.at` returns it.
+
+    Attributes
+    ----------
+    data : DataMixture
+        Distribution of the images.
+    """
 
     data: DataMixture
 
     @property
     def like(self) -> Any:
-        """One of the arrays that the score takes."""
+        """Example array of the library of the images, or None if it is NumPy."""
         return self.data.rows if self.data.space.foreign else None
 
     @property
     def mean(self) -> Array:
-        """Mean of z."""
+        """Mean of z, float64, shape (channels, height, width)."""
         return self.alpha * self.data.mean.reshape(self.shape)
 
     @property
     def standard_deviation(self) -> Array:
-        """Standard deviation of z."""
+        """Standard deviation of each pixel of z, float64, shape (channels, height, width)."""
         return hypot(self.alpha * self.data.deviation, self.sigma).reshape(self.shape)
 
     def denoise(self, x: Any) -> Any:
-        """Mean of the image given z, (n, *shape) -> (n, *shape), exactly."""
+        """Return the exact mean of the image given z, with the shape of ``x``.
+
+        Parameters
+        ----------
+        x : array, shape (n, channels, height, width)
+            Noised images z.
+
+        Returns
+        -------
+        array, shape (n, channels, height, width)
+            Denoised images.
+        """
         xp, data = self.data.space.namespace, self.data
         cast = data.space.cast
         middle = data.space.array(data.mean.astype(np.float32))
         z = cast(xp.reshape(x, (len(x), -1)), np.dtype(np.float32)) - self.alpha * middle
-        # One pass over the data: what is summed so far is kept in units of its largest term.
+        # One pass over the data. Partial sums are relative to the largest term so far, so no exponential overflows.
         total, sums = 0.0, 0.0
         top = xp.full_like(z[:, :1], -math.inf)
         for first in range(0, len(data), BLOCK):
             rows, lengths = data.rows[first : first + BLOCK, :], data.lengths[first : first + BLOCK]
-            logs = (self.alpha / self.sigma**2) * (z @ rows.T - 0.5 * self.alpha * lengths)  # |z|^2 is common to all
+            # Without the term -|z|^2/(2 sigma^2), which is common to all images.
+            logs = (self.alpha / self.sigma**2) * (z @ rows.T - 0.5 * self.alpha * lengths)
             new = xp.maximum(top, xp.max(logs, axis=1, keepdims=True))
             shares, keep = xp.exp(logs - new), xp.exp(top - new)
             total = total * keep + xp.sum(shares, axis=1, keepdims=True)
@@ -133,11 +189,11 @@ class DataLevel(NoisedImages):
         return xp.reshape(sums / total + middle, x.shape)
 
     def score(self, x: Any) -> Any:
-        """Gradient of the log density of z, (n, *shape) -> (n, *shape), in float32."""
+        """Return the gradient of the log density, (alpha E[x | z] - z)/sigma^2, with the shape of ``x``, in float32."""
         return (self.alpha * self.denoise(x) - x) / self.sigma**2
 
     def draws(self, n: int, seed: int = 0, first: int = 0) -> Array:
-        """Exact draws: an image, and noise on it. Draw i depends on (seed, first + i) alone."""
+        """Return exact draws first ... first + n - 1: random images with noise. Draw i depends only on (seed, i)."""
         chosen = np.minimum((initial_uniform(n, seed, first) * len(self.data)).astype(int), len(self.data) - 1)
         images = (host(self.data.rows)[chosen] + self.data.mean).reshape(n, *self.shape)
         return self.alpha * images + self.sigma * self.noise(n, seed, first)

@@ -1,7 +1,7 @@
-"""Cholesky factors and their inverses, compiled: the same bits on any processor, unlike those of LAPACK.
+"""Compiled Cholesky factorisation, inverses and smallest eigenvalues, with the same bits on every processor.
 
-Every entry is a sum that is built term by term, in the order of the index of summation; the innermost loops run over
-entries, so that they can be vectorised without a change of that order.
+LAPACK sums in an order that depends on the processor. Here, every entry is a sum in the order of the summation index.
+The innermost loops run over entries, so vectorisation does not change that order.
 """
 
 from __future__ import annotations
@@ -15,15 +15,16 @@ __all__ = ["cholesky", "inverse", "least_eigenvalues", "positive_definite"]
 
 
 def cholesky(covariances: Array) -> Array:
-    """Return the lower Cholesky factors of positive definite matrices, shape (..., d, d)."""
+    """Return the lower Cholesky factors of positive definite matrices, (..., d, d) -> (..., d, d)."""
     factors, _ = factorised(covariances)
     return factors
 
 
 def positive_definite(covariances: Array) -> Array:
-    """Whether matrices of shape (..., d, d) are positive definite beyond the rounding of their factorisation.
+    """Return whether matrices are numerically positive definite, (..., d, d) -> (...).
 
-    A singular matrix would pass by chance: the diagonal is lowered by what rounding may add to it.
+    Rounding errors could let a singular matrix pass. Therefore the diagonal is first reduced by a bound on the rounding
+    error of the factorisation.
     """
     d = covariances.shape[-1]
     _, positive = factorised(covariances * (1 - d * np.finfo(float).eps * np.eye(d)))
@@ -31,7 +32,7 @@ def positive_definite(covariances: Array) -> Array:
 
 
 def factorised(covariances: Array) -> tuple[Array, Array]:
-    """Return Cholesky factors, and whether all pivots of a matrix were positive; if not, its factor is not finished."""
+    """Return the Cholesky factors, and whether all pivots are positive; a factor is only valid if they are."""
     factors = np.array(covariances, dtype=float, order="C")
     positive = np.zeros(covariances.shape[:-2], dtype=bool)
     factorise(factors.reshape(-1, *covariances.shape[-2:]), positive.reshape(-1))
@@ -39,16 +40,18 @@ def factorised(covariances: Array) -> tuple[Array, Array]:
 
 
 def inverse(factors: Array) -> Array:
-    """Return the inverses of lower triangular matrices, shape (..., d, d)."""
+    """Return the inverses of lower triangular matrices, (..., d, d) -> (..., d, d)."""
     result = np.zeros(factors.shape)
     invert(np.ascontiguousarray(factors).reshape(-1, *factors.shape[-2:]), result.reshape(-1, *factors.shape[-2:]))
     return result
 
 
 def least_eigenvalues(matrices: Array) -> Array:
-    """Return the least eigenvalues of symmetric matrices, shape (n, d, d) -> (n,), right to rounding of the largest.
+    """Return the smallest eigenvalues of symmetric matrices, (n, d, d) -> (n,).
 
-    By bisection: a matrix is positive definite if its Cholesky factorisation finds positive pivots.
+    The method is bisection: ``matrix - shift * identity`` is positive definite, which its Cholesky factorisation shows,
+    if and only if the shift is below the smallest eigenvalue. The absolute error is of the order of the rounding error
+    of the largest eigenvalue.
     """
     d = matrices.shape[-1]
     low, high = -d * np.abs(matrices).max(axis=(1, 2)), np.diagonal(matrices, 0, 1, 2).min(axis=1)
@@ -61,10 +64,10 @@ def least_eigenvalues(matrices: Array) -> Array:
 
 @compiled
 def factorise(a, positive):  # type: ignore[no-untyped-def]
-    """Turn symmetric matrices into their lower Cholesky factors; stop at a pivot that is not positive."""
+    """Replace symmetric matrices by their lower Cholesky factors; stop at the first pivot that is not positive."""
     d = a.shape[1]
     for c in range(a.shape[0]):
-        # On and above the diagonal, the first rows hold the transposed factor, the others what is left to factor.
+        # On and above the diagonal, rows before k hold the transposed factor, and the other rows the Schur complement.
         u, positive[c] = a[c], True
         for k in range(d):
             if not u[k, k] > 0:
@@ -84,7 +87,7 @@ def factorise(a, positive):  # type: ignore[no-untyped-def]
 
 @compiled
 def invert(lower, result):  # type: ignore[no-untyped-def]
-    """Fill the result, which is 0, with the inverses of lower triangular matrices, row by row."""
+    """Write the inverses of lower triangular matrices to ``result``, which is zero on entry, row by row."""
     for c in range(lower.shape[0]):
         rows, x = lower[c], result[c]
         for i in range(rows.shape[0]):

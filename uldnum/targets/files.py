@@ -1,4 +1,4 @@
-"""A Gaussian mixture in a TOML file."""
+"""Gaussian mixtures from TOML files."""
 
 from __future__ import annotations
 
@@ -11,25 +11,38 @@ from uldnum.targets.mixture import GaussianMixture
 
 __all__ = ["read_toml"]
 
-# Bytes of a file, at most: a million numbers or so.
+# Largest size of a file in bytes, enough for about a million numbers.
 LARGEST = 2**24
 
 REQUIRED, CHOICE, OPTIONAL = ("weights", "means"), ("variances", "covariances"), ("name",)
 
 
 def read_toml(path: Path) -> GaussianMixture:
-    """Read a mixture: keys ``weights``, ``means``, one of ``variances`` and ``covariances``, and perhaps ``name``.
+    """Read a Gaussian mixture from a TOML file.
 
-    ::
+    Parameters
+    ----------
+    path : Path
+        Path of the file. Its keys are the arguments of `GaussianMixture`: ``weights``, ``means``, either ``variances``
+        or ``covariances``, and optionally ``name``.
 
-        weights = [0.7, 0.3]
-        means = [[1.5], [-1.5]]
-        variances = [1.0, 1.0]
+    Returns
+    -------
+    GaussianMixture
+        The mixture. Without the key ``name``, its name is the file name without ``.toml``.
 
     Raises
     ------
     ValueError
-        If the file cannot be read, is no TOML, or a key is missing, unknown or has a bad value.
+        If the file cannot be read or is not valid TOML, or a key is missing, unknown or has an invalid value.
+
+    Notes
+    -----
+    A file contains, for example::
+
+        weights = [0.7, 0.3]
+        means = [[1.5], [-1.5]]
+        variances = [1.0, 1.0]
     """
     table = read_table("target", path, LARGEST)
     known = (*REQUIRED, *CHOICE, *OPTIONAL)
@@ -39,7 +52,7 @@ def read_toml(path: Path) -> GaussianMixture:
             raise ValueError(f"target: {str(path)!r} has an unknown key {shown(key)}; the nearest is {near!r}")
     for key in REQUIRED:
         if key not in table:
-            raise ValueError(f"target: {str(path)!r} lacks the key {key!r}")
+            raise ValueError(f"target: {str(path)!r} must have the key {key!r}")
     try:
         return GaussianMixture(**{"name": printable(path.stem)} | table)
     except ValueError as error:

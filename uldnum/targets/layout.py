@@ -1,4 +1,4 @@
-"""Gaussian mixtures laid out as the kernels read them."""
+"""Conversion of Gaussian mixtures to the layout of the kernels."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ __all__ = ["factors_of", "mixture_data"]
 
 
 def factors_of(variances: Array, covariances: Array | None) -> Array:
-    """Return lower Cholesky factors of covariances, or standard deviations as a column."""
+    """Return the lower Cholesky factors, shape (..., K, d, d), or standard deviations, shape (..., K, d, 1)."""
     if covariances is None:
         return np.sqrt(variances)[..., None]
-    from uldnum.targets.factors import cholesky  # Numba is imported where matrices are factored, no sooner
+    from uldnum.targets.factors import cholesky  # imported late, as it imports Numba
 
     return cholesky(covariances)
 
@@ -26,23 +26,30 @@ def factors_of(variances: Array, covariances: Array | None) -> Array:
 def mixture_data(
     weights: Array, means: Array, variances: Array, covariances: Array | None, isotropic: bool, dtype: np.dtype[Any]
 ) -> MixtureData:
-    """Return mixtures, whose axes may come before those of the components, as the kernels read them.
+    """Return one mixture, or an array of mixtures with common weights, in the layout of the kernels.
 
     Parameters
     ----------
-    weights, means, variances : arrays, shapes (K,), (..., K, d) and (..., K, d)
-        Of the components.
+    weights : array, shape (K,)
+        Weights of the components.
+    means, variances : arrays, shape (..., K, d)
+        Means and variances of the components. The leading axes are those of the array of mixtures.
     covariances : array, shape (..., K, d, d), or None
-        None where the axes of each component are independent.
+        Covariances of the components; None if the coordinates of each component are independent.
     isotropic : bool
-        Whether each component has one variance for all axes.
+        Whether each component has one variance for all coordinates.
     dtype : dtype
-        Type of the result.
+        Floating-point type of the result.
+
+    Returns
+    -------
+    MixtureData
+        Parameters of the mixture.
 
     Raises
     ------
     ValueError
-        If the type cannot hold the mixture.
+        If a parameter of the mixture is not finite in this type.
     """
     precisions = np.ones(means.shape[:-1])
     if isotropic:
@@ -64,5 +71,5 @@ def mixture_data(
     with np.errstate(over="ignore"):
         cast = [np.ascontiguousarray(part, dtype=dtype) for part in parts]
     if not all(np.isfinite(part).all() for part in cast):
-        raise ValueError(f"dtype: {dtype} cannot hold the precisions and means of this mixture; take float64")
+        raise ValueError(f"dtype: the precisions and means of this mixture overflow in {dtype}; use float64")
     return MixtureData(*cast)

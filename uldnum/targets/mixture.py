@@ -1,4 +1,9 @@
-"""Gaussian mixtures: targets whose score, moments and samples are known in closed form."""
+"""Gaussian mixtures, whose score, density, moments and exact draws have closed forms.
+
+The density is ``sum_j w_j N(x; mu_j, Sigma_j)``. With the responsibilities ``r_j(x) = w_j N(x; mu_j, Sigma_j) / sum_i
+w_i N(x; mu_i, Sigma_i)``, the score is ``sum_j r_j(x) Sigma_j^{-1} (mu_j - x)``. With Gaussian noise, ``z = alpha x +
+sigma eps``, a mixture remains a mixture, with means ``alpha mu_j`` and covariances ``alpha^2 Sigma_j + sigma^2 I``.
+"""
 
 from __future__ import annotations
 
@@ -22,48 +27,65 @@ from uldnum.targets.protocol import Components, Modes, Target
 
 __all__ = ["GaussianMixture"]
 
-# Largest means and standard deviations, whose fourth powers, which biases are made of, are finite.
+# Largest means and standard deviations. Their fourth powers, which the diagnostics use, are finite.
 LARGEST = 1e75
 
-# Smallest variance, whose inverse is finite, and largest.
+# Smallest variance, whose inverse is finite, and largest variance.
 VARIANCES = 1e-300, 1e150
 
-# Shapes of covariances that can be fitted.
+# Forms of covariances that `GaussianMixture.fit` supports.
 KINDS = ("full", "diag", "spherical")
 
 
 @dataclass(frozen=True, eq=False, init=False, repr=False)
 class GaussianMixture(Target):
-    """The density ``sum_j w_j N(x; mu_j, Sigma_j)``.
+    """A mixture of Gaussians with density ``sum_j w_j N(x; mu_j, Sigma_j)``.
+
+    Give exactly one of ``variances`` and ``covariances``.
 
     Parameters
     ----------
     weights : array, shape (K,)
-        Positive, summing to 1.
+        Weights w_j of the components, which are positive and sum to 1.
     means : array, shape (K, d)
-        Means of the components.
-    variances : array, shape (K,) or (K, d)
-        Variances of the components: one for all axes, or one per axis.
-    covariances : array, shape (K, d, d)
-        Full covariances instead; symmetric and positive definite.
-    name : str, optional
-        What it is called in output.
+        Means mu_j of the components.
+    variances : array, shape (K,) or (K, d), optional
+        Variances of the components: one for all coordinates, or one per coordinate.
+    covariances : array, shape (K, d, d), optional
+        Full covariances Sigma_j of the components, which are symmetric and positive definite.
+    name : str, default "mixture"
+        Name in output and in stored results.
 
     Attributes
     ----------
-    weights, means : float64 arrays
-        As given.
+    weights : float64 array, shape (K,)
+        Weights of the components.
+    means : float64 array, shape (K, d)
+        Means of the components.
     variances : float64 array, shape (K, d)
-        Variance of each axis in each component.
+        Variances of the coordinates in each component.
     covariances : float64 array, shape (K, d, d), or None
-        None where the components' axes are independent.
+        Covariances of the components, or None if the coordinates of each component are independent.
     isotropic : bool
-        Whether each component has one variance for all axes; with noise it is what it was without.
+        Whether each component has one variance for all coordinates. `noised` preserves this attribute.
+    name : str
+        Name of the mixture.
 
     Raises
     ------
     ValueError
-        If shapes do not match or values are out of range; the message names the argument.
+        If shapes do not match or values are out of range. The message names the argument.
+
+    Examples
+    --------
+    >>> import uldnum
+    >>> target = uldnum.GaussianMixture(weights=[0.7, 0.3], means=[[1.5], [-1.5]], variances=[1.0, 1.0])
+    >>> target.mean.round(2).tolist(), target.covariance.round(2).tolist()
+    ([0.6], [[2.89]])
+    >>> target.score([[0.0]]).round(2).tolist()
+    [[0.6]]
+    >>> target.noised(alpha=0.6, sigma=0.8).variances.round(2).tolist()
+    [[1.0], [1.0]]
     """
 
     weights: Array
@@ -91,7 +113,9 @@ class GaussianMixture(Target):
         if mu.ndim != 2 or len(mu) != len(w) or not mu.shape[1]:
             raise ValueError(f"means: must have shape (components, d) with {len(w)} components, got {mu.shape}")
         if np.any(w <= 0) or abs(total(w) - 1) > 1e-9:
-            raise ValueError(f"weights: must be positive and sum to 1; sum {total(w):.12g}, least {w.min():g}")
+            raise ValueError(
+                f"weights: must be positive and sum to 1, got a sum of {total(w):.12g} and a minimum of {w.min():g}"
+            )
         if (variances is None) == (covariances is None):
             raise ValueError("variances, covariances: give exactly one of them")
         full = None if covariances is None else check_covariances(numbers("covariances", covariances), mu)
@@ -108,22 +132,25 @@ class GaussianMixture(Target):
 
     @property
     def largest_precision(self) -> float:
-        """Largest eigenvalue of a component's inverse covariance: what limits the step size."""
+        """Largest eigenvalue of the inverse covariance of a component, which limits the step size."""
         return float(1 / least_variances(self.variances, self.covariances).min())
 
     @property
     def components(self) -> Components:
-        """The components."""
+        """Weights, means and covariances of the components."""
         return Components(self.weights, self.means, self.variances, self.covariances)
 
     @property
     def modes(self) -> Modes:
-        """The components."""
+        """The components as modes: their weights and responsibilities."""
         return Modes(self.weights, self.responsibilities)
 
     @cached_property
     def precision(self) -> Array | None:
-        """Precision of a mixture of one component: shape (d,), or (d, d) where its axes depend on each other."""
+        """Precision of a mixture with one component, else None.
+
+        It has shape (d,) if the coordinates are independent, and shape (d, d) for a full covariance.
+        """
         if len(self.weights) > 1:
             return None
         if self.covariances is None:
@@ -135,28 +162,33 @@ class GaussianMixture(Target):
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of the density: what a saved run was run on."""
+        """Hash of the density, which identifies the target of a stored run."""
         return digest(self.weights, self.means, self.variances if self.covariances is None else self.covariances)
 
     @classmethod
     def fit(cls, data: ArrayLike, components: int, *, kind: str = "full", seed: int = 0) -> GaussianMixture:
-        """Fit a mixture to data by expectation maximisation (scikit-learn's ``GaussianMixture``).
+        """Fit a mixture to data by expectation maximisation, with ``sklearn.mixture.GaussianMixture``.
 
         Parameters
         ----------
         data : array, shape (n, d)
-            The points.
+            Data points, with n at least 2 and at least ``components``.
         components : int
-            Number K of components.
-        kind : "full", "diag" or "spherical"
-            Shape of the components' covariances.
-        seed : int
-            Seed of the initialisation.
+            Number K of components, from 1 to 2^20.
+        kind : {"full", "diag", "spherical"}, default "full"
+            Form of the covariances: full matrices, one variance per coordinate, or one variance per component.
+        seed : int, default 0
+            Seed of the initialisation, from 0 to 2^32 - 1.
+
+        Returns
+        -------
+        GaussianMixture
+            The fitted mixture.
 
         Raises
         ------
         MissingExtraError
-            If the extra ``fit`` is not installed.
+            If the extra ``fit`` (scikit-learn) is not installed.
         ValueError
             If an argument is out of range.
         """
@@ -179,24 +211,25 @@ class GaussianMixture(Target):
         return factors_of(self.variances, self.covariances)
 
     def kernel_data(self, dtype: np.dtype[Any]) -> MixtureData:
-        """Return the mixture as the kernels read it, in a floating-point type."""
+        """Return the parameters of the mixture in the layout of the kernels, with the given dtype."""
         return mixture_data(self.weights, self.means, self.variances, self.covariances, self.isotropic, dtype)
 
     def kernel_levels(self, alpha: Array, sigma: Array, dtype: np.dtype[Any]) -> MixtureData:
-        """Return the mixture at noise levels, alpha and sigma of shape (levels,), as the kernels read it."""
+        """Return the mixture at noise levels in the layout of the kernels; alpha and sigma have shape (L,)."""
         return mixture_data(self.weights, *self.noised_parts(alpha, sigma), self.isotropic, dtype)
 
     def score(self, x: ArrayLike) -> Array:
-        """Gradient of the log density.
+        """Return the gradient of the log density.
 
         Parameters
         ----------
         x : array, shape (n, d)
-            float32 is kept, anything else becomes float64.
+            Positions. Float32 arrays are used as they are; all other types are converted to float64.
 
         Returns
         -------
         array, shape (n, d)
+            Score at x, float32 or float64.
         """
         y = self.points(x)
         data = self.kernel_data(y.dtype)
@@ -205,19 +238,41 @@ class GaussianMixture(Target):
         return s.T
 
     def log_density(self, x: ArrayLike) -> Array:
-        """Log density at x, shape (n, d) -> (n,)."""
+        """Return the normalised log density.
+
+        Parameters
+        ----------
+        x : array, shape (n, d)
+            Positions.
+
+        Returns
+        -------
+        array, shape (n,)
+            Log density at x, float32 if x is float32, else float64.
+        """
         y, q, top = self.log_shares(x)
         constant = 0.5 * len(y) * np.log(2 * np.pi)
         return np.asarray(top + np.log(np.exp(q - top).sum(axis=0)) - constant, y.dtype)
 
     def responsibilities(self, x: ArrayLike) -> Array:
-        """Probability of each component given x, shape (n, d) -> (n, K)."""
+        """Return the probability of each component given x, ``w_j N(x; mu_j, Sigma_j) / density(x)``.
+
+        Parameters
+        ----------
+        x : array, shape (n, d)
+            Positions.
+
+        Returns
+        -------
+        array, shape (n, K)
+            Probabilities, which sum to 1 over the last axis.
+        """
         _, q, top = self.log_shares(x)
         shares = np.exp(q - top)
         return (shares / shares.sum(axis=0)).T
 
     def log_shares(self, x: ArrayLike) -> tuple[Array, Array, Array]:
-        """Return the points, the log share of each component in the density there, and the largest of them."""
+        """Return the points, the log density of each weighted component up to a constant, and its maximum."""
         y = self.points(x)
         data = self.kernel_data(y.dtype)
         q = np.empty((data.scratch, y.shape[1]), y.dtype)
@@ -226,14 +281,25 @@ class GaussianMixture(Target):
         return y, q[: len(self.weights)] * one_bit, top * one_bit
 
     def points(self, x: ArrayLike) -> Array:
-        """Check points of shape (n, d) and return them with coordinates first, as the core reads them."""
+        """Check points of shape (n, d) and return them as an array of shape (d, n) for the kernels."""
         points = reals("x", x)
         if points.ndim != 2 or points.shape[1:] != self.shape:
             raise ValueError(f"x: must have shape (n, {self.shape[0]}), got {points.shape}")
         return points.T.astype(points.dtype)
 
     def cdf(self, x: ArrayLike) -> Array:
-        """Cumulative distribution function of each axis at x, shape (n,) or (n, d) -> (n, d); a number is one of n."""
+        """Return the marginal cumulative distribution functions.
+
+        Parameters
+        ----------
+        x : float or array, shape (n,) or (n, d)
+            Values. With shape (n,), all coordinates have the same values. A number is an array with n = 1.
+
+        Returns
+        -------
+        float64 array, shape (n, d)
+            Probability that each coordinate is at most x.
+        """
         points = np.atleast_1d(converted("x", x))
         points = points[:, None] if points.ndim == 1 else points
         if points.ndim != 2 or points.shape[1] not in (1, *self.shape):
@@ -242,19 +308,37 @@ class GaussianMixture(Target):
         return np.einsum("k,nkd->nd", self.weights, 0.5 * (1 + erf(z)))
 
     def noised(self, alpha: float, sigma: float) -> GaussianMixture:
-        """Return the law of ``z = alpha x + sigma eps`` with eps ~ N(0, I), also a mixture."""
+        """Return the distribution of ``z = alpha x + sigma eps`` with eps ~ N(0, I), which is also a mixture.
+
+        Parameters
+        ----------
+        alpha : float
+            Scale of x, not negative.
+        sigma : float
+            Standard deviation of the noise, not negative. alpha and sigma are not both 0.
+
+        Returns
+        -------
+        GaussianMixture
+            Mixture with means ``alpha mu_j`` and covariances ``alpha^2 Sigma_j + sigma^2 I``.
+
+        Raises
+        ------
+        ValueError
+            If alpha or sigma is negative or exceeds 1e75, or both are 0.
+        """
         alpha, sigma = non_negative("alpha", alpha), non_negative("sigma", sigma)
         if not 0 < max(alpha, sigma) <= LARGEST:
             raise ValueError(f"alpha, sigma: must be at most {LARGEST:g}, and not both 0, got {alpha:g} and {sigma:g}")
         means, variances, full = self.noised_parts(alpha, sigma)
         level = GaussianMixture(self.weights, means, None if full is not None else variances, covariances=full)
         object.__setattr__(level, "name", f"{self.name} at alpha {alpha:g}, sigma {sigma:g}")
-        # Variances that differ may round to the same with noise: which formula is right must not hang on that.
+        # With noise, different variances may round to one number. The choice of the kernel must not depend on that.
         object.__setattr__(level, "isotropic", self.isotropic)
         return level
 
     def noised_parts(self, alpha: ArrayLike, sigma: ArrayLike) -> tuple[Array, Array, Array | None]:
-        """Return means, variances and covariances at noise levels, whose axes come first."""
+        """Return means, variances and covariances at noise levels, whose axes are the leading axes of the results."""
         a, s = (np.asarray(level, dtype=float)[..., None, None] for level in (alpha, sigma))
         means, variances = a * self.means, np.square(a) * self.variances + np.square(s)
         if self.covariances is None:
@@ -265,10 +349,26 @@ class GaussianMixture(Target):
     # ------------------------------------------------------------------------------------------------------- moments
 
     def moment(self, order: int) -> Array:
-        """Raw moment E[x_i^order] of each axis, shape (d,), of order 0 to 1000, where float64 can hold it."""
+        """Return the raw moment E[x_i^order] of each coordinate.
+
+        Parameters
+        ----------
+        order : int
+            Order of the moment, from 0 to 1000.
+
+        Returns
+        -------
+        float64 array, shape (d,)
+            Moment of each coordinate.
+
+        Raises
+        ------
+        ValueError
+            If the order is out of range, or the moment exceeds the range of float64.
+        """
         below, now = np.zeros_like(self.means), np.ones_like(self.means)
         with np.errstate(over="ignore", invalid="ignore"):
-            # E[x^(n+1)] = mu E[x^n] + n v E[x^(n-1)] for a Gaussian
+            # For a Gaussian, E[x^(n+1)] = mu E[x^n] + n v E[x^(n-1)].
             for n in range(whole_number("order", order, 0, 1000)):
                 below, now = now, self.means * now + n * self.variances * below
             found = total(self.weights[:, None] * now, axis=0)
@@ -278,12 +378,12 @@ class GaussianMixture(Target):
 
     @cached_property
     def mean(self) -> Array:
-        """Mean, shape (d,)."""
+        """Mean, float64, shape (d,)."""
         return fixed(self.moment(1))
 
     @cached_property
     def covariance(self) -> Array:
-        """Covariance, shape (d, d)."""
+        """Covariance, float64, shape (d, d)."""
         gaps = self.means - self.mean
         within = map(np.diag, self.variances) if self.covariances is None else self.covariances
         parts = zip(self.weights, gaps, within, strict=True)
@@ -291,29 +391,39 @@ class GaussianMixture(Target):
 
     @cached_property
     def standard_deviation(self) -> Array:
-        """Standard deviation of each axis, shape (d,)."""
+        """Standard deviation of each coordinate, float64, shape (d,)."""
         return fixed(np.sqrt(np.diag(self.covariance)))
 
     # ------------------------------------------------------------------------------------------------------- samples
 
     def draws(self, n: int, seed: int = 0, first: int = 0) -> Array:
-        """Exact, independent draws.
-
-        Draw i depends on (seed, first + i) alone: it is the initial state of chain first + i of a run with that seed.
-        The chain's initial uniform number picks the component, its first d initial normals the point in it.
+        """Return exact independent draws.
 
         Parameters
         ----------
         n : int
-            How many.
-        seed : int
-            64-bit key.
-        first : int
-            Number of the first.
+            Number of draws.
+        seed : int, default 0
+            64-bit key of the random numbers.
+        first : int, default 0
+            Number of the first draw.
 
         Returns
         -------
         float64 array, shape (n, d)
+            Draws number first ... first + n - 1.
+
+        Notes
+        -----
+        Draw i depends only on (seed, i). It is the initial state of chain i of a run with that seed. The initial
+        uniform number of the chain selects the component, and its first d initial normals determine the point.
+
+        Examples
+        --------
+        >>> import uldnum
+        >>> target = uldnum.target("bimodal-1d")
+        >>> all(target.draws(2, seed=1, first=3) == target.draws(5, seed=1)[3:])
+        True
         """
         from uldnum.targets.points import mixture_points
 
@@ -322,7 +432,7 @@ class GaussianMixture(Target):
 
 
 def fixed(array: Array) -> Array:
-    """Return an array that is kept, and so must not be written to."""
+    """Return the array after making it read-only, as it is cached."""
     array.flags.writeable = False
     return array
 
@@ -331,7 +441,7 @@ erf = np.vectorize(math.erf, otypes=[float])
 
 
 def least_variances(variances: Array, covariances: Array | None) -> Array:
-    """Return the least variance of each component along any direction."""
+    """Return the smallest variance of each component over all directions."""
     if covariances is None:
         return variances.min(axis=-1)
     from uldnum.targets.factors import least_eigenvalues
@@ -340,7 +450,7 @@ def least_variances(variances: Array, covariances: Array | None) -> Array:
 
 
 def check_variances(v: Array, means: Array) -> Array:
-    """Return variances of shape (K, d), or raise."""
+    """Return variances with shape (K, d), or raise ValueError."""
     if v.shape not in (means.shape[:1], means.shape):
         raise ValueError(f"variances: must have shape {means.shape[:1]} or {means.shape}, got {v.shape}")
     check_range("variances", v)
@@ -348,9 +458,9 @@ def check_variances(v: Array, means: Array) -> Array:
 
 
 def check_range(name: str, variances: Array, where: str = "") -> None:
-    """Raise unless variances are positive and in range."""
+    """Raise ValueError unless variances are positive and in range."""
     if np.any(variances <= 0):
-        raise ValueError(f"{name}: must be positive, the least is {variances.min():g}{where}")
+        raise ValueError(f"{name}: must be positive, got a smallest variance of {variances.min():g}{where}")
     least, most = VARIANCES
     if np.any((variances < least) | (variances > most)):
         raise ValueError(
@@ -359,11 +469,11 @@ def check_range(name: str, variances: Array, where: str = "") -> None:
 
 
 def check_covariances(covariances: Array, means: Array) -> Array:
-    """Return covariances of shape (K, d, d), or raise."""
+    """Return covariances with shape (K, d, d), exactly symmetric, or raise ValueError."""
     shape = (*means.shape, means.shape[1])
     if covariances.shape != shape:
         raise ValueError(f"covariances: must have shape {shape}, got {covariances.shape}")
-    check_range("covariances", np.diagonal(covariances, 0, 1, 2), "; those of the axes are on the diagonal")
+    check_range("covariances", np.diagonal(covariances, 0, 1, 2), " on the diagonal")
     transposed = covariances.swapaxes(1, 2)
     scale = np.sqrt(np.abs(np.diagonal(covariances, 0, 1, 2)))
     if np.any(np.abs(covariances - transposed) > 1e-10 * scale[:, :, None] * scale[:, None, :]):
@@ -374,5 +484,7 @@ def check_covariances(covariances: Array, means: Array) -> Array:
     bad = np.flatnonzero(~positive_definite(covariances))
     if bad.size:
         (least,) = least_eigenvalues(covariances[bad[:1]])
-        raise ValueError(f"covariances: component {bad[0]} is not positive definite, its least eigenvalue is {least:g}")
+        raise ValueError(
+            f"covariances: component {bad[0]} is not positive definite, its smallest eigenvalue is {least:g}"
+        )
     return covariances

@@ -1,4 +1,4 @@
-"""Images at a noise level: what networks and data sets have in common as targets."""
+"""Base class of targets that are distributions of noised images."""
 
 from __future__ import annotations
 
@@ -16,48 +16,66 @@ __all__ = ["NoisedImages"]
 
 @dataclass(frozen=True, eq=False, repr=False)
 class NoisedImages(Target):
-    """The law of ``z = alpha x + sigma eps`` for images x, as a target of `uldnum.sample`.
+    """The distribution of ``z = alpha x + sigma eps`` for images x, as a target of `uldnum.sample`.
 
-    Step sizes are in units of sigma, frictions in units of 1/sigma.
+    Networks and data sets at a noise level derive from this class. Step sizes are in units of sigma, and frictions in
+    units of 1/sigma.
 
     Attributes
     ----------
     name : str
-        What it is called in output.
+        Name in output and in stored results.
     fingerprint : str
-        Hash of what the score is computed from.
-    shape : (int, int, int)
+        Hash of the data that determine the score.
+    shape : tuple of (int, int, int)
         Channels, height and width of one image.
-    alpha, sigma : float
-        Scale of the image in z, and the noise level.
+    alpha : float
+        Scale of the image in z.
+    sigma : float
+        Standard deviation of the noise in z.
     """
 
     name: str
-    fingerprint: str = field()  # without a default
+    fingerprint: str = field()  # field() hides the property of the base class, which would become the default
     shape: tuple[int, ...]
     alpha: float
     sigma: float
 
     def denoise(self, x: Array) -> Array:
-        """Mean of the image given z (Tweedie's formula): ``(z + sigma^2 s(z))/alpha``."""
+        """Return the mean of the image given z, ``(z + sigma^2 s(z))/alpha`` (Tweedie's formula).
+
+        Parameters
+        ----------
+        x : array, shape (n, channels, height, width)
+            Noised images z.
+
+        Returns
+        -------
+        array, shape (n, channels, height, width)
+            Denoised images.
+        """
         return (x + self.sigma * self.sigma * self.score(x)) / self.alpha
 
     @property
     def time_unit(self) -> float:
-        """Unit of the step size: sigma."""
+        """Unit of the step size, which is sigma."""
         return self.sigma
 
     @property
     def dtype(self) -> str:
-        """Floating-point type of a run, unless another is asked for: that of networks."""
+        """Default floating-point type of a run, which is float32, the type of networks."""
         return "float32"
 
     def sample(self, n: int, seed: int = 0, first: int = 0) -> Array:
-        """Initial states: exact draws, or else Gaussian, with the mean and the standard deviation of each pixel."""
+        """Return initial states of chains first ... first + n - 1, shape (n, *shape).
+
+        They are exact draws if the target has `draws`. Otherwise they are Gaussian, with the mean and standard
+        deviation of each pixel.
+        """
         if self.draws is not None:
             return self.draws(n, seed, first)
         return np.asarray(self.mean + self.standard_deviation * self.noise(n, seed, first))
 
     def noise(self, n: int, seed: int, first: int) -> Array:
-        """Initial normals of chains, shape (n, *shape)."""
+        """Return the initial normals of chains first ... first + n - 1, shape (n, *shape)."""
         return initial_normals(n, seed, first, 0, math.prod(self.shape)).reshape(n, *self.shape)

@@ -1,4 +1,4 @@
-"""Draws from mixtures, compiled."""
+"""Compiled draws from Gaussian mixtures."""
 
 from __future__ import annotations
 
@@ -9,24 +9,34 @@ from uldnum.jit.compiling import compiled
 
 __all__ = ["mixture_points"]
 
-# At least so many cells for each component has the table that says where to look for the component of a point.
+# Smallest number of cells of the guide table per component.
 GUIDE = 4
 
 
 def mixture_points(weights: Array, means: Array, factors: Array, u: Array, z: Array) -> Array:
-    """Return the points of a mixture that uniform and normal numbers stand for, float64, shape (n, d).
+    """Return draws from a mixture, given uniform and normal random numbers.
 
-    Component k has u between the sums of the weights before it and up to it. A table says where to begin to look (Chen
-    & Asau 1974): a binary search among random numbers mispredicts its branches, and takes longer than all the rest.
+    The component k of a draw is found by inversion: u lies between the cumulative weights of components k - 1 and k. A
+    guide table (Chen & Asau 1974) gives the start of the search. A binary search would dominate the run time, because
+    its branches cannot be predicted.
 
     Parameters
     ----------
-    weights, means : arrays, shapes (K,) and (K, d)
-        Of the components.
+    weights : array, shape (K,)
+        Weights of the components.
+    means : array, shape (K, d)
+        Means of the components.
     factors : array, shape (K, d, 1) or (K, d, d)
-        Their standard deviations, or Cholesky factors of their covariances.
-    u, z : arrays, shapes (n,) and (n, d)
-        Uniform numbers below 1, and normal ones.
+        Standard deviations of the components, or Cholesky factors of their covariances.
+    u : array, shape (n,)
+        Uniform random numbers below 1, which select the components.
+    z : array, shape (n, d)
+        Standard normal random numbers.
+
+    Returns
+    -------
+    float64 array, shape (n, d)
+        The draws.
     """
     sums, cells = np.cumsum(weights)[:-1], GUIDE << len(weights).bit_length()  # a power of two: u times it is exact
     x, guide = np.empty((len(u), means.shape[1])), np.searchsorted(sums, np.arange(cells) / cells)
@@ -36,7 +46,7 @@ def mixture_points(weights: Array, means: Array, factors: Array, u: Array, z: Ar
 
 @compiled
 def place(x, sums, guide, means, factors, u, z):  # type: ignore[no-untyped-def]
-    """Fill x with the points."""
+    """Write the draws to x; ``sums`` are the cumulative weights and ``guide`` is the guide table."""
     n, d = x.shape
     columns = factors.shape[2]
     for i in range(n):

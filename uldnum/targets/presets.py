@@ -1,4 +1,4 @@
-"""Named targets."""
+"""Preset targets, which `uldnum.target` returns by name."""
 
 from __future__ import annotations
 
@@ -17,44 +17,53 @@ __all__ = ["PRESETS", "TargetPreset"]
 
 
 class TargetPreset(NamedTuple):
-    """A named target and what it is."""
+    """Entry of the table of preset targets.
+
+    Attributes
+    ----------
+    make : callable
+        Function without arguments that returns the target.
+    source : str
+        One-line description, with a reference where the target is from the literature.
+    """
 
     make: Callable[[], GaussianMixture | UserTarget]
     source: str
 
 
 def gaussian() -> GaussianMixture:
-    """N(0, 1)."""
+    """Return N(0, 1)."""
     return GaussianMixture([1.0], [[0.0]], [1.0], name="gaussian")
 
 
 def bimodal_1d() -> GaussianMixture:
-    """0.7 N(1.5, 1) + 0.3 N(-1.5, 1)."""
+    """Return 0.7 N(1.5, 1) + 0.3 N(-1.5, 1)."""
     return GaussianMixture([0.7, 0.3], [[1.5], [-1.5]], [1.0, 1.0], name="bimodal-1d")
 
 
 def equal(means: Array, variance: float, name: str) -> GaussianMixture:
-    """Equal components of one variance."""
+    """Return a mixture of isotropic components with equal weights and one variance."""
     return GaussianMixture(np.full(len(means), 1 / len(means)), means, np.full(len(means), variance), name=name)
 
 
 def ring_8() -> GaussianMixture:
-    """Eight components on a circle of radius 2."""
+    """Return eight components of variance 0.25 on a circle of radius 2."""
     angle = np.arange(8) * np.pi / 4
     return equal(2 * np.stack([cos(angle), sin(angle)], axis=1), 0.25, "ring-8")
 
 
 def grid_25() -> GaussianMixture:
-    """Components on a square grid of 5 x 5."""
+    """Return 25 components of variance 0.25 on a square grid of spacing 2."""
     ticks = np.linspace(-4, 4, 5)
     return equal(np.stack(np.meshgrid(ticks, ticks), axis=-1).reshape(25, 2), 0.25, "grid-25")
 
 
 def gmm_40() -> GaussianMixture:
-    """Forty components, uniform in a square, of standard deviation softplus(1).
+    """Return 40 components of standard deviation softplus(1), with means that are uniform in a square of side 80.
 
-    The means are those of ``torch.manual_seed(0); (torch.rand(40, 2) - 0.5) * 80`` in float32, here from the same
-    Mersenne twister: the low 24 bits of each 32-bit word.
+    The target is that of Midgley et al. 2023 (FAB), sec. 4.1. The means are the float32 numbers of
+    ``torch.manual_seed(0); (torch.rand(40, 2) - 0.5) * 80``, which PyTorch computes from the low 24 bits of each 32-bit
+    word of the same Mersenne Twister.
     """
     twister = np.random.MT19937()
     twister._legacy_seeding(0)
@@ -63,15 +72,18 @@ def gmm_40() -> GaussianMixture:
 
 
 def ill_conditioned() -> GaussianMixture:
-    """A Gaussian whose variances run from 0.01 to 100, evenly in the logarithm.
+    """Return a Gaussian in 50 dimensions with variances from 0.01 to 100 in geometric progression.
 
-    It is not rotated: every integrator here commutes with rotations, so only the cost would change.
+    The covariance is diagonal. All integrators commute with rotations, so a rotation would only change the cost.
     """
     return GaussianMixture([1.0], [np.zeros(50)], [geomspace(0.01, 100, 50)], name="ill-conditioned")
 
 
 def high_dim() -> GaussianMixture:
-    """Eight unit components on orthogonal axes of 64 dimensions, 5.7 apart: rows of a Hadamard matrix, halved."""
+    """Return eight unit Gaussians in 64 dimensions with orthogonal means at distance 5.7 from each other.
+
+    The means are half of eight rows of a Hadamard matrix.
+    """
     hadamard = np.ones((1, 1))
     while len(hadamard) < 64:
         hadamard = np.block([[hadamard, hadamard], [hadamard, -hadamard]])
@@ -80,7 +92,7 @@ def high_dim() -> GaussianMixture:
 
 @cache
 def quartic_score() -> Any:
-    """Return the score of the double well: the same function at each call, so that its kernels are compiled once."""
+    """Return the score of the double well; the function is cached, so that its kernels are compiled only once."""
     import numba
 
     @numba.njit
@@ -91,12 +103,12 @@ def quartic_score() -> Any:
 
 
 def double_well() -> UserTarget:
-    """Density proportional to ``exp(-2 (x^2 - 1)^2)``; not a mixture, its moments by quadrature."""
+    """Return the density proportional to ``exp(-2 (x^2 - 1)^2)``, with moments by quadrature."""
     return quadrature_target(quartic_score(), quartic, -4.0, 4.0, "double-well")
 
 
 def quartic(x: Array) -> Array:
-    """Log density of the double well."""
+    """Return the log density of the double well up to a constant, (n,) -> (n,)."""
     return -2 * np.square(np.square(x) - 1)
 
 
@@ -111,6 +123,6 @@ PRESETS = {
     "ill-conditioned": TargetPreset(ill_conditioned, "a Gaussian in 50 dimensions, condition number 1e4"),
     "high-dim": TargetPreset(high_dim, "8 equal unit Gaussians in 64 dimensions, 5.7 apart"),
     "double-well": TargetPreset(
-        double_well, "exp(-2 (x^2 - 1)^2): a classic that is no mixture, compiled from a user's score"
+        double_well, "exp(-2 (x^2 - 1)^2): double well, not a mixture; its score is a compiled function"
     ),
 }

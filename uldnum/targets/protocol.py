@@ -1,8 +1,9 @@
-"""What a target can do.
+"""Base classes of targets, and their optional abilities.
 
-A target is an object of a class derived from `Target`. Only a name, a shape and a score are required; everything else
-is an ability, which is None, or has a default, where a class does not define it. Code outside `uldnum.targets` asks for
-an ability (``target.cdf is None``), never for a class, so that a new kind of target is one new class:
+A target is an instance of a class derived from `Target`. A name, a shape and a score are required. Everything else is
+an optional ability: an attribute, property or method that is None, or has a default, unless the class defines it. Code
+outside `uldnum.targets` tests for abilities (``target.cdf is None``), never for classes, so a new kind of target is one
+new class:
 
 >>> import numpy as np
 >>> import uldnum
@@ -18,6 +19,9 @@ an ability (``target.cdf is None``), never for a class, so that a new kind of ta
 ...         return -np.sign(u) * np.log1p(-2 * np.abs(u))
 >>> uldnum.sample(Laplace(), "BAOAB", h=0.3, steps=10, chains=4, progress=False).x.shape
 (4, 1)
+
+Arrays of samples have the shape ``(n, *shape)``, where ``shape`` is the shape of one sample: ``(d,)`` for vectors,
+``(channels, height, width)`` for images.
 """
 
 from __future__ import annotations
@@ -44,33 +48,55 @@ __all__ = ["Components", "Law", "Modes", "Target", "lacking", "level_of"]
 
 
 class Components(NamedTuple):
-    """The Gaussians that a law is a mixture of."""
+    """Components of a Gaussian mixture.
 
-    weights: Array  # (K,)
-    means: Array  # (K, d)
-    variances: Array  # (K, d), of the axes
-    covariances: Array | None  # (K, d, d); None where the axes of each component are independent
+    Attributes
+    ----------
+    weights : float64 array, shape (K,)
+        Weights of the components; they sum to 1.
+    means : float64 array, shape (K, d)
+        Means of the components.
+    variances : float64 array, shape (K, d)
+        Variances of the coordinates in each component.
+    covariances : float64 array, shape (K, d, d), or None
+        Covariances of the components; None if the coordinates of each component are independent.
+    """
+
+    weights: Array
+    means: Array
+    variances: Array
+    covariances: Array | None
 
 
 class Modes(NamedTuple):
-    """The modes of a law."""
+    """Modes of a distribution.
 
-    weights: Array  # (K,), their probabilities
-    responsibilities: Callable[[Array], Array]  # probability of each mode given x, (n, d) -> (n, K)
+    Attributes
+    ----------
+    weights : float64 array, shape (K,)
+        Probabilities of the modes.
+    responsibilities : callable
+        Function that returns the probability of each mode given x, (n, d) -> (n, K).
+    """
+
+    weights: Array
+    responsibilities: Callable[[Array], Array]
 
 
 class Law:
-    """A law, which may be known at noise levels, too: what `uldnum.anneal` runs on.
+    """Base class of distributions, which may also be known at noise levels.
 
-    Required are ``name`` and ``shape``, the shape of one sample. The properties below are abilities. A class defines
-    one by an attribute, a property or a method of its name.
+    `uldnum.anneal` runs on any `Law` with the ability `noised`. ``name`` and ``shape`` are required. The properties
+    below are optional abilities, which are None by default. A class defines an ability by an attribute, a property or a
+    method of that name.
     """
 
-    if TYPE_CHECKING:  # at run time an attribute here would be taken for the default of a field of a dataclass
+    # At run time, an attribute here would become the default of a dataclass field in derived classes.
+    if TYPE_CHECKING:
 
         @property
         def name(self) -> str:
-            """What it is called in output."""
+            """Name in output and in stored results."""
 
         @property
         def shape(self) -> tuple[int, ...]:
@@ -80,104 +106,126 @@ class Law:
 
     @property
     def noised(self) -> Callable[[float, float], Target] | None:
-        """``noised(alpha, sigma)``, the law of ``z = alpha x + sigma eps`` with eps ~ N(0, I) as a target."""
+        """``noised(alpha, sigma)`` returns the distribution of ``z = alpha x + sigma eps`` as a target. Default: None.
+
+        eps is standard normal noise, independent of x.
+        """
         return None
 
     @property
     def kernel_levels(self) -> Callable[[Array, Array, np.dtype[Any]], MixtureData] | None:
-        """``kernel_levels(alpha, sigma, dtype)``, its `Target.kernel_data` at many noise levels.
+        """``kernel_levels(alpha, sigma, dtype)`` returns `Target.kernel_data` at many noise levels. Default: None.
 
-        ``alpha`` and ``sigma`` have shape (levels,), the arrays that are returned a leading axis over levels.
+        ``alpha`` and ``sigma`` have shape (L,). The returned arrays have a leading axis of length L.
         """
         return None
 
     @property
     def levels(self) -> Callable[[int], Levels] | None:
-        """``levels(count)``, noise levels of its own, the noisiest first."""
+        """``levels(count)`` returns noise levels for this distribution, in order of decreasing noise. Default: None."""
         return None
 
 
 class Target(Law, ABC):
-    """A law that chains can sample: it has a score.
+    """Base class of targets: distributions with a score, which chains can sample.
 
-    Required are ``name``, ``shape`` and `score`. The other properties and methods, and those of `Law`, are abilities,
-    with their defaults. In a dataclass a field without a default must not have the name of a property.
+    ``name``, ``shape`` and `score` are required. All other properties and methods, and those of `Law`, are optional
+    abilities. Each docstring states the default. In a derived dataclass, a field without a default must not have the
+    name of a property of this class.
+
+    See Also
+    --------
+    uldnum.UserTarget : Target given by a function, without a new class.
     """
 
     # ------------------------------------------------------------------------------------------------------ the score
 
     @abstractmethod
     def score(self, x: Any) -> Any:
-        """Gradient of the log density, (n, *shape) -> (n, *shape).
+        """Return the gradient of the log density, (n, *shape) -> (n, *shape).
 
-        It takes and returns NumPy arrays of the type of the run, or arrays of the library of `like`.
+        Parameters
+        ----------
+        x : array, shape (n, *shape)
+            Positions: a NumPy array with the dtype of the run, or an array of the library of `like`.
+
+        Returns
+        -------
+        array, shape (n, *shape)
+            Score at x, an array of the same library and dtype.
         """
 
     @property
     def like(self) -> Any:
-        """An array of the library, and on the device, whose arrays `score` takes. Default: None, for NumPy's.
+        """Example array of the library and device that `score` requires. Default: None, which means NumPy.
 
-        The score of images may take CuPy's arrays; backend "cuda" does the rest of a step.
+        If it is a CuPy array, backend "cuda" computes the rest of a step for images.
         """
         return None
 
     @property
     def kernel_data(self) -> Callable[[np.dtype[Any]], MixtureData] | None:
-        """``kernel_data(dtype)``, the parameters of a Gaussian mixture, whose score is part of compiled kernels."""
+        """``kernel_data(dtype)`` returns the parameters of a mixture for the compiled kernels. Default: None."""
         return None
 
     @property
     def compiled_score(self) -> Callable[..., None] | None:
-        """``compiled_score(x, out, *args)``, a Numba function of one row, which is compiled into the kernel."""
+        """``compiled_score(x, out, *args)``, a Numba function that compiled kernels call. Default: None.
+
+        It writes the score at ``x``, one sample of shape (d,), to ``out``.
+        """
         return None
 
     def score_arguments(self, dtype: np.dtype[Any]) -> tuple[Any, ...]:
-        """Return the ``args`` of `compiled_score` in a run of this type. Default: none."""
+        """Return the ``args`` of `compiled_score` in a run of the given dtype. Default: an empty tuple."""
         return ()
 
     @property
     def compiled(self) -> bool:
-        """Whether compiled kernels run it; if not, `score` is called with arrays."""
+        """Whether compiled kernels compute the score. If not, `score` is called with arrays in every step."""
         return self.kernel_data is not None or self.compiled_score is not None
 
     def check_dtype(self, dtype: np.dtype[Any]) -> None:
-        """Raise if the score cannot be computed in this type. Default: it can be in any."""
+        """Raise ValueError if the score cannot be computed in the given dtype. Default: every dtype is supported."""
 
     # ------------------------------------------------------------------------------------------------- units and scales
 
     @property
     def time_unit(self) -> float:
-        """Unit of the step size, and of the reciprocal of the friction. Default: 1."""
+        """Unit of the step size; the unit of the friction is its reciprocal. Default: 1."""
         return 1.0
 
     @property
     def dtype(self) -> str:
-        """Floating-point type of a run, unless another is asked for. Default: "float64"."""
+        """Default floating-point type of a run. Default: "float64"."""
         return "float64"
 
     @property
     def mean(self) -> Array:
-        """Mean, or the centre of where chains belong, of shape ``shape``. Default: 0."""
+        """Mean, or an approximate centre of the distribution, with shape ``shape``. Default: 0."""
         return np.zeros(self.shape)
 
     @property
     def standard_deviation(self) -> Array:
-        """Standard deviation of each coordinate, or the scale of where chains belong. Default: infinite, not known.
+        """Standard deviation of each coordinate, or an approximate scale, with shape ``shape``. Default: inf, unknown.
 
-        A chain diverges at a thousand times this distance from the mean.
+        A chain counts as diverged if its distance from the mean exceeds 1000 of these in any coordinate.
         """
         return np.full(self.shape, np.inf)
 
     @property
     def largest_precision(self) -> float | None:
-        """Largest curvature of ``-log density``, which limits the step size: of a mixture, that of a component."""
+        """Largest curvature of ``-log density``, which limits the step size. Default: None.
+
+        For a mixture it is the largest eigenvalue of the inverse covariance of a component.
+        """
         return None
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of the law, by which a saved run knows it again.
+        """Hash that identifies the distribution when a stored run resumes.
 
-        Default: a hash of mean, scale and the score at fixed points near and far.
+        Default: a hash of the mean, the standard deviation and the score at fixed points near and far from the mean.
         """
         z = initial_normals(16, 0, 0, 0, math.prod(self.shape)).reshape(16, *self.shape)
         scale = np.where(np.isfinite(self.standard_deviation), self.standard_deviation, 1.0)
@@ -185,91 +233,136 @@ class Target(Law, ABC):
         scores = [host(self.score(space.array(x) if space.foreign else x)) for x in places]
         return digest(self.mean, self.standard_deviation, *scores)
 
-    # ---------------------------------------------------------------------------------------------- what is known of it
+    # --------------------------------------------------------------------------------------- optional exact knowledge
 
     @property
     def log_density(self) -> Callable[[Array], Array] | None:
-        """``log_density(x)``, log density up to a constant, (n, d) -> (n,)."""
+        """``log_density(x)`` returns the log density up to a constant, (n, d) -> (n,). Default: None."""
         return None
 
     @property
     def draws(self) -> Callable[[int, int, int], Array] | None:
-        """``draws(n, seed, first)``, exact independent draws first ... first + n - 1, (n, *shape)."""
+        """``draws(n, seed, first)`` returns exact independent draws, (n, *shape). Default: None.
+
+        These are draws ``first`` to ``first + n - 1``. Draw i depends only on (seed, i).
+        """
         return None
 
     @property
     def moment(self) -> Callable[[int], Array] | None:
-        """``moment(order)``, the raw moments E[x_i^order], (d,); diagnostics ask for orders 1, 2 and 4."""
+        """``moment(order)`` returns the raw moments E[x_i^order], shape (d,). Default: None.
+
+        Diagnostics use the orders 1, 2 and 4.
+        """
         return None
 
     @property
     def covariance(self) -> Array | None:
-        """Covariance, (d, d)."""
+        """Covariance, shape (d, d). Default: None."""
         return None
 
     @property
     def cdf(self) -> Callable[[Any], Array] | None:
-        """``cdf(x)``, cumulative distribution function of each axis, (n, d) -> (n, d)."""
+        """``cdf(x)`` returns the marginal cumulative distribution functions, (n, d) -> (n, d). Default: None."""
         return None
 
     @property
     def components(self) -> Components | None:
-        """The Gaussians that it is a mixture of; together with the shape they determine the law."""
+        """Components of a Gaussian mixture, which determine the distribution. Default: None."""
         return None
 
     @property
     def precision(self) -> Array | None:
-        """Precision of a law that is one Gaussian: (d,) where its axes are independent, else (d, d)."""
+        """Precision of a single Gaussian: shape (d,) if its coordinates are independent, else (d, d). Default: None."""
         return None
 
     @property
     def modes(self) -> Modes | None:
-        """Its modes."""
+        """Modes of the distribution, for mode weights and hopping rates. Default: None."""
         return None
 
-    # -------------------------------------------------------------------------------------------------- where it starts
+    # --------------------------------------------------------------------------------------------------- initial states
 
     def sample(self, n: int, seed: int = 0, first: int = 0) -> Array:
-        """Return initial states first ... first + n - 1 of chains, (n, *shape). Default: `draws`.
+        """Return initial states of chains. Default: `draws`.
 
-        Initial state i depends on (seed, first + i) alone.
+        Parameters
+        ----------
+        n : int
+            Number of chains.
+        seed : int, default 0
+            Seed of the random numbers.
+        first : int, default 0
+            Number of the first chain.
+
+        Returns
+        -------
+        array, shape (n, *shape)
+            Initial states of chains first ... first + n - 1. State i depends only on (seed, first + i).
 
         Raises
         ------
         ValueError
-            If there are no draws.
+            If the target has no `draws`.
         """
         if self.draws is None:
-            raise ValueError(f"x0: the target {self.name!r} has no sampler to start from; give x0")
+            raise ValueError(f"x0: must be given, as the target {self.name!r} has no exact draws to start from")
         return self.draws(n, seed, first)
 
 
 def level_of(data: Any, alpha: float, sigma: float) -> Target:
-    """Return the law of ``z = alpha x + sigma eps`` of data as a target.
+    """Return the distribution of ``z = alpha x + sigma eps``, with eps ~ N(0, I), as a target.
 
     Parameters
     ----------
     data : Law
-        The law of x.
+        Distribution of x, with the ability `Law.noised`: a `GaussianMixture`, a `DataMixture` or a network.
     alpha, sigma : float
-        The noise level.
+        Scale of the data and standard deviation of the noise.
+
+    Returns
+    -------
+    Target
+        Distribution of z.
 
     Raises
     ------
     ValueError
-        If its law with noise is not known, or not at this level.
+        If data has no ability `Law.noised`, or it does not support this noise level.
+
+    Examples
+    --------
+    >>> import uldnum
+    >>> level = uldnum.targets.level_of(uldnum.target("bimodal-1d"), alpha=0.6, sigma=0.8)
+    >>> level.mean.round(2).tolist(), level.standard_deviation.round(3).tolist()
+    ([0.36], [1.296])
     """
     if not isinstance(data, Law) or data.noised is None:
         raise ValueError(
-            "data: must be a GaussianMixture, a DataMixture or a network, whose law with noise is known, got "
+            "data: must be a GaussianMixture, a DataMixture, a network or another Law with the ability 'noised', got "
             f"{shown(data)}"
         )
     return data.noised(alpha, sigma)
 
 
 def lacking(target: Law, what: str, *abilities: str) -> ValueError:
-    """Return the error for a target that lacks abilities; it says in words what is not known."""
+    """Return the ValueError for a target that lacks abilities.
+
+    Parameters
+    ----------
+    target : Law
+        The target.
+    what : str
+        Description of the missing quantities, such as "its moments".
+    *abilities : str
+        Names of the missing attributes.
+
+    Returns
+    -------
+    ValueError
+        The error, for the caller to raise.
+    """
     names = " and ".join(map(repr, abilities))
     return ValueError(
-        f"target: {target.name!r} does not know {what}; define its {names}, as uldnum.targets.Target describes"
+        f"target: {target.name!r} does not provide {what}; define its {names}, as uldnum.targets.Target describes"
     )

@@ -1,4 +1,4 @@
-"""A user's own target: a score, and whatever else is known of it."""
+"""Targets that are given by a function for the score and, optionally, exact knowledge."""
 
 from __future__ import annotations
 
@@ -24,44 +24,65 @@ __all__ = ["UserTarget", "quadrature_target"]
 
 @dataclass(frozen=True, eq=False, repr=False)
 class UserTarget(Target):
-    """A target given by its score.
+    """A target given by a function that computes its score.
 
     Parameters
     ----------
     score_function : callable
-        Either a Numba function ``score(x, out, *args)`` of one row, compiled with ``@numba.njit``: it writes the
-        gradient of the log density at ``x`` to ``out``, both of shape (d,), and is compiled into the kernel. There it
-        runs on vectors of chains if it is made of arithmetic, whole powers, exp, log, sqrt, sin and cos (of arguments
-        up to 1e5, float32 1e3), tanh, abs, min, max and numpy.where on the entries of x; with anything else that
-        depends on x, a branch for instance, chain by chain (see ``Run.info``). There a division by zero gives inf. Or
-        an array function ``score(x, *args)``, (n, d) -> (n, d), which the array executor calls.
+        Function that computes the gradient of the log density. It has one of two forms, see Notes: an array function
+        ``score(x, *args)``, or a Numba function ``score(x, out, *args)`` compiled with ``@numba.njit``.
     dimension : int
-        d.
+        Number of dimensions d.
     log_density : callable, optional
-        Log density up to a constant, (n, d) -> (n,).
+        ``log_density(x)`` returns the log density up to a constant, (n, d) -> (n,).
     sampler : callable, optional
-        ``sampler(n, seed, first)`` returns exact draws first ... first + n - 1, (n, d). Without it, `uldnum.sample`
-        needs x0.
-    mean, standard_deviation : arrays, shape (d,), optional
-        Where chains belong: moments are taken about the mean (default 0), and a chain diverges a thousand standard
-        deviations away from it (default: only when it leaves the finite numbers).
+        ``sampler(n, seed, first)`` returns the exact draws first ... first + n - 1, shape (n, d). Without it,
+        `uldnum.sample` needs ``x0``.
+    mean : array, shape (d,), optional
+        Mean, or an approximate centre. Runs accumulate moments about it. Default: 0.
+    standard_deviation : array, shape (d,), optional
+        Standard deviation of each coordinate, or an approximate scale. A chain counts as diverged if its distance from
+        the mean exceeds 1000 of these in any coordinate. Default: infinite; chains then count as diverged only if
+        they are not finite.
     moment : callable, optional
-        ``moment(order)`` returns E[x_i^order], shape (d,).
+        ``moment(order)`` returns the raw moments E[x_i^order], shape (d,).
     cdf : callable, optional
-        Cumulative distribution function of each axis, (n, d) -> (n, d).
-    name : str
-        What it is called in output.
-    args : tuple of numbers and arrays
-        What the score takes besides the position.
+        ``cdf(x)`` returns the marginal cumulative distribution functions, (n, d) -> (n, d).
+    name : str, default "user"
+        Name in output and in stored results.
+    args : tuple of numbers and arrays, default ()
+        Further arguments of the score function.
     like : array, optional
-        An array of the library, and on the device, whose arrays an array function takes: PyTorch, CuPy, or any other
-        that follows the array API standard (extra ``arrays``). Default: NumPy's.
+        Example array of the library and device whose arrays an array function accepts: PyTorch, CuPy, or any other
+        library that follows the array API standard (needs the extra ``arrays``). Default: NumPy.
 
     Raises
     ------
     ValueError
-        If the score cannot be called with a row (compiled) or an array, or its answer has the wrong shape or is not
-        finite at the mean.
+        If an argument is invalid, or the score function fails, returns a wrong shape, or is not finite at the mean.
+
+    Notes
+    -----
+    An array function ``score(x, *args)`` maps positions of shape (n, d) to scores of shape (n, d). It is called once
+    per score evaluation.
+
+    A Numba function ``score(x, out, *args)`` writes the score at one position to ``out``; both have shape (d,). It is
+    compiled into the kernel. If it consists of arithmetic, integer powers, exp, log, sqrt, sin and cos (of arguments up
+    to 1e5, or 1e3 in float32), tanh, abs, min, max and `numpy.where` of the entries of x, it runs on vectors of chains.
+    With any other operation that depends on x, such as a branch, it runs for one chain at a time. ``Run.info`` reports
+    which of the two applies. In the kernel, division by zero gives inf.
+
+    Examples
+    --------
+    A quartic target with density proportional to ``exp(-x^4/4)``:
+
+    >>> import uldnum
+    >>> target = uldnum.UserTarget(lambda x: -(x**3), dimension=1, name="quartic")
+    >>> target.score([[2.0]]).tolist()
+    [[-8.0]]
+    >>> run = uldnum.sample(target, "BAOAB", h=0.1, steps=10, chains=4, x0=[[0.0]] * 4, progress=False)
+    >>> run.x.shape
+    (4, 1)
     """
 
     score_function: Callable[..., Any]
@@ -95,18 +116,18 @@ class UserTarget(Target):
         if np.any(self.standard_deviation <= 0):
             raise ValueError(f"standard_deviation: must be positive, got {shown(self.standard_deviation)}")
         if self.compiled and self.like is not None:
-            raise ValueError("like: a Numba score takes NumPy arrays; leave it out")
+            raise ValueError("like: a Numba score accepts only NumPy arrays; omit it")
         try:
             Space.of(self.like)
         except TypeError:
             raise ValueError(f"like: must be an array, got {shown(self.like)}") from None
         at_mean = self.score(self.mean[None])
         if not np.all(np.isfinite(at_mean)):
-            raise ValueError(f"score: must write finite numbers to every entry at the mean, got {at_mean[0]}")
+            raise ValueError(f"score: must write a finite number to every entry at the mean, got {at_mean[0]}")
 
     @property
     def compiled_score(self) -> Callable[..., None] | None:
-        """The score if it is a Numba function, which runs inside the kernel."""
+        """Score function if it is a Numba function, which the compiled kernels call, else None."""
         return self.score_function if hasattr(self.score_function, "py_func") else None
 
     @property
@@ -116,15 +137,18 @@ class UserTarget(Target):
 
     @property
     def draws(self) -> Callable[[int, int, int], Array] | None:
-        """The sampler."""
+        """Function ``sampler(n, seed, first)`` that returns exact draws, or None."""
         return self.sampler
 
     def check_dtype(self, dtype: np.dtype[Any]) -> None:
-        """Raise if the score cannot be computed in this type: that of the user may be compiled for another one."""
+        """Raise ValueError if the score cannot be computed in the given dtype.
+
+        A Numba function with an explicit signature supports only the types of that signature.
+        """
         self.score(np.asarray(self.mean, dtype)[None])
 
     def score_arguments(self, dtype: np.dtype[Any]) -> tuple[Any, ...]:
-        """Return what the score takes besides the position, arrays of real numbers in the type of the run."""
+        """Return ``args`` of the score function, with floating-point arrays converted to the given dtype."""
 
         def cast(value: Any) -> Any:
             real = isinstance(value, np.ndarray) and value.dtype.kind == "f"
@@ -133,30 +157,43 @@ class UserTarget(Target):
         return tuple(cast(value) for value in self.args)
 
     def score(self, x: ArrayLike) -> Array:
-        """Gradient of the log density, (n, d) -> (n, d); float32 is kept, anything else becomes float64.
+        """Return the gradient of the log density.
 
-        Of an array of the library of ``like`` the answer is another one, else a NumPy array.
+        Parameters
+        ----------
+        x : array, shape (n, d)
+            Positions. Float32 arrays are used as they are; all other types are converted to float64.
+
+        Returns
+        -------
+        array, shape (n, d)
+            Score at x: an array of the library of ``like`` if x is one, else a NumPy array.
+
+        Raises
+        ------
+        ValueError
+            If x has the wrong shape, or the score function fails or returns a wrong shape.
         """
         if self.like is not None and type(x) is type(self.like) and not isinstance(x, np.ndarray):
             return self.answer(x)
-        points = np.array(reals("x", x), order="C")  # a copy: a score that writes to x must not change what was given
+        points = np.array(reals("x", x), order="C")  # a copy, as the score may write to x
         if points.ndim != 2 or points.shape[1] != self.dimension:
             raise ValueError(f"x: must have shape (n, {self.dimension}), got {points.shape}")
         if not self.compiled:
             space = Space.of(self.like)
             return np.asarray(host(self.answer(space.array(points) if space.foreign else points)))
         arguments = self.score_arguments(points.dtype)
-        out = np.full_like(points, np.nan)  # so that an entry that is read or left unwritten shows
+        out = np.full_like(points, np.nan)  # NaN reveals entries that the score reads or does not write
         for row, gradient in zip(points, out, strict=True):
             try:
                 self.score_function(row, gradient, *arguments)
-            except Exception as error:  # Numba raises a class of its own for each fault of a function
-                kind = f"two rows of shape (d,) and type {points.dtype}"
+            except Exception as error:  # Numba raises many classes of exceptions
+                kind = f"two arrays of shape (d,) and dtype {points.dtype}"
                 raise ValueError(f"score: failed as score(x, out) with {kind}: {first_line(error)}") from error
         return out
 
     def answer(self, points: Any) -> Any:
-        """Call an array function, and check what it returns."""
+        """Return the result of an array function, after a check of its shape."""
         try:
             answer = self.score_function(points, *self.args)
             answer = np.asarray(answer) if isinstance(points, np.ndarray) else answer
@@ -169,15 +206,26 @@ class UserTarget(Target):
 
 
 def first_line(error: Exception) -> str:
-    """Return what an error says first."""
+    """Return the first line of the message of an exception, or the name of its class."""
     return str(error).strip().split("\n")[0] or type(error).__name__
 
 
 @dataclass(frozen=True, eq=False)
 class Quadrature:
-    """What is known of a one-dimensional density: log density on a grid, and its integral up to each node.
+    """Moments, distribution function and draws of a one-dimensional density by quadrature on a grid.
 
-    Its methods are what `UserTarget` wants; unlike functions made on the spot they can be sent to other processes.
+    The methods are arguments of `UserTarget`. Unlike closures, they can be pickled and sent to other processes.
+
+    Attributes
+    ----------
+    log_density : callable
+        Log density up to a constant, (n,) -> (n,).
+    grid : float64 array
+        Equidistant nodes.
+    density : float64 array
+        Density at the nodes, up to a constant.
+    cumulative : float64 array
+        Cumulative distribution function at the nodes.
     """
 
     log_density: Callable[[Array], Array]
@@ -186,33 +234,51 @@ class Quadrature:
     cumulative: Array
 
     def log(self, x: Array) -> Array:
-        """Log density, (n, 1) -> (n,)."""
+        """Return the log density, (n, 1) -> (n,)."""
         points = converted("x", x)
         if points.ndim != 2 or points.shape[1] != 1:
             raise ValueError(f"x: must have shape (n, 1), got {points.shape}")
         return self.log_density(points[:, 0])
 
     def moment(self, order: int) -> Array:
-        """E[x^order], shape (1,)."""
+        """Return the raw moment E[x^order], shape (1,)."""
         powers = reduce(np.multiply, [self.grid] * whole_number("order", order, 0, 1000), self.density)
         return np.array([total(powers) / total(self.density)])
 
     def cdf(self, x: ArrayLike) -> Array:
-        """Cumulative distribution function, (n,) or (n, 1) -> (n, 1)."""
+        """Return the cumulative distribution function, (n,) or (n, 1) -> (n, 1)."""
         return interp(np.reshape(converted("x", x), (-1, 1)), self.grid, self.cumulative)
 
     def sample(self, n: int, seed: int, first: int) -> Array:
-        """Draws first ... first + n - 1, shape (n, 1)."""
+        """Return draws first ... first + n - 1, shape (n, 1), by inversion of the distribution function."""
         return interp(initial_uniform(n, seed, first), self.cumulative, self.grid)[:, None]
 
 
 def quadrature_target(
     score: Callable[..., Any], log_density: Callable[[Array], Array], low: float, high: float, name: str
 ) -> UserTarget:
-    """Return a one-dimensional target, its moments, cdf and samples by quadrature of its log density.
+    """Return a one-dimensional target whose moments, cdf and draws are computed by quadrature of its log density.
 
-    The trapezoidal rule on a smooth density that vanishes at both ends gives moments to rounding; the cdf between its
-    nodes is good to the square of their distance, (high - low)/4000.
+    Parameters
+    ----------
+    score : callable
+        Score function, as in `UserTarget`.
+    log_density : callable
+        Log density up to a constant, (n,) -> (n,).
+    low, high : float
+        Ends of the interval outside which the density is negligible.
+    name : str
+        Name of the target.
+
+    Returns
+    -------
+    UserTarget
+        The target, with all optional abilities of `UserTarget`.
+
+    Notes
+    -----
+    The trapezoidal rule on a smooth density that vanishes at both ends gives moments to rounding error. Between nodes,
+    the error of the cdf is of the order of the squared distance of the nodes, (high - low)/4000.
     """
     grid = np.linspace(low, high, 4001)
     density = exp(log_density(grid))
