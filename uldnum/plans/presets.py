@@ -41,13 +41,13 @@ CELEBA = partial(geometric, 90.0, 0.01, 500)
 SCORE_SDE = partial(geometric, 50.0, 0.01, 1000)
 
 NCSNV2 = "Song & Ermon 2020 (NCSNv2), Algorithm 1"
-MILD = "Shetty et al. 2024 (MILD), Algorithm 1; from N(0, I), in its code from U[0, 1]"
+MILD = "Shetty et al. 2024 (MILD), Algorithm 1, from N(0, I); the published code starts from U[0, 1]"
 
 PRESETS = {
     "ald-cifar10": PlanPreset("ula", CIFAR10, {"steps": 5, "eps": 6.2e-6}, f"{NCSNV2}, CIFAR-10"),
     "ald-celeba": PlanPreset("ula", CELEBA, {"steps": 5, "eps": 3.3e-6}, f"{NCSNV2}, CelebA"),
     "mild-ncsn": PlanPreset(
-        "mild(0.22)", NCSN, {"steps": 50, "eps": 2e-5, "denoise": False}, f"{MILD}; NCSN, T = 50, as in its code",
+        "mild(0.22)", NCSN, {"steps": 50, "eps": 2e-5, "denoise": False}, f"{MILD}; NCSN, T = 50, as in this code",
         "normal",
     ),
     "mild-cifar10": PlanPreset("mild(0.38)", CIFAR10, {"eps": 6.2e-6}, f"{MILD}; CIFAR-10, T = 1", "normal"),
@@ -57,6 +57,6 @@ PRESETS = {
     "mild-celeba": PlanPreset("mild(0.4)", CELEBA, {"eps": 3.3e-6}, f"{MILD}; CelebA, T = 1", "normal"),
     "pc-cifar10": PlanPreset(
         "ula", SCORE_SDE, {"snr": 0.16, "predictor": "reverse-diffusion"},
-        "Song et al. 2021, Algorithms 2 and 4 (VE), CIFAR-10; corrector first, norms of each chain",
+        "Song et al. 2021, Algorithms 2 and 4 (VE), CIFAR-10; corrector before predictor, norms per chain",
     ),
 }  # fmt: skip

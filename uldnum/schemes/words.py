@@ -153,9 +153,13 @@ def validate_word(word: str, fractions: Sequence[float] | None = None) -> tuple[
     for letter in sorted(set(word)):
         own = shares[[i for i, other in enumerate(word) if other == letter]]
         if abs(total(own) - 1) > 1e-12:
-            raise ValueError(f"fractions: those of {letter} in {word!r} must sum to 1, got a sum of {total(own):.15g}")
+            raise ValueError(
+                f"fractions: must sum to 1 for each letter, got a sum of {total(own):.15g} for {letter} in {word!r}"
+            )
         if letter in "OU" and np.any(own <= 0):
-            raise ValueError(f"fractions: those of {letter} must be positive, O and U cannot run backwards; got {own}")
+            raise ValueError(
+                f"fractions: must be positive for O and U, as noise is irreversible, got {own} for {letter}"
+            )
     return tuple(float(share) for share in shares)
 
 
