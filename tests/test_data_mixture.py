@@ -1,4 +1,4 @@
-"""The law of a set of images: its score against the mixture that it is, its draws, its use as a target."""
+"""Empirical distribution of images with noise: score and moments against a Gaussian mixture, draws, use as a target."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ def images():
 
 
 def exact(images, alpha, sigma):
-    """The same law as a mixture of 40 Gaussians in 24 dimensions, in float64."""
+    """The same distribution as a mixture of 40 Gaussians in 24 dimensions, in float64."""
     flat = images.reshape(len(images), -1).astype(float)
     tiny = np.full(len(images), 1e-300)
     return uldnum.GaussianMixture(np.full(len(images), 1 / len(images)), flat, tiny).noised(alpha, sigma)
@@ -23,7 +23,10 @@ def exact(images, alpha, sigma):
 
 @pytest.mark.parametrize(("alpha", "sigma"), [(1.0, 0.2), (1.0, 1.0), (1.0, 30.0), (0.6, 0.8), (0.99, 0.1)])
 def test_score_is_that_of_the_mixture(images, monkeypatch, alpha, sigma):
-    """Whatever the blocks, of 7 images here. Exponents are uncertain by some roundings of their size."""
+    """Score and denoiser equal those of the mixture, in blocks of 7 images.
+
+    The tolerance is a few float32 rounding errors of the exponents.
+    """
     monkeypatch.setattr(data, "BLOCK", 7)
     level = DataMixture(images).at(sigma, alpha)
     x = level.sample(9, seed=3).astype(np.float32)
@@ -40,7 +43,7 @@ def test_moments_and_draws(images):
     np.testing.assert_allclose(level.mean.ravel(), law.mean, atol=1e-6)
     np.testing.assert_allclose(level.standard_deviation.ravel(), law.standard_deviation, rtol=1e-6)
     draws = level.sample(20_000, seed=1)
-    # 24 means and variances at 4.5 standard errors: they fail by chance once in some 3000 runs.
+    # 24 means and 24 variances at 4.5 standard errors: the false-fail rate is about 1 in 3000 runs.
     gaps = (draws.mean(axis=0) - level.mean) / (level.standard_deviation / np.sqrt(20_000))
     assert np.abs(gaps).max() < 4.5
     assert np.abs(draws.std(axis=0) / level.standard_deviation - 1).max() < 4.5 / np.sqrt(2 * 20_000)
@@ -58,7 +61,7 @@ def test_moments_and_draws(images):
 
 
 def test_it_is_a_target(images):
-    """ULA in the executor and by hand, with its own score."""
+    """Runs of `uldnum.sample`: evaluations, divergence, and the difference of two ULA steps by the formula."""
     level = DataMixture(images).at(0.7)
     run = uldnum.sample(level, "noise-denoise(2)", h=2.0, steps=30, chains=8, seed=1, progress=False)
     assert run.nfe == 30
@@ -77,7 +80,7 @@ def test_it_is_a_target(images):
     [(np.zeros((3, 4)), r"images: must have shape"), (np.zeros((0, 1, 2, 2)), "images: must have shape"),
      (np.full((1, 1, 2, 2), np.nan), "images: must be finite"), ("digits", "images: must be a number or an array")],
 )  # fmt: skip
-def test_what_are_no_images_is_refused(images, fault):
+def test_invalid_images_are_refused(images, fault):
     with pytest.raises(ValueError, match=fault):
         DataMixture(images)
 

@@ -1,4 +1,4 @@
-"""The catalogue: names, parameters, tables as their sources state them."""
+"""Integrators of the catalogue: names, parameters, argument checks, and tables of published formulas."""
 
 import numpy as np
 import pytest
@@ -65,20 +65,20 @@ def test_wrong_keyword_is_refused(name):
 
 
 @pytest.mark.parametrize("value", [None, "a", [0.1, 0.2]])
-def test_what_is_no_parameter_is_refused(value):
+def test_invalid_parameters_are_refused(value):
     with pytest.raises(ValueError, match=r"^momentum: must be a number"):
         uldnum.integrator("mild", momentum=value)
 
 
 @pytest.mark.parametrize("name", [None, 3, ["BAOAB"]])
-def test_what_is_no_name_is_refused(name):
+def test_invalid_names_are_refused(name):
     with pytest.raises(ValueError, match=r"^integrator: must be a name"):
         uldnum.integrator(name)
     with pytest.raises(ValueError, match=r"^word: must be a string"):
         uldnum.splitting(name)
 
 
-def test_a_recipe_that_forgets_the_axes_of_h_is_refused():
+def test_a_recipe_without_the_axes_of_h_is_refused():
     def recipe(h, friction):
         map = Affine(np.zeros((1, 1)), np.ones(1), np.ones((1, 1)))
         return Step.on_step(np.ones(1), map)
@@ -107,11 +107,11 @@ def test_delta_is_half_h_squared():
 
 
 def test_baoab_limit_is_baoab_at_infinite_friction():
-    """Jain & Poole 2022: c = 0 in BAOAB; the read position and the remembered normal then obey eq. 10."""
+    """BAOAB at friction 1e3, where c = 0 in float64, has the position update of Jain & Poole 2022, eq. 10."""
     h = 0.6
     baoab, limit = uldnum.integrator("BAOAB").stages(h, friction=1e3), uldnum.integrator("baoab-limit").stages(h)
     stage, expected = baoab.stages[0].map, limit.stages[0].map
-    # Memory of BAOAB before its last half kick: p = xi + (h/2) s, of which the limit keeps xi: shift s out of row 1.
+    # Row 1 of BAOAB before the last half kick is p = xi + (h/2) s, and row 1 of the limit is xi, so b differs in row 1.
     np.testing.assert_allclose(stage.dA[1], expected.dA[1], atol=1e-15)
     np.testing.assert_allclose(stage.C, expected.C, atol=1e-15)
     np.testing.assert_allclose(stage.dA[0], [0, h / 2], atol=1e-15)

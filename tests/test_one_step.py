@@ -1,4 +1,4 @@
-"""uldnum.step: one time step on NumPy arrays, and the formulas on which it rests."""
+"""`uldnum.step`, one time step on NumPy arrays, and the reference formulas that it uses."""
 
 import numpy as np
 import pytest
@@ -19,14 +19,14 @@ TARGET = uldnum.GaussianMixture([0.4, 0.6], [[1.0, 0.0], [-1.0, 0.5]], [[0.5, 2.
 
 
 def drawn(m, kind, first):
-    """Normals of the chains from number ``first`` of a coordinate on, shape (chains, m, d)."""
+    """Normals number first ... first + m - 1 of each coordinate, shape (chains, m, d)."""
     flat = normals(D * first, D * m, np.arange(CHAINS, dtype=np.uint64), kind, SEED, np.dtype(float))
     return flat.T.reshape(CHAINS, D, m).swapaxes(1, 2)
 
 
 @pytest.mark.parametrize("name", [*CATALOGUE, "ABAOABA"])
-def test_the_formulas_are_what_executors_compute(name):
-    """Three steps with the same normals, to rounding, for every scheme of the catalogue."""
+def test_the_reference_formulas_equal_the_executor(name):
+    """Three steps of the array executor equal the reference formulas with the same normals, to rounding."""
     scheme = uldnum.integrator(name)
     rows = np.random.default_rng(0).normal(size=(CHAINS, scheme.rows, D))
     tables = lay_out([scheme.stages(np.array([H]), friction=FRICTION)], np.dtype(float))
@@ -48,8 +48,8 @@ def test_the_formulas_are_what_executors_compute(name):
 
 
 @pytest.mark.parametrize("word", ["BAOAB", "ABOBA", "OBABO", "OABAO", "BAOA", "UBU", "BUB", "ABAOABA"])
-def test_a_step_is_its_letters(word):
-    """On N(0, 1/precision) a step is affine in (x, p) and in its normals: matrix and covariance, letter by letter."""
+def test_a_step_is_the_product_of_its_letters(word):
+    """On N(0, 1/precision), the matrix and the noise covariance of a step equal the product of its letters."""
     precision = 1.7
 
     def stepped(state, xi):
@@ -67,8 +67,8 @@ def test_a_step_is_its_letters(word):
     np.testing.assert_allclose(noise @ noise.T, covariance, atol=1e-14)
 
 
-def test_many_steps_have_the_scheme_s_law():
-    """ULA on N(0, 1): variance 1/(1 - h^2/4), 4/3 at h = 1; 4 standard errors of 20,000 independent chains, 0.053."""
+def test_many_steps_reach_the_stationary_variance_of_the_scheme():
+    """ULA on N(0, 1) has variance 1/(1 - h^2/4) = 4/3 at h = 1, within 4 standard errors of 20,000 chains, 0.053."""
     rng, x = np.random.default_rng(0), np.zeros((20_000, 1))
     for _ in range(30):
         x, p = uldnum.step("ula", x, h=1.0, score=lambda x: -x, xi=rng)
@@ -76,7 +76,7 @@ def test_many_steps_have_the_scheme_s_law():
     assert x.var() == pytest.approx(4 / 3, abs=0.053)
 
 
-def test_shapes_of_memory_and_chains():
+def test_shapes_of_results():
     x, p = uldnum.step("BAOAB", np.zeros(3), np.zeros(3), delta=0.1, score=lambda x: -x, xi=np.random.default_rng(0))
     assert x.shape == p.shape == (3,)
     image = np.zeros((2, 4, 5))

@@ -1,4 +1,4 @@
-"""Plans: exact laws on Gaussian data in closed form, runs against matrices with the same normals, and evaluations."""
+"""Plans: exact laws on Gaussian data, runs against maps with the same normals, counts of evaluations, and levels."""
 
 from dataclasses import replace
 
@@ -54,7 +54,7 @@ PLANS = {
 
 
 def test_annealed_langevin_at_the_constants_of_ncsn():
-    """Variances of data without any, by v <- (1 - delta/sigma^2)^2 v + 2 delta (eps 6.2e-6, L = 232, T = 5)."""
+    """On data of variance 0, v <- (1 - delta/sigma^2)^2 v + 2 delta in every step (eps = 6.2e-6, L = 232, T = 5)."""
     every = levels.geometric(50, 0.01, 232)
     run = uldnum.plan("ula", every, steps=5, eps=6.2e-6)
     law = law_of(run, data_variance=0.0, start_variance=every.sigma[0] ** 2)
@@ -73,8 +73,8 @@ def test_annealed_langevin_at_the_constants_of_ncsn():
 
 
 @pytest.mark.parametrize(("name", "friction"), [("BAOAB", 0.8), ("OBABO", 2.0), ("mild(0.5)", 1.0), ("ABAOABA", 1.0)])
-def test_levels_are_runs_about_the_mean_of_their_level(name, friction):
-    """Each phase is the integrator's propagator about alpha times the mean of the data."""
+def test_phases_equal_the_propagator_about_the_mean_of_their_level(name, friction):
+    """Each phase has the law of the propagator of the integrator about alpha times the mean of the data."""
     run = uldnum.plan(name, VP, steps=3, h=0.4, friction=friction, denoise=False)
     law = law_of(run, **DATA, start_mean=-0.5, start_variance=2.0)
     mean, covariance = np.array([-0.5, 0.0]), np.diag([2.0, run.memory[0] ** 2])
@@ -88,13 +88,13 @@ def test_levels_are_runs_about_the_mean_of_their_level(name, friction):
 
 
 def factors(name, at, variance):
-    """What the steps of a deterministic predictor multiply data about 0 with."""
+    """Factors by which the steps of a deterministic predictor multiply x, for data with mean 0."""
     law = law_of(uldnum.plan(name, at, denoise=False), data_variance=variance, start_variance=1.0)
     return np.sqrt(law.covariance[:, 0, 0] / np.concatenate([[1.0], law.covariance[:-1, 0, 0]]))
 
 
 def test_ddim_multiplies_by_its_factor():
-    """VE: (S + sigma sigma')/(S + sigma^2). VP: the same of ratios, times alpha'/alpha."""
+    """DDIM on data of variance S: (S + sigma sigma')/(S + sigma^2) for VE; for VP with ratios, times alpha'/alpha."""
     s, t = LEVELS.sigma[:-1], LEVELS.sigma[1:]
     np.testing.assert_allclose(factors("ddim", LEVELS, 0.7), (0.7 + s * t) / (0.7 + s**2), rtol=1e-13)
     np.testing.assert_allclose(factors("edm-euler", LEVELS, 0.7), (0.7 + s * t) / (0.7 + s**2), rtol=1e-13)
@@ -109,7 +109,7 @@ def test_ddim_multiplies_by_its_factor():
 )  # fmt: skip
 @pytest.mark.parametrize("family", ["VE", "VP"])
 def test_predictors_converge_at_their_order(name, order, family):
-    """The error of the final variance falls with the number of levels; on noised data it tends to that of the data."""
+    """The error of the final variance decreases with the number of levels at the order of the predictor."""
 
     def error(count):
         at = levels.geometric(20.0, 0.05, count) if family == "VE" else levels.vp_sde(count, last=0.01)
@@ -121,17 +121,18 @@ def test_predictors_converge_at_their_order(name, order, family):
     assert slope == pytest.approx(order, abs=0.15)
 
 
-def test_ancestral_keeps_the_law_of_noise():
-    """Data without variance: DDIM with eta = 1 goes from level to level exactly."""
+def test_ancestral_is_exact_for_data_without_variance():
+    """For data of variance 0, DDIM with eta = 1 has the exact variance at every level."""
     for at in (LEVELS, VP):
         law = law_of(uldnum.plan("ancestral", at, denoise=False), data_variance=0.0, start_variance=at.sigma[0] ** 2)
         np.testing.assert_allclose(law.covariance[:, 0, 0], at.sigma[1:] ** 2, rtol=1e-12)
 
 
 def letter_by_letter(momentum, boundary):
-    """OBABO, two steps at each of two levels: the covariance of (x, p) after every letter in turn."""
+    """Covariance of (x, p) after two steps of OBABO at each of two levels, by a product over the letters."""
     sigmas, friction, h, law = (1.0, 0.4), 1.3, 0.6, np.diag([2.0, 1.0])
-    # A letter, its level, and the level of its score. Sharing closes the first level with the score of the second.
+    # Each entry is a letter, its level, and the level of its score. With a shared boundary, the last B of the first
+    # level has the score of the second level.
     letters = [(letter, level, level) for level in (0, 0, 1, 1) for letter in "OBABO"]
     if boundary == "shared":
         letters[8] = ("B", 0, 1)
@@ -164,8 +165,8 @@ def test_boundaries_letter_by_letter(momentum, boundary):
 
 
 @pytest.mark.parametrize("momentum", ["rescaled", "refreshed"])
-def test_momenta_are_not_what_a_predictor_remembers(momentum):
-    """ULA has none: DPM-Solver++ between its levels goes the same way whatever becomes of momenta."""
+def test_momentum_option_does_not_affect_the_memory_of_a_predictor(momentum):
+    """ULA has no momenta, so the option does not change ULA with DPM-Solver++ between the levels."""
     usual, other = (
         law_of(uldnum.plan("ula", LEVELS, h=0.3, predictor="dpm-solver++", momentum=name), **DATA)
         for name in ("kept", momentum)
@@ -177,7 +178,7 @@ def test_momenta_are_not_what_a_predictor_remembers(momentum):
 @pytest.mark.parametrize(
     ("name", "levels_", "steps", "first", "last", "beta"),
     [
-        # delta at the first and last level: eps (sigma_1/sigma_L)^2 and eps
+        # The numbers are delta at the first and at the last level, eps (sigma_1/sigma_L)^2 and eps.
         ("ald-cifar10", 232, 5, 6.2e-6 * 25e6, 6.2e-6, None), ("ald-celeba", 500, 5, 3.3e-6 * 81e6, 3.3e-6, None),
         ("mild-ncsn", 10, 50, 2e-5 * 1e4, 2e-5, 0.22), ("mild-cifar10", 232, 1, 6.2e-6 * 25e6, 6.2e-6, 0.38),
         ("mild-cifar10-5", 232, 5, 6.2e-6 * 25e6, 6.2e-6, 0.1), ("mild-celeba", 500, 1, 3.3e-6 * 81e6, 3.3e-6, 0.4),
@@ -200,8 +201,8 @@ def test_plans_of_the_literature(name, levels_, steps, first, last, beta):
 
 
 @pytest.mark.parametrize("name", ["ula", "mild(0.38)", "BAOAB", "UBU", "OBABO", "exponential-euler"])
-def test_tables_of_a_plan_are_those_of_each_level_alone(name):
-    """They are computed for all levels at once, to the same bits."""
+def test_tables_of_a_plan_equal_tables_of_single_levels(name):
+    """Tables that are computed for all levels at once have the same bits as tables of each level separately."""
     at = levels.karras(50, 0.01, 7)
     scheme = uldnum.integrator(name)
     phases = uldnum.plan(name, at, h=0.4, friction=2.0, denoise=False).phases
@@ -213,7 +214,7 @@ def test_tables_of_a_plan_are_those_of_each_level_alone(name):
 
 
 def test_the_predictor_corrector_of_the_literature():
-    """1000 levels from 50 to 0.01, a step of ULA at each with r = 0.16, and a predictor between them."""
+    """pc-cifar10 has 1000 levels from 50 to 0.01, one step of ULA with r = 0.16 at each, and a predictor in between."""
     run = uldnum.preset("pc-cifar10")
     correctors, predictors = run.phases[:-1:2], run.phases[1:-1:2]
     sigma = np.geomspace(50, 0.01, 1000)
@@ -226,7 +227,7 @@ def test_the_predictor_corrector_of_the_literature():
 
 
 def test_a_network_runs_at_any_scale(tmp_path):
-    """A variance-preserving network takes exploding levels and churn, which leaves the circle: as the mixture does."""
+    """A VP network equals the exact mixture on VE levels and with churn, where alpha^2 + sigma^2 is not 1."""
     mixture = uldnum.GaussianMixture([0.5, 0.5], np.random.default_rng(0).normal(size=(2, 12)), [0.1, 0.4])
     path = save_mixture(tmp_path / "net.onnx", mixture, (2, 2, 3), "epsilon", vp_linear)
     card = {"parameterisation": "epsilon", "scaling": "vp", "condition": "t", "condition_scale": 999.0}
@@ -240,8 +241,8 @@ def test_a_network_runs_at_any_scale(tmp_path):
         np.testing.assert_allclose(ours.x.reshape(3, 12), theirs.x, atol=2e-4)
 
 
-def test_levels_of_a_network_are_those_it_knows(tmp_path):
-    """Whole timesteps of betas, of which every one is known; and continuous t."""
+def test_levels_of_a_network_follow_its_schedule(tmp_path):
+    """The levels are at integer timesteps for discrete betas, and at continuous t for an SDE."""
     mixture = uldnum.GaussianMixture([1.0], [np.zeros(12)], [0.3])
     betas = np.linspace(1e-4, 0.02, 1000)
     kept = np.cumprod(1 - betas)
@@ -269,7 +270,7 @@ def test_levels_of_a_network_are_those_it_knows(tmp_path):
 
 
 def by_hand(run, x0, memory, chains, seed):
-    """The plan on one coordinate, map by map, with the normals that belong to each of them; and the evaluations."""
+    """Return (x, p) of a plan in one dimension, map by map with the same normals, and the number of evaluations."""
     xp, evaluations = np.stack([x0, *memory]), 0
     for phase, key in zip(run.phases, phase_seeds(seed, len(run.phases)).tolist(), strict=True):
         step = phase.step
@@ -300,7 +301,7 @@ def by_hand(run, x0, memory, chains, seed):
 
 @pytest.mark.parametrize("family", ["VE", "VP"])
 @pytest.mark.parametrize("name", PLANS)
-def test_runs_are_matrices_with_the_same_normals(name, family):
+def test_runs_equal_maps_with_the_same_normals(name, family):
     run = PLANS[name](LEVELS if family == "VE" else VP)
     x0 = np.linspace(-2, 3, 7)
     found = uldnum.anneal(MIXTURE, run, chains=7, seed=5, x0=x0[:, None], backend="array", progress=False)
@@ -312,9 +313,9 @@ def test_runs_are_matrices_with_the_same_normals(name, family):
 
 @pytest.mark.parametrize("name", PLANS)
 def test_runs_have_their_exact_law(name):
-    """40 000 chains: mean and variance at 4 standard errors, 19 plans: by chance some fails once in 400 runs.
+    """Mean and variance of 40,000 chains at 4 standard errors; over 19 plans the false-fail rate is 1 in 400.
 
-    A variance that is off by 3 in 100, or a mean off by 0.02 standard deviations, is seen.
+    An error of 3% in the variance, or of 0.02 standard deviations in the mean, is detected.
     """
     run = PLANS[name](LEVELS)
     alpha, sigma = run.start
@@ -327,7 +328,7 @@ def test_runs_have_their_exact_law(name):
 
 
 def test_evaluations_are_counted():
-    """ALD L T + 1; BAOAB closes and opens at every level, which sharing saves; Heun two a step, noise none."""
+    """ALD has L T + 1 evaluations, BAOAB one more per level unless boundaries are shared, and Heun two per step."""
     counts = {
         "ALD": 6 * 3 + 1, "BAOAB": 6 * 4 + 1, "BAOAB, shared": 6 * 3 + 1 + 1, "three stages, shared": 6 * 2 * 3 + 1 + 1,
         "ddim": 5 + 1, "heun(0.2)": 2 * 5 + 1, "edm-euler(0.3)": 5 + 1, "predictor-corrector": 6 + 5 + 1,
@@ -353,10 +354,10 @@ def test_executors_agree_on_plans():
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("name", ["Heun and BAOAB", "MILD", "three stages, shared"])
-def test_many_levels_in_one_launch_are_one_after_the_other(monkeypatch, name, dtype):
+def test_many_levels_in_one_launch_equal_one_step_per_launch(monkeypatch, name, dtype):
     mixture, run = uldnum.target("gmm-40"), PLANS[name](LEVELS)
     together = uldnum.anneal(mixture, run, chains=1300, seed=2, threads=2, dtype=dtype, progress=False)
-    monkeypatch.setattr(launch, "PATIENCE", 0.0)  # a launch a step
+    monkeypatch.setattr(launch, "PATIENCE", 0.0)  # one launch per step
     monkeypatch.setattr(NumbaExecutor, "first_launch", lambda executor, state: 1)
     monkeypatch.setattr("uldnum.kernels.numba.executor.TILE", 1)
     apart = uldnum.anneal(mixture, run, chains=1300, seed=2, threads=1, dtype=dtype, progress=False)
@@ -375,10 +376,10 @@ def test_the_step_of_divergence_is_that_of_the_plan():
     np.testing.assert_array_equal(ours, theirs)
 
 
-def test_a_plan_stopped_in_the_middle_of_a_level_goes_on(monkeypatch, tmp_path):
-    """The third step of the second level, on Numba where a level is long, on arrays, and where steps follow the score.
+def test_a_plan_stopped_inside_a_level_resumes(monkeypatch, tmp_path):
+    """A plan stopped at the third step of the second level resumes with the same bits.
 
-    What was done is kept, to the bit, in either type.
+    The cases are Numba, arrays and adaptive steps, in float32 and float64.
     """
     images = uldnum.targets.DataMixture(np.random.default_rng(0).uniform(-1, 1, size=(6, 1, 8, 8)))
     fixed, snr = {"h": 0.5}, {"snr": 0.16}
@@ -396,8 +397,11 @@ def test_a_plan_stopped_in_the_middle_of_a_level_goes_on(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize("checks", range(1, 9))
-def test_a_plan_stopped_anywhere_goes_on(monkeypatch, tmp_path, checks):
-    """Also while it enters a level, whose evaluation is not counted twice, and with no phase behind it to keep."""
+def test_a_plan_stopped_anywhere_resumes(monkeypatch, tmp_path, checks):
+    """The results are the same after a stop at any check, also while a level starts and before the first phase ends.
+
+    The evaluation at the start of a level is counted once.
+    """
     run = uldnum.plan("BAOAB", LEVELS, steps=2, h=0.5)
     common = {"chains": 3, "seed": 2, "keep": True, "backend": "array"}
     whole, _, longer = stop_and_go_on(monkeypatch, tmp_path / "run.nc", checks, MIXTURE, run, **common)
@@ -405,7 +409,7 @@ def test_a_plan_stopped_anywhere_goes_on(monkeypatch, tmp_path, checks):
     assert longer.nfe == whole.nfe
 
 
-def test_a_stopped_plan_goes_on(monkeypatch, tmp_path):
+def test_a_stopped_plan_resumes_only_with_the_same_arguments(monkeypatch, tmp_path):
     run, common = PLANS["Heun and BAOAB"](LEVELS), {"chains": 4, "seed": 2}
     whole, _, longer = stop_and_go_on(monkeypatch, tmp_path / "run.nc", 2, MIXTURE, run, **common)
     np.testing.assert_array_equal(longer.x, whole.x)
@@ -423,15 +427,15 @@ def test_a_stopped_plan_goes_on(monkeypatch, tmp_path):
     assert repr(again) == f"Run({run.name} on {MIXTURE.name}, 4 chains, {run.steps} steps)"
 
 
-def test_a_whole_plan_is_no_method():
+def test_a_preset_is_not_a_method():
     with pytest.raises(ValueError, match=r"'mild-cifar10' is a preset plan; use uldnum.preset\('mild-cifar10'\)"):
         uldnum.plan("mild-cifar10", LEVELS)
 
 
 def test_a_plan_from_the_end_of_a_run_has_other_normals():
-    """ULA from the ends of ULA keeps the law. With common normals it would leave a variance of 1.6.
+    """ULA from the final states of ULA remains stationary. With common normals the variance would become 1.6.
 
-    The variance of 20000 chains lies within 4 standard errors, 0.04, but for 1 of 16000 seeds.
+    The variance of 20,000 chains is within 4 standard errors, 0.04, for all but 1 of 16,000 seeds.
     """
     mixture = uldnum.GaussianMixture([1.0], [[0.0]], [0.25])
     law = uldnum.exact.gaussian("ula", h=0.5, precision=1 / 1.25)
@@ -443,19 +447,19 @@ def test_a_plan_from_the_end_of_a_run_has_other_normals():
         assert abs(found - expected) < 4 * expected * np.sqrt(2 / 20_000)
 
 
-def test_what_goes_to_the_next_level_is_no_divergence():
-    """Far off the origin VP levels move the data by more than a thousand of their standard deviations."""
+def test_a_large_shift_between_levels_is_not_a_divergence():
+    """For data far from the origin, VP levels shift the mean by more than 1000 standard deviations of the data."""
     far = uldnum.GaussianMixture([1.0], [[5000.0]], [1.0])
     for backend in ("numba", "array"):
-        for last in (1e-3, 0.5):  # from 0.5 the denoised mean of the data is as far
+        for last in (1e-3, 0.5):  # from 0.5, the final denoising shifts the mean by as much
             run = uldnum.plan("ddim", levels.vp_sde(10, last=last))
             found = uldnum.anneal(far, run, chains=9, backend=backend, progress=False)
             assert found.diverged == 0
             assert np.all(np.abs(found.x - 5000) < 10)
 
 
-def test_levels_that_round_to_isotropic_ones_change_nothing():
-    """Which levels share a launch is a matter of time; a variance off by its last place differs at some of them."""
+def test_levels_that_round_to_isotropic_have_the_same_results():
+    """Results do not depend on which levels share a launch, even if variances round to one number at some levels."""
     mixture = uldnum.GaussianMixture([0.5, 0.5], [[1.0, 0.0], [-1.0, 0.3]], [[0.3, 0.1 + 0.2]] * 2)
     assert not mixture.isotropic
     assert not mixture.noised(1.0, 5.0).isotropic
@@ -466,8 +470,8 @@ def test_levels_that_round_to_isotropic_ones_change_nothing():
     np.testing.assert_array_equal(together, apart)
 
 
-def test_levels_are_their_own():
-    """One level is the first; what is given may change later."""
+def test_levels_are_read_only_copies():
+    """A single level is the first one, and levels are copies that cannot be modified."""
     assert levels.geometric(1.0, 1.0, 1).sigma.tolist() == levels.karras(1.0, 0.5, 1).sigma.tolist() == [1.0]
     sigma = np.array([2.0, 1.0])
     kept = levels.given(sigma)
@@ -484,7 +488,7 @@ def test_data_come_by_name_or_file(tmp_path):
 
 
 @pytest.mark.parametrize("name", PLANS)
-def test_the_law_of_several_coordinates_is_that_of_each(name):
+def test_the_law_of_several_coordinates_equals_each_law(name):
     run, each = PLANS[name](LEVELS), {"data_mean": [0.0, 1.5, -3.0], "data_variance": [0.0, 0.5, 2.0]}
     each["start_variance"] = [2.0, 0.0, 1.0]
     together = law_of(run, **each)
@@ -494,7 +498,7 @@ def test_the_law_of_several_coordinates_is_that_of_each(name):
         np.testing.assert_allclose(together.covariance[:, i], alone.covariance, rtol=1e-12, atol=1e-12)
 
 
-def test_what_is_large_shows_itself_in_a_line():
+def test_representations_are_one_line():
     assert repr(uldnum.preset("mild-cifar10")) == "Plan(mild-cifar10, 233 phases, 233 steps)"
     assert repr(uldnum.target("gmm-40")) == "GaussianMixture('gmm-40', shape=(2,))"
     network = uldnum.networks.network()
@@ -506,8 +510,8 @@ ADAPTIVE = ["ula", "baoab-limit", "BAOAB", "OBABO", "mild(0.3)"]
 
 
 @pytest.mark.parametrize("name", ADAPTIVE)
-def test_adaptive_steps_are_their_own_steps(monkeypatch, name):
-    """One step a level: the sizes that the rule chose, given to the plan of each chain alone, end in the same place."""
+def test_adaptive_steps_equal_steps_of_the_chosen_size(monkeypatch, name):
+    """A plan with the step size that the rule chose for a chain reproduces the adaptive run of that chain."""
     images = np.random.default_rng(0).uniform(-1, 1, size=(6, 1, 8, 8))
     data, at = uldnum.targets.DataMixture(images), levels.given([0.8])
     sizes, usual = [], Adaptive.size
@@ -519,7 +523,7 @@ def test_adaptive_steps_are_their_own_steps(monkeypatch, name):
     monkeypatch.setattr(Adaptive, "size", noted)
     common = {"seed": 3, "dtype": "float64", "progress": False}
     run = uldnum.anneal(data, uldnum.plan(name, at, snr=0.16, denoise=False, friction=2.0), chains=3, **common)
-    h = sizes[0]  # another follows from the score at the end
+    h = sizes[0]  # a second size is computed from the score at the end
     assert np.ptp(h) > 0
     for c in range(3):
         alone = uldnum.plan(name, at, h=h[c] / 0.8, denoise=False, friction=2.0)
@@ -539,8 +543,8 @@ def test_adaptive_steps_follow_the_formula():
     np.testing.assert_allclose(coupled**2 / 2, 2 * 0.9 * (0.16 * ratio) ** 2, rtol=1e-12)
 
 
-def test_adaptive_steps_in_few_dimensions_are_warned_of():
-    """A standard Gaussian in 8 dimensions: the variance is 1.6 instead of 1 (sampled, 2000 chains: +- 0.02)."""
+def test_adaptive_steps_in_few_dimensions_warn():
+    """On a standard Gaussian in 8 dimensions the variance is 1.6 instead of 1 (2000 chains: +- 0.02)."""
     gaussian = uldnum.GaussianMixture([1.0], [np.zeros(8)], [0.75])
     at = levels.given([0.5])
     with pytest.warns(UserWarning, match="no sampler in 8 dimensions"):
@@ -550,8 +554,8 @@ def test_adaptive_steps_in_few_dimensions_are_warned_of():
         law_of(uldnum.plan("ula", at, snr=0.16))
 
 
-def test_images_take_plans_too():
-    """A data set and the mixture that it is: the same plan, the same normals, the same end."""
+def test_plans_on_images_equal_plans_on_the_mixture():
+    """A plan on a `DataMixture` ends at the same states as on the equal Gaussian mixture, with the same normals."""
     images = np.random.default_rng(0).uniform(-1, 1, size=(6, 1, 2, 2))
     flat = uldnum.GaussianMixture(np.full(6, 1 / 6), images.reshape(6, 4), np.full(6, 1e-300))
     data = uldnum.targets.DataMixture(images)
@@ -563,7 +567,7 @@ def test_images_take_plans_too():
         np.testing.assert_allclose(ours.x.reshape(3, 4), theirs.x, atol=2e-4)
 
 
-def test_the_shipped_network_takes_plans():
+def test_plans_on_the_shipped_network():
     net = uldnum.networks.network()
     run = uldnum.anneal(net, uldnum.plan("heun", levels.karras(20.0, 0.02, 8)), chains=4, seed=0, progress=False)
     assert run.nfe == 15
@@ -593,8 +597,8 @@ def test_levels():
     np.testing.assert_array_equal(levels.given([2.0, 1.0]).alpha, 1.0)
 
 
-def test_a_word_means_the_same_in_levels_and_cards():
-    """DDPM's numbers under DDPM's word: alpha^2 is the product of 1 - beta."""
+def test_names_of_schedules_agree_in_levels_and_cards():
+    """The betas of DDPM have the name of diffusers, and alpha^2 is the product of 1 - beta."""
     kept = np.cumprod(1 - np.linspace(1e-4, 0.02, 1000))
     roots = np.cumprod(1 - np.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2)
     np.testing.assert_allclose(levels.linear(1000, 1e-4, 0.02).alpha ** 2, kept[::-1], rtol=1e-10)
@@ -628,13 +632,13 @@ def test_a_word_means_the_same_in_levels_and_cards():
         (lambda: levels.parse("geometric:0.5:0.1:3"), "geometric levels"),
     ],
 )
-def test_levels_that_begin_with_little_noise_warn(call, what):
+def test_levels_that_start_with_little_noise_warn(call, what):
     with pytest.warns(UserWarning, match=f"^levels: the noisiest of these {what}"):
         call()
 
 
-def test_levels_that_are_low_on_purpose_do_not_warn():
-    """Warnings are errors here: levels from sigma/alpha = 1 on, subsets, given levels, plans of the literature."""
+def test_intended_low_levels_do_not_warn():
+    """Levels with sigma/alpha of at least 1, subsets, given levels and presets do not warn (warnings are errors)."""
     levels.geometric(1.0, 0.01, 10).below(0.1)
     levels.karras(1.0, 0.01, 10)
     levels.given([0.1])
@@ -699,7 +703,7 @@ def test_levels_that_are_low_on_purpose_do_not_warn():
         (lambda: law_of(PLANS["ddim"](LEVELS), data_mean=[1.0, 2.0], start_mean=[1.0] * 3), "data_mean, data_variance"),
     ],
 )
-def test_bad_plans_are_named(call, fault):
+def test_invalid_arguments_are_refused(call, fault):
     with pytest.raises(ValueError, match=fault):
         call()
 
@@ -709,7 +713,7 @@ def test_predictors_have_sources():
 
 
 class Wide(uldnum.targets.Law):
-    """N(0, 1) with noise, whose levels are what ``made`` makes of their variance."""
+    """N(0, 1) whose distribution with noise is ``made(variance)``."""
 
     name, shape = "wide", (1,)
 
@@ -731,8 +735,8 @@ def closure(variance):
     )  # fmt: skip
 
 
-def test_every_phase_has_its_own_score():
-    """Levels that are scores of their own, and levels that are mixtures though the data say nothing of that."""
+def test_phases_with_separate_scores():
+    """Both backends agree on levels with separate compiled scores, and on mixtures without `kernel_levels`."""
     plan = uldnum.plan("BAOAB", levels.given([2.0, 0.5]), steps=3, h=0.5)
     for made in (closure, lambda variance: uldnum.GaussianMixture([1.0], [[0.0]], [variance])):
         ours, theirs = (
@@ -746,7 +750,7 @@ def test_an_unknown_level_is_refused_before_any_work():
     called = []
 
     class Counted(uldnum.targets.Target):
-        name, shape, fingerprint = "counted", (1,), "counted"  # which else calls the score
+        name, shape, fingerprint = "counted", (1,), "counted"  # the default fingerprint calls the score
 
         def score(self, x):
             called.append(len(x))
@@ -764,8 +768,8 @@ def test_an_unknown_level_is_refused_before_any_work():
 
 
 @pytest.mark.parametrize("name", ["ula", "BAOAB", "OBABO", "mild(0.3)"])
-def test_adaptive_steps_in_both_types_and_on_other_arrays(name):
-    """In float32 as in float64, up to its rounding; on another library's arrays, to rounding."""
+def test_adaptive_steps_in_both_dtypes_and_on_other_arrays(name):
+    """Float32 and arrays of another library agree with float64 NumPy arrays to rounding."""
     plan = uldnum.plan(name, levels.given([2.0, 1.0]), steps=3, snr=0.16, denoise=False)
     gaussian = uldnum.GaussianMixture([1.0], [np.zeros(64)], [1.0])
     start = np.random.default_rng(0).normal(size=(4, 64))
@@ -778,7 +782,7 @@ def test_adaptive_steps_in_both_types_and_on_other_arrays(name):
 
 
 def test_adaptive_steps_without_noise_stand_still():
-    """The rule makes steps as long as the noise."""
+    """Without noise the rule chooses steps of size 0."""
     with pytest.warns(UserWarning, match="no noise"):
         plan = uldnum.plan("BAB", levels.given([2.0, 1.0]), steps=3, snr=0.16, denoise=False)
     gaussian, start = uldnum.GaussianMixture([1.0], [np.zeros(64)], [1.0]), np.ones((4, 64))
@@ -786,7 +790,7 @@ def test_adaptive_steps_without_noise_stand_still():
 
 
 class Foreign(uldnum.targets.Law):
-    """N(0, 1) in 64 dimensions, whose score takes the arrays of another library."""
+    """N(0, 1) in 64 dimensions, whose score accepts arrays of another library."""
 
     name, shape = "foreign", (64,)
 
@@ -801,11 +805,11 @@ class Foreign(uldnum.targets.Law):
         return Level()
 
 
-def test_a_step_that_is_not_taken_does_not_diverge():
-    """The score vanishes at the end of the phase, so that the next step would be huge."""
+def test_the_step_after_the_end_of_a_phase_cannot_diverge():
+    """The score is tiny at the end of the phase, so the next step, which is not taken, would be huge."""
 
     class Flat(uldnum.targets.Target):
-        name, shape, fingerprint = "flat", (64,), "flat"  # which else calls the score
+        name, shape, fingerprint = "flat", (64,), "flat"  # the default fingerprint calls the score
         standard_deviation = np.ones(64)
         calls = 0
 
@@ -820,7 +824,7 @@ def test_a_step_that_is_not_taken_does_not_diverge():
 
 
 class Wide64(uldnum.targets.Law):
-    """A law that is the same target at every level."""
+    """A distribution that is the same target at every level."""
 
     name, shape = "wide", (64,)
 

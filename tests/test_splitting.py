@@ -1,4 +1,4 @@
-"""Words compile to the right maps with the fewest score evaluations; broken words are refused in words."""
+"""Splitting words: maps and score evaluations against the flows of their letters, weak orders, and argument checks."""
 
 import mpmath
 import numpy as np
@@ -10,7 +10,7 @@ from uldnum.exact import gaussian, propagator
 from uldnum.exact.orders import underdamped_error
 from uldnum.schemes.words import frozen_score, tanh_gap
 
-# word: stages, normals of each, normals of the reading alone, of the opening, and whether the opening needs a score
+# For each word: the normals of each stage, of the readout and of `open`, and whether `open` needs a score.
 STRUCTURE = {
     "BAOAB": ([1], 0, 1, True),
     "BAOA": ([1], 0, 0, False),
@@ -44,7 +44,7 @@ def test_random_words_equal_their_letters_one_by_one(seed):
     h, precision, friction = 0.4, 1.7, 0.8
     scheme = uldnum.splitting(word, shares)
     M, Q = word_map(word, shares, h, precision, friction)
-    for steps in (1, 3):  # one step is open and close; three have whole stages between them
+    for steps in (1, 3):  # one step is only open and close; three steps have whole stages in between
         M_n, Q_n = np.eye(2), np.zeros((2, 2))
         for _ in range(steps):
             M_n, Q_n = M @ M_n, M @ Q_n @ M.T + Q
@@ -77,7 +77,7 @@ def test_random_words_equal_their_letters_one_by_one(seed):
         ("BAOAB", [np.nan, 0.5, 1, 0.5, 0.5], "finite"),
     ],
 )
-def test_broken_words_are_refused(word, fractions, fault):
+def test_invalid_words_are_refused(word, fractions, fault):
     with pytest.raises(ValueError, match=fault):
         uldnum.splitting(word, fractions)
 
@@ -106,7 +106,7 @@ def test_frozen_score_does_not_cancel(a):
 @pytest.mark.filterwarnings("ignore:word")
 @pytest.mark.parametrize("seed", range(40))
 def test_weak_orders_of_random_words(seed):
-    """The order of any word and fractions is the slope of the error of the law of (x, p) after the time of one."""
+    """The stated weak order equals the measured slope of the error of the law of (x, p) after time 1."""
     rng = np.random.default_rng(seed)
     letters = ("UB", "ABO", "AB")[seed % 3 if seed % 10 else 2]
     word = "".join(rng.permutation(list(letters) + list(rng.choice(list(letters), size=rng.integers(0, 6)))))
@@ -126,5 +126,5 @@ def test_weak_orders_of_random_words(seed):
     [("BUUBBBU", 2), ("UBBBUUB", 2), ("BUUBBU", 1), ("BAOOAB", 2), ("ABOABO", 1), ("BAABOOAABBAO", 1)],
 )
 def test_weak_orders_of_words(word, order):
-    """The conditions are for pairs of letters, not for the symmetry of the word."""
+    """The order conditions concern pairs of letters; words that are not palindromes may have order 2."""
     assert uldnum.splitting(word).order == (order, None)

@@ -1,4 +1,4 @@
-"""Composition of affine maps and the compression of their noise, against plain matrix algebra."""
+"""Composition of affine maps and compression of their noise, against plain matrix algebra."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ def covariance(noise):
     return noise @ noise.swapaxes(-1, -2)
 
 
-def test_composition_applies_one_map_after_the_other():
+def test_composition_equals_sequential_application():
     rng = np.random.default_rng(1)
     first, second = random_map(rng), random_map(rng, m=1)
     both = first.then(second)
@@ -50,7 +50,7 @@ def test_triangular_factor_of_no_noise_has_no_columns():
     assert pivots == []
 
 
-def test_marked_step_keeps_the_joint_law_of_stage_and_reading():
+def test_inside_stage_keeps_the_joint_distribution_of_stage_and_readout():
     rng = np.random.default_rng(3)
     before, after = random_map(rng, m=2), random_map(rng, m=1)
     step = Step.inside_stage((), before, after, open_uses_score=True)
@@ -68,7 +68,7 @@ def test_marked_step_keeps_the_joint_law_of_stage_and_reading():
 
 
 @pytest.mark.parametrize("shape", [(), (4,)])
-def test_table_puts_the_axes_of_h_in_front(shape):
+def test_table_has_the_axes_of_h_first(shape):
     h = np.full(shape, 0.5)
     assert table(h, [[1, h], [0, 2 * h]]).shape == (*shape, 2, 2)
     assert table(h, [[], []]).shape == (*shape, 2, 0)

@@ -1,4 +1,4 @@
-"""A user's own target: compiled into the kernel, or called with arrays; a TOML file; a fit."""
+"""User-defined targets: compiled scores, array scores, TOML files, full covariances and fitted mixtures."""
 
 import math
 from itertools import product
@@ -53,13 +53,13 @@ def start(n, seed, first):
     ("score", "dtype"),
     [
         pytest.param(gaussian_score, "float64", id="compiled float64"),
-        # `two_modes` runs in a kernel of this type in short, and is compared with arrays.
+        # The fast tests cover compiled float32 kernels with `two_modes`, which is compared with the array backend.
         pytest.param(gaussian_score, "float32", id="compiled float32", marks=pytest.mark.slow),
         pytest.param(lambda x: -x / np.array([1.0, 2.0]), "float64", id="array float64"),
         pytest.param(lambda x: -x / np.array([1.0, 2.0]), "float32", id="array float32"),
     ],
 )
-def test_a_users_score_runs_like_the_mixture_it_is(score, dtype):
+def test_a_user_score_equals_the_mixture(score, dtype):
     target = UserTarget(score, 2, sampler=start, mean=MEAN, standard_deviation=SPREAD)
     common = {"h": [0.3, 0.5], "steps": 30, "chains": 6, "seed": 2, "dtype": dtype, "progress": False, "bins": 8}
     mine, plain = (uldnum.sample(t, "OBABO", **common) for t in (target, PLAIN))
@@ -68,7 +68,7 @@ def test_a_users_score_runs_like_the_mixture_it_is(score, dtype):
     np.testing.assert_allclose(mine.covariance, plain.covariance, atol=1e-12 if dtype == "float64" else 1e-5)
 
 
-def test_what_is_not_known_is_asked_for():
+def test_messages_name_missing_knowledge():
     target = UserTarget(gaussian_score, 2)
     with pytest.raises(ValueError, match="x0: must be given, as the target 'user' has no exact draws"):
         uldnum.sample(target, "ula", h=0.1, steps=3, chains=2)
@@ -109,7 +109,7 @@ def test_bad_scores_are_refused_when_the_target_is_made(score, fault):
         ({"dimension": 0}, "dimension: must be at least 1"),
     ],
 )
-def test_bad_knowledge_is_refused(known, fault):
+def test_invalid_arguments_are_refused(known, fault):
     with pytest.raises(ValueError, match=fault):
         UserTarget(**{"score_function": gaussian_score, "dimension": 2} | known)
 
@@ -207,8 +207,8 @@ LIFTED = [
 ]
 
 
-# A kernel takes seven seconds to compile, a score alone half a second. So all are called in blocks of chains, and some
-# run in kernels: with arguments, on vectors and chain by chain.
+# A kernel takes seven seconds to compile, and a score half a second. Therefore all scores are called in blocks of
+# chains, but only two fast cases compile kernels: one with arguments on vectors, and one chain by chain.
 IN_KERNELS = {(two_modes, "float32"), (branching, "float64")}
 LIFTED_KERNELS = [
     pytest.param(*case, dtype, marks=[] if (case[0], dtype) in IN_KERNELS else pytest.mark.slow)
@@ -218,7 +218,7 @@ LIFTED_KERNELS = [
 
 @pytest.mark.parametrize(("score", "d", "args", "how", "dtype"), LIFTED_KERNELS)
 def test_a_scalar_score_runs_on_vectors(score, d, args, how, dtype):
-    """As it does row by row, to rounding; in both types, with arguments, and with a last block that is not full."""
+    """The compiled kernel equals calls for one row at a time, to rounding, also with a last block that is not full."""
 
     def start(n, seed, first):
         return np.linspace(-1, 1.5, n * d).reshape(n, d)
@@ -234,7 +234,7 @@ def test_a_scalar_score_runs_on_vectors(score, d, args, how, dtype):
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize(("score", "d", "args", "how"), LIFTED)
 def test_a_scalar_score_is_called_in_blocks(score, d, args, how, dtype):
-    """On two blocks of chains, as a kernel calls it: as row by row, to rounding; positions are left as they are."""
+    """Calls on two blocks of chains equal calls for one row at a time, to rounding, and do not change the positions."""
     target, lanes = UserTarget(score, d, args=args), lanes_of(np.dtype(dtype), d)
     arguments = target.score_arguments(np.dtype(dtype))
     call, fault = lift.lift(score, np.dtype(dtype), lanes, tuple(numba.typeof(value) for value in arguments))
@@ -265,7 +265,7 @@ def at_the_edges(x, out):
     out[9], out[10], out[11] = np.sqrt(y), np.tanh(y), abs(y)
 
 
-def test_lifted_functions_at_the_edges_do_as_they_do_on_numbers():
+def test_lifted_functions_equal_scalar_functions_at_special_values():
     x = np.array([np.nan, np.inf, -np.inf, 0.0, -1.0, 1.0, 1e300, 1e-300])
     rows, expected = np.zeros((len(x), 12)), np.zeros((len(x), 12))
     rows[:, 0] = x
@@ -286,8 +286,8 @@ def test_lifted_functions_at_the_edges_do_as_they_do_on_numbers():
     np.testing.assert_allclose(got.reshape(12, 8).T, expected, rtol=1e-15)
 
 
-def test_escape_is_seen_without_a_known_scale():
-    """Score -x^3 at a large step: ULA is at 1e100 within six steps, long before its state is no number."""
+def test_divergence_is_detected_without_a_known_scale():
+    """Score -x^3 at a large step: ULA exceeds 1e100 within six steps, and counts as diverged while it is finite."""
     target = UserTarget(lambda x: -(x**3), 1)
     with pytest.warns(UserWarning, match="diverged"), np.errstate(over="ignore", invalid="ignore"):
         run = uldnum.sample(target, "ula", h=1.0, steps=7, chains=3, x0=np.full((3, 1), 10.0), progress=False)
@@ -295,7 +295,7 @@ def test_escape_is_seen_without_a_known_scale():
     assert np.isnan(run.mean).all()
 
 
-def test_a_score_that_fails_on_the_way_is_a_divergence():
+def test_a_score_that_becomes_nan_is_a_divergence():
     target = UserTarget(branching, 3, sampler=lambda n, seed, first: np.zeros((n, 3)), args=(1.5,))
     with pytest.warns(UserWarning, match="diverged"):
         run = uldnum.sample(target, "ula", h=0.5, steps=300, chains=50, progress=False)
@@ -303,10 +303,10 @@ def test_a_score_that_fails_on_the_way_is_a_divergence():
     assert np.isnan(run.mean).all()
 
 
-def test_double_well_is_no_mixture_and_has_its_exact_moments():
-    """BAOAB at a small step: second moment at 4 standard errors against its exact law, false-fail rate 6e-5.
+def test_double_well_has_its_exact_moments():
+    """BAOAB at a small step: second moment at 4 standard errors against the exact law of the scheme.
 
-    A second moment that is off by 0.3% is caught. The law itself is 0.06% off that of the target.
+    The false-fail rate is 6e-5, and an error of 0.3% in the second moment is detected. The bias of the scheme is 0.06%.
     """
     target = uldnum.target("double-well")
     run = uldnum.sample(target, "BAOAB", h=0.1, steps=4000, burn_in=0, chains=512, seed=1, progress=False)
@@ -348,7 +348,7 @@ def test_a_toml_file_is_a_target(tmp_path):
         (TOML + "name = 3", "name: must be a string"),
     ],
 )
-def test_broken_toml_is_refused(tmp_path, text, fault):
+def test_invalid_toml_is_refused(tmp_path, text, fault):
     (tmp_path / "mine.toml").write_text(text)
     with pytest.raises(ValueError, match=f"mine.toml.*{fault}"):
         uldnum.target(tmp_path / "mine.toml")
@@ -369,10 +369,10 @@ def test_bad_covariances_are_refused(covariances, fault):
         uldnum.GaussianMixture([1.0], [[0.0, 0.0]], covariances=covariances)
 
 
-def test_full_covariances_run_alike_on_both_backends_and_sample_their_law():
-    """BAOAB is exact on any Gaussian: the covariance at 4 standard errors, three numbers, false-fail rate 2e-4.
+def test_full_covariances_agree_on_both_backends_and_with_the_target():
+    """BAOAB has the exact covariance of a Gaussian: three numbers at 4 standard errors, false-fail rate 2e-4.
 
-    Each standard error is below 0.6% of the variances: a covariance that is off by 2% of them is caught.
+    Each standard error is below 0.6% of the variances, so an error of 2% of the variances is detected.
     """
     covariance = np.array([[2.0, 0.9], [0.9, 1.0]])
     target = uldnum.GaussianMixture([1.0], [[1.0, -1.0]], covariances=[covariance])
@@ -397,13 +397,13 @@ def test_draws_of_full_covariances_do_not_depend_on_the_batch():
         np.testing.assert_array_equal(target.sample(n, seed=1, first=first), whole[first : first + n])
 
 
-def test_covariances_symmetric_to_rounding_are_taken():
+def test_covariances_symmetric_to_rounding_are_accepted():
     assert uldnum.GaussianMixture([1.0], [[0.0, 0.0]], covariances=[[[1.0, 1e-17], [0.0, 1.0]]]).shape == (2,)
 
 
 @pytest.mark.parametrize("kind", ["full", "diag", "spherical"])
 def test_a_mixture_fitted_to_data(kind):
-    """On 20 000 draws of well separated modes the fit finds weights and means to about 1/sqrt(n) of a mode, 0.05."""
+    """A fit to 20,000 draws of well separated modes has weights, means and variances within several standard errors."""
     pytest.importorskip("sklearn")
     truth = uldnum.GaussianMixture([0.3, 0.7], [[-4.0, 0.0], [4.0, 1.0]], [1.0, 0.5])
     fitted = uldnum.GaussianMixture.fit(truth.sample(20_000, seed=1), 2, kind=kind)

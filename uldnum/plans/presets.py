@@ -47,7 +47,7 @@ PRESETS = {
     "ald-cifar10": PlanPreset("ula", CIFAR10, {"steps": 5, "eps": 6.2e-6}, f"{NCSNV2}, CIFAR-10"),
     "ald-celeba": PlanPreset("ula", CELEBA, {"steps": 5, "eps": 3.3e-6}, f"{NCSNV2}, CelebA"),
     "mild-ncsn": PlanPreset(
-        "mild(0.22)", NCSN, {"steps": 50, "eps": 2e-5, "denoise": False}, f"{MILD}; NCSN, T = 50, as in this code",
+        "mild(0.22)", NCSN, {"steps": 50, "eps": 2e-5, "denoise": False}, f"{MILD}; NCSN, T = 50, as in that code",
         "normal",
     ),
     "mild-cifar10": PlanPreset("mild(0.38)", CIFAR10, {"eps": 6.2e-6}, f"{MILD}; CIFAR-10, T = 1", "normal"),

@@ -157,9 +157,7 @@ def validate_word(word: str, fractions: Sequence[float] | None = None) -> tuple[
                 f"fractions: must sum to 1 for each letter, got a sum of {total(own):.15g} for {letter} in {word!r}"
             )
         if letter in "OU" and np.any(own <= 0):
-            raise ValueError(
-                f"fractions: must be positive for O and U, as noise is irreversible, got {own} for {letter}"
-            )
+            raise ValueError(f"fractions: must be positive for O and U, got {own} for {letter}")
     return tuple(float(share) for share in shares)
 
 
