@@ -144,7 +144,7 @@ def widened(step: Step, k: int) -> Step:
     return Step(stages, wide(step.open), wide(step.close), step.open_uses_score)
 
 
-def handed_over(k: int, own: int, momentum: str, memory: float, ratio: Array) -> Affine | None:
+def momentum_map(k: int, own: int, momentum: str, memory: float, ratio: Array) -> Affine | None:
     """Return the map of rows 1 to own - 1 between levels, given the ratios sigma_{i+1}/sigma_i, or None if identity."""
     if momentum == "kept" or own < 2:
         return None
@@ -209,14 +209,16 @@ def plan(
 ) -> Plan:
     r"""Build a plan of an integrator at every noise level, of a predictor between the levels, or of both.
 
-    With an integrator, give exactly one of ``h``, ``eps`` and ``snr``. With a predictor as the method, only ``levels``
-    and ``denoise`` are permitted.
+    With an integrator as the method, the plan runs ``steps`` steps at each level, in order of decreasing noise. Give
+    exactly one of ``h``, ``eps`` and ``snr``. With a predictor as the method, the plan maps each level to the next, and
+    only ``levels`` and ``denoise`` are permitted.
 
     Parameters
     ----------
     method : str or Integrator
         An integrator (see `uldnum.integrators`), or the name of a predictor: ``ddim(eta)``, ``ancestral``,
-        ``reverse-diffusion``, ``edm-euler(churn)``, ``heun(churn)`` or ``dpm-solver++``.
+        ``reverse-diffusion``, ``edm-euler(churn)``, ``heun(churn)`` or ``dpm-solver++``. Parameters default to 0:
+        eta is from 0 to 1, and churn from 0 to sqrt(2) - 1. `uldnum.schemes.predictors` states the formulas.
     levels : Levels
         Noise levels alpha_i, sigma_i with i = 1 ... L, from `uldnum.levels`.
     steps : int, default 1
@@ -318,8 +320,8 @@ def plan(
     if denoise:
         phases += last_phases(levels, k)
     memory = np.array([scheme.memory] * (scheme.rows - 1) + [0.0] * (width > 1))
-    apart = boundary == "own" or not own.open_uses_score
-    return Plan(named, places_of(levels)[0], tuple(phases), memory, source, momenta=scheme.momenta, on_step=apart)
+    on_step = boundary == "own" or not own.open_uses_score
+    return Plan(named, places_of(levels)[0], tuple(phases), memory, source, momenta=scheme.momenta, on_step=on_step)
 
 
 def is_one(value: Any) -> bool:
@@ -422,7 +424,7 @@ def corrected(
     The tables ``own`` have a leading axis of levels.
     """
     k = own.rows
-    change = handed_over(k, scheme.rows, momentum, scheme.memory, levels.sigma[1:] / levels.sigma[:-1])
+    change = momentum_map(k, scheme.rows, momentum, scheme.memory, levels.sigma[1:] / levels.sigma[:-1])
     if boundary == "shared" and own.open_uses_score:
         if moves:
             raise ValueError("boundary: must be 'own' with a predictor, as levels then have no evaluation to share")

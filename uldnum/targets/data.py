@@ -97,7 +97,7 @@ class DataMixture(Law):
 
     @cached_property
     def digest(self) -> str:
-        """Hash of the images."""
+        """SHA-256 hash of the images, as a hexadecimal string."""
         return hashlib.sha256(self.mean.tobytes() + host(self.rows).tobytes()).hexdigest()
 
     def at(self, sigma: float, alpha: float = 1.0) -> DataLevel:
@@ -189,11 +189,37 @@ class DataLevel(NoisedImages):
         return xp.reshape(sums / total + middle, x.shape)
 
     def score(self, x: Any) -> Any:
-        """Return the gradient of the log density, (alpha E[x | z] - z)/sigma^2, with the shape of ``x``, in float32."""
+        """Return the gradient of the log density of z, ``(alpha E[x | z] - z)/sigma^2``.
+
+        Parameters
+        ----------
+        x : array, shape (n, channels, height, width)
+            Noised images z, arrays of the library of the images.
+
+        Returns
+        -------
+        array, shape (n, channels, height, width)
+            Score at z. The denoised images in it are computed in float32.
+        """
         return (self.alpha * self.denoise(x) - x) / self.sigma**2
 
     def draws(self, n: int, seed: int = 0, first: int = 0) -> Array:
-        """Return exact draws first ... first + n - 1: random images with noise. Draw i depends only on (seed, i)."""
+        """Return exact draws: random images of the data, with noise.
+
+        Parameters
+        ----------
+        n : int
+            Number of draws.
+        seed : int, default 0
+            Seed of the random numbers.
+        first : int, default 0
+            Number of the first draw.
+
+        Returns
+        -------
+        float64 array, shape (n, channels, height, width)
+            Draws number first ... first + n - 1. Draw i depends only on (seed, i).
+        """
         chosen = np.minimum((initial_uniform(n, seed, first) * len(self.data)).astype(int), len(self.data) - 1)
         images = (host(self.data.rows)[chosen] + self.data.mean).reshape(n, *self.shape)
         return self.alpha * images + self.sigma * self.noise(n, seed, first)

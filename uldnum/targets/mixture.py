@@ -230,6 +230,11 @@ class GaussianMixture(Target):
         -------
         array, shape (n, d)
             Score at x, float32 or float64.
+
+        Raises
+        ------
+        ValueError
+            If x does not have the shape (n, d).
         """
         y = self.points(x)
         data = self.kernel_data(y.dtype)
@@ -249,6 +254,11 @@ class GaussianMixture(Target):
         -------
         array, shape (n,)
             Log density at x, float32 if x is float32, else float64.
+
+        Raises
+        ------
+        ValueError
+            If x does not have the shape (n, d).
         """
         y, q, top = self.log_shares(x)
         constant = 0.5 * len(y) * np.log(2 * np.pi)
@@ -266,6 +276,11 @@ class GaussianMixture(Target):
         -------
         array, shape (n, K)
             Probabilities, which sum to 1 over the last axis.
+
+        Raises
+        ------
+        ValueError
+            If x does not have the shape (n, d).
         """
         _, q, top = self.log_shares(x)
         shares = np.exp(q - top)
@@ -299,6 +314,11 @@ class GaussianMixture(Target):
         -------
         float64 array, shape (n, d)
             Probability that each coordinate is at most x.
+
+        Raises
+        ------
+        ValueError
+            If x has neither shape.
         """
         points = np.atleast_1d(converted("x", x))
         points = points[:, None] if points.ndim == 1 else points

@@ -67,10 +67,24 @@ class NoisedImages(Target):
         return "float32"
 
     def sample(self, n: int, seed: int = 0, first: int = 0) -> Array:
-        """Return initial states of chains first ... first + n - 1, shape (n, *shape).
+        """Return initial states of chains.
 
         They are exact draws if the target has `draws`. Otherwise they are Gaussian, with the mean and standard
         deviation of each pixel.
+
+        Parameters
+        ----------
+        n : int
+            Number of chains.
+        seed : int, default 0
+            Seed of the random numbers.
+        first : int, default 0
+            Number of the first chain.
+
+        Returns
+        -------
+        float64 array, shape (n, channels, height, width)
+            Initial states of chains first ... first + n - 1. State i depends only on (seed, i).
         """
         if self.draws is not None:
             return self.draws(n, seed, first)

@@ -298,7 +298,7 @@ class Target(Law, ABC):
         Returns
         -------
         array, shape (n, *shape)
-            Initial states of chains first ... first + n - 1. State i depends only on (seed, first + i).
+            Initial states of chains first ... first + n - 1. State i depends only on (seed, i).
 
         Raises
         ------
