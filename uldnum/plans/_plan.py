@@ -186,7 +186,7 @@ def preset(name: str) -> Plan:
     Plan(ald-cifar10, 233 phases, 1161 steps)
     """
     if not isinstance(name, str) or name.lower() not in PRESETS:
-        raise unknown("plan", name, PRESETS, f"Known are {', '.join(PRESETS)}")
+        raise unknown("plan", name, PRESETS, f"The presets are {', '.join(PRESETS)}")
     chosen = PRESETS[name.lower()]
     built = plan(chosen.method, chosen.levels(), **chosen.options)
     return replace(built, name=name.lower(), source=chosen.source, x0=chosen.x0)

@@ -186,7 +186,7 @@ def schedule(described: Mapping[str, Any]) -> Schedule:
     given = dict(described)
     kind = str(given.pop("kind", "none"))
     if kind not in SCHEDULES:
-        raise unknown("schedule", kind, SCHEDULES, f"Known are {', '.join(SCHEDULES)}")
+        raise unknown("schedule", kind, SCHEDULES, f"The kinds are {', '.join(SCHEDULES)}")
     try:
         if "timesteps" in given:
             given["timesteps"] = whole_number("timesteps", given["timesteps"], 2, 2**20)

@@ -133,8 +133,8 @@ def heun(here: NoiseLevel, there: NoiseLevel, last: NoiseLevel, churn: float) ->
 def dpm_solver(here: NoiseLevel, there: NoiseLevel, last: NoiseLevel) -> list[Move]:
     """Return x' = (s'/s) x + a' (1 - r'/r) ((1 + c) x0 - c x0_last), with c = log(r/r')/(2 log(r_last/r)).
 
-    Here x0 = (x + s^2 score)/a, row 1 stores x0 for the next move, and r_last is the ratio of the previous level
-    (Lu et al. 2022, Algorithm 2).
+    Here x0 = (x + s^2 score)/a, row 1 stores x0 for the next move, and r_last is the ratio of the previous level,
+    which is infinite in the first move, where c = 0 (Lu et al. 2022, Algorithm 2).
     """
     c = log(here.r / there.r) / (2 * log(last.r / here.r))
     weight = there.a * (1 - there.r / here.r)
@@ -211,7 +211,7 @@ def predictor(name: str) -> tuple[str, Predictor, str]:
     given, argument = split_name(name)
     stem = given.lower()
     if stem not in PREDICTORS:
-        raise unknown("predictor", name, PREDICTORS, f"Known are {', '.join(PREDICTORS)}")
+        raise unknown("predictor", name, PREDICTORS, f"The predictors are {', '.join(PREDICTORS)}")
     entry = PREDICTORS[stem]
     if not entry.parameter:
         if argument is not None:
