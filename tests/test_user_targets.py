@@ -84,13 +84,13 @@ def test_messages_name_missing_knowledge():
     ("score", "fault"),
     [
         (wrong_signature, r"score: failed as score\(x, out\)"),
-        (nan_score, "score: must write a finite number"),
-        (adding_score, "score: must write a finite number to every entry"),
+        (nan_score, "score: must be finite at the mean"),
+        (adding_score, "score: must be finite at the mean, in every entry"),
         (lambda x, y: x, "score: failed on an array of shape"),
         (lambda x: x.gradient, "score: failed on an array of shape"),
         (3, "score_function: must be a function"),
         (lambda x: x[:, :1], "score: must return the shape of its argument"),
-        (lambda x: x * np.nan, "score: must write a finite number"),
+        (lambda x: x * np.nan, "score: must be finite at the mean"),
     ],
 )
 def test_bad_scores_are_refused_when_the_target_is_made(score, fault):

@@ -167,8 +167,8 @@ def weak_order(word: str, fractions: Sequence[float]) -> int:
     A word is a product of exponentials of generators, ``exp(h x_1 L_1) exp(h x_2 L_2) ...``, where x_i is the fraction
     of letter i. By the Baker-Campbell-Hausdorff formula, the second-order error is a sum over pairs of distinct
     letters. Each pair contributes its commutator times ``h^2 (sum_{i<j} x_i y_j - 1/2)``, where i and j are positions
-    in the word, and x and y are the fractions of the two letters. The commutators of A, B and O are linearly independent, so the order is 2 if all these
-    coefficients vanish, and 1 otherwise.
+    in the word, and x and y are the fractions of the two letters. The commutators of A, B and O are linearly
+    independent, so the order is 2 if all these coefficients vanish, and 1 otherwise.
 
     Order 3 would need negative fractions of every letter (Goldman & Kaper 1996, SIAM J. Numer. Anal. 33, 349), and O
     and U cannot run backwards in time. A word without O and U does not converge to the Langevin equation, so its order

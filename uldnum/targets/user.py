@@ -123,7 +123,9 @@ class UserTarget(Target):
             raise ValueError(f"like: must be an array, got {shown(self.like)}") from None
         at_mean = self.score(self.mean[None])
         if not np.all(np.isfinite(at_mean)):
-            raise ValueError(f"score: must write a finite number to every entry at the mean, got {at_mean[0]}")
+            raise ValueError(
+                f"score: must be finite at the mean, in every entry that it returns or writes, got {at_mean[0]}"
+            )
 
     @property
     def compiled_score(self) -> Callable[..., None] | None:
