@@ -1,4 +1,11 @@
-"""Exact answers: what a scheme does to a target, without sampling error."""
+"""Exact answers: the effect of an integrator on a target, without sampling error.
+
+On Gaussian targets of any dimension `gaussian` gives the stationary covariance and the mixing times, `propagator` the
+distribution after any number of steps, `max_stable_h` the limit of stability and `plan` the distribution after every
+noise level. On any one-dimensional target `transfer_operator` gives the stationary distribution and the spectral gap.
+`underdamped_flow` and `overdamped_flow` are the solutions of the Langevin equations on a Gaussian, and
+`measured_orders` measures orders of convergence against them.
+"""
 
 from uldnum.exact._gaussian import GaussianLaw, gaussian, max_stable_h, propagator
 from uldnum.exact._plan import PlanLaw, plan

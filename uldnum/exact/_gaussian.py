@@ -1,8 +1,9 @@
-"""The exact law of any integrator on a Gaussian target, of any dimension.
+"""The exact stationary law of any integrator on a Gaussian target of any dimension.
 
-Every scheme of this package acts on each coordinate alone and commutes with rotations, so on N(0, Lambda^-1) it is as
-many independent one-dimensional chains as Lambda has eigenvalues. For each, the stationary covariance solves a discrete
-Lyapunov equation, the mixing rate is a spectral radius, an autocorrelation time a geometric series.
+Every scheme of this package acts on each coordinate separately and commutes with rotations. On N(0, Lambda^-1) it is
+therefore a set of independent one-dimensional chains, one for each eigenvalue of Lambda. For each of these chains the
+stationary covariance solves a discrete Lyapunov equation, the rate of convergence is a spectral radius, and an
+integrated autocorrelation time is the sum of a geometric series of matrices.
 """
 
 from __future__ import annotations
@@ -24,25 +25,25 @@ from uldnum.schemes.catalogue import integrator as find_integrator
 
 __all__ = ["GaussianLaw", "gaussian", "max_stable_h", "propagator"]
 
-# Precisions at most, and the inverse of the least.
+# Largest precision, and inverse of the smallest precision, that are accepted.
 LARGEST = 1e100
 
-# Largest ratio of friction to sqrt(precision), or its inverse, for which fifty digits decide stability.
+# Largest ratio of friction to sqrt(precision), or of its inverse, at which fifty digits decide stability.
 RESOLVABLE = 1e22
 
 
 @dataclass(frozen=True)
 class Spectrum:
-    """The precision of a Gaussian target, as given: a number, the eigenvalues, or a matrix.
+    """The precision of a Gaussian target and the form in which it was given: number, eigenvalues or matrix.
 
     Attributes
     ----------
     values : array, shape (E,)
         Eigenvalues of the precision.
     axes : array, shape (d, E), or None
-        Eigenvectors, where the precision was a matrix.
+        Eigenvectors as columns if the precision was given as a matrix, else None.
     scalar : bool
-        Whether it was a number.
+        Whether the precision was given as a number.
     """
 
     values: Array
@@ -56,7 +57,7 @@ class Spectrum:
 
     @classmethod
     def of(cls, precision: ArrayLike) -> Spectrum:
-        """Decompose a precision, or raise if it is not positive."""
+        """Return the spectrum of a precision, or raise if the precision is not positive definite."""
         given = converted("precision", precision)
         if not given.size:
             raise ValueError("precision: must not be empty")
@@ -70,24 +71,27 @@ class Spectrum:
             raise ValueError("precision: the matrix must be finite and symmetric")
         values, axes = np.linalg.eigh((given + given.T) / 2)
         if values[0] <= 0:
-            raise ValueError(f"precision: the matrix must be positive definite, its least eigenvalue is {values[0]:g}")
+            raise ValueError(
+                f"precision: the matrix must be positive definite, got a least eigenvalue of {values[0]:g}"
+            )
         return cls(values, axes, False)
 
     def spread(self, values: Array) -> Array:
-        """Return numbers of each eigenvalue, shape (..., E), in the form in which the precision was given."""
+        """Convert one value per eigenvalue, shape (..., E), to the form in which the precision was given."""
         if self.scalar:
             return np.asarray(values[..., 0])
         return values if self.axes is None else (self.axes * values[..., None, :]) @ self.axes.T
 
     def weights(self, observable: str | ArrayLike) -> tuple[Array, bool]:
-        """Squared coefficients of an observable: of each eigenvector, or of each pair of them if it is quadratic.
+        """Return the squared coefficients of an observable in the eigenbasis of the precision.
 
         Returns
         -------
         array, shape (n, E) or (n, E, E)
-            For n observables.
+            Squared coefficients of each of n observables: one for each eigenvector if the observable is linear, one for
+            each pair of eigenvectors if it is quadratic.
         bool
-            Whether they are one for each coordinate, rather than a single one.
+            Whether there is one observable for each coordinate rather than a single observable.
         """
         axes = np.eye(len(self.values)) if self.axes is None else self.axes
         if isinstance(observable, str):
@@ -96,7 +100,7 @@ class Spectrum:
                 raise ValueError(f"observable: must be 'x', 'x^2', a vector or a matrix, got {shown(observable)}")
             return (linear if observable == "x" else linear[:, :, None] * linear[:, None, :]), not self.scalar
         d = len(axes)
-        wanted = f"observable: must be 'x', 'x^2' or a finite array of shape {(d,)} or {(d, d)} that is no zero form"
+        wanted = f"observable: must be 'x', 'x^2' or a finite, nonzero array of shape {(d,)} or {(d, d)}"
         form = converted("observable", observable)
         if form.shape not in ((d,), (d, d)) or not np.all(np.isfinite(form)):
             raise ValueError(wanted)
@@ -108,30 +112,36 @@ class Spectrum:
 
 @dataclass(frozen=True)
 class GaussianLaw:
-    """The stationary law of an integrator on a Gaussian target, at the end of a time step.
+    """The stationary law of an integrator on a Gaussian target, read at the end of a time step.
 
-    Covariances have the shape of h in front; then nothing for a target given by a number, ``(d,)`` for one given by
-    eigenvalues (the variance along each eigenvector), ``(d, d)`` for one given by a matrix. They are NaN where the
-    scheme is unstable, on the limit of stability, or slower than 1e40 steps. Times are in score evaluations, and have
-    the shape of h.
+    Every covariance has the broadcast shape of the step size and the friction as leading axes. It has no further axes
+    for a target given by a number, one of shape ``(d,)`` for a target given by eigenvalues (the variance along each
+    eigenvector), and two of shape ``(d, d)`` for a target given by a matrix. Covariances are NaN where the scheme is
+    unstable, exactly at the limit of stability, or where it needs more than 1e40 steps to converge. Times are in score
+    evaluations and have only the leading axes.
 
     Attributes
     ----------
     spectrum : Spectrum
-        The target.
+        Precision of the target.
     step : LinearStep
-        The time step along each eigenvector, as linear maps.
-    covariance : array, shape (..., E, k, k)
-        Covariance of what is read at the end of a step, along each eigenvector.
-    bias : array, shape (..., E)
-        What Var(x) is too large by.
+        One time step along each eigenvector, as linear maps.
+    covariance : float64 array, shape (..., E, k, k)
+        Covariance of the k rows of the state along each of the E eigenvectors, at the end of a step; row 0 is x.
+    bias : float64 array, shape (..., E)
+        Variance of x minus that of the target, along each eigenvector.
     nfe_per_step : int
         Score evaluations per time step.
-    doubtful : array of bool, shape (..., E)
-        Where float64 does not suffice: close to a limit of stability, with very low friction, or where fifty digits
-        were asked for.
+    doubtful : bool array, shape (..., E)
+        Entries that are computed with fifty digits because float64 does not suffice: those close to a limit of
+        stability or with very low friction, and all entries if ``precise`` was given.
     sharp : LinearStep or None
-        The time step there in numbers of fifty digits, along one axis; None if there is no such place.
+        The time step at the doubtful entries with fifty digits, along one leading axis; None if there are no such
+        entries.
+
+    See Also
+    --------
+    gaussian : Function that returns this object.
     """
 
     spectrum: Spectrum
@@ -144,31 +154,31 @@ class GaussianLaw:
 
     @property
     def position_covariance(self) -> Array:
-        """Covariance of x."""
+        """Stationary covariance of x."""
         return self.spectrum.spread(self.covariance[..., 0, 0])
 
     @property
     def position_bias(self) -> Array:
-        """Covariance of x minus that of the target."""
+        """Stationary covariance of x minus the covariance of the target."""
         return self.spectrum.spread(self.bias)
 
     @property
     def momentum_covariance(self) -> Array:
-        """Covariance of p, or of whatever the scheme keeps in its second row; NaN for schemes that keep nothing."""
+        """Stationary covariance of p, or of the second row of the state; NaN for schemes with only one row."""
         return self.spectrum.spread(self.memory(1))
 
     @property
     def cross_covariance(self) -> Array:
-        """Cov(x, p)."""
+        """Stationary covariance of x with p, or with the second row of the state; NaN for schemes with only one row."""
         return self.spectrum.spread(self.memory(0))
 
     def memory(self, row: int) -> Array:
-        """Covariance of the second row with ``row``."""
+        """Return the covariance of the second row of the state with row ``row``; NaN for schemes with only one row."""
         unread = np.full(self.bias.shape, np.nan)
         return self.covariance[..., row, 1] if self.covariance.shape[-1] > 1 else unread
 
     def each(self, result: Callable[[LinearStep], Array]) -> Array:
-        """Return a result along each eigenvector, of fifty digits where float64 does not suffice."""
+        """Return a result along each eigenvector, computed with fifty digits where float64 does not suffice."""
         values = np.asarray(result(self.step), float)
         if self.sharp is not None:
             values[self.doubtful] = result(self.sharp)
@@ -176,18 +186,21 @@ class GaussianLaw:
 
     @cached_property
     def growth(self) -> Array:
-        """Square of the spectral radius, minus 1."""
+        """Square of the spectral radius of one time step, minus 1."""
         return self.each(lambda step: step.cycle.growth).max(axis=-1)
 
     @property
     def spectral_radius(self) -> Array:
-        """Largest modulus of an eigenvalue of one time step: below 1 the scheme is stable."""
+        """Largest modulus of the eigenvalues of one time step; the scheme is stable where it is below 1."""
         return np.asarray(np.sqrt(1 + self.growth))
 
     @property
     @np.errstate(all="ignore")
     def relaxation_time(self) -> Array:
-        """Score evaluations in which the slowest mode decays by e: ``-nfe_per_step/log(spectral_radius)``."""
+        """Score evaluations in which the slowest mode decays by a factor e, ``-nfe_per_step / log(spectral_radius)``.
+
+        It is NaN where the scheme is unstable.
+        """
         stable = self.each(lambda step: step.cycle.stable).all(axis=-1)
         decays = stable & (self.growth > -1)
         time = -2 * self.nfe_per_step / np.log1p(np.where(decays, self.growth, -0.5))
@@ -195,30 +208,48 @@ class GaussianLaw:
 
     @np.errstate(all="ignore")
     def autocorrelation_time(self, observable: str | ArrayLike = "x") -> Array:
-        """Integrated autocorrelation time ``1 + 2 sum_n rho(n)`` of a chain in equilibrium, summed exactly.
+        """Return the integrated autocorrelation time of an observable in equilibrium.
 
-        N score evaluations are worth N/time independent draws, for the average of the observable.
+        The time is ``nfe_per_step (1 + 2 sum_{n>=1} rho(n))``, where rho(n) is the autocorrelation of the observable
+        after n time steps. The sum over all lags is a geometric series of matrices and is evaluated in closed form. For
+        the average of the observable, N score evaluations of a chain are worth N/time independent draws.
 
         Parameters
         ----------
-        observable : "x", "x^2", or array of shape (d,) or (d, d)
-            Each coordinate (or eigenvector, for a target given by eigenvalues), its square, the linear function
-            ``w.x`` of a vector w, or the quadratic form ``x.W x`` of a matrix W.
+        observable : {"x", "x^2"}, or array of shape (d,) or (d, d), default "x"
+            "x" stands for each coordinate and "x^2" for the square of each coordinate; for a target given by
+            eigenvalues, the coordinates are those along the eigenvectors. A vector w stands for the linear function
+            ``w.x``, a matrix W for the quadratic form ``x.W x``.
 
         Returns
         -------
-        array
-            In score evaluations; of the shape of h, with an axis of length d behind it for "x" and "x^2" unless the
-            target was given by a number. NaN where the scheme is unstable.
+        float64 array
+            Times in score evaluations, with the broadcast shape of step size and friction. For "x" and "x^2" a last
+            axis of length d follows, unless the target was given by a number. NaN where the scheme is unstable.
 
         Raises
         ------
         ValueError
-            If the observable is none of these.
+            If ``observable`` is an unknown string, or an array that has another shape, is not finite, or is zero.
+
+        References
+        ----------
+        A. D. Sokal 1997, Monte Carlo methods in statistical mechanics: foundations and new algorithms, in Functional
+        Integration, Springer.
+
+        Examples
+        --------
+        On N(0, 1) a chain of ULA is ``x' = (1 - delta) x + noise``, so the time of x is ``(2 - delta)/delta``:
+
+        >>> from uldnum import exact
+        >>> round(float(exact.gaussian("ULA", delta=0.1).autocorrelation_time("x")), 6)
+        19.0
         """
         weights, each = self.spectrum.weights(observable)
         now, R, D, E = self.lags
-        if weights.ndim == 3:  # Cov(x_e x_f, x_e' x_f') of a Gaussian is a product, so the maps are Kronecker products
+        if (
+            weights.ndim == 3
+        ):  # Cov(x_e x_f, x_e' x_f') of a Gaussian is a product, hence the Kronecker products of maps
             now = now[..., :, None] * now[..., None, :]
             (R, R2), (E, E2) = ((part[..., :, None, :, :], part[..., None, :, :, :]) for part in (R, E))
             R, D, E = kron(R, R2), kron_change(D[..., :, None, :, :], D[..., None, :, :, :]), kron(E, E2)
@@ -230,7 +261,7 @@ class GaussianLaw:
 
     @cached_property
     def lags(self) -> tuple[Array, ...]:
-        """C, R, D and E along each eigenvector: ``Cov(x_0) = C``, ``Cov(x_n, x_0) = R (I + D)^(n-1) E`` for n >= 1."""
+        """Matrices C, R, D, E of each eigenvector: ``Cov(x_0) = C``, ``Cov(x_n, x_0) = R (I + D)^(n-1) E``, n >= 1."""
         parts = lags(self.step)
         if self.sharp is None:
             return parts
@@ -240,7 +271,7 @@ class GaussianLaw:
         return parts
 
 
-@np.errstate(over="ignore", invalid="ignore")  # steps so large that tables overflow have no law: NaN
+@np.errstate(over="ignore", invalid="ignore")  # the tables of very large steps overflow, and the result is NaN
 def gaussian(
     integrator: str | Integrator,
     h: ArrayLike | None = None,
@@ -250,49 +281,84 @@ def gaussian(
     friction: ArrayLike = 1.0,
     precise: bool = False,
 ) -> GaussianLaw:
-    """Return the exact stationary law of an integrator on the Gaussian N(0, precision^-1).
+    """Return the exact stationary law of an integrator on the Gaussian target N(0, precision^-1).
 
-    The error of a variance is about 1e-11 of itself or of that of the target, whichever is larger. It is computed in
-    float64, and with fifty digits where float64 does not suffice: close to the limit of stability and with very low
-    friction.
+    The relative error of a variance is about 1e-11, or the absolute error is about 1e-11 times the variance of the
+    target, whichever is larger. Variances are computed in float64, and with fifty digits where float64 does not
+    suffice, that is close to the limit of stability and at very low friction.
 
     Parameters
     ----------
     integrator : str or Integrator
-        The integrator.
-    h : float or array
-        Step size.
-    delta : float or array
-        The step size as ``h^2/2`` instead.
-    precision : float, or array of shape (d,) or (d, d)
-        Inverse covariance of the target: a number, its eigenvalues, or a symmetric matrix.
-    friction : float or array
-        Friction; it broadcasts against the step size.
-    precise : bool
-        Evaluate the recipes with fifty digits everywhere: the covariances are then right to all digits of float64, and
-        so is ``position_bias``, which cancels: at h = 1e-6 a bias of second order is 1e-13.
+        Name of an integrator or splitting word, or an `Integrator`.
+    h : float or array, optional
+        Step size in units of time. Exactly one of ``h`` and ``delta`` must be given.
+    delta : float or array, optional
+        Step size as ``delta = h^2/2``, in units of time of overdamped Langevin dynamics.
+    precision : float, or array of shape (d,) or (d, d), default 1.0
+        Inverse covariance of the target: a number, its eigenvalues, or a symmetric positive definite matrix.
+    friction : float or array, default 1.0
+        Friction in units of 1/time. It broadcasts against the step size.
+    precise : bool, default False
+        Evaluate the coefficients with fifty digits everywhere. Covariances are then correct to all digits of float64,
+        and so is ``position_bias``, a difference that otherwise suffers from cancellation at small steps: at h = 1e-6 a
+        bias of second order is about 1e-13.
 
     Returns
     -------
     GaussianLaw
-        Arrays whose leading axes are those of h and friction.
+        The stationary covariances and mixing times; the leading axes of its arrays are those of step size and friction.
 
     Raises
     ------
     ValueError
-        If an argument is not positive and finite, the shapes of h and friction do not broadcast, there is no such
-        integrator, both or neither of h and delta are given, or ``precise`` is asked for and the recipe of a user's
-        integrator does not take numbers of fifty digits.
+        If an argument is not positive and finite, if the shapes of step size and friction do not broadcast, if the
+        integrator is unknown, if both or neither of ``h`` and ``delta`` are given, or if ``precise`` is true and the
+        recipe of a user-defined integrator does not support numbers of fifty digits.
 
     Warns
     -----
     UserWarning
-        If float64 cannot tell whether the scheme is stable, and a user's recipe does not take numbers of fifty digits.
+        If float64 cannot decide whether the scheme is stable, and the recipe of a user-defined integrator does not
+        support numbers of fifty digits.
+
+    See Also
+    --------
+    propagator : Distribution after a given number of steps.
+    max_stable_h : Limit of stability.
+    transfer_operator : Stationary distribution on any one-dimensional target.
+
+    Notes
+    -----
+    On N(0, 1/lambda) the score is ``-lambda x``, so a time step is a linear map ``u' = M u + noise`` with noise
+    covariance Q. The stationary covariance S is the solution of the discrete Lyapunov equation ``S = M S M^T + Q``. The
+    spectral radius of M determines stability and the relaxation time.
+
+    References
+    ----------
+    B. Leimkuhler and C. Matthews 2013, Rational construction of stochastic numerical methods for molecular sampling,
+    Appl. Math. Res. Express 2013, 34-56.
+
+    B. Leimkuhler and C. Matthews 2015, Molecular Dynamics: With Deterministic and Stochastic Numerical Methods,
+    Springer.
+
+    Examples
+    --------
+    On N(0, 1), OBABO has ``Var(x) = 1/(1 - h^2/4)``, and BAOAB samples x without bias:
+
+    >>> from uldnum import exact
+    >>> round(float(exact.gaussian("OBABO", h=1.0).position_covariance), 6)
+    1.333333
+    >>> baoab = exact.gaussian("BAOAB", h=1.0, precision=[1.0, 2.0])
+    >>> baoab.position_covariance.round(6).tolist()
+    [1.0, 0.5]
+    >>> baoab.momentum_covariance.round(6).tolist()
+    [0.75, 0.5]
     """
     scheme, spectrum, precise = find_integrator(integrator), Spectrum.of(precision), flag("precise", precise)
     size, gamma = broadcast(h=step_size(h, delta), friction=positive("friction", friction))
-    size, gamma = size[..., None], gamma[..., None]  # behind them the axis of the eigenvalues
-    with np.errstate(all="ignore"):  # of absurd steps
+    size, gamma = size[..., None], gamma[..., None]  # the last axis is that of the eigenvalues
+    with np.errstate(all="ignore"):  # very large steps overflow
         tables = scheme.stages(size, friction=gamma)
         step = linear_step(tables, spectrum.values)
         covariance = stationary(step)
@@ -306,7 +372,9 @@ def gaussian(
         exact = stationary(sharp)
         covariance[doubtful], bias[doubtful] = exact, exact[..., 0, 0] - 1 / lift(points[-1])
     elif precise and np.any(doubtful):
-        raise ValueError(f"precise: the recipe of {scheme.name!r} does not take the numbers of fifty digits")
+        raise ValueError(
+            f"precise: must be False for {scheme.name!r}, whose recipe does not support numbers of fifty digits"
+        )
     elif np.any(lost := ~step.cycle.resolved):
         points = [np.broadcast_to(part, lost.shape)[lost] for part in (size, gamma, spectrum.values)]
         warn_of_limit(scheme, *(float(part[0]) for part in points))
@@ -314,25 +382,25 @@ def gaussian(
 
 
 def warn_of_limit(scheme: Integrator, h: float, friction: float, precision: float) -> None:
-    """Warn of a step whose stability float64 cannot tell."""
+    """Warn of a step at which float64 cannot decide whether the scheme is stable."""
     limit = first_instability(scheme, precision, friction)
     warnings.warn(
-        f"{scheme.name} at h = {h:g}, friction {friction:g}, precision {precision:g} is too close to the limit of "
-        f"stability, h = {limit:.15g}, for float64, and its recipe does not take the numbers of fifty digits; the "
-        "law there is NaN",
+        f"{scheme.name} at h = {h:g}, friction {friction:g}, precision {precision:g}: the limit of stability, "
+        f"h = {limit:.15g}, is too close for float64, and the recipe does not support numbers of fifty digits; the "
+        "stationary covariance there is NaN",
         stacklevel=3,
     )
 
 
 @np.errstate(all="ignore")
 def stationary(step: LinearStep) -> Array:
-    """Covariance of what is read at the end of a step, in equilibrium."""
+    """Return the stationary covariance of the state at the end of a step."""
     return step.read.push(step.cycle.stationary())
 
 
 @np.errstate(all="ignore")
 def lags(step: LinearStep) -> tuple[Array, ...]:
-    """Return what `GaussianLaw.lags` describes."""
+    """Return the four matrices that `GaussianLaw.lags` describes, for one `LinearStep`."""
     before, eye = step.cycle.stationary(), np.eye(step.cycle.D.shape[-1])
     read = eye + step.read.D
     met = (eye + step.last.D) @ before @ read.swapaxes(-1, -2) + step.shared
@@ -341,36 +409,55 @@ def lags(step: LinearStep) -> tuple[Array, ...]:
 
 
 def max_stable_h(integrator: str | Integrator, *, precision: ArrayLike = 1.0, friction: float = 1.0) -> float:
-    """Return the largest step size up to which an integrator is stable on a Gaussian.
+    """Return the largest step size up to which an integrator is stable on a Gaussian target.
 
-    The scheme is stable at all smaller steps; where it becomes unstable over a short interval only, or at a single step
-    at which an eigenvalue has modulus 1, larger steps may be stable again. For every eigenvalue lambda of the precision
-    steps up to ``1e4 max(1, friction/sqrt(lambda))/sqrt(lambda)`` are looked at; what float64 cannot tell is decided
-    with fifty digits.
+    The scheme is stable at every smaller step size. Larger step sizes may be stable again if the scheme is unstable
+    only on a short interval, or only at a single step size at which an eigenvalue has modulus 1.
 
     Parameters
     ----------
     integrator : str or Integrator
-        The integrator.
-    precision : float, or array of shape (d,) or (d, d)
-        As for `gaussian`.
-    friction : float
-        Friction.
+        Name of an integrator or splitting word, or an `Integrator`.
+    precision : float, or array of shape (d,) or (d, d), default 1.0
+        Inverse covariance of the target: a number, its eigenvalues, or a symmetric positive definite matrix.
+    friction : float, default 1.0
+        Friction in units of 1/time.
 
     Returns
     -------
     float
-        Relative accuracy 1e-12; infinity if no instability is found, 0 if the scheme is unstable at the smallest step.
+        Step size in units of time, with a relative accuracy of 1e-12. It is infinite if no instability is found, and 0
+        if the scheme is unstable at the smallest step size of the search.
 
     Raises
     ------
     ValueError
-        If a precision or the friction is not positive and finite, the friction is not one number, friction/sqrt(lambda)
-        is not between 1e-22 and 1e22, which fifty digits could not resolve, or there is no such integrator.
+        If the precision or the friction is not positive and finite, if the friction is not a single number, if the
+        integrator is unknown, or if ``friction/sqrt(lambda)`` is not between 1e-22 and 1e22, where fifty digits decide
+        stability.
+
+    Notes
+    -----
+    For every eigenvalue lambda of the precision the search covers step sizes up to
+    ``1e4 max(1, friction/sqrt(lambda))/sqrt(lambda)``. Where float64 cannot decide, stability is decided with fifty
+    digits.
+
+    Examples
+    --------
+    Kinetic schemes with one evaluation per step are stable up to the limit ``2/sqrt(precision)`` of leapfrog. ULA is
+    stable up to ``delta = 2/precision``, which is the same step size:
+
+    >>> from uldnum import exact
+    >>> round(exact.max_stable_h("BAOAB"), 9)
+    2.0
+    >>> round(exact.max_stable_h("ULA", precision=4.0), 9)
+    1.0
     """
     scheme, values = find_integrator(integrator), Spectrum.of(precision).values
     if positive("friction", friction).ndim:
-        raise ValueError("friction: must be a number; call once for each of several")
+        raise ValueError(
+            f"friction: must be a number, got shape {np.shape(friction)}; call the function once per value"
+        )
     ratios = float(friction) / np.sqrt(values)
     if ratios.min() < 1 / RESOLVABLE or ratios.max() > RESOLVABLE:
         raise ValueError(
@@ -383,7 +470,7 @@ def max_stable_h(integrator: str | Integrator, *, precision: ArrayLike = 1.0, fr
     return limit
 
 
-@np.errstate(over="ignore", invalid="ignore")  # what grows beyond float64 is infinite or NaN
+@np.errstate(over="ignore", invalid="ignore")  # values beyond the range of float64 become infinite or NaN
 def propagator(
     integrator: str | Integrator,
     h: ArrayLike | None = None,
@@ -393,43 +480,58 @@ def propagator(
     friction: ArrayLike = 1.0,
     steps: int = 1,
 ) -> tuple[Array, Array]:
-    """Return M and Q of a run of ``steps`` time steps on N(0, 1/precision), from its ``open`` to its ``close``.
+    """Return the distribution of an integrator on a Gaussian target after a number of time steps.
 
-    The state (x, p) at the end of the run, given that at its start, is Gaussian with mean ``M (x, p)`` and covariance
-    Q.
+    A run starts with the map ``open`` and ends with the map ``close`` of the scheme, as a run of `uldnum.sample` does.
+    Given the state (x, p) at its start, the state at its end is Gaussian with mean ``M (x, p)`` and covariance Q.
 
     Parameters
     ----------
     integrator : str or Integrator
-        The integrator.
-    h : float or array
-        Step size.
-    delta : float or array
-        The step size as ``h^2/2`` instead.
-    precision : float or array
-        Inverse variance of the target; an array is many targets of one dimension, not the matrix of one.
-    friction : float or array
-        Friction. Step size, precision and friction broadcast.
-    steps : int
-        Number of time steps, from 1 to 2^48.
+        Name of an integrator or splitting word, or an `Integrator`.
+    h : float or array, optional
+        Step size in units of time. Exactly one of ``h`` and ``delta`` must be given.
+    delta : float or array, optional
+        Step size as ``delta = h^2/2``, in units of time of overdamped Langevin dynamics.
+    precision : float or array, default 1.0
+        Inverse variance of a one-dimensional target. The elements of an array are separate one-dimensional targets; a
+        two-dimensional array is not a precision matrix.
+    friction : float or array, default 1.0
+        Friction in units of 1/time. Step size, precision and friction broadcast against each other.
+    steps : int, default 1
+        Number of time steps, between 1 and 2^48.
 
     Returns
     -------
     M, Q : float64 arrays, shape (..., k, k)
-        Behind the broadcast shape; k is the number of rows of the scheme, 1 or 2 of those in the catalogue. Where the
-        scheme is unstable they grow with the steps, and may be infinite or NaN.
+        Matrix of the mean and covariance of the noise. The leading axes are those of the broadcast arguments, and k is
+        the number of rows of the scheme, 1 or 2 for the catalogue. Where the scheme is unstable, both grow with the
+        number of steps and may be infinite or NaN.
 
     Raises
     ------
     ValueError
-        If an argument is not positive and finite, the shapes do not broadcast, steps is not an integer in its range,
-        there is no such integrator, or both or neither of h and delta are given.
+        If an argument is not positive and finite, if the shapes do not broadcast, if ``steps`` is not an integer in its
+        range, if the integrator is unknown, or if both or neither of ``h`` and ``delta`` are given.
+
+    See Also
+    --------
+    underdamped_flow, overdamped_flow : The same for the Langevin equations.
+
+    Examples
+    --------
+    Ten steps of ULA multiply the mean by ``(1 - delta)^10``:
+
+    >>> from uldnum import exact
+    >>> M, Q = exact.propagator("ULA", delta=0.1, steps=10)
+    >>> round(float(M[0, 0]), 6), round(float(Q[0, 0]), 6)
+    (0.348678, 0.924656)
     """
     steps = whole_number("steps", steps, 1, 2**48)
     h, precision, friction = broadcast(
         h=step_size(h, delta), precision=positive("precision", precision), friction=positive("friction", friction)
     )
     scheme = find_integrator(integrator)
-    with np.errstate(all="ignore"):  # of absurd steps
+    with np.errstate(all="ignore"):  # very large steps overflow
         whole = linear_step(scheme.stages(h, friction=friction), precision).run(steps)
     return np.eye(scheme.rows) + whole.D, whole.Q

@@ -1,4 +1,4 @@
-"""The exact law of a run through noise levels, on Gaussian data."""
+"""The exact distribution of a chain after every noise level of a plan, on Gaussian data."""
 
 from __future__ import annotations
 
@@ -15,21 +15,28 @@ __all__ = ["PlanLaw", "plan"]
 
 
 class PlanLaw(NamedTuple):
-    """Gaussian law of what every phase hands over: the state (x, p); between shared boundaries what lies between steps.
+    """The Gaussian distribution of the state at the end of every phase of a plan.
+
+    The state at the end of a phase is (x, p) if the plan is ``on_step``. In a plan with shared boundaries a phase ends
+    between two time steps, and its state is the memory u of the recurrence; only the last phase ends with (x, p).
 
     Attributes
     ----------
-    mean : array, shape (phases, ..., k)
-        Mean.
-    covariance : array, shape (phases, ..., k, k)
-        Covariance.
+    mean : float64 array, shape (phases, ..., k)
+        Mean of the k rows of the state.
+    covariance : float64 array, shape (phases, ..., k, k)
+        Covariance of the k rows of the state.
+
+    See Also
+    --------
+    plan : Function that returns this object.
     """
 
     mean: Array
     covariance: Array
 
 
-@np.errstate(over="ignore", invalid="ignore")  # what grows beyond float64 is infinite or NaN
+@np.errstate(over="ignore", invalid="ignore")  # values beyond the range of float64 become infinite or NaN
 def plan(
     run: Plan,
     *,
@@ -38,30 +45,48 @@ def plan(
     start_mean: ArrayLike = 0.0,
     start_variance: ArrayLike = 1.0,
 ) -> PlanLaw:
-    """Return the exact law after every phase of a plan, on data N(data_mean, data_variance).
+    """Return the exact distribution after every phase of a plan, on data N(data_mean, data_variance).
 
-    At level (alpha, sigma) the target is N(alpha data_mean, alpha^2 data_variance + sigma^2). Every phase is an affine
-    map with Gaussian noise; what it hands over is the whole state (x, p), or with shared boundaries, where the plan is
-    not ``on_step``, what the recurrence remembers, but for the last.
+    At the noise level (alpha, sigma) the target is ``N(alpha data_mean, alpha^2 data_variance + sigma^2)``. Its score
+    is affine, so every phase is an affine map with Gaussian noise.
 
     Parameters
     ----------
     run : Plan
-        From `uldnum.plan`.
-    data_mean, data_variance : float or array
-        The data; arrays are independent coordinates.
-    start_mean, start_variance : float or array
-        Law of x at the start; the memory starts as in a run, centred with the plan's standard deviations.
+        Plan returned by `uldnum.plan` or `uldnum.preset`.
+    data_mean : float or array, default 0.0
+        Mean of the data. The elements of an array are independent coordinates.
+    data_variance : float or array, default 1.0
+        Variance of the data, at least 0.
+    start_mean : float or array, default 0.0
+        Mean of x at the start.
+    start_variance : float or array, default 1.0
+        Variance of x at the start, at least 0. The other rows of the memory start as in a run: with mean 0 and the
+        standard deviations that the plan prescribes.
 
     Returns
     -------
     PlanLaw
-        Arrays whose middle axes are those of the coordinates.
+        Mean and covariance of the state at the end of every phase. The first axis is that of the phases; the axes of
+        the broadcast arguments follow.
 
     Raises
     ------
     ValueError
-        If a number is out of range, or the shapes do not fit each other, or step sizes follow the score.
+        If ``run`` is not a plan, if its step sizes depend on the score, if a variance is negative, if a number is not
+        finite, or if the shapes do not broadcast.
+
+    Examples
+    --------
+    A run of DDIM starts at the noise level sigma = 50 and ends with a standard deviation close to that of the data,
+    0.5:
+
+    >>> import uldnum
+    >>> from uldnum import exact
+    >>> plan = uldnum.plan("ddim", uldnum.levels.geometric(50.0, 0.01, 200))
+    >>> law = exact.plan(plan, data_variance=0.25, start_variance=50.0**2)
+    >>> round(float(law.covariance[-1, 0, 0]) ** 0.5, 3)
+    0.495
     """
     if not isinstance(run, Plan):
         raise ValueError(f"run: must come from uldnum.plan, got {shown(run)}")
@@ -76,14 +101,15 @@ def plan(
         start_variance=variances[1],
     )
     shape, k = data_mean.shape, run.rows
-    mean = np.zeros((data_mean.size, k + 1))  # the last row is always 1, and carries the centre of the target
+    mean = np.zeros((data_mean.size, k + 1))  # the last row is always 1 and multiplies the centre of the target
     mean[:, 0], mean[:, k] = start_mean.ravel(), 1
     covariance = np.zeros((*mean.shape, k + 1))
     covariance[:, 0, 0] = start_variance.ravel()
     covariance[:, range(1, k), range(1, k)] = run.memory**2
     means, covariances = [], []
     if run.adaptive:
-        raise ValueError("run: step sizes that depend on the score and the noise leave no Gaussian law")
+        raise ValueError("run: must have step sizes that do not depend on the score, got a plan with the snr rule")
+
     for phase in run.phases:
         precision = 1 / (phase.alpha**2 * data_variance.ravel() + phase.sigma**2)
         taken = linear_step(phase.step, precision, phase.alpha * data_mean.ravel()).run(phase.count)
