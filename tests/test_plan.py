@@ -550,7 +550,7 @@ def test_adaptive_steps_in_few_dimensions_warn():
     with pytest.warns(UserWarning, match="no sampler in 8 dimensions"):
         run = uldnum.anneal(gaussian, uldnum.plan("ula", at, steps=300, snr=0.16, denoise=False), chains=2000)
     assert run.x.var() == pytest.approx(1.6, abs=0.1)
-    with pytest.raises(ValueError, match="run: step sizes that depend"):
+    with pytest.raises(ValueError, match="run: must have step sizes that do not depend"):
         law_of(uldnum.plan("ula", at, snr=0.16))
 
 

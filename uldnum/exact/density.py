@@ -1,4 +1,4 @@
-"""One-dimensional targets as tables: density and cdf, on nodes that reach far into the tails."""
+"""One-dimensional targets as tables of density and cdf on nodes that reach far into the tails."""
 
 from __future__ import annotations
 
@@ -13,22 +13,25 @@ from uldnum.targets import Target, lacking
 
 __all__ = ["TargetDensity", "tabulate"]
 
-# Standard deviations to either side that the table spans, nodes in each, and nodes at most.
+# Standard deviations that the table spans on either side, nodes per standard deviation, and largest number of nodes.
 REACH, DENSE, MOST = 24, 200, 5_000_000
 
 
 @dataclass(frozen=True)
 class TargetDensity:
-    """A target as a table.
+    """Tabulated density and cdf of a one-dimensional target.
 
     Attributes
     ----------
-    x, log_density, cdf : arrays, shape (n,)
-        Equidistant nodes, and the target's log density and cdf there.
+    x : array, shape (n,)
+        Equidistant nodes.
+    log_density, cdf : arrays, shape (n,)
+        Log density and cumulative distribution function of the target at the nodes.
     centres, deviations : arrays, shape (components,)
-        Means and standard deviations of the Gaussians that it consists of, exactly or roughly.
+        Means and standard deviations of the components of a Gaussian mixture, or mean and standard deviation of any
+        other target.
     gaussian_tails : bool
-        Whether it does so exactly.
+        Whether the target is a Gaussian mixture.
     """
 
     x: Array
@@ -44,33 +47,36 @@ class TargetDensity:
         return np.exp(self.log_density)
 
     def integral(self, values: Array) -> float:
-        """Integrate what is tabulated at the nodes."""
+        """Return the integral of a function with these values at the nodes."""
         return float(np.trapezoid(values, self.x))
 
     @property
     def mean(self) -> float:
-        """Mean."""
+        """Mean of the target."""
         return self.integral(self.x * self.density)
 
     @property
     def deviation(self) -> float:
-        """Standard deviation."""
+        """Standard deviation of the target."""
         return float(np.sqrt(self.integral((self.x - self.mean) ** 2 * self.density)))
 
     def interval(self, reach: float) -> tuple[float, float]:
-        """Where the density exceeds exp(-reach^2/2) of its maximum: on a Gaussian, ``reach`` standard deviations."""
+        """Return the ends of the set where the density exceeds exp(-reach^2/2) of its maximum.
+
+        On a Gaussian target the interval extends ``reach`` standard deviations to either side of the mean.
+        """
         above = self.x[self.log_density > self.log_density.max() - reach**2 / 2]
         return float(above[0]), float(above[-1])
 
     def seen(self, nodes: Array) -> bool:
-        """Whether the trapezoidal rule on equidistant nodes knows the variance between them to a thousandth."""
+        """Return whether the trapezoidal rule on equidistant nodes has the variance between them to a thousandth."""
         coarse = np.interp(nodes, self.x, self.density) * (nodes - self.mean) ** 2
         fine = self.density * (self.x - self.mean) ** 2 * ((self.x >= nodes[0]) & (self.x <= nodes[-1]))
         return abs(float(np.trapezoid(coarse, nodes)) / self.integral(fine) - 1) < 1e-3
 
 
 def scales(target: Target) -> tuple[Array, Array]:
-    """Return centres and standard deviations of what a one-dimensional target consists of."""
+    """Return means and standard deviations of the components of a target, or of the whole if it is not a mixture."""
     if target.components is not None:
         return target.components.means[:, 0], np.sqrt(target.components.variances[:, 0])
     if not np.all(np.isfinite(target.standard_deviation)):
@@ -79,13 +85,13 @@ def scales(target: Target) -> tuple[Array, Array]:
 
 
 def tabulate(target: Target) -> TargetDensity:
-    """Return the density of a target: from its log density, or, where it has none, from the integral of its score."""
+    """Return the table of a target, from its log density or, if it has none, from the integral of its score."""
     centres, deviations = scales(target)
     low, high = (centres - REACH * deviations).min(), (centres + REACH * deviations).max()
     nodes = int(DENSE * (high - low) / deviations.min()) + 1
     if nodes > MOST:
         raise ValueError(
-            f"target: a table of {target.name!r} that resolves its narrowest part would take {nodes} nodes"
+            f"target: must be resolved by a table of at most {MOST} nodes, got {nodes} nodes for {target.name!r}"
         )
     x = np.linspace(low, high, nodes)
     if target.log_density is not None:

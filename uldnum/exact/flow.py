@@ -1,4 +1,4 @@
-"""The Langevin equations themselves, on a Gaussian: what integrators approximate."""
+"""Exact solutions of the underdamped and overdamped Langevin equations on a Gaussian target."""
 
 from __future__ import annotations
 
@@ -13,35 +13,61 @@ from uldnum.exact.precise import Number, lift
 
 __all__ = ["overdamped_flow", "underdamped_flow"]
 
-# Of the fifty digits, doublings up to this time leave twenty.
+# Doublings up to this time leave twenty of the fifty digits.
 LONGEST = 1e30
 
 
 def underdamped_flow(t: float, precision: float = 1.0, friction: float = 1.0) -> tuple[Array, Array]:
-    """Law after time t of ``dx = p dt, dp = -precision x dt - friction p dt + sqrt(2 friction) dW``.
+    """Return the exact solution of underdamped Langevin dynamics on N(0, 1/precision) after a time t.
 
-    The series of a short time, which is then doubled: twice the time has ``M M`` and ``M Q M^T + Q``. The numbers have
-    fifty digits, because the doublings amplify rounding.
+    The equations are ``dx = p dt`` and ``dp = -precision x dt - friction p dt + sqrt(2 friction) dW``. Given the state
+    (x, p) at time 0, the state at time t is Gaussian with mean ``M (x, p)`` and covariance Q.
 
     Parameters
     ----------
     t : float
-        Time, not negative.
-    precision : float
-        Of the target N(0, 1/precision), positive.
-    friction : float
-        Friction, in units of 1/time, positive.
+        Time, at least 0.
+    precision : float, default 1.0
+        Inverse variance of the target, positive.
+    friction : float, default 1.0
+        Friction in units of 1/time, positive.
 
     Returns
     -------
     M, Q : float64 arrays, shape (2, 2)
-        The state is Gaussian with mean ``M (x, p)`` and covariance Q; right to rounding.
+        Matrix of the mean and covariance of the state, correct to rounding.
 
     Raises
     ------
     ValueError
-        If an argument is not one finite number, t is negative, precision or friction is not positive, or t is more than
-        1e30 times 1/friction or 1/sqrt(precision).
+        If an argument is not a single finite number, if t is negative, if precision or friction is not positive, or if
+        t is larger than 1e30 times 1/friction or 1e30 times 1/sqrt(precision).
+
+    See Also
+    --------
+    propagator : The same for an integrator.
+
+    Notes
+    -----
+    With the drift matrix ``A = [[0, 1], [-precision, -friction]]`` and the noise ``N = diag(0, 2 friction)``, M is
+    ``exp(A t)`` and Q solves ``dQ/dt = A Q + Q A^T + N``. Both are computed as Taylor series of a short time, which is
+    then doubled: a doubled time has ``M M`` and ``M Q M^T + Q``. The arithmetic has fifty digits because doublings
+    amplify rounding errors.
+
+    References
+    ----------
+    H. Risken 1989, The Fokker-Planck Equation: Methods of Solution and Applications, 2nd ed., Springer.
+
+    Examples
+    --------
+    The underdamped oscillator with frequency 1 and friction 1:
+
+    >>> from uldnum import exact
+    >>> M, Q = exact.underdamped_flow(2.0)
+    >>> M.round(4).tolist()
+    [[0.1506, 0.4193], [-0.4193, -0.2687]]
+    >>> Q.round(4).tolist()
+    [[0.8015, 0.1758], [0.1758, 0.752]]
     """
     t, precision, friction = time(t), positive_number("precision", precision), positive_number("friction", friction)
     if t * max(friction, math.sqrt(precision)) > LONGEST:
@@ -59,33 +85,45 @@ def underdamped_flow(t: float, precision: float = 1.0, friction: float = 1.0) ->
 
 
 def overdamped_flow(t: float, precision: float = 1.0) -> tuple[float, float]:
-    """Law after time t of ``dx = -precision x dt + sqrt(2) dW``: Gaussian with mean ``M x`` and variance Q.
+    """Return the exact solution of overdamped Langevin dynamics on N(0, 1/precision) after a time t.
 
-    ``M = e^(-precision t)``, ``Q = (1 - e^(-2 precision t))/precision``.
+    The equation is ``dx = -precision x dt + sqrt(2) dW``. Given x at time 0, the position at time t is Gaussian with
+    mean ``M x`` and variance Q, where ``M = e^(-precision t)`` and ``Q = (1 - e^(-2 precision t))/precision``.
 
     Parameters
     ----------
     t : float
-        Time, not negative, in units of overdamped time: a step h is ``delta = h^2/2`` of it.
-    precision : float
-        Of the target N(0, 1/precision), positive.
+        Time of overdamped Langevin dynamics, at least 0. A step h of an integrator takes the time ``delta = h^2/2``.
+    precision : float, default 1.0
+        Inverse variance of the target, positive.
 
     Returns
     -------
     M, Q : float
-        Right to rounding at any t.
+        Factor of the mean and variance, correct to rounding at any t.
 
     Raises
     ------
     ValueError
-        If an argument is not one finite number, t is negative, or the precision is not positive.
+        If an argument is not a single finite number, if t is negative, or if the precision is not positive.
+
+    See Also
+    --------
+    propagator : The same for an integrator.
+
+    Examples
+    --------
+    >>> from uldnum import exact
+    >>> M, Q = exact.overdamped_flow(1.0)
+    >>> round(M, 6), round(Q, 6)
+    (0.367879, 0.864665)
     """
     t, precision = time(t), positive_number("precision", precision)
     return math.exp(-precision * t), -math.expm1(-2 * precision * t) / precision
 
 
 def time(t: Any) -> float:
-    """Return a time as a float, or raise unless it is one finite number and not negative."""
+    """Return a time as a float, or raise unless it is a single finite number of at least 0."""
     value = number("t", numbers("t", t))
     if value < 0:
         raise ValueError(f"t: must not be negative, got {value:g}")

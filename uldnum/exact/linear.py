@@ -1,7 +1,8 @@
-"""A scheme on a Gaussian target: its stages as linear maps with Gaussian noise.
+"""Time steps of a scheme on a Gaussian target, as linear maps with Gaussian noise.
 
-On N(0, 1/lambda) the score is ``-lambda y``, so a stage is a linear map ``M = I + dA - lambda b G`` with noise
-covariance ``C C^T``. All arrays may carry leading axes, and may hold float64 or the numbers of `uldnum.exact.precise`.
+On N(0, 1/lambda) the score is ``-lambda y``, so a stage is a linear map with matrix ``M = I + dA - lambda b G`` and
+noise covariance ``C C^T``. All arrays may have leading axes, over which functions broadcast. They hold float64 numbers
+or the fifty-digit numbers of `uldnum.exact.precise`.
 """
 
 from __future__ import annotations
@@ -18,28 +19,30 @@ from uldnum.schemes.stage import Affine, Step, first_row
 __all__ = ["RESOLVED", "Linear", "LinearStep", "kron", "kron_change", "linear_step", "positive_margins", "solve"]
 
 
-# A margin of at least this, in float64, is positive: rounding of what it is computed from is far below it.
+# A margin that float64 resolves as positive is larger than this; the rounding errors of a margin are far smaller.
 RESOLVED = 1e-12
-# The same with fifty digits.
+# The same for margins that are computed with fifty digits.
 RESOLVED_PRECISELY = 1e-40
-# Where all margins are larger than this, laws are accurate in float64.
+# Where all margins are larger than this, float64 suffices for an accurate stationary covariance.
 ACCURATE = 1e-5
 
 
 @dataclass(frozen=True)
 class Linear:
-    """The random map ``u -> u + D u + noise`` with noise covariance Q; arrays of shape (..., k, k).
+    """The random linear map ``u -> u + D u + noise``, where the noise has covariance Q.
 
-    It holds D = M - I, as the tables do: at small steps M is the identity to rounding, and the law would be lost.
+    The map holds ``D = M - I``, as the tables do: at small steps M equals the identity to rounding, and D would be
+    lost.
 
     Attributes
     ----------
     D : array, shape (..., k, k)
-        Matrix minus the identity.
+        Matrix of the map minus the identity.
     Q : array, shape (..., k, k)
         Covariance of the noise.
     terms : array, shape (..., k, k)
-        Sum of the magnitudes of the terms of which D is the sum: its rounding error is of the order of that of these.
+        Sum of the magnitudes of the terms that add up to D. The rounding error of D is of the order of the rounding
+        error of ``terms``.
     """
 
     D: Array
@@ -47,7 +50,7 @@ class Linear:
     terms: Array
 
     def then(self, after: Linear) -> Linear:
-        """First this map, then ``after``, with independent noise."""
+        """Return the composition of this map and then ``after``, with independent noise."""
         return Linear(
             self.D + after.D + after.D @ self.D,
             after.push(self.Q),
@@ -55,19 +58,19 @@ class Linear:
         )
 
     def power(self, n: int) -> Linear:
-        """Return n of these maps in turn, n >= 1, by repeated squaring."""
+        """Return the composition of n copies of this map, n >= 1, by repeated squaring."""
         if n == 1:
             return self
         half = self.power(n // 2)
         return half.then(half).then(self) if n % 2 else half.then(half)
 
     def push(self, covariance: Array) -> Array:
-        """Covariance after the map, given the covariance before it."""
+        """Return the covariance after the map, given the covariance before it."""
         moved = self.D @ covariance
         return covariance + moved + moved.swapaxes(-1, -2) + moved @ self.D.swapaxes(-1, -2) + self.Q
 
     def stationary(self) -> Array:
-        """Solve ``D S + S D^T + D S D^T + Q = 0``, for each leading index; NaN where the map is not stable."""
+        """Return the solution S of ``D S + S D^T + D S D^T + Q = 0``; NaN where the map is not stable."""
         k = self.D.shape[-1]
         stable = self.stable[..., None, None]
         D = np.where(stable, self.D, -np.eye(k))
@@ -76,19 +79,20 @@ class Linear:
 
     @cached_property
     def margins(self) -> Array:
-        """Distance from three ways of becoming unstable, each relative to the terms it is the sum of; shape (..., 3).
+        """Three stability margins, each relative to the terms that it is the sum of; shape (..., 3).
 
-        They are the determinants of ``I - M^M``, ``I - M`` and ``I + M``, M^M the second compound matrix of M (the
-        products of two different eigenvalues are its eigenvalues). One of them vanishes where first an eigenvalue of
-        a stable map reaches the unit circle: a pair, 1, or -1. For k = 2 they are ``1 - det M``, ``1 - tr M + det M``
-        and ``1 + tr M + det M``, and all are positive just where M is stable. Where D is infinite they are NaN.
+        The margins are the determinants of ``I - M^M``, ``I - M`` and ``I + M``, where M^M is the second compound
+        matrix of M; its eigenvalues are the products of two different eigenvalues of M. When the first eigenvalues of a
+        stable map reach the unit circle, one of the determinants vanishes: the first for a complex pair, the second for
+        the eigenvalue 1, the third for -1. For k = 2 the determinants are ``1 - det M``, ``1 - tr M + det M`` and ``1 +
+        tr M + det M``, and all are positive if and only if M is stable. Where D is infinite they are NaN.
         """
         with np.errstate(all="ignore"):
             return conditions(self.D, -1) / conditions(self.terms, 1)
 
     @cached_property
     def growth(self) -> Array:
-        """Square of the spectral radius of M, minus 1, as float64; up to k = 2 without cancellation."""
+        """Square of the spectral radius of M, minus 1, as float64; computed without cancellation for k <= 2."""
         k = self.D.shape[-1]
         with np.errstate(all="ignore"):
             if k == 1:
@@ -108,48 +112,48 @@ class Linear:
 
     @property
     def eigenvalues(self) -> Array:
-        """Eigenvalues of D, in float64; infinite where D is."""
+        """Eigenvalues of D in float64; infinite where D is infinite."""
         D = self.D.astype(float)
         finite = np.asarray(np.isfinite(D).all(axis=(-1, -2)))[..., None]
         return np.where(finite, np.linalg.eigvals(np.where(finite[..., None], D, 0)), np.inf)
 
     @cached_property
     def stable(self) -> Array:
-        """Whether every eigenvalue of M has modulus below 1, beyond rounding."""
+        """Whether every eigenvalue of M has a modulus below 1 by more than the rounding error."""
         stable = positive_margins(self.margins)
-        # Beyond k = 2 the margins are also positive where an even number of eigenvalues are outside.
+        # For k > 2 the margins are also positive if an even number of eigenvalues lies outside the unit circle.
         return stable if self.D.shape[-1] <= 2 else stable & (self.growth < 1e-6)
 
     @cached_property
     def unstable(self) -> Array:
-        """Whether M is unstable beyond rounding."""
+        """Whether M is unstable by more than the rounding error."""
         return np.asarray((self.margins < -RESOLVED).any(axis=-1) | ~np.isfinite(self.D).all(axis=(-1, -2)))
 
     @property
     def resolved(self) -> Array:
-        """Whether float64 tells if M is stable."""
+        """Whether the arithmetic decides if M is stable."""
         return self.stable | self.unstable
 
     @property
     def doubtful(self) -> Array:
-        """Whether float64 does not suffice for a law with a relative accuracy of about 1e-11."""
+        """Whether float64 does not suffice for a covariance with a relative accuracy of about 1e-11."""
         return np.asarray(~(self.unstable | (self.margins > ACCURATE).all(axis=-1)))
 
 
 def positive_margins(margins: Array) -> Array:
-    """Whether all margins, shape (..., 3), are positive beyond rounding."""
+    """Return whether all margins, shape (..., 3), are positive by more than the rounding error."""
     resolved = RESOLVED_PRECISELY if margins.dtype == object else RESOLVED
     return np.asarray((margins > resolved).all(axis=-1), bool)
 
 
 def conditions(D: Array, sign: int) -> Array:
-    """Return the three determinants of `Linear.margins` with sign -1, or with sign 1 what bounds their terms."""
+    """Return the determinants of `Linear.margins` if the sign is -1, or bounds of their terms if it is 1."""
     k = D.shape[-1]
     i, j = np.triu_indices(k, 1)
     eye = np.eye(k)
 
     def products(p: Array, q: Array) -> Array:
-        """Entries in rows (i, j) and columns (p, q) of ``kron_change(D, D)``."""
+        """Return the entries in rows (i, j) and columns (p, q) of ``kron_change(D, D)``."""
         A, B = D[..., i[:, None], p], D[..., j[:, None], q]
         return A * eye[j[:, None], q] + eye[i[:, None], p] * B + A * B
 
@@ -158,7 +162,7 @@ def conditions(D: Array, sign: int) -> Array:
 
 
 def determinant(A: Array, sign: int) -> Array:
-    """Determinant of the last two axes, for small matrices; with sign 1 instead of -1 the permanent."""
+    """Return the determinant of small matrices if the sign is -1, or the permanent if it is 1."""
     n = A.shape[-1]
     if n == 0:
         return np.ones(A.shape[:-2])
@@ -167,21 +171,21 @@ def determinant(A: Array, sign: int) -> Array:
 
 
 def kron_change(A: Array, B: Array) -> Array:
-    """Kronecker product of ``I + A`` and ``I + B``, minus the identity."""
+    """Return the Kronecker product of ``I + A`` and ``I + B``, minus the identity."""
     eye = np.eye(A.shape[-1])
     return kron(A, eye) + kron(eye, B) + kron(A, B)
 
 
 def kron(A: Array, B: Array) -> Array:
-    """Kronecker product of the last two axes of both."""
+    """Return the Kronecker product over the last two axes of both arrays."""
     product = A[..., :, None, :, None] * B[..., None, :, None, :]
     return product.reshape(*product.shape[:-4], A.shape[-2] * B.shape[-2], A.shape[-1] * B.shape[-1])
 
 
 def solve(systems: Array, right: Array) -> Array:
-    """Solve small linear systems, shape (..., n, n), for the columns (..., n, m); not finite where one is singular.
+    """Solve small linear systems, shape (..., n, n), for columns (..., n, m); not finite where a system is singular.
 
-    By Gauss's and Jordan's elimination with row pivoting, in the arithmetic of the arrays.
+    The method is Gauss-Jordan elimination with row pivoting, in the arithmetic of the arrays.
     """
     n = systems.shape[-1]
     leading = np.broadcast_shapes(systems.shape[:-2], right.shape[:-2])
@@ -191,7 +195,7 @@ def solve(systems: Array, right: Array) -> Array:
     every = np.arange(len(rows))
     with np.errstate(all="ignore"):
         for column in range(n):
-            left = rows[:, :, column:]  # the columns before are those of the identity
+            left = rows[:, :, column:]  # the columns on the left already are those of the identity
             pivot = column + np.argmax(np.abs(left[:, column:, 0]), axis=-1)
             lead = left[every, pivot]
             left[every, pivot] = left[:, column]
@@ -203,13 +207,13 @@ def solve(systems: Array, right: Array) -> Array:
 
 
 def linear_stage(map: Affine, G: Array, precision: Array) -> Linear:
-    """Put the score ``-precision G u`` into an affine map."""
+    """Return an affine map with the score ``-precision G u`` inserted, as a linear map."""
     kick = precision[..., None, None] * map.b[..., :, None] * G[..., None, :]
     return Linear(map.dA - kick, map.C @ map.C.swapaxes(-1, -2), np.abs(map.dA) + np.abs(kick))
 
 
 def homogeneous(map: Affine) -> Affine:
-    """Add a row to u that is always 1."""
+    """Return an affine map with an additional row of u that is always 1."""
     row = [(0, 1)]
     rows = [(0, 0)] * (map.b.ndim - 1) + row
     return Affine(np.pad(map.dA, rows + row), np.pad(map.b, rows), np.pad(map.C, [*rows, (0, 0)]))
@@ -217,18 +221,20 @@ def homogeneous(map: Affine) -> Affine:
 
 @dataclass(frozen=True)
 class LinearStep:
-    """One time step on a Gaussian target.
+    """One time step on a Gaussian target, as linear maps.
 
     Attributes
     ----------
     enter : Linear
-        ``open``, with the score at the position.
-    first, last : Linear
-        The stages before the last (the identity if there are none), and the last.
+        The map ``open``, whose score is evaluated at the position.
+    first : Linear
+        Composition of all stages before the last; the identity if there is only one stage.
+    last : Linear
+        The last stage.
     read : Linear
-        ``close``.
+        The map ``close``.
     shared : array, shape (..., k, k)
-        Covariance of the noise of ``last`` with that of ``read``, which share the normals of the stage.
+        Covariance of the noise of ``last`` with the noise of ``read``, since both use the normals of the last stage.
     """
 
     enter: Linear
@@ -239,25 +245,26 @@ class LinearStep:
 
     @cached_property
     def cycle(self) -> Linear:
-        """One time step from just before the last stage, where the state is read."""
+        """The time step that starts just before the last stage, where the state is read."""
         return self.last.then(self.first)
 
     def without(self, lost: Array) -> LinearStep:
-        """Return the step with NaN in place of the map of the last stage where the mask ``lost`` is true."""
+        """Return the step with NaN as the matrix of the last stage where the mask ``lost`` is true."""
         last = replace(self.last, D=np.where(lost[..., None, None], np.nan, self.last.D))
         return replace(self, last=last)
 
     def run(self, steps: int) -> Linear:
-        """Map from the state at the start of a run of ``steps`` time steps to the state at its end."""
-        with np.errstate(all="ignore"):  # an unstable run overflows
+        """Return the map from the state at the start of a run of ``steps`` time steps to the state at its end."""
+        with np.errstate(all="ignore"):  # unstable runs overflow
             begin = self.enter.then(self.first)
             return (begin if steps == 1 else begin.then(self.cycle.power(steps - 1))).then(self.read)
 
 
 def linear_step(step: Step, precision: Array, centre: Array | None = None) -> LinearStep:
-    """Return a time step on N(centre, 1/precision); both broadcast against the leading axes of the tables.
+    """Return a time step on N(centre, 1/precision) as linear maps.
 
-    With a centre, u gains a last row that is always 1, and the score is evaluated at ``G u - centre``.
+    The centre and the precision broadcast against the leading axes of the tables. If a centre is given, u has an
+    additional last row that is always 1, and the score is evaluated at ``G u - centre``.
     """
 
     def stage(map: Affine, G: Array) -> Linear:

@@ -1,4 +1,4 @@
-"""Orders of convergence, measured without sampling."""
+"""Orders of convergence of an integrator, measured without sampling error."""
 
 from __future__ import annotations
 
@@ -16,23 +16,27 @@ from uldnum.targets.presets import bimodal_1d
 
 __all__ = ["Orders", "measured_orders"]
 
-# The Gaussian on which the law is followed for the time of one.
+# Precision and friction of the Gaussian on which the weak error after unit time is measured.
 PRECISION, FRICTION = 1.3, 0.9
-# The step sizes of a slope are these and half of these.
+# Step sizes between which a slope is measured: each of these and half of it.
 WEAK_H, STATIONARY_H = 1 / 16, 0.1
-# Tolerances of the stationary law: a smaller one takes up to ten times as long, and few biases need it.
+# Tolerances of the stationary distribution. A smaller one takes up to ten times as long, and few biases need it.
 TOLERANCES = (1e-6, 1e-7, 1e-8)
 
 
 class Orders(NamedTuple):
-    """Orders in powers of h.
+    """Orders of convergence of an integrator, as measured exponents of h.
 
     Attributes
     ----------
     weak : float
-        Of the law after a fixed time.
+        Weak order: exponent of the error of the distribution after a fixed time.
     stationary : float
-        Of the bias of the stationary law.
+        Stationary order: exponent of the bias of the stationary distribution.
+
+    See Also
+    --------
+    measured_orders : Function that returns this object.
     """
 
     weak: float
@@ -40,22 +44,46 @@ class Orders(NamedTuple):
 
 
 def measured_orders(integrator: str | Integrator) -> Orders:
-    """Measure the orders of an integrator, as slopes between a step and its half.
-
-    The weak order is that of the error of the law after the time of one on a Gaussian, from ``open`` to ``close``,
-    against the Langevin equation that the scheme follows better, the underdamped or the overdamped one; 0 if it follows
-    neither. The stationary order is that of the bias of E[x^2] on the mixture ``bimodal-1d``: on a Gaussian some
-    schemes are exact.
+    """Measure the weak and the stationary order of an integrator as slopes between a step size and its half.
 
     Parameters
     ----------
     integrator : str or Integrator
-        The integrator.
+        Name of an integrator or splitting word, or an `Integrator` with one or two rows.
+
+    Returns
+    -------
+    Orders
+        The exponents of h, which deviate slightly from integers because the step sizes are finite.
 
     Raises
     ------
+    ValueError
+        If the integrator is unknown, or if `transfer_operator` does not support it.
     ConvergenceError
-        If its stationary law could not be resolved.
+        If the stationary distribution cannot be resolved.
+
+    Notes
+    -----
+    The weak error is that of the distribution after unit time on a Gaussian target, from ``open`` to ``close``. It is
+    measured against both the underdamped and the overdamped Langevin equation, and the larger of the two orders is
+    returned; it is 0 if the integrator approximates neither.
+
+    The stationary error is the bias of E[x^2] on the mixture ``bimodal-1d``, since some schemes have no bias on a
+    Gaussian.
+
+    References
+    ----------
+    B. Leimkuhler, C. Matthews and G. Stoltz 2016, The computation of averages from equilibrium and nonequilibrium
+    Langevin molecular dynamics, IMA J. Numer. Anal. 36, 13-79.
+
+    Examples
+    --------
+    In powers of h, with ``delta = h^2/2``, ULA has order 2 in both senses:
+
+    >>> from uldnum import exact
+    >>> [round(order) for order in exact.measured_orders("ULA")]
+    [2, 2]
     """
     scheme = find_integrator(integrator)
     errors = [(underdamped_error(scheme, h), overdamped_error(scheme, h)) for h in (WEAK_H, WEAK_H / 2)]
@@ -64,12 +92,12 @@ def measured_orders(integrator: str | Integrator) -> Orders:
 
 
 def slope(coarse: Array, fine: Array) -> Array:
-    """Exponent of an error between a step and its half."""
+    """Return the exponent of an error, given the errors at a step size and at its half."""
     return np.log2(coarse / fine)
 
 
 def underdamped_error(scheme: Integrator, h: float) -> float:
-    """Error of the law of (x, p) after the time of one; NaN for schemes without memory."""
+    """Return the largest error of M and Q of (x, p) after unit time; NaN for schemes without a second row."""
     if scheme.rows == 1:
         return np.nan
     got = propagator(scheme, h, precision=PRECISION, friction=FRICTION, steps=round(1 / h))
@@ -78,7 +106,7 @@ def underdamped_error(scheme: Integrator, h: float) -> float:
 
 
 def overdamped_error(scheme: Integrator, h: float) -> float:
-    """Error of mean and variance of x after the time of one, from N(2, 3)."""
+    """Return the largest error of the mean and the variance of x after unit time, from the initial N(2, 3)."""
     M, Q = propagator(scheme, h, precision=PRECISION, friction=FRICTION, steps=round(2 / h**2))
     start = np.diag([3.0, scheme.memory**2][: scheme.rows])
     flow, noise = overdamped_flow(1.0, PRECISION)
@@ -86,7 +114,7 @@ def overdamped_error(scheme: Integrator, h: float) -> float:
 
 
 def stationary_bias(scheme: Integrator, h: float) -> float:
-    """Bias of E[x^2] on the mixture, in magnitude: within a fiftieth of it, or to the last tolerance."""
+    """Return the absolute bias of E[x^2] on the mixture, to a relative error of 1/50 or to the smallest tolerance."""
     target, bias = bimodal_1d(), np.nan
     for tolerance in TOLERANCES:
         law = transfer_operator(scheme, target, h, friction=FRICTION, tolerance=tolerance)

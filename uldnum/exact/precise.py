@@ -1,8 +1,8 @@
-"""Numbers of fifty digits, in NumPy arrays of objects: the recipes run on them as they stand.
+"""Numbers of fifty decimal digits in NumPy object arrays, on which the recipes of integrators run unchanged.
 
-A NumPy function of an array of objects calls the method of that name of each element, so `Number` has the elementary
-functions that recipes use. Its arithmetic is that of the module ``decimal``, without exceptions: what overflows is
-infinite, what has no value is NaN.
+A NumPy function applied to an object array calls the method of the same name of each element, so `Number` has a method
+for every elementary function that recipes use. Its arithmetic is that of the standard module ``decimal`` with all traps
+disabled: overflow gives infinity, and an undefined result is NaN.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ DIGITS = 50
 
 
 def context(digits: int) -> Context:
-    """Return an arithmetic of so many digits that never raises."""
+    """Return a decimal context of ``digits`` digits that never raises."""
     return Context(prec=digits, Emax=MAX_EMAX, Emin=MIN_EMIN, traps=[])
 
 
@@ -30,15 +30,15 @@ EXACT, HALF = context(DIGITS), Decimal("0.5")
 
 
 def decimal(x: Any) -> Decimal:
-    """Return the decimal value of a `Number` or another real number, without rounding."""
+    """Return the exact decimal value of a `Number` or another real number."""
     return x.value if isinstance(x, Number) else Decimal(x if isinstance(x, int) else float(x))
 
 
 def binary(operate: Callable[[Decimal, Decimal], Any], swapped: bool = False) -> Callable[[Any, Any], Any]:
-    """Return the method of an operation between a `Number` and another or a real number."""
+    """Return the method of a binary operation between a `Number` and a `Number` or real number."""
 
     def method(self: Number, other: Any) -> Any:
-        if not isinstance(other, REAL):  # an array applies the operation to each of its elements
+        if not isinstance(other, REAL):  # an array then applies the operation to each of its elements
             return NotImplemented
         left, right = self.value, decimal(other)
         return operate(right, left) if swapped else operate(left, right)
@@ -47,17 +47,17 @@ def binary(operate: Callable[[Decimal, Decimal], Any], swapped: bool = False) ->
 
 
 def arithmetic(operate: Callable[[Decimal, Decimal], Decimal], swapped: bool = False) -> Callable[[Any, Any], Any]:
-    """Return the method of an operation whose result is a `Number`."""
+    """Return the method of a binary operation whose result is a `Number`."""
     return binary(lambda left, right: Number(operate(left, right)), swapped)
 
 
 class Number:
-    """A real number of fifty decimal digits; it mixes with integers and floats.
+    """A real number of fifty decimal digits that can be combined with integers and floats.
 
     Parameters
     ----------
     value : Number, Decimal, int or float
-        Its value.
+        Value of the number.
     """
 
     __slots__ = ("value",)
@@ -70,7 +70,7 @@ class Number:
     __sub__, __rsub__ = arithmetic(EXACT.subtract), arithmetic(EXACT.subtract, swapped=True)
     __truediv__, __rtruediv__ = arithmetic(EXACT.divide), arithmetic(EXACT.divide, swapped=True)
     __pow__ = arithmetic(lambda base, n: EXACT.sqrt(base) if n == HALF else EXACT.power(base, n))
-    # The comparison of a NaN is NaN, which equals none of the three.
+    # Decimal.compare returns NaN if an operand is NaN, and NaN equals none of -1, 0 and 1.
     __lt__ = binary(lambda left, right: EXACT.compare(left, right) == -1)
     __gt__ = binary(lambda left, right: EXACT.compare(left, right) == 1)
     __le__ = binary(lambda left, right: EXACT.compare(left, right) in (-1, 0))
@@ -89,30 +89,30 @@ class Number:
         return str(self.value)
 
     def exp(self) -> Number:
-        """Exponential function."""
+        """Return the exponential function."""
         return Number(EXACT.exp(self.value))
 
     def expm1(self) -> Number:
-        """Return ``exp(x) - 1``, with as many digits more as the difference cancels."""
+        """Return ``exp(x) - 1``, computed with additional digits to make up for the cancellation."""
         wide = context(DIGITS + 3 + max(0, -self.value.adjusted() if self.value else 0))
         return Number(EXACT.plus(wide.subtract(wide.exp(self.value), 1)))
 
     def log(self) -> Number:
-        """Natural logarithm."""
+        """Return the natural logarithm."""
         return Number(EXACT.ln(self.value))
 
     def sqrt(self) -> Number:
-        """Square root."""
+        """Return the square root."""
         return Number(EXACT.sqrt(self.value))
 
     def tanh(self) -> Number:
-        """Hyperbolic tangent."""
+        """Return the hyperbolic tangent."""
         e = (-2 * abs(self)).expm1()
         return (-e if self.value >= 0 else e) / (e + 2)
 
 
 def lift(values: Array) -> Array:
-    """Return numbers as an array of `Number`."""
+    """Return an array of numbers as an object array of `Number`."""
     return np.asarray(np.vectorize(Number, otypes=[object])(values))
 
 

@@ -1,8 +1,9 @@
-"""Where a scheme first becomes unstable on a Gaussian, as the step grows.
+"""The smallest step size at which a scheme becomes unstable on a Gaussian target.
 
-The scheme is followed from small steps on, in float64. What float64 cannot tell is decided with fifty digits: with low
-friction the margins of stability are of the order of the friction times the step, and close to a resonance, where a
-margin is small over a short interval only, of the order of its square.
+The stability margins of the scheme (`uldnum.exact.linear.Linear.margins`) are computed in float64 at increasing step
+sizes. Fifty digits are used where float64 cannot decide. At low friction the margins are of the order of the friction
+times the step size. Close to a resonance, where a margin is small only on a short interval, they are of the order of
+its square.
 """
 
 from __future__ import annotations
@@ -20,16 +21,16 @@ from uldnum.schemes.catalogue import Integrator
 
 __all__ = ["first_instability", "precise_step", "unstable"]
 
-# Fractions of the force that are lost in the tables, in float64 and with fifty digits.
+# Fraction of the force below which the tables lose it, in float64 and with fifty digits.
 FORGOTTEN, FORGOTTEN_PRECISELY = 1e-12, 1e-40
-# A margin whose smallest value among finely spaced steps is larger than this has no zero between them.
+# If the smallest of a margin's values at finely spaced steps is larger than this, it has no zero between the steps.
 SAFE = 1e-8
-# Points at which an interval that float64 cannot resolve is checked with fifty digits.
+# Number of points at which an interval that float64 cannot resolve is checked with fifty digits.
 CHECKS = 32
 
 
 def precise_step(scheme: Integrator, h: Array, friction: Array, precision: Array) -> LinearStep | None:
-    """Return time steps with fifty digits; None if the recipe, which may be a user's, does not take such numbers."""
+    """Return time steps with fifty digits, or None if the recipe of a user does not support such numbers."""
     try:
         return linear_step(scheme.recipe(lift(h), lift(friction)), lift(precision))
     except (ArithmeticError, AttributeError, TypeError, ValueError):
@@ -37,11 +38,11 @@ def precise_step(scheme: Integrator, h: Array, friction: Array, precision: Array
 
 
 def forgetful(step: LinearStep, h: Array, precision: Array | float, tiny: float) -> Array:
-    """Whether friction has damped momenta, and with them the force on x, to less than a fraction ``tiny``.
+    """Return whether friction damps the momentum, and with it the force on x, to less than a fraction ``tiny``.
 
-    Where a kick is followed by the thermostat before x moves, as in the word OAB, ``det(I - M)``, usually of the order
-    of ``precision h^2``, is proportional to e^(-friction h). The tables hold M - I, so they lose that, and the sign of
-    the determinant is noise.
+    In schemes that apply the thermostat between a kick and the next move of x, such as the word OAB, ``det(I - M)`` is
+    proportional to ``e^(-friction h)``; in others it is of the order of ``precision h^2``. The tables hold M - I and
+    lose such a small determinant, whose sign is then determined by rounding errors.
     """
     D = step.cycle.D
     if D.shape[-1] != 2:
@@ -60,17 +61,17 @@ class Family:
     friction: float
 
     def margins(self, h: Array) -> Array:
-        """Margins of stability in float64, shape (len(h), 3)."""
+        """Return the stability margins at each step size in float64, shape (len(h), 3)."""
         with np.errstate(all="ignore"):
             step = linear_step(self.scheme.stages(h, friction=self.friction), np.full(len(h), self.precision))
             lost = forgetful(step, h, self.precision, FORGOTTEN)
         return np.where(lost[:, None], 0, step.cycle.margins)
 
     def precise_margins(self, h: Array) -> Array:
-        """Margins with fifty digits; in float64 if the recipe does not take such numbers.
+        """Return the stability margins with fifty digits, or in float64 if the recipe does not support such numbers.
 
-        A map that forgets the force altogether is as good as stable: its margin decreases as e^(-friction h), without
-        a zero.
+        A map that has lost the force to friction counts as stable: its margin decreases as ``e^(-friction h)`` and has
+        no zero.
         """
         step = precise_step(self.scheme, h, np.full(len(h), self.friction), np.full(len(h), self.precision))
         if step is None:
@@ -79,7 +80,7 @@ class Family:
         return np.where(lost[:, None], lift(np.ones(1)), step.cycle.margins)
 
     def stable(self, h: Array) -> Array:
-        """Whether each step is stable, decided with fifty digits."""
+        """Return whether each step size is stable, decided with fifty digits."""
         return positive_margins(self.precise_margins(h))
 
 
@@ -93,14 +94,15 @@ def first_instability(scheme: Integrator, precision: float, friction: float, bel
     precision : float
         Inverse variance of the target.
     friction : float
-        Friction.
-    below : float
-        Larger steps are not looked at.
+        Friction in units of 1/time.
+    below : float, default infinity
+        Upper end of the search.
 
     Returns
     -------
     float
-        To a relative accuracy of 1e-12. ``below`` if no instability is found, 0 if the smallest step is unstable.
+        Step size with a relative accuracy of 1e-12. It is ``below`` if no instability is found, and 0 if the smallest
+        step size of the search is unstable.
     """
     if not below:
         return 0.0
@@ -124,9 +126,9 @@ def first_instability(scheme: Integrator, precision: float, friction: float, bel
 
 
 def unstable(scheme: Integrator, h: Array, precision: float, friction: float) -> Array:
-    """Whether steps of these sizes, shape (H,), are unstable on N(0, 1/precision), or on the limit of stability.
+    """Return whether step sizes, shape (H,), are unstable or exactly at the limit of stability on N(0, 1/precision).
 
-    Steps that only fifty digits could decide, and whose recipe does not take them, are not counted.
+    A step size that needs fifty digits counts as stable if the recipe of a user does not support such numbers.
     """
     family = Family(scheme, precision, friction)
     margins = family.margins(h)
@@ -139,7 +141,7 @@ def unstable(scheme: Integrator, h: Array, precision: float, friction: float) ->
 
 
 def narrowed(family: Family, low: float, high: float) -> tuple[float, float]:
-    """Narrow an interval from a stable to an unstable step as far as float64 tells the two from each other."""
+    """Narrow an interval from a stable to an unstable step size as far as float64 distinguishes the two."""
     for _ in range(10):
         h = np.linspace(low, high, 17)
         margins = family.margins(h)
@@ -153,12 +155,12 @@ def narrowed(family: Family, low: float, high: float) -> tuple[float, float]:
 
 
 def scan(family: Family, below: float) -> tuple[Array, Array]:
-    """Step sizes in ascending order, and their margins, at least up to the first that is certainly unstable."""
+    """Return ascending step sizes and their margins, at least up to the first that is unstable in float64."""
     unit = family.precision**-0.5
     damping = float(np.clip(family.friction * unit, 1e-100, 1e100))
     smallest = min(1e-3 * unit * min(1, damping, 1 / damping), below / 10)
     largest = min(1e4 * unit * max(1, damping), below)
-    # n evaluations bring up to n resonances below z = 2n, z = h/unit, the last two of them 2.5/n apart.
+    # A step of n evaluations has up to n resonances at h < 2 n unit; the last two are about 2.5 unit/n apart.
     fine = min(0.01, 0.1 / family.scheme.nfe_per_step**2)
     decades = max(1, int(np.ceil(np.log10(largest / smallest))))
     steps: list[Array] = []
@@ -173,7 +175,7 @@ def scan(family: Family, below: float) -> tuple[Array, Array]:
 
 
 def unresolved(family: Family, h: Array, margins: Array) -> Iterator[tuple[float, float]]:
-    """Yield the first interval with an unstable end among steps whose stability float64 cannot tell."""
+    """Yield the first interval whose upper end is unstable among the step sizes that float64 cannot decide."""
     doubtful = np.flatnonzero(~(margins > RESOLVED).all(axis=-1))
     runs = np.split(doubtful, np.flatnonzero(np.diff(doubtful) > 1) + 1)
     for run in (run for run in runs if len(run)):
@@ -186,11 +188,11 @@ def unresolved(family: Family, h: Array, margins: Array) -> Iterator[tuple[float
 
 
 def resonances(family: Family, h: Array, margins: Array, end: int) -> Iterator[tuple[float, float]]:
-    """Yield the first interval from a stable step to an unstable minimum of a margin between the steps of a scan."""
+    """Yield the first interval from a stable step size to an unstable minimum of a margin between scanned step sizes."""
     with np.errstate(invalid="ignore"):
         left, middle, right = margins[:-2], margins[1:-1], margins[2:]
         bend = left - 2 * middle + right
-        # A parabola through the three has a zero only if the middle is below an eighth of the second difference.
+        # The parabola through the three values has a zero only if the middle one is below an eighth of the bend.
         low = (middle <= left) & (middle <= right) & (middle < bend) & (np.maximum(left, right) > RESOLVED)
     for row, column in np.argwhere(low):
         if row + 1 < end:
@@ -201,7 +203,7 @@ def resonances(family: Family, h: Array, margins: Array, end: int) -> Iterator[t
 
 
 def lowest(family: Family, low: float, high: float, column: int) -> float | None:
-    """Return the minimum of a margin between two steps if it is unstable there."""
+    """Return the step size at the minimum of a margin in an interval if it is unstable there, else None."""
     for _ in range(3):
         h = np.linspace(low, high, 33)
         margins = family.margins(h)[:, column]
@@ -211,7 +213,7 @@ def lowest(family: Family, low: float, high: float, column: int) -> float | None
         return float(h[i])
     if margins[i] > SAFE:
         return None
-    # The vertex of a parabola through three points, ever closer to each other: the error is squared each time.
+    # The vertex of a parabola through three points that move closer together; each iteration squares the error.
     centre = lift(h[i : i + 1])
     for width in h[i] * np.array([1e-6, 1e-12, 1e-20]):
         a, b, c = family.precise_margins(np.concatenate([centre - width, centre, centre + width]))[:, column]
