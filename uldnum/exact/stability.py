@@ -188,7 +188,7 @@ def unresolved(family: Family, h: Array, margins: Array) -> Iterator[tuple[float
 
 
 def resonances(family: Family, h: Array, margins: Array, end: int) -> Iterator[tuple[float, float]]:
-    """Yield the first interval from a stable step size to an unstable minimum of a margin between scanned step sizes."""
+    """Yield the first interval from a stable step size to an unstable minimum of a margin between two scanned ones."""
     with np.errstate(invalid="ignore"):
         left, middle, right = margins[:-2], margins[1:-1], margins[2:]
         bend = left - 2 * middle + right

@@ -1,4 +1,10 @@
-"""Studies: sweeps over integrators, frictions and step sizes that return labelled data."""
+"""Studies: sweeps over integrators, step sizes and frictions that return labelled xarray datasets.
+
+`bias` measures the bias of the stationary distribution as a function of the step size, and `exact_bias` computes it
+without sampling. `mixing` measures the cost of an independent sample. `frontier` measures both as functions of step
+size and friction, and `advise` returns the cheapest point of a frontier whose bias is below a bound. `sweep` computes
+and stores the independent tasks of a study, on one machine or on many; `scheduler` connects it to a Dask cluster.
+"""
 
 from uldnum.studies._bias import bias, exact_bias
 from uldnum.studies._frontier import Advice, advise, frontier

@@ -1,4 +1,4 @@
-"""The bias study: how wrong is the stationary law of each integrator as its step grows."""
+"""The bias study: bias of the stationary distribution of integrators as a function of the step size."""
 
 from __future__ import annotations
 
@@ -15,29 +15,50 @@ __all__ = ["bias", "exact_bias"]
 def bias(study: BiasConfiguration) -> xr.Dataset:
     """Measure the bias of integrators at several step sizes, at an equal number of score evaluations.
 
-    Runs start from exact draws of the target. All step sizes of an integrator share their random numbers.
+    Chains start from exact draws of the target. All step sizes of an integrator use the same random numbers.
 
     Returns
     -------
     xarray.Dataset
-        Dimensions integrator, h and metric. ``bias`` of the metrics second_moment and mean is the root mean square over
-        axes, in standard deviations of what is averaged; wasserstein_1 (in standard deviations of the axis) and
-        kolmogorov are averages over axes of the distance of the marginal. ``error`` is its standard error, ``floor``
-        what an unbiased run would show, ``exact`` the scheme's own bias where it is known (on Gaussians, and in one
-        dimension), ``diverged`` the number of chains that diverged. Where ``unstable``, which is known on Gaussians,
-        the scheme has no stationary law, and statistics depend on the number of steps. Chains start from exact draws:
-        where ``settled`` is false, the burn-in was shorter than the autocorrelation time, and some of the bias is
-        missing. Attributes hold every parameter.
+        Dimensions ``integrator``, ``h`` and ``metric``, and these variables:
+
+        * ``bias``: measured bias. For ``second_moment`` and ``mean`` it is the root mean square over axes of the error
+        of
+          the average of x^2 and of x, in units of the standard deviation of x^2 and of x. For ``wasserstein_1`` (in
+          standard deviations of the axis) and ``kolmogorov`` it is the mean over axes of the distance of the marginal.
+        * ``error``: standard error of the bias.
+        * ``floor``: expected value of ``bias`` for a run without bias, due to statistical noise.
+        * ``exact``: exact bias of the scheme, on Gaussians and in one dimension; NaN elsewhere.
+        * ``settled``: whether the burn-in was longer than the autocorrelation time. If it was not, the measured bias is
+          too small, since chains start without bias.
+        * ``diverged``: number of chains that diverged.
+        * ``unstable``: whether the scheme is known to have no stationary distribution (on a Gaussian, at or above the
+          limit of stability). If so, the statistics depend on the number of steps.
+        * ``nfe``: score evaluations per chain, burn-in included.
+
+        The attributes of the dataset hold all parameters of the study.
 
     Raises
     ------
     ValueError
-        If an argument is out of range or unknown; all are checked before the first run.
+        If an argument is out of range or unknown. All arguments are checked before the first run.
 
     Warns
     -----
     UserWarning
-        If chains diverged, or the scheme has no stationary law at a step size; the message names the step sizes.
+        If chains diverged, or if the scheme has no stationary distribution, at some step sizes. The message names them.
+
+    See Also
+    --------
+    exact_bias : The exact bias only, without sampling.
+    frontier : Bias and cost at several frictions.
+
+    Examples
+    --------
+    >>> from uldnum import studies
+    >>> found = studies.bias("gaussian", "OBABO", h=[0.5, 1.0], nfe=100, burn_in=20, chains=16, backend="array")
+    >>> found.bias.dims, found.sizes["h"]
+    (('integrator', 'h', 'metric'), 2)
     """
     grid = StepGrid.of(study)
     grid.check(study)
@@ -48,17 +69,37 @@ def bias(study: BiasConfiguration) -> xr.Dataset:
 
 @configured_by(ExactBiasConfiguration)
 def exact_bias(study: ExactBiasConfiguration) -> xr.Dataset:
-    """Compute the bias of integrators at several step sizes, without sampling.
+    """Compute the exact bias of integrators at several step sizes, without sampling.
 
     Returns
     -------
     xarray.Dataset
-        The variable ``exact`` of `bias`.
+        The variable ``exact`` with the dimensions ``integrator``, ``h`` and ``metric``, in the units of `bias`. It is
+        NaN where the scheme is unstable and where the answer could not be resolved to the tolerance.
 
     Raises
     ------
     ValueError
-        If an argument is out of range or unknown, or there is no exact answer for this target.
+        If an argument is out of range or unknown, or if the target is neither Gaussian nor one-dimensional.
+
+    Warns
+    -----
+    UserWarning
+        If an answer could not be resolved to the tolerance.
+
+    See Also
+    --------
+    uldnum.exact.gaussian, uldnum.exact.transfer_operator : The methods that the bias is computed with.
+
+    Examples
+    --------
+    On a Gaussian, BAOAB samples x without bias. The variance of x is too large by a factor ``1/(1 - h^2/4)`` with
+    OBABO, and the standard deviation of x^2 is sqrt(2):
+
+    >>> from uldnum import studies
+    >>> found = studies.exact_bias("gaussian", ["BAOAB", "OBABO"], h=[0.5, 1.0])
+    >>> found.exact.sel(metric="second_moment").values.round(4).tolist()
+    [[0.0, 0.0], [0.0471, 0.2357]]
     """
     grid = StepGrid.of(study)
     if not has_exact_law(grid.target):
@@ -69,7 +110,7 @@ def exact_bias(study: ExactBiasConfiguration) -> xr.Dataset:
 
 
 def flat(study: xr.Dataset) -> xr.Dataset:
-    """Return a study of one friction without an axis for it."""
+    """Return a study of a single friction without the dimension ``friction``."""
     found = study.isel(friction=0, drop=True).drop_vars("observable", errors="ignore")
     if "nfe" in found:
         found["nfe"] = found.nfe.isel(h=0)

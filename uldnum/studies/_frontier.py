@@ -1,4 +1,4 @@
-"""The frontier: which integrator, friction and step size reach a bias at the least cost."""
+"""The frontier study: the integrator, friction and step size with the least cost for a given bias."""
 
 from __future__ import annotations
 
@@ -15,28 +15,45 @@ from uldnum.studies.configuration import FrontierConfiguration, configured_by
 
 __all__ = ["Advice", "advise", "frontier"]
 
-# A sampled bias counts as below a bound when so many standard errors more are.
+# A sampled bias counts as below a bound if it is so with this many standard errors added to it.
 ERRORS = 2.0
 
 
 @configured_by(FrontierConfiguration)
 def frontier(study: FrontierConfiguration) -> xr.Dataset:
-    """Measure bias and cost of an independent sample as step size and friction vary.
+    """Measure the bias and the cost of an independent sample as functions of step size and friction.
+
+    Chains start from exact draws of the target. All step sizes and frictions of an integrator use the same random
+    numbers.
 
     Returns
     -------
     xarray.Dataset
-        The variables of `bias` and of `mixing`. `advise` picks the best point for a bound on the bias.
+        The variables of `bias` and of `mixing`, with the dimensions ``integrator``, ``friction``, ``h``, ``metric`` and
+        ``observable``. `advise` returns the cheapest point for a bound on the bias.
 
     Raises
     ------
     ValueError
-        If an argument is out of range or unknown; all are checked before the first run.
+        If an argument is out of range or unknown. All arguments are checked before the first run.
 
     Warns
     -----
     UserWarning
-        As for `bias`.
+        If chains diverged, or if the scheme has no stationary distribution, at some step sizes; or if an exact answer
+        could not be resolved to the tolerance.
+
+    See Also
+    --------
+    advise : Cheapest point of a frontier for a bound on the bias.
+
+    Examples
+    --------
+    >>> from uldnum import studies
+    >>> found = studies.frontier("gaussian", ["ULA", "OBABO"], [0.25, 0.5], friction=1.0, nfe=50, burn_in=20,
+    ...                          chains=16, backend="array")
+    >>> found.cost.dims, found.bias.dims
+    (('integrator', 'friction', 'h'), ('integrator', 'friction', 'h', 'metric'))
     """
     grid = StepGrid.of(study)
     grid.check(study)
@@ -46,22 +63,29 @@ def frontier(study: FrontierConfiguration) -> xr.Dataset:
 
 @dataclass(frozen=True)
 class Advice:
-    """The best point of a frontier for a bound on the bias.
+    """The cheapest point of a frontier for a bound on the bias.
 
     Attributes
     ----------
     integrator : str
-        Its name.
-    friction, h : float
-        Where it is best; the friction is None if any serves.
+        Name of the integrator.
+    friction : float or None
+        Friction in units of 1/time; None if the cost does not depend on it.
+    h : float
+        Step size in units of time.
     bias, bias_error : float
-        Its bias, exact where that is known; the error is then the tolerance of the study, 0 on Gaussians.
+        Bias at this point and its error. The bias is exact where the exact bias is known; its error is then the
+        tolerance of the study, or 0 on Gaussians.
     cost, cost_error : float
-        Score evaluations for an independent sample.
+        Score evaluations for an independent sample, and their error.
     rivals : tuple of str
-        Other integrators whose best point costs the same within 2 standard errors.
+        Other integrators whose cheapest point has the same cost within 2 standard errors.
     text : str
-        All this in words.
+        The advice as a sentence.
+
+    See Also
+    --------
+    advise : Function that returns this object.
     """
 
     integrator: str
@@ -78,37 +102,49 @@ class Advice:
 def advise(study: xr.Dataset, max_bias: float, *, metric: str = "second_moment") -> Advice:
     """Return the cheapest point of a frontier whose bias is below a bound.
 
-    A bias that is exact is compared with the study's tolerance added to it (0 on Gaussians), any other with 2 standard
-    errors (or noise floors, whichever is larger). Points whose cost is no more than a lower bound, and those at which
-    chains diverged or the scheme is unstable, are left out.
+    An exact bias is below the bound if it is so with the tolerance of the study added to it, which is 0 on Gaussians. A
+    measured bias is below the bound if it is so with 2 standard errors (or 2 noise floors, whichever is larger) added
+    to it. Points whose cost is only a lower bound, at which chains diverged, or at which the scheme is unstable, are
+    excluded.
 
     Parameters
     ----------
     study : xarray.Dataset
-        From `frontier`, whole: with the dimensions integrator, friction and h.
+        Complete dataset returned by `frontier`, with the dimensions ``integrator``, ``friction`` and ``h``.
     max_bias : float
-        The bound, positive, in the units of the metric.
-    metric : str
-        Name of one of the study's metrics, ``study.metric``.
+        Bound on the bias, positive, in the units of the metric.
+    metric : str, default "second_moment"
+        Name of one of the metrics of the study, that is of ``study.metric``.
 
     Returns
     -------
     Advice
-        The point, its bias and cost with their errors, and the integrators that cost the same.
+        The point, its bias and cost with their errors, and the integrators that have the same cost.
 
     Raises
     ------
     ValueError
-        If no point qualifies; the message says what would help. If the bound is not a positive, finite number, there is
-        no such metric, or the study is none of a frontier.
+        If no point qualifies; the message says what to change. Also if the bound is not a positive, finite number, if
+        the metric is unknown, or if the dataset was not returned by `frontier`.
+
+    Examples
+    --------
+    On N(0, 1) ULA and OBABO have the same bias. With friction, OBABO needs fewer evaluations for an independent sample:
+
+    >>> from uldnum import studies
+    >>> found = studies.frontier("gaussian", ["ULA", "OBABO"], [0.25, 0.5], friction=1.0, nfe=50, burn_in=20,
+    ...                          chains=16, backend="array")
+    >>> best = studies.advise(found, max_bias=0.05)
+    >>> best.integrator, best.friction, best.h
+    ('OBABO', 1.0, 0.5)
     """
     bound = positive_number("max_bias", max_bias)
     study_metric(metric)
     if not isinstance(study, xr.Dataset) or study.attrs.get("study") != "frontier" or set(AXES) - set(study.cost.dims):
-        raise ValueError("study: must be a whole dataset of studies.frontier")
+        raise ValueError(f"study: must be a whole dataset of studies.frontier, got {type(study).__name__}")
     one = of_metric(study, metric)
     known = one.exact.notnull()
-    # What is exact has a tolerance: the law that itself, times a hundred of it (`TransferOperator`).
+    # Exact biases have the tolerance of the study, exact times a hundred times that (`TransferOperator`).
     slack, most = study.attrs["exact_to"], at_most(one)
     bias, error = one.exact.where(known, one.bias), np.maximum(one.error, one.floor)
     cost = study.cost.where(study.exact_cost.isnull(), study.exact_cost)
@@ -117,7 +153,7 @@ def advise(study: xr.Dataset, max_bias: float, *, metric: str = "second_moment")
     fit = (most <= bound) & resolved
     if not bool(fit.any()):
         raise ValueError(why_none(study, one, most, resolved, bound))
-    # The best point of every integrator that has one, cheapest first.
+    # The cheapest point of every integrator that has one, in order of cost.
     rows = [cost.where(fit).sel(integrator=name) for name in cost.integrator.values]
     best = sorted((cheapest(row) for row in rows if row.notnull().any()), key=lambda at: float(cost.sel(at)))
     at, others = best[0], best[1:]
@@ -127,7 +163,7 @@ def advise(study: xr.Dataset, max_bias: float, *, metric: str = "second_moment")
         for other in others
         if cost.sel(other) - cost.sel(at) <= ERRORS * np.hypot(cost_error.sel(other), cost_error.sel(at))
     )
-    # What a scheme without friction does is the same at all of them.
+    # The cost of a scheme without friction is the same at every friction.
     same = bool((cost.sel(integrator=name, h=h) == cost.sel(at)).all()) and study.sizes["friction"] > 1
     friction = None if same else float(gamma)
     found = [float(part.sel(at)) for part in (bias, error.where(~known, slack), cost, cost_error)]
@@ -138,35 +174,35 @@ def advise(study: xr.Dataset, max_bias: float, *, metric: str = "second_moment")
 
 
 def of_metric(study: xr.Dataset, metric: str) -> xr.Dataset:
-    """Return the part of a study of one metric, or raise if it has none, as studies that were stored before others."""
+    """Return the part of a study that belongs to a metric; raise if it has none, as stored studies may predate it."""
     if metric not in study.metric.values:
         raise ValueError(f"metric: the study does not have {metric!r}; it has {', '.join(study.metric.values)}")
     return study.sel(metric=metric)
 
 
 def at_most(one: xr.Dataset) -> xr.DataArray:
-    """Return what the bias in one metric is at most, but for chance."""
+    """Return an upper bound of the bias in one metric: exact plus tolerance, or measured plus 2 standard errors."""
     sampled = one.bias + ERRORS * np.maximum(one.error, one.floor)
     return (one.exact + one.attrs["exact_to"]).where(one.exact.notnull(), sampled)
 
 
 def cheapest(cost: xr.DataArray) -> dict[str, Any]:
-    """Return where the cost of an integrator is least."""
+    """Return the coordinates at which the cost of an integrator is least."""
     gamma, h = np.unravel_index(np.nanargmin(cost.values), cost.shape)
     return {"integrator": str(cost.integrator.values), "friction": cost.friction.values[gamma], "h": cost.h.values[h]}
 
 
 def why_none(study: xr.Dataset, one: xr.Dataset, most: xr.DataArray, resolved: xr.DataArray, bound: float) -> str:
-    """Say why no point qualifies."""
+    """Return the reason why no point qualifies, and the remedy."""
     if bool((study.diverged > 0).all()):
         return "h: chains diverged at every point; take smaller steps"
     if bool(without_law(study).all()):
-        return "h: no scheme has a stationary law at any of the step sizes; take smaller ones"
+        return "h: no scheme has a stationary distribution at any of the step sizes; take smaller steps"
     if not bool(resolved.any()):
-        return "nfe: no chain forgot where it was: every time is a lower bound; record more evaluations (nfe)"
+        return "nfe: every run is too short for its autocorrelation time, so all costs are lower bounds; increase nfe"
     if bool(((one.exact <= bound) & resolved).any()):
         slack = study.attrs["exact_to"]
-        return f"tolerance: biases are below {bound:g}, but not by {slack:g}, to which they are exact; lower it"
+        return f"tolerance: biases are below {bound:g}, but not by {slack:g}, the accuracy of exact biases; lower it"
     least = float(most.where(resolved).min())
     return (
         f"max_bias: no point was shown to have a bias below {bound:g}; the least is {least:.3g}, errors included: take "
@@ -178,7 +214,7 @@ def words(
     study: xr.Dataset, name: str, friction: float | None, h: float, bound: float, metric: str, numbers: list[float],
     sure: tuple[bool, bool], rivals: tuple[str, ...],
 ) -> str:  # fmt: skip
-    """Return advice in words."""
+    """Return the advice as a sentence."""
     bias, bias_error, cost, cost_error = numbers
     at = f"h = {h:.4g}" + ("" if friction is None else f" and friction {friction:g}")
     how, price = (
@@ -193,5 +229,5 @@ def words(
         text += f" {', '.join(rivals)} cost{'s' if len(rivals) == 1 else ''} the same within 2 standard errors."
     grid = study.h.values
     if h == grid.max():
-        text += " It is the largest step of the study: larger ones may be cheaper still."
+        text += " This is the largest step size of the study; larger ones may be cheaper."
     return text

@@ -1,4 +1,4 @@
-"""What studies measure, of a scheme's exact law."""
+"""Exact values of the metrics of a study, computed from the exact stationary distribution of a scheme."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ __all__ = ["exact_answers", "has_exact_law", "is_gaussian"]
 
 
 def is_gaussian(target: Target) -> bool:
-    """Whether a target is one Gaussian, where every answer is linear algebra."""
+    """Return whether a target is a single Gaussian, for which linear algebra gives every answer."""
     return target.precision is not None
 
 
 def has_exact_law(target: Target) -> bool:
-    """Whether the law of a scheme on this target can be had without sampling."""
+    """Return whether the stationary distribution of a scheme on this target can be computed without sampling."""
     return target.shape == (1,) or is_gaussian(target)
 
 
@@ -35,9 +35,10 @@ def exact_answers(
     scheme: Integrator, target: Target, h: float, friction: float, tolerance: float, metrics: Sequence[str],
     times: bool,
 ) -> dict[str, Any]:  # fmt: skip
-    """Return the exact value of each of the metrics, and each of `TIMES` and the time of relaxation, if wanted.
+    """Return the exact value of each metric and, if ``times`` is true, of each of `TIMES` and of the relaxation time.
 
-    What there is not is NaN: everything where the scheme is unstable, or not resolved, which ``fault`` says then.
+    Unknown values are NaN. All values are NaN where the scheme is unstable or the stationary distribution could not be
+    resolved; in the second case ``fault`` holds the reason.
     """
     fault, law = "", None
     try:
@@ -59,7 +60,7 @@ def exact_answers(
 
 
 def exactly(metric: Metric, law: StationaryLaw | None) -> float:
-    """Return a metric of a law; NaN where there is none, or the metric asks for more than the law is resolved to."""
+    """Return a metric of a stationary law, or NaN if there is none or it is not resolved well enough."""
     if law is not None and metric.exact is not None:
         with suppress(ConvergenceError):
             return float(metric.exact(law))
@@ -68,16 +69,18 @@ def exactly(metric: Metric, law: StationaryLaw | None) -> float:
 
 @dataclass(frozen=True)
 class GaussianMarginals:
-    """The law of a scheme on a Gaussian: a Gaussian with the right mean and another covariance.
+    """Stationary law of a scheme on a Gaussian target: a Gaussian with the exact mean and another covariance.
 
     Attributes
     ----------
     target : Target
         The target.
     found : GaussianLaw
-        The law.
-    mean, variance, law : arrays, shape (d,)
-        Means of target and law, variances of the target and of the law along the axes.
+        The exact stationary law.
+    mean : array, shape (d,)
+        Mean of the target and of the law.
+    variance, law : arrays, shape (d,)
+        Variances of the target and of the law along the axes.
     """
 
     target: Target
@@ -88,7 +91,7 @@ class GaussianMarginals:
 
     @classmethod
     def of(cls, scheme: Integrator, target: Target, h: float, friction: float) -> GaussianMarginals:
-        """Return the law of a scheme."""
+        """Return the stationary law of a scheme."""
         precision = np.asarray(target.precision)
         found = gaussian(scheme, h, precision=precision, friction=friction)
         covariance = found.position_covariance
@@ -99,14 +102,14 @@ class GaussianMarginals:
 
     @property
     def ratio(self) -> Array:
-        """Standard deviations of the law over those of the target, shape (d,)."""
+        """Standard deviations of the law divided by those of the target, shape (d,)."""
         return np.asarray(np.sqrt(self.law / self.variance))
 
     def moment_error(self, order: int) -> Array:
-        """``E[x_i^order]`` of the law less that of the target, shape (d,).
+        """Return ``E[x_i^order]`` of the law minus that of the target, shape (d,).
 
-        ``E[x^n] = sum_k C(n, 2k) (2k - 1)!! m^(n - 2k) v^k`` for mean m and variance v; the difference is taken term by
-        term, so that it is not lost to rounding.
+        ``E[x^n] = sum_k C(n, 2k) (2k - 1)!! m^(n - 2k) v^k`` for mean m and variance v. The difference is taken term by
+        term to avoid cancellation.
         """
         error = 0 * self.law
         for k in range(1, order // 2 + 1):
@@ -116,19 +119,19 @@ class GaussianMarginals:
 
     @property
     def wasserstein_1(self) -> float:
-        """Mean over axes, in standard deviations of the target."""
+        """Mean over axes of the Wasserstein-1 distance of the marginal, in standard deviations of the target."""
         return float(np.mean(np.abs(self.ratio - 1)) * np.sqrt(2 / np.pi))
 
     @property
     def kolmogorov(self) -> float:
-        """Mean over axes."""
+        """Mean over axes of the Kolmogorov distance of the marginal."""
         return float(np.mean(normal_kolmogorov(self.ratio)))
 
     def autocorrelation_time(self, power: int) -> float:
-        """Time of ``x_i^power``, power 1 or 2, on the slowest axis.
+        """Return the autocorrelation time of ``x_i^power``, power 1 or 2, on the slowest axis.
 
-        ``x^2 = (x - m)^2 + 2 m (x - m) + m^2``: the two fluctuating parts, of variance 2 v^2 and 4 m^2 v, are
-        uncorrelated.
+        ``x^2 = (x - m)^2 + 2 m (x - m) + m^2``. The first two terms have the variances 2 v^2 and 4 m^2 v and are
+        uncorrelated, so the time of x^2 is the average of their times with these weights.
         """
         linear = self.found.autocorrelation_time("x")
         if power == 1:
@@ -139,12 +142,12 @@ class GaussianMarginals:
 
     @property
     def relaxation_time(self) -> float:
-        """Score evaluations in which the slowest mode decays by e."""
+        """Score evaluations in which the slowest mode decays by a factor e."""
         return float(self.found.relaxation_time)
 
 
 def normal_kolmogorov(ratio: Array) -> Array:
-    """Kolmogorov distance of N(0, 1) and N(0, ratio^2): the gap of their cdfs where their densities cross."""
+    """Return the Kolmogorov distance of N(0, 1) and N(0, ratio^2): the cdfs differ most where the densities cross."""
     log = np.log(ratio)
     other = np.where(log == 0, 1.0, log)
     crossing = np.where(log == 0, 1.0, np.sqrt(2 * other / -np.expm1(-2 * other)))
@@ -153,14 +156,14 @@ def normal_kolmogorov(ratio: Array) -> Array:
 
 @dataclass(frozen=True)
 class OneDimensionalLaw:
-    """The law of a scheme on a target in one dimension, by the transfer operator.
+    """Stationary law of a scheme on a one-dimensional target, from the transfer operator.
 
     Attributes
     ----------
-    target : GaussianMixture or UserTarget
+    target : Target
         The target.
     found : TransferOperator
-        The law.
+        The exact stationary law.
     """
 
     target: Target
@@ -168,29 +171,29 @@ class OneDimensionalLaw:
 
     @classmethod
     def of(cls, scheme: Integrator, target: Target, h: float, friction: float, tolerance: float) -> OneDimensionalLaw:
-        """Return the law of a scheme, or raise."""
+        """Return the stationary law of a scheme, or raise a ConvergenceError."""
         return cls(target, transfer_operator(scheme, target, h, friction=friction, tolerance=tolerance))
 
     def moment_error(self, order: int) -> Array:
-        """``E[x^order]`` of the law less that of the target, shape (1,)."""
+        """Return ``E[x^order]`` of the law minus that of the target, shape (1,)."""
         return self.found.expectation(lambda x: x**order) - known_moment(self.target, order)
 
     @property
     def wasserstein_1(self) -> float:
-        """In standard deviations of the target."""
+        """Wasserstein-1 distance in standard deviations of the target."""
         first, second = (known_moment(self.target, order) for order in (1, 2))
         return self.found.wasserstein_1 / float(deviation(self.target, first, second)[0])
 
     @property
     def kolmogorov(self) -> float:
-        """Kolmogorov distance."""
+        """Kolmogorov distance to the target."""
         return self.found.kolmogorov
 
     def autocorrelation_time(self, power: int) -> float:
-        """Time of ``x^power``; raises ConvergenceError where it asks more of the grid than the law."""
+        """Return the time of ``x^power``, or raise a ConvergenceError if it needs a finer grid than the law."""
         return self.found.autocorrelation_time(lambda x: x**power)
 
     @property
     def relaxation_time(self) -> float:
-        """Score evaluations in which the slowest mode decays by e."""
+        """Score evaluations in which the slowest mode decays by a factor e."""
         return self.found.relaxation_time

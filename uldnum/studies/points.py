@@ -1,4 +1,4 @@
-"""Points of a study: what is measured, and what is exact, of one scheme at one step size and friction."""
+"""Points of a study: measured and exact values for one scheme at one step size and friction."""
 
 from __future__ import annotations
 
@@ -28,23 +28,24 @@ from uldnum.version import VERSION
 
 __all__ = ["Exact", "Sampled", "knows_bias"]
 
-# The chains and steps of the short run in which hops between modes are counted, all of them recorded.
+# Chains and steps of the short run in which hops between modes are counted. All its steps are recorded.
 HOPPING_CHAINS, HOPPING_STEPS = 128, 1024
 
-# Hash of the sources that make a result, as they were when this process began: points of other code are other points.
+# Hash of the sources that determine a result, when this process started: stored results of other sources are not
+# reused.
 CODE = [digest_of_sources(__name__)]
 
-# The metrics of the package.
+# Names of the metrics that the package defines.
 METRICS_HERE = study_metrics()
 
 
 def knows_bias(target: Target) -> bool:
-    """Whether a target knows what a bias is measured against: its moments and its cdf."""
+    """Return whether a target has the moments and the cdf that a bias is measured against."""
     return target.moment is not None and target.cdf is not None
 
 
 def code_of(metrics: tuple[str, ...]) -> list[str]:
-    """Return metrics other than those of the package, whose code is in `CODE`, with a hash of their sources."""
+    """Return names and source hash of metrics if some are not of the package, whose sources are hashed in `CODE`."""
     if metrics == METRICS_HERE:
         return []
     modules = set().union(*(study_metric(name).modules for name in metrics))
@@ -53,7 +54,7 @@ def code_of(metrics: tuple[str, ...]) -> list[str]:
 
 @dataclass(frozen=True, eq=False)
 class Point:
-    """One scheme on one target at one step size and friction."""
+    """One scheme on one target at one step size and friction, as a task of `uldnum.studies.sweep`."""
 
     target: Target
     scheme: Integrator
@@ -63,7 +64,7 @@ class Point:
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """What it is, in words and numbers; the result depends on the coefficients, not on what they are called."""
+        """Parameters by name. The key depends on the coefficients of the scheme instead of on its name."""
         own = {name.name: getattr(self, name.name) for name in fields(self) if name.name not in ("target", "scheme")}
         return {"kind": type(self).__name__, "target": self.target.name, "integrator": self.scheme.name} | own
 
@@ -71,7 +72,7 @@ class Point:
     def key(self) -> str:
         """Hash of everything that the result depends on."""
         tables = lay_out([self.scheme.stages(np.array([self.h]), friction=self.friction)], np.dtype(float))
-        # A scheme without friction is the same at any.
+        # The result of a scheme without friction is the same at every friction, so its key contains no friction.
         own = {
             name: value
             for name, value in self.parameters.items()
@@ -84,14 +85,14 @@ class Point:
 
 @dataclass(frozen=True, eq=False)
 class Sampled(Point):
-    """What a run of chains shows, from exact draws of the target.
+    """Measured values of a run whose chains start from exact draws of the target.
 
     Attributes
     ----------
     nfe, burn_in : int
-        Recorded score evaluations per chain, and those before them.
+        Recorded score evaluations per chain, and unrecorded ones before them.
     chains, seed, backend
-        As for `uldnum.sample`.
+        As in `uldnum.sample`.
     """
 
     nfe: int
@@ -101,7 +102,7 @@ class Sampled(Point):
     backend: str | None
 
     def result(self) -> dict[str, Any]:
-        """Run the chains and measure."""
+        """Run the chains and return the measured values."""
         per_step = self.scheme.nfe_per_step
         run = self.run(self.nfe // per_step, self.burn_in // per_step, self.chains, bins=BINS)
         return {
@@ -115,12 +116,12 @@ class Sampled(Point):
 
     @property
     def unstable(self) -> bool:
-        """Whether the scheme is known to have no stationary law: on one Gaussian, at or above its stability limit."""
+        """Whether the scheme has no stationary distribution: on a Gaussian, at or above the limit of stability."""
         precision = largest_precision(self.target) if is_gaussian(self.target) else None
         return precision is not None and bool(unstable(self.scheme, np.array([self.h]), precision, self.friction)[0])
 
     def run(self, steps: int, burn_in: int, chains: int, **options: Any) -> Run:
-        """Run chains; what diverged, or will, is in the result, and the study warns of it."""
+        """Run chains without warnings of divergence; the study counts diverged chains and warns once for all points."""
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".* diverged")
             warnings.filterwarnings("ignore", "stopped after")
@@ -129,12 +130,12 @@ class Sampled(Point):
                     self.target, self.scheme, h=self.h, friction=self.friction, steps=steps, burn_in=burn_in,
                     chains=chains, seed=self.seed, backend=self.backend, progress=False, **options,
                 )  # fmt: skip
-        if stopped():  # also if the run was complete by then: there are others
+        if stopped():  # even if the run was complete by then, since other runs of the study may not be
             raise KeyboardInterrupt
         return run
 
     def hops(self) -> list[float]:
-        """Rate of hops between modes, and its error; NaN where fewer than two are known, or where chains diverged."""
+        """Return the rate of hops and its error; NaN if the target has fewer than two modes or chains diverged."""
         if not HOPS.known(self.target):
             return [np.nan, np.nan]
         burn_in = self.burn_in // self.scheme.nfe_per_step
@@ -144,26 +145,26 @@ class Sampled(Point):
 
 @dataclass(frozen=True, eq=False)
 class Exact(Point):
-    """What is known of a scheme without sampling.
+    """Exact values of a scheme, computed without sampling.
 
     Attributes
     ----------
     tolerance : float
-        As for `uldnum.exact.transfer_operator`.
+        As in `uldnum.exact.transfer_operator`.
     times : bool
-        Whether times are wanted, too, which take longer.
+        Whether autocorrelation times are computed, too, which takes longer.
     """
 
     tolerance: float
     times: bool
 
     def result(self) -> dict[str, Any]:
-        """Compute it."""
+        """Compute the exact values."""
         return exact_answers(self.scheme, self.target, self.h, self.friction, self.tolerance, self.metrics, self.times)
 
 
 def sampled(metric: Metric, run: Run, target: Target) -> list[float]:
-    """Return a metric of a run, with its error and perhaps its floor; NaN where the target does not know enough."""
+    """Return value, error and noise floor of a metric of a run; NaN if the target lacks what the metric needs."""
     if metric.of_run is None or not metric.known(target):
         return [np.nan] * len(Bias._fields)
     return [float(part) for part in metric.of_run(run, target)]
@@ -171,9 +172,9 @@ def sampled(metric: Metric, run: Run, target: Target) -> list[float]:
 
 @lru_cache(16)  # all points of a study have one target
 def fingerprint(target: Target) -> list[Any]:
-    """Return what tells one target from another: the density, its draws, and what biases are measured against.
+    """Return data that identify a target: fingerprint, draws, and the quantities that biases are measured against.
 
-    Of a mixture the parameters in its fingerprint determine all of it.
+    A mixture is identified by the fingerprint of its parameters alone.
     """
     if target.components is not None:
         return [target.fingerprint]
