@@ -116,7 +116,7 @@ def test_bias_json(monkeypatch, capsys, tmp_path):
         (("bias", "--h", "0.1:x"), "neither first:last:count"),
         (("bias", "--h", "0:1:3"), "h: must be positive"),
         (("bias", "--h", "0.1:1:0"), "asks for 0 step sizes"),
-        (("bias", "--h", "0.1,0.1"), "several different numbers"),
+        (("bias", "--h", "0.1,0.1"), "one or more distinct numbers"),
         (("bias", "--h", "0.1", "--delta", "0.1"), "exactly one"),
         (("bias", "--exact-only", "--target", "ring-8"), "no exact answer on 'ring-8'"),
         (("bias", "--exact-only", "--tolerance", "1e-15"), "tolerance: must be a number between"),

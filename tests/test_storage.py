@@ -269,7 +269,7 @@ def test_room_is_checked(full):
 def test_a_store_that_is_full_is_said_once(full, tmp_path):
     (full / "rest").write_bytes(b"0" * 2**20)
     tasks = [Square(n, str(tmp_path / "diary")) for n in range(5)]
-    with pytest.warns(UserWarning, match="results that cannot be kept are used all the same") as said:
+    with pytest.warns(UserWarning, match="results that cannot be stored are still returned") as said:
         assert [one["square"] for one in sweep(tasks, store=full, progress=False)] == [0, 1, 4, 9, 16]
     assert len(said) == 1
     assert str(full) in str(said[0].message)

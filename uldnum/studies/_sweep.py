@@ -1,8 +1,8 @@
-"""Sweeps: many independent tasks, whose results are kept one by one, on one machine or on many.
+"""Sweeps of independent tasks, on one machine or on many, whose results are stored one by one.
 
-The result of a task is a file of its own in a folder, under a name that is a hash of everything that it depends on. So
-what was computed is never computed again, what changed never meets what did not, a sweep that was killed goes on where
-it was, and any number of processes may work on one folder.
+The result of each task is a file in a folder. The name of the file is a hash of everything that the result depends on,
+so no result is computed twice, and results of different parameters or code are never confused. A sweep that was
+interrupted resumes with the remaining tasks, and several processes can use one folder at the same time.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ Result = dict[str, Any]
 
 
 class Task(Protocol):
-    """Something to compute. It is pickled where another process computes it."""
+    """An independent computation of a sweep. Tasks are pickled if another process computes them."""
 
     @property
     def key(self) -> str:
-        """Hash of everything that its result depends on."""
+        """Hash of everything that the result depends on."""
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """What it is, for those who look into its file."""
+        """Parameters by name, for readers of the stored file."""
 
     def result(self) -> Result:
-        """Numbers and nested lists of them; what JSON can hold, to the bit."""
+        """Compute the result: a dictionary of numbers, strings and nested lists that JSON stores without loss."""
 
 
 def sweep(
@@ -52,46 +52,74 @@ def sweep(
     executor: Executor | None = None,
     progress: bool | str = True,
 ) -> list[Result]:
-    """Return the results of tasks, in their order; the same task twice is computed once.
+    """Compute independent tasks and return their results in the order of the tasks.
+
+    A task that occurs more than once is computed once.
 
     Parameters
     ----------
     tasks : sequence of Task
-        They do not depend on each other.
+        Objects with a ``key``, ``parameters`` and a method ``result``; see Notes.
     store : path, optional
-        Folder that keeps the result of every task as soon as it is there. Results that it has are taken from it.
-        Several processes may use it at the same time: each takes the tasks in an order of its own, and leaves out what
-        another has done by then.
+        Folder in which every result is stored as soon as it is computed. Results that the folder already contains are
+        read instead of computed. Several processes may use a folder at the same time: each computes the tasks in a
+        different order and skips those that others have stored in the meantime. Default: no result is stored.
     executor : concurrent.futures.Executor, optional
-        Where to compute: a pool of processes, of a cluster (`scheduler`), of MPI ranks. Default: here, one task after
-        the other, with threads inside each.
-    progress : bool or str
-        Show a progress bar, and the time that is left, in a terminal; a string is what to call it.
+        Executor that computes the tasks: a pool of processes, of the workers of a cluster (`scheduler`), or of MPI
+        ranks. Default: this process computes the tasks in turn, and each task may use several threads.
+    progress : bool or str, default True
+        Whether to show a progress bar with the remaining time in a terminal; a string is the title of the bar.
 
     Returns
     -------
     list of dict
-        What `Task.result` gave, one for each task.
+        The result of every task.
 
     Raises
     ------
     ValueError
-        If the folder cannot be written to, or an argument is of the wrong kind.
+        If the folder cannot be written to, or if an argument has the wrong type.
     Exception
-        What the first task that failed raised. What the store holds by then is kept; with an executor, so are the
-        results of those tasks that were running.
+        The exception of the first task that fails. Results that were stored before remain in the folder; with an
+        executor, so do the results of the tasks that were running at that time.
 
     Warns
     -----
     UserWarning
-        If a file of the store is damaged or belongs to another task, which is then computed again; if a result cannot
-        be written to the store. The message names the file.
+        If a file in the folder is damaged or belongs to another task, which is then computed again; or if a result
+        cannot be stored. The message names the file.
+
+    Notes
+    -----
+    The attributes of a task are:
+
+    * ``key``: string, a hash of everything that the result depends on.
+    * ``parameters``: dictionary that describes the task to readers of the stored file.
+    * ``result()``: dictionary of numbers, strings and nested lists.
+
+    Examples
+    --------
+    >>> from dataclasses import dataclass
+    >>> from uldnum import exact, studies
+    >>> @dataclass
+    ... class Limit:
+    ...     integrator: str
+    ...     @property
+    ...     def key(self):
+    ...         return f"limit-{self.integrator}"
+    ...     @property
+    ...     def parameters(self):
+    ...         return {"integrator": self.integrator}
+    ...     def result(self):
+    ...         return {"h": round(exact.max_stable_h(self.integrator), 6)}
+    >>> studies.sweep([Limit("ULA"), Limit("BAOAB")])
+    [{'h': 2.0}, {'h': 2.0}]
     """
     if not isinstance(tasks, Sequence) or not all(callable(getattr(task, "result", None)) for task in tasks):
         raise ValueError(f"tasks: must be a sequence of objects with key, parameters and result, got {shown(tasks)}")
     progress = title("progress", progress)
     if not (executor is None or callable(getattr(executor, "submit", None))):
-        raise ValueError(f"executor: must be a pool of concurrent.futures or the like, got {shown(executor)}")
+        raise ValueError(f"executor: must be None or a concurrent.futures.Executor, got {shown(executor)}")
     folder = None if store is None else writable_folder(file_path("store", store), "store")
     wanted = {task.key: task for task in tasks}
     done = {}
@@ -104,8 +132,8 @@ def sweep(
             if found is not None:
                 done[key] = found
     open_keys = [key for key in wanted if key not in done]
-    # By the process, so that two which share a folder seldom compute the same; and so that what is slow is spread
-    # evenly, which the estimate of the time that is left relies on.
+    # The order depends on the process, so that processes that share a folder seldom compute the same task. A random
+    # order also spreads slow tasks evenly, which the estimate of the remaining time relies on.
     random.Random(os.getpid()).shuffle(open_keys)
     with tqdm(
         desc=progress if isinstance(progress, str) else "sweep",
@@ -121,7 +149,7 @@ def sweep(
                 keep(folder, wanted[key], result)
             except (OSError, ValueError) as error:
                 if not unkept:
-                    warnings.warn(f"store: {error}; results that cannot be kept are used all the same", stacklevel=2)
+                    warnings.warn(f"store: {error}; results that cannot be stored are still returned", stacklevel=2)
                 unkept = True
             done[key] = result
             bar.update()
@@ -129,11 +157,11 @@ def sweep(
 
 
 def computed(tasks: dict[str, Task], folder: Path | None, executor: Executor | None) -> Iterator[tuple[str, Result]]:
-    """Compute tasks, or take what another process has kept by then; yield results in the order in which they come."""
+    """Yield the results of tasks in the order of completion; read those that another process has stored meanwhile."""
     if executor is None:
         for key, task in tasks.items():
             found = None
-            with suppress(ValueError):  # `sweep` has warned of it
+            with suppress(ValueError):  # `sweep` has already warned of the damaged file
                 found = stored(folder, key)
             yield key, task.result() if found is None else found
         return
@@ -148,7 +176,7 @@ def computed(tasks: dict[str, Task], folder: Path | None, executor: Executor | N
                 continue
             if future.exception() is None:
                 yield key, future.result()
-            elif fault is None:  # what runs is still waited for, and kept
+            elif fault is None:  # tasks that are running are still awaited, and their results stored
                 fault = future.exception()
                 for other in futures:
                     other.cancel()
@@ -160,25 +188,25 @@ def computed(tasks: dict[str, Task], folder: Path | None, executor: Executor | N
 
 
 def run(task: Task) -> Result:
-    """Compute a task: what is sent to other processes."""
+    """Compute a task; the function that is sent to other processes."""
     return task.result()
 
 
 def path_of(folder: Path, key: str) -> Path:
-    """Return the file of a task."""
+    """Return the path of the file that stores the result of a task."""
     return folder / f"{key}.json"
 
 
 def text_of(key: str, parameters: dict[str, Any], result: Result) -> str:
-    """Return what the file of a task holds: everything by name, and a hash of it."""
+    """Return the content of the file of a task: key, parameters and result by name, and a hash of these."""
     content = {"key": key, "parameters": parameters, "result": result}
     return json.dumps(content | {"sha256": hashlib.sha256(json.dumps(content).encode()).hexdigest()})
 
 
 def stored(folder: Path | None, key: str) -> Result | None:
-    """Return a result that the folder has, or None; raise ValueError if its file is not what `keep` wrote.
+    """Return the stored result of a task, or None if there is none; raise ValueError if the file is not valid.
 
-    The file must equal, byte for byte, what would be written of its content under this key.
+    The file is valid if it equals, byte for byte, what `keep` would write for its content under this key.
     """
     if folder is None:
         return None
@@ -199,7 +227,7 @@ def stored(folder: Path | None, key: str) -> Result | None:
 
 
 def keep(folder: Path | None, task: Task, result: Result) -> None:
-    """Write a result to the folder, atomically."""
+    """Store a result in the folder, atomically."""
     if folder is not None:
         text = text_of(task.key, task.parameters, result)
         with uninterrupted(), atomic(path_of(folder, task.key)) as file:
@@ -208,26 +236,38 @@ def keep(folder: Path | None, task: Task, result: Result) -> None:
 
 @contextmanager
 def scheduler(address: str | None) -> Iterator[Executor | None]:
-    """Give an executor on the workers of a Dask cluster, or None, for here, without an address.
+    """Return a context manager whose value is an executor on the workers of a Dask cluster.
 
     Parameters
     ----------
-    address : str, optional
-        Of the scheduler, such as ``tcp://host:8786``.
+    address : str or None
+        Address of the Dask scheduler, such as ``tcp://host:8786``. With None, the value of the context manager is None,
+        with which `sweep` computes in this process.
+
+    Yields
+    ------
+    concurrent.futures.Executor or None
+        Value for the argument ``executor`` of `sweep` and of the studies.
 
     Raises
     ------
     MissingExtraError
         If the extra ``cluster`` is not installed.
     ValueError
-        If nothing answers at the address.
+        If no Dask scheduler answers at the address.
+
+    Examples
+    --------
+    >>> from uldnum import studies
+    >>> with studies.scheduler("tcp://host:8786") as executor:  # doctest: +SKIP
+    ...     found = studies.bias("gaussian", ["BAOAB", "ULA"], executor=executor)
     """
     if address is None:
         yield None
         return
     distributed = require("distributed", "cluster")
     try:
-        distributed.comm.resolve_address(address)  # a client of what is no address never ends
+        distributed.comm.resolve_address(address)  # a client of an invalid address would never return
         client = distributed.Client(address, timeout="5s", set_as_default=False)
     except (OSError, ValueError, TimeoutError) as error:
         raise ValueError(f"scheduler: no Dask scheduler answers at {address!r}: {error}") from None

@@ -1,4 +1,4 @@
-"""What studies share: checked arguments, points on a grid of schemes, frictions and step sizes, labelled results."""
+"""Grids of schemes, frictions and step sizes, as every study checks, computes and labels them."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ __all__ = ["AXES", "StepGrid", "narrowest", "with_cost", "without_law"]
 
 AXES = ("integrator", "friction", "h")
 
-# A time that was measured in a run of less than so many of them is a lower bound.
+# A measured time is resolved if the run was at least this many times longer; otherwise it is a lower bound.
 RESOLVED = 20
 
 
 @dataclass(frozen=True)
 class StepGrid:
-    """Schemes, frictions and step sizes on a target."""
+    """Schemes, frictions and step sizes on a target, whose combinations are the points of a study."""
 
     target: Target
     schemes: list[Integrator]
@@ -47,9 +47,10 @@ class StepGrid:
 
     @classmethod
     def of(cls, study: Configuration, bias: bool = True) -> StepGrid:
-        """Check what a study is of, or raise; ``bias`` says whether the target must know its moments.
+        """Return the grid of a study, or raise if an argument is invalid.
 
-        What is None has its default, in units of the target's narrowest standard deviation.
+        If ``bias`` is true, the target must have moments and a cdf. Step sizes and frictions that are None get their
+        defaults, in units of the target's narrowest standard deviation.
         """
         h, delta, friction, integrators = study.h, study.delta, study.friction, study.integrators
         target = vector_target(study.target)
@@ -65,7 +66,7 @@ class StepGrid:
         schemes = [find_integrator(name) for name in named]
         names = [scheme.name for scheme in schemes]
         if not schemes or len(set(names)) < len(names):
-            raise ValueError(f"integrators: name at least one, and each once; got {names}")
+            raise ValueError(f"integrators: must name at least one integrator, and each only once, got {names}")
         width = narrowest(target)
         if h is None and delta is None:
             h = geomspace(0.1, 1.6, 12) * width
@@ -78,16 +79,16 @@ class StepGrid:
         )
 
     def check(self, study: SamplingConfiguration) -> None:
-        """Raise if chains cannot be run at all."""
+        """Raise if the chains of the study cannot be run."""
         most = max(scheme.nfe_per_step for scheme in self.schemes)
         if study.nfe < most:
-            raise ValueError(f"nfe: must be at least {most}, the evaluations of one step, got {study.nfe}")
+            raise ValueError(f"nfe: must be at least {most}, the score evaluations of one step, got {study.nfe}")
         choose_backend(self.target, study.backend, np.dtype(self.target.dtype))
         if self.target.draws is None:
             raise lacking(self.target, "exact draws, which chains start from", "draws")
 
     def sampled(self, study: SamplingConfiguration) -> xr.Dataset:
-        """Run chains at every point and return what they show."""
+        """Run chains at every point and return the measured values."""
         given = study.nfe, study.burn_in, study.chains, study.seed, study.backend
         tasks = [
             Sampled(self.target, scheme, float(h), float(gamma), *given)
@@ -127,7 +128,7 @@ class StepGrid:
         return dataset.assign_attrs(chains=study.chains, seed=study.seed, backend=study.backend or "default")
 
     def exact(self, study: Configuration, with_times: bool = True) -> xr.Dataset:
-        """Return what is known of every point without sampling; NaN where nothing is."""
+        """Return the exact values at every point; NaN where they are unknown."""
         tolerance = check_tolerance(study.tolerance)
         shape = len(self.schemes), len(self.frictions), len(self.h)
         biases, times = (np.full((*shape, len(names)), np.nan) for names in (study_metrics(), TIMES))
@@ -152,16 +153,16 @@ class StepGrid:
         return self.dataset(data, tolerance=tolerance, exact_to=0.0 if is_gaussian(self.target) else tolerance)
 
     def shaped(self, values: Sequence[Any]) -> Array:
-        """Give values of all points, one after the other, the axes of the grid."""
+        """Reshape the values of all points, a flat sequence, to the axes of the grid."""
         array = np.array(values)
         return array.reshape(len(self.schemes), len(self.frictions), len(self.h), *array.shape[1:])
 
     def stacked(self, values: Sequence[dict[str, Any]]) -> Array:
-        """Give values by metric of all points, one after the other, the axes of the grid, and that of the metrics."""
+        """Reshape the values by metric of all points to the axes of the grid and a last axis of the metrics."""
         return self.shaped([list(one.values()) for one in values])
 
     def dataset(self, data: dict[str, Any], **attributes: Any) -> xr.Dataset:
-        """Return labelled data with the coordinates of the grid, and with where it comes from."""
+        """Return labelled data with the coordinates of the grid and attributes that describe the target."""
         coordinates = {
             "integrator": [scheme.name for scheme in self.schemes],
             "friction": ("friction", self.frictions, {"long_name": "friction", "units": "1/time"}),
@@ -172,7 +173,7 @@ class StepGrid:
         return xr.Dataset(data, coordinates, {"uldnum": VERSION} | describe(self.target) | attributes)
 
     def warn_of_divergence(self, study: xr.Dataset) -> None:
-        """Say once, of every scheme, at which step sizes chains diverged, and at which they must in the end."""
+        """Warn once per scheme of the step sizes at which chains diverged, and of those at which they will."""
         diverged = study.diverged > 0
         for where, fault in (
             (diverged, "diverged at {}; its statistics there are NaN"),
@@ -187,18 +188,18 @@ class StepGrid:
 
 
 def without_law(study: xr.Dataset) -> xr.DataArray:
-    """Where statistics say nothing of a stationary law: chains diverged, or the scheme is unstable."""
+    """Return where statistics do not describe a stationary distribution: chains diverged or the scheme is unstable."""
     diverged = study.diverged > 0
-    return diverged | study.unstable if "unstable" in study else diverged  # which files of release 0.1 do not have
+    return diverged | study.unstable if "unstable" in study else diverged  # release 0.1 stored no variable "unstable"
 
 
 def swept(tasks: Sequence[Task], study: Configuration, title: str) -> list[dict[str, Any]]:
-    """Return the results of points, computed and kept where the study says."""
+    """Return the results of points, computed and stored as the study prescribes."""
     return sweep(tasks, store=study.store, executor=study.executor, progress=study.progress and title)
 
 
 def with_cost(study: xr.Dataset) -> xr.Dataset:
-    """Add what an independent sample costs: the longer of the times of x and x^2; NaN if one is not known."""
+    """Add the cost of an independent sample, the longer of the times of x and x^2; NaN if one of them is unknown."""
     slow = study.time.fillna(np.inf).argmax("observable")
     cost, error = (part.isel(observable=slow).drop_vars("observable") for part in (study.time, study.time_error))
     exact = study.exact_time.max("observable", skipna=False)
@@ -211,22 +212,22 @@ def with_cost(study: xr.Dataset) -> xr.Dataset:
 
 
 def narrowest(target: Target) -> float:
-    """Return the least standard deviation of a target, or of a component if it is a mixture."""
+    """Return the smallest standard deviation of a target, or of the components if it is a mixture."""
     if target.largest_precision is None:
         return float(np.min(target.standard_deviation))
     return 1 / math.sqrt(target.largest_precision)
 
 
 def several(name: str, values: Array) -> Array:
-    """Return one or several different numbers as an array of shape (n,), or raise."""
+    """Return one or more distinct numbers as an array of shape (n,), or raise."""
     values = np.atleast_1d(values)
     if values.ndim > 1 or not values.size or len(np.unique(values)) < values.size:
-        raise ValueError(f"{name}: must be one or several different numbers, got {shown(values.tolist())}")
+        raise ValueError(f"{name}: must be one or more distinct numbers, got {shown(values.tolist())}")
     return values
 
 
 def describe(target: Target) -> dict[str, str]:
-    """Return the target as attributes of a dataset."""
+    """Return attributes of a dataset that describe the target."""
     attributes = {"target": target.name, "target_fingerprint": target.fingerprint}
     if target.components is not None:
         shape = "variances" if target.components.covariances is None else "covariances"

@@ -1,7 +1,8 @@
-"""The configuration of a study: every option of it, declared once.
+"""The options of every study, each declared once.
 
-The calls of `uldnum.studies` take the fields of a configuration as their arguments (`configured_by`), and commands take
-them as their options. Names, types, defaults, checks and documentation come from here.
+The functions of `uldnum.studies` take the fields of a configuration as their arguments (`configured_by`), and the
+commands of the command line take them as their options. Names, types, defaults, checks and documentation are defined
+here.
 """
 
 from __future__ import annotations
@@ -34,8 +35,8 @@ __all__ = [
     "option_of",
 ]
 
-USUAL_STEPS = "Default: 12, from 0.1 to 1.6 of the target's narrowest standard deviations."
-USUAL_FRICTIONS = "Default: 0.5, 1 and 2 over the narrowest standard deviation."
+USUAL_STEPS = "Default: 12 step sizes from 0.1 to 1.6 times the target's narrowest standard deviation."
+USUAL_FRICTIONS = "Default: 0.5, 1 and 2 divided by the target's narrowest standard deviation."
 
 P = ParamSpec("P")
 C = TypeVar("C")
@@ -44,7 +45,7 @@ R = TypeVar("R")
 
 @dataclass(frozen=True)
 class Whole:
-    """A check: an integer between two bounds."""
+    """A check that a value is an integer between two bounds."""
 
     least: int
     most: int
@@ -56,18 +57,18 @@ class Whole:
 
 @dataclass(frozen=True)
 class Option:
-    """What belongs to an option beside its name, type and default.
+    """Properties of an option other than its name, type and default.
 
     Attributes
     ----------
     kind : str
-        What it may be, as a docstring says it.
+        Type of the option in a docstring.
     text : str
-        What it means.
+        Description of the option in a docstring.
     shell : str or None
-        What the command line says of it: the same, unless something else is given; None where it has no such option.
-    check : callable, optional
-        ``check(name, value)`` returns the value, or raises.
+        Help text of the option on the command line; None if the command line does not have the option.
+    check : callable or None
+        ``check(name, value)`` returns the validated value, or raises.
     """
 
     kind: str
@@ -79,55 +80,55 @@ class Option:
 def option(
     kind: str, text: str, *, shell: str | None = "", check: Callable[[str, Any], Any] | None = None
 ) -> dict[str, Option]:
-    """Return the metadata of a field that is an option."""
+    """Return the metadata of a field that is an option. By default its help text is its description."""
     return {"option": Option(kind, text, text if shell == "" else shell, check)}
 
 
 @dataclass(frozen=True, eq=False)
 class Configuration:
-    """What a study is of, how exact it is, and where it is computed."""
+    """The options of every study: target, schemes, step sizes, frictions, accuracy, and place of computation."""
 
     target: Target | str = field(metadata=option(
         "str, GaussianMixture or UserTarget",
-        "What is sampled; it must know its standard deviation, and for biases its moments and its cdf.",
-        shell="A target of 'uldnum list', or a TOML file.",
+        "Target. It must have a standard deviation and, for biases, moments and a cdf.",
+        shell="Name of a target from 'uldnum list', or path of a TOML file.",
     ))  # fmt: skip
     integrators: str | Integrator | Sequence[str | Integrator] = field(metadata=option(
         "str, Integrator, or sequence of them",
-        "The schemes, all different.",
+        "Integrators, all different.",
         shell="Comma-separated names or splitting words; quote brackets: 'ULA,mild(0.5)'.",
     ))  # fmt: skip
     h: ArrayLike | None = field(default=None, metadata=option(
         "array, shape (H,)",
-        f"Step sizes, all different. {USUAL_STEPS}",
-        shell=f"Step sizes: first:last:count (geometric), or a list. {USUAL_STEPS}",
+        f"Step sizes in units of time, all different. {USUAL_STEPS}",
+        shell=f"Step sizes: first:last:count (geometric), or a comma-separated list. {USUAL_STEPS}",
     ))  # fmt: skip
     _: KW_ONLY
     delta: ArrayLike | None = field(default=None, metadata=option(
-        "array, shape (H,)", "The step sizes as delta = h^2/2 instead.",
+        "array, shape (H,)", "Step sizes as delta = h^2/2. At most one of h and delta may be given.",
     ))  # fmt: skip
     friction: ArrayLike | None = field(default=None, metadata=option(
         "float or array, shape (F,)",
-        f"Frictions, all different; overdamped schemes ignore them. {USUAL_FRICTIONS}",
-        shell=f"Frictions, as step sizes; overdamped schemes ignore them. {USUAL_FRICTIONS}",
+        f"Frictions in units of 1/time, all different; overdamped schemes ignore them. {USUAL_FRICTIONS}",
+        shell=f"Frictions, in the format of step sizes; overdamped schemes ignore them. {USUAL_FRICTIONS}",
     ))  # fmt: skip
     tolerance: float = field(default=1e-4, metadata=option(
         "float",
-        "Accuracy of exact answers, as for `uldnum.exact.transfer_operator`.",
+        "Accuracy of exact answers, as in `uldnum.exact.transfer_operator`.",
         shell="Accuracy of exact answers.",
     ))  # fmt: skip
     store: str | Path | None = field(default=None, metadata=option(
         "path, optional",
-        "Folder that keeps every point, so that a study that was stopped goes on, as for `uldnum.studies.sweep`.",
+        "Folder in which every point is stored, so that an interrupted study resumes, as in `uldnum.studies.sweep`.",
         shell=None,
     ))  # fmt: skip
     executor: Executor | None = field(default=None, metadata=option(
         "concurrent.futures.Executor, optional",
-        "Where points are computed, as for `uldnum.studies.sweep`.",
+        "Executor that computes the points, as in `uldnum.studies.sweep`.",
         shell=None,
     ))  # fmt: skip
     progress: bool = field(default=True, metadata=option(
-        "bool", "Show progress in a terminal.", shell=None, check=flag,
+        "bool", "Whether to show a progress bar in a terminal.", shell=None, check=flag,
     ))  # fmt: skip
 
     def __post_init__(self) -> None:
@@ -139,60 +140,61 @@ class Configuration:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class SamplingConfiguration(Configuration):
-    """The configuration of a study that samples; errors come from the spread of chains, hence 8 at least."""
+    """The options of a study that samples. Errors are estimated from the spread of chains, so at least 8 are needed."""
 
     nfe: int = field(default=5_000, metadata=option(
-        "int", "Recorded score evaluations per chain, for every point.", check=Whole(1, 2**48),
+        "int", "Recorded score evaluations per chain at every point.", check=Whole(1, 2**48),
     ))  # fmt: skip
     burn_in: int = field(default=1_000, metadata=option(
-        "int", "Score evaluations before them, which are not recorded.", check=Whole(0, 2**48),
+        "int", "Unrecorded score evaluations per chain at the start of a run.", check=Whole(0, 2**48),
     ))  # fmt: skip
     chains: int = field(default=1024, metadata=option(
-        "int", "Independent chains for each point, at least 8.", check=Whole(8, 2**32),
+        "int", "Independent chains at every point, at least 8.", check=Whole(8, 2**32),
     ))  # fmt: skip
     seed: int = field(default=0, metadata=option(
         "int", "64-bit key of all random numbers.", check=Whole(0, 2**64 - 1),
     ))  # fmt: skip
     backend: str | None = field(default=None, metadata=option(
         "str, optional",
-        "Where to sample, as for `uldnum.sample`.",
-        shell="Where to sample: numba, array, cuda or cuda-fast. Default: numba if it can.",
+        "Backend that runs the chains, as in `uldnum.sample`.",
+        shell="Backend: numba, array, cuda or cuda-fast. Default: numba if it supports the target.",
     ))  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class ExactBiasConfiguration(Configuration):
-    """The configuration of a study of one friction, without sampling."""
+    """The options of a study of a single friction, without sampling."""
 
     friction: float = field(default=1.0, metadata=option(
-        "float", "Friction; overdamped schemes ignore it.", check=positive_number,
+        "float", "Friction in units of 1/time; overdamped schemes ignore it.", check=positive_number,
     ))  # fmt: skip
     tolerance: float = 1e-5
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class BiasConfiguration(ExactBiasConfiguration, SamplingConfiguration):
-    """The configuration of a study of one friction."""
+    """The options of a study of a single friction, with sampling."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class FrontierConfiguration(SamplingConfiguration):
-    """The configuration of a frontier, for which costs must be known well: more chains."""
+    """The options of a frontier. It has more chains, because costs must be measured precisely."""
 
     chains: int = 4096
 
 
 def option_of(configuration: type[Configuration], name: str) -> Option:
-    """Return what was declared of an option; a class that only changes its default inherits the rest."""
+    """Return the declaration of an option; a class that changes only the default inherits the rest."""
     known = [vars(base)["__dataclass_fields__"] for base in configuration.__mro__[:-1]]
     declared = (own[name].metadata for own in known if name in own)
     return next(found["option"] for found in declared if found)
 
 
 def configured_by(configuration: Callable[P, C]) -> Callable[[Callable[[C], R]], Callable[P, R]]:
-    """Make of a function of a configuration one that takes the fields of the configuration as its arguments.
+    """Return a decorator that makes the fields of a configuration the arguments of a function.
 
-    Its signature, and the section of its docstring on parameters, are those of the configuration.
+    The decorated function receives a configuration. Its signature, and the section Parameters of its docstring, are
+    those of the configuration.
     """
     form = signature(configuration)
 
@@ -221,7 +223,7 @@ def configured_by(configuration: Callable[P, C]) -> Callable[[Callable[[C], R]],
 
 
 def parameters_section(configuration: Any) -> str:
-    """Return the section of a docstring on the options of a configuration."""
+    """Return the section Parameters of a docstring for the options of a configuration."""
     lines = ["Parameters", "----------"]
     for name in signature(configuration).parameters:
         about = option_of(configuration, name)
