@@ -216,7 +216,7 @@ def test_a_cluster_that_loses_a_worker_gives_the_same_numbers(whole, tmp_path):
 
 @pytest.mark.parametrize(
     ("given", "message"),
-    [({"store": 3}, "store: must be a path, got 3"), ({"executor": "pool"}, "executor: must be a pool")],
+    [({"store": 3}, "store: must be a path, got 3"), ({"executor": "pool"}, "executor: must be None or a")],
 )
 def test_what_is_no_store_or_pool_is_refused(given, message):
     with pytest.raises(ValueError, match=message):

@@ -1,15 +1,16 @@
-"""Functions of (position, memory) on a grid, and stages as matrices that act on them.
+"""Functions of position and memory on a grid, and stages of a time step as matrices that act on them.
 
-A stage is used through what it does to test functions, ``(P f)(u) = E f(u')``: these are as smooth as the target's
-score however small the step or degenerate the noise, so the grid need not resolve the noise. In position and in memory
-they are splines that interpolate at equidistant nodes. Points beyond an interval are moved to its end. P then keeps
-constants, and is bounded however far a stage throws a chain.
+A stage acts on test functions by ``(P f)(u) = E f(u')``. These functions are as smooth as the score of the target,
+however small the step or degenerate the noise, so the grid need not resolve the noise. In position and in memory they
+are splines that interpolate at equidistant nodes. Points outside the interval of an axis are moved to its end. P then
+preserves constants and is bounded, however far a stage moves a chain.
 
-The splines are of high degree. A wave number k below that of the grid, ``pi/spacing``, is then interpolated with an
-error of about ``2 (k spacing/2 pi)^12``, and eigenvalues converge almost as with trigonometric functions.
+The splines have a high degree. A wave number k below that of the grid, ``pi/spacing``, is interpolated with an error of
+about ``2 (k spacing/2 pi)^12``, so eigenvalues converge almost as fast as with trigonometric functions.
 
-A grid with matrix B from the coefficients of splines to their values at the nodes, and A from coefficients to
-expectations after a stage, has ``P = A B^-1``. Both are banded where a stage moves the position but a few nodes.
+Let B be the matrix from the coefficients of splines to their values at the nodes, and A the matrix from coefficients to
+expectations after a stage. Then ``P = A B^-1``. Both matrices are banded if a stage moves the position by only a few
+nodes.
 """
 
 from __future__ import annotations
@@ -38,10 +39,17 @@ VALUE = 400
 
 @dataclass(frozen=True)
 class Axis:
-    """Splines that interpolate at n equidistant nodes on an interval; beyond it they have the value at the end.
+    """Splines that interpolate at n equidistant nodes on an interval and are constant outside it.
 
-    At an end e, splines are continued by ``2 f(e) - f(2 e - x)``, so that as many of them suffice as there are nodes:
-    splines that stopped at the ends would amplify. One node stands for functions that are constant.
+    At an end e, splines are continued by ``2 f(e) - f(2 e - x)``, so that the number of splines equals the number of
+    nodes. Splines that simply stopped at the ends would amplify errors. A single node represents constant functions.
+
+    Attributes
+    ----------
+    low, high : float
+        Ends of the interval.
+    n : int
+        Number of nodes.
     """
 
     low: float
@@ -140,7 +148,13 @@ def pieces(spread: float, most: int) -> Array:
 
 @dataclass(frozen=True)
 class Grid:
-    """The tensor grid of an axis for positions and one for the memory."""
+    """The tensor grid of an axis for the position and an axis for the memory.
+
+    Attributes
+    ----------
+    x, memory : Axis
+        Axes of position and memory.
+    """
 
     x: Axis
     memory: Axis
@@ -169,10 +183,10 @@ class Grid:
 
 
 def quadrature(spans: float) -> tuple[Array, Array]:
-    """Return nodes and weights for a standard normal that is multiplied by so many spacings of splines.
+    """Return nodes and weights of a quadrature for a standard normal that spans ``spans`` spacings of splines.
 
-    Gauss-Hermite is best where the noise spans few splines. Where it spans many, splines need the trapezoidal rule,
-    with nodes closer than theirs: what it does not resolve of them it would take for slow functions.
+    Gauss-Hermite quadrature is best where the noise spans few splines. Where it spans many, the trapezoidal rule with
+    nodes closer than those of the splines is needed: a coarser rule would alias fast splines to slow functions.
     """
     if spans == 0:
         return np.zeros(1), np.ones(1)
@@ -185,30 +199,31 @@ def quadrature(spans: float) -> tuple[Array, Array]:
 
 
 class Push:
-    """The matrix A of noise and then maps with scores, from splines on one grid to expectations at nodes of another.
+    """The matrix A of noise followed by maps, from splines on one grid to expectations at the nodes of another.
 
-    The noise comes first: in schemes that add it to the momentum it then reaches the position, too, and the fast modes
-    of the grid are damped as the scheme damps them. A second noise, of the position alone, may come last.
+    The noise comes first: in schemes that add it to the momentum it then also reaches the position, and the fast modes
+    of the grid are damped as the scheme damps them. A second noise, of the position only, may come last.
 
     Parameters
     ----------
     grid, onto : Grid
-        Where the state is before and after.
+        Grids of the state before and after.
     noise : array, shape (k,)
-        Weights of the normal.
+        Coefficients of the normal in each row.
     stages : sequence of Stage
-        The maps, one-dimensional tables with one or two rows; their own noise is left out.
+        The maps, as one-dimensional tables with one or two rows. The noise of these tables is ignored.
     score : callable
         Score at positions, (n,) -> (n,).
-    jitter : float
+    jitter : float, default 0.0
         Standard deviation of the second noise.
 
     Attributes
     ----------
     rows : list of (int, array of shape (grid.memory.n, width, onto.memory.n))
-        For each node in x, the first spline in x that is used, and values of it and of those that follow.
+        For each node in x, the index of the first spline in x with a nonzero entry, and the entries of this spline and
+        of those that follow.
     work : float
-        The time that it took, in floating-point operations of dense matrices.
+        Cost of the construction, in equivalent floating-point operations of dense matrices.
     """
 
     def __init__(

@@ -1,11 +1,14 @@
-"""Integrated autocorrelation times on grids: sums over all lags, as solutions of Poisson's equation.
+"""Integrated autocorrelation times on grids, as solutions of Poisson's equation.
 
-In terms of u, the memory between two score evaluations, a reading shares its normals with the stage that follows. The
-states (x, p) at the ends of time steps are a simpler Markov chain: ``open`` leads out of one, ``close`` into the next,
-each with normals of its own. The law of these states, weighted by ``f(x) - E f``, is sent on to the next reading, and
-to where the grid of the stationary law is. There the sum over all later readings is the solution g of
+The memory u between two score evaluations is a Markov chain, but a reading of (x, p) shares its normals with the stage
+that follows. The states (x, p) at the ends of time steps are a simpler Markov chain: ``open`` starts from one state and
+``close`` ends at the next, each with its own normals. The distribution of these states, weighted by ``f(x) - E f``, is
+propagated to the next reading, and to the point of the time step at which the grid of the stationary distribution
+applies. From there the sum over all later readings is the solution g of
 
-    g = r + P g,    r the expectation of ``f(x) - E f`` at the next reading, P the operator of a time step.
+    g = r + P g,
+
+where r is the expectation of ``f(x) - E f`` at the next reading and P is the operator of a time step.
 """
 
 from __future__ import annotations
@@ -31,21 +34,28 @@ REFINEMENTS, GROWTH = 4, 1.2
 
 
 def autocorrelation_time(problem: Problem, grid: Grid, f: Callable[[Array], Array]) -> float:
-    """Return ``1 + 2 sum_{n>=1} rho(n)``, in time steps, on a grid so fine that refinement does not change it.
+    """Return the autocorrelation time ``1 + 2 sum_{n>=1} rho(n)`` in time steps, on a grid that resolves it.
 
     Parameters
     ----------
     problem : Problem
         The scheme on its target.
     grid : Grid
-        One that resolves the stationary law.
+        A grid that resolves the stationary distribution.
     f : callable
         Function of positions, (n,) -> (n,).
 
+    Returns
+    -------
+    float
+        Time in time steps.
+
     Raises
     ------
+    ValueError
+        If f is not finite or is constant on the interval.
     ConvergenceError
-        If a hundred times the tolerance cannot be reached.
+        If an accuracy of a hundred times the tolerance cannot be reached.
     """
     grid, time = scaled(grid, 1 / GROWTH), np.inf
     for _ in range(REFINEMENTS + 2):

@@ -1,8 +1,8 @@
 """Linear systems and eigenvalues of one time step on a grid.
 
-With a push A and the values B of splines at the nodes (`uldnum.exact.grid`), the operator of a time step is
-``P = A B^-1``, and all that is asked of it are solutions of ``(z B - A) c = v``. A step moves a chain over few nodes in
-x, so with the nodes sorted by x the matrix is banded.
+Let A be the matrix of a `uldnum.exact.grid.Push` and B the values of the splines at the nodes. The operator of a time
+step is ``P = A B^-1``, and all results follow from solutions of linear systems ``(z B - A) c = v``. A step moves a
+chain over few nodes in x, so the matrix is banded if the nodes are sorted by x.
 """
 
 from __future__ import annotations
@@ -36,14 +36,16 @@ class Block:
 
     Attributes
     ----------
-    left, start, stop, right : int
-        Its first and last column, and those of its diagonal block.
+    left, right : int
+        First column of the block, and the column after the last one.
+    start, stop : int
+        First column of the diagonal block, and the column after the last one.
     lower : array, shape (stop - start, start - left)
-        Entries left of the diagonal block.
+        Entries to the left of the diagonal block.
     diagonal : (array, array)
         LU factors of the diagonal block, with pivots.
     upper : array, shape (stop - start, right - stop)
-        Inverse of the diagonal block times the entries right of it.
+        Inverse of the diagonal block times the entries to the right of it.
     """
 
     left: int
@@ -56,13 +58,14 @@ class Block:
 
 
 class Factors:
-    """Factors of a banded matrix, by elimination of blocks of rows with pivots within diagonal blocks.
+    """Factors of a banded matrix, from block elimination with pivoting within the diagonal blocks.
 
     Parameters
     ----------
     blocks : iterable of (int, array)
-        Blocks of rows in order: their first column, where a diagonal block starts, and their entries, which are
-        overwritten. Neither the first nor the last column decreases from block to block.
+        Blocks of rows in order, each with its first column and its entries, which are overwritten. The diagonal block
+        starts at the column that equals the number of the first row. Neither the first nor the last column decreases
+        from block to block.
     """
 
     def __init__(self, blocks: Iterable[tuple[int, Array]]) -> None:
@@ -104,12 +107,12 @@ class Factors:
 
 
 class TimeStep:
-    """The operator of one time step, which leads from a grid to itself.
+    """The operator of one time step, from functions on a grid to functions on the same grid.
 
     Parameters
     ----------
     pushes : list of Push
-        Its parts in order.
+        Parts of the time step, in order.
     """
 
     def __init__(self, pushes: list[Push]) -> None:
@@ -198,17 +201,17 @@ def matrix_of(rows: list[tuple[int, Array]], onto: Grid) -> Array:
 
 
 class Stationary:
-    """The stationary law of a time step, and sums over all later steps.
+    """The stationary distribution of a time step, and sums over all later steps.
 
-    ``B - A`` is singular, its null vectors being constants and the law. With the row of B at one node added, it is
-    regular: that function must then vanish at the node.
+    ``B - A`` is singular: its null vectors are the constants and the stationary distribution. It becomes regular when
+    the row of B at one node is added to it, which makes the solution vanish at that node.
 
     Parameters
     ----------
     step : TimeStep
         The time step.
     pinned : (int, int)
-        The node, one of some weight.
+        Indices of the node, which must have a weight that is not negligible.
     """
 
     def __init__(self, step: TimeStep, pinned: tuple[int, int]) -> None:

@@ -1,8 +1,8 @@
-"""The stationary law of a scheme on a one-dimensional target, found on grids that are refined until it stands.
+"""The stationary distribution of a scheme on a one-dimensional target, on grids that are refined until it converges.
 
-The law of a chain moves from step to step under a linear operator. On a grid (`uldnum.exact.grid`) it is a matrix P;
-its left eigenvector for the eigenvalue 1 holds the weights of the stationary law, and the other leading eigenvalues say
-how fast anything else is forgotten.
+The distribution of a chain changes from step to step by a linear operator. On a grid (`uldnum.exact.grid`) the operator
+is a matrix P. The left eigenvector of P for the eigenvalue 1 contains the weights of the stationary distribution. The
+other leading eigenvalues are the rates at which the slowest modes decay.
 """
 
 from __future__ import annotations
@@ -51,27 +51,27 @@ MOST_DENSE = 1_000
 
 
 class ConvergenceError(RuntimeError):
-    """An exact answer could not be had to the tolerance asked for."""
+    """An exact answer could not be computed to the requested tolerance."""
 
 
 class UnstableError(ConvergenceError):
-    """The scheme is unstable: it has no stationary law."""
+    """The scheme is unstable on the target and has no stationary distribution."""
 
 
 @dataclass(frozen=True)
 class Solution:
-    """What is found on one grid: the marginal law of x at the end of a step, and eigenvalues.
+    """The stationary distribution of x at the end of a step and the leading eigenvalues, on one grid.
 
     Attributes
     ----------
     grid : Grid
         The grid.
     weights : array, shape (n,)
-        Of the nodes in x.
+        Probabilities of the nodes in x.
     memory_weights : array, shape (k,)
-        Of the nodes of the memory, before the last noise of a step.
+        Probabilities of the nodes in memory, before the last noise of a step.
     eigenvalues : complex array, shape (m,)
-        Of one time step, the largest first.
+        Eigenvalues of one time step, in descending order of modulus.
     """
 
     grid: Grid
@@ -133,12 +133,12 @@ class Solution:
 
 @dataclass
 class Budget:
-    """The operations that one call may take, on all grids together.
+    """The number of operations that one call may use on all grids together.
 
     Attributes
     ----------
     left : float
-        Floating-point operations that are left.
+        Remaining number of floating-point operations.
     """
 
     left: float = MOST_WORK
@@ -153,22 +153,23 @@ class Budget:
 
 @dataclass(frozen=True)
 class Problem:
-    """A scheme on a one-dimensional target, to be resolved to a tolerance.
+    """A scheme on a one-dimensional target, whose stationary distribution is resolved to a tolerance.
 
     Attributes
     ----------
     title : str
-        What errors call it.
+        Name of the problem in error messages.
     step : Step
-        The scheme's tables.
+        Tables of the scheme.
     score : callable
         Score at positions, (n,) -> (n,).
     target : TargetDensity
-        The target.
+        Tabulated density and cdf of the target.
     tolerance : float
-        Of mean, variance (in units of the target's standard deviation), cdf and second eigenvalue.
+        Accuracy of mean and variance (in units of the target's standard deviation), of the cdf and of the second
+        eigenvalue.
     budget : Budget
-        The operations that it may take.
+        Number of operations that may be used.
     """
 
     title: str

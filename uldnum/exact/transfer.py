@@ -1,4 +1,9 @@
-"""The exact law of any integrator on a one-dimensional target, through its transfer operator."""
+"""The exact stationary distribution of any integrator on a one-dimensional target, from its transfer operator.
+
+The transfer operator maps the distribution of a chain at one time step to the distribution at the next. It is
+discretised on a grid of position and memory (`uldnum.exact.grid`), which is refined until the answer does not change
+within the tolerance (`uldnum.exact.stationary`).
+"""
 
 from __future__ import annotations
 
@@ -22,20 +27,24 @@ __all__ = ["TransferOperator", "transfer_operator"]
 
 @dataclass(frozen=True)
 class TransferOperator:
-    """The stationary law of x at the end of a time step, and the leading eigenvalues of one step.
+    """The stationary distribution of x at the end of a time step, and the leading eigenvalues of one time step.
 
     Attributes
     ----------
     law : Solution
-        The law, and eigenvalues, on the finest grid.
+        Weights of the stationary distribution and eigenvalues on the finest grid.
     target : TargetDensity
-        The target.
+        Tabulated density and cdf of the target.
     nfe_per_step : int
         Score evaluations per time step.
     change : float
-        By how much the last refinement of an axis of the grid changed what the tolerance bounds.
+        Largest change of the quantities that the tolerance bounds, at the last refinement of an axis of the grid.
     problem : Problem
         The scheme on the target.
+
+    See Also
+    --------
+    transfer_operator : Function that returns this object.
     """
 
     law: Solution = field(repr=False)
@@ -46,36 +55,76 @@ class TransferOperator:
 
     @property
     def resolution(self) -> tuple[int, int]:
-        """Nodes in position and memory."""
+        """Number of nodes in position and in memory."""
         return self.law.grid.x.n, self.law.grid.memory.n
 
     @property
     def eigenvalues(self) -> Array:
-        """Eigenvalues of one time step, the largest first: 1 and up to five more.
+        """Eigenvalues of one time step in descending order of modulus: 1 and up to five more, a complex array.
 
-        Those that differ between the last two grids by more than a hundredth of 1 - lambda are left out. The list ends
-        before an eigenvalue that only the first grid resolved, so that none before its end is missing.
+        Eigenvalues that differ between the last two grids by more than a hundredth of 1 - lambda are omitted. The list
+        ends before an eigenvalue that only the first grid resolved, so it has no gaps.
         """
         return self.law.eigenvalues
 
     def expectation(self, f: Callable[[Array], Array]) -> float:
-        """Return the expectation of an array function of x that is smooth at the spacing of the grid; or use `cdf`."""
+        """Return the expectation of a function of x in the stationary distribution.
+
+        Parameters
+        ----------
+        f : callable
+            Array function of x, (n,) -> (n,), that is smooth on the scale of the spacing of the grid. For the
+            probability of an interval, use `cdf`.
+
+        Returns
+        -------
+        float
+            The expectation.
+
+        Raises
+        ------
+        ValueError
+            If f is not a function, or does not return an array of the shape of its argument.
+        """
         values = result_of("f", f, self.law.grid.x.nodes)
         if values.shape not in ((), self.law.weights.shape):
             raise ValueError(f"f: must return the shape of its argument, {self.law.weights.shape}, got {values.shape}")
         return float(self.law.weights @ np.broadcast_to(values, self.law.weights.shape))
 
     def density(self, x: ArrayLike) -> Array:
-        """Marginal density of x; 0 beyond the interval of the grid, where the tolerance's share of the law may be."""
+        """Return the density of x; it is 0 outside the interval of the grid.
+
+        Parameters
+        ----------
+        x : float or array
+            Positions.
+
+        Returns
+        -------
+        float64 array
+            Density at the positions, of the shape of x. The probability outside the interval is of the order of the
+            tolerance.
+        """
         return self.law.density(converted("x", x))
 
     def cdf(self, x: ArrayLike) -> Array:
-        """Cumulative distribution function of x."""
+        """Return the cumulative distribution function of x.
+
+        Parameters
+        ----------
+        x : float or array
+            Positions.
+
+        Returns
+        -------
+        float64 array
+            Values between 0 and 1, of the shape of x.
+        """
         return self.law.cdf(converted("x", x))
 
     @property
     def wasserstein_1(self) -> float:
-        """Wasserstein-1 distance to the target, ``int |F - F_target| dx``."""
+        """Wasserstein-1 distance to the target, ``int |F - F_target| dx``, in the units of x."""
         return self.target.integral(np.abs(self.cdf(self.target.x) - self.target.cdf))
 
     @property
@@ -90,38 +139,41 @@ class TransferOperator:
 
     @property
     def spectral_gap(self) -> float:
-        """1 minus the modulus of the second eigenvalue of one time step; NaN where none was resolved."""
+        """Spectral gap: 1 minus the modulus of the second eigenvalue of one time step; NaN if none was resolved."""
         return self.law.gap
 
     @property
     def relaxation_time(self) -> float:
-        """Score evaluations in which the slowest mode decays by e."""
+        """Score evaluations in which the slowest mode decays by a factor e, ``-nfe_per_step / log(1 - gap)``."""
         return float(-self.nfe_per_step / np.log1p(-self.spectral_gap))
 
     def autocorrelation_time(self, f: Callable[[Array], Array]) -> float:
-        """Integrated autocorrelation time ``1 + 2 sum_{n>=1} rho(n)`` of f(x_n) in equilibrium.
+        """Return the integrated autocorrelation time of f(x_n) in equilibrium.
 
-        N score evaluations are worth N/time independent draws, for the average of f over the positions x_n that are
-        read at the ends of time steps. The sum over all lags n is exact, from one linear system.
+        The time is ``nfe_per_step (1 + 2 sum_{n>=1} rho(n))``, where rho(n) is the autocorrelation of f between
+        positions at the ends of time steps that are n steps apart. The sum over all lags is the solution of one linear
+        system, Poisson's equation. For the average of f, N score evaluations of a chain are worth N/time independent
+        draws.
 
         Parameters
         ----------
         f : callable
-            A smooth array function of x, (n,) -> (n,).
+            Smooth array function of x, (n,) -> (n,).
 
         Returns
         -------
         float
-            In score evaluations. The grid is refined until that changes the time by less than a hundred times the
-            tolerance, relative to the time or to one time step, whichever is more; functions that grow, as ``x^2``
-            does, also feel the interval's ends, which hold a share of the law of the order of the tolerance.
+            Time in score evaluations. The grid is refined until the time changes by less than a hundred times the
+            tolerance, relative to the time or to one time step, whichever is longer. The time of a function that grows,
+            such as x^2, also depends on the ends of the interval, outside which the probability is of the order of the
+            tolerance.
 
         Raises
         ------
         ValueError
-            If f is constant, or not finite, where the law is.
+            If f is not finite or is constant on the interval.
         ConvergenceError
-            If that cannot be reached, as for steps near the stability limit, with little friction.
+            If the time cannot be resolved, for example near the stability limit or at low friction.
         """
         function("f", f)
         problem = replace(self.problem, budget=Budget())
@@ -145,48 +197,68 @@ def transfer_operator(
     friction: float = 1.0,
     tolerance: float = 1e-6,
 ) -> TransferOperator:
-    """Return the exact stationary law, and the mixing, of an integrator on a one-dimensional target.
+    """Return the exact stationary distribution and mixing of an integrator on a one-dimensional target.
 
-    The grid is refined, in position and in memory, until that changes mean, variance, cdf and second eigenvalue by less
-    than the tolerance, and widened until what lies beyond it does not count.
-
-    The position is confined to an interval: a step that leads out of it ends near its end, and likewise for the memory.
-    The interval starts as the set where the target's density exceeds ``exp(-r^2/2)`` of its maximum, with ``r = 0.5 +
-    sqrt(-2 ln(tolerance))``, 5.8 at 1e-6, times the ratio of standard deviations where the scheme's law on a Gaussian
-    is wider than the target. An end moves out until the nodes next to it hold less than a fiftieth of the tolerance, or
-    of the gap if that is smaller. ``law.grid.x.low`` and ``law.grid.x.high`` of the result are the ends. Where the
-    score grows faster than linearly, an explicit scheme diverges from far out and has no stationary law on the whole
-    line. What is returned is then the stationary law of the confined chain, which is the law that chains keep until
-    they diverge.
+    The grid is refined in position and in memory until mean, variance, cdf and second eigenvalue change by less than
+    the tolerance. It is widened until the probability outside it is negligible.
 
     Parameters
     ----------
     integrator : str or Integrator
-        The integrator, of one or two rows.
-    target : str, GaussianMixture, UserTarget or another Target
-        In one dimension; it must know its mean and standard deviation.
-    h : float
-        Step size.
-    delta : float
-        The step size as ``h^2/2`` instead.
-    friction : float
-        Friction.
-    tolerance : float
-        Accuracy of mean and variance, in units of the target's standard deviation, of the cdf and of the second
-        eigenvalue, and relative accuracy of the spectral gap; at least 1e-9.
+        Name of an integrator or splitting word, or an `Integrator`, with one or two rows and with noise.
+    target : str or Target
+        One-dimensional target that has a mean and a standard deviation: the name of a preset, the path of a TOML file,
+        a `GaussianMixture`, a `UserTarget` or another `Target`.
+    h : float, optional
+        Step size in units of time. Exactly one of ``h`` and ``delta`` must be given.
+    delta : float, optional
+        Step size as ``delta = h^2/2``, in units of time of overdamped Langevin dynamics.
+    friction : float, default 1.0
+        Friction in units of 1/time.
+    tolerance : float, default 1e-6
+        Accuracy of the mean and the variance (in units of the target's standard deviation and variance), of the cdf and
+        of the second eigenvalue, and relative accuracy of the spectral gap; at least 1e-9.
 
     Returns
     -------
     TransferOperator
-        Expectations, density, distances to the target, and eigenvalues.
+        Expectations, density, cdf, distances to the target, eigenvalues and autocorrelation times.
 
     Raises
     ------
     ValueError
         If an argument is out of range or unknown.
     ConvergenceError
-        If the tolerance cannot be reached with the nodes and operations that some seconds allow; where the scheme is
-        unstable there is no stationary law.
+        If the tolerance cannot be reached within the limits on nodes and operations, which allow some seconds of
+        computing. If a scheme is unstable on a mixture, the exception is an `UnstableError`, a subclass.
+
+    See Also
+    --------
+    gaussian : Exact answers on Gaussian targets of any dimension.
+
+    Notes
+    -----
+    The position is confined to an interval: a step that leads out of the interval ends near its end, and likewise for
+    the memory. ``law.grid.x.low`` and ``law.grid.x.high`` of the result are the ends. The interval starts as the set
+    where the density of the target exceeds ``exp(-r^2/2)`` times its maximum, with ``r = 0.5 + sqrt(-2
+    ln(tolerance))``, which is 5.8 at 1e-6. It is wider by the ratio of standard deviations if the scheme samples a
+    wider distribution than the target on a Gaussian. An end then moves outwards until the nodes next to it hold less
+    than a fiftieth of the tolerance, or of the spectral gap if that is smaller.
+
+    Where the score grows faster than linearly, an explicit scheme diverges from far out and has no stationary
+    distribution on the whole line. The result is then the stationary distribution of the confined chain. Chains follow
+    this distribution until they diverge.
+
+    Examples
+    --------
+    ULA at h = 0.2 on a mixture of two Gaussians with E[x^2] = 3.25:
+
+    >>> from uldnum import exact
+    >>> ula = exact.transfer_operator("ULA", "bimodal-1d", h=0.2)
+    >>> round(ula.expectation(lambda x: x**2), 4)
+    3.2545
+    >>> round(ula.total_variation, 5), round(ula.relaxation_time, 1)
+    (0.00291, 180.6)
     """
     scheme = find_integrator(integrator)
     size, gamma = step_size(h, delta), positive("friction", friction)
