@@ -1,4 +1,4 @@
-"""The configuration of studies: one declaration for calls, documentation and the command line."""
+"""Configurations of studies: one declaration for functions, their documentation and the command line."""
 
 import ast
 import inspect
@@ -36,7 +36,7 @@ COMMANDS = {
 
 @pytest.mark.parametrize("name", CALLS)
 def test_calls_take_the_fields_of_a_configuration(name):
-    """Names, defaults and kinds of arguments, and what their documentation says."""
+    """Arguments have the names, kinds, defaults and documentation of the fields."""
     call, form = getattr(studies, name), inspect.signature(CALLS[name])
     assert inspect.signature(call).parameters == form.parameters
     assert list(form.parameters)[:3] == ["target", "integrators", "h"]
@@ -48,7 +48,7 @@ def test_calls_take_the_fields_of_a_configuration(name):
 
 
 def test_defaults_are_as_they_were():
-    """Those of release 0.1, by hand."""
+    """Defaults are those of release 0.1."""
     found = {
         name: {one.name: one.default for one in inspect.signature(getattr(studies, name)).parameters.values()}
         for name in CALLS
@@ -75,7 +75,7 @@ def test_unknown_and_missing_arguments_are_named(name):
         call("gaussian", "ula", 0.1, 0.2)
 
 
-def test_what_is_not_sampled_takes_no_option_of_sampling():
+def test_exact_studies_have_no_options_of_sampling():
     with pytest.raises(TypeError, match=r"^exact_bias: unknown argument 'nfe'"):
         studies.exact_bias("gaussian", "ula", 0.1, nfe=100)
 
@@ -103,7 +103,7 @@ def test_a_configuration_is_frozen_and_normalised():
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_commands_take_the_fields_of_a_configuration(name):
-    """By name, with their help, their bounds and, but for the two that a call requires, their defaults."""
+    """Options have the names, help texts, bounds and defaults of the fields, except for the two required ones."""
     command = next(one.callback for one in commands.app.registered_commands if one.callback.__name__ == name)
     found = dict(inspect.signature(command).parameters)
     for part in fields(COMMANDS[name]):
@@ -121,7 +121,7 @@ def test_commands_take_the_fields_of_a_configuration(name):
 
 
 def test_an_option_takes_one_declaration():
-    """A field of a configuration is an argument of the call, is documented, checked, and an option of the command."""
+    """One declared field yields an argument of the function, its documentation and check, and a command-line option."""
 
     @dataclass(frozen=True, eq=False, kw_only=True)
     class Wider(SamplingConfiguration):
@@ -156,12 +156,12 @@ def test_an_option_takes_one_declaration():
     assert run.invoke(app, ["--width", "1"]).exit_code == 2
 
 
-# Commands that are no studies.
+# Commands that are not studies.
 EXEMPT = {"cli/sample.py": {"sample"}, "cli/anneal.py": {"anneal"}}
 
 
 def test_no_function_takes_many_parameters():
-    """Twelve at most, but for public calls and commands; a configuration lists its fields in its class alone."""
+    """Functions take at most twelve parameters, except for public functions and commands."""
     root = Path(uldnum.__file__).parent
     public = EXEMPT | {"sampling/_sample.py": {"sample"}}
     for path in root.rglob("*.py"):
@@ -174,7 +174,7 @@ def test_no_function_takes_many_parameters():
 
 
 def test_options_are_listed_once():
-    """No function of studies or commands names an option of sampling as a parameter of its own."""
+    """No function of studies or commands repeats the options of sampling as its own parameters."""
     root = Path(uldnum.__file__).parent
     own = {part.name for part in fields(SamplingConfiguration)} - {"target", "h", "friction", "tolerance"}
     allowed = {"studies/_sweep.py": {"sweep", "computed"}} | EXEMPT

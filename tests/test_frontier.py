@@ -1,4 +1,4 @@
-"""The frontier, and advice from it, where the exact answer is known."""
+"""Frontier studies and the advice drawn from them, against exact answers on Gaussians."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ H, FRICTION = np.geomspace(0.2, 1.5, 7), [0.5, 1.0, 2.0]
 
 
 def exactly(name, h, friction):
-    """Bias of the second moment and cost on N(0, 1)."""
+    """Return the exact bias of the second moment and the exact cost on N(0, 1)."""
     law = uldnum.exact.gaussian(name, h, friction=friction)
     bias = abs(law.position_bias) / np.sqrt(2)
     return bias, max(law.autocorrelation_time("x"), law.autocorrelation_time("x^2"))
@@ -24,7 +24,7 @@ def gaussian():
 
 
 def best_of(bound):
-    """The cheapest point with a bias below a bound, by the exact laws alone."""
+    """Return the cheapest point with a bias below a bound, from the exact laws only."""
     candidates = [
         (name, h, friction, *exactly(name, h, friction)) for name in NAMES for h in H for friction in FRICTION
     ]
@@ -43,11 +43,12 @@ def test_advice_is_right_where_the_answer_is_known(gaussian, bound):
 
 @pytest.mark.parametrize("bound", [0.3, 0.05])
 def test_sampled_advice_is_as_good(gaussian, bound):
-    """Without the exact part: what is advised keeps the bound, and costs no more than the best beyond the noise.
+    """Advice without exact values keeps the bound, and costs no more than the optimum beyond the statistical error.
 
-    Two standard errors of cost at 2048 chains are 6 in 100; the margin of 15 in 100 is five. The false-fail rate of a
-    bound is 5e-5: 2e-5 for cost and bias at 4.5 standard errors, at most 3e-5 for the next point, 19 in 100 dearer, to
-    come first. Caught is a cost that is off by 14 in 100, and a bias that is off by 0.002.
+    Two standard errors of the cost are 6% at 2048 chains; the margin of 15% is five standard errors. The false-fail
+    rate of one bound is 5e-5: 2e-5 for cost and bias at 4.5 standard errors, and at most 3e-5 for the event that the
+    next point, which costs 19% more, is chosen. The test detects a cost that is off by 14% and a bias that is off by
+    0.002.
     """
     blind = gaussian.assign(exact=np.nan * gaussian.exact, exact_cost=np.nan * gaussian.exact_cost)
     found = advise(blind, bound)
@@ -59,18 +60,18 @@ def test_sampled_advice_is_as_good(gaussian, bound):
 
 
 def test_the_sampled_frontier_is_the_exact_one(gaussian):
-    """84 points, at 4.5 standard errors: bias of the second moment and cost (false-fail rate 1e-3)."""
+    """Sampled bias and cost agree with the exact ones at 84 points, at 4.5 standard errors (false-fail rate 1e-3)."""
     second = gaussian.sel(metric="second_moment")
     error = np.maximum(second.error, second.floor)
     assert float(np.abs((second.bias - second.exact) / error).max()) < 4.5
-    short = 1 - gaussian.exact_cost / (2 * 4000)  # what a finite run lacks, to first order
+    short = 1 - gaussian.exact_cost / (2 * 4000)  # bias of the estimate for a finite run, to first order
     deviation = (gaussian.cost - short * gaussian.exact_cost) / gaussian.cost_error
     assert float(np.abs(deviation.where(gaussian.cost_resolved)).max()) < 4.5
     assert int(gaussian.cost_resolved.sum()) > 70
 
 
-def test_rivals_are_those_whose_best_point_costs_the_same(gaussian):
-    """By hand, from the points that keep the bound; no exact part, so that there are errors."""
+def test_rivals_have_the_same_cost_within_errors(gaussian):
+    """Rivals agree with a direct search among the points below the bound, without exact values."""
     blind = gaussian.assign(exact=np.nan * gaussian.exact, exact_cost=np.nan * gaussian.exact_cost)
     found = advise(blind, 0.1)
     second = blind.sel(metric="second_moment")
@@ -94,7 +95,7 @@ def test_advice_in_words(gaussian):
     assert "friction" not in rival.text
 
 
-def test_advice_that_cannot_be_had(gaussian):
+def test_advice_raises_with_the_remedy_if_no_point_qualifies(gaussian):
     with pytest.raises(ValueError, match=r"^max_bias: no point was shown to have a bias below 1e-09"):
         advise(gaussian.sel(integrator=["ula"]), 1e-9)
     with pytest.raises(ValueError, match=r"^max_bias: must be positive"):
@@ -102,7 +103,7 @@ def test_advice_that_cannot_be_had(gaussian):
     with pytest.raises(ValueError, match=r"^metric: unknown name 'secondmoment'; the nearest is 'second_moment'"):
         advise(gaussian, 0.1, metric="secondmoment")
     stuck = uldnum.studies.frontier("gmm-40", "BAOAB", [0.5], friction=1.0, nfe=200, chains=32, progress=False)
-    with pytest.raises(ValueError, match=r"^nfe: no chain forgot where it was"):
+    with pytest.raises(ValueError, match=r"^nfe: every run is too short for its autocorrelation time"):
         advise(stuck, 0.5)
     given = {"friction": 1.0, "nfe": 200, "chains": 32, "progress": False}
     fine = uldnum.studies.frontier("bimodal-1d", "BAOAB", [0.05], **given)
@@ -115,7 +116,7 @@ def test_advice_that_cannot_be_had(gaussian):
 
 
 @pytest.mark.filterwarnings("ignore:ula diverged")
-def test_where_all_diverge(tmp_path):
+def test_a_frontier_where_all_chains_diverge(tmp_path):
     study = uldnum.studies.frontier("ring-8", "ula", [5.0, 6.0], friction=1.0, nfe=200, chains=16, progress=False)
     with pytest.raises(ValueError, match=r"^h: chains diverged at every point"):
         advise(study, 0.5)

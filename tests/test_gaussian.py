@@ -1,4 +1,4 @@
-"""Exact laws on Gaussians: closed forms, and orders as measured slopes."""
+"""Exact laws on Gaussians against closed forms, scans and interval arithmetic; limits of stability, flows, orders."""
 
 import mpmath
 import numpy as np
@@ -35,7 +35,7 @@ def noise_denoise_variance(kappa, eta):
     return kappa + eta * (1 - kappa) ** 2 / (2 - eta * kappa)
 
 
-# scheme: Var(x) lambda, Var(p), Cov(x, p); None where the design's table has no entry
+# scheme: Var(x) lambda, Var(p), Cov(x, p); None where no closed form is given
 CLOSED_FORMS = {
     "BAOAB": (ONE, 1 - Q, 0),
     "ABOBA": (ONE, 1 / (1 - Q), 0),
@@ -64,7 +64,7 @@ def test_closed_forms(name):
 @pytest.mark.parametrize("name", [*CATALOGUE_AT_HALF, "ABAOABA"])
 @pytest.mark.parametrize("precision", [0.1, 1.0, 10.0])
 def test_float64_against_fifty_digits(name, precision):
-    """M = I + D is held as D, so float64 loses nothing at small steps; what it states is 1e-11."""
+    """The matrix M = I + D is stored as D, so float64 loses nothing at small steps and beats the documented 1e-11."""
     h = np.geomspace(1e-6, 0.3, 12)
     plain, precise = (gaussian(name, h, precision=precision, precise=which) for which in (False, True))
     np.testing.assert_allclose(
@@ -73,7 +73,7 @@ def test_float64_against_fifty_digits(name, precision):
 
 
 def test_the_bias_of_tiny_steps():
-    """With fifty digits the bias, 1e-13 at h = 1e-6, is right to all digits."""
+    """With fifty digits the bias, 1e-13 at h = 1e-6, is correct to all digits of float64."""
     h, precision = np.array([1e-6, 1e-4, 1e-2, 0.3]), 3.0
     k, q = h**2 / 2 * precision, h**2 / 4 * precision
     exact = {
@@ -106,7 +106,7 @@ def test_functions_of_fifty_digits(x):
 
 
 def test_fifty_digits_never_raise():
-    """What overflows is infinite, what has no value is NaN."""
+    """Overflow gives infinity, and undefined results are NaN."""
     assert float(Number(1e300).exp()) == np.inf
     assert float(Number(-1e300).exp()) == 0
     assert float(Number(1) / 0) == np.inf
@@ -156,7 +156,7 @@ def test_a_law_evaluates_the_recipe_once():
 
 
 def runs(name, most, h, precision, friction=1.0):
-    """The first matrix that `propagator` returns for 1 ... most steps, each from the one before."""
+    """Return the matrix M of `propagator` for 1 ... most steps, each computed from the one before."""
     h, precision = np.float64(h), np.asarray(precision)
     step = linear_step(uldnum.integrator(name).stages(h, friction=friction), precision)
     enter, first, cycle, read = (
@@ -175,7 +175,7 @@ def runs(name, most, h, precision, friction=1.0):
 @pytest.mark.parametrize("name", ["ula", "BAOAB", "BAOA", "OBABO", "OABAO", "UBU", "ABAOABA", "mild(0.5)"])
 @pytest.mark.parametrize("precision", [0.7, 3.0])
 def test_autocorrelation_time_is_the_sum_of_the_correlations(name, precision):
-    """Against E[x_n x_0] from runs of n steps that start in equilibrium; that of x^2 is the square, on a Gaussian."""
+    """Times are sums of E[x_n x_0] of runs that start in equilibrium; the autocorrelation of x^2 is its square."""
     h, friction = 0.4, 0.8
     law = gaussian(name, h, precision=precision, friction=friction)
     k = uldnum.integrator(name).rows
@@ -187,7 +187,7 @@ def test_autocorrelation_time_is_the_sum_of_the_correlations(name, precision):
 
 
 def test_autocorrelation_times_of_forms():
-    """Coordinates mix eigenvectors: their correlations are averages over them, with the weights of the covariance."""
+    """The autocorrelation of a coordinate is an average over eigenvectors, weighted by their shares of its variance."""
     values, h = np.array([0.3, 1.0, 4.0]), [0.3, 0.5]
     vector = gaussian("BAOAB", h, precision=values)
     matrix = gaussian("BAOAB", h, precision=TURN @ np.diag(values) @ TURN.T)
@@ -201,11 +201,11 @@ def test_autocorrelation_times_of_forms():
         form = np.outer(TURN[:, e], TURN[:, e])
         expected = vector.autocorrelation_time("x^2")[:, e]
         np.testing.assert_allclose(matrix.autocorrelation_time(form), expected, rtol=1e-9)
-    share = TURN[1] ** 2 / values  # of each eigenvector in Var(x_1)
+    share = TURN[1] ** 2 / values  # contribution of each eigenvector to Var(x_1)
     np.testing.assert_allclose(
         matrix.autocorrelation_time("x")[:, 1], vector.autocorrelation_time() @ share / share.sum(), rtol=1e-9
     )
-    # x^2 of a coordinate: Cov(x_1^2) is twice the square of Cov(x_1), so lag by lag, from runs.
+    # The autocovariance of x_1^2 is twice the square of that of x_1, at every lag.
     rho = sum(s * runs("BAOAB", 499, 0.5, v)[:, 0, 0] for s, v in zip(share, values, strict=True))  # Cov(x, p) = 0
     np.testing.assert_allclose(
         matrix.autocorrelation_time("x^2")[1, 1], 1 + 2 * ((rho / share.sum()) ** 2).sum(), rtol=1e-9
@@ -215,7 +215,7 @@ def test_autocorrelation_times_of_forms():
 
 
 def test_relaxation_counts_evaluations():
-    """Two a step for ABAOABA; and at once where one step forgets all, as ULA's does at delta lambda = 1."""
+    """ABAOABA has two evaluations per step; ULA at delta lambda = 1 relaxes in a single step, so its time is 0."""
     law = gaussian("ABAOABA", [0.1, 0.7])
     np.testing.assert_allclose(law.relaxation_time, -2 / np.log(law.spectral_radius), rtol=1e-10)
     assert gaussian("ula", delta=1.0).relaxation_time == 0
@@ -254,11 +254,11 @@ def test_bad_observables_are_named(observable):
 
 
 @pytest.mark.filterwarnings("ignore:word. 'BAB' has neither")
-def test_a_scheme_without_thermostat_has_no_law():
+def test_a_scheme_without_thermostat_has_no_stationary_covariance():
     assert np.isnan(gaussian("BAB", [0.1, 0.5, 1.0, 1.3, 1.9]).position_covariance).all()
 
 
-def test_absurd_steps_are_unstable_not_errors():
+def test_very_large_steps_are_unstable_not_errors():
     with np.errstate(all="ignore"):
         assert np.isnan(gaussian("BAOAB", [1e100, 1e200]).position_covariance).all()
 
@@ -279,7 +279,7 @@ def test_exact_thermostat_words(name, values):
 
 
 def test_noise_denoise_in_the_variable_of_the_paper():
-    """The paper's x_i = x - sigma p at noise level sigma, data variance S: eta S^2/(2 S + (2 - eta) sigma^2)."""
+    """The paper's x_i = x - sigma p has the variance eta S^2/(2 S + (2 - eta) sigma^2) for data with variance S."""
     S, sigma = 0.7, 0.4
     for eta in (1.0, 2.0):
         law = gaussian(f"noise-denoise({eta})", 2 * sigma, precision=1 / (S + sigma**2))
@@ -295,8 +295,8 @@ def test_palindromes_share_their_spectrum():
         np.testing.assert_allclose(gaussian(word, h, friction=friction).spectral_radius, radius, rtol=1e-12)
 
 
-def test_beyond_stability_the_law_is_nan():
-    """The palindromes are stable for h^2 lambda < 4, ULA and baoab-limit for delta lambda < 2: the same h."""
+def test_beyond_stability_the_covariance_is_nan():
+    """Palindromes are stable for h^2 lambda < 4, and ULA and baoab-limit for delta lambda < 2, which is the same h."""
     for name in ("BAOAB", "OBABO", "ula", "baoab-limit"):
         law = gaussian(name, [1.99, 2.01])
         assert law.spectral_radius[0] < 1 < law.spectral_radius[1]
@@ -304,8 +304,8 @@ def test_beyond_stability_the_law_is_nan():
         assert np.isnan(law.position_covariance[1])
 
 
-def test_on_the_limit_the_law_is_nan():
-    """At h = 2, where an eigenvalue is -1, no float64 rounding makes the scheme look stable."""
+def test_at_the_limit_the_covariance_is_nan():
+    """At h = 2, where an eigenvalue is -1, rounding errors do not make the scheme appear stable."""
     for name in ("BAOAB", "OBABO", "ABOBA", "ula", "baoab-limit"):
         law = gaussian(name, 2.0)
         for value in (law.position_covariance, law.relaxation_time, law.autocorrelation_time(), *law.lags[0]):
@@ -314,7 +314,7 @@ def test_on_the_limit_the_law_is_nan():
 
 @pytest.mark.parametrize("name", ["BAOAB", "OBABO", "ABOBA"])
 def test_close_to_the_limit(name):
-    """The closed forms at h = 2 (1 - e), and the slowest eigenvalue, down to the last float64."""
+    """Closed forms and the slowest eigenvalue hold at h = 2 (1 - e), up to the last float64 below the limit."""
     h = 2 * (1 - np.array([1e-4, 1e-7, 1e-10, 1e-13, 2.0**-53]))
     gap = (2 - h) * (2 + h) / 4  # 1 - kappa, without cancellation
     law = gaussian(name, h)
@@ -334,7 +334,7 @@ def test_close_to_the_limit(name):
 
 
 def test_very_low_friction():
-    """Var(x) = 1, and the energy decays by e^(-friction h) a step, where float64 sees no friction at all."""
+    """Var(x) = 1, and the energy decays by e^(-friction h) per step, even where the friction is lost in float64."""
     friction = np.array([1e-3, 1e-8, 1e-13, 1e-18, 1e-30])
     law = gaussian("BAOAB", 1.2, friction=friction)
     np.testing.assert_allclose(law.position_covariance, 1, rtol=1e-11)
@@ -346,7 +346,7 @@ def test_very_low_friction():
 
 
 def test_a_recipe_without_fifty_digits_warns_at_the_limit():
-    """A user's recipe may call functions that take float64 only; what float64 cannot tell is then NaN, in words."""
+    """A user's recipe may need float64; where float64 cannot decide stability, the result is NaN with a warning."""
 
     def recipe(h, friction):
         return uldnum.integrator("BAOAB").recipe(np.arcsinh(np.sinh(h)), friction)
@@ -362,7 +362,7 @@ def test_a_recipe_without_fifty_digits_warns_at_the_limit():
         gaussian(scheme, 1.0, precise=True)
 
 
-# Frictions from where float64 sees none to where e^(-friction h) vanishes, in units of sqrt(precision).
+# Frictions in units of sqrt(precision), from values lost in float64 to values at which e^(-friction h) underflows.
 FRICTIONS = [1e-16, 1e-12, 1e-5, 1.0, 1e5, 1e10]
 
 
@@ -377,12 +377,12 @@ def test_the_limit_does_not_depend_on_friction(name, precision):
 def test_limits_in_closed_form():
     for friction in FRICTIONS:
         c = lambda h, friction=friction: np.exp(-friction * h)  # noqa: E731
-        # Two leapfrogs with friction once: a margin is the product of two factors, one of which vanishes first.
-        limit = max_stable_h("ABAOABA", friction=friction)  # both at h^2 = 8, where it only touches zero
+        # Two leapfrogs and one thermostat: a margin is the product of two factors, and the limit is their first zero.
+        limit = max_stable_h("ABAOABA", friction=friction)  # both vanish at h^2 = 8, where the margin touches zero
         assert limit == pytest.approx(8**0.5, rel=1e-12)
         limit = max_stable_h("BABAO", friction=friction)  # (2 - k) (1 - k + c) with k = h^2/4
         assert limit**2 / 4 == pytest.approx(1 + c(limit), rel=1e-11)
-        # Two equal steps are stable as far as one of them, through a resonance at which a margin is (1 - c)^2/4.
+        # Two equal steps have the limit of one of them, beyond a resonance at which a margin is only (1 - c)^2/4.
         twice = max_stable_h("OBAOBA", friction=friction)
         assert twice / 2 == pytest.approx(max_stable_h("OBA", friction=friction), rel=1e-10)
         # M = [[1, h], [-h, 1 - friction h]]
@@ -392,7 +392,7 @@ def test_limits_in_closed_form():
 
 @pytest.mark.parametrize("seed", range(30))
 def test_first_instability_of_random_words(seed):
-    """Against a scan of the map, letter by letter, whose doubtful spots are decided with sixty digits."""
+    """Limits agree with a scan of the product of letters, with sixty digits where float64 cannot decide."""
     rng = np.random.default_rng(seed)
     letters = "UB" if seed % 4 == 0 else "ABO"
     word = "".join(rng.permutation(list(letters) + list(rng.choice(list(letters), size=rng.integers(0, 7)))))
@@ -403,13 +403,13 @@ def test_first_instability_of_random_words(seed):
 
 @pytest.mark.parametrize(("word", "friction"), [("OBAOBA", 1e-12), ("BABABAO", 1e-9), ("ABAOABA", 1e-12)])
 def test_first_instability_is_certified(word, friction):
-    """Interval arithmetic proves that there is none before: through a gap, to a window, and to a touch."""
+    """Interval arithmetic proves that no step below the limit is unstable, past resonances and up to a double zero."""
     assert max_stable_h(word, friction=friction) == pytest.approx(certified_limit(word, 1.0, friction), rel=1e-12)
 
 
 @pytest.mark.parametrize("k", [1, 3])
 def test_limits_of_other_numbers_of_rows(k):
-    """Diagonal maps 1 - h, 1 - h^2/2 and a rotation by h that shrinks by e^(-h^2 (2 - h)), each first at h = 2."""
+    """A map 1 - h for k = 1, and a damped rotation with a decaying mode for k = 3, become unstable first at h = 2."""
 
     def recipe(h, friction):
         if k == 1:
@@ -429,20 +429,25 @@ def test_limits_of_other_numbers_of_rows(k):
 @pytest.mark.filterwarnings("ignore:word")
 @pytest.mark.parametrize("word", ["BAB", "ABA", "BABAB"])
 def test_without_noise_nothing_is_stable(word):
-    """Rounding alone would make some steps look stable."""
+    """Rounding errors must not make some steps appear stable."""
     assert max_stable_h(word) == 0
     assert np.isnan(gaussian(word, np.geomspace(1e-3, 10, 300)).position_covariance).all()
 
 
 def test_flows():
-    """Van Loan's exponential against closed forms: no force (the letter U), and the covariance of equilibrium."""
+    """Flows agree with the closed form without force (the letter U) and preserve the equilibrium covariance."""
     M, Q = underdamped_flow(0.7, precision=1e-12, friction=1.3)
     for got, exact in zip((M, Q), ou_flow(0.7, 1.3), strict=True):
         np.testing.assert_allclose(got, exact, rtol=0, atol=1e-11)
     M, Q = underdamped_flow(0.7, precision=2.0, friction=1.3)
     S = np.diag([0.5, 1.0])
     np.testing.assert_allclose(M @ S @ M.T + Q, S, rtol=0, atol=1e-14)
-    for t, friction in ((5.0, 10.0), (40.0, 1.0), (3.0, 0.01), (1e3, 5.0)):  # also long after friction forgot the start
+    for t, friction in (
+        (5.0, 10.0),
+        (40.0, 1.0),
+        (3.0, 0.01),
+        (1e3, 5.0),
+    ):  # also long after the initial state has decayed
         M, Q = underdamped_flow(t, precision=2.0, friction=friction)
         np.testing.assert_allclose(M @ S @ M.T + Q, S, rtol=0, atol=1e-12)
         assert np.abs(M).max() < 2 * np.exp(-0.3 * t * min(friction, 2 / friction))
@@ -453,7 +458,7 @@ def test_flows():
 
 @pytest.mark.parametrize(("t", "precision", "friction"), [(1e8, 1.0, 1e-12), (1e12, 1e-8, 1e6), (3.0, 1e6, 0.01)])
 def test_long_flows(t, precision, friction):
-    """Against the exponential of the drift, from its eigenvalues, in eighty digits."""
+    """Flows agree with the exponential of the drift matrix, from its eigenvalues in eighty digits."""
     with mpmath.workdps(80):
         rates, V = mpmath.eig(mpmath.matrix([[0, 1], [-mpmath.mpf(precision), -mpmath.mpf(friction)]]))
         M = (V * mpmath.diag([mpmath.exp(rate * t) for rate in rates]) * V**-1).apply(mpmath.re)
@@ -495,7 +500,7 @@ def test_bad_arguments_of_the_underdamped_flow(arguments, fault):
 
 
 def test_shapes_that_do_not_broadcast_are_named():
-    """One sentence with the arguments and their shapes, not NumPy's."""
+    """The message names the arguments and their shapes instead of NumPy's operands."""
     h, friction = np.full(2, 0.1), np.ones(3)
     fault = r"^h, friction: their shapes do not broadcast: h \(2,\), friction \(3,\)$"
     for call in (gaussian, uldnum.Integrator.stages):
@@ -506,7 +511,7 @@ def test_shapes_that_do_not_broadcast_are_named():
 
 
 def test_a_diverged_run_on_a_narrow_gaussian_is_kept():
-    """Its warning names the limit, 2 in units of the standard deviation; to find that must not lose the run."""
+    """The warning names the limit, 2 standard deviations; computing the limit must not lose the run."""
     target = uldnum.GaussianMixture([1.0], [[0.0]], [1e-6])
     with pytest.warns(UserWarning, match=r"OBABO diverged at h = 0\.003 .* stable up to h = 0\.002 "):
         run = uldnum.sample(target, "OBABO", h=3e-3, steps=300, chains=4, backend="array")
@@ -515,7 +520,7 @@ def test_a_diverged_run_on_a_narrow_gaussian_is_kept():
 
 @pytest.mark.filterwarnings("ignore:word:UserWarning")
 def test_the_limit_on_a_wide_spectrum_is_that_of_the_largest_precision():
-    """The limit on the first eigenvalue is below the smallest step that would be looked at for the second."""
+    """The limit for the first eigenvalue is below the smallest step size of the search for the second."""
     assert max_stable_h("BAOAB", precision=[1.0, 1e12]) == max_stable_h("BAOAB", precision=1e12)
     assert max_stable_h("BAB", precision=[1.0, 4.0]) == 0
 
@@ -528,7 +533,7 @@ def test_long_unstable_runs_overflow_without_warnings():
 
 @pytest.mark.parametrize("name", ["BAOAB", "OBABO", "ABOBA", "OABAO", "UBU", "BUB", "BAOA"])
 def test_local_error_in_all_entries(name):
-    """Local error of M(h), Q(h) h^(order + 1), two-sided, in x and p: more than the law of x can show."""
+    """The local error of M and Q, in x and p, is of the exact order weak + 1 in h."""
     weak = uldnum.integrator(name).order[0]
 
     def local(h):

@@ -1,4 +1,4 @@
-"""Sweeps: kept point by point, killed and taken up again, shared by processes, spread over a cluster."""
+"""Sweeps: stored results, resumption after a kill, shared folders, and executors of processes and clusters."""
 
 import hashlib
 import json
@@ -25,11 +25,11 @@ from uldnum.studies.points import Sampled
 
 @pytest.fixture(scope="module")
 def whole():
-    """The study, computed at once and not kept."""
+    """The study, computed without a store."""
     return study()
 
 
-def test_results_come_in_order_and_once(tmp_path):
+def test_results_are_in_order_and_computed_once(tmp_path):
     diary = str(tmp_path / "diary")
     tasks = [Square(n, diary) for n in (3, 1, 2, 1)]
     found = sweep(tasks, store=tmp_path / "store", progress=False)
@@ -44,7 +44,7 @@ def test_results_come_in_order_and_once(tmp_path):
     assert stored == content | {"sha256": hashlib.sha256(json.dumps(content).encode()).hexdigest()}
 
 
-def test_a_fault_leaves_what_was_done(tmp_path):
+def test_a_failed_task_keeps_the_results_before_it(tmp_path):
     diary = str(tmp_path / "diary")
     with pytest.raises(TypeError):
         sweep([Square(1, diary), Square("x", diary)], store=tmp_path / "store", progress=False)
@@ -57,7 +57,7 @@ BEGUN = threading.Barrier(3)
 
 
 class Begun(Square):
-    """A task that goes on when all three have begun, the first of them to fail."""
+    """A task that waits until all three tasks have started; the first one then fails."""
 
     def result(self):
         BEGUN.wait(60)
@@ -66,7 +66,7 @@ class Begun(Square):
         return super().result()
 
 
-def test_a_fault_in_a_pool_leaves_what_was_running(tmp_path):
+def test_a_failed_task_in_a_pool_keeps_the_results_of_running_tasks(tmp_path):
     diary = str(tmp_path / "diary")
     tasks = [Begun(0, diary), Begun(1, diary, 0.2), Begun(2, diary, 0.2)]
     with ThreadPoolExecutor(3) as pool, pytest.raises(RuntimeError, match="a fault of its own"):
@@ -82,8 +82,8 @@ study(store=sys.argv[1], chains=64, nfe=10_000)
 """
 
 
-def test_a_killed_sweep_goes_on_and_is_the_same(tmp_path):
-    """kill -9 in the middle of a study: what is there is whole, and the rest makes the same dataset, bit for bit."""
+def test_a_killed_sweep_resumes_with_identical_results(tmp_path):
+    """After a kill -9 during a study all stored results are valid, and the resumed study is identical bit for bit."""
     store = tmp_path / "store"
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
     process = subprocess.Popen([sys.executable, "-c", KILLED, str(store)], env=environment)
@@ -94,7 +94,7 @@ def test_a_killed_sweep_goes_on_and_is_the_same(tmp_path):
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     before = {path.name: path.stat().st_mtime_ns for path in points(store)}
-    assert 4 <= len(before) < 15  # 3 schemes, 3 step sizes, 2 frictions, of which ula has one
+    assert 4 <= len(before) < 15  # 15 points: 3 schemes, 3 step sizes, 2 frictions, of which ula needs only one
     for path in points(store):
         assert json.loads(path.read_text(encoding="utf-8"))["result"]
     resumed = study(store=store, nfe=10_000)
@@ -108,7 +108,7 @@ def points(store):
     return [path for path in store.glob("*.json") if not path.name.startswith(".")] if store.exists() else []
 
 
-def test_what_changed_is_another_point(tmp_path):
+def test_any_change_of_parameters_changes_the_key(tmp_path):
     one = study(store=tmp_path)
     count = len(points(tmp_path))
     for change in ({"seed": 1}, {"chains": 65}, {"nfe": 301}, {"burn_in": 21}, {"h": [0.31]}):
@@ -123,7 +123,7 @@ def test_what_changed_is_another_point(tmp_path):
     assert Sampled(moved, scheme, 0.3, 0.5, *given).key != base.key
     assert Sampled(target, uldnum.integrator("OBABO"), 0.3, 0.5, *given).key != base.key
     assert Sampled(target, scheme, 0.3, 0.6, *given).key != base.key
-    # What it is called does not matter: the coefficients do.
+    # The key depends on the coefficients, not on the name.
     assert Sampled(target, uldnum.integrator("baoab"), 0.3, 0.5, *given).key == base.key
     user = {"mean": [0.0], "standard_deviation": [1.0], "name": "user"}
     mine = uldnum.UserTarget(minus, 1, sampler=zeros, **user)
@@ -163,7 +163,7 @@ print(sum(one["square"] for one in sweep([Square(n, sys.argv[2], 0.02) for n in 
 
 
 def test_two_processes_share_a_store(tmp_path):
-    """Each gets every result; what both compute is what they take at the same moment, a few of sixty."""
+    """Both processes return every result. They compute the same task only if both start it at about the same time."""
     store, diaries = tmp_path / "store", [tmp_path / "one", tmp_path / "other"]
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
     processes = [
@@ -190,7 +190,7 @@ def test_pools_of_threads_give_the_same_numbers(whole, tmp_path):
     assert len(points(tmp_path)) == 15
 
 
-@pytest.mark.filterwarnings("ignore")  # of what Dask says when a worker dies
+@pytest.mark.filterwarnings("ignore")  # Dask warns when a worker dies
 def test_a_cluster_that_loses_a_worker_gives_the_same_numbers(whole, tmp_path):
     distributed = pytest.importorskip("distributed")
     with (
@@ -200,7 +200,7 @@ def test_a_cluster_that_loses_a_worker_gives_the_same_numbers(whole, tmp_path):
         killed = []
 
         class Killing:
-            """The cluster, one of whose workers is killed when a third of the points has been sent."""
+            """An executor that kills a worker of the cluster when a third of the points has been submitted."""
 
             def submit(self, *task):
                 future = executor.submit(*task)
@@ -218,7 +218,7 @@ def test_a_cluster_that_loses_a_worker_gives_the_same_numbers(whole, tmp_path):
     ("given", "message"),
     [({"store": 3}, "store: must be a path, got 3"), ({"executor": "pool"}, "executor: must be None or a")],
 )
-def test_what_is_no_store_or_pool_is_refused(given, message):
+def test_invalid_stores_and_executors_are_refused(given, message):
     with pytest.raises(ValueError, match=message):
         study(**given)
 
@@ -227,14 +227,14 @@ def test_what_is_no_store_or_pool_is_refused(given, message):
     ("address", "why"),
     [("tcp://127.0.0.1:9", "Timed out"), ("tcp://127.0.0.1", "missing port"), ("foo://a:1", "unknown address scheme")],
 )
-def test_a_scheduler_that_is_not_there(address, why):
+def test_an_unreachable_scheduler_raises(address, why):
     pytest.importorskip("distributed")
     message = f"scheduler: no Dask scheduler answers at {address!r}: {why}"
     with pytest.raises(ValueError, match=f"^{re.escape(message)}"), scheduler(address):
         pass
 
 
-def test_targets_and_integrators_of_ones_own_go_to_other_processes(tmp_path):
+def test_user_targets_and_integrators_are_pickled(tmp_path):
     mixture = uldnum.GaussianMixture([1.0], [[0.0, 1.0]], [2.0], name="mine")
     scheme = uldnum.splitting("OABBAO")
     given = {"h": [0.4], "nfe": 200, "chains": 32, "progress": False}
@@ -242,6 +242,6 @@ def test_targets_and_integrators_of_ones_own_go_to_other_processes(tmp_path):
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         xr.testing.assert_identical(uldnum.studies.bias(mixture, scheme, executor=pool, **given), here)
     assert np.isfinite(here.exact).all()
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:  # its score is a function made on the spot
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:  # its score is a local function
         study = uldnum.studies.exact_bias("double-well", "ula", 0.05, executor=pool, progress=False)
     assert np.isfinite(study.exact).all()

@@ -1,4 +1,4 @@
-"""The transfer operator: against Gaussians, quadrature, another discretisation, and what it must refuse."""
+"""The transfer operator against linear algebra, quadrature, simulations and other discretisations, and its errors."""
 
 from dataclasses import replace
 
@@ -18,7 +18,7 @@ from uldnum.targets import vector_target
 
 BIMODAL = uldnum.target("bimodal-1d")
 GAUSSIAN = uldnum.target("gaussian")
-# Of the second moment on the mixture at these delta: the design's numbers, by quadrature.
+# Bias of the second moment on the mixture at these values of delta, from an independent quadrature.
 DELTA = (0.05, 0.1, 0.2, 0.4, 0.8)
 BIAS = {
     "ula": (0.01159, 0.02414, 0.05223, 0.12168, 0.33036),
@@ -27,7 +27,7 @@ BIAS = {
 
 
 @pytest.mark.parametrize("name", BIAS)
-def test_the_numbers_of_the_design(name):
+def test_biases_by_quadrature(name):
     digits = 5 if name == "ula" else 6
     for delta, bias in zip(DELTA, BIAS[name], strict=True):
         law = transfer_operator(name, BIMODAL, delta=delta, tolerance=1e-7)
@@ -35,7 +35,7 @@ def test_the_numbers_of_the_design(name):
 
 
 def thorough(cases, quick):
-    """Mark cases as slow, except those that are to be quick."""
+    """Mark cases as slow, except those in ``quick``."""
     return [case if case in quick else pytest.param(*case, marks=pytest.mark.slow) for case in cases]
 
 
@@ -56,7 +56,7 @@ ALIKE = ("ula", "baoab-limit", "BAOAB", "OBABO", "UBU", "mild(0.5)")
     ),
 )
 def test_on_gaussians(name, h, mean, variance):
-    """The same law by linear algebra: 1e-6 in second moment and leading eigenvalue, as well as cdf and density."""
+    """Second moment and leading eigenvalue agree with linear algebra to 1e-6; so do cdf and density to 1e-4."""
     scale = np.sqrt(variance)
     target = uldnum.GaussianMixture([1.0], [[mean]], [variance])
     exact = gaussian(name, h * scale, precision=1 / variance, friction=1.3 / scale)
@@ -75,7 +75,7 @@ def test_on_gaussians(name, h, mean, variance):
 
 
 def test_distances_of_gaussians():
-    """N(0, s^2) and N(0, 1): their cdfs are farthest apart where the densities cross, on both sides."""
+    """Distances of N(0, s^2) and N(0, 1) follow from the cdfs where the densities cross, on both sides."""
     law = transfer_operator("ula", GAUSSIAN, delta=0.5)
     s = np.sqrt(1 / (1 - 0.25))
     crossing = np.sqrt(2 * np.log(s) / (1 - 1 / s**2))
@@ -88,7 +88,7 @@ def test_distances_of_gaussians():
 
 @pytest.mark.parametrize("delta", [pytest.param(0.1, marks=pytest.mark.slow), 0.8])
 def test_against_the_density_of_ula_by_quadrature(delta):
-    """ULA is a Gaussian around x + delta s(x), so its density on a grid that resolves the noise is an eigenvector."""
+    """ULA has the kernel N(x + delta s(x), 2 delta), whose eigenvector on a fine grid is the stationary density."""
     x = np.linspace(-12, 12, 1201)
     centre = x + delta * BIMODAL.score(x[:, None])[:, 0]
     kernel = norm.pdf(x[:, None], centre, np.sqrt(2 * delta)) * (x[1] - x[0])
@@ -109,7 +109,7 @@ def test_against_the_density_of_ula_by_quadrature(delta):
 
 @pytest.mark.slow
 def test_against_the_density_of_a_kinetic_scheme_by_simulation():
-    """Means of the exact law against a run: 4.5 standard errors, 6 comparisons, false-fail rate 4e-5."""
+    """Exact means agree with a run at 4.5 standard errors: 6 comparisons, false-fail rate 4e-5."""
     for name, h in (("BAOA", 0.8), ("exponential-euler", 0.4), ("ABAOABA", 1.0)):
         run = uldnum.sample(BIMODAL, name, h=h, friction=0.7, steps=400, burn_in=100, chains=4096, progress=False)
         law = transfer_operator(name, BIMODAL, h, friction=0.7)
@@ -120,7 +120,7 @@ def test_against_the_density_of_a_kinetic_scheme_by_simulation():
 
 @pytest.mark.parametrize("name", ["BAOAB", pytest.param("mild(0.5)", marks=pytest.mark.slow)])
 def test_the_tolerance_is_kept(name):
-    """Against a solution that is a thousand times finer."""
+    """Results agree with a solution whose tolerance is a thousand times smaller."""
     h = 0.6
     fine = transfer_operator(name, BIMODAL, h, tolerance=1e-8)
     coarse = transfer_operator(name, BIMODAL, h, tolerance=1e-5)
@@ -133,7 +133,7 @@ def test_the_tolerance_is_kept(name):
 
 
 def test_distances_keep_the_tolerance_where_the_grid_ends():
-    """Mass that the ends of an interval cut off must not count on all of the target's table, 24 standard deviations."""
+    """Probability outside the interval must not be integrated over the table of the target, 24 deviations wide."""
     tolerance, well = 1e-4, uldnum.target("double-well")
     fine, coarse = (transfer_operator("baoab-limit", well, 0.02, tolerance=some) for some in (1e-7, tolerance))
     np.testing.assert_allclose(coarse.cdf([-1e6, 1e6]), [0, 1], atol=1e-14)
@@ -142,7 +142,7 @@ def test_distances_keep_the_tolerance_where_the_grid_ends():
 
 
 def test_units_do_not_matter():
-    """A target a thousand times as wide, with steps and friction to match."""
+    """Results scale with the target if it is a thousand times wider, with step size and friction to match."""
     wide = uldnum.GaussianMixture([0.7, 0.3], [[1500.0], [-1500.0]], [1e6, 1e6])
     one, other = transfer_operator("UBU", BIMODAL, 0.4), transfer_operator("UBU", wide, 400.0, friction=1e-3)
     assert other.expectation(np.square) == pytest.approx(1e6 * one.expectation(np.square), rel=1e-9)
@@ -151,11 +151,11 @@ def test_units_do_not_matter():
 
 
 def test_words_with_several_evaluations():
-    """On a Gaussian ABAOABA's law and rate are known; times count its two evaluations."""
+    """Variance and relaxation time of ABAOABA on a Gaussian agree with linear algebra; a step has two evaluations."""
     law, exact = transfer_operator("ABAOABA", GAUSSIAN, 0.7), gaussian("ABAOABA", 0.7)
     assert law.expectation(np.square) == pytest.approx(exact.position_covariance, abs=1e-6)
     assert law.relaxation_time == pytest.approx(exact.relaxation_time, rel=1e-5)
-    # No palindrome, unequal shares, the noise in one of three stages: where the cycle is cut and read matters.
+    # A word with unequal shares that is not a palindrome, with noise in one of three stages, tests where it is read.
     lopsided = uldnum.splitting("ABABOABA", [0.1, 0.2, 0.4, 0.5, 1.0, 0.3, 0.3, 0.2])
     law, exact = transfer_operator(lopsided, GAUSSIAN, 0.9), gaussian(lopsided, 0.9)
     assert law.expectation(np.square) == pytest.approx(exact.position_covariance, abs=1e-6)
@@ -177,10 +177,10 @@ READ = (
     ),
 )
 def test_autocorrelation_times_on_a_gaussian(name, h, friction):
-    """The sums over all lags by linear algebra, with the normals that a reading shares with the stage after it.
+    """Times agree with linear algebra, which uses that a reading shares its normals with the stage after it.
 
-    Were those of the reading drawn anew, times would come out shorter: at h = 0.3 UBU's by 2 %, ABOBA's and ula's by
-    7 % or more. The position that BAOAB, OBABO, OABAO and BUB read shares none.
+    With separate normals for the reading, the times at h = 0.3 would be 2 % shorter for UBU and at least 7 % shorter
+    for ABOBA and ula. The position that BAOAB, OBABO, OABAO and BUB read shares no normals.
     """
     law, exact = transfer_operator(name, GAUSSIAN, h, friction=friction), gaussian(name, h, friction=friction)
     for f, observable in ((np.asarray, "x"), (np.square, "x^2")):
@@ -190,9 +190,9 @@ def test_autocorrelation_times_on_a_gaussian(name, h, friction):
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "h"), [("UBU", 1.0), ("mild(0.5)", 0.8)])
 def test_autocorrelation_times_on_a_mixture_by_simulation(name, h):
-    """N E(mean of N - E x)^2 = Var(x) tau, over 8192 chains, at 4 standard errors: false-fail rate 6e-5 each.
+    """N E(mean of N - E x)^2 = Var(x) tau holds over 8192 chains at 4 standard errors: false-fail rate 6e-5 each.
 
-    A standard error is 1.6 %. What the finite N takes away, about a relaxation time over N, is a tenth of that.
+    A standard error is 1.6 %. The bias for finite N, about a relaxation time over N, is a tenth of that.
     """
     steps, law = 10_000, transfer_operator(name, BIMODAL, h)
     run = uldnum.sample(BIMODAL, name, h=h, steps=steps, burn_in=200, chains=8192, progress=False)
@@ -204,7 +204,7 @@ def test_autocorrelation_times_on_a_mixture_by_simulation(name, h):
 
 
 def test_autocorrelation_times_are_refined_or_refused():
-    """Against a solution a hundred times finer; a jump is no smooth function, a constant has no time."""
+    """Times agree with a tolerance a hundred times smaller; discontinuous and constant functions are refused."""
     fine, coarse = (transfer_operator("OBABO", BIMODAL, 0.8, tolerance=t) for t in (1e-7, 1e-5))
     for f in (np.asarray, np.square):
         assert coarse.autocorrelation_time(f) == pytest.approx(fine.autocorrelation_time(f), rel=1e-3)
@@ -217,7 +217,7 @@ def test_autocorrelation_times_are_refined_or_refused():
 
 
 def test_separated_modes_and_a_narrow_one():
-    """The chance of a mode follows from the cdf; where a narrow mode is resolved, BAOAB-limit keeps the weights."""
+    """The weights of separated modes follow from the cdf, and a narrow mode is resolved."""
     apart = uldnum.GaussianMixture([0.2, 0.8], [[-3.0], [3.0]], [0.5, 0.5])
     law = transfer_operator("baoab-limit", apart, 0.2)
     assert law.cdf(0.0) == pytest.approx(0.2, abs=1e-3)
@@ -232,7 +232,7 @@ def test_separated_modes_and_a_narrow_one():
     ("name", "temperature"), [("mild(0.5)", 0.5), ("mild(0.38)", 0.62), ("noise-denoise(1)", 0.5), ("BAOAB", 1.0)]
 )
 def test_small_steps_sample_at_a_temperature(name, temperature):
-    """pi^(1/T): MILD at T = 1 - beta, noise-denoise(eta) at eta/2, up to the square of the step."""
+    """MILD samples pi^(1/T) with T = 1 - beta, noise-denoise(eta) with T = eta/2, up to the square of the step."""
     x = np.linspace(-10, 10, 4001)
     power = np.exp(BIMODAL.log_density(x[:, None]) / temperature)
     law = transfer_operator(name, BIMODAL, 0.03)
@@ -240,7 +240,7 @@ def test_small_steps_sample_at_a_temperature(name, temperature):
 
 
 def test_user_targets():
-    """A double well with its log density, and by its score alone: the table is then the integral of the score."""
+    """A double well gives the same results with its log density and with its score only, which is then integrated."""
     well = uldnum.target("double-well")
 
     @numba.njit
@@ -257,25 +257,25 @@ def test_user_targets():
     np.testing.assert_allclose(one.expectation(np.asarray), 0, atol=1e-6)
 
 
-def test_the_interval_grows_to_hold_the_law():
-    """ULA at a large step reaches far beyond the target's own tails, which fall like exp(-2 x^4)."""
+def test_the_interval_grows_to_hold_the_distribution():
+    """ULA at a large step samples far beyond the tails of the target, which decay as exp(-2 x^4)."""
     law = transfer_operator("ula", "double-well", 0.25, tolerance=1e-5).law
     assert law.grid.x.high > 2.2
     assert np.abs(law.weights[[0, -1]]).max() < 1e-6
 
 
-def test_eigenvalues_of_one_grid_are_left_out():
+def test_eigenvalues_that_only_one_grid_has_are_omitted():
     x = Grid(Axis(-1.0, 1.0, 40), Axis(0.0, 0.0, 1))
     weights, memory = np.full(40, 1 / 40), np.ones(1)
     coarse = Solution(x, weights, memory, np.array([1.0, -0.97, 0.8, 0.3j]))
     fine = Solution(x, weights, memory, np.array([1.0, 0.93, 0.8005, -0.29j]))
     assert fine.confirmed(coarse).eigenvalues.tolist() == [1.0, 0.8005]
     assert fine.confirmed(coarse).change(coarse, unit=1.0) == pytest.approx(0.0005 / (1 - 0.8005))  # of the gap
-    # An eigenvalue that only one grid has is no answer yet if it is the second.
+    # The second eigenvalue must be resolved by both grids.
     assert fine.change(coarse, unit=1.0) == pytest.approx(1.0)
 
 
-def test_an_axis_is_widened_where_it_holds_something():
+def test_an_axis_is_widened_where_its_end_has_probability():
     axis = Axis(0.0, 1.0, 21)
     weights = np.full(21, 1e-3)
     weights[:3], weights[-3:] = (1e-5, 2e-5, 5e-5), (-1e-4, 1e-3, -1e-4)
@@ -285,8 +285,8 @@ def test_an_axis_is_widened_where_it_holds_something():
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.03, 0.2, 0.7])
-def test_splines_know_polynomials_and_their_averages(noise):
-    """Odd polynomials about the middle of a long interval, away from its ends: E (x + s xi)^3 = x^3 + 3 s^2 x."""
+def test_splines_reproduce_polynomials_and_their_averages(noise):
+    """Away from the ends of the interval, E (x + s xi)^3 = x^3 + 3 s^2 x."""
     axis, x = Axis(-12.0, 12.0, 61), np.linspace(-1.0, 1.0, 7)
     coefficients = np.linalg.solve(axis.collocation, axis.nodes**3)
     first, values = axis.window(x, noise)
@@ -296,7 +296,7 @@ def test_splines_know_polynomials_and_their_averages(noise):
 
 
 def test_banded_systems():
-    """Against dense matrices, with blocks of different sizes and bandwidths."""
+    """Solutions agree with dense matrices, for blocks of different sizes and bandwidths."""
     rng = np.random.default_rng(1)
     edges, reach = [0, 3, 7, 8, 12, 17], [(0, 7), (0, 8), (3, 12), (3, 17), (8, 17)]
     matrix, blocks = np.zeros((17, 17)), []
@@ -313,16 +313,16 @@ APART = uldnum.GaussianMixture([0.7, 0.3], [[0.0], [5.0]], [0.15, 0.15])
 
 @pytest.mark.parametrize("name", ["ula", "baoab-limit"])
 def test_weights_of_modes_that_hardly_mix_are_right(name):
-    """At gaps far below the tolerance errors of the grid would decide the weights; the gap must be resolved."""
+    """The gap is resolved even far below the tolerance; otherwise errors of the grid would determine the weights."""
     law = transfer_operator(name, APART, 0.1, tolerance=1e-2)
     assert 0 < law.spectral_gap < 1e-9
     assert law.expectation(np.asarray) == pytest.approx(1.5, abs=0.05)
 
 
-def test_what_cannot_be_resolved_is_said(monkeypatch):
+def test_unresolvable_problems_raise(monkeypatch):
     narrow = uldnum.GaussianMixture([0.5, 0.5], [[-1.0], [1.0]], [1e-4, 1.0])
     with monkeypatch.context() as patch:
-        patch.setattr("uldnum.exact.stationary.MOST_NODES", 5000)  # the first grid fits, but none after it
+        patch.setattr("uldnum.exact.stationary.MOST_NODES", 5000)  # only the first grid fits
         with pytest.raises(ConvergenceError, match=r"not resolved to 0\.01, that would take more than 5000 nodes"):
             transfer_operator("BAOAB", narrow, 0.01, tolerance=1e-2)
     with pytest.raises(UnstableError, match=r"ula at h = 2.1 on 'bimodal-1d': unstable in the tails"):
@@ -334,7 +334,7 @@ def test_what_cannot_be_resolved_is_said(monkeypatch):
 
 
 def test_a_call_has_a_budget():
-    """All grids together: hardly any friction, where each of them is affordable, is refused after a few."""
+    """The budget covers all grids of a call: at low friction each grid is affordable, but not their sum."""
     budget = Budget(10.0)
     assert [budget.spend(6.0), budget.spend(5.0), budget.spend(4.0)] == [True, False, True]
     with pytest.raises(
@@ -344,11 +344,11 @@ def test_a_call_has_a_budget():
 
 
 @pytest.mark.slow
-def test_what_cannot_be_resolved_in_the_end_is_said():
-    """Modes that hardly mix under a kinetic scheme, at a gap of 1e-10, and a score that jumps.
+def test_problems_that_are_unresolvable_after_refinement_raise():
+    """Modes that hardly mix under a kinetic scheme, with a gap of 1e-10, and a discontinuous score are refused.
 
-    The ends of the grid matter to such a gap though they hold far less than the tolerance: where the memory ends at 3.2
-    standard deviations, the gap is 3e-12 and the mean 1.13 instead of 1.50.
+    The ends of the grid affect such a gap although their probability is far below the tolerance: with a memory that
+    ends at 3.2 standard deviations, the gap is 3e-12 and the mean 1.13 instead of 1.50.
     """
     with pytest.raises(ConvergenceError, match=r"not resolved to 0\.01"):
         transfer_operator("BAOAB", APART, 0.1, tolerance=1e-2)
@@ -370,9 +370,9 @@ def test_what_cannot_be_resolved_in_the_end_is_said():
     ),
 )
 def test_kinetic_schemes_on_a_double_well(name, h, bias, gap):
-    """Against a Galerkin method in the orthonormal polynomials of the target and of the momentum, friction 1.
+    """Bias and gap at friction 1 agree with a Galerkin method, to the digits to which that method converged.
 
-    To the digits to which that method converged.
+    Its basis are the orthonormal polynomials of the target and of the momentum.
     """
     law = transfer_operator(name, "double-well", h)
     found = law.expectation(np.square) - uldnum.target("double-well").moment(2)[0]
@@ -384,14 +384,15 @@ SEPARATED = uldnum.GaussianMixture([0.3, 0.7], [[-2.0], [2.0]], [0.5, 0.5], name
 
 
 def test_a_kinetic_scheme_on_separated_modes():
-    """Against Chebyshev collocation at 220 to 300 nodes, which gave a gap of 0.0058845 to 0.0058847."""
+    """The gap agrees with Chebyshev collocation at 220 to 300 nodes, which gave 0.0058845 to 0.0058847."""
     assert 0.0058845 < transfer_operator("BAOA", SEPARATED, 0.4, tolerance=1e-4).spectral_gap < 0.0058847
 
 
 def test_noise_that_the_score_spreads_is_resolved():
-    """OABAO on a ridge of curvature +14, where the kick spreads the noise of a step to 2.7 times its width.
+    """OABAO is resolved on a ridge of curvature +14, where the kick spreads the noise of a step to 2.7 times its width.
 
-    Quadrature that resolves the noise but not what becomes of it makes a law that is rough at the scale of the grid.
+    A quadrature that resolves the noise before the kick only gives a distribution that is rough on the scale of the
+    grid.
     """
     law = transfer_operator("OABAO", SEPARATED, np.sqrt(0.5), friction=10.0)
     assert law.resolution[0] < 80
@@ -411,7 +412,7 @@ def test_noise_that_the_score_spreads_is_resolved():
     ],
 )
 def test_nine_digits_on_a_gaussian(name):
-    """Variance and gap by linear algebra."""
+    """Variance and gap agree with linear algebra."""
     law, exact = transfer_operator(name, GAUSSIAN, 0.5, friction=1.3, tolerance=1e-8), gaussian(name, 0.5, friction=1.3)
     assert law.expectation(np.square) == pytest.approx(exact.position_covariance, abs=2e-9)
     assert law.spectral_gap == pytest.approx(1 - exact.spectral_radius, abs=2e-9)
@@ -420,10 +421,10 @@ def test_nine_digits_on_a_gaussian(name):
 
 
 def resolved_twice(name, target, friction, share):
-    """Return E[x^2] and gap at a share of the stability limit, as found, and on a finer and wider grid.
+    """Return E[x^2] and gap at a share of the stability limit, each from the package and from a finer and wider grid.
 
-    The limit is that at the largest curvature where the density exceeds 1e-12 of its peak. The other grid has a fifth
-    more nodes on either axis, and ends a twentieth of the length farther out.
+    The stability limit is that of the largest curvature where the density exceeds 1e-12 of its peak. The other grid has
+    30% more nodes on either axis, and extends a twentieth of the length farther on either side.
     """
     target = vector_target(target)
     table = tabulate(target)
@@ -458,7 +459,7 @@ def finer(axis):
     ),
 )
 def test_some_of_the_catalogue_at_six_digits(name, target, friction, share):
-    """As `test_the_catalogue_at_six_digits`, cases of different kinds."""
+    """A quick selection of different cases of `test_the_catalogue_at_six_digits`."""
     (second, gap), (other_second, other_gap) = resolved_twice(name, target, friction, share)
     assert second == pytest.approx(other_second, abs=1e-6)
     assert gap == pytest.approx(other_gap, rel=1e-6)
@@ -472,7 +473,7 @@ CASES = [
 ]
 
 
-# Names, frictions and shares of the limit that are not resolved on the separated modes.
+# Names, frictions and shares of the stability limit that are not resolved on the separated modes.
 UNRESOLVED = [
     ("exponential-euler", 0.3, 0.5),
     ("euler-maruyama", 0.3, 0.5),
@@ -486,10 +487,10 @@ UNRESOLVED = [
 @pytest.mark.parametrize("target", ["bimodal-1d", "double-well", SEPARATED], ids=["bimodal-1d", "double-well", "apart"])
 @pytest.mark.parametrize(("name", "friction"), CASES)
 def test_the_catalogue_at_six_digits(name, friction, target, share):
-    """E[x^2] to 1e-6, the gap to a relative 1e-6; or, for those of `UNRESOLVED`, no answer within the budget of a call.
+    """E[x^2] is accurate to 1e-6 and the gap to a relative 1e-6; cases in `UNRESOLVED` exceed the budget of a call.
 
-    Those are on the separated modes at half the limit: exponential-euler and ABOBA at friction 0.3,
-    and euler-maruyama at friction 0.3 and 3.
+    These are, on the separated modes at half the limit, exponential-euler and ABOBA at friction 0.3 and euler-maruyama
+    at friction 0.3 and 3.
     """
     if target is SEPARATED and (name, friction, share) in UNRESOLVED:
         with pytest.raises(ConvergenceError):
@@ -513,7 +514,10 @@ def test_the_catalogue_at_six_digits(name, friction, target, share):
         ({"tolerance": "high"}, "tolerance"),
         ({"target": "bimodal"}, "target: unknown name"),
         ({"target": None}, "target: must be a name"),
-        ({"target": uldnum.GaussianMixture([0.5, 0.5], [[0.0], [1.0]], [1.0, 1e-14])}, "target: a table of 'mixture'"),
+        (
+            {"target": uldnum.GaussianMixture([0.5, 0.5], [[0.0], [1.0]], [1.0, 1e-14])},
+            "target: must be resolved by a table of at most",
+        ),
         ({"integrator": "BAB"}, "integrator: 'BAB' has no noise"),
         ({"target": uldnum.UserTarget(lambda x: -x, 1)}, "target: 'user' does not provide its standard deviation"),
     ],

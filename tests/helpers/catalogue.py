@@ -1,4 +1,4 @@
-"""Names of all integrators of the catalogue, with a value for the parameter of those that take one."""
+"""Names of all integrators of the catalogue, with a value for each parameter."""
 
 import uldnum
 

@@ -1,4 +1,4 @@
-"""Networks whose answer is known: noise levels as graphs, and scores of noised mixtures."""
+"""Networks with known output: noise levels as graphs, and exact scores of noised mixtures."""
 
 import numpy as np
 from onnx import TensorProto
@@ -11,7 +11,7 @@ BETAS = np.linspace(1e-4, 0.02, 1000)
 
 
 def levels_of_betas(betas):
-    """alpha and sigma of a step, by a table of the definition."""
+    """Return a graph function from the timestep to alpha and sigma, by a table computed from the definition."""
     kept = np.cumprod(1 - np.asarray(betas, float))
 
     def levels(graph, u):
@@ -23,14 +23,14 @@ def levels_of_betas(betas):
 
 
 def vp_linear(graph, u):
-    """The SDE of rate 0.1 + 19.9 t, told 999 t."""
+    """Return alpha and sigma of the VP SDE with rate 0.1 + 19.9 t, for the condition u = 999 t."""
     t = u / 999.0
     kept = (t * -0.1 - t * t * (19.9 / 2)).exp()
     return kept**0.5, (constant(graph, 1.0) - kept) ** 0.5
 
 
 def exact_answer(mixture, level, x):
-    """Score of the law of z in float64, and the size of what is added up to it in float32."""
+    """Return the exact score of z in float64, and the magnitude of the terms whose float32 sum approximates it."""
     exact = mixture.noised(level.alpha, level.sigma).score(x.reshape(len(x), -1).astype(float)).reshape(x.shape)
     ax = level.level.form.a * x
     return exact, np.abs(ax) + np.abs(exact - ax)

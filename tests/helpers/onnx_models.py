@@ -1,4 +1,4 @@
-"""ONNX models whose answers are known exactly: the law of a noised Gaussian mixture, in every parameterisation."""
+"""ONNX models with exactly known output: noised Gaussian mixtures in every parameterisation."""
 
 import numpy as np
 import onnx
@@ -9,7 +9,7 @@ TYPES = {"float16": TensorProto.FLOAT16, "float32": TensorProto.FLOAT, "float64"
 
 
 class Value:
-    """A float64 tensor in a graph; arithmetic on it adds nodes."""
+    """A float64 tensor in a graph. Arithmetic with it adds nodes to the graph."""
 
     def __init__(self, graph, name):
         self.graph, self.name = graph, name
@@ -56,7 +56,7 @@ class Graph:
         return name
 
     def save(self, path, inputs, outputs, metadata=None, opset=17, external=False):
-        """Write the model; inputs and outputs: name -> (type, shape)."""
+        """Write the model to a file; inputs and outputs map names to (type, shape)."""
         info = [[helper.make_tensor_value_info(n, TYPES[t], s) for n, (t, s) in part.items()]
                 for part in (inputs, outputs)]  # fmt: skip
         graph = helper.make_graph(self.nodes, "test", *info, self.weights)
@@ -73,7 +73,7 @@ def constant(graph, number):
 
 
 def mixture_answer(graph, z, alpha, sigma, mixture, what, sigma_data=0.5):
-    """What a network of a parameterisation answers: z (n, d), alpha and sigma (n, 1)."""
+    """Return the output of a network with a parameterisation, for z (n, d) and alpha and sigma (n, 1)."""
     weights, means, v = mixture.weights, mixture.means, mixture.variances[:, 0]
     d = means.shape[1]
     total = alpha**2 * v + sigma**2  # (n, K)
@@ -97,9 +97,9 @@ def mixture_answer(graph, z, alpha, sigma, mixture, what, sigma_data=0.5):
 
 
 def save_mixture(path, mixture, shape, what, levels, *, condition=("float32", ["batch"]), edm=False, **options):
-    """Write the network that answers ``what`` of a noised mixture.
+    """Write a network whose output is the parameterisation ``what`` of a noised mixture.
 
-    ``levels(u)`` says alpha and sigma, (n, 1) or a number each, of the condition u, (n, 1) or (1, 1).
+    ``levels(graph, u)`` returns alpha and sigma, (n, 1) or a number each, for the condition u, (n, 1) or (1, 1).
     """
     graph = Graph()
     size = int(np.prod(shape))

@@ -1,4 +1,4 @@
-"""Plans that are stopped and resumed."""
+"""Helper that interrupts and resumes a plan."""
 
 from contextlib import contextmanager
 
@@ -10,7 +10,7 @@ from uldnum.sampling import launch
 
 
 def stop_and_go_on(monkeypatch, path, checks, *arguments, **options):
-    """Run a plan, and again with a Ctrl-C that is seen after so many checks, stored and resumed; returns both."""
+    """Run a plan without and with an interrupt after a number of checks, and resume it; return all three runs."""
     whole = uldnum.anneal(*arguments, **options, progress=False)
 
     @contextmanager

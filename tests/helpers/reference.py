@@ -1,4 +1,4 @@
-"""Independent references: what the package computes with stages, here letter by letter."""
+"""Independent references for the exact answers of the package, computed from single letters instead of stages."""
 
 import mpmath
 import numpy as np
@@ -8,14 +8,14 @@ ZERO = np.zeros((2, 2))
 
 
 def ou_flow(t, friction):
-    """U for time t, its covariance as the textbook has it."""
+    """Return matrix and covariance of the letter U for a time t, from the textbook formula."""
     e, g = np.exp(-friction * t), friction
     xx = (2 * g * t - 3 + 4 * e - e**2) / g**2
     return np.array([[1, (1 - e) / g], [0, e]]), np.array([[xx, (1 - e) ** 2 / g], [(1 - e) ** 2 / g, 1 - e**2]])
 
 
 def letter(name, t, precision, friction):
-    """One letter on N(0, 1/precision), its score evaluated anew: the matrix and the noise covariance."""
+    """Return matrix and noise covariance of one letter on N(0, 1/precision), with its own score evaluation."""
     if name == "A":
         return np.array([[1, t], [0, 1]]), ZERO
     if name == "B":
@@ -27,7 +27,7 @@ def letter(name, t, precision, friction):
 
 
 def word_map(word, fractions, h, precision, friction):
-    """One time step of a word, letter after letter."""
+    """Return matrix and noise covariance of one time step of a word, as a product of its letters."""
     M, Q = np.eye(2), ZERO
     for name, fraction in zip(word, fractions, strict=True):
         m, q = letter(name, fraction * h, precision, friction)
@@ -40,11 +40,11 @@ def stationary(M, Q):
 
 
 def certified_limit(word, precision, friction, tolerance=1e-22):
-    """Step up to which a word with equal shares is proven to fulfil |trace| < 1 + det, by interval arithmetic.
+    """Return the step size up to which interval arithmetic proves |trace| < 1 + det for a word with equal shares.
 
-    In units of 1/sqrt(precision). On an interval a function lies in ``f(m) + f'(interval) (interval - m)``, m its
-    middle; intervals are halved until that is positive, and the proof ends where they become shorter than
-    ``tolerance`` times h. The determinant, exp(-friction h), is below 1 at any h.
+    The computation uses units of 1/sqrt(precision). On an interval with midpoint m a function lies in
+    ``f(m) + f'(interval) (interval - m)``. Intervals are halved until this set is positive. The proof ends where they
+    become shorter than ``tolerance`` times h. The determinant, exp(-friction h), is below 1 at every h.
     """
     iv = mpmath.iv
     iv.dps = 60
@@ -52,7 +52,7 @@ def certified_limit(word, precision, friction, tolerance=1e-22):
     gamma = iv.mpf(friction) / iv.sqrt(iv.mpf(precision))
 
     def margins(z):
-        """1 + det - trace and 1 + det + trace, and their derivatives."""
+        """Return 1 + det - trace and 1 + det + trace, each with its derivative."""
         rows, slopes = [[iv.mpf(1), iv.mpf(0)], [iv.mpf(0), iv.mpf(1)]], [[iv.mpf(0)] * 2, [iv.mpf(0)] * 2]
 
         def shear(to, by, slope):
@@ -94,7 +94,7 @@ def certified_limit(word, precision, friction, tolerance=1e-22):
 
 
 def margins_of_words(word, friction, z, exp, expm1):
-    """1 + det - trace and 1 + det + trace of a word with equal shares, letter by letter; precision 1."""
+    """Return 1 + det - trace and 1 + det + trace of a word with equal shares at precision 1, letter by letter."""
     x, p = [1 + 0 * z, 0 * z], [0 * z, 1 + 0 * z]
     for name in word:
         t = z / word.count(name)
@@ -111,10 +111,10 @@ def margins_of_words(word, friction, z, exp, expm1):
 
 
 def scanned_limit(word, precision, friction):
-    """First step at which |trace| < 1 + det fails, for a word with equal shares.
+    """Return the first step size at which |trace| < 1 + det fails for a word with equal shares.
 
-    A scan in float64 with steps 0.02% apart; minima close to zero are found, and limits bisected, with sixty digits.
-    Where e^(-friction h) is below float64, 1 + det - trace may be too, and is taken to be positive.
+    The margins are scanned in float64 at step sizes 0.02% apart. Minima close to zero and limits are then located with
+    sixty digits. Where e^(-friction h) underflows, 1 + det - trace may do so, too, and is assumed to be positive.
     """
     with mpmath.workdps(60):
         unit = 1 / mpmath.sqrt(mpmath.mpf(precision))
@@ -149,7 +149,7 @@ def scanned_limit(word, precision, friction):
 
 
 def golden_section(f, a, b):
-    """Minimum of a function with one between a and b, to 26 digits."""
+    """Return the minimum between a and b of a function with a single minimum there, to 26 digits."""
     ratio = (mpmath.sqrt(5) - 1) / 2
     c, d = b - ratio * (b - a), a + ratio * (b - a)
     f_c, f_d = f(c), f(d)

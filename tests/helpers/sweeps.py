@@ -1,4 +1,4 @@
-"""A small study, and tasks of sweeps that leave a trace of what ran."""
+"""A small study, and tasks that record in a file when they are computed."""
 
 import time
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ def study(**options):
 
 @dataclass(frozen=True)
 class Square:
-    """A task that takes a moment and leaves a line in a diary."""
+    """A task that lasts ``pause`` seconds and appends a line to the file ``diary`` when it is computed."""
 
     number: int
     diary: str
