@@ -19,7 +19,7 @@ from uldnum._util.arguments import broadcast, converted, flag, positive, shown, 
 from uldnum._util.typing import Array, ArrayLike
 from uldnum.exact.linear import ACCURATE, LinearStep, kron, kron_change, linear_step, solve
 from uldnum.exact.precise import lift
-from uldnum.exact.stability import FORGOTTEN_PRECISELY, first_instability, forgetful, precise_step
+from uldnum.exact.stability import LOST_PRECISELY, first_instability, force_is_lost, precise_step
 from uldnum.schemes.catalogue import Integrator
 from uldnum.schemes.catalogue import integrator as find_integrator
 
@@ -114,11 +114,11 @@ class Spectrum:
 class GaussianLaw:
     """The stationary law of an integrator on a Gaussian target, read at the end of a time step.
 
-    Every covariance has the broadcast shape of the step size and the friction as leading axes. It has no further axes
-    for a target given by a number, one of shape ``(d,)`` for a target given by eigenvalues (the variance along each
-    eigenvector), and two of shape ``(d, d)`` for a target given by a matrix. Covariances are NaN where the scheme is
-    unstable, exactly at the limit of stability, or where it needs more than 1e40 steps to converge. Times are in score
-    evaluations and have only the leading axes.
+    The leading axes of every array are those of the step size and the friction, broadcast against each other. The
+    covariance properties have no further axes if the precision was given as a number, one axis of length d if it was
+    given as eigenvalues (variances along the eigenvectors), and two axes of length d if it was given as a matrix.
+    Covariances are NaN where the scheme is unstable, at the limit of stability, or needs more than 1e40 steps to
+    converge. Times are in score evaluations.
 
     Attributes
     ----------
@@ -133,11 +133,11 @@ class GaussianLaw:
     nfe_per_step : int
         Score evaluations per time step.
     doubtful : bool array, shape (..., E)
-        Entries that are computed with fifty digits because float64 does not suffice: those close to a limit of
-        stability or with very low friction, and all entries if ``precise`` was given.
+        Whether an entry is computed with fifty digits because float64 does not suffice: close to a limit of stability,
+        at very low friction, and everywhere if ``precise`` was true.
     sharp : LinearStep or None
-        The time step at the doubtful entries with fifty digits, along one leading axis; None if there are no such
-        entries.
+        The time step with fifty digits at the entries where ``doubtful`` is true, along one leading axis; None if there
+        are none.
 
     See Also
     --------
@@ -247,9 +247,7 @@ class GaussianLaw:
         """
         weights, each = self.spectrum.weights(observable)
         now, R, D, E = self.lags
-        if (
-            weights.ndim == 3
-        ):  # Cov(x_e x_f, x_e' x_f') of a Gaussian is a product, hence the Kronecker products of maps
+        if weights.ndim == 3:  # Cov(x_e x_f, x_e' x_f') of a Gaussian is a product, hence Kronecker products of maps
             now = now[..., :, None] * now[..., None, :]
             (R, R2), (E, E2) = ((part[..., :, None, :, :], part[..., None, :, :, :]) for part in (R, E))
             R, D, E = kron(R, R2), kron_change(D[..., :, None, :, :], D[..., None, :, :, :]), kron(E, E2)
@@ -283,9 +281,9 @@ def gaussian(
 ) -> GaussianLaw:
     """Return the exact stationary law of an integrator on the Gaussian target N(0, precision^-1).
 
-    The relative error of a variance is about 1e-11, or the absolute error is about 1e-11 times the variance of the
-    target, whichever is larger. Variances are computed in float64, and with fifty digits where float64 does not
-    suffice, that is close to the limit of stability and at very low friction.
+    The error of a variance is about 1e-11 times the variance itself or that of the target, whichever is larger.
+    Variances are computed in float64, and with fifty digits where float64 does not suffice, that is close to the limit
+    of stability and at very low friction.
 
     Parameters
     ----------
@@ -363,12 +361,12 @@ def gaussian(
         step = linear_step(tables, spectrum.values)
         covariance = stationary(step)
         bias = covariance[..., 0, 0] - 1 / spectrum.values
-    damped = forgetful(step, size, spectrum.values, ACCURATE)
+    damped = force_is_lost(step, size, spectrum.values, ACCURATE)
     doubtful = np.ones(bias.shape, bool) if precise else step.cycle.doubtful | damped
     points = [np.broadcast_to(part, bias.shape)[doubtful] for part in (size, gamma, spectrum.values)]
     sharp = precise_step(scheme, *points) if np.any(doubtful) else None
     if sharp is not None:
-        sharp = sharp.without(forgetful(sharp, points[0], points[-1], FORGOTTEN_PRECISELY))
+        sharp = sharp.without(force_is_lost(sharp, points[0], points[-1], LOST_PRECISELY))
         exact = stationary(sharp)
         covariance[doubtful], bias[doubtful] = exact, exact[..., 0, 0] - 1 / lift(points[-1])
     elif precise and np.any(doubtful):
@@ -444,8 +442,8 @@ def max_stable_h(integrator: str | Integrator, *, precision: ArrayLike = 1.0, fr
 
     Examples
     --------
-    Kinetic schemes with one evaluation per step are stable up to the limit ``2/sqrt(precision)`` of leapfrog. ULA is
-    stable up to ``delta = 2/precision``, which is the same step size:
+    BAOAB is stable up to the limit ``2/sqrt(precision)`` of leapfrog. ULA is stable up to ``delta = 2/precision``, which
+    is the same step size:
 
     >>> from uldnum import exact
     >>> round(exact.max_stable_h("BAOAB"), 9)

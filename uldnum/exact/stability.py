@@ -22,7 +22,7 @@ from uldnum.schemes.catalogue import Integrator
 __all__ = ["first_instability", "precise_step", "unstable"]
 
 # Fraction of the force below which the tables lose it, in float64 and with fifty digits.
-FORGOTTEN, FORGOTTEN_PRECISELY = 1e-12, 1e-40
+LOST, LOST_PRECISELY = 1e-12, 1e-40
 # If the smallest of a margin's values at finely spaced steps is larger than this, it has no zero between the steps.
 SAFE = 1e-8
 # Number of points at which an interval that float64 cannot resolve is checked with fifty digits.
@@ -37,7 +37,7 @@ def precise_step(scheme: Integrator, h: Array, friction: Array, precision: Array
         return None
 
 
-def forgetful(step: LinearStep, h: Array, precision: Array | float, tiny: float) -> Array:
+def force_is_lost(step: LinearStep, h: Array, precision: Array | float, tiny: float) -> Array:
     """Return whether friction damps the momentum, and with it the force on x, to less than a fraction ``tiny``.
 
     In schemes that apply the thermostat between a kick and the next move of x, such as the word OAB, ``det(I - M)`` is
@@ -64,7 +64,7 @@ class Family:
         """Return the stability margins at each step size in float64, shape (len(h), 3)."""
         with np.errstate(all="ignore"):
             step = linear_step(self.scheme.stages(h, friction=self.friction), np.full(len(h), self.precision))
-            lost = forgetful(step, h, self.precision, FORGOTTEN)
+            lost = force_is_lost(step, h, self.precision, LOST)
         return np.where(lost[:, None], 0, step.cycle.margins)
 
     def precise_margins(self, h: Array) -> Array:
@@ -76,7 +76,7 @@ class Family:
         step = precise_step(self.scheme, h, np.full(len(h), self.friction), np.full(len(h), self.precision))
         if step is None:
             return self.margins(h.astype(float))
-        lost = forgetful(step, h, self.precision, FORGOTTEN_PRECISELY)
+        lost = force_is_lost(step, h, self.precision, LOST_PRECISELY)
         return np.where(lost[:, None], lift(np.ones(1)), step.cycle.margins)
 
     def stable(self, h: Array) -> Array:

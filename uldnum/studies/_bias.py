@@ -24,8 +24,8 @@ def bias(study: BiasConfiguration) -> xr.Dataset:
 
         * ``bias``: measured bias. For ``second_moment`` and ``mean`` it is the root mean square over axes of the error
         of
-          the average of x^2 and of x, in units of the standard deviation of x^2 and of x. For ``wasserstein_1`` (in
-          standard deviations of the axis) and ``kolmogorov`` it is the mean over axes of the distance of the marginal.
+          the averages of x^2 and of x, in standard deviations of x^2 and of x. For ``wasserstein_1`` (in standard
+          deviations of the axis) and ``kolmogorov`` it is the mean over axes of the distance of the marginal.
         * ``error``: standard error of the bias.
         * ``floor``: expected value of ``bias`` for a run without bias, due to statistical noise.
         * ``exact``: exact bias of the scheme, on Gaussians and in one dimension; NaN elsewhere.

@@ -152,7 +152,7 @@ def advise(study: xr.Dataset, max_bias: float, *, metric: str = "second_moment")
     resolved = (study.cost_resolved | study.exact_cost.notnull()) & ~without_law(study) & cost.notnull()
     fit = (most <= bound) & resolved
     if not bool(fit.any()):
-        raise ValueError(why_none(study, one, most, resolved, bound))
+        raise ValueError(reason_for_none(study, one, most, resolved, bound))
     # The cheapest point of every integrator that has one, in order of cost.
     rows = [cost.where(fit).sel(integrator=name) for name in cost.integrator.values]
     best = sorted((cheapest(row) for row in rows if row.notnull().any()), key=lambda at: float(cost.sel(at)))
@@ -168,7 +168,7 @@ def advise(study: xr.Dataset, max_bias: float, *, metric: str = "second_moment")
     friction = None if same else float(gamma)
     found = [float(part.sel(at)) for part in (bias, error.where(~known, slack), cost, cost_error)]
     sure = bool(known.sel(at)), bool(study.exact_cost.notnull().sel(at))
-    text = words(study, name, friction, float(h), bound, metric, found, sure, rivals)
+    text = sentence(study, name, friction, float(h), bound, metric, found, sure, rivals)
     bias_, bias_error, cost_, price_error = found
     return Advice(name, friction, float(h), bias_, bias_error, cost_, price_error, rivals, text)
 
@@ -192,7 +192,9 @@ def cheapest(cost: xr.DataArray) -> dict[str, Any]:
     return {"integrator": str(cost.integrator.values), "friction": cost.friction.values[gamma], "h": cost.h.values[h]}
 
 
-def why_none(study: xr.Dataset, one: xr.Dataset, most: xr.DataArray, resolved: xr.DataArray, bound: float) -> str:
+def reason_for_none(
+    study: xr.Dataset, one: xr.Dataset, most: xr.DataArray, resolved: xr.DataArray, bound: float
+) -> str:
     """Return the reason why no point qualifies, and the remedy."""
     if bool((study.diverged > 0).all()):
         return "h: chains diverged at every point; take smaller steps"
@@ -210,11 +212,11 @@ def why_none(study: xr.Dataset, one: xr.Dataset, most: xr.DataArray, resolved: x
     )
 
 
-def words(
+def sentence(
     study: xr.Dataset, name: str, friction: float | None, h: float, bound: float, metric: str, numbers: list[float],
     sure: tuple[bool, bool], rivals: tuple[str, ...],
 ) -> str:  # fmt: skip
-    """Return the advice as a sentence."""
+    """Return the advice in words."""
     bias, bias_error, cost, cost_error = numbers
     at = f"h = {h:.4g}" + ("" if friction is None else f" and friction {friction:g}")
     how, price = (

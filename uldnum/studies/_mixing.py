@@ -23,17 +23,18 @@ def mixing(study: SamplingConfiguration) -> xr.Dataset:
     xarray.Dataset
         Dimensions ``integrator``, ``friction``, ``h`` and ``observable`` ("x" and "x^2"), and these variables:
 
-        * ``time``: integrated autocorrelation time in score evaluations, on the axis where it is longest. It is
-        estimated
-          from the variance of the means of chains (`uldnum.diagnostics.chain_mean_times`).
+        * ``time``: integrated autocorrelation time in score evaluations, on the axis where it is longest, estimated
+        from
+          the variance of the means of chains (`uldnum.diagnostics.chain_mean_times`).
         * ``time_error``: standard error of the time.
         * ``resolved``: whether the run was at least 20 of these times long. If it was not, the time is a lower bound.
         * ``cost``: score evaluations for an independent sample, the longer of the two times; ``cost_error`` and
           ``cost_resolved`` belong to it.
         * ``hops``: rate of hops between the modes of a mixture, with the standard error ``hops_error``.
         * ``exact_time``, ``exact_cost``: exact times and costs, on Gaussians and in one dimension; NaN elsewhere.
-        * ``relaxation_time``: score evaluations in which the slowest mode decays by a factor e, where it is known
-        exactly. * ``diverged``, ``unstable`` and ``nfe``: as in `bias`.
+        * ``relaxation_time``: exact number of score evaluations in which the slowest mode decays by a factor e, on
+          Gaussians and in one dimension; NaN elsewhere.
+        * ``diverged``, ``unstable`` and ``nfe``: as in `bias`.
 
         The attributes of the dataset hold all parameters of the study.
 

@@ -143,14 +143,14 @@ def sweep(
         delay=1.0,
         disable=None if progress else True,
     ) as bar:
-        unkept = False
+        warned = False
         for key, result in computed({key: wanted[key] for key in open_keys}, folder, executor):
             try:
                 keep(folder, wanted[key], result)
             except (OSError, ValueError) as error:
-                if not unkept:
+                if not warned:
                     warnings.warn(f"store: {error}; results that cannot be stored are still returned", stacklevel=2)
-                unkept = True
+                warned = True
             done[key] = result
             bar.update()
     return [done[task.key] for task in tasks]

@@ -24,7 +24,7 @@ from uldnum.schemes.catalogue import integrator as find_integrator
 from uldnum.studies._sweep import Task, sweep
 from uldnum.studies.configuration import Configuration, SamplingConfiguration
 from uldnum.studies.exact import has_exact_law, is_gaussian
-from uldnum.studies.points import Exact, Sampled, knows_bias
+from uldnum.studies.points import Exact, Sampled, has_moments_and_cdf
 from uldnum.targets import Target, lacking, vector_target
 from uldnum.version import VERSION
 
@@ -54,7 +54,7 @@ class StepGrid:
         """
         h, delta, friction, integrators = study.h, study.delta, study.friction, study.integrators
         target = vector_target(study.target)
-        if bias and not knows_bias(target):
+        if bias and not has_moments_and_cdf(target):
             raise lacking(target, "its moments and cdf", "moment", "cdf")
         if not np.all(np.isfinite(target.standard_deviation)):
             raise lacking(target, "its standard deviation", "standard_deviation")
@@ -133,7 +133,7 @@ class StepGrid:
         shape = len(self.schemes), len(self.frictions), len(self.h)
         biases, times = (np.full((*shape, len(names)), np.nan) for names in (study_metrics(), TIMES))
         slowest = np.full(shape, np.nan)
-        if has_exact_law(self.target) and knows_bias(self.target):
+        if has_exact_law(self.target) and has_moments_and_cdf(self.target):
             tasks = [
                 Exact(self.target, scheme, float(h), float(gamma), tolerance, with_times)
                 for scheme, gamma, h in product(self.schemes, self.frictions, self.h)

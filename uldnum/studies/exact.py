@@ -52,14 +52,14 @@ def exact_answers(
     except ConvergenceError as error:
         fault = f"no exact bias: {error}"
     return {
-        "bias": {name: exactly(study_metric(name), law) for name in metrics},
-        "time": {name: exactly(metric, law if times else None) for name, metric in TIMES.items()},
-        RELAXATION_TIME.name: exactly(RELAXATION_TIME, law if times else None),
+        "bias": {name: exact_value(study_metric(name), law) for name in metrics},
+        "time": {name: exact_value(metric, law if times else None) for name, metric in TIMES.items()},
+        RELAXATION_TIME.name: exact_value(RELAXATION_TIME, law if times else None),
         "fault": fault,
     }
 
 
-def exactly(metric: Metric, law: StationaryLaw | None) -> float:
+def exact_value(metric: Metric, law: StationaryLaw | None) -> float:
     """Return a metric of a stationary law, or NaN if there is none or it is not resolved well enough."""
     if law is not None and metric.exact is not None:
         with suppress(ConvergenceError):

@@ -26,7 +26,7 @@ from uldnum.studies.exact import exact_answers, is_gaussian
 from uldnum.targets import Target
 from uldnum.version import VERSION
 
-__all__ = ["Exact", "Sampled", "knows_bias"]
+__all__ = ["Exact", "Sampled", "has_moments_and_cdf"]
 
 # Chains and steps of the short run in which hops between modes are counted. All its steps are recorded.
 HOPPING_CHAINS, HOPPING_STEPS = 128, 1024
@@ -39,7 +39,7 @@ CODE = [digest_of_sources(__name__)]
 METRICS_HERE = study_metrics()
 
 
-def knows_bias(target: Target) -> bool:
+def has_moments_and_cdf(target: Target) -> bool:
     """Return whether a target has the moments and the cdf that a bias is measured against."""
     return target.moment is not None and target.cdf is not None
 
