@@ -104,7 +104,7 @@ def test_what_is_no_function_is_named_once():
         (lambda: levels.given([1.0], 1e-320), "alpha, sigma: sigma/alpha must be between"),
         (lambda: studies.mixing(MIXTURE, "ula", delta=[]), "delta: must be one or more"),
         (lambda: studies.mixing(MIXTURE, "ula", delta=[0.1, 0.1]), "delta: must be one or more"),
-        (lambda: studies.advise("none", 0.1), "study: must be a whole dataset"),
+        (lambda: studies.advise("none", 0.1), "study: must be a complete dataset"),
         (lambda: studies.sweep([1, 2]), "tasks: must be a sequence of objects"),
         (lambda: studies.sweep([], store="a\0b"), "store: .* is not a path"),
         (lambda: uldnum.plan("ula", levels.geometric(2, 1, 2), h=1, denoise=np.ones(2)), "denoise: must be True or"),

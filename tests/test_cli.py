@@ -120,7 +120,7 @@ def test_bias_json(monkeypatch, capsys, tmp_path):
         (("bias", "--h", "0.1", "--delta", "0.1"), "exactly one"),
         (("bias", "--exact-only", "--target", "ring-8"), "no exact answer on 'ring-8'"),
         (("bias", "--exact-only", "--tolerance", "1e-15"), "tolerance: must be a number between"),
-        (("bias", "--integrators", "ULA,ula"), "each once"),
+        (("bias", "--integrators", "ULA,ula"), "each only once"),
         (("advise", "--max-bias", "0"), "max_bias: must be positive"),
         (("advise", "--max-bias", "0.1", "--metric", "men"), "nearest is 'mean'"),
         (("frontier", "--friction", "1,-1"), "friction: must be positive"),

@@ -111,7 +111,7 @@ def test_advice_raises_with_the_remedy_if_no_point_qualifies(gaussian):
         advise(fine, 5e-5)
     mixing = uldnum.studies.mixing("gaussian", "BAOAB", [0.5], **given)
     for other in (mixing, gaussian.isel(h=0), gaussian.sel(integrator="ula")):
-        with pytest.raises(ValueError, match=r"^study: must be a whole dataset of studies\.frontier"):
+        with pytest.raises(ValueError, match=r"^study: must be a complete dataset returned by studies\.frontier"):
             advise(other, 0.1)
 
 

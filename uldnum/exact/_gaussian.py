@@ -442,8 +442,8 @@ def max_stable_h(integrator: str | Integrator, *, precision: ArrayLike = 1.0, fr
 
     Examples
     --------
-    BAOAB is stable up to the limit ``2/sqrt(precision)`` of leapfrog. ULA is stable up to ``delta = 2/precision``, which
-    is the same step size:
+    BAOAB is stable up to the limit ``2/sqrt(precision)`` of leapfrog. ULA is stable up to ``delta = 2/precision``,
+    which is the same step size:
 
     >>> from uldnum import exact
     >>> round(exact.max_stable_h("BAOAB"), 9)

@@ -131,7 +131,7 @@ class Linear:
 
     @property
     def resolved(self) -> Array:
-        """Whether the arithmetic decides if M is stable."""
+        """Whether M is stable or unstable by more than the rounding error."""
         return self.stable | self.unstable
 
     @property

@@ -21,7 +21,7 @@ from uldnum.schemes.catalogue import Integrator
 
 __all__ = ["first_instability", "precise_step", "unstable"]
 
-# Fraction of the force below which the tables lose it, in float64 and with fifty digits.
+# Fraction of the force below which the tables lose it to rounding, in float64 and with fifty digits.
 LOST, LOST_PRECISELY = 1e-12, 1e-40
 # If the smallest of a margin's values at finely spaced steps is larger than this, it has no zero between the steps.
 SAFE = 1e-8

@@ -15,7 +15,7 @@ from uldnum.studies.configuration import FrontierConfiguration, configured_by
 
 __all__ = ["Advice", "advise", "frontier"]
 
-# A sampled bias counts as below a bound if it is so with this many standard errors added to it.
+# Number of standard errors that are added to a sampled bias before it is compared with a bound.
 ERRORS = 2.0
 
 
@@ -102,10 +102,10 @@ class Advice:
 def advise(study: xr.Dataset, max_bias: float, *, metric: str = "second_moment") -> Advice:
     """Return the cheapest point of a frontier whose bias is below a bound.
 
-    An exact bias is below the bound if it is so with the tolerance of the study added to it, which is 0 on Gaussians. A
-    measured bias is below the bound if it is so with 2 standard errors (or 2 noise floors, whichever is larger) added
-    to it. Points whose cost is only a lower bound, at which chains diverged, or at which the scheme is unstable, are
-    excluded.
+    A point with an exact bias qualifies if the sum of the bias and the tolerance of the study (0 on Gaussians) is below
+    the bound. A point with a measured bias qualifies if the sum of the bias and 2 standard errors (or 2 noise floors,
+    if these are larger) is below the bound. Points whose cost is only a lower bound, at which chains diverged, or at
+    which the scheme is unstable, are excluded.
 
     Parameters
     ----------
@@ -141,7 +141,7 @@ def advise(study: xr.Dataset, max_bias: float, *, metric: str = "second_moment")
     bound = positive_number("max_bias", max_bias)
     study_metric(metric)
     if not isinstance(study, xr.Dataset) or study.attrs.get("study") != "frontier" or set(AXES) - set(study.cost.dims):
-        raise ValueError(f"study: must be a whole dataset of studies.frontier, got {type(study).__name__}")
+        raise ValueError("study: must be a complete dataset returned by studies.frontier")
     one = of_metric(study, metric)
     known = one.exact.notnull()
     # Exact biases have the tolerance of the study, exact times a hundred times that (`TransferOperator`).
