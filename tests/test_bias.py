@@ -230,7 +230,7 @@ def test_advice_and_figures_leave_out_what_has_no_stationary_law(tmp_path):
     """A table says so, and a figure has a mark in the place of the point."""
     with pytest.warns(UserWarning, match="has no stationary law"):
         study = uldnum.studies.frontier("gaussian", "ula", [1.0, 2.0], **STABILITY | {"nfe": 3000, "chains": 64})
-    with pytest.raises(ValueError, match="no scheme has a stationary law at any of the step sizes"):
+    with pytest.raises(ValueError, match="no scheme has a stationary distribution at any of the step sizes"):
         uldnum.studies.advise(study.sel(h=[2.0]), 10.0)
     assert uldnum.studies.advise(study, 10.0).h == 1.0
     study.to_netcdf(tmp_path / "frontier.nc")
