@@ -139,7 +139,7 @@ def test_what_is_no_run_is_refused(value):
 
 @pytest.mark.parametrize("value", [3, object(), MIXTURE, b"run.nc"])
 def test_what_is_no_run_is_not_resumed(value):
-    with pytest.raises(ValueError, match=r"^resume: must be a run or the path"):
+    with pytest.raises(ValueError, match=r"^resume: must be a Run or the path"):
         uldnum.sample(MIXTURE, "ula", h=0.1, steps=1, chains=1, resume=value, backend="array")
 
 

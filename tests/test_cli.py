@@ -309,7 +309,7 @@ def test_a_stopped_sample_goes_on(monkeypatch, capsys, tmp_path):
     xr.testing.assert_identical(files.load(whole / "run.nc"), files.load(stopped / "run.nc"))
     code, _, err = uldnum(monkeypatch, capsys, "sample", *options, "--out", str(stopped), "--resume", "--chunk", "3")
     assert code == 2
-    assert "resume: the run was made with other settings: the target is another, or runs with other options" in err
+    assert "resume: the run was made with other settings: the target or its options differ" in err
 
 
 def test_a_file_of_others_is_not_written_over(monkeypatch, capsys, tmp_path):

@@ -265,7 +265,7 @@ def test_what_is_launched_compiles(monkeypatch):
 
 
 def test_refusals():
-    with pytest.raises(ValueError, match="'cuda-fast' runs float32, not float64"):
+    with pytest.raises(ValueError, match="'cuda-fast' needs float32, got float64"):
         sample(("BAOAB", "2", "float64"), "cuda-fast")
     for like in (None, np.zeros(1)):  # vectors, whatever their arrays
         target = uldnum.UserTarget(lambda x: -x, 1, like=like)

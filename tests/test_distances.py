@@ -263,7 +263,7 @@ def test_a_target_of_another_shape_is_refused_and_a_name_is_one():
     with pytest.raises(ValueError, match="target: 'double-well' does not provide its modes; define its 'modes'"):
         mode_weights(run.x, "double-well")
     several = uldnum.sample("gaussian", "ula", h=[0.1, 0.2], steps=4, chains=8, progress=False)
-    with pytest.raises(ValueError, match="run: holds several step sizes"):
+    with pytest.raises(ValueError, match="run: must have a single step size"):
         uldnum.diagnostics.chain_mean_times(several)
 
 

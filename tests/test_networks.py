@@ -484,7 +484,7 @@ def test_a_run_on_a_network_is_stored_and_resumed(gaussian, tmp_path, suffix):
     np.testing.assert_array_equal(longer.trace, whole.trace)
     np.testing.assert_array_equal(longer.p, whole.p)
     assert [other.name for other in path.parent.iterdir() if other.name.startswith(".")] == []
-    with pytest.raises(ValueError, match="the target is another"):
+    with pytest.raises(ValueError, match="the target or its options differ"):
         uldnum.sample(gaussian.at(0.6), "UBU", steps=12, resume=path, **common)
     with pytest.raises(ValueError, match=r"ends in .nc \(NetCDF\) or .zarr"):
         longer.save(tmp_path / "run.txt")

@@ -82,14 +82,14 @@ def test_a_run_with_several_step_sizes_goes_on_in_groups():
     one = uldnum.sample(N01, "BAOAB", h=0.3, steps=5, chains=3, **QUIET)
     spread = uldnum.sample(N01, "BAOAB", h=[1e-6, 2e-6], friction=1e-3, steps=1, x0=one, **QUIET)
     np.testing.assert_allclose(spread.x, [one.x, one.x], atol=1e-5)
-    with pytest.raises(ValueError, match="x0: the run has 2 step sizes, h has 3"):
+    with pytest.raises(ValueError, match="x0: the run has 2 step sizes, but h has 3"):
         uldnum.sample(N01, "BAOAB", h=[0.1, 0.2, 0.3], steps=1, x0=first, **QUIET)
 
 
 def test_ends_with_the_seed_that_led_there_are_refused(tmp_path):
     options = {"h": 0.3, "steps": 5, "chains": 6, **QUIET}
     run = uldnum.sample(N01, "BAOAB", seed=11, dtype="float32", **options)
-    fault = "x0: 6 of the positions are ends of an earlier run with seed 11.*x0=run, or another seed"
+    fault = "x0: must not hold end points .* got 6 such positions with seed 11; .*x0=run, or another seed"
     with pytest.raises(ValueError, match=fault):
         uldnum.sample(N01, "ula", seed=11, x0=run.x, **options)
     plan = uldnum.plan("BAOAB", levels.given([1.0]), h=0.5)
@@ -98,10 +98,10 @@ def test_ends_with_the_seed_that_led_there_are_refused(tmp_path):
     uldnum.sample(N01, "ula", seed=12, x0=run.x, **options)
     uldnum.sample(N01, "ula", seed=11, first_chain=6, x0=run.x, **options)  # chains with other random numbers
     double = uldnum.sample(N01, "ula", seed=13, **options)
-    with pytest.raises(ValueError, match="x0: 6 of the positions are ends of an earlier run with seed 13"):
+    with pytest.raises(ValueError, match="x0: must not hold end points .* got 6 such positions with seed 13"):
         uldnum.sample(N01, "ula", seed=13, x0=double.x.astype("float32"), dtype="float32", **options)
     later = uldnum.sample(N01, "ula", x0=run, h=0.3, steps=5, **QUIET)  # a later generation of the seed
-    with pytest.raises(ValueError, match="x0: 1 of the positions"):
+    with pytest.raises(ValueError, match="x0: must not hold end points .* got 1 such positions"):
         uldnum.sample(N01, "ula", seed=11, x0=[[0.5], later.x[2]], **options | {"chains": 2})
 
 
@@ -131,18 +131,21 @@ def test_the_key_follows_from_given_positions_and_is_stored(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "fault"),
     [
-        ({"chains": 4}, "chains: the run that x0 is has 3, got 4"),
-        ({"first_chain": 1}, "first_chain: the run that x0 is has 0, got 1"),
-        ({"target": uldnum.target("ring-8")}, r"x0: the run has positions of shape \(1,\), the target of shape \(2,\)"),
+        ({"chains": 4}, "chains: must equal that of the run x0, 3, got 4"),
+        ({"first_chain": 1}, "first_chain: must equal that of the run x0, 0, got 1"),
+        (
+            {"target": uldnum.target("ring-8")},
+            r"x0: the run has samples of shape \(1,\), but those of the target have shape \(2,\)",
+        ),
         (
             {"x0": "nowhere", "chains": 3},
             "x0: must be one of 'target', 'normal', 'uniform', an array, a",
         ),
         ({"x0": lambda *_: 1 / 0, "chains": 3}, "x0: the function failed with ZeroDivisionError"),
         ({"x0": "normal", "resume": FIRST}, "x0 is 'normal', was 'target'"),
-        ({"x0": "target"}, "chains: must be given, unless x0 or resume is a run"),
-        ({"resume": 3}, "x0: a resumed run goes on from its own states"),
-        ({"resume": 3, "x0": "target"}, "resume: must be a run or the path of a saved one, got 3"),
+        ({"x0": "target"}, "chains: must be given unless x0 or resume is a run"),
+        ({"resume": 3}, "x0: must be omitted with resume"),
+        ({"resume": 3, "x0": "target"}, "resume: must be a Run or the path of a saved one, got 3"),
     ],
 )
 def test_a_start_that_does_not_fit_is_named(changes, fault):
@@ -203,12 +206,12 @@ def test_a_report_that_fails_keeps_the_run(monkeypatch):
 )
 def test_a_run_that_does_not_fit_into_memory_is_refused(changes, argument):
     arguments = {"target": N01, "integrator": "ula", "h": 0.3, "steps": 10, "chains": 1000} | changes
-    with pytest.raises(ValueError, match=rf"{argument}: the run would take .* GiB of memory.* GiB are available"):
+    with pytest.raises(ValueError, match=rf"{argument}: the run needs .* GiB of memory.* GiB are available"):
         uldnum.sample(**arguments, **QUIET)
 
 
 def test_a_plan_whose_positions_do_not_fit_is_refused(monkeypatch):
     plan = uldnum.plan("ula", levels.geometric(2.0, 0.1, 1000), h=0.5)
     monkeypatch.setattr("uldnum._util.memory.psutil.virtual_memory", lambda: type("", (), {"available": 2**20}))
-    with pytest.raises(ValueError, match=r"keep: the run would take 0.00747 GiB"):
+    with pytest.raises(ValueError, match=r"keep: the run needs 0.00747 GiB"):
         uldnum.anneal(N01, plan, chains=1000, keep=True)

@@ -228,7 +228,7 @@ def test_nothing_depends_on_a_target_s_class():
         plan = uldnum.plan("BAOAB", uldnum.levels.geometric(4, 0.5, 5), h=0.5)
         mine, its = (uldnum.anneal(law, plan, chains=8, backend="array", progress=False) for law in (other, mixture))
         np.testing.assert_array_equal(mine.x, its.x)
-    with pytest.warns(UserWarning, match="no stationary law there.*stable up to h = 2 "):
+    with pytest.warns(UserWarning, match="no stationary distribution: .*stable up to h = 2 "):
         sampled(other, h=2.001)
 
 

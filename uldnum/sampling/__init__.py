@@ -1,3 +1,3 @@
-"""Sampling: `sample` and `anneal` build a program and hand it to an executor; a `Run` holds the result."""
+"""Sampling: `sample` and `anneal` build a program and run it with an executor; a `Run` holds the result."""
 
 __all__: list[str] = []

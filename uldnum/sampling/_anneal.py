@@ -1,4 +1,4 @@
-"""anneal(): run chains of a plan through noise levels."""
+"""The function `uldnum.anneal`: run chains of a plan through a sequence of noise levels."""
 
 from __future__ import annotations
 
@@ -60,42 +60,82 @@ def anneal(
     resume: Run | str | Path | None = None,
     progress: bool | str = True,
 ) -> Run:
-    """Run independent chains of a plan.
-
-    A result depends on (seed, number of the chain, number of the phase, step in it) alone; of steps that follow the
-    score, ``coupled=True``, on all chains. For integrators of the catalogue and splitting words, on mixtures, no bit
-    depends on the make of the CPU; networks, a `DataMixture` and recipes of the user may depend on it.
+    """Run independent chains of a plan through its noise levels.
 
     Parameters
     ----------
-    data : GaussianMixture, DataMixture, Network, or the name or file of a mixture or network
-        The law of what is sampled, without noise.
+    data : str, Path, GaussianMixture, DataMixture, Network or another Law
+        Distribution to sample, without noise. It must provide the scores of its noised distributions. A string is the
+        name of a preset or network, or the path of a TOML or ONNX file.
     plan : Plan
-        From `uldnum.plan`.
-    chains, seed, first_chain, dtype, backend, threads, progress
-        As in `uldnum.sample`. Plans whose step sizes follow the score (``snr``) need, and have, backend "array".
-    x0 : "target", "normal", "uniform", array of shape (chains, *shape), callable or Run
-        Initial positions, as in `uldnum.sample`; "target" is the law of the first level. Default: what the plan says.
-    keep : bool
-        Keep the positions after every phase, as the run's trace.
-    resume : Run or path, optional
-        A stopped run with the same arguments, to go on from; leave out ``x0``, or give the name it had.
+        Sequence of phases, from `uldnum.plan` or `uldnum.preset`.
+    chains : int
+        Number of chains. It is optional if ``x0`` or ``resume`` is a run.
+    seed : int, optional
+        Seed of all random numbers, from 0 to 2^64 - 1. The default is that of `uldnum.sample`.
+    x0 : {"target", "normal", "uniform"}, array_like of shape (chains, *shape), callable or Run, optional
+        Initial positions, as in `uldnum.sample`. "target" is the noised data at the first level of the plan. The
+        default is ``plan.x0``.
+    keep : bool, default False
+        Whether to store the positions after every phase in `Run.trace`. Not available for plans with shared boundaries.
+    first_chain : int, optional
+        Index of the first chain. The default is 0, or the index in the earlier run if ``x0`` or ``resume`` is a run.
+    dtype : {"float64", "float32"}, optional
+        Floating-point type of the state. The default is float64 (for a network, float32).
+    backend : {"numba", "array", "cuda", "cuda-fast"}, optional
+        Implementation that runs the steps. The default is "numba" for mixtures and "array" for all other data. Plans
+        with adaptive step sizes (``snr``) run only with "array".
+    threads : int, optional
+        Number of threads of the Numba backend. The default is the number of cores.
+    resume : Run, str or Path, optional
+        Stopped run to continue, or the path of a saved one. All arguments must equal those of that run, except
+        ``threads`` and ``progress``; ``chains``, ``first_chain`` and ``seed`` may be omitted, and so must an ``x0``
+        that is not a name.
+    progress : bool or str, default True
+        Whether to show a progress bar in a terminal if the run lasts more than a second. A string is its label.
 
     Returns
     -------
     Run
-        Its ``x`` are the positions at the end, its ``nfe`` the evaluations that were counted. It keeps no moments, and
-        its ``h`` is 0: a plan has its own.
+        ``x`` holds the final positions, ``nfe`` the number of score evaluations per chain, and ``trace`` the positions
+        after every phase if ``keep`` is True. The run has no moments, and its ``h`` is 0.
 
     Raises
     ------
     ValueError
-        If an argument is out of range or of the wrong kind; the message names it.
+        If an argument is out of range or of the wrong type, if the data have no score at a level of the plan, or if the
+        run does not fit into memory. The message names the argument.
 
     Warns
     -----
     UserWarning
-        If chains diverged, or the run was stopped.
+        If a chain diverged, if the run was stopped, or if the step sizes are adaptive in a low dimension.
+
+    See Also
+    --------
+    uldnum.plan : Build a plan from an integrator or predictor and noise levels.
+    uldnum.sample : Run chains at a single noise level.
+
+    Notes
+    -----
+    Phase n takes a number of time steps on the noised data ``z = alpha_n x + sigma_n eps``. The step size and friction
+    are part of the plan.
+
+    A result depends only on the seed, the index of the chain, the index of the phase and the step within it. Only
+    coupled adaptive step sizes (``coupled=True``) depend on all chains. For integrators of the catalogue and splitting
+    words, on mixtures, a result is bit-identical on all CPUs. Networks, a `DataMixture`, and integrators defined by the
+    user may round differently on another CPU.
+
+    Examples
+    --------
+    >>> import uldnum
+    >>> target = uldnum.GaussianMixture(weights=[0.8, 0.2], means=[[3.0], [-3.0]], variances=[0.1, 0.1])
+    >>> plan = uldnum.plan("BAOAB", uldnum.levels.geometric(10.0, 0.1, 20), h=0.5, steps=5)
+    >>> run = uldnum.anneal(target, plan, chains=2000, seed=1, backend="array")
+    >>> run.x.shape, run.nfe
+    ((2000, 1), 121)
+    >>> round(float((run.x > 0).mean()), 1)
+    0.8
     """
     if isinstance(data, str | Path):
         data = find_data(data)
@@ -104,7 +144,9 @@ def anneal(
     check_numbers(chains, first_chain, seed, threads)
     keep, progress = flag("keep", keep), title("progress", progress)
     if keep and not plan.on_step:
-        raise ValueError("keep: with shared boundaries a plan has positions on the step at its end alone")
+        raise ValueError(
+            "keep: a plan with shared boundaries has positions on the step only at its end; pass keep=False"
+        )
     earlier = None if resume is None else earlier_run(resume, x0)
     law = level_of(data, *plan.start)
     kind = floating_type(law.dtype if dtype is None else dtype)
@@ -134,7 +176,7 @@ def anneal(
     program = program_of(data, plan, run, kind)
     complete = int(np.searchsorted(program.ends, run.state.step, side="right"))
     if len(run.kept) != (complete if keep else 0):
-        raise ValueError(f"keep: the run that is resumed kept the positions after {len(run.kept)} of {complete} phases")
+        raise ValueError(f"keep: the run to be resumed stored the positions after {len(run.kept)} of {complete} phases")
     run = execute(program, run, threads, progress, keep=keep)
     with keeping(run):
         register_ends(run)
@@ -143,22 +185,23 @@ def anneal(
 
 
 def check_adaptive(start: Target, plan: Plan, backend: str) -> None:
-    """Raise or warn where step sizes that follow the score do not run, or are known to be wrong."""
+    """Raise if adaptive step sizes cannot run, and warn if the dimension is so low that they bias the result."""
     if backend != "array":
-        raise ValueError(f"backend: step sizes that follow the score need 'array', not {backend!r}")
+        raise ValueError(f"backend: adaptive step sizes (snr) need 'array', got {backend!r}")
     d = math.prod(start.shape)
     if d < FEWEST:
         warnings.warn(
-            f"{plan.name}: a step that depends on its own noise is no sampler in {d} dimensions; {FEWEST} hide it",
+            f"{plan.name}: an adaptive step size depends on the noise of its own step, which biases the samples in fewer "
+            f"than {FEWEST} dimensions, got {d}",
             stacklevel=3,
         )
 
 
 def program_of(data: Any, plan: Plan, run: Run, kind: np.dtype[Any]) -> Program:
-    """Return the program of a plan, with the coefficients that the run holds."""
+    """Return the program of a plan, with the coefficients stored in the run."""
     targets = NoisedTargets(data, plan, kind, run.settings.shape)
     if data.kernel_levels is None:
-        for number in range(len(plan.phases)):  # a level that is not known is refused before any work
+        for number in range(len(plan.phases)):  # raises for an unknown level before the run starts
             targets.target(number)
     nothing = np.zeros(math.prod(run.settings.shape))
     reals = {part: getattr(run.tables, part).astype(kind) for part in ("G", "dA", "b", "C")}
@@ -174,22 +217,22 @@ def program_of(data: Any, plan: Plan, run: Run, kind: np.dtype[Any]) -> Program:
 
 
 def phase_seeds(seed: int, count: int) -> Array:
-    """Keys of the normals of phases: words that NumPy makes of the seed, each by its number alone."""
+    """Return the random keys of the phases; each depends only on the seed and the index of the phase."""
     return np.random.SeedSequence(seed).generate_state(count, np.uint64)
 
 
 @dataclass(frozen=True, eq=False)
 class NoisedTargets:
-    """The targets of the phases of a plan: a law at noise levels.
+    """The targets of the phases of a plan: the data at the noise level of each phase.
 
     Attributes
     ----------
     data : Any
-        The law without noise.
+        Distribution without noise.
     plan : Plan
         The plan.
     dtype : dtype
-        Type of the run.
+        Floating-point type of the run.
     shape : tuple
         Shape of one sample.
     """
@@ -206,11 +249,11 @@ class NoisedTargets:
 
     @cached_property
     def known(self) -> Callable[[float, float], Target]:
-        """The target at a noise level; each is made once."""
+        """Function that returns the target at a noise level, with a cache."""
         return cache(partial(known_level, self.data, self.plan))
 
     def mixtures(self, first: int, last: int) -> MixtureData | None:
-        """Return the mixtures of phases first ... last - 1; None where one of them is none."""
+        """Return the mixtures of phases first ... last - 1, or None if the target of one of them is not a mixture."""
         if self.data.kernel_levels is not None:
             return self.data.kernel_levels(self.plan.alpha[first:last], self.plan.sigma[first:last], self.dtype)
         levels = [self.target(number).kernel_data for number in range(first, last)]
@@ -219,7 +262,7 @@ class NoisedTargets:
         return MixtureData(*map(np.stack, zip(*(level(self.dtype) for level in levels if level), strict=True)))
 
     def bounds(self, first: int, last: int) -> tuple[Array, Array]:
-        """Return divergence bounds: they hold what a level and the next one need, after the last level the data."""
+        """Return divergence bounds of each phase that contain those of its level and of the next one (at last, the data)."""
         alpha, sigma = (part[first : last + 1] for part in (self.plan.alpha, self.plan.sigma))
         if self.data.kernel_levels is not None:
             centre = alpha[:, None] * self.data.mean
@@ -234,21 +277,23 @@ class NoisedTargets:
 
 
 def known_level(data: Any, plan: Plan, alpha: float, sigma: float) -> Target:
-    """Return the target of a phase of a plan, or raise; what lies above the first level was not asked for by name."""
+    """Return the target of a phase, or raise; the error explains levels above the first one, which churn adds."""
     try:
         return level_of(data, alpha, sigma)
     except ValueError as error:
         first = plan.start[1] / plan.start[0]
         if sigma / alpha <= first * (1 + 1e-9):
             raise
-        raise ValueError(f"{error}; churn of {plan.name} goes up to it from the first level, {first:g}") from None
+        raise ValueError(
+            f"{error}; churn of {plan.name} adds noise up to this level from the first one, {first:g}"
+        ) from None
 
 
 @lru_cache(64)
 def tables_of(plan: Plan) -> tuple[Tables, str]:
-    """Return the tables of all phases of a plan in float64, and a hash of everything that it does.
+    """Return the tables of all phases of a plan in float64, and a hash of the plan.
 
-    They are kept, for studies run a plan many times, and for few chains this takes as long as some of the levels.
+    The result is cached: studies run a plan many times, and for few chains this takes as long as several phases.
     """
     tables = lay_out([phase.step for phase in plan.phases], np.dtype(float))
     rules = [
@@ -261,11 +306,11 @@ def tables_of(plan: Plan) -> tuple[Tables, str]:
 
 
 def report(run: Run) -> None:
-    """Warn of chains that diverged, and of a run that was stopped."""
+    """Warn if chains diverged or the run was stopped."""
     if run.diverged:
         warnings.warn(
             f"{run.settings.integrator} diverged in {run.diverged} of {run.settings.chains} chains, first at step "
-            f"{run.diverged_at}; take smaller steps or more levels",
+            f"{run.diverged_at}; use smaller steps or more levels",
             stacklevel=3,
         )
     warn_of_a_stop(run, "steps")

@@ -1,4 +1,4 @@
-"""sample(): run chains of an integrator on a target."""
+"""The function `uldnum.sample`: run chains of an integrator on a target."""
 
 from __future__ import annotations
 
@@ -68,76 +68,122 @@ def sample(
 ) -> Run:
     """Run independent chains of an integrator on a target.
 
-    A result depends on (seed, number of the chain, step) alone: not on the number of chains or threads, on h's
-    neighbours in a group, or on where a run was stopped and resumed (with a network: up to its own rounding). Ctrl-C
-    returns what was done so far, as an incomplete run that can be resumed. For integrators of the catalogue and
-    splitting words, on mixtures and named targets, no bit depends on the make of the CPU; networks, a `DataMixture`,
-    scores and recipes of the user may depend on it.
-
     Parameters
     ----------
-    target : str, GaussianMixture, UserTarget, a network or a DataMixture at a noise level, or another Target
-        What is sampled; a string is the name of a preset or of a TOML file. `uldnum.targets.Target` says what it needs.
+    target : str, Path or Target
+        Distribution to sample: a `GaussianMixture`, a `UserTarget`, a network or a `DataMixture` at one noise level, or
+        any other `uldnum.targets.Target`. A string is the name of a preset or the path of a TOML file.
     integrator : str or Integrator
-        A name (`uldnum.integrators`, or any splitting word), or an `Integrator`.
-    h : float or array, shape (H,)
-        Step size; several run as groups of ``chains`` chains each, with common random numbers. In units of sigma for a
-        network, absolute otherwise.
-    delta : float or array, shape (H,)
-        The step size as ``h^2/2`` instead.
-    friction : float
-        Friction, in the reciprocal unit.
+        Name of a catalogue entry (see `uldnum.integrators`), a splitting word such as "BAOAB", or an `Integrator`.
+    h : float or array_like, shape (H,)
+        Step size in units of time (for a network, in units of sigma). Give exactly one of ``h`` and ``delta``. An array
+        runs H groups of ``chains`` chains each, with common random numbers across the groups.
+    delta : float or array_like, shape (H,)
+        Step size as ``delta = h^2/2``, the time step of overdamped Langevin dynamics.
+    friction : float, default 1.0
+        Friction in units of 1/time (for a network, in units of 1/sigma). It must be positive.
     steps : int
-        Recorded steps.
-    burn_in : int
-        Steps before them, not recorded.
+        Number of recorded steps.
+    burn_in : int, default 0
+        Number of steps before the first recorded step.
     chains : int
-        Chains of each group. It may be left out where ``x0`` or ``resume`` is a run.
+        Number of chains per group. It is optional if ``x0`` or ``resume`` is a run.
     seed : int, optional
-        64-bit seed of all random numbers. Default: 0 where chains start from a law, a hash of the positions where they
-        start from given ones, so that a run from the ends of another one never draws its normals again. With a seed,
-        runs from different positions have common random numbers; positions at which a run of this process with the
-        same seed has ended are refused.
-    x0 : "target", "normal", "uniform", array of shape (chains, *shape), callable or Run
-        Initial positions: exact draws of the target (networks: Gaussian, as wide as z), N(0, 1), U(0, 1), given ones,
-        those that ``x0(chains, seed, first_chain)`` returns, or the ends of a run; arrays of any library. A run hands
-        on its positions, and its momenta where both integrators have them, else the second row is drawn; the new run
-        has the same chains, and a key that is derived from the seed and the generation. It is another realisation than
-        one long run; ``resume`` continues a run to the same bits. Default: "target".
+        Seed of all random numbers, from 0 to 2^64 - 1. The default is 0 if the chains start from a named distribution,
+        the seed of the run if ``x0`` is a run, and a hash of the positions otherwise.
+    x0 : {"target", "normal", "uniform"}, array_like, callable or Run, default "target"
+        Initial positions:
+
+        * "target": exact draws of the target (for a network, Gaussian draws with the variance of its noised data).
+        * "normal", "uniform": independent draws of N(0, 1) or U(0, 1) in each coordinate.
+        * array of shape (chains, *shape), of NumPy or any library with DLPack: these positions.
+        * callable: ``x0(chains, seed, first_chain)`` returns such an array.
+        * `Run`: the final positions of that run, and its final momenta if both integrators have momenta.
     thin : int, optional
-        Store the positions every ``thin`` recorded steps.
-    bins : int
-        Bins of the histogram of each axis, over 8 standard deviations to either side of the mean; 0 for none. Every
-        fourth recorded step is counted.
+        Store the positions after every ``thin``-th recorded step in `Run.trace`. By default no positions are stored.
+    bins : int, default 0
+        Number of histogram bins per axis, between 8 standard deviations of the target below and above its mean. Every
+        fourth recorded step is counted. With 0 there is no histogram.
     first_chain : int, optional
-        Number of the first chain, so that a batch can be split. Default: 0, or that of the run that ``x0`` is.
-    dtype : "float64" or "float32", optional
-        Type of the state. Default: float64 (networks: float32). Moments are always float64.
-    backend : str, optional
-        One of `BACKENDS`. Default: "numba" for mixtures and compiled scores, "array" for anything else.
+        Index of the first chain, so that a large ensemble can be split into several runs. The default is 0, or the
+        index in the earlier run if ``x0`` or ``resume`` is a run.
+    dtype : {"float64", "float32"}, optional
+        Floating-point type of the state. The default is float64 (for a network, float32). Moments are always float64.
+    backend : {"numba", "array", "cuda", "cuda-fast"}, optional
+        Implementation that runs the steps. The default is "numba" for mixtures and compiled scores and "array" for all
+        other targets. "cuda-fast" needs float32.
     threads : int, optional
-        Threads of the Numba backend. Default: all cores.
-    resume : Run or path, optional
-        A run with the same arguments, apart from ``steps`` and ``threads``, to go on from to the same bits; leave out
-        ``x0``. ``chains``, ``first_chain`` and ``seed`` may be left out.
-    progress : bool or str
-        Show a progress bar in a terminal when the run lasts more than a second; a string is what to call it.
+        Number of threads of the Numba backend. The default is the number of cores.
+    resume : Run, str or Path, optional
+        Run to continue, or the path of a saved one. All arguments must equal those of that run, except ``steps``,
+        ``threads`` and ``progress``; ``chains``, ``first_chain`` and ``seed`` may be omitted, and so must an ``x0``
+        that is not a name. ``steps`` is the total number of recorded steps, including those already taken.
+    progress : bool or str, default True
+        Whether to show a progress bar in a terminal if the run lasts more than a second. A string is its label.
 
     Returns
     -------
     Run
+        Final states, statistics and settings. If ``h`` is an array, all results have a leading axis H.
 
     Raises
     ------
     ValueError
-        If an argument is out of range, unknown or of the wrong shape, or the run would not fit into memory; the message
-        names it.
+        If an argument is out of range, unknown or of the wrong shape, or if the run does not fit into memory. The
+        message names the argument.
 
     Warns
     -----
     UserWarning
-        If chains diverged: left a thousand standard deviations of the target, or the finite numbers. If the target is
-        one Gaussian on which the scheme is not stable, also where no chain has diverged yet.
+        If a chain diverged: a coordinate was more than 1000 standard deviations from the mean of the target, or became
+        non-finite. Also if the target is a single Gaussian on which the scheme is unstable at this step size, and if
+        the run was stopped.
+
+    See Also
+    --------
+    uldnum.anneal : Run chains through a sequence of noise levels.
+    uldnum.step : Take one time step of an integrator on NumPy arrays.
+
+    Notes
+    -----
+    One stage of an integrator evaluates the score once and applies an affine map to the memory u of the chain::
+
+        y  = G u
+        s  = score(y)
+        u' = A u + b s + C xi,    xi ~ N(0, I).
+
+    **Reproducibility.** Random numbers come from Philox4x32-10 [1]_ with a counter for each chain. A result depends
+    only on the seed, the index of the chain and the step. It does not depend on the number of chains or threads, on the
+    other step sizes of an array ``h``, or on where the run was interrupted and resumed (for a network, up to its own
+    rounding). For integrators of the catalogue and splitting words, on mixtures and named targets, it is also
+    bit-identical on all CPUs. Networks, a `DataMixture`, and scores and integrators defined by the user may round
+    differently on another CPU.
+
+    **Seeds.** A chain that continues from its own end point must not draw the same normals again. If ``x0`` is a run,
+    the new key is therefore derived from the seed and the number of continuations. If ``x0`` is an array with an
+    explicit ``seed``, the positions must not be end points of an earlier run of this process with that seed. Runs from
+    different arrays with one seed have common random numbers.
+
+    **Interruption.** Ctrl-C returns an incomplete run, which ``resume`` continues with identical bits. A run from
+    ``x0=run`` is a different realisation than one long run.
+
+    References
+    ----------
+    .. [1] J. K. Salmon, M. A. Moraes, R. O. Dror and D. E. Shaw, "Parallel random numbers: as easy as 1, 2, 3",
+       Proceedings of SC11 (2011).
+
+    Examples
+    --------
+    Overdamped Langevin dynamics has a biased stationary variance, 1/(1 - delta/2) on N(0, 1); that of BAOAB is exact:
+
+    >>> import uldnum
+    >>> normal = uldnum.GaussianMixture(weights=[1.0], means=[[0.0]], variances=[1.0])
+    >>> options = dict(delta=0.5, steps=100, burn_in=20, chains=2000, seed=1, backend="array")
+    >>> for name in ("ula", "BAOAB"):
+    ...     run = uldnum.sample(normal, name, **options)
+    ...     print(run.settings.integrator, run.nfe, round(float(run.covariance[0, 0]), 2))
+    ula 120 1.33
+    BAOAB 121 1.0
     """
     target = find_target(target)
     scheme = find_integrator(integrator)
@@ -214,16 +260,16 @@ def sample(
 
 @dataclass(frozen=True)
 class OneTarget:
-    """The target of a program of one phase.
+    """The target of a program with one phase.
 
     Attributes
     ----------
     only : Target
         The target.
     mixture : MixtureData or None
-        What kernels read of it, with a leading axis of length 1; None if it is no mixture.
+        Parameters of the mixture for the kernels, with a leading axis of length 1; None if the target is not a mixture.
     least, most : arrays, shape (1, d)
-        Divergence bounds, in the type of the run.
+        Lower and upper divergence bounds, in the dtype of the run.
     """
 
     only: Target
@@ -258,7 +304,7 @@ def one_phase(
     first_chain: int = 0,
     mixture: MixtureData | None = None,
 ) -> Program:
-    """Return the program of an integrator on a target, or on the mixture as which a run read it before."""
+    """Return the program of an integrator on a target; a given mixture replaces the kernel data of the target."""
     dtype = tables.b.dtype
     least, most = bounds(*centre_and_scale(target), dtype)
     if mixture is None and target.kernel_data is not None:
@@ -269,7 +315,7 @@ def one_phase(
 
 
 def report(run: Run, target: Target, scheme: Integrator) -> None:
-    """Warn of step sizes at which chains diverged or must do so, and of a run that was stopped."""
+    """Warn of step sizes at which chains diverged or the scheme is unstable, and of a run that was stopped."""
     settings = run.settings
     rows = zip(settings.h, np.atleast_1d(run.diverged), np.atleast_1d(run.diverged_at), strict=True)
     bad = [f"h = {h:g} ({count} of {settings.chains} chains, the first at step {at})" for h, count, at in rows if count]
@@ -278,29 +324,30 @@ def report(run: Run, target: Target, scheme: Integrator) -> None:
     growing = [f"h = {h:g}" for h in growing_steps(run, scheme, precision)] if alone and precision else []
     limit = "take a smaller step"
     if precision and (bad or growing):
-        with suppress(ValueError):  # of scales that differ beyond what can be resolved
+        with suppress(ValueError):  # the ratio of the scales is too large for the stability limit to be resolved
             stable = max_stable_h(scheme, precision=precision, friction=settings.friction)
             limit = f"on its narrowest Gaussian the scheme is stable up to h = {stable:.4g} (uldnum.exact.max_stable_h)"
     if bad:
         warnings.warn(
-            f"{settings.integrator} diverged at {', '.join(bad)}; the statistics there are NaN; {limit}", stacklevel=4
+            f"{settings.integrator} diverged at {', '.join(bad)}; its statistics are NaN at these step sizes; {limit}",
+            stacklevel=4,
         )
     if growing:
         warnings.warn(
-            f"{settings.integrator} has not diverged yet at {', '.join(growing)}, but has no stationary law there, and "
-            f"the statistics depend on the number of steps; {limit}",
+            f"{settings.integrator} has not diverged yet at {', '.join(growing)}, but is unstable there and has no "
+            f"stationary distribution: the statistics depend on the number of steps; {limit}",
             stacklevel=4,
         )
     warn_of_a_stop(run, "recorded steps")
 
 
 def largest_precision(target: Target) -> float | None:
-    """Return the largest precision of a target; None where no limit of stability is known."""
+    """Return the largest precision of a target, or None if the stability limit is unknown."""
     precision = target.largest_precision
     return None if precision is None or not 1 / LARGEST <= precision <= LARGEST else precision
 
 
 def growing_steps(run: Run, scheme: Integrator, precision: float) -> Array:
-    """Return the step sizes without diverged chains at which a scheme has no stationary law on a Gaussian."""
+    """Return the step sizes without diverged chains at which a scheme is unstable on a Gaussian target."""
     h = np.array(run.settings.h)[np.atleast_1d(run.diverged) == 0]
     return h[unstable(scheme, h, precision, run.settings.friction)]

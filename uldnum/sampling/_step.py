@@ -1,4 +1,4 @@
-"""step(): take one time step of an integrator on NumPy arrays."""
+"""The function `uldnum.step`: take one time step of an integrator on NumPy arrays."""
 
 from __future__ import annotations
 
@@ -28,41 +28,70 @@ def step(
 ) -> tuple[Array, Array | None]:
     """Take one time step of an integrator on NumPy arrays.
 
-    This is the formula, for teaching and for loops of your own. `uldnum.sample` takes the same steps in compiled code,
-    and shares the last score of a step, and its normals, with the next one.
+    The function is a plain implementation for teaching and for loops written by the user. `uldnum.sample` takes the
+    same steps in compiled code.
 
     Parameters
     ----------
     integrator : str or Integrator
-        A name, a splitting word, or an `Integrator`.
-    x : array, shape (..., d)
+        Name of a catalogue entry (see `uldnum.integrators`), a splitting word such as "BAOAB", or an `Integrator`.
+    x : array_like, shape (..., d)
         Positions.
-    p : array, shape (..., d), optional
-        Momenta, or whatever the scheme keeps in its second row; (..., k - 1, d) for k > 2 rows, none for k = 1.
-    h, delta : float
-        Step size, or ``h^2/2``.
-    friction : float
-        Friction.
+    p : array_like, optional
+        Memory of the integrator besides x. For an integrator with k = 2 rows of memory, these are the momenta (or the
+        second row), shape (..., d). For k > 2 rows the shape is (..., k - 1, d). Omit it for k = 1, such as for "ula".
+    h : float
+        Step size in units of time. Give exactly one of ``h`` and ``delta``.
+    delta : float
+        Step size as ``delta = h^2/2``.
+    friction : float, default 1.0
+        Friction in units of 1/time. It must be positive.
     score : callable
-        Gradient of the log density, (..., d) -> (..., d).
-    xi : array, shape (..., m, d), or numpy.random.Generator
-        The m standard normals of each coordinate in the order in which the step needs them, or what draws them. The
-        error for another shape says how many there must be: 1 for BAOAB, 2 for OBABO.
+        Gradient of the log density, mapping an array of shape (..., d) to one of the same shape.
+    xi : array_like, shape (..., m, d), or numpy.random.Generator
+        The m standard normals of each coordinate, in the order in which the step uses them, or a generator that draws
+        them. The number m depends on the integrator: 1 for BAOAB, 2 for OBABO. The error for a wrong shape states it.
 
     Returns
     -------
-    x, p : arrays
-        The state at the end of the step; p is None for k = 1.
+    x : float64 array, shape (..., d)
+        Positions at the end of the step.
+    p : float64 array or None
+        Memory at the end of the step, with the shape of the argument ``p``; None for k = 1.
 
     Raises
     ------
     ValueError
-        If an argument is out of range or of the wrong shape; the message names it.
+        If an argument is out of range or of the wrong shape. The message names it.
+
+    Notes
+    -----
+    BAOAB (Leimkuhler & Matthews 2013) with unit mass, ``c = exp(-friction h)`` and one normal xi is::
+
+        p <- p + (h/2) score(x)
+        x <- x + (h/2) p
+        p <- c p + sqrt(1 - c^2) xi
+        x <- x + (h/2) p
+        p <- p + (h/2) score(x)
+
+    A single step evaluates the score at both of its ends. `uldnum.sample` reuses the last score of a step, and any
+    normals that two steps share, in the next step.
+
+    References
+    ----------
+    B. Leimkuhler and C. Matthews, "Rational construction of stochastic numerical methods for molecular sampling",
+    Applied Mathematics Research eXpress 2013, 34-56.
 
     Examples
     --------
     >>> import numpy as np
     >>> import uldnum
+    >>> x, p = uldnum.step("BAOAB", [1.0], [0.0], h=0.1, score=lambda x: -x, xi=[[0.0]])
+    >>> round(float(x[0]), 6), round(float(p[0]), 6)
+    (0.995238, -0.095004)
+
+    A hundred steps of 1000 chains sample the standard normal distribution:
+
     >>> rng, x, p = np.random.default_rng(0), np.zeros((1000, 2)), np.zeros((1000, 2))
     >>> for _ in range(100):
     ...     x, p = uldnum.step("BAOAB", x, p, h=0.5, score=lambda x: -x, xi=rng)
@@ -80,11 +109,11 @@ def step(
     shape, k = position.shape, scheme.rows
     rows = {1: (*shape[:-1], 0, shape[-1]), 2: shape}.get(k, (*shape[:-1], k - 1, shape[-1]))
     if k == 1 and p is not None:
-        raise ValueError(f"p: {scheme.name!r} remembers x alone; leave p out")
+        raise ValueError(f"p: {scheme.name!r} has no memory besides x; omit p")
     memory = np.zeros(rows) if k == 1 else converted("p", np.nan if p is None else p)
     if memory.shape != rows:
         raise ValueError(f"p: {scheme.name!r} needs shape {rows}, got {'none' if p is None else memory.shape}")
-    # A step alone shares no normals with the next one.
+    # `close` may share normals with the next step; a single step needs at most k of its own.
     maps = [table.open, *(stage.map for stage in table.stages[:-1]), table.close.compressed()]
     several = sum(map.normals for map in maps)
     wanted = (*shape[:-1], several, shape[-1])

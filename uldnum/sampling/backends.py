@@ -1,4 +1,4 @@
-"""Where a run is computed: name -> executor."""
+"""Registry of backends: each name maps to a function that builds an executor."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ __all__ = ["BACKENDS", "Options", "choose_backend"]
 
 
 class Options(NamedTuple):
-    """How a run is run, where that does not change its result."""
+    """Options of a backend that do not change the result of a run."""
 
     threads: int | None
-    announce: bool  # say in a terminal that something is compiled
+    announce: bool  # whether to report compilation in a terminal
 
 
 def numba(program: Program, options: Options) -> Executor:
-    """Return the executor of compiled code; importing Numba costs half a second, so only here."""
+    """Return the executor of compiled kernels. The import is local because importing Numba takes half a second."""
     from uldnum.kernels.numba.executor import NumbaExecutor
 
     return NumbaExecutor(program, options.threads, options.announce)
 
 
 def array(program: Program, options: Options) -> Executor:
-    """Return the executor of arrays, of the library that the target's score takes."""
+    """Return the executor that uses arrays of the library that the score of the target accepts."""
     return ArrayExecutor(program)
 
 
 def cuda(program: Program, options: Options, *, fast: bool) -> Executor:
-    """Return the executor of a GPU; here too, what it needs is imported only where it is used."""
+    """Return the executor of a GPU. The imports are local because its libraries are optional."""
     from uldnum.kernels.cuda.executor import CudaExecutor
     from uldnum.kernels.cuda.images import ImageExecutor
 
@@ -43,15 +43,21 @@ def cuda(program: Program, options: Options, *, fast: bool) -> Executor:
 
 
 BACKENDS: dict[str, tuple[Callable[[Program, Options], Executor], str]] = {
-    "numba": (numba, "compiled for this processor, threads over chains; the default for mixtures and compiled scores"),
-    "array": (array, "arrays of NumPy, or of the target's library; any target; the default for anything else"),
-    "cuda": (partial(cuda, fast=False), "NVIDIA GPUs: mixtures, and images whose score takes CuPy arrays"),
-    "cuda-fast": (partial(cuda, fast=True), "... in float32, with the hardware's sine, cosine and power of 2"),
+    "numba": (numba, "compiled for this CPU, with threads over chains; the default for mixtures and compiled scores"),
+    "array": (
+        array,
+        "arrays of NumPy or of the library of the target; runs any target; the default for all other targets",
+    ),
+    "cuda": (partial(cuda, fast=False), "NVIDIA GPUs; runs mixtures, and images whose score accepts CuPy arrays"),
+    "cuda-fast": (
+        partial(cuda, fast=True),
+        "the same in float32, with the sine, cosine and exp2 instructions of the GPU",
+    ),
 }
 
 
 def choose_backend(target: Any, backend: str | None, dtype: np.dtype[Any]) -> str:
-    """Return the name of the backend, or raise if there is none or it cannot run the target."""
+    """Return the name of the backend, or raise if it is unknown or cannot run the target."""
     if backend is None:
         return "numba" if target.compiled else "array"
     if not isinstance(backend, str) or backend not in BACKENDS:
@@ -61,9 +67,9 @@ def choose_backend(target: Any, backend: str | None, dtype: np.dtype[Any]) -> st
     images = len(target.shape) > 1 and target.like is not None
     if backend.startswith("cuda") and not (images or target.kernel_data is not None):
         raise ValueError(
-            f"backend: {backend!r} runs mixtures, and images whose score takes CuPy arrays (their ``like`` is one); "
+            f"backend: {backend!r} runs mixtures, and images whose score accepts CuPy arrays (see ``like``); "
             f"{target.name!r} needs {'numba' if target.compiled else 'array'!r}"
         )
     if backend == "cuda-fast" and dtype != np.float32:
-        raise ValueError(f"dtype: backend 'cuda-fast' runs float32, not {dtype}; 'cuda' runs both")
+        raise ValueError(f"dtype: backend 'cuda-fast' needs float32, got {dtype}; backend 'cuda' runs both types")
     return backend

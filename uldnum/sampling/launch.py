@@ -1,4 +1,4 @@
-"""What sample() and anneal() share: checks, where chains diverge, launches that can be stopped."""
+"""Functions that `sample` and `anneal` share: argument checks, divergence bounds and the interruptible main loop."""
 
 from __future__ import annotations
 
@@ -32,24 +32,24 @@ __all__ = [
     "recording_of", "require_memory", "resumed", "warn_of_a_stop",
 ]  # fmt: skip
 
-# Seconds between looks at the progress bar and at Ctrl-C.
+# Seconds between two updates of the progress bar and checks for Ctrl-C.
 PATIENCE = 0.2
 
-# Histograms reach this many standard deviations of the target to either side of its mean.
+# Histograms extend this many standard deviations of the target to either side of its mean.
 REACH = 8
 
-# A chain diverges when it is this many standard deviations of the target away from its mean.
+# A chain has diverged when it is more than this many standard deviations of the target away from its mean.
 ESCAPE = 1e3
 
-# ... and in any case here, where its square is still finite.
+# Largest distance from the mean at which a chain has not diverged, in any case: its square is still finite.
 HORIZON = {np.dtype(np.float64): 1e100, np.dtype(np.float32): 1e18}
 
-# Histograms count every so many recorded steps: neighbouring steps are correlated, and a count costs more than a step.
+# Histograms count one in this many recorded steps: adjacent steps are correlated, and a count costs more than a step.
 BIN_EVERY = 4
 
 
 def check_numbers(chains: int | None, first_chain: int | None, seed: int | None, threads: int | None) -> None:
-    """Raise if one of these arguments is out of range: a chain's number is one word of the random counter."""
+    """Raise if one of these arguments is out of range; the index of a chain must fit in one word of the counter."""
     n = 1 if chains is None else whole_number("chains", chains, 1, 2**32)
     for name, value, least, most in (
         ("first_chain", first_chain, 0, 2**32 - n), ("seed", seed, 0, 2**64 - 1), ("threads", threads, 1, 2**16),
@@ -59,7 +59,7 @@ def check_numbers(chains: int | None, first_chain: int | None, seed: int | None,
 
 
 def floating_type(dtype: DTypeLike) -> np.dtype[Any]:
-    """Return the type of the run, or raise."""
+    """Return the floating-point type of the run, or raise if it is neither float32 nor float64."""
     try:
         kind = np.dtype(dtype)
     except TypeError:
@@ -70,13 +70,13 @@ def floating_type(dtype: DTypeLike) -> np.dtype[Any]:
 
 
 def bounds(centre: Array, scale: Array, kind: np.dtype[Any]) -> tuple[Array, Array]:
-    """Return the lower and upper divergence bounds of chains in a type."""
+    """Return the lower and upper divergence bounds of chains, in the given dtype."""
     reach = np.minimum(ESCAPE * scale, HORIZON[kind])
     return (centre - reach).astype(kind), (centre + reach).astype(kind)
 
 
 def centre_and_scale(target: Target) -> tuple[Array, Array]:
-    """Return mean and standard deviation of a target, or where chains belong, float64, shape (d,) each."""
+    """Return the centre and scale of the divergence bounds of a target, float64, shape (d,) each."""
     centre, scale = (np.ravel(part).astype(float) for part in (target.mean, target.standard_deviation))
     return centre, scale
 
@@ -84,7 +84,7 @@ def centre_and_scale(target: Target) -> tuple[Array, Array]:
 def recording_of(
     target: Target, moments: bool, bins: int, burn_in: int, thin: int | None
 ) -> tuple[Recording, Array, Array]:
-    """Return what is recorded, and the range of the histograms of each axis."""
+    """Return the recording of a run, and the lower and upper end of the histogram of each axis."""
     centre, scale = centre_and_scale(target)
     low, high = centre - REACH * scale, centre + REACH * scale
     return Recording(moments, burn_in + 1, BIN_EVERY, thin or 0, centre, low, bins / (high - low)), low, high
@@ -98,34 +98,34 @@ def resumed(
     mixture: MixtureData | None,
     axes: tuple[Array, Array, Array],
 ) -> Run:
-    """Return a copy of an earlier run, to go on from, or raise if it is not one of these settings.
+    """Return a copy of an earlier run to continue, or raise if its settings differ.
 
-    The run goes on with the coefficients and the axes (centre, lower and upper end) that it has stored: on another
-    platform those of a user's recipe or target may differ by rounding.
+    The run continues with its stored coefficients and axes (centre, lower and upper end), because those of a
+    user-defined integrator or target may differ by rounding on another platform.
     """
     pairs = (earlier.tables, tables), (earlier.mixture, mixture), ((earlier.centre, earlier.low, earlier.high), axes)
     fits = all(alike(*pair) for pair in pairs) and earlier.state.u.shape[2] == tables.b.shape[2]
     wanted = replace(settings, coefficients=earlier.settings.coefficients) if fits else settings
     differences = earlier.settings.differences(wanted)
     if not (fits or differences):
-        differences = ["the stored coefficients are others than its settings say"]
+        differences = ["the stored coefficients do not match its settings"]
     if differences:
         raise ValueError(f"resume: the run was made with other settings: {'; '.join(differences)}")
     if earlier.recorded_steps > steps:
-        raise ValueError(f"resume: the run has {earlier.recorded_steps} recorded steps already, more than {steps}")
-    # Executors change the state in place, and the earlier run is to stay as it is.
+        raise ValueError(f"resume: the run already has {earlier.recorded_steps} recorded steps, more than {steps}")
+    # Executors change the state in place, but the earlier run must not change.
     return replace(earlier, steps=steps, state=deepcopy(earlier.state), kept=list(earlier.kept))
 
 
 def alike(one: Any, other: Any) -> bool:
-    """Whether coefficients are equal, reals up to a relative difference of 1e-9 of the largest."""
+    """Whether coefficients are equal; reals may differ by 1e-9 of the largest absolute value."""
     if one is None or other is None:
         return one is other
     for a, b in zip(map(np.asarray, one), map(np.asarray, other), strict=True):
         if a.shape != b.shape or a.dtype != b.dtype:
             return False
         reach = 1e-9 * np.abs(b).max(initial=0) if a.dtype.kind == "f" else 0
-        with np.errstate(invalid="ignore"):  # of infinities, which the first of the two compares
+        with np.errstate(invalid="ignore"):  # differences of infinities; `a == b` compares them
             if not np.all((a == b) | (np.abs(a.astype(float) - b) <= reach)):
                 return False
     return True
@@ -135,20 +135,20 @@ def execute(
     program: Program, run: Run, threads: int | None, progress: bool | str, unit: str = "step",
     scale: int | bool = False, keep: bool = False,
 ) -> Run:  # fmt: skip
-    """Take the steps of a program that are left, or fewer if someone stops it, and return the run.
+    """Take the remaining steps of a program, or fewer if Ctrl-C interrupts it, and return the run.
 
     Parameters
     ----------
     program : Program
-        What is run.
+        Program to run.
     run : Run
-        Its state and the positions that it keeps change in place.
+        Run to advance. Its state and its list of stored positions change in place.
     threads, progress
-        As for `uldnum.sample`.
+        Arguments of `uldnum.sample`.
     unit, scale
-        What the progress bar counts, as for tqdm.
+        Arguments ``unit`` and ``unit_scale`` of tqdm.
     keep : bool
-        Keep the positions after every phase.
+        Whether to store the positions after every phase.
     """
     make_executor, _ = BACKENDS[run.settings.backend]
     executor, state, total = make_executor(program, Options(threads, bool(progress))), run.state, int(program.ends[-1])
@@ -174,7 +174,7 @@ def execute(
 def take_steps(
     executor: Executor, state: State, end: int, bar: tqdm[Any], stopped: Callable[[], bool]
 ) -> Iterator[Array]:
-    """Go on to step ``end`` in launches short enough to show progress and to stop; yields the positions kept."""
+    """Advance to step ``end`` in launches of about `PATIENCE` seconds; yield the positions that each launch stored."""
     launch = executor.first_launch(state)
     while state.step < end and not stopped():
         last = min(state.step + launch, end)
@@ -183,39 +183,41 @@ def take_steps(
         yield executor.advance(state, last)
         elapsed = time.perf_counter() - begun
         if not bar.disable and bar.n == bar.initial:
-            bar.unpause()  # the first launch compiles: its time says nothing of the rest
+            bar.unpause()  # the first launch may include compilation, so its time does not predict the rest
         bar.update(taken)
         launch = next_launch(taken, elapsed)
 
 
 def next_launch(taken: int, elapsed: float) -> int:
-    """Return how much to do before the next look at the progress bar, given what was done in so many seconds."""
+    """Return the number of steps of the next launch, given the steps and seconds of the last one."""
     return max(1, min(4 * taken, int(taken * PATIENCE / elapsed)))
 
 
 @contextmanager
 def keeping(run: Run) -> Iterator[None]:
-    """Attach a run to whatever is raised after its last step, a warning that is made an error included."""
+    """Attach a run to any exception raised after its last step, including a warning that is turned into an error."""
     try:
         yield
     except BaseException as error:
         error.run = run  # type: ignore[attr-defined]
-        error.add_note("uldnum: no step was lost; the run is the attribute `run` of this exception")
+        error.add_note("uldnum: no step was lost; this exception holds the run in its attribute `run`")
         raise
 
 
 def require_memory(**needs: int) -> None:
-    """Raise if a run takes more memory than is available; ``needs`` are bytes by the argument that they depend on."""
+    """Raise if a run needs more memory than is available; ``needs`` maps each argument to the bytes it requires."""
     total, available = sum(needs.values()), available_memory()
     if total > available:
         argument = max(needs, key=needs.__getitem__)
         raise ValueError(
-            f"{argument}: the run would take {total / 2**30:.3g} GiB of memory, {needs[argument] / 2**30:.3g} of them "
-            f"because of {argument}, and {available / 2**30:.3g} GiB are available"
+            f"{argument}: the run needs {total / 2**30:.3g} GiB of memory, of which {argument} takes "
+            f"{needs[argument] / 2**30:.3g} GiB, but only {available / 2**30:.3g} GiB are available; reduce {argument}"
         )
 
 
 def warn_of_a_stop(run: Run, steps: str) -> None:
-    """Warn if a run was stopped, on behalf of what reports to the user."""
+    """Warn if a run was stopped; the warning points at the caller of the public function."""
     if not run.complete:
-        warnings.warn(f"stopped after {run.recorded_steps} of {run.steps} {steps}; it can be resumed", stacklevel=4)
+        warnings.warn(
+            f"stopped after {run.recorded_steps} of {run.steps} {steps}; continue with resume=run", stacklevel=4
+        )

@@ -1,4 +1,4 @@
-"""What plans run on, by name or from a file."""
+"""Lookup of the data of a plan, by name or from a file."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ __all__ = ["find_data"]
 
 
 def find_data(name: str | Path, device: str = "cpu") -> Any:
-    """Return a mixture or a network by name, or from a file; a network on a device.
+    """Return a mixture or a network by name or from a file; ``device`` is where a network runs.
 
     Raises
     ------
     ValueError
-        If there is none of this name; the message offers the nearest.
+        If the name is unknown. The message suggests the nearest name.
     """
     from uldnum.networks import NETWORKS, network
 

@@ -1,4 +1,4 @@
-"""Streaming moments: means and covariances over chains and steps, with standard errors from the chains."""
+"""Means and covariances over chains and steps, with standard errors from the variance between chains."""
 
 from __future__ import annotations
 
@@ -13,18 +13,19 @@ __all__ = ["Moments", "standard_error"]
 
 @dataclass(frozen=True, eq=False)
 class Moments:
-    """First and second moments of each chain, over its recorded steps, about a fixed centre.
+    """First and second moments of each chain, averaged over its recorded steps.
 
-    Chains are independent, steps of one chain are not: an error is the standard deviation over chains divided by the
-    root of their number. With one chain it is NaN.
+    Chains are independent, but the steps of one chain are not. Standard errors are therefore the standard deviation
+    between chains divided by the square root of their number; with one chain they are NaN.
 
     Parameters
     ----------
     centre : float64 array, shape (d,)
+        Fixed centre of the moments, which avoids cancellation.
     first : float64 array, shape (..., chains, d)
-        Average of x - centre over the steps of each chain.
+        Average of ``x - centre`` over the steps of each chain.
     second : float64 array, shape (..., chains, d (d + 1)/2)
-        Average of its products, the lower triangle row by row.
+        Average of ``(x - centre)_i (x - centre)_j`` for i >= j: the lower triangle, row by row.
     """
 
     centre: Array
@@ -33,12 +34,12 @@ class Moments:
 
     @property
     def pairs(self) -> tuple[Array, Array]:
-        """Rows and columns of the lower triangle."""
+        """Row and column indices of the lower triangle."""
         row, column = np.tril_indices(len(self.centre))
         return row, column
 
     def matrix(self, triangle: Array) -> Array:
-        """Symmetric matrix of a lower triangle, (..., d (d + 1)/2) -> (..., d, d)."""
+        """Return the symmetric matrix with a given lower triangle, (..., d (d + 1)/2) -> (..., d, d)."""
         d = len(self.centre)
         row, column = self.pairs
         full = np.empty((*triangle.shape[:-1], d, d))
@@ -72,18 +73,18 @@ class Moments:
 
     @property
     def chain_mean(self) -> Array:
-        """E[x_i] within each chain, shape (..., chains, d)."""
+        """Mean of x_i over the steps of each chain, shape (..., chains, d)."""
         return self.centre + self.first
 
     @property
     def chain_square(self) -> Array:
-        """E[x_i^2] within each chain, shape (..., chains, d)."""
+        """Mean of x_i^2 over the steps of each chain, shape (..., chains, d)."""
         row, column = self.pairs
         return self.second[..., row == column] + self.centre * (2 * self.first + self.centre)
 
 
 def standard_error(values: Array, axis: int) -> Array:
-    """Return the standard error of the mean of independent values along an axis; NaN if there is only one."""
+    """Return the standard error of the mean of independent values along an axis; NaN for a single value."""
     n = values.shape[axis]
     if n == 1:
         return np.full_like(values.sum(axis=axis), np.nan)

@@ -1,4 +1,4 @@
-"""What a run returns: final states and statistics, stored and resumed."""
+"""The class `uldnum.Run`: final states, statistics and settings of a set of chains, and their storage."""
 
 from __future__ import annotations
 
@@ -27,26 +27,41 @@ __all__ = ["Run", "Settings"]
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Run:
-    """Chains and their statistics, as `uldnum.sample` returns them. With h of shape (H,) arrays have a leading axis H.
+    """Result of `uldnum.sample` or `uldnum.anneal`: final states, statistics and settings.
+
+    The properties state shapes for a single step size. If ``h`` was an array of shape (H,), their arrays have a leading
+    axis H, except `edges`. ``shape`` is the shape of one sample, (d,) for vectors.
 
     Attributes
     ----------
     settings : Settings
-        What was run.
+        Arguments that determine the run, such as ``settings.chains`` and ``settings.seed``.
     steps : int
-        Recorded steps that were asked for.
+        Number of recorded steps that were requested.
     state : State
-        The chains, from which the run can be resumed.
+        State of the chains, from which the run can be resumed.
     kept : list of arrays
-        Recorded positions, shape (H, chains, d) each.
-    centre, low, high : float64 arrays, shape (d,)
-        What the moments are taken about, and the range of the histograms.
+        Stored positions, shape (H or 1, chains, prod(shape)) each; `trace` returns them in the shape of the target.
+    centre : float64 array, shape (d,)
+        Centre of the accumulated moments.
+    low, high : float64 arrays, shape (d,)
+        Lower and upper end of the histogram of each axis.
     tables : Tables
-        The coefficients that the steps were taken with.
+        Coefficients of the integrator or plan.
     mixture : MixtureData or None
-        The target as the kernels read it, if it is a mixture at one noise level.
+        Parameters of the mixture that the kernels used; None for other targets and for plans.
     info : dict
-        How it was run: threads, whether a user's score ran on vectors, the GPU, the library of arrays.
+        How the run was computed: number of threads, GPU, array library, and whether a compiled score was vectorised.
+
+    Examples
+    --------
+    >>> import uldnum
+    >>> normal = uldnum.GaussianMixture(weights=[1.0], means=[[0.0]], variances=[1.0])
+    >>> run = uldnum.sample(normal, "BAOAB", h=[0.5, 1.0], steps=20, chains=8, thin=5, backend="array")
+    >>> run
+    Run(BAOAB on mixture, h=[0.5, 1.0], 8 chains, 20 steps)
+    >>> run.x.shape, run.trace.shape, run.covariance.shape
+    ((2, 8, 1), (2, 4, 8, 1), (2, 1, 1))
     """
 
     settings: Settings
@@ -61,7 +76,7 @@ class Run:
     info: dict[str, str]
 
     def __repr__(self) -> str:
-        """Say what was run, not all its numbers."""
+        """Return a short description without the arrays."""
         s = self.settings
         done = "" if self.complete else f", {self.recorded_steps} done"
         h = f"h={list(s.h) if s.grouped else s.h[0]}, " if any(s.h) else ""  # a plan has its own
@@ -70,69 +85,75 @@ class Run:
         )
 
     def each(self, array: Array) -> Array:
-        """Drop the leading axis H where h was a number."""
+        """Return an array without its leading axis H if h was a number."""
         return array if self.settings.grouped else array[0]
 
     def positions(self, flat: Array) -> Array:
-        """Give samples of d numbers the shape of the target."""
+        """Return flat samples in the shape of the target."""
         return self.each(flat.reshape(*flat.shape[:-1], *self.settings.shape))
 
     @property
     def recorded_steps(self) -> int:
-        """Recorded steps that were taken; fewer than ``steps`` if the run was stopped."""
+        """Number of recorded steps that were taken; less than ``steps`` if the run was stopped."""
         return max(0, self.state.step - self.settings.burn_in)
 
     @property
     def complete(self) -> bool:
-        """Whether the run was not stopped."""
+        """Whether all steps were taken."""
         return self.recorded_steps == self.steps
 
     @property
     def h(self) -> Array:
-        """Step size, in the unit of the target."""
+        """Step size in units of time (networks: in units of sigma), float or shape (H,); 0 for a plan."""
         return self.each(np.array(self.settings.h))
 
     @property
     def x(self) -> Array:
-        """Positions at the end of the last step, shape (chains, *shape)."""
+        """Positions at the end of the last step, shape (chains, *shape), in the dtype of the run."""
         return self.positions(self.state.phase_space[:, :, 0])
 
     @property
     def p(self) -> Array | None:
-        """Momenta at the same time, or whatever the scheme keeps in its second row; None if it keeps nothing."""
+        """Momenta (or the second row of the memory) at the end of the last step, shape (chains, *shape).
+
+        None for integrators with one row, such as ULA.
+        """
         return self.positions(self.state.phase_space[:, :, 1]) if self.state.phase_space.shape[2] > 1 else None
 
     @property
     def trace(self) -> Array | None:
-        """Positions every ``thin`` recorded steps, shape (recorded, chains, *shape); None if not asked for."""
+        """Positions after every ``thin``-th recorded step, shape (draws, chains, *shape); None if none were stored.
+
+        For a plan that was run with ``keep=True``, these are the positions after every phase.
+        """
         return self.positions(np.stack(self.kept, axis=1)) if self.kept else None
 
     @property
     def recorded(self) -> Array:
-        """The trace, or an error in words where there is none."""
+        """The trace; raises a ValueError if no positions were stored."""
         trace = self.trace
         if trace is None:
-            raise ValueError("the run recorded no trace: pass thin to sample(), at most steps, or keep to anneal()")
+            raise ValueError("the run has no trace: pass thin (at most steps) to sample(), or keep=True to anneal()")
         return trace
 
     def check_one_step_size(self) -> None:
-        """Raise if the run holds several step sizes."""
+        """Raise a ValueError if the run has several step sizes."""
         if self.settings.grouped:
-            raise ValueError("run: holds several step sizes; sample one h at a time")
+            raise ValueError("run: must have a single step size, got an array h; sample each h separately")
 
     @property
     def nfe(self) -> int:
-        """Score evaluations per chain, burn-in included."""
+        """Number of score evaluations per chain, including burn-in."""
         return int(self.state.nfe.max())
 
     @property
     def diverged(self) -> Array:
-        """Number of chains that diverged. Where it is not 0 the statistics are NaN."""
+        """Number of chains that diverged, int or shape (H,). The statistics are NaN where it is not 0."""
         return np.asarray(self.each((self.state.escape_step < NEVER).sum(axis=1)))
 
     @property
     def diverged_at(self) -> Array:
-        """Step at which the first chain diverged, burn-in included; -1 where none did."""
+        """Step at which the first chain diverged, counted from the start of burn-in; -1 if none did."""
         first = self.state.escape_step.min(axis=1)
         return np.asarray(self.each(np.where(first < NEVER, first, -1)))
 
@@ -140,9 +161,11 @@ class Run:
 
     @cached_property
     def moments(self) -> Moments:
-        """First and second moments of every chain."""
+        """First and second moments of every chain (`Moments`); NaN if a chain diverged."""
         if not self.state.sums.size:
-            raise ValueError(f"the run on {self.settings.target!r} keeps no moments, as images and plans do; use run.x")
+            raise ValueError(
+                f"the run on {self.settings.target!r} has no moments: images and plans accumulate none; use run.x"
+            )
         bad = (self.state.escape_step.min(axis=1) < NEVER)[:, None, None]
         share = 1 / self.recorded_steps if self.recorded_steps else np.nan
         first, second = (
@@ -152,73 +175,107 @@ class Run:
 
     @property
     def mean(self) -> Array:
-        """Mean over chains and steps after burn-in, shape (d,)."""
+        """Mean over chains and recorded steps, float64, shape (d,)."""
         return self.moments.mean
 
     @property
     def mean_error(self) -> Array:
-        """Standard error of `mean`, from the spread over chains."""
+        """Standard error of `mean`, estimated from the variance between chains; NaN for one chain."""
         return self.moments.mean_error
 
     @property
     def covariance(self) -> Array:
-        """Covariance over chains and steps after burn-in, shape (d, d)."""
+        """Covariance over chains and recorded steps, float64, shape (d, d)."""
         return self.moments.covariance
 
     @property
     def covariance_error(self) -> Array:
-        """Standard error of `covariance`, from the spread over chains."""
+        """Standard error of `covariance`, estimated from the variance between chains; NaN for one chain."""
         return self.moments.covariance_error
 
     @property
     def histogram(self) -> Array:
-        """Counts of each axis in batches of chains, shape (batches, d, bins + 2): below, the bins, above."""
+        """Histogram counts of each axis in batches of chains, int64, shape (batches, d, bins + 2).
+
+        The first and last entry count the positions below and above the bins.
+        """
         if not self.settings.bins:
-            raise ValueError("the run kept no histograms: pass bins to sample()")
+            raise ValueError("the run has no histograms: pass bins to sample()")
         return self.each(self.state.counts)
 
     @property
     def edges(self) -> Array:
-        """Edges of the bins of each axis, shape (d, bins + 1)."""
+        """Edges of the histogram bins of each axis, float64, shape (d, bins + 1)."""
         return np.linspace(self.low, self.high, self.settings.bins + 1, axis=-1)
 
     # ------------------------------------------------------------------------------------------------------- storage
 
     def to_xarray(self) -> xr.Dataset:
-        """Return everything as a labelled dataset, from which the run can be resumed."""
+        """Return the whole run as a labelled dataset, which is what `save` writes."""
         return pack(self)
 
     def save(self, path: str | Path) -> None:
-        """Write the run to a file ``.nc`` (NetCDF) or a folder ``.zarr``, atomically."""
-        store(self.to_xarray(), file_path("path", path))
+        """Write the run to a NetCDF file or a Zarr folder, atomically.
 
-    @classmethod
-    def load(cls, path: str | Path, argument: str = "path") -> Run:
-        """Read a run that `save` wrote; errors name the argument.
+        Parameters
+        ----------
+        path : str or Path
+            Name that ends in ``.nc`` (NetCDF) or ``.zarr`` (Zarr, needs the extra ``zarr``). An existing file is
+            replaced only after the new one is complete.
 
         Raises
         ------
         ValueError
-            If the file is not a saved run, was damaged or altered; the message names the file and the array.
+            If the suffix is another one, or no file can be created there.
+        OSError
+            If the file cannot be written.
+        """
+        store(self.to_xarray(), file_path("path", path))
+
+    @classmethod
+    def load(cls, path: str | Path, argument: str = "path") -> Run:
+        """Read a run that `save` wrote.
+
+        Parameters
+        ----------
+        path : str or Path
+            Name of the file or folder.
+        argument : str, default "path"
+            Name of the argument in error messages.
+
+        Returns
+        -------
+        Run
+            The saved run, which ``uldnum.sample(..., resume=run)`` can continue.
+
+        Raises
+        ------
+        ValueError
+            If the file is not a saved run, or was damaged or altered. The message names the file and the array.
         """
         path = file_path(argument, path)
         try:
             return cls(**unpack(load(path)))
         except MissingExtraError:
             raise
-        except Exception as error:  # the libraries that read a damaged file raise errors of any class
+        except Exception as error:  # libraries raise exceptions of any class for a damaged file
             fault = str(error).partition("\n")[0] or type(error).__name__
             raise ValueError(f"{argument}: {shown(str(path))} is not a saved run: {fault}") from None
 
     def to_arviz(self) -> Any:
-        """Return the trace as ArviZ reads it: an ``xarray.DataTree`` with a group ``posterior`` (chain, draw, ...).
+        """Return the trace in the format of ArviZ.
+
+        Returns
+        -------
+        xarray.DataTree
+            Its group ``posterior`` has a variable ``x`` with dimensions chain, draw and those of a sample.
 
         Raises
         ------
         MissingExtraError
             If the extra ``arviz`` is not installed.
         ValueError
-            If the run kept no trace, or holds several step sizes.
+            If the run has no trace, or several step sizes.
         """
         base = require("arviz_base", "arviz")
         self.check_one_step_size()

@@ -1,4 +1,4 @@
-"""What determines a run, and the key of its random numbers."""
+"""Settings that determine a run, and the key of its random numbers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ __all__ = ["Settings", "key_of"]
 def key_of(seed: int, generation: int) -> int:
     """Return the 64-bit key of the random numbers of a run.
 
-    It is the seed itself, or for a later generation a word that `numpy.random.SeedSequence` derives from both.
+    The key of generation 0 is the seed. The key of a later generation is derived from the seed and the generation by
+    `numpy.random.SeedSequence`.
     """
     if not generation:
         return seed
@@ -25,41 +26,46 @@ def key_of(seed: int, generation: int) -> int:
 
 @dataclass(frozen=True)
 class Settings:
-    """What determines a run, apart from how long it lasts.
+    """Settings that determine a run, apart from its number of steps.
 
     Attributes
     ----------
     version : str
         Version of uldnum.
-    target, fingerprint : str
-        Name of the target, and a hash of it.
+    target : str
+        Name of the target.
+    fingerprint : str
+        Hash of the target.
     shape : tuple of int
         Shape of one sample.
     integrator : str
-        Name of the integrator.
+        Name of the integrator or plan.
     coefficients : str
-        Hash of its coefficients.
-    backend, dtype : str
-        Where the run was made.
+        Hash of the coefficients of the integrator or plan.
+    backend : str
+        Name of the backend.
+    dtype : str
+        Floating-point type of the state, "float32" or "float64".
     h : tuple of float
-        Step sizes, in the unit of the target; 0 for a plan.
+        Step sizes in units of time (networks: in units of sigma); (0.0,) for a plan.
     grouped : bool
-        Whether results carry a leading axis over them.
+        Whether the results have a leading axis of step sizes.
     friction : float
-        Friction, in the reciprocal unit; 0 for a plan.
+        Friction in the reciprocal unit of h; 0 for a plan.
     burn_in, chains, first_chain : int
-        As given to `uldnum.sample`.
-    seed, generation : int
-        What the key of the random numbers follows from: a seed, and how often the chains have gone on from an earlier
-        run.
+        Arguments of `uldnum.sample`.
+    seed : int
+        Seed of the random numbers.
+    generation : int
+        How many times the chains have continued from the end of an earlier run.
     thin : int or None
-        Recorded steps between states of the trace.
+        Number of recorded steps between two positions of the trace.
     bins : int
-        Bins of the histograms, 0 for none.
+        Number of histogram bins; 0 for no histogram.
     x0 : str
-        Where chains began: the name of a law, "given" for positions, "run" for the ends of another run.
+        Initial positions: the name of a distribution, "given" for an array, or "run" for the end of another run.
     momenta : bool
-        Whether the second row of a chain holds momenta.
+        Whether the second row of the memory holds momenta.
     """
 
     version: str
@@ -85,15 +91,15 @@ class Settings:
 
     @property
     def key(self) -> int:
-        """64-bit key of all random numbers of the run."""
+        """64-bit key of the random numbers of the run."""
         return key_of(self.seed, self.generation)
 
     def differences(self, other: Settings) -> list[str]:
-        """Say in words what differs in another run's settings."""
+        """Return a description of each setting that differs from that of another run."""
         pairs = [(field.name, getattr(self, field.name), getattr(other, field.name)) for field in fields(self)]
         hashes = {
-            "coefficients": "the coefficients are others: those of another method, step size, level or option",
-            "fingerprint": "the target is another, or runs with other options",
+            "coefficients": "the coefficients differ: another method, step size, noise level or option",
+            "fingerprint": "the target or its options differ",
         }
         return [
             hashes.get(name, f"{name} is {theirs!r}, was {ours!r}") for name, ours, theirs in pairs if ours != theirs
@@ -105,10 +111,10 @@ class Settings:
 
     @classmethod
     def from_json(cls, text: str) -> Settings:
-        """Return settings that `to_json` wrote, or raise ValueError if a value has another type or is out of range."""
+        """Return settings that `to_json` wrote, or raise a ValueError if a value has a wrong type or range."""
         given = json.loads(text)
         if not isinstance(given, dict) or set(given) != {field.name for field in fields(cls)}:
-            raise ValueError("settings: must have the names of this version's settings")
+            raise ValueError("settings: must have the fields of this version of uldnum")
         for name in ("version", "target", "fingerprint", "integrator", "coefficients", "backend", "dtype", "x0"):
             check(name, isinstance(given[name], str))
         for name in ("grouped", "momenta"):
@@ -128,6 +134,6 @@ class Settings:
 
 
 def check(name: str, fits: bool) -> None:
-    """Raise if a stored setting does not fit."""
+    """Raise a ValueError if the check of a stored setting failed."""
     if not fits:
         raise ValueError(f"settings: {name} has the wrong type or is out of range")

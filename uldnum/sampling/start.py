@@ -1,15 +1,14 @@
-"""Where chains start, and the key of their random numbers.
+"""Initial states of chains, and the key of their random numbers.
 
-A chain owns one sequence of normals for each key. Chains that went on from their own ends with the same key would draw
-again the normals that led them there, and the law of what they sample would be wrong. The key therefore follows from
-the start:
+A chain has one sequence of normals for each key. If a chain continued from its own end point with the same key, it
+would draw the same normals that led it there, and its samples would be biased. The key therefore depends on the start:
 
-* It is the seed where chains start from a law.
-* It is a hash of the positions where chains start from given positions and no seed is given.
-* It is derived from the seed and the generation where chains go on from another run.
+* If chains start from a named distribution, the key is the seed.
+* If chains start from given positions without a seed, the key is a hash of the positions.
+* If chains continue from another run, the key is derived from its seed and the generation.
 
-A given seed with given positions stays the key, because common random numbers from several starts are a method.
-Positions at which a run of this process with the same seed has ended are then refused.
+If both positions and a seed are given, the key is the seed, so that runs from different positions can have common
+random numbers. End points of an earlier run of this process with the same seed are then refused.
 """
 
 from __future__ import annotations
@@ -34,29 +33,29 @@ from uldnum.targets import Target
 
 __all__ = ["Start", "earlier_run", "find_start", "initial_state", "number_of_chains", "register_ends", "resumed_start"]
 
-# Positions whose hashes are kept for `refuse_ends`, at most; those of the latest run are kept in any case.
+# Largest number of position hashes stored for `refuse_ends`; those of the latest run are always stored.
 KEPT = 2**20
 
-# Share of positions that must be ends of an earlier run to be refused.
+# Initial positions are refused if at least this fraction of them are end points of earlier runs.
 SUSPICIOUS = 0.5
 
 
 @dataclass(frozen=True, eq=False)
 class Start:
-    """Where the chains of a run start.
+    """Initial positions of the chains of a run, and what determines their random numbers.
 
     Attributes
     ----------
     name : str
-        The name of a law, "given" for positions, "run" for the ends of another run.
+        The name of a distribution, "given" for an array, or "run" for the end of another run.
     chains, first_chain : int
-        Number of chains of a group, and number of the first one.
+        Number of chains per group, and index of the first one.
     seed, generation : int
-        What the key follows from (`uldnum.sampling.settings.key_of`).
+        Arguments of `uldnum.sampling.settings.key_of`.
     x : array, shape (groups or 1, chains, d)
         Initial positions.
     p : array of the same shape, or None
-        Initial momenta; None where they are drawn.
+        Initial momenta; None if they are drawn.
     """
 
     name: str
@@ -71,25 +70,25 @@ class Start:
 def find_start(
     target: Target, x0: Any, chains: int | None, first_chain: int | None, seed: int | None, groups: int = 1
 ) -> Start:
-    """Return where chains start, or raise if ``x0`` does not fit.
+    """Return the start of chains, or raise if ``x0`` does not fit the other arguments.
 
     Parameters
     ----------
     target : Target
-        What is sampled.
+        Target of the run.
     x0 : str, array, callable or Run
-        As for `uldnum.sample`.
+        Initial positions, as in `uldnum.sample`.
     chains, first_chain : int or None
-        None stands for those of the run that ``x0`` is.
+        Number of chains per group and index of the first one. None selects those of the run ``x0``.
     seed : int or None
-        None stands for 0, for the seed of the run that ``x0`` is, or for a hash of given positions.
-    groups : int
+        Seed. None selects 0 for a named distribution, the seed of the run ``x0``, or a hash of given positions.
+    groups : int, default 1
         Number of step sizes.
 
     Raises
     ------
     ValueError
-        If an argument is out of range; the message names it.
+        If an argument is out of range. The message names it.
     """
     if isinstance(x0, Run):
         return continued(target, x0, chains, first_chain, seed, groups)
@@ -109,24 +108,24 @@ def find_start(
 
 
 def earlier_run(resume: Run | str | Path, x0: Any) -> Run:
-    """Return the run that is to be resumed, or raise if positions are given too."""
+    """Return the run to be resumed, or raise if initial positions are also given."""
     if not (x0 is None or isinstance(x0, str)):
-        raise ValueError("x0: a resumed run goes on from its own states; leave it out")
+        raise ValueError("x0: must be omitted with resume, because a resumed run continues from its own states")
     if not isinstance(resume, Run | str | Path):
-        raise ValueError(f"resume: must be a run or the path of a saved one, got {shown(resume)}")
+        raise ValueError(f"resume: must be a Run or the path of a saved one, got {shown(resume)}")
     return resume if isinstance(resume, Run) else Run.load(resume, "resume")
 
 
 def number_of_chains(chains: int | None, *sources: Any) -> int:
-    """Return the number of chains, or raise if neither it is given nor one of the sources is a run."""
+    """Return the given number of chains or that of a run among the sources; raise if there is neither."""
     runs = [source.settings.chains for source in sources if isinstance(source, Run)]
     if chains is None and not runs:
-        raise ValueError("chains: must be given, unless x0 or resume is a run")
+        raise ValueError("chains: must be given unless x0 or resume is a run")
     return runs[0] if chains is None else chains
 
 
 def resumed_start(run: Run, chains: int | None, first_chain: int | None, seed: int | None, x0: Any) -> Start:
-    """Return the start of a run that is resumed, with the arguments that are given again; None is the run's own."""
+    """Return the start of a resumed run; arguments that are None take the values of the run."""
     s, nothing = run.settings, np.empty((1, 0, 0))
     given = (chains, s.chains), (first_chain, s.first_chain), (seed, s.seed)
     n, first, key = (own if value is None else value for value, own in given)
@@ -134,16 +133,16 @@ def resumed_start(run: Run, chains: int | None, first_chain: int | None, seed: i
 
 
 def drawn(target: Target, law: str, chains: int, key: int, first: int) -> Array:
-    """Return initial positions of a law that has a name."""
+    """Return initial positions drawn from a named distribution."""
     if law == "target":
         return target.sample(chains, key, first)
     if law not in LAWS:
         names = ", ".join(map(repr, ("target", *LAWS)))
-        raise ValueError(f"x0: must be one of {names}, an array, a function or a run, got {shown(law)}")
+        raise ValueError(f"x0: must be one of {names}, an array, a function or a Run, got {shown(law)}")
     return LAWS[law](chains, key, first, 0, int(np.prod(target.shape))).reshape(chains, *target.shape)
 
 
-# Laws of initial positions by name.
+# Named distributions of initial positions.
 LAWS: dict[str, Callable[[int, int, int, int, int], Array]] = {"normal": initial_normals, "uniform": initial_uniforms}
 
 
@@ -152,14 +151,14 @@ def checked(target: Target, x0: Any, chains: int) -> Array:
     try:
         x = converted("x0", host(x0))
     except (TypeError, ValueError, BufferError):
-        raise ValueError(f"x0: must be a name, an array of numbers, a function or a run, got {shown(x0)}") from None
+        raise ValueError(f"x0: must be a name, an array of numbers, a function or a Run, got {shown(x0)}") from None
     if x.shape != (chains, *target.shape):
         raise ValueError(f"x0: must have shape {(chains, *target.shape)}, got {x.shape}")
     return near(target, x.reshape(1, chains, -1))
 
 
 def near(target: Target, x: Array) -> Array:
-    """Return positions, or raise if chains would have diverged there."""
+    """Return positions, or raise if some are non-finite or beyond the divergence bounds."""
     centre, scale = (np.ravel(part).astype(float) for part in (target.mean, target.standard_deviation))
     if not np.isfinite(x).all() or (np.abs(x - centre) > ESCAPE * scale).any():
         raise ValueError(f"x0: must be finite and within {ESCAPE:g} standard deviations of the target's mean")
@@ -169,17 +168,19 @@ def near(target: Target, x: Array) -> Array:
 def continued(
     target: Target, run: Run, chains: int | None, first_chain: int | None, seed: int | None, groups: int
 ) -> Start:
-    """Return the ends of a run as a start."""
+    """Return the end of a run as a start."""
     s = run.settings
     if s.shape != tuple(target.shape):
-        raise ValueError(f"x0: the run has positions of shape {s.shape}, the target of shape {tuple(target.shape)}")
+        raise ValueError(
+            f"x0: the run has samples of shape {s.shape}, but those of the target have shape {tuple(target.shape)}"
+        )
     for name, given, own in (("chains", chains, s.chains), ("first_chain", first_chain, s.first_chain)):
         if given not in (None, own):
-            raise ValueError(f"{name}: the run that x0 is has {own}, got {given}; leave it out")
+            raise ValueError(f"{name}: must equal that of the run x0, {own}, got {given}; omit it")
     if len(s.h) not in (1, groups):
-        raise ValueError(f"x0: the run has {len(s.h)} step sizes, h has {groups}; give as many")
+        raise ValueError(f"x0: the run has {len(s.h)} step sizes, but h has {groups}; give the same number")
     if np.any(run.diverged):
-        raise ValueError("x0: chains of the run diverged; take a smaller step there")
+        raise ValueError("x0: must be a run without diverged chains; use a smaller step size in that run")
     state = run.state.phase_space.astype(float)
     p = state[:, :, 1] if s.momenta else None
     own_seed = s.seed if seed is None else seed
@@ -187,10 +188,11 @@ def continued(
 
 
 def initial_state(start: Start, deviations: Array, momenta: bool, groups: int, dtype: Any) -> Array:
-    """Return (x, p) of every chain, shape (groups, chains, k, d), in the type of the run.
+    """Return the initial state (x, p) of every chain, shape (groups, chains, k, d), in the dtype of the run.
 
-    The first d initial normals of a chain belong to the target's own draws; rows 1 ... k - 1, of standard deviations
-    ``deviations``, take the next (k - 1) d. Row 1 goes on from given momenta if it holds momenta itself.
+    The first d initial normals of a chain are reserved for exact draws of the target. Rows 1 ... k - 1 are normal with
+    standard deviations ``deviations`` and use the next (k - 1) d. If row 1 holds momenta and ``start`` has momenta,
+    these replace it.
     """
     _, n, d = start.x.shape
     rows = len(deviations)
@@ -205,12 +207,12 @@ def initial_state(start: Start, deviations: Array, momenta: bool, groups: int, d
 
 # ------------------------------------------------------------------------------------------------------ ends of runs
 
-# Seeds of the runs of this process, the numbers of their chains, and hashes of their final positions.
+# For each run of this process: its seed, the indices of its chains, and hashes of its final positions.
 ENDS: deque[tuple[int, range, Array]] = deque()
 
 
 def register_ends(run: Run) -> None:
-    """Remember where the chains of a run ended."""
+    """Store hashes of the final positions of a run."""
     s = run.settings
     ENDS.append((s.seed, range(s.first_chain, s.first_chain + s.chains), hashes(run.state.phase_space[:, :, 0])))
     while len(ENDS) > 1 and sum(len(kept) for *_, kept in ENDS) > KEPT:
@@ -218,30 +220,32 @@ def register_ends(run: Run) -> None:
 
 
 def refuse_ends(seed: int, chains: range, x: Array) -> None:
-    """Raise if positions are ends of an earlier run with the same seed, some of whose chains have the same numbers.
+    """Raise if positions are end points of an earlier run with the same seed and at least one common chain index.
 
-    Positions are compared in float32, so that a cast hides nothing. In one dimension some of many positions coincide by
-    chance.
+    Positions are compared in float32, so that end points are recognised after a cast. In one dimension a few of many
+    positions coincide by chance, hence the threshold `SUSPICIOUS`.
     """
     given = hashes(x)
     shared = [kept for own, numbers, kept in ENDS if own == seed and overlap(numbers, chains)]
     count = int(np.isin(given, np.concatenate(shared)).sum()) if shared else 0
     if shared and count >= SUSPICIOUS * len(given):
         raise ValueError(
-            f"x0: {count} of the positions are ends of an earlier run with seed {seed}, whose random numbers would be "
-            "used again; pass the run itself, x0=run, or another seed"
+            f"x0: must not hold end points of an earlier run with the same seed, whose random numbers would be reused, "
+            f"got {count} such positions with seed {seed}; pass the run itself, x0=run, or another seed"
         )
 
 
 def overlap(one: range, other: range) -> bool:
-    """Whether two ranges have a number in common."""
+    """Whether two ranges have a common element."""
     return max(one.start, other.start) < min(one.stop, other.stop)
 
 
 def hashes(x: Array) -> Array:
-    """Return a 64-bit hash of each position, shape (..., d) -> (n,)."""
-    with np.errstate(over="ignore"):  # of chains that diverged
+    """Return a 64-bit hash of each position in float32, shape (..., d) -> (n,)."""
+    with np.errstate(over="ignore"):  # positions of diverged chains may overflow float32
         values = np.asarray(x, np.float32).astype(float)
     words = values.reshape(-1, x.shape[-1]).view(np.uint64)
-    factors = np.cumprod(np.full(words.shape[1], 0x9E3779B97F4A7C15, np.uint64))  # odd, so no bit of a word is lost
+    factors = np.cumprod(
+        np.full(words.shape[1], 0x9E3779B97F4A7C15, np.uint64)
+    )  # powers of an odd number are odd, so that no bit of a word is lost
     return np.asarray(((words ^ (words >> np.uint64(29))) * factors).sum(axis=1, dtype=np.uint64))

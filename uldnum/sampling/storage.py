@@ -1,4 +1,4 @@
-"""Runs as labelled datasets. Everything that is read is compared with the settings before it is used."""
+"""Conversion between runs and labelled datasets. Every array of a stored run is checked before it is used."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["pack", "unpack"]
 
-# Dimensions of the arrays of a state and of the axes that they lie on.
+# Dimensions of the arrays of a state.
 STATE = {
     "u": ("h", "chain", "row", "coordinate"),
     "phase_space": ("h", "chain", "row", "coordinate"),
@@ -37,7 +37,7 @@ COEFFICIENTS: dict[str, Any] = {"tables": Tables, "mixture": MixtureData}
 
 
 def pack(run: Run) -> xr.Dataset:
-    """Return everything that a run is as a dataset."""
+    """Return a run as a dataset from which `unpack` restores it."""
     data: dict[str, Any] = {
         name: (dims, getattr(run.state, name), {"long_name": NAMES[name]} if name in NAMES else {})
         for name, dims in STATE.items()
@@ -61,7 +61,7 @@ def pack(run: Run) -> xr.Dataset:
 
 
 def content_digest(dataset: xr.Dataset) -> str:
-    """Return a hash of everything from which a run is restored; others may add variables and attributes."""
+    """Return a hash of the variables and attributes that `unpack` reads; additional ones are ignored."""
     own = [*STATE, *AXES, "trace", "h"]
     own += [str(name) for name in dataset.variables if str(name).partition("_")[0] in COEFFICIENTS]
     sha = hashlib.sha256()
@@ -76,12 +76,12 @@ def content_digest(dataset: xr.Dataset) -> str:
 
 
 def unpack(stored: xr.Dataset) -> dict[str, Any]:
-    """Return the attributes of the run that `pack` stored.
+    """Return the attributes of a run that `pack` stored.
 
     Raises
     ------
     ValueError
-        If an array or an attribute is missing or does not fit the settings; the message names it.
+        If an array or an attribute is missing or does not match the settings. The message names it.
     """
     missing = {"settings", "info", "steps", "step", "digest"} - set(stored.attrs)
     missing |= {*STATE, *AXES} - set(stored.variables)
@@ -90,14 +90,14 @@ def unpack(stored: xr.Dataset) -> dict[str, Any]:
     settings = Settings.from_json(stored.attrs["settings"])
     steps, step = (whole(name, stored.attrs[name]) for name in ("steps", "step"))
     if not 0 <= step <= settings.burn_in + steps:
-        raise ValueError(f"step is {step}, which is not between 0 and the {settings.burn_in + steps} of the run")
+        raise ValueError(f"step must be at least 0 and at most {settings.burn_in + steps}, got {step}")
     info = json.loads(stored.attrs["info"])
     if not isinstance(info, dict):
         raise ValueError("info is not a dictionary")
     arrays = {str(name): variable.values for name, variable in stored.variables.items()}
     check_arrays(settings, arrays, step)
     if stored.attrs["digest"] != content_digest(stored):
-        raise ValueError("its content is not what was saved: it does not match the digest")
+        raise ValueError("its content was altered: it does not match the digest")
     state = State(**{name: arrays[name] for name in STATE}, step=step)
     return {
         "settings": settings, "steps": steps, "state": state, "kept": list(arrays.get("trace", ())),
@@ -106,14 +106,14 @@ def unpack(stored: xr.Dataset) -> dict[str, Any]:
 
 
 def whole(name: str, value: Any) -> int:
-    """Return a stored number as an int, or raise."""
+    """Return a stored number as an int, or raise if it is not an integer."""
     if not isinstance(value, int | np.integer):
         raise ValueError(f"{name} is not an integer")
     return int(value)
 
 
 def check_arrays(settings: Settings, arrays: dict[str, Array], step: int) -> None:
-    """Raise if an array of the state or of its axes has another shape or type than the settings say, or is damaged."""
+    """Raise if an array has a shape or type that does not match the settings, or values out of range."""
     H, n, d, kind = len(settings.h), settings.chains, math.prod(settings.shape), settings.dtype
     k = arrays["u"].shape[2] if arrays["u"].ndim == 4 else 0
     plan = not any(settings.h)
@@ -132,21 +132,21 @@ def check_arrays(settings: Settings, arrays: dict[str, Array], step: int) -> Non
     for name, (shape, dtype) in expected.items():
         array = arrays[name]
         if array.shape != shape or array.dtype != dtype or (name == "u" and not k):
-            raise ValueError(f"{name} has shape {array.shape} and type {array.dtype}, must have {shape} and {dtype}")
+            raise ValueError(f"{name} must have shape {shape} and type {dtype}, got {array.shape} and {array.dtype}")
     escape_step = arrays["escape_step"]
     if np.any((escape_step < 0) | ((escape_step > step) & (escape_step != NEVER))) or np.any(arrays["nfe"] < 0):
         raise ValueError("escape_step or nfe is out of range")
-    going = escape_step == NEVER  # the others may have left the finite numbers
+    going = escape_step == NEVER  # diverged chains may have non-finite values
     finite = {"centre": arrays["centre"], "phase_space": arrays["phase_space"][going], "sums": arrays["sums"][going]}
     if step:
         finite["u"] = arrays["u"][going]
     for name, array in finite.items():
         if not np.isfinite(array).all():
-            raise ValueError(f"{name} has non-finite numbers")
+            raise ValueError(f"{name} has non-finite values")
 
 
 def named(kind: str, arrays: dict[str, Array]) -> Any:
-    """Return the named tuple of coefficients of a kind; None where the run has none."""
+    """Return the stored coefficients of a kind as a named tuple, or None if there are none."""
     make = COEFFICIENTS[kind]
     parts = [arrays.get(f"{kind}_{name}") for name in make._fields]
     if all(part is None for part in parts):
