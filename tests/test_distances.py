@@ -256,7 +256,9 @@ def test_a_target_of_another_shape_is_refused_and_a_name_is_one():
     for measure, given in [(one, run) for one in [*measures, uldnum.diagnostics.relaxation]] + [
         (one, run.x) for one in of_samples
     ]:
-        with pytest.raises(ValueError, match=r"target: samples of 'ring-8' have shape \(2,\), those given \(1,\)"):
+        with pytest.raises(
+            ValueError, match=r"target: must have samples of shape \(1,\), got 'ring-8' with shape \(2,\)"
+        ):
             measure(given, ring)
     assert mean_bias(run, "gaussian") == mean_bias(run, uldnum.target("gaussian"))
     assert sliced_wasserstein_2(run.x.tolist(), "gaussian") == sliced_wasserstein_2(run.x, uldnum.target("gaussian"))
@@ -269,7 +271,7 @@ def test_a_target_of_another_shape_is_refused_and_a_name_is_one():
 
 def test_a_run_without_a_trace_is_said_to_have_none():
     for measure in (sliced_wasserstein_2, mode_weights):
-        with pytest.raises(ValueError, match="x: there are no positions; a run keeps some where"):
+        with pytest.raises(ValueError, match="x: must be an array of positions, got None; a run stores"):
             measure(None, uldnum.target("ring-8"))
     with pytest.raises(ValueError, match=r"trace: must have shape \(draws, chains, d\)"):
         uldnum.diagnostics.hopping_rate(None, uldnum.target("ring-8"))

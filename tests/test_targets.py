@@ -174,7 +174,7 @@ def test_messages_name_missing_abilities():
         (lambda: mode_weights(run.x, target), "target: 'scored' does not provide its modes; define its 'modes'"),
         (lambda: hopping_rate(run.recorded, target), "target: 'scored' does not provide its modes"),
         (lambda: sliced_wasserstein_2(run.x, target), "target: 'scored' does not provide exact draws; define"),
-        (lambda: relaxation(run, target), "target: 'scored' knows no distance; define its 'cdf', its 'draws' or"),
+        (lambda: relaxation(run, target), "target: 'scored' has no cdf, exact draws or modes; define"),
         (lambda: transfer_operator("ula", target, 0.5), "does not provide its standard deviation"),
         (lambda: uldnum.studies.bias(target, "ula", 0.5), "does not provide its moments and cdf; define"),
         (lambda: uldnum.studies.mixing(target, "ula", 0.5), "does not provide its standard deviation"),

@@ -1,4 +1,15 @@
-"""How far a run is from its target, and how fast it mixes, each with its error."""
+"""Bias, distance and mixing diagnostics of runs, with standard errors.
+
+* Bias of moments: `mean_bias`, `second_moment_bias`.
+* Distances between marginals: `wasserstein_1`, `kolmogorov`.
+* Distances between samples: `sliced_wasserstein_2`, `maximum_mean_discrepancy`, `kernel_stein_discrepancy`,
+  `mode_weights`.
+* Convergence from the initial state: `relaxation`, `time_below`.
+* Mixing in equilibrium: `autocorrelation_time`, `chain_mean_times`, `effective_sample_size`, `hopping_rate`.
+
+Biases and distances are returned as a `Bias` (value, error, floor), and rates and times as an `Estimate` (value,
+error).
+"""
 
 from uldnum.diagnostics._relaxation import relaxation
 from uldnum.diagnostics.bias import mean_bias, second_moment_bias

@@ -1,4 +1,4 @@
-"""The way to the target: distances of an ensemble of chains against time, from where they started."""
+"""Convergence from the initial state: distances between an ensemble of chains and its target as functions of time."""
 
 from __future__ import annotations
 
@@ -15,30 +15,49 @@ __all__ = ["relaxation"]
 
 
 def relaxation(run: Run, target: Target | str) -> xr.Dataset:
-    """Measure how far the chains of a run are from the target, after every recorded position.
+    """Measure the distances between the chains of a run and the target at every stored position.
 
-    Start them where you like, ``uldnum.sample(..., x0=..., burn_in=0, thin=...)``: all in one mode, say.
+    Use it on a run that starts away from equilibrium, such as ``uldnum.sample(..., x0=..., burn_in=0, thin=...)`` with
+    all chains in one mode.
 
     Parameters
     ----------
     run : Run
-        At one step size, of many chains, with a trace (``thin``).
+        Run with a trace (``thin``), a single step size and many chains.
     target : str, GaussianMixture, UserTarget or another Target
-        Distances that it does not know enough for are left out: wasserstein_1 and kolmogorov need its cdf and its
-        standard deviation, sliced_wasserstein_2 exact draws, mode_weights several modes.
+        Target, or its name. It determines which distances are measured:
+
+        * ``wasserstein_1`` and ``kolmogorov`` need its cdf and standard deviation.
+        * ``sliced_wasserstein_2`` needs exact draws.
+        * ``mode_weights`` needs at least two known modes.
 
     Returns
     -------
     xarray.Dataset
-        Dimensions distance and nfe (score evaluations since the start of the run); ``value``, ``error`` and ``floor``
-        as in `uldnum.diagnostics.Bias`. wasserstein_1 (in standard deviations) and kolmogorov are means over axes.
-        `time_below` turns a row into the time to reach a distance.
+        Variables ``value``, ``error`` and ``floor``, as in `uldnum.diagnostics.Bias`, with dimensions ``distance`` and
+        ``nfe``, the number of score evaluations since the start of the run. ``wasserstein_1`` (in standard deviations
+        of the target) and ``kolmogorov`` are means over axes.
 
     Raises
     ------
     ValueError
-        If the run kept no trace, or holds several step sizes, its samples have another shape than the target's, or the
-        target knows enough for none of the distances.
+        If the run has no trace or several step sizes, if its samples have another shape than those of the target, or if
+        the target provides the data of none of the distances.
+
+    See Also
+    --------
+    uldnum.diagnostics.time_below : Time after which a distance stays below a bound.
+
+    Examples
+    --------
+    >>> import uldnum
+    >>> normal = uldnum.GaussianMixture(weights=[1.0], means=[[0.0]], variances=[1.0])
+    >>> options = dict(h=0.5, steps=40, chains=500, thin=10, x0=[[3.0]] * 500, backend="array")
+    >>> distances = uldnum.diagnostics.relaxation(uldnum.sample(normal, "ula", **options), normal)
+    >>> distances.nfe.values.tolist()
+    [10, 20, 30, 40]
+    >>> distances.value.sel(distance="wasserstein_1").values.round(1).tolist()
+    [0.8, 0.2, 0.1, 0.1]
     """
     checked_run(run).check_one_step_size()
     trace, target = run.recorded, matching(target, run.settings.shape)
@@ -46,12 +65,14 @@ def relaxation(run: Run, target: Target | str) -> xr.Dataset:
         name: metric.of_positions for name, metric in METRICS.items() if metric.of_positions and metric.known(target)
     }
     if not measures:
-        raise ValueError(f"target: {target.name!r} knows no distance; define its 'cdf', its 'draws' or its 'modes'")
+        raise ValueError(
+            f"target: {target.name!r} has no cdf, exact draws or modes; define one of 'cdf', 'draws' and 'modes'"
+        )
     found = np.array([[measure(x, target) for x in trace] for measure in measures.values()])
     settings = run.settings
     steps = settings.burn_in + (settings.thin or 0) * np.arange(1, len(trace) + 1)
     data = {name: (("distance", "nfe"), found[..., i], {"units": "1"}) for i, name in enumerate(Bias._fields)}
-    per_step, first = divmod(run.nfe, run.state.step)  # some schemes take one more to begin
+    per_step, first = divmod(run.nfe, run.state.step)  # some schemes need an additional evaluation at the start
     nfe = ("nfe", first + per_step * steps, {"long_name": "score evaluations", "units": "1"})
     attributes = {"target": target.name, "integrator": settings.integrator, "h": settings.h[0]}
     attributes |= {"friction": settings.friction, "chains": settings.chains, "seed": settings.seed}

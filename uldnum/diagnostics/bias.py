@@ -1,7 +1,7 @@
-"""Bias of a run, with its standard error and its noise floor.
+"""Bias of the moments of a run, with standard error and noise floor.
 
-A bias is the root mean square, over axes, of the error of an expectation in units of the standard deviation of what is
-averaged (as in Robnik & Seljak, MicroCanonicalHMC: ``b^2 = mean_i (E[x_i^2]_run - E[x_i^2])^2 / Var[x_i^2]``).
+The bias of an observable f is the root mean square, over the axes i, of the error of its mean in units of its standard
+deviation: ``b^2 = mean_i (E[f(x_i)]_run - E[f(x_i)])^2 / Var[f(x_i)]``, as in Robnik & Seljak, MicroCanonicalHMC.
 """
 
 from __future__ import annotations
@@ -19,13 +19,21 @@ __all__ = ["deviation", "known_moment", "mean_bias", "rms_bias", "second_moment_
 
 
 def rms_bias(values: Array, exact: Array, scale: Array) -> Bias:
-    """Root mean square over axes of ``(E[values] - exact)/scale``.
+    """Return the root mean square over axes of ``(E[values] - exact)/scale``.
 
     Parameters
     ----------
     values : array, shape (..., chains, d)
-        One independent estimate for each chain.
-    exact, scale : arrays, shape (d,)
+        Independent estimates, one per chain.
+    exact : array, shape (d,)
+        Exact expectation.
+    scale : array, shape (d,)
+        Unit of the bias on each axis.
+
+    Returns
+    -------
+    Bias
+        Arrays of shape (...).
     """
     chains, d = values.shape[-2:]
     gaps = (values - exact) / (scale * np.sqrt(d))
@@ -38,30 +46,44 @@ def rms_bias(values: Array, exact: Array, scale: Array) -> Bias:
 
 
 def mean_bias(run: Run, target: Target | str) -> Bias:
-    """Bias of E[x_i], in standard deviations of x_i.
-
-    ``b^2 = mean_i (E[x_i]_run - E[x_i])^2 / Var[x_i]``, over the axes i.
+    """Return the bias of E[x_i] in standard deviations of x_i.
 
     Parameters
     ----------
     run : Run
-        From `uldnum.sample`, on vectors; one step size or several.
+        Run of `uldnum.sample` on vectors, with one or several step sizes.
     target : str, GaussianMixture, UserTarget or another Target
-        With its moments of orders 1 and 2.
+        Target with known moments of orders 1 and 2, or its name.
 
     Returns
     -------
     Bias
-        Numbers without unit, or arrays of shape (H,) for several step sizes. The value is not negative; the error is
-        that of `uldnum.diagnostics.jackknife.euclidean_norm`; the floor is the root mean square of the axes' standard
-        errors, which is that of the value of an unbiased run. NaN where chains diverged; with one chain error and floor
-        are NaN, with two the error.
+        Dimensionless; scalars, or arrays of shape (H,) for several step sizes. The value is not negative. All parts are
+        NaN where a chain diverged. The error is NaN for fewer than three chains, the floor for a single chain.
 
     Raises
     ------
     ValueError
-        If the target does not know its moments, or its samples have another shape than the run's; or the run keeps no
-        moments, as of images and plans.
+        If the moments of the target are unknown, if its samples have another shape than those of the run, or if the run
+        has no moments (runs on images and runs of plans).
+
+    Notes
+    -----
+    The value b is the root mean square over the axes i::
+
+        b^2 = mean_i (E[x_i]_run - E[x_i])^2 / Var[x_i].
+
+    The floor is the root mean square of the standard errors of the axes, which is the root mean square of b for an
+    unbiased run. The error is that of `uldnum.diagnostics.jackknife.euclidean_norm`.
+
+    Examples
+    --------
+    >>> import uldnum
+    >>> normal = uldnum.GaussianMixture(weights=[1.0], means=[[0.0]], variances=[1.0])
+    >>> run = uldnum.sample(normal, "BAOAB", h=1.0, steps=100, burn_in=20, chains=2000, backend="array")
+    >>> bias = uldnum.diagnostics.mean_bias(run, normal)
+    >>> bool(bias.value < 4 * bias.floor)
+    True
     """
     target = matching(target, checked_run(run).settings.shape)
     first, second = known_moment(target, 1), known_moment(target, 2)
@@ -69,27 +91,45 @@ def mean_bias(run: Run, target: Target | str) -> Bias:
 
 
 def second_moment_bias(run: Run, target: Target | str) -> Bias:
-    """Bias of E[x_i^2], in standard deviations of x_i^2.
-
-    ``b^2 = mean_i (E[x_i^2]_run - E[x_i^2])^2 / Var[x_i^2]``, over the axes i; about 0, not about the mean.
+    """Return the bias of E[x_i^2] in standard deviations of x_i^2.
 
     Parameters
     ----------
     run : Run
-        From `uldnum.sample`, on vectors; one step size or several.
+        Run of `uldnum.sample` on vectors, with one or several step sizes.
     target : str, GaussianMixture, UserTarget or another Target
-        With its moments of orders 2 and 4.
+        Target with known moments of orders 2 and 4, or its name.
 
     Returns
     -------
     Bias
-        As of `mean_bias`.
+        Dimensionless; scalars, or arrays of shape (H,) for several step sizes. The value is not negative. All parts are
+        NaN where a chain diverged. The error is NaN for fewer than three chains, the floor for a single chain.
 
     Raises
     ------
     ValueError
-        If the target does not know its moments, or its samples have another shape than the run's; or the run keeps no
-        moments, as of images and plans.
+        If the moments of the target are unknown, if its samples have another shape than those of the run, or if the run
+        has no moments (runs on images and runs of plans).
+
+    Notes
+    -----
+    The value b is the root mean square over the axes i, with moments about 0::
+
+        b^2 = mean_i (E[x_i^2]_run - E[x_i^2])^2 / Var[x_i^2].
+
+    Error and floor are those of `mean_bias`. On N(0, 1), ULA has ``b = 1/sqrt(2) (1/(1 - delta/2) - 1)``.
+
+    Examples
+    --------
+    For delta = 0.5 the bias of ULA is 0.236:
+
+    >>> import uldnum
+    >>> normal = uldnum.GaussianMixture(weights=[1.0], means=[[0.0]], variances=[1.0])
+    >>> run = uldnum.sample(normal, "ula", delta=0.5, steps=100, burn_in=20, chains=2000, backend="array")
+    >>> bias = uldnum.diagnostics.second_moment_bias(run, normal)
+    >>> bool(abs(bias.value - 0.236) < 4 * bias.error)
+    True
     """
     target = matching(target, checked_run(run).settings.shape)
     second, fourth = known_moment(target, 2), known_moment(target, 4)
@@ -97,15 +137,15 @@ def second_moment_bias(run: Run, target: Target | str) -> Bias:
 
 
 def deviation(target: Target, mean: Array, square: Array) -> Array:
-    """Return the standard deviation of something from the means of it and of its square, or raise."""
+    """Return the standard deviation of an observable from its mean and mean square, or raise if it is not positive."""
     variance = square - mean**2
     if not np.all(variance > 0):
-        raise ValueError(f"target: the moments of {target.name!r} belong to no law: one has a variance of {variance}")
+        raise ValueError(f"target: the moments of {target.name!r} must give positive variances, got {variance}")
     return np.sqrt(variance)
 
 
 def known_moment(target: Target, order: int) -> Array:
-    """Return E[x_i^order], or say that the target does not know it."""
+    """Return E[x_i^order] of a target, or raise if it is unknown."""
     if target.moment is None:
         raise lacking(target, "its moments", "moment")
     found = result_of("target: moment", target.moment, order)

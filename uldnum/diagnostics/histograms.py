@@ -1,4 +1,4 @@
-"""Distances of the marginals of a run to those of its target, from histograms and the exact cdf."""
+"""Distances between the marginal distributions of a run and of its target, from histograms and the exact cdf."""
 
 from __future__ import annotations
 
@@ -19,35 +19,57 @@ __all__ = ["BINS", "kolmogorov", "wasserstein_1"]
 
 Summary = Callable[[Array], Array]
 
-# Bins of histograms over `REACH` standard deviations to either side: 32 in each.
+# Number of bins over `REACH` = 8 standard deviations to either side of the mean, 32 per standard deviation.
 BINS = 512
 
 
 def each_axis(distances: Array) -> Array:
-    """Keep the distance of every axis."""
+    """Return the distance of every axis unchanged."""
     return distances
 
 
 def wasserstein_1(run: Run | Array, target: Target | str, summary: Summary = each_axis) -> Bias:
-    """Wasserstein-1 distance of each axis, ``int |F_run(x) - F(x)| dx``, by the trapezoidal rule on the bins' edges.
+    """Return the Wasserstein-1 distance between the marginals of a run and of its target on each axis.
 
     Parameters
     ----------
     run : Run, or array of shape (chains, d)
-        With histograms (``bins``), or positions of independent chains at one time, for which they are made. What the
-        tails beyond them would add is left out.
+        Run with histograms (``bins``), or positions of independent chains at one time, from which 512 bins are filled.
     target : str, GaussianMixture, UserTarget or another Target
-        With a cdf.
+        Target with a known cdf, or its name. If ``run`` is an array, its standard deviation must also be known.
     summary : callable, optional
-        Number to make of the d distances, linear in them, such as their mean; its error takes account of the axes'
-        correlation.
+        Linear function of the array of d distances, such as ``numpy.mean``. The error of the result includes the
+        correlation between axes. By default the distances are returned.
 
     Returns
     -------
     Bias
-        Arrays of shape (d,), or of the summary, in units of x, behind h's axis if there is one; NaN where chains
-        diverged. Error and floor as in `Bias`, from batches of chains; with one chain both are NaN. The formulas are
-        those of `uldnum.diagnostics.jackknife.other_norm`.
+        In units of x; arrays of shape (d,), or of the shape that ``summary`` returns, with a leading axis H for several
+        step sizes. All parts are NaN where a chain diverged. Error and floor are NaN for a single chain.
+
+    Raises
+    ------
+    ValueError
+        If the cdf of the target is unknown, if its samples have another shape, or if the run has no histograms.
+
+    Notes
+    -----
+    The distance is ``int |F_run(x) - F(x)| dx``, by the trapezoidal rule on the edges of the bins. The tails beyond the
+    bins are not included. Error and floor follow from batches of chains, as in
+    `uldnum.diagnostics.jackknife.other_norm`.
+
+    Examples
+    --------
+    On a Gaussian target with standard deviation 1, the Wasserstein-1 distance of N(0, V) is |sqrt(V) - 1| sqrt(2/pi),
+    which is 0.123 for ULA with delta = 0.5:
+
+    >>> import uldnum
+    >>> normal = uldnum.GaussianMixture(weights=[1.0], means=[[0.0]], variances=[1.0])
+    >>> options = dict(burn_in=20, chains=2000, bins=256, backend="array")
+    >>> run = uldnum.sample(normal, "ula", delta=0.5, steps=200, **options)
+    >>> distance = uldnum.diagnostics.wasserstein_1(run, normal)
+    >>> bool(abs(distance.value[0] - 0.123) < 4 * distance.error[0])
+    True
     """
 
     def distance(gap: Array, edges: Array) -> Array:
@@ -58,31 +80,34 @@ def wasserstein_1(run: Run | Array, target: Target | str, summary: Summary = eac
 
 
 def kolmogorov(run: Run | Array, target: Target | str, summary: Summary = each_axis) -> Bias:
-    """Kolmogorov distance of each axis, ``max |F_run(x) - F(x)|`` over the bins' edges.
-
-    It is short of the supremum over all x by no more than the probability of a bin under the target.
+    """Return the Kolmogorov distance between the marginals of a run and of its target on each axis.
 
     Parameters
     ----------
     run : Run, or array of shape (chains, d)
-        With histograms (``bins``), or positions of independent chains at one time, for which they are made.
+        Run with histograms (``bins``), or positions of independent chains at one time, from which 512 bins are filled.
     target : str, GaussianMixture, UserTarget or another Target
-        With a cdf; where histograms are made, with a standard deviation, too.
+        Target with a known cdf, or its name. If ``run`` is an array, its standard deviation must also be known.
     summary : callable, optional
-        Number to make of the d distances, linear in them, such as their mean; its error takes account of the axes'
-        correlation.
+        Linear function of the array of d distances, such as ``numpy.mean``. The error of the result includes the
+        correlation between axes. By default the distances are returned.
 
     Returns
     -------
     Bias
-        Arrays of shape (d,), or of the summary, between 0 and 1, behind h's axis if there is one; NaN where chains
-        diverged. Error and floor as in `Bias`, from batches of chains; with one chain both are NaN. The formulas are
-        those of `uldnum.diagnostics.jackknife.other_norm`.
+        Between 0 and 1; arrays of shape (d,), or of the shape that ``summary`` returns, with a leading axis H for
+        several step sizes. All parts are NaN where a chain diverged. Error and floor are NaN for a single chain.
 
     Raises
     ------
     ValueError
-        If the target does not know its cdf, its samples have another shape, or the run kept no histograms.
+        If the cdf of the target is unknown, if its samples have another shape, or if the run has no histograms.
+
+    Notes
+    -----
+    The distance is ``max |F_run(x) - F(x)|`` over the edges of the bins. It is smaller than the supremum over all x by
+    at most the probability of a bin under the target. Error and floor follow from batches of chains, as in
+    `uldnum.diagnostics.jackknife.other_norm`.
     """
     return marginal_distance(lambda gap, edges: np.abs(gap).max(axis=-1), summary, run, target)
 
@@ -90,11 +115,11 @@ def kolmogorov(run: Run | Array, target: Target | str, summary: Summary = each_a
 def marginal_distance(
     distance: Callable[[Array, Array], Array], summary: Summary, run: Run | Array, target: Target | str
 ) -> Bias:
-    """Return a norm of ``F_run - F`` on the edges, its error and its floor, for every step size."""
+    """Return a norm of ``F_run - F`` on the edges of the bins as a `Bias`, for every step size."""
     if not isinstance(run, Run):
         run = reals("run", run)
         if run.ndim != 2 or not run.size:
-            raise ValueError(f"run: must be a Run, or positions of shape (chains, d), got shape {run.shape}")
+            raise ValueError(f"run: must be a Run or an array of shape (chains, d), got shape {run.shape}")
     target = matching(target, run.settings.shape if isinstance(run, Run) else run.shape[1:])
     summary = partial(result_of, "summary", summary)
     if target.cdf is None:
@@ -120,7 +145,7 @@ def marginal_distance(
 
 
 def counted(x: Array, target: Target) -> tuple[Array, Array]:
-    """Return histograms of positions, shape (batches, d, bins + 2), and the edges of their bins, (d, bins + 1)."""
+    """Return histograms of positions, shape (batches, d, bins + 2), and the edges of the bins, shape (d, bins + 1)."""
     centre, reach = np.asarray(target.mean), REACH * np.asarray(target.standard_deviation)
     edges = np.linspace(centre - reach, centre + reach, BINS + 1, axis=-1)
     every = np.concatenate([np.full((len(edges), 1), -np.inf), edges, np.full((len(edges), 1), np.inf)], axis=1)
@@ -130,7 +155,7 @@ def counted(x: Array, target: Target) -> tuple[Array, Array]:
 
 
 def group_distance(distance: Summary, summary: Summary, counts: Array, exact: Array) -> Bias:
-    """Return the distance of one group, from its counts, shape (batches, d, bins + 2)."""
+    """Return the distance of one group of chains from its counts, shape (batches, d, bins + 2)."""
     cumulative = counts.cumsum(axis=-1)[..., :-1].astype(float)
     totals = counts.sum(axis=-1, keepdims=True).astype(float)
     cdf = cumulative.sum(axis=0) / totals.sum(axis=0)

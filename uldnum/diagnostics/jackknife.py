@@ -1,15 +1,17 @@
 """Standard errors and noise floors of statistics of independent batches of chains.
 
-A standard error is the standard deviation of the statistic over repetitions of the run. The jackknife estimates it for
-statistics that are smooth functions of means. Distances are not smooth where they vanish: they are norms or squared
-norms of a mean vector m (of gaps between distribution functions, quantiles, mode weights, moments, or embeddings of a
-kernel), and the jackknife overstates their errors there by factors of 1.4 to 1.7. Their errors are those of the norm of
-a normally distributed vector whose covariance C is that of m, estimated from the batches: in closed form for Euclidean
-norms (`euclidean_norm`, `squared_norm`), by random multipliers for others (`other_norm`).
+A standard error is the standard deviation of a statistic over repetitions of the run. The jackknife estimates it for
+smooth functions of means.
 
-The mean of that normal vector, the bias, is known only through m. Errors are therefore on average up to 0.1 of
-themselves (of squared norms 0.2) too large at the floor, and up to 0.2 too small where the bias is one to three times
-the noise. The largest deviations are those of a single degree of freedom.
+Distances are not smooth at zero. Each is a norm or squared norm of a mean vector m, which holds differences of
+distribution functions, quantiles, mode weights, moments or kernel embeddings. Near zero, the jackknife overestimates
+their errors by factors of 1.4 to 1.7. Instead, m is modelled as a normal vector whose covariance C is estimated from
+the batches. The standard deviation of its norm has a closed form for Euclidean norms (`euclidean_norm`, `squared_norm`)
+and is computed with random multipliers for other norms (`other_norm`).
+
+The mean of that normal vector, which is the bias, can only be estimated by m. The errors are therefore not exact. At
+the floor, they are on average too large by up to 10% (20% for squared norms). Where the bias is one to three times the
+noise, they are too small by up to 20%. The deviations are largest for a single degree of freedom.
 """
 
 from __future__ import annotations
@@ -34,20 +36,30 @@ __all__ = [
 ]
 
 
-# Errors are estimated from at most this many batches of chains.
+# Largest number of batches of chains from which errors are estimated.
 BATCHES = 32
 
-# Number of draws of the random multipliers; each is used with both signs.
+# Number of draws of the random multipliers. Each is used with both signs.
 MULTIPLIERS = 128
 
 
 class Bias(NamedTuple):
-    """A measured bias, its standard error and its noise floor.
+    """Measured bias or distance with its standard error and noise floor.
 
-    ``error`` is the standard deviation of ``value`` over independent repetitions of the run. ``floor`` is the root mean
-    square of ``value`` in a run of the same length and autocorrelation without bias. A norm is not negative, so a value
-    near the floor overestimates the true bias: ``value +- 2 error`` covers the truth where the value is well above
-    the floor, and the mean of the value over repetitions everywhere.
+    Attributes
+    ----------
+    value : float or array
+        Measured bias or distance.
+    error : float or array
+        Estimated standard deviation of ``value`` over independent repetitions of the run.
+    floor : float or array
+        Root mean square of ``value`` for an unbiased run of the same length and autocorrelation.
+
+    Notes
+    -----
+    A norm is not negative, so a value near the floor overestimates the true bias. The interval ``value +- 2 error``
+    covers the true bias only if the value is well above the floor. It always covers the mean of ``value`` over
+    repetitions of the run.
     """
 
     value: Array
@@ -56,18 +68,24 @@ class Bias(NamedTuple):
 
 
 def jackknife(statistic: Callable[[Array], Array], batches: int) -> tuple[Array, Array]:
-    """Return a statistic of all batches and its standard error.
+    """Return a statistic of all batches and its jackknife standard error.
 
     Parameters
     ----------
     statistic : callable
-        ``statistic(weights)`` with weights 0 or 1 of shape (batches,): the statistic of the batches of weight 1.
+        ``statistic(weights)`` returns the statistic of the batches whose weight is 1. The weights are an array of zeros
+        and ones of shape (batches,).
     batches : int
-        Number B of independent batches; with one the error is NaN.
+        Number B of independent batches.
+
+    Returns
+    -------
+    value, error : arrays
+        Statistic of all batches, and its standard error; the error is NaN for a single batch.
 
     Notes
     -----
-    ``error^2 = (B - 1)/B sum_b (T_b - mean T)^2`` with T_b the statistic without batch b (Efron & Stein 1981).
+    ``error^2 = (B - 1)/B sum_b (T_b - mean T)^2``, where T_b is the statistic without batch b (Efron & Stein 1981).
     """
     everything = np.asarray(statistic(np.ones(batches)))
     if batches < 2:
@@ -78,21 +96,30 @@ def jackknife(statistic: Callable[[Array], Array], batches: int) -> tuple[Array,
 
 
 def squared_norm(projections: Array, products: Array, samples: int) -> tuple[Array, Array]:
-    """Estimate the variance of ``|m|^2 - tr C`` for a normal vector m, and what remains of it without bias.
-
-    The variance is ``4 mu^T C mu + 2 tr C^2`` for m of mean mu and covariance C; of a U-statistic of degree 2 these are
-    the two terms of Hoeffding's decomposition (1948). ``m^T C m - tr C^2`` estimates the first without bias and is
-    replaced by 0 where it is negative; the jackknife, which has m in place of mu, counts the second term twice (Efron &
-    Stein 1981). ``tr C^2`` is estimated without bias as by Bai & Saranadasa (1996, eq. 3.5).
+    """Return the variance of ``|m|^2 - tr C`` for a normal vector m, and the variance that it has without bias.
 
     Parameters
     ----------
     projections : array, shape (..., n)
-        Scalar products of m with deviations v_i, whose sum of outer products ``sum_i v_i v_i^T`` estimates C.
+        Scalar products of m with the deviations v_i, where ``sum_i v_i v_i^T`` is the estimate of C.
     products : array, shape (..., k, k)
-        Scalar products of the deviations, or the matrix C itself: traces of powers are the same.
+        Matrix of scalar products of the deviations, or C itself. The traces of powers of both are equal.
     samples : int
-        Number n of independent samples with n - 1 degrees of freedom. With fewer than three both results are NaN.
+        Number n of independent samples, which have n - 1 degrees of freedom.
+
+    Returns
+    -------
+    variance, without_bias : arrays, shape (...)
+        Both are NaN for fewer than three samples.
+
+    Notes
+    -----
+    If m has mean mu and covariance C, the variance is ``4 mu^T C mu + 2 tr C^2``. Without bias, only the second term
+    remains. For a U-statistic of degree 2, the terms are those of Hoeffding's decomposition (1948).
+
+    ``m^T C m - tr C^2`` is an unbiased estimate of ``mu^T C mu``; negative estimates are replaced by 0. The jackknife
+    uses m in place of mu and therefore counts the second term twice (Efron & Stein 1981). The unbiased estimate of
+    ``tr C^2`` is that of Bai & Saranadasa (1996, eq. 3.5).
     """
     trace = np.trace(products, axis1=-2, axis2=-1)
     if samples < 3:
@@ -104,12 +131,21 @@ def squared_norm(projections: Array, products: Array, samples: int) -> tuple[Arr
 
 
 def euclidean_norm(square: Array, projections: Array, products: Array, samples: int) -> Bias:
-    """Return the norm ``|m|`` of a normal vector with its error and floor ``sqrt(tr C)``; arguments as `squared_norm`.
+    """Return the Euclidean norm ``|m|`` of a normal vector as a `Bias`, with floor ``sqrt(tr C)``.
 
-    The distribution of ``|m|^2`` is approximated by a gamma distribution of mean M and variance V (Satterthwaite 1946),
-    M being estimated by ``|m|^2`` but at least ``tr C``. With its shape ``k = M^2/V``, the variance of the norm is
-    ``M (1 - (Gamma(k + 1/2)/Gamma(k))^2/k)``. Without bias this is exact for one degree of freedom, where the norm is a
-    folded normal variable; far above the floor it is ``V/(4 M)``, the delta method.
+    Parameters
+    ----------
+    square : array, shape (...)
+        Squared norm ``|m|^2``.
+    projections, products, samples
+        Arguments of `squared_norm`.
+
+    Notes
+    -----
+    ``|m|^2`` is approximated by a gamma variable with mean M and variance V (Satterthwaite 1946). M is estimated by the
+    larger of ``|m|^2`` and ``tr C``. With the shape parameter ``k = M^2/V``, the variance of the norm is
+    ``M (1 - (Gamma(k + 1/2)/Gamma(k))^2/k)``. For one degree of freedom without bias this is exact, because the norm is
+    then the absolute value of a normal variable. Far above the floor it tends to ``V/(4 M)``, the delta method.
     """
     variance, _ = squared_norm(projections, products, samples)
     floor = np.trace(products, axis1=-2, axis2=-1)
@@ -117,41 +153,46 @@ def euclidean_norm(square: Array, projections: Array, products: Array, samples: 
     with np.errstate(divide="ignore", invalid="ignore"):
         shape = mean**2 / variance
         lost = 1 - np.exp(2 * (gammaln(shape + 0.5) - gammaln(shape)) - np.log(shape))
-    # For large k the difference cancels; its expansion is 1/(4 k).
+    # For large k the difference loses its digits by cancellation; its expansion is 1/(4 k).
     error = np.sqrt(np.where(shape < 1e4, mean * lost, variance / (4 * mean)))
     return Bias(np.sqrt(square), error, np.sqrt(floor))
 
 
 def other_norm(norm: Callable[[Array], Array], mean: Array, deviations: Array,
                summary: Callable[[Array], Array] = np.asarray) -> Bias:  # fmt: skip
-    """Return a norm of a mean with its error and floor, by normal random multipliers of its deviations.
-
-    With standard normal g, ``n = sqrt(B/(B - 1)) sum_b g_b v_b`` has the covariance of the mean (the multiplier
-    bootstrap: van der Vaart & Wellner 1996, sec. 2.9). The floor is the root mean square of the norm of n. The error is
-    the standard deviation of the norm of ``c + n`` with ``c = mean sqrt(1 - (floor/value)^2)``, or 0 where the value is
-    below the floor: the noise in the mean is subtracted in squares. Multipliers are fixed and come as g and -g, and
-    the covariance of n is exact.
-
-    The part of the norms that is even in g is of second order in n, so that its covariances go as products of two
-    covariances of n, of which B batches overestimate the sum of squares by ``(tr C)^2/(B - 1)``, also between
-    independent norms. This is subtracted, ``tr C`` and ``tr C^2`` being those of `squared_norm` for each norm.
+    """Return any norm of a mean vector as a `Bias`, using normal random multipliers.
 
     Parameters
     ----------
     norm : callable
-        Norm along the last axis, (..., d, n) -> (..., d), or (..., n) -> (...).
+        Norm along the last axis, (..., d, n) -> (..., d) or (..., n) -> (...).
     mean : array, shape (d, n) or (n,)
+        Mean vectors m.
     deviations : array, shape (B, *mean.shape)
-        Deviations v_b of the B independent batches, which add to 0: the mean less what it were without deviation of b.
+        Contributions v_b of the B independent batches to the deviation of the mean. They add up to 0.
     summary : callable, optional
         Linear function of the d norms, such as their mean.
+
+    Notes
+    -----
+    With standard normal g, ``n = sqrt(B/(B - 1)) sum_b g_b v_b`` has the covariance of the mean (multiplier bootstrap,
+    van der Vaart & Wellner 1996, sec. 2.9). The multipliers are fixed numbers. They are used as g and -g, and their
+    sample covariance is exactly the identity.
+
+    The floor is the root mean square of the norm of n. The error is the standard deviation of the norm of ``c + n``,
+    where ``c = m sqrt(1 - (floor/value)^2)``, or 0 if the value is below the floor. The factor removes the noise from
+    the squared norm of m.
+
+    The part of the norms that is even in g is of second order in n, so its covariances are products of two covariances
+    of n. With B batches, the sum of squares of the latter is overestimated by ``(tr C)^2/(B - 1)``, even between
+    independent norms. This excess is subtracted, with ``tr C`` and ``tr C^2`` as in `squared_norm` for each norm.
     """
     batches = len(deviations)
     alone = norm(mean)
     value = np.asarray(summary(alone))
     if batches < 2:
         return Bias(value, np.full_like(value, np.nan), np.full_like(value, np.nan))
-    # In parts, so that the draws of many axes need not be in memory at once.
+    # Process the multipliers in parts, which bounds the memory for many axes.
     parts = np.array_split(multipliers(batches) * np.sqrt(batches / (batches - 1)), 16)
 
     def norms(centre: Array, sign: float) -> Array:
@@ -172,7 +213,7 @@ def other_norm(norm: Callable[[Array], Array], mean: Array, deviations: Array,
 
 
 def inflation(deviations: Array) -> Array:
-    """Return the root of ``(tr C)^2/(B - 1)`` over the plain estimate of ``tr C^2``, for each of d norms."""
+    """Return ``tr C/sqrt((B - 1) tr C^2)`` for each of d norms, with the biased estimate of ``tr C^2``."""
     batches = np.moveaxis(deviations, 0, -2)
     products = batches @ batches.swapaxes(-2, -1)
     trace, length = np.trace(products, axis1=-2, axis2=-1), np.sqrt(np.sum(products**2, axis=(-2, -1)))
@@ -181,7 +222,7 @@ def inflation(deviations: Array) -> Array:
 
 @cache
 def multipliers(batches: int) -> Array:
-    """Return fixed normal multipliers, shape (MULTIPLIERS, batches), of second moments 1 exactly."""
+    """Return fixed normal multipliers, shape (MULTIPLIERS, batches), whose second-moment matrix is the identity."""
     normals = np.random.default_rng(0).normal(size=(MULTIPLIERS, batches))
     return np.linalg.qr(normals).Q * np.sqrt(MULTIPLIERS)
 

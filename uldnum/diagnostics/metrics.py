@@ -1,7 +1,7 @@
-"""The registry of metrics: what a number is called, how it is sampled, and what it is exactly where that is known.
+"""Registry of metrics: name, label, unit, estimator and, where known, exact value of each.
 
-An entry of `METRICS` is all that it takes to add a metric: studies, their tables and figures, advice, relaxation and
-the keys of stored points read it from there. Other processes that compute points must have the entry, too.
+To add a metric, add an entry to `METRICS`. Studies, their tables and figures, advice, relaxation and the keys of stored
+points read the registry. Other processes that compute points must also have the entry.
 
 >>> from uldnum.diagnostics.metrics import METRICS
 >>> METRICS["mean"].title
@@ -42,14 +42,14 @@ EVALUATIONS = "score evaluations"
 
 
 class StationaryLaw(Protocol):
-    """The stationary law of a scheme, and its dynamics, as far as metrics ask for them."""
+    """Quantities of the exact stationary law and dynamics of an integrator that metrics use."""
 
     @property
     def target(self) -> Target:
-        """The target."""
+        """Target of the integrator."""
 
     def moment_error(self, order: int) -> Array:
-        """``E[x_i^order]`` of the law less that of the target, shape (d,)."""
+        """Return ``E[x_i^order]`` of the stationary law minus that of the target, shape (d,)."""
 
     @property
     def wasserstein_1(self) -> float:
@@ -60,33 +60,37 @@ class StationaryLaw(Protocol):
         """Mean over axes of the Kolmogorov distance of the marginals."""
 
     def autocorrelation_time(self, power: int) -> float:
-        """Integrated autocorrelation time of ``x_i^power`` in score evaluations, on the slowest axis."""
+        """Return the integrated autocorrelation time of ``x_i^power`` in score evaluations, on the slowest axis."""
 
     @property
     def relaxation_time(self) -> float:
-        """Score evaluations in which the slowest mode decays by e."""
+        """Number of score evaluations in which the slowest mode decays by a factor e."""
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A number that a run or a scheme is judged by.
+    """Scalar measure of the quality of a run or an integrator.
 
     Attributes
     ----------
     name : str
-        Its name in datasets and arguments.
-    label, unit : str
-        What it is, and what it is measured in, in words; a number without unit has an empty one.
+        Name in datasets and arguments.
+    label : str
+        Description, for labels of tables and figures.
+    unit : str
+        Unit in words; empty for a dimensionless metric.
     of_run : callable, optional
-        ``of_run(run, target)``, at one step size: value, error and noise floor (`Bias`), or value and error
-        (`Estimate`). Without it studies do not measure the metric.
+        ``of_run(run, target)`` returns the metric of a run with a single step size, as a `Bias` or an `Estimate`.
+        Studies do not measure a metric without it.
     of_positions : callable, optional
-        ``of_positions(x, target)``, the same of positions of independent chains, shape (chains, d). Without it
-        `uldnum.diagnostics.relaxation` does not measure the metric.
+        ``of_positions(x, target)`` returns the metric of positions of independent chains, shape (chains, d).
+        `uldnum.diagnostics.relaxation` does not measure a metric without it.
     exact : callable, optional
-        ``exact(law)``, of the scheme's stationary law. Without it nothing is known exactly.
-    known : callable
-        ``known(target)``: whether the target knows what the metric needs. Where it does not, the metric is NaN.
+        ``exact(law)`` returns the exact metric of the stationary law of an integrator. Without it the exact value is
+        unknown.
+    known : callable, optional
+        ``known(target)`` returns whether the target provides the data that the metric needs. If not, the metric is NaN.
+        The default returns True.
     """
 
     name: str
@@ -99,17 +103,17 @@ class Metric:
 
     @property
     def title(self) -> str:
-        """Label and unit, as an axis of a figure has them."""
+        """Label and unit, for an axis of a figure."""
         return f"{self.label} ({self.unit})" if self.unit else self.label
 
     @property
     def modules(self) -> set[str]:
-        """Names of the modules that define what is computed."""
+        """Names of the modules that define the functions of the metric."""
         parts = (self.of_run, self.of_positions, self.exact, self.known)
         return {part.__module__ for part in parts if part is not None}
 
     def attributes(self, what: str = "") -> dict[str, str]:
-        """Return the attributes of a variable of a dataset: of the metric, or of its error, say."""
+        """Return the attributes of a dataset variable; ``what`` is a prefix of the label."""
         return {"units": self.unit or "1", "long_name": what + self.label}
 
 
@@ -119,7 +123,7 @@ def root_mean_square(errors: Array) -> Any:
 
 
 def moment_bias(order: int) -> Callable[[StationaryLaw], Any]:
-    """Return the exact bias of E[x_i^order], in standard deviations of x_i^order, as `mean_bias` samples it."""
+    """Return a function of the exact bias of E[x_i^order], in the normalisation of `mean_bias`."""
 
     def exact(law: StationaryLaw) -> Any:
         mean, square = (known_moment(law.target, power) for power in (order, 2 * order))
@@ -129,17 +133,17 @@ def moment_bias(order: int) -> Callable[[StationaryLaw], Any]:
 
 
 def mean_wasserstein_1(x: Run | Array, target: Target) -> Bias:
-    """Mean over axes of `wasserstein_1`, in standard deviations of the target."""
+    """Return the mean of `wasserstein_1` over axes, in standard deviations of the target."""
     return wasserstein_1(x, target, lambda distances: np.mean(distances / np.asarray(target.standard_deviation)))
 
 
 def mean_kolmogorov(x: Run | Array, target: Target) -> Bias:
-    """Mean over axes of `kolmogorov`."""
+    """Return the mean of `kolmogorov` over axes."""
     return kolmogorov(x, target, np.mean)
 
 
 def slowest_time(observable: str) -> Callable[[Run, Target], Estimate]:
-    """Return the longest of the times of all axes with its error: of many equal ones it is too long by some errors."""
+    """Return a function of the longest time over all axes; the maximum of many equal times is biased upwards."""
 
     def of_run(run: Run, target: Target) -> Estimate:
         value, error = chain_mean_times(run)[observable]
@@ -150,12 +154,12 @@ def slowest_time(observable: str) -> Callable[[Run, Target], Estimate]:
 
 
 def knows_moments(target: Target) -> bool:
-    """Whether a target knows its moments."""
+    """Whether the moments of a target are known."""
     return target.moment is not None
 
 
 def knows_marginals(target: Target) -> bool:
-    """Whether a target knows its cdf, and the scale of the histograms that are compared with it."""
+    """Whether the cdf of a target, and the standard deviation that scales its histograms, are known."""
     return target.cdf is not None and bool(np.all(np.isfinite(target.standard_deviation)))
 
 
@@ -170,11 +174,11 @@ def has_modes(target: Target) -> bool:
 
 
 def by_name(*metrics: Metric) -> dict[str, Metric]:
-    """Return metrics by their names."""
+    """Return a dictionary of metrics by name."""
     return {metric.name: metric for metric in metrics}
 
 
-# Distances of a law from the target.
+# Distances between a distribution and the target.
 METRICS = by_name(
     Metric(
         "second_moment",
@@ -242,7 +246,7 @@ TIMES = by_name(
     ),
 )
 
-# What an independent sample costs: the longest of `TIMES`.
+# Cost of an independent sample: the largest of `TIMES`.
 COST = Metric("cost", "score evaluations for an independent sample", EVALUATIONS)
 
 RELAXATION_TIME = Metric(
@@ -252,7 +256,7 @@ RELAXATION_TIME = Metric(
     exact=lambda law: law.relaxation_time,
 )
 
-# Of a run that recorded every step.
+# Rate of hops in a run that recorded every step.
 HOPS = Metric(
     "hops",
     "hops between modes",
@@ -268,7 +272,7 @@ def study_metrics() -> tuple[str, ...]:
 
 
 def study_metric(name: str) -> Metric:
-    """Return a distance that studies measure, or raise if they measure none of this name; the message offers others."""
+    """Return the distance of a given name that studies measure, or raise; the message suggests other names."""
     known = study_metrics()
     if not isinstance(name, str) or name not in known:
         raise unknown("metric", name, known, f"Known are {', '.join(known)}")

@@ -1,7 +1,7 @@
-"""How fast chains mix: autocorrelation times, effective sample sizes, hops between modes, the way to the target.
+"""Mixing of chains: autocorrelation times, effective sample sizes, and rates of hops between modes.
 
-Times are in score evaluations: N of them are worth N/time independent draws. Chains are independent, so errors come
-from the spread over them.
+Autocorrelation times are in units of score evaluations: N evaluations are worth N/time independent draws. Chains are
+independent, so standard errors are estimated from the variance between chains.
 """
 
 from __future__ import annotations
@@ -28,53 +28,85 @@ __all__ = [
     "time_below",
 ]
 
-# Share of positions beyond the histograms, of which Var(x^2) knows nothing: of a Gaussian they have 0.003 of it.
+# Largest fraction of positions beyond the histograms for which Var(x^2) is estimated. For a Gaussian, positions that
+# are beyond a bound with this probability contribute 0.3% of Var(x^2).
 BEYOND = 1e-5
 
-# Sokal's window: so many autocorrelation times. Beyond it an exponential has e^(-2 WINDOW) of its sum.
+# Length of Sokal's window in autocorrelation times. For an exponential, the fraction e^(-2 WINDOW) of the sum lies
+# beyond the window.
 WINDOW = 5.0
 
-# A chain belongs to a mode while the mode has this share of the density where it is.
+# A chain is in the core of a mode if the mode contributes more than this fraction of the density at its position.
 CORE = 0.9
 
 
 class Estimate(NamedTuple):
-    """A number and its standard error."""
+    """Estimate with its standard error.
+
+    Attributes
+    ----------
+    value : float or array
+        Estimate.
+    error : float or array
+        Standard error.
+    """
 
     value: Array
     error: Array
 
 
 def autocorrelation_time(series: Array, *, nfe: float = 1.0) -> Estimate:
-    """Integrated autocorrelation time ``1 + 2 sum_n rho(n)`` of chains in equilibrium, with Sokal's window.
-
-    The autocovariance is the mean over all chains, about their common mean, and its sum ends at the first lag M >= 5
-    (1 + 2 sum_{n <= M} |rho(n)|). Sokal (1997, section 3) has rho there, which is the same where it is positive; that
-    of kinetic schemes swings, and its sum is short long before it has died away. What is cut off, e^-10 of an
-    exponential, is not in the error.
+    """Return the integrated autocorrelation time of chains in equilibrium.
 
     Parameters
     ----------
-    series : array, shape (draws, chains)
-        A function of the positions, in the order of time; from `Run.trace`, for example ``run.trace[..., 0]``.
-    nfe : float
-        Score evaluations between two draws.
+    series : array_like, shape (draws, chains)
+        Values of an observable in the order of time, such as ``run.trace[..., 0]`` for the first coordinate.
+    nfe : float, default 1.0
+        Number of score evaluations between two draws.
 
     Returns
     -------
     Estimate
-        In score evaluations; the error is the jackknife's over batches of chains.
+        Scalars in units of score evaluations. The error is the jackknife error over batches of chains; it does not
+        include the truncation of the sum.
 
     Raises
     ------
     ValueError
-        If the shape is another, or the series is too short for its window.
+        If ``series`` has another shape, is constant or has non-finite values, or if it is shorter than its window.
+
+    Notes
+    -----
+    The time is ``nfe (1 + 2 sum_{n <= M} rho(n))``. The autocorrelation rho is computed from the mean autocovariance of
+    all chains about their common mean. The window M is the smallest lag with::
+
+        M >= 5 (1 + 2 sum_{n <= M} |rho(n)|).
+
+    Sokal (1997, section 3) uses rho instead of its absolute value, which is the same if rho is positive. For kinetic
+    integrators rho oscillates, and the sum without absolute values would be small long before rho has decayed. If rho
+    is exponential, the truncation removes the fraction e^-10 of the sum.
+
+    Examples
+    --------
+    An autoregressive process with coefficient 0.5 has the autocorrelation time (1 + 0.5)/(1 - 0.5) = 3:
+
+    >>> import numpy as np
+    >>> import uldnum
+    >>> series = np.random.default_rng(0).normal(size=(1000, 100))
+    >>> for n in range(1, 1000):
+    ...     series[n] = 0.5 * series[n - 1] + 0.75**0.5 * series[n]
+    >>> time = uldnum.diagnostics.autocorrelation_time(series)
+    >>> bool(abs(time.value - 3) < 4 * time.error)
+    True
     """
     values, nfe = converted("series", series), positive_number("nfe", nfe)
     if values.ndim != 2 or min(values.shape) < 2:
-        raise ValueError(f"series: must have shape (draws, chains), at least 2 of each, got {values.shape}")
+        raise ValueError(
+            f"series: must have shape (draws, chains) with at least 2 draws and 2 chains, got {values.shape}"
+        )
     if not np.all(np.isfinite(values)) or np.all(values == values[0, 0]):
-        raise ValueError("series: must be finite, and not constant")
+        raise ValueError("series: must be finite and not constant")
     values = (values - values.mean()) / np.abs(values - values.mean()).max()
     draws = len(values)
     power = np.abs(np.fft.rfft(values, 2 * draws, axis=0)) ** 2
@@ -83,7 +115,9 @@ def autocorrelation_time(series: Array, *, nfe: float = 1.0) -> Estimate:
     sums = 2 * np.cumsum(np.abs(batches.sum(axis=0)) / batches[:, 0].sum()) - 1
     beyond = np.arange(draws) >= WINDOW * sums
     if not beyond.any():
-        raise ValueError(f"series: {draws} draws are fewer than 5 autocorrelation times ({sums[-1]:.3g} at least)")
+        raise ValueError(
+            f"series: must be longer than 5 autocorrelation times of at least {sums[-1]:.3g} draws, got {draws} draws"
+        )
     window = int(np.argmax(beyond)) + 1
 
     def time(weights: Array) -> Array:
@@ -94,27 +128,31 @@ def autocorrelation_time(series: Array, *, nfe: float = 1.0) -> Estimate:
 
 
 def chain_mean_times(run: Run) -> dict[str, Estimate]:
-    """Integrated autocorrelation times of x and x^2 from what every run keeps, without a trace.
-
-    ``N Var(mean of a chain)/Var(f)``, the variance of the means of N evaluations over chains: it falls short of the
-    time by ``2/N sum_n n rho(n)``, for an exponential the fraction time/(2 N) of it, so that N should be
-    many times larger. Streaming, with a relative variance of 2/chains, where Sokal's window needs the trace.
+    """Return the integrated autocorrelation times of x and x^2 from the chain means of a run, without a trace.
 
     Parameters
     ----------
     run : Run
-        At one step size, of many chains, with moments; for "x^2" with histograms (``bins``), which give Var(x^2): NaN
-        where more than 1e-5 of the positions lie beyond them, 8 standard deviations of the target from its mean.
+        Run with moments, a single step size and many chains. The time of x^2 also needs histograms (``bins``).
 
     Returns
     -------
-    dict
-        "x" and, with histograms, "x^2": arrays of shape (d,), in score evaluations. NaN where chains diverged.
+    dict of str to Estimate
+        Key "x" and, if the run has histograms, key "x^2". Arrays of shape (d,) in units of score evaluations. They are
+        NaN if a chain diverged. The time of x^2 is NaN if a fraction of more than 1e-5 of the positions lies beyond the
+        histograms, which extend 8 standard deviations of the target from its mean.
 
     Raises
     ------
     ValueError
-        If the run holds several step sizes.
+        If the run has several step sizes, or no moments.
+
+    Notes
+    -----
+    The time of an observable f is estimated by ``N Var(m)/Var(f)``, where m is the mean of f over a chain with N score
+    evaluations and Var(m) is the variance between chains. Its relative variance is 2/chains. It underestimates the time
+    by ``2/N sum_n n rho(n)``, which for an exponential rho is the fraction time/(2 N). N should therefore be much
+    larger than the time. `autocorrelation_time` has no such bias, but needs a trace.
     """
     checked_run(run).check_one_step_size()
     if run.diverged:
@@ -135,7 +173,7 @@ def chain_mean_times(run: Run) -> dict[str, Estimate]:
 
 
 def time_of_means(means: Array, variance: Array, evaluations: float) -> Estimate:
-    """Return ``N Var(means)/variance`` for means of chains of N evaluations, shape (chains, d)."""
+    """Return ``N Var(means)/variance`` for the means of chains with N score evaluations, shape (chains, d)."""
     chains = len(means)
     squares = (means - means.mean(axis=0)) ** 2 * chains / (chains - 1)
     unit = evaluations / variance
@@ -143,25 +181,33 @@ def time_of_means(means: Array, variance: Array, evaluations: float) -> Estimate
 
 
 def effective_sample_size(run: Run) -> Any:
-    """Rank-normalised effective sample sizes and R-hat of a run's trace, by ArviZ (Vehtari et al. 2021).
+    """Return rank-normalised effective sample sizes and R-hat of the trace of a run, computed by ArviZ.
 
     Parameters
     ----------
     run : Run
-        At one step size, with a trace (``thin``).
+        Run with a trace (``thin``) and a single step size.
 
     Returns
     -------
     xarray.Dataset
-        Variables ``bulk``, ``tail`` (draws), ``bulk_per_nfe`` (draws for each score evaluation of all chains) and
-        ``r_hat``, with the axes of a sample.
+        The variables have the axes of a sample:
+
+        * ``bulk``, ``tail``: effective sample sizes of bulk and tail, in draws.
+        * ``bulk_per_nfe``: ``bulk`` divided by the number of score evaluations of all chains.
+        * ``r_hat``: rank-normalised split R-hat.
 
     Raises
     ------
     MissingExtraError
         If the extra ``arviz`` is not installed.
     ValueError
-        If the run kept no trace, or holds several step sizes.
+        If the run has no trace, or several step sizes.
+
+    References
+    ----------
+    A. Vehtari, A. Gelman, D. Simpson, B. Carpenter and P.-C. Bürkner, "Rank-normalization, folding, and localization:
+    an improved R-hat for assessing convergence of MCMC", Bayesian Analysis 16 (2021).
     """
     stats, posterior = require("arviz_stats", "arviz"), checked_run(run).to_arviz()
     bulk, tail = (stats.ess(posterior, method=method)["x"] for method in ("bulk", "tail"))
@@ -171,36 +217,41 @@ def effective_sample_size(run: Run) -> Any:
 
 
 def hopping_rate(trace: Array | None, target: Target | str, *, nfe: float = 1.0) -> Estimate:
-    """Rate at which chains go from mode to mode: hops of a chain for each score evaluation.
-
-    A hop is counted when a chain arrives in the core of another mode than that whose core it left, where one mode has
-    0.9 of the density: crossing the border to and fro is none. Time counts from a chain's first core on, and should be
-    long against the time of a crossing. Hops between two recorded positions are not seen. Where there was none the
-    error is one hop in all the time.
+    """Return the rate at which chains hop between modes, in hops per score evaluation.
 
     Parameters
     ----------
     trace : array, shape (draws, chains, d)
-        Positions, in the order of time.
+        Positions in the order of time, such as `Run.trace`.
     target : str, GaussianMixture or another Target
-        With modes; those of a mixture are its components.
-    nfe : float
-        Score evaluations between two draws.
+        Target with known modes, or its name. The modes of a mixture are its components.
+    nfe : float, default 1.0
+        Number of score evaluations between two draws.
 
     Returns
     -------
     Estimate
-        Hops of all chains over the time of all, numbers in 1/score evaluations; the error is from the spread over
-        chains, NaN of one chain that hops. Both are NaN where no chain was in a core before the last draw.
+        Scalars in units of 1/(score evaluation): the number of hops of all chains divided by their total time. The
+        error is estimated from the variance between chains. It is NaN for a single chain that hops, and one hop in the
+        total time if there was no hop. Both parts are NaN if no chain was in a core before the last draw.
 
     Raises
     ------
     ValueError
-        If the trace does not have three axes, or another d than the target.
+        If the trace does not have three axes or has another d than the target, or if the target has no known modes.
+
+    Notes
+    -----
+    A chain is in the core of a mode if the mode contributes more than 0.9 of the density at its position. A hop is
+    counted when a chain enters the core of another mode than the last core that it visited. Fluctuations across the
+    boundary between two modes are therefore not counted.
+
+    The time of a chain starts with its first visit of a core. The total time should be much longer than one transition.
+    Hops between two recorded positions are not detected.
     """
     positions = np.empty(0) if trace is None else reals("trace", trace)
     if positions.ndim != 3 or not positions.size:
-        raise ValueError("trace: must have shape (draws, chains, d); a run keeps one where sample() is given thin")
+        raise ValueError("trace: must have shape (draws, chains, d); a run stores one if thin is passed to sample()")
     draws, chains, d = positions.shape
     modes, nfe = modes_of(target, (d,)), positive_number("nfe", nfe)
     shares = modes.responsibilities(positions.reshape(-1, d)).reshape(draws, chains, -1)
@@ -218,19 +269,37 @@ def hopping_rate(trace: Array | None, target: Target | str, *, nfe: float = 1.0)
 
 
 def time_below(times: Array, distances: Array, bound: float) -> float:
-    """Return the first time from which on a distance stays below a bound, interpolated; infinite if it does not.
+    """Return the time after which a distance stays below a bound.
 
     Parameters
     ----------
-    times, distances : arrays, shape (n,)
-        In the order of time.
+    times : array_like, shape (n,)
+        Increasing times, in any unit.
+    distances : array_like, shape (n,)
+        Distance at each time. NaN counts as above the bound.
     bound : float
-        What the distance is to reach.
+        Bound, in the unit of the distance.
+
+    Returns
+    -------
+    float
+        Time in the unit of ``times``, linearly interpolated; infinity if the last distance is not below the bound.
+
+    Raises
+    ------
+    ValueError
+        If ``times`` and ``distances`` are not one-dimensional arrays of equal length.
+
+    Examples
+    --------
+    >>> from uldnum.diagnostics import time_below
+    >>> time_below([0, 1, 2, 3], [1.0, 0.5, 0.1, 0.1], 0.3)
+    1.5
     """
     times, distances, bound = converted("times", times), converted("distances", distances), number("bound", bound)
     if times.ndim != 1 or not times.size or distances.shape != times.shape:
-        raise ValueError(f"times, distances: must have one shape (n,), got {times.shape} and {distances.shape}")
-    above = np.flatnonzero(~(distances < bound))  # NaN is above
+        raise ValueError(f"times, distances: must have the same shape (n,), got {times.shape} and {distances.shape}")
+    above = np.flatnonzero(~(distances < bound))  # NaN counts as above
     if not len(above):
         return float(times[0])
     last = int(above[-1])

@@ -1,7 +1,7 @@
-"""Distances between samples of a run and its target: sliced Wasserstein, kernels, mode weights.
+"""Distances between samples of a run and its target: sliced Wasserstein, kernel discrepancies and mode weights.
 
-Each takes samples ``x`` of shape (chains, d), such as the final states of a run at one step size, or (draws, chains,
-d), such as its trace. Chains are independent, so errors come from batches of them.
+All functions accept samples ``x`` of shape (chains, d), such as the final positions of a run with a single step size,
+or (draws, chains, d), such as its trace. Chains are independent, so errors are estimated from batches of chains.
 """
 
 from __future__ import annotations
@@ -20,40 +20,58 @@ from uldnum.targets import Target, lacking
 
 __all__ = ["kernel_stein_discrepancy", "maximum_mean_discrepancy", "mode_weights", "sliced_wasserstein_2"]
 
+# Smallest number of directions of the sliced Wasserstein distance.
 DIRECTIONS = 64
 
-# Exact draws have a key of their own, so that they are never the initial states of a run with the same seed.
+# The key of the exact draws differs from the seed by this bit. They are thus never the initial states of a run.
 REFERENCE = 1 << 63
 
 
 def sliced_wasserstein_2(x: Array, target: Target | str, *, seed: int = 0) -> Bias:
-    """Sliced Wasserstein-2 distance to as many exact draws: root mean square over directions.
-
-    Along each direction it is the root mean square difference of quantiles (Bonneel et al. 2015). The directions are
-    random orthonormal frames, at least 64 in all (one where d is 1), fixed by the seed: the distance is that over these
-    directions. Error
-    and floor include the noise of the draws. They follow from the difference of quantiles in halves of the batches of
-    chains, in balanced halvings (McCarthy 1969), since the jackknife fails for quantiles.
+    """Return the sliced Wasserstein-2 distance between samples and the same number of exact draws.
 
     Parameters
     ----------
-    x : array, shape (chains, d) or (draws, chains, d)
-        At least two chains.
+    x : array_like, shape (chains, d) or (draws, chains, d)
+        Samples of at least two chains, such as `Run.x` or `Run.trace`.
     target : str, GaussianMixture, UserTarget or another Target
-        With a sampler.
-    seed : int
+        Target with exact draws, or its name.
+    seed : int, default 0
         Seed of the draws and of the directions, from 0 to 2^64 - 1.
 
     Returns
     -------
     Bias
-        Numbers in units of x; NaN if a position is. The value is not negative, and of exact draws of the order of the
-        floor. Error and floor as in `euclidean_norm`; of two chains the error is NaN.
+        Scalars in units of x. The value is not negative; for exact draws it is of the order of the floor. All parts are
+        NaN if a position is NaN. The error is NaN for fewer than four chains.
 
     Raises
     ------
     ValueError
-        If x has another shape, another d than the target, or fewer than two chains, or the target no sampler.
+        If ``x`` has another shape, another d than the target, or fewer than two chains, or if the target has no exact
+        draws.
+
+    Notes
+    -----
+    The distance along a direction is the root mean square difference of the quantiles of the projections. The value is
+    the root mean square over directions (Bonneel et al. 2015). The directions form random orthonormal frames, with at
+    least 64 directions in total (one direction if d = 1).
+
+    Error and floor include the noise of the exact draws. They follow from the differences of quantiles between halves
+    of the batches of chains, in balanced half-samples (McCarthy 1969), because the jackknife fails for quantiles. See
+    `uldnum.diagnostics.jackknife.euclidean_norm`.
+
+    Examples
+    --------
+    The distance between N(0, I) and the target N(0, 4 I) is 1:
+
+    >>> import numpy as np
+    >>> import uldnum
+    >>> target = uldnum.GaussianMixture(weights=[1.0], means=[[0.0, 0.0]], variances=[4.0])
+    >>> x = np.random.default_rng(0).normal(size=(4000, 2))
+    >>> distance = uldnum.diagnostics.sliced_wasserstein_2(x, target)
+    >>> bool(abs(distance.value - 1) < 4 * distance.error)
+    True
     """
     x, target = checked(x, target)
     seed = whole_number("seed", seed, 0, 2**64 - 1)
@@ -77,9 +95,10 @@ def sliced_wasserstein_2(x: Array, target: Target | str, *, seed: int = 0) -> Bi
 
 
 def quantile_gaps(one: list[Array], other: list[Array], halvings: Array) -> tuple[Array, Array]:
-    """Return differences of the quantiles of two samples in batches, and half of what they differ in halves of them.
+    """Return the differences between the quantiles of two samples, and their deviations in half-samples.
 
-    A half of the batches of one sample goes with the half of the other. Shapes (n,) and (halvings, n).
+    The first result, of shape (n,), uses all batches. A row of the second, of shape (halvings, n), is half of the
+    difference between the results of two complementary halves of the batches. Both samples are halved alike.
     """
     n = sum(map(len, one))
     levels = (np.arange(n) + 0.5) / n
@@ -92,31 +111,38 @@ def quantile_gaps(one: list[Array], other: list[Array], halvings: Array) -> tupl
 
 
 def maximum_mean_discrepancy(x: Array, target: Target | str, *, seed: int = 0) -> Bias:
-    """Squared maximum mean discrepancy to as many exact draws y, Gaussian kernel ``k = exp(-|x - y|^2/(2 l^2))``.
-
-    ``E k(x, x') + E k(y, y') - 2 E k(x, y)`` (Gretton et al. 2012, eq. 3), without pairs within a batch of chains,
-    which the autocorrelation of a trace would bias: its mean without bias is 0, and it may be negative. l^2 is the
-    trace of the target's covariance. Error and floor as in `u_statistic`.
+    """Return the squared maximum mean discrepancy between samples and the same number of exact draws.
 
     Parameters
     ----------
-    x : array, shape (chains, d) or (draws, chains, d)
-        At least two chains, three for an error. The cost grows as the square of the number of samples.
+    x : array_like, shape (chains, d) or (draws, chains, d)
+        Samples of at least two chains, such as `Run.x` or `Run.trace`. The cost grows as the square of their number.
     target : str, GaussianMixture, UserTarget or another Target
-        With a sampler and a standard deviation.
-    seed : int
+        Target with exact draws and a known standard deviation, or its name.
+    seed : int, default 0
         Seed of the draws, from 0 to 2^64 - 1.
 
     Returns
     -------
     Bias
-        Numbers without unit; NaN if a position is.
+        Dimensionless scalars. The value may be negative. All parts are NaN if a position is NaN. Error and floor are
+        NaN for two chains.
 
     Raises
     ------
     ValueError
-        If x has another shape, another d than the target, or fewer than two chains, or the target no sampler or no
-        known standard deviation.
+        If ``x`` has another shape, another d than the target, or fewer than two chains, or if the target has no exact
+        draws or no known standard deviation.
+
+    Notes
+    -----
+    With exact draws y, the squared discrepancy is (Gretton et al. 2012, eq. 3)::
+
+        E k(x, x') + E k(y, y') - 2 E k(x, y),    k(x, y) = exp(-|x - y|^2/(2 l^2)).
+
+    l^2 is the trace of the covariance of the target. Pairs of samples from the same batch of chains are omitted,
+    because the autocorrelation of a trace would bias them. The mean of the value for unbiased samples is therefore 0.
+    Error and floor are those of `uldnum.diagnostics.samples.u_statistic`.
     """
     x, target = checked(x, target)
     seed = whole_number("seed", seed, 0, 2**64 - 1)
@@ -136,29 +162,35 @@ def maximum_mean_discrepancy(x: Array, target: Target | str, *, seed: int = 0) -
 
 
 def kernel_stein_discrepancy(x: Array, target: Any) -> Bias:
-    """Squared kernelised Stein discrepancy from the score alone, for targets without a sampler.
-
-    The mean over pairs of ``k s_x.s_y + s_x.grad_y k + s_y.grad_x k + div_x grad_y k``, s_x the score at x, with the
-    inverse multiquadric kernel ``k = (1 + |x - y|^2/l^2)^(-1/2)`` (Gorham & Mackey 2017), without pairs within a batch
-    of chains: its mean without bias is 0, and it may be negative. l^2 is the trace of the samples' covariance. Error
-    and floor as in `u_statistic`.
+    """Return the squared kernelised Stein discrepancy between samples and a target, which needs only its score.
 
     Parameters
     ----------
-    x : array, shape (chains, d) or (draws, chains, d)
-        At least two chains, three for an error. The cost grows as the square of the number of samples.
-    target : str, GaussianMixture, UserTarget, or any object with ``score(x)``, (n, d) -> (n, d)
-        What is sampled.
+    x : array_like, shape (chains, d) or (draws, chains, d)
+        Samples of at least two chains, such as `Run.x` or `Run.trace`. The cost grows as the square of their number.
+    target : str, GaussianMixture, UserTarget, or any object with a method ``score``
+        Target, or its name. ``score(x)`` maps an array of shape (n, d) to the gradient of the log density at each row.
 
     Returns
     -------
     Bias
-        Numbers in units of 1/x^2; NaN if a position is.
+        Scalars in units of 1/x^2. The value may be negative. All parts are NaN if a position is NaN. Error and floor
+        are NaN for two chains.
 
     Raises
     ------
     ValueError
-        If x has another shape or fewer than two chains.
+        If ``x`` has another shape or fewer than two chains, or if all samples are equal.
+
+    Notes
+    -----
+    The value is the mean over pairs of samples x and y of::
+
+        k s_x.s_y + s_x.grad_y k + s_y.grad_x k + div_x grad_y k,    k(x, y) = (1 + |x - y|^2/l^2)^(-1/2),
+
+    where s_x is the score at x and k is the inverse multiquadric kernel (Gorham & Mackey 2017). l^2 is the trace of the
+    covariance of the samples. Pairs of samples from the same batch of chains are omitted, so the mean of the value for
+    unbiased samples is 0. Error and floor are those of `uldnum.diagnostics.samples.u_statistic`.
     """
     x = positions(x)
     target = scored(target, x.shape[-1:])
@@ -166,7 +198,7 @@ def kernel_stein_discrepancy(x: Array, target: Any) -> Bias:
     d, width = x.shape[-1], float(np.concatenate(batches).var(axis=0).sum())
 
     if width == 0:
-        raise ValueError("x: must not be the same in all chains, whose variance is the scale of the kernel")
+        raise ValueError("x: must have a positive variance, which is the scale of the kernel, got equal samples")
 
     def stein(a: Array, b: Array) -> Array:
         xa, sa, xb, sb = a[:, :d], a[:, d:], b[:, :d], b[:, d:]
@@ -182,16 +214,25 @@ def kernel_stein_discrepancy(x: Array, target: Any) -> Bias:
 
 
 def u_statistic(sums: Array, sizes: Array) -> Bias:
-    """Mean of a kernel over the pairs of samples from different batches, S_bc being its sums over batches b and c.
+    """Return the mean of a kernel over all pairs of samples from different batches, as a `Bias`.
 
-    Kernels are scalar products of embeddings, so this is the squared norm of a mean less its noise. Error and floor
-    are the standard errors with and without bias of `squared_norm`; both include the correlation within batches. Where
-    the value is below sqrt(2) floors, the bias is not resolved and the error is the floor.
+    Parameters
+    ----------
+    sums : array, shape (B, B)
+        Sums of the kernel over all pairs of samples from batches b and c.
+    sizes : array, shape (B,)
+        Number of samples in each batch.
+
+    Notes
+    -----
+    A kernel is a scalar product of embeddings, so its mean is the squared norm of a mean vector minus its noise. Error
+    and floor are the standard deviations with and without bias of `squared_norm`. Both include the correlation within
+    batches. If the value is below sqrt(2) times the floor, the bias is not resolved and the error is set to the floor.
     """
     batches, shares = len(sizes), sizes / sizes.sum()
     pairs = 1 - shares @ shares
     value = (np.sum(sums) - np.trace(sums)) / sizes.sum() ** 2 / pairs
-    # Weighted by its share, a batch has these products with another and with the mean, and these about the mean.
+    # Scalar products of weighted batch means with each other and with the mean, then of their deviations.
     products = sums / sizes.sum() ** 2
     with_mean = products.sum(axis=1)
     square = with_mean.sum()
@@ -204,27 +245,41 @@ def u_statistic(sums: Array, sizes: Array) -> Bias:
 
 
 def mode_weights(x: Array, target: Target | str) -> Bias:
-    """Total variation of the mode weights: ``1/2 sum_j |E[r_j(x)] - w_j|`` with the responsibilities r_j of the modes.
-
-    The responsibilities average to the weights exactly when x has the target's law. The floor is that of a run with the
-    same autocorrelation and no bias.
+    """Return the total variation distance between the mode weights of samples and those of the target.
 
     Parameters
     ----------
-    x : array, shape (chains, d) or (draws, chains, d)
-        At least two chains.
+    x : array_like, shape (chains, d) or (draws, chains, d)
+        Samples of at least two chains, such as `Run.x` or `Run.trace`.
     target : str, GaussianMixture or another Target
-        With modes; those of a mixture are its components.
+        Target with known modes, or its name. The modes of a mixture are its components.
 
     Returns
     -------
     Bias
-        Numbers between 0 and 1; NaN if a position is. Error and floor as in `other_norm`, from batches of chains.
+        Scalars between 0 and 1. All parts are NaN if a position is NaN.
 
     Raises
     ------
     ValueError
-        If x has another shape, another d than the target, or fewer than two chains, or the target knows no modes.
+        If ``x`` has another shape, another d than the target, or fewer than two chains, or if the target has no known
+        modes.
+
+    Notes
+    -----
+    The distance is ``1/2 sum_j |E[r_j(x)] - w_j|``, where w_j is the weight of mode j and r_j(x) its responsibility for
+    x, that is, its fraction of the density at x. If x has the distribution of the target, the mean of r_j(x) is w_j.
+    Error and floor follow from batches of chains, as in `uldnum.diagnostics.jackknife.other_norm`.
+
+    Examples
+    --------
+    All samples are in the mode of weight 0.75, so the distance is 0.25:
+
+    >>> import numpy as np
+    >>> import uldnum
+    >>> target = uldnum.GaussianMixture(weights=[0.75, 0.25], means=[[5.0], [-5.0]], variances=[1.0, 1.0])
+    >>> round(float(uldnum.diagnostics.mode_weights(np.full((10, 1), 5.0), target).value), 6)
+    0.25
     """
     x = positions(x)
     modes = modes_of(target, x.shape[-1:])
@@ -240,19 +295,19 @@ def mode_weights(x: Array, target: Target | str) -> Bias:
 
 
 def checked(x: Any, target: Target | str) -> tuple[Array, Target]:
-    """Return samples and the target that they are compared with, or raise if they do not go together."""
+    """Return samples and their target, or raise if their shapes do not match."""
     found = positions(x)
     return found, matching(target, found.shape[-1:])
 
 
 def batches_of(x: Array) -> tuple[list[Array], Array]:
-    """Return batches of chains, and their sizes."""
+    """Return batches of chains and the number of samples in each."""
     batches = split(x, BATCHES)
     return batches, np.array([len(batch) for batch in batches], dtype=float)
 
 
 def reference(target: Target, sizes: Array, seed: int, first: int = 0) -> list[Array]:
-    """Return as many exact draws, from number ``first`` on, in batches of the same sizes."""
+    """Return exact draws of a target, from index ``first`` on, in batches of the given sizes."""
     if target.draws is None:
         raise lacking(target, "exact draws", "draws")
     draws = target.draws(int(sizes.sum()), seed ^ REFERENCE, first)
@@ -265,6 +320,6 @@ def chosen(batches: list[Array], weights: Array) -> list[Array]:
 
 
 def pair_sums(kernel: Callable[[Array, Array], Array], a: list[Array], b: list[Array]) -> Array:
-    """Return the sums of a kernel over all pairs of each two batches, shape (len(a), len(b))."""
+    """Return the sums of a kernel over all pairs of samples from batches of a and b, shape (len(a), len(b))."""
     every, firsts = np.concatenate(b), np.cumsum([0, *map(len, b[:-1])])
     return np.array([np.add.reduceat(kernel(left, every).sum(axis=0), firsts) for left in a])

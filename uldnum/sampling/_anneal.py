@@ -191,8 +191,8 @@ def check_adaptive(start: Target, plan: Plan, backend: str) -> None:
     d = math.prod(start.shape)
     if d < FEWEST:
         warnings.warn(
-            f"{plan.name}: an adaptive step size depends on the noise of its own step, which biases the samples in fewer "
-            f"than {FEWEST} dimensions, got {d}",
+            f"{plan.name}: an adaptive step size depends on the noise of its own step, which biases the samples in "
+            f"fewer than {FEWEST} dimensions, got {d}",
             stacklevel=3,
         )
 
@@ -262,7 +262,7 @@ class NoisedTargets:
         return MixtureData(*map(np.stack, zip(*(level(self.dtype) for level in levels if level), strict=True)))
 
     def bounds(self, first: int, last: int) -> tuple[Array, Array]:
-        """Return divergence bounds of each phase that contain those of its level and of the next one (at last, the data)."""
+        """Return divergence bounds that contain those of the level of each phase and of the next level or the data."""
         alpha, sigma = (part[first : last + 1] for part in (self.plan.alpha, self.plan.sigma))
         if self.data.kernel_levels is not None:
             centre = alpha[:, None] * self.data.mean
