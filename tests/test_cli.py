@@ -127,7 +127,7 @@ def test_bias_json(monkeypatch, capsys, tmp_path):
         (("mixing", "--target", "nowhere.toml"), "nowhere.toml"),
         (("sample", "--steps", "5", "--every", "6"), "every: must be at most"),
         (("sample", "--friction", "-1"), "friction: must be positive"),
-        (("sample", "--states", "chain.npz"), "ends in .nc"),
+        (("sample", "--states", "chain.npz"), "must end in .nc"),
         (("sample", "--sigma", "0.5", "--sigma-ratio", "1"), "sigma and sigma-ratio: give one"),
         (("sample", "--sigma", "100"), "mnist was made for sigma from 0.02 to 20"),
         (("sample", "--backend", "numba"), "backend: networks run on array, cuda"),
@@ -156,7 +156,7 @@ def test_bias_json(monkeypatch, capsys, tmp_path):
         (("bias", "--out", "/proc/nowhere"), "out: cannot write"),
         (("sample", "--network", "galaxy"), "nearest is 'galaxygrad-ztf64'"),
         (("sample", "--out", "/proc/nowhere"), "out: cannot write"),
-        (("sample", "--steps", "1000000", "--every", "1", "--chains", "100000"), "run.nc' will take 570 TiB, and"),
+        (("sample", "--steps", "1000000", "--every", "1", "--chains", "100000"), "run.nc' needs 570 TiB, but"),
     ],
 )
 def test_mistakes_are_one_line(monkeypatch, capsys, tmp_path, arguments, fault):

@@ -502,11 +502,11 @@ def test_bad_arguments_of_the_underdamped_flow(arguments, fault):
 def test_shapes_that_do_not_broadcast_are_named():
     """The message names the arguments and their shapes instead of NumPy's operands."""
     h, friction = np.full(2, 0.1), np.ones(3)
-    fault = r"^h, friction: their shapes do not broadcast: h \(2,\), friction \(3,\)$"
+    fault = r"^h, friction: must have shapes that broadcast, got h \(2,\), friction \(3,\)$"
     for call in (gaussian, uldnum.Integrator.stages):
         with pytest.raises(ValueError, match=fault):
             call("BAOAB" if call is gaussian else uldnum.integrator("BAOAB"), h, friction=friction)
-    with pytest.raises(ValueError, match=r"^h, precision, friction: their shapes do not broadcast: h \(2,\)"):
+    with pytest.raises(ValueError, match=r"^h, precision, friction: must have shapes that broadcast, got h \(2,\)"):
         propagator("BAOAB", h, precision=friction)
 
 

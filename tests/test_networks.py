@@ -486,7 +486,7 @@ def test_a_run_on_a_network_is_stored_and_resumed(gaussian, tmp_path, suffix):
     assert [other.name for other in path.parent.iterdir() if other.name.startswith(".")] == []
     with pytest.raises(ValueError, match="the target or its options differ"):
         uldnum.sample(gaussian.at(0.6), "UBU", steps=12, resume=path, **common)
-    with pytest.raises(ValueError, match=r"ends in .nc \(NetCDF\) or .zarr"):
+    with pytest.raises(ValueError, match=r"must end in .nc \(NetCDF\) or .zarr"):
         longer.save(tmp_path / "run.txt")
 
 

@@ -264,7 +264,7 @@ def test_a_folder_that_cannot_be_written_to(tmp_path):
         pytest.skip("the superuser cannot give up privileges here")
     assert done.returncode == 0, done.stderr
     *refused, (late, why), (whole,) = [line.split("|") for line in done.stdout.splitlines()]
-    closed = f"cannot write to '{folder}': Permission denied"
+    closed = f"must be a writable folder, got '{folder}': Permission denied"
     assert refused[:3] == [["2", f"error: out: {closed}"]] * 3
     assert refused[3] == ["ValueError", f"store: {closed}"]
     for suffix, fault in zip(("nc", "zarr"), refused[4:], strict=True):

@@ -253,7 +253,9 @@ def test_what_cannot_be_written_is_named_and_the_old_one_stays(tmp_path, limit, 
 
 @pytest.mark.parametrize("suffix", [".nc", ".zarr"])
 def test_a_full_disk_is_named_and_the_old_one_stays(full, suffix):
-    why = {".nc": r"the data take 3.05 MiB, and \d+ KiB are free there$", ".zarr": "No space left on device$"}[suffix]
+    why = {".nc": r"the data need 3.05 MiB, and \d+ KiB are free on the disk$", ".zarr": "No space left on device$"}[
+        suffix
+    ]
     fault = check_full(full / f"run{suffix}")
     with pytest.raises(OSError, match=why):
         raise OSError(fault)
@@ -262,7 +264,7 @@ def test_a_full_disk_is_named_and_the_old_one_stays(full, suffix):
 def test_room_is_checked(full):
     files.check_room(full / "run.nc", 2**19)
     files.check_room(full / "run.zarr", 2**30)  # which compresses
-    with pytest.raises(ValueError, match=r"^out: '.*run.nc' will take 3 GiB, and 1 MiB are free there"):
+    with pytest.raises(ValueError, match=r"^out: '.*run.nc' needs 3 GiB, but only 1 MiB are free on its disk"):
         files.check_room(full / "run.nc", 3 * 2**30)
 
 
@@ -294,7 +296,7 @@ def zarr_bomb(path, name, chunk):
 def test_files_that_declare_more_than_they_hold_are_refused(tmp_path, make, suffix):
     path = tmp_path / f"bomb{suffix}"
     make(path, "h", 1024)
-    with pytest.raises(ValueError, match=r"declares 30 GiB of data, but is a file of [\d.]+ (KiB|bytes)$"):
+    with pytest.raises(ValueError, match=r"declares 30 GiB of data, but has a size of [\d.]+ (KiB|bytes)$"):
         files.load(path)
     with pytest.raises(ValueError, match=r"^path: '.*' is not a saved run: .* declares 30 GiB of data"):
         Run.load(path)
@@ -310,7 +312,7 @@ def test_chunks_that_are_larger_than_their_array_count(tmp_path):
 def test_a_file_larger_than_the_memory_is_refused(monkeypatch, tmp_path):
     files.store(LARGE, tmp_path / "run.nc")
     monkeypatch.setattr("uldnum._util.memory.psutil.virtual_memory", lambda: SimpleNamespace(available=2.0**20))
-    with pytest.raises(ValueError, match=r"has 3.05 MiB of data, and 1 MiB of memory are free"):
+    with pytest.raises(ValueError, match=r"has 3.05 MiB of data, but only 1 MiB of memory are free"):
         files.load(tmp_path / "run.nc")
 
 

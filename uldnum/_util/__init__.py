@@ -1,3 +1,3 @@
-"""Helpers of every package: checks of arguments, names, files, optional libraries, interruption and types."""
+"""Helpers that all packages use: argument checks, names, files, optional libraries, interruption and types."""
 
 __all__: list[str] = []

@@ -1,7 +1,7 @@
-"""Checks of arguments: each returns what is meant, or raises a ValueError that names the argument and the fault.
+"""Checks of arguments: each returns the converted value, or raises a ValueError that names the argument.
 
-A number is an integer or a real. Booleans, complex numbers, dates and strings are not numbers here, although NumPy
-converts them to some.
+Integers and reals are numbers. Booleans, complex numbers, dates and strings are refused, although NumPy would convert
+some of them to numbers.
 """
 
 from __future__ import annotations
@@ -39,17 +39,17 @@ __all__ = [
     "whole_number",
 ]
 
-# Letters of a value that an error shows.
+# Largest number of characters of a value in an error message.
 SHOWN = 200
 
 
 def shown(value: Any) -> str:
-    """Return a short representation of any value for an error; it never fails, however large or broken the value."""
+    """Return a short representation of any value for an error message, without ever raising an exception."""
     try:
         short = reprlib.Repr()
         short.maxstring = short.maxother = SHOWN
         text = repr(value) if isinstance(value, np.generic) else short.repr(value)
-    except Exception:  # an integer of more digits than Python writes, or an object whose representation fails
+    except Exception:  # an integer with too many digits for str, or an object whose __repr__ raises
         text = f"a value of type {type(value).__name__}"
     text = " ".join(text.split())
     return text if len(text) <= SHOWN else f"{text[:SHOWN]} ..."
@@ -64,7 +64,7 @@ def numbers(name: str, value: ArrayLike | None) -> Array:
 
 
 def number(name: str, value: Any) -> float:
-    """Return ``value`` as a float, or raise if it is not one number."""
+    """Return ``value`` as a float, or raise if it is not a scalar number."""
     found = converted(name, value)
     if found.ndim:
         raise ValueError(f"{name}: must be a number, got shape {found.shape}")
@@ -72,7 +72,7 @@ def number(name: str, value: Any) -> float:
 
 
 def positive(name: str, value: ArrayLike | None) -> Array:
-    """Return ``value`` as float64, or raise if any of it is not a positive, finite number."""
+    """Return ``value`` as float64, or raise if it has an entry that is not a positive, finite number."""
     array = converted(name, value)
     if not (np.all(np.isfinite(array)) and np.all(array > 0)):
         raise ValueError(f"{name}: must be positive and finite, got {shown(array.tolist())}")
@@ -80,31 +80,31 @@ def positive(name: str, value: ArrayLike | None) -> Array:
 
 
 def converted(name: str, value: ArrayLike | None) -> Array:
-    """Return ``value`` as float64, or raise if it is not made of numbers, integers or reals."""
+    """Return ``value`` as a float64 array, or raise if it has an entry that is not a number."""
     return np.asarray(reals(name, value), dtype=float)
 
 
 def reals(name: str, value: ArrayLike | None) -> Array:
-    """Return ``value`` as it is where it is float32, else as float64, or raise if it is not made of numbers."""
+    """Return ``value`` as an array, float32 if it is float32 and float64 otherwise, or raise if it is not numeric."""
     if is_masked(value):
         raise ValueError(f"{name}: must have no masked entries, got {shown(value)}")
     try:
         given = np.asarray(value)
-    except Exception:  # ragged lists, and whatever an object raises that says it is an array
+    except Exception:  # ragged lists, and array-like objects that raise any exception
         given = np.asarray(None)
     if given.dtype.kind == "O" and given.size and all(map(is_real, given.flat)):  # fractions, and integers of any size
         try:
             return given.astype(float)
         except OverflowError:
-            raise ValueError(f"{name}: must be a number that float64 can hold, got {shown(value)}") from None
+            raise ValueError(f"{name}: must be a number in the range of float64, got {shown(value)}") from None
     if given.dtype.kind in "iuf":
-        with np.errstate(over="ignore"):  # a long double beyond the range of float64 becomes infinite
+        with np.errstate(over="ignore"):  # a long double out of the range of float64 becomes infinite
             return given if given.dtype == np.float32 else np.asarray(given, dtype=float)
     raise ValueError(f"{name}: must be a number or an array of numbers, got {shown(value)}")
 
 
 def is_masked(value: Any) -> bool:
-    """Whether an array, or one of a sequence of arrays, has masked entries; NumPy reads the numbers below the mask."""
+    """Whether an array, or an array in a sequence, has masked entries, whose values NumPy would use."""
     parts = value if isinstance(value, list | tuple) else [value]
     return any(isinstance(part, np.ma.MaskedArray) and np.ma.is_masked(part) for part in parts)
 
@@ -115,23 +115,23 @@ def is_real(value: Any) -> bool:
 
 
 def positive_number(name: str, value: Any) -> float:
-    """Return ``value`` as a float, or raise if it is not one positive, finite number."""
+    """Return ``value`` as a float, or raise if it is not a positive, finite scalar."""
     return number(name, positive(name, value))
 
 
 def non_negative(name: str, value: Any) -> float:
-    """Return ``value`` as a float, or raise if it is not one finite number of at least 0."""
+    """Return ``value`` as a float, or raise if it is not a non-negative, finite scalar."""
     found = number(name, value)
     if not 0 <= found < math.inf:
-        raise ValueError(f"{name}: must be finite and not negative, got {found:g}")
+        raise ValueError(f"{name}: must be finite and non-negative, got {found:g}")
     return found
 
 
 def whole_number(name: str, value: Any, least: int, most: int) -> int:
-    """Return value as an int, or raise unless it is an integer between ``least`` and ``most``."""
+    """Return ``value`` as an int, or raise if it is not an integer from ``least`` to ``most``."""
     try:
         whole = None if isinstance(value, bool | np.bool) or is_masked(value) else operator.index(value)
-    except Exception:  # an array of more than one integer raises a TypeError, other objects what they like
+    except Exception:  # arrays with several entries raise a TypeError, other objects may raise any exception
         whole = None
     if whole is None:
         raise ValueError(f"{name}: must be an integer, got {shown(value)}")
@@ -148,7 +148,7 @@ def flag(name: str, value: Any) -> bool:
 
 
 def title(name: str, value: Any) -> bool | str:
-    """Return ``value``, or raise if it is neither True nor False nor a text to call a progress bar."""
+    """Return ``value``, or raise if it is neither a bool nor a printable string, the label of a progress bar."""
     if isinstance(value, str) and value.isprintable():
         return value[:SHOWN]
     if isinstance(value, str):
@@ -157,55 +157,57 @@ def title(name: str, value: Any) -> bool | str:
 
 
 def function(name: str, value: Any) -> Callable[..., Any]:
-    """Return ``value``, or raise if it cannot be called."""
+    """Return ``value``, or raise if it is not callable."""
     if not callable(value):
         raise ValueError(f"{name}: must be a function, got {shown(value)}")
     return value
 
 
 def answer_of(name: str, given: Callable[..., Any], *arguments: Any) -> Any:
-    """Return the answer of a user's function, or raise an error that names the argument if the function fails."""
+    """Return the result of a user-defined function, or raise an error that names the argument if the call fails."""
     call = function(name, given)
     try:
         return call(*arguments)
-    except Exception as error:  # whatever a function of a user raises
+    except Exception as error:  # a user-defined function may raise any exception
         raise ValueError(f"{name}: the function failed with {type(error).__name__}: {shown(str(error))}") from error
 
 
 def result_of(name: str, given: Callable[..., Any], *arguments: Any) -> Array:
-    """Return the answer of a user's function as float64, or raise if the function fails or answers no numbers."""
+    """Return the result of a user-defined function as float64, or raise if the call fails or it is not numeric."""
     answer = answer_of(name, given, *arguments)
-    if isinstance(answer, np.ndarray) and answer.dtype == bool:  # an indicator
+    if isinstance(answer, np.ndarray) and answer.dtype == bool:  # an indicator function
         answer = answer.astype(float)
-    return converted(f"{name}: the function's answer", answer)
+    return converted(f"{name}: the result of the function", answer)
 
 
 def file_path(name: str, value: Any) -> Path:
-    """Return ``value`` as a path, or raise if no file system could have it."""
+    """Return ``value`` as a path, or raise if it is not a valid path; the file need not exist."""
     if not isinstance(value, str | Path) or not str(value):
         raise ValueError(f"{name}: must be a path, got {shown(value)}")
     try:
         os.stat(value)
     except (FileNotFoundError, NotADirectoryError, PermissionError):
         pass
-    except (OSError, ValueError) as error:  # too long, a loop of links, or a character that no path has
-        raise ValueError(f"{name}: {shown(str(value))} is not a path: {error.args[-1]}") from None
+    except (OSError, ValueError) as error:  # too long, a loop of links, or an invalid character
+        raise ValueError(f"{name}: must be a valid path, got {shown(str(value))}: {error.args[-1]}") from None
     return Path(value)
 
 
 def step_size(h: ArrayLike | None, delta: ArrayLike | None) -> Array:
-    """Return the step size h, given either h or delta = h^2/2."""
+    """Return the step size h from either h or delta = h^2/2."""
     if (h is None) == (delta is None):
-        raise ValueError("h, delta: give exactly one of them; delta = h^2/2 is the same step in overdamped units")
+        raise ValueError(
+            "h, delta: exactly one must be given; delta = h^2/2 is the time step of overdamped Langevin dynamics"
+        )
     if h is not None:
         return positive("h", h)
     return np.sqrt(2 * positive("delta", delta))
 
 
 def broadcast(**arrays: Array) -> tuple[Array, ...]:
-    """Return the arrays with their common shape, or raise if there is none; the keywords name the arguments."""
+    """Broadcast arrays to a common shape, or raise if that is impossible; the keywords name the arguments."""
     try:
         return np.broadcast_arrays(*arrays.values())
     except ValueError:
         shapes = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
-        raise ValueError(f"{', '.join(arrays)}: their shapes do not broadcast: {shapes}") from None
+        raise ValueError(f"{', '.join(arrays)}: must have shapes that broadcast, got {shapes}") from None

@@ -1,4 +1,4 @@
-"""Arrays of any library that follows the array API standard."""
+"""Arrays of any library that implements the array API standard."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ __all__ = ["NUMPY", "Space", "host"]
 
 @dataclass(frozen=True)
 class Space:
-    """Where arrays live: the name of a library, its namespace of the array API standard, and one of its devices.
+    """Array library and device: the name of the library, its array API namespace, and one of its devices.
 
-    NumPy's arrays are computed with as they are. Of any other library only what the standard guarantees is used:
-    coefficients are plain numbers, no array is changed in place, and the random numbers come from NumPy, because the
-    standard has no reinterpretation of bits.
+    For libraries other than NumPy, the code uses only features of the array API standard. Coefficients are Python
+    numbers, no array changes in place, and random numbers are computed with NumPy, because the standard cannot
+    reinterpret bits.
     """
 
     name: str
@@ -28,12 +28,12 @@ class Space:
 
     @classmethod
     def of(cls, like: Any) -> Space:
-        """Return where an array lives; None lives in NumPy.
+        """Return the library and device of an array; None selects NumPy.
 
         Raises
         ------
         MissingExtraError
-            If it is another library's array and the extra ``arrays`` is not installed.
+            If the array is not a NumPy array and the extra ``arrays`` is not installed.
         """
         if like is None or isinstance(like, np.ndarray):
             return NUMPY
@@ -42,30 +42,30 @@ class Space:
 
     @property
     def foreign(self) -> bool:
-        """Whether arrays are not NumPy's."""
+        """Whether the library is not NumPy."""
         return self.namespace is not np
 
     def array(self, values: Array) -> Any:
-        """Copy from NumPy, in the same type, or raise if there is no such type here."""
+        """Copy a NumPy array to this library and device, or raise if its dtype changes."""
         if not self.foreign:
             return np.array(values)
         found = self.namespace.asarray(values, device=self.device, copy=True)
         if found.dtype != getattr(self.namespace, values.dtype.name):
             raise ValueError(
-                f"dtype: {self.name} makes {found.dtype} of {values.dtype}; allow it, or take another type"
+                f"dtype: {self.name} must support {values.dtype}, got {found.dtype}; enable it, or use another dtype"
             )
         return found
 
     def cast(self, values: Any, dtype: np.dtype[Any]) -> Any:
-        """Convert an array that lives here to a floating-point type."""
+        """Convert an array of this library to a floating-point type."""
         if not self.foreign:
             return np.asarray(values, dtype)
         return self.namespace.astype(values, getattr(self.namespace, dtype.name), copy=False)
 
     def coefficients(self, table: Any) -> Any:
-        """Return a named tuple with its arrays of reals ready to be multiplied with arrays that live here.
+        """Return a named tuple whose floating-point arrays are converted to arrays of Python numbers.
 
-        Every library agrees on what an array times a plain number is; not on a NumPy number.
+        All libraries multiply their arrays by Python numbers in the same way, but not by NumPy scalars.
         """
         if not self.foreign:
             return table
@@ -77,7 +77,7 @@ NUMPY = Space("numpy", np)
 
 
 def host(values: Any) -> Any:
-    """Return another library's array as NumPy's, whatever device it is on; anything else as it is."""
+    """Return an array of another library, on any device, as a NumPy array; return other values unchanged."""
     if isinstance(values, np.ndarray | type) or not hasattr(values, "__dlpack__"):
         return values
     return np.from_dlpack(values, device="cpu")

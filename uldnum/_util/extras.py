@@ -1,4 +1,4 @@
-"""Optional parts: imported where they are used, and named when they are missing."""
+"""Optional dependencies: import on first use, and an error that names the missing extra."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from packaging.requirements import Requirement
 
 __all__ = ["EXTRAS", "MissingExtraError", "distributions", "installed", "require"]
 
-# What each extra of the package is for; what it brings stands in pyproject.toml.
+# Purpose of each extra, as the subject of an error message. pyproject.toml lists the dependencies of each.
 EXTRAS = {
     "plot": "figures",
     "onnx": "image score networks",
@@ -32,7 +32,7 @@ class MissingExtraError(ImportError):
 
 
 def installed(name: str) -> str:
-    """Return the version of a distribution, or say that it is missing."""
+    """Return the version of a distribution, or "missing" if it is not installed."""
     try:
         return version(name)
     except PackageNotFoundError:
@@ -40,7 +40,7 @@ def installed(name: str) -> str:
 
 
 def distributions(extra: str = "") -> list[str]:
-    """Return what an extra brings, or what the package itself needs, as its metadata say."""
+    """Return the names of the dependencies of an extra, or of the package itself, from its metadata."""
     found = []
     for requirement in map(Requirement, requires("uldnum") or []):
         asked = not extra if requirement.marker is None else requirement.marker.evaluate({"extra": extra})
@@ -52,7 +52,7 @@ def distributions(extra: str = "") -> list[str]:
 
 
 def require(module: str, extra: str) -> ModuleType:
-    """Import a module that an extra brings, or say how to install it."""
+    """Import a module of an extra, or raise an error with the command that installs the extra."""
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:

@@ -1,4 +1,4 @@
-"""Reading and writing files: nothing half-written is ever seen under its final name, and nothing stored is lost."""
+"""Atomic reading and writing of files: a file under its final name is always complete, and no stored file is lost."""
 
 from __future__ import annotations
 
@@ -28,44 +28,44 @@ if TYPE_CHECKING:
 
 __all__ = ["atomic", "check_room", "check_store", "load", "remove_leftovers", "store", "writable_folder"]
 
-# What temporary files are called; those that nobody has written to for so many seconds were left by killed processes.
+# Name pattern of temporary files, and the seconds without a write after which a temporary file counts as abandoned.
 TEMPORARY, LEFT = re.compile(r"\..*-uldnum-[0-9a-f]{32}(\.\w+)?"), 3600.0
 
-# A dataset may declare this many times the bytes that it takes on the disk, which no compression of numbers reaches, or
-# a number of bytes that does no harm.
+# Largest ratio of the declared size of a dataset to its size on disk; no compression of numbers reaches it. Datasets
+# whose declared size is at most HARMLESS bytes are always accepted.
 RATIO, HARMLESS = 1000, 2**28
 
-# After an error, threads of Zarr still write to a folder for less than so many seconds; then it can be removed.
+# After an error, threads of Zarr may write to a folder for up to this many seconds. It can be removed afterwards.
 SETTLED = 0.5
 
-# Of renameat2(2): paths are relative to the working directory; the two names are swapped.
+# Constants of renameat2(2): paths relative to the working directory, and exchange of the two names.
 AT_FDCWD, RENAME_EXCHANGE = -100, 2
 
 
 def beside(path: Path) -> Path:
-    """Return a path in the same folder that nobody else has, and that is hidden."""
+    """Return a unique hidden path in the same folder."""
     return path.with_name(f".{path.stem}-uldnum-{uuid4().hex}{path.suffix}")
 
 
 def not_written(path: Path, error: Exception) -> OSError:
-    """Return the error that names the path and the reason."""
+    """Return an error that names the path and the reason."""
     return OSError(f"cannot write {str(path)!r}: {getattr(error, 'strerror', None) or error}")
 
 
 @contextmanager
 def atomic(path: Path, folder: bool = False) -> Iterator[Path]:
-    """Give a temporary file, or folder, beside ``path`` to write to; rename it to ``path`` when all went well.
+    """Yield a temporary file or folder in the folder of ``path``, and rename it to ``path`` if the block succeeds.
 
     Raises
     ------
     ValueError
-        If nothing can be made there.
+        If no file can be created there.
     OSError
-        If it cannot be written; the message names the path and the reason.
+        If the file cannot be written. The message names the path and the reason.
     """
     new = beside(path)
     try:
-        new.mkdir() if folder else new.touch(exist_ok=False)  # tempfile's are closed to all others
+        new.mkdir() if folder else new.touch(exist_ok=False)  # files of `tempfile` are not readable by other users
     except OSError as error:
         raise ValueError(f"path: {not_written(path, error)}") from None
     try:
@@ -78,10 +78,10 @@ def atomic(path: Path, folder: bool = False) -> Iterator[Path]:
 
 
 def put_folder(new: Path, path: Path) -> None:
-    """Rename a folder to ``path``, where another may be, so that after death at any moment `recover` finds one of them.
+    """Rename a folder to ``path``, replacing a folder that exists there.
 
-    A folder cannot be renamed onto another. Their names are swapped where the system can do that, else the old one
-    steps aside first.
+    A folder cannot be renamed onto another one. If the system supports it, the two names are exchanged. Otherwise the
+    old folder is first renamed to `aside`. If the process is killed at any time, `recover` restores one of the two.
     """
     if path.exists() and swap(new, path):
         return
@@ -95,12 +95,12 @@ def put_folder(new: Path, path: Path) -> None:
 
 
 def aside(path: Path) -> Path:
-    """Return the hidden name under which the old folder waits until the new one is in its place."""
+    """Return the hidden name of the old folder while the new one replaces it."""
     return path.with_name(f".{path.stem}-uldnum-old{path.suffix}")
 
 
 def recover(path: Path) -> None:
-    """Put a folder back in its place if a process died when it had stepped aside; remove it if the new one came."""
+    """Restore the old folder if a killed process had renamed it, or remove it if the new one is in place."""
     old = aside(path)
     if old.exists() and path.exists():
         remove(old)
@@ -109,7 +109,7 @@ def recover(path: Path) -> None:
 
 
 def swap(one: Path, other: Path) -> bool:
-    """Swap the names of two folders in one step; returns whether the system and the file system could."""
+    """Exchange the names of two folders atomically, and return whether the system supports it."""
     if sys.platform != "linux":
         return False
     rename = getattr(ctypes.CDLL(None), "renameat2", None)
@@ -118,26 +118,26 @@ def swap(one: Path, other: Path) -> bool:
 
 
 def writable_folder(folder: Path, argument: str = "out") -> Path:
-    """Make a folder if need be and check that files can be written to it, before any work is done.
+    """Create a folder if it does not exist, and raise if files cannot be written to it.
 
-    What killed processes left in it is removed.
+    Temporary files of killed processes in it are removed.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise ValueError(f"{argument}: cannot write to {str(folder)!r}: {error.strerror}") from None
+        raise ValueError(f"{argument}: must be a writable folder, got {str(folder)!r}: {error.strerror}") from None
     remove_leftovers(folder)
     return folder
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove temporary files that processes left when they were killed: what nobody has written to for an hour.
+    """Remove temporary files of killed processes: those without a write for an hour.
 
-    The age is by the clock of the file system, which processes on other machines share.
+    The age is measured by the clock of the file system, which processes on other machines share.
     """
-    with suppress(OSError):  # what cannot be removed does no harm
+    with suppress(OSError):  # a temporary file that cannot be removed does no harm
         with tempfile.TemporaryFile(dir=folder) as file:
             now = os.fstat(file.fileno()).st_mtime
         for path in folder.iterdir():
@@ -146,7 +146,7 @@ def remove_leftovers(folder: Path) -> None:
 
 
 def last_change(path: Path) -> float:
-    """Return when a file, or anything in a folder, was written last; infinity if it is no longer there."""
+    """Return the time of the last write to a file or anything in a folder; infinity if it does not exist."""
     try:
         return max(part.lstat().st_mtime for part in (path, *path.rglob("*")))
     except OSError:
@@ -154,7 +154,7 @@ def last_change(path: Path) -> float:
 
 
 def remove(path: Path) -> None:
-    """Remove a file or a folder, where that is possible."""
+    """Remove a file or a folder, if possible."""
     if path.is_dir():
         shutil.rmtree(path, ignore_errors=True)
     else:
@@ -165,40 +165,40 @@ def remove(path: Path) -> None:
 
 
 def check_store(path: Path) -> Path:
-    """Raise early if a dataset could not be stored under this name: its suffix is .nc (NetCDF) or .zarr."""
+    """Return a path, or raise if a dataset cannot be stored there; the suffix must be .nc (NetCDF) or .zarr."""
     if path.suffix not in (".nc", ".zarr"):
-        raise ValueError(f"path: the name of a dataset ends in .nc (NetCDF) or .zarr, got {str(path)!r}")
+        raise ValueError(f"path: must end in .nc (NetCDF) or .zarr, got {str(path)!r}")
     if path.suffix == ".zarr":
         require("zarr", "zarr")
     recover(path)
     if path.exists() and path.is_dir() != (path.suffix == ".zarr"):
-        raise ValueError(f"path: {str(path)!r} is there already, and is no {path.suffix} dataset")
+        raise ValueError(f"path: {str(path)!r} must not be an existing file of another kind than {path.suffix}")
     return path
 
 
 def check_room(path: Path, needed: int, argument: str = "out") -> None:
-    """Raise if so many bytes do not fit on the disk of a NetCDF file; Zarr compresses, so for it nothing is known."""
+    """Raise if a NetCDF file does not fit on its disk; the size of a compressed Zarr folder is unknown."""
     free = shutil.disk_usage(path.parent).free
     if path.suffix == ".nc" and needed > free:
-        raise ValueError(f"{argument}: {str(path)!r} will take {size(needed)}, and {size(free)} are free there")
+        raise ValueError(f"{argument}: {str(path)!r} needs {size(needed)}, but only {size(free)} are free on its disk")
 
 
 def size(count: float) -> str:
-    """Return a number of bytes as text."""
+    """Return a number of bytes as text, such as "1.5 GiB"."""
     power = min(4, int(math.log2(max(1, count)) // 10))
     value, unit = count / 1024**power, ("bytes", "KiB", "MiB", "GiB", "TiB")[power]
     return f"{value:.{3 if value < 999.5 else 4}g} {unit}"
 
 
 def store(dataset: xr.Dataset, path: Path) -> None:
-    """Write a dataset, atomically, in the format that the suffix says; Ctrl-C waits until it is written.
+    """Write a dataset atomically, in the format of the suffix; Ctrl-C takes effect after it is written.
 
     Raises
     ------
     ValueError
-        If the name is not one of a dataset, or nothing can be made there.
+        If the suffix is unknown, or no file can be created there.
     OSError
-        If it cannot be written; the message names the path and the reason. What was stored there before remains.
+        If the dataset cannot be written. The message names the path and the reason. An existing file is unchanged.
     """
     check_store(path)
     remove_leftovers(path.parent)
@@ -213,8 +213,10 @@ def store(dataset: xr.Dataset, path: Path) -> None:
             return
         try:
             dataset.to_netcdf(new, engine="netcdf4")
-        except RuntimeError as error:  # the library does not say the reason
-            raise OSError(f"{error}; the data take {size(dataset.nbytes)}, and {size(free)} are free there") from error
+        except RuntimeError as error:  # the message of the library has no reason
+            raise OSError(
+                f"{error}; the data need {size(dataset.nbytes)}, and {size(free)} are free on the disk"
+            ) from error
 
 
 def load(path: Path) -> xr.Dataset:
@@ -223,7 +225,7 @@ def load(path: Path) -> xr.Dataset:
     Raises
     ------
     OSError, ValueError
-        If there is no dataset, or it is damaged, or declares more than it can hold or than fits into the memory.
+        If the dataset is missing or damaged, or if it declares more data than it can hold or than fit into memory.
     """
     import xarray
 
@@ -233,30 +235,30 @@ def load(path: Path) -> xr.Dataset:
     recover(path)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error", UserWarning)  # of Zarr, about parts that it does not recognise
+            warnings.simplefilter("error", UserWarning)  # Zarr warns of parts that it does not recognise
             check_declared(path)
             return xarray.load_dataset(path, **options)
     except (OSError, ValueError):
         raise
-    except Exception as error:  # of a damaged file, the libraries that read it say many things
+    except Exception as error:  # libraries raise exceptions of any class for a damaged file
         raise ValueError(f"{str(path)!r} is not a dataset: {error or type(error).__name__}") from None
 
 
 def check_declared(path: Path) -> None:
-    """Raise if a dataset declares more bytes than what is stored can hold, or than fit into the memory.
+    """Raise if a dataset declares more bytes than its file can hold, or than fit into memory.
 
-    They are counted before anything is read: a file of some KiB can declare any number.
+    The check precedes reading, because a file of a few KiB can declare arrays of any size.
     """
     declared = declared_by_zarr(path) if path.suffix == ".zarr" else declared_by_netcdf(path)
     stored = sum(part.lstat().st_size for part in (path, *path.rglob("*")))
     if declared > max(HARMLESS, RATIO * stored):
-        raise ValueError(f"{str(path)!r} declares {size(declared)} of data, but is a file of {size(stored)}")
+        raise ValueError(f"{str(path)!r} declares {size(declared)} of data, but has a size of {size(stored)}")
     if declared > (free := available_memory()):
-        raise ValueError(f"{str(path)!r} has {size(declared)} of data, and {size(free)} of memory are free")
+        raise ValueError(f"{str(path)!r} has {size(declared)} of data, but only {size(free)} of memory are free")
 
 
 def declared_by_netcdf(path: Path) -> int:
-    """Return the bytes that the variables of a NetCDF file will take, or the largest chunk of each if that is more."""
+    """Return the bytes in memory of the variables of a NetCDF file; a larger chunk size counts instead."""
     import netCDF4
 
     with netCDF4.Dataset(path) as file:
@@ -268,12 +270,12 @@ def declared_by_netcdf(path: Path) -> int:
 
 
 def declared_by_zarr(path: Path) -> int:
-    """Return the bytes that the arrays of a folder of Zarr will take, or a chunk of each if that is more."""
+    """Return the bytes in memory of the arrays of a Zarr folder; a larger chunk size counts instead."""
     group = require("zarr", "zarr").open_group(path, mode="r", use_consolidated=False)
     return sum(extent(array.shape, array.shards or array.chunks, array.dtype) for _, array in group.arrays())
 
 
 def extent(shape: tuple[int, ...], chunks: tuple[int, ...] | list[int], dtype: object) -> int:
-    """Return the bytes of an array, or of one chunk if that is larger; a string has at least 8."""
+    """Return the bytes of an array, or of one chunk if that is larger; an element has at least 8 bytes."""
     itemsize = max(8, np.dtype(dtype).itemsize)  # type: ignore[call-overload]
     return itemsize * max(math.prod(map(int, shape)), math.prod(map(int, chunks)) if chunks else 0)

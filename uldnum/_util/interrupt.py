@@ -1,4 +1,4 @@
-"""Stopping long work between its pieces instead of in the middle of one."""
+"""Handling of Ctrl-C: interruption between units of work instead of inside one."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ __all__ = ["interruptible", "uninterrupted"]
 
 @contextmanager
 def interruptible() -> Iterator[Callable[[], bool]]:
-    """Turn the first Ctrl-C into a question that can be asked between launches; the second one interrupts.
+    """Yield a function that returns whether Ctrl-C was pressed; the second Ctrl-C raises KeyboardInterrupt.
 
-    Where one is within another, both are told: work that was done by then may be a part of more.
+    Contexts can be nested. The first Ctrl-C then sets the flag of all of them.
     """
     asked = threading.Event()
     if threading.current_thread() is not threading.main_thread():
@@ -40,9 +40,9 @@ def interruptible() -> Iterator[Callable[[], bool]]:
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Finish what is within; a Ctrl-C that comes meanwhile takes effect afterwards.
+    """Delay a Ctrl-C until the end of the block.
 
-    Where an error ends the block, it is what is raised.
+    If the block raises an exception, that exception is raised and the Ctrl-C is dropped.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -1,4 +1,4 @@
-"""The memory that this process can still take."""
+"""Memory that is available to this process."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ import psutil
 
 __all__ = ["available_memory"]
 
-# Where Linux says to which control groups this process belongs, and where it shows the groups.
+# Linux: the file that lists the control groups of this process, and the folder of all control groups.
 MEMBERSHIP, GROUPS = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
 
-# Names in a group of version 1 and of version 2: of the limit, of the memory in use, and, in ``memory.stat``, of the
-# file cache in it that the kernel frees when memory is wanted.
+# Names in control groups of version 1 and version 2: the files of the limit and of the memory in use, and the entry of
+# ``memory.stat`` for the part of it that is file cache, which the kernel frees on demand.
 VERSION_1 = "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"
 VERSION_2 = "memory.max", "memory.current", "inactive_file"
 
 
 def available_memory() -> int:
-    """Return the bytes that this process can still take: of the machine, or of a control group if that allows less."""
+    """Return the bytes that this process can still allocate, on the machine and within its control groups."""
     return min([psutil.virtual_memory().available, *allowed_by_groups()])
 
 
 def allowed_by_groups() -> Iterator[int]:
-    """Yield what each control group of this process allows, and each group above it."""
+    """Yield the bytes available in each control group of this process and in each of its ancestors."""
     try:
         lines = MEMBERSHIP.read_text().splitlines()
     except OSError:  # not Linux
@@ -37,7 +37,7 @@ def allowed_by_groups() -> Iterator[int]:
             roots, names = [GROUPS, GROUPS / "unified"], VERSION_2
         else:
             continue
-        # In a container the path may be that of the host: what is not there is passed over.
+        # In a container the path may be that on the host; groups that do not exist are skipped.
         for root in roots:
             own = root / path.lstrip("/")
             for group in (own, *own.parents):
@@ -46,7 +46,7 @@ def allowed_by_groups() -> Iterator[int]:
 
 
 def allowed_by(group: Path, limit: str, usage: str, cache: str) -> int | None:
-    """Return what one control group allows; None if it sets no limit, or does not say."""
+    """Return the bytes available in a control group; None if its limit is unset or unreadable."""
     try:
         most, used = int((group / limit).read_text()), int((group / usage).read_text())
         entries = dict(line.split(maxsplit=1) for line in (group / "memory.stat").read_text().splitlines())

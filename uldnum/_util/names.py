@@ -1,4 +1,4 @@
-"""Names: what may be one, looking things up by them with help for the mistaken, and fingerprints of what has none."""
+"""Validation of names, suggestions for unknown names, and hashes of arrays."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ __all__ = [
     "unknown",
 ]
 
-# Letters of a name, and of a text such as a citation, at most.
+# Largest number of characters of a name, and of a text such as a citation.
 NAME, TEXT = 200, 10_000
 
 
 class UnknownNameError(ValueError):
-    """A name that does not exist."""
+    """Error for an unknown name."""
 
 
 def checked_name(argument: str, name: Any) -> str:
-    """Return a name, or raise unless it can be shown in any terminal, file and figure: printable, of 1 to 200 letters.
+    """Return a name, or raise if it is not a printable string of 1 to 200 characters.
 
-    Names are checked where they enter, so that nothing that was computed is lost to one in the end.
+    Names are checked on input, so that a result cannot fail to be shown or stored after it has been computed.
     """
     if not checked_text(argument, name, NAME, breaks="").strip():
         raise ValueError(f"{argument}: must not be empty")
@@ -45,7 +45,7 @@ def checked_name(argument: str, name: Any) -> str:
 
 
 def checked_text(argument: str, text: Any, most: int = TEXT, breaks: str = "\n\t") -> str:
-    """Return a text, or raise unless it is a string of at most so many letters, printable but for breaks."""
+    """Return a text, or raise if it is not a printable string of at most ``most`` characters; ``breaks`` may occur."""
     if not isinstance(text, str):
         raise ValueError(f"{argument}: must be a string, got {shown(text)}")
     if len(text) > most:
@@ -56,7 +56,7 @@ def checked_text(argument: str, text: Any, most: int = TEXT, breaks: str = "\n\t
 
 
 def printable(text: str, most: int = NAME) -> str:
-    """Return a text as a terminal can show it: escapes stand for control characters, and it is cut where it is long."""
+    """Return a text with control characters escaped, truncated to ``most`` characters."""
     plain = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
     return plain if len(plain) <= most else f"{plain[: most - 4]} ..."
 
@@ -64,30 +64,30 @@ def printable(text: str, most: int = NAME) -> str:
 def unknown(
     kind: str, name: Any, names: Iterable[str], where: str = "'uldnum list' shows all of them"
 ) -> UnknownNameError:
-    """Return the error for a name that does not exist: it offers the nearest one that does, and says where all are."""
+    """Return the error for an unknown name; it suggests the nearest known name and where all names are listed."""
     return UnknownNameError(f"{kind}: unknown name {shown(name)}; the nearest is {nearest(name, names)!r}. {where}")
 
 
 def nearest(name: Any, names: Iterable[str]) -> str:
-    """Return the name that is most like what was given, by no more than its first 200 letters."""
+    """Return the known name that is most similar to the first 200 characters of a given one."""
     by_lower = {other.lower(): other for other in names}
     text = name[:NAME] if isinstance(name, str) else shown(name)
     return by_lower[difflib.get_close_matches(text.lower(), by_lower, n=1, cutoff=0)[0]]
 
 
 def named(thing: Any) -> str:
-    """Show a thing by its name and shape: its arrays would fill a screen."""
+    """Return a short representation of an object with its name and shape, without its arrays."""
     return f"{type(thing).__name__}({thing.name!r}, shape={tuple(thing.shape)})"
 
 
 def split_name(name: str) -> tuple[str, str | None]:
-    """Split ``stem(argument)`` into its parts; without brackets, or with others, all is the stem."""
+    """Split ``stem(argument)`` into stem and argument; a name of another form is a stem with the argument None."""
     match = re.fullmatch(r"([^()]+)(?:\(([^()]*)\))?", name.strip())
     return (match[1].strip(), match[2]) if match else (name, None)
 
 
 def digest(*arrays: Array) -> str:
-    """Return a hash of the values of arrays."""
+    """Return a hash of the shapes and values of arrays."""
     sha = hashlib.sha256()
     for array in arrays:
         sha.update(str(array.shape).encode())

@@ -1,4 +1,4 @@
-"""Reading TOML and JSON that others wrote, within bounds of size, depth and time."""
+"""Reading of untrusted TOML and JSON files, with bounds on size, depth and time."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from uldnum._util.arguments import shown
 
 __all__ = ["parse_toml", "read_json", "read_toml"]
 
-# Bytes of a card or a configuration, at most.
+# Largest size of a card or a configuration, in bytes.
 SMALL = 2**20
 
-# A dotted key of more than a hundred parts, on which tomllib takes a time that grows as their square or faster.
+# A dotted key of more than 100 parts. The time of tomllib grows at least as the square of their number.
 LONG_KEY = re.compile(
     r"""(?<![\w-]) (?: (?: [\w-]++ | "(?:[^"\\\n]|\\.)*+" | '[^'\n]*+' ) [ \t]*+ \. [ \t]*+ ){100}""", re.VERBOSE
 )
 
 
 def parse_toml(text: str) -> dict[str, Any]:
-    """Return the table of a text in TOML, or raise a ValueError."""
+    """Return the table of a TOML text, or raise a ValueError."""
     if LONG_KEY.search(text):
         raise ValueError("a key has more than 100 parts")
     return shallow(tomllib.loads, text)
 
 
 def shallow(parse: Callable[[str], Any], text: str) -> Any:
-    """Return what a parser makes of a text, or raise a ValueError where tables or arrays are too deep for it."""
+    """Return the result of a parser, or raise a ValueError if tables or arrays are nested too deeply."""
     try:
         return parse(text)
     except RecursionError:
@@ -38,7 +38,7 @@ def shallow(parse: Callable[[str], Any], text: str) -> Any:
 
 
 def read_toml(argument: str, path: Path, most: int = SMALL) -> dict[str, Any]:
-    """Return the table in a TOML file of so many bytes at most, or raise an error that names argument and file."""
+    """Return the table in a TOML file of at most ``most`` bytes, or raise an error that names argument and file."""
     try:
         return parse_toml(read_text(path, most))
     except ValueError as error:
@@ -57,7 +57,7 @@ def read_json(argument: str, path: Path) -> dict[str, Any]:
 
 
 def read_text(path: Path, most: int) -> str:
-    """Return the text of a file, or raise if it cannot be read or is larger than so many bytes."""
+    """Return the text of a file, or raise if it cannot be read or has more than ``most`` bytes."""
     try:
         with path.open("rb") as stream:
             content = stream.read(most + 1)

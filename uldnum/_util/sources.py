@@ -1,7 +1,7 @@
-"""Hashes of source code: which modules a result depends on, and what is in them.
+"""Hashes of the source code that a result depends on.
 
-A module depends on every module of this package that it imports, at its top or inside a function, and on what these
-import in turn. The graph is read from the sources themselves, so that it is always up to date, and the same in every
+A module depends on every module of this package that it imports, at its top level or inside a function, and on the
+dependencies of those modules. The graph is read from the source files, so it is always up to date and the same in every
 process.
 """
 
@@ -18,27 +18,27 @@ __all__ = ["dependencies", "digest_of_sources"]
 
 PACKAGE = __name__.partition(".")[0]
 
-# Statements that import from this package: `from A import b, c`, with or without brackets, and `import A`. A regular
-# expression takes a hundredth of the time of the parser; a test compares the two.
+# Statements that import from this package: `from A import b, c`, with or without parentheses, and `import A`. The
+# regular expression is 100 times faster than the parser of Python; a test compares the two.
 IMPORTS = re.compile(
     rf"^[ \t]*(?:from[ \t]+({PACKAGE}[\w.]*)[ \t]+import[ \t]+(\([^)]*\)|[^\n]*)|import[ \t]+({PACKAGE}[\w.]*))", re.M
 )
 
-# What a source holds that is not run: comments, which may stand between names, and imports for type checkers alone.
+# Source text without effect: comments, which may occur between imported names, and imports only for type checkers.
 NOT_RUN = re.compile(r"#[^\n]*|^if TYPE_CHECKING:\n(?:[ \t]+[^\n]*\n|\n)+", re.M)
 
 
 def digest_of_sources(*modules: str) -> str:
-    """Return a hash of the sources of modules and of all modules of this package that they depend on.
+    """Return a hash of the sources of modules and of their dependencies within this package.
 
     Parameters
     ----------
     *modules : str
-        Full names. A module without a source file, such as the main module of a notebook, counts by its name.
+        Full names of modules. For a module without a source file, such as that of a notebook, only the name is hashed.
 
     Notes
     -----
-    A source is read once in a process: a file that changes later is not what runs here.
+    Each source file is read once per process, because later changes to it do not affect the imported module.
     """
     parts = [f"{module} {source(module)[0]}" for module in sorted(dependencies(*modules))]
     return sha256("\n".join(parts).encode()).hexdigest()
@@ -46,7 +46,7 @@ def digest_of_sources(*modules: str) -> str:
 
 @cache
 def dependencies(*modules: str) -> frozenset[str]:
-    """Return the names of modules and of all modules of this package that they import, at any depth."""
+    """Return the names of modules and of all modules of this package that they import, directly or indirectly."""
     found: set[str] = set()
     waiting = list(modules)
     while waiting:
@@ -59,7 +59,7 @@ def dependencies(*modules: str) -> frozenset[str]:
 
 @cache
 def source(module: str) -> tuple[str, tuple[str, ...]]:
-    """Return a hash of the source of a module, and the modules of this package that it imports."""
+    """Return a hash of the source of a module and the modules of this package that it imports."""
     path = path_of(module)
     content = b"" if path is None else path.read_bytes()
     text = NOT_RUN.sub("", content.decode())
@@ -67,7 +67,7 @@ def source(module: str) -> tuple[str, tuple[str, ...]]:
 
 
 def imported(text: str) -> Iterator[str]:
-    """Yield the modules of this package that the statements of a source import."""
+    """Yield the modules of this package that a source text imports."""
     for package, names, module in IMPORTS.findall(text):
         yield package or module
         for part in filter(str.strip, names.strip("()").split(",")):
@@ -78,8 +78,8 @@ def imported(text: str) -> Iterator[str]:
 
 @cache
 def path_of(module: str) -> Path | None:
-    """Return the source file of a module; None if there is no such module, or it has none."""
-    if module.partition(".")[0] == PACKAGE:  # without importing its parents, which `find_spec` does
+    """Return the source file of a module; None if the module does not exist or has no source file."""
+    if module.partition(".")[0] == PACKAGE:  # `find_spec` would import the parent packages
         base = Path(__file__).parents[2].joinpath(*module.split("."))
         return next((path for path in (base / "__init__.py", base.with_suffix(".py")) if path.is_file()), None)
     try:

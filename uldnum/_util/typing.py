@@ -1,4 +1,4 @@
-"""Names for the types that appear everywhere."""
+"""Type aliases for arrays."""
 
 from __future__ import annotations
 
