@@ -1,4 +1,4 @@
-"""What is sampled agrees with the exact answer, for every entry of the catalogue: in short, and as stored."""
+"""Sampled moments agree with the exact answers for every catalogue entry, in a short run and in the stored one."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ import xarray as xr
 import uldnum
 from analysis import agreement
 
-# Were the random numbers new each time, a family of 78 comparisons would fail by chance once in 200 times.
+# Limit in standard errors. With new random numbers each time, the 78 comparisons would fail once in 200 times.
 LIMIT = 4.0
 
 
@@ -22,7 +22,7 @@ def test_all_entries_are_compared():
 
 @pytest.mark.parametrize("name", agreement.INTEGRATORS)
 def test_a_short_run_agrees(stored, name):
-    """1e6 chain-steps each: their errors are some 0.01 in E[x^2], whose exact biases go up to 0.6."""
+    """With 1e6 chain-steps the errors of E[x^2] are about 0.01, while its exact biases are up to 0.6."""
     run = agreement.sampled(name, chains=1000, steps=1000, seed=7)
     exact = stored.exact.sel(integrator=name)
     assert np.abs((run.sampled - exact) / run.error).max() < LIMIT
@@ -38,6 +38,6 @@ def test_the_stored_run_of_1e9_chain_steps_agrees(stored):
     assert stored.attrs["chains"] * stored.attrs["steps"] == 10**9
     assert stored.sizes == {"integrator": 13, "h": 3, "moment": 2}
     assert np.abs((stored.sampled - stored.exact) / stored.error).max() < LIMIT
-    # Most biases are far beyond the error, so that agreement means something.
+    # Most biases exceed the error by far, so that the comparison is significant.
     bias = np.abs(stored.exact - xr.DataArray([0.6, 3.25], dims="moment"))
     assert (bias.sel(moment=2) > 4 * stored.error.sel(moment=2)).sum() >= 34

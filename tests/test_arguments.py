@@ -1,4 +1,4 @@
-"""What is taken for a number, a name, a path; and that nothing else gets further than the first line."""
+"""Checks of arguments: accepted numbers, names and paths; all other values raise an error that names the argument."""
 
 import os
 import signal
@@ -80,7 +80,7 @@ def test_what_is_no_function_is_named_once():
         law.expectation("x")
 
 
-# Calls of the public interface whose errors were raw, never came, or named another argument.
+# Calls of public functions that once raised an unclear error, none, or one that named another argument.
 @pytest.mark.parametrize(
     ("call", "fault"),
     [
@@ -198,7 +198,7 @@ NAMES = "$\\badmacro{$", "$x^2$ 100%_#&~", "\\frac", "_hidden", "{", "ünï"
 
 @pytest.fixture(scope="module", params=NAMES)
 def stored(request, tmp_path_factory):
-    """Studies of a target, and by an integrator, of a name that TeX would stumble over."""
+    """Figures show names of targets and integrators that are invalid TeX."""
     folder = tmp_path_factory.mktemp("names")
     target = uldnum.GaussianMixture([1.0], [[0.0]], [1.0], name=request.param)
     scheme = uldnum.Integrator(request.param, uldnum.integrator("ula").recipe)
@@ -363,7 +363,7 @@ def test_weights_that_are_declared_and_not_there_are_refused(tmp_path):
 
 
 def endless(path: Path) -> Path:
-    """Write a model that never answers: a loop without a bound on its rounds, whose condition is always true."""
+    """Write a model that never returns: an unbounded loop whose condition is always true."""
     number = helper.make_tensor_value_info("i", TensorProto.INT64, [])
     flags = [helper.make_tensor_value_info(name, TensorProto.BOOL, []) for name in ("c", "go on")]
     values = [
@@ -397,7 +397,7 @@ def test_a_second_interrupt_ends_a_run_whose_model_does_not_answer(tmp_path):
     )
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "ready\n"
-    for _ in range(20):  # the first may be heard within the run, the second ends it wherever it is
+    for _ in range(20):  # the first one may be handled within the run, the second one ends it
         time.sleep(1)
         process.send_signal(signal.SIGINT)
         if process.poll() is not None:

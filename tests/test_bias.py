@@ -1,4 +1,4 @@
-"""Bias metrics and the bias study."""
+"""Bias of moments, and the bias study."""
 
 import json
 
@@ -16,25 +16,25 @@ GAUSSIAN = uldnum.target("gaussian")
 
 
 def test_rms_bias_of_known_gaps():
-    """Three axes with errors 3, 0, 4 in units of their scales: root mean square 5/sqrt(3)."""
+    """Errors of 3, 0 and 4 in units of the scales of three axes have the root mean square 5/sqrt(3)."""
     exact, scale = np.array([1.0, 2.0, 3.0]), np.array([1.0, 2.0, 0.5])
     spread = np.repeat([-1.0, 1.0], 5000)[:, None] * np.sqrt(9999 / 1e4)
     bias = rms_bias(exact + scale * (np.array([3.0, 0.0, 4.0]) + spread), exact, scale)
     assert bias.value == pytest.approx(5 / np.sqrt(3))
     wide = rms_bias(np.array([[0.0, 0.0], [6.0, 8.0]]), np.zeros(2), np.ones(2))
     assert wide.floor == pytest.approx(np.sqrt((3**2 + 4**2) / 2))
-    # All axes of a chain move together by +-1: d value = (3 + 0 + 4)/(3 value); the standard error of +-1 is 0.01.
+    # All axes of a chain deviate together by +-1, so d value = (3 + 0 + 4)/(3 value); the standard error of +-1 is 0.01.
     assert bias.error == pytest.approx(0.01 * 7 / (3 * bias.value), rel=1e-3)
     assert bias.floor == pytest.approx(0.01)
     assert np.isnan(wide.error)
 
 
 def test_metrics_scale_and_centre():
-    """Two axes of unequal variance and a mean that is not 0: exact biases by hand, sampled ones against them.
+    """For two axes with different variances and nonzero means, exact and sampled biases equal closed forms.
 
-    At 4 standard errors, false-fail rate 2e-4: 6e-5 each for the second moment and the mean, 2e-5 for the distances, of
-    which noise makes more, by 0.6 and 1.2 standard errors. Caught is a bias that is off by 24% of itself (second
-    moment), 16% (wasserstein_1) or 28% (kolmogorov), and a mean that is off by 0.022 standard deviations.
+    The limit is 4 standard errors. The false-fail rate is 2e-4: 6e-5 each for the second moment and the mean, and 2e-5
+    for the distances, which noise increases by 0.6 and 1.2 standard errors. Relative errors of 24% (second moment), 16%
+    (wasserstein_1) or 28% (kolmogorov), and an error of 0.022 standard deviations of the mean, are detected.
     """
     target = uldnum.GaussianMixture([1.0], [[2.0, -1.0]], [[0.25, 4.0]])
     h = 0.5
@@ -57,7 +57,7 @@ def test_metrics_scale_and_centre():
 
 
 def test_study_agrees_with_the_exact_bias():
-    """Points against the exact curve at 4.5 standard errors (12 comparisons, false-fail rate 1e-4)."""
+    """Sampled biases equal the exact ones within 4.5 standard errors (12 comparisons, false-fail rate 1e-4)."""
     study = uldnum.studies.bias(
         GAUSSIAN, ["ula", "OBABO", "mild(0.5)"], [0.5, 0.8, 1.1, 1.4], nfe=400, burn_in=100, chains=1024, progress=False
     )
@@ -65,7 +65,7 @@ def test_study_agrees_with_the_exact_bias():
     assert np.all(np.abs(second.bias - second.exact) < 4.5 * second.error)
     assert np.all(second.exact > 4 * second.error)
     assert np.all(study.sel(metric="mean").exact == 0)
-    # An unbiased mean shows its floor: |N(0, 1)| exceeds 4.5 with probability 7e-6.
+    # The value of an unbiased mean is |N(0, 1)| floors, which exceeds 4.5 with probability 7e-6.
     assert np.all(study.sel(metric="mean").bias < 4.5 * study.sel(metric="mean").floor)
     np.testing.assert_array_equal(study.nfe, [500, 501, 500])
 
@@ -82,7 +82,7 @@ def test_study_is_labelled_and_survives_storage(tmp_path):
         progress=False,
     )
     assert dict(study.sizes) == {"integrator": 2, "h": 2, "metric": 4}
-    np.testing.assert_array_equal(study.nfe, [25, 24])  # equal cost: half the steps for two evaluations a step
+    np.testing.assert_array_equal(study.nfe, [25, 24])  # equal cost: half as many steps with two evaluations each
     assert study.attrs["uldnum"] == uldnum.__version__
     assert json.loads(study.attrs["target_parameters"])["weights"] == [0.7, 0.3]
     study.to_netcdf(tmp_path / "bias.nc")
@@ -90,7 +90,7 @@ def test_study_is_labelled_and_survives_storage(tmp_path):
 
 
 def test_the_exact_bias_of_a_mixture():
-    """The metrics of the exact law, each from what the law of the transfer operator says of it."""
+    """Exact metrics equal those computed directly from the stationary law of the transfer operator."""
     target, h = uldnum.target("bimodal-1d"), [0.3, 0.8]
     study = uldnum.studies.exact_bias(target, ["OBABO", "baoab-limit"], h, tolerance=1e-6, progress=False)
     assert set(study.data_vars) == {"exact"}
@@ -113,7 +113,7 @@ def test_the_exact_bias_of_a_mixture():
 
 
 def test_the_exact_bias_of_a_full_gaussian():
-    """Marginals of a turned Gaussian: the law is a Gaussian with the turned covariance."""
+    """For a Gaussian with a full covariance, the marginal distances follow from the stationary covariance."""
     covariance = np.array([[2.0, 0.8], [0.8, 0.5]])
     target = uldnum.GaussianMixture([1.0], [[1.0, -1.0]], covariances=[covariance])
     study = uldnum.studies.exact_bias(target, "OBABO", 0.3, progress=False)
@@ -125,9 +125,10 @@ def test_the_exact_bias_of_a_full_gaussian():
 
 
 def test_sampled_points_lie_on_the_exact_curve_of_a_mixture():
-    """On a mixture, at 4.5 standard errors: six comparisons, false-fail rate 4e-5.
+    """On a mixture, sampled biases equal the exact ones within 4.5 standard errors.
 
-    Of the exact biases, 0.008 to 0.095, one that is off by 0.011 is caught.
+    There are six comparisons with a false-fail rate of 4e-5. The exact biases are 0.008 to 0.095, and an error of 0.011
+    is detected.
     """
     study = uldnum.studies.bias(
         "bimodal-1d", ["ula", "mild(0.5)", "OABAO"], [0.8, 1.1], nfe=1000, burn_in=100, chains=1024, progress=False
@@ -185,7 +186,7 @@ def test_bad_studies_are_refused_before_any_run():
 
 
 def test_a_burn_in_that_is_too_short_is_said():
-    """ULA on two modes: 300 evaluations are much at delta = 0.5 (a time of 12), and little at 0.005 (of 1400)."""
+    """For ULA on two modes, 300 evaluations suffice at delta = 0.5 (time 12), but not at 0.005 (time 1400)."""
     study = uldnum.studies.bias(
         "bimodal-1d", "ula", delta=[0.005, 0.5], nfe=3000, burn_in=300, chains=256, tolerance=1e-3, progress=False
     )
@@ -197,9 +198,10 @@ STABILITY = {"friction": 1.0, "nfe": 60, "burn_in": 0, "chains": 16, "progress":
 
 @pytest.mark.parametrize("name", ["bias", "mixing", "frontier"])
 def test_step_sizes_without_a_stationary_law_are_named(name):
-    """ULA and BAOAB on N(0, 1): 2 is the limit of stability, above it chains grow, and diverge in the end.
+    """On N(0, 1), ULA and BAOAB are stable up to h = 2; warnings name larger step sizes.
 
-    A step of ULA takes a variance v to (1 - h^2/2)^2 v + h^2: 60 of them to 241 at h = 2, 310 at 2.002, 1e65 at 3.
+    A step of ULA maps a variance v to (1 - h^2/2)^2 v + h^2. After 60 steps it is 241 at h = 2, 310 at 2.002 and 1e65
+    at 3, so only the last one diverges.
     """
     with pytest.warns(UserWarning, match="h = ") as said:
         study = getattr(uldnum.studies, name)("gaussian", ["ula", "BAOAB"], [1.9, 2.0, 2.002, 3.0], **STABILITY)
@@ -216,7 +218,7 @@ def test_step_sizes_without_a_stationary_law_are_named(name):
 
 
 def test_stability_is_told_where_it_is_known(recwarn):
-    """Of each axis of a Gaussian; of a mixture nothing is known, so that nothing is said."""
+    """Stability is known for each axis of a Gaussian; it is unknown for a mixture, which gives no warning."""
     narrow = uldnum.GaussianMixture([1.0], [[0.0, 0.0]], [[4.0, 0.25]], name="narrow")
     found = uldnum.studies.bias(narrow, "ula", [0.9, 1.0], **STABILITY)
     assert found.unstable.values.tolist() == [[False, True]]
@@ -227,7 +229,7 @@ def test_stability_is_told_where_it_is_known(recwarn):
 
 
 def test_advice_and_figures_leave_out_what_has_no_stationary_law(tmp_path):
-    """A table says so, and a figure has a mark in the place of the point."""
+    """Unstable step sizes are marked in tables and figures, and advice ignores them."""
     with pytest.warns(UserWarning, match="has no stationary law"):
         study = uldnum.studies.frontier("gaussian", "ula", [1.0, 2.0], **STABILITY | {"nfe": 3000, "chains": 64})
     with pytest.raises(ValueError, match="no scheme has a stationary distribution at any of the step sizes"):

@@ -1,7 +1,7 @@
-"""Calibration of stated errors: the standard deviation over independent repetitions, from both sides.
+"""Calibration of reported errors against the standard deviation over independent repetitions.
 
-Each diagnostic is repeated on samples of a known law in two regimes: with a bias that is resolved, and without bias, at
-the floor. Where several errors are stated, those of the first axis are taken.
+Each diagnostic is repeated on samples of a known distribution in two regimes: with a resolved bias, and without bias,
+at the floor. Errors must be neither too small nor too large. For several axes, the first one is compared.
 """
 
 from collections.abc import Callable
@@ -38,12 +38,12 @@ def normals(seed, *shape):
 
 
 def shifted(target, chains, seed, by):
-    """Independent draws of a target, the first axis displaced."""
+    """Return independent draws of a target, displaced along the first axis."""
     return target.sample(chains, seed) + by * np.eye(target.means.shape[1])[0]
 
 
 def autoregression(seed, draws, chains, memory=0.8):
-    """A stationary trace of variance 1, shape (draws, chains)."""
+    """Return a stationary autoregressive trace of variance 1, shape (draws, chains)."""
     noise = normals(seed, draws, chains)
     x = [noise[0]]
     for one in noise[1:]:
@@ -52,7 +52,7 @@ def autoregression(seed, draws, chains, memory=0.8):
 
 
 def jumps(seed, draws=200, chains=64, rate=0.05):
-    """Chains that change between the centres of two modes with this probability a draw, shape (draws, chains, 1)."""
+    """Return chains that hop between two modes with probability ``rate`` per draw, shape (draws, chains, 1)."""
     turned = np.random.default_rng(seed).random((draws, chains)) < rate
     return np.where(np.cumsum(turned, axis=0) % 2, BIMODAL.means[0, 0], BIMODAL.means[1, 0])[..., None] * 3.0
 
@@ -68,7 +68,7 @@ def moments(seed):
 
 
 class Case(NamedTuple):
-    """What is repeated: a seed -> (value, error, ...); and the true value, or None for the mean over seeds."""
+    """A function of a seed that returns (value, error, ...), and the true value, or None for the mean over seeds."""
 
     estimate: Callable
     truth: float | None = None
@@ -113,7 +113,7 @@ FLOOR = {
 
 
 def check(case, seeds, high, most):
-    """Compare errors with the standard deviation of the values, and count values within two errors of the truth."""
+    """Compare errors with the standard deviation of values, and count the values within two errors of the truth."""
     values, errors, *_ = np.array([[np.squeeze(part) for part in case.estimate(seed)] for seed in range(seeds)]).T
     kurtosis = np.mean((values - values.mean()) ** 4) / values.var() ** 2
     noise = 4 * np.sqrt((kurtosis - 1) / (4 * seeds))
@@ -129,12 +129,12 @@ SLOW = pytest.mark.slow
 @pytest.mark.parametrize("seeds", [100, pytest.param(1500, marks=SLOW)])
 @pytest.mark.parametrize("name", RESOLVED)
 def test_errors_of_resolved_biases(name, seeds):
-    """The mean error is the standard deviation over seeds: within 7%, and 4 standard errors of that deviation.
+    """The mean error equals the standard deviation over seeds within 7% plus 4 standard errors of the latter.
 
-    Of normal values these are 0.28 for 100 seeds and 0.07 for 1500. False-fail rate 6e-5 for a ratio of one, and 2e-4
-    for the coverage of two errors, between binomial limits of 92% and 98%: Student's t with 31 degrees of freedom has
-    94.6%. Errors of 0.65 or 1.55 times what they should be fail with 100 seeds, of 0.85 or 1.2 times with 1500, with
-    probability one half and more.
+    For normal values, 4 standard errors are 0.28 with 100 seeds and 0.07 with 1500. The coverage of two errors must be
+    within binomial limits for 92% and 98%; Student's t with 31 degrees of freedom has 94.6%. The false-fail rates are
+    6e-5 for the ratio, if it is one, and 2e-4 for the coverage. Errors that are wrong by a factor of 0.65 or 1.55 (0.85
+    or 1.2 with 1500 seeds) fail with a probability of at least one half.
     """
     check(RESOLVED[name], seeds, 1.07, 0.98)
 
@@ -144,22 +144,22 @@ def test_errors_of_resolved_biases(name, seeds):
     [(name, 100) for name in FLOOR if name != COSTLY] + [pytest.param(name, 1500, marks=SLOW) for name in FLOOR],
 )
 def test_errors_at_the_floor(name, seeds):
-    """As with a bias, but from 7% below to 20% above: see the notes of `uldnum.diagnostics.jackknife`.
+    """At the floor, the mean error is between 7% below and 20% above the standard deviation over seeds, plus noise.
 
-    A norm is not negative, so that there is no true value that it scatters about: the coverage is that of its mean, and
-    has no upper limit, since large values of a skewed distribution come with large errors: of rms_bias it is 99%. The
-    errors of the jackknife are 1.4 to 1.7 times the standard deviation of norms; the largest, of mode weights and of
-    rms_bias, fail with 100 seeds, all with 1500.
+    See `uldnum.diagnostics.jackknife` for the upper limit. A norm is not negative, so its values do not scatter about
+    the true value, 0. The coverage is therefore that of the mean over seeds. It has no upper limit, because large
+    values of a skewed distribution have large errors; for rms_bias it is 99%. Jackknife errors would be 1.4 to 1.7
+    times the standard deviation: the largest, of mode_weights and rms_bias, would fail with 100 seeds, all with 1500.
     """
     check(FLOOR[name], seeds, 1.2, None)
 
 
 @pytest.mark.parametrize("square", [0.0, 2.0])
 def test_errors_of_a_u_statistic_of_normal_vectors(square):
-    """Scalar products of 32 vectors of N(mu, 1) in 8 dimensions: variance 4 mu^2/32 + 16/(32 31), from 400 sets.
+    """For scalar products of 32 vectors of N(mu, I) in 8 dimensions, the variance is 4 mu^2/32 + 16/(32 31).
 
-    The mean error has a standard error of 1% of itself: within 12% of the exact one at either side. Without bias the
-    jackknife's is 1.36 times that.
+    The mean error of 400 sets has a relative standard error of 1% and must be within 12% of the exact value. Without
+    bias, the jackknife error is 1.36 times as large.
     """
     errors = []
     for seed in range(400):
@@ -169,10 +169,10 @@ def test_errors_of_a_u_statistic_of_normal_vectors(square):
 
 
 def test_the_variance_of_a_squared_norm_is_estimated_without_bias():
-    """Normal vectors of covariance diag(1, 4, 9)/n and mean (2, 0, 0)/sqrt(n): 4 mu C mu + 2 tr C^2, over 2000 sets.
+    """For normal m with mean mu = (40, 0, 0) and C = diag(1, 4, 9)/n, the variance is 4 mu C mu + 2 tr C^2.
 
-    The mean of 2000 estimates has a standard error of 2%: at 4 of them the false-fail rate is 6e-5, and 10% is caught.
-    The part without bias, 2 tr C^2, was 14% larger were it not for (tr C)^2/(n - 1).
+    The mean of 2000 estimates has a standard error of 2%. With a limit of 4 standard errors, the false-fail rate is
+    6e-5, and an error of 10% is detected. Without the term (tr C)^2/(n - 1), 2 tr C^2 would be 14% too large.
     """
     n, scale = 16, np.array([1.0, 2.0, 3.0])
     found = []
@@ -188,7 +188,7 @@ def test_the_variance_of_a_squared_norm_is_estimated_without_bias():
 
 
 def test_a_folded_normal_variable():
-    """|m| of one coordinate: sd sqrt(1 - 2/pi) without bias, 1 far from 0; floor 1. Errors of fixed multipliers: 8%."""
+    """In one dimension the error of |m| is sqrt(1 - 2/pi) without bias and 1 far from 0, within 8%; the floor is 1."""
     deviations = np.array([-1.0, 1.0] * 16)[:, None]
     deviations *= np.sqrt(31 / 32 / np.sum(deviations**2))
     for mean, error in ((0.0, np.sqrt(1 - 2 / np.pi)), (20.0, 1.0)):

@@ -1,4 +1,4 @@
-"""Distances: against closed forms, and the coverage of their stated intervals."""
+"""Distances against closed forms, and the coverage of their intervals."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ from uldnum.diagnostics.jackknife import jackknife
 from uldnum.exact import gaussian
 
 NORMAL, BIMODAL = uldnum.target("gaussian"), uldnum.target("bimodal-1d")
-H = 1.2  # OBABO on N(0, 1) at this step samples N(0, 1/(1 - .36)): standard deviation 1.25
+H = 1.2  # OBABO on N(0, 1) with this step size samples N(0, 1/(1 - 0.36)), standard deviation 1.25
 SPREAD = np.sqrt(gaussian("OBABO", H).position_covariance)
 SKEWED = uldnum.GaussianMixture([0.5, 0.5], BIMODAL.means, BIMODAL.variances)
 
@@ -43,7 +43,7 @@ def traced(seed):
 
 
 def of_mean(seed):
-    """The mean against that of a target displaced by 0.3: every scheme has the mean of N(0, 1)."""
+    """Return the bias of the mean for a target displaced by 0.3; on N(0, 1) the mean of every scheme is exact."""
     return mean_bias(run(seed), uldnum.GaussianMixture([1.0], [[0.3]], [1.0]))
 
 
@@ -55,12 +55,12 @@ def of_histogram(distance):
 
 
 def gaussian_kernel_truth():
-    """Squared discrepancy of N(0, s^2) and N(0, 1), kernel exp(-r^2/2): E = (1 + v)^(-1/2) for x - y of variance v."""
+    """Return the squared discrepancy of N(0, s^2) and N(0, 1); E exp(-r^2/2) = (1 + v)^(-1/2) if r has variance v."""
     return sum(sign / np.sqrt(1 + v) for sign, v in ((1, 2 * SPREAD**2), (1, 2.0), (-2, 1 + SPREAD**2)))
 
 
 def stein_truth():
-    """Squared Stein discrepancy of N(0, s^2) to N(0, 1) by quadrature over pairs; l^2 = s^2, the variance of x."""
+    """Return the squared Stein discrepancy of N(0, s^2) from N(0, 1) by quadrature over pairs, with l^2 = s^2."""
     nodes, weights = np.polynomial.hermite_e.hermegauss(120)
     x, w = SPREAD * nodes, weights / weights.sum()
     gap = x[:, None] - x
@@ -70,7 +70,7 @@ def stein_truth():
     return w @ kernel @ w
 
 
-# metric: (estimate from a seed, truth)
+# Metric: (function of a seed that returns an estimate, true value).
 CASES = {
     "mean": (of_mean, 0.3),
     "second_moment": (of_moments, (SPREAD**2 - 1) / np.sqrt(2)),
@@ -98,7 +98,7 @@ CASES = {
     ),
     "mode_weights": (
         lambda seed: mode_weights(SKEWED.sample(2000, seed), BIMODAL),
-        # E of the responsibility of mode 0 under SKEWED, by quadrature, against 0.7
+        # mean responsibility of mode 0 under SKEWED, by quadrature, minus its weight 0.7
         abs(
             np.trapezoid(
                 BIMODAL.responsibilities(np.linspace(-9, 9, 4001)[:, None])[:, 0]
@@ -122,9 +122,9 @@ def covered(metric, seeds):
 
 @pytest.mark.parametrize("metric", CASES)
 def test_stated_intervals_cover_the_truth(metric):
-    """40 seeds: hits of the 95% interval are binomial(40, .95); fewer than 32 has probability 2e-4.
+    """The number of 40 intervals of 95% that cover the truth is binomial(40, 0.95); below 32 has probability 2e-4.
 
-    An error stated a third too small would cover 81% and be caught with probability 1/2; the slow test is sharper.
+    Errors that are too small by a third would cover 81% and fail with probability 1/2. The slow test is more sensitive.
     """
     assert covered(metric, 40) >= 32
 
@@ -132,9 +132,9 @@ def test_stated_intervals_cover_the_truth(metric):
 @pytest.mark.slow
 @pytest.mark.parametrize("metric", CASES)
 def test_stated_intervals_cover_the_truth_over_200_seeds(metric):
-    """200 seeds: binomial(200, .95), within its limits at 1e-3 on either side, 179 and 198.
+    """The coverage over 200 seeds is within the limits of binomial(200, 0.95) at 1e-3 on either side, 179 and 198.
 
-    The upper one catches an error stated much too large.
+    The upper limit detects errors that are much too large.
     """
     low, high = stats.binom.ppf([1e-3, 1 - 1e-3], 200, 0.95)
     assert low <= covered(metric, 200) <= high
@@ -145,11 +145,11 @@ def test_stated_intervals_cover_the_truth_over_200_seeds(metric):
     [(sliced_wasserstein_2, 3), (maximum_mean_discrepancy, 4), (kernel_stein_discrepancy, 4), (mode_weights, 3)],
 )
 def test_exact_draws_show_the_noise_floor(distance, most):
-    """Ten sets of draws of the target itself lie within three or four floors; a shift by half its radius far above.
+    """The distances of ten sets of exact draws are within three or four floors; a shifted set is far above.
 
-    False-fail rates of ten sets, from 3600 sets and more: 1e-4 where the distance is at least 0, 1.0 +- 0.3 floors; but
-    2e-3 for the maximum mean discrepancy and 5e-2 for Stein's, as U-statistics have long tails. A set shows a shift by
-    0.5, 0.4, 0.1 and 0.8, in the order of the distances.
+    The false-fail rates of ten sets, from at least 3600 sets, are 1e-4 for the non-negative distances, which are
+    1.0 +- 0.3 floors. U-statistics have long tails: the rates are 2e-3 for the maximum mean discrepancy and 5e-2 for
+    the Stein discrepancy. One set detects a shift by 0.5, 0.4, 0.1 and 0.8, in the order of the distances.
     """
     ring = uldnum.target("ring-8")
     for seed in range(10):
@@ -161,10 +161,10 @@ def test_exact_draws_show_the_noise_floor(distance, most):
 
 
 def test_histogram_floor_is_the_noise_of_the_run():
-    """Floors over seeds match the distances of unbiased runs: BAOAB on N(0, 1), ratio of means within 20%.
+    """The mean floor equals the mean distance of unbiased runs (BAOAB on N(0, 1)) within 20%.
 
-    Over 1200 seeds the ratio is 1.02; of 60 it has a standard error of 0.042 (0.047 among 20 such sets): the limits are
-    4 and 5 of them away, false-fail rate 6e-5. A floor that is a quarter too large or too small is caught.
+    Over 1200 seeds the ratio is 1.02. For 60 seeds its standard error is 0.042 (0.047 among 20 such sets), so the limits
+    are 4 to 5 standard errors away and the false-fail rate is 6e-5. A floor that is wrong by 25% is detected.
     """
     pairs = []
     for seed in range(60):
@@ -202,12 +202,12 @@ def test_mean_of_a_group_and_axes():
     [sliced_wasserstein_2, maximum_mean_discrepancy, kernel_stein_discrepancy, mode_weights],
 )
 def test_correlated_traces_without_bias_stay_near_their_floors(distance):
-    """BAOAB at a small step, a trace whose states hardly move: ten seeds within four floors, and no drift of the mean.
+    """For strongly correlated traces without bias, distances of ten seeds are within four floors.
 
-    U-statistics average to 0: the mean of ten lies within four of its standard errors, which the floors are without
-    bias. False-fail rates, from 400 seeds and more: of the floors some 1e-3 (sliced_wasserstein_2), 3e-2 (mode_weights)
-    and 6e-2 (U-statistics), all of which have long tails; of the mean 2e-3. Caught is a mean discrepancy of 0.004,
-    weights that are off by 0.16, a distance of 0.9.
+    BAOAB runs with a small step size. The mean of ten U-statistics must also be within four standard errors of 0,
+    computed from the floors. The false-fail rates, from at least 400 seeds, are about 1e-3 (sliced_wasserstein_2), 3e-2
+    (mode_weights) and 6e-2 (U-statistics), which have long tails, and 2e-3 for the mean. A mean discrepancy of 0.004,
+    an error of 0.16 in the weights, and a distance of 0.9 are detected.
     """
     values, floors = [], []
     for seed in range(10):
@@ -221,7 +221,7 @@ def test_correlated_traces_without_bias_stay_near_their_floors(distance):
 
 
 def test_u_statistics_have_mean_zero_without_bias():
-    """60 sets of 40 exact draws: pairs of a sample with itself would raise the mean by a fortieth of the kernel's."""
+    """The mean of 60 sets of 40 exact draws is 0; pairs of a sample with itself would add 1/40 of the kernel at 0."""
     for distance in (maximum_mean_discrepancy, kernel_stein_discrepancy):
         values = [distance(NORMAL.sample(40, seed), NORMAL).value for seed in range(60)]
         assert abs(np.mean(values)) < 4 * np.std(values) / np.sqrt(60)

@@ -1,4 +1,4 @@
-"""The registry of metrics: one declaration, read by studies, tables and figures."""
+"""The registry of metrics, which studies, tables and figures read."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ GAUSSIAN = uldnum.target("gaussian")
 
 
 def fourth_moment_of_run(run, target):
-    """E[x^4] from the histogram, less 3, without an error."""
+    """Return |E[x^4] - 3| from the histogram, without an error."""
     middle = (run.edges[:, 1:] + run.edges[:, :-1]) / 2
     counts = run.histogram.sum(axis=0)[:, 1:-1]
     return Bias(abs((counts * middle**4).sum() / counts.sum() - 3), np.array(0.0), np.array(0.0))
@@ -41,7 +41,7 @@ FOURTH = Metric(
 
 @pytest.fixture
 def fourth(monkeypatch):
-    """A metric that is registered, by nothing but its declaration."""
+    """Register a metric by a single entry."""
     monkeypatch.setitem(METRICS, FOURTH.name, FOURTH)
     return FOURTH
 
@@ -50,15 +50,15 @@ GIVEN = {"nfe": 500, "burn_in": 50, "chains": 256, "backend": "array", "progress
 
 
 def test_a_metric_takes_one_declaration(fourth, tmp_path, monkeypatch):
-    """It is sampled and exact in the dataset, an axis of figures has its title, tables its label, advice its name."""
+    """A registered metric appears in datasets (sampled and exact), figures, tables and advice."""
     study = uldnum.studies.frontier("gaussian", ["ula", "BAOAB"], [0.5, 0.9], friction=1.0, **GIVEN)
     assert list(study.metric.values) == [*study_metrics()] == ["second_moment", "mean", "wasserstein_1", "kolmogorov",
                                                                "fourth_moment"]  # fmt: skip
     one = study.sel(metric="fourth_moment", integrator="ula").squeeze()
     variance = 1 / (1 - np.array([0.5, 0.9]) ** 2 / 4)
     np.testing.assert_allclose(one.exact, 3 * variance**2 - 3, rtol=1e-12)
-    # Var(x^4) is 96 on the target: 256 chains of some 70 independent samples have a standard error of 0.07, and of 0.11
-    # where the variance is 1.25 times as large. At 5 of them the false-fail rate is 1e-6; a third of it is caught.
+    # Var(x^4) is 96 on the target. With 256 chains of about 70 independent samples the standard error is 0.07, or 0.11 if
+    # the variance is 1.25 times as large. At 5 standard errors the false-fail rate is 1e-6.
     np.testing.assert_allclose(one.bias, one.exact, rtol=0, atol=0.6)
     advice = uldnum.studies.advise(study, 0.3, metric="fourth_moment")
     assert (advice.integrator, advice.h) == ("BAOAB", 0.9)
@@ -102,7 +102,7 @@ def test_the_way_to_the_target_reads_the_registry(fourth):
 
 
 def test_what_a_target_does_not_know_is_not_a_number(fourth):
-    """The metric knows one dimension alone; the others are as they are without it."""
+    """A metric for one dimension is NaN in two dimensions, and the other metrics are unaffected."""
     target = uldnum.GaussianMixture([1.0], [[0.0, 0.0]], [1.0], name="two")
     study = uldnum.studies.bias(target, "ula", [0.5], **GIVEN)
     assert np.isnan(study.bias.sel(metric="fourth_moment")).all()
@@ -110,7 +110,7 @@ def test_what_a_target_does_not_know_is_not_a_number(fourth):
 
 
 def test_metrics_are_part_of_keys(monkeypatch):
-    """A point that has another metric, or one whose code is in another module, is another point."""
+    """The key of a point depends on its metrics and on the modules that define them."""
 
     def key():
         return Exact(GAUSSIAN, uldnum.integrator("ula"), 0.5, 1.0, 1e-4, True).key
@@ -127,7 +127,7 @@ def test_metrics_are_part_of_keys(monkeypatch):
 
 
 def test_a_process_that_lacks_a_metric_says_so(monkeypatch):
-    """As one that was started afresh does, where a metric was registered by the script alone."""
+    """A new process lacks a metric that only the main script registered."""
     monkeypatch.setitem(METRICS, FOURTH.name, FOURTH)
     point = Exact(GAUSSIAN, uldnum.integrator("ula"), 0.5, 1.0, 1e-4, True)
     monkeypatch.delitem(METRICS, FOURTH.name)
@@ -144,11 +144,11 @@ def test_declarations_are_complete():
         assert METRICS[name].exact is not None
         assert study_metric(name) is METRICS[name]
     with pytest.raises(ValueError, match=r"^metric: unknown name 'mode_weights'"):
-        study_metric("mode_weights")  # no study has it
+        study_metric("mode_weights")  # studies do not measure it
 
 
 def test_moments_of_exact_laws():
-    """Of a Gaussian about another mean: the first eight by quadrature; by the transfer operator the first two."""
+    """For a Gaussian with nonzero mean, eight moment errors equal quadrature, and two those of the transfer operator."""
     target = uldnum.GaussianMixture([1.0], [[0.7]], [1.0])
     law = GaussianMarginals.of(uldnum.integrator("ula"), target, 0.6, 1.0)
     numerical = OneDimensionalLaw.of(uldnum.integrator("ula"), target, 0.6, 1.0, 1e-7)

@@ -22,10 +22,11 @@ SIX = ["ula", "baoab-limit", "BAOAB", "OBABO", "UBU", "mild(0.5)"]
 
 @pytest.mark.parametrize("precision", [*(pytest.param(p, marks=pytest.mark.slow) for p in (0.1, 1.0)), 10.0])
 def test_times_on_gaussians_are_exact(precision):
-    """Six integrators, three step sizes, two observables, from chains' means: 36 numbers of 8192 chains.
+    """Times of six integrators, three step sizes and two observables, from chain means, equal the exact ones.
 
-    At 4.5 standard errors (false-fail rate 3e-4 for each precision); an error of 7 in 100 is seen. The run lasts 200
-    times and more, so that what a finite run lacks, 1 in 400, is a sixth of a standard error.
+    The limit for the 36 numbers from 8192 chains is 4.5 standard errors (false-fail rate 3e-4 for each precision). An
+    error of 7% is detected. A run lasts at least 200 autocorrelation times, so the bias of a finite run, 1/400, is a
+    sixth of a standard error.
     """
     width = precision**-0.5
     target = uldnum.GaussianMixture([1.0], [[0.0]], [width**2], name="of this precision")
@@ -42,7 +43,7 @@ def test_times_on_gaussians_are_exact(precision):
 
 @pytest.mark.parametrize("h", [[0.4, 1.2], pytest.param([0.8], marks=pytest.mark.slow)])
 def test_times_on_the_mixture_are_exact(h):
-    """As on Gaussians: 12 numbers a step size at 4.5 standard errors; the exact times are the transfer operator's."""
+    """12 times per step size equal those of the transfer operator within 4.5 standard errors."""
     study = uldnum.studies.mixing(
         "bimodal-1d", SIX, h, friction=1.0, nfe=20_000, burn_in=300, chains=4096, progress=False
     ).isel(friction=0)
@@ -54,9 +55,10 @@ def test_times_on_the_mixture_are_exact(h):
 
 @pytest.mark.parametrize(("name", "h", "friction"), [("ula", 0.5, 1.0), ("BAOAB", 0.6, 0.6), ("UBU", 1.0, 2.0)])
 def test_the_window_finds_the_time(name, h, friction):
-    """Sokal's window on a trace, x and x^2, at 4.5 standard errors: six numbers, false-fail rate 5e-4.
+    """Times of x and x^2 from a trace with Sokal's window are exact within 4.5 standard errors.
 
-    Errors are the jackknife's over 32 batches, so that the tails are those of Student's t. 7% of a time is caught.
+    There are six numbers with a false-fail rate of 5e-4. Errors are jackknife errors over 32 batches, so the tails are
+    those of Student's t. An error of 7% is detected.
     """
     run = uldnum.sample("gaussian", name, h=h, friction=friction, steps=1500, chains=2048, thin=1, progress=False)
     law = uldnum.exact.gaussian(name, h, friction=friction)
@@ -67,10 +69,11 @@ def test_the_window_finds_the_time(name, h, friction):
 
 
 def test_the_window_of_a_known_series():
-    """An autoregression of 0.8: the time is (1 + 0.8)/(1 - 0.8) = 9 draws; every third draw is as good, in nfe.
+    """An autoregression with coefficient 0.8 has the time (1 + 0.8)/(1 - 0.8) = 9 draws.
 
-    At 4 standard errors of the jackknife over 32 batches, false-fail rate 7e-4: Student's t has 4e-4 beyond them. A
-    time that is off by 2.5% is caught.
+    A trace of every third draw has the corresponding time in score evaluations. The limit is 4 jackknife errors over 32
+    batches; the false-fail rate is 7e-4, because Student's t has a probability of 4e-4 beyond it. An error of 2.5% is
+    detected.
     """
     rng = np.random.default_rng(0)
     x = rng.normal(size=(1, 500))
@@ -90,9 +93,10 @@ def test_the_window_of_a_known_series():
 
 
 def test_chain_means_count_evaluations_not_steps():
-    """ABAOABA has two evaluations a step; x^2 needs histograms.
+    """The unit of times is score evaluations, of which ABAOABA has two per step.
 
-    Two times at 4 standard errors: false-fail rate 1e-4. One that is off by 9% is caught; in steps they were halved.
+    Two times are exact within 4 standard errors (false-fail rate 1e-4). An error of 9% is detected; in units of steps
+    the times would be half as large. The time of x^2 needs histograms.
     """
     run = uldnum.sample("gaussian", "ABAOABA", h=0.8, steps=4000, burn_in=100, chains=4096, bins=256, progress=False)
     times = chain_mean_times(run)
@@ -105,10 +109,10 @@ def test_chain_means_count_evaluations_not_steps():
 
 
 def test_a_gaussian_about_another_mean():
-    """x^2 of N(2, 1) fluctuates with x as much as with its square: exact and sampled times agree.
+    """For N(2, 1), where x^2 fluctuates with both x and (x - 2)^2, exact and sampled times agree.
 
-    Two times at 4 standard errors: false-fail rate 1e-4. One that is off by 9% is caught; that of the square about the
-    mean is half of that of x^2.
+    Two times are exact within 4 standard errors (false-fail rate 1e-4). An error of 9% is detected; the time of
+    (x - 2)^2 is half that of x^2.
     """
     target = uldnum.GaussianMixture([1.0], [[2.0]], [1.0], name="about 2")
     study = uldnum.studies.mixing(target, "ula", 0.5, nfe=6000, chains=4096, progress=False).isel(friction=0, h=0)
@@ -123,7 +127,7 @@ def test_effective_sample_sizes_by_arviz():
     run = uldnum.sample("gaussian", "ula", h=0.5, steps=2000, burn_in=50, chains=8, thin=1, progress=False)
     found = effective_sample_size(run)
     exact = uldnum.exact.gaussian("ula", 0.5).autocorrelation_time("x")
-    # ArviZ's own noise at 16 000 draws of time 15 is below a tenth.
+    # The noise of ArviZ for 16 000 draws with a time of 15 is below 10%.
     assert float(found.bulk_per_nfe.squeeze()) == pytest.approx(1 / exact, rel=0.25)
     assert 0.99 < float(found.r_hat.squeeze()) < 1.05
     with pytest.raises(ValueError, match="no trace"):
@@ -131,23 +135,23 @@ def test_effective_sample_sizes_by_arviz():
 
 
 def test_hops_are_counted_from_core_to_core():
-    """Two narrow modes at -5 and 5; 0 belongs to none."""
+    """Two narrow modes are at -5 and 5; 0 is in the core of neither."""
     target = uldnum.GaussianMixture([0.5, 0.5], [[-5.0], [5.0]], [1.0, 1.0])
     path = [-5, 0, -5, 0, 5, 5, 0.0, 5, -5, -5]  # two hops in nine intervals
     still = [5.0] * 10
     rate = hopping_rate(np.array([path, still]).T[:, :, None], target, nfe=2.0)
     assert rate.value == pytest.approx((2 + 0) / 2 / (9 * 2.0))
     assert rate.error == pytest.approx((2 / 18) / 2)
-    late = [0.0, 0.0, 0.0, -5, -5, -5, 5, 5, 5, 5]  # time counts from the first core on
+    late = [0.0, 0.0, 0.0, -5, -5, -5, 5, 5, 5, 5]  # time starts with the first core
     assert hopping_rate(np.array([late]).T[:, :, None], target).value == pytest.approx(1 / 6)
     never = hopping_rate(np.array([still, still]).T[:, :, None], target)
     assert never == (0.0, pytest.approx(1 / 18))
 
 
 def test_distances_fall_from_a_stated_start():
-    """All chains start at 0 on N(0, 1): ULA is then Gaussian with a known variance, and so are its distances.
+    """If all chains start at 0 on N(0, 1), ULA is Gaussian with a known variance, which gives the exact distances.
 
-    Five times, two distances, at 4.5 standard errors or noise floors (false-fail rate 7e-5).
+    Two distances at five times are exact within 4.5 standard errors or noise floors (false-fail rate 7e-5).
     """
     gaussian, h, n = uldnum.target("gaussian"), 0.3, 8192
     run = uldnum.sample(gaussian, "ula", h=h, steps=60, chains=n, thin=12, x0=np.zeros((n, 1)), progress=False)
@@ -169,11 +173,13 @@ def test_distances_fall_from_a_stated_start():
 
 
 def test_the_way_from_one_mode_to_all():
-    """All chains start in one mode of ring-8: every distance falls to its floor, the weights last.
+    """If all chains start in one mode of ring-8, all distances fall to their floors, mode_weights last.
 
-    These end within 2.5 floors: of 6000 sets of 1024 exact draws one in a thousand is beyond 2.04, none beyond 2.25, a
-    false-fail rate of some 1e-4; weights that are off by 0.08 are caught. The time to a tenth is 150 with a standard
-    deviation of 10 over 150 seeds, and lies within five of them, 6e-7: a third more or less is caught.
+    The final mode_weights are within 2.5 floors. Of 6000 sets of 1024 exact draws, 0.1% are beyond 2.04 floors and none
+    beyond 2.25, so the false-fail rate is about 1e-4. An error of 0.08 in the weights is detected.
+
+    The time to reach 0.1 is 150 with a standard deviation of 10 over 150 seeds. It must be within 5 standard deviations
+    (false-fail rate 6e-7). An error of a third is detected.
     """
     target, chains = uldnum.target("ring-8"), 1024
     start = np.tile(target.means[0], (chains, 1))
@@ -189,7 +195,7 @@ def test_the_way_from_one_mode_to_all():
 
 def test_the_time_to_reach_a_distance():
     times, distances = np.array([0.0, 10, 20, 30]), np.array([1.0, 0.4, 0.6, 0.2])
-    assert time_below(times, distances, 0.5) == pytest.approx(22.5)  # not at 10: it rises again
+    assert time_below(times, distances, 0.5) == pytest.approx(22.5)  # not 10, because the distance rises again
     assert time_below(times, distances, 2.0) == 0
     assert time_below(times, distances, 0.1) == np.inf
     assert time_below(times, np.array([np.nan, 0.3, 0.2, 0.1]), 0.5) == 10
@@ -203,7 +209,7 @@ def test_where_chains_diverged_there_is_no_distance():
 
 
 def test_what_lies_beyond_the_histograms_leaves_a_time_unknown():
-    """Where ULA is three times as wide as the target, 1% of the positions are not in them: Var(x^2) is not known."""
+    """If ULA is three times as wide as the target, 1% of the positions are beyond the histograms and the time is NaN."""
     given = {"friction": 1.0, "nfe": 2000, "chains": 64, "progress": False}
     mixture = uldnum.GaussianMixture([0.5, 0.5], [[-0.5, 0.0], [0.5, 0.0]], [1.0, 1.0])
     study = uldnum.studies.frontier(mixture, "ula", [0.5, 1.9], **given).squeeze()
@@ -220,7 +226,7 @@ def test_the_study_marks_lower_bounds_and_is_drawn(tmp_path):
     assert float(study.hops.sel(integrator="BAOAB", h=0.5).min()) > 0
     assert dict(study.sizes) == {"integrator": 2, "friction": 2, "h": 2, "observable": 2}
     assert study.time.attrs["units"] == "score evaluations"
-    # An overdamped scheme is the same at every friction.
+    # An overdamped scheme does not depend on the friction.
     ula = study.time.sel(integrator="ula")
     np.testing.assert_array_equal(ula.isel(friction=0), ula.isel(friction=1))
     study.to_netcdf(tmp_path / "mixing.nc")
@@ -230,7 +236,7 @@ def test_the_study_marks_lower_bounds_and_is_drawn(tmp_path):
 
 
 def test_users_take_part_by_passing_objects():
-    """A target that knows its scale alone, and an integrator of one's own."""
+    """A study accepts a target with only a known standard deviation, and a user-defined integrator."""
     mine = uldnum.UserTarget(
         lambda x: -x, 2, sampler=lambda n, seed, first: np.random.default_rng(seed).normal(size=(n, 2)),
         standard_deviation=np.ones(2), name="mine",

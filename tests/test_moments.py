@@ -1,4 +1,4 @@
-"""Moments and their errors on made-up chains, far from the centre, against direct sums and the jackknife."""
+"""Moments and their errors on synthetic chains far from the centre, against direct sums and the jackknife."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from uldnum.sampling.moments import Moments, standard_error
 
 
 def made_up():
-    """Forty chains of 30 states in two dimensions, correlated, with a mean far from the centre."""
+    """Return forty correlated chains of 30 states in two dimensions, with a mean far from the centre."""
     rng = np.random.default_rng(0)
     x = rng.normal(size=(40, 30, 2)) + rng.normal(size=(40, 1, 2))
     x[..., 1] += 0.5 * x[..., 0] + 3
@@ -28,7 +28,7 @@ def test_moments_are_those_of_all_states():
 
 
 def test_errors_are_those_of_the_jackknife():
-    """Delete-one-chain: equal to first order in 1/chains, so to a few per cent with forty."""
+    """Errors equal the delete-one-chain jackknife to first order in 1/chains, within a few per cent for 40 chains."""
     x, moments = made_up()
     without = [np.delete(x, chain, axis=0).reshape(-1, 2) for chain in range(len(x))]
 
@@ -42,7 +42,7 @@ def test_errors_are_those_of_the_jackknife():
 
 @pytest.mark.parametrize("d", [1, 3, 9])
 def test_the_core_accumulates_the_lower_triangle(d):
-    """Over several steps; with nine coordinates the triangle has whole tiles and rests."""
+    """Sums over several steps equal those of NumPy; for d = 9 the triangle has complete and incomplete tiles."""
     gaps = np.random.default_rng(1).normal(size=(4, d, 5))
     sums, products = np.zeros((d, 5)), np.zeros((d * (d + 1) // 2, 5))
     core(np.dtype(float)).accumulate(sums, products, gaps, 4, d)

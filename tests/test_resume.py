@@ -1,4 +1,4 @@
-"""Stopping, storing, resuming, splitting: the states are the same to the bit."""
+"""Stopped, stored, resumed and split runs have bit-identical states."""
 
 import os
 import signal
@@ -35,7 +35,7 @@ def assert_equal(a, b):
 
 
 def test_a_run_without_a_known_scale_is_resumed_without_warnings():
-    """The standard deviation is infinite, and so are the ends of the axes, which are compared."""
+    """The standard deviation is infinite, and so are the ends of the histograms that resuming compares."""
     target = uldnum.UserTarget(lambda x: -x, 1)
     arguments = {"h": 0.1, "chains": 4, "x0": np.zeros((4, 1)), "progress": False}
     part = uldnum.sample(target, "BAOAB", steps=3, **arguments)
@@ -52,7 +52,7 @@ def test_resumed_equals_uninterrupted(tmp_path, name, backend):
     assert_equal(whole, run(name=name, backend=backend, resume=part))
     part.save(tmp_path / "part.nc")
     assert_equal(whole, run(name=name, backend=backend, resume=tmp_path / "part.nc"))
-    assert part.recorded_steps == 25  # resuming does not change the run it goes on from
+    assert part.recorded_steps == 25  # resuming does not change the earlier run
     assert_equal(part, Run.load(tmp_path / "part.nc"))
 
 
@@ -76,7 +76,7 @@ def test_a_saved_run_is_labelled(tmp_path):
 
 @pytest.mark.parametrize("executor", [NumbaExecutor, ArrayExecutor])
 def test_ctrl_c_returns_what_was_done(monkeypatch, executor):
-    """A real SIGINT in the middle of the run: it comes back incomplete, and goes on to the same end."""
+    """After a real SIGINT during the run, it returns incomplete; resuming it gives the states of a whole run."""
     advance, backend = executor.advance, {NumbaExecutor: "numba", ArrayExecutor: "array"}[executor]
 
     def interrupting(self, state, last):
@@ -87,7 +87,9 @@ def test_ctrl_c_returns_what_was_done(monkeypatch, executor):
 
     handler = signal.getsignal(signal.SIGINT)
     monkeypatch.setattr(executor, "advance", interrupting)
-    monkeypatch.setattr(executor, "first_launch", lambda self, state: 1)  # all 60 steps would be done at once
+    monkeypatch.setattr(
+        executor, "first_launch", lambda self, state: 1
+    )  # else all 60 steps would be in the first launch
     with pytest.warns(UserWarning, match=r"stopped after \d+ of 60 recorded steps"):
         stopped = run(backend=backend)
     assert signal.getsignal(signal.SIGINT) is handler
@@ -207,10 +209,11 @@ def test_x0_may_be_a_function():
 
 
 def test_arviz_reads_the_trace_and_agrees():
-    """ULA at delta = 1/2 on N(0, 1): correlation 2^-lag, so N/3 of N draws are effective, and R-hat is 1.
+    """ULA at delta = 1/2 on N(0, 1) has the correlation 2^-lag, so N draws have an effective sample size of N/3.
 
-    Ours is N (standard deviation/standard error)^2 of the mean, from 400 chains: relative error (2/400)^(1/2) = 7%, and
-    30% is 4 of them. ArviZ's, from the correlations of all draws, is good to a few per cent.
+    The estimate of uldnum is (standard deviation/standard error of the mean)^2 from 400 chains. Its relative error is
+    (2/400)^(1/2) = 7%, and the tolerance of 30% is 4 of these. The error of ArviZ, which uses the correlations of all
+    draws, is a few per cent. R-hat is 1.
     """
     stats = pytest.importorskip("arviz_stats")
     done = uldnum.sample("gaussian", "ula", h=1.0, steps=400, burn_in=20, chains=400, thin=1, progress=False)
@@ -221,12 +224,12 @@ def test_arviz_reads_the_trace_and_agrees():
     assert float(stats.rhat(tree)["x"].squeeze()) < 1.01
     assert float(stats.ess(tree, method="mean")["x"].squeeze()) == pytest.approx(exact, rel=0.1)
     assert done.covariance[0, 0] / done.mean_error[0] ** 2 == pytest.approx(exact, rel=0.3)
-    with pytest.raises(ValueError, match="one h at a time"):
+    with pytest.raises(ValueError, match="must have a single step size"):
         run().to_arviz()
 
 
 def test_a_stop_is_told_to_what_is_around():
-    """Work that is a part of more: both hear of the first Ctrl-C, the second one interrupts."""
+    """In nested contexts, the first Ctrl-C sets both flags, and the second raises KeyboardInterrupt."""
     usual = signal.getsignal(signal.SIGINT)
     with interruptible() as outer:
         with interruptible() as inner:

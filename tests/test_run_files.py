@@ -1,4 +1,4 @@
-"""Files of runs: what was altered or damaged is refused in words, and never resumed."""
+"""Files of runs: altered or damaged files raise a clear error and are never resumed."""
 
 import json
 import subprocess
@@ -74,7 +74,7 @@ ALTERED = {
 
 @pytest.mark.parametrize("change", ALTERED)
 def test_an_altered_file_is_refused_or_not_resumed(runs, tmp_path, change):
-    """Even where the digest was made to fit: nothing that does not fit the settings reaches a kernel."""
+    """Arrays that do not match the settings are refused even if the digest matches, so they never reach a kernel."""
     altered = ALTERED[change](runs["sample"].to_xarray())
     if change != "no digest" and {"settings", "step", "steps", "info"} <= set(altered.attrs):
         altered.attrs["digest"] = content_digest(altered)
@@ -85,7 +85,7 @@ def test_an_altered_file_is_refused_or_not_resumed(runs, tmp_path, change):
 
 @pytest.mark.parametrize("kind", ["sample", "anneal"])
 def test_changed_numbers_are_refused(runs, tmp_path, kind):
-    """One bit of each array and attribute, without another digest."""
+    """A change of one bit in any array or attribute does not match the digest."""
     data = runs[kind].to_xarray()
     for name in [*map(str, data.variables), "steps", "info"]:
         if name in data.attrs:
@@ -129,7 +129,7 @@ print(*outcomes, sep="\\n")
 
 
 def test_damaged_files_are_refused(runs, tmp_path):
-    """60 files with bytes overwritten or cut off: refused, or the same run where nothing that counts was hit."""
+    """60 files with bytes overwritten or cut off are refused, or load as the same run if no relevant byte changed."""
     runs["sample"].save(tmp_path / "run.nc")
     done = subprocess.run([sys.executable, "-c", DAMAGE, tmp_path / "run.nc"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -139,7 +139,7 @@ def test_damaged_files_are_refused(runs, tmp_path):
 
 
 def test_a_resumed_run_uses_the_tables_that_it_has_stored(runs, tmp_path):
-    """Coefficients that differ by rounding, as those of a user's recipe may on another platform, are taken over."""
+    """A resumed run keeps stored coefficients that differ by rounding, as those of user recipes on another platform."""
     run = runs["sample"]
     rounded = {"tables_b": run.tables.b * (1 + 2**-50), "mixture_shifts": run.mixture.shifts * (1 - 2**-50)}
     data = run.to_xarray()

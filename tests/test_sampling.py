@@ -1,4 +1,4 @@
-"""sample(): against the scheme's own exact answer, and its manners."""
+"""`uldnum.sample`: statistics against the exact answer of the scheme, result shapes, options, warnings and errors."""
 
 import subprocess
 import sys
@@ -27,10 +27,10 @@ def quick(target=BIMODAL, integrator="BAOAB", **changes):
     ["BAOAB", "ABOBA", "OBABO", "OABAO", "BAOA", "UBU", "BUB", "ula", "baoab-limit", "noise-denoise(1)", "mild(0.5)"],
 )
 def test_stationary_law_is_the_schemes_own(name):
-    """Var(x), and where there is one Var(p), Cov(x, p), at h = 1 on N(0, 1), friction 1: 4 standard errors.
+    """Var(x), Var(p) and Cov(x, p) at h = 1 on N(0, 1) with friction 1 are exact within 4 standard errors.
 
-    False-fail rate 6e-5 a comparison, some 2e-3 for all. The standard error is below a quarter of the bias where there
-    is one, asserted; a fault of 1% in Var(x) is caught everywhere.
+    The false-fail rate is 6e-5 per comparison, about 2e-3 in total. The test asserts that the standard error is below a
+    quarter of a nonzero bias. An error of 1% in Var(x) is detected for every scheme.
     """
     h = 1.0
     exact = gaussian(name, h)
@@ -41,14 +41,15 @@ def test_stationary_law_is_the_schemes_own(name):
     assert error < bias / 4 or bias < 1e-12
     assert abs(run.covariance[0, 0] - exact.position_covariance) < 4 * error
     assert abs(run.mean[0]) < 4 * run.mean_error[0]
-    if run.p is not None:  # the final states, over chains
+    if run.p is not None:  # from the final states of many chains
         many = quick(NORMAL, name, h=h, steps=1, burn_in=60, chains=100_000, seed=2)
         x, p = many.x[:, 0], many.p[:, 0]
         for values, expected in ((p * p, exact.momentum_covariance), (x * p, exact.cross_covariance)):
             assert abs(values.mean() - expected) < 4 * values.std() / np.sqrt(len(values))
 
 
-# delta: bias of the second moment on bimodal-1d, by quadrature; chain-steps for a standard error of a quarter of it
+# Name, delta, bias of the second moment on bimodal-1d by quadrature, and number of steps for which the standard error
+# is a quarter of the bias.
 MIXTURE_TABLE = [
     ("ula", 0.1, 0.02414, 4000),
     ("ula", 0.2, 0.05223, 2000),
@@ -61,9 +62,10 @@ MIXTURE_TABLE = [
 
 @pytest.mark.parametrize(("name", "delta", "bias", "steps"), MIXTURE_TABLE)
 def test_bias_on_a_mixture(name, delta, bias, steps):
-    """Second moment, exact 3.25, against the quadrature of the scheme: 4 standard errors, each a quarter of the bias.
+    """The second moment, 3.25 for the target, equals the quadrature of the scheme within 4 standard errors.
 
-    False-fail rate 6e-5 a row. A scheme without any bias would fail each row.
+    A standard error is at most a quarter of the bias, so an unbiased scheme would fail every row. The false-fail rate
+    is 6e-5 per row.
     """
     run = quick(BIMODAL, name, h=None, delta=delta, steps=steps, burn_in=200, chains=4096)
     seen = run.moments.chain_square[:, 0]
@@ -75,9 +77,11 @@ def test_bias_on_a_mixture(name, delta, bias, steps):
 @pytest.mark.parametrize("friction", [0.5, 2.0])
 @pytest.mark.parametrize("name", ["BAOAB", "OBABO", "UBU"])
 def test_autocorrelation_follows_the_friction(name, friction):
-    """Covariances cannot see a wrong friction; E[x_n x_0] can: M^n S of the exact maps, at 4 standard errors.
+    """E[x_n x_0] equals M^n S of the exact map within 4 standard errors.
 
-    False-fail rate 6e-5 each. 400 000 chains: a correlation off by 0.007, as from a friction 5% wrong, is caught.
+    Stationary covariances do not depend on the friction for some schemes, but correlations in time do. The false-fail
+    rate is 6e-5 per case. With 400 000 chains, an error of 0.007 in the correlation, or of 5% in the friction, is
+    detected.
     """
     h, lag = 0.3, 5
     M, _ = uldnum.exact.propagator(name, h, friction=friction, steps=lag)
@@ -87,7 +91,7 @@ def test_autocorrelation_follows_the_friction(name, friction):
 
 
 def test_errors_cover_the_truth():
-    """60 seeds on N(0, 1): the number within 1.96 standard errors is binomial(60, .95); below 49 is a 4e-5 event."""
+    """Of 60 seeds, binomial(60, 0.95) are within 1.96 standard errors; fewer than 49 have a probability of 4e-5."""
     runs = [quick(NORMAL, "BAOAB", h=0.5, steps=100, chains=64, seed=seed) for seed in range(60)]
     assert sum(abs(run.mean[0]) < 1.96 * run.mean_error[0] for run in runs) >= 49
     assert sum(abs(run.covariance[0, 0] - 1) < 1.96 * run.covariance_error[0, 0] for run in runs) >= 49
@@ -151,7 +155,9 @@ def test_start_is_exact_draws_or_what_is_given():
     near = quick(x0=x0, h=1e-6, steps=1)
     np.testing.assert_allclose(near.x, x0, atol=1e-4)
     np.testing.assert_allclose(quick(h=1e-6, steps=1).x, BIMODAL.sample(8, seed=1), atol=1e-4)
-    assert np.abs(quick(integrator="mild(0.9)", x0=x0, h=1e-6, steps=1).p).max() < 1e-5  # MILD starts at rest
+    assert (
+        np.abs(quick(integrator="mild(0.9)", x0=x0, h=1e-6, steps=1).p).max() < 1e-5
+    )  # the second row of MILD starts at zero
 
 
 def test_divergence_is_reported_and_its_group_is_nan():
@@ -166,7 +172,7 @@ def test_divergence_is_reported_and_its_group_is_nan():
 
 
 def test_a_partly_diverged_group_is_nan():
-    """One chain of eight starts where ULA at this step runs away from the quartic wall of the double well."""
+    """One chain of eight starts where ULA with this step size is unstable in the quartic wall of the double well."""
     x0 = np.zeros((8, 1))
     x0[3] = 5.0
     with pytest.warns(UserWarning, match=r"\(1 of 8 chains"):
@@ -174,7 +180,7 @@ def test_a_partly_diverged_group_is_nan():
     assert run.diverged == 1
     assert np.isnan(run.mean).all()
     finite = quick()
-    finite.state.escape_step[0, 3] = 5  # diverged, and back among finite numbers
+    finite.state.escape_step[0, 3] = 5  # a diverged chain with finite values
     assert np.isnan(finite.mean).all()
     assert np.isnan(finite.covariance_error).all()
 
@@ -196,8 +202,8 @@ def test_one_chain_has_no_error():
 @pytest.mark.parametrize(
     ("changes", "fault"),
     [
-        ({"h": None}, "h, delta: give exactly one"),
-        ({"delta": 0.1}, "h, delta: give exactly one"),
+        ({"h": None}, "h, delta: exactly one must be given"),
+        ({"delta": 0.1}, "h, delta: exactly one must be given"),
         ({"h": 0.0}, "h: must be positive"),
         ({"h": [0.1, np.nan]}, "h: must be positive"),
         ({"h": [[0.1]]}, "h: must be a number or have shape"),
@@ -238,10 +244,10 @@ def test_bad_arguments_are_refused(changes, fault):
 
 
 def test_ula_just_above_its_limit_is_diverged_not_a_large_variance():
-    """delta lambda = 2.01: each step multiplies by -1.01, in 2000 steps by 4e8, finite all the way.
+    """At delta lambda = 2.01 a step multiplies x by -1.01; after 2000 steps x has grown by 4e8 and is still finite.
 
-    From the noise of every step the standard deviation grows like 14 * 1.01^n: the first of 64 chains, at some 2.4 of
-    them, passes 1000 near n = 340.
+    The noise of all steps makes the standard deviation grow as 14 * 1.01^n. The largest of 64 chains is about 2.4
+    standard deviations from 0 and exceeds 1000 near n = 340.
     """
     with pytest.warns(UserWarning, match=r"ula diverged at h = 2.00499 .* stable up to h = 2 \(uldnum.exact"):
         run = quick(NORMAL, "ula", h=None, delta=2.01, steps=2000, chains=64)
@@ -252,7 +258,7 @@ def test_ula_just_above_its_limit_is_diverged_not_a_large_variance():
 
 
 def test_a_step_without_a_stationary_law_is_warned_of_before_chains_diverge():
-    """At h = 2 on N(0, 1) an eigenvalue of BAOAB is -1: the variance grows linearly with the number of steps."""
+    """At h = 2 on N(0, 1), BAOAB has an eigenvalue of -1, so the variance grows linearly with the number of steps."""
     with pytest.warns(UserWarning, match=r"BAOAB has not diverged yet at h = 2, but .* stable up to h = 2 ") as found:
         run = quick(NORMAL, h=[1.9, 2.0, 1e-9])
     assert len(found) == 1
@@ -260,13 +266,13 @@ def test_a_step_without_a_stationary_law_is_warned_of_before_chains_diverge():
 
 
 def test_a_component_too_narrow_for_a_step_may_belong_to_a_law():
-    """Chains leave it for the wide component, on which the scheme is stable: nothing is warned of."""
+    """There is no warning if chains leave an unstable component for a wide one on which the scheme is stable."""
     target = uldnum.GaussianMixture([0.1, 0.9], [[0.0], [0.0]], [0.01, 1.0])
     assert quick(target, h=0.5).diverged == 0
 
 
 def test_a_run_on_a_gaussian_beyond_what_is_exact_is_returned():
-    """The limit of stability is computed for precisions up to 1e100."""
+    """The stability limit is only computed for precisions up to 1e100."""
     with pytest.warns(UserWarning, match="BAOAB diverged .* take a smaller step"):
         assert quick(uldnum.GaussianMixture([1.0], [[0.0]], [1e-110])).diverged == 8
 

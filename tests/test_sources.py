@@ -1,4 +1,4 @@
-"""Hashes of sources: what a stored result depends on, found from the imports of the package."""
+"""Hashes of the source code that a stored result depends on, from the imports of the package."""
 
 import ast
 import re
@@ -26,7 +26,7 @@ def name_of(path):
 
 
 def imports_of(tree):
-    """Return the modules of the package that a syntax tree imports, but for those under TYPE_CHECKING."""
+    """Return the modules of the package that a syntax tree imports, except under TYPE_CHECKING."""
     found, waiting = set(), [tree]
     while waiting:
         node = waiting.pop()
@@ -62,7 +62,7 @@ def test_imports_are_those_of_the_syntax_tree():
     ],
 )  # fmt: skip
 def test_imports_of_unusual_sources(tmp_path, monkeypatch, text, modules):
-    """Brackets, comments, aliases, functions, stars, and what is not run."""
+    """Parentheses, comments, aliases, functions, star imports, and text that is not executed."""
     (tmp_path / "module.py").write_text(text)
     known = sources.path_of
     monkeypatch.setattr(sources, "path_of", lambda name: tmp_path / "module.py" if name == "mine" else known(name))
@@ -77,7 +77,7 @@ def copy(tmp_path):
 
 
 def digest_in(folder):
-    """Return the hash of what points depend on, by the sources in a folder, in a process of its own."""
+    """Return the hash of the dependencies of points from the sources in a folder, in a separate process."""
     script = f"from uldnum._util import sources; print(sources.__file__, sources.digest_of_sources({POINTS!r}))"
     done = subprocess.run([sys.executable, "-c", script], cwd=folder, capture_output=True, text=True, check=True)
     path, digest = done.stdout.split()
@@ -90,7 +90,7 @@ def edit(path):
 
 
 def test_hashes_change_with_what_results_depend_on(copy):
-    """A module deep in the graph changes the hash, plotting and the command line do not."""
+    """A change of an indirect dependency changes the hash; a change of plotting or the command line does not."""
     before = digest_in(copy)
     assert before == digest_of_sources(POINTS)  # in every process and folder
     for other in ("plotting/bias.py", "plotting/style.py", "cli/common.py", "cli/studies.py", "studies/_frontier.py",
@@ -114,7 +114,7 @@ def test_keys_of_points_hold_the_hash(monkeypatch):
 
 
 def test_what_a_point_depends_on():
-    """Its chains, its exact answers and its metrics, on every backend, and nothing that only shows them."""
+    """A point depends on sampling, exact answers and metrics on all backends, but not on plotting or the CLI."""
     found = dependencies(POINTS)
     assert found >= {
         POINTS, "uldnum.sampling._sample", "uldnum.diagnostics.bias", "uldnum.diagnostics.jackknife",
@@ -126,7 +126,7 @@ def test_what_a_point_depends_on():
 
 
 def test_hashes_take_no_time():
-    """Reading all sources afresh takes 15 ms of processor time; the best of three may take 50."""
+    """Hashing all sources takes 15 ms of processor time without a cache; the best of three must be below 50 ms."""
 
     def seconds():
         for cached in (sources.source, sources.path_of, dependencies):
@@ -139,7 +139,7 @@ def test_hashes_take_no_time():
 
 
 def test_modules_of_users_count_too(tmp_path, monkeypatch):
-    """By their source where they have one, else by their name."""
+    """The hash of a module outside the package is that of its source, or of its name if it has no source."""
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "a_users_module.py").write_text("from uldnum._util.names import digest\n")
     assert dependencies("a_users_module") >= {"a_users_module", "uldnum._util.names"}

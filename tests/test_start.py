@@ -1,4 +1,4 @@
-"""Where chains start: runs that go on from others never draw the same normals again."""
+"""Initial states: a run that continues from another one never draws the same normals again."""
 
 import numpy as np
 import pytest
@@ -19,9 +19,9 @@ def variance(name, h):
 @pytest.mark.parametrize("name", ["ula", "BAOAB"])
 @pytest.mark.parametrize("passed", ["x", "run"])
 def test_a_loop_of_runs_of_one_step_keeps_the_law(name, passed):
-    """With the same normals in every run the variance would grow to 100.
+    """The variance after 300 runs of one step is that of the scheme; with reused normals it would grow to 100.
 
-    The variance of 4000 chains lies within 4 standard errors, 0.09, but for 1 of 16000 seeds.
+    The variance of 4000 chains is within 4 standard errors, 0.09, for all but 1 of 16000 seeds.
     """
     chains, start = 4000, np.zeros((4000, 1))
     for _ in range(300):
@@ -33,7 +33,7 @@ def test_a_loop_of_runs_of_one_step_keeps_the_law(name, passed):
 
 
 def test_chained_runs_are_not_correlated():
-    """ULA forgets by (1 - h^2/2)^200 = 2e-10, so a correlation of 4000 ends above 4/4000^(1/2) shows common normals."""
+    """ULA decorrelates by (1 - h^2/2)^200 = 2e-10; the correlation of 4000 end points is below 4/4000^(1/2)."""
     first = uldnum.sample(N01, "ula", h=0.45, steps=200, chains=4000, x0=np.zeros((4000, 1)), **QUIET)
     for start in (first, first.x):
         second = uldnum.sample(N01, "ula", h=0.45, steps=200, chains=4000, x0=start, **QUIET)
@@ -41,9 +41,9 @@ def test_chained_runs_are_not_correlated():
 
 
 def test_noise_levels_taken_by_hand_keep_the_law():
-    """With the same normals at each of ten levels the variance at the end would be 3.1 instead of 0.31.
+    """The final variance is that of the recurrence, 0.31; with the same normals at all ten levels it would be 3.1.
 
-    The variance of 4000 chains lies within 4 standard errors but for 1 of 16000 seeds.
+    The variance of 4000 chains is within 4 standard errors for all but 1 of 16000 seeds.
     """
     data, n = uldnum.GaussianMixture([1.0], [[0.0]], [0.25]), 4000
     x, expected = np.zeros((n, 1)), 0.0
@@ -56,7 +56,7 @@ def test_noise_levels_taken_by_hand_keep_the_law():
 
 
 def test_a_plan_after_a_run_and_a_run_after_a_plan():
-    """Each is another generation of the seed, and starts where the one before it ended, momenta included."""
+    """Each run has the next generation of the seed and starts at the end of the previous one, including momenta."""
     plan = uldnum.plan("BAOAB", levels.given([1.0]), h=1e-7, steps=1, friction=1e-3, denoise=False)
     tiny = {"h": 1e-7, "friction": 1e-3, "steps": 1, **QUIET}
     first = uldnum.sample(N01.noised(1.0, 1.0), "OBABO", h=0.3, steps=20, chains=5, first_chain=3, seed=9, **QUIET)
@@ -69,7 +69,7 @@ def test_a_plan_after_a_run_and_a_run_after_a_plan():
     assert [(s.seed, s.generation, s.chains, s.first_chain) for s in settings] == [(9, i, 5, 3) for i in range(3)]
     assert len({s.key for s in settings}) == 3
     assert settings[0].key == 9
-    remembered = uldnum.sample(N01, "baoab-limit", x0=third, **tiny)  # its second row is no momentum
+    remembered = uldnum.sample(N01, "baoab-limit", x0=third, **tiny)  # its second row does not hold momenta
     drawn = uldnum.sample(N01, "BAOAB", x0=remembered, **tiny)
     for run in (remembered, drawn):
         assert np.abs(run.p - first.p).min() > 1e-3
@@ -106,7 +106,7 @@ def test_ends_with_the_seed_that_led_there_are_refused(tmp_path):
 
 
 def test_starts_with_one_seed_have_common_random_numbers():
-    """ULA on a Gaussian contracts the distance of two starts by 1 - h^2/2 a step, whatever the normals."""
+    """ULA on a Gaussian contracts the distance between two starts by 1 - h^2/2 per step if the normals are equal."""
     ends = [
         uldnum.sample(N01, "ula", h=0.4, steps=3, chains=4, x0=np.full((4, 1), x), seed=5, **QUIET).x for x in (0, 1)
     ]
@@ -162,7 +162,7 @@ def test_a_run_that_diverged_is_no_start():
 
 
 def test_names_of_laws_start_chains_there():
-    """Means and variances of 4000 numbers lie within 4 standard errors but for 1 of 4000 seeds."""
+    """Means and mean squares of 4000 numbers are exact within 4 standard errors for all but 1 of 4000 seeds."""
     for law, mean, square in (("normal", 0.0, 1.0), ("uniform", 0.5, 1 / 3)):
         x = uldnum.sample(N01, "ula", h=1e-6, steps=1, chains=4000, x0=law, seed=2, **QUIET).x
         for power, expected in ((1, mean), (2, square)):
