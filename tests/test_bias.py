@@ -23,7 +23,7 @@ def test_rms_bias_of_known_gaps():
     assert bias.value == pytest.approx(5 / np.sqrt(3))
     wide = rms_bias(np.array([[0.0, 0.0], [6.0, 8.0]]), np.zeros(2), np.ones(2))
     assert wide.floor == pytest.approx(np.sqrt((3**2 + 4**2) / 2))
-    # All axes of a chain deviate together by +-1, so d value = (3 + 0 + 4)/(3 value); the standard error of +-1 is 0.01.
+    # All axes of a chain deviate together by +-1: d value = (3 + 0 + 4)/(3 value). The standard error of +-1 is 0.01.
     assert bias.error == pytest.approx(0.01 * 7 / (3 * bias.value), rel=1e-3)
     assert bias.floor == pytest.approx(0.01)
     assert np.isnan(wide.error)

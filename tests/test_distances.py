@@ -163,8 +163,8 @@ def test_exact_draws_show_the_noise_floor(distance, most):
 def test_histogram_floor_is_the_noise_of_the_run():
     """The mean floor equals the mean distance of unbiased runs (BAOAB on N(0, 1)) within 20%.
 
-    Over 1200 seeds the ratio is 1.02. For 60 seeds its standard error is 0.042 (0.047 among 20 such sets), so the limits
-    are 4 to 5 standard errors away and the false-fail rate is 6e-5. A floor that is wrong by 25% is detected.
+    Over 1200 seeds the ratio is 1.02. For 60 seeds its standard error is 0.042 (0.047 among 20 such sets), so the
+    limits are 4 to 5 standard errors away and the false-fail rate is 6e-5. A floor that is wrong by 25% is detected.
     """
     pairs = []
     for seed in range(60):

@@ -57,8 +57,9 @@ def test_a_metric_takes_one_declaration(fourth, tmp_path, monkeypatch):
     one = study.sel(metric="fourth_moment", integrator="ula").squeeze()
     variance = 1 / (1 - np.array([0.5, 0.9]) ** 2 / 4)
     np.testing.assert_allclose(one.exact, 3 * variance**2 - 3, rtol=1e-12)
-    # Var(x^4) is 96 on the target. With 256 chains of about 70 independent samples the standard error is 0.07, or 0.11 if
-    # the variance is 1.25 times as large. At 5 standard errors the false-fail rate is 1e-6.
+    # Var(x^4) is 96 on the target. With 256 chains of about 70 independent samples the standard error is 0.07, or 0.11
+    # if the variance is 1.25 times as large. At 5 standard errors the false-fail rate is 1e-6; an error of a third of
+    # the bias is detected.
     np.testing.assert_allclose(one.bias, one.exact, rtol=0, atol=0.6)
     advice = uldnum.studies.advise(study, 0.3, metric="fourth_moment")
     assert (advice.integrator, advice.h) == ("BAOAB", 0.9)
@@ -148,7 +149,7 @@ def test_declarations_are_complete():
 
 
 def test_moments_of_exact_laws():
-    """For a Gaussian with nonzero mean, eight moment errors equal quadrature, and two those of the transfer operator."""
+    """For a Gaussian with nonzero mean, moment errors equal those of quadrature and of the transfer operator."""
     target = uldnum.GaussianMixture([1.0], [[0.7]], [1.0])
     law = GaussianMarginals.of(uldnum.integrator("ula"), target, 0.6, 1.0)
     numerical = OneDimensionalLaw.of(uldnum.integrator("ula"), target, 0.6, 1.0, 1e-7)

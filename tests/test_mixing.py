@@ -209,7 +209,7 @@ def test_where_chains_diverged_there_is_no_distance():
 
 
 def test_what_lies_beyond_the_histograms_leaves_a_time_unknown():
-    """If ULA is three times as wide as the target, 1% of the positions are beyond the histograms and the time is NaN."""
+    """If ULA is three times as wide as the target, 1% of the positions are beyond the histograms: the time is NaN."""
     given = {"friction": 1.0, "nfe": 2000, "chains": 64, "progress": False}
     mixture = uldnum.GaussianMixture([0.5, 0.5], [[-0.5, 0.0], [0.5, 0.0]], [1.0, 1.0])
     study = uldnum.studies.frontier(mixture, "ula", [0.5, 1.9], **given).squeeze()

@@ -1,4 +1,4 @@
-"""Processes that are interrupted, killed, or not allowed to write."""
+"""Processes that are interrupted, killed, or without permission to write."""
 
 import ctypes
 import os
@@ -43,7 +43,7 @@ main()
 
 @pytest.mark.parametrize("count", [1, 30, 200, 400])
 def test_ctrl_c_during_imports_is_one_line(count):
-    """A real SIGINT when so many modules have been looked for."""
+    """A real SIGINT after ``count`` modules have been imported ends the process with one line."""
     done = python(IMPORTING, count)
     assert (done.returncode, done.stderr, done.stdout) == (130, "interrupted\n", "")
 
@@ -68,7 +68,7 @@ uldnum.cli.command.main()
 
 
 def test_ctrl_c_that_is_ignored_stays_so():
-    """As in the background jobs of a shell script."""
+    """SIGINT stays ignored if it is ignored at the start, as in background jobs of a shell script."""
     script = """
 import signal, sys
 import uldnum.cli.app
@@ -117,7 +117,7 @@ from uldnum.sampling.run import Run
 
 folder, kills = Path(sys.argv[1]), int(sys.argv[2])
 options = "sample --steps 10 --every 2 --chains 2 --h 0.5 --seed 5".split()
-launch.PATIENCE = 0.0  # one step after the other
+launch.PATIENCE = 0.0  # one step per launch
 score = networks.NetworkLevel.score
 
 
@@ -130,7 +130,7 @@ networks.NetworkLevel.score = slow
 
 
 def command(out, operations=None):
-    # Run the command in a process of its own, which dies before an operation on the disk.
+    # Run the command in a child process that kills itself before a given operation on the disk.
     pid = os.fork()
     if pid:
         return pid
@@ -161,7 +161,7 @@ assert wait(command(folder / "whole")) == 0
 took = time.monotonic() - begun
 out, draw, ends = folder / "killed", random.Random(3), []
 for number in range(kills):
-    if number % 2:  # in the middle of writing
+    if number % 2:  # during a write
         pid = command(out, draw.randrange(20))
     else:
         pid = command(out)
@@ -179,9 +179,9 @@ print(*ends, sep=", ")
 
 @pytest.mark.parametrize("kills", [4, pytest.param(100, marks=pytest.mark.slow)])
 def test_a_sample_that_is_killed_goes_on_to_the_same_bits(tmp_path, kills):
-    """SIGKILL and Ctrl-C at random moments of the whole command; what is stored is always a run.
+    """After SIGKILL or Ctrl-C at random times the stored file is always a run, and resuming gives identical bits.
 
-    Every other process dies before an operation on its folder, of which there are some twenty.
+    Every second process kills itself before one of the about 20 operations on its folder.
     """
     pytest.importorskip("onnxruntime")
     done = python(KILLED, tmp_path, kills)
@@ -190,7 +190,7 @@ def test_a_sample_that_is_killed_goes_on_to_the_same_bits(tmp_path, kills):
 
 
 def without_privileges():
-    """Take from the superuser, before another program begins, what lets it pass over the permissions of files."""
+    """Drop the capabilities with which the superuser ignores file permissions, before a program starts."""
     if os.geteuid() == 0:
         library = ctypes.CDLL(None, use_errno=True)
         for capability in (1, 2):  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
@@ -236,7 +236,7 @@ usual = uldnum.anneal
 
 
 def closing(*arguments, **options):
-    # The folder is closed while the command runs.
+    # The folder becomes read-only while the command runs.
     run = usual(*arguments, **options)
     folder.chmod(0o555)
     refused(lambda: run.save(folder / "run.nc"))
@@ -253,7 +253,7 @@ print(Run.load(found).complete, [path.name for path in folder.iterdir()])
 
 
 def test_a_folder_that_cannot_be_written_to(tmp_path):
-    """As an ordinary user: refused at once, or, when it is too late for that, kept in another folder."""
+    """A read-only folder is refused at the start; if it becomes read-only later, the result is stored elsewhere."""
     pytest.importorskip("onnxruntime")
     folder, spare = tmp_path / "out", tmp_path / "spare"
     folder.mkdir()

@@ -1,4 +1,4 @@
-"""What is on the disk: written whole or not at all, checked when it is read, never lost, never trusted."""
+"""Files on disk are written completely or not at all, validated when read, and never lost."""
 
 import json
 import os
@@ -42,14 +42,14 @@ def python(script, *arguments, **options):
 
 
 def flipped(draw, text):
-    """Another digit in place of one."""
+    """Return a text in which one digit is replaced by another."""
     place = draw.choice([i for i, letter in enumerate(text) if letter.isdigit()])
     digit = draw.choice([other for other in "0123456789" if other != text[place]])
     return text[:place] + digit + text[place + 1 :]
 
 
 def alterations(texts):
-    """Return what may be found in place of the first of the texts of a store, as bytes."""
+    """Return invalid replacements, as bytes, for the first of the texts of a store."""
     draw, text = random.Random(0), texts[0]
     content = json.loads(text)
     result = json.dumps(content["result"])
@@ -70,7 +70,7 @@ def alterations(texts):
 
 
 def test_altered_files_of_a_store_are_computed_again(tmp_path):
-    """None of 60 is accepted; each is named once, computed again and written over."""
+    """All 60 altered files are refused: each is named once, computed again and overwritten."""
     store, diary = tmp_path / "store", tmp_path / "diary"
     tasks = [Square(n, str(diary)) for n in (37, 4, 5, 6, 7, 8)]
     found = sweep(tasks, store=store, progress=False)
@@ -98,7 +98,7 @@ def test_what_is_no_file_is_computed_and_not_kept(tmp_path):
 
 
 def test_only_old_temporary_files_are_removed(tmp_path):
-    """What a killed process left is removed when it is an hour old; what another may be writing is not."""
+    """Temporary files that are an hour old are removed; younger ones, which may be in use, are not."""
     name = f".square-1-uldnum-{'0af1' * 8}.json"
     old, other = tmp_path / name, tmp_path / f".mine-{'0af1' * 8}.json"
     live = tmp_path / name.replace("square-1", "square-2")
@@ -114,7 +114,7 @@ def test_only_old_temporary_files_are_removed(tmp_path):
     folder = tmp_path / f".run-uldnum-{'0af1' * 8}.zarr"
     (folder / "a").mkdir(parents=True)
     (folder / "a" / "c").touch()
-    os.utime(folder, (before, before))  # but not what is in it: it is being written
+    os.utime(folder, (before, before))  # the file in it is young, so the folder is in use
     os.utime(folder / "a", (before, before))
     files.store(SMALL, tmp_path / "run.zarr")
     assert folder.exists()
@@ -153,7 +153,7 @@ def forked(work):
 
 
 def die(steps):
-    # Before operation number ``steps`` on the folder.
+    # Kill the process before operation number ``steps`` on the folder.
     left = itertools.count(steps, -1)
     def hook(event, arguments):
         if event in EVENTS and str(folder) in str(arguments) and next(left) == 0:
@@ -163,7 +163,7 @@ def die(steps):
 
 
 def check(steps):
-    # Whoever loads finds one of both, and can write over it.
+    # Loading returns the old or the new dataset, and storing over it works.
     assert any(files.load(path).identical(one) for one in data)
     if steps % 4 == 0:
         files.store(data[1], path)
@@ -188,12 +188,14 @@ print(steps)
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks processes")
 @pytest.mark.parametrize(("suffix", "way"), [(".nc", "swap"), (".zarr", "swap"), (".zarr", "aside")])
 def test_death_at_any_step_leaves_the_old_or_the_new_dataset(tmp_path, suffix, way):
-    """SIGKILL before every single operation on the disk of a process that writes over a dataset."""
+    """SIGKILL before any operation on the disk of a process that overwrites a dataset leaves one of both datasets."""
     folder = tmp_path / "folder"
     folder.mkdir()
     done = python(DYING, folder, suffix, way)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert int(done.stdout.splitlines()[-1]) > (20 if suffix == ".zarr" else 2)  # steps, at each of which one died
+    assert int(done.stdout.splitlines()[-1]) > (
+        20 if suffix == ".zarr" else 2
+    )  # number of operations at which a process was killed
 
 
 @pytest.mark.parametrize("suffix", [".nc", ".zarr"])
@@ -215,7 +217,7 @@ def test_ctrl_c_waits_until_a_dataset_is_written(monkeypatch, tmp_path, suffix):
 
 @pytest.fixture
 def limit():
-    """Files of this process that are larger than 100 kB cannot be written: errors as of a full disk."""
+    """Limit files of this process to 100 kB, which gives the errors of a full disk."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
     yield
@@ -224,7 +226,7 @@ def limit():
 
 @pytest.fixture
 def full(tmp_path):
-    """A disk of 1 MiB."""
+    """Mount a disk of 1 MiB."""
     folder = tmp_path / "disk"
     folder.mkdir()
     mounted = subprocess.run(
@@ -242,7 +244,7 @@ def check_full(path):
         files.store(LARGE, path)
     xr.testing.assert_identical(files.load(path), SMALL)
     left = [other.name for other in path.parent.iterdir() if other != path]
-    assert not left or (path.suffix == ".zarr" and left[0].startswith("."))  # its threads may still write, if slow
+    assert not left or (path.suffix == ".zarr" and left[0].startswith("."))  # slow threads of Zarr may still write
     return str(fault.value)
 
 
@@ -263,7 +265,7 @@ def test_a_full_disk_is_named_and_the_old_one_stays(full, suffix):
 
 def test_room_is_checked(full):
     files.check_room(full / "run.nc", 2**19)
-    files.check_room(full / "run.zarr", 2**30)  # which compresses
+    files.check_room(full / "run.zarr", 2**30)  # Zarr compresses, so its size is unknown
     with pytest.raises(ValueError, match=r"^out: '.*run.nc' needs 3 GiB, but only 1 MiB are free on its disk"):
         files.check_room(full / "run.nc", 3 * 2**30)
 
@@ -318,7 +320,7 @@ def test_a_file_larger_than_the_memory_is_refused(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("content", [b"{}", b'{"node_type": "group", "zarr_format": 3}', b'{"zarr_format": 3}'])
 def test_a_damaged_part_of_a_folder_of_zarr_is_an_error_and_no_warning(tmp_path, content):
-    """Zarr warns of what it does not recognise, and reads on without it."""
+    """Zarr only warns of parts that it does not recognise; `load` raises an error instead."""
     path = tmp_path / "run.zarr"
     files.store(SMALL, path)
     part = path / "a" / "zarr.json"
@@ -332,7 +334,7 @@ def test_a_damaged_part_of_a_folder_of_zarr_is_an_error_and_no_warning(tmp_path,
 
 
 def test_damaged_datasets_are_one_error(tmp_path):
-    """Deep JSON, and files of other formats, cut off or overwritten: OSError or ValueError, nothing else."""
+    """Deep JSON, other formats, truncated and overwritten files raise only OSError or ValueError."""
     draw = random.Random(1)
     for suffix in (".nc", ".zarr"):
         path = tmp_path / f"run{suffix}"
