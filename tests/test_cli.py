@@ -153,9 +153,9 @@ def test_bias_json(monkeypatch, capsys, tmp_path):
         (("anneal", "--predictor", "ddmi", "--method", "ula", "--h", "1"), "nearest is 'ddim'"),
         (("fetch", "galaxy"), "nearest is 'galaxygrad-ztf64'"),
         (("bias", "--h", "0"), "h: must be positive"),
-        (("bias", "--out", "/proc/nowhere"), "out: cannot write"),
+        (("bias", "--out", "/proc/nowhere"), "out: must be a writable folder"),
         (("sample", "--network", "galaxy"), "nearest is 'galaxygrad-ztf64'"),
-        (("sample", "--out", "/proc/nowhere"), "out: cannot write"),
+        (("sample", "--out", "/proc/nowhere"), "out: must be a writable folder"),
         (("sample", "--steps", "1000000", "--every", "1", "--chains", "100000"), "run.nc' needs 570 TiB, but"),
     ],
 )

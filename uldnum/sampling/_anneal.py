@@ -89,8 +89,8 @@ def anneal(
         Number of threads of the Numba backend. The default is the number of cores.
     resume : Run, str or Path, optional
         Stopped run to continue, or the path of a saved one. All arguments must equal those of that run, except
-        ``threads`` and ``progress``; ``chains``, ``first_chain`` and ``seed`` may be omitted, and so must an ``x0``
-        that is not a name.
+        ``threads`` and ``progress``. ``chains``, ``first_chain`` and ``seed`` may be omitted. ``x0`` must be omitted
+        unless it is a name.
     progress : bool or str, default True
         Whether to show a progress bar in a terminal if the run lasts more than a second. A string is its label.
 
@@ -105,6 +105,8 @@ def anneal(
     ValueError
         If an argument is out of range or of the wrong type, if the data have no score at a level of the plan, or if the
         run does not fit into memory. The message names the argument.
+    MissingExtraError
+        If an optional dependency of the backend is not installed.
 
     Warns
     -----

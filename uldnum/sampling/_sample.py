@@ -102,8 +102,8 @@ def sample(
     thin : int, optional
         Store the positions after every ``thin``-th recorded step in `Run.trace`. By default no positions are stored.
     bins : int, default 0
-        Number of histogram bins per axis, between 8 standard deviations of the target below and above its mean. Every
-        fourth recorded step is counted. With 0 there is no histogram.
+        Number of histogram bins per axis. The bins extend from 8 standard deviations of the target below its mean to 8
+        above. Every fourth recorded step is counted. With 0 there is no histogram.
     first_chain : int, optional
         Index of the first chain, so that a large ensemble can be split into several runs. The default is 0, or the
         index in the earlier run if ``x0`` or ``resume`` is a run.
@@ -116,8 +116,8 @@ def sample(
         Number of threads of the Numba backend. The default is the number of cores.
     resume : Run, str or Path, optional
         Run to continue, or the path of a saved one. All arguments must equal those of that run, except ``steps``,
-        ``threads`` and ``progress``; ``chains``, ``first_chain`` and ``seed`` may be omitted, and so must an ``x0``
-        that is not a name. ``steps`` is the total number of recorded steps, including those already taken.
+        ``threads`` and ``progress``. ``chains``, ``first_chain`` and ``seed`` may be omitted. ``x0`` must be omitted
+        unless it is a name. ``steps`` is the total number of recorded steps, including those already taken.
     progress : bool or str, default True
         Whether to show a progress bar in a terminal if the run lasts more than a second. A string is its label.
 
@@ -131,13 +131,15 @@ def sample(
     ValueError
         If an argument is out of range, unknown or of the wrong shape, or if the run does not fit into memory. The
         message names the argument.
+    MissingExtraError
+        If an optional dependency of the backend is not installed.
 
     Warns
     -----
     UserWarning
-        If a chain diverged: a coordinate was more than 1000 standard deviations from the mean of the target, or became
-        non-finite. Also if the target is a single Gaussian on which the scheme is unstable at this step size, and if
-        the run was stopped.
+        If a chain diverged, that is, if a coordinate was more than 1000 standard deviations away from the mean of the
+        target or became non-finite; if the target is a single Gaussian on which the integrator is unstable at a step
+        size; or if the run was stopped.
 
     See Also
     --------
@@ -174,7 +176,7 @@ def sample(
 
     Examples
     --------
-    Overdamped Langevin dynamics has a biased stationary variance, 1/(1 - delta/2) on N(0, 1); that of BAOAB is exact:
+    On N(0, 1), the stationary variance of ULA is 1/(1 - delta/2), and that of BAOAB is exact:
 
     >>> import uldnum
     >>> normal = uldnum.GaussianMixture(weights=[1.0], means=[[0.0]], variances=[1.0])
