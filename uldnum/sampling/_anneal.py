@@ -24,12 +24,12 @@ from uldnum.kernels.state import State
 from uldnum.plans._plan import Plan
 from uldnum.sampling.backends import choose_backend
 from uldnum.sampling.launch import (
+    attach_run_to_errors,
     bounds,
     centre_and_scale,
     check_numbers,
     execute,
     floating_type,
-    keeping,
     require_memory,
     resumed,
     warn_of_a_stop,
@@ -180,7 +180,7 @@ def anneal(
     if len(run.kept) != (complete if keep else 0):
         raise ValueError(f"keep: the run to be resumed stored the positions after {len(run.kept)} of {complete} phases")
     run = execute(program, run, threads, progress, keep=keep)
-    with keeping(run):
+    with attach_run_to_errors(run):
         register_ends(run)
         report(run)
     return run

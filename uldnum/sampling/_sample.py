@@ -23,12 +23,12 @@ from uldnum.kernels.source.mixture import MixtureData
 from uldnum.kernels.state import State, statistics_shapes
 from uldnum.sampling.backends import choose_backend
 from uldnum.sampling.launch import (
+    attach_run_to_errors,
     bounds,
     centre_and_scale,
     check_numbers,
     execute,
     floating_type,
-    keeping,
     recording_of,
     require_memory,
     resumed,
@@ -254,7 +254,7 @@ def sample(
     program = one_phase(target, run.tables, burn_in + steps, recording, settings.key, start.first_chain, run.mixture)
     unit, scale = ("step", False) if vector else ("image", len(h_absolute) * start.chains)
     run = execute(program, run, threads, progress, unit, scale)
-    with keeping(run):
+    with attach_run_to_errors(run):
         register_ends(run)
         report(run, target, scheme)
     return run

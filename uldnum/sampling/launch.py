@@ -28,7 +28,7 @@ from uldnum.sampling.settings import Settings
 from uldnum.targets import Target
 
 __all__ = [
-    "ESCAPE", "REACH", "bounds", "centre_and_scale", "check_numbers", "execute", "floating_type", "keeping",
+    "ESCAPE", "REACH", "attach_run_to_errors", "bounds", "centre_and_scale", "check_numbers", "execute", "floating_type",
     "recording_of", "require_memory", "resumed", "warn_of_a_stop",
 ]  # fmt: skip
 
@@ -194,7 +194,7 @@ def next_launch(taken: int, elapsed: float) -> int:
 
 
 @contextmanager
-def keeping(run: Run) -> Iterator[None]:
+def attach_run_to_errors(run: Run) -> Iterator[None]:
     """Attach a run to any exception raised after its last step, including a warning that is turned into an error."""
     try:
         yield

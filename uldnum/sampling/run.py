@@ -79,7 +79,7 @@ class Run:
         """Return a short description without the arrays."""
         s = self.settings
         done = "" if self.complete else f", {self.recorded_steps} done"
-        h = f"h={list(s.h) if s.grouped else s.h[0]}, " if any(s.h) else ""  # a plan has its own
+        h = f"h={list(s.h) if s.grouped else s.h[0]}, " if any(s.h) else ""  # the h of a plan is 0
         return (
             f"Run({printable(s.integrator)} on {printable(s.target)}, {h}{s.chains} chains, {self.steps} steps{done})"
         )

@@ -154,10 +154,10 @@ def checked(target: Target, x0: Any, chains: int) -> Array:
         raise ValueError(f"x0: must be a name, an array of numbers, a function or a Run, got {shown(x0)}") from None
     if x.shape != (chains, *target.shape):
         raise ValueError(f"x0: must have shape {(chains, *target.shape)}, got {x.shape}")
-    return near(target, x.reshape(1, chains, -1))
+    return within_bounds(target, x.reshape(1, chains, -1))
 
 
-def near(target: Target, x: Array) -> Array:
+def within_bounds(target: Target, x: Array) -> Array:
     """Return positions, or raise if some are non-finite or beyond the divergence bounds."""
     centre, scale = (np.ravel(part).astype(float) for part in (target.mean, target.standard_deviation))
     if not np.isfinite(x).all() or (np.abs(x - centre) > ESCAPE * scale).any():
@@ -184,7 +184,7 @@ def continued(
     state = run.state.phase_space.astype(float)
     p = state[:, :, 1] if s.momenta else None
     own_seed = s.seed if seed is None else seed
-    return Start("run", s.chains, s.first_chain, own_seed, s.generation + 1, near(target, state[:, :, 0]), p)
+    return Start("run", s.chains, s.first_chain, own_seed, s.generation + 1, within_bounds(target, state[:, :, 0]), p)
 
 
 def initial_state(start: Start, deviations: Array, momenta: bool, groups: int, dtype: Any) -> Array:
@@ -245,7 +245,6 @@ def hashes(x: Array) -> Array:
     with np.errstate(over="ignore"):  # positions of diverged chains may overflow float32
         values = np.asarray(x, np.float32).astype(float)
     words = values.reshape(-1, x.shape[-1]).view(np.uint64)
-    factors = np.cumprod(
-        np.full(words.shape[1], 0x9E3779B97F4A7C15, np.uint64)
-    )  # powers of an odd number are odd, so that no bit of a word is lost
+    # Powers of an odd number are odd, so that the product loses no bit of a word.
+    factors = np.cumprod(np.full(words.shape[1], 0x9E3779B97F4A7C15, np.uint64))
     return np.asarray(((words ^ (words >> np.uint64(29))) * factors).sum(axis=1, dtype=np.uint64))
