@@ -28,8 +28,8 @@ from uldnum.sampling.settings import Settings
 from uldnum.targets import Target
 
 __all__ = [
-    "ESCAPE", "REACH", "attach_run_to_errors", "bounds", "centre_and_scale", "check_numbers", "execute", "floating_type",
-    "recording_of", "require_memory", "resumed", "warn_of_a_stop",
+    "ESCAPE", "REACH", "attach_run_to_errors", "bounds", "centre_and_scale", "check_numbers", "execute",
+    "floating_type", "recording_of", "require_memory", "resumed", "warn_of_a_stop",
 ]  # fmt: skip
 
 # Seconds between two updates of the progress bar and checks for Ctrl-C.
