@@ -90,7 +90,7 @@ def sample(
         Number of chains per group. It is optional if ``x0`` or ``resume`` is a run.
     seed : int, optional
         Seed of all random numbers, from 0 to 2^64 - 1. The default is 0 if the chains start from a named distribution,
-        the seed of the run if ``x0`` is a run, and a hash of the positions otherwise.
+        the seed of that run if ``x0`` or ``resume`` is a run, and a hash of the positions otherwise.
     x0 : {"target", "normal", "uniform"}, array_like, callable or Run, default "target"
         Initial positions:
 
