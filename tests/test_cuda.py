@@ -180,7 +180,7 @@ def test_schemes_of_many_rows_are_refused():
         return Step.on_step(first_row(map.b), map)
 
     scheme = uldnum.Integrator("nine", nine)
-    with pytest.raises(ValueError, match="'cuda' runs schemes of at most 8 rows, not 9"):
+    with pytest.raises(ValueError, match="'cuda' supports schemes of at most 8 rows, not 9"):
         uldnum.sample(TARGETS["1"], scheme, h=0.1, steps=1, chains=1, backend="cuda", progress=False)
 
 

@@ -203,7 +203,7 @@ LIFTED = [
     (rosenbrock, 4, (1.0, 5.0), "on vectors"),
     (two_modes, 2, (np.array([[1.5, 0.0], [-1.5, 0.5]]), np.log([0.7, 0.3])), "on vectors"),
     (everything, 1, (), "on vectors"),
-    (branching, 3, (np.inf,), "called chain by chain, it does not run on vectors: "),
+    (branching, 3, (np.inf,), "called chain by chain because it does not run on vectors: "),
 ]
 
 

@@ -1,4 +1,4 @@
-"""Random numbers of the initial states of chains: those of a chain follow from the seed and its number alone."""
+"""Random numbers for the initial states of chains; they depend only on the seed and on the number of the chain."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ __all__ = ["initial_normals", "initial_uniform", "initial_uniforms"]
 
 
 def initial_uniform(n: int, seed: int, first: int) -> Array:
-    """Return one uniform number for each of chains first ... first + n - 1: word 0 of its stream of initial states."""
+    """Return a uniform number for each of chains first ... first + n - 1: word 0 of its stream for initial states."""
     return initial("uniform", n, seed, first, 0, 1)[:, 0]
 
 
 def initial_normals(n: int, seed: int, first: int, begin: int, count: int) -> Array:
     """Return normals begin ... begin + count - 1 for the initial state of each chain, float64, shape (n, count).
 
-    They start in the second block of the stream of initial states: the words of the first are for choices.
+    The normals start in the second block of the stream for initial states. The words of the first block are reserved
+    for discrete choices, such as the mixture component of an exact draw.
     """
     return initial("normal", n, seed, first, 4 + begin, count)
 
@@ -27,14 +28,14 @@ def initial_normals(n: int, seed: int, first: int, begin: int, count: int) -> Ar
 def initial_uniforms(n: int, seed: int, first: int, begin: int, count: int) -> Array:
     """Return uniform numbers for the initial state of each chain, float64, shape (n, count).
 
-    They start at word 2^34 of the stream of initial states, which no normal reaches.
+    They start at word 2^34 of the stream for initial states, beyond the words that the normals use.
     """
     return initial("uniform", n, seed, first, 2**34 + begin, count)
 
 
 def initial(law: str, n: int, seed: int, first: int, begin: int, count: int) -> Array:
-    """Return numbers begin ... begin + count - 1 of the chains' streams of initial states."""
-    from uldnum.kernels.numba.drawing import drawn  # Numba is imported where numbers are drawn, no sooner
+    """Return numbers begin ... begin + count - 1 of the chains' streams for initial states."""
+    from uldnum.kernels.numba.drawing import drawn  # importing Numba takes half a second
 
     n, seed = whole_number("n", n, 0, 2**32), whole_number("seed", seed, 0, 2**64 - 1)
     first = whole_number("first", first, 0, 2**32 - n)

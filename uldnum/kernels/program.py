@@ -1,4 +1,4 @@
-"""What runs, on whatever machine: a program of phases, and the protocol of what executes it."""
+"""The program that an executor runs, and the executor protocol."""
 
 from __future__ import annotations
 
@@ -18,35 +18,35 @@ from uldnum.schemes.adaptive import Adaptive
 __all__ = ["MOST", "Executor", "Part", "Program", "Targets"]
 
 
-# Numbers that the mixtures of all levels of a launch have, at most: 64 MiB in float64.
+# Largest number of mixture coefficients in a launch, summed over its phases: 64 MiB in float64.
 MOST = 8 * 2**20
 
 
 class Targets(Protocol):
-    """The targets of a program: one for each phase."""
+    """Targets of a program, one per phase."""
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Shape of one sample."""
 
     def target(self, number: int) -> Any:
-        """Return the target of a phase, as `uldnum.targets.Target` describes it."""
+        """Return the target of phase ``number``, an object with the interface of `uldnum.targets.Target`."""
 
     def mixtures(self, first: int, last: int) -> MixtureData | None:
-        """Return the mixtures of phases first ... last - 1, arrays with a leading axis over them.
+        """Return the mixtures of phases first ... last - 1 as arrays with a leading axis over phases.
 
-        None where the targets are no mixtures: executors then call their scores.
+        The result is None if the targets are not mixtures. Executors then call the scores of the targets.
         """
 
     def bounds(self, first: int, last: int) -> tuple[Array, Array]:
-        """Return the lower and upper divergence bounds of phases first ... last - 1, in the type of the run.
+        """Return the lower and upper divergence bounds of phases first ... last - 1, in the dtype of the run.
 
-        Both have shape (last - first, d).
+        Both arrays have shape (last - first, d).
         """
 
 
 class Part(NamedTuple):
-    """Steps ``first`` ... ``last`` of a phase, which count from 1; ``before`` steps precede the phase."""
+    """Steps ``first`` ... ``last`` of one phase, counted from 1; ``before`` is the number of steps before the phase."""
 
     phase: int
     first: int
@@ -56,26 +56,27 @@ class Part(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Program:
-    """What an executor runs.
+    """A sequence of phases, with everything that an executor needs to run it.
 
-    `uldnum.sample` runs a program of one phase, for H step sizes; `uldnum.anneal` one of many phases, for one.
+    `uldnum.sample` builds a program of one phase for H step sizes. `uldnum.anneal` builds a program of many phases for
+    one step size per phase.
 
     Parameters
     ----------
     tables : Tables
-        Coefficients of the steps of P phases, in the type of the run.
+        Coefficients of the time steps of all P phases, in the dtype of the run.
     counts : int64 array, shape (P,)
-        Time steps of each phase.
+        Number of time steps of each phase.
     seeds : uint64 array, shape (P,)
-        Keys of their random numbers.
+        64-bit random number key of each phase.
     targets : Targets
-        Their targets.
+        Target of each phase.
     recording : Recording
-        What is recorded; steps count through all phases.
+        Recorded quantities. Its step numbers count through all phases.
     first_chain : int
         Number of the first chain of each group.
     rules : sequence of Adaptive or None, length P
-        What chooses the step sizes of each chain in a phase; None where the tables do.
+        Rule that chooses the step size of each chain and step of a phase; None if the tables fix the step size.
     """
 
     tables: Tables
@@ -88,7 +89,7 @@ class Program:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Type of the run."""
+        """Dtype of the run."""
         return self.tables.b.dtype
 
     @property
@@ -98,16 +99,16 @@ class Program:
 
     @cached_property
     def ends(self) -> Array:
-        """Time steps from the start of the program to the end of each phase, shape (P,)."""
+        """Cumulative number of time steps at the end of each phase, shape (P,)."""
         return np.cumsum(self.counts)
 
     @cached_property
     def keys(self) -> Array:
-        """The two words of the key of each phase, shape (P, 2)."""
+        """Low and high 32-bit words of the key of each phase, shape (P, 2)."""
         return np.stack(split_seed(self.seeds), axis=1)
 
     def parts(self, step: int, until: int) -> Iterator[Part]:
-        """Split steps step + 1 ... until into parts of one phase each."""
+        """Split steps step + 1 ... until into parts that each lie within one phase."""
         number = int(np.searchsorted(self.ends, step, side="right"))
         while step < until:
             last, before = min(until, int(self.ends[number])), int(self.ends[number] - self.counts[number])
@@ -115,29 +116,43 @@ class Program:
             step, number = last, number + 1
 
     def check_compiled(self, backend: str) -> None:
-        """Raise if compiled kernels cannot run the program: all chains share a table, of at most `LOCAL` rows."""
+        """Raise `ValueError` if compiled kernels cannot run the program.
+
+        In compiled kernels all chains share the tables of a phase, and the tables have at most `LOCAL` rows.
+        """
         if any(rule is not None for rule in self.rules):
-            raise ValueError(f"backend: {backend!r} runs no step sizes that follow the score; 'array' does")
+            raise ValueError(
+                f"backend: {backend!r} does not support step sizes that depend on the score; use backend 'array'"
+            )
         rows = self.tables.b.shape[2]
         if rows > LOCAL:
-            raise ValueError(f"backend: {backend!r} runs schemes of at most {LOCAL} rows, not {rows}; 'array' runs any")
+            raise ValueError(
+                f"backend: {backend!r} supports schemes of at most {LOCAL} rows, not {rows}; use backend 'array'"
+            )
 
 
 class Executor(Protocol):
-    """Runs a program on a machine; ``info`` says what a user may want to know of how."""
+    """Object that runs a program on one machine.
+
+    ``info`` describes how the program is run (device, number of threads), for display to the user.
+    """
 
     info: dict[str, str]
 
     def first_launch(self, state: State) -> int:
-        """Return a number of steps that surely takes little time."""
+        """Return the number of steps of the first launch, which takes little time on any machine."""
 
     def advance(self, state: State, until: int) -> Array:
-        """Go on to step ``until``, which counts through all phases; record, and read the last state.
+        """Run up to step ``until``, record the requested quantities, and read the last state.
 
-        A phase begins with the opening of its recurrence from (x, p) at the end of the last.
+        Steps count through all phases. Each phase starts by opening its recurrence from the (x, p) at the end of the
+        previous phase.
 
-        Returns the positions kept on the way, shape (kept, H, n, d).
+        Returns
+        -------
+        array, shape (kept, H, n, d)
+            Stored positions.
         """
 
     def sync(self, state: State) -> None:
-        """Bring the arrays of the state up to date; until then the executor may hold them elsewhere."""
+        """Copy the state back into the arrays of ``state``; before this call the executor may hold it elsewhere."""

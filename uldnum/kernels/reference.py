@@ -1,7 +1,7 @@
-"""One time step of any table on NumPy arrays, as the formulas have it: for readers and for tests.
+"""Reference implementation of one time step on NumPy arrays, for readers and for tests.
 
-Every executor computes what `apply`, `enter` and `advance` compute. States have shape (..., k, d): k rows of d
-coordinates, row 0 the position. Normals have shape (..., m, d).
+The functions `apply`, `enter` and `advance` define what every executor computes. States have shape (..., k, d), with k
+rows of d coordinates; row 0 is the position. Normals have shape (..., m, d).
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ Score = Callable[[Array], Array]
 
 
 def apply(map: Affine, u: Array, s: Array, xi: Array) -> Array:
-    """Return ``u + (dA u + b s + C xi)``."""
+    """Return ``u + (dA u + b s + C xi)``, the image of u under an affine map at a fixed score s."""
     return u + (map.dA @ u + map.b[:, None] * s[..., None, :] + map.C @ xi)
 
 
 def enter(table: Step, state: Array, score: Score, xi: Array) -> Array:
-    """Open the recurrence: u from (x, p)."""
+    """Return the memory u that opens the recurrence from the state (x, p)."""
     s = score(state[..., 0, :]) if table.open_uses_score else np.zeros_like(state[..., 0, :])
     return apply(table.open, state, s, xi)
 
 
 def advance(table: Step, u: Array, score: Score, xi: Array, eta: Array) -> tuple[Array, Array]:
-    """Take a time step: from u to the next u, and to the state (x, p) at the end of the step.
+    """Take one time step; return the next memory u, and the state (x, p) at the end of the step.
 
-    ``xi`` are the normals of all stages in order, ``eta`` those that only the reading needs.
+    ``xi`` holds the normals of all stages in order. ``eta`` holds the additional normals of the readout.
     """
     for stage in table.stages:
         here, xi = xi[..., : stage.map.normals, :], xi[..., stage.map.normals :, :]

@@ -1,4 +1,4 @@
-"""The chains of a run."""
+"""The state of the chains of a run."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from uldnum.kernels.source.core import NEVER, Recording
 
 __all__ = ["BATCHES", "State", "statistics_shapes"]
 
-# Chains of a group are counted, and handed to threads, in this many batches at most.
+# Maximum number of batches into which the chains of a group are divided. Each batch has histograms of its own, so
+# different threads can run different batches.
 BATCHES = 32
 
 
 def statistics_shapes(H: int, n: int, d: int, moments: bool, bins: int) -> dict[str, tuple[int, ...]]:
-    """Return the shapes of what is recorded of H groups of n chains: the arrays of `State` of these names."""
+    """Return the shapes of the statistics of H groups of n chains; the keys are names of arrays of `State`."""
     axes = d if moments else 0
     return {
         "sums": (H, n, axes),
@@ -27,24 +28,24 @@ def statistics_shapes(H: int, n: int, d: int, moments: bool, bins: int) -> dict[
 
 @dataclass
 class State:
-    """The chains of a run: H groups of n, k rows of d coordinates. Executors change the arrays in place.
+    """State of H groups of n chains with k rows of d coordinates. Executors update the arrays in place.
 
     Attributes
     ----------
     u : array, shape (H, n, k, d)
-        What a chain remembers.
+        Memory of the recurrence; row 0 is the position.
     phase_space : array, shape (H, n, k, d)
-        Positions and momenta at the end of the last step that was read.
+        Positions and momenta at the end of the last step at which they were read.
     sums, products : float64 arrays, shapes (H, n, d) and (H, n, d (d + 1)/2)
-        Sums over recorded steps of x - centre, and of the lower triangle of its products.
+        Sums over recorded steps of x - centre, and of the lower triangle of its outer product with itself.
     counts : int64 array, shape (H, batches, d, bins + 2)
-        Histograms of each axis, for batches of chains: first below, then the bins, last above.
+        Histogram of each axis for each batch of chains: underflow, the bins, overflow.
     escape_step : int64 array, shape (H, n)
-        The step at which a chain diverged, `NEVER` if it did not.
+        Step at which each chain diverged, `NEVER` if it did not.
     nfe : int64 array, shape (H, n)
-        Score evaluations.
+        Number of score evaluations of each chain.
     step : int
-        Time steps taken, burn-in included.
+        Number of time steps taken, including burn-in.
     """
 
     u: Array
@@ -58,9 +59,9 @@ class State:
 
     @classmethod
     def start(cls, phase_space: Array, moments: bool = True, bins: int = 0) -> State:
-        """Return the state of a run that begins at (x, p); arrays of what is not recorded are empty.
+        """Return the initial state for given (x, p); arrays of statistics that are not recorded are empty.
 
-        They are contiguous: executors see rows and coordinates as one axis, which must not take a copy.
+        All arrays are contiguous, so that executors can merge the axes of rows and coordinates without a copy.
         """
         H, n, _, d = phase_space.shape
         shapes = statistics_shapes(H, n, d, moments, bins)
@@ -75,9 +76,9 @@ class State:
         )
 
     def trace(self, recording: Recording, until: int) -> tuple[int, Array]:
-        """Return how many positions were kept before, and room for those of the steps up to ``until``.
+        """Return the number of positions stored so far, and an empty array for those of the steps up to ``until``.
 
-        The room has shape (kept, H, n, d).
+        The array has shape (kept, H, n, d).
         """
         H, n, _, d = self.phase_space.shape
         thin = recording.thin or int(NEVER)
@@ -85,6 +86,6 @@ class State:
         return before, np.empty((after - before, H, n, d), self.phase_space.dtype)
 
     def batches(self) -> Array:
-        """Edges of the batches: batch b holds chains edges[b] ... edges[b + 1] - 1."""
+        """Return the edges of the batches: batch b consists of chains edges[b] ... edges[b + 1] - 1."""
         chains, batches = self.escape_step.shape[1], self.counts.shape[1]
         return np.arange(batches + 1) * chains // batches

@@ -1,3 +1,3 @@
-"""The executor of arrays: the source on whole arrays of NumPy or of another array library."""
+"""Executor on whole arrays: the source bound to NumPy or to another array library."""
 
 __all__: list[str] = []

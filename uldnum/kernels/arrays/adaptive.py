@@ -1,4 +1,4 @@
-"""Steps whose sizes follow the score: tables of each chain and step, for the executor of arrays."""
+"""Phases whose step sizes depend on the score: each chain has its own tables in each step (array executor only)."""
 
 from __future__ import annotations
 
@@ -20,17 +20,19 @@ if TYPE_CHECKING:
 
 __all__ = ["AdaptiveSteps"]
 
-# A step size that moves nothing, where the score gives none; the maps of a step of one stage.
+# Step size at which nothing moves; used where the rule gives no valid step size.
 TINY = 1e-30
+# Maps of a step of one stage.
 STAGE, OPEN, CLOSE = range(3)
 
 
 class AdaptiveSteps:
-    """The maps of a phase in which a rule chooses the step sizes of each chain: their tables have an axis over chains.
+    """The maps of a phase in which a rule chooses the step size of each chain; tables have an axis over chains.
 
-    A scheme that opens with a score takes `close` of one step and `open` of the next in one stage, as it does with a
-    fixed step size. The size of the next step follows from that score and from the normals of its `open`. All normals
-    are those of the dynamics. A run that was stopped within a phase opens it again from (x, p), to the same sizes.
+    In a scheme that opens with a score, one stage applies `close` of one step and `open` of the next, as with a fixed
+    step size. The size of the next step depends on that score and on the normals of its `open`. All normals are
+    dynamics normals. A run that was stopped within a phase opens the phase again from (x, p) and obtains the same step
+    sizes.
     """
 
     def __init__(self, executor: ArrayExecutor, rule: Adaptive, part: Part) -> None:
@@ -47,12 +49,12 @@ class AdaptiveSteps:
             (bool((first_row(unit.open.b) == G).all()),), self.opens, (0, 1),
         )  # fmt: skip
         self.layout = executor.space.coefficients(own)
-        self.closed: Any = None  # x at the end of the step under way
+        self.closed: Any = None  # x at the end of the current step
         advance = executor.steps(self.move, self.read, first_escape=self.first_escape).advance
         self.steps = SimpleNamespace(enter=self.enter, advance=advance)
 
     def enter(self, chain: Chain, scratch: Scratch, target: Any, t: Tables, d: int, k: int, stream: Stream) -> int:
-        """Open the first step that is taken here from (x, p); returns the number of score evaluations."""
+        """Open the first step of this part from (x, p). Return the number of score evaluations."""
         if not self.opens:
             self.executor.core.copy(chain.u, chain.phase_space, d, k)
             return 0
@@ -62,7 +64,7 @@ class AdaptiveSteps:
         return 1
 
     def move(self, u: Any, s: list[Any], xi: Array, t: Tables, j: int, d: int) -> None:
-        """Close a step and open the next, or take one that neither opens nor closes with a score."""
+        """Close a step and open the next, or take a step of a scheme that does not open with a score."""
         if self.opens:
             self.apply(u, u, s, xi, CLOSE, d, len(u))
             self.closed = list(u[0])
@@ -70,31 +72,34 @@ class AdaptiveSteps:
         self.choose_and_apply(u, u, s, xi, OPEN if self.opens else STAGE, d)
 
     def read(self, new: Any, u: Any, s: list[Any], xi: Array, eta: Array, t: Tables, j: int, d: int, rows: int) -> None:
-        """Read the end of a step."""
+        """Compute (x, p) at the end of a step."""
         self.apply(new, u, s, xi, CLOSE, d, rows)
 
     def first_escape(self, escape_step: Any, step: Any, u: Any, least: Any, most: Any, d: int) -> Any:
-        """Look at the end of the step, not at the beginning of the next, which may never be taken."""
+        """Check the divergence bounds at the end of the step.
+
+        The default would check u, which already contains the start of the next step; that step may never be taken.
+        """
         x = u if self.closed is None else {(0, i): self.closed[i] for i in range(d)}
         return self.executor.core.first_escape(escape_step, step, x, least, most, d)
 
     def choose_and_apply(self, new: Any, u: Any, s: list[Any], xi: Array, j: int, d: int) -> None:
-        """Choose the sizes of the next step by the normals of map j, and apply the map."""
+        """Choose the sizes of the next step from the score and the normals of map j, and apply the map."""
         size, m = self.executor.size * d, self.maps[j].normals
         normals = np.asarray(xi[: size * m], float).reshape(size, m, xi.shape[1]).transpose(2, 1, 0)
         scores = np.stack([host(value) for value in s], axis=1).reshape(-1, size).astype(float)
         h = self.rule.size(normals, scores)
-        # Where there is no score, or it is not finite, the chain stays, or is found outside.
+        # Chains without a finite score, or with a score of zero, do not move; `first_escape` finds the non-finite ones.
         step = self.rule.scheme.stages(np.where((h > 0) & (h < np.inf), h, TINY), friction=self.rule.friction)
         self.maps = {STAGE: step.stages[0].map, OPEN: step.open, CLOSE: step.close}
         self.apply(new, u, s, xi, j, d, len(u))
 
     def apply(self, new: Any, u: Any, s: list[Any], xi: Array, j: int, d: int, rows: int) -> None:
-        """Apply a map of the step under way."""
+        """Apply map j of the current step."""
         map, executor = self.maps[j], self.executor
 
         def along(part: Array) -> Array:
-            """Return an entry of all chains, as a value of the core, in the place of each number."""
+            """Replace each coefficient, given for all chains, by a value of the core."""
             entries = np.empty((1, *part.shape[1:]), object)
             for index in np.ndindex(part.shape[1:]):
                 values = part[(slice(None), *index)].astype(executor.dtype)

@@ -1,4 +1,4 @@
-"""The core bound to arrays, and the random numbers of chains as arrays."""
+"""The source bound to NumPy arrays and to arrays of other libraries, and the random numbers of chains as arrays."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["chain_numbers", "core", "foreign_ops", "normals", "ops"]
 
 @cache
 def ops(dtype: np.dtype[Any]) -> Ops:
-    """Return the operations of the core on NumPy arrays of a floating-point type."""
+    """Return the operations of the source on NumPy arrays of a floating-point dtype."""
     word = FORMATS[dtype.type].word
     integer = np.dtype(f"i{dtype.itemsize}")
     return Ops(
@@ -44,7 +44,10 @@ def ops(dtype: np.dtype[Any]) -> Ops:
 
 
 def foreign_ops(space: Space, dtype: np.dtype[Any]) -> Ops:
-    """Return the operations of the core on arrays of another library, which have no words."""
+    """Return the operations of the source on arrays of another library.
+
+    Operations on the bits of numbers are missing, so exp2 is computed by the exp of the library.
+    """
     xp, one_bit = space.namespace, LN2
 
     def where(condition: Any, yes: Any, no: Any) -> Any:
@@ -65,7 +68,7 @@ def foreign_ops(space: Space, dtype: np.dtype[Any]) -> Ops:
 
 @cache
 def core(dtype: np.dtype[Any]) -> SimpleNamespace:
-    """Return the core bound to NumPy arrays of a floating-point type."""
+    """Return the core bound to NumPy arrays of a floating-point dtype."""
     return make_core(ops(dtype))
 
 
@@ -78,5 +81,5 @@ def normals(first: int, count: int, chains: Array, stream: np.uint64, seed: int,
 
 
 def chain_numbers(first: int, n: int) -> Array:
-    """Return the numbers of chains first ... first + n - 1."""
+    """Return the numbers of chains first ... first + n - 1 as a uint64 array."""
     return np.arange(first, first + n, dtype=np.uint64)

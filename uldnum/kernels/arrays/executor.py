@@ -1,6 +1,7 @@
-"""The executor of arrays: the core on whole arrays, all chains of a group at once.
+"""The array executor, which advances all chains of a group at once.
 
-It is the path of targets whose score is a function of arrays, networks above all.
+It serves targets whose score is a function of arrays, such as networks. A value of the source is an array over chains;
+`ArrayExecutor.take` binds one part of a phase to the functions ``enter`` and ``advance`` of `source.chain.make_chain`.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ __all__ = ["ArrayExecutor"]
 
 
 class Table:
-    """Values in rows: ``u[r, i]`` is one of them, ``u[r]`` the list of a row."""
+    """Two-dimensional table of values: ``u[r, i]`` is a value, ``u[r]`` the list of the values of row r."""
 
     def __init__(self, rows: Iterable[Iterable[Any]]) -> None:
         self.rows = [list(row) for row in rows]
@@ -41,24 +42,25 @@ class Table:
 
 
 class Records(NamedTuple):
-    """Where the positions of a group are recorded."""
+    """Arrays in which the positions of a group are recorded."""
 
     counts: Array  # histograms of the batches
-    batch: Array  # the batch of each chain
-    trace: Array  # room for the positions that are kept
-    kept: int  # positions kept before
+    batch: Array  # batch of each chain
+    trace: Array  # array for the stored positions
+    kept: int  # number of positions stored before this launch
 
 
 class ArrayExecutor:
-    """Runs a program on arrays: NumPy's, or those of another library.
+    """Executor on arrays of NumPy or of another library.
 
-    A value of the core is an array over chains. The coordinates of an image are independent of each other but for the
-    score, so they too are folded into the value: the core then sees one coordinate, whose value has shape (chains, d).
+    A value of the source is an array over chains. For images, the coordinates are independent of each other except in
+    the score. They are therefore folded into the value: the source then sees a single coordinate, whose value has shape
+    (chains, d).
 
     Parameters
     ----------
     program : Program
-        Its targets are mixtures, or have a score of arrays of one library.
+        Its targets are mixtures, or have scores that accept arrays of one library.
     """
 
     def __init__(self, program: Program) -> None:
@@ -66,7 +68,7 @@ class ArrayExecutor:
         self.program, self.dtype, self.space = program, program.dtype, space
         self.info = {"arrays": f"{space.name}, {space.device}"} if space.foreign else {}
         self.fold = len(program.shape) > 1
-        self.size = int(np.prod(program.shape)) if self.fold else 1  # coordinates in a value
+        self.size = int(np.prod(program.shape)) if self.fold else 1  # number of coordinates in a value
         self.recording = space.coefficients(program.recording)
         self.mixtures = not self.fold and program.targets.mixtures(0, 1) is not None
         own = foreign_ops(space, self.dtype) if space.foreign else ops(self.dtype)
@@ -74,51 +76,54 @@ class ArrayExecutor:
         self.machine = own._replace(tail=self.tail)
         self.score = self.mixture_score if self.mixtures else self.image_score if self.fold else self.vector_score
         self.chain = self.steps(self.move, self.read)
-        self.adaptive: dict[int, AdaptiveSteps] = {}  # of each group, in the phase under way
+        self.adaptive: dict[int, AdaptiveSteps] = {}  # by group, in the current phase
 
     def steps(self, move: Any, read: Any, **instead: Any) -> Any:
-        """Return the steps of chains with these ways to apply maps, and with other functions of the core."""
+        """Return the time steps of `make_chain`, with the given functions ``move`` and ``read``.
+
+        Keyword arguments replace functions of the core.
+        """
         core = SimpleNamespace(**vars(self.core) | instead)
         return make_chain(self.machine, core, self.score, self.draw, move, read, self.count, self.keep)
 
     def mixture_score(self, s: list[Any], q: list[Any], y: list[Any], data: Any, d: int) -> None:
-        """Score of all chains by the core's own formula."""
+        """Evaluate the score of all chains by the mixture score of the core."""
         self.core.mixture_score(s, q, y, data, d, data.roots.shape[2])
 
     def vector_score(self, s: list[Any], q: list[Any], y: list[Any], target: Any, d: int) -> None:
-        """Score of all chains, by a function of arrays (chains, d)."""
+        """Evaluate the score of all chains by a function of arrays of shape (chains, d)."""
         answer = self.scored(target, self.space.namespace.stack(y, axis=1))
         s[:] = [answer[:, i] for i in range(d)]
 
     def image_score(self, s: list[Any], q: list[Any], y: list[Any], target: Any, d: int) -> None:
-        """Score of all chains, coordinates folded."""
+        """Evaluate the score of all chains by a function of images, for folded coordinates."""
         reshape = self.space.namespace.reshape
         s[0] = reshape(self.scored(target, reshape(y[0], (-1, *target.shape))), y[0].shape)
 
     def scored(self, target: Any, x: Any) -> Any:
-        """Score at x in the type of the run, whatever type the target answers in."""
+        """Return the score at x, cast to the dtype of the run."""
         answer = target.score(x)
         if tuple(answer.shape) != tuple(x.shape):
             raise ValueError(f"score: must return the shape of its argument, {x.shape}, got {answer.shape}")
         return self.space.cast(answer, self.dtype)
 
     def draw(self, xi: None, first: int, count: int, kind: np.uint64, stream: Stream) -> Array:
-        """Return normals of all chains, shape (count, chains); of an image ``size`` times as many."""
+        """Return normals of all chains, shape (count, chains); for folded coordinates ``size`` times as many."""
         first, count, chain = self.size * int(first), self.size * int(count), stream.chain
         seed = int(stream.k1) << 32 | int(stream.k0)
         if not self.fold:
             return normals(first, count, chain, kind, seed, self.dtype)
-        # Compiled: beside a network's time, that of NumPy's normals would be seen.
+        # The compiled function is needed here: drawing by NumPy takes a noticeable part of the time of a network.
         from uldnum.kernels.numba.drawing import chain_normals
 
         return chain_normals(first, count, int(chain[0]), len(chain), kind, seed, self.dtype).T
 
     def tail(self, values: Array, j: int) -> Array:
-        """Normals from number j of a coordinate on."""
+        """Return the normals from number j on, counted per coordinate of the source."""
         return values[self.size * j :]
 
     def given(self, values: Array, count: int, d: int) -> list[Any]:
-        """Return so many normals to each coordinate as values; they come one coordinate after the other."""
+        """Return the first ``count`` normals of each coordinate as values; they are ordered by coordinate."""
         used = values[: self.size * count * d]
         if self.fold:
             used = used.reshape(self.size, count, values.shape[1]).transpose(1, 2, 0)
@@ -126,18 +131,18 @@ class ArrayExecutor:
         return [there[i, ...] for i in range(len(used))]
 
     def move(self, u: Table, s: list[Any], xi: Array, t: Tables, j: int, d: int) -> None:
-        """Stage j in place."""
+        """Apply the map of stage j in place."""
         self.read(u, u, s, xi, xi, t, j, d, len(u))
 
     def read(
         self, new: Table, u: Table, s: list[Any], xi: Array, eta: Array, t: Tables, j: int, d: int, rows: int
     ) -> None:
-        """Map j, its first rows."""
+        """Apply map j to u and write the first rows of the result to ``new``."""
         m, e = t.normals[j], t.readout[j]
         self.core.affine(new, u, s, self.given(xi, m, d), self.given(eta, e, d), t, j, d, rows, len(u), m, e)
 
     def count(self, records: Records, x: Table, recording: Recording) -> None:
-        """Count positions in the histograms, if there are any."""
+        """Add positions to the histograms, if there are any."""
         counts, batch, _, _ = records
         for i in range(counts.shape[1]):
             value = host(x[0, i])
@@ -145,30 +150,30 @@ class ArrayExecutor:
             np.add.at(counts[:, i], (batch, bins), 1)
 
     def keep(self, records: Records, x: Table, number: int) -> None:
-        """Keep positions."""
+        """Store the positions of all chains."""
         positions = [host(value) for value in x[0]]
         records.trace[number - records.kept] = positions[0] if self.fold else np.stack(positions, axis=1)
 
     def first_launch(self, state: State) -> int:
-        """One step: how long a score takes is not known."""
+        """Return 1, because the cost of a score evaluation is unknown."""
         return 1
 
     def advance(self, state: State, until: int) -> Array:
-        """Go on to step ``until``, record, and read the last state; returns the positions kept."""
+        """Run up to step ``until``; see `uldnum.kernels.program.Executor.advance`."""
         kept, trace = state.trace(self.recording, until)
         batch = np.searchsorted(state.batches(), np.arange(state.escape_step.shape[1]), side="right") - 1
         for part in self.program.parts(state.step, until):
             for g in range(len(state.u)):
-                with np.errstate(all="ignore"):  # a diverging chain is found and reported, not warned of
+                with np.errstate(all="ignore"):  # diverging chains are detected and reported by other means
                     self.take(state, g, part, Records(state.counts[g], batch, trace[:, g], kept))
             state.step = part.before + part.last
         return trace
 
     def sync(self, state: State) -> None:
-        """Do nothing: `advance` brings the state back."""
+        """Do nothing: `advance` updates the state."""
 
     def take(self, state: State, g: int, part: Part, records: Records) -> None:
-        """Take the chains of group g through a part of a phase."""
+        """Advance the chains of group g through one part of a phase."""
         program, number, array = self.program, part.phase, self.space.array
         mixture = program.targets.mixtures(number, number + 1) if self.mixtures else None
         if mixture is None:
@@ -205,7 +210,7 @@ class ArrayExecutor:
                 of[g, :, i] = host(row)
 
     def steps_of(self, g: int, part: Part) -> tuple[Any, Tables, bool]:
-        """Return the steps of a phase and their tables, and whether the recurrence is open already."""
+        """Return the time steps and the tables for a part of a phase, and whether the recurrence is already open."""
         rule, here = self.program.rules[part.phase], part.first > 1
         if rule is None:
             return self.chain, self.space.coefficients(phase(self.program.tables, g, part.phase)), here
@@ -215,12 +220,12 @@ class ArrayExecutor:
         return self.adaptive[g].steps, self.adaptive[g].layout, here
 
     def load(self, state: Array) -> Table:
-        """Return (n, k, d) as rows of values."""
+        """Convert an array of shape (n, k, d) to a table of values."""
         rows = state.transpose(1, 0, 2)[:, None] if self.fold else state.transpose(1, 2, 0)
         return Table([[self.space.array(value) for value in row] for row in rows])
 
     def store(self, state: Array, table: Table) -> None:
-        """Write rows of values to (n, k, d)."""
+        """Write a table of values to an array of shape (n, k, d)."""
         for r in range(len(table)):
             values = [host(value) for value in table[r]]
             state[:, r] = values[0] if self.fold else np.stack(values, axis=1)

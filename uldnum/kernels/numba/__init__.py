@@ -1,3 +1,3 @@
-"""The executor of compiled code: the source on vectors of chains, on threads."""
+"""Executor of compiled CPU code: the source bound to vectors of chains, run by several threads."""
 
 __all__: list[str] = []

@@ -1,4 +1,4 @@
-"""The core bound to vectors of chains."""
+"""The source bound to vectors, which have one lane per chain."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["core", "ops"]
 
 @cache
 def ops(dtype: np.dtype[Any], lanes: int) -> Ops:
-    """Return the operations of the core on vectors."""
+    """Return the operations of the source on vectors of ``lanes`` numbers."""
     real = numba.from_dtype(dtype)
     word = numba.from_dtype(np.dtype(FORMATS[dtype.type].word))
     return Ops(
@@ -46,5 +46,5 @@ def ops(dtype: np.dtype[Any], lanes: int) -> Ops:
 
 @cache
 def core(dtype: np.dtype[Any], lanes: int) -> SimpleNamespace:
-    """Return the core compiled for vectors."""
+    """Return the core compiled for vectors of ``lanes`` numbers."""
     return make_core(ops(dtype, lanes))

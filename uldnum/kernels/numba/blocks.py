@@ -1,6 +1,6 @@
-"""Compiled code for vectors of chains: the core's steps, in loops over blocks of chains.
+"""Compiled kernels of the Numba executor, which apply the time steps of `source.chain` to blocks of chains.
 
-A block of chains, one in each lane, runs on its own in scratch memory that fits the first-level cache.
+A block contains one chain per lane. It advances in scratch memory that fits into the first-level cache.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from uldnum.kernels.source.mixture import MixtureData
 
 __all__ = ["Room", "lanes_of", "mixture_kernel", "room", "user_kernel"]
 
-# A window draws at least so many normals of each chain, and spans at least so many steps: the moments of all are
-# added together, and to go over these takes long in many dimensions.
+# Minimum number of normals of each chain, and of steps, in a window. Moments are accumulated once per window, because
+# a pass over all of them is slow in many dimensions.
 NORMALS, STEPS = 64, 4
 
 
@@ -31,23 +31,24 @@ class Room(NamedTuple):
     """Sizes of the scratch memory of a kernel."""
 
     rows: int
-    window: int  # steps whose normals are drawn at once
-    normals: int  # for these
-    extra: int  # normals of a reading
-    scratch: int  # of the score
+    window: int  # number of steps whose normals are drawn together
+    normals: int  # number of dynamics normals per coordinate in a window
+    extra: int  # number of readout normals per coordinate and step
+    scratch: int  # number of scratch values of the score
 
 
 def room(t: Tables, d: int, scratch: int, longest: int) -> Room:
-    """Return for what kernels make room, where no part has more steps than the longest."""
+    """Return the sizes of the scratch memory for parts of at most ``longest`` steps."""
     per_step, most, extra = (int(np.max(part)) for part in (t.per_step, t.normals, t.readout))
     window = max(1, min(longest, max(STEPS, NORMALS // max(1, d * per_step))))
     return Room(t.b.shape[2], window, max(window * per_step, most), extra, scratch)
 
 
 def lanes_of(dtype: np.dtype[Any], d: int) -> int:
-    """Chains in a block, by measurement: several registers, so that one instruction need not wait for the one before.
+    """Return the number of chains in a block, which was chosen by measurement.
 
-    In one dimension there is little else in the cache, and twice as many are faster still.
+    A block fills several registers, so that consecutive instructions are independent. In one dimension a block needs
+    little of the cache, and twice as many lanes are faster still.
     """
     return 64 if d == 1 or dtype == np.float32 else 32
 
@@ -57,9 +58,9 @@ phase_of = jit(phase)
 
 @jit
 def part_of(launch, g, p):  # type: ignore[no-untyped-def]
-    """Return the tables, the random stream's key, the recording and the bounds of part p for group g.
+    """Return the tables, the recording and the divergence bounds of part p for group g.
 
-    Their arrays have no counts of references, which would cost as much as a step.
+    The arrays carry no reference counts, because counting references would cost as much as a time step.
     """
     t, w = phase_of(launch.tables, g, launch.phase + p), launch.recording
     tables = Tables(
@@ -85,27 +86,27 @@ def mixture_at(mixture, p):  # type: ignore[no-untyped-def]
 
 @jit
 def user_arguments(arguments, p):  # type: ignore[no-untyped-def]
-    """Return the arguments of a user's score, of the one phase of a launch."""
+    """Return the arguments of a user's score; a launch with such a score has a single part."""
     return arguments
 
 
 def make_kernel(
     dtype: np.dtype[Any], lanes: int, score: Callable[..., Any], target_of: Callable[..., Any], variant: str
 ) -> Any:
-    """Return the kernel for a score, to be compiled; the variant tells its name apart from those of others.
+    """Return the uncompiled kernel for a score; ``variant`` makes its name unique among all kernels.
 
-    ``target_of(targets, p)`` returns what the score reads in part p of a launch.
+    ``target_of(targets, p)`` returns the data that the score reads in part p of a launch.
     """
     inlined = partial(jit, variant=variant)
-    apart = partial(inlined, forceinline=False)  # what is called now and then need not be compiled where it is called
+    apart = partial(inlined, forceinline=False)  # for functions that are called rarely; inlining slows compilation
     machine, bound = ops(dtype, lanes), core(dtype, lanes)
     words, box_muller, affine, bin_of = bound.words, bound.box_muller, bound.affine, bound.bin_of
     bits, from_bits, tail = machine.bits, machine.from_bits, machine.tail
     view, iota = values.view(lanes), vectors.iota(lanes)
-    line = 64  # bytes of a line of the cache: vectors that straddle two cost twice
+    line = 64  # bytes of a cache line: access to a vector that straddles two lines takes twice as long
 
     def draw(xi, first, count, kind, stream):  # type: ignore[no-untyped-def]
-        # Two loops: a chain of dependent operations as long as both would leave too few of them in flight.
+        # Two loops, because the dependent operations of both together are too many for the processor to overlap them.
         begin, blocks = first // 4, (first % 4 + count + 3) // 4 if count > 0 else 0
         for b in range(blocks):
             w0, w1, w2, w3 = words(np.uint64(begin + b), stream.chain, kind, stream.k0, stream.k1)
@@ -116,7 +117,7 @@ def make_kernel(
         return tail(xi, first - 4 * begin)
 
     def move(u, s, xi, t, j, d):  # type: ignore[no-untyped-def]
-        # Constants where loops are short: the compiler then unrolls them.
+        # The common cases use constants, so that the compiler unrolls the loops.
         k, m = t.b.shape[1], t.normals[j]
         if k == 1 and m == 1:
             affine(u, u, s, xi, xi, t, j, d, 1, 1, 1, 0)
@@ -155,34 +156,34 @@ def make_kernel(
 
     @inlined
     def scratch(count, like):  # type: ignore[no-untyped-def]
-        """Aligned memory for a number of vectors."""
+        """Return memory for a number of vectors, aligned to cache lines."""
         memory = np.zeros(count * lanes + line, like.dtype)
         return memory[(line - memory.ctypes.data % line) % line // like.itemsize :]
 
     @apart
     def take(numbers, table, lo, hi):  # type: ignore[no-untyped-def]
-        """Copy chains lo ... hi - 1 of (chains, n) into vectors; idle lanes repeat the last one."""
+        """Copy chains lo ... hi - 1 of a (chains, n) array into vectors; unused lanes repeat the last chain."""
         for c in range(lanes):
             for i in range(table.shape[1]):
                 numbers[i * lanes + c] = table[min(lo + c, hi - 1), i]
 
     @apart
     def give(numbers, table, lo, hi):  # type: ignore[no-untyped-def]
-        """Copy vectors into chains lo ... hi - 1 of (chains, n)."""
+        """Copy vectors into chains lo ... hi - 1 of a (chains, n) array."""
         for c in range(lo, hi):
             for i in range(table.shape[1]):
                 table[c, i] = numbers[i * lanes + c - lo]
 
     def advance(g, lo, hi, batch, tile, launch, room, chains):  # type: ignore[no-untyped-def]
-        """Take chains lo ... hi - 1 of group g, which are counted in a batch, through all parts of a launch.
+        """Advance chains lo ... hi - 1 of group g through all parts of a launch.
 
-        ``tile`` blocks go through a part before the next one begins.
+        Histograms are counted in batch ``batch``. Groups of ``tile`` blocks finish a part before the next part starts.
         """
         k, window, normals, extra, width = room
         d = chains.u.shape[2] // k
         n_xi, n_eta = 4 * (d * normals // 4 + 2), 4 * (d * extra * window // 4 + 2)
         axes, pairs = chains.sums.shape[2], chains.products.shape[2]
-        # Views do not keep memory: these arrays do, for they are used to the end.
+        # Views do not own memory. The arrays below are referenced until the end of the function, which keeps it alive.
         rows, place = k * d, 2 * k * d * tile
         reals = scratch(place + 2 * d + width + n_xi + n_eta, chains.u)
         doubles = scratch((axes + pairs) * tile + window * axes, chains.sums)
@@ -242,7 +243,7 @@ def make_kernel(
 
 @cache
 def mixture_kernel(dtype: np.dtype[Any], lanes: int, columns: int) -> Any:
-    """Return the kernel for mixtures whose matrices have so many columns: 0, 1, or 2 for any other number."""
+    """Return the kernel for mixtures whose matrices R have 0, 1 or more columns (``columns`` is 0, 1 or 2)."""
     mixture_score = core(dtype, lanes).mixture_score
 
     @partial(jit, variant=f"{dtype}-{lanes}-{columns}")
@@ -254,6 +255,9 @@ def mixture_kernel(dtype: np.dtype[Any], lanes: int, columns: int) -> Any:
 
 @lru_cache(16)
 def user_kernel(dtype: np.dtype[Any], lanes: int, user_score: Any, arguments: tuple[Any, ...]) -> tuple[Any, str]:
-    """Return the kernel for a user's score with arguments of given types, and why it does not run on vectors."""
+    """Return the kernel for a user's score with arguments of given types, and why it does not run on vectors.
+
+    The second value is an empty string if the score runs on vectors.
+    """
     score, fault = lift(user_score, dtype, lanes, arguments)
     return compiled(make_kernel(dtype, lanes, score, user_arguments, f"{dtype}-{lanes}-user"), keep=False), fault

@@ -1,4 +1,4 @@
-"""Random numbers of chains as arrays, compiled: those of initial states, and of images."""
+"""Compiled functions that return random numbers of chains as arrays, for initial states and for images."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ LANES = 32
 
 @cache
 def filler(dtype: np.dtype[Any], law: str) -> Any:
-    """Return the kernel that fills rows of chains with their numbers, normal or uniform, four from each block."""
+    """Return the kernel that fills the rows of an array, one per chain, with normals or uniform numbers."""
     bound = core(dtype, LANES)
     numbers = bound.four_normals if law == "normal" else bound.four_uniforms
     view = values.view(LANES)
 
     def fill(rows, first, chain, stream, k0, k1):  # type: ignore[no-untyped-def]
-        # A lane for a block, of which a chain may have many or only one, and then for the block LANES further on.
+        # Each lane computes one block of four numbers, then moves on by LANES blocks; a chain has ``each`` blocks.
         (n, count), flat, memory = rows.shape, rows.reshape(-1), np.empty(4 * LANES, rows.dtype)
         block, skipped = first // 4, first % 4
-        each = (skipped + count + 3) // 4 if count > 0 else 0  # blocks of a chain
+        each = (skipped + count + 3) // 4 if count > 0 else 0
         whole = skipped == 0 and count % 4 == 0
         total, blocks, lane = n * each, np.uint64(max(1, each)), np.arange(LANES).astype(np.uint64)
         b, c, b_step, c_step = lane % blocks, lane // blocks, np.uint64(LANES) % blocks, np.uint64(LANES) // blocks

@@ -1,4 +1,4 @@
-"""The Numba executor: compiled code on threads, which go over ranges of chains."""
+"""The Numba executor: compiled kernels, run by a pool of threads on ranges of chains."""
 
 from __future__ import annotations
 
@@ -26,52 +26,55 @@ from uldnum.kernels.state import State
 
 __all__ = ["NumbaExecutor"]
 
-# Most terms of scores in the first launch, some hundredths of a second. In units of a term: the cost of the rest of a
-# step, and of a step with a user's score, in each dimension.
+# FIRST: maximum number of score terms in the first launch, which then takes some hundredths of a second. OTHER and
+# UNKNOWN: cost per dimension, in units of a score term, of the rest of a step and of a user's score.
 FIRST, OTHER, UNKNOWN = 200_000_000, 8, 200
 
-# Blocks of chains that go through a phase before the next one begins: to look up its tables takes as long as some of
-# their steps, and all of them together should stay in the cache.
+# Number of blocks of chains that finish a phase before the next phase starts. Looking up the tables of a phase takes as
+# long as some of its steps, which favours many blocks; all of them together should stay in the cache.
 TILE = 16
 
-# The next range of chains is 1/(SHARES threads) of those that are left.
+# A thread that asks for work receives 1/(SHARES threads) of the remaining chains.
 SHARES = 2
 
-# Seconds between checks for Ctrl-C while waiting: a signal that comes just before does not wake the thread.
+# Seconds between checks for Ctrl-C while waiting: a signal that arrives just before the wait does not end it.
 HEARING = 0.1
 
 
 @cache
 def pool(threads: int, process: int) -> ThreadPoolExecutor:
-    """Return so many threads of a process, which wait for work from launch to launch; a forked one has none of them."""
+    """Return a pool of threads that lives as long as the process.
+
+    The number of the process is an argument because a forked process inherits the cache but not the threads.
+    """
     return ThreadPoolExecutor(threads)
 
 
 class Announcement(event.Listener):
-    """Says that Numba compiles, once, where someone may be waiting: in a terminal."""
+    """Listener that prints a message in a terminal when Numba compiles for the first time."""
 
     said = False
 
     def on_start(self, event: Any) -> None:
-        """Say it."""
+        """Print the message, unless it was printed before."""
         if not self.said and sys.stderr.isatty():
             tqdm.write("uldnum: compiling the kernel for this processor, some ten seconds ...", file=sys.stderr)
         self.said = True
 
     def on_end(self, event: Any) -> None:
-        """Say nothing."""
+        """Do nothing."""
 
 
 def announced(announce: bool) -> Any:
-    """Return what makes a context that reports compilation, or one that does nothing."""
+    """Return a factory of context managers that announce compilation, or that do nothing."""
     return partial(event.install_listener, "numba:compile", Announcement()) if announce else nullcontext
 
 
 def edges(chains: int, lanes: int, threads: int, tile: int) -> Array:
-    """Return the edges of ranges of chains, of whole tiles of blocks each, but for the last ones, which are shorter.
+    """Return the edges of ranges of chains; each range, except the last ones, consists of whole tiles of blocks.
 
-    Ranges grow shorter, so that threads of different speed end together (guided self-scheduling, Polychronopoulos &
-    Kuck 1987).
+    The ranges become shorter, so that threads of different speed finish together (guided self-scheduling,
+    Polychronopoulos & Kuck 1987).
     """
     blocks, cuts = -(-chains // lanes), [0]
     while cuts[-1] < blocks:
@@ -81,10 +84,11 @@ def edges(chains: int, lanes: int, threads: int, tile: int) -> Array:
 
 
 def shared(threads: int, kernel: Callable[..., None], parts: list[tuple[Any, ...]]) -> None:
-    """Call a kernel with each of these arguments, on threads that take the next ones left.
+    """Call a kernel with each tuple of arguments; each thread repeatedly takes the next remaining tuple.
 
-    All calls have ended when this returns, or raises the error of one: none may go on in the state's memory. This
-    thread only waits, so that Ctrl-C is heard; calls that have begun by then go on to their end.
+    The function returns, or raises the error of a call, only after all calls have ended, because running calls write to
+    the state. The exception is Ctrl-C: the calling thread only waits, so that it can receive the signal, and calls that
+    are running then continue to their end.
     """
     left = deque(parts)
 
@@ -92,7 +96,7 @@ def shared(threads: int, kernel: Callable[..., None], parts: list[tuple[Any, ...
         while True:
             try:
                 arguments = left.popleft()
-            except IndexError:  # another thread took the last
+            except IndexError:  # another thread took the last one
                 return
             try:
                 kernel(*arguments)
@@ -102,14 +106,14 @@ def shared(threads: int, kernel: Callable[..., None], parts: list[tuple[Any, ...
 
     workers = pool(threads, os.getpid())
     tasks: list[Future[None]] = []
-    try:  # Ctrl-C may come when the first thread works already and the last one has no task yet
+    try:  # Ctrl-C may arrive when some threads already run and others have no task yet
         while len(tasks) < min(threads, len(parts)):
             tasks.append(workers.submit(work))
         while wait(tasks, timeout=HEARING).not_done:
             pass
     except BaseException as error:
         left.clear()
-        if not isinstance(error, KeyboardInterrupt):  # no thread can be started, say
+        if not isinstance(error, KeyboardInterrupt):  # for example, no further thread can be started
             wait(tasks)
         raise
     for task in tasks:
@@ -117,21 +121,21 @@ def shared(threads: int, kernel: Callable[..., None], parts: list[tuple[Any, ...
 
 
 class NumbaExecutor:
-    """Runs a program with compiled code, a vector of chains after the other on each thread.
+    """Executor of compiled code, which runs one block of chains at a time on each thread.
 
-    A phase alone may take less time than to hand its tables to a kernel. So the tables of all phases are laid out once,
-    and ranges of chains go through as many phases as a launch has without waiting for each other.
+    A short phase may take less time than a kernel call. Therefore the tables of all phases are laid out once, and each
+    range of chains runs through all phases of a launch without waiting for other ranges.
 
     Parameters
     ----------
     program : Program
         Its targets are mixtures, or have a score compiled by Numba.
     threads : int, optional
-        Default: the cores that this process may use. Results do not depend on it.
+        Number of threads. Results do not depend on it. Default: the number of cores that this process may use.
     announce : bool
-        Say in a terminal that something is compiled.
+        Whether to print a message in a terminal when a kernel is compiled.
     lanes : int, optional
-        Chains in a block. Results do not depend on it.
+        Number of chains in a block. Results do not depend on it. Default: `lanes_of`.
     """
 
     def __init__(
@@ -149,16 +153,17 @@ class NumbaExecutor:
             terms, self.phases, self.scratch = data.terms, max(1, MOST // numbers), data.scratch
         else:
             self.info["score"] = (
-                f"called chain by chain, it does not run on vectors: {fault}" if fault else "on vectors"
+                f"called chain by chain because it does not run on vectors: {fault}" if fault else "on vectors"
             )
-            terms, self.phases, self.scratch = UNKNOWN * self.d, 1, 2 * self.d // self.lanes + 1  # two rows of numbers
+            terms, self.phases, self.scratch = UNKNOWN * self.d, 1, 2 * self.d // self.lanes + 1  # two rows of scalars
         products = self.d * (self.d + 1) // 2 if program.recording.moments else 0
         self.work = terms + OTHER * self.d + products
 
     def kernel_of(self, first: int, last: int) -> tuple[Any, Any, str]:
-        """Return the kernel of phases first ... last - 1, what it reads of their targets, and its fault.
+        """Return the kernel for phases first ... last - 1, the data that it reads, and a fault.
 
-        The fault says why a user's score does not run on vectors. Such a score is that of one phase.
+        The fault explains why a user's score does not run on vectors; it is empty otherwise. A user's score serves a
+        single phase.
         """
         mixture = self.program.targets.mixtures(first, last)
         if mixture is not None:
@@ -169,12 +174,12 @@ class NumbaExecutor:
         return kernel, arguments, fault
 
     def first_launch(self, state: State) -> int:
-        """Return the steps that take some hundredths of a second; fewer chains than lanes take as long as these."""
+        """Return a number of steps that takes some hundredths of a second; unused lanes cost as much as chains."""
         H, n = state.escape_step.shape
         return max(1, FIRST // (H * max(n, self.lanes) * self.work))
 
     def advance(self, state: State, until: int) -> Array:
-        """Go on to step ``until``, record, and read the last state; returns the positions kept."""
+        """Run up to step ``until``; see `uldnum.kernels.program.Executor.advance`."""
         kept, trace = state.trace(self.program.recording, until)
         parts = list(self.program.parts(state.step, until))
         for begin in range(0, len(parts), self.phases):
@@ -183,10 +188,10 @@ class NumbaExecutor:
         return trace
 
     def sync(self, state: State) -> None:
-        """Do nothing: the state is changed in place."""
+        """Do nothing: kernels update the state in place."""
 
     def launch(self, state: State, parts: list[Part], trace: Array, kept: int) -> None:
-        """Call the kernel on ranges of chains of every group, on the threads."""
+        """Call the kernel for ranges of chains of every group."""
         program, (H, n) = self.program, state.escape_step.shape
         phase, end, tile = parts[0].phase, parts[-1].phase + 1, TILE if len(parts) > 1 else 1
         _, first, last, before = np.ascontiguousarray(np.array(parts).T)
@@ -200,7 +205,7 @@ class NumbaExecutor:
             state.escape_step[..., None], state.nfe, trace, kept,
         )  # fmt: skip
         needed = room(program.tables, self.d, self.scratch, int((last - first).max()) + 1)
-        # Histograms are counted by batches.
+        # The ranges are the batches if histograms are recorded, so that no two threads count in the same histogram.
         counted = state.counts.size > 0
         ranges = list(pairwise(state.batches() if counted else edges(n, self.lanes, self.threads, tile)))
         calls = [

@@ -1,8 +1,8 @@
-"""A user's score, written for the numbers of one chain, run on vectors of chains.
+"""Compilation of a user's score, which is written for one chain, on vectors of chains.
 
-Numba types ``score(x, out, *args)`` again with rows of vectors in the place of arrays (`values.Row`); the functions
-below are what it may call on them. What depends on the order of numbers, a branch above all, does not type: then the
-score is called chain by chain.
+Numba compiles ``score(x, out, *args)`` again with rows of vectors (`values.Row`) in place of arrays. The functions
+below are those that a score may call on vectors. A score whose control flow depends on x, for example by a branch, does
+not compile on vectors. It is then called chain by chain.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from uldnum.kernels.numba.binding import core
 __all__ = ["lift"]
 
 
-# Not strict: Numba would compare the annotations, too.
+# By default, Numba requires the annotations of an overload to match.
 defined = partial(overload, strict=False)
 
 
@@ -37,7 +37,7 @@ def functions(kind: Vector) -> Any:
 
 
 def lifted(names: tuple[Any, ...], make: Callable[[Vector], Any]) -> None:
-    """Define functions of one argument on vectors."""
+    """Define functions of one argument on vectors of reals."""
     for name in names:
 
         def definition(x: Any) -> Any:
@@ -47,19 +47,19 @@ def lifted(names: tuple[Any, ...], make: Callable[[Vector], Any]) -> None:
 
 
 def exp_of(kind: Vector) -> Any:
-    """Exponential, between e^-708 and e^709 (float32: e^-87 and e^88)."""
+    """Return exp; arguments are clipped to [-708, 709] (float32: [-87, 88])."""
     exp, most = functions(kind).exp, 709.0 if kind.number == types.float64 else 88.0
     return lambda x: exp(where(x > most, most, x))
 
 
 def log_of(kind: Vector) -> Any:
-    """Logarithm; -inf at 0, NaN below."""
+    """Return log, which is -inf at 0 and NaN below 0."""
     log = functions(kind).log
     return lambda x: where((x > 0.0) & (x < np.inf), log(x), where(x < 0.0, x * np.nan, where(x == 0.0, x - np.inf, x)))
 
 
 def turning(which: int) -> Callable[[Vector], Any]:
-    """Return the cosine (0) or sine (1); NaN beyond 1e5 (float32: 1e3), where the reduction loses its digits."""
+    """Return cos (which = 0) or sin (1), which is NaN for |x| >= 1e5 (float32: 1e3), where it would be inaccurate."""
 
     def make(kind: Vector) -> Any:
         cos_sin, far = functions(kind).cos_sin_of, 1e5 if kind.number == types.float64 else 1e3
@@ -69,7 +69,7 @@ def turning(which: int) -> Callable[[Vector], Any]:
 
 
 def tanh_of(kind: Vector) -> Any:
-    """Hyperbolic tangent."""
+    """Return tanh."""
     tanh = functions(kind).tanh
     return lambda x: tanh(x)
 
@@ -84,45 +84,45 @@ lifted((builtins.abs, math.fabs, np.abs), lambda kind: lambda x: where(x < 0.0, 
 
 
 def either(a: Any, b: Any) -> bool:
-    """Whether one of two arguments is a vector, and the other one too or a number."""
+    """Return whether both arguments are vectors, or one is a vector and the other a number."""
     kinds = (Vector, types.Number)
     return isinstance(a, kinds) and isinstance(b, kinds) and (isinstance(a, Vector) or isinstance(b, Vector))
 
 
 @defined(builtins.max)
 def larger(a: Any, b: Any) -> Any:
-    """Return the larger of two, the first if one is not a number: like Python's."""
+    """Return the larger argument, or the first one if either is NaN, like Python's ``max``."""
     return (lambda a, b: where(b > a, b, a)) if either(a, b) else None
 
 
 @defined(builtins.min)
 def smaller(a: Any, b: Any) -> Any:
-    """Return the smaller of two, the first if one is not a number: like Python's."""
+    """Return the smaller argument, or the first one if either is NaN, like Python's ``min``."""
     return (lambda a, b: where(b < a, b, a)) if either(a, b) else None
 
 
 @defined(np.maximum)
 def maximum(a: Any, b: Any) -> Any:
-    """Return the larger of two, NaN if one is not a number: like NumPy's."""
+    """Return the larger argument, or NaN if either is NaN, like ``numpy.maximum``."""
     return (lambda a, b: where((a > b) | (a != a), a, b)) if either(a, b) else None
 
 
 @defined(np.minimum)
 def minimum(a: Any, b: Any) -> Any:
-    """Return the smaller of two, NaN if one is not a number: like NumPy's."""
+    """Return the smaller argument, or NaN if either is NaN, like ``numpy.minimum``."""
     return (lambda a, b: where((a < b) | (a != a), a, b)) if either(a, b) else None
 
 
 @defined(np.where)
 def choice(condition: Any, yes: Any, no: Any) -> Any:
-    """Choose lane by lane."""
+    """Select lane by lane."""
     return (lambda condition, yes, no: where(condition, yes, no)) if isinstance(condition, Vector) else None
 
 
 @defined(operator.pow)
 @defined(operator.ipow)
 def power(x: Any, n: Any) -> Any:
-    """Whole powers, by multiplication."""
+    """Return an integer power by repeated multiplication."""
     if not (isinstance(x, Vector) and x.real and isinstance(n, types.Integer)):
         return None
     one = np.dtype(str(x.number)).type(1)
@@ -138,7 +138,7 @@ def power(x: Any, n: Any) -> Any:
 
 @defined(len)
 def length_of(x: Any) -> Any:
-    """Return the dimension."""
+    """Return the dimension d."""
     return (lambda x: length(x)) if isinstance(x, Row) else None
 
 
@@ -147,7 +147,7 @@ overload_attribute(Row, "shape")(lambda x: lambda x: (length(x),))
 
 
 def on_vectors(user_score: Any) -> Any:
-    """Return the score for the kernel, all lanes at once."""
+    """Return the score function of the kernel for a user's score that accepts vectors."""
     to_read, to_write = user_row(False), user_row(True)
 
     @jit
@@ -158,7 +158,7 @@ def on_vectors(user_score: Any) -> Any:
 
 
 def chain_by_chain(user_score: Any, lanes: int) -> Any:
-    """Return the score for the kernel, one lane after the other; the scratch holds two rows of numbers."""
+    """Return the score function of the kernel that calls a user's score for each lane; q holds two rows of scalars."""
 
     @jit
     def score(s, q, y, target, d):  # type: ignore[no-untyped-def]
@@ -175,16 +175,16 @@ def chain_by_chain(user_score: Any, lanes: int) -> Any:
 
 
 def lift(user_score: Any, dtype: np.dtype[Any], lanes: int, arguments: tuple[Any, ...]) -> tuple[Any, str]:
-    """Return a user's score for the kernel, and why it does not run on vectors, in a line; nothing if it does.
+    """Return the score function of the kernel for a user's score, and why it does not run on vectors.
 
-    Arguments are given by their Numba types. The score is compiled anew, without the user's options and cache: those
-    know nothing of vectors.
+    The reason is one line of Numba's error message, or an empty string. Arguments are given by their Numba types. The
+    score is compiled again without the user's options and cache, which do not apply to vectors.
     """
     score = jit(user_score.py_func, forceinline=False)
     to_read, to_write = (Row(numba.from_dtype(dtype), lanes, writable) for writable in (False, True))
     try:
         score.compile((to_read, to_write, *arguments))
-    except Exception as error:  # Numba raises a class of its own for each fault of a function
+    except Exception as error:  # Numba raises many classes of errors
         lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
         return chain_by_chain(score, lanes), lines[lines[0].startswith("Failed in") and len(lines) > 1]
     return on_vectors(score), ""

@@ -1,3 +1,3 @@
-"""The one source of all executors: random numbers, elementary functions, the mixture score and the steps of a chain."""
+"""The source that all executors share: random numbers, elementary functions, the mixture score and the time steps."""
 
 __all__: list[str] = []

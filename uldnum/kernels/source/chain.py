@@ -1,7 +1,8 @@
-"""The steps of a chain, whatever computes them: enter the recurrence, go on, record, read the state.
+"""The time steps of a chain: open the recurrence, advance it, read the state, and record.
 
-A time step ends inside its last stage (`uldnum.schemes.stage.Step`). ``read`` writes (x, p) at the end of the step,
-``move`` goes on from u to the next u.
+A time step ends inside its last stage (`uldnum.schemes.stage.Step`). Therefore two maps use the last score of a step:
+``move`` replaces u by the next u, and ``read`` computes (x, p) at the end of the step without changing u. The functions
+that `make_chain` returns are the only sampling loop of the package; every executor binds them to its machine.
 """
 
 from __future__ import annotations
@@ -18,27 +19,27 @@ __all__ = ["Bounds", "Chain", "Chains", "Launch", "Scratch", "Span", "Stream", "
 
 
 class Chain(NamedTuple):
-    """The memory of a chain: what it remembers, its last state, and sums over its recorded steps."""
+    """Memory of a chain: the memory u of the recurrence, its last state, and sums over its recorded steps."""
 
     u: Any  # [k, d]
-    phase_space: Any  # [k, d], (x, p) at the end of the last step that was read
+    phase_space: Any  # [k, d], (x, p) at the end of the last step at which it was read
     sums: Any  # [d]
     products: Any  # [d (d + 1)/2]
 
 
 class Scratch(NamedTuple):
-    """Scratch memory that is overwritten in every window of steps."""
+    """Scratch memory, which is overwritten in every window of steps."""
 
-    y: Any  # [d], where the score is evaluated
-    s: Any  # [d], the score
-    q: Any  # of the score
-    xi: Any  # normals of the dynamics
-    eta: Any  # normals of the reading
+    y: Any  # [d], point at which the score is evaluated
+    s: Any  # [d], score
+    q: Any  # scratch memory of the score function
+    xi: Any  # dynamics normals of a window
+    eta: Any  # readout normals of a window
     gaps: Any  # [window, d], x - centre at recorded steps
 
 
 class Stream(NamedTuple):
-    """A chain's number, and the two words of the key of its random numbers."""
+    """Number of a chain, and the two words of the key of its random numbers."""
 
     chain: Any
     k0: Any
@@ -46,9 +47,9 @@ class Stream(NamedTuple):
 
 
 class Span(NamedTuple):
-    """Steps ``step`` ... ``last`` of a phase, whose steps count from 1.
+    """Steps ``step`` ... ``last`` of a phase, counted from 1.
 
-    Normals of ``window`` steps are drawn at once; the first window begins at step ``begin``, at ``step`` or before.
+    The normals of ``window`` steps are drawn together. The first window starts at step ``begin`` <= ``step``.
     """
 
     step: Any
@@ -58,31 +59,31 @@ class Span(NamedTuple):
 
 
 class Bounds(NamedTuple):
-    """A chain diverges when its position leaves [least, most], arrays of shape (d,) in the type of the run."""
+    """Divergence bounds, arrays of shape (d,) in the dtype of the run: a chain diverges outside [least, most]."""
 
     least: Any
     most: Any
 
 
 class Launch(NamedTuple):
-    """What a launch runs: parts of phases that follow each other, over which arrays have an axis."""
+    """Arguments of a launch, which runs consecutive parts of phases. Arrays have a leading axis over parts."""
 
-    tables: Any  # the coefficients of all phases, or of those of the parts
-    phase: int  # of the first part, in the tables
-    target: Any  # of the phases of the parts
-    least: Array  # (parts, d), divergence bounds
-    most: Array
-    keys: Any  # (parts, 2); on a GPU these five are numbers where a launch has one part
-    first: Any  # (parts,), the first step of each part, from 1
-    last: Any
-    begin: Any  # where the first window of normals begins
-    before: Any  # (parts,), steps that precede each phase
-    recording: Recording  # whose steps count through all phases
+    tables: Any  # coefficients of all phases, or only of the phases of the parts
+    phase: int  # index of the first part's phase in the tables
+    target: Any  # data of the targets of the parts
+    least: Array  # (parts, d), lower divergence bounds
+    most: Array  # (parts, d), upper divergence bounds
+    keys: Any  # (parts, 2); this and the next four are scalars on a GPU if the launch has one part
+    first: Any  # (parts,), first step of each part, counted from 1
+    last: Any  # (parts,), last step
+    begin: Any  # (parts,), step at which the first window of normals starts
+    before: Any  # (parts,), number of steps before the phase of each part
+    recording: Recording  # step numbers count through all phases
     first_chain: int
 
 
 class Chains(NamedTuple):
-    """The arrays of the state, laid out for a machine, and room for the positions that are kept."""
+    """Arrays of the state in the layout of a machine, and an array for the stored positions."""
 
     u: Array
     phase_space: Array
@@ -92,7 +93,7 @@ class Chains(NamedTuple):
     escape_step: Array
     nfe: Array
     trace: Array
-    kept: int  # positions that were kept before
+    kept: int  # number of positions stored before this launch
 
 
 def make_chain(
@@ -105,13 +106,28 @@ def make_chain(
     count: Callable[..., Any],
     keep: Callable[..., Any],
 ) -> SimpleNamespace:
-    """Bind the steps of a chain to a machine, its score, its random numbers and its records.
+    """Return the functions ``enter`` and ``advance``, bound to a machine.
 
-    ``score(s, q, y, target, d)`` writes the score at y to s and may use the scratch q. ``draw(xi, first, count, kind,
-    stream)`` returns normals first ... first + count - 1 of a kind, for which xi is scratch. ``move(u, s, xi, t, j,
-    d)`` is `affine` in place for stage j, ``read(new, u, s, xi, eta, t, j, d, rows)`` for open and close.
-    ``count(records, x, recording)`` counts positions in the histograms, if there are any. ``keep(records, x, number)``
-    keeps them as those of this number, counted from the start of the recording.
+    Parameters
+    ----------
+    ops : Ops
+        Operations of the machine.
+    core : namespace
+        Functions of `make_core` for this machine.
+    score : callable
+        ``score(s, q, y, target, d)`` writes the score at y to s; q is scratch memory.
+    draw : callable
+        ``draw(xi, first, count, kind, stream)`` returns normals first ... first + count - 1 of the stream ``kind``
+        (`DYNAMICS` or `READOUT`); xi is scratch memory.
+    move : callable
+        ``move(u, s, xi, t, j, d)`` applies the map of stage j to u in place.
+    read : callable
+        ``read(new, u, s, xi, eta, t, j, d, rows)`` applies the map ``open`` or ``close`` to u and writes the first
+        rows of the result to ``new``.
+    count : callable
+        ``count(records, x, recording)`` adds positions to the histograms.
+    keep : callable
+        ``keep(records, x, number)`` stores positions under a number, counted from the start of the recording.
     """
     gather, copy, accumulate, first_escape = core.gather, core.copy, core.accumulate, core.first_escape
     as_double, row, tail = ops.as_double, ops.row, ops.tail
@@ -119,24 +135,23 @@ def make_chain(
 
     @ops.jit
     def enter(chain, scratch, target, t, d, k, stream):  # type: ignore[no-untyped-def]
-        """Open the recurrence: u from (x, p); returns the number of score evaluations."""
+        """Open the recurrence: compute u from (x, p). Return the number of score evaluations."""
         opening = len(t.normals) - 2
         for i in range(d):
-            scratch.s[i] = no_score  # the map multiplies it by 0, which must not find a non-finite number
+            scratch.s[i] = no_score  # the map multiplies it by 0, so it must be finite
         if t.open_uses_score:
             score(scratch.s, scratch.q, row(chain.phase_space, 0), target, d)
         xi = draw(scratch.xi, 0, d * t.normals[opening], DYNAMICS, stream)
-        read(chain.u, chain.phase_space, scratch.s, xi, xi, t, opening, d, k)  # opening draws no normals of the reading
+        read(chain.u, chain.phase_space, scratch.s, xi, xi, t, opening, d, k)  # open uses no readout normals
         return 1 if t.open_uses_score else 0
 
     @ops.jit
     def advance(chain, scratch, target, t, d, k, stream, span, bounds, recording, records, escape_step):  # type: ignore[no-untyped-def]
-        """Take the steps of a span and record them.
+        """Take the steps of a span and record them. Return the number of score evaluations and the escape step.
 
-        The normals of step n follow those of open and of steps 1 ... n - 1; those of its reading begin at n times their
-        number. Recording reads x alone; the last step of a span reads all rows.
-
-        Returns the number of score evaluations and the step of escape.
+        The dynamics normals of step n follow those of open and of steps 1 ... n - 1. The readout normals of step n
+        start at n times their number per step. At recorded steps only x is read; at the last step of the span all rows
+        are read.
         """
         u, phase_space, s, gaps = chain.u, chain.phase_space, scratch.s, scratch.gaps
         step, last, window = span.step, span.last, span.window
@@ -153,7 +168,7 @@ def make_chain(
             if recording.moments and (steps < window or begin < max(step, recording.record_from)):
                 for n in range(window):
                     for i in range(d):
-                        gaps[n, i] = 0.0  # what is not recorded adds nothing
+                        gaps[n, i] = 0.0  # steps that are not recorded contribute nothing
             for n in range(window):
                 now = begin + n
                 if step <= now <= last:
@@ -167,7 +182,7 @@ def make_chain(
                             at = scratch.y
                         score(s, scratch.q, at, target, d)
                         evaluations += 1
-                        # The reading shares u, the score and the normals with the stage that it precedes.
+                        # The readout uses u before the stage, and shares the score and the normals of the stage.
                         if j == last_stage and t.separate_readout and (recorded or now == last):
                             read(phase_space, u, s, xi, tail(reading, d * n * extra), t, closing, d, rows)
                         move(u, s, xi, t, j, d)

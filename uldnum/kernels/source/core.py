@@ -1,9 +1,16 @@
-"""The one source of the kernels: random numbers, normals, the affine update, the mixture score, what is recorded.
+"""Random numbers, the affine update, the mixture score and the statistics, written once for all machines.
 
-`make_core`, like `make_chain` in `chain` and `make_functions` in `functions`, is plain Python. What differs between
-machines is in ``ops`` (see `Ops`): bound to NumPy the functions below are the array executor, and every value is an
-array over chains; compiled by Numba a value is a vector, one lane for each of a few chains. What is indexed (``u[r,
-i]``, ``xi[j]``) holds such values: r counts rows of memory, i coordinates, j normals.
+`make_core`, like `make_chain` in `chain` and `make_functions` in `functions`, is plain Python. The argument ``ops``
+(see `Ops`) contains the operations that differ between machines. A *value* is what these operations act on: an array
+over all chains in the array executor, a vector with one lane per chain in the Numba executor, and a scalar in the CUDA
+executor.
+
+Indexed objects contain values. In ``u[r, i]`` the row of the memory is r and the coordinate is i; in ``xi[j]`` the
+normal is j. The k-row memory u of a chain changes by ``u + (dA u + b s + C xi)`` in each stage (`affine`), where
+``s = score(G u)`` (`gather` computes G u).
+
+Random numbers are those of Philox4x32-10 (Salmon, Moraes, Dror & Shaw, 2011). The key is the 64-bit seed. The counter
+is (block low, block high, chain, stream). Each block of four 32-bit words gives four normals by the Box-Muller transform.
 """
 
 from __future__ import annotations
@@ -24,31 +31,29 @@ __all__ = [
     "split_seed",
 ]  # fmt: skip
 
-# Streams of a chain's random numbers.
+# Streams of the random numbers of a chain: time steps, initial states, and additional normals of the readout.
 DYNAMICS, INITIAL, READOUT = (np.uint64(i) for i in range(3))
 
-# The step of escape of a chain that never leaves.
+# Value of the escape step of a chain that has not diverged.
 NEVER = np.int64(2**62)
-
-
-# Values that the scratch of compiled kernels holds, and so the rows of a scheme that they run.
+# Capacity of the scratch arrays of compiled kernels, and therefore the largest number of rows of a scheme.
 LOCAL = 8
 
 
 def split_seed(seed: Any) -> tuple[Any, Any]:
-    """Return the two words of a 64-bit key, or of an array of keys."""
+    """Split a 64-bit key, or an array of keys, into its low and high 32-bit words."""
     return np.uint64(seed & 0xFFFFFFFF), np.uint64(seed >> 32)
 
 
 class Recording(NamedTuple):
-    """What is recorded of each coordinate; arrays have shape (d,), in float64.
+    """Recorded quantities. Arrays have shape (d,) and dtype float64.
 
-    Recording begins with step ``record_from``. Moments are taken about ``centre``. Every ``bin_every`` recorded steps,
-    the first included, histograms count from ``low`` on, with ``per_unit`` bins in a unit of length; after every
-    ``thin`` recorded steps the positions are kept (0: never).
+    Recording starts with step ``record_from``. Moments are taken about ``centre``. Histograms count the first recorded
+    step and every ``bin_every``-th step after it; they start at ``low`` and have ``per_unit`` bins per unit of length.
+    Positions are stored after every ``thin`` recorded steps; 0 means never.
     """
 
-    moments: Any  # bool
+    moments: Any  # bool, whether sums and products are accumulated
     record_from: Any
     bin_every: Any
     thin: Any
@@ -58,32 +63,33 @@ class Recording(NamedTuple):
 
 
 class Tables(NamedTuple):
-    """The tables of the steps of all phases; `phase` takes those of one phase and one of H step sizes.
+    """Coefficients of the time steps of all phases; `phase` extracts one phase for one of the H step sizes.
 
-    Maps 0 ... stages - 1 of a step are its stages, then come ``open`` and ``close``. Map j uses ``normals[j]`` normals
-    per coordinate of the dynamics, then ``readout[j]`` of the reading; C is padded with zeros. The normals of stage j
-    begin at ``offset[j]`` within a step. Some stages evaluate the score at x itself. A step whose end lies inside its
-    last stage has a separate readout: a map of its own reads the state.
+    The maps of a step are ordered as follows: maps 0 ... stages - 1 belong to the stages, and ``open`` and ``close``
+    follow. Map j uses ``normals[j]`` dynamics normals and then ``readout[j]`` readout normals per coordinate; C is
+    padded with zeros. Within a step, the normals of stage j start at ``offset[j]``. If ``score_at_x[j]`` holds, stage j
+    evaluates the score at x, and G is not needed. If ``separate_readout`` holds, the step ends inside its last stage,
+    and (x, p) is computed by the map ``close``; otherwise (x, p) equals u after the step.
     """
 
     G: Any  # (H, stages, k)
     dA: Any  # (H, maps, k, k)
     b: Any  # (H, maps, k)
     C: Any  # (H, maps, k, most normals)
-    normals: Any  # (maps,); on a GPU these are constants
+    normals: Any  # (maps,); compile-time constants on a GPU
     readout: Any  # (maps,)
     offset: Any  # (maps,)
-    per_step: Any  # (phases,); of one phase an int
-    open_uses_score: Any  # (phases,); of one phase a bool
+    per_step: Any  # (phases,), dynamics normals of a step; an int for one phase
+    open_uses_score: Any  # (phases,); a bool for one phase
     score_at_x: Any  # (stages,)
-    separate_readout: Any  # (phases,); of one phase a bool
-    stages: Any  # (phases + 1,), where the stages of each phase begin
+    separate_readout: Any  # (phases,); a bool for one phase
+    stages: Any  # (phases + 1,), index of the first stage of each phase
 
 
 def phase(t: Tables, g: int, p: int) -> Tables:
-    """Return the tables of phase p for step size g, without the axis H."""
+    """Return the tables of phase p for step size number g, without the axis H."""
     first, last = t.stages[p], t.stages[p + 1]
-    begin, end = first + 2 * p, last + 2 * p + 2  # of maps: to open and to close a step takes two more
+    begin, end = first + 2 * p, last + 2 * p + 2  # each phase has two more maps than stages: open and close
     return Tables(
         t.G[g][first:last], t.dA[g][begin:end], t.b[g][begin:end], t.C[g][begin:end], t.normals[begin:end],
         t.readout[begin:end], t.offset[begin:end], t.per_step[p], t.open_uses_score[p], t.score_at_x[first:last],
@@ -92,7 +98,7 @@ def phase(t: Tables, g: int, p: int) -> Tables:
 
 
 def lay_out(steps: Sequence[Step], dtype: np.dtype[Any]) -> Tables:
-    """Lay out the tables of the steps of phases one after the other; their leading axis H runs over step sizes."""
+    """Concatenate the coefficients of the steps of all phases; the leading axis H runs over step sizes."""
     maps = [map for step in steps for map in (*(stage.map for stage in step.stages), step.open, step.close)]
     stages = [stage for step in steps for stage in step.stages]
     ends = np.cumsum([len(step.stages) + 2 for step in steps])
@@ -109,7 +115,7 @@ def lay_out(steps: Sequence[Step], dtype: np.dtype[Any]) -> Tables:
     separate = [np.any(part[:, close] != part[:, last], axis=(0, *range(2, part.ndim))) for part in (dA, b, C)]
 
     def cast(array: Array) -> Array:
-        with np.errstate(over="ignore"):  # of steps so large, chains diverge at once
+        with np.errstate(over="ignore"):  # for steps so large that the cast overflows, chains diverge at once
             return np.ascontiguousarray(array, dtype=dtype)
 
     return Tables(
@@ -129,24 +135,24 @@ def lay_out(steps: Sequence[Step], dtype: np.dtype[Any]) -> Tables:
 
 
 def make_core(ops: Ops) -> SimpleNamespace:
-    """Bind random numbers, the affine update and the mixture score to a machine."""
+    """Return the functions of this module bound to the operations of a machine."""
     functions = make_functions(ops)
     log, exp2, direction = functions.log, functions.exp2, functions.direction
     fma, sqrt, where, local, local_double = ops.fma, ops.sqrt, ops.where, ops.local, ops.local_double
     as_real, as_double, as_index, as_word = ops.as_real, ops.as_double, ops.as_index, ops.as_word
 
     word = FORMATS[ops.real].word
-    # Philox4x32-10 (Salmon et al. 2011). 32-bit words live in 64-bit integers; only their low halves count.
+    # 32-bit words are stored in 64-bit integers; only the low halves are meaningful.
     M0, M1, W0, W1 = (np.uint64(v) for v in (0xD2511F53, 0xCD9E8D57, 0x9E3779B9, 0xBB67AE85))
     LOW, HALF_WORD = np.uint64(0xFFFFFFFF), np.uint64(32)
     WORD_UNIT, HALF_UNIT, LOW_WORD = ops.real(2.0**-32), ops.real(2.0**-33), word(0xFFFFFFFF)
     ZERO, MINUS_ONE, MINUS_TWO, MINUS_HALF_LOG2_E = (ops.constant(v) for v in (0, -1, -2, -0.5 / LN2))
-    # So many sums are kept at once, in registers, while a loop runs over their common terms.
+    # Number of sums that are held in registers together while a loop runs over the terms that they share.
     TILE = 4
 
     @ops.jit
     def philox(c0, c1, c2, c3, k0, k1):  # type: ignore[no-untyped-def]
-        """Four random 32-bit words from a counter and a key; of the results only the low halves count."""
+        """Return four random 32-bit words for a counter and a key; only their low halves are meaningful."""
         for _ in range(10):
             p0, p1 = M0 * (c0 & LOW), M1 * (c2 & LOW)
             c0, c1, c2, c3 = (p1 >> HALF_WORD) ^ c1 ^ k0, p1, (p0 >> HALF_WORD) ^ c3 ^ k1, p0
@@ -155,20 +161,23 @@ def make_core(ops: Ops) -> SimpleNamespace:
 
     @ops.jit
     def words(block, chain, stream, k0, k1):  # type: ignore[no-untyped-def]
-        """Words 4 block ... 4 block + 3 of a chain's stream, in the low halves of what may be wider integers."""
+        """Return words 4 block ... 4 block + 3 of a chain's stream; integers may be wider than 32 bits."""
         w0, w1, w2, w3 = philox(block & LOW, block >> HALF_WORD, chain, stream, k0, k1)
         return as_word(w0), as_word(w1), as_word(w2), as_word(w3)
 
     @ops.jit
     def uniform(w):  # type: ignore[no-untyped-def]
-        """Uniform number in (0, 1] from a word; on a GPU `&` widens what it is given, and a wide conversion is slow."""
+        """Return a uniform number in (0, 1] from a 32-bit word.
+
+        On a GPU, `&` returns a 64-bit integer, whose conversion to a real is slow; `as_word` narrows it first.
+        """
         return fma(as_real(as_word(w & LOW_WORD)), WORD_UNIT, HALF_UNIT)
 
     @ops.jit
     def box_muller(w0, w1):  # type: ignore[no-untyped-def]
-        """Two independent standard normals from two words: radius from w0, angle from w1.
+        """Return two independent standard normals; w0 determines the radius and w1 the angle.
 
-        None exceeds (66 log 2)^(1/2) = 6.76.
+        Their absolute values are at most (66 log 2)^(1/2) = 6.76.
         """
         r = sqrt(MINUS_TWO * log(uniform(w0)))
         c, s = direction(w1)
@@ -176,7 +185,7 @@ def make_core(ops: Ops) -> SimpleNamespace:
 
     @ops.jit
     def four_normals(block, chain, stream, k0, k1):  # type: ignore[no-untyped-def]
-        """Normals 4 block ... 4 block + 3 of a chain's stream."""
+        """Return normals 4 block ... 4 block + 3 of a chain's stream."""
         w0, w1, w2, w3 = words(block, chain, stream, k0, k1)
         z0, z1 = box_muller(w0, w1)
         z2, z3 = box_muller(w2, w3)
@@ -184,16 +193,16 @@ def make_core(ops: Ops) -> SimpleNamespace:
 
     @ops.jit
     def four_uniforms(block, chain, stream, k0, k1):  # type: ignore[no-untyped-def]
-        """Uniform numbers 4 block ... 4 block + 3 of a chain's stream."""
+        """Return uniform numbers 4 block ... 4 block + 3 of a chain's stream."""
         w0, w1, w2, w3 = words(block, chain, stream, k0, k1)
         return uniform(w0), uniform(w1), uniform(w2), uniform(w3)
 
     @ops.jit
     def affine(new, u, s, xi, eta, t, j, d, rows, k, m, e):  # type: ignore[no-untyped-def]
-        """new = u + (dA u + b s + C [xi, eta]) for every coordinate and the first rows, with map j of the tables t.
+        """Set new = u + (dA u + b s + C [xi, eta]) in the first ``rows`` rows, with map j of the tables t.
 
-        The map uses m normals of the dynamics and e of the reading per coordinate; new may be u itself. The change is
-        summed before it is added, so that a small one is not lost to rounding term by term.
+        The map uses m dynamics normals xi and e readout normals eta per coordinate. ``new`` may be u itself. The
+        increment is summed before it is added to u; adding it term by term would lose small terms to rounding.
         """
         moved = local(k)
         for i in range(d):
@@ -211,7 +220,7 @@ def make_core(ops: Ops) -> SimpleNamespace:
 
     @ops.jit
     def gather(y, u, t, j, d, k):  # type: ignore[no-untyped-def]
-        """y = G u."""
+        """Set y = G u for stage j, the point at which the score is evaluated."""
         for i in range(d):
             y[i] = t.G[j, 0] * u[0, i]
             for r in range(1, k):
@@ -219,14 +228,14 @@ def make_core(ops: Ops) -> SimpleNamespace:
 
     @ops.jit
     def copy(u, v, d, rows):  # type: ignore[no-untyped-def]
-        """u = v in the first rows."""
+        """Set u = v in the first ``rows`` rows."""
         for r in range(rows):
             for i in range(d):
                 u[r, i] = v[r, i]
 
     @ops.jit
     def deviation(y, mixture, j, i, columns):  # type: ignore[no-untyped-def]
-        """Entry i of z = R_j (y - mu_j); R_j is 1 if it has no columns, diagonal if one, else lower triangular."""
+        """Return entry i of z = R_j (y - mu_j); R_j is 1 for 0 columns, diagonal for 1, else lower triangular."""
         if columns == 0:
             return y[i] + mixture.shifts[j, i]
         if columns == 1:
@@ -238,7 +247,7 @@ def make_core(ops: Ops) -> SimpleNamespace:
 
     @ops.jit
     def squares(q, y, mixture, j, several, d, columns):  # type: ignore[no-untyped-def]
-        """q[j] = log2(w_j e^(-P_j |z|^2/2)) for j ... j + several - 1; keeps z where R_j is a full matrix."""
+        """Set q[j] = log2(w_j e^(-P_j |z|^2/2)) for ``several`` components from j on; store z if R_j is a matrix."""
         components = mixture.log2_weights.shape[0]
         total = local(several)
         for c in range(several):
@@ -254,7 +263,7 @@ def make_core(ops: Ops) -> SimpleNamespace:
 
     @ops.jit
     def mixture_log2_weights(q, y, mixture, d, columns):  # type: ignore[no-untyped-def]
-        """q[j] = log2 of component j's share of the density at y, up to a constant; returns the largest."""
+        """Set q[j] = log2 of the density of component j at y, up to a common constant; return the largest q[j]."""
         components = mixture.log2_weights.shape[0]
         tiled, paired = components - components % TILE, components - components % 2
         for j in range(0, tiled, TILE):
@@ -270,7 +279,10 @@ def make_core(ops: Ops) -> SimpleNamespace:
 
     @ops.jit
     def pull(q, y, mixture, j, i, d, columns, total):  # type: ignore[no-untyped-def]
-        """Add q[j] (R_j^T z)_i to the total; where R_j is 1 only -q[j] mu_ji: `forces` begins with the rest."""
+        """Return total + q[j] (R_j^T z)_i.
+
+        If R_j is 1, return total - q[j] mu_ji instead; `forces` starts the sum with the term in y.
+        """
         if columns == 0:
             return fma(q[j], mixture.shifts[j, i], total)
         if columns == 1:
@@ -283,7 +295,7 @@ def make_core(ops: Ops) -> SimpleNamespace:
 
     @ops.jit
     def forces(s, q, y, mixture, strength, scale, i, several, d, columns):  # type: ignore[no-untyped-def]
-        """s[i] = scale sum_j q[j] (R_j^T z)_i for coordinates i ... i + several - 1; strength = sum_j q[j]."""
+        """Set s[i] = scale sum_j q[j] (R_j^T z)_i for ``several`` coordinates from i on; strength = sum_j q[j]."""
         total = local(several)
         for c in range(several):
             total[c] = strength * y[i + c] if columns == 0 else ZERO
@@ -295,9 +307,9 @@ def make_core(ops: Ops) -> SimpleNamespace:
 
     @ops.jit
     def mixture_score(s, q, y, mixture, d, columns):  # type: ignore[no-untyped-def]
-        """s = gradient of log sum_j w_j N(y; mu_j, Sigma_j): the components' forces, weighted by their shares.
+        """Set s to the gradient of log sum_j w_j N(y; mu_j, Sigma_j), the weighted mean of the component scores.
 
-        q is scratch: a value for each component, and d more where the covariances are full.
+        q is scratch memory with one value per component, and d more per component if the covariances are full.
         """
         top = mixture_log2_weights(q, y, mixture, d, columns)
         total, strength = ZERO, ZERO
@@ -317,7 +329,7 @@ def make_core(ops: Ops) -> SimpleNamespace:
 
     @ops.jit
     def add_products(products, q, gaps, count, i, j, several):  # type: ignore[no-untyped-def]
-        """Add the products of coordinates i and j ... j + several - 1 of the gaps to products q, q + 1, ..."""
+        """Add gaps[n, i] gaps[n, j + c], summed over n < count, to products[q + c] for c < several."""
         total = local_double(several)
         for c in range(several):
             total[c] = products[q + c]
@@ -329,7 +341,7 @@ def make_core(ops: Ops) -> SimpleNamespace:
 
     @ops.jit
     def accumulate(sums, products, gaps, count, d):  # type: ignore[no-untyped-def]
-        """Add gaps[n], n < count, and the lower triangle of their products, one after the other."""
+        """Add gaps[n] and the lower triangle of its products to the statistics, for n = 0 ... count - 1 in order."""
         for i in range(d):
             total = sums[i]
             for n in range(count):
@@ -343,15 +355,15 @@ def make_core(ops: Ops) -> SimpleNamespace:
 
     @ops.jit
     def bin_of(x, low, per_unit, bins):  # type: ignore[no-untyped-def]
-        """Number of the bin that holds x: 1 ... bins (a real number), 0 below (or not a number), bins + 1 above."""
+        """Return the bin number of x: 1 ... bins (a real number) inside, 0 below or for NaN, bins + 1 above."""
         place = (as_double(x) - low) * per_unit
         return as_index(where(place >= 0.0, where(place < bins, place, bins), -1.0)) + 1
 
     @ops.jit
     def first_escape(escape_step, step, u, least, most, d):  # type: ignore[no-untyped-def]
-        """Return the first step after which least <= u[0] <= most failed (NaN fails): this one or an earlier one.
+        """Return the first step at which least <= u[0] <= most failed, given that of the earlier steps.
 
-        Row 0 may be ahead of the position on the step, by a part of the next one.
+        NaN counts as a failure. Row 0 may lie ahead of the position on the step by a part of the next step.
         """
         inside = (u[0, 0] >= least[0]) & (u[0, 0] <= most[0])
         for i in range(1, d):

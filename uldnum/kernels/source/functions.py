@@ -1,8 +1,8 @@
-"""Elementary functions as polynomials, of fused multiply-adds in a stated order: the same bits on every machine.
+"""Elementary functions as polynomials with an explicit order of fused multiply-adds, identical on all machines.
 
-Coefficients interpolate the function at Chebyshev points, computed with 60 digits. Bounds of errors are in units of the
-last place (ulp), tested at a million random points against mpmath (`tests/test_functions.py`). Where a machine has no
-fused multiply-add (the array executor) the last bits differ.
+The polynomials interpolate at Chebyshev points; their coefficients were computed with 60 digits. Error bounds are given
+in units in the last place (ulp) and are tested against mpmath at a million random points (`tests/test_functions.py`).
+The array executor has no fused multiply-add, so its results differ in the last bits.
 """
 
 from __future__ import annotations
@@ -20,39 +20,39 @@ __all__ = ["FORMATS", "Ops", "make_functions"]
 
 
 class Ops(NamedTuple):
-    """What the core needs from a machine; each acts on values (arrays, or vectors, of one lane per chain)."""
+    """Operations that the source needs from a machine; they act on values (arrays, vectors or scalars)."""
 
-    jit: Callable[..., Any]  # compiles a function, or returns it
-    real: Any  # NumPy's floating-point type of the state
-    constant: Callable[..., Any]  # makes a constant of that type
-    fma: Callable[..., Any]  # x y + z
+    jit: Callable[..., Any]  # compiles a function, or returns it unchanged
+    real: Any  # NumPy floating-point type of the state
+    constant: Callable[..., Any]  # converts a number to a constant of that type
+    fma: Callable[..., Any]  # x y + z, with one rounding where the machine has the instruction
     sqrt: Callable[..., Any]
     where: Callable[..., Any]
     as_real: Callable[..., Any]  # integer -> real
     as_double: Callable[..., Any]  # real -> float64
-    as_index: Callable[..., Any]  # float64 -> int64, towards zero
-    as_word: Callable[..., Any]  # uint64 -> unsigned integer as wide as a real
-    bits: Callable[..., Any]  # real -> the unsigned integer with the same bits
-    signed: Callable[..., Any]  # unsigned integer -> the signed one with the same bits
-    from_bits: Callable[..., Any]  # unsigned integer -> real
+    as_index: Callable[..., Any]  # float64 -> int64, rounded towards zero
+    as_word: Callable[..., Any]  # uint64 -> unsigned integer of the width of a real
+    bits: Callable[..., Any]  # real -> unsigned integer with the same bits
+    signed: Callable[..., Any]  # unsigned integer -> signed integer with the same bits
+    from_bits: Callable[..., Any]  # unsigned integer -> real with the same bits
     row: Callable[..., Any]  # row r of a table of values
-    tail: Callable[..., Any]  # values from number j on
-    local: Callable[..., Any]  # scratch for a few reals
-    local_double: Callable[..., Any]  # ... for a few numbers in float64
-    # Functions below that the machine does its own way.
+    tail: Callable[..., Any]  # values from index j on
+    local: Callable[..., Any]  # scratch memory for a few reals
+    local_double: Callable[..., Any]  # scratch memory for a few float64 numbers
+    # Functions of this module that the machine replaces by its own.
     instead: Mapping[str, Callable[..., Any]] = MappingProxyType({})
 
 
 class Format(NamedTuple):
-    """A floating-point format and what its precision asks of the functions below."""
+    """A floating-point format, and the constants of the elementary functions in that format."""
 
     word: Any  # unsigned integer of the same width
-    mantissa: int  # bits of the mantissa
-    width: int  # bits of a number
-    least: float  # argument below which exp would leave the normal numbers
-    least_power: float  # the same for exp2, with room to multiply what it gives
-    ln2: tuple[float, float]  # ln 2, the first part so short that its product with an exponent is exact
-    half_pi: tuple[float, float, float]  # pi/2 in parts, likewise
+    mantissa: int  # number of mantissa bits
+    width: int  # number of bits
+    least: float  # smallest argument for which exp is a normal number
+    least_power: float  # smallest argument of exp2, large enough that products with the result are normal numbers
+    ln2: tuple[float, float]  # ln 2 in two parts; the product of the first with an exponent is exact
+    half_pi: tuple[float, float, float]  # pi/2 in three parts, with exact products likewise
     sin: tuple[float, ...]  # (sin(r)/r - 1)/r^2 in powers of r^2, |r| <= pi/4
     cos: tuple[float, ...]  # ((cos(r) - 1)/r^2 + 1/2)/r^2
     log: tuple[float, ...]  # 2 (artanh(s)/s - 1)/s^2 in powers of s^2, |s| <= 3 - 2 sqrt(2)
@@ -94,7 +94,7 @@ FORMATS = {
 
 
 def make_functions(ops: Ops) -> SimpleNamespace:
-    """Bind the elementary functions to a machine."""
+    """Return the elementary functions bound to the operations of a machine."""
     real, fma, where, as_real = ops.real, ops.fma, ops.where, ops.as_real
     bits, from_bits, signed = ops.bits, ops.from_bits, ops.signed
     form = FORMATS[real]
@@ -105,7 +105,7 @@ def make_functions(ops: Ops) -> SimpleNamespace:
     LOG2_E, TWO_OVER_PI = real(1 / elementary.LN2), real(2 / np.pi)
     TURN_HIGH, TURN_MIDDLE, TURN_LOW = (real(-part) for part in form.half_pi)
     LEAST, LEAST_POWER = real(form.least), real(form.least_power)
-    # Adding this number rounds to an integer, which is then found in the low bits.
+    # Adding this number rounds to an integer and places that integer in the low bits of the mantissa.
     ROUND = real(math.ldexp(1.5, form.mantissa))
     MANTISSA, TOP_TWO = word(form.mantissa), word(form.width - 2)
     SHIFT = word(form.mantissa).astype(np.int64 if real is np.float64 else np.int32)
@@ -116,7 +116,7 @@ def make_functions(ops: Ops) -> SimpleNamespace:
     EIGHTH, QUARTER_MASK, QUARTER = word(1 << 29), word((1 << 30) - 1), word(30)
 
     def polynomial(coefficients: tuple[float, ...]) -> Callable[..., Any]:
-        """Return Horner's rule for given coefficients, lowest power first."""
+        """Return a function that evaluates a polynomial by Horner's rule; coefficients start at power 0."""
         first = real(coefficients[0])
         if len(coefficients) == 2:
             second = real(coefficients[1])
@@ -129,9 +129,9 @@ def make_functions(ops: Ops) -> SimpleNamespace:
 
     @ops.jit
     def log(x):  # type: ignore[no-untyped-def]
-        """Natural logarithm of a positive normal number, within 2.1 ulp.
+        """Return the natural logarithm of a positive normal number, within 2.1 ulp.
 
-        x = 2^e m, log m = 2 artanh((m - 1)/(m + 1)).
+        With x = 2^e m, log x = e log 2 + 2 artanh((m - 1)/(m + 1)).
         """
         above = bits(x) - ROOT_HALF
         e = as_real(signed(above) >> SHIFT)
@@ -142,9 +142,9 @@ def make_functions(ops: Ops) -> SimpleNamespace:
 
     @ops.jit
     def reduced(x):  # type: ignore[no-untyped-def]
-        """x = n ln 2 + r: returns r, (exp(r) - 1 - r)/r^2, and n in the low bits of a word.
+        """Decompose x = n ln 2 + r; return r, (exp(r) - 1 - r)/r^2, and a word that holds n in its low bits.
 
-        Shifted to the place of the exponent, the word keeps n alone: its other bits fall off the end.
+        The high bits of the word are arbitrary. They are lost when the word is shifted to the position of the exponent.
         """
         x = where(x < LEAST, LEAST, x)
         t = fma(x, LOG2_E, ROUND)
@@ -154,15 +154,15 @@ def make_functions(ops: Ops) -> SimpleNamespace:
 
     @ops.jit
     def exp(x):  # type: ignore[no-untyped-def]
-        """Exponential of x <= 709 (float32: 88), within 1 ulp; e^-708 (float32: e^-87) for anything below."""
+        """Return exp(x) within 1 ulp for x <= 709 (float32: 88); arguments below -708 (float32: -87) are clipped."""
         r, rest, n = reduced(x)
         return from_bits(bits(fma(r, fma(r, rest, ONE), ONE)) + (n << MANTISSA))
 
     @ops.jit
     def exp2(x):  # type: ignore[no-untyped-def]
-        """2^x for x <= 1023 (float32: 127), within 1 ulp; 2^-900 (float32: 2^-100) for anything below.
+        """Return 2^x within 1 ulp for x <= 1023 (float32: 127); arguments below -900 (float32: -100) are clipped.
 
-        So it may be multiplied without becoming subnormal, which processors are slow with.
+        The bound of the argument keeps products with the result from becoming subnormal, which is slow on CPUs.
         """
         x = where(x < LEAST_POWER, LEAST_POWER, x)
         t = x + ROUND
@@ -171,7 +171,7 @@ def make_functions(ops: Ops) -> SimpleNamespace:
 
     @ops.jit
     def tanh(x):  # type: ignore[no-untyped-def]
-        """Hyperbolic tangent, -g/(2 + g) with g = exp(-2x) - 1, computed without cancellation; within 3 ulp."""
+        """Return the hyperbolic tangent within 3 ulp, as -g/(2 + g) with g = expm1(-2 |x|) and the sign of x."""
         r, rest, n = reduced(-TWO * where(x < ZERO, -x, x))
         scale = from_bits(UNIT + (n << MANTISSA))
         g = fma(scale, fma(r * r, rest, r), scale - ONE)
@@ -180,14 +180,14 @@ def make_functions(ops: Ops) -> SimpleNamespace:
 
     @ops.jit
     def turned(c, s, quadrant):  # type: ignore[no-untyped-def]
-        """Cosine and sine after the quarter turns counted in the low two bits of a word."""
+        """Rotate (cosine, sine) by quarter turns; the low two bits of a word hold their number."""
         odd = (quadrant & BIT_0) != NONE
         c_sign, s_sign = ((quadrant + BIT_0) & BIT_1) << TOP_TWO, (quadrant & BIT_1) << TOP_TWO
         return from_bits(bits(where(odd, s, c)) ^ c_sign), from_bits(bits(where(odd, c, s)) ^ s_sign)
 
     @ops.jit
     def cos_sin(r, quadrant):  # type: ignore[no-untyped-def]
-        """Cosine and sine of r, |r| <= pi/4, plus quarter turns."""
+        """Return cosine and sine of r plus a number of quarter turns, for |r| <= pi/4."""
         z = r * r
         c = fma(z, fma(z, cos_part(z), MINUS_HALF), ONE)
         s = fma(r * z, sin_part(z), r)
@@ -195,7 +195,7 @@ def make_functions(ops: Ops) -> SimpleNamespace:
 
     @ops.jit
     def cos_sin_of(x):  # type: ignore[no-untyped-def]
-        """Cosine and sine, within 1.5 ulp of numbers below 1, for |x| < 1e5 (float32: 1e3)."""
+        """Return cosine and sine of x for |x| < 1e5 (float32: 1e3), within 1.5 ulp of the numbers in [1/2, 1)."""
         t = fma(x, TWO_OVER_PI, ROUND)
         n = t - ROUND
         r = fma(n, TURN_LOW, fma(n, TURN_MIDDLE, fma(n, TURN_HIGH, x)))
@@ -203,7 +203,7 @@ def make_functions(ops: Ops) -> SimpleNamespace:
 
     @ops.jit
     def direction(w):  # type: ignore[no-untyped-def]
-        """Cosine and sine of the angle int32(w) 2^-31 pi of a word w of 32 bits."""
+        """Return cosine and sine of the angle int32(w) 2^-31 pi, where w is a 32-bit word."""
         eighth_ahead = w + EIGHTH
         rest = as_real(signed((eighth_ahead & QUARTER_MASK) - EIGHTH)) * RADIANS
         return cos_sin(rest, eighth_ahead >> QUARTER)
