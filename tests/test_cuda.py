@@ -220,7 +220,7 @@ def test_kernels_are_kept_on_disk(tmp_path, monkeypatch):
     assert device.code(kernel, (9, 0)) != path
     for damaged in (text[:-100], "", ".entry other", text.replace("sm_80", "sm_70")):
         path.write_text(damaged)
-        with pytest.warns(UserWarning, match=f"{path}' cannot be used: it is damaged; it is compiled again"):
+        with pytest.warns(UserWarning, match=f"{path}' cannot be used: the file is damaged; it is compiled again"):
             assert device.code(kernel, (8, 0)).read_text().endswith(".entry again")
     assert device.code(kernel, (8, 0)) == path
 
@@ -231,14 +231,14 @@ def test_kernels_that_cannot_be_kept_are_used(tmp_path, monkeypatch):
     from uldnum.kernels.cuda.stages import StageForm, stage_kernel
 
     (tmp_path / "uldnum").touch()  # in place of the cache folder
-    cache.warned.cache_clear()
+    cache.reasons.cache_clear()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(device, "ptx", lambda *_: ".entry here")
     kernel = stage_kernel(StageForm("float32", True, 1, 1, 1, 0, 0, 0, False))
-    with pytest.warns(UserWarning, match="cannot be kept in .*Not a directory|cannot be kept in .*File exists"):
+    with pytest.warns(UserWarning, match="cannot be stored in .*Not a directory|cannot be stored in .*File exists"):
         path = device.code(kernel, (8, 0))
     assert path.read_text() == ".entry here"
-    cache.warned.cache_clear()
+    cache.reasons.cache_clear()
 
 
 def test_what_is_launched_compiles(monkeypatch):
@@ -316,5 +316,5 @@ def test_too_many_chains_are_counted(monkeypatch):
     little = device.Simulator()
     monkeypatch.setattr(little, "free", lambda: 100_000)
     monkeypatch.setattr(executor, "device", lambda: little)
-    with pytest.raises(ValueError, match=r"chains: 10000 need .* GiB can be had; at most \d+ fit"):
+    with pytest.raises(ValueError, match=r"chains: 10000 chains need .* GiB are available; use at most \d+ chains"):
         sample(("BAOAB", "2", "float64"), "cuda", chains=10_000)

@@ -21,7 +21,7 @@ import uldnum
 from uldnum.kernels.arrays.binding import normals
 from uldnum.kernels.arrays.executor import ArrayExecutor
 from uldnum.kernels.numba import executor as cpu
-from uldnum.kernels.numba.executor import NumbaExecutor, edges, pool, shared
+from uldnum.kernels.numba.executor import NumbaExecutor, edges, pool, run_on_threads
 from uldnum.kernels.source.core import DYNAMICS, READOUT, Recording, lay_out
 from uldnum.kernels.state import State
 from uldnum.sampling._sample import one_phase
@@ -188,21 +188,21 @@ def test_every_part_is_done_once_on_all_threads(threads):
             together.wait()
         done.append(part)
 
-    shared(threads, kernel, [(part,) for part in range(40)])
+    run_on_threads(threads, kernel, [(part,) for part in range(40)])
     assert sorted(done) == list(range(40))
-    shared(threads, done.append, [])
+    run_on_threads(threads, done.append, [])
     assert len(done) == 40
 
 
 def test_parts_are_waited_for_however_long_they_take(monkeypatch):
-    monkeypatch.setattr(cpu, "HEARING", 0.001)
+    monkeypatch.setattr(cpu, "POLL_INTERVAL", 0.001)
     done = []
 
     def kernel(part):
         time.sleep(0.02)
         done.append(part)
 
-    shared(2, kernel, [(part,) for part in range(6)])
+    run_on_threads(2, kernel, [(part,) for part in range(6)])
     assert sorted(done) == list(range(6))
 
 
@@ -222,7 +222,7 @@ def test_after_an_error_no_part_goes_on_or_begins(threads):
         ended.append(part)
 
     with pytest.raises(MemoryError, match="7"):
-        shared(threads, kernel, [(part,) for part in range(200)])
+        run_on_threads(threads, kernel, [(part,) for part in range(200)])
     so_far = len(begun)
     assert sorted(ended) == sorted(set(begun) - {7})
     assert so_far <= 8 + threads
@@ -241,7 +241,7 @@ def test_an_interruption_is_not_held_up_by_parts_that_run():
         ended.append(part)
 
     with pytest.raises(KeyboardInterrupt):
-        shared(2, kernel, [(part,) for part in range(9)])
+        run_on_threads(2, kernel, [(part,) for part in range(9)])
     assert not ended
     freed.set()
     pool(2, os.getpid()).submit(int).result()
@@ -271,7 +271,7 @@ def test_no_part_begins_after_an_error_while_they_are_handed_out(monkeypatch, er
 
         monkeypatch.setattr(cpu, "pool", lambda *_: SimpleNamespace(submit=submit))
         with pytest.raises(BaseException, match=r"can't|^$"):
-            shared(2, kernel, [(part,) for part in range(9)])
+            run_on_threads(2, kernel, [(part,) for part in range(9)])
         assert ended == ([] if error is KeyboardInterrupt else [0])
         freed.set()
     assert begun == [0]
@@ -386,7 +386,9 @@ def test_too_many_rows_are_refused():
         map = Affine(table(h, np.zeros((9, 9)).tolist()), table(h, [0.0] * 9), table(h, [[1.0]] * 9))
         return Step.on_step(first_row(map.b), map)
 
-    with pytest.raises(ValueError, match="backend: 'numba' supports schemes of at most 8 rows, not 9; use backend 'array'"):
+    with pytest.raises(
+        ValueError, match="backend: 'numba' supports schemes of at most 8 rows, not 9; use backend 'array'"
+    ):
         uldnum.sample("gaussian", Integrator("nine", recipe), h=0.1, steps=1, chains=2, backend="numba")
     plan = uldnum.plan(Integrator("nine", recipe), uldnum.levels.geometric(1.0, 0.5, 2), h=0.1)
     with pytest.raises(ValueError, match="at most 8 rows, not 9"):

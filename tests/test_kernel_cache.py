@@ -15,9 +15,9 @@ from uldnum.jit import cache, compiling
 def folder(monkeypatch, tmp_path):
     """An empty cache folder, in a process that has not warned."""
     monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
-    cache.warned.cache_clear()
+    cache.reasons.cache_clear()
     yield tmp_path
-    cache.warned.cache_clear()
+    cache.reasons.cache_clear()
 
 
 def kernel():
@@ -60,8 +60,10 @@ DAMAGE = {
     "flipped hash": lambda name, content: flipped(content, 20),
     "flipped sources": lambda name, content: flipped(content, 80),
     "flipped code": lambda name, content: flipped(content, len(content) // 2),
-    "sealed garbage": lambda name, content: cache.sealed(name, cache.made_of(kernel().py_func) + b"\x80\x04garbage"),
-    "sealed number": lambda name, content: cache.sealed(name, cache.made_of(kernel().py_func) + b"\x80\x04K\x01."),
+    "sealed garbage": lambda name, content: cache.sealed(
+        name, cache.source_hash(kernel().py_func) + b"\x80\x04garbage"
+    ),
+    "sealed number": lambda name, content: cache.sealed(name, cache.source_hash(kernel().py_func) + b"\x80\x04K\x01."),
     "another kernel": lambda name, content: cache.sealed(f"other-{name}", content.partition(b"\n")[2]),
 }
 
@@ -86,7 +88,7 @@ def test_a_folder_in_place_of_a_file(folder):
     path.unlink()
     path.mkdir()
     with pytest.warns(
-        UserWarning, match=r"cannot be used: Is a directory|cannot be kept in .*: Is a directory"
+        UserWarning, match=r"cannot be used: Is a directory|cannot be stored in .*: Is a directory"
     ) as said:
         assert kernel()(1.0) == 2.5
     assert len(said) == 2
@@ -108,14 +110,14 @@ def test_a_full_disk_is_said_once(monkeypatch, folder):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(type(folder), "write_bytes", no_room)
-    with pytest.warns(UserWarning, match=rf"cannot be kept in {folder}.*: No space left on device") as said:
+    with pytest.warns(UserWarning, match=rf"cannot be stored in {folder}.*: No space left on device") as said:
         assert [kernel()(1.0), kernel()(2.0)] == [2.5, 3.5]
     assert len(said) == 1
 
 
 def test_without_a_folder_kernels_are_compiled(monkeypatch):
     monkeypatch.setattr(caching.CacheImpl, "_locator_classes", [])
-    with pytest.warns(UserWarning, match="cannot be kept in any folder: .*no locator") as said:
+    with pytest.warns(UserWarning, match="cannot be stored in any folder: .*no locator") as said:
         assert [kernel()(1.0), kernel()(2.0)] == [2.5, 3.5]
     assert len(said) == 1
 

@@ -155,7 +155,7 @@ def unlike_cpu():
     yield both(TARGETS["3 diagonal"], plan)
     yield both(TARGETS["9 full"], plan)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("uldnum.kernels.cuda.executor.MOST", 400)
+        patch.setattr("uldnum.kernels.cuda.executor.MAX_COEFFICIENTS", 400)
         yield both(TARGETS["2 of 40"], uldnum.plan("ula", uldnum.levels.geometric(5.0, 0.1, 7), h=0.5))
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore", UserWarning)

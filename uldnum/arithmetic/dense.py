@@ -1,7 +1,7 @@
-"""Small dense algebra with a stated order of operations, so that its float64 results do not depend on the processor.
+"""Small dense linear algebra with a fixed order of operations, so that float64 results do not depend on the processor.
 
-BLAS, LAPACK and NumPy's `einsum` sum in orders that depend on the processor. The functions below add one term after the
-other, with NumPy's elementwise operations; those of larger matrices are compiled (`uldnum.targets.factors`).
+BLAS, LAPACK and `numpy.einsum` sum in an order that depends on the processor. The functions below add one term at a
+time by NumPy's elementwise operations. Functions for larger matrices are compiled (`uldnum.targets.factors`).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def product(a: Array, b: Array) -> Array:
 
 
 def total(a: Array, axis: int = -1) -> Array:
-    """Return the sum over an axis, from its first entry to its last."""
+    """Return the sum over an axis, added from the first entry to the last."""
     if a.shape[axis] == 0:
         return np.zeros(np.delete(a.shape, axis))
     return np.asarray(np.add.accumulate(a, axis=axis).take(-1, axis=axis))

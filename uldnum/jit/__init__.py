@@ -1,3 +1,3 @@
-"""What this package adds to Numba: vectors, one lane for each chain, and compiled kernels that are kept on the disk."""
+"""Extensions of Numba: vectors with one lane per chain, and a disk cache of compiled kernels."""
 
 __all__: list[str] = []

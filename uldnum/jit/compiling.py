@@ -1,4 +1,4 @@
-"""How functions are compiled: as a part of what calls them, or as kernels that Python calls."""
+"""Compilation of functions, either inlined into their callers or as kernels that Python calls."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ from typing import Any
 
 import numba
 
-from uldnum.jit.cache import KernelCache, warn_unkept
+from uldnum.jit.cache import KernelCache, warn_not_stored
 
 __all__ = ["compiled", "jit"]
 
 
 def jit(function: Any, variant: str = "", **options: Any) -> Any:
-    """Compile with IEEE arithmetic, without the interpreter lock, as a part of what calls it.
+    """Compile a function with IEEE arithmetic and without the interpreter lock, inlined into its callers.
 
-    What a closure closes over is no part of the name by which compiled code is linked, and code from the disk is linked
-    with what this process compiled: so the name of a closure says which variant of it this is.
+    Compiled code is linked by the name of a function, which does not depend on the variables of a closure. Code that is
+    loaded from the disk is linked with code that this process compiled. Therefore the name of a closure must contain a
+    ``variant`` that identifies the values of its variables.
     """
     if variant:
         function.__qualname__ += f"-{variant}"
@@ -31,11 +32,14 @@ def jit(function: Any, variant: str = "", **options: Any) -> Any:
 
 
 def compiled(function: Callable[..., Any], keep: bool = True) -> Any:
-    """Return a kernel that Python calls, without the interpreter lock; kept on the disk, if its source is all ours."""
+    """Return a kernel that Python calls and that runs without the interpreter lock.
+
+    If ``keep``, the compiled kernel is stored on the disk. This requires that its source code is part of the package.
+    """
     kernel = numba.njit(function, nogil=True, error_model="numpy")
     if keep:
         try:
             kernel._cache = KernelCache(kernel.py_func)
         except (RuntimeError, OSError) as error:  # no folder can be written to
-            warn_unkept("any folder", error)
+            warn_not_stored("any folder", error)
     return kernel

@@ -1,6 +1,6 @@
-"""Views of memory that hold vectors, and what a user's function sees of them.
+"""Numba types for views of memory that holds vectors, and for the arguments of a user's score on vectors.
 
-``Values(number, lanes)`` is a view of memory, row after row of vectors; ``u[r, i]`` is the vector in row r, column i.
+``Values(number, lanes)`` is a view of memory as rows of vectors; ``u[r, i]`` is the vector in row r and column i.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ["Row", "Values", "borrowed", "length", "local", "numbers", "row", "ta
 
 
 class Values(types.Type):
-    """View of memory that holds vectors; whoever makes it keeps the memory."""
+    """Type of a view of memory that holds vectors. A view does not own the memory."""
 
     def __init__(self, number: Any, lanes: int) -> None:
         self.vector = Vector(number, lanes)
@@ -28,7 +28,7 @@ class Values(types.Type):
 
 
 class Row(Values):
-    """A row of values as a user's function sees it: like an array of shape (d,), a number's place taken by a vector."""
+    """Type of the argument of a user's score: like an array of shape (d,), with a vector in place of each number."""
 
     def __init__(self, number: Any, lanes: int, writable: bool) -> None:
         self.writable = writable
@@ -39,7 +39,7 @@ class Row(Values):
 @register_model(Row)
 @register_model(Values)
 class ValuesModel(models.StructModel):
-    """A pointer to the first vector, and the number of vectors in a row."""
+    """Memory model of a view: a pointer to the first vector, and the number of vectors in a row."""
 
     def __init__(self, manager: Any, kind: Values) -> None:
         members = [("data", types.CPointer(kind.vector.number)), ("columns", types.intp)]
@@ -47,17 +47,17 @@ class ValuesModel(models.StructModel):
 
 
 def struct(context: Any, builder: Any, kind: Values, value: Any = None) -> Any:
-    """Access to the members of a view."""
+    """Return a proxy with access to the members of a view."""
     return cgutils.create_struct_proxy(kind)(context, builder, value)
 
 
 def address(builder: Any, data: Any, index: Any, lanes: int) -> Any:
-    """Address of the first number of vector number ``index``."""
+    """Return the address of the first number of vector number ``index``."""
     return builder.gep(data, [builder.mul(index, index.type(lanes))])
 
 
 def place(context: Any, builder: Any, sig: Any, values: Any) -> Any:
-    """Address of the vector at an index i, or (r, i)."""
+    """Return the address of the vector at an index i or (r, i)."""
     index, vector = values[1], sig.args[0].vector
     view = struct(context, builder, sig.args[0], values[0])
     data, columns = view.data, view.columns
@@ -71,7 +71,7 @@ def place(context: Any, builder: Any, sig: Any, values: Any) -> Any:
 
 
 def index_type(index: Any) -> Any:
-    """Type to which an index is cast: i or (r, i); None if it is neither."""
+    """Return the type to which an index i or (r, i) is cast, or None for any other index."""
     if isinstance(index, types.Integer):
         return types.intp
     pair = isinstance(index, types.BaseTuple) and len(index) == 2 and all(isinstance(i, types.Integer) for i in index)
@@ -80,10 +80,10 @@ def index_type(index: Any) -> Any:
 
 @infer_global(operator.getitem)
 class GetVector(AbstractTemplate):
-    """Type of ``view[i]`` and ``view[r, i]``."""
+    """Typing of ``view[i]`` and ``view[r, i]``."""
 
     def generic(self, arguments: tuple[Any, ...], keywords: Any) -> Any:
-        """Return a vector."""
+        """Return the signature, whose result is a vector."""
         kind, index = arguments
         if isinstance(kind, Values) and index_type(index):
             return signature(kind.vector, kind, index_type(index))
@@ -92,10 +92,10 @@ class GetVector(AbstractTemplate):
 
 @infer_global(operator.setitem)
 class SetVector(AbstractTemplate):
-    """Type of ``view[i] = x`` and ``view[r, i] = x``."""
+    """Typing of ``view[i] = x`` and ``view[r, i] = x``."""
 
     def generic(self, arguments: tuple[Any, ...], keywords: Any) -> Any:
-        """Return nothing; numbers are broadcast."""
+        """Return the signature, in which x is a vector; Numba broadcasts numbers."""
         kind, index, _ = arguments
         if isinstance(kind, Values) and index_type(index) and getattr(kind, "writable", True):
             return signature(types.none, kind, index_type(index), kind.vector)
@@ -117,7 +117,7 @@ def store(context: Any, builder: Any, sig: Any, values: Any) -> Any:
 
 
 def local(number: Any, lanes: int, most: int) -> Any:
-    """Return the function that gives scratch for so many vectors at most, in registers wherever the compiler can."""
+    """Return a function that allocates scratch for at most ``most`` vectors, in registers where possible."""
     kind = Values(number, lanes)
 
     @intrinsic
@@ -135,7 +135,7 @@ def local(number: Any, lanes: int, most: int) -> Any:
 
 
 def view(lanes: int) -> Any:
-    """Return the function that views a contiguous array, from vector number ``first`` on, as rows of vectors."""
+    """Return a function that views a contiguous array as rows of vectors, starting at vector number ``first``."""
 
     @intrinsic
     def viewed(context: Any, array: Any, first: Any, columns: Any) -> Any:
@@ -155,7 +155,7 @@ def view(lanes: int) -> Any:
 
 @intrinsic
 def borrowed(context: Any, array: Any) -> Any:
-    """The same array, for as long as someone else keeps it: to count its references would cost as much as a step."""
+    """Return an array without its reference count, which costs as much as a step; the caller keeps the array alive."""
 
     def build(context: Any, builder: Any, sig: Any, given: Any) -> Any:
         made = context.make_array(array)(context, builder, given[0])
@@ -168,7 +168,7 @@ def borrowed(context: Any, array: Any) -> Any:
 
 @intrinsic
 def numbers(context: Any, values: Any) -> Any:
-    """Pointer to the numbers of a view, lane by lane."""
+    """Return a pointer to the numbers of a view; the numbers of a vector are adjacent."""
     if not isinstance(values, Values):
         return None
 
@@ -179,7 +179,7 @@ def numbers(context: Any, values: Any) -> Any:
 
 
 def user_row(writable: bool) -> Any:
-    """Return the function that views the first d vectors as a user's function sees them."""
+    """Return a function that views the first d vectors as the argument of a user's score."""
 
     @intrinsic
     def rows(context: Any, values: Any, d: Any) -> Any:
@@ -197,7 +197,7 @@ def user_row(writable: bool) -> Any:
 
 @intrinsic
 def length(context: Any, row: Any) -> Any:
-    """Number of vectors in a row."""
+    """Return the number of vectors in a row."""
 
     def build(context: Any, builder: Any, sig: Any, given: Any) -> Any:
         return struct(context, builder, row, given[0]).columns
@@ -206,7 +206,7 @@ def length(context: Any, row: Any) -> Any:
 
 
 def moved(context: Any, builder: Any, kind: Values, value: Any, index: Any) -> Any:
-    """View that begins with vector number ``index``."""
+    """Return a view that starts at vector number ``index``."""
     made = struct(context, builder, kind)
     old = struct(context, builder, kind, value)
     made.data = address(builder, old.data, index, kind.vector.lanes)
@@ -216,7 +216,7 @@ def moved(context: Any, builder: Any, kind: Values, value: Any, index: Any) -> A
 
 @intrinsic
 def tail(context: Any, values: Any, first: Any) -> Any:
-    """View of the vectors from number ``first`` on."""
+    """Return a view that starts at vector number ``first``."""
     if not isinstance(values, Values):
         return None
 
@@ -228,7 +228,7 @@ def tail(context: Any, values: Any, first: Any) -> Any:
 
 @intrinsic
 def row(context: Any, values: Any, r: Any) -> Any:
-    """View of row r."""
+    """Return a view of row r."""
     if not isinstance(values, Values):
         return None
 

@@ -1,8 +1,9 @@
-"""A Numba type for vectors of numbers, one lane for each chain.
+"""A Numba type for vectors of numbers, with one lane per chain.
 
-``Vector(number, lanes)`` is LLVM's ``<lanes x number>``: LLVM splits it into registers of whatever width the processor
-has, so the same code runs on AVX-512, AVX2 and NEON. Arithmetic is IEEE's, lane by lane, and nothing is contracted or
-reassociated, so the number of lanes does not change a bit of a result. Numbers mix with vectors and are broadcast.
+``Vector(number, lanes)`` is the LLVM type ``<lanes x number>``. LLVM splits it into registers of the width that the
+processor has, so the same code runs on AVX-512, AVX2 and NEON. Arithmetic is that of IEEE 754 in each lane, and nothing
+is contracted or reassociated; the number of lanes therefore does not change any bit of a result. Operations on a vector
+and a number broadcast the number.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ __all__ = ["Vector", "convert", "fma", "iota", "llvm", "reinterpret", "sqrt", "w
 
 
 class Vector(types.Type):
-    """Vector of numbers."""
+    """Type of a vector of numbers."""
 
     def __init__(self, number: Any, lanes: int) -> None:
         self.number, self.lanes = number, lanes
@@ -34,16 +35,16 @@ class Vector(types.Type):
         return isinstance(self.number, types.Float)
 
     def can_convert_from(self, context: Any, other: Any) -> Any:
-        """Let ``total = 0.0`` become a vector when one is added to it."""
+        """Allow a number to be converted to a vector, for example ``total = 0.0`` to which a vector is added."""
         return Conversion.safe if isinstance(other, types.Number) else None
 
     def unify(self, context: Any, other: Any) -> Any:
-        """A number and a vector make a vector."""
+        """Unify a number and a vector to a vector."""
         return self if isinstance(other, types.Number) else None
 
 
 def llvm(kind: Any) -> Any:
-    """LLVM type of a number or a vector; a comparison gives one bit a lane."""
+    """Return the LLVM type of a number or a vector; booleans have one bit per lane."""
     if isinstance(kind, Vector):
         return ir.VectorType(llvm(kind.number), kind.lanes)
     named = {types.float64: ir.DoubleType(), types.float32: ir.FloatType(), types.boolean: ir.IntType(1)}
@@ -58,18 +59,18 @@ class VectorModel(models.PrimitiveModel):
         super().__init__(manager, kind, llvm(kind))
 
     def get_data_type(self) -> Any:
-        """In a list a vector is an array of numbers: memory there is not aligned for vectors."""
+        """Return an array type, because the memory of a list is not aligned for vectors."""
         return ir.ArrayType(self.get_value_type().element, self.get_value_type().count)
 
     def as_data(self, builder: Any, value: Any) -> Any:
-        """Vector to array."""
+        """Convert a vector to an array."""
         data = ir.Constant(self.get_data_type(), ir.Undefined)
         for i in range(data.type.count):
             data = builder.insert_value(data, builder.extract_element(value, ir.IntType(32)(i)), i)
         return data
 
     def from_data(self, builder: Any, data: Any) -> Any:
-        """Array to vector."""
+        """Convert an array to a vector."""
         value = ir.Constant(self.get_value_type(), ir.Undefined)
         for i in range(data.type.count):
             value = builder.insert_element(value, builder.extract_value(data, i), ir.IntType(32)(i))
@@ -97,7 +98,7 @@ def number_to_vector(context: Any, builder: Any, given: Any, wanted: Vector, val
 
 # ------------------------------------------------------------------------------------------------------------ operators
 
-# LLVM's instructions, for reals, unsigned and signed integers; "" where there is none.
+# LLVM instructions for reals, unsigned integers and signed integers; "" if there is none.
 BINARY = {
     operator.add: ("fadd", "add", "add"),
     operator.sub: ("fsub", "sub", "sub"),
@@ -109,7 +110,7 @@ BINARY = {
     operator.lshift: ("", "shl", "shl"),
     operator.rshift: ("", "lshr", "ashr"),
 }
-# What there is for the results of comparisons.
+# Operators that are defined for the results of comparisons.
 LOGICAL = {operator.and_, operator.or_, operator.xor, operator.iand, operator.ior, operator.ixor}
 COMPARISONS = {
     operator.lt: "<",
@@ -122,7 +123,7 @@ COMPARISONS = {
 
 
 def vector_among(arguments: tuple[Any, ...]) -> Vector | None:
-    """Return the type of the vectors among the arguments if the operation has any, and they agree."""
+    """Return the common type of the vectors among the arguments; None if they differ or an argument does not fit."""
     vectors = {kind for kind in arguments if isinstance(kind, Vector)}
     if len(vectors) != 1:
         return None
@@ -132,7 +133,7 @@ def vector_among(arguments: tuple[Any, ...]) -> Vector | None:
 
 
 def define(key: Any, arity: int, result: Callable[[Vector], Any], build: Callable[..., Any]) -> None:
-    """Define an operator: the type of its result, if it has one, and the instruction that computes it."""
+    """Define an operator by the type of its result, which is None if it is undefined, and by its LLVM instruction."""
 
     class Operator(AbstractTemplate):
         def generic(self, arguments: tuple[Any, ...], keywords: Any) -> Any:
@@ -168,7 +169,7 @@ def define_binary(key: Any, names: tuple[str, str, str]) -> None:
 
 
 def define_comparison(key: Any, symbol: str) -> None:
-    """Define a comparison; with NaN every one but != is false, as everywhere."""
+    """Define a comparison. If an operand is NaN, ``!=`` is true and all other comparisons are false."""
 
     def build(builder: Any, vector: Vector, a: Any, b: Any) -> Any:
         if not vector.real:
@@ -193,7 +194,7 @@ define(operator.invert, 1, lambda v: None if v.real else v, lambda builder, v, a
 
 
 def call(builder: Any, name: str, kind: Vector, values: list[Any]) -> Any:
-    """Call one of LLVM's functions on real vectors."""
+    """Call an intrinsic function of LLVM on real vectors."""
     shape = ir.FunctionType(llvm(kind), [llvm(kind)] * len(values))
     full = f"llvm.{name}.v{kind.lanes}f{kind.number.bitwidth}"
     return builder.call(cgutils.get_or_insert_function(builder.module, shape, full), values)
@@ -201,7 +202,7 @@ def call(builder: Any, name: str, kind: Vector, values: list[Any]) -> Any:
 
 @intrinsic
 def fma(context: Any, x: Any, y: Any, z: Any) -> Any:
-    """x y + z, rounded once."""
+    """Return x y + z with a single rounding."""
     kind = vector_among((x, y, z))
     if kind is None or not kind.real:
         return None
@@ -214,7 +215,7 @@ def fma(context: Any, x: Any, y: Any, z: Any) -> Any:
 
 @intrinsic
 def sqrt(context: Any, x: Any) -> Any:
-    """Square root."""
+    """Return the square root."""
     if not isinstance(x, Vector) or not x.real:
         return None
     return x(x), lambda context, builder, sig, values: call(builder, "sqrt", x, list(values))
@@ -222,7 +223,7 @@ def sqrt(context: Any, x: Any) -> Any:
 
 @intrinsic
 def where(context: Any, condition: Any, yes: Any, no: Any) -> Any:
-    """Yes where the condition holds, no elsewhere."""
+    """Return ``yes`` where the condition holds and ``no`` elsewhere."""
     if not isinstance(condition, Vector):
         return None
     kind = vector_among((yes, no)) or Vector(types.float64, condition.lanes)
@@ -236,7 +237,7 @@ def where(context: Any, condition: Any, yes: Any, no: Any) -> Any:
 
 
 def reinterpret(number: Any) -> Any:
-    """Return the function that gives the bits of a vector another type of the same width."""
+    """Return a function that reinterprets the bits of a vector as another type of the same width."""
 
     @intrinsic
     def reinterpreted(context: Any, x: Any) -> Any:
@@ -247,7 +248,7 @@ def reinterpret(number: Any) -> Any:
 
 
 def convert(number: Any) -> Any:
-    """Return the function that converts numbers to another type: to the nearest real, or an integer towards zero."""
+    """Return a function that converts vectors to another type; conversion to integers rounds towards zero."""
 
     @intrinsic
     def converted(context: Any, x: Any) -> Any:
@@ -273,7 +274,7 @@ def convert(number: Any) -> Any:
 
 
 def iota(lanes: int) -> Any:
-    """Return the function that gives (0, 1, 2, ...) as unsigned integers of 64 bits."""
+    """Return a function that returns the vector (0, 1, 2, ...) of 64-bit unsigned integers."""
     kind = Vector(types.uint64, lanes)
 
     @intrinsic

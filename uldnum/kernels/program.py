@@ -15,11 +15,11 @@ from uldnum.kernels.source.mixture import MixtureData
 from uldnum.kernels.state import State
 from uldnum.schemes.adaptive import Adaptive
 
-__all__ = ["MOST", "Executor", "Part", "Program", "Targets"]
+__all__ = ["MAX_COEFFICIENTS", "Executor", "Part", "Program", "Targets"]
 
 
 # Largest number of mixture coefficients in a launch, summed over its phases: 64 MiB in float64.
-MOST = 8 * 2**20
+MAX_COEFFICIENTS = 8 * 2**20
 
 
 class Targets(Protocol):

@@ -1,4 +1,4 @@
-"""The core on NVIDIA GPUs."""
+"""Executors on NVIDIA GPUs: the source bound to scalars, because one thread runs one chain."""
 
 from uldnum._util.extras import require
 

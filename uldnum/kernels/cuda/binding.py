@@ -1,7 +1,7 @@
-"""The core bound to CUDA, where a value is a number; compiling kernels to PTX.
+"""The source bound to CUDA, where a value is a scalar, and the compilation of kernels to PTX.
 
-Numba compiles, which needs neither a GPU nor a driver. With ``NUMBA_ENABLE_CUDASIM=1`` kernels run in Numba's
-simulator, on NumPy's numbers.
+Numba compiles the kernels, which requires neither a GPU nor a driver. If the environment variable
+``NUMBA_ENABLE_CUDASIM`` is 1, kernels run in Numba's simulator, on NumPy scalars.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ __all__ = [
     "OLDEST", "SIMULATED", "Kernel", "core", "inline", "jit", "normals_from", "number", "ops", "ptx", "transfers",
 ]  # fmt: skip
 
-# The oldest compute capability that CUDA 13 compiles for.
+# The oldest compute capability for which CUDA 13 compiles.
 OLDEST = (7, 5)
 
-# Bytes to which groups of four numbers are aligned: what the hardware moves at once.
+# Alignment in bytes of groups of four numbers; the hardware moves that many bytes in one instruction.
 ALIGNED = 16
 
 # Whether kernels run in the simulator.
@@ -43,23 +43,26 @@ if not SIMULATED:
 else:
 
     def intrinsic(function: Any) -> Any:
-        """Return nothing of use: the simulator knows no instructions."""
+        """Return the function unchanged: the simulator does not use intrinsics."""
         return function
 
 
 def jit(function: Any, **options: Any) -> Any:
-    """Compile a device function as a part of what calls it."""
+    """Compile a device function, to be inlined by the compiler into its callers."""
     return function if SIMULATED else cuda.jit(device=True, **options or {"forceinline": True})(function)
 
 
 def inline(function: Any) -> Any:
-    """Copy a function into what calls it before it is compiled: Numba returns a new array in no other way."""
+    """Copy a function into its callers before compilation, which Numba requires of functions that return new arrays."""
     return jit(function, inline="always")
 
 
 @cache
 def ops(dtype: np.dtype[Any], fast: bool) -> Ops:
-    """Return the operations of the core on numbers; fast (float32): the hardware's sine, cosine and power of 2."""
+    """Return the operations of the source on scalars.
+
+    If ``fast`` (float32 only), the hardware computes sine, cosine and powers of 2, with errors in the last bits.
+    """
     real, word = dtype.type, FORMATS[dtype.type].word
     if SIMULATED:
         return array_ops(dtype)._replace(
@@ -100,13 +103,13 @@ def ops(dtype: np.dtype[Any], fast: bool) -> Ops:
 
 @cache
 def core(dtype: np.dtype[Any], fast: bool) -> SimpleNamespace:
-    """Return the core on numbers: its functions are compiled once for all kernels of a process."""
+    """Return the core on scalars; its functions are compiled once per process for all kernels."""
     return make_core(ops(dtype, fast))
 
 
 @intrinsic
 def load_four(context: Any, source: Any, at: Any) -> Any:
-    """Read four neighbouring numbers in as few instructions as there are; the first is aligned to four of them."""
+    """Read four consecutive numbers in as few instructions as possible; the first must be aligned to `ALIGNED`."""
 
     def build(context: Any, builder: Any, sig: Any, values: Any) -> Any:
         vector = ir.VectorType(values[0].type.pointee, 4)
@@ -120,7 +123,7 @@ def load_four(context: Any, source: Any, at: Any) -> Any:
 
 @intrinsic
 def store_four(context: Any, target: Any, at: Any, a: Any, b: Any, c: Any, d: Any) -> Any:
-    """Write four neighbouring numbers, likewise."""
+    """Write four consecutive numbers in as few instructions as possible; the first must be aligned to `ALIGNED`."""
 
     def build(context: Any, builder: Any, sig: Any, values: Any) -> Any:
         vector = ir.VectorType(values[0].type.pointee, 4)
@@ -135,7 +138,10 @@ def store_four(context: Any, target: Any, at: Any, a: Any, b: Any, c: Any, d: An
 
 
 def transfers(whole: bool) -> tuple[Any, Any]:
-    """Return functions that read and write ``count`` of four numbers from a place on; whole: always four, aligned."""
+    """Return functions that read and write ``count`` <= 4 consecutive numbers.
+
+    If ``whole``, they always transfer four numbers, which must be aligned.
+    """
 
     @inline
     def load_whole(four, source, at, count):  # type: ignore[no-untyped-def]
@@ -161,7 +167,7 @@ def transfers(whole: bool) -> tuple[Any, Any]:
 
 
 def normals_from(core: SimpleNamespace) -> Any:
-    """Return the function that fills xi with the normals of so many blocks of a chain's stream."""
+    """Return the function that fills xi with the normals of ``blocks`` blocks of a chain's stream."""
     four_normals = core.four_normals
 
     @inline
@@ -176,7 +182,7 @@ def normals_from(core: SimpleNamespace) -> Any:
 
 @dataclass(frozen=True, eq=False)
 class Kernel:
-    """A kernel: its Python function, the Numba types of its parameters by name, and what it was made for."""
+    """A kernel: its Python function, the Numba types of its parameters by name, and a key that identifies its form."""
 
     function: Callable[..., None]
     parameters: dict[str, Any]
@@ -184,18 +190,18 @@ class Kernel:
 
     @property
     def name(self) -> str:
-        """What it is called."""
+        """Name of the Python function."""
         return self.function.__name__
 
 
 def number(dtype: np.dtype[Any]) -> Any:
-    """Return Numba's name of a floating-point type."""
+    """Return the Numba type of a floating-point dtype."""
     return types.float32 if dtype == np.float32 else types.float64
 
 
 @contextmanager
 def compute_capability(cc: tuple[int, int]) -> Iterator[None]:
-    """Let Numba compile device functions where there is no device to ask for its capability."""
+    """Set the compute capability that Numba compiles device functions for, so that it does not look for a device."""
     ask = dispatcher.get_current_device
     dispatcher.get_current_device = lambda: SimpleNamespace(compute_capability=cc)
     try:
@@ -206,10 +212,10 @@ def compute_capability(cc: tuple[int, int]) -> Iterator[None]:
 
 @cache
 def library(kernel: Kernel) -> Any:
-    """Compile a kernel to NVVM's intermediate code, in which nothing depends on the GPU yet.
+    """Compile a kernel to NVVM's intermediate representation, which does not depend on the GPU.
 
-    `numba.cuda.compile_ptx` contracts multiplications and additions and has no option against that, so its parts are
-    called here.
+    `numba.cuda.compile_ptx` contracts multiplications and additions to fused ones and has no option to prevent it.
+    Therefore this function calls the internal functions of Numba.
     """
     signature = types.void(*kernel.parameters.values())
     with compute_capability(OLDEST):
@@ -219,5 +225,5 @@ def library(kernel: Kernel) -> Any:
 
 
 def ptx(kernel: Kernel, cc: tuple[int, int]) -> str:
-    """Compile a kernel for a compute capability; needs no GPU."""
+    """Compile a kernel to PTX for a compute capability. No GPU is needed."""
     return str(library(kernel).get_asm_str(cc=cc))

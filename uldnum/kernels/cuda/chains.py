@@ -1,4 +1,4 @@
-"""The kernel of chains on mixtures: one thread runs one chain, many steps at once."""
+"""The kernel of the CUDA executor of mixtures: one thread runs one chain for many steps."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Coefficients(NamedTuple):
 
 
 class Far(NamedTuple):
-    """Room in global memory, for chains that do not fit into registers: shapes (H, numbers, n) and (H, 1, d, n)."""
+    """Scratch in global memory, for chains that do not fit into registers: shapes (H, numbers, n) and (H, 1, d, n)."""
 
     reals: Array
     gaps: Array
@@ -37,7 +37,7 @@ class Far(NamedTuple):
 
 @cache
 def chain_parts(form: ChainForm) -> SimpleNamespace:
-    """Return the parts of the kernel: the steps of a chain, and where its tables, its mixture and its memory are."""
+    """Return the parts of the kernel: time steps, and functions that place tables, mixture and chain in memory."""
     dtype = np.dtype(form.dtype)
     machine, real = ops(dtype, form.fast), dtype.type
     bound = core(dtype, form.fast)
@@ -49,13 +49,13 @@ def chain_parts(form: ChainForm) -> SimpleNamespace:
     width = max(columns, 1)
     pairs, scratch, maps, stages = form.pairs, form.scratch, len(form.normals), len(form.score_at_x)
     most = max(m + e for m, e in zip(form.normals, form.readout, strict=True))
-    room = max(1, most)  # an array of no numbers is none to Numba
+    room = max(1, most)  # Numba has no local arrays of length 0
     normals, readout, offset, score_at_x = form.normals, form.readout, form.offset, form.score_at_x
     per_step, open_uses_score, separate_readout = form.per_step, form.open_uses_score, form.separate_readout
     n_xi, n_eta = form.drawn
 
     def drawer(dynamics: int) -> Any:
-        """Return what draws normals; ``dynamics`` says which of `ChainForm.blocks` are not the reading's."""
+        """Return the function that draws normals: for the map open (dynamics = 0), or for the time steps (1)."""
         shifts, counts = form.first, form.blocks
         shift, count, shift_read, count_read = shifts[dynamics], counts[dynamics], shifts[2], counts[2]
 
@@ -81,7 +81,7 @@ def chain_parts(form: ChainForm) -> SimpleNamespace:
 
     @jit
     def read(new, u, s, xi, eta, t, j, d, rows):  # type: ignore[no-untyped-def]
-        # Constant numbers of rows: places in registers must be known.
+        # The number of rows is a constant, because indices of arrays in registers must be known to the compiler.
         if rows == 1:
             affine(new, u, s, xi, eta, t, j, d, 1, k, t.normals[j], t.readout[j])
         else:
@@ -107,7 +107,7 @@ def chain_parts(form: ChainForm) -> SimpleNamespace:
 
     @inline
     def tables_near(of, g):  # type: ignore[no-untyped-def]
-        """Tables number g, in registers."""
+        """Copy tables number g into registers."""
         G, dA = cuda.local.array((stages, k), real), cuda.local.array((maps, k, k), real)
         b, C = cuda.local.array((maps, k), real), cuda.local.array((maps, k, room), real)
         for r in range(k):
@@ -130,7 +130,7 @@ def chain_parts(form: ChainForm) -> SimpleNamespace:
 
     @inline
     def mixture_near(of, p):  # type: ignore[no-untyped-def]
-        """The mixture of part p, in registers."""
+        """Copy the mixture of part p into registers."""
         w, P = cuda.local.array(K, real), cuda.local.array(K, real)
         R, m = cuda.local.array((K, d, width), real), cuda.local.array((K, d), real)
         for j in range(K):
@@ -147,14 +147,14 @@ def chain_parts(form: ChainForm) -> SimpleNamespace:
 
     @inline
     def scratch_near():  # type: ignore[no-untyped-def]
-        """Room in registers."""
+        """Return scratch memory in registers."""
         y, s, q = cuda.local.array(d, real), cuda.local.array(d, real), cuda.local.array(scratch, real)
         xi, eta = cuda.local.array(n_xi, real), cuda.local.array(n_eta, real)
         return Scratch(y, s, q, xi, eta, cuda.local.array((window, d), np.float64))
 
     @inline
     def chain_near(of, far, g, c):  # type: ignore[no-untyped-def]
-        """A chain, all in registers."""
+        """Return a chain and its scratch memory, all in registers."""
         u, phase_space = cuda.local.array((k, d), real), cuda.local.array((k, d), real)
         sums, products = cuda.local.array(d, np.float64), cuda.local.array(pairs, np.float64)
         for i in range(d):
@@ -169,7 +169,7 @@ def chain_parts(form: ChainForm) -> SimpleNamespace:
 
     @inline
     def chain_middle(of, far, g, c):  # type: ignore[no-untyped-def]
-        """A chain, in registers but for its last state and its moments."""
+        """Return a chain in registers; its last state and its moments are in global memory."""
         u = cuda.local.array((k, d), real)
         for i in range(d):
             for r in range(k):
@@ -178,7 +178,7 @@ def chain_parts(form: ChainForm) -> SimpleNamespace:
 
     @inline
     def chain_far(of, far, g, c):  # type: ignore[no-untyped-def]
-        """A chain, in global memory: neighbouring threads use neighbouring numbers."""
+        """Return a chain in global memory, where neighbouring threads access neighbouring numbers."""
         y, s, q = far.reals[g, :d, c], far.reals[g, d : 2 * d, c], far.reals[g, 2 * d : 2 * d + scratch, c]
         xi = far.reals[g, 2 * d + scratch : 2 * d + scratch + n_xi, c]
         eta = far.reals[g, 2 * d + scratch + n_xi :, c]
@@ -187,7 +187,7 @@ def chain_parts(form: ChainForm) -> SimpleNamespace:
 
     @inline
     def store(of, g, c, chain):  # type: ignore[no-untyped-def]
-        """Write to memory what lives in registers."""
+        """Write a chain from registers to global memory."""
         if small:
             for i in range(d):
                 for r in range(k):
@@ -214,9 +214,9 @@ def chain_parts(form: ChainForm) -> SimpleNamespace:
 
 @cache
 def chain_kernel(form: ChainForm, opening: bool = False) -> Kernel:
-    """Return the kernel that takes every group of chains, each with its own tables, through all parts of a launch.
+    """Return the kernel that advances every group of chains, with its own tables, through all parts of a launch.
 
-    Where a launch takes one part alone, that only opens it or only takes its steps.
+    If the form is ``alone``, a kernel either only opens the recurrence (``opening``) or only takes the time steps.
     """
     parts = chain_parts(form)
     tables, mixture, chain_of, store = parts.tables, parts.mixture, parts.chain, parts.store
@@ -264,7 +264,7 @@ def chain_kernel(form: ChainForm, opening: bool = False) -> Kernel:
 
 
 def parameter_kinds(dtype: np.dtype[Any], alone: bool) -> dict[str, Any]:
-    """Return the Numba types of the parameters of the kernel of chains, by name."""
+    """Return the Numba types of the parameters of the kernel, by name."""
     axes = [
         (number(dtype), {"G": 3, "dA": 4, "b": 3, "C": 4, "least": 2, "most": 2, "u": 4, "phase_space": 4, "trace": 4}),
         (number(dtype), {"log2_weights": 2, "precisions": 2, "roots": 4, "shifts": 3, "reals": 3}),

@@ -1,4 +1,4 @@
-"""Where CUDA kernels run: a GPU through CuPy, or Numba's simulator."""
+"""The device on which CUDA kernels run: a GPU, through CuPy, or Numba's simulator."""
 
 from __future__ import annotations
 
@@ -17,35 +17,35 @@ from uldnum._util.arraylib import Space
 from uldnum._util.extras import installed, require
 from uldnum._util.sources import digest_of_sources
 from uldnum._util.typing import Array
-from uldnum.jit.cache import kept, read
+from uldnum.jit.cache import read, store
 from uldnum.kernels.cuda.binding import OLDEST, SIMULATED, Kernel, ptx
 
 __all__ = ["CuPy", "Simulator", "arguments", "cache_folder", "code", "device", "require_room"]
 
 
-# Groups of chains that a launch can hold.
+# Maximum number of groups of chains in a launch (a limit of CUDA).
 GROUPS = 65_535
 
-# Share of the free memory that may be asked for: allocations are rounded up, positions on their way need some.
+# Usable share of the free memory. The rest allows for the rounding of allocations and for stored positions.
 ROOM = 0.9
 
 
 def cache_folder() -> Path:
-    """Return the folder where compiled kernels are kept."""
+    """Return the folder in which compiled kernels are stored."""
     return Path(require("platformdirs", "cuda").user_cache_path("uldnum") / "kernels")
 
 
 @cache
 def spare_folder() -> TemporaryDirectory[str]:
-    """Return a folder that lasts as long as this process."""
+    """Return a temporary folder that lasts as long as this process."""
     return TemporaryDirectory(prefix="uldnum-", ignore_cleanup_errors=True)
 
 
 def code(kernel: Kernel, cc: tuple[int, int]) -> Path:
-    """Return the file with a kernel's PTX, compiled if it is not in the user's cache folder, or damaged there.
+    """Return the file with the PTX of a kernel, after compiling it unless the user's cache contains a valid file.
 
-    Its name is a hash of the sources of all kernels, of what varies, of the architecture, and of the compilers. Where
-    the cache folder cannot be written to, the file is in a temporary folder of this process.
+    The name of the file is a hash of the kernel sources, the form of the kernel, the compute capability and the
+    versions of the compilers. If the cache folder is not writable, the file is in a temporary folder of this process.
     """
     sources = digest_of_sources(kernel.function.__module__)
     compilers = [installed(name) for name in ("numba", "numba-cuda", "llvmlite", "nvidia-nvvm")]
@@ -53,22 +53,22 @@ def code(kernel: Kernel, cc: tuple[int, int]) -> Path:
     path = cache_folder() / f"{kernel.name}-{key}.ptx"
     if read(path) is None:
         text = ptx(kernel, cc).encode()
-        if not kept(path, text):
+        if not store(path, text):
             path = Path(spare_folder().name) / path.name
             path.write_bytes(text)
     return path
 
 
 def arguments(kernel: Kernel, values: Mapping[str, Any]) -> list[Any]:
-    """Return the parameters of a launch: pointers and numbers."""
+    """Return the parameters of a launch as a flat list of pointers and numbers."""
     return [one for name, kind in kernel.parameters.items() for one in flat(kind, values[name])]
 
 
 def flat(kind: Any, value: Any) -> list[Any]:
-    """Return a parameter of a Numba type as the numbers that stand for it.
+    """Return the pointers and numbers that represent a parameter of a Numba type.
 
-    A named tuple is its fields. Numba's kernels know an array by two owners (here none), its size, the size of a
-    number, its address, its shape and its strides.
+    A named tuple is represented by its fields. An array is represented by two owners (here null), its size, the size of
+    an item, its address, its shape and its strides.
     """
     if isinstance(kind, types.BaseTuple):
         return [one for part, of in zip(value, kind.types, strict=True) for one in flat(of, part)]
@@ -79,29 +79,29 @@ def flat(kind: Any, value: Any) -> list[Any]:
 
 
 def require_room(here: CuPy | Simulator, chains: int, each: int, shared: int) -> None:
-    """Raise if chains of so many bytes do not fit into the GPU's memory beside what they share."""
+    """Raise `ValueError` if chains of ``each`` bytes do not fit into the GPU's memory beside ``shared`` bytes."""
     room = int(ROOM * here.free()) - shared
     if chains * each > room:
         raise ValueError(
-            f"chains: {chains} need {chains * each / 2**30:.3g} GiB of the GPU's memory, of which "
-            f"{room / 2**30:.3g} GiB can be had; at most {max(0, room // each)} fit"
+            f"chains: {chains} chains need {chains * each / 2**30:.3g} GiB of GPU memory, but only "
+            f"{room / 2**30:.3g} GiB are available; use at most {max(0, room // each)} chains"
         )
 
 
 class CuPy:
-    """A GPU: memory, kernels and launches, all on CuPy's current stream.
+    """A GPU: its memory and its kernel launches, all on CuPy's current stream.
 
     Attributes
     ----------
     block : int
-        Threads of a block.
+        Number of threads in a block.
 
     Raises
     ------
     MissingExtraError
         If CuPy or Numba's CUDA compiler is not installed.
     RuntimeError
-        If there is no GPU, no driver, or the GPU is too old.
+        If there is no GPU or no driver, or the compute capability of the GPU is too low.
     """
 
     block = 128
@@ -113,7 +113,7 @@ class CuPy:
             self.cc = divmod(int(here.compute_capability), 10)
             properties = self.cupy.cuda.runtime.getDeviceProperties(here.id)
         except self.cupy.cuda.runtime.CUDARuntimeError as error:
-            raise RuntimeError(f"backend: 'cuda' needs an NVIDIA GPU and its driver; CuPy says: {error}") from None
+            raise RuntimeError(f"backend: 'cuda' needs an NVIDIA GPU and its driver; CuPy reports: {error}") from None
         self.name = properties["name"].decode()
         if self.cc < OLDEST:
             raise RuntimeError(
@@ -123,7 +123,7 @@ class CuPy:
         self.loaded: dict[tuple[Any, str], Any] = {}
 
     def describe(self) -> str:
-        """Say what it is."""
+        """Return a description of the GPU, its free memory, the driver and CuPy."""
         driver = self.cupy.cuda.runtime.driverGetVersion()
         return (
             f"{self.name}, compute capability {self.cc[0]}.{self.cc[1]}, {self.free() / 2**30:.3g} GiB free; driver of "
@@ -131,7 +131,7 @@ class CuPy:
         )
 
     def array(self, values: Array) -> Any:
-        """Copy from NumPy to the GPU, contiguous: in that order already here, so that no kernel has to do it there."""
+        """Copy a NumPy array to the GPU in C order; NumPy reorders it, so that no GPU kernel is needed for that."""
         values = np.ascontiguousarray(values)
         there = self.cupy.empty(values.shape, values.dtype)
         if values.size:
@@ -139,35 +139,35 @@ class CuPy:
         return there
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> Any:
-        """Memory on the GPU."""
+        """Allocate memory on the GPU."""
         return self.cupy.empty(shape, dtype)
 
     def like(self, values: Any, dtype: np.dtype[Any]) -> Any:
-        """Return an array on the GPU contiguous and in a type, without a copy where it is so already."""
+        """Return an array on the GPU that is contiguous and of the given dtype; copy only if necessary."""
         return self.cupy.ascontiguousarray(values, dtype=dtype)
 
     def require(self, space: Space) -> None:
-        """Raise if arrays do not live here."""
+        """Raise `ValueError` if the arrays of a library are not CuPy arrays."""
         if space.name != "cupy":
             raise ValueError(
-                f"backend: 'cuda' calls scores with CuPy arrays; this target's ``like`` is of {space.name}"
+                f"backend: 'cuda' calls scores with CuPy arrays, but ``like`` of this target is of {space.name}"
             )
 
     def host(self, values: Any) -> Array:
-        """Copy from the GPU; waits until what computes the values is done."""
+        """Copy an array from the GPU to NumPy, after waiting for the kernels that compute it."""
         return np.asarray(self.cupy.asnumpy(values))
 
     def wait(self) -> None:
-        """Wait until everything launched is done."""
+        """Wait until all launched kernels have finished."""
         self.cupy.cuda.get_current_stream().synchronize()
 
     def free(self) -> int:
-        """Bytes that can be had: free on the GPU, or unused in CuPy's pool."""
+        """Return the available memory in bytes: free on the GPU, or unused in CuPy's pool."""
         free, _ = self.cupy.cuda.runtime.memGetInfo()
         return int(free + self.cupy.get_default_memory_pool().free_bytes())
 
     def function(self, kernel: Kernel) -> Any:
-        """Return a kernel, compiled and loaded."""
+        """Return a kernel, compiled and loaded by the driver."""
         key = (kernel.key, kernel.name)
         if key not in self.loaded:
             path = code(kernel, self.cc)
@@ -179,52 +179,55 @@ class CuPy:
                 written = re.search(r"tools, release ([\d.]+)", path.read_text())
                 raise RuntimeError(
                     f"backend: the driver cannot load a kernel ({error}); kernels compiled by CUDA "
-                    f"{written[1] if written else '13.0'} need its driver or a later one: update the driver"
+                    f"{written[1] if written else '13.0'} need the driver of that version or a later one: update the "
+                    "driver"
                 ) from None
         return self.loaded[key]
 
     def launch(self, kernel: Kernel, threads: tuple[int, int], values: Mapping[str, Any]) -> None:
-        """Run a kernel with threads[0] threads in x, in blocks, and threads[1] in y."""
+        """Run a kernel with threads[0] threads in x, divided into blocks, and threads[1] threads in y."""
         if threads[1] > GROUPS or threads[0] >= 2**32:
-            raise ValueError(f"h: a GPU runs at most {GROUPS} step sizes at once, of 2^32 threads; got {threads[::-1]}")
+            raise ValueError(
+                f"h: a GPU runs at most {GROUPS} step sizes of 2^32 threads in one launch, got {threads[::-1]}"
+            )
         grid = (-(-threads[0] // self.block), threads[1])
         self.function(kernel)(grid, (self.block,), tuple(arguments(kernel, values)))
 
 
 class Simulator:
-    """Numba's simulator: the kernels as Python functions on NumPy's arrays."""
+    """Numba's simulator, which runs kernels as Python functions on NumPy arrays; a stand-in for `CuPy`."""
 
     name = "Numba's simulator"
     block = 1
 
     def describe(self) -> str:
-        """Say what it is."""
+        """Return the name of the simulator."""
         return self.name
 
     def array(self, values: Array) -> Array:
-        """Copy, contiguous."""
+        """Return a copy in C order."""
         return np.array(values, order="C")
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> Array:
-        """Memory."""
+        """Allocate memory."""
         return np.empty(shape, dtype)
 
     def like(self, values: Array, dtype: np.dtype[Any]) -> Array:
-        """Return an array contiguous and in a type."""
+        """Return an array that is contiguous and of the given dtype."""
         return np.ascontiguousarray(values, dtype)
 
     def require(self, space: Space) -> None:
         """Do nothing: scores are called with NumPy arrays."""
 
     def host(self, values: Array) -> Array:
-        """Copy."""
+        """Return a copy."""
         return values.copy()
 
     def wait(self) -> None:
-        """Do nothing: a launch has ended when it returns."""
+        """Do nothing: launches are synchronous."""
 
     def free(self) -> int:
-        """Enough."""
+        """Return a number larger than any request."""
         return 2**62
 
     def launch(self, kernel: Kernel, threads: tuple[int, int], values: Mapping[str, Any]) -> None:
@@ -233,7 +236,7 @@ class Simulator:
         from numba.cuda.simulator.cudadrv.devicearray import FakeCUDAArray
 
         def shared(value: Any) -> Any:
-            """Return what the simulator makes no copy of: two parameters may share memory."""
+            """Wrap arrays so that the simulator does not copy them: two parameters may share memory."""
             if isinstance(value, tuple):
                 return type(value)(*map(shared, value)) if hasattr(value, "_fields") else value
             return FakeCUDAArray(value) if isinstance(value, np.ndarray) else value
@@ -243,5 +246,5 @@ class Simulator:
 
 @cache
 def device() -> CuPy | Simulator:
-    """Return where kernels run: on the current GPU, unless Numba simulates one."""
+    """Return the current GPU, or the simulator if it is enabled."""
     return Simulator() if SIMULATED else CuPy()

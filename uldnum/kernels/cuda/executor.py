@@ -1,4 +1,4 @@
-"""The CUDA executor of mixtures: chains on a GPU, one to a thread, many steps to a launch."""
+"""The CUDA executor of mixtures: one chain per thread, many steps per launch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from uldnum._util.typing import Array
 from uldnum.kernels.cuda.chains import Coefficients, Far, chain_kernel
 from uldnum.kernels.cuda.device import device, require_room
 from uldnum.kernels.cuda.form import ChainForm
-from uldnum.kernels.program import MOST, Part, Program
+from uldnum.kernels.program import MAX_COEFFICIENTS, Part, Program
 from uldnum.kernels.source.chain import Chains, Launch
 from uldnum.kernels.source.core import Tables, phase
 from uldnum.kernels.source.mixture import MixtureData
@@ -21,10 +21,11 @@ from uldnum.kernels.state import State
 
 __all__ = ["CudaExecutor", "forms"]
 
-# Most terms of scores, and most steps, in the first launch, some milliseconds; fewer chains than these take as long.
-FIRST, FIRST_STEPS, FEWEST = 1_000_000_000, 1000, 100_000
+# Maximum numbers of score terms and of steps in the first launch, which takes some milliseconds. A launch with fewer
+# chains than FEW_CHAINS takes as long as one with this many.
+FIRST_TERMS, FIRST_STEPS, FEW_CHAINS = 1_000_000_000, 1000, 100_000
 
-# Order of the axes on the GPU, where neighbouring threads read neighbouring numbers: chains last.
+# Order of the axes on the GPU. Chains are last, so that neighbouring threads access neighbouring numbers.
 LAYOUT = {
     "u": (0, 2, 3, 1), "phase_space": (0, 2, 3, 1), "sums": (0, 2, 1), "products": (0, 2, 1), "counts": (0, 1, 2, 3),
     "escape_step": (0, 1), "nfe": (0, 1),
@@ -32,26 +33,27 @@ LAYOUT = {
 
 
 def forms(t: Tables, mixture: MixtureData, fast: bool, moments: bool, records: bool) -> list[ChainForm]:
-    """Return what the kernel of every phase is compiled for."""
+    """Return the form of the kernel of every phase."""
     return [ChainForm.of(phase(t, 0, number), mixture, fast, moments, records) for number in range(len(t.per_step))]
 
 
 class CudaExecutor:
-    """Runs mixtures on a GPU: neighbouring phases that are compiled to the same kernel in one launch.
+    """Executor of mixtures on a GPU, which runs neighbouring phases of the same kernel form in one launch.
 
-    The state stays there until `sync` fetches it.
+    The state stays on the GPU until `sync` copies it back.
 
     Parameters
     ----------
     program : Program
         Its targets are mixtures.
     fast : bool
-        float32 alone: the hardware's sine, cosine and power of 2, whose last bits differ from the CPU's.
+        Whether the hardware computes sine, cosine and powers of 2 (float32 only). The last bits then differ from the
+        CPU's.
 
     Raises
     ------
     MissingExtraError, RuntimeError
-        If there is no way to a GPU; the message says what is missing.
+        If no GPU is usable; the message states the reason.
     """
 
     def __init__(self, program: Program, fast: bool = False) -> None:
@@ -68,22 +70,22 @@ class CudaExecutor:
         axes = ("centre", "low", "per_unit")
         there = {name: self.device.array(getattr(recording, name)) for name in axes}
         self.recording = recording._replace(**there)
-        self.uploaded = lru_cache(1)(self.upload)  # a run of one phase has many launches
+        self.uploaded = lru_cache(1)(self.upload)  # a run of one phase has many launches with the same tables
         self.memory: tuple[Chains, Far] | None = None
 
     def first_launch(self, state: State) -> int:
-        """Return the steps that take some milliseconds, also of a few chains."""
-        steps = FIRST // (max(state.escape_step.size, FEWEST) * self.terms)
+        """Return a number of steps that takes some milliseconds."""
+        steps = FIRST_TERMS // (max(state.escape_step.size, FEW_CHAINS) * self.terms)
         return max(1, min(FIRST_STEPS, steps))
 
     def advance(self, state: State, until: int) -> Array:
-        """Go on to step ``until``, record, and read the last state; returns the positions kept."""
+        """Run up to step ``until``; see `uldnum.kernels.program.Executor.advance`."""
         chains, far = self.load(state)
         kept, trace = state.trace(self.program.recording, until)
         chains = chains._replace(kept=kept, trace=self.device.empty(trace.shape, self.program.dtype))
         for form, parts in groupby(self.program.parts(state.step, until), key=lambda part: self.forms[part.phase]):
             same = list(parts)
-            most = 1 if form.alone else max(1, MOST // self.numbers)
+            most = 1 if form.alone else max(1, MAX_COEFFICIENTS // self.numbers)
             for begin in range(0, len(same), most):
                 launch = self.launch_of(form, same[begin : begin + most])
                 values = {"chains": chains, "far": far, "launch": launch}
@@ -95,7 +97,7 @@ class CudaExecutor:
         return self.device.host(chains.trace)
 
     def launch_of(self, form: ChainForm, parts: Sequence[Part]) -> Launch:
-        """Return parts of phases of one form, with their tables and mixtures, on the GPU."""
+        """Return the arguments of a launch of parts with a common form; arrays are on the GPU."""
         tables, mixtures, least, most = self.uploaded(parts[0].phase, parts[-1].phase + 1)
         keys: Any = self.program.keys[parts[0].phase : parts[-1].phase + 1]
         _, first, last, before = np.array(parts).T
@@ -117,7 +119,7 @@ class CudaExecutor:
         )
 
     def upload(self, begin: int, end: int) -> tuple[Any, ...]:
-        """Return the tables, mixtures and divergence bounds of phases, on the GPU."""
+        """Copy the tables, mixtures and divergence bounds of phases begin ... end - 1 to the GPU."""
         program, array = self.program, self.device.array
         groups = [
             phase(program.tables, g, number) for g in range(len(program.tables.b)) for number in range(begin, end)
@@ -128,7 +130,7 @@ class CudaExecutor:
         return tables, MixtureData(*map(array, mixtures)), *map(array, bounds)
 
     def load(self, state: State) -> tuple[Chains, Far]:
-        """Bring the state to the GPU, once, with room for what the kernels need besides."""
+        """Copy the state to the GPU at the first call, and allocate scratch memory for the kernels."""
         if self.memory is None:
             (H, n), here = state.escape_step.shape, self.device
             form = max(self.forms, key=lambda form: form.far)
@@ -144,7 +146,7 @@ class CudaExecutor:
         return self.memory
 
     def sync(self, state: State) -> None:
-        """Fetch the state from the GPU."""
+        """Copy the state back from the GPU."""
         chains, _ = self.load(state)
         for name, axes in LAYOUT.items():
             getattr(state, name)[...] = self.device.host(getattr(chains, name)).transpose(np.argsort(axes))

@@ -1,4 +1,4 @@
-"""The CUDA executor of image targets: the target computes the score on the GPU, one kernel does the rest of a stage."""
+"""The CUDA executor of images: the target computes the score on the GPU, and one kernel does the rest of each stage."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ __all__ = ["ImageExecutor"]
 
 
 class ImageExecutor:
-    """Runs an image target whose score takes arrays on the GPU.
+    """Executor of an image target whose score accepts arrays on the GPU.
 
-    The chain's steps run here, in Python, and see one coordinate, whose value is an array (chains, size): the
-    coordinates of an image are independent but for the score. Normals are not drawn ahead: what `draw` returns is the
-    number of the first, and the kernel draws.
+    The time steps of `make_chain` run in Python. They see a single coordinate, whose value is an array of shape
+    (chains, size), because the coordinates of an image are independent of each other except in the score.
+    The kernel draws the normals; `draw` only returns the number of the first one.
 
     Parameters
     ----------
     program : Program
-        Its targets have a shape of several axes, and ``score`` takes CuPy arrays, of which ``like`` is one.
+        Its targets have shapes of several axes, scores that accept CuPy arrays, and a CuPy array as ``like``.
     fast : bool
-        float32 alone: the hardware's sine and cosine.
+        Whether the hardware computes sine and cosine (float32 only).
     """
 
     def __init__(self, program: Program, fast: bool = False) -> None:
@@ -44,18 +44,18 @@ class ImageExecutor:
         self.info = {"device": self.device.name}
         self.size = int(np.prod(program.shape))
         machine = ops(self.dtype)._replace(tail=lambda first, j: first + self.size * j)
-        # The kernel of the last stage looks for what escaped.
+        # The kernel of the last stage checks the divergence bounds, so `first_escape` does nothing.
         parts = SimpleNamespace(**vars(core(self.dtype)) | {"first_escape": lambda escape_step, *_: escape_step})
         self.chain = make_chain(machine, parts, self.score, self.draw, self.move, self.read, self.count, self.keep)
         self.groups: list[tuple[Any, Any, Any]] = []  # u, (x, p) (k, 1, chains, size) and escape steps, on the GPU
         self.constants = lru_cache(2 * len(program.tables.b))(self.upload)
-        # What the kernel takes in this part of a phase, of this group.
+        # Arguments of the kernel for the current part of a phase and the current group.
         self.maps: list[list[Any]] = []
         self.bounds, self.escape_step, self.key = (None, None), None, (0, 0)
-        self.now = 0  # step of the program
+        self.now = 0  # current step of the program
 
     def upload(self, number: int, g: int) -> tuple[Any, Any, list[list[Any]]]:
-        """Return the divergence bounds of a phase, and dA, b and C of its maps at step size g, on the GPU."""
+        """Return the divergence bounds of a phase, and dA, b and C of its maps for step size number g, on the GPU."""
         t, array = phase(self.program.tables, g, number), self.device.array
         least, most = (array(bound[0]) for bound in self.program.targets.bounds(number, number + 1))
         used = t.normals + t.readout
@@ -66,24 +66,24 @@ class ImageExecutor:
         )
 
     def score(self, s: list[Any], q: None, y: Any, target: Any, d: int) -> None:
-        """Score of all chains, in the type of the run: the kernel is given its address."""
+        """Evaluate the score of all chains as a contiguous array in the dtype of the run, as the kernel requires."""
         answer = target.score(y[0].reshape(-1, *target.shape))
         if answer.size != y[0].size:
             raise ValueError(f"score: must return {y[0].size} numbers, got an array of shape {answer.shape}")
         s[0] = self.device.like(answer, self.dtype)
 
     def draw(self, xi: None, first: int, count: int, kind: np.uint64, stream: Stream) -> int:
-        """Number of the first normal."""
+        """Return the number of the first normal."""
         return self.size * int(first)
 
     def move(self, u: Any, s: list[Any], xi: int, t: Tables, j: int, d: int) -> None:
-        """Stage j in place."""
+        """Apply the map of stage j in place."""
         last = j == len(t.score_at_x) - 1
         self.now += last
         self.update(u, u, s, xi, 0, t, j, len(u), 0, self.now if last else NEVER)
 
     def read(self, new: Any, u: Any, s: list[Any], xi: int, eta: int, t: Tables, j: int, d: int, rows: int) -> None:
-        """Map j, its first rows."""
+        """Apply map j to u and write the first rows of the result to ``new``."""
         self.update(new, u, s, xi, eta, t, j, rows, int(t.readout[j]), NEVER)
 
     def update(
@@ -91,9 +91,9 @@ class ImageExecutor:
     ) -> None:
         """Launch the kernel of map j."""
         k, _, chains, size = u.shape
-        xi, eta = int(xi), int(eta)  # Numba knows its own numbers alone when it compiles
+        xi, eta = int(xi), int(eta)  # Numba requires compile-time constants to be Python integers
         form = StageForm(self.dtype.name, self.fast, k, rows, int(t.normals[j]), e, xi % 4, eta % 4, self.size % 4 == 0)
-        score = s[0].reshape(-1) if np.ndim(s[0]) else u.reshape(-1)  # where there is none, it is multiplied by 0
+        score = s[0].reshape(-1) if np.ndim(s[0]) else u.reshape(-1)  # if there is no score, its coefficient is 0
         first_chain, (dA, b, C) = self.program.first_chain, self.maps[j]
         values = {
             "images": Batch(new.reshape(-1), u.reshape(-1), score, *self.bounds, self.escape_step),
@@ -106,26 +106,26 @@ class ImageExecutor:
         """Do nothing: images have no histograms."""
 
     def keep(self, records: tuple[Array, int], x: Any, number: int) -> None:
-        """Keep positions."""
+        """Store the positions of all chains."""
         trace, kept = records
         trace[number - kept] = self.device.host(x[0, 0])
 
     def first_launch(self, state: State) -> int:
-        """One step: how long a score takes is not known."""
+        """Return 1, because the cost of a score evaluation is unknown."""
         return 1
 
     def load(self, state: State) -> None:
-        """Bring the state to the GPU, once: rows first, so that the positions are one batch of images."""
+        """Copy the state to the GPU at the first call, rows first, so that the positions are one batch of images."""
         if not self.groups:
             chains = state.escape_step.shape[1]
-            scores = 3 * self.size * self.dtype.itemsize  # the score, what it was made of, what is read from here
+            scores = 3 * self.size * self.dtype.itemsize  # the score, its input, and positions that are copied back
             require_room(self.device, chains, (state.u.nbytes + state.phase_space.nbytes) // chains + scores, 0)
         for g in range(len(self.groups), len(state.u)):
             u, phase_space = (self.device.array(a[g].transpose(1, 0, 2)[:, None]) for a in (state.u, state.phase_space))
             self.groups.append((u, phase_space, self.device.array(state.escape_step[g])))
 
     def advance(self, state: State, until: int) -> Array:
-        """Go on to step ``until``, record, and read the last state; returns the positions kept."""
+        """Run up to step ``until``; see `uldnum.kernels.program.Executor.advance`."""
         self.load(state)
         kept, trace = state.trace(self.program.recording, until)
         for part in self.program.parts(state.step, until):
@@ -136,7 +136,7 @@ class ImageExecutor:
         return trace
 
     def take(self, g: int, part: Part, records: tuple[Array, int]) -> int:
-        """Take the chains of group g through a part of a phase; returns the number of score evaluations."""
+        """Advance the chains of group g through one part of a phase. Return the number of score evaluations."""
         program, (u, phase_space, escape_step) = self.program, self.groups[g]
         t, target = phase(program.tables, g, part.phase), program.targets.target(part.phase)
         k0, k1 = split_seed(program.seeds[part.phase])
@@ -153,7 +153,7 @@ class ImageExecutor:
         return int(entered + taken)
 
     def sync(self, state: State) -> None:
-        """Fetch the state from the GPU."""
+        """Copy the state back from the GPU."""
         self.load(state)
         for g, (u, phase_space, escape_step) in enumerate(self.groups):
             for there, here in ((u, state.u[g]), (phase_space, state.phase_space[g])):

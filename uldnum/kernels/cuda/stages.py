@@ -1,4 +1,4 @@
-"""The kernel of one map of an image target: one thread updates four coordinates of one chain."""
+"""The kernel that applies one map to images: one thread updates four coordinates of one chain."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ __all__ = ["Batch", "MapTable", "Numbers", "StageForm", "stage_kernel"]
 
 
 class Batch(NamedTuple):
-    """The memory of chains, on the GPU: what a map reads and writes. Row 0 diverges where it leaves [least, most]."""
+    """Arrays on the GPU that a map reads and writes; a chain diverges if row 0 leaves [least, most]."""
 
-    new: Any  # number (r chains + c) size + i is row r, chain c, coordinate i
-    u: Any  # likewise
-    s: Any  # number c size + i
+    new: Any  # flat; item (r chains + c) size + i is row r, chain c, coordinate i
+    u: Any  # flat, in the same order
+    s: Any  # flat; item c size + i is chain c, coordinate i
     least: Any  # (size,)
-    most: Any
+    most: Any  # (size,)
     escape_step: Any  # (chains,)
 
 
 class MapTable(NamedTuple):
-    """The maps of all chains one after the other, or where ``apart`` is 0 one map for all of them."""
+    """Coefficients of the maps of all chains, concatenated; if ``apart`` is 0, of one map for all chains."""
 
     dA: Any
     b: Any
@@ -36,13 +36,13 @@ class MapTable(NamedTuple):
 
 
 class Numbers(NamedTuple):
-    """Numbers of chains, coordinates and normals, the key, and the step that is recorded where a chain diverges."""
+    """Numbers of chains, coordinates and normals, the key, and the step to record for chains that diverge."""
 
     chains: int
     size: int
     first_chain: int
-    first: int  # number of the first normal of the dynamics
-    first_read: int  # and of the reading
+    first: int  # number of the first dynamics normal
+    first_read: int  # number of the first readout normal
     k0: Any
     k1: Any
     now: Any
@@ -50,11 +50,12 @@ class Numbers(NamedTuple):
 
 @dataclass(frozen=True)
 class StageForm:
-    """What the kernel of one map of an image target is compiled for.
+    """Everything for which the kernel of one map is compiled.
 
-    It reads k rows and writes ``rows`` of them, with m normals of the dynamics and e of the reading per coordinate. The
-    first normal of a chain comes at place ``shift`` in a block of four, the first of the reading at ``shift_read``. An
-    image is ``whole`` if its size is a multiple of four: then a thread's numbers are moved four at once.
+    The map reads k rows and writes ``rows`` of them, with m dynamics and e readout normals per coordinate. ``shift``
+    and ``shift_read`` are the positions of a chain's first dynamics and readout normal within a block of four.
+    ``whole`` states whether the size of an image is a multiple of four. A thread then transfers its four numbers
+    together.
     """
 
     dtype: str
@@ -70,7 +71,7 @@ class StageForm:
 
 @cache
 def stage_kernel(form: StageForm) -> Kernel:
-    """Return the kernel that applies a map to four coordinates of one chain: draws their normals, updates in place."""
+    """Return the kernel that draws the normals of four coordinates of one chain and applies a map to them."""
     dtype = np.dtype(form.dtype)
     machine, real = ops(dtype, form.fast), dtype.type
     bound = core(dtype, form.fast)

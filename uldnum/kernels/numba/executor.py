@@ -19,16 +19,16 @@ from tqdm.auto import tqdm
 
 from uldnum._util.typing import Array
 from uldnum.kernels.numba.blocks import lanes_of, mixture_kernel, room, user_kernel
-from uldnum.kernels.program import MOST, Part, Program
+from uldnum.kernels.program import MAX_COEFFICIENTS, Part, Program
 from uldnum.kernels.source.chain import Chains, Launch
 from uldnum.kernels.source.mixture import MixtureData
 from uldnum.kernels.state import State
 
 __all__ = ["NumbaExecutor"]
 
-# FIRST: maximum number of score terms in the first launch, which then takes some hundredths of a second. OTHER and
-# UNKNOWN: cost per dimension, in units of a score term, of the rest of a step and of a user's score.
-FIRST, OTHER, UNKNOWN = 200_000_000, 8, 200
+# FIRST_TERMS: maximum number of score terms in the first launch, which then takes some hundredths of a second. STEP_COST and
+# USER_SCORE_COST: cost per dimension, in units of a score term, of the rest of a step and of a user's score.
+FIRST_TERMS, STEP_COST, USER_SCORE_COST = 200_000_000, 8, 200
 
 # Number of blocks of chains that finish a phase before the next phase starts. Looking up the tables of a phase takes as
 # long as some of its steps, which favours many blocks; all of them together should stay in the cache.
@@ -38,7 +38,7 @@ TILE = 16
 SHARES = 2
 
 # Seconds between checks for Ctrl-C while waiting: a signal that arrives just before the wait does not end it.
-HEARING = 0.1
+POLL_INTERVAL = 0.1
 
 
 @cache
@@ -83,7 +83,7 @@ def edges(chains: int, lanes: int, threads: int, tile: int) -> Array:
     return np.minimum(np.array(cuts) * lanes, chains)
 
 
-def shared(threads: int, kernel: Callable[..., None], parts: list[tuple[Any, ...]]) -> None:
+def run_on_threads(threads: int, kernel: Callable[..., None], parts: list[tuple[Any, ...]]) -> None:
     """Call a kernel with each tuple of arguments; each thread repeatedly takes the next remaining tuple.
 
     The function returns, or raises the error of a call, only after all calls have ended, because running calls write to
@@ -109,7 +109,7 @@ def shared(threads: int, kernel: Callable[..., None], parts: list[tuple[Any, ...
     try:  # Ctrl-C may arrive when some threads already run and others have no task yet
         while len(tasks) < min(threads, len(parts)):
             tasks.append(workers.submit(work))
-        while wait(tasks, timeout=HEARING).not_done:
+        while wait(tasks, timeout=POLL_INTERVAL).not_done:
             pass
     except BaseException as error:
         left.clear()
@@ -150,14 +150,18 @@ class NumbaExecutor:
         _, data, fault = self.kernel_of(0, 1)
         if isinstance(data, MixtureData):
             numbers = sum(part.size for part in data)
-            terms, self.phases, self.scratch = data.terms, max(1, MOST // numbers), data.scratch
+            terms, self.phases, self.scratch = data.terms, max(1, MAX_COEFFICIENTS // numbers), data.scratch
         else:
             self.info["score"] = (
                 f"called chain by chain because it does not run on vectors: {fault}" if fault else "on vectors"
             )
-            terms, self.phases, self.scratch = UNKNOWN * self.d, 1, 2 * self.d // self.lanes + 1  # two rows of scalars
+            terms, self.phases, self.scratch = (
+                USER_SCORE_COST * self.d,
+                1,
+                2 * self.d // self.lanes + 1,
+            )  # two rows of scalars
         products = self.d * (self.d + 1) // 2 if program.recording.moments else 0
-        self.work = terms + OTHER * self.d + products
+        self.work = terms + STEP_COST * self.d + products
 
     def kernel_of(self, first: int, last: int) -> tuple[Any, Any, str]:
         """Return the kernel for phases first ... last - 1, the data that it reads, and a fault.
@@ -176,7 +180,7 @@ class NumbaExecutor:
     def first_launch(self, state: State) -> int:
         """Return a number of steps that takes some hundredths of a second; unused lanes cost as much as chains."""
         H, n = state.escape_step.shape
-        return max(1, FIRST // (H * max(n, self.lanes) * self.work))
+        return max(1, FIRST_TERMS // (H * max(n, self.lanes) * self.work))
 
     def advance(self, state: State, until: int) -> Array:
         """Run up to step ``until``; see `uldnum.kernels.program.Executor.advance`."""
@@ -214,4 +218,4 @@ class NumbaExecutor:
             for batch, (lo, hi) in enumerate(ranges)
         ]
         with self.announcement():
-            shared(self.threads, kernel, calls)
+            run_on_threads(self.threads, kernel, calls)

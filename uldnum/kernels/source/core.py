@@ -10,7 +10,8 @@ normal is j. The k-row memory u of a chain changes by ``u + (dA u + b s + C xi)`
 ``s = score(G u)`` (`gather` computes G u).
 
 Random numbers are those of Philox4x32-10 (Salmon, Moraes, Dror & Shaw, 2011). The key is the 64-bit seed. The counter
-is (block low, block high, chain, stream). Each block of four 32-bit words gives four normals by the Box-Muller transform.
+is (block low, block high, chain, stream). The Box-Muller transform converts each block of four 32-bit words to four
+normals.
 """
 
 from __future__ import annotations
