@@ -1,4 +1,4 @@
-"""The reference executor on arrays of other libraries than NumPy."""
+"""The array executor on arrays of libraries other than NumPy."""
 
 from dataclasses import replace
 
@@ -37,14 +37,14 @@ def assert_equal(a, b, dtype):
 @pytest.mark.parametrize("name", ["1", "3 diagonal", "2 full"])
 @pytest.mark.parametrize("scheme", ["ula", "BAOAB", "UBU", "mild(0.5)", "ABAOABA"])
 def test_mixtures_on_strict_arrays(scheme, name, dtype):
-    """Nothing beyond the standard is used, and the numbers are those of the compiled kernel."""
+    """Only operations of the array API standard are used, and the results agree with the compiled kernel."""
     ours = run(strict_mixture(TARGETS[name]), scheme, dtype, bins=8, backend="array")
     assert ours.info["arrays"].startswith("array_api_strict")
     assert_equal(ours, run(TARGETS[name], scheme, dtype, bins=8, backend="numba"), dtype)
 
 
 def sinh_target(like):
-    """Its score is called with strict arrays alone, if that is asked for."""
+    """Return a target whose score checks that it receives strict arrays if ``like`` is given, and NumPy's otherwise."""
 
     def score(x):
         xp = strict if like is not None else np
@@ -64,7 +64,7 @@ def test_a_score_is_called_with_the_arrays_that_it_takes():
 
 
 def place(library):
-    """An array of a library, on a GPU if there is one."""
+    """Return an array of a library, on a GPU if there is one, and the library's sinh."""
     if library == "torch":
         torch = pytest.importorskip("torch")
         return torch.zeros(1, device="cuda" if torch.cuda.is_available() else "cpu"), torch.sinh
@@ -77,7 +77,7 @@ def place(library):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("library", ["torch", "cupy"])
-def test_libraries_that_happen_to_be_here(library, dtype):
+def test_installed_libraries(library, dtype):
     like, sinh = place(library)
     target = uldnum.UserTarget(lambda x: -sinh(x), 2, sampler=lambda n, seed, first: np.full((n, 2), 0.5), like=like)
     assert_equal(run(target, "UBU", dtype), run(sinh_target(None), "UBU", dtype), dtype)
@@ -95,7 +95,7 @@ def test_start_from_any_library():
 
 
 def test_a_score_in_another_type_does_not_change_that_of_the_run():
-    """Where the launches end depends on time: it must not matter."""
+    """The ends of launches depend on time, so a score in float64 must not change the state's dtype between launches."""
     precision = np.array([1.0, 3.0])
     target = uldnum.UserTarget(lambda x: -x * precision, 2, sampler=lambda n, seed, first: np.ones((n, 2)))
     whole = run(target, "BAOAB", "float32")

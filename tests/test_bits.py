@@ -1,7 +1,7 @@
-"""The same bits on any processor: hashes of results, in processes that use other instructions than this machine has.
+"""Results have the same bits on any processor: hashes of results, in processes that emulate other processors.
 
-Each process computes the rows of `bits`, which are compared with the stored ones, and resumes what the processes before
-it stopped and saved.
+Each process computes the rows of `bits`, which are compared with stored hashes. It also resumes the runs that earlier
+processes stopped and saved.
 """
 
 import json
@@ -14,16 +14,16 @@ import pytest
 from helpers import bits
 from numpy._core._multiarray_umath import __cpu_dispatch__
 
-# Of NumPy: no instructions beyond those that its build requires.
+# NumPy uses no instructions beyond those that its build requires.
 NUMPY = {"NPY_DISABLE_CPU_FEATURES": " ".join(__cpu_dispatch__)}
-# Of OpenBLAS: the kernels for the oldest processors with SSE3.
+# OpenBLAS uses the kernels for the oldest processors with SSE3.
 OPENBLAS = {"OPENBLAS_CORETYPE": "Prescott"}
-# Of the C library: no fused multiply-add. The names with a suffix are those of versions before 2.33.
+# The C library uses no fused multiply-add. The names with a suffix are those of versions before 2.33.
 GLIBC = {"GLIBC_TUNABLES": "glibc.cpu.hwcaps=-AVX2,-FMA,-AVX2_Usable,-FMA_Usable"}
-# Of Numba: without the features, those of this machine would stay.
+# Numba compiles for an old processor. Without the second variable, the features of this machine would remain.
 NUMBA = {"NUMBA_CPU_NAME": "x86-64-v2", "NUMBA_CPU_FEATURES": ""}
 
-# In this order; the plain one resumes runs of an emulated one, and the later ones resume runs of the plain one.
+# The order matters: the plain process resumes runs of an emulated one, and later processes resume runs of both.
 ENVIRONMENTS = {"numpy": NUMPY, "plain": {}, "openblas": OPENBLAS, "glibc": GLIBC}
 X86 = platform.machine().lower() in ("x86_64", "amd64")
 
@@ -47,7 +47,7 @@ def reports(folder):
 
 
 def check_effect(process, found, plain):
-    """Fail if an emulation did not take effect; skip where this machine has nothing that it could switch off."""
+    """Fail if an emulation has no effect; skip if this machine has nothing that the emulation could disable."""
     if process == "numpy":
         if not plain["numpy"]:
             pytest.skip("NumPy uses no instructions here beyond those that its build requires")
@@ -67,7 +67,7 @@ def check_effect(process, found, plain):
 
 
 def differences(expected, found):
-    """Say in words in which rows, and in which of their parts, results differ."""
+    """Return a line for each row in which results differ, with the names of the parts that differ."""
     faults = []
     for name in sorted(expected.keys() | found.keys()):
         if name not in found or name not in expected:
@@ -87,7 +87,7 @@ def check_rows(report):
 
 
 def check_resumed(report, writers):
-    """A run goes on in this process to the end of one that was not stopped, whichever process stopped it."""
+    """Check that resumed runs end like runs that were not stopped, whichever process stopped them."""
     expected = json.loads(bits.DATA.read_text())
     found = {f"{name} of {writer}": row for writer, name, row in report["resumed"]}
     whole = {f"{name} of {writer}": expected[f"whole {name}"] for writer in writers for name in bits.RESUMED}
@@ -112,7 +112,7 @@ def test_resumed(reports, process):
 
 @pytest.mark.slow
 def test_an_old_processor(reports, folder):
-    """All emulations at once; Numba's fused multiply-add is then a function of the C library."""
+    """All emulations at once; the fused multiply-add of Numba's code is then a function of the C library."""
     report, plain = run(folder, "numba", NUMPY | OPENBLAS | GLIBC | NUMBA), reports["plain"]["effect"]
     for process in ("numba", "numpy", "openblas", "glibc"):
         check_effect(process, report["effect"], plain)

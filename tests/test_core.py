@@ -1,4 +1,4 @@
-"""The core: known answers of the generator, the normals, the mixture score; on NumPy arrays and compiled."""
+"""Random numbers against known answers and exact laws, and the mixture score against SciPy, for NumPy and Numba."""
 
 import numba
 import numpy as np
@@ -17,7 +17,7 @@ from uldnum.schemes.stage import Affine, Step, first_row, table
 from uldnum.targets import PRESETS, GaussianMixture, target
 
 ONES = 0xFFFFFFFF
-# counter, key -> words: the known-answer vectors of Random123
+# Known-answer vectors of Random123: counter, key, words.
 KNOWN = [
     ((0, 0, 0, 0), (0, 0), "6627e8d5 e169c58d bc57ac4c 9b00dbd8"),
     ((ONES,) * 4, (ONES,) * 2, "408f276d 41c83b0e a20bc7c6 6d5451fd"),
@@ -30,7 +30,7 @@ KNOWN = [
 
 
 def philox(backend, *words):
-    """The words of a counter and a key, from the core on arrays or on vectors."""
+    """Return the words of a counter and a key, computed by the core on arrays or on vectors."""
     if backend == "array":
         return [int(w[0]) for w in array.core(np.dtype(float)).philox(*(np.array([w], np.uint64) for w in words))]
     generate, view = core(np.dtype(float), 8).philox, values.view(8)
@@ -61,7 +61,7 @@ def test_streams_are_numbered_as_documented():
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_normals_are_box_muller_of_the_words_in_order(dtype):
-    """Number j comes from word j mod 4 of block j div 4, whose counter is (block low, block high, chain, stream)."""
+    """Number j is made of word j mod 4 of block j div 4, whose counter is (block low, block high, chain, stream)."""
     dtype, seed, chain, block = np.dtype(dtype), 0x123456789ABCDEF, 7, 2**32 + 5
     key = np.uint64(seed & ONES), np.uint64(seed >> 32)
     w = philox("array", 5, 1, chain, DYNAMICS, *key)
@@ -71,7 +71,7 @@ def test_normals_are_box_muller_of_the_words_in_order(dtype):
     expected = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1).ravel()
     chains = np.array([chain], np.uint64)
     got = array.normals(4 * block, 4, chains, DYNAMICS, seed, dtype)[:, 0]
-    eps = np.finfo(dtype).eps  # the angle, up to pi, is off by half its last place; the largest radius is 6.8
+    eps = np.finfo(dtype).eps  # the error of an angle, up to pi, is half an ulp; the largest radius is 6.8
     np.testing.assert_allclose(got, expected, rtol=8 * eps, atol=12 * eps)
     np.testing.assert_array_equal(array.normals(4 * block + 1, 2, chains, DYNAMICS, seed, dtype)[:, 0], got[1:3])
 
@@ -82,8 +82,8 @@ def test_normals_are_box_muller_of_the_words_in_order(dtype):
     [(4, 2, 100), (8, 12, 40), (6, 3, 33), (6, 4, 20), (7, 1, 33), (1, 131, 3), (2**35 + 3, 9, 5), (6, 0, 2)],
 )
 def test_compiled_normals_of_chains_are_those_of_arrays(first, count, n, dtype):
-    """To the last places: compiled, a product and a sum round once."""
-    dtype, seed, chain = np.dtype(dtype), 2**40 + 3, 2**32 - n  # the last chains that there are
+    """They agree up to the last places, because compiled code uses fused multiply-adds."""
+    dtype, seed, chain = np.dtype(dtype), 2**40 + 3, 2**32 - n  # the last possible chains
     got = chain_normals(first, count, chain, n, INITIAL, seed, dtype)
     expected = array.normals(first, count, array.chain_numbers(chain, n), INITIAL, seed, dtype).T
     assert got.dtype == dtype
@@ -99,8 +99,8 @@ def test_compiled_uniforms_are_the_first_words_of_chains():
 
 
 @pytest.mark.parametrize("begin", [0, 4, 8])
-def test_uniform_starts_are_words_of_which_no_normal_is_made(begin):
-    """They begin with block 2^32, whose high word is 1; normals of less than 2^34 coordinates end before it."""
+def test_uniform_starts_use_words_that_no_normal_uses(begin):
+    """They start with block 2^32, whose high word is 1; normals of fewer than 2^34 coordinates end before it."""
     key = np.uint64(5), np.uint64(1)
     words = [[word & ONES for word in philox("array", begin // 4, 1, chain, INITIAL, *key)] for chain in range(90, 140)]
     expected = np.array(words) * 2.0**-32 + 2.0**-33
@@ -112,17 +112,17 @@ def test_uniform_starts_are_words_of_which_no_normal_is_made(begin):
     [((-1, 0, 0), "n: "), ((1, -1, 0), "seed: "), ((1, 2**64, 0), "seed: "), ((1, 0, -1), "first: "),
      ((2, 0, 2**32 - 1), "first: must be at least 0 and at most 4294967294")],
 )  # fmt: skip
-def test_draws_beyond_the_chains_and_seeds_that_there_are_are_refused(numbers, fault):
+def test_draws_with_invalid_chains_and_seeds_are_refused(numbers, fault):
     with pytest.raises(ValueError, match=f"^{fault}"):
         target("ring-8").sample(*numbers)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_normals_are_normal(dtype):
-    """Moments to order 4 and Kolmogorov-Smirnov on 1e7 numbers, as the compiled kernels draw them.
+    """Moments up to order 4 and a Kolmogorov-Smirnov test on 1e7 numbers, drawn by the compiled kernels.
 
-    Each bound is at 5 standard errors: false-fail rate 6e-7 a moment. It catches a mean off by 0.0016, a variance off
-    by 0.0022, a third or fourth moment off by 0.006 or 0.016. KS at 1e-6.
+    Each bound is at 5 standard errors, a false-fail rate of 6e-7 per moment. It detects an error of 0.0016 in the mean,
+    of 0.0022 in the variance, and of 0.006 or 0.016 in the third or fourth moment. The level of the KS test is 1e-6.
     """
 
     def recipe(h, friction):
@@ -140,7 +140,7 @@ def test_normals_are_normal(dtype):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_the_largest_normal(dtype):
-    """The least word gives the radius (66 log 2)^(1/2), the largest gives 0 or next to it."""
+    """The smallest word gives the radius (66 log 2)^(1/2), the largest word gives 0 or nearly 0."""
     word = np.array([0, 2**32 - 1], np.uint64).astype(f"u{np.dtype(dtype).itemsize}")
     c, s = array.core(np.dtype(dtype)).box_muller(word, np.zeros_like(word))
     np.testing.assert_allclose(c, [np.sqrt(66 * np.log(2)), 0], atol=3e-5)
@@ -194,7 +194,7 @@ def test_score_far_away_does_not_overflow():
 
 
 def test_bins_and_their_overflow():
-    """Four bins on [-1, 1): 0 below and for what is no number, 5 from the upper edge on."""
+    """Four bins on [-1, 1): x below -1 and NaN are in bin 0, x >= 1 is in bin 5."""
     bin_of = array.core(np.dtype(float)).bin_of
     wanted = {
         -1e300: 0,

@@ -1,4 +1,4 @@
-"""The GPU kernels without a GPU: compiled and assembled, and run by Numba's simulator."""
+"""The GPU kernels without a GPU: they are compiled and assembled, and run by Numba's simulator."""
 
 import os
 import re
@@ -39,7 +39,7 @@ def test_known_answers(simulated, n):
 
 
 def compare(simulated, name, expected, dtype):
-    """Relative to the largest number of what is compared."""
+    """Compare results; tolerances are relative to the largest number of each array."""
     for i, part in enumerate(expected):
         scale = TOLERANCE[dtype] * np.abs(part).max(initial=0) if part.dtype.kind == "f" else 0
         np.testing.assert_allclose(simulated[f"{name} {i}"], part, rtol=0, atol=scale)
@@ -47,20 +47,20 @@ def compare(simulated, name, expected, dtype):
 
 @pytest.mark.parametrize("case", CASES, ids=" ".join)
 def test_simulated_gpu_equals_cpu(simulated, case):
-    """The simulator has no fused multiply-add, which is why the bits are not the same here."""
+    """They agree up to rounding, because the simulator has no fused multiply-add."""
     compare(simulated, CASES.index(case), results(sample(case, "numba")), case[2])
 
 
 @pytest.mark.parametrize("case", IMAGE_CASES, ids=lambda case: f"{case[0]} {case[1].shape} {case[2]}")
 def test_simulated_images_equal_cpu(simulated, case):
-    """Three chains; with five coordinates a chain's normals begin anywhere in a block."""
+    """With five coordinates, the first normal of a chain may have any position within a block of four."""
     run = sample_images(case, "array")
     assert run.diverged.any() == (case[0] == "ULA")
     compare(simulated, f"image {IMAGE_CASES.index(case)}", results(run), case[2])
 
 
-def test_what_a_gpu_will_be_asked(simulated):
-    """`analysis.gpu_check` runs, as far as it can here."""
+def test_the_gpu_check_passes_in_the_simulator(simulated):
+    """`analysis.gpu_check` runs the part of its checks that needs no GPU."""
     assert len(simulated["checked"]) == 6
     assert simulated["checked"].max() < 1e-12
     assert not simulated["varies"].size
@@ -68,15 +68,15 @@ def test_what_a_gpu_will_be_asked(simulated):
 
 
 def test_simulated_plans_equal_cpu(simulated):
-    """Ten plans in either type, relative to what is allowed."""
+    """Ten plans in both dtypes; errors are relative to the tolerance."""
     assert len(simulated["plans"]) == 20
     assert simulated["plans"].max() < 1
     assert simulated["plans count"].all()
 
 
 @pytest.mark.parametrize("n", range(4))
-def test_ways_of_plans_on_a_gpu(simulated, n):
-    """`unlike_cpu` says which; of chains that diverged the numbers say nothing."""
+def test_plans_that_differ_from_the_common_case_equal_cpu(simulated, n):
+    """The plans are those of `unlike_cpu`. For diverging chains only escape steps and evaluations are compared."""
     left, cpu_left, nfe, cpu_nfe = simulated[f"left {n}"]
     np.testing.assert_array_equal(left, cpu_left)
     np.testing.assert_array_equal(nfe, cpu_nfe)
@@ -118,7 +118,7 @@ def test_launches_do_not_matter(simulated):
 
 
 def check_registers(case, counts):
-    """No register is spilled; nothing is left that an assembler may contract, nothing that is not IEEE's."""
+    """No register is spilled, and no instruction may be contracted by an assembler or deviates from IEEE arithmetic."""
     for count in counts:
         assert count.spilled == 0, case
         assert count.loose == 0, case
@@ -126,9 +126,9 @@ def check_registers(case, counts):
 
 
 def short(case):
-    """The pairs of the catalogue that take the most registers, by `analysis/registers.md`, and ULA, the fewest.
+    """Whether a case is among the schemes that use the most registers (`analysis/registers.md`), or is ULA.
 
-    All that any kernel is compiled from is compiled for these.
+    Together these cases compile every function that any kernel uses.
     """
     from analysis import registers
 
@@ -143,7 +143,7 @@ def short(case):
 
 
 def test_kernels_fit_into_registers():
-    """In this process, whose other tests compile the same core; the slow test sees every kernel."""
+    """A subset of the kernels, compiled in this process, which reuses the core of other tests."""
     from analysis import registers
 
     chosen = [case for case in registers.cases() if short(case)]
@@ -162,7 +162,7 @@ def test_everything_fits_into_registers():
 
 @pytest.mark.parametrize("word", ["AB", "BAB"])
 def test_words_without_noise_compile(word):
-    """Numba has no arrays of no numbers; the simulator has."""
+    """Numba does not compile arrays of length 0, which the simulator accepts."""
     from uldnum.kernels.cuda.binding import ptx
     from uldnum.kernels.cuda.chains import chain_kernel
     from uldnum.kernels.cuda.form import ChainForm
@@ -241,8 +241,8 @@ def test_kernels_that_cannot_be_kept_are_used(tmp_path, monkeypatch):
     cache.reasons.cache_clear()
 
 
-def test_what_is_launched_compiles(monkeypatch):
-    """The simulator takes what Numba does not, such as NumPy's numbers where it wants its own."""
+def test_kernels_of_image_and_plan_launches_compile(monkeypatch):
+    """The simulator accepts what Numba does not, such as NumPy integers as compile-time constants."""
     from uldnum.kernels.cuda import device, executor, images
     from uldnum.kernels.cuda.binding import ptx
 
@@ -267,14 +267,14 @@ def test_what_is_launched_compiles(monkeypatch):
 def test_refusals():
     with pytest.raises(ValueError, match="'cuda-fast' needs float32, got float64"):
         sample(("BAOAB", "2", "float64"), "cuda-fast")
-    for like in (None, np.zeros(1)):  # vectors, whatever their arrays
+    for like in (None, np.zeros(1)):  # vectors, for any array library
         target = uldnum.UserTarget(lambda x: -x, 1, like=like)
         with pytest.raises(ValueError, match="'cuda' runs mixtures, and images"):
             uldnum.sample(target, "BAOAB", h=0.1, steps=1, chains=1, backend="cuda")
 
 
 @pytest.mark.parametrize("module", ["cupy", "numba_cuda"])
-def test_what_is_missing_is_named(module, monkeypatch):
+def test_a_missing_package_is_named(module, monkeypatch):
     from uldnum.kernels.cuda import device
 
     device.device.cache_clear()
@@ -288,7 +288,7 @@ class NoDriverError(Exception):
 
 
 def no_driver(missing):
-    """CuPy where there is no driver, or an old GPU."""
+    """Return a stand-in for CuPy without a driver, or with an old GPU."""
 
     def device():
         if missing:
@@ -301,7 +301,7 @@ def no_driver(missing):
 
 
 @pytest.mark.parametrize(("missing", "message"), [(True, "needs an NVIDIA GPU and its driver"), (False, "has 5.2")])
-def test_what_does_not_work_is_named(missing, message, monkeypatch):
+def test_an_unusable_gpu_is_named(missing, message, monkeypatch):
     from uldnum.kernels.cuda import device
 
     device.device.cache_clear()
@@ -310,7 +310,7 @@ def test_what_does_not_work_is_named(missing, message, monkeypatch):
         sample(("BAOAB", "2", "float64"), "cuda")
 
 
-def test_too_many_chains_are_counted(monkeypatch):
+def test_too_many_chains_are_refused(monkeypatch):
     from uldnum.kernels.cuda import device, executor
 
     little = device.Simulator()

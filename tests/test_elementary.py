@@ -1,4 +1,4 @@
-"""Elementary functions and dense algebra that do not depend on the processor."""
+"""Elementary functions and dense algebra that do not depend on the processor, and a check of where they are used."""
 
 import ast
 import re
@@ -17,13 +17,13 @@ PACKAGE = Path(uldnum.__file__).parent
 
 
 def signed(low, high, n, seed):
-    """Numbers of both signs between 10^low and 10^high, and their opposites."""
+    """Return random numbers between 10^low and 10^high, and their negatives."""
     size = 10.0 ** np.random.default_rng(seed).uniform(low, high, n)
     return np.concatenate([size, -size])
 
 
 def around_one(n):
-    """Numbers from 0.1 to 1.9, most of them near 1."""
+    """Return numbers from 0.1 to 1.9, most of them near 1."""
     return 1 + signed(-15, -0.05, n, 1)
 
 
@@ -40,7 +40,7 @@ ARGUMENTS = {
 
 
 def error(values, exact):
-    """Largest error of float64 numbers in units in the last place."""
+    """Return the largest error of float64 numbers in units in the last place."""
     gaps = [abs(mpmath.mpf(float(v)) - e) / np.spacing(abs(v)) for v, e in zip(values, exact, strict=True)]
     return float(max(gaps))
 
@@ -53,7 +53,7 @@ def test_functions_are_correctly_rounded(name):
             assert error(getattr(elementary, name)(x), [exact(mpmath.mpf(float(v))) for v in x]) < 0.5000002
 
 
-def test_powers_are_correctly_rounded_but_near_ties():
+def test_powers_are_correctly_rounded_except_near_ties():
     rng = np.random.default_rng(0)
     x, y = 10.0 ** rng.uniform(-20, 20, 1000), rng.uniform(-10, 10, 1000)
     with mpmath.workdps(60):
@@ -89,7 +89,7 @@ def test_special_powers_are_those_of_numpy():
 
 
 @pytest.mark.parametrize("name", ARGUMENTS)
-def test_numbers_arrays_and_their_shapes_agree(name):
+def test_scalars_and_arrays_of_any_shape_agree(name):
     function, x = getattr(elementary, name), np.linspace(0.1, 3, 12)
     values = function(x)
     np.testing.assert_array_equal(function(x.reshape(3, 4)), values.reshape(3, 4))
@@ -104,7 +104,7 @@ def test_objects_use_their_own_methods():
     assert isinstance(value, precise.Number)
 
 
-def test_hypotenuses_neither_overflow_nor_underflow():
+def test_hypot_neither_overflows_nor_underflows():
     x, y = signed(-300, 300, 2000, 14), signed(-300, 300, 2000, 15)
     np.testing.assert_allclose(elementary.hypot(x, y), np.hypot(x, y), rtol=4e-16)
     assert elementary.hypot(0.0, 0.0) == 0
@@ -133,7 +133,7 @@ def test_products_and_totals_are_those_of_numpy():
 
 
 def random_covariances(d):
-    """Covariances of three random Gaussians."""
+    """Return the covariances of three random Gaussians."""
     root = np.random.default_rng(d).normal(size=(3, d, d + 2))
     return root @ root.swapaxes(1, 2)
 
@@ -159,10 +159,10 @@ def test_singular_covariances_are_refused():
                 uldnum.GaussianMixture([0.5, 0.5], np.zeros((2, d)), covariances=[np.eye(d), singular])
 
 
-# ------------------------------------------------------------------------------------------------- the rule of use
+# ---------------------------------------------------------------------------------------------- where they are used
 
-# What chains are computed from is made in these modules, in all their functions but those named here, which no chain
-# reads: densities, probabilities, fits, and names of what is not a table.
+# These modules compute the numbers on which chains depend. The check exempts the functions named here, on which no
+# chain depends: densities, probabilities, fits and the names of objects other than tables.
 GUARDED = {
     "schemes/adaptive.py": (),
     "sampling/_anneal.py": (),
@@ -192,7 +192,7 @@ GUARDED = {
     "targets/user.py": (),
 }
 
-# Functions of NumPy and of `math` that are not defined to the last bit, or sum in an order that is not.
+# Functions of NumPy and of `math` whose results, or whose order of summation, depend on the processor.
 INEXACT = re.findall(
     r"\w+",
     """
@@ -202,11 +202,11 @@ INEXACT = re.findall(
     """,
 )
 METHODS = ("sum", "mean", "std", "var", "prod", "dot")
-NUMPY = tuple(f"np.{name}" for name in METHODS)  # these are found by their names
+NUMPY = tuple(f"np.{name}" for name in METHODS)  # the attribute check finds these
 
 
 def names(node):
-    """Names that a definition or an assignment defines."""
+    """Return the names that a definition or an assignment defines."""
     if isinstance(node, ast.Assign):
         return {target.id for target in node.targets if isinstance(target, ast.Name)}
     return {node.name} if isinstance(node, ast.FunctionDef) else set()
@@ -218,7 +218,7 @@ def constant(node):
 
 
 def faults(source, exempt):
-    """Lines of a module, without some functions, that use what depends on the processor."""
+    """Return the lines of a module that use operations that depend on the processor; skip the exempt functions."""
     tree = ast.parse(source)
     named = (node for node in ast.walk(tree) if names(node) & set(exempt))
     skipped = {inner for node in named for inner in ast.walk(node)}
@@ -227,7 +227,7 @@ def faults(source, exempt):
         if node in skipped:
             continue
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in ("np", "math"):
-            bad = node.attr in INEXACT and ast.unparse(node) != "math.prod"  # of integers
+            bad = node.attr in INEXACT and ast.unparse(node) != "math.prod"  # used for integers only
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
             bad = node.func.attr in METHODS and ast.unparse(node.func) not in ("math.prod", *NUMPY)
         elif isinstance(node, ast.BinOp):
@@ -245,7 +245,7 @@ def test_modules_use_nothing_that_depends_on_the_processor(module):
     assert faults((PACKAGE / module).read_text(), GUARDED[module]) == []
 
 
-def test_the_rule_finds_what_it_should():
+def test_the_check_finds_every_forbidden_operation():
     source = "np.exp(x); math.log(2); a @ b; x**y; x**2; np.linalg.inv(a); a.sum(); np.sqrt(x); 2**48; math.prod(s)"
     assert len(faults(source, ())) == 7
     assert faults("def f():\n    return np.exp(1)", ("f",)) == []

@@ -1,4 +1,4 @@
-"""Both executors run the same chains: as each other, as matrices, and whatever the threads, chunks and batches."""
+"""The array and Numba executors agree with each other and with matrices, for any threads, launches and batches."""
 
 import os
 import platform
@@ -39,8 +39,8 @@ def mixture(d):
 
 
 def program(target, scheme, h, dtype=np.float64, friction=1.0, first=0, record=1, bins=10, reach=None):
-    """Record from a step on; histograms over two standard deviations, so that both overflow bins are used."""
-    mean, scale = target.mean.copy(), target.standard_deviation  # a read-only centre would compile every kernel again
+    """Return a program; histograms span two standard deviations, so that both overflow bins are used."""
+    mean, scale = target.mean.copy(), target.standard_deviation  # a read-only centre would need another compilation
     tables = lay_out([scheme.stages(np.array(h), friction=friction)], np.dtype(dtype))
     recording = Recording(True, record, 2, 3, mean, mean - 2 * scale, bins / (4 * scale))
     made = one_phase(target, tables, 2**60, recording, SEED, first)
@@ -70,7 +70,7 @@ def assert_same(a, b, exact=True, rtol=0.0):
 @pytest.mark.parametrize("d", [1, 2, 3, 5])
 @pytest.mark.parametrize("name", SCHEMES)
 def test_array_equals_numba(name, d):
-    """To rounding over 25 steps, 1e-13 and 2e-5: elementary functions differ in the last bit."""
+    """They agree up to rounding over 25 steps, 1e-13 and 2e-5; elementary functions differ in the last bit."""
     for dtype, rtol in ((np.float64, 1e-13), (np.float32, 2e-5)):
         a, b = (run(make, name, d, dtype) for make in (ArrayExecutor, NumbaExecutor))
         assert_same(a, b, exact=False, rtol=rtol)
@@ -78,10 +78,10 @@ def test_array_equals_numba(name, d):
 
 @pytest.mark.parametrize("make", [ArrayExecutor, NumbaExecutor])
 @pytest.mark.parametrize("name", ["OBABO", "UBU", "ula"])
-def test_result_depends_on_seed_chain_and_step_alone(make, name):
+def test_result_depends_only_on_seed_chain_and_step(make, name):
     whole = run(make, name, 2)
-    assert_same(whole, run(make, name, 2, launches=[1, 3, 25]))  # chunks
-    for h, group in ((0.1, 0), (0.5, 1)):  # a group equals its step size alone
+    assert_same(whole, run(make, name, 2, launches=[1, 3, 25]))  # other launches
+    for h, group in ((0.1, 0), (0.5, 1)):  # a group equals the run of its step size
         alone = run(make, name, 2, h=[h])
         np.testing.assert_array_equal(alone.phase_space[0], whole.phase_space[group])
         np.testing.assert_array_equal(alone.products[0], whole.products[group])
@@ -93,14 +93,14 @@ def test_result_depends_on_seed_chain_and_step_alone(make, name):
 @pytest.mark.parametrize(
     ("d", "dtype", "lanes"),
     [
-        (1, np.float64, 32),  # a kernel that other tests run, too
+        (1, np.float64, 32),  # a kernel that other tests compile, too
         pytest.param(2, np.float64, 8, marks=pytest.mark.slow),
         pytest.param(2, np.float32, 16, marks=pytest.mark.slow),
     ],
 )
 @pytest.mark.parametrize("name", ["OBABO", "mild(0.5)"])
 def test_lanes_do_not_matter(name, d, dtype, lanes):
-    """Blocks of other sizes, whole and broken ones: as wide as in more dimensions, and one vector register wide."""
+    """Full and partial blocks of other sizes, as wide as in higher dimensions or as one vector register."""
     whole = run(NumbaExecutor, name, d, dtype, chains=70)
     assert_same(whole, run(partial(NumbaExecutor, lanes=lanes), name, d, dtype, chains=70))
 
@@ -115,7 +115,7 @@ print(hashlib.sha256(b"".join(parts)).hexdigest())
 
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="names x86 processors")
 def test_the_processor_does_not_matter(tmp_path, capsys):
-    """The same bits from code for this processor, and for one of 2008 without AVX and fused multiply-add."""
+    """Code for this processor and for one of 2008, without AVX and fused multiply-add, gives the same bits."""
     exec(HASHED, {})
     processor = {"NUMBA_CPU_NAME": "nehalem", "NUMBA_CPU_FEATURES": "", "NUMBA_CACHE_DIR": str(tmp_path)}
     command = [sys.executable, "-c", HASHED]
@@ -137,9 +137,10 @@ for name, numba.config.CACHE_DIR in zip(sys.argv[1::2], sys.argv[2::2]):
 
 
 def test_a_kernel_is_compiled_once_and_for_all(tmp_path):
-    """A second process finds the kernel of this one on disk: nothing is compiled, and it is said only where it is.
+    """A second process finds the kernel of this one on disk, compiles nothing, and prints no message.
 
-    The third compiles another with as many lanes first: what comes from the disk must not be linked with it.
+    The third process first compiles another kernel with as many lanes. The kernel from the disk must not be linked with
+    code of that kernel.
     """
 
     def process(*targets):
@@ -207,8 +208,8 @@ def test_parts_are_waited_for_however_long_they_take(monkeypatch):
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
-def test_after_an_error_no_part_goes_on_or_begins(threads):
-    """Parts after it run until it is raised, one on every other thread, and some time longer."""
+def test_after_an_error_no_call_continues_or_starts(threads):
+    """Until the error is raised, each other thread may run one more call."""
     raising, begun, ended = threading.Event(), [], []
 
     def kernel(part):
@@ -230,7 +231,7 @@ def test_after_an_error_no_part_goes_on_or_begins(threads):
     assert len(begun) == so_far
 
 
-def test_an_interruption_is_not_held_up_by_parts_that_run():
+def test_an_interrupt_does_not_wait_for_running_calls():
     freed, begun, ended = threading.Event(), [], []
 
     def kernel(part):
@@ -249,8 +250,8 @@ def test_an_interruption_is_not_held_up_by_parts_that_run():
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError("can't start new thread")])
-def test_no_part_begins_after_an_error_while_they_are_handed_out(monkeypatch, error):
-    """It may come when the first thread works already and the last one has no task yet; only Ctrl-C does not wait."""
+def test_no_call_starts_after_an_error_while_tasks_are_submitted(monkeypatch, error):
+    """The error occurs when one thread runs and another has no task yet; only after Ctrl-C are calls not waited for."""
     freed, first, begun, ended, tasks = threading.Event(), threading.Event(), [], [], []
 
     def kernel(part):
@@ -286,7 +287,7 @@ def test_threads_do_not_matter(threads):
 @pytest.mark.parametrize("make", [ArrayExecutor, NumbaExecutor])
 @pytest.mark.parametrize("name", ["BAOAB", "OBABO", "UBU", "ABAOABA", "ula", "mild(0.5)", "baoab-limit"])
 def test_same_normals_through_matrices(make, name):
-    """On a Gaussian a run is a product of affine maps: the tables, the offsets of the normals, open and close."""
+    """On a Gaussian target a run is a product of affine maps; checks tables, offsets of normals, open and close."""
     d, chains, steps, h = 3, 4, 5, 0.5
     target = uldnum.GaussianMixture([1.0], [np.zeros(d)], [[0.5, 1.0, 2.0]])
     scheme = uldnum.integrator(name)
@@ -333,7 +334,7 @@ def test_same_normals_through_matrices(make, name):
 
 @pytest.mark.parametrize("make", [ArrayExecutor, NumbaExecutor])
 def test_escape_is_found_at_its_step(make):
-    """ULA at delta lambda = 4 multiplies x by -3 each step: from 1, with next to no noise, it leaves 1e3 at step 7."""
+    """ULA at delta lambda = 4 multiplies x by -3 in each step: from 1, almost without noise, |x| > 1e3 at step 7."""
     tiny = 1e-8
     target = uldnum.GaussianMixture([1.0], [[0.0]], [tiny])
     state = State.start(np.ones((2, 3, 1, 1)))
@@ -356,11 +357,11 @@ def test_escape_is_seen_on_every_axis(make):
 
 @pytest.mark.parametrize("make", [ArrayExecutor, NumbaExecutor])
 def test_float32_keeps_a_drift_far_below_its_rounding(make):
-    """x = 1, delta s = -5e-9 beside a noise of 1e-4: (x + delta s) + h xi would lose the drift altogether.
+    """At x = 1, delta s = -5e-9 and the noise is 1e-4, so (x + delta s) + h xi would lose the drift altogether.
 
-    Chains with the same normals, at precision 1 and (almost) without force: over n steps the drift moves them apart by
-    n h^2/2, give or take the rounding of x, a random walk of some n^(1/2) 6e-8/3 in each: with n = 2e5 and 64 chains
-    0.2% of the drift, with arrays, n = 5000 and 256 chains, 0.5%.
+    The test compares chains with the same normals, at precision 1 and almost without force. Over n steps their mean
+    distance grows by n h^2/2. The rounding of x adds a random walk of about n^(1/2) 6e-8/3 to each chain, which is 0.2%
+    of the drift for n = 2e5 and 64 chains (Numba), and 0.5% for n = 5000 and 256 chains (arrays).
     """
     h, (steps, chains) = 1e-4, (200_000, 64) if make is NumbaExecutor else (5_000, 256)
     apart = []
@@ -375,7 +376,7 @@ def test_float32_keeps_a_drift_far_below_its_rounding(make):
 
 
 def three_rows(h, friction):
-    """A made-up stable scheme that remembers two normals besides x, and reads them back."""
+    """An artificial stable scheme that stores two normals besides x and uses them in the next step."""
     dA = table(h, [[0, h / 4, h / 8], [0, -1, 0], [0, 0.5, -0.5]])
     map = Affine(dA, table(h, [h**2 / 2, 0, 0]), table(h, [[h / 2, 0], [1, 0], [0, 0.7]]))
     return Step.on_step(first_row(map.b), map)
@@ -397,9 +398,9 @@ def test_too_many_rows_are_refused():
 
 @pytest.mark.parametrize("backend", ["array", "numba"])
 def test_three_rows_of_memory(backend):
-    """Var(x) of a scheme with k = 3 against its exact law, at 4 standard errors: false-fail rate 6e-5 each.
+    """Var(x) of a scheme with k = 3 equals that of its exact law within 4 standard errors: false-fail rate 6e-5 each.
 
-    A variance that is off by 1.3% is caught with Numba, by 3.6% with arrays, of which there are fewer chains.
+    The smallest detectable error of the variance is 1.3% with Numba, and 3.6% with arrays, which run fewer chains.
     """
     scheme = Integrator("three", three_rows)
     n = 4096 if backend == "numba" else 512
@@ -411,7 +412,7 @@ def test_three_rows_of_memory(backend):
 
 @pytest.mark.parametrize(("d", "groups", "chains"), [(1, 1000, 1), (1, 1, 10_000), (2000, 1, 32), (64, 2, 100)])
 def test_a_first_launch_is_short(d, groups, chains):
-    """At most 3e8 multiply-adds of scores and moments, some tenths of a second, or a step; idle lanes count."""
+    """It runs at most 3e8 multiply-adds of scores and moments (some tenths of a second), or one step."""
     target = uldnum.GaussianMixture([1.0], [np.zeros(d)], [1.0])
     executor = NumbaExecutor(program(target, uldnum.integrator("ula"), np.full(groups, 0.1)))
     state = State.start(np.zeros((groups, chains, 1, d)))

@@ -1,4 +1,4 @@
-"""The elementary functions against mpmath, on vectors and on arrays."""
+"""The elementary functions of the kernels against mpmath, on vectors and on arrays."""
 
 import mpmath
 import numpy as np
@@ -14,7 +14,7 @@ LIMITS = {np.float64: (708.0, 1e5), np.float32: (87.0, 1e3)}
 
 
 def points(name, dtype, n):
-    """Random arguments: over all magnitudes for log, the range stated otherwise; and the ends."""
+    """Return random arguments: over all magnitudes for log, else over the stated range; the ends are included."""
     rng = np.random.default_rng(7)
     top, far = LIMITS[dtype]
     drawn = {
@@ -29,7 +29,7 @@ def points(name, dtype, n):
     return drawn.astype(dtype)
 
 
-# function, points, exact, bound of the error as the docstrings state it
+# function, points, exact function, error bound of the docstring
 CASES = [
     ("log", "log", mpmath.log, 2.1),
     ("log", "uniform", mpmath.log, 2.1),
@@ -44,7 +44,7 @@ CASES = [
 
 
 def evaluate(name, dtype):
-    """Return the function on vectors."""
+    """Return a function on vectors as a function of arrays."""
     if name in ("cos", "sin"):
         both = on_arrays(lambda core: core.functions.cos_sin_of, dtype, results=2)
         return lambda x: both(x)[("cos", "sin").index(name)]
@@ -52,7 +52,7 @@ def evaluate(name, dtype):
 
 
 def largest_error(name, where, exact, dtype, n):
-    """Largest error in units of the last place (ulp) of the result; for cos and sin, of numbers between 1/2 and 1."""
+    """Return the largest error in ulp of the result; for cos and sin in ulp of numbers between 1/2 and 1."""
     x = points(where, dtype, n)
     got = evaluate(name, dtype)(x)
     with mpmath.workprec(100):
@@ -79,7 +79,7 @@ def test_largest_error_on_a_million_points(name, where, exact, bound, dtype):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_arrays_and_vectors_agree_to_the_last_bits(dtype):
-    """The reference has no fused multiply-add."""
+    """They differ in the last bits, because the array executor has no fused multiply-add."""
     functions = array.core(np.dtype(dtype)).functions
     for name, where in (("log", "log"), ("exp", "exp"), ("exp2", "exp2"), ("tanh", "tanh")):
         x = points(where, dtype, POINTS)

@@ -1,4 +1,4 @@
-"""Compiled kernels on the disk: damaged, of other code, or on a disk that is full."""
+"""The disk cache of compiled kernels, with damaged files, files of other sources, and a full disk."""
 
 import os
 import warnings
@@ -13,7 +13,7 @@ from uldnum.jit import cache, compiling
 
 @pytest.fixture(autouse=True)
 def folder(monkeypatch, tmp_path):
-    """An empty cache folder, in a process that has not warned."""
+    """An empty cache folder, in a process that has not issued a warning."""
     monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
     cache.reasons.cache_clear()
     yield tmp_path
@@ -21,7 +21,7 @@ def folder(monkeypatch, tmp_path):
 
 
 def kernel():
-    """A small kernel as a process finds it that has not compiled it."""
+    """Return a small kernel that this process has not compiled."""
 
     def add(x):
         return x + 1.5
@@ -38,12 +38,12 @@ def only_file(folder):
     return path
 
 
-def test_kernels_are_kept(folder):
+def test_kernels_are_stored(folder):
     first, second = kernel(), kernel()
     assert first(1.0) == 2.5
     assert (hits(first), second(1.0), hits(second)) == (0, 2.5, 1)
     assert second(np.float32(1)) == 2.5
-    assert len(list(folder.rglob("*"))) == 3  # a folder, and a file of each signature
+    assert len(list(folder.rglob("*"))) == 3  # a folder, and one file per signature
 
 
 def flipped(content, place):

@@ -1,4 +1,4 @@
-"""Functions of the core on vectors, called with arrays."""
+"""Functions of the core on vectors, wrapped as functions of arrays."""
 
 import numba
 import numpy as np
@@ -8,9 +8,9 @@ from uldnum.kernels.numba.binding import core
 
 
 def on_arrays(pick, dtype, arguments=1, results=1, lanes=8):
-    """Return ``pick(core)``, of so many arguments and results on vectors, as a function of arrays.
+    """Return ``pick(core)``, a function on vectors with the given numbers of arguments and results, for arrays.
 
-    Their length is a multiple of the lanes.
+    The length of the arrays must be a multiple of ``lanes``.
     """
     function, view = pick(core(np.dtype(dtype), lanes)), values.view(lanes)
 

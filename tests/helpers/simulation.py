@@ -1,6 +1,7 @@
 """Runs of the GPU kernels in Numba's simulator.
 
-Run as a script, in a process of its own, it stores their results: whether Numba simulates is decided once.
+This module is run as a script, in a process of its own, and stores the results of the runs. Numba determines whether to
+simulate a GPU only once per process.
 """
 
 import sys
@@ -40,7 +41,7 @@ def mixture(d, kind="isotropic", components=3):
     return uldnum.GaussianMixture(weights, means, covariances=roots @ roots.swapaxes(1, 2))
 
 
-# In registers; mostly in registers; in global memory; mixtures in registers and in global memory.
+# Chains in registers, mostly in registers, and in global memory; mixtures in registers and in global memory.
 TARGETS = {
     "1": mixture(1),
     "2": mixture(2),
@@ -71,7 +72,7 @@ IMAGE_CASES = [
 
 
 def sample_images(case, backend):
-    """With ULA the second step size is far from stable."""
+    """Sample images at two step sizes. With ULA the second step size is far from stable."""
     scheme, images, dtype = case
     h = [0.2, 60.0] if scheme == "ULA" else [0.2, 0.4]
     options = {"h": h, "steps": 5, "burn_in": 1, "chains": 3, "first_chain": 4, "seed": 2**40 + 5, "thin": 2}
@@ -88,7 +89,7 @@ def results(run):
 
 
 def update(u, s, coefficients, apart, first_chain):
-    """Launch one map on u (rows, chains, size), with tables of each chain or one for all."""
+    """Launch one map on u (rows, chains, size), with tables of each chain (apart = 1) or common tables (apart = 0)."""
     from uldnum.kernels.cuda.device import device
     from uldnum.kernels.cuda.stages import Batch, MapTable, Numbers, StageForm, stage_kernel
     from uldnum.kernels.source.core import NEVER
@@ -106,7 +107,7 @@ def update(u, s, coefficients, apart, first_chain):
 
 
 def tables_of_each_chain():
-    """Difference between one launch with tables of its own for each chain, and a launch for each chain."""
+    """Return the difference between one launch with separate tables for each chain, and one launch per chain."""
     rng = np.random.default_rng(0)
     k, chains, size = 2, 3, 5
     u, s = rng.normal(size=(k, chains, size)), rng.normal(size=(chains, size))
@@ -121,7 +122,7 @@ def tables_of_each_chain():
 
 
 def stopped_plans(path):
-    """Ends of a plan with phases of two forms, run whole, and stopped and resumed: between phases, and in one."""
+    """Return ends of a plan with phases of two forms: of a whole run, and of runs stopped between or within phases."""
     from uldnum.kernels.cuda.executor import CudaExecutor
 
     levels = uldnum.levels.geometric(2.0, 0.5, 3)
@@ -140,10 +141,10 @@ def stopped_plans(path):
 
 
 def unlike_cpu():
-    """Runs of plans on the GPU and on the CPU that take other ways than most.
+    """Yield runs of plans on the GPU and on the CPU that take less common paths of the executor.
 
-    Phases of several forms; chains in global memory, of two forms; levels that do not fit into one launch;
-    chains that diverge.
+    These are phases of several forms, chains in global memory with two forms, levels that do not fit into one launch,
+    and chains that diverge.
     """
 
     def both(target, plan):
@@ -164,7 +165,7 @@ def unlike_cpu():
 
 
 def simulate(path):
-    """Sample every case in the simulator, and one in two pieces; draw the known answers."""
+    """Run every case in the simulator, one of them in two pieces, and compute the known answers."""
     from analysis import gpu_check
     from uldnum.kernels.cuda.binding import SIMULATED, ops
     from uldnum.kernels.cuda.device import device

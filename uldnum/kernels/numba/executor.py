@@ -26,8 +26,8 @@ from uldnum.kernels.state import State
 
 __all__ = ["NumbaExecutor"]
 
-# FIRST_TERMS: maximum number of score terms in the first launch, which then takes some hundredths of a second. STEP_COST and
-# USER_SCORE_COST: cost per dimension, in units of a score term, of the rest of a step and of a user's score.
+# Maximum number of score terms in the first launch, which then takes some hundredths of a second. The two costs are per
+# dimension and in units of a score term: that of the rest of a step, and that of a user's score.
 FIRST_TERMS, STEP_COST, USER_SCORE_COST = 200_000_000, 8, 200
 
 # Number of blocks of chains that finish a phase before the next phase starts. Looking up the tables of a phase takes as
@@ -155,11 +155,8 @@ class NumbaExecutor:
             self.info["score"] = (
                 f"called chain by chain because it does not run on vectors: {fault}" if fault else "on vectors"
             )
-            terms, self.phases, self.scratch = (
-                USER_SCORE_COST * self.d,
-                1,
-                2 * self.d // self.lanes + 1,
-            )  # two rows of scalars
+            # The scratch memory holds two rows of scalars.
+            terms, self.phases, self.scratch = USER_SCORE_COST * self.d, 1, 2 * self.d // self.lanes + 1
         products = self.d * (self.d + 1) // 2 if program.recording.moments else 0
         self.work = terms + STEP_COST * self.d + products
 
