@@ -1,15 +1,16 @@
-"""Hashes of what must have the same bits on any processor; `test_bits` compares them with the stored ones.
+"""Hashes of results that must have the same bits on any processor; `test_bits` compares them with stored hashes.
 
-Run as a script, in a process of its own, with ``NUMBA_ENABLE_CUDASIM=1``: whether Numba simulates a GPU, which vector
-instructions NumPy uses, and which variants the BLAS and C libraries take are decided once, when they are loaded. After
-a change that is meant to change results, this command computes the hashes and stores them in ``tests/data/bits.json``:
+This module is run as a script, in a process of its own, with ``NUMBA_ENABLE_CUDASIM=1``. The reason is that libraries
+choose their variant when they are loaded: whether Numba simulates a GPU, which vector instructions NumPy uses, and
+which kernels the BLAS and C libraries use. After an intended change of results, this command computes the hashes and
+stores them in ``tests/data/bits.json``:
 
     NUMBA_ENABLE_CUDASIM=1 python tests/helpers/bits.py --write
 
 The guarantee holds for the catalogue, splitting words and mixtures. It does not hold for networks, for `DataMixture`,
-for recipes and scores of users, or for mixtures on arrays of another library than NumPy, whose own exponential function
-is called. None of these is here; `double-well` is, because its score is the package's own. The parameters of mixtures
-are dyadic rationals from integer arithmetic, so that a row depends on the package alone.
+for recipes and scores of users, or for mixtures on arrays of a library other than NumPy, which call the exponential
+function of that library. None of these is included here; `double-well` is, because its score belongs to the package.
+The parameters of mixtures are dyadic rationals from integer arithmetic, so that a row depends only on the package.
 """
 
 import hashlib
@@ -57,14 +58,14 @@ INTEGRATORS = {
     "BABOBAB, fractions": uldnum.splitting("BABOBAB", [0.2, 0.4, 0.3, 1, 0.4, 0.6, 0.1]),
 }  # fmt: skip
 
-# The number of chains is not a multiple of those in a block, the first one is not 0, and the key has a high word.
+# The number of chains is not a multiple of the block size, the first chain is not 0, and the key has a high word.
 CHAINS = {"chains": 70, "first_chain": 5, "seed": 2**40 + 7, "progress": False}
 STEPS = {"steps": 21, "burn_in": 4, "thin": 5, "bins": 24}
 GROUPS = {"h": [0.2, 0.45], "friction": 1.3}
 
 
 def hashed(*values):
-    """Return a hash of arrays, with their shapes and types, and of text. All NaN are one: their signs are free."""
+    """Return a hash of arrays, with their shapes and dtypes, and of text; all NaN hash alike, whatever their sign."""
     sha = hashlib.sha256()
     for value in values:
         array = np.asarray(value)
@@ -81,7 +82,7 @@ def coefficients(tables):
 
 
 def parts(run):
-    """Return the hashes of what a run returns."""
+    """Return the hashes of the results of a run."""
     state, settings = run.state, run.settings
     row = {
         "keys": hashed(settings.coefficients, settings.fingerprint),
@@ -102,7 +103,7 @@ def parts(run):
 
 
 def integers(seed, least, most, *shape):
-    """Return whole numbers from least to most, by integer arithmetic alone."""
+    """Return random integers from least to most, by integer arithmetic only."""
     raw = np.random.PCG64(seed).random_raw(math.prod(shape)).reshape(shape)
     return (raw >> 32).astype(np.int64) % (most - least + 1) + least
 
@@ -120,7 +121,7 @@ def mixture(d, kind, components=3):
 
 
 class StrictGaussian(uldnum.GaussianMixture):
-    """A target whose chains run on the arrays of another library; of one component, it needs no exponential."""
+    """A target whose chains run on arrays of another library; with one component it needs no exponential function."""
 
     like = strict.zeros(1)
 
@@ -138,7 +139,7 @@ ALPHA, SIGMA = np.linspace(0.05, 1, 200), np.linspace(30, 0.02, 200)
 
 
 def target_row(target):
-    """Return the hashes of what chains, and keys of studies, read of a target."""
+    """Return the hashes of the quantities of a target that chains and the keys of studies depend on."""
     at = np.asarray(target.mean) + np.asarray(target.standard_deviation) * np.arange(-12, 13)[:, None] / 4
     row = {
         "fingerprint": hashed(target.fingerprint),
@@ -192,7 +193,7 @@ SCHEDULES = {
 
 
 def table_rows():
-    """Tables of integrators and plans, levels, schedules, forms of networks, random numbers."""
+    """Yield rows of tables of integrators and plans, levels, schedules, forms of networks, and random numbers."""
     sizes, frictions = np.arange(1, 41) ** 2 / 512, np.array([1e-9, 0.003, 0.3, 1.0, 2.7, 40.0, 1e5])
     h, friction = (grid.ravel() for grid in np.meshgrid(sizes, frictions))
     for name, scheme in INTEGRATORS.items():
@@ -227,7 +228,7 @@ def table_rows():
 
 
 def sample_rows():
-    """Runs of all integrators, and on all targets, by the Numba executor; some by that of arrays."""
+    """Yield runs of all integrators and on all targets by the Numba executor, and some by the array executor."""
     given = CHAINS | STEPS | GROUPS
     one = mixture(2, "full", 1)
     foreign = StrictGaussian(one.weights, one.means, covariances=one.covariances)
@@ -238,7 +239,7 @@ def sample_rows():
         for name in TARGETS:
             target = uldnum.target(name)
             h = float(np.min(target.standard_deviation)) * np.array(GROUPS["h"])
-            # The Numba executor would compile a user's score in each process anew.
+            # The Numba executor would compile a user's score again in each process.
             backend = "array" if name == "double-well" else "numba"
             yield f"sample on {name} {dtype}", parts(run(target, "OBABO", h=h, backend=backend))
         for name, target in MIXTURES.items():
@@ -252,7 +253,7 @@ def sample_rows():
 
 
 def simulator_rows():
-    """A few chains of the CUDA kernels, in Numba's simulator."""
+    """Yield runs of a few chains by the CUDA kernels in Numba's simulator."""
     from uldnum.kernels.cuda.binding import SIMULATED
 
     assert SIMULATED, "set NUMBA_ENABLE_CUDASIM=1 before Numba is imported"
@@ -293,7 +294,7 @@ RUN_PLANS = {
     "heun, karras": plan("heun", KARRAS),
     "dpm-solver++, linear": plan("dpm-solver++", VP),
 }
-# A rule chooses the step size of each chain; they run on arrays alone, in 64 dimensions or more.
+# Plans in which a rule chooses the step size of each chain; they need the array executor and at least 64 dimensions.
 ADAPTIVE_PLANS = {
     "adaptive steps": plan("ula", VE, steps=2, snr=0.16, predictor="reverse-diffusion"),
     "adaptive steps, linear, coupled": plan("BAOAB", VP, snr=0.16, coupled=True),
@@ -316,7 +317,7 @@ def plan_rows():
 
 # ------------------------------------------------------------------------------------------------- stopped and resumed
 
-# Name -> a run, and how often it looks for Ctrl-C before it is stopped, which is within a level of a plan.
+# Name -> a run, and the number of checks for Ctrl-C after which it is stopped, within a level of a plan.
 RESUMED = {
     "sample": (partial(sample, mixture(3, "full"), "UBU", **CHAINS | STEPS | GROUPS), 3),
     "sample, float32": (partial(sample, mixture(5, "full"), "BAOAB", dtype="float32", **CHAINS | STEPS | GROUPS), 3),
@@ -327,7 +328,7 @@ RESUMED = {
 
 @contextmanager
 def stopping(checks):
-    """Stop runs when they have looked so many times for Ctrl-C, in launches of one step."""
+    """Stop runs after a number of checks for Ctrl-C, in launches of one step."""
 
     @contextmanager
     def interruptible():
@@ -349,7 +350,7 @@ def whole_rows():
 
 
 def chained_rows():
-    """Runs that start from positions without a seed, and from the ends of other runs."""
+    """Yield runs that start from positions without a seed, and from the ends of other runs."""
     options = {"h": 0.3, "steps": 5, "progress": False}
     start = np.arange(-70.0, 70.0).reshape(70, 2) / 64
     first = sample(mixture(2, "full"), "BAOAB", x0=start, chains=70, first_chain=5, **options)
@@ -360,9 +361,9 @@ def chained_rows():
 
 
 def resumed_rows(folder, process):
-    """Runs that were stopped and stored by this process or by those before it, and go on here.
+    """Resume the runs that this process and earlier ones stopped and stored.
 
-    Yields the process, the name of the run, and its row or the error with which it was refused.
+    Yields the process that stopped a run, the name of the run, and its row or the error with which it was refused.
     """
     for name, (whole, checks) in RESUMED.items():
         with stopping(checks):
@@ -382,7 +383,7 @@ def resumed_rows(folder, process):
 
 
 def key_rows():
-    """Keys of points of studies, without the version and the hash of the sources."""
+    """Yield the keys of points of studies, without the version and the hash of the sources."""
     with patch.multiple(points, VERSION="", CODE=[]):
         for target in (*map(uldnum.target, ("gaussian", "ring-8", "ill-conditioned")), mixture(3, "full")):
             row = {}
@@ -397,8 +398,8 @@ def key_rows():
 
 
 def effect():
-    """Return what this process uses: instructions of NumPy and Numba, kernels of OpenBLAS, and the variant of libm."""
-    import scipy.linalg  # noqa: F401  (loads an OpenBLAS of its own)
+    """Return the instructions of NumPy and Numba, the kernels of OpenBLAS, and the variant of libm in this process."""
+    import scipy.linalg  # noqa: F401  (loads its own OpenBLAS)
     from numba import njit
     from numpy._core._multiarray_umath import __cpu_dispatch__, __cpu_features__
 
@@ -422,28 +423,16 @@ PARTS = table_rows, target_rows, sample_rows, simulator_rows, plan_rows, whole_r
 
 
 def rows():
-    """Return all rows: a name -> hashes of the parts of a result, which tell where a difference begins."""
+    """Return all rows: name -> hashes of the parts of a result, which show where a difference starts."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".* diverged")
-        warnings.filterwarnings("ignore", ".*overflow encountered", RuntimeWarning)  # words of the simulator wrap
-        return {
-            name: row
-            for part in (
-                table_rows,
-                target_rows,
-                sample_rows,
-                simulator_rows,
-                plan_rows,
-                whole_rows,
-                chained_rows,
-                key_rows,
-            )
-            for name, row in part()
-        }
+        # 32-bit words wrap around in the simulator.
+        warnings.filterwarnings("ignore", ".*overflow encountered", RuntimeWarning)
+        return {name: row for part in PARTS for name, row in part()}
 
 
 def text(found):
-    """Return rows as JSON, one a line."""
+    """Return rows as JSON, one per line."""
     return "{\n" + ",\n".join(f"{json.dumps(name)}: {json.dumps(found[name])}" for name in sorted(found)) + "\n}\n"
 
 
