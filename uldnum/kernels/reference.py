@@ -33,6 +33,19 @@ def advance(table: Step, u: Array, score: Score, xi: Array, eta: Array) -> tuple
     """Take one time step; return the next memory u, and the state (x, p) at the end of the step.
 
     ``xi`` holds the normals of all stages in order. ``eta`` holds the additional normals of the readout.
+
+    Examples
+    --------
+    A step of BAOAB from (x, p) = (1, 0) on a standard Gaussian, with all normals set to zero:
+
+    >>> import numpy as np
+    >>> import uldnum
+    >>> from uldnum.kernels.reference import advance, enter
+    >>> table = uldnum.integrator("BAOAB").stages(np.array(0.5), friction=1.0)
+    >>> u = enter(table, np.array([[1.0], [0.0]]), lambda x: -x, xi=np.zeros((1, 1)))
+    >>> u, state = advance(table, u, lambda x: -x, xi=np.zeros((1, 1)), eta=np.zeros((0, 1)))
+    >>> state.ravel().round(6).tolist()
+    [0.899592, -0.376531]
     """
     for stage in table.stages:
         here, xi = xi[..., : stage.map.normals, :], xi[..., stage.map.normals :, :]

@@ -216,12 +216,12 @@ def chain_parts(form: ChainForm) -> SimpleNamespace:
 def chain_kernel(form: ChainForm, opening: bool = False) -> Kernel:
     """Return the kernel that advances every group of chains, with its own tables, through all parts of a launch.
 
-    If the form is ``alone``, a kernel either only opens the recurrence (``opening``) or only takes the time steps.
+    If the form is ``single_part``, one kernel (``opening``) opens the recurrence, and another one takes the steps.
     """
     parts = chain_parts(form)
     tables, mixture, chain_of, store = parts.tables, parts.mixture, parts.chain, parts.store
     enter_chain, advance_chain = parts.enter, parts.advance
-    d, k, window, moments, alone = form.d, form.rows, form.window, form.moments, form.alone
+    d, k, window, moments, single_part = form.d, form.rows, form.window, form.moments, form.single_part
 
     @inline
     def one(launch, p):  # type: ignore[no-untyped-def]
@@ -231,7 +231,7 @@ def chain_kernel(form: ChainForm, opening: bool = False) -> Kernel:
     def one_of_several(launch, p):  # type: ignore[no-untyped-def]
         return launch.first[p], launch.last[p], launch.begin[p], launch.before[p], launch.keys[p, 0], launch.keys[p, 1]
 
-    part = one if alone else one_of_several
+    part = one if single_part else one_of_several
 
     def advance(chains, far, launch):  # type: ignore[no-untyped-def]
         c, g = cuda.grid(1), cuda.blockIdx.y
@@ -240,11 +240,11 @@ def chain_kernel(form: ChainForm, opening: bool = False) -> Kernel:
             chain, scratch = chain_of(chains, far, g, c)
             w, evaluations, escaped = launch.recording, 0, chains.escape_step[g, c]
             records = (chains.counts, chains.trace, chains.kept, g, ((c + 1) * chains.counts.shape[1] - 1) // n, c)
-            for p in range(1 if alone else several):
+            for p in range(1 if single_part else several):
                 t, target = tables(launch.tables, g * several + p), mixture(launch.target, p)
                 first, last, begin, before, k0, k1 = part(launch, p)
                 stream = Stream(np.uint64(launch.first_chain + c), k0, k1)
-                if opening or (not alone and first == 1):
+                if opening or (not single_part and first == 1):
                     evaluations += enter_chain(chain, scratch, target, t, d, k, stream)
                 if not opening:
                     recording = Recording(
@@ -260,10 +260,10 @@ def chain_kernel(form: ChainForm, opening: bool = False) -> Kernel:
             chains.escape_step[g, c] = escaped
             store(chains, g, c, chain)
 
-    return Kernel(advance, parameter_kinds(np.dtype(form.dtype), alone), (form, opening))
+    return Kernel(advance, parameter_kinds(np.dtype(form.dtype), single_part), (form, opening))
 
 
-def parameter_kinds(dtype: np.dtype[Any], alone: bool) -> dict[str, Any]:
+def parameter_kinds(dtype: np.dtype[Any], single_part: bool) -> dict[str, Any]:
     """Return the Numba types of the parameters of the kernel, by name."""
     axes = [
         (number(dtype), {"G": 3, "dA": 4, "b": 3, "C": 4, "least": 2, "most": 2, "u": 4, "phase_space": 4, "trace": 4}),
@@ -271,10 +271,10 @@ def parameter_kinds(dtype: np.dtype[Any], alone: bool) -> dict[str, Any]:
         (types.float64, {"centre": 1, "low": 1, "per_unit": 1, "sums": 3, "products": 3, "gaps": 4}),
         (types.int64, {"counts": 4, "escape_step": 2, "nfe": 2}),
     ]
-    if not alone:
+    if not single_part:
         axes += [(types.int64, {"first": 1, "last": 1, "begin": 1, "before": 1}), (types.uint64, {"keys": 2})]
     arrays = {name: types.Array(kind, n, "C") for kind, names in axes for name, n in names.items()}
-    arrays |= {"keys": types.UniTuple(types.uint64, 2)} if alone else {}
+    arrays |= {"keys": types.UniTuple(types.uint64, 2)} if single_part else {}
 
     def struct(kind: Any, **structs: Any) -> Any:
         """Return the type of a named tuple, whose fields are arrays, structs or integers."""

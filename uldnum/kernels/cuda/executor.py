@@ -85,11 +85,11 @@ class CudaExecutor:
         chains = chains._replace(kept=kept, trace=self.device.empty(trace.shape, self.program.dtype))
         for form, parts in groupby(self.program.parts(state.step, until), key=lambda part: self.forms[part.phase]):
             same = list(parts)
-            most = 1 if form.alone else max(1, MAX_COEFFICIENTS // self.numbers)
+            most = 1 if form.single_part else max(1, MAX_COEFFICIENTS // self.numbers)
             for begin in range(0, len(same), most):
                 launch = self.launch_of(form, same[begin : begin + most])
                 values = {"chains": chains, "far": far, "launch": launch}
-                if form.alone and same[begin].first == 1:
+                if form.single_part and same[begin].first == 1:
                     self.device.launch(chain_kernel(form, True), state.escape_step.shape[::-1], values)
                 self.device.launch(chain_kernel(form), state.escape_step.shape[::-1], values)
         self.device.wait()
@@ -102,14 +102,14 @@ class CudaExecutor:
         keys: Any = self.program.keys[parts[0].phase : parts[-1].phase + 1]
         _, first, last, before = np.array(parts).T
         steps = first, last, np.array([form.begin(int(step)) for step in first]), before
-        first, last, begin, before = ((of[0] if form.alone else self.device.array(of)) for of in steps)
+        first, last, begin, before = ((of[0] if form.single_part else self.device.array(of)) for of in steps)
         return Launch(
             tables=tables,
             phase=0,
             target=mixtures,
             least=least,
             most=most,
-            keys=tuple(keys[0]) if form.alone else self.device.array(keys),
+            keys=tuple(keys[0]) if form.single_part else self.device.array(keys),
             first=first,
             last=last,
             begin=begin,

@@ -69,7 +69,7 @@ class ChainForm:
         return self.d <= ALL_IN_REGISTERS
 
     @property
-    def alone(self) -> bool:
+    def single_part(self) -> bool:
         """Whether each launch runs a single part of a phase.
 
         The steps of the part are then scalars, and a separate launch opens the recurrence. Without this, chains that

@@ -6,8 +6,8 @@ over all chains in the array executor, a vector with one lane per chain in the N
 executor.
 
 Indexed objects contain values. In ``u[r, i]`` the row of the memory is r and the coordinate is i; in ``xi[j]`` the
-normal is j. The k-row memory u of a chain changes by ``u + (dA u + b s + C xi)`` in each stage (`affine`), where
-``s = score(G u)`` (`gather` computes G u).
+number of the normal is j. In each stage ``affine`` replaces the memory u by ``u + (dA u + b s + C xi)``, where
+``s = score(G u)`` and ``gather`` computes G u.
 
 Random numbers are those of Philox4x32-10 (Salmon, Moraes, Dror & Shaw, 2011). The key is the 64-bit seed. The counter
 is (block low, block high, chain, stream). The Box-Muller transform converts each block of four 32-bit words to four
@@ -37,6 +37,7 @@ DYNAMICS, INITIAL, READOUT = (np.uint64(i) for i in range(3))
 
 # Value of the escape step of a chain that has not diverged.
 NEVER = np.int64(2**62)
+
 # Capacity of the scratch arrays of compiled kernels, and therefore the largest number of rows of a scheme.
 LOCAL = 8
 
