@@ -16,8 +16,8 @@ All machines run the same source code. The modules are:
 One step of BAOAB takes the following path:
 
 1. `uldnum.sample` obtains the stages of ``"BAOAB"`` at the step size h from the catalogue, lays out their coefficients
-   as `source.core.Tables` and builds a `program.Program` of one phase. BAOAB has one stage per step. The stage evaluates
-   the score at x, applies the last B of the step, and continues with B, A, O, A of the next step.
+   as `source.core.Tables` and builds a `program.Program` of one phase. BAOAB has one stage per step: it evaluates the
+   score at x, applies the last B of the step, and continues with B, A, O, A of the next step.
 2. `uldnum.sampling.launch.execute` calls ``advance(state, until)`` of an executor, for example
    `numba.executor.NumbaExecutor`, until all steps are done.
 3. The executor binds `source.chain.make_chain` to its machine. ``enter`` computes the memory u from (x, p) at the start
