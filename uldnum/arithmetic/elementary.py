@@ -168,7 +168,7 @@ def elementary(function: Callable[..., Any]) -> Callable[..., Any]:
         if any(array.dtype == object for array in arrays):
             return getattr(np, function.__name__)(*arguments)
         with np.errstate(all="ignore"):  # both branches of `numpy.where` are computed
-            value = function(*(array.astype(np.float64)[()] for array in arrays))  # numbers are faster than arrays
+            value = function(*(array.astype(np.float64)[()] for array in arrays))  # scalars are faster than 0-d arrays
         return np.asarray(value)[()]
 
     return general

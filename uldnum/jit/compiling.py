@@ -40,6 +40,6 @@ def compiled(function: Callable[..., Any], keep: bool = True) -> Any:
     if keep:
         try:
             kernel._cache = KernelCache(kernel.py_func)
-        except (RuntimeError, OSError) as error:  # no folder can be written to
+        except (RuntimeError, OSError) as error:  # no cache folder is writable
             warn_not_stored("any folder", error)
     return kernel

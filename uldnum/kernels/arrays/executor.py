@@ -113,7 +113,7 @@ class ArrayExecutor:
         seed = int(stream.k1) << 32 | int(stream.k0)
         if not self.fold:
             return normals(first, count, chain, kind, seed, self.dtype)
-        # The compiled function is needed here: drawing by NumPy takes a noticeable part of the time of a network.
+        # Drawing by NumPy would take a noticeable part of the time of a network, so a compiled function draws.
         from uldnum.kernels.numba.drawing import chain_normals
 
         return chain_normals(first, count, int(chain[0]), len(chain), kind, seed, self.dtype).T

@@ -20,7 +20,7 @@ __all__ = ["Coefficients", "Far", "chain_kernel"]
 
 
 class Coefficients(NamedTuple):
-    """The reals of `Tables`; the leading axis goes over step sizes, and within these over parts of a launch."""
+    """The coefficients in `Tables`; the leading axis runs over step sizes and, within each, over parts of a launch."""
 
     G: Array
     dA: Array

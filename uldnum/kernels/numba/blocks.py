@@ -183,7 +183,7 @@ def make_kernel(
         d = chains.u.shape[2] // k
         n_xi, n_eta = 4 * (d * normals // 4 + 2), 4 * (d * extra * window // 4 + 2)
         axes, pairs = chains.sums.shape[2], chains.products.shape[2]
-        # Views do not own memory. The arrays below are referenced until the end of the function, which keeps it alive.
+        # Views do not own memory. The arrays below are used until the end of the function, so they stay allocated.
         rows, place = k * d, 2 * k * d * tile
         reals = scratch(place + 2 * d + width + n_xi + n_eta, chains.u)
         doubles = scratch((axes + pairs) * tile + window * axes, chains.sums)

@@ -1,4 +1,4 @@
-"""Gaussian mixtures as the kernels read them."""
+"""Layout of the coefficients of a Gaussian mixture for the kernels."""
 
 from __future__ import annotations
 
