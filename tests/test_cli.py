@@ -113,9 +113,9 @@ def test_bias_json(monkeypatch, capsys, tmp_path):
     [
         (("bias", "--target", "gausian"), "nearest is 'gaussian'"),
         (("bias", "--integrators", "BAOABX"), "unknown name 'BAOABX'"),
-        (("bias", "--h", "0.1:x"), "neither first:last:count"),
+        (("bias", "--h", "0.1:x"), "must be first:last:count"),
         (("bias", "--h", "0:1:3"), "h: must be positive"),
-        (("bias", "--h", "0.1:1:0"), "asks for 0 step sizes"),
+        (("bias", "--h", "0.1:1:0"), "the count in first:last:count must be at least 1"),
         (("bias", "--h", "0.1,0.1"), "one or more distinct numbers"),
         (("bias", "--h", "0.1", "--delta", "0.1"), "exactly one"),
         (("bias", "--exact-only", "--target", "ring-8"), "no exact answer on 'ring-8'"),
@@ -130,18 +130,18 @@ def test_bias_json(monkeypatch, capsys, tmp_path):
         (("sample", "--states", "chain.npz"), "must end in .nc"),
         (("sample", "--sigma", "0.5", "--sigma-ratio", "1"), "sigma and sigma-ratio: give one"),
         (("sample", "--sigma", "100"), "mnist was made for sigma from 0.02 to 20"),
-        (("sample", "--backend", "numba"), "backend: networks run on array, cuda"),
+        (("sample", "--backend", "numba"), "backend: must be one of array, cuda"),
         (("sample", "--set", "colours=grey!"), "colours must be a name of Matplotlib's"),
         (("sample", "--set", "sigma"), "set: must be NAME=VALUE"),
         (("sample", "--set", "sigm=1"), "nearest is 'sigma'"),
-        (("sample", "--input", "text=none.npy"), "is no array in NumPy's format"),
+        (("sample", "--input", "text=none.npy"), "is not an array in NumPy's format"),
         (("sample", "--network", "none.onnx"), "no such file: none.onnx"),
         (("sample", "--resume"), "resume: "),
         (("sample", "--resume"), "is not a saved run"),
         (("anneal", "--levels", "geometrc:5:1:3"), "nearest is 'geometric'"),
         (("anneal", "--levels", "geometric:5:1"), "must be geometric:FIRST:LAST:COUNT with numbers"),
         (("anneal", "--levels", "geometric:5:x:3"), "levels: "),
-        (("anneal", "--levels", "own:20", "--data", "gmm-40"), "own:COUNT are those of a network"),
+        (("anneal", "--levels", "own:20", "--data", "gmm-40"), "own:COUNT needs a network that has a schedule"),
         (("anneal", "--method", "mild-cifar10"), "levels: at sigma/alpha = 50: "),
         (("anneal", "--method", "ula"), "h, eps, snr: give exactly one"),
         (("anneal", "--method", "mild-ncsn", "--h", "1"), "has its own levels, steps and sizes; leave out --h"),
@@ -234,7 +234,7 @@ def test_ctrl_c_ends_in_one_line(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(studies, "bias", stop)
     code, _, err = uldnum(monkeypatch, capsys, "bias", "--out", str(tmp_path))
     assert code == 130
-    assert err.splitlines()[-1] == f"interrupted: the same command goes on with what {tmp_path / 'points'} has"
+    assert err.splitlines()[-1] == f"interrupted: the same command continues from the points in {tmp_path / 'points'}"
     assert list(tmp_path.iterdir()) == []
 
 
@@ -303,7 +303,7 @@ def test_a_stopped_sample_goes_on(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(launch, "interruptible", usual)
     code, _, err = uldnum(monkeypatch, capsys, "sample", *options, "--out", str(stopped))
     assert code == 2
-    assert "holds a run that was stopped after 5 of 15 steps; go on with --resume" in err
+    assert "holds a run that was stopped after 5 of 15 steps; continue it with --resume" in err
     code, _, err = uldnum(monkeypatch, capsys, "sample", *options, "--out", str(stopped), "--resume")
     assert code == 0, err
     xr.testing.assert_identical(files.load(whole / "run.nc"), files.load(stopped / "run.nc"))
@@ -361,7 +361,7 @@ def test_what_cannot_be_stored_is_kept_elsewhere(monkeypatch, capsys, tmp_path, 
     path, found = written(spare, name)
     assert code == 2
     assert f"error: cannot write '{out}/{name}.nc': NetCDF: HDF error" in err.splitlines()[-1]
-    assert err.endswith(f"; what was computed is in {path} instead\n")
+    assert err.endswith(f"; the result is in {path} instead\n")
     assert found.attrs["target"] == "gaussian" if command == "bias" else found.complete
     assert not list(out.glob("*.nc"))
 
@@ -373,7 +373,7 @@ def test_what_no_folder_takes_is_said_to_be_lost(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(xr.Dataset, "to_netcdf", full)
     code, _, err = uldnum(monkeypatch, capsys, "anneal", *COMMANDS["anneal"], "--out", str(tmp_path))
     assert code == 2
-    assert err.endswith(": No space left on device; no other folder takes it, and what was computed is lost\n")
+    assert err.endswith(": No space left on device; no other folder is writable either, and the result is lost\n")
 
 
 @pytest.mark.parametrize("suffix", ["nc", "zarr"])
@@ -391,7 +391,7 @@ def test_ctrl_c_while_a_run_is_stored(monkeypatch, capsys, tmp_path, suffix):
     options = (*COMMANDS["sample"], "--out", str(tmp_path), "--states", str(states))
     code, _, err = uldnum(monkeypatch, capsys, "sample", *options)
     assert code == 130
-    assert err.splitlines()[-1] == f"interrupted: what was computed is in {states}"
+    assert err.splitlines()[-1] == f"interrupted: the result is in {states}"
     assert Run.load(states).complete
     assert [path.name for path in tmp_path.iterdir()] == [states.name]
 
@@ -404,7 +404,7 @@ def test_a_figure_that_fails_says_where_the_run_is(monkeypatch, capsys, tmp_path
     code, _, err = uldnum(monkeypatch, capsys, "anneal", *COMMANDS["anneal"], "--out", str(tmp_path))
     assert code == 2
     assert err.splitlines()[-1] == (
-        f"error: cannot write '{tmp_path}/anneal.png': No space left on device; what was computed is in "
+        f"error: cannot write '{tmp_path}/anneal.png': No space left on device; the result is in "
         f"{tmp_path}/anneal.nc"
     )
     assert Run.load(tmp_path / "anneal.nc").complete
@@ -418,7 +418,7 @@ def test_output_that_cannot_be_written_does_not_lose_the_run(monkeypatch, capsys
     monkeypatch.setattr("typer.echo", full)
     code, _, err = uldnum(monkeypatch, capsys, command, *COMMANDS[command], "--out", str(tmp_path))
     assert code == 2
-    assert err.endswith(f"No space left on device; what was computed is in {tmp_path}/{name}.nc\n")
+    assert err.endswith(f"No space left on device; the result is in {tmp_path}/{name}.nc\n")
     assert Run.load(tmp_path / f"{name}.nc").complete
 
 

@@ -270,5 +270,5 @@ def test_a_folder_that_cannot_be_written_to(tmp_path):
     for suffix, fault in zip(("nc", "zarr"), refused[4:], strict=True):
         assert fault == ["ValueError", f"path: cannot write '{folder}/run.{suffix}': Permission denied"]
     assert late == "2"
-    assert why.startswith(f"error: path: cannot write '{folder}/anneal.nc': Permission denied; what was computed is in")
+    assert why.startswith(f"error: path: cannot write '{folder}/anneal.nc': Permission denied; the result is in")
     assert whole == "True []"

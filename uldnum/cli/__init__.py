@@ -1,3 +1,6 @@
-"""The command line. `command` is its entry point; it imports `app`, and with it the commands, only when it runs."""
+"""The command line.
+
+`uldnum.cli.command` is the entry point. It imports `uldnum.cli.app`, and with it the commands, only when it runs.
+"""
 
 __all__: list[str] = []

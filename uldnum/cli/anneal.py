@@ -1,4 +1,4 @@
-"""uldnum anneal: chains through noise levels."""
+"""The command ``uldnum anneal``: run chains through a sequence of noise levels."""
 
 from __future__ import annotations
 
@@ -17,40 +17,88 @@ __all__ = ["anneal"]
 def anneal(
     context: typer.Context,
     data: Annotated[
-        str, typer.Option("--data", help="A mixture or a network of 'uldnum list', or its TOML or ONNX file.")
+        str,
+        typer.Option(
+            "--data",
+            help="Data distribution: a Gaussian mixture or a network of 'uldnum list', a TOML file of a mixture, "
+            "an ONNX file of a network, or a folder in diffusers' format.",
+        ),
     ] = "mnist",
     method: Annotated[
-        str, typer.Option(help="An integrator, a predictor, or a plan of the literature; see 'uldnum list'.")
+        str,
+        typer.Option(
+            help="Name of an integrator, a predictor or a plan of the literature; 'uldnum list' shows them. "
+            "A plan of the literature has its own levels, steps and step sizes."
+        ),
     ] = "heun",
     levels: Annotated[
         str,
         typer.Option(
-            help="geometric:FIRST:LAST:COUNT, karras:..., linear:COUNT, scaled-linear:COUNT, cosine:COUNT, "
-            "vp-sde:COUNT, or own:COUNT of a network."
+            help="Noise levels: geometric:FIRST:LAST:COUNT or karras:FIRST:LAST:COUNT, where FIRST and LAST are "
+            "values of sigma/alpha; linear:COUNT, scaled-linear:COUNT, cosine:COUNT or vp-sde:COUNT for a "
+            "variance-preserving schedule; or own:COUNT for the schedule of the network."
         ),
     ] = "karras:20:0.02:20",
-    steps: Annotated[int, typer.Option(min=1, help="Steps of an integrator at each level.")] = 1,
-    h: Annotated[float | None, typer.Option(help="Its step size, in units of the level's sigma.")] = None,
-    eps: Annotated[float | None, typer.Option(help="h^2/2 at the last level instead, absolute.")] = None,
-    snr: Annotated[float | None, typer.Option(help="Or a step that follows the score: signal to noise.")] = None,
-    friction: Annotated[float, typer.Option(help="Friction, in units of 1/sigma.")] = 1.0,
-    predictor: Annotated[str | None, typer.Option(help="Goes from level to level, after the integrator.")] = None,
-    momentum: Annotated[str, typer.Option(help="From level to level: kept, rescaled or refreshed.")] = "kept",
-    boundary: Annotated[str, typer.Option(help="Scores where levels meet: own, or shared.")] = "own",
-    denoise: Annotated[bool, typer.Option(help="End with the mean of the data given the state.")] = True,
-    chains: Annotated[int, typer.Option(min=1, help="Independent chains.")] = 64,
+    steps: Annotated[int, typer.Option(min=1, help="Number of steps of the integrator at each noise level.")] = 1,
+    h: Annotated[
+        float | None,
+        typer.Option(
+            help="Step size of the integrator, in units of sigma of the current level. "
+            "An integrator needs exactly one of --h, --eps and --snr."
+        ),
+    ] = None,
+    eps: Annotated[
+        float | None,
+        typer.Option(help="Step size as h^2/2 at the last level, in absolute units; h/sigma is equal at all levels."),
+    ] = None,
+    snr: Annotated[
+        float | None,
+        typer.Option(help="Signal-to-noise ratio of an adaptive step size, which follows the norm of the score."),
+    ] = None,
+    friction: Annotated[
+        float, typer.Option(help="Friction in units of 1/sigma of the level; overdamped integrators ignore it.")
+    ] = 1.0,
+    predictor: Annotated[
+        str | None,
+        typer.Option(help="Predictor that moves from each level to the next, after the steps of the integrator."),
+    ] = None,
+    momentum: Annotated[
+        str,
+        typer.Option(help="What happens to the momentum between levels: it is kept, rescaled or refreshed."),
+    ] = "kept",
+    boundary: Annotated[
+        str,
+        typer.Option(
+            help="Score evaluations between two levels: own evaluates one score for each level, shared uses one "
+            "evaluation for the last half step of a level and the first of the next."
+        ),
+    ] = "own",
+    denoise: Annotated[bool, typer.Option(help="Replace the last state by the mean of the data given it.")] = True,
+    chains: Annotated[int, typer.Option(min=1, help="Number of independent chains.")] = 64,
     seed: Seed = 0,
     x0: Annotated[
-        str | None, typer.Option(help="Start: target, normal or uniform. Default: the plan's.", show_default=False)
+        str | None,
+        typer.Option(
+            help="Initial distribution of the chains: target, normal or uniform. Default: the plan's.",
+            show_default=False,
+        ),
     ] = None,
-    backend: Annotated[str | None, typer.Option(help="numba, array, cuda or cuda-fast. Default: what can.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from OUT/anneal.nc.")] = False,
-    out: Annotated[Path, typer.Option(help="Folder for everything that is written.")] = Path("out"),
+    backend: Annotated[
+        str | None,
+        typer.Option(
+            help="Backend: numba, array, cuda or cuda-fast. Default: the fastest CPU backend that supports the target."
+        ),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Resume the stopped run in OUT/anneal.nc; the other options must agree.")
+    ] = False,
+    out: Annotated[Path, typer.Option(help="Folder for all output files; it is created if absent.")] = Path("out"),
 ) -> None:
-    """Run chains through noise levels, from noise to data.
+    """Run chains through a sequence of noise levels, from noise to data.
 
-    Writes OUT/anneal.nc, and for a network OUT/anneal.png with the last states. On a mixture the distance to exact
-    samples is printed. After Ctrl-C, the same command with --resume goes on.
+    The command writes OUT/anneal.nc and, for a network, OUT/anneal.png with the final states. For a mixture it prints
+    the distance of the final states to the data distribution, and that of as many exact samples. After Ctrl-C, the
+    same command with --resume continues the run.
 
     Examples: uldnum anneal
 
@@ -70,7 +118,7 @@ def anneal(
     device = "cuda" if backend in ("cuda", "cuda-fast") else "cpu"
     law = find_data(data, device)
     images = len(law.shape) > 1
-    if images:  # before anything is computed
+    if images:  # fail before the run if its states cannot be drawn
         require("matplotlib", "plot")
         check_look(law.card)
     given: dict[str, Any] = {"steps": steps, "h": h, "eps": eps, "snr": snr, "friction": friction}
@@ -80,7 +128,7 @@ def anneal(
     if method.lower() not in PRESETS:
         name, _, count = levels.partition(":")
         if name == "own" and not (count.isdigit() and law.levels is not None):
-            raise ValueError(f"levels: own:COUNT are those of a network that has a schedule, got {levels!r}")
+            raise ValueError(f"levels: own:COUNT needs a network that has a schedule, got {levels!r}")
         chosen = uldnum.plan(method, law.levels(int(count)) if name == "own" else uldnum.levels.parse(levels), **given)
     elif said:
         raise ValueError(f"{said[0]}: {method!r} has its own levels, steps and sizes; leave out --{said[0]}")
@@ -95,7 +143,7 @@ def anneal(
     with still_there(stored):
         typer.echo(f"{chosen.name}: {run.nfe} evaluations of {chains} chains in {time.perf_counter() - begun:.2f} s")
         if not run.complete:
-            interrupted(f"{run.recorded_steps} of {run.steps} steps are in {stored}; go on with --resume")
+            interrupted(f"{run.recorded_steps} of {run.steps} steps are in {stored}; continue with --resume")
         if images:
             show(law, chosen, run.x[:64], out / "anneal.png")
         elif chains > 1 and not run.diverged:
@@ -104,7 +152,7 @@ def anneal(
 
 
 def show(net: Any, chosen: Any, x: Any, path: Path) -> None:
-    """Draw the last states of some chains."""
+    """Draw the final states of some chains."""
     from uldnum.plotting.pictures import coloured, draw_images
 
     draw_images(coloured(net.decode(x), net.card), [], f"{net.name}: {len(x)} chains of {chosen.name}", path)
@@ -112,10 +160,11 @@ def show(net: Any, chosen: Any, x: Any, path: Path) -> None:
 
 
 def compare(mixture: Any, x: Any, seed: int) -> None:
-    """Print the distance to the law, and how far as many exact samples are."""
+    """Print the distance of states to a mixture, and the distance of as many exact samples for comparison."""
     from uldnum.diagnostics.metrics import METRICS
 
-    draws = mixture.sample(len(x), (seed + 1) % 2**64)  # the chains may have begun at draws of the same seed
+    # Another seed, because the chains may have started at draws of the same one.
+    draws = mixture.sample(len(x), (seed + 1) % 2**64)
     for metric in (METRICS["sliced_wasserstein_2"], METRICS["mode_weights"]):
         measure: Any = metric.of_positions
         typer.echo(

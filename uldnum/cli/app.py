@@ -1,4 +1,4 @@
-"""The command line: uldnum list, doctor, fetch, bias, mixing, frontier, advise, sample, anneal."""
+"""The application: commands ``list``, ``doctor``, ``fetch``, ``bias``, ``mixing``, ``frontier``, ``advise``, ..."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ __all__ = ["main"]
 
 
 class Commands(TyperGroup):
-    """The commands: Ctrl-C ends each of them in one line."""
+    """Group of commands that Ctrl-C ends with a one-line message."""
 
     def invoke(self, context: Any) -> Any:
-        """Run the command that was given."""
+        """Run the requested command."""
         try:
             return super().invoke(context)
         except KeyboardInterrupt:
             interrupted()
 
 
-# Letters of an error or a warning, at most.
+# Maximum number of characters of an error or a warning.
 LONGEST = 2000
 
 app = typer.Typer(
@@ -42,7 +42,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Langevin integrators for sampling, measured against exact answers. "
-    "Start with 'uldnum list', then 'uldnum bias', then 'uldnum sample'.",
+    "Start with 'uldnum list', then 'uldnum bias', then 'uldnum sample'. "
+    "'uldnum COMMAND --help' describes the options of a command and gives examples.",
 )
 app.command("list")(list_)
 for command in (doctor, fetch, bias, mixing, frontier, advise, sample, anneal):
@@ -50,17 +51,17 @@ for command in (doctor, fetch, bias, mixing, frontier, advise, sample, anneal):
 
 
 def say(message: Warning | str, *_: Any, **__: Any) -> None:
-    """Show a warning as one line."""
+    """Print a warning as one line."""
     typer.secho(f"warning: {printable(str(message), LONGEST)}", err=True, fg="yellow")
 
 
 def main() -> None:
-    """Run the command line: what is wrong is said in one line, without a traceback."""
+    """Run the command line; print an error as one line, without a traceback, and exit with status 2."""
     warnings.showwarning = say
     try:
         app()
     except (ValueError, MissingExtraError, RuntimeError, OSError, MemoryError) as error:
-        # Names in files that others wrote, and paths, may hold what a terminal would obey.
+        # Paths, and names in files from others, may contain control sequences of the terminal.
         text = printable(str(error), LONGEST)
-        typer.secho(f"error: {text or 'out of memory; take fewer chains'}", err=True, fg="red")
+        typer.secho(f"error: {text or 'out of memory; use fewer chains'}", err=True, fg="red")
         sys.exit(2)

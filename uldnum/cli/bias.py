@@ -1,4 +1,4 @@
-"""uldnum bias: a study of bias against step size."""
+"""The command ``uldnum bias``: measure bias against step size."""
 
 from __future__ import annotations
 
@@ -21,16 +21,19 @@ def bias(
     given: dict[str, Any],
     exact_only: Annotated[
         bool,
-        typer.Option("--exact-only", help="Compute the exact bias and sample nothing (Gaussians, and targets in 1-D)."),
+        typer.Option(
+            "--exact-only",
+            help="Compute only the exact bias, without sampling; the target must be Gaussian or one-dimensional.",
+        ),
     ] = False,
     scheduler: options.Scheduler = None,
     out: options.Out = Path("out"),
     as_json: options.AsJson = False,
 ) -> None:
-    """Measure bias against step size for several integrators, and draw it.
+    """Measure and plot the bias of several integrators against the step size.
 
-    Writes OUT/bias.nc (an xarray dataset) and OUT/bias.png. Points are sampled; lines are exact, where the exact answer
-    is known: on Gaussians, and on any target in one dimension.
+    The command writes OUT/bias.nc (an xarray dataset) and OUT/bias.png. Points in the figure are sampled; lines are
+    exact. Exact values are known for Gaussian targets and for all targets in one dimension.
 
     Examples: uldnum bias --target gaussian --integrators ULA,UBU,BAOAB --h 0.1:1.8:10
 
@@ -47,7 +50,7 @@ def bias(
 
 
 def print_table(study: Any, data: Path, figure: Path) -> None:
-    """Print the first metric of a study for people."""
+    """Print the first metric of a study as a table."""
     from uldnum.diagnostics.metrics import METRICS
 
     sampled = "bias" in study
@@ -61,13 +64,14 @@ def print_table(study: Any, data: Path, figure: Path) -> None:
         typer.echo(line)
     if sampled and not study.settled.all():
         typer.echo(
-            "\n* from exact draws, the burn-in was shorter than the autocorrelation time: some of the bias is missing"
+            "\n* chains started from exact draws, and the burn-in was shorter than the autocorrelation time: the bias "
+            "is underestimated"
         )
     typer.echo(f"\ndata:   {data}\nfigure: {figure}")
 
 
 def table(one: Any, sampled: bool) -> Iterator[str]:
-    """Yield the lines of a table of one metric: step sizes below each other, integrators side by side."""
+    """Yield the lines of the table of one metric: one row for each step size, one column for each integrator."""
     yield f"{'h':>8}" + "".join(f"{name:>19}" for name in one.integrator.values)
     for step in one.h.values:
         cells = one.sel(h=step)
@@ -80,12 +84,12 @@ def table(one: Any, sampled: bool) -> Iterator[str]:
 
 
 def cell(value: float, error: float, settled: bool, diverged: int, unstable: bool) -> str:
-    """Return a bias as text."""
+    """Return the text of one cell: a bias and its standard error."""
     if diverged or unstable:
         return "diverged" if diverged else "unstable"
     return f"{value:.2e} ± {error:.0e}{' ' if settled else '*'}"
 
 
 def resolved(value: float, exact_to: float) -> str:
-    """Show an exact number, or that it is below what it is exact to."""
+    """Return the text of an exact value, or of its upper bound where it is below its accuracy."""
     return f"{value:.2e}" if value >= exact_to else f"< {exact_to:.0e}"

@@ -1,11 +1,12 @@
 """Entry point of the command ``uldnum``.
 
-It imports little, and so does the package itself: Ctrl-C is handled before the imports that take a second.
+This module and the package itself import little, so that the handler of Ctrl-C is in place before the imports that take
+a second.
 """
 
 from __future__ import annotations
 
-import _signal as signal  # type: ignore[import-not-found]  # what signal adds takes long enough to be interrupted
+import _signal as signal  # type: ignore[import-not-found]  # the import of signal itself is slow enough to interrupt
 import os
 import sys
 from types import FrameType
@@ -14,8 +15,8 @@ __all__ = ["main"]
 
 
 def main() -> None:
-    """Run the command line; Ctrl-C ends it in one line at any time."""
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # it may be ignored, as in background jobs
+    """Run the command line; Ctrl-C ends it with a one-line message at any time."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # background jobs ignore the signal
         signal.signal(signal.SIGINT, interrupt)
     try:
         from uldnum.cli.app import main as run
@@ -27,9 +28,9 @@ def main() -> None:
 
 
 def interrupt(number: int, frame: FrameType | None) -> None:
-    """End the process if something is being imported, else raise KeyboardInterrupt.
+    """Exit if an import is in progress, otherwise raise KeyboardInterrupt.
 
-    Code that runs during an import may catch the exception, or print it and go on.
+    Code that runs during an import may catch the exception, or print it and continue.
     """
     while frame is not None:
         if frame.f_code.co_filename.startswith("<frozen importlib."):

@@ -1,4 +1,4 @@
-"""What commands share."""
+"""Functions that several commands share: interrupts, storage of results, and parsing of options."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ __all__ = ["computed", "interrupted", "keep_stopped", "print_json", "saved", "st
 
 
 def interrupted(outcome: str = "") -> NoReturn:
-    """End after Ctrl-C, as shells expect."""
+    """Exit after Ctrl-C with status 130, which shells expect."""
     typer.secho(f"interrupted{outcome and ': '}{outcome}", err=True)
     raise typer.Exit(130)
 
 
 def keep_stopped(path: Path, resume: bool) -> None:
-    """Raise rather than write over a run that was stopped, which someone may want to go on with."""
+    """Raise an error if a new run would overwrite a stopped run, which the user may want to resume."""
     from uldnum.sampling.run import Run
 
     if resume or not path.exists():
@@ -41,18 +41,18 @@ def keep_stopped(path: Path, resume: bool) -> None:
     try:
         run = Run.load(path, "out")
     except ValueError as error:
-        raise ValueError(f"{error}; remove it, or take another folder") from None
+        raise ValueError(f"{error}; remove it, or choose another folder") from None
     if not run.complete:
         raise ValueError(
-            f"out: {str(path)!r} holds a run that was stopped after {run.recorded_steps} of {run.steps} steps; go on "
-            "with --resume, remove it, or take another folder"
+            f"out: {str(path)!r} holds a run that was stopped after {run.recorded_steps} of {run.steps} steps; "
+            "continue it with --resume, remove it, or choose another folder"
         )
 
 
 def saved(make: Callable[[], xr.Dataset], path: Path) -> None:
-    """Store what was computed; where that fails, store it elsewhere, and raise an error that says where it is.
+    """Store a result; if that fails, store it in another folder and raise an error that names the file.
 
-    Ctrl-C waits until it is stored, and then ends the command.
+    Ctrl-C takes effect after the result is stored, and then ends the command.
     """
     from uldnum._util.files import store
 
@@ -64,11 +64,11 @@ def saved(make: Callable[[], xr.Dataset], path: Path) -> None:
             except (OSError, ValueError) as error:
                 raise OSError(f"{error}; {elsewhere(dataset, path.name)}") from error
     except KeyboardInterrupt:
-        interrupted(f"what was computed is in {path}")
+        interrupted(f"the result is in {path}")
 
 
 def elsewhere(dataset: xr.Dataset, name: str) -> str:
-    """Store a dataset in the first other folder that takes it, and say where it is."""
+    """Store a dataset in the first other writable folder, and return a message that names the file."""
     from uldnum._util.files import store
 
     for folder in (tempfile.gettempdir(), Path.cwd(), Path.home()):
@@ -77,28 +77,28 @@ def elsewhere(dataset: xr.Dataset, name: str) -> str:
             store(dataset, path)
         except (OSError, ValueError):
             continue
-        return f"what was computed is in {path} instead"
-    return "no other folder takes it, and what was computed is lost"
+        return f"the result is in {path} instead"
+    return "no other folder is writable either, and the result is lost"
 
 
 @contextmanager
 def still_there(path: Path) -> Iterator[None]:
-    """Add to errors of what comes after it was stored where that is."""
+    """Name the file of the stored result in errors that occur later."""
     try:
         yield
     except KeyboardInterrupt:
-        interrupted(f"what was computed is in {path}")
+        interrupted(f"the result is in {path}")
     except typer.Exit:
         raise
     except Exception as error:
-        raise RuntimeError(f"{error or type(error).__name__}; what was computed is in {path}") from error
+        raise RuntimeError(f"{error or type(error).__name__}; the result is in {path}") from error
 
 
 # ------------------------------------------------------------------------------------------------------------- studies
 
 
 def computed(name: str, given: dict[str, Any], scheduler: str | None, out: Path) -> Any:
-    """Compute a study from the options of a command that it has, keeping its points in a folder."""
+    """Compute a study from the options of a command, and store its points in the folder ``points`` of the output."""
     from uldnum import studies
     from uldnum._util.files import writable_folder
 
@@ -110,16 +110,16 @@ def computed(name: str, given: dict[str, Any], scheduler: str | None, out: Path)
     }
     options |= {"integrators": split_names(given["integrators"]), "store": folder / "points"}
     if "chains" in options:
-        typer.echo("compiling, then sampling one point after the other", err=True)
+        typer.echo("compiling the kernels, then sampling point by point", err=True)
     with studies.scheduler(scheduler) as executor:
         try:
             return study(**options, executor=executor)
         except KeyboardInterrupt:
-            interrupted(f"the same command goes on with what {folder / 'points'} has")
+            interrupted(f"the same command continues from the points in {folder / 'points'}")
 
 
 def written(study: Any, folder: Path, name: str, draw: Callable[[Path, Path], None]) -> tuple[Path, Path]:
-    """Store and draw a study."""
+    """Store a study, draw its figure, and return the paths of both files."""
     data, figure = folder / f"{name}.nc", folder / f"{name}.png"
     saved(lambda: study, data)
     with still_there(data):
@@ -128,7 +128,7 @@ def written(study: Any, folder: Path, name: str, draw: Callable[[Path, Path], No
 
 
 def print_json(study: Any, data: Path, figure: Path) -> None:
-    """Print a study for scripts."""
+    """Print a study as JSON: attributes, and one record for each point."""
     frame = study.to_dataframe().reset_index()
     results = json.loads(frame.to_json(orient="records", double_precision=15))
     attributes = study.attrs | {"target_parameters": json.loads(study.attrs.get("target_parameters", "null"))}
@@ -136,12 +136,12 @@ def print_json(study: Any, data: Path, figure: Path) -> None:
 
 
 def split_names(text: str) -> list[str]:
-    """Split at commas that stand outside brackets."""
+    """Split a text at the commas outside parentheses."""
     return [name.strip() for name in re.split(r",(?![^(]*\))", text) if name.strip()]
 
 
 def parse_steps(name: str, text: str) -> Array:
-    """Read step sizes: first:last:count, geometrically spaced, or a comma-separated list."""
+    """Return the numbers of ``first:last:count``, geometrically spaced, or of a comma-separated list."""
     try:
         if ":" not in text:
             return positive(name, [float(part) for part in text.split(",")])
@@ -150,7 +150,9 @@ def parse_steps(name: str, text: str) -> Array:
     except ValueError as error:
         if str(error).startswith(name):
             raise
-        raise ValueError(f"{name}: {text!r} is neither first:last:count, such as 0.05:1.5:12, nor a list") from None
+        raise ValueError(
+            f"{name}: must be first:last:count, such as 0.05:1.5:12, or numbers separated by commas, got {text!r}"
+        ) from None
     if number < 1:
-        raise ValueError(f"{name}: {text!r} asks for {number} step sizes")
+        raise ValueError(f"{name}: the count in first:last:count must be at least 1, got {text!r}")
     return geomspace(ends[0], ends[1], number)

@@ -1,4 +1,4 @@
-"""uldnum list, doctor and fetch: what there is."""
+"""The commands ``uldnum list``, ``uldnum doctor`` and ``uldnum fetch``: catalogue, installation and downloads."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ __all__ = ["doctor", "fetch", "list_"]
 
 
 def list_() -> None:
-    """List integrators, targets, metrics, networks and backends: one line each, with its source."""
+    """List the integrators, predictors, plans, targets, metrics, networks and backends, with their sources.
+
+    Example: uldnum list
+    """
     from uldnum.diagnostics.metrics import METRICS, study_metrics
     from uldnum.networks import NETWORKS
     from uldnum.plans.presets import PRESETS as PLANS
@@ -29,7 +32,7 @@ def list_() -> None:
         return "?" if value is None else f"{value:g}"
 
     lines = {entry.signature: f"({', '.join(map(order, entry.order))})  {entry.source}" for entry in catalogue()}
-    lines["any word"] = "        over A, B, O or over B, U is an integrator too, e.g. ABAOABA"
+    lines["any word"] = "        in the letters A, B, O or in B, U is an integrator as well, e.g. ABAOABA"
     show("Integrators (orders in h: weak, stationary)", lines)
     show("Predictors (plans through noise levels)", {name: entry.source for name, entry in PREDICTORS.items()})
     show("Plans of the literature", {name: entry.source for name, entry in PLANS.items()})
@@ -43,7 +46,7 @@ def list_() -> None:
 
 
 def show(title: str, lines: dict[str, str]) -> None:
-    """Print a titled table of two columns."""
+    """Print a table with a title and two columns."""
     typer.secho(title, bold=True)
     width = max(map(len, lines))
     for name, text in lines.items():
@@ -52,7 +55,10 @@ def show(title: str, lines: dict[str, str]) -> None:
 
 
 def doctor() -> None:
-    """Say what is installed, which backends and ONNX providers work, and how to get the rest."""
+    """Report what is installed, which backends and ONNX providers work, and how to install the missing extras.
+
+    Example: uldnum doctor
+    """
     typer.echo(f"uldnum {VERSION}, Python {platform.python_version()}, {platform.platform()}")
     show("\nBase", {name: installed(name) for name in distributions()})
     show("Backends", {"array": "works", "numba": check_numba(), "cuda": check_cuda()})
@@ -68,18 +74,18 @@ def doctor() -> None:
 
 
 def check_numba() -> str:
-    """Compile and run a small function, and say how it went."""
+    """Compile and run a small function, and return a line that reports success or the error."""
     try:
         import numba
 
         numba.njit(lambda value: value + 1)(1)
         return f"works, {numba.get_num_threads()} threads"
-    except Exception as error:  # whatever is wrong is what the user wants to know
+    except Exception as error:  # the user wants to know of every failure, whatever its class
         return f"fails: {error}"
 
 
 def check_cuda() -> str:
-    """Run a few chains on the GPU, if there is one, and say what was found."""
+    """Run a few chains on the GPU, if there is one, and return a line that reports the device or the error."""
     try:
         from uldnum import sample
         from uldnum.kernels.cuda.device import cache_folder, device
@@ -92,16 +98,16 @@ def check_cuda() -> str:
         same = "the same bits as" if np.array_equal(runs[0].x, runs[1].x) else "NOT the same bits as"
         kernels = len(list(cache_folder().glob("*.ptx")))
         return f"works, {same} 'numba'; {found}; {kernels} compiled kernels in {cache_folder()}"
-    except Exception as error:  # whatever is wrong is what the user wants to know
+    except Exception as error:  # the user wants to know of every failure, whatever its class
         return f"does not work: {error}"
 
 
 def fetch(
-    name: Annotated[str, typer.Argument(help="A network of 'uldnum list'.")],
+    name: Annotated[str, typer.Argument(help="Name of a network in 'uldnum list'.")],
 ) -> None:
-    """Fetch a network of the catalogue to the cache folder, checked against its hash.
+    """Download a network of the catalogue to the cache folder, verify its hash, and print its path.
 
-    Networks are fetched on first use too; this is for machines that will be offline.
+    Other commands download a network on first use. This command prepares a machine that will be offline.
 
     Example: uldnum fetch galaxygrad-quasar72
     """

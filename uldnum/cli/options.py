@@ -1,4 +1,4 @@
-"""Options that several commands have."""
+"""Options that several commands share."""
 
 from __future__ import annotations
 
@@ -17,28 +17,36 @@ __all__ = ["AsJson", "Out", "Scheduler", "Seed", "with_options_of"]
 
 Seed = Annotated[int, typer.Option(help=option_of(SamplingConfiguration, "seed").shell)]
 Scheduler = Annotated[
-    str | None, typer.Option(help="Compute on the workers of this Dask scheduler: tcp://HOST:PORT (extra 'cluster').")
+    str | None,
+    typer.Option(
+        help="Address of a Dask scheduler, tcp://HOST:PORT, whose workers compute the points; needs the extra "
+        "'cluster'. Default: this process.",
+    ),
 ]
 Out = Annotated[
-    Path, typer.Option(help="Folder for results. Its subfolder 'points' keeps every point: a stopped study goes on.")
+    Path,
+    typer.Option(
+        help="Folder for the results; it is created if absent. Its subfolder 'points' stores every finished point, so "
+        "that the same command continues a stopped study."
+    ),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the results as JSON instead of text.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the results as JSON instead of a table.")]
 
-# Types of options that are one number, by the names that a configuration gives them; all others are texts.
+# Types of options that are one number, by the name of the field's type; all other options are strings.
 NUMBERS: dict[Any, Any] = {"int": int, "float": float}
 
 
 def with_options_of(
     configuration: type[Configuration], **usual: str
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Add the options of a study's configuration to a command, which takes their values in a dictionary ``given``.
+    """Add the options of a study's configuration to a command, which receives their values in a dictionary ``given``.
 
     Parameters
     ----------
     configuration : class
-        Names, types, defaults and help are those of its fields. What is an array is a text here.
+        Its fields define names, types, defaults and help texts. Array fields become string options.
     **usual : str
-        Defaults of options that have none in the configuration.
+        Defaults of the options that have none in the configuration.
     """
     shared = {}
     for part in fields(configuration):

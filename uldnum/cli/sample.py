@@ -1,4 +1,4 @@
-"""uldnum sample: chains on an image network."""
+"""The command ``uldnum sample``: run chains on an image network at one noise level."""
 
 from __future__ import annotations
 
@@ -26,59 +26,95 @@ if TYPE_CHECKING:
 
 __all__ = ["sample"]
 
-# States of one chain that the strip shows at most, and chains that the grid shows.
+# Maximum number of states in the strip of one chain, and of chains in the grid.
 STRIP, GRID = 30, 64
 
 
 def sample(
     network: Annotated[
         str,
-        typer.Option(help="A network of 'uldnum list', an .onnx file, or a folder that diffusers wrote."),
+        typer.Option(help="Network: a name in 'uldnum list', an ONNX file, or a folder in diffusers' format."),
     ] = "mnist",
     integrator: Annotated[
-        str, typer.Option(help="A name or a splitting word; 'uldnum list' shows them.")
+        str,
+        typer.Option(help="Integrator: a name in 'uldnum list', or a splitting word such as BAOAB."),
     ] = "baoab-limit",
-    steps: Annotated[int, typer.Option(min=1, help="Time steps.")] = 200,
-    chains: Annotated[int, typer.Option(min=1, help="Independent chains.")] = 16,
-    every: Annotated[int | None, typer.Option(min=1, help="Steps between stored states. Default: steps/20.")] = None,
+    steps: Annotated[int, typer.Option(min=1, help="Number of time steps of each chain.")] = 200,
+    chains: Annotated[int, typer.Option(min=1, help="Number of independent chains.")] = 16,
+    every: Annotated[
+        int | None,
+        typer.Option(min=1, help="Number of steps between stored states. Default: steps/20."),
+    ] = None,
     sigma: Annotated[
         float | None,
-        typer.Option(help="Noise level: the network's own sigma. Default: the network's card.", show_default=False),
+        typer.Option(
+            help="Noise level as sigma of z = alpha x + sigma eps, in the units of the images. "
+            "Default: the network's card. Give at most one of --sigma, --sigma-ratio and --t.",
+            show_default=False,
+        ),
     ] = None,
-    sigma_ratio: Annotated[float | None, typer.Option(help="The noise level as sigma/alpha instead.")] = None,
-    t: Annotated[float | None, typer.Option("--t", help="... or as the t of the network's schedule.")] = None,
-    h: Annotated[float | None, typer.Option(help="Step size in units of sigma. Default: 2, or the card's.")] = None,
-    delta: Annotated[float | None, typer.Option(help="The step size as delta = h^2/2, in units of sigma^2.")] = None,
-    friction: Annotated[float, typer.Option(help="Friction, in units of 1/sigma.")] = 1.0,
+    sigma_ratio: Annotated[float | None, typer.Option(help="Noise level as the ratio sigma/alpha.")] = None,
+    t: Annotated[float | None, typer.Option("--t", help="Noise level as the time t of the network's schedule.")] = None,
+    h: Annotated[
+        float | None,
+        typer.Option(
+            help="Step size in units of sigma. Default: the network's card, or 2 where the card has none.",
+        ),
+    ] = None,
+    delta: Annotated[
+        float | None, typer.Option(help="Step size as delta = h^2/2, in units of sigma^2, instead of --h.")
+    ] = None,
+    friction: Annotated[
+        float, typer.Option(help="Friction in units of 1/sigma; overdamped integrators ignore it.")
+    ] = 1.0,
     seed: Seed = 0,
-    denoise: Annotated[bool, typer.Option(help="Show states denoised, or as they are.")] = True,
+    denoise: Annotated[bool, typer.Option(help="Draw and store denoised images, or draw the noisy states.")] = True,
     given: Annotated[
         list[str] | None,
-        typer.Option("--input", help="Another input of the model, NAME=FILE.npy: one row, or one a chain."),
+        typer.Option(
+            "--input",
+            help="Array for another input of the model, as NAME=FILE.npy, with one row for all chains or one row for "
+            "each chain. The option may be repeated.",
+        ),
     ] = None,
     unconditional: Annotated[
-        list[str] | None, typer.Option(help="The same without its condition, for guidance: NAME=FILE.npy.")
+        list[str] | None,
+        typer.Option(
+            help="Value of an input without its condition, as NAME=FILE.npy, for classifier-free guidance. "
+            "The option may be repeated."
+        ),
     ] = None,
-    guidance: Annotated[float, typer.Option(help="Weight of classifier-free guidance; 1 is none.")] = 1.0,
-    clip: Annotated[bool, typer.Option("--clip", help="Clip denoised images in every step.")] = False,
+    guidance: Annotated[float, typer.Option(help="Weight of classifier-free guidance; 1 means no guidance.")] = 1.0,
+    clip: Annotated[
+        bool, typer.Option("--clip", help="Clip denoised images to the range of the data in every step.")
+    ] = False,
     card: Annotated[
-        list[str] | None, typer.Option("--set", help="A key of the network's card: KEY=VALUE, in TOML's notation.")
+        list[str] | None,
+        typer.Option(
+            "--set", help="Key of the network's card, as KEY=VALUE in TOML's notation. The option may be repeated."
+        ),
     ] = None,
-    chunk: Annotated[int, typer.Option(min=1, help="Images in one call of the network, at most.")] = 64,
-    backend: Annotated[str, typer.Option(help="array (CPU), cuda or cuda-fast.")] = "array",
-    gif: Annotated[bool, typer.Option("--gif", help="Write the chains as a moving picture too.")] = False,
-    profile: Annotated[bool, typer.Option("--profile", help="Say which share of the time the network took.")] = False,
+    chunk: Annotated[int, typer.Option(min=1, help="Maximum number of images in one call of the network.")] = 64,
+    backend: Annotated[str, typer.Option(help="Backend: array (on the CPU), cuda or cuda-fast.")] = "array",
+    gif: Annotated[bool, typer.Option("--gif", help="Also write OUT/chains.gif, an animation of the chains.")] = False,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Print the share of the run time that the network takes.")
+    ] = False,
     states: Annotated[
-        Path | None, typer.Option(help="File of the states, .nc or .zarr. Default: OUT/run.nc.", show_default=False)
+        Path | None,
+        typer.Option(help="File for the states, .nc or .zarr. Default: OUT/run.nc.", show_default=False),
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the states of an earlier run.")] = False,
-    out: Annotated[Path, typer.Option(help="Folder for everything that is written.")] = Path("out"),
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Resume the stopped run in the file of states; the other options must agree."),
+    ] = False,
+    out: Annotated[Path, typer.Option(help="Folder for all output files; it is created if absent.")] = Path("out"),
 ) -> None:
-    """Run chains on an image network at one noise level, and draw denoised images along them.
+    """Run chains on an image network at one noise level, and draw the denoised images.
 
-    Chains start from noise. Writes OUT/strip.png (along the first chain), OUT/grid.png (the last states of all chains)
-    and OUT/run.nc: an xarray dataset with the states ('trace'), their denoised images ('denoised') and every
-    parameter. After Ctrl-C, the same command with --resume goes on.
+    The chains start from noise. The command writes OUT/strip.png (states along the first chain), OUT/grid.png (the last
+    states of all chains) and OUT/run.nc, an xarray dataset with the states ('trace'), their denoised images
+    ('denoised') and all parameters. After Ctrl-C, the same command with --resume continues the run.
 
     Examples: uldnum sample
 
@@ -94,7 +130,7 @@ def sample(
 
     require("matplotlib", "plot")
     if backend not in (known := ("array", "cuda", "cuda-fast")):
-        raise ValueError(f"backend: networks run on {', '.join(known)}, got {backend!r}")
+        raise ValueError(f"backend: must be one of {', '.join(known)} for a network, got {backend!r}")
     writable_folder(out)
     stored = check_store(states or out / "run.nc")
     writable_folder(stored.parent)
@@ -124,7 +160,7 @@ def sample(
     step = net.card.h if h is None and delta is None else float(step_size(h, delta))
 
     options: dict[str, Any] = {"h": step, "friction": friction, "chains": chains, "seed": seed, "backend": backend}
-    if profile:  # what is compiled or loaded once is no part of a step
+    if profile:  # exclude one-time compilation and loading from the timing
         uldnum.sample(level, scheme, steps=1, progress=False, **options)
     begun, before, images_before = time.perf_counter(), net.model.seconds, net.images
     run = uldnum.sample(
@@ -133,7 +169,7 @@ def sample(
     )  # fmt: skip
     seconds, inside = time.perf_counter() - begun, net.model.seconds - before
     rate = (net.images - images_before) / seconds
-    saved(lambda: described(run, net, level), stored)  # before anything else can go wrong
+    saved(lambda: described(run, net, level), stored)  # before denoising or drawing can fail
     with still_there(stored):
         images = pictures(net, level, run, denoise)
     if denoise:
@@ -145,13 +181,13 @@ def sample(
             other = seconds - inside
             typer.echo(f"network {inside:.2f} s, everything else {other:.2f} s ({other / seconds:.1%})")
         if not run.complete:
-            interrupted(f"{run.recorded_steps} of {steps} steps are in {stored}; go on with --resume")
+            interrupted(f"{run.recorded_steps} of {steps} steps are in {stored}; continue with --resume")
         draw(net, level, run, images, out, gif, how)
         typer.echo(f"states: {stored}")
 
 
 def pairs(option: str, texts: list[str] | None, read: Any) -> dict[str, Any]:
-    """Read options of the form NAME=VALUE."""
+    """Return the names and values of options of the form NAME=VALUE."""
     found = {}
     for text in texts or []:
         name, equals, value = text.partition("=")
@@ -162,15 +198,15 @@ def pairs(option: str, texts: list[str] | None, read: Any) -> dict[str, Any]:
 
 
 def load_array(path: str) -> Array:
-    """Read an array from a file."""
+    """Return the array in a file of NumPy's format."""
     try:
         return np.asarray(np.load(path, allow_pickle=False))
     except (OSError, ValueError, EOFError) as error:
-        raise ValueError(f"input: {path!r} is no array in NumPy's format (.npy): {error}") from None
+        raise ValueError(f"input: {path!r} is not an array in NumPy's format (.npy): {error}") from None
 
 
 def pictures(net: Network, level: NetworkLevel, run: Run, denoise: bool) -> Array:
-    """Return the recorded states, denoised if they are to be, shape (recorded, chains, *shape)."""
+    """Return the recorded states, denoised if ``denoise`` is set, shape (recorded, chains, *shape)."""
     trace = run.trace if run.trace is not None else np.empty((0, run.settings.chains, *level.shape), np.float32)
     if not denoise:
         return trace
@@ -182,7 +218,7 @@ def pictures(net: Network, level: NetworkLevel, run: Run, denoise: bool) -> Arra
 
 
 def described(run: Run, net: Network, level: NetworkLevel, images: Array | None = None) -> xr.Dataset:
-    """Return the run as a dataset, with what is known of the network, and the denoised images."""
+    """Return the run as a dataset, with the denoised images and the network's name, source and licence."""
     dataset = run.to_xarray()
     if images is not None:
         dataset["denoised"] = (("recorded", "chain", "channel", "y", "x"), images, {"units": net.card.unit})
@@ -191,7 +227,7 @@ def described(run: Run, net: Network, level: NetworkLevel, images: Array | None 
 
 
 def draw(net: Network, level: NetworkLevel, run: Run, images: Array, out: Path, gif: bool, how: str) -> None:
-    """Draw the strip, the grid and the moving picture, and say where they are."""
+    """Draw the strip, the grid and the animation, and print the paths of their files."""
     from uldnum.plotting.pictures import coloured, draw_gif, draw_images
 
     every, card = run.settings.thin or 1, net.card

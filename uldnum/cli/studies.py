@@ -1,4 +1,4 @@
-"""uldnum mixing, frontier and advise: what a step costs, and which to take."""
+"""The commands ``uldnum mixing``, ``uldnum frontier`` and ``uldnum advise``: cost of an independent sample."""
 
 from __future__ import annotations
 
@@ -26,10 +26,11 @@ def mixing(
     out: options.Out = Path("out"),
     as_json: options.AsJson = False,
 ) -> None:
-    """Measure how many score evaluations an independent sample costs, and draw it.
+    """Measure and plot the number of score evaluations per independent sample.
 
-    Writes OUT/mixing.nc (an xarray dataset) and OUT/mixing.png: the autocorrelation time against the step size, points
-    sampled, lines exact where that is known (Gaussians, and one dimension).
+    The command writes OUT/mixing.nc (an xarray dataset) and OUT/mixing.png, a plot of the autocorrelation time against
+    the step size. Points are sampled; lines are exact. Exact values are known for Gaussian targets and for all targets
+    in one dimension.
 
     Example: uldnum mixing --target ring-8 --integrators ULA,BAOAB --friction 0.3,1,3
     """
@@ -47,9 +48,10 @@ def frontier(
     out: options.Out = Path("out"),
     as_json: options.AsJson = False,
 ) -> None:
-    """Measure bias against cost as step size and friction vary, and draw the frontier.
+    """Measure bias and cost for a grid of step sizes and frictions, and plot the frontier.
 
-    Writes OUT/frontier.nc (an xarray dataset) and OUT/frontier.png. 'uldnum advise' picks a point of it.
+    The command writes OUT/frontier.nc (an xarray dataset) and OUT/frontier.png. The frontier is the least cost at which
+    an integrator reaches a bias. 'uldnum advise' selects a point of it.
 
     Example: uldnum frontier --target ring-8 --integrators ULA,BAOAB,OBABO --friction 0.3,1,3
     """
@@ -64,16 +66,18 @@ def frontier(
 def advise(
     given: dict[str, Any],
     max_bias: Annotated[
-        float, typer.Option(help="Largest bias that is allowed, in standard deviations of what is averaged.")
+        float,
+        typer.Option(help="Largest acceptable bias, in units of the metric, such as standard deviations of x^2."),
     ],
-    metric: Annotated[str, typer.Option(help="Bias of what: a metric of 'uldnum list'.")] = "second_moment",
+    metric: Annotated[str, typer.Option(help="Metric of the bias: a name in 'uldnum list'.")] = "second_moment",
     scheduler: options.Scheduler = None,
     out: options.Out = Path("out"),
     as_json: options.AsJson = False,
 ) -> None:
-    """Say which integrator, friction and step size reach a bias at the least cost.
+    """Recommend the integrator, friction and step size that reach a given bias at the least cost.
 
-    Computes what 'uldnum frontier' does, and shares its points. The answer is in words; --json gives its numbers.
+    The command computes the same study as 'uldnum frontier', and reuses its stored points. It prints the recommendation
+    as text, or with --json as numbers.
 
     Example: uldnum advise --target ring-8 --max-bias 0.01
     """
@@ -96,14 +100,14 @@ def advise(
 
 
 def shown(study: Any, data: Path, figure: Path, as_json: bool, remark: str) -> None:
-    """Print costs for people, one table a friction, or everything for scripts."""
+    """Print one table of costs for each friction, or the whole study as JSON."""
     from uldnum.diagnostics.metrics import COST
 
     if as_json:
         print_json(study, data, figure)
         return
     typer.echo(f"{COST.label.capitalize()}{remark}, and the standard error")
-    typer.echo("('> N': chains did not forget where they were; a lower bound):")
+    typer.echo("('> N' is a lower bound: the chains were shorter than their autocorrelation time):")
     names = [str(name) for name in study.integrator.values]
     for friction in study.friction.values:
         typer.echo(f"\nfriction {friction:.4g}\n{'h':>8}" + "".join(f"{name:>17}" for name in names))
@@ -116,7 +120,7 @@ def shown(study: Any, data: Path, figure: Path, as_json: bool, remark: str) -> N
 
 
 def cell(value: float, error: float, resolved: bool, diverged: int, unstable: bool) -> str:
-    """Return a cost as text."""
+    """Return the text of one cell: a cost and its standard error."""
     if diverged or unstable:
         return "diverged" if diverged else "unstable"
     if np.isnan(value):
