@@ -404,8 +404,7 @@ def test_a_figure_that_fails_says_where_the_run_is(monkeypatch, capsys, tmp_path
     code, _, err = uldnum(monkeypatch, capsys, "anneal", *COMMANDS["anneal"], "--out", str(tmp_path))
     assert code == 2
     assert err.splitlines()[-1] == (
-        f"error: cannot write '{tmp_path}/anneal.png': No space left on device; the result is in "
-        f"{tmp_path}/anneal.nc"
+        f"error: cannot write '{tmp_path}/anneal.png': No space left on device; the result is in {tmp_path}/anneal.nc"
     )
     assert Run.load(tmp_path / "anneal.nc").complete
 

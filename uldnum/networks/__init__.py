@@ -1,4 +1,8 @@
-"""Networks: image score models in ONNX as targets."""
+"""Image score networks as targets: ONNX models with a card that states how to use them.
+
+`network` returns a network of the catalogue, or one from a file or folder. `Network.at` returns its score at one noise
+level, which is a target for `uldnum.sample`; a `Network` itself is a data distribution for `uldnum.anneal`.
+"""
 
 from __future__ import annotations
 

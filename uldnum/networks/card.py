@@ -1,4 +1,8 @@
-"""Cards: what one must know of a network to use it as a score."""
+"""Cards: the metadata that turn a network into a score function.
+
+A card states what the network predicts, how its input is scaled, how it receives the noise level, and how its images
+are displayed.
+"""
 
 from __future__ import annotations
 
@@ -26,11 +30,11 @@ class Level:
     Attributes
     ----------
     alpha, sigma : float
-        Of z = alpha x + sigma eps.
+        Coefficients of the noised image z = alpha x + sigma eps.
     form : Form
-        How the score follows from what the network answers.
+        Coefficients of the affine map from the network's output to the score.
     condition : float
-        The number that tells the network the noise level.
+        Value of the network's noise-level input.
     """
 
     alpha: float
@@ -41,43 +45,78 @@ class Level:
 
 @dataclass(frozen=True)
 class Card:
-    """What is known of a network.
+    r"""Metadata of a network.
 
-    A card is written as a TOML file beside the model, with the same stem, or as metadata of the model, whose keys are
-    those below with ``uldnum.`` before them.
+    A card is a TOML file beside the model with the same stem, or metadata of the model, in which every key below has
+    the prefix ``uldnum.``.
 
-    Attributes
+    Parameters
     ----------
     parameterisation : str
-        What it answers: a name in `PARAMETERISATIONS`.
+        What the network predicts: "score", "epsilon", "noise", "denoiser", "v" or "edm".
     scaling : str
-        What it is fed with: "ve", "vp" or "edm".
+        Scaling of the network's input: "ve", "vp" or "edm".
     condition : str
-        By which number it knows the noise level: a name in `CONDITIONS`.
+        Quantity that the network receives as its noise level: "sigma", "log-sigma", "t", "timestep",
+        "interpolated-timestep" or "none".
     condition_scale : float
-        ... multiplied with this.
-    schedule : table
-        Which noise level is which t: ``kind``, and what that kind takes (`uldnum.plans.schedules`).
+        Factor of that quantity. Default: 1.
+    schedule : mapping
+        Relation between noise level and time t: ``kind`` and the parameters of that kind (`uldnum.plans.schedules`).
+        The conditions "t", "timestep" and "interpolated-timestep" require it.
     sigma_data : float
-        Scale of the data, of the scaling "edm".
+        Standard deviation of the data in the scaling "edm". Default: 0.5.
     sigma_min, sigma_max : float
-        Noise levels for which it was made, where the schedule does not say.
-    shape : list of int
-        Channels, height and width, where the model leaves them open.
+        Range of sigma for which the network was trained, which restricts that of the schedule. Default: 0 and infinity.
+    shape : tuple of int
+        Channels, height and width, for a model that leaves them open.
     image_input, condition_input, output : str
-        Names in the model, where its inputs and outputs do not explain themselves.
+        Names of the model's inputs and output, for a model in which they are ambiguous.
     data_range : (float, float)
-        Values that an image has: chains start about their middle, and clipping goes to them.
-    sigma, h : float
-        Noise level of a chain, and its step size in units of sigma, unless others are asked for.
-    display : (float, float)
-        Values that are drawn darkest and brightest; default: the range of the data.
-    gamma, colours : float, str
-        What is drawn is the value between darkest and brightest to the power gamma, of one channel in Matplotlib's
-        colours of that name.
-    name, source, licence, citation, unit, sha256 : str
-        What it is called, where it comes from, what its authors say of its use, how it is cited, what one unit of an
-        image means, and the hash of the model's file.
+        Smallest and largest value of a clean image. Chains start around its centre, and clipping uses its bounds.
+        Default: -1 and 1.
+    sigma : float
+        Default noise level of a chain. Default: 0.5.
+    h : float
+        Default step size of a chain, in units of sigma. Default: 2.
+    display : (float, float), optional
+        Values that are drawn darkest and brightest. Default: ``data_range``.
+    gamma : float
+        Exponent of the displayed brightness. Default: 1.
+    colours : str
+        Matplotlib colour map for images with one channel. Default: "gray".
+    name, source, licence, citation : str
+        Name, origin, licence and citation of the network.
+    unit : str
+        Unit of the values of an image.
+    sha256 : str
+        Hash of the model file, which is verified when it is given.
+
+    Raises
+    ------
+    ValueError
+        If a value is unknown or out of range, or two values contradict each other; the message names the key.
+
+    Notes
+    -----
+    The noised image is :math:`z = \alpha x + \sigma \varepsilon`, with :math:`\alpha = 1` in the scalings "ve" and
+    "edm", and :math:`\alpha^2 + \sigma^2 = 1` in the scaling "vp". All values of sigma are in units of the image.
+
+    References
+    ----------
+    Karras, Aittala, Aila & Laine (2022), "Elucidating the design space of diffusion-based generative models", table 1:
+    the scaling and parameterisation "edm". Salimans & Ho (2022), "Progressive distillation for fast sampling of
+    diffusion models", appendix D: the parameterisation "v".
+
+    Examples
+    --------
+    >>> from uldnum.networks import Card
+    >>> card = Card("epsilon", "vp", "timestep", schedule={"kind": "cosine", "timesteps": 1000})
+    >>> level = card.level(sigma=0.6)
+    >>> level.condition
+    404.0
+    >>> round(level.sigma, 3), round(level.alpha, 3)
+    (0.6, 0.8)
     """
 
     parameterisation: str
@@ -126,9 +165,9 @@ class Card:
             )
         timed = self.condition in ("t", "timestep", "interpolated-timestep")
         if timed and not self.schedule:
-            raise ValueError(f"schedule: condition {self.condition!r} needs one, to know which noise level is which t")
+            raise ValueError(f"schedule: condition {self.condition!r} needs a schedule that relates noise level and t")
         if timed and self.condition != "t" and not self.times.discrete:
-            raise ValueError(f"schedule: condition {self.condition!r} needs one with timesteps")
+            raise ValueError(f"schedule: condition {self.condition!r} needs a schedule with timesteps")
 
     @cached_property
     def times(self) -> Schedule:
@@ -137,19 +176,38 @@ class Card:
 
     @property
     def limits(self) -> tuple[float, float]:
-        """Smallest and largest sigma."""
+        """Smallest and largest sigma that the network supports."""
         if not self.schedule:
             return self.sigma_min, min(self.sigma_max, 1.0 if self.scaling == "vp" else math.inf)
         low, high = (alpha_and_sigma(self.scaling, ratio)[1] for ratio in self.times.limits)
         return max(low, self.sigma_min), min(high, self.sigma_max)
 
     def ratio_of(self, name: str, value: float) -> float:
-        """Return sigma/alpha of a noise level given as "sigma", "sigma-ratio" or "t", or raise."""
+        """Return sigma/alpha of a noise level given as "sigma", "sigma-ratio" or "t".
+
+        Parameters
+        ----------
+        name : "sigma", "sigma-ratio" or "t"
+            Kind of the value.
+        value : float
+            Sigma, sigma/alpha, or time of the schedule.
+
+        Returns
+        -------
+        float
+
+        Raises
+        ------
+        ValueError
+            If the value is out of range, or the card has no schedule for t.
+        """
         if name == "t":
             if not self.schedule:
                 raise ValueError("t: the network has no schedule; give sigma")
             if not (0 <= value <= self.times.end and self.times.ratio(value) > 0):
-                raise ValueError(f"t: must lie between 0 and {self.times.end:g}, and where there is noise, got {value}")
+                raise ValueError(
+                    f"t: must lie between 0 and {self.times.end:g}, at a positive noise level, got {value}"
+                )
             return float(self.times.ratio(value))
         if not 0 < value < math.inf:
             raise ValueError(f"{name}: must be positive and finite, got {value}")
@@ -160,12 +218,26 @@ class Card:
         return value
 
     def level(self, sigma: float | None = None, ratio: float | None = None, t: float | None = None) -> Level:
-        """Return a noise level by sigma, by sigma/alpha or by the schedule's t; by the card's own if none is given.
+        """Return the noise level at a given sigma, sigma/alpha or t.
+
+        Parameters
+        ----------
+        sigma : float, optional
+            Sigma of z = alpha x + sigma eps. Default, if ``ratio`` and ``t`` are absent too: the card's ``sigma``.
+        ratio : float, optional
+            The ratio sigma/alpha.
+        t : float, optional
+            Time of the schedule.
+
+        Returns
+        -------
+        Level
+            With the condition "timestep" it is the noise level of the nearest whole timestep.
 
         Raises
         ------
         ValueError
-            If more than one is given, it is no positive number, or the network was not made for it.
+            If more than one argument is given, the value is not positive, or the network was not trained for it.
         """
         given = [(name, v) for name, v in (("sigma", sigma), ("sigma-ratio", ratio), ("t", t)) if v is not None]
         if len(given) > 1:
@@ -175,13 +247,15 @@ class Card:
         (low, high), asked = self.limits, alpha_and_sigma(self.scaling, found)[1]
         if not low * (1 - 1e-9) <= asked <= high * (1 + 1e-9):
             who = self.name or "the network"
-            raise ValueError(f"{name}: {who} was made for sigma from {low:.4g} to {high:.4g}, got sigma = {asked:.4g}")
+            raise ValueError(
+                f"{name}: {who} was trained for sigma from {low:.4g} to {high:.4g}, got sigma = {asked:.4g}"
+            )
         time = float(self.times.time(found)) if self.schedule else 0.0
         if self.condition == "timestep":
             time = float(round(time))
             found = float(self.times.ratio(time))
         alpha, there = alpha_and_sigma(self.scaling, found)
-        sigma = value if name == "sigma" and self.condition != "timestep" else there  # as given, to the last bit
+        sigma = value if name == "sigma" and self.condition != "timestep" else there  # a given sigma is not rounded
         told = {"sigma": sigma, "log-sigma": float(log(sigma))}.get(self.condition, time)
         numbers = form(self.parameterisation, self.scaling, alpha, sigma, self.sigma_data)
         return Level(alpha, sigma, numbers, self.condition_scale * told)
@@ -189,45 +263,50 @@ class Card:
 
 REQUIRED = ("parameterisation", "scaling", "condition")
 
-# Keys that are shown to people, or looked up in a model.
+# String-valued keys, which are printed or looked up in a model.
 TEXTS = tuple(one.name for one in fields(Card) if one.type == "str")
 
-# Values of an image, at most: 2048 x 2048 pixels of four channels.
+# Maximum number of values of an image: 2048 x 2048 pixels with four channels.
 LARGEST = 2**24
 
-# Magnitude of the values of images, at most: their squares are finite in float32.
+# Maximum magnitude of the values of images; their squares are finite in float32.
 BRIGHTEST = 1e15
 
 
 def checked_card(card: Any) -> dict[str, Any]:
-    """Return the keys of a card that was given as an argument, or raise if it is no mapping."""
+    """Return the keys of a card argument, or raise an error if it is not a mapping."""
     if not (card is None or isinstance(card, Mapping)):
         raise ValueError(f"card: must be a mapping of keys and values, got {shown(card)}")
     return dict(card or {})
 
 
 def card_of(given: Mapping[str, Any], where: str) -> Card:
-    """Return a card from its keys, or raise an error that says which key is wrong, and where.
+    """Return a card from its keys.
 
     Parameters
     ----------
     given : mapping
-        Keys and values, as TOML has them.
+        Keys and values of the types that TOML has.
     where : str
-        What the card belongs to, for the errors.
+        Name of the model, for error messages.
+
+    Raises
+    ------
+    ValueError
+        If a key is unknown, missing or has an invalid value; the message names the key and the model.
     """
     kinds = {one.name: one.type for one in fields(Card)}
     for key, value in given.items():
         if key not in kinds or not isinstance(key, str):
-            raise unknown(f"card of {where}", key, kinds, "uldnum.networks.Card describes all keys")
-        if kinds[key] != "str" or not isinstance(value, int | float):  # a name may be a number
+            raise unknown(f"card of {where}", key, kinds, "uldnum.networks.Card documents all keys")
+        if kinds[key] != "str" or not isinstance(value, int | float):  # TOML reads a name such as 7 as a number
             check_kind(f"card of {where}: {key}", value, str(kinds[key]))
     missing = [key for key in REQUIRED if key not in given]
     if missing:
         choices: tuple[Mapping[str, Any], ...] = (PARAMETERISATIONS, SCALINGS, CONDITIONS)
         names = [f"{key} ({', '.join(c)})" for key, c in zip(REQUIRED, choices, strict=True) if key in missing]
         raise ValueError(
-            f"card of {where}: it does not say {' and '.join(names)}; write a card beside the model, or give "
+            f"card of {where}: must have {' and '.join(names)}; write a card beside the model, or give "
             f"--set {missing[0]}=... (in Python card={{'{missing[0]}': ...}})"
         )
     values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in given.items()}
@@ -241,13 +320,13 @@ def card_of(given: Mapping[str, Any], where: str) -> Card:
 
 
 def check_kind(name: str, value: Any, kind: str) -> None:
-    """Raise unless a value is of the kind that a field of a card has."""
+    """Raise an error unless a value has the type of its field of a card."""
 
     def number(value: Any, kinds: Any = (int, float)) -> bool:
         return isinstance(value, kinds) and not isinstance(value, bool)
 
     if kind == "str":
-        fits, wanted = isinstance(value, str), "a text"
+        fits, wanted = isinstance(value, str), "a string"
     elif kind == "float":
         fits, wanted = number(value), "a number"
     elif kind.startswith("Mapping"):
@@ -265,7 +344,29 @@ def check_kind(name: str, value: Any, kind: str) -> None:
 
 
 def parse_value(text: str) -> Any:
-    """Return a value in TOML's notation; what is none is a text."""
+    """Return the value of a text in TOML's notation, or the text itself if it is not valid TOML.
+
+    Parameters
+    ----------
+    text : str
+        For example ``"0.5"``, ``"[3, 32, 32]"`` or ``"epsilon"``.
+
+    Returns
+    -------
+    object
+        A number, boolean, string, list or dict.
+
+    Raises
+    ------
+    ValueError
+        If the argument is not a string.
+
+    Examples
+    --------
+    >>> from uldnum.networks import parse_value
+    >>> parse_value("[3, 32, 32]"), parse_value("epsilon")
+    ([3, 32, 32], 'epsilon')
+    """
     if not isinstance(text, str):
         raise ValueError(f"text: must be a string, got {shown(text)}")
     try:
@@ -275,12 +376,12 @@ def parse_value(text: str) -> Any:
 
 
 def read_card(model: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
-    """Return the keys of the card of a model: its metadata, and over them the TOML file beside it.
+    """Return the keys of a model's card from its metadata and the TOML file beside it, which takes precedence.
 
     Raises
     ------
     ValueError
-        If the file is not TOML.
+        If the file is not valid TOML.
     """
     keys = {
         key.removeprefix("uldnum."): parse_value(text) for key, text in metadata.items() if key.startswith("uldnum.")

@@ -1,4 +1,4 @@
-"""The networks that the package knows: one is shipped, the others are fetched."""
+"""The catalogue of networks: one is part of the package, the others are downloaded on first use."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class KnownNetwork(NamedTuple):
     Attributes
     ----------
     fetch : callable
-        Cache folder -> path of the ONNX model, made when absent.
+        ``fetch(cache)`` returns the path of the ONNX model, and creates it in the cache folder if it is absent.
     card : mapping
-        Its card.
+        Keys of its card.
     """
 
     fetch: Callable[[Path], Path]
@@ -43,8 +43,8 @@ GALAXIES: dict[str, Any] = {
     "scaling": "vp",
     "condition": "t",
     "schedule": {"kind": "vp-sde", "beta_start": 1.0, "beta_end": 1.0, "end": 10.0},
-    # Chosen by eye. At h = 2 sigma the step of baoab-limit mirrors an error of the flat background (its score is
-    # -x/sigma^2) without damping it, and some chains run away; delta = sigma^2 forgets it in one step.
+    # Chosen by eye. The score of the flat background is -x/sigma^2. At h = 2 sigma a step of baoab-limit changes the
+    # sign of an error there without damping it, and some chains diverge; delta = sigma^2 removes the error in one step.
     "sigma": 0.7,
     "colours": "magma",
     "gamma": 0.5,
@@ -92,16 +92,32 @@ for name, (what, look) in IMAGES.items():
 
 
 def fetch(name: str) -> Path:
-    """Return the path of a network of the catalogue, fetched to the user's cache folder on first use.
+    """Return the path of a network of the catalogue, and download it to the user's cache folder on first use.
+
+    Parameters
+    ----------
+    name : str
+        Name of the network, a key of `NETWORKS`; upper and lower case are equivalent.
+
+    Returns
+    -------
+    Path
+        The ONNX model.
 
     Raises
     ------
     ValueError
-        If there is no such network (the message offers the nearest).
+        If the name is unknown; the message suggests the nearest name.
     MissingExtraError
         If the extra ``onnx`` is not installed.
     RuntimeError
-        If it cannot be fetched.
+        If the download fails.
+
+    Examples
+    --------
+    >>> from uldnum.networks import fetch
+    >>> fetch("mnist").name  # this network is part of the package
+    'mnist.onnx'
     """
     if not isinstance(name, str) or name.lower() not in NETWORKS:
         raise unknown("network", name, NETWORKS)
@@ -109,26 +125,41 @@ def fetch(name: str) -> Path:
 
 
 def network(source: str | Path = DEFAULT, card: dict[str, Any] | None = None, **options: Any) -> Network:
-    """Return a network of the catalogue by name, or the one in an ONNX file or in a folder of a pipeline.
+    """Return a network of the catalogue, or the network in an ONNX file or in a diffusers folder.
 
     Parameters
     ----------
     source : str or Path
-        A name of the catalogue (a folder of the same name is ``./name``); a file that ends in ``.onnx``, with its card
-        in its metadata or beside it; or a folder with ``model_index.json``, as diffusers and Optimum write it.
+        One of
+
+        * a name in `NETWORKS` (write ``./name`` for a folder of the same name);
+        * a file that ends in ``.onnx``, with its card in its metadata or in a TOML file beside it;
+        * a folder with ``model_index.json``, in the format of diffusers and Optimum.
+
+        Default: "mnist".
     card : mapping, optional
-        Keys of the card that are to be others (`Card`).
+        Keys of the card (`Card`) that replace those of the source.
     **options
-        As `Network` takes them.
+        Keyword arguments of `Network`.
+
+    Returns
+    -------
+    Network
 
     Raises
     ------
     ValueError
-        If there is no such network, it cannot be used, or it is not known how to use it.
+        If the name is unknown, the model cannot be used, or its card is incomplete.
     MissingExtraError
         If the extra ``onnx`` is not installed.
     RuntimeError
-        If it cannot be fetched.
+        If the download fails.
+
+    Examples
+    --------
+    >>> import uldnum
+    >>> net = uldnum.networks.network("mnist")  # doctest: +SKIP
+    >>> run = uldnum.sample(net.at(0.5), "baoab-limit", h=2.0, steps=100, chains=16)  # doctest: +SKIP
     """
     given, path, name = checked_card(card), file_path("source", source), str(source).lower()
     if name not in NETWORKS and path.is_dir():
@@ -137,5 +168,5 @@ def network(source: str | Path = DEFAULT, card: dict[str, Any] | None = None, **
     if path.suffix.lower() == ".onnx":
         return Network(path, given, **options)
     if name not in NETWORKS and path.is_file():
-        raise ValueError(f"network: {shown(str(path))} must be an ONNX model, whose name ends in .onnx, or a folder")
+        raise ValueError(f"network: must be a folder or an ONNX file that ends in .onnx, got {shown(str(path))}")
     return Network(fetch(name), {"name": name} | NETWORKS[name].card | given, **options)

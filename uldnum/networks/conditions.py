@@ -1,4 +1,7 @@
-"""What a model takes besides the image and the noise level: classes, embedded texts; with guidance, twice."""
+"""Further inputs of a model, such as classes and embedded texts, and classifier-free guidance.
+
+With guidance, one call of the model evaluates every image twice: with the condition and without it.
+"""
 
 from __future__ import annotations
 
@@ -25,12 +28,12 @@ class Conditions:
     Attributes
     ----------
     nodes : sequence of Node
-        The inputs.
+        The inputs other than image and noise level.
     sets : sequence of mappings
-        Arrays by the names of the inputs, where the model runs: those of the condition and, with guidance, those
-        without it.
+        Arrays by the names of the inputs, on the device of the model. The first mapping holds the condition; with
+        guidance a second one holds the inputs without the condition.
     guidance : float
-        Weight w of classifier-free guidance; 1 is none.
+        Weight w of classifier-free guidance; 1 means no guidance.
     """
 
     nodes: Sequence[Node]
@@ -46,12 +49,13 @@ class Conditions:
         unconditional: Mapping[str, ArrayLike] | None,
         guidance: float,
     ) -> Conditions:
-        """Check what was given against what the model takes, and bring it there.
+        """Check the arguments against the inputs of the model, and copy the arrays to its device.
 
         Raises
         ------
         ValueError
-            If something is missing, unknown, or of another kind; or guidance has nothing to guide.
+            If an input is missing, unknown, or has the wrong type or shape, or if guidance is given for a model without
+            further inputs.
         """
         guidance = arguments.number("guidance", guidance)
         if not np.isfinite(guidance):
@@ -60,9 +64,9 @@ class Conditions:
             if not (arrays is None or isinstance(arrays, Mapping)):
                 raise ValueError(f"{argument}: must be a mapping of names and arrays, got {shown(arrays)}")
         if guidance == 1 and unconditional:
-            raise ValueError("unconditional: is for guidance; give a weight other than 1 (--guidance)")
+            raise ValueError("unconditional: needs guidance; give a weight other than 1 (--guidance)")
         if guidance != 1 and not nodes:
-            raise ValueError("guidance: the model takes no condition that could be left out")
+            raise ValueError("guidance: must be 1 for a model without a condition")
         given = {"inputs": inputs} | ({"unconditional": unconditional} if guidance != 1 else {})
         sets = [check(argument, nodes, arrays) for argument, arrays in given.items()]
         for node in nodes:
@@ -70,19 +74,19 @@ class Conditions:
             shared = [other for other in others if not per_image(node) and not np.array_equal(first, other)]
             if shared or any(other.shape[1:] != first.shape[1:] for other in others):
                 raise ValueError(
-                    f"unconditional: {node.name} must have the shape of the condition, {first.shape}, and its values "
-                    f"where the model has one for all images; got {others[0].shape} for {node.described}"
+                    f"unconditional: {node.name} must have the shape of the condition, {first.shape}, and the same "
+                    f"values if one row serves all images; got {others[0].shape} for {node.described}"
                 )
         there = [{name: device.namespace.asarray(array) for name, array in arrays.items()} for arrays in sets]
         return cls(nodes, there, float(guidance))
 
     @property
     def copies(self) -> int:
-        """Rows of a call that belong to one image."""
+        """Number of rows of a call that belong to one image: 2 with guidance, otherwise 1."""
         return len(self.sets)
 
     def shapes(self, batch: int) -> dict[str, tuple[int, ...]]:
-        """Return the shapes of the inputs in a call."""
+        """Return the shapes of the inputs in a call with ``batch`` rows."""
         arrays = self.sets[0]
         return {
             node.name: (batch, *arrays[node.name].shape[1:]) if per_image(node) else arrays[node.name].shape
@@ -90,7 +94,7 @@ class Conditions:
         }
 
     def fill(self, buffers: Mapping[str, Any], part: slice, rows: int, images: int) -> None:
-        """Write the inputs of some of the images; each set has so many rows."""
+        """Write the inputs of the images ``part`` into the buffers of a call with ``rows`` rows for each set."""
         n = part.stop - part.start
         for number, arrays in enumerate(self.sets):
             for node in self.nodes:
@@ -99,11 +103,11 @@ class Conditions:
                     buffer[...] = array
                     continue
                 if len(array) not in (1, images):
-                    raise ValueError(f"inputs: {node.name} is for {len(array)} chains, there are {images}")
+                    raise ValueError(f"inputs: {node.name} must have 1 row or {images}, one a chain, got {len(array)}")
                 buffer[number * rows : number * rows + n] = array if len(array) == 1 else array[part]
 
     def guided(self, answer: Any, rows: int, n: int, real: Any) -> Any:
-        """Put the answers with and without the condition together, N_0 + w (N_c - N_0)."""
+        """Return N_0 + w (N_c - N_0) from the outputs N_c with and N_0 without the condition."""
         conditional = answer[:n]
         if self.copies == 1:
             return conditional
@@ -112,46 +116,46 @@ class Conditions:
 
     @cached_property
     def described(self) -> bytes:
-        """Everything that an answer depends on."""
+        """Bytes of all inputs and of the guidance weight, for the fingerprint of a target."""
         parts = [repr((self.guidance, [sorted(arrays) for arrays in self.sets])).encode()]
         parts += [arrays[name].tobytes() for arrays in self.sets for name in sorted(arrays)]
         return b"".join(parts)
 
 
 def per_image(node: Node) -> bool:
-    """Whether an input has a row for every image of a call."""
+    """Return whether an input has one row for each image of a call."""
     return bool(node.shape) and node.shape[0] != 1
 
 
 def check(argument: str, nodes: Sequence[Node], given: Mapping[str, ArrayLike] | None) -> dict[str, Array]:
-    """Return the arrays in the types of the model, or raise if they do not fit it."""
+    """Return the arrays in the types of the model's inputs, or raise an error if they do not fit."""
     named = {str(name): array for name, array in (given or {}).items()}
     arrays = {name: array_of(f"{argument}: {printable(name)}", array) for name, array in named.items()}
     wanted = {node.name: node for node in nodes}
     option = {"inputs": "input"}.get(argument, argument)
-    takes = "; ".join(node.described for node in nodes) or "nothing but image and noise level"
+    takes = "; ".join(node.described for node in nodes) or "only image and noise level"
     missing = [name for name in wanted if name not in arrays]
     if missing:
         raise ValueError(
-            f"{argument}: the model takes {takes}; missing {', '.join(missing)} (--{option} NAME=FILE.npy)"
+            f"{argument}: the model needs {takes}; missing {', '.join(missing)} (--{option} NAME=FILE.npy)"
         )
     extra = [printable(name) for name in arrays if name not in wanted]
     if extra:
-        raise ValueError(f"{argument}: the model takes {takes}; unknown {', '.join(extra)}")
+        raise ValueError(f"{argument}: the model accepts {takes}; unknown {', '.join(extra)}")
     return {name: fitted(argument, wanted[name], array) for name, array in arrays.items()}
 
 
 def array_of(argument: str, value: ArrayLike) -> Array:
-    """Return a value as an array of numbers or booleans, in its own type, or raise."""
+    """Return a value as an array of numbers or booleans without changing its type, or raise an error."""
     try:
         array = np.asarray(value)
-    except Exception:  # ragged lists, and whatever an object raises that says it is an array
+    except Exception:  # a ragged list, or any error of an object that claims to be an array
         array = np.asarray(None)
     return array if array.dtype.kind in "fiub" else reals(argument, value)
 
 
 def fitted(argument: str, node: Node, array: Array) -> Array:
-    """Return an array in the type of an input, or raise if it does not fit."""
+    """Return an array in the type of an input, or raise an error if its type or shape does not fit."""
     fits = array.ndim == len(node.shape) and all(
         size in (None, n) for size, n in zip(node.shape[1:], array.shape[1:], strict=True)
     )
@@ -161,8 +165,8 @@ def fitted(argument: str, node: Node, array: Array) -> Array:
         or array.dtype.kind not in "fiub"
         or (not per_image(node) and array.shape[:1] > (1,))
     ):
-        raise ValueError(f"{argument}: the model takes {node.described}, got {array.dtype} of shape {array.shape}")
+        raise ValueError(f"{argument}: the model needs {node.described}, got {array.dtype} of shape {array.shape}")
     cast = array.astype(node.dtype)
     if node.dtype.kind in "iub" and not np.array_equal(cast, array):
-        raise ValueError(f"{argument}: {node.name} takes whole numbers, got {array.ravel()[:3].tolist()} ...")
+        raise ValueError(f"{argument}: {node.name} must be integers, got {array.ravel()[:3].tolist()} ...")
     return cast

@@ -1,4 +1,4 @@
-"""The decoder of latents: what makes images of samples."""
+"""The decoder of a latent diffusion model, which converts latents to images."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ __all__ = ["Decoder", "Latents"]
 
 
 class Latents(NamedTuple):
-    """How samples become images: ``decoder(x / scale + shift)``.
+    """Description of a decoder: the image of a latent x is ``decoder(x / scale + shift)``.
 
     Attributes
     ----------
     path : Path
         ONNX model of the decoder.
     scale, shift : float
-        Of the latents.
+        Scaling factor and shift of the latents (``scaling_factor`` and ``shift_factor`` in diffusers).
     """
 
     path: Path
@@ -30,7 +30,7 @@ class Latents(NamedTuple):
 
 
 class Decoder:
-    """A decoder on the CPU, for viewing."""
+    """A decoder that runs on the CPU and serves only to display samples."""
 
     def __init__(self, latents: Latents, channels: int, threads: int | None) -> None:
         self.latents, self.model = latents, Model(latents.path, Device(), threads)
@@ -39,11 +39,12 @@ class Decoder:
         if not (fits and node.real and len(node.shape) == 4 and node.shape[1] in (None, channels)):
             found = "; ".join(node.described for node in (*self.model.inputs, *self.model.outputs))
             raise ValueError(
-                f"network: the decoder {latents.path} does not take {channels} channels alone; it has {found}"
+                f"network: the decoder {latents.path} must have one input with {channels} channels and one output, "
+                f"got {found}"
             )
 
     def __call__(self, x: Array) -> Array:
-        """Make images (n, channels, height, width) of latents, one at a time: they are large."""
+        """Return the images (n, channels, height, width) of latents, computed one at a time to save memory."""
         (node,) = self.model.inputs
         scaled = np.asarray(x / self.latents.scale + self.latents.shift, node.dtype)
         return np.concatenate([self.model.answer({node.name: one[None]}) for one in scaled])

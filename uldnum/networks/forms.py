@@ -1,10 +1,10 @@
-r"""What a network computes: every parameterisation is an affine map to the score.
+r"""Affine maps from the output of a network to the score, one for each parameterisation.
 
-Write z = alpha x + sigma eps for the noised image. A network is fed with c z and answers N; then the score is
+Let z = alpha x + sigma eps be the noised image. The input of the network is c z and its output is N. The score is
 
 .. math:: s(z) = a z + b N(c z, \cdot),
 
-with numbers a, b, c that depend on the noise level alone. They are the whole difference between parameterisations.
+where a, b and c depend only on the noise level. Parameterisations differ only in these three coefficients.
 """
 
 from __future__ import annotations
@@ -19,31 +19,31 @@ __all__ = ["CONDITIONS", "PARAMETERISATIONS", "SCALINGS", "Form", "alpha_and_sig
 
 
 class Form(NamedTuple):
-    """The numbers of ``s(z) = a z + b N(c z)``."""
+    """The coefficients of ``s(z) = a z + b N(c z)``."""
 
     a: float
     b: float
     c: float
 
 
-# What the network is fed with.
+# Input of the network.
 SCALINGS = {
     "ve": "x + sigma eps (variance exploding)",
     "vp": "alpha x + sigma eps with alpha^2 + sigma^2 = 1 (variance preserving)",
     "edm": "(x + sigma eps)/sqrt(sigma^2 + sigma_data^2) (Karras et al. 2022)",
 }
 
-# By which number it knows the noise level.
+# Quantity that the network receives as its noise level.
 CONDITIONS = {
     "sigma": "sigma",
     "log-sigma": "log(sigma)",
-    "t": "the schedule's t, any number",
-    "timestep": "the schedule's t, whole numbers: the nearest noise level of the schedule is taken",
-    "interpolated-timestep": "the schedule's t, numbers between whole ones too",
-    "none": "nothing: the network finds the noise level itself, or knows one only",
+    "t": "the time t of the schedule, a real number",
+    "timestep": "the time t of the schedule, an integer; other noise levels are rounded to the nearest timestep",
+    "interpolated-timestep": "the time t of the schedule, which may lie between two integers",
+    "none": "none: the network infers the noise level from the image, or supports only one",
 }
 
-# Name -> (what the network answers, (alpha, sigma, sigma_data) -> (a, b)).
+# Name -> (output of the network, (alpha, sigma, sigma_data) -> (a, b)).
 PARAMETERISATIONS: dict[str, tuple[str, Callable[[float, float, float], tuple[float, float]]]] = {
     "score": ("the score s", lambda alpha, sigma, data: (0.0, 1.0)),
     "epsilon": ("the noise eps, s = -eps/sigma", lambda alpha, sigma, data: (0.0, -1 / sigma)),
@@ -54,14 +54,15 @@ PARAMETERISATIONS: dict[str, tuple[str, Callable[[float, float, float], tuple[fl
     ),
     # x = alpha z - sigma v (Salimans & Ho 2022, app. D)
     "v": ("v = alpha eps - sigma x, s = -z - (alpha/sigma) v", lambda alpha, sigma, data: (-1.0, -alpha / sigma)),
-    # x = c_skip z + c_out F with the constants of Karras et al. 2022, table 1: (c_skip - 1)/sigma^2 cannot cancel so.
+    # x = c_skip z + c_out F with the constants of Karras et al. 2022, table 1; (c_skip - 1)/sigma^2 is simplified
+    # algebraically, which avoids cancellation.
     "edm": (
         "F of EDM's preconditioning",
         lambda alpha, sigma, data: (-1 / (sigma * sigma + data * data), data / (sigma * float(hypot(sigma, data)))),
     ),
 }
 
-# The scaling without which a parameterisation has no meaning.
+# The scaling that a parameterisation requires.
 NEEDS = {"v": "vp", "edm": "edm"}
 
 
@@ -74,6 +75,6 @@ def alpha_and_sigma(scaling: str, ratio: float) -> tuple[float, float]:
 
 
 def form(parameterisation: str, scaling: str, alpha: float, sigma: float, sigma_data: float) -> Form:
-    """Return the numbers of a parameterisation at a noise level."""
+    """Return the coefficients of a parameterisation at a noise level."""
     _, numbers = PARAMETERISATIONS[parameterisation]
     return Form(*numbers(alpha, sigma, sigma_data), 1 / float(hypot(sigma, sigma_data)) if scaling == "edm" else 1.0)

