@@ -129,7 +129,7 @@ def test_bias_json(monkeypatch, capsys, tmp_path):
         (("sample", "--friction", "-1"), "friction: must be positive"),
         (("sample", "--states", "chain.npz"), "must end in .nc"),
         (("sample", "--sigma", "0.5", "--sigma-ratio", "1"), "sigma and sigma-ratio: give one"),
-        (("sample", "--sigma", "100"), "mnist was made for sigma from 0.02 to 20"),
+        (("sample", "--sigma", "100"), "mnist was trained for sigma from 0.02 to 20"),
         (("sample", "--backend", "numba"), "backend: must be one of array, cuda"),
         (("sample", "--set", "colours=grey!"), "colours must be a name of Matplotlib's"),
         (("sample", "--set", "sigma"), "set: must be NAME=VALUE"),

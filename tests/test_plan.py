@@ -256,7 +256,7 @@ def test_levels_of_a_network_follow_its_schedule(tmp_path):
     start = net.at(t=999).sample(3, seed=1).reshape(3, 12)
     exact = uldnum.anneal(mixture, uldnum.plan("ddim", at), chains=3, x0=start, dtype="float32", progress=False)
     np.testing.assert_allclose(run.x.reshape(3, 12), exact.x, atol=1e-4)
-    with pytest.raises(ValueError, match="count: net has 1000 timesteps, got 1001"):
+    with pytest.raises(ValueError, match="count: must be at most 1000, the timesteps of net, got 1001"):
         net.levels(1001)
     with pytest.raises(ValueError, match="levels: mnist has no schedule"):
         uldnum.networks.network().levels(3)
@@ -574,7 +574,7 @@ def test_plans_on_the_shipped_network():
     assert 0.04 < (run.x > 0.5).mean() < 0.25
     with pytest.raises(ValueError, match=r"got sigma = 22; churn of heun\(0\.1\) goes up to it"):
         uldnum.anneal(net, uldnum.plan("heun(0.1)", levels.karras(20.0, 0.02, 8)), chains=4)
-    with pytest.raises(ValueError, match=r"mnist was made for sigma from 0\.02 to 20.*0\.01$"):
+    with pytest.raises(ValueError, match=r"mnist was trained for sigma from 0\.02 to 20.*0\.01$"):
         uldnum.anneal(net, uldnum.plan("ddim", levels.geometric(10.0, 0.01, 6)), chains=4)
 
 
