@@ -290,7 +290,7 @@ def test_tensors_are_read_without_running_code():
         (data[:-3], "cannot be read"), (data[:60], "cannot be read"), (b"", "cannot be read"),
         (legacy_file(tensors, count=7), "must have its declared size 6, got 7"),
         (legacy_file(tensors, storage="torch.LongStorage"), "contains torch.LongStorage"),
-        (legacy_file(strided), "no block of its numbers"),
+        (legacy_file(strided), "not a contiguous block of its storage"),
         (pickle.dumps(1), "does not begin as such a file does"),
     ):  # fmt: skip
         with pytest.raises(ValueError, match=fault):
