@@ -223,7 +223,7 @@ def test_figures_are_drawn_of_studies_alone(tmp_path, draw):
     with pytest.raises(ValueError, match=r"^data: .* cannot be read as NetCDF"):
         draw(tmp_path / "none.nc", tmp_path / "a.png")
     xr.Dataset().to_netcdf(tmp_path / "empty.nc")
-    with pytest.raises(ValueError, match=r"^data: .* must hold a study of"):
+    with pytest.raises(ValueError, match=r"^data: .* must contain a study of"):
         draw(tmp_path / "empty.nc", tmp_path / "a.png")
     with pytest.raises(ValueError, match=r"^data: must be a path"):
         draw(None, tmp_path / "a.png")

@@ -291,7 +291,7 @@ def test_tensors_are_read_without_running_code():
         (legacy_file(tensors, count=7), "must have its declared size 6, got 7"),
         (legacy_file(tensors, storage="torch.LongStorage"), "contains torch.LongStorage"),
         (legacy_file(strided), "not a contiguous block of its storage"),
-        (pickle.dumps(1), "does not begin as such a file does"),
+        (pickle.dumps(1), "does not start with the magic number"),
     ):  # fmt: skip
         with pytest.raises(ValueError, match=fault):
             read_tensors(io.BytesIO(broken))

@@ -131,7 +131,7 @@ def test_bias_json(monkeypatch, capsys, tmp_path):
         (("sample", "--sigma", "0.5", "--sigma-ratio", "1"), "sigma and sigma-ratio: give one"),
         (("sample", "--sigma", "100"), "mnist was trained for sigma from 0.02 to 20"),
         (("sample", "--backend", "numba"), "backend: must be one of array, cuda"),
-        (("sample", "--set", "colours=grey!"), "colours must be a name of Matplotlib's"),
+        (("sample", "--set", "colours=grey!"), "colours must be a Matplotlib colour map"),
         (("sample", "--set", "sigma"), "set: must be NAME=VALUE"),
         (("sample", "--set", "sigm=1"), "nearest is 'sigma'"),
         (("sample", "--input", "text=none.npy"), "is not an array in NumPy's format"),

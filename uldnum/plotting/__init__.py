@@ -1,4 +1,4 @@
-"""Figures, drawn from stored data."""
+"""Figures of studies, drawn from stored data."""
 
 from uldnum.plotting.bias import draw_bias
 from uldnum.plotting.frontier import draw_frontier

@@ -34,10 +34,17 @@ def draw_bias(data: Path, *out: Path) -> None:
 
     Parameters
     ----------
-    data : Path
-        NetCDF file of `uldnum.studies.bias`.
-    *out : Path
-        Images to write; suffixes decide the formats.
+    data : Path or str
+        NetCDF file with a dataset of `uldnum.studies.bias` or `uldnum.studies.exact_bias`.
+    *out : Path or str
+        Image files to write; their suffixes determine the formats.
+
+    Raises
+    ------
+    ValueError
+        If the file is not a stored bias study, or Matplotlib does not support a suffix.
+    MissingExtraError
+        If the extra ``plot`` is not installed.
     """
     from matplotlib.figure import Figure
 
@@ -70,14 +77,14 @@ def draw_bias(data: Path, *out: Path) -> None:
 
 
 def limits(panel: xr.Dataset) -> tuple[float, float]:
-    """Range of the bias in a panel: from below the noise floor, or from what is resolved of the exact bias."""
+    """Return the range of the bias axis of a panel, which starts below the noise floor or the tolerance."""
     if "bias" in panel:
         return float(panel.floor.min()) / 3, 2 * float(panel.bias.max())
     return max(float(panel.exact.where(panel.exact > 0).min()) / 2, panel.tolerance), 2 * float(panel.exact.max())
 
 
 def exact_curve(axes: Any, one: xr.Dataset, tone: str, marker: str, alone: bool) -> None:
-    """Draw the exact bias of one integrator where it is known; alone, with a mark at every step size."""
+    """Draw the exact bias of one integrator, with markers at the step sizes if the study has no sampled points."""
     known = one.exact.where(one.exact > 0)
     if alone:
         axes.plot(one.h, known, color=tone, linewidth=1.3, marker=marker, markersize=4)
@@ -86,7 +93,7 @@ def exact_curve(axes: Any, one: xr.Dataset, tone: str, marker: str, alone: bool)
 
 
 def sampled_points(axes: Any, one: xr.Dataset, tone: str, marker: str, rank: int) -> None:
-    """Draw what was sampled of one integrator: noise floor, points (hollow if they may be noise), divergence."""
+    """Draw the sampled results of one integrator: noise floor, points (hollow if they may be noise), divergence."""
     bottom = axes.get_ylim()[0]
     curve(axes, one.h, one.floor, color=tone, linewidth=0.8, linestyle=":")
     seen = (one.bias > SEEN * one.floor).values
@@ -95,13 +102,13 @@ def sampled_points(axes: Any, one: xr.Dataset, tone: str, marker: str, rank: int
     axes.errorbar(
         one.h[seen], one.bias[seen], yerr=2 * one.error[seen], fmt=marker, color=tone, markersize=4.5, elinewidth=1
     )  # fmt: skip
-    hollow = np.maximum(one.bias[~seen], 1.1 * bottom)  # what lies below the panel is shown at its edge
+    hollow = np.maximum(one.bias[~seen], 1.1 * bottom)  # draw points below the panel at its lower edge
     axes.plot(one.h[~seen], hollow, marker, color=tone, markersize=4, markerfacecolor="white", alpha=0.5)
     mark_divergence(axes, one, tone, rank)
 
 
 def legend(figure: Figure, study: xr.Dataset) -> None:
-    """Name the integrators, and say in words how the study was made."""
+    """Add the legend, and a title with the settings of the study."""
     from matplotlib.lines import Line2D
 
     handles = integrator_handles(study.integrator.values, markersize=4.5)

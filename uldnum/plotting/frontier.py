@@ -26,7 +26,7 @@ from uldnum.studies._frontier import at_most, of_metric
 
 __all__ = ["draw_frontier"]
 
-# Height of the strip that names the cheapest, as a share of a panel.
+# Height of the strip that names the cheapest integrator, as a fraction of the panel height.
 STRIP = 0.055
 
 Steps = dict[str, tuple[Array, Array]]
@@ -34,17 +34,28 @@ Steps = dict[str, tuple[Array, Array]]
 
 @literal_text()
 def draw_frontier(data: Path | Sequence[Path], *out: Path, metric: str = "second_moment") -> None:
-    """Draw the cost of an independent sample against the bias, from stored frontiers.
+    """Draw the cost of an independent sample against the bias, from stored frontier studies.
 
     Parameters
     ----------
-    data : Path, or sequence of them
-        NetCDF files of `uldnum.studies.frontier`, a panel for each.
-    *out : Path
-        Images to write; suffixes decide the formats.
+    data : Path, str, or sequence of them
+        NetCDF files with datasets of `uldnum.studies.frontier`; each gets one panel.
+    *out : Path or str
+        Image files to write; their suffixes determine the formats.
     metric : str
-        Which of the studies' metrics. A distance of laws, as wasserstein_1, is small nowhere by accident; that of a
-        moment is where it changes its sign.
+        Metric of the bias. Default: "second_moment".
+
+    Raises
+    ------
+    ValueError
+        If a file is not a stored frontier study, the metric is unknown, or Matplotlib does not support a suffix.
+    MissingExtraError
+        If the extra ``plot`` is not installed.
+
+    Notes
+    -----
+    The bias of a moment may change its sign as a function of the step size, and then passes through zero. A distance of
+    distributions, such as "wasserstein_1", has no such accidental zeros.
     """
     from matplotlib.figure import Figure
 
@@ -52,7 +63,7 @@ def draw_frontier(data: Path | Sequence[Path], *out: Path, metric: str = "second
     given = [data] if isinstance(data, str | Path) or not isinstance(data, Sequence) else data
     studies, out = [stored_study(one, ("frontier",)) for one in given], tuple(image_paths(out))
     if not studies:
-        raise ValueError("data: must be at least one file")
+        raise ValueError("data: must be at least one file, got none")
     names = list(dict.fromkeys(str(name) for study in studies for name in study.integrator.values))
     styles = {name: look(name, rank) for rank, name in enumerate(names)}
     figure = Figure(figsize=(max(7.0, 4.1 * len(studies)), 6), layout="constrained")
@@ -60,7 +71,7 @@ def draw_frontier(data: Path | Sequence[Path], *out: Path, metric: str = "second
     for axes, study in zip(panels, studies, strict=True):
         draw_panel(axes, study, of_metric(study, metric), styles)
     costs = [study[name] for study in studies for name in ("cost", "exact_cost")]
-    # The strip is at the foot.
+    # Leave room for the strip at the bottom.
     seen = np.concatenate([cost.values[np.isfinite(cost.values)] for cost in costs])
     if len(seen):
         panels[0].set_ylim(seen.min() / 2.5, 1.5 * seen.max())
@@ -77,7 +88,7 @@ def draw_frontier(data: Path | Sequence[Path], *out: Path, metric: str = "second
 
 
 def draw_panel(axes: Any, study: xr.Dataset, one: xr.Dataset, styles: Mapping[str, tuple[str, str]]) -> None:
-    """Draw a study: points, exact curves, the least cost of each integrator, and which is cheapest."""
+    """Draw one study: points, exact curves, the least cost of each integrator, and the strip of the cheapest."""
     axes.set(xscale="log", yscale="log")
     axes.set_title(study.attrs["target"], fontsize=11, fontweight="bold")
     axes.grid(alpha=0.25, which="both", linewidth=0.5)
@@ -108,20 +119,20 @@ def draw_panel(axes: Any, study: xr.Dataset, one: xr.Dataset, styles: Mapping[st
 
 
 def limits(one: xr.Dataset) -> tuple[float, float]:
-    """Range of biases in a panel: from what is known for certain to the largest."""
+    """Return the range of the bias axis of a panel, from the smallest resolved bias to the largest bias."""
     known = bool(exactly_known(one).any())
     least = max(float(one.tolerance), float(one.exact.min())) if known else float(one.floor.median()) / 2
-    least = least if np.isfinite(least) else 1e-3  # where all diverged
+    least = least if np.isfinite(least) else 1e-3  # all points diverged
     return least, float(np.nanmax([1.3 * float(one.bias.max()), 10 * least]))
 
 
 def exactly_known(one: xr.Dataset) -> xr.DataArray:
-    """Where both bias and cost are exact."""
+    """Return a mask of the points at which both bias and cost are known exactly."""
     return one.exact.notnull() & one.exact_cost.notnull()
 
 
 def curves(axes: Any, one: xr.Dataset, tone: str, marker: str, left: float) -> None:
-    """Draw what is known of an integrator: an exact curve in h for each friction, and what was sampled."""
+    """Draw the results of one integrator: an exact curve in h for each friction, and the sampled points."""
     for friction in one.friction.values:
         at = one.sel(friction=friction)
         axes.plot(at.exact, at.exact_cost, color=tone, linewidth=0.9, alpha=0.45)
@@ -131,7 +142,7 @@ def curves(axes: Any, one: xr.Dataset, tone: str, marker: str, left: float) -> N
     hollow = small | {"markerfacecolor": "white", "markersize": 4.5, "alpha": 0.8}
     flat = {
         marker: (whole.bias.where(seen & resolved), small),
-        # Where there is an exact curve, that says more.
+        # Bounds are drawn only where there is no exact curve.
         "<": (at_most(whole).where(~seen & resolved & sampled_only), hollow),
         "^": (np.maximum(whole.bias.where(~resolved & sampled_only), 1.05 * left), hollow),
     }
@@ -140,7 +151,7 @@ def curves(axes: Any, one: xr.Dataset, tone: str, marker: str, left: float) -> N
 
 
 def least_costs(one: xr.Dataset) -> tuple[Array, Array]:
-    """Return bounds on the bias at which the least cost that is known to stay below them falls, and that cost."""
+    """Return the steps of the least cost against the bias bound: the bounds at which it falls, and the cost."""
     cost = one.exact_cost.where(exactly_known(one), one.cost)
     use = ((one.cost_resolved | exactly_known(one)) & ~one.lost & cost.notnull()).values.ravel()
     bias, price = at_most(one).values.ravel()[use], cost.values.ravel()[use]
@@ -151,9 +162,9 @@ def least_costs(one: xr.Dataset) -> tuple[Array, Array]:
 
 
 def cheapest(steps: Steps) -> list[tuple[float, str]]:
-    """Return bounds on the bias from which on an integrator is the cheapest, in ascending order."""
+    """Return pairs (bound, integrator) in ascending order: from that bias bound on, the integrator is cheapest."""
     starts = np.unique(np.concatenate([bias for bias, _ in steps.values()]))
-    # Before its first step an integrator does not stay below the bound at any cost.
+    # Below the bound of its first step, an integrator does not reach the bias at any cost.
     costs = [np.append(np.inf, least)[np.searchsorted(bias, starts, side="right")] for bias, least in steps.values()]
     winners = np.argmin(costs, axis=0)
     changes = np.flatnonzero(np.diff(winners, prepend=-1))
@@ -161,7 +172,7 @@ def cheapest(steps: Steps) -> list[tuple[float, str]]:
 
 
 def strip(axes: Any, steps: Steps, tones: Mapping[str, str]) -> None:
-    """Colour the foot of a panel by the integrator that is cheapest at each bound on the bias, and name it."""
+    """Colour the bottom of a panel by the integrator that is cheapest at each bias bound, and name it."""
     left, right = axes.get_xlim()
     found = cheapest(steps)
     ends = [start for start, _ in found[1:]] + [right]
@@ -179,7 +190,7 @@ def strip(axes: Any, steps: Steps, tones: Mapping[str, str]) -> None:
 
 
 def handles(styles: Mapping[str, tuple[str, str]], studies: Sequence[xr.Dataset]) -> list[Any]:
-    """Name the integrators, and what lines and marks mean."""
+    """Return the legend entries: integrators, lines and markers."""
     from matplotlib.lines import Line2D
 
     named = integrator_handles(styles, markersize=4, linewidth=2.4)

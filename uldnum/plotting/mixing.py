@@ -26,14 +26,21 @@ __all__ = ["draw_mixing"]
 
 @literal_text()
 def draw_mixing(data: Path, *out: Path) -> None:
-    """Draw autocorrelation times against step size, a panel for each friction, from a stored mixing study.
+    """Draw autocorrelation times against step size from a stored mixing study, with one panel for each friction.
 
     Parameters
     ----------
-    data : Path
-        NetCDF file of `uldnum.studies.mixing`.
-    *out : Path
-        Images to write; suffixes decide the formats.
+    data : Path or str
+        NetCDF file with a dataset of `uldnum.studies.mixing`.
+    *out : Path or str
+        Image files to write; their suffixes determine the formats.
+
+    Raises
+    ------
+    ValueError
+        If the file is not a stored mixing study, or Matplotlib does not support a suffix.
+    MissingExtraError
+        If the extra ``plot`` is not installed.
     """
     from matplotlib.figure import Figure
 
@@ -63,12 +70,12 @@ def draw_mixing(data: Path, *out: Path) -> None:
 
 
 def times(axes: Any, one: xr.Dataset, tone: str, marker: str, rank: int) -> None:
-    """Draw the times of one integrator: exact curve, points, lower bounds, divergence."""
+    """Draw the times of one integrator: exact curve, points, lower bounds and divergence."""
     curve(axes, one.h, one.exact_cost, color=tone, linewidth=1.5)
     time, error, sure = one.cost, one.cost_error, one.cost_resolved.values
     if not one.exact_cost.notnull().any():
         axes.plot(one.h, time, color=tone, linewidth=0.8, alpha=0.6)
-    # Edged in white, so that those which lie on each other can be told apart.
+    # White edges separate overlapping markers.
     axes.errorbar(
         one.h[sure], time[sure], yerr=2 * error[sure], fmt=marker, color=tone, markersize=5.5, elinewidth=1,
         markeredgecolor="white", markeredgewidth=0.6,
@@ -78,7 +85,7 @@ def times(axes: Any, one: xr.Dataset, tone: str, marker: str, rank: int) -> None
 
 
 def handles(study: xr.Dataset) -> list[Any]:
-    """Name the integrators, and what marks mean."""
+    """Return the legend entries: integrators and markers."""
     from matplotlib.lines import Line2D
 
     named = integrator_handles(study.integrator.values, markersize=4.5)

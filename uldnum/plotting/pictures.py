@@ -1,4 +1,4 @@
-"""Pictures of images."""
+"""Pictures and animations of batches of images."""
 
 from __future__ import annotations
 
@@ -19,23 +19,24 @@ if TYPE_CHECKING:
 
 __all__ = ["check_look", "coloured", "draw_gif", "draw_images"]
 
-COLUMNS = 10  # in a row of images
-PIXELS = 96  # side of an image in a moving picture, at least
+COLUMNS = 10  # images in a row
+PIXELS = 96  # minimum side of an image in an animation, in pixels
 
 
 def check_look(card: Card) -> None:
-    """Raise if images could not be drawn as a card says."""
+    """Raise an error if Matplotlib is missing or does not have the colour map of a card."""
     require("matplotlib", "plot")
     from matplotlib import colormaps
 
     if card.colours not in colormaps:
-        raise ValueError(f"card: colours must be a name of Matplotlib's, such as 'magma', got {card.colours!r}")
+        raise ValueError(f"card: colours must be a Matplotlib colour map, such as 'magma', got {card.colours!r}")
 
 
 def coloured(images: Array, card: Card) -> Array:
-    """Return images (n, channels, height, width) as colours (n, height, width, 3) between 0 and 1.
+    """Return images (n, channels, height, width) as RGB values (n, height, width, 3) between 0 and 1.
 
-    Three channels are red, green and blue; of any other number the first is shown, in the colours of the card.
+    Three channels are red, green and blue. For any other number of channels, the first one is shown in the colour map
+    of the card.
     """
     require("matplotlib", "plot")
     from matplotlib import colormaps
@@ -54,15 +55,15 @@ def draw_images(images: Array, titles: Sequence[str], caption: str, out: Path, l
     Parameters
     ----------
     images : array, shape (n, height, width, 3)
-        Colours between 0 and 1.
+        RGB values between 0 and 1.
     titles : sequence of str
-        One for each image, or none.
+        Titles of the images, or an empty sequence. With labels, the titles of the first row.
     caption : str
-        What they are.
+        Title of the figure.
     out : Path
-        Image to write; its suffix decides the format.
+        Image file to write; its suffix determines the format.
     labels : sequence of str
-        One for each row, if rows have names; then all rows have the titles of the first.
+        Labels of the rows. The number of titles is then the number of columns. Default: no labels.
     """
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
@@ -82,13 +83,26 @@ def draw_images(images: Array, titles: Sequence[str], caption: str, out: Path, l
         if labels and number % columns == 0:
             label = labels[number // columns]
             axes.text(-0.06, 0.5, label, transform=axes.transAxes, ha="right", va="center", fontsize=9)
-    figure.suptitle(caption, fontsize=min(9, size[0] * 72 / (0.55 * len(caption))))  # a letter is half as wide as high
+    # The width of a character is about half its height.
+    figure.suptitle(caption, fontsize=min(9, size[0] * 72 / (0.55 * len(caption))))
     with atomic(out) as file:
         figure.savefig(file, dpi=160)
 
 
 def draw_gif(frames: Sequence[Array], out: Path) -> Path:
-    """Write a moving picture, of which every frame holds images (n, height, width, 3); returns where it is."""
+    """Write an animation and return its path.
+
+    Parameters
+    ----------
+    frames : sequence of arrays, shape (n, height, width, 3)
+        Images of each frame, RGB values between 0 and 1.
+    out : Path
+        GIF file to write.
+
+    Returns
+    -------
+    Path
+    """
     image = require("PIL.Image", "plot")
     columns = math.ceil(math.sqrt(len(frames[0])))
     larger = max(1, PIXELS // frames[0].shape[1])
@@ -99,7 +113,7 @@ def draw_gif(frames: Sequence[Array], out: Path) -> Path:
 
 
 def mosaic(images: Array, columns: int) -> Array:
-    """Put images (n, height, width, 3) together to one of bytes, row after row."""
+    """Return one image of bytes that contains the images (n, height, width, 3) in rows of ``columns`` images."""
     n, height, width, _ = images.shape
     rows = -(-n // columns)
     places = np.zeros((rows * columns, height, width, 3), np.uint8)

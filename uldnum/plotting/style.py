@@ -1,4 +1,4 @@
-"""What figures share: a colour for each integrator, ticks, and how they are saved."""
+"""Common elements of figures: colours of integrators, legends, ticks, and input and output files."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ __all__ = [
     "title_of",
 ]
 
-# Biases of less than so many noise floors may be noise.
+# A bias counts as seen if it is larger than this number of noise floors.
 SEEN = 4.0
 
-# Okabe and Ito's palette but for its yellow, and brown, indigo, olive and dark teal, which the colour-blind, too, can
-# tell from each other and from the rest: an integrator has one colour in every figure.
+# An integrator has the same colour in every figure. The colours are the palette of Okabe and Ito without yellow, and
+# brown, indigo, olive and dark teal; colour-blind readers can distinguish all of them.
 COLOURS = {
     "ula": "#E69F00",
     "BAOAB": "#0072B2",
@@ -52,26 +52,45 @@ COLOURS = {
     "BUB": "#999933",
     "BAOA": "#005F50",
 }
-# Not the triangles that mark bounds.
+# The triangles that mark bounds are not among them.
 MARKERS = "osDvp*dhPX"
 
 
 def colour(name: str, rank: int) -> str:
-    """Return the colour of an integrator; those without one of their own take greys in turn."""
+    """Return the colour of an integrator in all figures.
+
+    Parameters
+    ----------
+    name : str
+        Name of the integrator; parameters in parentheses are ignored.
+    rank : int
+        Index of the integrator in the figure, which selects a grey if the integrator has no colour.
+
+    Returns
+    -------
+    str
+        A Matplotlib colour.
+
+    Examples
+    --------
+    >>> from uldnum.plotting import colour
+    >>> colour("BAOAB", 0), colour("my-integrator", 1)
+    ('#0072B2', '0.3')
+    """
     return COLOURS.get(name.split("(")[0], str(0.15 + 0.15 * (rank % 5)))
 
 
 @contextmanager
 def literal_text() -> Iterator[None]:
-    """Draw all text as it is written, whatever the user's settings: a name with a dollar sign is no formula."""
+    """Draw all text literally, whatever the user's settings; a dollar sign in a name does not start a formula."""
     with require("matplotlib", "plot").rc_context({"text.parse_math": False, "text.usetex": False}):
         yield
 
 
 def stored_study(data: Any, kinds: Sequence[str]) -> xr.Dataset:
-    """Read a study of one of these kinds, or raise if the file holds none.
+    """Return the study in a file, or raise an error if it is not a study of one of the given kinds.
 
-    Points without a stationary law are marked ``lost``, and have neither bias nor cost.
+    Points without a stationary distribution are marked in the variable ``lost``, and their bias and cost are NaN.
     """
     import xarray as xr
 
@@ -83,15 +102,15 @@ def stored_study(data: Any, kinds: Sequence[str]) -> xr.Dataset:
     except (OSError, ValueError) as error:
         raise ValueError(f"data: {shown(str(path))} cannot be read as NetCDF: {printable(str(error))}") from None
     if study.attrs.get("study") not in kinds:
-        raise ValueError(f"data: {shown(str(path))} must hold a study of {' or '.join(kinds)}")
-    if "diverged" not in study:  # nothing was sampled
+        raise ValueError(f"data: {shown(str(path))} must contain a study of {' or '.join(kinds)}")
+    if "diverged" not in study:  # an exact study without sampling
         return study
     lost = without_law(study)
     return study.assign({name: study[name].where(~lost) for name in ("bias", "cost") if name in study} | {"lost": lost})
 
 
 def image_paths(out: Sequence[Any]) -> list[Path]:
-    """Return where a figure is to be written, or raise if a suffix is no format of Matplotlib's."""
+    """Return the paths of a figure, or raise an error if Matplotlib does not support a suffix."""
     from matplotlib.figure import Figure
 
     paths, formats = [file_path("out", one) for one in out], Figure().canvas.get_supported_filetypes()
@@ -102,17 +121,17 @@ def image_paths(out: Sequence[Any]) -> list[Path]:
 
 
 def title_of(metric: str) -> str:
-    """Return what an axis says of a metric; of one that only the file knows, its name."""
+    """Return the axis label of a metric, or its name if the metric is not in the catalogue."""
     return METRICS[metric].title if metric in METRICS else metric
 
 
 def look(name: str, rank: int) -> tuple[str, str]:
-    """Return the colour and the mark of an integrator."""
+    """Return the colour and the marker of an integrator."""
     return colour(name, rank), MARKERS[rank % len(MARKERS)]
 
 
 def integrator_handles(names: Iterable[Any], **style: Any) -> list[Any]:
-    """Return the entries of a legend that name integrators."""
+    """Return the legend entries of integrators."""
     from matplotlib.lines import Line2D
 
     looks = {str(name): look(str(name), rank) for rank, name in enumerate(names)}
@@ -120,13 +139,13 @@ def integrator_handles(names: Iterable[Any], **style: Any) -> list[Any]:
 
 
 def mark_divergence(axes: Any, one: xr.Dataset, tone: str, rank: int) -> None:
-    """Mark the steps at which chains of an integrator diverged or have no stationary law, at the top of a panel."""
+    """Mark, at the top of a panel, the step sizes at which an integrator diverged or has no stationary distribution."""
     lost = one.h[one.lost.values]
     axes.plot(lost, np.full(len(lost), 0.97 - 0.03 * rank), "x", color=tone, transform=axes.get_xaxis_transform())
 
 
 def plain_ticks(axes: Any) -> None:
-    """Label logarithmic axes with numbers as people write them."""
+    """Label the ticks of logarithmic axes in decimal notation, not as powers of ten."""
     from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
     for axis in (axes.xaxis, axes.yaxis):
@@ -137,7 +156,7 @@ def plain_ticks(axes: Any) -> None:
 
 
 def curve(axes: Any, x: Any, y: Any, **style: Any) -> None:
-    """Draw a curve; of one point, a line across the panel."""
+    """Draw a curve, or a horizontal line across the panel if there is only one point."""
     if len(x) > 1:
         axes.plot(x, y, **style)
     else:
@@ -145,7 +164,15 @@ def curve(axes: Any, x: Any, y: Any, **style: Any) -> None:
 
 
 def save(figure: Figure, *out: Path) -> None:
-    """Write a figure, atomically, in the formats that the suffixes say; the same figure gives the same file."""
+    """Write a figure to files, reproducibly and atomically.
+
+    Parameters
+    ----------
+    figure : matplotlib.figure.Figure
+        The figure.
+    *out : Path
+        Files to write; their suffixes determine the formats. SVG files contain no date and no random identifiers.
+    """
     import matplotlib
 
     for path in out:
