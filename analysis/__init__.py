@@ -1,4 +1,7 @@
-"""Figures and numbers of the README: each module runs a study, stores its data, and draws what is stored."""
+"""Scripts that compute the figures and numbers of the README.
+
+Each module runs a study, stores its data in ``analysis/data``, and draws a figure or writes a page from them.
+"""
 
 from pathlib import Path
 
@@ -6,6 +9,6 @@ __all__ = ["pictures"]
 
 
 def pictures(name: str) -> tuple[Path, Path]:
-    """Return where a figure of lines is drawn to: PNG and SVG."""
+    """Return the paths of a line figure in PNG and SVG."""
     folder = Path(__file__).parents[1] / "figures"
     return folder / f"{name}.png", folder / f"{name}.svg"

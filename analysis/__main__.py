@@ -1,4 +1,7 @@
-"""Rebuild figures and pages: ``python -m analysis NAME ...`` or ``all``; after ``draw``, only draw what is stored."""
+"""Rebuild figures and pages: ``python -m analysis NAME ...``, or ``all`` for the figures of the README.
+
+``python -m analysis draw NAME ...`` draws the figures from the stored data without computing anything.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +11,14 @@ from importlib import import_module
 FIGURES = (
     "annealing", "bias", "chains", "densities", "frontier", "grids", "mixing", "orders", "temperature", "trajectories",
 )  # fmt: skip
-# What takes longer than one would wait for, or needs more installed: by its own name only.
+# Modules that take long or need further packages; "all" does not include them.
 LONG = ("agreement", "denoising", "overhead", "registers", "throughput")
-# Pages and images: there are no data between the computation and them.
+# Modules that write a page or a picture without storing data.
 WHOLE = ("agreement", "chains", "grids", "orders", "overhead", "registers")
 
 
 def main() -> None:
-    """Rebuild what the command line names."""
+    """Rebuild the figures and pages named on the command line."""
     stored = sys.argv[1:2] == ["draw"]
     names, known = sys.argv[1 + stored :], sorted({*FIGURES, *LONG} - set(WHOLE if stored else ()))
     chosen = [name for name in FIGURES if name in known] if names == ["all"] else names

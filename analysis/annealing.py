@@ -1,7 +1,7 @@
-"""Figure: the cost of plans through noise levels, and how far from the law of the data they end.
+"""Figure: error of annealed sampling plans against their cost.
 
-Forty Gaussians in the plane (`gmm-40`), of which every noise level is known exactly: the error is that of the plan
-alone. Plans are compared at equal numbers of score evaluations.
+The data distribution is a mixture of forty Gaussians in the plane (`gmm-40`). Its score is known exactly at every noise
+level, so that the error is only that of the plan. Plans are compared at equal numbers of score evaluations.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ FIGURES = pictures("annealing")
 CHAINS = 20_000
 FIRST, LAST = 60.0, 0.2  # noise levels: wider than the data, and much narrower than a mode (1.31)
 NFE = (16, 32, 64, 128, 256, 512)
-DRAWS = 16  # sets of as many exact samples
+DRAWS = 16  # sets of CHAINS exact samples each
 MEASURES = {
     "distance": "sliced Wasserstein-2 distance",
     "weights": "weights of the modes, total variation",
     "variance": "variance within modes, relative",
 }
 
-# Method, what it is called, its options, and its evaluations a level.
 H = 0.7  # step size in units of sigma
+# Label in the figure -> method, its options, and its score evaluations per level.
 PLANS: dict[str, tuple[str, dict[str, Any], float]] = {
     "ALD": ("ula", {"h": H}, 1),
     "MILD(0.1)": ("mild(0.1)", {"h": H}, 1),
@@ -58,7 +58,7 @@ COLOURS = {
 
 
 def study() -> xr.Dataset:
-    """Run every plan at every cost."""
+    """Run every plan at every cost, and return the errors."""
     mixture = gmm_40()
     shape = (len(PLANS), len(NFE))
     found = {name: np.full(shape, np.nan) for name in ("nfe", "error", *MEASURES)}
@@ -76,7 +76,10 @@ def study() -> xr.Dataset:
 
 
 def measured(x: Array, mixture: uldnum.GaussianMixture) -> dict[str, float]:
-    """Return the measures of some samples, and the standard error of the first; the variance is a median, relative."""
+    """Return the error measures of samples, and the standard error of the distance.
+
+    The variance within modes is a median over samples, relative to the variance of a component.
+    """
     distance, weights = sliced_wasserstein_2(x, mixture), mode_weights(x, mixture)
     gaps = x - mixture.means[((x[:, None] - mixture.means) ** 2).sum(axis=2).argmin(axis=1)]
     variance = np.median(gaps**2) * mixture.largest_precision
@@ -122,6 +125,6 @@ def draw() -> None:
 
 
 def main() -> None:
-    """Run, store, and draw what is stored."""
+    """Run the study, store it, and draw the stored data."""
     store(study(), DATA)
     draw()

@@ -1,4 +1,4 @@
-"""Figure: what does discretisation do to the law of a mixture, as a function of the step size."""
+"""Figure: bias of the stationary distribution on a mixture, as a function of the step size."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
-"""Figures: one chain at one noise level under six integrators, in the style of Jain & Poole 2022, figure 1.
+"""Figures: one chain of each of six integrators at one noise level, in the style of Jain & Poole 2022, figure 1.
 
-On the network that the package ships, and on one that is fetched, of which nothing but the picture is kept.
+The networks are the one in the package, and one that is downloaded; the repository contains only the picture of the
+latter.
 """
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ from uldnum.plotting.pictures import coloured, draw_images
 FIGURES = Path(__file__).parents[1] / "figures"
 
 NETWORKS = ("mnist", "galaxygrad-quasar72")
-COLUMNS, EVERY = 12, 20  # states that are shown, and the steps between them
+COLUMNS, EVERY = 12, 20  # number of states shown, and number of steps between them
 
-# Step size in units of the card's, which is h = 2 sigma unless the network does not bear it: at that step noising and
-# denoising at level sigma is a step, and the paper runs BAOAB-limit. On a flat background, a Gaussian of variance
-# sigma^2, h = 2 sigma is the limit of stability of the others.
+# Step sizes in units of the card's step size, which is h = 2 sigma for most networks. At h = 2 sigma a step of
+# noise-denoise is one noising and denoising at level sigma, and the paper uses this step for BAOAB-limit. It is the
+# stability limit of the other schemes on a flat background, which is a Gaussian of variance sigma^2.
 SCHEMES = {"noise-denoise(1)": 1.0, "noise-denoise(2)": 1.0, "ula": 0.5, "BAOAB": 0.5, "OBABO": 0.5, "baoab-limit": 1.0}
 
 

@@ -1,8 +1,8 @@
-"""How well does the shipped network denoise? Its error at every noise level, next to that of an exact denoiser.
+"""Page and figure: denoising error of the network in the package, beside that of an exact denoiser.
 
-The exact one is that of the training images themselves (`uldnum.targets.DataMixture`). On images of the training set no
-denoiser is better; on images held out it shows how much the network has learnt beyond them: at small noise the exact
-denoiser of the training images answers one of them.
+The exact denoiser is that of the empirical distribution of the training images (`uldnum.targets.DataMixture`). No
+denoiser has a smaller error on the training images. On held-out images the comparison shows how far the network
+generalises: at low noise the exact denoiser returns one of the training images.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ IMAGES, BATCH = 512, 64
 
 
 def study() -> xr.Dataset:
-    """Mean square error per pixel of both denoisers, on the same noised images of both sets."""
+    """Return the mean square error per pixel of both denoisers on noised training and held-out images."""
     train, test = mnist()
     net, data = network(), DataMixture(train, "mnist")
     random = np.random.default_rng(0)
@@ -54,13 +54,15 @@ def study() -> xr.Dataset:
 
 
 def page(found: xr.Dataset) -> str:
-    """Return the table in words."""
+    """Return the text of the page."""
     lines = [
-        "# How well the shipped network denoises",
+        "# Denoising error of the network in the package",
         "",
-        f"Mean square error per pixel (black is -1, white 1) of {found.attrs['count']} noised images, and its standard",
-        "error over images. Exact is the denoiser of the empirical law of the 60000 training images, a closed form.",
-        "`python -m analysis denoising` makes this page and [the figure](../figures/denoising.png).",
+        "*Written by `python -m analysis denoising`, with [the figure](../figures/denoising.png).*",
+        "",
+        f"The table shows the mean square error per pixel (black is -1, white is 1) of {found.attrs['count']} noised",
+        "images, and its standard error over images. The exact denoiser is that of the empirical distribution of the",
+        "60000 training images, for which there is a closed form.",
         "",
         "| sigma | network, held out | exact, held out | network, training | exact, training |",
         "|---|---|---|---|---|",
@@ -100,7 +102,7 @@ def draw() -> None:
 
 
 def main() -> None:
-    """Measure, store, and draw what is stored."""
+    """Compute the errors, store them, write the page, and draw the stored data."""
     found = study()
     store(found, DATA)
     PAGE.write_text(page(found))

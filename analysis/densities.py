@@ -1,7 +1,8 @@
-"""Figure: what does each scheme sample at a large step? Its own exact stationary law, and not the target.
+"""Figure: exact and sampled stationary densities of each scheme at a large step size, beside the target.
 
-At h = 1.5 on two modes the total variation distance to the target is 0.025 for BAOAB-limit, 0.036 for BAOAB, and 0.14
-for ULA, OBABO and MILD(0.5), at equal cost. Sampled points lie on the exact curves.
+At h = 1.5 on a mixture with two modes, the total variation distance to the target is 0.025 for BAOAB-limit, 0.036 for
+BAOAB, and 0.14 for ULA, OBABO and MILD(0.5), at equal cost. The sampled points agree with the exact densities of the
+schemes.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# BAOA is left out: its x has the law of BAOAB's.
+# BAOA is omitted because its stationary distribution of x is that of BAOAB.
 INTEGRATORS = (
     "OABAO",
     "ula",
@@ -38,10 +39,10 @@ INTEGRATORS = (
     "mild(0.5)",
     "noise-denoise(1)",
 )
-H, FRICTION = 1.5, 1.0  # near mild's limit of stability, sqrt(3): the larger the step, the more there is to see
+H, FRICTION = 1.5, 1.0  # a large step shows the bias clearly; the stability limit of mild is sqrt(3)
 STEPS, BURN_IN, CHAINS, SEED = 1_000, 100, 256, 1  # relaxation times are below ten evaluations
-BINS = 96  # over 16 standard deviations of the target: 0.28 wide
-TOLERANCE = 1e-5  # of the exact laws: far below the width of a line
+BINS = 96  # over 16 standard deviations of the target, so that a bin has the width 0.28
+TOLERANCE = 1e-5  # of the exact densities, far below the width of a line
 X = np.linspace(-6.0, 6.0, 151)
 TICKS = np.arange(-4, 5, 2)
 ROWS, COLUMNS = 2, 5
@@ -51,19 +52,19 @@ FIGURES = pictures("densities")
 
 
 def sampled(name: str, target: GaussianMixture) -> tuple[Array, Array, Array, int]:
-    """Return edges of the bins, shares of the samples in them, their standard errors, and score evaluations."""
+    """Return the bin edges, the fractions of samples in the bins, their standard errors, and the score evaluations."""
     run = uldnum.sample(
         target, name, h=H, friction=FRICTION, steps=STEPS, burn_in=BURN_IN, chains=CHAINS, bins=BINS, seed=SEED
     )
     counts = run.histogram[:, 0]
     shares = counts / counts.sum(axis=-1, keepdims=True)
-    # Batches of chains are independent, steps of a chain are not.
+    # The standard error uses batches of chains, which are independent; the steps of a chain are not.
     error = shares.std(axis=0, ddof=1) / np.sqrt(len(shares))
     return run.edges[0], shares.mean(axis=0)[1:-1], error[1:-1], run.nfe
 
 
 def study() -> xr.Dataset:
-    """Compute everything that the figure shows: the target, and the exact and sampled laws of every scheme."""
+    """Return the data of the figure: density of the target, exact and sampled densities of every scheme."""
     target = bimodal_1d()
     limits = [max_stable_h(name, precision=target.largest_precision, friction=FRICTION) for name in INTEGRATORS]
     laws = [transfer_operator(name, target, H, friction=FRICTION, tolerance=TOLERANCE) for name in INTEGRATORS]
@@ -127,7 +128,7 @@ def study() -> xr.Dataset:
 
 
 def draw_densities(axes: Axes, data: xr.Dataset, one: xr.Dataset, tone: str) -> None:
-    """Draw the target, and the exact and the sampled density of one scheme."""
+    """Draw the target density, and the exact and the sampled density of one scheme."""
     axes.fill(data.x, data.target, facecolor="0.86", edgecolor="0.6", linewidth=0.8)
     axes.plot(data.x, one.exact, color=tone, linewidth=1.8)
     axes.plot(one.bin, one.sampled, **dots(tone))
@@ -138,12 +139,12 @@ def draw_densities(axes: Axes, data: xr.Dataset, one: xr.Dataset, tone: str) -> 
 
 
 def draw_differences(axes: Axes, data: xr.Dataset, one: xr.Dataset, tone: str) -> None:
-    """Draw what the exact and the sampled density differ by from the target."""
+    """Draw the differences of the exact and of the sampled density from the target."""
     difference = one.exact - data.target
     axes.axhline(0, color="0.6", linewidth=0.8)
     axes.fill_between(data.x, difference, color=tone, alpha=0.18, linewidth=0)
     axes.plot(data.x, difference, color=tone, linewidth=1.2)
-    # Of the same bins, lest their width be taken for a deviation of the samples from the curve.
+    # Correct for the width of the bins, which would otherwise look like a deviation of the samples from the curve.
     inside = one.exact_binned - one.exact.interp(x=one.bin)
     axes.errorbar(
         one.bin,
@@ -168,7 +169,7 @@ def dots(tone: str) -> dict[str, Any]:
 
 
 def legend(figure: Figure) -> None:
-    """Say in words what lines, areas and points are."""
+    """Add the legend of lines, areas and points."""
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
@@ -181,7 +182,7 @@ def legend(figure: Figure) -> None:
 
 
 def draw() -> None:
-    """Draw the stored data: schemes by their distance from the target, the nearest first."""
+    """Draw the stored data, with the schemes in the order of their distance from the target."""
     from matplotlib.figure import Figure
 
     data = xr.load_dataset(DATA)
@@ -221,6 +222,6 @@ def draw() -> None:
 
 
 def main() -> None:
-    """Compute, store and draw."""
+    """Compute the data, store them, and draw the stored data."""
     store(study(), DATA)
     draw()

@@ -1,7 +1,7 @@
-"""Figure: what accuracy costs, and which integrator is cheapest for a given bias.
+"""Figure: cost of an independent sample against bias, and the cheapest integrator for a given bias.
 
-On `gmm-40` no integrator at one noise level mixes: the answer there is to go through noise levels
-(`analysis.annealing`), and a short run is enough to see it.
+On `gmm-40` no integrator mixes at a single noise level, which a short run is enough to show. Annealing through noise
+levels samples this target (`analysis.annealing`).
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from uldnum.plotting import draw_frontier
 from uldnum.studies.common import narrowest
 
 INTEGRATORS = ["ula", "baoab-limit", "mild(0.5)", "BAOAB", "OBABO", "UBU"]
-# Step sizes and frictions are in units of the narrowest mode, as a study's defaults: 1, 0.5 and 1.31 wide.
+# Step sizes and frictions are in units of the standard deviation of the narrowest mode, 1, 0.5 and 1.31 for the targets
+# below.
 H = np.geomspace(0.1, 1.3, 10)
 FRICTIONS = np.array([0.5, 1.0, 2.0])
 TARGETS: dict[str, dict[str, Any]] = {
@@ -34,11 +35,11 @@ FIGURES = pictures("frontier")
 
 
 def deviations(study: xr.Dataset) -> tuple[float, float]:
-    """Return the largest distances of biases and of resolved costs from the exact ones, in standard errors.
+    """Return the largest deviations of biases and of costs from the exact ones, in standard errors.
 
-    Of the two moments (what is sampled of the other metrics, distances of laws, has a floor of its own), where costs
-    are resolved: elsewhere chains have not forgotten that they started from draws of the target. All points share their
-    random numbers, so that their deviations are not independent.
+    Biases are those of the two moments, because the sampled value of a distance of distributions has a noise floor.
+    Only points with resolved costs count: elsewhere the chains have not forgotten their start from draws of the target.
+    All points share their random numbers, so that their deviations are not independent.
     """
     moments = study.sel(metric=["second_moment", "mean"])
     bias = abs(moments.bias - moments.exact) / moments.error
@@ -47,7 +48,7 @@ def deviations(study: xr.Dataset) -> tuple[float, float]:
 
 
 def draw() -> None:
-    """Draw the stored data: a distance of laws, which is small nowhere by accident."""
+    """Draw the stored data for a distance of distributions, which has no accidental zeros."""
     draw_frontier(list(DATA.values()), *FIGURES, metric="wasserstein_1")
 
 
@@ -56,7 +57,7 @@ def main() -> None:
     for name, budget in TARGETS.items():
         width = narrowest(uldnum.target(name))
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "no exact bias")  # a curve that ends says so
+            warnings.filterwarnings("ignore", "no exact bias")  # the figure shows where a curve ends
             study = uldnum.studies.frontier(name, INTEGRATORS, H * width, friction=FRICTIONS / width, **budget)
         store(study, DATA[name])
         if bool(study.exact_cost.notnull().any()):

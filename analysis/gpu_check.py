@@ -1,9 +1,9 @@
-"""What only a GPU can show: ``python -m analysis.gpu_check [FOLDER]`` (some minutes).
+"""Checks and benchmarks on a GPU: ``python -m analysis.gpu_check [FOLDER]`` (some minutes).
 
-It needs the extras ``cuda``, ``onnx-gpu`` and ``bench``.
-
-Are its bits those of the CPU? Is the fast mode right? How fast is it, beside the same work in CuPy, JAX and PyTorch,
-and beside what the hardware could do? Writes ``gpu-<device>-<date>.json`` after every part, and a figure, to ``data/``.
+The script needs the extras ``cuda``, ``onnx-gpu`` and ``bench``. It checks that results agree bit for bit with those of
+the CPU, and that the fast mode is accurate. It measures the time per step beside CuPy, JAX and PyTorch, and beside an
+estimate of the hardware limit. It writes ``gpu-<device>-<date>.json`` after every part, and finally a figure, to FOLDER
+(default: ``data`` beside this script).
 """
 
 from __future__ import annotations
@@ -51,16 +51,16 @@ EVERYTHING = ("u", "phase_space", "sums", "products", "counts", "escape_step", "
 CHAINS, STEPS, REPEATS = 256, 1000, 5
 PLAN_LEVELS = 20
 
-# An estimate for ULA, float32, 1e6 chains, 8 components in 2-D, on an H100: 190 instructions at 0.93e12
-# warp-instructions a second, that is at 1.76 GHz.
+# Estimated least time of a step of ULA in float32, with 1e6 chains on 8 components in 2-D, on an H100: 190 instructions
+# at 0.93e12 warp instructions per second, which corresponds to 1.76 GHz.
 FLOOR = 6.4e-6
 
-# Batches of latents: one that fits the second-level cache with its score, one that does not.
+# Two batches of latents: the first one fits in the second-level cache together with its score, the second does not.
 IMAGES = ((256, 3 * 32 * 32), (4096, 3 * 32 * 32))
 
 
 def targets() -> dict[str, Any]:
-    """Return mixtures that take every way through the kernels."""
+    """Return mixtures that together use every branch of the kernels."""
     rng = np.random.default_rng(0)
     roots = np.eye(2) + 0.3 * np.tril(rng.normal(size=(3, 2, 2)))
     third = np.full(3, 1 / 3)
@@ -75,24 +75,24 @@ def targets() -> dict[str, Any]:
 
 
 def sample(name: str, scheme: str, dtype: str, backend: str, **changes: Any) -> Run:
-    """Sample with a small step."""
+    """Return a run with a small step size and all recorded quantities."""
     options: dict[str, Any] = {"h": 0.1, "steps": STEPS, "chains": CHAINS, "seed": 7, "bins": 8, "thin": 3}
     return uldnum.sample(targets()[name], scheme, dtype=dtype, backend=backend, progress=False, **options | changes)
 
 
 def different(a: Run, b: Run) -> list[str]:
-    """Name what is not the same to the last bit in two runs."""
+    """Return the names of the results that differ in any bit between two runs."""
     parts = {name: (getattr(a.state, name), getattr(b.state, name)) for name in EVERYTHING} | {
         "trace": (a.trace, b.trace)
     }
     return [name for name, (one, other) in parts.items() if not np.array_equal(one, other)]
 
 
-# ------------------------------------------------------------------------------------------------------- right or wrong
+# ---------------------------------------------------------------------------------------------------------- correctness
 
 
 def build(job: tuple[str, str, str, bool, tuple[int, int]]) -> None:
-    """Compile the kernels of a case to the cache on disk."""
+    """Compile the kernels of a case into the cache on disk."""
     name, scheme, dtype, fast, cc = job
     kind = np.dtype(dtype)
     target = targets()[name]
@@ -101,7 +101,7 @@ def build(job: tuple[str, str, str, bool, tuple[int, int]]) -> None:
 
 
 def build_plan(job: tuple[str, str, tuple[int, int]]) -> None:
-    """Compile the kernels of a plan."""
+    """Compile the kernels of a plan into the cache on disk."""
     name, dtype, cc = job
     mixture: Any = uldnum.target("gmm-40")
     tables, _ = tables_of(plan_of(name))
@@ -110,7 +110,7 @@ def build_plan(job: tuple[str, str, tuple[int, int]]) -> None:
 
 
 def build_all(cc: tuple[int, int]) -> None:
-    """Compile everything, on all cores."""
+    """Compile all kernels on all cores."""
     jobs = [(name, scheme, kind, False, cc) for name, scheme, kind in product(targets(), SCHEMES, KINDS)]
     jobs += [("ring-8", scheme, "float32", True, cc) for scheme in SCHEMES]
     with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
@@ -120,7 +120,7 @@ def build_all(cc: tuple[int, int]) -> None:
 
 
 def bits() -> list[dict[str, Any]]:
-    """Compare trajectories with the CPU's: chains whose last state differs in a bit, and how far off they are."""
+    """Compare trajectories with those of the CPU: chains whose final state differs in any bit, and the differences."""
     found = []
     for name in tqdm(targets(), desc="bits"):
         for scheme in SCHEMES:
@@ -138,12 +138,12 @@ def bits() -> list[dict[str, Any]]:
 
 
 def fast_mode() -> list[dict[str, Any]]:
-    """Compare the fast mode with the accurate one: trajectories of 20 steps, and the law of a long run."""
+    """Compare the fast mode with the accurate one: trajectories of 20 steps, and variances of a long run."""
     found = []
     for scheme in tqdm(SCHEMES, desc="fast mode"):
         near = [sample("ring-8", scheme, "float32", backend, steps=20) for backend in ("cuda-fast", "cuda")]
         gaps = np.abs(near[0].x - near[1].x).ravel()
-        # Different seeds: independent, so that the difference has a known error.
+        # With different seeds the runs are independent, so that the standard error of the difference is known.
         runs = [
             sample("ring-8", scheme, "float32", backend, steps=2_000, burn_in=200, chains=100_000, seed=seed)
             for seed, backend in enumerate(("cuda-fast", "cuda"))
@@ -158,9 +158,10 @@ def fast_mode() -> list[dict[str, Any]]:
 
 
 def invariance(here: CuPy | Simulator) -> dict[str, list[str]]:
-    """Run in blocks of other sizes, in pieces, and in groups; name what changes: nothing should.
+    """Return the results that change with the block size, with a resumed run, and in a group of step sizes.
 
-    In one dimension normals are drawn for four steps at once, so that a piece ends within a window.
+    None should change. In one dimension normals are drawn for four steps at once; the resumed run starts within such a
+    window.
     """
     found = {}
     for scheme in ("ula", "BAOAB", "UBU"):
@@ -179,7 +180,7 @@ def invariance(here: CuPy | Simulator) -> dict[str, list[str]]:
 
 @dataclass(frozen=True)
 class Images(Target):
-    """A Gaussian on images, whose score is arithmetic on whatever arrays it gets."""
+    """A Gaussian on images, whose score works on arrays of any library."""
 
     shape: tuple[int, ...]
     like: Any = None
@@ -188,20 +189,20 @@ class Images(Target):
 
     @property
     def standard_deviation(self) -> Array:
-        """Scale of where chains belong."""
+        """Scale of the initial distribution."""
         return np.ones(self.shape)
 
     def score(self, x: Any) -> Any:
-        """Gradient of the log density."""
+        """Return the gradient of the log density."""
         return -2 * x
 
     def sample(self, n: int, seed: int = 0, first: int = 0) -> Array:
-        """Initial states."""
+        """Return initial states."""
         return np.random.default_rng(first).normal(size=(n, *self.shape))
 
 
 def image_chains(here: CuPy | Simulator) -> list[dict[str, Any]]:
-    """Compare chains of images with NumPy's, which has no fused multiply-add; with ULA some diverge."""
+    """Compare chains of images with those of NumPy, which has no fused multiply-add; with ULA some chains diverge."""
     found = []
     for scheme in ("ula", "OBABO", "UBU", "mild(0.5)"):
         for shape in ((3, 2, 2), (1, 5)):
@@ -217,8 +218,8 @@ def image_chains(here: CuPy | Simulator) -> list[dict[str, Any]]:
     return found
 
 
-# Plans of all kinds: what opens with a score, what does not, shared boundaries, predictors of one and two evaluations,
-# with noise and without.
+# Plans of all kinds: integrators with and without a score evaluation at the start, shared boundaries, and predictors
+# with one and two evaluations, deterministic and stochastic.
 PLANS: dict[str, tuple[str, dict[str, Any]]] = {
     "ALD": ("ula", {"h": 0.7, "steps": 2}),
     "MILD(0.38)": ("mild(0.38)", {"h": 0.7}),
@@ -240,7 +241,7 @@ def plan_of(name: str) -> uldnum.Plan:
 
 
 def plans() -> list[dict[str, Any]]:
-    """Compare plans on forty Gaussians with the CPU's: chains whose last state differs in a bit, and evaluations."""
+    """Compare plans on `gmm-40` with the CPU: chains whose final state differs in any bit, and score evaluations."""
     found = []
     for name in tqdm(PLANS, desc="plans"):
         for dtype in KINDS:
@@ -259,11 +260,11 @@ def plans() -> list[dict[str, Any]]:
     return found
 
 
-# ------------------------------------------------------------------------------------------------------------- how fast
+# ---------------------------------------------------------------------------------------------------------------- speed
 
 
 def throughput() -> list[dict[str, Any]]:
-    """Time a step of 1e6 chains on ring-8, interleaved; what is not installed or fails is named."""
+    """Return interleaved timings of a step of 1e6 chains on ring-8; peers that fail have an error message instead."""
     peers.CHAINS = 1_000_000
     case: Any = uldnum.target("ring-8")
     rows: list[dict[str, Any]] = []
@@ -282,13 +283,13 @@ def throughput() -> list[dict[str, Any]]:
         for name, make in tqdm(makers.items(), desc=f"compiling, {kind}"):
             try:
                 runs[name] = built(make, case, dtype)
-            except Exception as error:  # a peer that is missing or fails is a result, not an end
+            except Exception as error:  # record the failure of a peer and continue
                 rows.append({"peer": name, "dtype": kind, "failed": f"{type(error).__name__}: {error}"[:300]})
         try:
             jax = require("jax", "bench")
             jax.config.update("jax_enable_x64", kind == "float64")
             if jax.default_backend() != "gpu":
-                raise RuntimeError(f"JAX runs on {jax.default_backend()} here")
+                raise RuntimeError(f"JAX must run on the GPU, got {jax.default_backend()}")
             runs |= two_fastest(peers.jax_variants(1), case, dtype)
         except (MissingExtraError, RuntimeError) as error:
             rows.append({"peer": "JAX", "dtype": kind, "failed": str(error)})
@@ -301,7 +302,7 @@ def throughput() -> list[dict[str, Any]]:
 
 
 def plan_times() -> list[dict[str, Any]]:
-    """Time plans of 1e5 chains through 232 levels of forty Gaussians, beside the CPU; the first run compiles."""
+    """Return times of plans of 1e5 chains through 232 levels of `gmm-40` on GPU and CPU, without the first run."""
     levels = uldnum.levels.geometric(50.0, 0.01, 232)
     timed = [
         uldnum.plan("ula", levels, h=1.0), uldnum.plan("BAOAB", levels, h=1.0, steps=5), uldnum.plan("heun", levels)
@@ -318,12 +319,12 @@ def plan_times() -> list[dict[str, Any]]:
 
 
 def images(here: CuPy) -> list[dict[str, Any]]:
-    """Time the update of a batch of latents, back to back and in a graph, beside copies of as many bytes."""
+    """Return times of the update of a batch of latents and of a copy of equal size, back to back and in a graph."""
     cupy, found = here.cupy, []
     launches = 200
 
     def seconds(stream: Any, run: Callable[[], object]) -> float:
-        """Median seconds of a launch when so many run, by the device's clock; the first time does not count."""
+        """Return the median time per launch by the device's clock, without the first repeat."""
         taken = []
         for _ in range(REPEATS + 1):
             begin, end = cupy.cuda.Event(), cupy.cuda.Event()
@@ -335,11 +336,11 @@ def images(here: CuPy) -> list[dict[str, Any]]:
         return float(np.median(taken[1:]))
 
     def timed(launch: Callable[[], object]) -> float:
-        """One launch after the other."""
+        """Return the time per launch when the launches are issued back to back."""
         return seconds(cupy.cuda.get_current_stream(), lambda: [launch() for _ in range(launches)])
 
     def graphed(launch: Callable[[], object]) -> float | None:
-        """The same launches recorded once and replayed; None where recording is not possible."""
+        """Return the time per launch when the launches are captured in a graph, or None if capture fails."""
         stream = cupy.cuda.Stream(non_blocking=True)
         try:
             with stream:
@@ -348,7 +349,7 @@ def images(here: CuPy) -> list[dict[str, Any]]:
                     launch()
                 graph = stream.end_capture()
                 return seconds(stream, lambda: graph.launch(stream))
-        except Exception:  # whatever forbids it, the back-to-back launches stand
+        except Exception:  # the back-to-back time remains available, whatever prevents the capture
             return None
 
     for (chains, size), (k, scheme) in product(IMAGES, ((1, "ula"), (2, "BAOAB"))):
@@ -398,7 +399,7 @@ def stamp(here: CuPy) -> dict[str, Any]:
 
 
 def draw(found: dict[str, Any], path: Path) -> None:
-    """Draw the time of a step beside the peers', and the rate of the update beside that of a copy."""
+    """Draw the time of a step of all peers, and the memory rate of the update and of a copy."""
     require("matplotlib", "plot")
     import matplotlib.pyplot as plt
 
@@ -434,7 +435,7 @@ def draw(found: dict[str, Any], path: Path) -> None:
 
 
 def shipped_network() -> list[dict[str, Any]]:
-    """Compare the shipped network's score with the CPU's, TensorFloat-32 off, and time its chains."""
+    """Compare the score of the network in the package with that on the CPU, without TensorFloat-32; time its chains."""
     here, there = network(), network(device="cuda")
     cupy = require("cupy", "cuda")
     found = []
@@ -456,12 +457,12 @@ def shipped_network() -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    """Check, measure, store after every part, draw."""
-    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # JAX shares the GPU's memory with the others
+    """Run all checks and measurements, store the results after every part, and draw the figure."""
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # leave GPU memory to the other libraries
     folder = writable_folder(Path(sys.argv[1])) if len(sys.argv) > 1 else FOLDER
     here = device()
     if not isinstance(here, CuPy):
-        raise RuntimeError("gpu_check needs a GPU, not the simulator")
+        raise RuntimeError("gpu_check: needs a GPU, got the simulator")
     begun = time.perf_counter()
     found = stamp(here)
     path = folder / f"gpu-{re.sub(r'[^a-z0-9]+', '-', here.name.lower())}-{found['date']}.json"
@@ -474,14 +475,16 @@ def main() -> None:
     for name, part in parts.items():
         try:
             found[name] = part()
-        except Exception as error:  # what fails is a result, and the other parts go on
+        except Exception as error:  # record the failure of a part and continue
             found[name] = []
             found[f"{name}: failed"] = f"{type(error).__name__}: {error}"
         found["seconds"] = time.perf_counter() - begun
         with atomic(path) as file:
             file.write_text(json.dumps(found, indent=1, default=str) + "\n")
         print(f"{name}: {found.get(f'{name}: failed', 'done')}, {found['seconds']:.0f} s")
-    print(f"not the CPU's bits in {sum(bool(row['different']) for row in found['bits'])} of {len(found['bits'])} cases")
+    print(
+        f"bits differ from the CPU: {sum(bool(row['different']) for row in found['bits'])} of {len(found['bits'])} cases"
+    )
     print(json.dumps({name: found[name] for name in ("invariance", "images", "network")}, indent=1))
     draw(found, path.with_suffix(".png"))
 

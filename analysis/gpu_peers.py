@@ -1,4 +1,4 @@
-"""The work of `peers` on a GPU: with this package, and with CuPy and PyTorch; JAX runs there as it is."""
+"""The benchmark of `analysis.peers` on a GPU: this package, CuPy and PyTorch. The JAX peer runs there unchanged."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def ours(scheme: str, fast: bool = False, moments: bool = False) -> peers.Peer:
 
 
 def cupy_peer(case: uldnum.GaussianMixture, dtype: type) -> Callable[[int], object]:
-    """CuPy, all chains at once, coordinates first."""
+    """Return a CuPy implementation, with all chains in one array of shape (d, chains)."""
     cupy = require("cupy", "cuda")
     logs, means, precision = (cupy.asarray(part) for part in peers.parameters(case, dtype))
     ax, bx, cx, ap, bp, cp = peers.coefficients(dtype)
@@ -44,7 +44,7 @@ def cupy_peer(case: uldnum.GaussianMixture, dtype: type) -> Callable[[int], obje
 
 
 def torch_peer(case: uldnum.GaussianMixture, dtype: type) -> Callable[[int], object]:
-    """PyTorch, the step compiled."""
+    """Return a PyTorch implementation with a compiled step."""
     import torch
 
     logs, means, precision = (torch.as_tensor(part, device="cuda") for part in peers.parameters(case, dtype))

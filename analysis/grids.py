@@ -1,10 +1,11 @@
-"""Figure: what integrators draw at one noise level and through many, at equal cost, after Jain & Poole 2022, figure 3.
+"""Figure: images from integrators at one noise level and through many, at equal cost (Jain & Poole 2022, figure 3).
 
-Every cell shows the last states of sixteen chains on a network, denoised. The first row stays at one noise
-level, the second does with steps that follow the score, the third goes through the levels from the most noise down. G
-refines the states of the single level by DDIM, and starts the levels in their middle, from a chain; H starts there from
-images that no chain knows, noised: held-out ones of MNIST; of galaxies, of which none are at hand, the network's own.
-Titles say how many evaluations a cell took, as the network counts them.
+Every cell shows the denoised final states of sixteen chains on a network. In the first row, chains stay at one noise
+level. In the second row, they stay there with step sizes that follow the score. In the third row, they pass through the
+levels from high to low noise. In column G, the first two rows refine the states of the single level by DDIM, and the
+third row starts at an intermediate level from states of a chain. In column H, chains start from other noised images:
+held-out images for MNIST, and images that the network generated for galaxies, where no data are available. The title of
+a cell states the number of score evaluations that the network counted.
 """
 
 from __future__ import annotations
@@ -30,10 +31,10 @@ FIGURES = Path(__file__).parents[1] / "figures"
 NETWORKS = ("mnist", "galaxygrad-hsc32")
 CHAINS = 16
 NFE = 120
-LEVELS = uldnum.levels.geometric(20.0, 0.05, NFE)  # of sigma/alpha: networks of both kinds take them
-REFINED = 20  # steps of the refinement, and so many fewer of the chain
+LEVELS = uldnum.levels.geometric(20.0, 0.05, NFE)  # values of sigma/alpha, which both networks support
+REFINED = 20  # steps of the refinement, by which the chain is shorter
 
-# Integrator and step size in units of the card's, h = 2 sigma for mnist, as in analysis/chains.py.
+# Integrator, and step size in units of the card's (h = 2 sigma for mnist), as in analysis/chains.py.
 SCHEMES = {
     "A  ula": ("ula", 0.5),
     "B  noise-denoise(1)": ("noise-denoise(1)", 1.0),
@@ -42,33 +43,34 @@ SCHEMES = {
     "E  baoab-limit": ("baoab-limit", 1.0),
     "F  MILD(0.38)": ("mild(0.38)", 0.35),
 }
-# Signal to noise of the steps that follow the score: of so many sigma where |s| = |xi|/sigma, as it is in noise.
+# Signal-to-noise ratio of the adaptive steps: the step size in units of sigma where |s| = |xi|/sigma, as in pure noise.
 ADAPTIVE = 0.35
 
 
 def single(net: Network, scheme: str, share: float, steps: int = NFE) -> Array:
-    """States of chains at the card's noise level, in the scale of alpha = 1."""
+    """Return the final states of chains at the card's noise level, rescaled to alpha = 1."""
     level = net.at()
     run = uldnum.sample(level, scheme, h=share * net.card.h, steps=steps, chains=CHAINS, seed=1)
     return run.x / level.alpha
 
 
 def annealed(net: Network, levels: Levels, method: str, x0: Any = None, seed: int = 1, **options: Any) -> Array:
-    """Images at the end of a plan."""
+    """Return the images at the end of a plan."""
     return uldnum.anneal(net, uldnum.plan(method, levels, **options), chains=CHAINS, seed=seed, x0=x0).x
 
 
 def unknown_images(net: Network) -> tuple[str, Array]:
-    """Images that no chain knows, and what they are."""
+    """Return images that do not come from the chains of the figure, and a word that describes them."""
     if net.name == "mnist":
         return "held-out", mnist()[1][:CHAINS]
     return "other", annealed(net, LEVELS, "baoab-limit", seed=2, h=1.0)
 
 
 def rows(net: Network) -> list[dict[str, Callable[[], Array]]]:
-    """What draws the images of every cell: of the single level, of its steps that follow the score, through the levels.
+    """Return the functions that compute the images of the cells, one dictionary for each row.
 
-    Schemes that close a level with a score and open the next with one share it: an evaluation a level, as the others.
+    The rows are: a single level, a single level with steps that follow the score, and all levels. A scheme that ends a
+    level and starts the next one with a score evaluation shares it, so that all schemes need one evaluation per level.
     """
     level, h = net.at(), net.card.h
     noise = level.sigma / level.alpha
@@ -108,7 +110,7 @@ def rows(net: Network) -> list[dict[str, Callable[[], Array]]]:
 
 
 def counted(net: Network, make: Callable[[], Array]) -> tuple[Array, int]:
-    """Return images, and how many evaluations each took."""
+    """Return images, and the number of score evaluations for each of them."""
     before = net.images
     return make(), (net.images - before) // CHAINS
 
@@ -136,6 +138,6 @@ def draw(net: Network) -> None:
 
 
 def main() -> None:
-    """Run all of them and draw."""
+    """Run all chains, and draw one figure for each network."""
     for name in NETWORKS:
         draw(network(name))

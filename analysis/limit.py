@@ -1,8 +1,12 @@
-"""What the processor could do at best: the operations of the core, counted by running it on values that count.
+"""Estimate of the least time per step that the processor allows.
 
-An estimate: multiplications go at the measured rate of fused multiply-adds, all operations together at the measured
-rate of multiply-adds and additions side by side, and the slower of the two counts; divisions and roots take what they
-take alone; loads and stores are free.
+The operations of a step are counted by running the kernel source on objects that count. The estimate assumes that
+
+* multiplications run at the measured rate of fused multiply-adds;
+* all operations together run at the measured rate of a mixture of multiply-adds and additions, and the slower of these
+  two rates determines the time;
+* divisions and square roots add their measured times;
+* loads and stores take no time.
 """
 
 from __future__ import annotations
@@ -24,7 +28,7 @@ __all__ = ["limit"]
 
 
 class Tally:
-    """A value of so many bytes that counts the bytes that operations on it touch, by kind."""
+    """A value of a given size that counts, by kind of operation, the bytes on which operations act."""
 
     __array_ufunc__ = None
     bytes: dict[str, int]
@@ -33,12 +37,12 @@ class Tally:
         self.size, self.bytes = size, bytes
 
     def count(self, kind: str = "simple", size: int | None = None) -> Tally:
-        """Return the result of an operation."""
+        """Count an operation and return its result."""
         self.bytes[kind] = self.bytes.get(kind, 0) + self.size
         return Tally(size or self.size, self.bytes)
 
     def simple(self, *_: Any) -> Tally:
-        """Return the result of any other operator."""
+        """Count an operation other than a multiplication or division, and return its result."""
         return self.count()
 
     def __mul__(self, other: Any) -> Tally:
@@ -62,7 +66,7 @@ class Tally:
 
 
 def counting(dtype: type) -> Ops:
-    """Return operations that count."""
+    """Return the elementary operations of the kernel source in a version that counts."""
     size = np.dtype(dtype).itemsize
 
     def first(*values: Any) -> Tally:
@@ -93,7 +97,7 @@ def counting(dtype: type) -> Ops:
 
 
 def operations(case: uldnum.GaussianMixture, dtype: type) -> dict[str, float]:
-    """Bytes per chain and step of BAOA that go through each kind of operation."""
+    """Return the bytes per chain and step of BAOA on which each kind of operation acts."""
     kind, d = np.dtype(dtype), case.shape[0]
     core, step = make_core(counting(dtype)), uldnum.integrator("BAOA").stages(np.array([0.1]))
     size, t = kind.itemsize, phase(lay_out([step], kind), 0, 0)
@@ -117,7 +121,7 @@ def operations(case: uldnum.GaussianMixture, dtype: type) -> dict[str, float]:
 
 @cache
 def seconds_per_byte(kind: str, dtype: type) -> float:
-    """Measured time of an operation on vectors, per byte of them, on one thread."""
+    """Return the measured time in seconds per byte of a vector operation on one thread."""
     lanes, chains, one = 512 // np.dtype(dtype).itemsize, 2, dtype(1)
     view = values.view(lanes)
 
@@ -147,7 +151,7 @@ def seconds_per_byte(kind: str, dtype: type) -> float:
 
 
 def limit(case: uldnum.GaussianMixture, dtype: type) -> float:
-    """Estimated least time of a step of a chain on one thread, nanoseconds."""
+    """Return the estimated least time of one step of one chain on one thread, in nanoseconds."""
     counted = operations(case, dtype)
     cost = {kind: count * seconds_per_byte(kind, dtype) for kind, count in counted.items()}
     every = (counted["product"] + counted["simple"]) * seconds_per_byte("simple", dtype)

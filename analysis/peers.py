@@ -1,7 +1,8 @@
-"""The same work done with other tools: BAOA (blackjax: ULA) on Gaussian mixtures, one score per step.
+"""Implementations of the same sampler with other libraries: BAOA (blackjax: ULA) on Gaussian mixtures.
 
-Every peer is ``make(case, dtype) -> function(steps)``; the function runs all chains for that many steps and waits for
-the result. Each is written as its users would write it well; of the several ways to write it in JAX the fastest counts.
+A peer is a function ``make(case, dtype)`` that returns a function of the number of steps. That function runs all chains
+and waits for the result. All peers use one score evaluation per step, and each is written as an experienced user of the
+library would write it. For JAX there are several variants, of which the fastest is reported.
 """
 
 from __future__ import annotations
@@ -26,12 +27,12 @@ from uldnum.sampling.launch import recording_of
 from uldnum.targets.presets import bimodal_1d, ring_8
 
 CHAINS, H, FRICTION = 10_000, 0.1, 1.0
-FOREVER = 2**60  # steps
+FOREVER = 2**60  # number of steps of a program without an end
 Peer = Callable[[uldnum.GaussianMixture, type], Callable[[int], object]]
 
 
 def cases() -> dict[str, uldnum.GaussianMixture]:
-    """Return the targets: columns of the table."""
+    """Return the targets by the names of their columns in the table."""
     rng = np.random.default_rng(0)
 
     def equal(K: int, d: int) -> uldnum.GaussianMixture:
@@ -46,38 +47,38 @@ def cases() -> dict[str, uldnum.GaussianMixture]:
 
 
 def coefficients(dtype: type) -> list[Any]:
-    """Return a, b, c of x' = x + a p + b s + c xi, and of p' = (1 + a) p + b s + c xi, for BAOA."""
+    """Return the coefficients of BAOA: a, b, c of x' = x + a p + b s + c xi, and of p' = (1 + a) p + b s + c xi."""
     stage = uldnum.integrator("BAOA").stages(H, friction=FRICTION).stages[0].map
     (_, ax), (_, ap) = stage.dA
     return [dtype(value) for value in (ax, stage.b[0], stage.C[0, 0], ap, stage.b[1], stage.C[1, 0])]
 
 
 def parameters(case: uldnum.GaussianMixture, dtype: type) -> tuple[Array, Array, Array]:
-    """Return log weights with their normalisation, means and precisions of isotropic components."""
+    """Return the log weights with normalisation, the means and the precisions of isotropic components."""
     precision = 1 / case.variances[:, 0]
     logs = np.log(case.weights) + case.shape[0] / 2 * np.log(precision)
     return logs.astype(dtype), case.means.astype(dtype), precision.astype(dtype)
 
 
 def ours(case: uldnum.GaussianMixture, dtype: type, integrator: str = "BAOA") -> Callable[[int], object]:
-    """Return the kernel of this package, nothing recorded."""
+    """Return the kernel of this package with BAOA, without recorded quantities."""
     return kernel(case, dtype, integrator, False)
 
 
 def our_ula(case: uldnum.GaussianMixture, dtype: type) -> Callable[[int], object]:
-    """Return the same with ULA."""
+    """Return the kernel of this package with ULA, without recorded quantities."""
     return kernel(case, dtype, "ula", False)
 
 
 def with_moments(case: uldnum.GaussianMixture, dtype: type) -> Callable[[int], object]:
-    """Return the same with BAOA, mean and covariance recorded at every step."""
+    """Return the kernel of this package with BAOA, which records mean and covariance at every step."""
     return kernel(case, dtype, "BAOA", True)
 
 
 def program(
     case: uldnum.GaussianMixture, dtype: type, integrator: str | uldnum.Integrator, moments: bool = True
 ) -> Program:
-    """Return what `uldnum.sample` would run, for as many steps as there are to be."""
+    """Return the program that `uldnum.sample` would run, without an end."""
     tables = lay_out([uldnum.integrator(integrator).stages(np.array([H]), friction=FRICTION)], np.dtype(dtype))
     recording, *_ = recording_of(case, moments, 0, 0 if moments else FOREVER, None)
     return one_phase(case, tables, FOREVER, recording, 0)
@@ -90,7 +91,7 @@ def kernel(
     moments: bool,
     make: Callable[[Program], Executor] = NumbaExecutor,
 ) -> Callable[[int], object]:
-    """Return the executor that `uldnum.sample` runs; the other peers start from given states, too."""
+    """Return a function that advances the executor of `uldnum.sample` from zero states, as the other peers do."""
     asked = program(case, dtype, integrator, moments)
     executor = make(asked)
     state = State.start(np.zeros((1, CHAINS, asked.tables.b.shape[2], *case.shape), dtype), moments=moments)
@@ -99,7 +100,7 @@ def kernel(
 
 
 def numpy_peer(case: uldnum.GaussianMixture, dtype: type) -> Callable[[int], object]:
-    """NumPy, all chains at once, coordinates first."""
+    """Return a NumPy implementation, with all chains in one array of shape (d, chains)."""
     logs, means, precision = parameters(case, dtype)
     ax, bx, cx, ap, bp, cp = coefficients(dtype)
     rng = np.random.default_rng(0)
@@ -127,7 +128,7 @@ def numpy_peer(case: uldnum.GaussianMixture, dtype: type) -> Callable[[int], obj
 
 @numba.njit(parallel=True, fastmath=True)
 def plain_loop(x, p, steps, logs, means, precision, c):  # type: ignore[no-untyped-def]
-    """BAOA as one writes it with numba.prange, chain by chain."""
+    """Run BAOA chain by chain in a straightforward loop with `numba.prange`."""
     n, d = x.shape
     K = len(logs)
     for i in numba.prange(n):
@@ -154,7 +155,7 @@ def plain_loop(x, p, steps, logs, means, precision, c):  # type: ignore[no-untyp
 
 
 def numba_peer(case: uldnum.GaussianMixture, dtype: type) -> Callable[[int], object]:
-    """Return a plain Numba kernel."""
+    """Return a straightforward Numba implementation."""
     c = np.array(coefficients(dtype))
     x: Array = np.zeros((CHAINS, case.shape[0]), dtype)
     p = np.zeros_like(x)
@@ -162,7 +163,7 @@ def numba_peer(case: uldnum.GaussianMixture, dtype: type) -> Callable[[int], obj
 
 
 def jax_variants(devices: int) -> dict[str, Peer]:
-    """Name the ways to write it in JAX: the score, the layout, the generator, chains spread over CPU devices or not."""
+    """Return the JAX variants: form of the score, layout, random generator, and number of CPU devices."""
     options = product(("formula", "grad"), ("chains first", "chains last"), ("threefry2x32", "rbg"), {1, devices})
     return {
         f"JAX, {', '.join(map(str, option[:3]))}, {option[3]} devices": partial(jax_peer, option=option)
@@ -171,7 +172,7 @@ def jax_variants(devices: int) -> dict[str, Peer]:
 
 
 def jax_score(case: uldnum.GaussianMixture, dtype: type, how: str = "formula") -> Callable[[Any], Any]:
-    """Return the score of one chain in JAX: by the formula, or by differentiating the log density."""
+    """Return the score of one chain in JAX, from its formula or as the gradient of the log density."""
     import jax
     import jax.numpy as jnp
 
@@ -190,7 +191,7 @@ def jax_score(case: uldnum.GaussianMixture, dtype: type, how: str = "formula") -
 
 
 def jax_peer(case: uldnum.GaussianMixture, dtype: type, option: tuple[str, str, str, int]) -> Callable[[int], object]:
-    """Return JAX: a compiled loop over steps."""
+    """Return a JAX implementation with a compiled loop over steps."""
     jax = require("jax", "bench")
     import jax.numpy as jnp
 
@@ -215,7 +216,7 @@ def jax_peer(case: uldnum.GaussianMixture, dtype: type, option: tuple[str, str, 
 
 
 def diffrax_peer(case: uldnum.GaussianMixture, dtype: type) -> Callable[[int], object]:
-    """Diffrax: ALIGN, its underdamped scheme of one score per step, at a constant step."""
+    """Return diffrax's ALIGN at a constant step size, its underdamped scheme with one score evaluation per step."""
     diffrax = require("diffrax", "bench")
     import jax
     import jax.numpy as jnp
@@ -246,7 +247,7 @@ def diffrax_peer(case: uldnum.GaussianMixture, dtype: type) -> Callable[[int], o
 
 
 def blackjax_peer(case: uldnum.GaussianMixture, dtype: type) -> Callable[[int], object]:
-    """Blackjax: sgld, that is ULA."""
+    """Return blackjax's ``sgld``, which is ULA."""
     blackjax = require("blackjax", "bench")
     import jax
     import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""What the GPU kernels take: registers and stack of a thread, as NVIDIA's assembler counts them. Needs no GPU."""
+"""Page: registers and stack of the GPU kernels per thread, as NVIDIA's assembler reports them. No GPU is needed."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ __all__ = ["ARCHITECTURES", "Case", "Count", "assemble", "cases", "count_all", "
 
 PAGE = Path(__file__).with_suffix(".md")
 
-# Of pairs (rows, normals of a stage) schemes of the catalogue; of the others, that it has none of, one that is made up.
+# Integrators of the catalogue for pairs (rows, normals of a stage). `full` constructs one for the other pairs.
 SCHEMES = {(1, 1): "ULA", (2, 1): "BAOAB", (2, 2): "UBU"}
 PAIRS = tuple(product((1, 2), (0, 1, 2)))
 
-# They run on a mixture of so many components.
+# Dimensions and number of components of the mixtures.
 DIMENSIONS = (1, 2, 3, 4, 8)
 COMPONENTS = 8
 ARCHITECTURES = ((8, 0), (9, 0))
@@ -46,8 +46,17 @@ ARCHITECTURES = ((8, 0), (9, 0))
 class Case:
     """A kernel to compile.
 
-    Of chains in d dimensions: "chains", of which all is recorded, or "levels", of which nothing is. Of one map of an
-    image target: "update".
+    Attributes
+    ----------
+    name : str
+        "chains" for chains on a mixture with all quantities recorded, "levels" for chains without recorded quantities,
+        "update" for one affine map of an image target.
+    k, m : int
+        Rows of the memory, and normals of a stage.
+    d : int
+        Dimension of the mixture; 0 for "update".
+    dtype : str
+        "float32" or "float64".
     """
 
     name: str
@@ -66,17 +75,17 @@ class Case:
 
 @dataclass(frozen=True)
 class Count:
-    """What a thread takes on an architecture, in registers and bytes."""
+    """Resources of a thread on an architecture: registers, and bytes of stack and of spilled registers."""
 
     architecture: tuple[int, int]
     registers: int
     stack: int
     spilled: int
-    loose: int  # instructions that an assembler may contract, or that do not round as IEEE says: none
+    loose: int  # instructions that may be contracted or do not round as IEEE 754 requires; must be 0
 
 
 def full(k: int, m: int) -> uldnum.Integrator:
-    """Return a scheme of one stage in which every row takes every row and every normal."""
+    """Return an integrator with one stage in which every row depends on all rows and all normals."""
 
     def step(h: Array, friction: Array) -> Step:
         map = Affine(dA=table(h, [[h] * k] * k), b=table(h, [h] * k), C=table(h, [[h] * m] * k))
@@ -86,7 +95,7 @@ def full(k: int, m: int) -> uldnum.Integrator:
 
 
 def chain_form(scheme: str | uldnum.Integrator, d: int, dtype: np.dtype[Any], records: bool) -> ChainForm:
-    """Return the form of the kernels of a scheme on an isotropic mixture."""
+    """Return the form of the kernel of an integrator on an isotropic mixture."""
     means = np.random.default_rng(d).normal(size=(COMPONENTS, d))
     target = uldnum.GaussianMixture(np.full(COMPONENTS, 1 / COMPONENTS), means, np.ones(COMPONENTS))
     tables = phase(peers.program(target, dtype.type, scheme).tables, 0, 0)
@@ -94,7 +103,7 @@ def chain_form(scheme: str | uldnum.Integrator, d: int, dtype: np.dtype[Any], re
 
 
 def assembler() -> Path:
-    """Return NVIDIA's assembler, from the package nvidia-cuda-nvcc."""
+    """Return the path of NVIDIA's assembler in the package nvidia-cuda-nvcc."""
     package = find_spec("nvidia.cu13")
     if package is None or not package.submodule_search_locations:
         raise ModuleNotFoundError("ptxas is not installed; run: pip install 'cuda-toolkit[nvcc]==13.0.*'")
@@ -102,7 +111,7 @@ def assembler() -> Path:
 
 
 def assemble(kernel: Kernel, architecture: tuple[int, int]) -> Count:
-    """Compile a kernel for an architecture, and count what a thread takes."""
+    """Compile a kernel for an architecture, and return the resources of a thread."""
     text = ptx(kernel, architecture)
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "kernel.ptx"
@@ -118,13 +127,13 @@ def assemble(kernel: Kernel, architecture: tuple[int, int]) -> Count:
 
 
 def cases() -> list[Case]:
-    """Return every kernel that must fit into registers."""
+    """Return all kernels of the table."""
     kinds = [*(("chains", d) for d in DIMENSIONS), ("levels", 2), ("update", 0)]
     return [Case(name, k, m, d, t) for (name, d), (k, m), t in product(kinds, PAIRS, ("float32", "float64"))]
 
 
 def counts(architectures: Sequence[tuple[int, int]], case: Case) -> list[Count]:
-    """Assemble a case for some architectures."""
+    """Assemble one kernel for several architectures."""
     kernel = case.kernel()
     return [assemble(kernel, architecture) for architecture in architectures]
 
@@ -132,21 +141,23 @@ def counts(architectures: Sequence[tuple[int, int]], case: Case) -> list[Count]:
 def count_all(
     chosen: Sequence[Case], architectures: Sequence[tuple[int, int]] = ARCHITECTURES
 ) -> Iterator[tuple[Case, list[Count]]]:
-    """Assemble cases, on all cores."""
+    """Assemble kernels on all cores, and yield their resources."""
     with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
         found = pool.map(partial(counts, architectures), chosen)
         yield from tqdm(zip(chosen, found, strict=True), total=len(chosen), disable=None)
 
 
 def main() -> None:
-    """Write the table."""
+    """Write the page."""
     lines = [
         "# Registers of the GPU kernels",
         "",
-        "*Written by `python -m analysis registers`, by the assembler `ptxas` of CUDA 13.0; no GPU is needed.* For",
-        "each kernel: registers of a thread, and bytes of its stack, on sm_80 and sm_90. Chains run on a mixture of",
-        f"{COMPONENTS} isotropic components, with means and covariances at every step or through noise levels. What is",
-        "on the stack is an array whose indices are not known when the kernel is compiled.",
+        "*Written by `python -m analysis registers` with the assembler `ptxas` of CUDA 13.0; no GPU is needed.*",
+        "",
+        "The columns sm_80 and sm_90 show registers of a thread and bytes of its stack on that architecture. Chains",
+        f"run on a mixture of {COMPONENTS} isotropic components. The kernels named chains record mean and covariance at",
+        "every step; the kernels named levels run through noise levels without recording. The stack contains arrays",
+        "whose indices are not known when the kernel is compiled.",
         "",
         "| kernel | rows k | normals m | type | sm_80 | sm_90 | bytes spilled |",
         "|---|---|---|---|---|---|---|",

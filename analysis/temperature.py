@@ -1,4 +1,4 @@
-"""Page and figure: at what temperature do MILD and noise-denoise sample? Exactly, on a Gaussian and on two modes."""
+"""Page and figure: the temperatures of MILD and noise-denoise, exactly on a Gaussian and on a mixture of two."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from uldnum.exact import gaussian, transfer_operator
 from uldnum.plotting import colour, save
 from uldnum.targets.presets import bimodal_1d
 
-# Name, and the temperature to which it tends.
+# Integrator -> its temperature in the limit of small steps.
 INTEGRATORS = {
     "ula": 1.0,
     "baoab-limit": 1.0,
@@ -27,7 +27,7 @@ INTEGRATORS = {
     "noise-denoise(1)": 0.5,
 }
 H = np.geomspace(0.02, 1.0, 18)
-SMALL = 0.02  # the step of the table and of the densities
+SMALL = 0.02  # step size of the table and of the densities
 X = np.linspace(-4.5, 5.5, 401)
 HERE = Path(__file__).parent
 DATA, PAGE = HERE / "data" / "temperature.nc", HERE / "temperature.md"
@@ -37,60 +37,62 @@ TEXT = """# MILD and naive noise-denoise sample at a lower temperature
 
 *Written by `python -m analysis temperature`; the numbers are those of `data/temperature.nc`.*
 
-**As its step goes to 0, `mild(beta)` does not converge to the target pi, but to pi^(1/(1 - beta)): it samples
-at the temperature 1 - beta. `noise-denoise(eta)` samples at the temperature eta/2, so that `noise-denoise(1)`,
-naive sampling by noising and denoising in turn, samples pi^2.** Smaller steps do not help. Neither paper says
-so.
+**As the step size tends to 0, the stationary distribution of `mild(beta)` does not converge to the target pi, but to
+pi^(1/(1 - beta)): it samples at the temperature 1 - beta. `noise-denoise(eta)` samples at the temperature eta/2.
+`noise-denoise(1)`, which is naive sampling by noising and denoising in turn, therefore samples pi^2.** Smaller steps do
+not remove this bias. Neither paper mentions it.
 
 ![Variance on a Gaussian, weight of the lesser mode, and densities](../figures/temperature.png)
 
 ## Why
 
 **MILD** (Shetty et al. 2024, Algorithm 1) is `y = x + beta v`, `v' = beta v + delta s(y)`,
-`x' = x + v' + sqrt(2 delta) xi`. For small delta the momentum forgets in 1/(1 - beta) steps, while x hardly moves:
-`v = delta s(x)/(1 - beta)` up to higher order, and `y = x`. So in one step x drifts by `delta s/(1 - beta)`: momentum
-multiplies the *force* by 1/(1 - beta). The *noise* is added to x directly and stays at variance 2 delta. In the time
-`t = n delta/(1 - beta)` this is
+`x' = x + v' + sqrt(2 delta) xi`. For small delta the memory of the momentum is 1/(1 - beta) steps, in which x hardly
+moves. To leading order `v = delta s(x)/(1 - beta)` and `y = x`, so that the drift of x in one step is
+`delta s/(1 - beta)`. Momentum thus multiplies the *force* by 1/(1 - beta), but not the *noise*: it is added to x
+directly and has the variance 2 delta. In the time `t = n delta/(1 - beta)` the limit is
 
     dx = s dt + sqrt(2 (1 - beta)) dW,
 
-Langevin dynamics at the temperature T = 1 - beta, whose law is pi^(1/T). It also runs 1/(1 - beta) times
-faster, which is what momentum is praised for; the price is the temperature. On N(0, 1/lambda), k = delta lambda
-and q = 1 - k, the variance is, at any stable step,
+which is Langevin dynamics at the temperature T = 1 - beta. Its stationary distribution is pi^(1/T). The dynamics is
+also faster by the factor 1/(1 - beta); this acceleration is the purpose of momentum, and the lower temperature is its
+cost. On N(0, 1/lambda), with k = delta lambda and q = 1 - k, the variance at any stable step size is
 
     lambda Var(x) = 2 [1 - beta q (1 - 2k) - beta^2 q^2 + beta^3 q^3] / [(1 - beta q)(2 - k + 2 beta q)]  ->  1 - beta.
 
 **Noise-denoise** (Jain & Poole, eq. 3) is `x' = x + eta sigma^2 s + (eta - 1) sigma p + sigma xi`, `p' = xi`,
-with sigma = h/2. Every normal enters twice, with weight sigma in its own step and (eta - 1) sigma in the next:
-eta sigma in all. So over many steps the noise has variance `eta^2 sigma^2` a step against the drift `eta
-sigma^2 s`. In the time `t = n eta sigma^2`
+with sigma = h/2. Every normal enters twice, with weight sigma in its own step and (eta - 1) sigma in the next, which is
+eta sigma in total. Over many steps the variance of the noise is thus `eta^2 sigma^2` per step, and the drift is
+`eta sigma^2 s`. In the time `t = n eta sigma^2` the limit is
 
     dx = s dt + sqrt(2 (eta/2)) dW,
 
-the temperature eta/2. Only eta = 2 has the right one: that is BAOAB-limit, whose second half of the noise is
-the correction. With kappa = h^2 lambda/4, on the Gaussian `lambda Var(x) = kappa + eta (1 - kappa)^2/(2 - eta
-kappa) -> eta/2`.
+which has the temperature eta/2. Only eta = 2 gives the temperature 1. That scheme is BAOAB-limit, in which the second
+half of the noise is the correction. On the Gaussian, with kappa = h^2 lambda/4, the variance is
+`lambda Var(x) = kappa + eta (1 - kappa)^2/(2 - eta kappa) -> eta/2`.
 
-## What it does to two modes
+## Effect on two modes
 
-On 0.7 N(1.5, 1) + 0.3 N(-1.5, 1) a temperature below 1 narrows the modes and takes weight from the lesser one,
-since pi^(1/T) favours what is dense. At h = {h:g}, by the transfer operator (tolerance 1e-6), left of the
-saddle at x = {saddle:.4f}:
+On 0.7 N(1.5, 1) + 0.3 N(-1.5, 1) a temperature below 1 narrows the modes and reduces the weight of the lesser one,
+because pi^(1/T) favours regions of high density. The table shows the exact values at h = {h:g}, computed with the
+transfer operator (tolerance 1e-6). The weight of the lesser mode is the probability left of the saddle at
+x = {saddle:.4f}.
 
 {table}
 
-Samples look sharper, and rare modes are lost: a gain in apparent quality that is not one of the integrator.
+Samples look sharper, and rare modes are lost. The apparent gain in quality is an effect of the temperature, and not of
+the accuracy of the integrator.
 """
 
 
 def saddle() -> float:
-    """Where the density between the modes is least."""
+    """Return the position of the smallest density between the modes."""
     x = np.linspace(-1.5, 1.5, 30_001)
     return float(x[np.argmin(bimodal_1d().log_density(x[:, None]))])
 
 
 def tempered(temperature: float) -> tuple[Array, float]:
-    """Return density on X and weight of the lesser mode of pi^(1/temperature), by quadrature."""
+    """Return the density on X and the weight of the lesser mode of pi^(1/temperature), by quadrature."""
     target, x = bimodal_1d(), np.linspace(-12, 12, 48_001)
     power = np.exp(target.log_density(x[:, None]) / temperature)
     whole, left = np.trapezoid(power, x), x <= saddle()
@@ -99,7 +101,7 @@ def tempered(temperature: float) -> tuple[Array, float]:
 
 
 def study() -> xr.Dataset:
-    """Compute everything that the page and the figure show."""
+    """Return the data of the page and the figure."""
     target, divide = bimodal_1d(), saddle()
     laws = {name: [transfer_operator(name, target, h) for h in H] for name in INTEGRATORS}
     limits = [tempered(temperature) for temperature in INTEGRATORS.values()]
@@ -141,7 +143,7 @@ def draw() -> None:
     shades = {"mild(0.22)": "#5E1F43", "mild(0.38)": "#9A4A79"}  # mild(0.5) is the lightest
     for rank, name in enumerate(INTEGRATORS):
         one = data.sel(integrator=name)
-        # Dashed, and last, where a curve lies on another.
+        # Curves that coincide with others are dashed and drawn last.
         over = name in ("baoab-limit", "noise-denoise(1)")
         style: dict[str, Any] = {"color": shades.get(name, colour(name, rank)), "linewidth": 1.7}
         style |= {"linestyle": "--", "zorder": 2.5} if over else {}
@@ -171,7 +173,7 @@ def draw() -> None:
 
 
 def main() -> None:
-    """Compute, store, write and draw."""
+    """Compute the data, store them, write the page, and draw the figure."""
     store(study(), DATA)
     write_page()
     draw()

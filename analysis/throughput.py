@@ -1,7 +1,7 @@
-"""How fast is it? The same chains with this package and with others, side by side: ``python -m analysis throughput``.
+"""Figure: time per step of this package and of others on the same chains (``python -m analysis throughput``).
 
-Repeats of all peers are interleaved, one process for each number of threads; medians and their spread are kept in
-``data/throughput.json`` with the machine, the versions and the date.
+There is one process for each number of threads, in which the repeats of all peers are interleaved. The times of all
+repeats are stored in ``data/throughput.json``, with the machine, the versions and the date.
 """
 
 from __future__ import annotations
@@ -36,27 +36,27 @@ DTYPES = {"float64": np.float64, "float32": np.float32}
 
 
 def duration(run: Callable[[int], object], steps: int) -> float:
-    """Seconds that a run takes."""
+    """Return the duration of a run in seconds."""
     begun = time.perf_counter()
     run(steps)
     return time.perf_counter() - begun
 
 
 def calibrated(run: Callable[[int], object]) -> int:
-    """Return the steps that take about as long as a measurement should; the first runs compile."""
+    """Return the number of steps that takes about `SECONDS`; the first runs compile."""
     steps = 10
     while True:
         run(steps)
         taken = duration(run, steps)
         if taken > SECONDS / 3:
             steps = max(10, int(steps * SECONDS / taken))
-            run(steps)  # some compile anew for another number of steps
+            run(steps)  # some peers compile again for a new number of steps
             return steps
         steps = int(steps * min(20.0, 1.2 * SECONDS / max(taken, 1e-4)))
 
 
 def built(make: peers.Peer, case: uldnum.GaussianMixture, dtype: type) -> tuple[Callable[[int], object], int]:
-    """Return a peer, compiled, and the steps to time."""
+    """Return a compiled peer and the number of steps to time."""
     run = make(case, dtype)
     return run, calibrated(run)
 
@@ -64,14 +64,14 @@ def built(make: peers.Peer, case: uldnum.GaussianMixture, dtype: type) -> tuple[
 def two_fastest(
     variants: dict[str, peers.Peer], case: uldnum.GaussianMixture, dtype: type
 ) -> dict[str, tuple[Callable[[int], object], int]]:
-    """Return the two variants of a peer that one look finds the fastest, built; it may mislead, so they both go on."""
+    """Return the two variants of a peer that are fastest in a single run; the full measurement decides between them."""
     trials = {name: built(make, case, dtype) for name, make in variants.items()}
     first = {name: duration(run, steps) / steps for name, (run, steps) in trials.items()}
     return {name: trials[name] for name in sorted(first, key=lambda name: first[name])[:2]}
 
 
 def measure(threads: int) -> list[dict[str, Any]]:
-    """Time every peer on every target, in both types; nanoseconds for a step of a chain."""
+    """Return the nanoseconds per step and chain of every peer on every target, in both types."""
     jax = require("jax", "bench")
     numba.set_num_threads(threads)
     rows = []
@@ -96,7 +96,7 @@ def measure(threads: int) -> list[dict[str, Any]]:
 
 
 def worker(threads: int) -> list[dict[str, Any]]:
-    """Measure in a process of its own, which sees so many processors."""
+    """Return the measurements of a new process that is bound to ``threads`` cores."""
     program = f"import json; from analysis.throughput import measure; print(json.dumps(measure({threads})))"
     devices = {"XLA_FLAGS": f"--xla_force_host_platform_device_count={threads}"}
     cores = sorted(os.sched_getaffinity(0))[:threads]
@@ -109,7 +109,7 @@ def worker(threads: int) -> list[dict[str, Any]]:
 
 
 def processor() -> str:
-    """Return what the machine calls its processor, and what the compiler takes it for."""
+    """Return the name of the processor, and the compiler's name of its architecture."""
     from llvmlite.binding import get_host_cpu_name
 
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
@@ -128,7 +128,7 @@ def stamp() -> dict[str, Any]:
 
 
 def main() -> None:
-    """Measure with one thread and with two, store, draw."""
+    """Measure with one thread and with two, store the times, and draw them."""
     rows = [row for threads in (1, 2) for row in worker(threads)]
     with atomic(DATA) as file:
         file.write_text(json.dumps(stamp() | {"results": rows}, indent=1) + "\n")
@@ -136,7 +136,7 @@ def main() -> None:
 
 
 def grouped(rows: list[dict[str, Any]]) -> dict[tuple[str, str, int], dict[str, Array]]:
-    """Return the nanoseconds of each repeat: peer by peer for each (dtype, column, threads); of JAX the best."""
+    """Return the nanoseconds of all repeats by (dtype, column, threads) and peer, for JAX those of the best variant."""
     table: dict[tuple[str, str, int], dict[str, Array]] = {}
     for row in rows:
         group = table.setdefault((row["dtype"], row["column"], row["threads"]), {})
@@ -147,14 +147,14 @@ def grouped(rows: list[dict[str, Any]]) -> dict[tuple[str, str, int], dict[str, 
 
 
 def ratios(group: dict[str, Array]) -> dict[str, Array]:
-    """How many times longer each peer takes, repeat by repeat; ULA against our ULA."""
+    """Return the time of each peer over that of this package in every repeat; blackjax is compared with our ULA."""
     peers_of = {"blackjax sgld (ULA)": "uldnum, ULA"}
     skipped = ("uldnum", "uldnum, ULA", "limit")
     return {name: times / group[peers_of.get(name, "uldnum")] for name, times in group.items() if name not in skipped}
 
 
 def report() -> str:
-    """Return the medians and their spread in words, a line for each type, column and number of threads."""
+    """Return the medians and their ranges as text, one line for each type, column and number of threads."""
     stored = json.loads(DATA.read_text())
     lines = []
     for (kind, column, threads), group in grouped(stored["results"]).items():
@@ -168,7 +168,7 @@ def report() -> str:
 
 
 def draw() -> None:
-    """Draw the ratios on two threads, and say all of them."""
+    """Draw the ratios on two threads, and print all ratios."""
     plt = require("matplotlib.pyplot", "plot")
     stored = json.loads(DATA.read_text())
     table = grouped(stored["results"])

@@ -1,18 +1,19 @@
-r"""Train the network that the package ships: a noise-conditioned U-Net on MNIST, on two cores in about an hour.
+r"""Training of the network in the package: a noise-conditioned U-Net on MNIST, in about an hour on two cores.
 
     python -m analysis.train_score_network FOLDER
 
-The design is NCSN++'s in small (Song et al. 2021, app. H): residual blocks with group normalisation, SiLU and adaptive
-scales, skips rescaled by sqrt(1/2), attention at the coarsest resolution, and weights averaged over training. The
-preconditioning and the loss are EDM's (Karras et al. 2022, table 1 and eq. 8): with the data's scale :math:`\sigma_d`,
+The architecture is a small NCSN++ (Song et al. 2021, app. H): residual blocks with group normalisation, SiLU and
+adaptive scales, skip connections rescaled by sqrt(1/2), attention at the coarsest resolution, and weights averaged over
+training. The preconditioning and the loss are those of EDM (Karras et al. 2022, table 1 and eq. 8). With the standard
+deviation :math:`\sigma_d` of the data, the denoiser is
 
 .. math:: D(z, \sigma) = \frac{\sigma_d^2}{\sigma^2 + \sigma_d^2} z
           + \frac{\sigma \sigma_d}{\sqrt{\sigma^2 + \sigma_d^2}} F\Big(\frac{z}{\sqrt{\sigma^2 + \sigma_d^2}},
-            \tfrac14 \log \sigma\Big),
+            \tfrac14 \log \sigma\Big).
 
-F is trained to a mean square error of its own, and F is what is exported. FOLDER keeps a checkpoint, from which a
-stopped training goes on as if it had not been stopped: what step n does depends on (seed, n) alone. The log of the
-training and the exported network are written to their places in the repository at the end.
+The loss is the mean square error of F, and F is exported. FOLDER contains a checkpoint, from which a stopped training
+resumes with an identical result, because the random numbers of step n depend only on (seed, n). At the end, the log of
+the training and the exported network are written to their places in the repository.
 """
 
 from __future__ import annotations
@@ -37,9 +38,9 @@ LOG = Path(__file__).parent / "data" / "mnist_training.json"
 
 SEED = 0
 STEPS, BATCH = 12_000, 128
-RATE = 1.5e-3  # of Adam, after a linear start and before it falls to 0 like a cosine
+RATE = 1.5e-3  # largest learning rate of Adam; it rises linearly at first, and falls to 0 like a cosine
 WARM_UP = 500
-AVERAGE = 0.9993  # weights are averaged over some 1400 steps
+AVERAGE = 0.9993  # decay of the exponential moving average of the weights, over about 1400 steps
 SIGMA_DATA = 0.5
 LOG_SIGMA = (-0.7, 1.4)  # mean and standard deviation of the logarithm of the noise level in training
 EVERY = 250  # steps between lines of the log, and between checkpoints
@@ -49,7 +50,7 @@ EMBEDDING = 128
 
 
 class Block(nn.Module):
-    """A residual block that is told the noise level."""
+    """A residual block with the embedded noise level as a second input."""
 
     def __init__(self, channels_in: int, channels: int) -> None:
         super().__init__()
@@ -60,7 +61,7 @@ class Block(nn.Module):
         nn.init.zeros_(self.conv2.weight)
 
     def forward(self, x: Tensor, level: Tensor) -> Tensor:
-        """Images (n, channels_in, height, width) and embedded levels (n, EMBEDDING) to images."""
+        """Map images (n, channels_in, height, width) and embedded levels (n, EMBEDDING) to images."""
         y = self.conv1(functional.silu(self.norm1(x)))
         scale, shift = self.level(level)[:, :, None, None].chunk(2, dim=1)
         y = self.conv2(functional.silu(self.norm2(y) * (1 + scale) + shift))
@@ -77,7 +78,7 @@ class Attention(nn.Module):
         nn.init.zeros_(self.out.weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Images to images."""
+        """Map images to images of the same shape."""
         tokens = self.norm(x).flatten(2).transpose(1, 2)
         weights = self.query(tokens) @ self.key(tokens).transpose(1, 2) / math.sqrt(x.shape[1])
         y = self.out(weights.softmax(dim=-1) @ self.value(tokens))
@@ -85,7 +86,7 @@ class Attention(nn.Module):
 
 
 class UNet(nn.Module):
-    """F: a U-Net over three resolutions."""
+    """The network F: a U-Net with three resolutions."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -107,7 +108,7 @@ class UNet(nn.Module):
         nn.init.zeros_(self.last.weight)
 
     def forward(self, x: Tensor, c_noise: Tensor) -> Tensor:
-        """Scaled images (n, 1, 28, 28) and conditions (n,) to F."""
+        """Map scaled images (n, 1, 28, 28) and conditions (n,) to F (n, 1, 28, 28)."""
         angle = c_noise[:, None] * self.frequencies
         level = self.embed(torch.cat([angle.cos(), angle.sin()], dim=1))
         a = self.down1(self.first(x), level)
@@ -122,7 +123,7 @@ class UNet(nn.Module):
 
 
 def loss_of(net: nn.Module, images: Tensor, sigma: Tensor, noise: Tensor) -> Tensor:
-    """Mean square error of F at noise levels (n, 1, 1, 1)."""
+    """Return the mean square error of F at noise levels sigma (n, 1, 1, 1)."""
     total = (sigma**2 + SIGMA_DATA**2).sqrt()
     noised = images + sigma * noise
     wanted = (images - (SIGMA_DATA / total) ** 2 * noised) * total / (sigma * SIGMA_DATA)
@@ -132,7 +133,7 @@ def loss_of(net: nn.Module, images: Tensor, sigma: Tensor, noise: Tensor) -> Ten
 
 
 def batch(images: Tensor, count: int, number: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Images, noise levels and noise of batch ``number``, which depend on nothing else."""
+    """Return the images, noise levels and noise of batch ``number``, which depend only on the seed and this number."""
     random = torch.Generator().manual_seed(SEED + number)
     chosen = images[torch.randint(len(images), (count,), generator=random)]
     mean, deviation = LOG_SIGMA
@@ -141,12 +142,12 @@ def batch(images: Tensor, count: int, number: int) -> tuple[Tensor, Tensor, Tens
 
 
 def rate(step: int) -> float:
-    """Rate of Adam at a step."""
+    """Return the learning rate of Adam at a step."""
     return RATE * min(1.0, (step + 1) / WARM_UP) * (1 + math.cos(math.pi * step / STEPS)) / 2
 
 
 def train(folder: Path) -> tuple[UNet, list[dict[str, float]]]:
-    """Train, or go on with a training; return the network with averaged weights and the log."""
+    """Train the network, or resume a stopped training; return the network with averaged weights, and the log."""
     train_images, test_images = map(torch.from_numpy, mnist())
     held_out = batch(test_images, 1024, -1)
     torch.manual_seed(SEED)
@@ -188,14 +189,14 @@ def train(folder: Path) -> tuple[UNet, list[dict[str, float]]]:
 
 
 def export(net: UNet, path: Path) -> None:
-    """Write F as ONNX, for any number of images."""
+    """Write F as an ONNX model for any number of images."""
     batch = {0: torch.export.Dim("batch")}
     program = torch.onnx.export(
         net.eval(), (torch.zeros(2, 1, 28, 28), torch.zeros(2)), input_names=["x", "c_noise"], output_names=["F"],
         opset_version=18, dynamo=True, dynamic_shapes=(batch, batch), verbose=False,
     )  # fmt: skip
     model = program.model_proto
-    for node in model.graph.node:  # the exporter notes where on this machine each came from
+    for node in model.graph.node:  # remove paths of this machine, which the exporter records
         node.ClearField("metadata_props")
         node.ClearField("doc_string")
     with atomic(path) as file:
@@ -203,7 +204,7 @@ def export(net: UNet, path: Path) -> None:
 
 
 def main() -> None:
-    """Train in the folder that the command line names, and put the log and the network in their places."""
+    """Train in the folder given on the command line, and write the log and the network to the repository."""
     if len(sys.argv) != 2:
         sys.exit("usage: python -m analysis.train_score_network FOLDER")
     folder = Path(sys.argv[1])

@@ -1,8 +1,9 @@
-"""Figure: how do schemes move through a mixture in two dimensions? Overdamped they diffuse, with momentum they fly.
+"""Figure: paths of overdamped and kinetic schemes through a mixture in two dimensions.
 
-In 400 score evaluations a chain of ULA or BAOAB-limit, jagged, sees 6 or 7 of 25 modes; with momentum, in arcs within a
-mode and flights along rows of them, 12 at friction 1, and 10 at friction 0.1, where it orbits for long in one mode. At
-friction 10 BAOAB nearly follows BAOAB-limit. This is at one step h for all, not at the best of each.
+In 400 score evaluations a chain of ULA or BAOAB-limit diffuses and visits 6 or 7 of 25 modes. A kinetic chain moves in
+arcs within a mode and along straight lines between modes. It visits 12 modes at friction 1, and 10 at friction 0.1,
+where it orbits for a long time in one mode. At friction 10, BAOAB nearly follows BAOAB-limit. All schemes use the same
+step size h, which is not the best one for each.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from uldnum.targets.presets import grid_25
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Integrator and friction, NaN where the scheme has none.
+# Integrator and friction; NaN for overdamped schemes, which have no friction.
 OVERDAMPED = (
     ("baoab-limit", np.nan),
     ("ula", np.nan),
@@ -38,14 +39,14 @@ KINETIC = (
     ("BAOAB", 0.1),
     ("OBABO", 1.0),
 )
-# Within a mode, of variance 1/4, an orbit takes the time pi, or 13 steps: arcs look like arcs.
+# The period of an orbit within a mode of variance 1/4 is pi, which is 13 steps and enough for smooth arcs.
 H, STEPS, CHAINS, SEED = 0.25, 400, 1024, 1
 START = (0.0, 0.0)  # the mean of a component
-NEAR = 0.5  # a mode is seen by a chain that came this near to its mean: one standard deviation
-EXTENT, NODES = 5.6, 141  # of the map of the density
-LEVELS = (0.02, 0.2, 0.5, 0.8, 1.01)  # contours, as shares of the highest density
+NEAR = 0.5  # a chain visits a mode if its distance from the mean falls below this, one standard deviation
+EXTENT, NODES = 5.6, 141  # half width and number of nodes of the density map
+LEVELS = (0.02, 0.2, 0.5, 0.8, 1.01)  # contours, as fractions of the largest density
 GREYS = ("0.95", "0.90", "0.85", "0.80")
-SHADES = 32  # along a path
+SHADES = 32  # number of shades along a path
 TICKS = (-4, -2, 0, 2, 4)
 HERE = Path(__file__).parent
 DATA = HERE / "data" / "trajectories.nc"
@@ -53,22 +54,22 @@ FIGURES = pictures("trajectories")
 
 
 def settings(name: str, friction: float) -> dict[str, Any]:
-    """Return what all runs of one scheme share."""
+    """Return the common arguments of all runs of one scheme."""
     friction = 1.0 if np.isnan(friction) else friction
     return {"integrator": name, "h": H, "friction": friction, "thin": 1, "seed": SEED, "progress": False}
 
 
 def positions(target: GaussianMixture, name: str, friction: float) -> Array:
-    """Return the positions of all chains from the start on, shape (STEPS + 1, CHAINS, 2)."""
+    """Return the positions of all chains including the initial ones, shape (STEPS + 1, CHAINS, 2)."""
     start = np.tile(START, (CHAINS, 1))
     run = uldnum.sample(target, **settings(name, friction), steps=STEPS, chains=CHAINS, x0=start)
     return np.concatenate([start[None], run.recorded])
 
 
 def momenta(target: GaussianMixture, name: str, friction: float, chain: int) -> tuple[Array, Array]:
-    """Return momenta of one chain (NaN where there are none) and score evaluations so far, after each step.
+    """Return the momenta of one chain (NaN if the scheme has none) and the cumulative score evaluations at each step.
 
-    A run returns momenta at its end only; so this is one run, resumed after every step.
+    A run returns only the final momenta. The chain is therefore resumed after every step.
     """
     common = settings(name, friction) | {"chains": 1, "first_chain": chain}
     run = uldnum.sample(target, **common, steps=1, x0=np.array([START]))
@@ -82,22 +83,22 @@ def momenta(target: GaussianMixture, name: str, friction: float, chain: int) -> 
 
 
 def modes_seen(path: Array, means: Array) -> Array:
-    """Return the number of modes that each chain has come near to, for a path of shape (steps, chains, 2)."""
+    """Return the number of modes that each chain visits, for a path of shape (steps, chains, 2)."""
     distance = np.linalg.norm(path[:, :, None] - means, axis=-1)
     return (distance < NEAR).any(axis=0).sum(axis=-1)
 
 
 def typical(seen: Array) -> int:
-    """Return the chain that under all schemes sees about as many modes as the mean chain; shape (schemes, chains).
+    """Return the chain whose numbers of visited modes (schemes, chains) are closest to the means over chains.
 
-    Chains share their random numbers across schemes, so that one number serves all.
+    Chains share their random numbers across schemes, so that one chain number serves all schemes.
     """
     deviations = (seen - seen.mean(axis=1, keepdims=True)) / seen.std(axis=1, keepdims=True)
     return int(np.argmin((deviations**2).sum(axis=0)))
 
 
 def study() -> xr.Dataset:
-    """Compute everything that the figure shows: one path of every scheme, and the modes that many see."""
+    """Return the data of the figure: one path of every scheme, and the numbers of visited modes."""
     target, schemes = grid_25(), OVERDAMPED + KINETIC
     paths = [positions(target, *scheme) for scheme in schemes]
     seen = np.stack([modes_seen(path, target.means) for path in paths])
@@ -169,7 +170,7 @@ def study() -> xr.Dataset:
 
 
 def shades(tone: str) -> Array:
-    """Return colours from light to dark about a tone, shape (SHADES, 3)."""
+    """Return colours from a lighter to a darker version of a tone, shape (SHADES, 3)."""
     from matplotlib.colors import LinearSegmentedColormap, to_rgb
 
     middle = np.array(to_rgb(tone))
@@ -178,7 +179,7 @@ def shades(tone: str) -> Array:
 
 
 def draw_line(axes: Axes, x: Array, y: Array, tone: str, width: float = 0.9) -> None:
-    """Draw a path from light to dark, in pieces of one shade each: as smooth to the eye, and small as a vector."""
+    """Draw a path from light to dark in pieces of one shade each, which keeps vector images small."""
     from matplotlib.collections import LineCollection
 
     cuts = np.linspace(0, len(x) - 1, SHADES + 1).astype(int)
@@ -187,20 +188,20 @@ def draw_line(axes: Axes, x: Array, y: Array, tone: str, width: float = 0.9) -> 
 
 
 def mark_start(axes: Axes, x: float, y: float) -> None:
-    """Mark where a path starts."""
+    """Mark the start of a path."""
     axes.plot(x, y, "o", color="black", markerfacecolor="white", markersize=5, markeredgewidth=1.2, zorder=5)
 
 
 def title(one: xr.Dataset) -> str:
-    """Name a scheme, with its friction where it has one."""
+    """Return the name of a scheme, with its friction if it has one."""
     friction = float(one.friction)
     return str(one.name.values) if np.isnan(friction) else f"{one.name.values}, friction {friction:g}"
 
 
 def draw_path(axes: Axes, data: xr.Dataset, one: xr.Dataset, modes: int, tone: str) -> None:
-    """Draw the density in contours, and a path over it."""
+    """Draw the contours of the density, and a path on top of them."""
     levels = float(data.density.max()) * np.array(LEVELS)
-    # As pixels: eight copies of a map would make up most of a vector image.
+    # The contours are rasterised because eight copies would dominate the size of a vector image.
     axes.contourf(data.x_1, data.x_2, data.density, levels=levels, colors=GREYS, rasterized=True)
     x, y = one.path.values.T
     draw_line(axes, x, y, tone)
@@ -231,7 +232,7 @@ def draw() -> None:
     data = xr.load_dataset(DATA)
     columns = len(KINETIC)
     figure = Figure(figsize=(13, 12), layout="constrained")
-    # A row of nothing keeps the two halves apart.
+    # An empty row separates the two halves.
     rows = figure.add_gridspec(5, columns, height_ratios=[3, 1.1, 0.02, 3, 1.6])
     grid = np.array([[figure.add_subplot(rows[row, column]) for column in range(columns)] for row in (0, 1, 3, 4)])
     for rank in range(2 * columns):
@@ -258,6 +259,6 @@ def draw() -> None:
 
 
 def main() -> None:
-    """Compute, store and draw."""
+    """Compute the data, store them, and draw the stored data."""
     store(study(), DATA)
     draw()
