@@ -482,9 +482,7 @@ def main() -> None:
         with atomic(path) as file:
             file.write_text(json.dumps(found, indent=1, default=str) + "\n")
         print(f"{name}: {found.get(f'{name}: failed', 'done')}, {found['seconds']:.0f} s")
-    print(
-        f"bits differ from the CPU: {sum(bool(row['different']) for row in found['bits'])} of {len(found['bits'])} cases"
-    )
+    print(f"{sum(bool(row['different']) for row in found['bits'])} of {len(found['bits'])} cases differ from the CPU")
     print(json.dumps({name: found[name] for name in ("invariance", "images", "network")}, indent=1))
     draw(found, path.with_suffix(".png"))
 
