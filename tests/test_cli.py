@@ -1,4 +1,4 @@
-"""The command line, as a user meets it."""
+"""The command line: outputs, stored files, help texts, errors and interrupts of all commands."""
 
 import json
 import os
@@ -29,7 +29,7 @@ from uldnum.sampling.run import Run
 
 
 def uldnum(monkeypatch, capsys, *arguments):
-    """Run the command line in this process; return its exit status, output and errors."""
+    """Run the command line in this process, and return the exit status, the output and the error output."""
     monkeypatch.setattr(sys, "argv", ["uldnum", *arguments])
     with pytest.raises(SystemExit) as end:
         app.main()
@@ -80,10 +80,10 @@ def test_mixing_and_frontier_write_data_and_figure(monkeypatch, capsys, tmp_path
     assert code == 0
     answer = json.loads(out)
     assert answer["study"] == study
-    assert len(list((tmp_path / "points").iterdir())) == count  # all of them were there
+    assert len(list((tmp_path / "points").iterdir())) == count  # no point was computed again
 
 
-def test_advice_in_the_shell(monkeypatch, capsys, tmp_path):
+def test_advise_prints_a_recommendation(monkeypatch, capsys, tmp_path):
     options = (*GRID, "--chains", "256", "--out", str(tmp_path))
     code, out, _ = uldnum(monkeypatch, capsys, "advise", "--max-bias", "0.001", *options)
     assert code == 0
@@ -93,7 +93,7 @@ def test_advice_in_the_shell(monkeypatch, capsys, tmp_path):
     code, _, err = uldnum(monkeypatch, capsys, "advise", "--max-bias", "1e-12", *options, "--integrators", "ULA")
     assert code == 2
     assert err.splitlines()[-1].startswith("error: max_bias: no point was shown to have a bias below 1e-12")
-    assert xr.load_dataset(tmp_path / "frontier.nc").integrator.values.tolist() == ["ula"]  # what shows why is kept
+    assert xr.load_dataset(tmp_path / "frontier.nc").integrator.values.tolist() == ["ula"]  # the study is stored
 
 
 def test_bias_json(monkeypatch, capsys, tmp_path):
@@ -192,7 +192,7 @@ def test_bias_records_every_option(monkeypatch, capsys, tmp_path):
 
 
 def test_exact_bias_without_sampling(monkeypatch, capsys, tmp_path):
-    """ULA on a Gaussian in closed form, and beyond its stability nothing."""
+    """The exact bias of ULA on a Gaussian agrees with the closed form, and is absent beyond the stability limit."""
     arguments = ("bias", "--exact-only", "--target", "gaussian", "--integrators", "ULA", "--h", "0.5,2.1")
     code, out, _ = uldnum(monkeypatch, capsys, *arguments, "--out", str(tmp_path), "--json")
     assert code == 0
@@ -208,8 +208,8 @@ def test_exact_bias_without_sampling(monkeypatch, capsys, tmp_path):
     assert out.count("none") == 1
 
 
-def test_what_is_below_the_tolerance_is_not_printed_as_a_number(monkeypatch, capsys, tmp_path):
-    """At h = 0.02 the bias of baoab-limit is 2e-9, by a tolerance of 1e-7."""
+def test_biases_below_the_tolerance_are_printed_as_bounds(monkeypatch, capsys, tmp_path):
+    """At h = 0.02 the bias of baoab-limit is 2e-9, computed with the tolerance 1e-7, and thus below 1e-4."""
     options = "--target", "double-well", "--integrators", "ULA,baoab-limit", "--h", "0.02", "--tolerance", "1e-4"
     code, out, _ = uldnum(monkeypatch, capsys, "bias", "--exact-only", *options, "--out", str(tmp_path))
     assert code == 0
@@ -217,7 +217,7 @@ def test_what_is_below_the_tolerance_is_not_printed_as_a_number(monkeypatch, cap
 
 
 @pytest.mark.filterwarnings("default::UserWarning")
-def test_bias_where_all_diverge_says_so(monkeypatch, capsys, tmp_path):
+def test_bias_reports_divergence_of_all_points(monkeypatch, capsys, tmp_path):
     options = ("--target", "gaussian", "--integrators", "ULA,BAOAB", "--h", "3,4", "--nfe", "300", "--chains", "8")
     code, out, err = uldnum(monkeypatch, capsys, "bias", *options, "--out", str(tmp_path))
     assert code == 0
@@ -240,7 +240,7 @@ def test_ctrl_c_ends_in_one_line(monkeypatch, capsys, tmp_path):
 
 @pytest.fixture
 def stub(tmp_path):
-    """A network of score -x on images of 4 x 4 pixels, with its card beside it."""
+    """A network with score -x on images of 4 x 4 pixels, with its card beside it."""
     info = [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["b", 1, 4, 4])]
     info.append(helper.make_tensor_value_info("t", TensorProto.FLOAT, ["b"]))
     out = helper.make_tensor_value_info("score", TensorProto.FLOAT, ["b", 1, 4, 4])
@@ -257,7 +257,7 @@ OPTIONS = ("--steps", "15", "--every", "4", "--chains", "3", "--seed", "5", "--f
 
 @pytest.mark.parametrize("suffix", ["nc", "zarr"])
 def test_sample_draws_and_stores_states(monkeypatch, capsys, tmp_path, stub, suffix):
-    """The whole command, and the same chains from Python."""
+    """The command writes all its files, and the states of the same chains in Python."""
     folder = tmp_path / "a" / "b"
     options = ("--network", str(stub), "--integrator", "BAOAB", *OPTIONS, "--out", str(folder), "--gif", "--profile")
     states = folder / f"run.{suffix}"
@@ -281,10 +281,10 @@ def test_sample_draws_and_stores_states(monkeypatch, capsys, tmp_path, stub, suf
 
 
 @pytest.mark.filterwarnings("default:stopped after")
-def test_a_stopped_sample_goes_on(monkeypatch, capsys, tmp_path):
-    """Ctrl-C after some steps: they are stored, and --resume ends where an undisturbed run does, bit for bit."""
+def test_a_stopped_sample_is_resumed(monkeypatch, capsys, tmp_path):
+    """Ctrl-C stores the completed steps, and --resume reaches the bits of an uninterrupted run."""
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
-    options = ("--chunk", "2", *OPTIONS)  # of the shipped network: three chains are two calls
+    options = ("--chunk", "2", *OPTIONS)  # three chains take two calls of the network
     code, _, _ = uldnum(monkeypatch, capsys, "sample", *options, "--out", str(whole))
     assert code == 0
     usual = launch.interruptible
@@ -296,7 +296,7 @@ def test_a_stopped_sample_goes_on(monkeypatch, capsys, tmp_path):
             yield lambda: next(asked, True)
 
     monkeypatch.setattr(launch, "interruptible", interruptible)
-    monkeypatch.setattr(launch, "PATIENCE", 0.0)  # one step after the other
+    monkeypatch.setattr(launch, "PATIENCE", 0.0)  # check for interrupts after every step
     code, _, err = uldnum(monkeypatch, capsys, "sample", *options, "--out", str(stopped))
     assert code == 130
     assert "interrupted: 5 of 15 steps are in" in err
@@ -312,7 +312,7 @@ def test_a_stopped_sample_goes_on(monkeypatch, capsys, tmp_path):
     assert "resume: the run was made with other settings: the target or its options differ" in err
 
 
-def test_a_file_of_others_is_not_written_over(monkeypatch, capsys, tmp_path):
+def test_a_foreign_file_is_not_overwritten(monkeypatch, capsys, tmp_path):
     (tmp_path / "anneal.nc").write_bytes(b"mine")
     code, _, err = uldnum(monkeypatch, capsys, "anneal", "--data", "ring-8", "--out", str(tmp_path))
     assert code == 2
@@ -321,7 +321,7 @@ def test_a_file_of_others_is_not_written_over(monkeypatch, capsys, tmp_path):
     assert (tmp_path / "anneal.nc").read_bytes() == b"mine"
 
 
-def test_what_was_sampled_is_kept_when_denoising_fails(monkeypatch, capsys, tmp_path, stub):
+def test_the_run_is_stored_even_if_denoising_fails(monkeypatch, capsys, tmp_path, stub):
     def stop(*_):
         raise KeyboardInterrupt
 
@@ -339,13 +339,13 @@ COMMANDS = {
 
 
 def written(folder, name):
-    """Load what a command wrote."""
+    """Return the path and the content of the result that a command stored in a spare folder."""
     (path,) = folder.glob(f"uldnum-*-{name}.nc")
     return path, files.load(path) if name == "bias" else Run.load(path)
 
 
 @pytest.mark.parametrize(("command", "name"), [("sample", "run"), ("anneal", "anneal"), ("bias", "bias")])
-def test_what_cannot_be_stored_is_kept_elsewhere(monkeypatch, capsys, tmp_path, command, name):
+def test_a_result_is_stored_in_a_spare_folder_if_its_own_is_full(monkeypatch, capsys, tmp_path, command, name):
     spare, out = tmp_path / "spare", tmp_path / "out"
     spare.mkdir()
     write = xr.Dataset.to_netcdf
@@ -366,7 +366,7 @@ def test_what_cannot_be_stored_is_kept_elsewhere(monkeypatch, capsys, tmp_path, 
     assert not list(out.glob("*.nc"))
 
 
-def test_what_no_folder_takes_is_said_to_be_lost(monkeypatch, capsys, tmp_path):
+def test_the_error_reports_a_lost_result_if_no_folder_is_writable(monkeypatch, capsys, tmp_path):
     def full(*_, **__):
         raise OSError(28, "No space left on device")
 
@@ -378,7 +378,7 @@ def test_what_no_folder_takes_is_said_to_be_lost(monkeypatch, capsys, tmp_path):
 
 @pytest.mark.parametrize("suffix", ["nc", "zarr"])
 def test_ctrl_c_while_a_run_is_stored(monkeypatch, capsys, tmp_path, suffix):
-    """It is stored all the same, and the command ends then."""
+    """The run is stored completely before the command ends."""
     name = {"nc": "to_netcdf", "zarr": "to_zarr"}[suffix]
     write = getattr(xr.Dataset, name)
 
@@ -396,7 +396,7 @@ def test_ctrl_c_while_a_run_is_stored(monkeypatch, capsys, tmp_path, suffix):
     assert [path.name for path in tmp_path.iterdir()] == [states.name]
 
 
-def test_a_figure_that_fails_says_where_the_run_is(monkeypatch, capsys, tmp_path):
+def test_the_error_of_a_figure_names_the_stored_run(monkeypatch, capsys, tmp_path):
     def full(*_, **__):
         raise OSError(28, "No space left on device")
 
@@ -410,8 +410,8 @@ def test_a_figure_that_fails_says_where_the_run_is(monkeypatch, capsys, tmp_path
 
 
 @pytest.mark.parametrize(("command", "name"), [("sample", "run"), ("anneal", "anneal")])
-def test_output_that_cannot_be_written_does_not_lose_the_run(monkeypatch, capsys, tmp_path, command, name):
-    def full(*_, **__):  # as of ' > /dev/full'
+def test_a_run_is_stored_even_if_standard_output_fails(monkeypatch, capsys, tmp_path, command, name):
+    def full(*_, **__):  # the error of '> /dev/full'
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("typer.echo", full)
@@ -422,13 +422,13 @@ def test_output_that_cannot_be_written_does_not_lose_the_run(monkeypatch, capsys
 
 
 def test_the_shipped_network_draws_digits(monkeypatch, capsys, tmp_path):
-    """'uldnum sample' as it is, but shorter: its images are black with white strokes, as digits are."""
+    """'uldnum sample' with fewer steps draws images with the fractions of black and white of MNIST digits."""
     code, _, err = uldnum(monkeypatch, capsys, "sample", "--steps", "30", "--chains", "8", "--out", str(tmp_path))
     assert code == 0, err
     images = files.load(tmp_path / "run.nc").denoised.values[-1]
     assert images.shape == (8, 1, 28, 28)
     white, black = (images > 0.5).mean(axis=(1, 2, 3)), (images < -0.8).mean(axis=(1, 2, 3))
-    # Of MNIST's own images 95 in 100 have between 0.04 and 0.20 of white, and 0.72 and 0.92 of black.
+    # Of the MNIST images, 95% have a white fraction between 0.04 and 0.20, and a black one between 0.72 and 0.92.
     assert 0.04 < np.median(white) < 0.20
     assert 0.72 < np.median(black) < 0.92
     assert np.abs(images).max() < 1.3
@@ -446,7 +446,7 @@ def test_anneal_goes_from_noise_to_data(monkeypatch, capsys, tmp_path):
     np.testing.assert_array_equal(Run.load(tmp_path / "anneal.nc").x, run.x)
 
 
-def test_anneal_on_a_mixture_says_how_far_it_ends(monkeypatch, capsys, tmp_path):
+def test_anneal_on_a_mixture_prints_the_distance(monkeypatch, capsys, tmp_path):
     options = ("--data", "ring-8", "--method", "BAOAB", "--h", "0.5", "--steps", "2", "--boundary", "shared")
     options += ("--levels", "geometric:5:0.1:8", "--chains", "200", "--momentum", "refreshed", "--out", str(tmp_path))
     code, out, err = uldnum(monkeypatch, capsys, "anneal", *options)
@@ -488,7 +488,7 @@ def test_help_teaches(monkeypatch, capsys, command):
 def test_every_extra_has_a_purpose():
     extras = set(metadata("uldnum").get_all("Provides-Extra"))
     assert extras - {"test", "dev"} == set(EXTRAS)
-    assert {"onnx", "onnxruntime"} <= set(distributions("train"))  # as an extra brings another
+    assert {"onnx", "onnxruntime"} <= set(distributions("train"))  # this extra includes another one
     assert {"numpy", "numba"} <= set(distributions())
     assert "matplotlib" not in distributions()
 
@@ -501,7 +501,7 @@ def test_a_missing_extra_names_its_command(monkeypatch, capsys, tmp_path):
 
 
 def test_import_is_light():
-    """Optional parts are imported where they are used, Numba too: 'uldnum list' does not wait for it."""
+    """Importing the command line does not import optional packages or Numba, which are slow to import."""
     script = "import sys, uldnum, uldnum.cli.app; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert not {"matplotlib", "onnx", "onnxruntime", "numba"} & set(done.stdout.split())

@@ -1,4 +1,4 @@
-"""Folders of pipelines: by hand with exact answers, and as diffusers and Optimum export them, against PyTorch."""
+"""Pipeline folders: hand-made ones against exact scores, and exports of diffusers and Optimum against PyTorch."""
 
 import json
 
@@ -21,7 +21,7 @@ def mixture():
 
 
 def folder_of(path, mixture, what="epsilon", betas=BETAS, index=None, scheduler=None, config=None, **options):
-    """Write a pipeline of a mixture."""
+    """Write a pipeline whose network is exact for a mixture, and return its folder."""
     save_mixture(path / "unet" / "model.onnx", mixture, SHAPE, what, levels_of_betas(betas), **options)
     (path / "scheduler").mkdir(exist_ok=True)
     parts = {
@@ -47,7 +47,7 @@ KINDS = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_schedulers_are_read(tmp_path, mixture, kind):
+def test_scores_agree_with_the_mixture_for_every_scheduler(tmp_path, mixture, kind):
     scheduler, what, betas = KINDS[kind]
     net = network(folder_of(tmp_path / "pipeline", mixture, what, betas, scheduler=scheduler))
     assert (net.name, net.shape) == ("pipeline", SHAPE)
@@ -62,7 +62,7 @@ def test_schedulers_are_read(tmp_path, mixture, kind):
     [{"condition": ("float32", [])}, {"condition": ("int64", ["batch"]), "opset": 18}, {"external": True}],
     ids=["rank 0", "int64", "external weights"],
 )
-def test_what_exporters_do_differently(tmp_path, mixture, options):
+def test_input_types_and_external_weights_of_exporters(tmp_path, mixture, options):
     level = network(folder_of(tmp_path, mixture, **options)).at(0.3)
     x = np.random.default_rng(1).normal(size=(4, *SHAPE)).astype(np.float32)
     exact, parts = exact_answer(mixture, level, x)
@@ -127,7 +127,7 @@ def test_schedulers_without_betas(tmp_path, mixture, scheduler, what, edm):
 
 
 def save_decoder(folder, channels=2, **settings):
-    """Write a decoder of latents: the sum of the channels."""
+    """Write a decoder that returns the sum of the channels of the latents."""
     graph = Graph()
     graph.node("ReduceSum", Value(graph, "latent_sample"), np.array([1]), keepdims=1, output="sample")
     image = {"latent_sample": ("float32", ["n", channels, 2, 3])}, {"sample": ("float32", ["n", 1, 2, 3])}
@@ -162,7 +162,7 @@ def test_latents_are_decoded(tmp_path, mixture):
 
 @pytest.fixture(scope="module")
 def libraries():
-    """PyTorch and diffusers; they warn of much that is not ours."""
+    """PyTorch and diffusers; tests with them allow warnings, which these libraries raise."""
     torch = pytest.importorskip("torch")
     return torch, pytest.importorskip("diffusers")
 
@@ -183,7 +183,7 @@ def relative(found, wanted):
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")
 @pytest.mark.parametrize("dynamo", [False, True], ids=["TorchScript", "torch.export"])
-def test_ddpm_cifar10_as_pytorch_exports_it(libraries, tmp_path, dynamo):
+def test_ddpm_cifar10_exported_by_pytorch(libraries, tmp_path, dynamo):
     torch, diffusers = libraries
     torch.manual_seed(0)
     unet = diffusers.UNet2DModel(**CIFAR10).eval()
@@ -209,8 +209,8 @@ def test_ddpm_cifar10_as_pytorch_exports_it(libraries, tmp_path, dynamo):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")
-def test_stable_diffusion_as_optimum_exports_it(libraries, tmp_path):
-    """A tiny pipeline with random weights: text in, guidance in one call, images by the decoder."""
+def test_stable_diffusion_exported_by_optimum(libraries, tmp_path):
+    """A tiny pipeline with random weights agrees with PyTorch in guided scores and decoded images."""
     torch, diffusers = libraries
     transformers, exporters = pytest.importorskip("transformers"), pytest.importorskip("optimum.exporters.onnx")
     torch.manual_seed(0)

@@ -1,7 +1,7 @@
-"""Random calls of everything public, with one or two arguments that are wrong in some way.
+"""Random calls of all public functions, with up to two invalid arguments.
 
-Every outcome is a value, or an error of a documented kind whose message names an argument, within bounded time.
-Warnings other than UserWarning count as faults: NumPy's RuntimeWarning says that something was not checked.
+Every call must return a value, or raise an error of a documented class whose message names an argument, within a time
+limit. Warnings other than UserWarning are failures, because a RuntimeWarning of NumPy indicates a missing check.
 """
 
 import io
@@ -30,14 +30,14 @@ from uldnum._util.extras import MissingExtraError
 from uldnum.exact import ConvergenceError
 from uldnum.targets import DataMixture
 
-# Seconds that a call may take, of processor time: two thousand times what most take.
+# Maximum processor time of a call in seconds, about two thousand times that of most calls.
 PATIENCE = 20
 
 ERRORS = (ValueError, TypeError, ConvergenceError, MissingExtraError)
 
 
 class Broken:
-    """An object of which nothing can be had."""
+    """An object that raises an error in every special method."""
 
     def fails(self, *_):
         raise RuntimeError("broken")
@@ -51,7 +51,7 @@ def score(x):
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
-    """What calls are made of."""
+    """Valid and invalid arguments, in a temporary working directory."""
     patch = pytest.MonkeyPatch()
     patch.chdir(tmp_path_factory.mktemp("fuzz"))
     yield World.made(Path.cwd())
@@ -60,7 +60,7 @@ def world(tmp_path_factory):
 
 @dataclass(frozen=True)
 class World:
-    """Valid objects of the package."""
+    """Valid objects of the package, calls, and invalid values."""
 
     folder: Path
     mixture: uldnum.GaussianMixture
@@ -112,7 +112,7 @@ def moment(order):
     return uldnum.target("gaussian").moment(order)
 
 
-# What errors say instead of the name of an argument, whose parts have names of their own.
+# Names that an error may use instead of the name of an argument, because they are parts of its value.
 SCHEME = ["integrator", "word", "momentum", "eta", "churn"]
 ALSO = {
     "integrator": SCHEME, "integrators": SCHEME, "method": SCHEME, "predictor": SCHEME, "name": ["word", "target"],
@@ -121,14 +121,14 @@ ALSO = {
 
 
 def public_calls(w):
-    """Return calls by name: a function, and lists of valid values of its arguments."""
+    """Return the calls by name: a function, and lists of valid values for each of its arguments."""
     x, trace = w.run.x, w.run.trace
     target = [w.mixture, "gaussian", w.user]
     scheme = ["ula", "BAOAB", "mild(0.5)", uldnum.integrator("UBU")]
     step = {"h": [0.3, [0.1, 0.2]], "delta": [None], "friction": [1, 2.0]}
     common = {"chains": [2], "seed": [0, 7], "first_chain": [0, 5], "dtype": [None, "float32"], "backend": ["array"],
               "threads": [None, 1], "resume": [None], "progress": [False]}  # fmt: skip
-    # On one mode, where no hops are counted, points take milliseconds.
+    # On a target with one mode no hops are counted, and points take milliseconds.
     study = {"target": ["gaussian"], "integrators": ["ula", ["ula", "BAOAB"]], "h": [[0.3], 0.2],
              "delta": [None], "friction": [1.0], "nfe": [8], "burn_in": [0, 2], "chains": [8], "seed": [0],
              "tolerance": [0.1], "backend": ["array"], "store": [None], "executor": [None],
@@ -265,7 +265,7 @@ def draw_figure(name, data, out):
 
 
 def hostile_values(w):
-    """Return makers of values by name."""
+    """Return functions that create invalid values, by name."""
     values = {
         "None": None, "True": True, "0": 0, "-1": -1, "2": 2, "2**63": 2**63, "10**400": 10**400,
         "-10**400": -(10**400), "10**5000": 10**5000, "0.5": 0.5, "-0.0": -0.0, "nan": float("nan"),
@@ -298,16 +298,16 @@ def hostile_values(w):
 
 
 def raises(*_, **__):
-    raise KeyError("a fault of the user's own function")
+    raise KeyError("an error in the user's function")
 
 
 class Hang(BaseException):
-    """A call took too long."""
+    """Raised when a call exceeds the time limit."""
 
 
 @contextmanager
 def bounded():
-    """Raise if a call takes too long, of processor time, which other processes do not change."""
+    """Raise `Hang` if a call exceeds the limit of processor time, which does not depend on other processes."""
 
     def ring(*_):
         raise Hang
@@ -322,10 +322,10 @@ def bounded():
 
 
 def check(world, name, chosen, wrong):
-    """Make a call and judge its outcome."""
+    """Make a call and verify its outcome."""
     function, arguments = world.calls[name]
     values = {key: arguments[key][index % len(arguments[key])] for key, index in zip(arguments, chosen, strict=True)}
-    # The default backend would compile kernels, which takes longer than all the rest.
+    # The default backend is excluded because compiling kernels would dominate the run time.
     values |= {key: world.hostile[kind]() for key, kind in wrong.items() if (key, kind) != ("backend", "None")}
     with warnings.catch_warnings(), bounded():
         warnings.simplefilter("error")
@@ -339,13 +339,13 @@ def check(world, name, chosen, wrong):
             named = any(re.search(rf"\b{re.escape(one)}\b", message) for one in names)
             if not (named or isinstance(error, ConvergenceError | MissingExtraError)):
                 raise AssertionError(f"the error names no argument: {type(error).__name__}: {message}") from error
-            assert len(message) < 2000, f"the error has {len(message)} letters"
-            assert message.replace("\n", "").isprintable(), f"the error does not suit a terminal: {message!r}"
+            assert len(message) < 2000, f"the error has {len(message)} characters"
+            assert message.replace("\n", "").isprintable(), f"the error has unprintable characters: {message!r}"
 
 
 @st.composite
 def cases(draw, calls, hostile):
-    """A call, which of the valid values its arguments have, and one or two that are hostile."""
+    """Draw a call, indices of the valid values of its arguments, and up to two invalid arguments."""
     name = draw(st.sampled_from(sorted(calls)))
     arguments = sorted(calls[name][1])
     chosen = draw(st.lists(st.integers(0, 5), min_size=len(arguments), max_size=len(arguments)))
@@ -354,7 +354,7 @@ def cases(draw, calls, hostile):
 
 
 def fuzz(world, examples, **options):
-    """Judge so many random calls."""
+    """Verify the outcome of ``examples`` random calls."""
 
     @settings(max_examples=examples, deadline=None, database=None, phases=[Phase.generate],
               suppress_health_check=list(HealthCheck), print_blob=False, **options)  # fmt: skip
@@ -370,5 +370,5 @@ def test_every_call_ends_in_a_value_or_an_error_that_names_an_argument(world):
 
 
 @pytest.mark.slow
-def test_many_more_calls_end_so(world):
+def test_many_more_calls_end_in_a_value_or_an_error_that_names_an_argument(world):
     fuzz(world, 50_000)

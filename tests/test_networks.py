@@ -1,4 +1,4 @@
-"""Networks as targets: every parameterisation against closed form, the faults of files, chains."""
+"""Networks as targets: scores of every parameterisation against closed forms, invalid files and cards, and chains."""
 
 import hashlib
 
@@ -23,12 +23,12 @@ def mixture():
 
 
 def ve_of(function):
-    """alpha = 1 and sigma a function of the condition."""
+    """Return levels with alpha = 1 and sigma a function of the condition."""
     return lambda graph, u: (constant(graph, 1.0) + u * 0.0, function(graph, u))
 
 
 def karras(graph, u):
-    """Karras' sequence from 80 to 0.002."""
+    """Return sigma of the schedule of Karras et al. from 80 to 0.002."""
     return (constant(graph, 80 ** (1 / 7)) + u * (0.002 ** (1 / 7) - 80 ** (1 / 7))) ** 7
 
 
@@ -37,7 +37,7 @@ BAR = np.cos((np.arange(101) / 100 + 0.008) / 1.008 * np.pi / 2) ** 2
 COSINE = np.minimum(1 - BAR[1:] / BAR[:-1], 0.999)
 DDPM = {"kind": "linear", "beta_start": 1e-4, "beta_end": 0.02, "timesteps": 1000}
 
-# scaling, condition, the card's other keys, alpha and sigma of the condition, noise levels to try.
+# Scaling, condition, other keys of the card, alpha and sigma as functions of the condition, values of sigma to test.
 CONDITIONED = {
     "sigma": ("ve", "sigma", {}, ve_of(lambda g, u: u), (0.05, 0.7, 30.0)),
     "log sigma": ("ve", "log-sigma", {}, ve_of(lambda g, u: u.exp()), (0.05, 0.7, 30.0)),
@@ -64,7 +64,7 @@ CONDITIONED = {
 }  # fmt: skip
 
 
-# Every parameterisation with every conditioning, but for those that have a meaning with one scaling alone.
+# All pairs of a parameterisation and a condition, except parameterisations that require another scaling.
 CASES = [
     (what, case) for what in PARAMETERISATIONS for case, (scaling, *_) in CONDITIONED.items()
     if {"v": "vp", "edm": "edm"}.get(what, scaling) == scaling
@@ -73,7 +73,7 @@ CASES = [
 
 @pytest.mark.parametrize(("what", "case"), CASES)
 def test_score_is_that_of_the_noised_mixture(tmp_path, mixture, what, case):
-    """To rounding in float32: of x, of the condition and of the answer, of which the largest sum counts."""
+    """Scores and denoised images agree with the closed form to float32 rounding of x, the condition and the output."""
     scaling, condition, keys, levels, sigmas = CONDITIONED[case]
     path = save_mixture(tmp_path / "net.onnx", mixture, SHAPE, what, levels, edm=scaling == "edm")
     card = {"parameterisation": what, "scaling": scaling, "condition": condition, **keys}
@@ -95,7 +95,7 @@ def test_score_is_that_of_the_noised_mixture(tmp_path, mixture, what, case):
 
 
 def test_interpolated_timesteps(tmp_path, mixture):
-    """Between whole steps the noise level is interpolated in its logarithm, and whole steps are the schedule's own."""
+    """The logarithm of the noise level is interpolated between integer timesteps, and exact at integer timesteps."""
     given = schedule(DDPM)
     kept = np.cumprod(1 - BETAS)
     ratios = np.sqrt((1 - kept) / kept)
@@ -167,7 +167,7 @@ def test_conditions_of_any_rank_and_type(tmp_path, mixture, condition, opset):
 
 
 def test_external_weights_and_metadata(tmp_path, mixture):
-    """Weights beside the model, and a card in its metadata; the file beside it says other things over that."""
+    """Weights may lie beside the model, and the card in its metadata; the TOML file overrides the metadata."""
     metadata = {"uldnum.parameterisation": "denoiser", "uldnum.scaling": "ve", "uldnum.condition": "sigma",
                 "uldnum.sigma_max": "20.0", "producer": "someone"}  # fmt: skip
     path = save_mixture(
@@ -224,7 +224,7 @@ def test_bad_cards_are_refused(tmp_path, mixture, keys, fault):
 
 
 def save_nodes(path, inputs, outputs, nodes, opset=17):
-    """Write a model of given nodes, unchecked."""
+    """Write a model with the given nodes without checking it, and return its path."""
     info = [[helper.make_tensor_value_info(n, t, s) for n, (t, s) in part.items()] for part in (inputs, outputs)]
     graph = helper.make_graph(nodes, "test", *info)
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8), path)
@@ -260,12 +260,12 @@ PASS = helper.make_node("Neg", ["x"], ["score"])
          r"needs text: tensor\(float\).*missing text \(--input NAME=FILE.npy"),
     ],
 )  # fmt: skip
-def test_models_that_do_not_explain_themselves_are_refused(tmp_path, inputs, outputs, nodes, fault):
+def test_models_with_ambiguous_inputs_or_outputs_are_refused(tmp_path, inputs, outputs, nodes, fault):
     with pytest.raises(ValueError, match=fault):
         Network(save_nodes(tmp_path / "net.onnx", inputs, outputs, nodes), CARD)
 
 
-def test_files_that_are_no_models_are_refused(tmp_path, mixture):
+def test_files_that_are_not_models_are_refused(tmp_path, mixture):
     good = save_mixture(tmp_path / "good.onnx", mixture, SHAPE, "denoiser", ve_of(lambda g, u: u))
     with pytest.raises(ValueError, match="no such file"):
         Network(tmp_path / "none.onnx", CARD)
@@ -276,7 +276,7 @@ def test_files_that_are_no_models_are_refused(tmp_path, mixture):
 
 
 def external(location):
-    """A model x + w whose weights lie at a location."""
+    """Return a serialised model x + w whose weights are in an external file."""
     tensor = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[1, 1, 2, 2], data_location=TensorProto.EXTERNAL)
     entry = tensor.external_data.add()
     entry.key, entry.value = "location", location
@@ -287,7 +287,7 @@ def external(location):
 
 
 def test_external_weights_stay_in_their_folder(tmp_path):
-    """A model that names a file outside its folder, by a path or a link, or one that is missing or too short."""
+    """Weight files outside the folder (by path or link), missing ones and short ones are refused."""
     folder = tmp_path / "model"
     folder.mkdir()
     (tmp_path / "secret.bin").write_bytes(np.ones(4, np.float32).tobytes())
@@ -301,7 +301,7 @@ def test_external_weights_stay_in_their_folder(tmp_path):
             Network(folder / "net.onnx", CARD)
 
 
-def test_fingerprints_know_weights_in_folders(tmp_path):
+def test_fingerprints_depend_on_external_weights(tmp_path):
     (tmp_path / "deep").mkdir()
     (tmp_path / "net.onnx").write_bytes(external("deep/w.bin"))
     found = set()
@@ -311,7 +311,7 @@ def test_fingerprints_know_weights_in_folders(tmp_path):
     assert len(found) == 2
 
 
-def test_answers_that_are_no_numbers_are_an_error(tmp_path):
+def test_non_finite_outputs_are_an_error(tmp_path):
     nodes = [helper.make_node("Sub", ["x", "x"], ["zero"]), helper.make_node("Div", ["zero", "zero"], ["score"])]
     net = Network(save_nodes(tmp_path / "nan.onnx", {"x": IMAGE, "t": NUMBER}, {"score": IMAGE}, nodes), CARD)
     with pytest.raises(ValueError, match=r"nan returned non-finite values at sigma = 0\.5, for 3 of 3 finite images"):
@@ -319,7 +319,7 @@ def test_answers_that_are_no_numbers_are_an_error(tmp_path):
 
 
 def test_half_precision_and_fixed_batches(tmp_path):
-    """A model in float16 of two images at once: five images are three calls, the last one padded."""
+    """A float16 model with batch size 2 evaluates five images in three calls, of which the last is padded."""
     half = (TensorProto.FLOAT16, [2, 1, 2, 2])
     path = save_nodes(tmp_path / "half.onnx", {"x": half, "t": NUMBER}, {"score": half}, [PASS])
     level = Network(path, {"parameterisation": "score", "scaling": "vp", "condition": "sigma"}).at(0.5)
@@ -334,7 +334,7 @@ def test_half_precision_and_fixed_batches(tmp_path):
 
 @pytest.fixture
 def labelled(tmp_path):
-    """Denoiser x + sum(text) + label, told nothing else: every input can be read off the answer."""
+    """Denoiser x + sum(text) + label, whose output determines every input."""
     inputs = {
         "x": IMAGE,
         "sigma": NUMBER,
@@ -387,7 +387,7 @@ def test_conditions_that_do_not_fit_are_refused(labelled, given, fault):
         Network(labelled, CARD, inputs=given)
 
 
-def test_guidance_without_sense_is_refused(labelled, gaussian):
+def test_invalid_guidance_is_refused(labelled, gaussian):
     given = {"text": np.zeros((1, 2, 3)), "label": np.array([1])}
     longer = {"text": np.zeros((1, 2, 4)), "label": np.array([1])}
     with pytest.raises(ValueError, match="unconditional: needs guidance"):
@@ -401,25 +401,25 @@ def test_guidance_without_sense_is_refused(labelled, gaussian):
 
 
 def test_conditions_for_all_images(tmp_path):
-    """Inputs of rank 0, and of one row whatever the batch."""
+    """Inputs of rank 0 and inputs with a fixed single row serve all images of a batch."""
     inputs = {"x": IMAGE, "sigma": NUMBER, "a": (TensorProto.FLOAT, []), "b": (TensorProto.FLOAT, [1])}
     nodes = [helper.make_node("Add", ["a", "b"], ["c"]), helper.make_node("Add", ["x", "c"], ["denoised"])]
     path = save_nodes(tmp_path / "net.onnx", inputs, {"denoised": IMAGE}, nodes)
     x = np.random.default_rng(0).normal(size=(3, 1, 2, 2))
-    # Both could be the noise level: the card says which.
+    # Several inputs could be the noise level; the card names one.
     card = CARD | {"condition_input": "sigma"}
     level = Network(path, card, inputs={"a": 2.0, "b": [1.0]}).at(0.5)
     np.testing.assert_allclose(level.denoise(x), x + 3, rtol=1e-6)
 
 
-def test_fingerprints_know_which_output(tmp_path):
+def test_fingerprints_depend_on_the_chosen_output(tmp_path):
     nodes = [helper.make_node("Neg", ["x"], ["p"]), helper.make_node("Identity", ["x"], ["q"])]
     path = save_nodes(tmp_path / "net.onnx", {"x": IMAGE, "t": NUMBER}, {"p": IMAGE, "q": IMAGE}, nodes)
     assert len({Network(path, CARD | {"output": name}).at(0.5).fingerprint for name in "pq"}) == 2
 
 
 def test_clipping(labelled):
-    """Denoised images are clipped to the range of the data, and the score is that of clipped ones."""
+    """Denoised images are clipped to the range of the data, and the score is consistent with the clipped images."""
     given = {"text": np.zeros((1, 2, 3)), "label": np.array([0])}
     x = np.linspace(-3, 3, 8).reshape(2, 1, 2, 2)
     level = Network(labelled, CARD, inputs=given, clip=True).at(0.5)
@@ -436,14 +436,14 @@ def gaussian_card():
 
 @pytest.fixture
 def gaussian(tmp_path):
-    """Score -x: data N(0, I), at every noise level of a variance-preserving process."""
+    """Network with score -x, exact for data N(0, I) at every noise level of a variance-preserving process."""
     path = save_nodes(tmp_path / "gaussian.onnx", {"x": IMAGE, "t": NUMBER}, {"score": IMAGE}, [PASS])
     return Network(path, gaussian_card())
 
 
 @pytest.mark.parametrize("name", ["baoab-limit", "BAOAB", "OBABO", "UBU", "ula", "mild(0.5)"])
-def test_a_network_gets_the_update_and_the_normals_of_a_mixture(gaussian, name):
-    """The same four coordinates as a 2 x 2 image and as a vector; h in units of sigma and absolute."""
+def test_chains_on_a_network_equal_chains_on_a_mixture(gaussian, name):
+    """Chains on 2 x 2 images, h in units of sigma, equal chains on vectors of four coordinates with an absolute h."""
     sigma, common = 0.6, {"steps": 12, "chains": 5, "seed": 9, "first_chain": 2, "progress": False, "thin": 4}
     image = uldnum.sample(gaussian.at(sigma), name, h=1.0, friction=0.7, **common)
     vector = uldnum.GaussianMixture([1.0], [np.zeros(4)], [1.0])
@@ -463,7 +463,7 @@ def test_groups_of_step_sizes_on_a_network(gaussian):
     np.testing.assert_array_equal(group.x[1], alone.x)
 
 
-def test_a_network_that_runs_away_is_reported(tmp_path):
+def test_divergence_on_a_network_is_reported(tmp_path):
     nodes = [helper.make_node("Identity", ["x"], ["score"])]
     path = save_nodes(tmp_path / "up.onnx", {"x": IMAGE, "t": NUMBER}, {"score": IMAGE}, nodes)
     growing = Network(path, {"parameterisation": "score", "scaling": "vp", "condition": "sigma"})
@@ -474,7 +474,7 @@ def test_a_network_that_runs_away_is_reported(tmp_path):
 
 @pytest.mark.parametrize("suffix", ["nc", "zarr"])
 def test_a_run_on_a_network_is_stored_and_resumed(gaussian, tmp_path, suffix):
-    """Stored as NetCDF and as Zarr, and gone on with: the same bits as in one go."""
+    """A run that is stored as NetCDF or Zarr and resumed has the same bits as an uninterrupted run."""
     common = {"h": 1.0, "chains": 4, "thin": 3, "seed": 2, "progress": False}
     path = tmp_path / f"run.{suffix}"
     uldnum.sample(gaussian.at(0.5), "UBU", steps=7, **common).save(path)
@@ -490,7 +490,7 @@ def test_a_run_on_a_network_is_stored_and_resumed(gaussian, tmp_path, suffix):
         longer.save(tmp_path / "run.txt")
 
 
-def test_levels_start_where_their_images_are(gaussian):
+def test_initial_states_and_denoising_of_a_level(gaussian):
     level = gaussian.at(0.6)
     x = level.sample(3, seed=2)
     np.testing.assert_allclose(level.denoise(x), 0.8 * x, rtol=1e-6)  # E[x0 | z] = alpha z for data N(0, I)
@@ -519,7 +519,7 @@ def test_bad_noise_levels_are_refused(gaussian, given, fault):
         gaussian.at(**given)
 
 
-def test_devices_are_refused_where_they_are_missing(gaussian):
+def test_missing_devices_are_refused(gaussian):
     with pytest.raises(ValueError, match="device: must be 'cpu' or 'cuda'"):
         Network(gaussian.model.path, CARD, device="tpu")
     with pytest.raises((ValueError, MissingExtraError), match="pip install 'uldnum"):
