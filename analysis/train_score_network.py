@@ -210,10 +210,17 @@ def main() -> None:
     folder = Path(sys.argv[1])
     folder.mkdir(parents=True, exist_ok=True)
     net, log = train(folder)
-    told = {"seed": SEED, "steps": STEPS, "batch": BATCH, "rate": RATE, "average": AVERAGE, "torch": torch.__version__}
-    told |= {"parameters": sum(part.numel() for part in net.parameters()), "log": log}
+    settings = {
+        "seed": SEED,
+        "steps": STEPS,
+        "batch": BATCH,
+        "rate": RATE,
+        "average": AVERAGE,
+        "torch": torch.__version__,
+    }
+    settings |= {"parameters": sum(part.numel() for part in net.parameters()), "log": log}
     with atomic(LOG) as file:
-        file.write_text(json.dumps(told, indent=1) + "\n")
+        file.write_text(json.dumps(settings, indent=1) + "\n")
     export(net, SHIPPED)
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from uldnum.cli.common import interrupted, keep_stopped, saved, still_there
+from uldnum.cli.common import interrupted, naming_result, protect_stopped_run, save_result
 from uldnum.cli.options import Seed
 
 __all__ = ["anneal"]
@@ -114,7 +114,7 @@ def anneal(
     from uldnum.sampling.lookup import find_data
 
     stored = check_store(writable_folder(out) / "anneal.nc")
-    keep_stopped(stored, resume)
+    protect_stopped_run(stored, resume)
     device = "cuda" if backend in ("cuda", "cuda-fast") else "cpu"
     law = find_data(data, device)
     images = len(law.shape) > 1
@@ -139,8 +139,8 @@ def anneal(
         law, chosen, chains=chains, seed=seed, x0=x0, backend=backend,
         resume=stored if resume else None, progress=f"{chosen.name} on {law.name}",
     )  # fmt: skip
-    saved(run.to_xarray, stored)
-    with still_there(stored):
+    save_result(run.to_xarray, stored)
+    with naming_result(stored):
         typer.echo(f"{chosen.name}: {run.nfe} evaluations of {chains} chains in {time.perf_counter() - begun:.2f} s")
         if not run.complete:
             interrupted(f"{run.recorded_steps} of {run.steps} steps are in {stored}; continue with --resume")

@@ -50,14 +50,14 @@ for command in (doctor, fetch, bias, mixing, frontier, advise, sample, anneal):
     app.command()(command)
 
 
-def say(message: Warning | str, *_: Any, **__: Any) -> None:
+def show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
     """Print a warning as one line."""
     typer.secho(f"warning: {printable(str(message), LONGEST)}", err=True, fg="yellow")
 
 
 def main() -> None:
     """Run the command line; print an error as one line, without a traceback, and exit with status 2."""
-    warnings.showwarning = say
+    warnings.showwarning = show_warning
     try:
         app()
     except (ValueError, MissingExtraError, RuntimeError, OSError, MemoryError) as error:

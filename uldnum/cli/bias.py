@@ -10,7 +10,7 @@ import numpy as np
 import typer
 
 from uldnum.cli import options
-from uldnum.cli.common import computed, print_json, written
+from uldnum.cli.common import compute_study, print_json, write_study
 from uldnum.studies.configuration import BiasConfiguration
 
 __all__ = ["bias"]
@@ -41,8 +41,8 @@ def bias(
     """
     from uldnum.plotting import draw_bias
 
-    study = computed("exact_bias" if exact_only else "bias", given, scheduler, out)
-    data, figure = written(study, out, "bias", draw_bias)
+    study = compute_study("exact_bias" if exact_only else "bias", given, scheduler, out)
+    data, figure = write_study(study, out, "bias", draw_bias)
     if as_json:
         print_json(study.drop_vars("nfe", errors="ignore"), data, figure)
     else:

@@ -23,7 +23,15 @@ from uldnum.arithmetic.elementary import geomspace
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["computed", "interrupted", "keep_stopped", "print_json", "saved", "still_there", "written"]
+__all__ = [
+    "compute_study",
+    "interrupted",
+    "naming_result",
+    "print_json",
+    "protect_stopped_run",
+    "save_result",
+    "write_study",
+]
 
 
 def interrupted(outcome: str = "") -> NoReturn:
@@ -32,7 +40,7 @@ def interrupted(outcome: str = "") -> NoReturn:
     raise typer.Exit(130)
 
 
-def keep_stopped(path: Path, resume: bool) -> None:
+def protect_stopped_run(path: Path, resume: bool) -> None:
     """Raise an error if a new run would overwrite a stopped run, which the user may want to resume."""
     from uldnum.sampling.run import Run
 
@@ -49,7 +57,7 @@ def keep_stopped(path: Path, resume: bool) -> None:
         )
 
 
-def saved(make: Callable[[], xr.Dataset], path: Path) -> None:
+def save_result(make: Callable[[], xr.Dataset], path: Path) -> None:
     """Store a result; if that fails, store it in another folder and raise an error that names the file.
 
     Ctrl-C takes effect after the result is stored, and then ends the command.
@@ -62,12 +70,12 @@ def saved(make: Callable[[], xr.Dataset], path: Path) -> None:
             try:
                 store(dataset, path)
             except (OSError, ValueError) as error:
-                raise OSError(f"{error}; {elsewhere(dataset, path.name)}") from error
+                raise OSError(f"{error}; {store_elsewhere(dataset, path.name)}") from error
     except KeyboardInterrupt:
         interrupted(f"the result is in {path}")
 
 
-def elsewhere(dataset: xr.Dataset, name: str) -> str:
+def store_elsewhere(dataset: xr.Dataset, name: str) -> str:
     """Store a dataset in the first other writable folder, and return a message that names the file."""
     from uldnum._util.files import store
 
@@ -82,7 +90,7 @@ def elsewhere(dataset: xr.Dataset, name: str) -> str:
 
 
 @contextmanager
-def still_there(path: Path) -> Iterator[None]:
+def naming_result(path: Path) -> Iterator[None]:
     """Name the file of the stored result in errors that occur later."""
     try:
         yield
@@ -97,7 +105,7 @@ def still_there(path: Path) -> Iterator[None]:
 # ------------------------------------------------------------------------------------------------------------- studies
 
 
-def computed(name: str, given: dict[str, Any], scheduler: str | None, out: Path) -> Any:
+def compute_study(name: str, given: dict[str, Any], scheduler: str | None, out: Path) -> Any:
     """Compute a study from the options of a command, and store its points in the folder ``points`` of the output."""
     from uldnum import studies
     from uldnum._util.files import writable_folder
@@ -118,11 +126,11 @@ def computed(name: str, given: dict[str, Any], scheduler: str | None, out: Path)
             interrupted(f"the same command continues from the points in {folder / 'points'}")
 
 
-def written(study: Any, folder: Path, name: str, draw: Callable[[Path, Path], None]) -> tuple[Path, Path]:
+def write_study(study: Any, folder: Path, name: str, draw: Callable[[Path, Path], None]) -> tuple[Path, Path]:
     """Store a study, draw its figure, and return the paths of both files."""
     data, figure = folder / f"{name}.nc", folder / f"{name}.png"
-    saved(lambda: study, data)
-    with still_there(data):
+    save_result(lambda: study, data)
+    with naming_result(data):
         draw(data, figure)
     return data, figure
 

@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 from uldnum._util.arguments import positive, step_size
 from uldnum._util.extras import require
 from uldnum._util.typing import Array
-from uldnum.cli.common import interrupted, keep_stopped, saved, still_there
+from uldnum.cli.common import interrupted, naming_result, protect_stopped_run, save_result
 from uldnum.cli.options import Seed
 from uldnum.schemes.catalogue import integrator as find_integrator
 
@@ -134,7 +134,7 @@ def sample(
     writable_folder(out)
     stored = check_store(states or out / "run.nc")
     writable_folder(stored.parent)
-    keep_stopped(stored, resume)
+    protect_stopped_run(stored, resume)
     scheme = find_integrator(integrator)
     positive("friction", friction)
     earlier = Run.load(stored, "resume") if resume else None
@@ -169,13 +169,13 @@ def sample(
     )  # fmt: skip
     seconds, inside = time.perf_counter() - begun, net.model.seconds - before
     rate = (net.images - images_before) / seconds
-    saved(lambda: described(run, net, level), stored)  # before denoising or drawing can fail
-    with still_there(stored):
-        images = pictures(net, level, run, denoise)
+    save_result(lambda: dataset_of(run, net, level), stored)  # before denoising or drawing can fail
+    with naming_result(stored):
+        images = recorded_images(net, level, run, denoise)
     if denoise:
-        saved(lambda: described(run, net, level, images), stored)
+        save_result(lambda: dataset_of(run, net, level, images), stored)
     how = f"{scheme.name}, h = {step:.3g} sigma{'' if denoise else ', not denoised'}"
-    with still_there(stored):
+    with naming_result(stored):
         typer.echo(f"{run.nfe} evaluations of {chains} images on {level.name}: {rate:.4g} images a second")
         if profile:
             other = seconds - inside
@@ -205,7 +205,7 @@ def load_array(path: str) -> Array:
         raise ValueError(f"input: {path!r} is not an array in NumPy's format (.npy): {error}") from None
 
 
-def pictures(net: Network, level: NetworkLevel, run: Run, denoise: bool) -> Array:
+def recorded_images(net: Network, level: NetworkLevel, run: Run, denoise: bool) -> Array:
     """Return the recorded states, denoised if ``denoise`` is set, shape (recorded, chains, *shape)."""
     trace = run.trace if run.trace is not None else np.empty((0, run.settings.chains, *level.shape), np.float32)
     if not denoise:
@@ -217,13 +217,13 @@ def pictures(net: Network, level: NetworkLevel, run: Run, denoise: bool) -> Arra
     return np.stack(host) if host else trace
 
 
-def described(run: Run, net: Network, level: NetworkLevel, images: Array | None = None) -> xr.Dataset:
+def dataset_of(run: Run, net: Network, level: NetworkLevel, images: Array | None = None) -> xr.Dataset:
     """Return the run as a dataset, with the denoised images and the network's name, source and licence."""
     dataset = run.to_xarray()
     if images is not None:
         dataset["denoised"] = (("recorded", "chain", "channel", "y", "x"), images, {"units": net.card.unit})
-    told = {"network": net.name, "source": net.card.source, "licence": net.card.licence}
-    return dataset.assign_attrs(told | {"alpha": level.alpha, "sigma": level.sigma})
+    origin = {"network": net.name, "source": net.card.source, "licence": net.card.licence}
+    return dataset.assign_attrs(origin | {"alpha": level.alpha, "sigma": level.sigma})
 
 
 def draw(net: Network, level: NetworkLevel, run: Run, images: Array, out: Path, gif: bool, how: str) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import typer
 
 from uldnum.cli import options
-from uldnum.cli.common import computed, print_json, written
+from uldnum.cli.common import compute_study, print_json, write_study
 from uldnum.studies.configuration import FrontierConfiguration, SamplingConfiguration
 
 __all__ = ["advise", "frontier", "mixing"]
@@ -36,9 +36,9 @@ def mixing(
     """
     from uldnum.plotting import draw_mixing
 
-    study = computed("mixing", given, scheduler, out)
-    data, figure = written(study, out, "mixing", draw_mixing)
-    shown(study, data, figure, as_json, f" (the slower of {' and '.join(study.observable.values)})")
+    study = compute_study("mixing", given, scheduler, out)
+    data, figure = write_study(study, out, "mixing", draw_mixing)
+    print_costs(study, data, figure, as_json, f" (the slower of {' and '.join(study.observable.values)})")
 
 
 @options.with_options_of(FrontierConfiguration, **USUAL)
@@ -57,9 +57,9 @@ def frontier(
     """
     from uldnum.plotting import draw_frontier
 
-    study = computed("frontier", given, scheduler, out)
-    data, figure = written(study, out, "frontier", draw_frontier)
-    shown(study, data, figure, as_json, "; the bias is in the data and the figure")
+    study = compute_study("frontier", given, scheduler, out)
+    data, figure = write_study(study, out, "frontier", draw_frontier)
+    print_costs(study, data, figure, as_json, "; the bias is in the data and the figure")
 
 
 @options.with_options_of(FrontierConfiguration, **USUAL)
@@ -76,8 +76,8 @@ def advise(
 ) -> None:
     """Recommend the integrator, friction and step size that reach a given bias at the least cost.
 
-    The command computes the same study as 'uldnum frontier', and reuses its stored points. It prints the recommendation
-    as text, or with --json as numbers.
+    The command computes the same study as 'uldnum frontier', reuses its stored points, and writes the same files. It
+    prints the recommendation as text, or with --json as numbers.
 
     Example: uldnum advise --target ring-8 --max-bias 0.01
     """
@@ -90,8 +90,8 @@ def advise(
 
     positive("max_bias", max_bias)
     study_metric(metric)
-    study = computed("frontier", given, scheduler, out)
-    data, figure = written(study, out, "frontier", partial(draw_frontier, metric=metric))
+    study = compute_study("frontier", given, scheduler, out)
+    data, figure = write_study(study, out, "frontier", partial(draw_frontier, metric=metric))
     advice = studies.advise(study, max_bias, metric=metric)
     if as_json:
         typer.echo(json.dumps({"data": str(data), "figure": str(figure), **asdict(advice)}))
@@ -99,7 +99,7 @@ def advise(
         typer.echo(f"{advice.text}\n\ndata:   {data}\nfigure: {figure}")
 
 
-def shown(study: Any, data: Path, figure: Path, as_json: bool, remark: str) -> None:
+def print_costs(study: Any, data: Path, figure: Path, as_json: bool, remark: str) -> None:
     """Print one table of costs for each friction, or the whole study as JSON."""
     from uldnum.diagnostics.metrics import COST
 

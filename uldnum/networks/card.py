@@ -246,9 +246,9 @@ class Card:
         found = self.ratio_of(name, value)
         (low, high), asked = self.limits, alpha_and_sigma(self.scaling, found)[1]
         if not low * (1 - 1e-9) <= asked <= high * (1 + 1e-9):
-            who = self.name or "the network"
+            owner = self.name or "the network"
             raise ValueError(
-                f"{name}: {who} was trained for sigma from {low:.4g} to {high:.4g}, got sigma = {asked:.4g}"
+                f"{name}: {owner} was trained for sigma from {low:.4g} to {high:.4g}, got sigma = {asked:.4g}"
             )
         time = float(self.times.time(found)) if self.schedule else 0.0
         if self.condition == "timestep":
@@ -256,9 +256,9 @@ class Card:
             found = float(self.times.ratio(time))
         alpha, there = alpha_and_sigma(self.scaling, found)
         sigma = value if name == "sigma" and self.condition != "timestep" else there  # a given sigma is not rounded
-        told = {"sigma": sigma, "log-sigma": float(log(sigma))}.get(self.condition, time)
+        condition = {"sigma": sigma, "log-sigma": float(log(sigma))}.get(self.condition, time)
         numbers = form(self.parameterisation, self.scaling, alpha, sigma, self.sigma_data)
-        return Level(alpha, sigma, numbers, self.condition_scale * told)
+        return Level(alpha, sigma, numbers, self.condition_scale * condition)
 
 
 REQUIRED = ("parameterisation", "scaling", "condition")

@@ -112,12 +112,6 @@ def fetch(name: str) -> Path:
         If the extra ``onnx`` is not installed.
     RuntimeError
         If the download fails.
-
-    Examples
-    --------
-    >>> from uldnum.networks import fetch
-    >>> fetch("mnist").name  # this network is part of the package
-    'mnist.onnx'
     """
     if not isinstance(name, str) or name.lower() not in NETWORKS:
         raise unknown("network", name, NETWORKS)

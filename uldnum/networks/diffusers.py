@@ -48,12 +48,12 @@ def read_folder(folder: Path) -> Pipeline:
         If a file is missing or broken, or its noise schedule is not supported; the message names the file and the key.
     """
     try:
-        return described(folder)
+        return pipeline_of(folder)
     except ValueError as error:  # the message quotes paths and contents of files, which may not be printable
         raise ValueError(printable(str(error), 1000)) from None
 
 
-def described(folder: Path) -> Pipeline:
+def pipeline_of(folder: Path) -> Pipeline:
     """Return the pipeline that the files of a folder describe."""
     index = read_json(folder / "model_index.json")
     part = "unet" if "unet" in index else "transformer" if "transformer" in index else "unet"

@@ -198,12 +198,12 @@ class Device:
 
 def start(runtime: ModuleType, path: Path, options: Any, provider: Any) -> Any:
     """Return an ONNX Runtime session of a model, or raise a one-line error."""
-    with in_words(path, "cannot be used"):
+    with one_line_errors(path, "cannot be used"):
         return runtime.InferenceSession(str(path), options, providers=[provider])
 
 
 @contextmanager
-def in_words(path: Path, what: str) -> Iterator[None]:
+def one_line_errors(path: Path, what: str) -> Iterator[None]:
     """Convert any error of ONNX Runtime to a ValueError with a one-line message."""
     try:
         yield
@@ -286,7 +286,7 @@ class Model:
 
     def answer(self, inputs: Mapping[str, Array]) -> Array:
         """Return the first output of the model for NumPy inputs."""
-        with in_words(self.path, "failed"):
+        with one_line_errors(self.path, "failed"):
             return np.asarray(stoppable(lambda options: self.session.run(None, dict(inputs), options))[0])
 
     def buffers(self, shapes: Mapping[str, tuple[int, ...]]) -> tuple[Any, dict[str, Any]]:
@@ -315,6 +315,6 @@ class Model:
         if self.device.current_stream() != self.device.stream:
             raise ValueError("device: CuPy's current stream must be the one on which the network was opened")
         begun = time.perf_counter()
-        with in_words(self.path, "failed"):
+        with one_line_errors(self.path, "failed"):
             stoppable(lambda options: self.session.run_with_iobinding(binding, options))
         self.seconds += time.perf_counter() - begun
