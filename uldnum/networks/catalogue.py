@@ -33,6 +33,7 @@ class KnownNetwork(NamedTuple):
     card: dict[str, Any]
 
 
+# Name of the network that is part of the package, the default of `network`.
 DEFAULT = "mnist"
 SHIPPED = Path(__file__).with_name("mnist.onnx")
 
@@ -68,6 +69,7 @@ IMAGES = {
     "roman120": ("galaxies, Roman Space Telescope", LOGARITHMS),
 }
 
+# Networks by name.
 NETWORKS = {
     DEFAULT: KnownNetwork(lambda cache: SHIPPED, read_card(SHIPPED, {})),
     "ffdnet-color": KnownNetwork(
