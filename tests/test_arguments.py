@@ -344,7 +344,10 @@ def test_paths_that_no_system_has_are_refused(tmp_path):
 
 @pytest.mark.parametrize(
     ("shape", "fault"),
-    [(["n", 1, 10**6, 10**6], "an image must have at most"), ([2**20, 1, 2**10, 2**10], "images of a call must have at most")],
+    [
+        (["n", 1, 10**6, 10**6], "an image must have at most"),
+        ([2**20, 1, 2**10, 2**10], "images of a call must have at most"),
+    ],
 )
 def test_models_of_huge_images_are_refused(model, shape, fault):
     with pytest.raises(ValueError, match=f"^network: .*{fault}"):

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import KW_ONLY, dataclass, field, fields
 from functools import wraps
-from inspect import signature
+from inspect import getdoc, signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
@@ -215,7 +215,7 @@ def configured_by(configuration: Callable[P, C]) -> Callable[[Callable[[C], R]],
         call.__signature__ = form.replace(  # type: ignore[attr-defined]
             return_annotation=signature(function).return_annotation
         )
-        before, returns, after = (function.__doc__ or "").partition("    Returns\n")
+        before, returns, after = (getdoc(function) or "").partition("Returns\n-------\n")
         call.__doc__ = before + parameters_section(configuration) + returns + after
         return call
 
@@ -229,4 +229,4 @@ def parameters_section(configuration: Any) -> str:
         about = option_of(configuration, name)
         lines += [f"{name} : {about.kind}", *textwrap.wrap(about.text, 108, initial_indent="    ",
                                                            subsequent_indent="    ")]  # fmt: skip
-    return textwrap.indent("\n".join(lines) + "\n\n", "    ")
+    return "\n".join(lines) + "\n\n"
