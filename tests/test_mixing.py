@@ -85,7 +85,7 @@ def test_the_window_of_a_known_series():
     thinned = autocorrelation_time(np.array(steps)[::3], nfe=3.0)
     assert abs(thinned.value - 3 * (1 + 0.8**3) / (1 - 0.8**3)) < 4 * thinned.error
     with pytest.raises(
-        ValueError, match=r"^series: must be longer than 5 autocorrelation times of at least .* got 20 draws"
+        ValueError, match=r"^series: must be longer than 5 autocorrelation times, each at least .* draws, got 20$"
     ):
         autocorrelation_time(np.array(steps)[:20])
     with pytest.raises(ValueError, match=r"^series: must have shape \(draws, chains\)"):

@@ -90,7 +90,7 @@ def anneal(
         ),
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Resume the stopped run in OUT/anneal.nc; the other options must agree.")
+        bool, typer.Option("--resume", help="Resume the stopped run in OUT/anneal.nc. Other options must not change.")
     ] = False,
     out: Annotated[Path, typer.Option(help="Folder for all output files; it is created if absent.")] = Path("out"),
 ) -> None:

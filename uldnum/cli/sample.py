@@ -49,7 +49,7 @@ def sample(
         float | None,
         typer.Option(
             help="Noise level as sigma of z = alpha x + sigma eps, in the units of the images. "
-            "Default: the network's card. Give at most one of --sigma, --sigma-ratio and --t.",
+            "Default: the value in the network's card. Give at most one of --sigma, --sigma-ratio and --t.",
             show_default=False,
         ),
     ] = None,
@@ -58,7 +58,7 @@ def sample(
     h: Annotated[
         float | None,
         typer.Option(
-            help="Step size in units of sigma. Default: the network's card, or 2 where the card has none.",
+            help="Step size in units of sigma. Default: the value in the network's card, or 2 if the card has none.",
         ),
     ] = None,
     delta: Annotated[
@@ -68,7 +68,7 @@ def sample(
         float, typer.Option(help="Friction in units of 1/sigma; overdamped integrators ignore it.")
     ] = 1.0,
     seed: Seed = 0,
-    denoise: Annotated[bool, typer.Option(help="Draw and store denoised images, or draw the noisy states.")] = True,
+    denoise: Annotated[bool, typer.Option(help="Plot and store denoised images, or plot the noisy states.")] = True,
     given: Annotated[
         list[str] | None,
         typer.Option(
@@ -80,7 +80,7 @@ def sample(
     unconditional: Annotated[
         list[str] | None,
         typer.Option(
-            help="Value of an input without its condition, as NAME=FILE.npy, for classifier-free guidance. "
+            help="Unconditional value of an input of the model, as NAME=FILE.npy, for classifier-free guidance. "
             "The option may be repeated."
         ),
     ] = None,
@@ -91,7 +91,7 @@ def sample(
     card: Annotated[
         list[str] | None,
         typer.Option(
-            "--set", help="Key of the network's card, as KEY=VALUE in TOML's notation. The option may be repeated."
+            "--set", help="Entry of the network's card, as KEY=VALUE in TOML syntax. The option may be repeated."
         ),
     ] = None,
     chunk: Annotated[int, typer.Option(min=1, help="Maximum number of images in one call of the network.")] = 64,
@@ -106,11 +106,11 @@ def sample(
     ] = None,
     resume: Annotated[
         bool,
-        typer.Option("--resume", help="Resume the stopped run in the file of states; the other options must agree."),
+        typer.Option("--resume", help="Resume the stopped run in the file of states. Other options must not change."),
     ] = False,
     out: Annotated[Path, typer.Option(help="Folder for all output files; it is created if absent.")] = Path("out"),
 ) -> None:
-    """Run chains on an image network at one noise level, and draw the denoised images.
+    """Run chains on an image network at one noise level, and plot the denoised images.
 
     The chains start from noise. The command writes OUT/strip.png (states along the first chain), OUT/grid.png (the last
     states of all chains) and OUT/run.nc, an xarray dataset with the states ('trace'), their denoised images

@@ -1,7 +1,8 @@
 """Mixing of chains: autocorrelation times, effective sample sizes, and rates of hops between modes.
 
-Autocorrelation times are in units of score evaluations: N evaluations are worth N/time independent draws. Chains are
-independent, so standard errors are estimated from the variance between chains.
+Autocorrelation times are in units of score evaluations. An average over N score evaluations has the variance of an
+average over N/time independent draws. Chains are independent, so standard errors are estimated from the variance
+between chains.
 """
 
 from __future__ import annotations
@@ -28,12 +29,12 @@ __all__ = [
     "time_below",
 ]
 
-# Largest fraction of positions beyond the histograms for which Var(x^2) is estimated. For a Gaussian, positions that
-# are beyond a bound with this probability contribute 0.3% of Var(x^2).
+# Var(x^2) is estimated only if at most this fraction of the positions lies beyond the histogram. For a Gaussian, this
+# fraction of the positions, those furthest from the mean, contributes 0.2% of Var(x^2).
 BEYOND = 1e-5
 
-# Length of Sokal's window in autocorrelation times. For an exponential, the fraction e^(-2 WINDOW) of the sum lies
-# beyond the window.
+# Length of Sokal's window in autocorrelation times. If the autocorrelation is exponential, the fraction e^(-2 WINDOW)
+# of the sum lies beyond the window.
 WINDOW = 5.0
 
 # A chain is in the core of a mode if the mode contributes more than this fraction of the density at its position.
@@ -74,18 +75,18 @@ def autocorrelation_time(series: Array, *, nfe: float = 1.0) -> Estimate:
     Raises
     ------
     ValueError
-        If ``series`` has another shape, is constant or has non-finite values, or if it is shorter than its window.
+        If ``series`` has another shape, is constant, has non-finite values, or is shorter than the window.
 
     Notes
     -----
-    The time is ``nfe (1 + 2 sum_{n <= M} rho(n))``. The autocorrelation rho is computed from the mean autocovariance of
-    all chains about their common mean. The window M is the smallest lag with::
+    The time is ``nfe (1 + 2 sum_{n=1}^M rho(n))``. The autocorrelation rho is computed from the autocovariances of the
+    chains about their common mean, averaged over the chains. The window M is the smallest lag with::
 
-        M >= 5 (1 + 2 sum_{n <= M} |rho(n)|).
+        M >= 5 (1 + 2 sum_{n=1}^M |rho(n)|).
 
-    Sokal (1997, section 3) uses rho instead of its absolute value, which is the same if rho is positive. For kinetic
-    integrators rho oscillates, and the sum without absolute values would be small long before rho has decayed. If rho
-    is exponential, the truncation removes the fraction e^-10 of the sum.
+    Sokal (1997, section 3) sums rho instead of its absolute value. The two sums are equal if rho is positive. For
+    kinetic integrators rho may oscillate, and its sum may then be small long before rho has decayed. If rho is
+    exponential, the truncation removes the fraction e^-10 of the sum.
 
     Examples
     --------
@@ -116,7 +117,7 @@ def autocorrelation_time(series: Array, *, nfe: float = 1.0) -> Estimate:
     beyond = np.arange(draws) >= WINDOW * sums
     if not beyond.any():
         raise ValueError(
-            f"series: must be longer than 5 autocorrelation times of at least {sums[-1]:.3g} draws, got {draws} draws"
+            f"series: must be longer than 5 autocorrelation times, each at least {sums[-1]:.3g} draws, got {draws}"
         )
     window = int(np.argmax(beyond)) + 1
 
@@ -138,9 +139,10 @@ def chain_mean_times(run: Run) -> dict[str, Estimate]:
     Returns
     -------
     dict of str to Estimate
-        Key "x" and, if the run has histograms, key "x^2". Arrays of shape (d,) in units of score evaluations. They are
-        NaN if a chain diverged. The time of x^2 is NaN if a fraction of more than 1e-5 of the positions lies beyond the
-        histograms, which extend 8 standard deviations of the target from its mean.
+        Key "x" and, if the run has histograms, key "x^2". Values and errors are arrays of shape (d,) in units of score
+        evaluations. They are NaN if a chain diverged. The time of x^2 is NaN on an axis on which a fraction of more
+        than 1e-5 of the positions lies beyond the histogram, which extends 8 standard deviations of the target to
+        either side of its mean.
 
     Raises
     ------
@@ -150,9 +152,9 @@ def chain_mean_times(run: Run) -> dict[str, Estimate]:
     Notes
     -----
     The time of an observable f is estimated by ``N Var(m)/Var(f)``, where m is the mean of f over a chain with N score
-    evaluations and Var(m) is the variance between chains. Its relative variance is 2/chains. It underestimates the time
-    by ``2/N sum_n n rho(n)``, which for an exponential rho is the fraction time/(2 N). N should therefore be much
-    larger than the time. `autocorrelation_time` has no such bias, but needs a trace.
+    evaluations and Var(m) is the variance of m between chains. The relative variance of the estimate is 2/chains. The
+    estimate is too small by the fraction time/(2 N) if the autocorrelation is exponential. N should therefore be much
+    larger than the time. `autocorrelation_time` does not have this bias, but needs a trace.
     """
     checked_run(run).check_one_step_size()
     if run.diverged:
@@ -191,7 +193,7 @@ def effective_sample_size(run: Run) -> Any:
     Returns
     -------
     xarray.Dataset
-        The variables have the axes of a sample:
+        The axes of each variable are those of one sample. The variables are:
 
         * ``bulk``, ``tail``: effective sample sizes of bulk and tail, in draws.
         * ``bulk_per_nfe``: ``bulk`` divided by the number of score evaluations of all chains.
@@ -231,9 +233,10 @@ def hopping_rate(trace: Array | None, target: Target | str, *, nfe: float = 1.0)
     Returns
     -------
     Estimate
-        Scalars in units of 1/(score evaluation): the number of hops of all chains divided by their total time. The
-        error is estimated from the variance between chains. It is NaN for a single chain that hops, and one hop in the
-        total time if there was no hop. Both parts are NaN if no chain was in a core before the last draw.
+        Scalars in hops per score evaluation. The value is the number of hops of all chains divided by their total time.
+        The error is estimated from the variance between chains, and is NaN for a single chain that hops. If there was
+        no hop, the error is one hop divided by the total time. Both parts are NaN if no chain was in a core before the
+        last draw.
 
     Raises
     ------
@@ -243,11 +246,11 @@ def hopping_rate(trace: Array | None, target: Target | str, *, nfe: float = 1.0)
     Notes
     -----
     A chain is in the core of a mode if the mode contributes more than 0.9 of the density at its position. A hop is
-    counted when a chain enters the core of another mode than the last core that it visited. Fluctuations across the
-    boundary between two modes are therefore not counted.
+    counted when a chain enters a core that is not the last one that it visited. Fluctuations across the boundary
+    between two modes are therefore not counted.
 
-    The time of a chain starts with its first visit of a core. The total time should be much longer than one transition.
-    Hops between two recorded positions are not detected.
+    The time of a chain starts when it first visits a core. The total time should be much longer than the duration of
+    one transition. If a chain leaves a core and returns to it between two draws, the hops are not detected.
     """
     positions = np.empty(0) if trace is None else reals("trace", trace)
     if positions.ndim != 3 or not positions.size:
@@ -283,7 +286,8 @@ def time_below(times: Array, distances: Array, bound: float) -> float:
     Returns
     -------
     float
-        Time in the unit of ``times``, linearly interpolated; infinity if the last distance is not below the bound.
+        Time in the unit of ``times``, linearly interpolated. It is infinite if the last distance is not below the
+        bound.
 
     Raises
     ------

@@ -1,7 +1,7 @@
 """The exact stationary law of any integrator on a Gaussian target of any dimension.
 
-Every scheme of this package acts on each coordinate separately and commutes with rotations. On N(0, Lambda^-1) it is
-therefore a set of independent one-dimensional chains, one for each eigenvalue of Lambda. For each of these chains the
+Every scheme of this package acts on each coordinate separately and commutes with rotations. On N(0, Lambda^-1) a chain
+is therefore a set of independent one-dimensional chains, one for each eigenvalue of Lambda. For each of these the
 stationary covariance solves a discrete Lyapunov equation, the rate of convergence is a spectral radius, and an
 integrated autocorrelation time is the sum of a geometric series of matrices.
 """
@@ -28,7 +28,7 @@ __all__ = ["GaussianLaw", "gaussian", "max_stable_h", "propagator"]
 # Largest precision, and inverse of the smallest precision, that are accepted.
 LARGEST = 1e100
 
-# Largest ratio of friction to sqrt(precision), or of its inverse, at which fifty digits decide stability.
+# Fifty digits decide stability if friction/sqrt(precision) is at least 1/RESOLVABLE and at most RESOLVABLE.
 RESOLVABLE = 1e22
 
 
@@ -57,7 +57,7 @@ class Spectrum:
 
     @classmethod
     def of(cls, precision: ArrayLike) -> Spectrum:
-        """Return the spectrum of a precision, or raise if the precision is not positive definite."""
+        """Return the spectrum of a precision. Raise a ValueError if the precision is not positive definite."""
         given = converted("precision", precision)
         if not given.size:
             raise ValueError("precision: must not be empty")
@@ -91,7 +91,7 @@ class Spectrum:
             Squared coefficients of each of n observables: one for each eigenvector if the observable is linear, one for
             each pair of eigenvectors if it is quadratic.
         bool
-            Whether there is one observable for each coordinate rather than a single observable.
+            Whether there is one observable per coordinate. It is False for a single observable.
         """
         axes = np.eye(len(self.values)) if self.axes is None else self.axes
         if isinstance(observable, str):
@@ -115,10 +115,10 @@ class GaussianLaw:
     """The stationary law of an integrator on a Gaussian target, read at the end of a time step.
 
     The leading axes of every array are those of the step size and the friction, broadcast against each other. The
-    covariance properties have no further axes if the precision was given as a number, one axis of length d if it was
-    given as eigenvalues (variances along the eigenvectors), and two axes of length d if it was given as a matrix.
-    Covariances are NaN where the scheme is unstable, at the limit of stability, or needs more than 1e40 steps to
-    converge. Times are in score evaluations.
+    covariance properties have no further axes if the precision was given as a number. They have one axis of length d if
+    it was given as eigenvalues (variances along the eigenvectors), and two axes of length d if it was given as a
+    matrix. Covariances are NaN where the scheme is unstable or at the limit of stability, and where it needs more than
+    about 1e40 steps to converge. Times are in score evaluations.
 
     Attributes
     ----------
@@ -133,8 +133,8 @@ class GaussianLaw:
     nfe_per_step : int
         Score evaluations per time step.
     doubtful : bool array, shape (..., E)
-        Whether an entry is computed with fifty digits because float64 does not suffice: close to a limit of stability,
-        at very low friction, and everywhere if ``precise`` was true.
+        Whether an entry is computed with fifty digits. This is so where float64 does not suffice, such as close to a
+        limit of stability and at very low friction. It is so everywhere if ``precise`` was true.
     sharp : LinearStep or None
         The time step with fifty digits at the entries where ``doubtful`` is true, along one leading axis; None if there
         are none.
@@ -197,9 +197,9 @@ class GaussianLaw:
     @property
     @np.errstate(all="ignore")
     def relaxation_time(self) -> Array:
-        """Score evaluations in which the slowest mode decays by a factor e, ``-nfe_per_step / log(spectral_radius)``.
+        """Score evaluations in which the slowest mode decays by a factor e; NaN where the scheme is unstable.
 
-        It is NaN where the scheme is unstable.
+        The time is ``-nfe_per_step / log(spectral_radius)``.
         """
         stable = self.each(lambda step: step.cycle.stable).all(axis=-1)
         decays = stable & (self.growth > -1)
@@ -211,21 +211,22 @@ class GaussianLaw:
         """Return the integrated autocorrelation time of an observable in equilibrium.
 
         The time is ``nfe_per_step (1 + 2 sum_{n>=1} rho(n))``, where rho(n) is the autocorrelation of the observable
-        after n time steps. The sum over all lags is a geometric series of matrices and is evaluated in closed form. For
-        the average of the observable, N score evaluations of a chain are worth N/time independent draws.
+        after n time steps. The sum over all lags is a geometric series of matrices and is evaluated in closed form. An
+        average of the observable over N score evaluations has the variance of an average over N/time independent draws.
 
         Parameters
         ----------
         observable : {"x", "x^2"}, or array of shape (d,) or (d, d), default "x"
-            "x" stands for each coordinate and "x^2" for the square of each coordinate; for a target given by
+            "x" stands for each coordinate and "x^2" for the square of each coordinate. If the precision was given as
             eigenvalues, the coordinates are those along the eigenvectors. A vector w stands for the linear function
-            ``w.x``, a matrix W for the quadratic form ``x.W x``.
+            ``w.x``, and a matrix W for the quadratic form ``x.W x``.
 
         Returns
         -------
         float64 array
             Times in score evaluations, with the broadcast shape of step size and friction. For "x" and "x^2" a last
-            axis of length d follows, unless the target was given by a number. NaN where the scheme is unstable.
+            axis of length d follows, unless the precision was given as a number. Times are NaN where the scheme is
+            unstable.
 
         Raises
         ------
@@ -247,7 +248,8 @@ class GaussianLaw:
         """
         weights, each = self.spectrum.weights(observable)
         now, R, D, E = self.lags
-        if weights.ndim == 3:  # Cov(x_e x_f, x_e' x_f') of a Gaussian is a product, hence Kronecker products of maps
+        if weights.ndim == 3:
+            # Cov(x_e x_f, x_e' x_f') of a Gaussian is a product of covariances, so the maps are Kronecker products.
             now = now[..., :, None] * now[..., None, :]
             (R, R2), (E, E2) = ((part[..., :, None, :, :], part[..., None, :, :, :]) for part in (R, E))
             R, D, E = kron(R, R2), kron_change(D[..., :, None, :, :], D[..., None, :, :, :]), kron(E, E2)
@@ -259,7 +261,10 @@ class GaussianLaw:
 
     @cached_property
     def lags(self) -> tuple[Array, ...]:
-        """Matrices C, R, D, E of each eigenvector: ``Cov(x_0) = C``, ``Cov(x_n, x_0) = R (I + D)^(n-1) E``, n >= 1."""
+        """Matrices C, R, D, E along each eigenvector.
+
+        They give ``Cov(x_0) = C``, and ``Cov(x_n, x_0) = R (I + D)^(n-1) E`` for n >= 1.
+        """
         parts = lags(self.step)
         if self.sharp is None:
             return parts
@@ -282,8 +287,8 @@ def gaussian(
     """Return the exact stationary law of an integrator on the Gaussian target N(0, precision^-1).
 
     The error of a variance is about 1e-11 times the variance itself or that of the target, whichever is larger.
-    Variances are computed in float64, and with fifty digits where float64 does not suffice, that is close to the limit
-    of stability and at very low friction.
+    Variances are computed in float64. Where float64 does not suffice, such as close to the limit of stability and at
+    very low friction, they are computed with fifty digits.
 
     Parameters
     ----------
@@ -298,14 +303,14 @@ def gaussian(
     friction : float or array, default 1.0
         Friction in units of 1/time. It broadcasts against the step size.
     precise : bool, default False
-        Evaluate the coefficients with fifty digits everywhere. Covariances are then correct to all digits of float64,
-        and so is ``position_bias``, a difference that otherwise suffers from cancellation at small steps: at h = 1e-6 a
-        bias of second order is about 1e-13.
+        Whether to compute with fifty digits everywhere. Covariances and ``position_bias`` are then correct to all
+        digits of float64. Otherwise ``position_bias``, which is a difference, suffers from cancellation at small steps.
+        For example, a bias of second order is about 1e-13 at h = 1e-6.
 
     Returns
     -------
     GaussianLaw
-        The stationary covariances and mixing times; the leading axes of its arrays are those of step size and friction.
+        The stationary covariances and mixing times. The leading axes are those of step size and friction.
 
     Raises
     ------
@@ -398,7 +403,7 @@ def stationary(step: LinearStep) -> Array:
 
 @np.errstate(all="ignore")
 def lags(step: LinearStep) -> tuple[Array, ...]:
-    """Return the four matrices that `GaussianLaw.lags` describes, for one `LinearStep`."""
+    """Return the matrices C, R, D, E of one `LinearStep`, as in `GaussianLaw.lags`."""
     before, eye = step.cycle.stationary(), np.eye(step.cycle.D.shape[-1])
     read = eye + step.read.D
     met = (eye + step.last.D) @ before @ read.swapaxes(-1, -2) + step.shared
@@ -431,19 +436,19 @@ def max_stable_h(integrator: str | Integrator, *, precision: ArrayLike = 1.0, fr
     ------
     ValueError
         If the precision or the friction is not positive and finite, if the friction is not a single number, if the
-        integrator is unknown, or if ``friction/sqrt(lambda)`` is not between 1e-22 and 1e22, where fifty digits decide
-        stability.
+        integrator is unknown, or if ``friction/sqrt(lambda)`` is not between 1e-22 and 1e22 for every eigenvalue lambda
+        of the precision. Outside this range fifty digits do not decide stability.
 
     Notes
     -----
     For every eigenvalue lambda of the precision the search covers step sizes up to
-    ``1e4 max(1, friction/sqrt(lambda))/sqrt(lambda)``. Where float64 cannot decide, stability is decided with fifty
-    digits.
+    ``1e4 max(1, friction/sqrt(lambda))/sqrt(lambda)``. Stability is computed in float64, and with fifty digits where
+    float64 cannot decide.
 
     Examples
     --------
-    BAOAB is stable up to the limit ``2/sqrt(precision)`` of leapfrog. ULA is stable up to ``delta = 2/precision``,
-    which is the same step size:
+    BAOAB is stable up to ``h = 2/sqrt(precision)``, the limit of leapfrog. ULA is stable up to ``delta = 2/precision``,
+    which is the same ``h``:
 
     >>> from uldnum import exact
     >>> round(exact.max_stable_h("BAOAB"), 9)
@@ -480,8 +485,8 @@ def propagator(
 ) -> tuple[Array, Array]:
     """Return the distribution of an integrator on a Gaussian target after a number of time steps.
 
-    A run starts with the map ``open`` and ends with the map ``close`` of the scheme, as a run of `uldnum.sample` does.
-    Given the state (x, p) at its start, the state at its end is Gaussian with mean ``M (x, p)`` and covariance Q.
+    The steps start with the map ``open`` and end with the map ``close`` of the scheme, as in `uldnum.sample`. Given the
+    state (x, p) at the start, the state at the end is Gaussian with mean ``M (x, p)`` and covariance Q.
 
     Parameters
     ----------
@@ -502,9 +507,9 @@ def propagator(
     Returns
     -------
     M, Q : float64 arrays, shape (..., k, k)
-        Matrix of the mean and covariance of the noise. The leading axes are those of the broadcast arguments, and k is
-        the number of rows of the scheme, 1 or 2 for the catalogue. Where the scheme is unstable, both grow with the
-        number of steps and may be infinite or NaN.
+        The matrix of the mean, and the covariance of the noise. The leading axes are those of the broadcast arguments,
+        and k is the number of rows of the scheme, 1 or 2 for the catalogue. Where the scheme is unstable, both grow
+        with the number of steps and may be infinite or NaN.
 
     Raises
     ------
@@ -514,7 +519,7 @@ def propagator(
 
     See Also
     --------
-    underdamped_flow, overdamped_flow : The same for the Langevin equations.
+    underdamped_flow, overdamped_flow : Exact distribution of the Langevin equations after a given time.
 
     Examples
     --------

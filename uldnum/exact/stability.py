@@ -1,9 +1,9 @@
 """The smallest step size at which a scheme becomes unstable on a Gaussian target.
 
 The stability margins of the scheme (`uldnum.exact.linear.Linear.margins`) are computed in float64 at increasing step
-sizes. Fifty digits are used where float64 cannot decide. At low friction the margins are of the order of the friction
-times the step size. Close to a resonance, where a margin is small only on a short interval, they are of the order of
-its square.
+sizes. Fifty digits are used where float64 cannot decide. At low friction a margin can be as small as the product of
+friction and step size. Close to a resonance, where a margin is small only on a short interval, it can be as small as
+the square of that product.
 """
 
 from __future__ import annotations
@@ -21,16 +21,17 @@ from uldnum.schemes.catalogue import Integrator
 
 __all__ = ["first_instability", "precise_step", "unstable"]
 
-# Fraction of the force below which the tables lose it to rounding, in float64 and with fifty digits.
+# Where friction damps the force on x to less than this fraction, rounding errors in the tables exceed the force. The
+# first number holds in float64, the second with fifty digits.
 LOST, LOST_PRECISELY = 1e-12, 1e-40
-# If the smallest of a margin's values at finely spaced steps is larger than this, it has no zero between the steps.
+# A margin that is larger than this at all of several finely spaced step sizes has no zero between them.
 SAFE = 1e-8
 # Number of points at which an interval that float64 cannot resolve is checked with fifty digits.
 CHECKS = 32
 
 
 def precise_step(scheme: Integrator, h: Array, friction: Array, precision: Array) -> LinearStep | None:
-    """Return time steps with fifty digits, or None if the recipe of a user does not support such numbers."""
+    """Return time steps with fifty digits, or None if a user-defined recipe does not support such numbers."""
     try:
         return linear_step(scheme.recipe(lift(h), lift(friction)), lift(precision))
     except (ArithmeticError, AttributeError, TypeError, ValueError):
@@ -40,9 +41,9 @@ def precise_step(scheme: Integrator, h: Array, friction: Array, precision: Array
 def force_is_lost(step: LinearStep, h: Array, precision: Array | float, tiny: float) -> Array:
     """Return whether friction damps the momentum, and with it the force on x, to less than a fraction ``tiny``.
 
-    In schemes that apply the thermostat between a kick and the next move of x, such as the word OAB, ``det(I - M)`` is
-    proportional to ``e^(-friction h)``; in others it is of the order of ``precision h^2``. The tables hold M - I and
-    lose such a small determinant, whose sign is then determined by rounding errors.
+    Some schemes, such as the word OAB, apply the thermostat between a kick and the next move of x. For these,
+    ``det(I - M)`` is proportional to ``e^(-friction h)``. For other schemes it is of the order of ``precision h^2``.
+    The tables hold M - I, so rounding errors determine the sign of a determinant that is too small.
     """
     D = step.cycle.D
     if D.shape[-1] != 2:
@@ -70,8 +71,8 @@ class Family:
     def precise_margins(self, h: Array) -> Array:
         """Return the stability margins with fifty digits, or in float64 if the recipe does not support such numbers.
 
-        A map that has lost the force to friction counts as stable: its margin decreases as ``e^(-friction h)`` and has
-        no zero.
+        A map in which friction damps the force below the rounding error counts as stable, because its margin decreases
+        as ``e^(-friction h)`` and has no zero.
         """
         step = precise_step(self.scheme, h, np.full(len(h), self.friction), np.full(len(h), self.precision))
         if step is None:
@@ -128,7 +129,7 @@ def first_instability(scheme: Integrator, precision: float, friction: float, bel
 def unstable(scheme: Integrator, h: Array, precision: float, friction: float) -> Array:
     """Return whether step sizes, shape (H,), are unstable or exactly at the limit of stability on N(0, 1/precision).
 
-    A step size that needs fifty digits counts as stable if the recipe of a user does not support such numbers.
+    A step size that needs fifty digits counts as stable if a user-defined recipe does not support such numbers.
     """
     family = Family(scheme, precision, friction)
     margins = family.margins(h)
@@ -141,7 +142,7 @@ def unstable(scheme: Integrator, h: Array, precision: float, friction: float) ->
 
 
 def narrowed(family: Family, low: float, high: float) -> tuple[float, float]:
-    """Narrow an interval from a stable to an unstable step size as far as float64 distinguishes the two."""
+    """Narrow an interval between a stable and an unstable step size as far as float64 can decide stability."""
     for _ in range(10):
         h = np.linspace(low, high, 17)
         margins = family.margins(h)
@@ -160,7 +161,7 @@ def scan(family: Family, below: float) -> tuple[Array, Array]:
     damping = float(np.clip(family.friction * unit, 1e-100, 1e100))
     smallest = min(1e-3 * unit * min(1, damping, 1 / damping), below / 10)
     largest = min(1e4 * unit * max(1, damping), below)
-    # A step of n evaluations has up to n resonances at h < 2 n unit; the last two are about 2.5 unit/n apart.
+    # A step of n score evaluations has up to n resonances at h < 2 n unit. The last two are about 2.5 unit/n apart.
     fine = min(0.01, 0.1 / family.scheme.nfe_per_step**2)
     decades = max(1, int(np.ceil(np.log10(largest / smallest))))
     steps: list[Array] = []
@@ -175,7 +176,7 @@ def scan(family: Family, below: float) -> tuple[Array, Array]:
 
 
 def unresolved(family: Family, h: Array, margins: Array) -> Iterator[tuple[float, float]]:
-    """Yield the first interval whose upper end is unstable among the step sizes that float64 cannot decide."""
+    """Yield the first interval with an unstable upper end, among the step sizes at which float64 cannot decide."""
     doubtful = np.flatnonzero(~(margins > RESOLVED).all(axis=-1))
     runs = np.split(doubtful, np.flatnonzero(np.diff(doubtful) > 1) + 1)
     for run in (run for run in runs if len(run)):
@@ -188,11 +189,12 @@ def unresolved(family: Family, h: Array, margins: Array) -> Iterator[tuple[float
 
 
 def resonances(family: Family, h: Array, margins: Array, end: int) -> Iterator[tuple[float, float]]:
-    """Yield the first interval from a stable step size to an unstable minimum of a margin between two scanned ones."""
+    """Yield the first interval up to an unstable step size that is a minimum of a margin between scanned step sizes."""
     with np.errstate(invalid="ignore"):
         left, middle, right = margins[:-2], margins[1:-1], margins[2:]
         bend = left - 2 * middle + right
-        # The parabola through the three values has a zero only if the middle one is below an eighth of the bend.
+        # The parabola through the three values has a zero only if the middle value is below an eighth of their second
+        # difference. The condition used here is weaker by a factor of eight.
         low = (middle <= left) & (middle <= right) & (middle < bend) & (np.maximum(left, right) > RESOLVED)
     for row, column in np.argwhere(low):
         if row + 1 < end:
@@ -213,7 +215,8 @@ def lowest(family: Family, low: float, high: float, column: int) -> float | None
         return float(h[i])
     if margins[i] > SAFE:
         return None
-    # The vertex of a parabola through three points that move closer together; each iteration squares the error.
+    # Move to the vertex of the parabola through three points, and repeat with closer points. Each iteration squares the
+    # error.
     centre = lift(h[i : i + 1])
     for width in h[i] * np.array([1e-6, 1e-12, 1e-20]):
         a, b, c = family.precise_margins(np.concatenate([centre - width, centre, centre + width]))[:, column]

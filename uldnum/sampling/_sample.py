@@ -89,8 +89,8 @@ def sample(
     chains : int
         Number of chains per group. It is optional if ``x0`` or ``resume`` is a run.
     seed : int, optional
-        Seed of all random numbers, from 0 to 2^64 - 1. The default is 0 if the chains start from a named distribution,
-        the seed of that run if ``x0`` or ``resume`` is a run, and a hash of the positions otherwise.
+        Seed of all random numbers, from 0 to 2^64 - 1. If ``x0`` or ``resume`` is a run, the default is the seed of
+        that run. If ``x0`` gives positions, the default is a hash of the positions. Otherwise it is 0.
     x0 : {"target", "normal", "uniform"}, array_like, callable or Run, default "target"
         Initial positions:
 
@@ -103,7 +103,7 @@ def sample(
         Store the positions after every ``thin``-th recorded step in `Run.trace`. By default no positions are stored.
     bins : int, default 0
         Number of histogram bins per axis. The bins extend from 8 standard deviations of the target below its mean to 8
-        above. Every fourth recorded step is counted. With 0 there is no histogram.
+        above. Every fourth recorded step is counted. With 0 bins there is no histogram.
     first_chain : int, optional
         Index of the first chain, so that a large ensemble can be split into several runs. The default is 0, or the
         index in the earlier run if ``x0`` or ``resume`` is a run.
@@ -115,7 +115,7 @@ def sample(
     threads : int, optional
         Number of threads of the Numba backend. The default is the number of cores.
     resume : Run, str or Path, optional
-        Run to continue, or the path of a saved one. All arguments must equal those of that run, except ``steps``,
+        Run to continue, or the path of a saved run. All arguments must equal those of that run, except ``steps``,
         ``threads`` and ``progress``. ``chains``, ``first_chain`` and ``seed`` may be omitted. ``x0`` must be omitted
         unless it is a name. ``steps`` is the total number of recorded steps, including those already taken.
     progress : bool or str, default True
@@ -124,7 +124,7 @@ def sample(
     Returns
     -------
     Run
-        Final states, statistics and settings. If ``h`` is an array, all results have a leading axis H.
+        Final states, statistics and settings. If ``h`` is an array, all results have a leading axis of length H.
 
     Raises
     ------
@@ -137,9 +137,9 @@ def sample(
     Warns
     -----
     UserWarning
-        If a chain diverged, that is, if a coordinate was more than 1000 standard deviations away from the mean of the
-        target or became non-finite; if the target is a single Gaussian on which the integrator is unstable at a step
-        size; or if the run was stopped.
+        If a chain diverged, if the target is a single Gaussian on which the integrator is unstable at a step size, or
+        if the run was stopped. A chain diverges if a coordinate becomes non-finite or is more than 1000 standard
+        deviations away from the mean of the target.
 
     See Also
     --------
@@ -148,7 +148,7 @@ def sample(
 
     Notes
     -----
-    One stage of an integrator evaluates the score once and applies an affine map to the memory u of the chain::
+    One stage of an integrator evaluates the score once and applies an affine map to the state u of the chain::
 
         y  = G u
         s  = score(y)
@@ -156,18 +156,18 @@ def sample(
 
     **Reproducibility.** Random numbers come from Philox4x32-10 [1]_ with a counter for each chain. A result depends
     only on the seed, the index of the chain and the step. It does not depend on the number of chains or threads, on the
-    other step sizes of an array ``h``, or on where the run was interrupted and resumed (for a network, up to its own
-    rounding). For integrators of the catalogue and splitting words, on mixtures and named targets, it is also
-    bit-identical on all CPUs. Networks, a `DataMixture`, and scores and integrators defined by the user may round
-    differently on another CPU.
+    other step sizes of an array ``h``, or on where the run was interrupted and resumed. For a network, these statements
+    hold up to the rounding errors of the network. For integrators of the catalogue and splitting words, on mixtures and
+    named targets, the result is also bit-identical on all CPUs. Networks, a `DataMixture`, and scores and integrators
+    defined by the user may round differently on another CPU.
 
     **Seeds.** A chain that continues from its own end point must not draw the same normals again. If ``x0`` is a run,
-    the new key is therefore derived from the seed and the number of continuations. If ``x0`` is an array with an
-    explicit ``seed``, the positions must not be end points of an earlier run of this process with that seed. Runs from
-    different arrays with one seed have common random numbers.
+    the new key is therefore derived from the seed and the number of continuations. If ``x0`` is an array and ``seed``
+    is given, the positions must not be end points of an earlier run of this process with that seed. Runs that start
+    from different arrays with the same seed have common random numbers.
 
-    **Interruption.** Ctrl-C returns an incomplete run, which ``resume`` continues with identical bits. A run from
-    ``x0=run`` is a different realisation than one long run.
+    **Interruption.** After Ctrl-C the function returns an incomplete run. ``resume`` continues it with the same bits as
+    an uninterrupted run. A run with ``x0=run``, in contrast, uses new random numbers.
 
     References
     ----------
@@ -176,7 +176,7 @@ def sample(
 
     Examples
     --------
-    On N(0, 1), the stationary variance of ULA is 1/(1 - delta/2), and that of BAOAB is exact:
+    On N(0, 1), the stationary variance of ULA is 1/(1 - delta/2), and that of BAOAB is 1:
 
     >>> import uldnum
     >>> normal = uldnum.GaussianMixture(weights=[1.0], means=[[0.0]], variances=[1.0])
@@ -306,7 +306,7 @@ def one_phase(
     first_chain: int = 0,
     mixture: MixtureData | None = None,
 ) -> Program:
-    """Return the program of an integrator on a target; a given mixture replaces the kernel data of the target."""
+    """Return the program of an integrator on a target. ``mixture``, if given, replaces the target's kernel data."""
     dtype = tables.b.dtype
     least, most = bounds(*centre_and_scale(target), dtype)
     if mixture is None and target.kernel_data is not None:
@@ -326,9 +326,12 @@ def report(run: Run, target: Target, scheme: Integrator) -> None:
     growing = [f"h = {h:g}" for h in growing_steps(run, scheme, precision)] if alone and precision else []
     limit = "take a smaller step"
     if precision and (bad or growing):
-        with suppress(ValueError):  # the ratio of the scales is too large for the stability limit to be resolved
+        with suppress(ValueError):  # friction/sqrt(precision) is outside the range of `max_stable_h`
             stable = max_stable_h(scheme, precision=precision, friction=settings.friction)
-            limit = f"on its narrowest Gaussian the scheme is stable up to h = {stable:.4g} (uldnum.exact.max_stable_h)"
+            limit = (
+                f"on the narrowest Gaussian of the target, the scheme is stable up to h = {stable:.4g} "
+                "(uldnum.exact.max_stable_h)"
+            )
     if bad:
         warnings.warn(
             f"{settings.integrator} diverged at {', '.join(bad)}; its statistics are NaN at these step sizes; {limit}",

@@ -29,8 +29,9 @@ __all__ = ["Run", "Settings"]
 class Run:
     """Result of `uldnum.sample` or `uldnum.anneal`: final states, statistics and settings.
 
-    The properties state shapes for a single step size. If ``h`` was an array of shape (H,), their arrays have a leading
-    axis H, except `edges`. ``shape`` is the shape of one sample, (d,) for vectors.
+    The documentation of each property gives its shape for a single step size. If ``h`` was an array of shape (H,), all
+    arrays except `edges` have an additional leading axis of length H. ``shape`` is the shape of one sample, (d,) for
+    vectors.
 
     Attributes
     ----------
@@ -41,7 +42,7 @@ class Run:
     state : State
         State of the chains, from which the run can be resumed.
     kept : list of arrays
-        Stored positions, shape (H or 1, chains, prod(shape)) each; `trace` returns them in the shape of the target.
+        Stored positions, each of shape (H or 1, chains, prod(shape)). `trace` returns them in the shape of the target.
     centre : float64 array, shape (d,)
         Centre of the accumulated moments.
     low, high : float64 arrays, shape (d,)
@@ -114,7 +115,7 @@ class Run:
 
     @property
     def p(self) -> Array | None:
-        """Momenta (or the second row of the memory) at the end of the last step, shape (chains, *shape).
+        """Momenta (or the second row of the state) at the end of the last step, shape (chains, *shape).
 
         None for integrators with one row, such as ULA.
         """
@@ -226,7 +227,7 @@ class Run:
         Raises
         ------
         ValueError
-            If the suffix is another one, or no file can be created there.
+            If the suffix is neither ``.nc`` nor ``.zarr``, or if no file can be created there.
         OSError
             If the file cannot be written.
         """
@@ -268,7 +269,7 @@ class Run:
         Returns
         -------
         xarray.DataTree
-            Its group ``posterior`` has a variable ``x`` with dimensions chain, draw and those of a sample.
+            Its group ``posterior`` has a variable ``x``, whose dimensions are chain, draw and those of one sample.
 
         Raises
         ------

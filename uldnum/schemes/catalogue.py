@@ -1,7 +1,7 @@
-"""Catalogue of Langevin integrators, each a recipe from step size and friction to coefficient tables.
+"""Catalogue of Langevin integrators. Each is a recipe that computes coefficient tables from step size and friction.
 
-With unit mass and temperature, and with the score s, the gradient of the log density, the underdamped Langevin equation
-is ``dx = p dt, dp = s(x) dt - gamma p dt + sqrt(2 gamma) dW``. The overdamped equation, with its own unit of time, is
+Mass and temperature are 1, and the score s is the gradient of the log density. The underdamped Langevin equation is
+``dx = p dt, dp = s(x) dt - gamma p dt + sqrt(2 gamma) dW``. The overdamped equation, with its own unit of time, is
 ``dx = s(x) dt + sqrt(2) dW``. A step ``h`` of the underdamped equation corresponds to a step ``delta = h^2/2`` of the
 overdamped equation: ULA is ``x' = x + (h^2/2) s + h xi``.
 """
@@ -37,7 +37,7 @@ CHENG = "Cheng, Chatterji, Bartlett & Jordan 2018, Underdamped Langevin MCMC"
 
 @dataclass(frozen=True)
 class Integrator:
-    """A sampling method as a recipe for its coefficient tables.
+    """A sampling method, defined by a recipe for its coefficient tables.
 
     `uldnum.integrator` and `uldnum.splitting` return the integrators of the catalogue. Construct this class directly to
     define a new one.
@@ -50,15 +50,17 @@ class Integrator:
         ``recipe(h, friction) -> Step``. Both arguments are float64 arrays of one shape. The tables of the returned
         `uldnum.schemes.stage.Step` have that shape as leading axes.
     order : tuple of (float or None), default (None, None)
-        The weak order and the stationary order, both in powers of h: the order of the error of expectations after a
-        fixed time, and the order of the bias of the stationary distribution of x. None means unknown.
+        The weak order and the stationary order, both in powers of h. The weak order is that of the error of
+        expectations after a fixed time. The stationary order is that of the bias of the stationary distribution of x.
+        None means unknown.
     source : str, default "user"
         Reference that defines the method.
     memory : float, default 1.0
-        Standard deviation of the second row at the start of a run. It is 1 for momenta and for stored normals.
+        Standard deviation of the second row of the state at the start of a run. It is 1 for momenta and for stored
+        normals.
     momenta : bool, default False
-        Whether the second row holds momenta. A run of an integrator with momenta can resume with any other integrator
-        that has momenta.
+        Whether the second row holds momenta. If it does, a run of another integrator with momenta can start from the
+        final momenta of a run of this one (``x0=run``).
 
     Raises
     ------
@@ -116,8 +118,8 @@ class Integrator:
         Raises
         ------
         ValueError
-            If a step size or friction is not positive and finite, their shapes do not broadcast, or both or neither of
-            h and delta are given.
+            If a step size or friction is not positive and finite, if their shapes do not broadcast, or if both or
+            neither of h and delta are given.
 
         Examples
         --------
@@ -161,8 +163,9 @@ def ula(h: Array, friction: Array) -> Step:
 def noise_denoise(h: Array, friction: Array, eta: float) -> Step:
     """Return the step x' = x + eta sigma^2 s + (eta - 1) sigma p + sigma xi, p' = xi, with sigma = h/2.
 
-    It is eq. 3 of Jain & Poole 2022, written for the noised variable: their x_i is ``x - sigma p`` here. eta = 2 is
-    their eq. 10, the limit of BAOAB for infinite friction. The second row p is the normal of the last step.
+    The step is eq. 3 of Jain & Poole 2022, written for the noised variable x; their x_i is ``x - sigma p``. With
+    eta = 2 it is their eq. 10, the limit of BAOAB for infinite friction. The second row p is the normal of the last
+    step.
     """
     sigma = h / 2
     map = Affine(
@@ -174,7 +177,7 @@ def noise_denoise(h: Array, friction: Array, eta: float) -> Step:
 def mild(h: Array, friction: Array, momentum: float) -> Step:
     """Return the step y = x + beta v, v' = beta v + delta s(y), x' = x + v' + sqrt(2 delta) xi.
 
-    beta is the momentum, delta = h^2/2, and row 1 holds v (Shetty et al. 2024, Algorithm 1).
+    Here beta is the momentum, delta = h^2/2, and row 1 holds v (Shetty et al. 2024, Algorithm 1).
     """
     delta, beta = np.square(h) / 2, momentum
     map = Affine(table(h, [[0, beta], [0, beta - 1]]), table(h, [delta, delta]), table(h, [[h], [0]]))
@@ -263,12 +266,12 @@ class CatalogueEntry:
         Returns
         -------
         Integrator
-            The name contains the value of the parameter.
+            The name of a member of a family contains the value of the parameter.
 
         Raises
         ------
         ValueError
-            If the parameter is missing or out of range, or one is given that the entry does not have.
+            If the parameter is missing or out of range, or if the entry does not have the given parameter.
         """
         if self.parameter is None:
             if values or named:
@@ -303,9 +306,9 @@ def splitting(word: str, fractions: Sequence[float] | None = None) -> Integrator
     Returns
     -------
     Integrator
-        The name is the word, followed by the fractions if given. A word of the catalogue without fractions has the
-        order and the source of its entry. For all other words the weak order follows from the order conditions
-        (`uldnum.schemes.words.weak_order`) and the stationary order is None.
+        The name is the word, followed by the fractions if they are given. A word of the catalogue, given without
+        fractions, has the order and the source of its entry. For all other words the weak order follows from the order
+        conditions (`uldnum.schemes.words.weak_order`), and the stationary order is None.
 
     Raises
     ------
@@ -345,7 +348,7 @@ def splitting(word: str, fractions: Sequence[float] | None = None) -> Integrator
 
 
 def word_entry(word: str, order: Order, source: str) -> CatalogueEntry:
-    """Return the catalogue entry of a well-known splitting word."""
+    """Return the catalogue entry of a splitting word."""
     return CatalogueEntry(word, partial(compile_word, word, validate_word(word)), order, source, momenta=True)
 
 
@@ -355,14 +358,14 @@ ENTRIES = (
     CatalogueEntry(
         "noise-denoise",
         noise_denoise,
-        (0, 0),  # at fixed eta other than 2 (baoab-limit) it is consistent with no Langevin equation with step h
+        (0, 0),  # for a fixed eta other than 2 (baoab-limit), the limit h -> 0 has another temperature
         f"{JAIN}, eq. 3",
         parameter=Parameter("eta", "0 < eta < inf", lambda eta: 0 < eta < np.inf),
     ),
     CatalogueEntry(
         "mild",
         mild,
-        (0, 0),  # at fixed momentum the limit h -> 0 has a faster time scale and a lower temperature
+        (0, 0),  # for a fixed momentum, the limit h -> 0 has a faster time scale and a lower temperature
         f"{SHETTY}, Algorithm 1",
         memory=0.0,  # the algorithm starts with v = 0
         parameter=Parameter("momentum", "0 <= momentum < 1", lambda momentum: 0 <= momentum < 1),
@@ -415,13 +418,13 @@ def integrator(name: str | Integrator, **parameters: float) -> Integrator:
     Returns
     -------
     Integrator
-        The name contains the value of the parameter.
+        The name of a member of a family contains the value of the parameter.
 
     Raises
     ------
     ValueError
-        If there is no such integrator (the message suggests the nearest name), the parameter is missing or out of
-        range, or a parameter is given that the integrator does not have.
+        If there is no such integrator (the message suggests the nearest name), if the parameter is missing or out of
+        range, or if the integrator does not have a given parameter.
 
     Warns
     -----

@@ -1,14 +1,14 @@
 """Coefficient tables of one time step: affine maps, stages and steps.
 
-Between two score evaluations, every sampler in this package is one affine recurrence that acts on each coordinate
-independently. The state of a chain is ``u``, an array of ``k`` rows per coordinate; row 0 is the position. A stage is
+Between two score evaluations, every sampler in this package applies one affine map to each coordinate independently.
+The state of a chain is ``u``, an array of ``k`` rows per coordinate; row 0 is the position. A stage is
 
     y  = G u                       the point at which the score is evaluated
     s  = score(y)
     u' = u + dA u + b s + C xi     xi: m independent standard normals per coordinate
 
 The table holds ``dA = A - I`` instead of the transition matrix ``A``. The small terms are summed before they are added
-to ``u``, so small steps lose no digits to cancellation. All arrays may have leading axes, one table per step size.
+to ``u``, so small steps lose no digits to rounding. All arrays may have leading axes, over which the step size varies.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Affine:
         return int(self.C.shape[-1])
 
     def then(self, after: Affine) -> Affine:
-        """Return the composition: this map, then ``after``, with the same score and with independent normals."""
+        """Return the composition of this map and then ``after``, with the same score and independent normals."""
         return Affine(
             dA=self.dA + after.dA + product(after.dA, self.dA),
             b=self.b + after.b + product(after.dA, self.b[..., None])[..., 0],
@@ -62,8 +62,8 @@ class Affine:
 
     def compressed(self) -> Affine:
         """Return a map with the same distribution of ``u'`` that uses at most k normals per coordinate."""
-        # The rows are factored in reverse order. In most words noise reaches the position only through the momentum,
-        # and with the momentum first one normal suffices instead of two.
+        # The rows are factored in reverse order, so that the momentum comes first. In most words the noise reaches the
+        # position only through the momentum, and then this order needs one normal instead of two.
         factor, _ = triangular(self.C[..., ::-1, :])
         return replace(self, C=factor[..., ::-1, :])
 
@@ -121,7 +121,7 @@ class Step:
     open_uses_score: bool = False
 
     def check(self, name: str, shape: tuple[int, ...]) -> None:
-        """Raise ValueError unless every table has the axes of the step size, ``shape``, followed by its own axes."""
+        """Raise a ValueError unless the axes of every table are those of the step size, ``shape``, and then its own."""
         k = self.rows
         stages = ((f"stage {j}", stage.map) for j, stage in enumerate(self.stages))
         for where, map in (*stages, ("open", self.open), ("close", self.close)):
@@ -155,12 +155,12 @@ class Step:
         return Step(stages, self.open.at(index), self.close.at(index), self.open_uses_score)
 
     def split(self) -> list[Step]:
-        """Return a list with one step per index of the leading axis, each with a leading axis of length 1."""
+        """Return one step for each index of the leading axis. Each has a leading axis of length 1."""
         return [self.at(slice(i, i + 1)) for i in range(len(self.open.b))]
 
     @classmethod
     def on_step(cls, G: Array, map: Affine) -> Step:
-        """Return a step of one stage that starts and ends at (x, p): ``open`` is the identity, ``close`` the stage."""
+        """Return a step of one stage whose ``u`` is (x, p): ``open`` is the identity and ``close`` is the stage."""
         return cls((Stage(G, map),), Affine.identity(map.b[..., 0], map.rows), map)
 
     @classmethod
@@ -168,8 +168,8 @@ class Step:
         """Return a step whose last stage is ``before`` followed by ``after``, with one score at the position.
 
         The time step ends between the two maps, so ``before`` is also the readout. The noise of the whole stage and the
-        noise of the readout are jointly Gaussian. An orthogonal transformation of the normals makes the stage depend on
-        the fewest normals, at most k; only the readout uses the remaining ones.
+        noise of the readout are jointly Gaussian. An orthogonal transformation of the normals minimises the number of
+        normals in the stage, which is then at most k. Only the readout uses the remaining normals.
         """
         whole = before.then(after)
         k = whole.rows
@@ -182,7 +182,7 @@ class Step:
 
 
 def table(h: Array, rows: Any) -> Array:
-    """Return nested lists of numbers and of arrays shaped like ``h`` as one array with the axes of ``h`` first.
+    """Stack nested lists of numbers and of arrays shaped like ``h`` to one array with the axes of ``h`` first.
 
     Parameters
     ----------
@@ -194,7 +194,7 @@ def table(h: Array, rows: Any) -> Array:
     Returns
     -------
     array, shape (*h.shape, ...)
-        The table, followed by one axis per level of nesting.
+        The table. After the axes of ``h`` it has one axis per level of nesting.
 
     Examples
     --------
@@ -226,8 +226,8 @@ def triangular(noise: Array) -> tuple[Array, list[int]]:
     columns, pivots = [], []
     for r in range(noise.shape[-2]):
         square = total(np.square(rest[..., r, :]))
-        # The residual of a dependent row is rounding error, about 1e-16 of the row; that of an independent row is a
-        # fraction of order 1 at any h.
+        # The residual of a dependent row is a rounding error, about 1e-16 times the norm of the row. The residual of an
+        # independent row is of the order of that norm at any h.
         if not np.any(square > 1e-16 * total(np.square(noise[..., r, :]))):
             continue
         direction = rest[..., r, :] / np.sqrt(np.where(square > 0, square, square + 1))[..., None]

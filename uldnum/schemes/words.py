@@ -170,9 +170,9 @@ def weak_order(word: str, fractions: Sequence[float]) -> int:
     in the word, and x and y are the fractions of the two letters. The commutators of A, B and O are linearly
     independent, so the order is 2 if all these coefficients vanish, and 1 otherwise.
 
-    Order 3 would need negative fractions of every letter (Goldman & Kaper 1996, SIAM J. Numer. Anal. 33, 349), and O
-    and U cannot run backwards in time. A word without O and U does not converge to the Langevin equation, so its order
-    is 0.
+    Order 3 would need at least one negative fraction for every letter (Goldman & Kaper 1996, SIAM J. Numer. Anal. 33,
+    349), but O and U cannot run backwards in time. A word without O and U does not converge to the Langevin equation,
+    so its order is 0.
     """
     if not set(word) & set("OU"):
         return 0
@@ -186,9 +186,9 @@ def weak_order(word: str, fractions: Sequence[float]) -> int:
 
 
 def stage_starts(word: str) -> list[int]:
-    """Return the indices at which stages of the cyclic word start: each B with a new position since the last B."""
+    """Return the index of each B that starts a stage of the cyclic word: x has moved since the previous B."""
     starts, moved = [], False
-    for i, letter in enumerate(2 * word):  # the first round only determines what precedes the first letter
+    for i, letter in enumerate(2 * word):  # the first pass only finds whether x moves before the first B
         if letter in "AU":
             moved = True
         elif letter == "B":
@@ -201,8 +201,9 @@ def stage_starts(word: str) -> list[int]:
 def compile_word(word: str, fractions: Sequence[float], h: Array, friction: Array) -> Step:
     """Compile a validated word to a step with the fewest score evaluations.
 
-    Consecutive time steps repeat the word, so it is treated as cyclic. Each stage starts at a B that needs a new score
-    evaluation and contains all letters up to the next such B. The end of the time step lies inside the last stage.
+    Consecutive time steps repeat the word, so the word is treated as cyclic. Each stage starts at a B that needs a new
+    score evaluation and contains all letters up to the next such B. The end of the time step lies inside the last
+    stage.
     """
     flows = [FLOWS[letter](fraction * h, friction) for letter, fraction in zip(word, fractions, strict=True)]
     nothing = Affine.identity(h, 2)

@@ -1,4 +1,4 @@
-"""Targets that are given by a function for the score and, optionally, exact knowledge."""
+"""Targets that are defined by a score function and, optionally, by known moments, distribution functions and draws."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ class UserTarget(Target):
     Parameters
     ----------
     score_function : callable
-        Function that computes the gradient of the log density. It has one of two forms, see Notes: an array function
-        ``score(x, *args)``, or a Numba function ``score(x, out, *args)`` compiled with ``@numba.njit``.
+        Function that computes the gradient of the log density. It is either an array function ``score(x, *args)`` or a
+        Numba function ``score(x, out, *args)`` compiled with ``@numba.njit``. See Notes.
     dimension : int
         Number of dimensions d.
     log_density : callable, optional
         ``log_density(x)`` returns the log density up to a constant, (n, d) -> (n,).
     sampler : callable, optional
-        ``sampler(n, seed, first)`` returns the exact draws first ... first + n - 1, shape (n, d). Without it,
+        ``sampler(n, seed, first)`` returns the exact draws first ... first + n - 1, shape (n, d). Without a sampler,
         `uldnum.sample` needs ``x0``.
     mean : array, shape (d,), optional
-        Mean, or an approximate centre. Runs accumulate moments about it. Default: 0.
+        Mean, or an approximate centre. Runs accumulate moments about this point. Default: 0.
     standard_deviation : array, shape (d,), optional
         Standard deviation of each coordinate, or an approximate scale. A chain counts as diverged if its distance from
-        the mean exceeds 1000 of these in any coordinate. Default: infinite; chains then count as diverged only if
-        they are not finite.
+        the mean exceeds 1000 standard deviations in any coordinate. Default: infinite. A chain then counts as diverged
+        only if its position is not finite.
     moment : callable, optional
         ``moment(order)`` returns the raw moments E[x_i^order], shape (d,).
     cdf : callable, optional
@@ -53,8 +53,8 @@ class UserTarget(Target):
     args : tuple of numbers and arrays, default ()
         Further arguments of the score function.
     like : array, optional
-        Example array of the library and device whose arrays an array function accepts: PyTorch, CuPy, or any other
-        library that follows the array API standard (needs the extra ``arrays``). Default: NumPy.
+        Example of the arrays that an array function accepts. It determines their library and device. The library may be
+        PyTorch, CuPy, or any other that follows the array API standard (needs the extra ``arrays``). Default: NumPy.
 
     Raises
     ------
@@ -66,11 +66,12 @@ class UserTarget(Target):
     An array function ``score(x, *args)`` maps positions of shape (n, d) to scores of shape (n, d). It is called once
     per score evaluation.
 
-    A Numba function ``score(x, out, *args)`` writes the score at one position to ``out``; both have shape (d,). It is
-    compiled into the kernel. If it consists of arithmetic, integer powers, exp, log, sqrt, sin and cos (of arguments up
-    to 1e5, or 1e3 in float32), tanh, abs, min, max and `numpy.where` of the entries of x, it runs on vectors of chains.
-    With any other operation that depends on x, such as a branch, it runs for one chain at a time. ``Run.info`` reports
-    which of the two applies. In the kernel, division by zero gives inf.
+    A Numba function ``score(x, out, *args)`` writes the score at the position x to ``out``; both have shape (d,). The
+    function is compiled into the kernel. It runs on vectors of chains if it applies to the entries of x only
+    arithmetic, integer powers, exp, log, sqrt, sin, cos, tanh, abs, min, max and `numpy.where`. Arguments of sin and
+    cos must then not exceed 1e5, or 1e3 in float32. With any other operation that depends on x, such as a branch, the
+    function runs for one chain at a time. ``Run.info`` reports which of the two applies. In the kernel, a division by
+    zero gives inf and does not raise an exception.
 
     Examples
     --------
@@ -129,7 +130,7 @@ class UserTarget(Target):
 
     @property
     def compiled_score(self) -> Callable[..., None] | None:
-        """Score function if it is a Numba function, which the compiled kernels call, else None."""
+        """The score function if it is a Numba function, else None. Compiled kernels call it."""
         return self.score_function if hasattr(self.score_function, "py_func") else None
 
     @property
@@ -169,7 +170,7 @@ class UserTarget(Target):
         Returns
         -------
         array, shape (n, d)
-            Score at x: an array of the library of ``like`` if x is one, else a NumPy array.
+            Score at x. It is an array of the library of ``like`` if x is such an array, else a NumPy array.
 
         Raises
         ------
@@ -185,7 +186,7 @@ class UserTarget(Target):
             space = Space.of(self.like)
             return np.asarray(host(self.answer(space.array(points) if space.foreign else points)))
         arguments = self.score_arguments(points.dtype)
-        out = np.full_like(points, np.nan)  # NaN reveals entries that the score reads or does not write
+        out = np.full_like(points, np.nan)  # NaN remains where the score reads or does not write an entry
         for row, gradient in zip(points, out, strict=True):
             try:
                 self.score_function(row, gradient, *arguments)
@@ -195,7 +196,7 @@ class UserTarget(Target):
         return out
 
     def answer(self, points: Any) -> Any:
-        """Return the result of an array function, after a check of its shape."""
+        """Return the result of the array function at some points, and check its shape."""
         try:
             answer = self.score_function(points, *self.args)
             answer = np.asarray(answer) if isinstance(points, np.ndarray) else answer
@@ -216,7 +217,8 @@ def first_line(error: Exception) -> str:
 class Quadrature:
     """Moments, distribution function and draws of a one-dimensional density by quadrature on a grid.
 
-    The methods are arguments of `UserTarget`. Unlike closures, they can be pickled and sent to other processes.
+    The methods are passed as arguments to `UserTarget`. Unlike closures, they can be pickled and sent to other
+    processes.
 
     Attributes
     ----------
@@ -275,12 +277,12 @@ def quadrature_target(
     Returns
     -------
     UserTarget
-        The target, with all optional abilities of `UserTarget`.
+        The target, with a log density, sampler, mean, standard deviation, moments and cdf.
 
     Notes
     -----
-    The trapezoidal rule on a smooth density that vanishes at both ends gives moments to rounding error. Between nodes,
-    the error of the cdf is of the order of the squared distance of the nodes, (high - low)/4000.
+    For a smooth density that vanishes at both ends, the trapezoidal rule gives moments to rounding error. Between
+    nodes, the error of the cdf is of the order of the square of the node spacing, which is (high - low)/4000.
     """
     grid = np.linspace(low, high, 4001)
     density = exp(log_density(grid))

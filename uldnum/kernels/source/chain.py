@@ -19,7 +19,7 @@ __all__ = ["Bounds", "Chain", "Chains", "Launch", "Scratch", "Span", "Stream", "
 
 
 class Chain(NamedTuple):
-    """Memory of a chain: the memory u of the recurrence, its last state, and sums over its recorded steps."""
+    """Arrays of a chain: the rows u of the recurrence, the last state (x, p), and sums over the recorded steps."""
 
     u: Any  # [k, d]
     phase_space: Any  # [k, d], (x, p) at the end of the last step at which it was read
@@ -39,7 +39,7 @@ class Scratch(NamedTuple):
 
 
 class Stream(NamedTuple):
-    """Number of a chain, and the two words of the key of its random numbers."""
+    """Index of a chain, and the two 32-bit words of the key of its random numbers."""
 
     chain: Any
     k0: Any
@@ -49,7 +49,8 @@ class Stream(NamedTuple):
 class Span(NamedTuple):
     """Steps ``step`` ... ``last`` of a phase, counted from 1.
 
-    The normals of ``window`` steps are drawn together. The first window starts at step ``begin`` <= ``step``.
+    The normals of ``window`` steps are drawn together. The first window starts at step ``begin``, which is at most
+    ``step``.
     """
 
     step: Any
@@ -59,7 +60,10 @@ class Span(NamedTuple):
 
 
 class Bounds(NamedTuple):
-    """Divergence bounds, arrays of shape (d,) in the dtype of the run: a chain diverges outside [least, most]."""
+    """Divergence bounds. A chain whose position leaves [least, most] in any coordinate has diverged.
+
+    Both are arrays of shape (d,) in the dtype of the run.
+    """
 
     least: Any
     most: Any
@@ -115,10 +119,10 @@ def make_chain(
     core : namespace
         Functions of `make_core` for this machine.
     score : callable
-        ``score(s, q, y, target, d)`` writes the score at y to s; q is scratch memory.
+        ``score(s, q, y, target, d)`` writes the score at y to s. q is scratch memory.
     draw : callable
         ``draw(xi, first, count, kind, stream)`` returns normals first ... first + count - 1 of the stream ``kind``
-        (`DYNAMICS` or `READOUT`); xi is scratch memory.
+        (`DYNAMICS` or `READOUT`). xi is scratch memory.
     move : callable
         ``move(u, s, xi, t, j, d)`` applies the map of stage j to u in place.
     read : callable
@@ -127,7 +131,8 @@ def make_chain(
     count : callable
         ``count(records, x, recording)`` adds positions to the histograms.
     keep : callable
-        ``keep(records, x, number)`` stores positions under a number, counted from the start of the recording.
+        ``keep(records, x, number)`` stores positions. ``number`` is the number of positions stored before, counted from
+        the start of the recording.
     """
     gather, copy, accumulate, first_escape = core.gather, core.copy, core.accumulate, core.first_escape
     as_double, row, tail = ops.as_double, ops.row, ops.tail
@@ -138,7 +143,7 @@ def make_chain(
         """Open the recurrence: compute u from (x, p). Return the number of score evaluations."""
         opening = len(t.normals) - 2
         for i in range(d):
-            scratch.s[i] = no_score  # the map multiplies it by 0, so it must be finite
+            scratch.s[i] = no_score  # if the score is not used, the map multiplies s by 0, so s must be finite
         if t.open_uses_score:
             score(scratch.s, scratch.q, row(chain.phase_space, 0), target, d)
         xi = draw(scratch.xi, 0, d * t.normals[opening], DYNAMICS, stream)
@@ -149,9 +154,9 @@ def make_chain(
     def advance(chain, scratch, target, t, d, k, stream, span, bounds, recording, records, escape_step):  # type: ignore[no-untyped-def]
         """Take the steps of a span and record them. Return the number of score evaluations and the escape step.
 
-        The dynamics normals of step n follow those of open and of steps 1 ... n - 1. The readout normals of step n
-        start at n times their number per step. At recorded steps only x is read; at the last step of the span all rows
-        are read.
+        In the stream of dynamics normals, those of step n follow those of ``open`` and of steps 1 ... n - 1. In the
+        stream of readout normals, those of step n start at index n times their number per step. At recorded steps only
+        x is read. At the last step of the span all rows are read.
         """
         u, phase_space, s, gaps = chain.u, chain.phase_space, scratch.s, scratch.gaps
         step, last, window = span.step, span.last, span.window
