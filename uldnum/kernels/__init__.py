@@ -1,8 +1,8 @@
 """Programs, the kernels that run them, and the executors that call the kernels.
 
-All machines run the same source code. The modules are:
+All backends run the same source code. The modules are:
 
-* `source`: the one source, which is written once and bound to each machine. `source.core` contains the random numbers,
+* `source`: the one source, which is written once and bound to each backend. `source.core` contains the random numbers,
   the affine update, the mixture score and the statistics; `source.chain` contains the time steps of a chain;
   `source.functions` contains the elementary functions; `source.mixture` contains the layout of a Gaussian mixture.
 * `arrays`, `numba` and `cuda`: the three bindings of the source. Each defines the operations that the source needs
@@ -20,7 +20,7 @@ One step of BAOAB takes the following path:
    score at x, applies the last B of the step, and continues with B, A, O, A of the next step.
 2. `uldnum.sampling.launch.execute` calls ``advance(state, until)`` of an executor, for example
    `numba.executor.NumbaExecutor`, until all steps are done.
-3. The executor binds `source.chain.make_chain` to its machine. ``enter`` computes the memory u from (x, p) at the start
+3. The executor binds `source.chain.make_chain` to its backend. ``enter`` computes the memory u from (x, p) at the start
    of a phase. ``advance`` loops over the time steps. For each stage it evaluates ``s = score(G u)`` and replaces u by
    ``u + (dA u + b s + C xi)``. At recorded steps it also computes (x, p) at the end of the step from the same s.
 4. `source.core.make_core` provides what ``advance`` calls: ``gather`` computes G u, ``affine`` applies a map,

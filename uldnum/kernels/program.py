@@ -132,7 +132,7 @@ class Program:
 
 
 class Executor(Protocol):
-    """Object that runs a program on one machine.
+    """Object that runs a program on one backend.
 
     ``info`` describes how the program is run (device, number of threads), for display to the user.
     """
@@ -140,7 +140,7 @@ class Executor(Protocol):
     info: dict[str, str]
 
     def first_launch(self, state: State) -> int:
-        """Return the number of steps of the first launch, which takes little time on any machine."""
+        """Return the number of steps of the first launch, which takes little time on any hardware."""
 
     def advance(self, state: State, until: int) -> Array:
         """Run up to step ``until``, record the requested quantities, and read the last state.

@@ -2,7 +2,7 @@
 
 A time step ends inside its last stage (`uldnum.schemes.stage.Step`). Therefore two maps use the last score of a step:
 ``move`` replaces u by the next u, and ``read`` computes (x, p) at the end of the step without changing u. The functions
-that `make_chain` returns are the only sampling loop of the package; every executor binds them to its machine.
+that `make_chain` returns are the only sampling loop of the package; every executor binds them to its backend.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class Launch(NamedTuple):
 
 
 class Chains(NamedTuple):
-    """Arrays of the state in the layout of a machine, and an array for the stored positions."""
+    """Arrays of the state in the layout of a backend, and an array for the stored positions."""
 
     u: Array
     phase_space: Array
@@ -110,14 +110,14 @@ def make_chain(
     count: Callable[..., Any],
     keep: Callable[..., Any],
 ) -> SimpleNamespace:
-    """Return the functions ``enter`` and ``advance``, bound to a machine.
+    """Return the functions ``enter`` and ``advance``, bound to a backend.
 
     Parameters
     ----------
     ops : Ops
-        Operations of the machine.
+        Operations of the backend.
     core : namespace
-        Functions of `make_core` for this machine.
+        Functions of `make_core` for this backend.
     score : callable
         ``score(s, q, y, target, d)`` writes the score at y to s. q is scratch memory.
     draw : callable

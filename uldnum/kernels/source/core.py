@@ -1,7 +1,7 @@
-"""Random numbers, the affine update, the mixture score and the statistics, written once for all machines.
+"""Random numbers, the affine update, the mixture score and the statistics, written once for all backends.
 
 `make_core`, like `make_chain` in `chain` and `make_functions` in `functions`, is plain Python. The argument ``ops``
-(see `Ops`) contains the operations that differ between machines. A *value* is what these operations act on: an array
+(see `Ops`) contains the operations that differ between backends. A *value* is what these operations act on: an array
 over all chains in the array executor, a vector with one lane per chain in the Numba executor, and a scalar in the CUDA
 executor.
 
@@ -137,7 +137,7 @@ def lay_out(steps: Sequence[Step], dtype: np.dtype[Any]) -> Tables:
 
 
 def make_core(ops: Ops) -> SimpleNamespace:
-    """Return the functions of this module bound to the operations of a machine."""
+    """Return the functions of this module bound to the operations of a backend."""
     functions = make_functions(ops)
     log, exp2, direction = functions.log, functions.exp2, functions.direction
     fma, sqrt, where, local, local_double = ops.fma, ops.sqrt, ops.where, ops.local, ops.local_double

@@ -1,4 +1,4 @@
-"""Elementary functions as polynomials with an explicit order of fused multiply-adds, identical on all machines.
+"""Elementary functions as polynomials with an explicit order of fused multiply-adds, identical on all backends.
 
 The polynomials interpolate at Chebyshev points; their coefficients were computed with 60 digits. Error bounds are given
 in units in the last place (ulp) and are tested against mpmath at a million random points (`tests/test_functions.py`).
@@ -20,12 +20,12 @@ __all__ = ["FORMATS", "Ops", "make_functions"]
 
 
 class Ops(NamedTuple):
-    """Operations that the source needs from a machine; they act on values (arrays, vectors or scalars)."""
+    """Operations that the source needs from a backend; they act on values (arrays, vectors or scalars)."""
 
     jit: Callable[..., Any]  # compiles a function, or returns it unchanged
     real: Any  # NumPy floating-point type of the state
     constant: Callable[..., Any]  # converts a number to a constant of that type
-    fma: Callable[..., Any]  # x y + z, with one rounding where the machine has the instruction
+    fma: Callable[..., Any]  # x y + z, with one rounding where the hardware has the instruction
     sqrt: Callable[..., Any]
     where: Callable[..., Any]
     as_real: Callable[..., Any]  # integer -> real
@@ -39,7 +39,7 @@ class Ops(NamedTuple):
     tail: Callable[..., Any]  # values from index j on
     local: Callable[..., Any]  # scratch memory for a few reals
     local_double: Callable[..., Any]  # scratch memory for a few float64 numbers
-    # Functions of this module that the machine replaces by its own.
+    # Functions of this module that the backend replaces by its own.
     instead: Mapping[str, Callable[..., Any]] = MappingProxyType({})
 
 
@@ -94,7 +94,7 @@ FORMATS = {
 
 
 def make_functions(ops: Ops) -> SimpleNamespace:
-    """Return the elementary functions bound to the operations of a machine."""
+    """Return the elementary functions bound to the operations of a backend."""
     real, fma, where, as_real = ops.real, ops.fma, ops.where, ops.as_real
     bits, from_bits, signed = ops.bits, ops.from_bits, ops.signed
     form = FORMATS[real]
