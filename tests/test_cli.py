@@ -87,7 +87,7 @@ def test_advise_prints_a_recommendation(monkeypatch, capsys, tmp_path):
     options = (*GRID, "--chains", "256", "--out", str(tmp_path))
     code, out, _ = uldnum(monkeypatch, capsys, "advise", "--max-bias", "0.001", *options)
     assert code == 0
-    assert out.startswith("For a bias of second_moment below 0.001 on gaussian take BAOAB at h = 1 and friction ")
+    assert out.startswith("To keep the bias of second_moment below 0.001 on gaussian, use BAOAB at h = 1 and friction ")
     code, out, _ = uldnum(monkeypatch, capsys, "advise", "--max-bias", "0.001", *options, "--json")
     assert json.loads(out)["integrator"] == "BAOAB"
     code, _, err = uldnum(monkeypatch, capsys, "advise", "--max-bias", "1e-12", *options, "--integrators", "ULA")

@@ -88,7 +88,7 @@ def test_rivals_have_the_same_cost_within_errors(gaussian):
 
 def test_advice_in_words(gaussian):
     text = advise(gaussian, 0.05).text
-    assert text.startswith("For a bias of second_moment below 0.05 on gaussian take ")
+    assert text.startswith("To keep the bias of second_moment below 0.05 on gaussian, use ")
     assert "score evaluations" in text
     rival = advise(gaussian.sel(integrator=["ula", "baoab-limit"], h=H[:3]), 0.5)
     assert rival.friction is None

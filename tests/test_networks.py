@@ -187,7 +187,7 @@ def test_external_weights_and_metadata(tmp_path, mixture):
     (tmp_path / "a" / "net.onnx_data").write_bytes(weights[::-1])
     assert network(path).at(0.5).fingerprint != before
     path.with_suffix(".toml").write_text('sha256 = "0"')
-    with pytest.raises(ValueError, match="must be that of its card"):
+    with pytest.raises(ValueError, match="must equal that in its card"):
         network(path)
     path.with_suffix(".toml").write_text("name = ")
     with pytest.raises(ValueError, match=r"net.toml' cannot be read as TOML"):

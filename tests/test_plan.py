@@ -256,7 +256,7 @@ def test_levels_of_a_network_follow_its_schedule(tmp_path):
     start = net.at(t=999).sample(3, seed=1).reshape(3, 12)
     exact = uldnum.anneal(mixture, uldnum.plan("ddim", at), chains=3, x0=start, dtype="float32", progress=False)
     np.testing.assert_allclose(run.x.reshape(3, 12), exact.x, atol=1e-4)
-    with pytest.raises(ValueError, match="count: must be at most 1000, the timesteps of net, got 1001"):
+    with pytest.raises(ValueError, match="count: must be at most 1000, the number of timesteps, got 1001"):
         net.levels(1001)
     with pytest.raises(ValueError, match="levels: mnist has no schedule"):
         uldnum.networks.network().levels(3)
@@ -572,7 +572,7 @@ def test_plans_on_the_shipped_network():
     run = uldnum.anneal(net, uldnum.plan("heun", levels.karras(20.0, 0.02, 8)), chains=4, seed=0, progress=False)
     assert run.nfe == 15
     assert 0.04 < (run.x > 0.5).mean() < 0.25
-    with pytest.raises(ValueError, match=r"got sigma = 22; churn of heun\(0\.1\) adds noise up to this level"):
+    with pytest.raises(ValueError, match=r"got sigma = 22; churn of heun\(0\.1\) raises the noise to this level"):
         uldnum.anneal(net, uldnum.plan("heun(0.1)", levels.karras(20.0, 0.02, 8)), chains=4)
     with pytest.raises(ValueError, match=r"mnist was trained for sigma from 0\.02 to 20.*0\.01$"):
         uldnum.anneal(net, uldnum.plan("ddim", levels.geometric(10.0, 0.01, 6)), chains=4)
@@ -684,7 +684,7 @@ def test_intended_low_levels_do_not_warn():
         (lambda: levels.given([1.0, 0.5], [1.0, 1.0, 1.0]), "sigma: must have shape"),
         (
             lambda: uldnum.anneal(MIXTURE, PLANS["BAOAB, shared"](LEVELS), chains=1, keep=True),
-            "keep: a plan with shared",
+            "keep: must be False for a plan with shared",
         ),
         (lambda: uldnum.anneal(MIXTURE, PLANS["ddim"](LEVELS), chains=1, threads=-1), "threads: must be at least 1"),
         (lambda: uldnum.plan("ddim(2)", LEVELS), "eta: ddim needs 0 <= eta <= 1, got 2"),

@@ -166,7 +166,7 @@ def test_a_target_needs_only_a_name_a_shape_and_a_score():
 def test_messages_name_missing_abilities():
     target, run = Scored(), sampled(Scored(), x0="normal", thin=1)
     for measure, fault in (
-        (lambda: sampled(target), "x0: must be given, as the target 'scored' has no exact draws"),
+        (lambda: sampled(target), "x0: must be given, because the target 'scored' has no exact draws"),
         (lambda: sampled(target, x0="normal", bins=4), "bins: histograms need .* a known standard deviation"),
         (lambda: sampled(target, x0="normal", backend="numba"), "'numba' runs mixtures and compiled scores; 'scored'"),
         (lambda: mean_bias(run, target), "target: 'scored' does not provide its moments; define its 'moment'"),

@@ -70,7 +70,7 @@ def test_a_user_score_equals_the_mixture(score, dtype):
 
 def test_messages_name_missing_knowledge():
     target = UserTarget(gaussian_score, 2)
-    with pytest.raises(ValueError, match="x0: must be given, as the target 'user' has no exact draws"):
+    with pytest.raises(ValueError, match="x0: must be given, because the target 'user' has no exact draws"):
         uldnum.sample(target, "ula", h=0.1, steps=3, chains=2)
     run = uldnum.sample(target, "ula", h=0.1, steps=3, chains=2, x0=np.ones((2, 2)))
     assert np.isfinite(run.mean).all()

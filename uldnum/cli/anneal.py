@@ -20,8 +20,8 @@ def anneal(
         str,
         typer.Option(
             "--data",
-            help="Data distribution: a Gaussian mixture or a network of 'uldnum list', a TOML file of a mixture, "
-            "an ONNX file of a network, or a folder in diffusers' format.",
+            help="Data distribution: the name of a Gaussian mixture or a network in 'uldnum list', a TOML file of a "
+            "mixture, an ONNX file of a network, or a diffusers folder with ONNX models.",
         ),
     ] = "mnist",
     method: Annotated[
@@ -60,20 +60,22 @@ def anneal(
     ] = 1.0,
     predictor: Annotated[
         str | None,
-        typer.Option(help="Predictor that moves from each level to the next, after the steps of the integrator."),
+        typer.Option(help="Predictor that maps each level to the next, after the steps of the integrator."),
     ] = None,
     momentum: Annotated[
         str,
-        typer.Option(help="What happens to the momentum between levels: it is kept, rescaled or refreshed."),
+        typer.Option(
+            help="Treatment of the momentum between levels: kept, rescaled (by the ratio of the sigmas) or refreshed."
+        ),
     ] = "kept",
     boundary: Annotated[
         str,
         typer.Option(
-            help="Score evaluations between two levels: own evaluates one score for each level, shared uses one "
-            "evaluation for the last half step of a level and the first of the next."
+            help="Scores at the boundary of two levels, for schemes such as BAOAB: own (the end of a level and the "
+            "start of the next one use a score each) or shared (both use the score of the next level)."
         ),
     ] = "own",
-    denoise: Annotated[bool, typer.Option(help="Replace the last state by the mean of the data given it.")] = True,
+    denoise: Annotated[bool, typer.Option(help="End with a denoising step (Tweedie's formula).")] = True,
     chains: Annotated[int, typer.Option(min=1, help="Number of independent chains.")] = 64,
     seed: Seed = 0,
     x0: Annotated[
@@ -97,8 +99,8 @@ def anneal(
     """Run chains through a sequence of noise levels, from noise to data.
 
     The command writes OUT/anneal.nc and, for a network, OUT/anneal.png with the final states. For a mixture it prints
-    the distance of the final states to the data distribution, and that of as many exact samples. After Ctrl-C, the
-    same command with --resume continues the run.
+    the distance of the final states to the data distribution. For comparison it prints the distance of the same number
+    of exact samples. After Ctrl-C, the same command with --resume continues the run.
 
     Examples: uldnum anneal
 
@@ -160,10 +162,10 @@ def show(net: Any, chosen: Any, x: Any, path: Path) -> None:
 
 
 def compare(mixture: Any, x: Any, seed: int) -> None:
-    """Print the distance of states to a mixture, and the distance of as many exact samples for comparison."""
+    """Print the distance of states to a mixture, and for comparison that of the same number of exact samples."""
     from uldnum.diagnostics.metrics import METRICS
 
-    # Another seed, because the chains may have started at draws of the same one.
+    # The seed differs from that of the run, because the chains may have started at draws with that seed.
     draws = mixture.sample(len(x), (seed + 1) % 2**64)
     for metric in (METRICS["sliced_wasserstein_2"], METRICS["mode_weights"]):
         measure: Any = metric.of_positions

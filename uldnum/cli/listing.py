@@ -32,7 +32,7 @@ def list_() -> None:
         return "?" if value is None else f"{value:g}"
 
     lines = {entry.signature: f"({', '.join(map(order, entry.order))})  {entry.source}" for entry in catalogue()}
-    lines["any word"] = "        in the letters A, B, O or in B, U is an integrator as well, e.g. ABAOABA"
+    lines["any word"] = "        of the letters A, B and O, or of B and U, is also an integrator, for example ABAOABA"
     show("Integrators (orders in h: weak, stationary)", lines)
     show("Predictors (plans through noise levels)", {name: entry.source for name, entry in PREDICTORS.items()})
     show("Plans of the literature", {name: entry.source for name, entry in PLANS.items()})

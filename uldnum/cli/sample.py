@@ -33,7 +33,7 @@ STRIP, GRID = 30, 64
 def sample(
     network: Annotated[
         str,
-        typer.Option(help="Network: a name in 'uldnum list', an ONNX file, or a folder in diffusers' format."),
+        typer.Option(help="Network: a name in 'uldnum list', an ONNX file, or a diffusers folder with ONNX models."),
     ] = "mnist",
     integrator: Annotated[
         str,
@@ -49,7 +49,7 @@ def sample(
         float | None,
         typer.Option(
             help="Noise level as sigma of z = alpha x + sigma eps, in the units of the images. "
-            "Default: the value in the network's card. Give at most one of --sigma, --sigma-ratio and --t.",
+            "Default: that of the network's card. Give at most one of --sigma, --sigma-ratio and --t.",
             show_default=False,
         ),
     ] = None,
@@ -58,7 +58,7 @@ def sample(
     h: Annotated[
         float | None,
         typer.Option(
-            help="Step size in units of sigma. Default: the value in the network's card, or 2 if the card has none.",
+            help="Step size in units of sigma. Default: that of the network's card, or 2 if the card has none.",
         ),
     ] = None,
     delta: Annotated[
@@ -68,7 +68,9 @@ def sample(
         float, typer.Option(help="Friction in units of 1/sigma; overdamped integrators ignore it.")
     ] = 1.0,
     seed: Seed = 0,
-    denoise: Annotated[bool, typer.Option(help="Plot and store denoised images, or plot the noisy states.")] = True,
+    denoise: Annotated[
+        bool, typer.Option(help="Draw and store denoised images, instead of drawing the noisy states.")
+    ] = True,
     given: Annotated[
         list[str] | None,
         typer.Option(

@@ -47,27 +47,30 @@ class Level:
 class Card:
     r"""Metadata of a network.
 
-    A card is a TOML file beside the model with the same stem, or metadata of the model, in which every key below has
-    the prefix ``uldnum.``.
+    A card is a TOML file beside the model with the same stem, or a set of keys in the metadata of the model. In the
+    metadata every key below has the prefix ``uldnum.``.
 
     Parameters
     ----------
     parameterisation : str
-        What the network predicts: "score", "epsilon", "noise", "denoiser", "v" or "edm".
+        What the network predicts: "score", "epsilon" (the noise eps), "noise" (sigma eps), "denoiser" (the image x),
+        "v" (alpha eps - sigma x) or "edm" (F of EDM's preconditioning).
     scaling : str
-        Scaling of the network's input: "ve", "vp" or "edm".
+        Scaling of the network's input: "ve" (x + sigma eps), "vp" (alpha x + sigma eps with alpha^2 + sigma^2 = 1) or
+        "edm" ((x + sigma eps)/sqrt(sigma^2 + sigma_data^2)).
     condition : str
         Quantity that the network receives as its noise level: "sigma", "log-sigma", "t", "timestep",
         "interpolated-timestep" or "none".
     condition_scale : float
-        Factor of that quantity. Default: 1.
+        Factor by which that quantity is multiplied. Default: 1.
     schedule : mapping
         Relation between noise level and time t: ``kind`` and the parameters of that kind (`uldnum.plans.schedules`).
         The conditions "t", "timestep" and "interpolated-timestep" require it.
     sigma_data : float
         Standard deviation of the data in the scaling "edm". Default: 0.5.
     sigma_min, sigma_max : float
-        Range of sigma for which the network was trained, which restricts that of the schedule. Default: 0 and infinity.
+        Range of sigma for which the network was trained. It restricts the range of the schedule. Default: 0 and
+        infinity.
     shape : tuple of int
         Channels, height and width, for a model that leaves them open.
     image_input, condition_input, output : str
@@ -80,7 +83,7 @@ class Card:
     h : float
         Default step size of a chain, in units of sigma. Default: 2.
     display : (float, float), optional
-        Values that are drawn darkest and brightest. Default: ``data_range``.
+        Values that are drawn with the darkest and the brightest colour. Default: ``data_range``.
     gamma : float
         Exponent of the displayed brightness. Default: 1.
     colours : str
@@ -165,13 +168,13 @@ class Card:
             )
         timed = self.condition in ("t", "timestep", "interpolated-timestep")
         if timed and not self.schedule:
-            raise ValueError(f"schedule: condition {self.condition!r} needs a schedule that relates noise level and t")
+            raise ValueError(f"schedule: condition {self.condition!r} needs a schedule from t to the noise level")
         if timed and self.condition != "t" and not self.times.discrete:
             raise ValueError(f"schedule: condition {self.condition!r} needs a schedule with timesteps")
 
     @cached_property
     def times(self) -> Schedule:
-        """The schedule."""
+        """Map between the time t and the noise level."""
         return schedule(self.schedule)
 
     @property
@@ -223,7 +226,8 @@ class Card:
         Parameters
         ----------
         sigma : float, optional
-            Sigma of z = alpha x + sigma eps. Default, if ``ratio`` and ``t`` are absent too: the card's ``sigma``.
+            Sigma of z = alpha x + sigma eps. If ``ratio`` and ``t`` are absent too, the default is ``sigma`` of the
+            card.
         ratio : float, optional
             The ratio sigma/alpha.
         t : float, optional
@@ -232,16 +236,17 @@ class Card:
         Returns
         -------
         Level
-            With the condition "timestep" it is the noise level of the nearest whole timestep.
+            The noise level. With the condition "timestep" this is the level of the nearest integer timestep.
 
         Raises
         ------
         ValueError
-            If more than one argument is given, the value is not positive, or the network was not trained for it.
+            If more than one argument is given, the value is not positive, or the network was not trained for this noise
+            level.
         """
         given = [(name, v) for name, v in (("sigma", sigma), ("sigma-ratio", ratio), ("t", t)) if v is not None]
         if len(given) > 1:
-            raise ValueError(f"{' and '.join(name for name, _ in given)}: give one of them")
+            raise ValueError(f"{' and '.join(name for name, _ in given)}: give only one of them")
         ((name, value),) = [(name, number(name, v)) for name, v in given] or [("sigma", self.sigma)]
         found = self.ratio_of(name, value)
         (low, high), asked = self.limits, alpha_and_sigma(self.scaling, found)[1]
@@ -286,7 +291,7 @@ def card_of(given: Mapping[str, Any], where: str) -> Card:
     Parameters
     ----------
     given : mapping
-        Keys and values of the types that TOML has.
+        Keys, and values of TOML types.
     where : str
         Name of the model, for error messages.
 
@@ -344,7 +349,7 @@ def check_kind(name: str, value: Any, kind: str) -> None:
 
 
 def parse_value(text: str) -> Any:
-    """Return the value of a text in TOML's notation, or the text itself if it is not valid TOML.
+    """Return the value of a string in TOML notation, or the string itself if it is not valid TOML.
 
     Parameters
     ----------
@@ -376,7 +381,9 @@ def parse_value(text: str) -> Any:
 
 
 def read_card(model: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
-    """Return the keys of a model's card from its metadata and the TOML file beside it, which takes precedence.
+    """Return the keys of a model's card, from its metadata and from the TOML file beside it.
+
+    The TOML file takes precedence.
 
     Raises
     ------

@@ -39,7 +39,7 @@ SHIPPED = Path(__file__).with_name("mnist.onnx")
 
 GALAXIES: dict[str, Any] = {
     "source": "galaxygrad 0.2.1 on PyPI (M. Sampson), MLP-Mixer",
-    "licence": "none stated: nothing of it is distributed with this package, it is fetched for you",
+    "licence": "none stated; the file is not part of this package and is downloaded from PyPI",
     "parameterisation": "score",
     "scaling": "vp",
     "condition": "t",

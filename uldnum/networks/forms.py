@@ -26,19 +26,19 @@ class Form(NamedTuple):
     c: float
 
 
-# Input of the network.
+# Input of the network for each scaling, with the image x and the noise eps.
 SCALINGS = {
     "ve": "x + sigma eps (variance exploding)",
     "vp": "alpha x + sigma eps with alpha^2 + sigma^2 = 1 (variance preserving)",
     "edm": "(x + sigma eps)/sqrt(sigma^2 + sigma_data^2) (Karras et al. 2022)",
 }
 
-# Quantity that the network receives as its noise level.
+# Quantity that the network receives as its noise level, for each condition.
 CONDITIONS = {
     "sigma": "sigma",
     "log-sigma": "log(sigma)",
     "t": "the time t of the schedule, a real number",
-    "timestep": "the time t of the schedule, an integer; other noise levels are rounded to the nearest timestep",
+    "timestep": "the integer timestep t of the schedule; other noise levels are rounded to the nearest timestep",
     "interpolated-timestep": "the time t of the schedule, which may lie between two integers",
     "none": "none: the network infers the noise level from the image, or supports only one",
 }
@@ -54,8 +54,8 @@ PARAMETERISATIONS: dict[str, tuple[str, Callable[[float, float, float], tuple[fl
     ),
     # x = alpha z - sigma v (Salimans & Ho 2022, app. D)
     "v": ("v = alpha eps - sigma x, s = -z - (alpha/sigma) v", lambda alpha, sigma, data: (-1.0, -alpha / sigma)),
-    # x = c_skip z + c_out F with the constants of Karras et al. 2022, table 1; (c_skip - 1)/sigma^2 is simplified
-    # algebraically, which avoids cancellation.
+    # x = c_skip z + c_out F with the constants of Karras et al. 2022, table 1. The term (c_skip - 1)/sigma^2 is
+    # simplified algebraically to avoid cancellation.
     "edm": (
         "F of EDM's preconditioning",
         lambda alpha, sigma, data: (-1 / (sigma * sigma + data * data), data / (sigma * float(hypot(sigma, data)))),

@@ -1,6 +1,6 @@
 """Image score networks as targets.
 
-A `Network` is a model with its card. A `NetworkLevel` is its score at one noise level, and thus a target.
+A `Network` is a model with its card. A `NetworkLevel` is the score of a network at one noise level, which is a target.
 """
 
 from __future__ import annotations
@@ -44,25 +44,25 @@ class Network(Law):
     path : Path or str
         The ONNX model.
     card : mapping, optional
-        Keys of its card (`Card`), which take precedence over the TOML file beside the model and over its metadata.
+        Keys of the card (`Card`). They take precedence over the TOML file beside the model and over its metadata.
     device : "cpu" or "cuda"
-        Device of the model. On "cuda" the score accepts and returns CuPy arrays, and runs on the stream that is current
-        when the network is opened. Default: "cpu".
+        Device of the model. On "cuda" the score accepts and returns CuPy arrays. It runs on the CUDA stream that is
+        current when the network is opened. Default: "cpu".
     inputs : mapping of arrays, optional
         Arrays for the model's inputs other than image and noise level, such as a class or an embedded text, by the
         names of the inputs. The length of the first axis is 1 or the number of chains.
     unconditional : mapping of arrays, optional
         Values of the same inputs without the condition, for guidance.
     guidance : float
-        Weight w of classifier-free guidance: the output is N_0 + w (N_c - N_0), where N_c is the output with the
-        condition and N_0 that without it, both from one call. Default: 1, no guidance.
+        Weight w of classifier-free guidance. The output is N_0 + w (N_c - N_0), where N_c is the output with the
+        condition and N_0 is the output without it. One call evaluates both. Default: 1, which means no guidance.
     clip : bool
         Clip the denoised image to the range of the data in every evaluation. The clipped score is in general not the
         gradient of a log density. Default: False.
     chunk : int
         Maximum number of images in one call, where guidance counts an image twice. The memory of a call is proportional
-        to it. Random numbers do not depend on it; states depend on it only through rounding in the network.
-        Default: 64.
+        to ``chunk``. Random numbers do not depend on ``chunk``. States depend on it only through rounding in the
+        network. Default: 64.
     threads : int, optional
         Number of threads on the CPU. Default: the number of cores available to this process.
     tf32 : bool
@@ -116,7 +116,7 @@ class Network(Law):
         wanted = self.card.sha256.lower()
         if wanted and wanted != hashlib.sha256(path.read_bytes()).hexdigest():
             raise ValueError(
-                f"network: the sha256 of {printable(str(path))} must be that of its card; the file is another one"
+                f"network: the sha256 of {printable(str(path))} must equal that in its card; this is a different file"
             )
         self.roles = Roles.of(self.model.inputs, self.model.outputs, self.card)
         self.shape = self.image_shape()
@@ -137,7 +137,7 @@ class Network(Law):
         return self.card.name
 
     def image_shape(self) -> tuple[int, ...]:
-        """Return the shape of one image, from the model and, for sizes that it leaves open, from the card."""
+        """Return the shape of one image. Sizes that the model leaves open come from the card."""
         fixed = self.roles.image.shape[1:]
         shape = self.card.shape or fixed
         if None in shape or any(size not in (None, asked) for size, asked in zip(fixed, shape, strict=True)):
@@ -155,7 +155,7 @@ class Network(Law):
         return known
 
     def check_condition(self) -> None:
-        """Raise an error if the model has an integer noise-level input and the card a condition that is not integer."""
+        """Raise an error if the noise-level input of the model is an integer but the condition of the card is not."""
         node = self.roles.condition
         if node is not None and not node.real and self.card.condition != "timestep":
             raise ValueError(
@@ -164,7 +164,7 @@ class Network(Law):
             )
 
     def images_in_a_call(self, most: int) -> int:
-        """Return the number of images in a call: the batch size if the model fixes it, otherwise at most ``most``."""
+        """Return the number of images in a call, which the batch size of the model determines if it is fixed."""
         fixed, copies = self.roles.image.shape[0], self.conditions.copies
         if fixed is not None and fixed * math.prod(self.shape) > MOST:
             raise ValueError(f"network: the images of a call must have at most {MOST} values, got {fixed} images")
@@ -177,13 +177,13 @@ class Network(Law):
         return fixed // copies
 
     def at(self, sigma: float | None = None, *, ratio: float | None = None, t: float | None = None) -> NetworkLevel:
-        """Return the score at one noise level, a target for `uldnum.sample`.
+        """Return the score at one noise level, as a target for `uldnum.sample`.
 
         Parameters
         ----------
         sigma : float, optional
-            Sigma of z = alpha x + sigma eps, in units of the image. Default, if ``ratio`` and ``t`` are absent too: the
-            card's ``sigma``.
+            Sigma of z = alpha x + sigma eps, in units of the image. If ``ratio`` and ``t`` are absent too, the default
+            is ``sigma`` of the card.
         ratio : float, optional
             The ratio sigma/alpha.
         t : float, optional
@@ -192,8 +192,8 @@ class Network(Law):
         Returns
         -------
         NetworkLevel
-            For a network with integer timesteps it is the level of the nearest timestep; its ``sigma`` is the exact
-            value there.
+            The score at this noise level. If the network has integer timesteps, it is the score at the nearest
+            timestep, and ``sigma`` of the result is the exact value at that timestep.
 
         Raises
         ------
@@ -210,7 +210,8 @@ class Network(Law):
         Parameters
         ----------
         alpha, sigma : float
-            Coefficients of z. If they differ from those of the network at the same sigma/alpha, its score is rescaled.
+            Coefficients of z. If they differ from those of the network at the same sigma/alpha, the score of the
+            network is rescaled.
 
         Returns
         -------
@@ -227,8 +228,8 @@ class Network(Law):
             raise ValueError(f"levels: at sigma/alpha = {sigma / alpha:.6g}: {error}") from None
         if not math.isclose(level.sigma / level.alpha, sigma / alpha, rel_tol=1e-6):
             raise ValueError(
-                f"levels: {self.name} supports only integer timesteps, and the nearest to sigma/alpha = "
-                f"{sigma / alpha:.6g} is at {level.sigma / level.alpha:.6g}; use card={{'condition': "
+                f"levels: {self.name} supports only integer timesteps, and the nearest one to sigma/alpha = "
+                f"{sigma / alpha:.6g} has sigma/alpha = {level.sigma / level.alpha:.6g}; use card={{'condition': "
                 "'interpolated-timestep'}, or the network's own levels"
             )
         return level if math.isclose(level.sigma, sigma, rel_tol=1e-9) else Rescaled.of(level, alpha, sigma)
@@ -244,8 +245,8 @@ class Network(Law):
         Returns
         -------
         Levels
-            Levels at integer timesteps, if the network supports only those. The least noisy level is the first
-            timestep, or t = end/1000 in a schedule with sigma = 0 at t = 0.
+            The levels, which span the schedule. If sigma = 0 at t = 0, the least noisy level is at t = end/1000. If the
+            network supports only integer timesteps, all levels are at such timesteps.
 
         Raises
         ------
@@ -261,7 +262,7 @@ class Network(Law):
         if self.card.condition == "timestep":
             t = np.rint(t)
         if len(np.unique(t)) < number:
-            raise ValueError(f"count: must be at most {times.end + 1:g}, the timesteps of {self.name}, got {number}")
+            raise ValueError(f"count: must be at most {times.end + 1:g}, the number of timesteps, got {number}")
         found = [self.card.level(t=float(one)) for one in t]
         return Levels(np.array([level.alpha for level in found]), np.array([level.sigma for level in found]))
 
@@ -387,8 +388,8 @@ class NetworkLevel(NoisedImages):
         Raises
         ------
         ValueError
-            If the shape is wrong, or the network returns non-finite values for images within 100 standard deviations of
-            the initial distribution.
+            If the shape is wrong, or if the network returns non-finite values for an image within 100 standard
+            deviations of the mean of the initial distribution.
         """
         if self.network.device.name == "cpu" and not (isinstance(x, np.ndarray) and x.dtype.kind == "f"):
             x = reals("x", x)
@@ -405,7 +406,7 @@ class NetworkLevel(NoisedImages):
         return self.clipped(x, score) if self.network.clip else score
 
     def clipped(self, x: Any, score: Any) -> Any:
-        """Return the score whose denoised image is clipped to the range of the data."""
+        """Return the score that corresponds to the denoised image after clipping to the range of the data."""
         image = (x + self.sigma * self.sigma * score) / self.alpha
         return (self.alpha * image.clip(*self.network.card.data_range) - x) / (self.sigma * self.sigma)
 
@@ -426,7 +427,7 @@ class NetworkLevel(NoisedImages):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Rescaled(NoisedImages):
-    """A rescaled network level: the distribution of c z, whose score at x is the score of z at x/c, divided by c."""
+    """The distribution of c z for a network level z. Its score at x is the score of z at x/c, divided by c."""
 
     level: NetworkLevel
     c: float

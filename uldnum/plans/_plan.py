@@ -2,9 +2,9 @@ r"""Plans: runs through a sequence of noise levels, as coefficient tables.
 
 At a noise level the score is that of ``z = alpha x + sigma eps``, where x are the data and eps is standard normal
 noise. A plan is a sequence of phases. A phase is a number of equal time steps (`uldnum.schemes.stage.Step`) at one
-noise level. The state that one phase passes to the next is (x, p): the position, and the momentum or any other row of
-the scheme. Annealed Langevin dynamics, MILD, predictor-corrector sampling, DDIM and Heun's method differ only in the
-tables of their phases.
+noise level. The state that one phase passes to the next is (x, p), where x is the position and p is the momentum or
+another row of the scheme. Annealed Langevin dynamics, MILD, predictor-corrector sampling, DDIM and Heun's method differ
+only in the tables of their phases.
 """
 
 from __future__ import annotations
@@ -67,9 +67,9 @@ class Plan:
     start : tuple of (float, float)
         alpha and sigma of the first level.
     phases : sequence of Phase
-        The phases in the order of time. All have the same number k of rows.
+        The phases in order of time. All have the same number k of rows.
     memory : float64 array, shape (k - 1,)
-        Standard deviations of rows 1 to k - 1 at the start.
+        Standard deviations of the initial values of rows 1 to k - 1.
     source : str
         Reference that defines the plan.
     x0 : str, default "target"
@@ -133,7 +133,7 @@ class Plan:
 
 
 def widened(step: Step, k: int) -> Step:
-    """Return the same step for chains with k rows; it leaves the additional rows unchanged."""
+    """Return the same step for chains with k rows. The step leaves the additional rows unchanged."""
     more = k - step.rows
 
     def wide(map: Affine) -> Affine:
@@ -145,7 +145,10 @@ def widened(step: Step, k: int) -> Step:
 
 
 def momentum_map(k: int, own: int, momentum: str, memory: float, ratio: Array) -> Affine | None:
-    """Return the map of rows 1 to own - 1 between levels, given the ratios sigma_{i+1}/sigma_i, or None if identity."""
+    """Return the map of rows 1 to own - 1 between levels, or None if it is the identity.
+
+    The ratios are sigma_{i+1}/sigma_i, one per pair of neighbouring levels.
+    """
     if momentum == "kept" or own < 2:
         return None
     count, rows = len(ratio), np.arange(1, own)
@@ -226,15 +229,15 @@ def plan(
     h : float, optional
         Step size in units of sigma_i: the step size at level i is ``h sigma_i``.
     eps : float, optional
-        Step size as the epsilon of annealed Langevin dynamics: ``h_i^2/2 = eps (sigma_i/sigma_L)^2``, which Song &
-        Ermon 2020, Algorithm 1, call alpha_i.
+        Step size parameter epsilon of annealed Langevin dynamics, in absolute units. The step size at level i satisfies
+        ``h_i^2/2 = eps (sigma_i/sigma_L)^2``. This is the step size alpha_i of Song & Ermon 2020, Algorithm 1.
     snr : float, optional
-        Signal-to-noise ratio r of an adaptive step size, ``h^2/2 = 2 c_i (r |xi|/|s|)^2``, which is chosen in every
-        step from the normals xi and the score s of the chain (`uldnum.schemes.adaptive`). The factor c_i is 1 for VE
-        levels and 1 - beta_i for VP levels. Song et al. 2021 use r = 0.16 for CIFAR-10.
+        Signal-to-noise ratio r of the adaptive step size ``h^2/2 = 2 c_i (r |xi|/|s|)^2``, where xi are the normals and
+        s is the score of the chain in the same step (`uldnum.schemes.adaptive`). The factor c_i is 1 for VE levels and
+        1 - beta_i for VP levels. Song et al. 2021 use r = 0.16 for CIFAR-10.
     coupled : bool, default False
-        Whether the adaptive step size averages both norms over all chains, as the original code does. Only with
-        ``snr``.
+        Whether the adaptive step size averages both norms over all chains, as the code of Song et al. 2021 does. It
+        requires ``snr``.
     friction : float, default 1.0
         Friction in units of 1/sigma_i.
     predictor : str, optional
@@ -245,16 +248,18 @@ def plan(
         every level, so they stay in equilibrium. "rescaled" multiplies it by sigma_{i+1}/sigma_i, for rows that are
         displacements, as in MILD. "refreshed" replaces it by a new draw.
     boundary : {"own", "shared"}, default "own"
-        Scores at the boundary of two levels, for schemes that end a step and start the next one with the same score.
-        With "own", the end of a level uses its own score and the start of the next level a second one. With "shared",
-        both use the score of the next level, which saves one evaluation per level.
+        Scores at the boundary of two levels. It matters only for schemes that end a step and start the next one with
+        the same score, such as BAOAB. With "own", the last step of a level ends with the score of that level, and the
+        first step of the next level evaluates another score. With "shared", both use the score of the next level, which
+        saves one evaluation per level.
     denoise : bool, default True
-        Whether the plan ends with the mean of the data given x at the last level, which costs one evaluation.
+        Whether the plan ends with a denoising step, which replaces the state by the mean of the data given the state at
+        the last level (Tweedie's formula). It costs one evaluation.
 
     Returns
     -------
     Plan
-        The plan, with one phase or more per level.
+        The plan.
 
     Raises
     ------
@@ -312,7 +317,7 @@ def plan(
         raise ValueError("coupled: is an option of adaptive step sizes; give snr")
     if snr is not None and (boundary == "shared" or momentum != "kept" or width > 1):
         raise ValueError(
-            "snr: needs boundary 'own', momentum 'kept', and a predictor without memory, not heun or dpm-solver++"
+            "snr: needs boundary 'own' and momentum 'kept', and does not support the predictors heun and dpm-solver++"
         )
     chosen = rules(scheme, levels, snr, gamma, coupled)
     own = widened(scheme.stages(sizes, friction=gamma / levels.sigma), k)
@@ -348,7 +353,7 @@ def find_method(method: str | Integrator) -> Integrator:
 
 
 def find_predictor(name: str, scheme: Integrator) -> tuple[str, Predictor, str]:
-    """Return the name, the moves and the sources of a predictor combined with an integrator as corrector."""
+    """Return the name, moves and sources of a predictor that is combined with an integrator as corrector."""
     full, moves, source = find_moves(name)
     return f"{full} with {scheme.name}", moves, f"{source}; {scheme.source}"
 
@@ -378,7 +383,7 @@ def predicted(moves: Sequence[Move], k: int) -> list[tuple[Phase, ...]]:
 
 
 def last_phases(levels: Levels, k: int) -> list[Phase]:
-    """Return the denoising phase at the end of a plan, in a list: the mean of the data given x."""
+    """Return a list with the denoising phase that ends a plan."""
     last = NoiseLevel(levels.alpha[-1:], levels.sigma[-1:])
     return [Phase(denoising(last, k), 1, *places_of(last)[0])]
 
@@ -387,7 +392,8 @@ def step_sizes(levels: Levels, h: float | None, eps: float | None, snr: float | 
     """Return the step size at every level, in units of time, or 1 if the step sizes are adaptive."""
     if sum(option is not None for option in (h, eps, snr)) != 1:
         raise ValueError(
-            "h, eps, snr: give exactly one of them; h is in units of sigma, eps is h^2/2 at the last level, absolute"
+            "h, eps, snr: give exactly one of them; h is in units of sigma, and eps is h^2/2 at the last level in "
+            "absolute units"
         )
     if snr is not None:
         return np.ones(len(levels))
@@ -427,7 +433,7 @@ def corrected(
     change = momentum_map(k, scheme.rows, momentum, scheme.memory, levels.sigma[1:] / levels.sigma[:-1])
     if boundary == "shared" and own.open_uses_score:
         if moves:
-            raise ValueError("boundary: must be 'own' with a predictor, as levels then have no evaluation to share")
+            raise ValueError("boundary: must be 'own' with a predictor, because the levels then share no evaluation")
         return shared(own, levels, count, change)
     first, others = own.at(slice(1)), own.at(slice(1, None))
     if change is not None:

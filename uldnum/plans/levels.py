@@ -7,8 +7,8 @@ The names of the families have the same meaning in the cards of networks (`uldnu
 library: `linear`, `scaled_linear` and `cosine` are schedules of discrete betas, and `vp_sde` is the SDE whose rate
 grows linearly in time.
 
-Each family warns if its noisiest level has sigma/alpha below 1. Plans start at that level from noise, which is a good
-approximation only if sigma/alpha is large. `given` and `Levels.below` return such levels without a warning.
+Each family warns if its noisiest level has sigma/alpha below 1. On a network, a plan starts from Gaussian noise at that
+level, which is a good approximation only if sigma/alpha is large. `given` and `Levels.below` do not warn.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from uldnum.plans.schedules import Schedule, preserved
 __all__ = ["Levels", "cosine", "geometric", "given", "karras", "linear", "parse", "scaled_linear", "vp_sde"]
 
 
-# Largest alpha and sigma, whose squares are finite in float64.
+# Largest alpha and sigma. Their squares are finite in float64.
 LARGEST = 1e150
 
 
@@ -46,8 +46,8 @@ class Levels:
     Raises
     ------
     ValueError
-        If there is no level, a number is not positive or exceeds 1e150, or sigma/alpha does not decrease from level to
-        level.
+        If there is no level, if a number is not positive or exceeds 1e150, or if sigma/alpha does not decrease from
+        level to level.
     """
 
     alpha: Array
@@ -155,8 +155,8 @@ def geometric(first: float, last: float, count: int) -> Levels:
     ------
     ValueError
         If first or last is not positive and finite, count is not an integer from 1 to 2^20, or sigma does not decrease
-        from level to level. The latter happens if last is not smaller than first, or so close to it that neighbouring
-        levels are equal in float64.
+        from level to level. Sigma does not decrease if last is not smaller than first, or is so close to it that
+        neighbouring levels are equal in float64.
 
     Warns
     -----
@@ -180,7 +180,8 @@ def karras(first: float, last: float, count: int, rho: float = 7.0) -> Levels:
     """Return VE levels that are evenly spaced in sigma^(1/rho).
 
     ``sigma_i = (first^(1/rho) + i/(count - 1) (last^(1/rho) - first^(1/rho)))^rho`` for i = 0 ... count - 1, and
-    alpha = 1. The level sigma = 0 at the end of the sequence in the paper is not included.
+    alpha = 1. The sequence in the paper ends with another level, sigma = 0. It is not included here, and the denoising
+    step at the end of a plan replaces it.
 
     Parameters
     ----------
@@ -320,8 +321,8 @@ def vp_sde(count: int, beta_start: float = 0.1, beta_end: float = 20.0, last: fl
     count : int
         Number of levels, both ends included, from 1 to 2^20. A single level is at t = 1.
     beta_start, beta_end : float, default 0.1 and 20.0
-        Rate at t = 0 and at t = 1. Their sum must be below 1000. These are not the betas of `linear`: with 1000
-        timesteps, those are smaller by a factor of 1000.
+        Rate at t = 0 and at t = 1. Their sum must be below 1000. With 1000 timesteps, the betas of `linear` are smaller
+        than these rates by a factor of 1000.
     last : float, default 1e-3
         Time t (not sigma) of the last level, between 0 and 1.
 
@@ -351,7 +352,7 @@ def vp_sde(count: int, beta_start: float = 0.1, beta_end: float = 20.0, last: fl
         raise ValueError(f"last: must be below 1, got {end}")
     if low + high >= 1000:
         raise ValueError(f"beta_start, beta_end: their sum must be below 1000, got {low} and {high}")
-    rates = f"levels of an SDE with rates from {low:g} to {high:g} (betas of timesteps belong to linear)"
+    rates = f"levels of an SDE with rates from {low:g} to {high:g} (for betas of timesteps use linear)"
     return noisy(rates, preserving(schedules.vp_sde(low, high), count, end))
 
 
@@ -398,7 +399,7 @@ def cosine(count: int, timesteps: int = 1000, max_beta: float = 0.999) -> Levels
 
 
 def spaced(family: Callable[[float, float], Schedule], first: float, last: float, count: int) -> Levels:
-    """Return VE levels of a family from ``first`` to ``last``; a single level is ``first``."""
+    """Return VE levels of a family from ``first`` to ``last``. A single level has sigma = ``first``."""
     first, last = positive_number("first", first), positive_number("last", last)
     number = whole_number("count", count, 1, 2**20)
     try:

@@ -65,8 +65,8 @@ def anneal(
     Parameters
     ----------
     data : str, Path, GaussianMixture, DataMixture, Network or another Law
-        Distribution to sample, without noise. It must provide the scores of its noised distributions. A string is the
-        name of a preset or network, or the path of a TOML or ONNX file.
+        Distribution to sample, without noise. It must provide the scores of its noised versions. A string is the name
+        of a preset target or a network, or the path of a TOML or ONNX file.
     plan : Plan
         Sequence of phases, from `uldnum.plan` or `uldnum.preset`.
     chains : int
@@ -74,10 +74,10 @@ def anneal(
     seed : int, optional
         Seed of all random numbers, from 0 to 2^64 - 1. The default is that of `uldnum.sample`.
     x0 : {"target", "normal", "uniform"}, array_like of shape (chains, *shape), callable or Run, optional
-        Initial positions, as in `uldnum.sample`. "target" is the noised data at the first level of the plan. The
-        default is ``plan.x0``.
+        Initial positions, as in `uldnum.sample`. "target" stands for draws of the noised data at the first level of the
+        plan. The default is ``plan.x0``.
     keep : bool, default False
-        Whether to store the positions after every phase in `Run.trace`. Not available for plans with shared boundaries.
+        Whether to store the positions after every phase in `Run.trace`. Plans with shared boundaries do not support it.
     first_chain : int, optional
         Index of the first chain. The default is 0, or the index in the earlier run if ``x0`` or ``resume`` is a run.
     dtype : {"float64", "float32"}, optional
@@ -111,7 +111,7 @@ def anneal(
     Warns
     -----
     UserWarning
-        If a chain diverged, if the run was stopped, or if the step sizes are adaptive in a low dimension.
+        If a chain diverged, if the run was stopped, or if the step sizes are adaptive in fewer than 64 dimensions.
 
     See Also
     --------
@@ -147,7 +147,7 @@ def anneal(
     keep, progress = flag("keep", keep), title("progress", progress)
     if keep and not plan.on_step:
         raise ValueError(
-            "keep: a plan with shared boundaries has positions on the step only at its end; pass keep=False"
+            "keep: must be False for a plan with shared boundaries, whose phases do not end at the end of a time step"
         )
     earlier = None if resume is None else earlier_run(resume, x0)
     law = level_of(data, *plan.start)
@@ -187,13 +187,13 @@ def anneal(
 
 
 def check_adaptive(start: Target, plan: Plan, backend: str) -> None:
-    """Raise if adaptive step sizes cannot run, and warn if the dimension is so low that they bias the result."""
+    """Raise if the backend does not support adaptive step sizes; warn if they bias the result in a low dimension."""
     if backend != "array":
         raise ValueError(f"backend: adaptive step sizes (snr) need 'array', got {backend!r}")
     d = math.prod(start.shape)
     if d < FEWEST:
         warnings.warn(
-            f"{plan.name}: an adaptive step size depends on the noise of its own step, which biases the samples in "
+            f"{plan.name}: an adaptive step size depends on the noise of the same step, which biases the samples in "
             f"fewer than {FEWEST} dimensions, got {d}",
             stacklevel=3,
         )
@@ -203,7 +203,7 @@ def program_of(data: Any, plan: Plan, run: Run, kind: np.dtype[Any]) -> Program:
     """Return the program of a plan, with the coefficients stored in the run."""
     targets = NoisedTargets(data, plan, kind, run.settings.shape)
     if data.kernel_levels is None:
-        for number in range(len(plan.phases)):  # raises for an unknown level before the run starts
+        for number in range(len(plan.phases)):  # raises for an unsupported level before the run starts
             targets.target(number)
     nothing = np.zeros(math.prod(run.settings.shape))
     reals = {part: getattr(run.tables, part).astype(kind) for part in ("G", "dA", "b", "C")}
@@ -219,7 +219,7 @@ def program_of(data: Any, plan: Plan, run: Run, kind: np.dtype[Any]) -> Program:
 
 
 def phase_seeds(seed: int, count: int) -> Array:
-    """Return the random keys of the phases; each depends only on the seed and the index of the phase."""
+    """Return the random number key of each phase, which depends only on the seed and the index of the phase."""
     return np.random.SeedSequence(seed).generate_state(count, np.uint64)
 
 
@@ -264,7 +264,11 @@ class NoisedTargets:
         return MixtureData(*map(np.stack, zip(*(level(self.dtype) for level in levels if level), strict=True)))
 
     def bounds(self, first: int, last: int) -> tuple[Array, Array]:
-        """Return divergence bounds that contain those of the level of each phase and of the next level or the data."""
+        """Return divergence bounds for phases first ... last - 1.
+
+        The bounds of a phase contain those of its own level and of the next one. After the last phase, the next level
+        is the data without noise.
+        """
         alpha, sigma = (part[first : last + 1] for part in (self.plan.alpha, self.plan.sigma))
         if self.data.kernel_levels is not None:
             centre = alpha[:, None] * self.data.mean
@@ -279,7 +283,7 @@ class NoisedTargets:
 
 
 def known_level(data: Any, plan: Plan, alpha: float, sigma: float) -> Target:
-    """Return the target of a phase, or raise; the error explains levels above the first one, which churn adds."""
+    """Return the target of a phase, or raise. The error explains noise above the first level, which churn adds."""
     try:
         return level_of(data, alpha, sigma)
     except ValueError as error:
@@ -287,7 +291,7 @@ def known_level(data: Any, plan: Plan, alpha: float, sigma: float) -> Target:
         if sigma / alpha <= first * (1 + 1e-9):
             raise
         raise ValueError(
-            f"{error}; churn of {plan.name} adds noise up to this level from the first one, {first:g}"
+            f"{error}; churn of {plan.name} raises the noise to this level from that of the first level, {first:g}"
         ) from None
 
 
@@ -295,7 +299,8 @@ def known_level(data: Any, plan: Plan, alpha: float, sigma: float) -> Target:
 def tables_of(plan: Plan) -> tuple[Tables, str]:
     """Return the tables of all phases of a plan in float64, and a hash of the plan.
 
-    The result is cached: studies run a plan many times, and for few chains this takes as long as several phases.
+    The result is cached, because studies run a plan many times. With few chains, building the tables takes as long as
+    several phases.
     """
     tables = lay_out([phase.step for phase in plan.phases], np.dtype(float))
     rules = [

@@ -1,9 +1,9 @@
-r"""Predictors, which map a sample at one noise level to the next level, as coefficient tables.
+r"""Predictors as coefficient tables. A predictor maps a sample at one noise level to the next level.
 
 At a noise level, the sample is ``x = a x0 + s eps``, where x0 are the data and eps is standard normal noise. The
 formulas below write a for alpha, s for sigma and r = s/a for the noise-to-signal ratio. Symbols without a prime belong
 to the level at which the predictor starts, and symbols with a prime to the next level. The score is that of the
-starting level, and xi is a new standard normal.
+starting level, and xi is standard normal noise that is drawn in the step.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Move(NamedTuple):
     b : list, shape (k,)
         Coefficients of the score.
     C : list, shape (k,)
-        Coefficients of one standard normal.
+        Coefficients of the standard normal.
     place : NoiseLevel
         Noise level of the score.
     before : float or array, default 0.0
@@ -73,16 +73,16 @@ class Move(NamedTuple):
     before: Any = 0.0
 
 
-# Arguments: arrays of the levels at which a move starts, of the next levels, and of the previous levels. The first of
-# the previous levels has infinite noise.
+# The arguments are the levels at which the moves start, the next levels, and the previous levels, each as arrays. The
+# first of the previous levels has infinite noise.
 Predictor = Callable[[NoiseLevel, NoiseLevel, NoiseLevel], list[Move]]
 
 
 def ddim(here: NoiseLevel, there: NoiseLevel, last: NoiseLevel, eta: float) -> list[Move]:
-    r"""Return x' = a' x0 + (s'^2 - v^2)^{1/2} eps + v xi, with v = eta s' (1 - r'^2/r^2)^{1/2}.
+    r"""Return the move x' = a' x0 + (s'^2 - v^2)^{1/2} eps + v xi, with v = eta s' (1 - r'^2/r^2)^{1/2}.
 
-    Here x0 = (x + s^2 score)/a and eps = -s score (Song, Meng & Ermon 2021, eq. 12 and 16). With eta = 0 it is the
-    Euler step of the probability flow d(x/a) = eps dr.
+    Here x0 = (x + s^2 score)/a and eps = -s score are the estimates of data and noise (Song, Meng & Ermon 2021, eq. 12
+    and 16). With eta = 0 the move is an Euler step of the probability flow ODE d(x/a) = eps dr.
     """
     v = eta * there.s * np.sqrt(1 - np.square(there.r / here.r))
     kept = np.sqrt(np.square(there.s) - np.square(v))
@@ -90,9 +90,9 @@ def ddim(here: NoiseLevel, there: NoiseLevel, last: NoiseLevel, eta: float) -> l
 
 
 def reverse_diffusion(here: NoiseLevel, there: NoiseLevel, last: NoiseLevel) -> list[Move]:
-    """Return x' = (2 - k) x + g^2 score + g xi, where the forward process is x = k x' + g xi.
+    """Return the move x' = (2 - k) x + g^2 score + g xi, where the forward process is x = k x' + g xi.
 
-    That is, k = a/a' and g^2 = s^2 - k^2 s'^2 (Song et al. 2021, eq. 46).
+    The coefficients are k = a/a' and g^2 = s^2 - k^2 s'^2 (Song et al. 2021, eq. 46).
     """
     k = here.a / there.a
     variance = np.square(here.s) - np.square(k * there.s)
@@ -102,25 +102,26 @@ def reverse_diffusion(here: NoiseLevel, there: NoiseLevel, last: NoiseLevel) -> 
 def churned(here: NoiseLevel, churn: float) -> tuple[NoiseLevel, Any]:
     """Return the level with ratio r (1 + churn), and the standard deviation of the noise that leads to it.
 
-    Unlike Karras et al. 2022, Algorithm 2, which restricts churn to a range of levels, every level has the same churn.
-    S_noise is 1. The denoising step at the end of a plan has no churn.
+    ``churn`` is gamma_i in Karras et al. 2022, Algorithm 2. All levels have the same churn, while Algorithm 2 restricts
+    it to a range of levels. S_noise is 1. The denoising step at the end of a plan has no churn.
     """
     more = NoiseLevel(here.a, here.s * (1 + churn))
     return more, np.sqrt(np.square(more.s) - np.square(here.s))
 
 
 def edm_euler(here: NoiseLevel, there: NoiseLevel, last: NoiseLevel, churn: float) -> list[Move]:
-    """Return a move that adds noise up to the ratio r (1 + churn) and then takes an Euler step of the flow to r'."""
+    """Return the move that raises the noise to the ratio r (1 + churn) and takes an Euler step of the flow to r'."""
     start, noise = churned(here, churn)
     (move,) = ddim(start, there, last, 0.0)
     return [move._replace(before=noise)]
 
 
 def heun(here: NoiseLevel, there: NoiseLevel, last: NoiseLevel, churn: float) -> list[Move]:
-    """Return two moves: noise up to the ratio r (1 + churn), then a step of Heun's method for the probability flow.
+    """Return two moves that raise the noise to the ratio r (1 + churn) and take a step of Heun's method to r'.
 
-    The first move takes an Euler step to r' in row 0, and stores the step with half of the slope in row 1. The second
-    move evaluates the slope at r' and adds half of it to row 1, which gives the new row 0.
+    The method solves the probability flow ODE. The first move writes an Euler step to row 0, and the same step with
+    half of the slope to row 1. The second move evaluates the slope at row 0 and r'. It writes row 1 plus half of that
+    slope to row 0.
     """
     start, noise = churned(here, churn)
     slope = there.a * (start.r - there.r) * start.s  # coefficient of the score, as d(x/a) = -s score dr
@@ -131,10 +132,11 @@ def heun(here: NoiseLevel, there: NoiseLevel, last: NoiseLevel, churn: float) ->
 
 
 def dpm_solver(here: NoiseLevel, there: NoiseLevel, last: NoiseLevel) -> list[Move]:
-    """Return x' = (s'/s) x + a' (1 - r'/r) ((1 + c) x0 - c x0_last), with c = log(r/r')/(2 log(r_last/r)).
+    """Return the move x' = (s'/s) x + a' (1 - r'/r) ((1 + c) x0 - c x0_last), with c = log(r/r')/(2 log(r_last/r)).
 
-    Here x0 = (x + s^2 score)/a, row 1 stores x0 for the next move, and r_last is the ratio of the previous level,
-    which is infinite in the first move, where c = 0 (Lu et al. 2022, Algorithm 2).
+    Here x0 = (x + s^2 score)/a is the estimate of the data, x0_last is that of the previous move, and r_last is the
+    ratio of the previous level (Lu et al. 2022, Algorithm 2). Row 1 stores x0 for the next move. In the first move
+    r_last is infinite, so c = 0.
     """
     c = log(here.r / there.r) / (2 * log(last.r / here.r))
     weight = there.a * (1 - there.r / here.r)
@@ -144,7 +146,7 @@ def dpm_solver(here: NoiseLevel, there: NoiseLevel, last: NoiseLevel) -> list[Mo
 
 
 def ancestral(here: NoiseLevel, there: NoiseLevel, last: NoiseLevel) -> list[Move]:
-    """Return DDIM with eta = 1, that is, ancestral sampling.
+    """Return the move of ancestral sampling, which is that of DDIM with eta = 1.
 
     On VE levels it is the sampler of Song et al. 2021, app. F. On VP levels it is the sampler of Ho et al. 2020 with
     the variance beta tilde.
@@ -158,7 +160,7 @@ class PredictorEntry(NamedTuple):
     Attributes
     ----------
     moves : callable
-        Function of three `NoiseLevel` and, last, the parameter if there is one; it returns a list of `Move`.
+        Function that returns a list of `Move`. Its arguments are three `NoiseLevel` and the parameter, if there is one.
     parameter : str
         Name of the parameter, or "" if there is none.
     default : float
@@ -204,7 +206,8 @@ def predictor(name: str) -> tuple[str, Predictor, str]:
     Raises
     ------
     ValueError
-        If there is no such predictor (the message suggests the nearest name) or the parameter is invalid.
+        If there is no such predictor, or if the parameter is invalid. For an unknown name, the message suggests the
+        nearest one.
     """
     if not isinstance(name, str):
         raise ValueError(f"predictor: must be a name, got {shown(name)}")

@@ -224,7 +224,7 @@ def sentence(
         for exact, error in zip(sure, (bias_error, cost_error), strict=True)
     )
     text = (
-        f"For a bias of {metric} below {bound:g} on {study.attrs['target']} take {name} at {at}: "
+        f"To keep the bias of {metric} below {bound:g} on {study.attrs['target']}, use {name} at {at}: "
         f"its bias is {bias:.2g} ({how}), and an independent sample costs {cost:.3g} score evaluations ({price})."
     )
     if rivals:

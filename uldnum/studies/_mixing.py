@@ -23,9 +23,8 @@ def mixing(study: SamplingConfiguration) -> xr.Dataset:
     xarray.Dataset
         Dimensions ``integrator``, ``friction``, ``h`` and ``observable`` ("x" and "x^2"), and these variables:
 
-        * ``time``: integrated autocorrelation time in score evaluations, on the axis where it is longest, estimated
-        from
-          the variance of the means of chains (`uldnum.diagnostics.chain_mean_times`).
+        * ``time``: integrated autocorrelation time in score evaluations, on the axis where it is longest. It is
+          estimated from the variance of the means of chains (`uldnum.diagnostics.chain_mean_times`).
         * ``time_error``: standard error of the time.
         * ``resolved``: whether the run was at least 20 of these times long. If it was not, the time is a lower bound.
         * ``cost``: score evaluations for an independent sample, the longer of the two times; ``cost_error`` and

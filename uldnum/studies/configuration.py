@@ -1,8 +1,7 @@
 """The options of every study, each declared once.
 
-The functions of `uldnum.studies` take the fields of a configuration as their arguments (`configured_by`), and the
-commands of the command line take them as their options. Names, types, defaults, checks and documentation are defined
-here.
+The fields of a configuration are the arguments of the functions in `uldnum.studies` (`configured_by`) and the options
+of the commands in the shell. This module defines their names, types, defaults, checks and documentation.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ R = TypeVar("R")
 
 @dataclass(frozen=True)
 class Whole:
-    """A check that a value is an integer between two bounds."""
+    """A callable check that a value is an integer between two bounds."""
 
     least: int
     most: int
@@ -80,13 +79,13 @@ class Option:
 def option(
     kind: str, text: str, *, shell: str | None = "", check: Callable[[str, Any], Any] | None = None
 ) -> dict[str, Option]:
-    """Return the metadata of a field that is an option. By default its help text is its description."""
+    """Return the metadata of a field that is an option. By default ``shell`` equals ``text``."""
     return {"option": Option(kind, text, text if shell == "" else shell, check)}
 
 
 @dataclass(frozen=True, eq=False)
 class Configuration:
-    """The options of every study: target, schemes, step sizes, frictions, accuracy, and place of computation."""
+    """The options of every study: target, integrators, step sizes, frictions, accuracy, storage and executor."""
 
     target: Target | str = field(metadata=option(
         "str, GaussianMixture or UserTarget",
@@ -96,7 +95,7 @@ class Configuration:
     integrators: str | Integrator | Sequence[str | Integrator] = field(metadata=option(
         "str, Integrator, or sequence of them",
         "Integrators, all different.",
-        shell="Comma-separated names or splitting words; quote brackets: 'ULA,mild(0.5)'.",
+        shell="Comma-separated names or splitting words; in the shell, quote parentheses: 'ULA,mild(0.5)'.",
     ))  # fmt: skip
     h: ArrayLike | None = field(default=None, metadata=option(
         "array, shape (H,)",
@@ -140,7 +139,10 @@ class Configuration:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class SamplingConfiguration(Configuration):
-    """The options of a study that samples. Errors are estimated from the spread of chains, so at least 8 are needed."""
+    """The options of a study that samples.
+
+    Standard errors are estimated from the differences between chains, which requires at least 8 chains.
+    """
 
     nfe: int = field(default=5_000, metadata=option(
         "int", "Recorded score evaluations per chain at every point.", check=Whole(1, 2**48),
@@ -152,7 +154,7 @@ class SamplingConfiguration(Configuration):
         "int", "Independent chains at every point, at least 8.", check=Whole(8, 2**32),
     ))  # fmt: skip
     seed: int = field(default=0, metadata=option(
-        "int", "64-bit key of all random numbers.", check=Whole(0, 2**64 - 1),
+        "int", "Seed of all random numbers, from 0 to 2^64 - 1.", check=Whole(0, 2**64 - 1),
     ))  # fmt: skip
     backend: str | None = field(default=None, metadata=option(
         "str, optional",
@@ -178,13 +180,13 @@ class BiasConfiguration(ExactBiasConfiguration, SamplingConfiguration):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class FrontierConfiguration(SamplingConfiguration):
-    """The options of a frontier. It has more chains, because costs must be measured precisely."""
+    """The options of a frontier. Its default number of chains is larger, because costs must be measured precisely."""
 
     chains: int = 4096
 
 
 def option_of(configuration: type[Configuration], name: str) -> Option:
-    """Return the declaration of an option; a class that changes only the default inherits the rest."""
+    """Return the declaration of an option. A class that changes only the default inherits the declaration."""
     known = [vars(base)["__dataclass_fields__"] for base in configuration.__mro__[:-1]]
     declared = (own[name].metadata for own in known if name in own)
     return next(found["option"] for found in declared if found)

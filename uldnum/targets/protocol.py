@@ -84,14 +84,14 @@ class Modes(NamedTuple):
 
 
 class Law:
-    """Base class of distributions, which may also be known at noise levels.
+    """Base class of distributions.
 
     `uldnum.anneal` runs on any `Law` with the ability `noised`. ``name`` and ``shape`` are required. The properties
     below are optional abilities, which are None by default. A class defines an ability by an attribute, a property or a
     method of that name.
     """
 
-    # At run time, an attribute here would become the default of a dataclass field in derived classes.
+    # These exist only for type checkers: in a derived dataclass, an attribute would become the default of the field.
     if TYPE_CHECKING:
 
         @property
@@ -147,7 +147,7 @@ class Target(Law, ABC):
         Parameters
         ----------
         x : array, shape (n, *shape)
-            Positions: a NumPy array with the dtype of the run, or an array of the library of `like`.
+            Positions, as a NumPy array with the dtype of the run, or as an array of the library of `like`.
 
         Returns
         -------
@@ -159,7 +159,8 @@ class Target(Law, ABC):
     def like(self) -> Any:
         """Example array of the library and device that `score` requires. Default: None, which means NumPy.
 
-        If it is a CuPy array, backend "cuda" computes the rest of a step for images.
+        If it is a CuPy array and the samples are images, the backend "cuda" supports the target: it calls `score` and
+        computes all other operations of a step in one kernel.
         """
         return None
 
@@ -170,7 +171,7 @@ class Target(Law, ABC):
 
     @property
     def compiled_score(self) -> Callable[..., None] | None:
-        """``compiled_score(x, out, *args)``, a Numba function that compiled kernels call. Default: None.
+        """``compiled_score(x, out, *args)`` is a Numba function that compiled kernels call. Default: None.
 
         It writes the score at ``x``, one sample of shape (d,), to ``out``.
         """
@@ -209,7 +210,7 @@ class Target(Law, ABC):
     def standard_deviation(self) -> Array:
         """Standard deviation of each coordinate, or an approximate scale, with shape ``shape``. Default: inf, unknown.
 
-        A chain counts as diverged if its distance from the mean exceeds 1000 of these in any coordinate.
+        A chain counts as diverged if its distance from the mean exceeds 1000 standard deviations in any coordinate.
         """
         return np.full(self.shape, np.inf)
 
@@ -223,9 +224,9 @@ class Target(Law, ABC):
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash that identifies the distribution when a stored run resumes.
+        """Hash that identifies the distribution when a stored run is resumed.
 
-        Default: a hash of the mean, the standard deviation and the score at fixed points near and far from the mean.
+        Default: a hash of the mean, the standard deviation, and the score at fixed points near and far from the mean.
         """
         z = initial_normals(16, 0, 0, 0, math.prod(self.shape)).reshape(16, *self.shape)
         scale = np.where(np.isfinite(self.standard_deviation), self.standard_deviation, 1.0)
@@ -293,7 +294,7 @@ class Target(Law, ABC):
         seed : int, default 0
             Seed of the random numbers.
         first : int, default 0
-            Number of the first chain.
+            Index of the first chain.
 
         Returns
         -------
@@ -306,7 +307,7 @@ class Target(Law, ABC):
             If the target has no `draws`.
         """
         if self.draws is None:
-            raise ValueError(f"x0: must be given, as the target {self.name!r} has no exact draws to start from")
+            raise ValueError(f"x0: must be given, because the target {self.name!r} has no exact draws")
         return self.draws(n, seed, first)
 
 
@@ -328,7 +329,7 @@ def level_of(data: Any, alpha: float, sigma: float) -> Target:
     Raises
     ------
     ValueError
-        If data has no ability `Law.noised`, or it does not support this noise level.
+        If the data lack the ability `Law.noised`, or do not support this noise level.
 
     Examples
     --------

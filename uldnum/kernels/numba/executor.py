@@ -1,4 +1,4 @@
-"""The Numba executor: compiled kernels, run by a pool of threads on ranges of chains."""
+"""The Numba executor: a pool of threads that runs compiled kernels on ranges of chains."""
 
 from __future__ import annotations
 
@@ -26,18 +26,19 @@ from uldnum.kernels.state import State
 
 __all__ = ["NumbaExecutor"]
 
-# Maximum number of score terms in the first launch, which then takes some hundredths of a second. The two costs are per
-# dimension and in units of a score term: that of the rest of a step, and that of a user's score.
+# FIRST_TERMS is the maximum number of score terms in the first launch, which then takes a few hundredths of a second.
+# STEP_COST is the cost of a step without its score, and USER_SCORE_COST is the cost of a user's score. Both are per
+# dimension and in units of one score term.
 FIRST_TERMS, STEP_COST, USER_SCORE_COST = 200_000_000, 8, 200
 
-# Number of blocks of chains that finish a phase before the next phase starts. Looking up the tables of a phase takes as
-# long as some of its steps, which favours many blocks; all of them together should stay in the cache.
+# Number of blocks of chains that finish a phase before the next phase starts. Many blocks share the cost of looking up
+# the tables of a phase, which takes as long as several steps. All blocks together should fit into the cache.
 TILE = 16
 
 # A thread that asks for work receives 1/(SHARES threads) of the remaining chains.
 SHARES = 2
 
-# Seconds between checks for Ctrl-C while waiting: a signal that arrives just before the wait does not end it.
+# Seconds between checks for Ctrl-C. A signal that arrives just before the wait does not end it, hence the timeout.
 POLL_INTERVAL = 0.1
 
 
@@ -45,7 +46,7 @@ POLL_INTERVAL = 0.1
 def pool(threads: int, process: int) -> ThreadPoolExecutor:
     """Return a pool of threads that lives as long as the process.
 
-    The number of the process is an argument because a forked process inherits the cache but not the threads.
+    The process ID is an argument because a forked process inherits the cache but not the threads.
     """
     return ThreadPoolExecutor(threads)
 
@@ -58,7 +59,7 @@ class Announcement(event.Listener):
     def on_start(self, event: Any) -> None:
         """Print the message, unless it was printed before."""
         if not self.said and sys.stderr.isatty():
-            tqdm.write("uldnum: compiling the kernel for this processor, some ten seconds ...", file=sys.stderr)
+            tqdm.write("uldnum: compiling the kernel for this processor, about ten seconds ...", file=sys.stderr)
         self.said = True
 
     def on_end(self, event: Any) -> None:
@@ -66,15 +67,15 @@ class Announcement(event.Listener):
 
 
 def announced(announce: bool) -> Any:
-    """Return a factory of context managers that announce compilation, or that do nothing."""
+    """Return a factory of context managers, which announce compilation if ``announce`` is True."""
     return partial(event.install_listener, "numba:compile", Announcement()) if announce else nullcontext
 
 
 def edges(chains: int, lanes: int, threads: int, tile: int) -> Array:
-    """Return the edges of ranges of chains; each range, except the last ones, consists of whole tiles of blocks.
+    """Return the edges of ranges of chains, each of which is the work that a thread takes at once.
 
-    The ranges become shorter, so that threads of different speed finish together (guided self-scheduling,
-    Polychronopoulos & Kuck 1987).
+    Each range, except the last ones, consists of whole tiles of blocks. Later ranges are shorter, so that threads of
+    different speed finish at about the same time (guided self-scheduling, Polychronopoulos & Kuck 1987).
     """
     blocks, cuts = -(-chains // lanes), [0]
     while cuts[-1] < blocks:
@@ -86,9 +87,9 @@ def edges(chains: int, lanes: int, threads: int, tile: int) -> Array:
 def run_on_threads(threads: int, kernel: Callable[..., None], parts: list[tuple[Any, ...]]) -> None:
     """Call a kernel with each tuple of arguments; each thread repeatedly takes the next remaining tuple.
 
-    The function returns, or raises the error of a call, only after all calls have ended, because running calls write to
-    the state. The exception is Ctrl-C: the calling thread only waits, so that it can receive the signal, and calls that
-    are running then continue to their end.
+    Running calls write to the state. The function therefore returns, or raises the error of a call, only after all
+    calls have ended. Ctrl-C is the exception: it ends the function at once, while running calls continue to their end.
+    The calling thread runs no kernel, so that it can receive the signal.
     """
     left = deque(parts)
 
@@ -121,15 +122,15 @@ def run_on_threads(threads: int, kernel: Callable[..., None], parts: list[tuple[
 
 
 class NumbaExecutor:
-    """Executor of compiled code, which runs one block of chains at a time on each thread.
+    """Executor of compiled kernels, which runs one block of chains at a time on each thread.
 
-    A short phase may take less time than a kernel call. Therefore the tables of all phases are laid out once, and each
+    A short phase may take less time than a kernel call. The tables of all phases are therefore laid out once, and each
     range of chains runs through all phases of a launch without waiting for other ranges.
 
     Parameters
     ----------
     program : Program
-        Its targets are mixtures, or have a score compiled by Numba.
+        Program whose targets are mixtures, or have a score that Numba compiles.
     threads : int, optional
         Number of threads. Results do not depend on it. Default: the number of cores that this process may use.
     announce : bool
@@ -163,8 +164,8 @@ class NumbaExecutor:
     def kernel_of(self, first: int, last: int) -> tuple[Any, Any, str]:
         """Return the kernel for phases first ... last - 1, the data that it reads, and a fault.
 
-        The fault explains why a user's score does not run on vectors; it is empty otherwise. A user's score serves a
-        single phase.
+        The fault explains why a user's score does not run on vectors. It is empty if the score runs on vectors or the
+        target is a mixture. With a user's score, a launch has a single phase.
         """
         mixture = self.program.targets.mixtures(first, last)
         if mixture is not None:
@@ -175,7 +176,7 @@ class NumbaExecutor:
         return kernel, arguments, fault
 
     def first_launch(self, state: State) -> int:
-        """Return a number of steps that takes some hundredths of a second; unused lanes cost as much as chains."""
+        """Return a number of steps that takes a few hundredths of a second. Unused lanes cost as much as chains."""
         H, n = state.escape_step.shape
         return max(1, FIRST_TERMS // (H * max(n, self.lanes) * self.work))
 
@@ -192,7 +193,7 @@ class NumbaExecutor:
         """Do nothing: kernels update the state in place."""
 
     def launch(self, state: State, parts: list[Part], trace: Array, kept: int) -> None:
-        """Call the kernel for ranges of chains of every group."""
+        """Run parts of consecutive phases, with one kernel call for each group and range of chains."""
         program, (H, n) = self.program, state.escape_step.shape
         phase, end, tile = parts[0].phase, parts[-1].phase + 1, TILE if len(parts) > 1 else 1
         _, first, last, before = np.ascontiguousarray(np.array(parts).T)
@@ -206,7 +207,7 @@ class NumbaExecutor:
             state.escape_step[..., None], state.nfe, trace, kept,
         )  # fmt: skip
         needed = room(program.tables, self.d, self.scratch, int((last - first).max()) + 1)
-        # The ranges are the batches if histograms are recorded, so that no two threads count in the same histogram.
+        # If histograms are recorded, the ranges are the batches, so that no two threads write to the same histogram.
         counted = state.counts.size > 0
         ranges = list(pairwise(state.batches() if counted else edges(n, self.lanes, self.threads, tile)))
         calls = [
