@@ -74,7 +74,7 @@ class Program:
     recording : Recording
         Recorded quantities. Its step numbers count through all phases.
     first_chain : int
-        Number of the first chain of each group.
+        Index of the first chain of each group.
     rules : sequence of Adaptive or None, length P
         Rule that chooses the step size of each chain and step of a phase; None if the tables fix the step size.
     """

@@ -213,7 +213,7 @@ class DataLevel(NoisedImages):
         seed : int, default 0
             Seed of the random numbers.
         first : int, default 0
-            Number of the first draw.
+            Index of the first draw.
 
         Returns
         -------

@@ -426,7 +426,7 @@ class GaussianMixture(Target):
         seed : int, default 0
             64-bit key of the random numbers.
         first : int, default 0
-            Number of the first draw.
+            Index of the first draw.
 
         Returns
         -------

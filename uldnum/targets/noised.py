@@ -79,7 +79,7 @@ class NoisedImages(Target):
         seed : int, default 0
             Seed of the random numbers.
         first : int, default 0
-            Number of the first chain.
+            Index of the first chain.
 
         Returns
         -------
