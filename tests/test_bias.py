@@ -90,7 +90,7 @@ def test_study_is_labelled_and_survives_storage(tmp_path):
 
 
 def test_the_exact_bias_of_a_mixture():
-    """Exact metrics equal those computed directly from the stationary law of the transfer operator."""
+    """Exact metrics equal those computed directly from the stationary distribution of the transfer operator."""
     target, h = uldnum.target("bimodal-1d"), [0.3, 0.8]
     study = uldnum.studies.exact_bias(target, ["OBABO", "baoab-limit"], h, tolerance=1e-6, progress=False)
     assert set(study.data_vars) == {"exact"}
@@ -209,8 +209,8 @@ def test_step_sizes_without_a_stationary_law_are_named(name):
     assert len(messages) == 4
     for scheme in ("ula", "BAOAB"):
         assert f"{scheme} diverged at h = 3; its statistics there are NaN" in messages
-        growing = f"{scheme} has not diverged yet at h = 2, 2.002, but has no stationary law there, and its statistics"
-        assert f"{growing} depend on the number of steps" in messages
+        growing = f"{scheme} has not diverged yet at h = 2, 2.002, but has no stationary distribution there"
+        assert f"{growing}, and its statistics depend on the number of steps" in messages
     assert all(one.filename == __file__ for one in said)
     unstable = study.unstable.squeeze()
     assert unstable.sel(integrator="ula").values.tolist() == [False, True, True, True]
@@ -230,7 +230,7 @@ def test_stability_is_told_where_it_is_known(recwarn):
 
 def test_advice_and_figures_leave_out_what_has_no_stationary_law(tmp_path):
     """Unstable step sizes are marked in tables and figures, and advice ignores them."""
-    with pytest.warns(UserWarning, match="has no stationary law"):
+    with pytest.warns(UserWarning, match="has no stationary distribution"):
         study = uldnum.studies.frontier("gaussian", "ula", [1.0, 2.0], **STABILITY | {"nfe": 3000, "chains": 64})
     with pytest.raises(ValueError, match="no scheme has a stationary distribution at any of the step sizes"):
         uldnum.studies.advise(study.sel(h=[2.0]), 10.0)

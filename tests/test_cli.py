@@ -144,7 +144,7 @@ def test_bias_json(monkeypatch, capsys, tmp_path):
         (("anneal", "--levels", "own:20", "--data", "gmm-40"), "own:COUNT needs a network that has a schedule"),
         (("anneal", "--method", "mild-cifar10"), "levels: at sigma/alpha = 50: "),
         (("anneal", "--method", "ula"), "h, eps, snr: give exactly one"),
-        (("anneal", "--method", "mild-ncsn", "--h", "1"), "has its own levels, steps and sizes; leave out --h"),
+        (("anneal", "--method", "mild-ncsn", "--h", "1"), "has its own levels, steps and step sizes; leave out --h"),
         (("anneal", "--method", "mild-ncsn", "--no-denoise"), "leave out --denoise"),
         (("anneal", "--data", "gmm-4o"), "data: unknown name 'gmm-4o'; the nearest is 'gmm-40'"),
         (

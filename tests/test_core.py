@@ -1,4 +1,4 @@
-"""Random numbers against known answers and exact laws, and the mixture score against SciPy, for NumPy and Numba."""
+"""Random numbers against known answers and distributions, the mixture score against SciPy, for NumPy and Numba."""
 
 import numba
 import numpy as np

@@ -86,7 +86,7 @@ def without(key):
         ({"scheduler": DDPM | {"timestep_type": "continuous"}}, "timestep_type must be 'discrete', got 'continuous'"),
         ({"scheduler": {"_class_name": "EDMEulerScheduler", "sigma_data": None}}, "sigma_data: must be a number"),
         ({"config": {"sample_size": [1, 2, 3], "in_channels": 4}}, "shape: must be channels, height and width"),
-        ({"scheduler": [1]}, "must hold a table"),
+        ({"scheduler": [1]}, "must hold an object"),
         ({"config": {"sample_size": 8, "in_channels": 4}}, "shape of an image must be known and fit the model"),
     ],
 )  # fmt: skip

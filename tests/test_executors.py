@@ -398,7 +398,7 @@ def test_too_many_rows_are_refused():
 
 @pytest.mark.parametrize("backend", ["array", "numba"])
 def test_three_rows_of_memory(backend):
-    """Var(x) of a scheme with k = 3 equals that of its exact law within 4 standard errors: false-fail rate 6e-5 each.
+    """Var(x) of a scheme with k = 3 equals the exact value within 4 standard errors: false-fail rate 6e-5 each.
 
     The smallest detectable error of the variance is 1.3% with Numba, and 3.6% with arrays, which run fewer chains.
     """

@@ -24,7 +24,7 @@ def gaussian():
 
 
 def best_of(bound):
-    """Return the cheapest point with a bias below a bound, from the exact laws only."""
+    """Return the cheapest point with a bias below a bound, from the exact answers only."""
     candidates = [
         (name, h, friction, *exactly(name, h, friction)) for name in NAMES for h in H for friction in FRICTION
     ]

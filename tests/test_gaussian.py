@@ -1,4 +1,4 @@
-"""Exact laws on Gaussians against closed forms, scans and interval arithmetic; limits of stability, flows, orders."""
+"""Exact answers on Gaussians against closed forms, scans and interval arithmetic; stability limits, flows, orders."""
 
 import mpmath
 import numpy as np

@@ -368,7 +368,7 @@ def test_conditions_and_guidance_in_one_call(labelled, chunk):
     np.testing.assert_allclose(guided.denoise(x), x + (10 + 2.5 * (shift - 10))[:, None, None, None], rtol=1e-6)
     assert len(calls) == -(-5 // chunk)
     assert guided.fingerprint != level.fingerprint
-    with pytest.raises(ValueError, match="text must have 1 row or 3, one a chain, got 5"):
+    with pytest.raises(ValueError, match="text must have 1 row or 3, one per chain, got 5"):
         level.score(x[:3])
 
 

@@ -1,4 +1,4 @@
-"""Plans: exact laws on Gaussian data, runs against maps with the same normals, counts of evaluations, and levels."""
+"""Plans: exact answers on Gaussian data, runs against maps with the same normals, counts of evaluations, and levels."""
 
 from dataclasses import replace
 
@@ -50,7 +50,7 @@ PLANS = {
 }  # fmt: skip
 
 
-# --------------------------------------------------------------------------------------------------------- exact laws
+# ------------------------------------------------------------------------------------------------- exact distributions
 
 
 def test_annealed_langevin_at_the_constants_of_ncsn():
@@ -74,7 +74,7 @@ def test_annealed_langevin_at_the_constants_of_ncsn():
 
 @pytest.mark.parametrize(("name", "friction"), [("BAOAB", 0.8), ("OBABO", 2.0), ("mild(0.5)", 1.0), ("ABAOABA", 1.0)])
 def test_phases_equal_the_propagator_about_the_mean_of_their_level(name, friction):
-    """Each phase has the law of the propagator of the integrator about alpha times the mean of the data."""
+    """Each phase has the distribution of the propagator of the integrator about alpha times the mean of the data."""
     run = uldnum.plan(name, VP, steps=3, h=0.4, friction=friction, denoise=False)
     law = law_of(run, **DATA, start_mean=-0.5, start_variance=2.0)
     mean, covariance = np.array([-0.5, 0.0]), np.diag([2.0, run.memory[0] ** 2])

@@ -106,7 +106,7 @@ def test_frozen_score_does_not_cancel(a):
 @pytest.mark.filterwarnings("ignore:word")
 @pytest.mark.parametrize("seed", range(40))
 def test_weak_orders_of_random_words(seed):
-    """The stated weak order equals the measured slope of the error of the law of (x, p) after time 1."""
+    """The stated weak order equals the measured slope of the error of the distribution of (x, p) after time 1."""
     rng = np.random.default_rng(seed)
     letters = ("UB", "ABO", "AB")[seed % 3 if seed % 10 else 2]
     word = "".join(rng.permutation(list(letters) + list(rng.choice(list(letters), size=rng.integers(0, 6)))))

@@ -304,7 +304,7 @@ def test_a_score_that_becomes_nan_is_a_divergence():
 
 
 def test_double_well_has_its_exact_moments():
-    """BAOAB at a small step: second moment at 4 standard errors against the exact law of the scheme.
+    """BAOAB at a small step: second moment at 4 standard errors against the exact value of the scheme.
 
     The false-fail rate is 6e-5, and an error of 0.3% in the second moment is detected. The bias of the scheme is 0.06%.
     """

@@ -16,7 +16,7 @@ __all__ = ["parse_toml", "read_json", "read_toml"]
 # Largest size of a card or a configuration, in bytes.
 SMALL = 2**20
 
-# A dotted key of more than 100 parts. The time of tomllib grows at least as the square of their number.
+# A dotted key of more than 100 parts. The time that tomllib takes grows at least as the square of the number of parts.
 LONG_KEY = re.compile(
     r"""(?<![\w-]) (?: (?: [\w-]++ | "(?:[^"\\\n]|\\.)*+" | '[^'\n]*+' ) [ \t]*+ \. [ \t]*+ ){100}""", re.VERBOSE
 )
@@ -46,11 +46,11 @@ def read_toml(argument: str, path: Path, most: int = SMALL) -> dict[str, Any]:
 
 
 def read_json(argument: str, path: Path) -> dict[str, Any]:
-    """Return the table in a JSON file, or raise an error that names argument and file."""
+    """Return the object in a JSON file, or raise an error that names argument and file."""
     try:
         found = shallow(json.loads, read_text(path, SMALL))
         if not isinstance(found, dict):
-            raise ValueError("it must hold a table")
+            raise ValueError("it must hold an object")
     except ValueError as error:
         raise named_fault(argument, path, "JSON", error) from None
     return found

@@ -24,7 +24,7 @@ IMPORTS = re.compile(
     rf"^[ \t]*(?:from[ \t]+({PACKAGE}[\w.]*)[ \t]+import[ \t]+(\([^)]*\)|[^\n]*)|import[ \t]+({PACKAGE}[\w.]*))", re.M
 )
 
-# Source text without effect: comments, which may occur between imported names, and imports only for type checkers.
+# Source text to ignore: comments, which may occur between imported names, and imports only for type checkers.
 NOT_RUN = re.compile(r"#[^\n]*|^if TYPE_CHECKING:\n(?:[ \t]+[^\n]*\n|\n)+", re.M)
 
 

@@ -53,7 +53,7 @@ def anneal(
     ] = None,
     snr: Annotated[
         float | None,
-        typer.Option(help="Signal-to-noise ratio of an adaptive step size, which follows the norm of the score."),
+        typer.Option(help="Signal-to-noise ratio of adaptive step sizes, inversely proportional to the score norm."),
     ] = None,
     friction: Annotated[
         float, typer.Option(help="Friction in units of 1/sigma of the level; overdamped integrators ignore it.")
@@ -72,7 +72,7 @@ def anneal(
         str,
         typer.Option(
             help="Scores at the boundary of two levels, for schemes such as BAOAB: own (the end of a level and the "
-            "start of the next one use a score each) or shared (both use the score of the next level)."
+            "start of the next one use the score of their own level) or shared (both use the score of the next level)."
         ),
     ] = "own",
     denoise: Annotated[bool, typer.Option(help="End with a denoising step (Tweedie's formula).")] = True,
@@ -81,7 +81,7 @@ def anneal(
     x0: Annotated[
         str | None,
         typer.Option(
-            help="Initial distribution of the chains: target, normal or uniform. Default: the plan's.",
+            help="Initial distribution of the chains: target, normal or uniform. Default: that of the plan.",
             show_default=False,
         ),
     ] = None,
@@ -100,7 +100,7 @@ def anneal(
 
     The command writes OUT/anneal.nc and, for a network, OUT/anneal.png with the final states. For a mixture it prints
     the distance of the final states to the data distribution. For comparison it prints the distance of the same number
-    of exact samples. After Ctrl-C, the same command with --resume continues the run.
+    of exact samples. After Ctrl-C, the same command with --resume resumes the run.
 
     Examples: uldnum anneal
 
@@ -133,7 +133,7 @@ def anneal(
             raise ValueError(f"levels: own:COUNT needs a network that has a schedule, got {levels!r}")
         chosen = uldnum.plan(method, law.levels(int(count)) if name == "own" else uldnum.levels.parse(levels), **given)
     elif said:
-        raise ValueError(f"{said[0]}: {method!r} has its own levels, steps and sizes; leave out --{said[0]}")
+        raise ValueError(f"{said[0]}: {method!r} has its own levels, steps and step sizes; leave out --{said[0]}")
     else:
         chosen = uldnum.preset(method)
     begun = time.perf_counter()

@@ -1,7 +1,7 @@
 """Entry point of the command ``uldnum``.
 
-This module and the package itself import little, so that the handler of Ctrl-C is in place before the imports that take
-a second.
+This module and the package itself import little, so that the handler of Ctrl-C is in place before the slow
+imports.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def main() -> None:
 def interrupt(number: int, frame: FrameType | None) -> None:
     """Exit if an import is in progress, otherwise raise KeyboardInterrupt.
 
-    Code that runs during an import may catch the exception, or print it and continue.
+    During an import, other code may catch a KeyboardInterrupt, or print and ignore it.
     """
     while frame is not None:
         if frame.f_code.co_filename.startswith("<frozen importlib."):

@@ -27,12 +27,12 @@ Out = Annotated[
     Path,
     typer.Option(
         help="Folder for the results; it is created if absent. Its subfolder 'points' stores every finished point, so "
-        "that the same command continues a stopped study."
+        "that the same command resumes a stopped study."
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the results as JSON instead of a table.")]
 
-# Types of options that are one number, by the name of the field's type; all other options are strings.
+# Types of the options for fields of type int and float. All other options are strings.
 NUMBERS: dict[Any, Any] = {"int": int, "float": float}
 
 

@@ -116,7 +116,7 @@ def sample(
 
     The chains start from noise. The command writes OUT/strip.png (states along the first chain), OUT/grid.png (the last
     states of all chains) and OUT/run.nc, an xarray dataset with the states ('trace'), their denoised images
-    ('denoised') and all parameters. After Ctrl-C, the same command with --resume continues the run.
+    ('denoised') and all parameters. After Ctrl-C, the same command with --resume resumes the run.
 
     Examples: uldnum sample
 

@@ -106,7 +106,7 @@ def kolmogorov(run: Run | Array, target: Target | str, summary: Summary = each_a
     Notes
     -----
     The distance is ``max |F_run(x) - F(x)|`` over the edges of the bins. It is smaller than the supremum over all x by
-    at most the probability of a bin under the target. Error and floor follow from batches of chains, as in
+    at most the largest probability of a bin under the target. Error and floor follow from batches of chains, as in
     `uldnum.diagnostics.jackknife.other_norm`.
     """
     return marginal_distance(lambda gap, edges: np.abs(gap).max(axis=-1), summary, run, target)

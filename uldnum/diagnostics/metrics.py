@@ -42,14 +42,14 @@ EVALUATIONS = "score evaluations"
 
 
 class StationaryLaw(Protocol):
-    """Quantities of the exact stationary law and dynamics of an integrator that metrics use."""
+    """Quantities of the exact stationary distribution and dynamics of an integrator, which metrics use."""
 
     @property
     def target(self) -> Target:
         """Target of the integrator."""
 
     def moment_error(self, order: int) -> Array:
-        """Return ``E[x_i^order]`` of the stationary law minus that of the target, shape (d,)."""
+        """Return ``E[x_i^order]`` of the stationary distribution minus that of the target, shape (d,)."""
 
     @property
     def wasserstein_1(self) -> float:
@@ -86,8 +86,8 @@ class Metric:
         ``of_positions(x, target)`` returns the metric of positions of independent chains, shape (chains, d).
         `uldnum.diagnostics.relaxation` does not measure a metric without it.
     exact : callable, optional
-        ``exact(law)`` returns the exact metric of the stationary law of an integrator. Without it the exact value is
-        unknown.
+        ``exact(law)`` returns the exact metric of the stationary distribution of an integrator. Without it the exact
+        value is unknown.
     known : callable, optional
         ``known(target)`` returns whether the target provides the data that the metric needs. If not, the metric is NaN.
         The default returns True.

@@ -23,7 +23,7 @@ __all__ = ["kernel_stein_discrepancy", "maximum_mean_discrepancy", "mode_weights
 # Smallest number of directions of the sliced Wasserstein distance.
 DIRECTIONS = 64
 
-# The key of the exact draws differs from the seed by this bit. They are thus never the initial states of a run.
+# The key of the exact draws is the seed with this bit inverted, so the draws differ from the initial states of a run.
 REFERENCE = 1 << 63
 
 
@@ -225,9 +225,10 @@ def u_statistic(sums: Array, sizes: Array) -> Bias:
 
     Notes
     -----
-    A kernel is a scalar product of embeddings, so its mean is the squared norm of a mean vector minus its noise. Error
-    and floor are the standard deviations with and without bias of `squared_norm`. Both include the correlation within
-    batches. If the value is below sqrt(2) times the floor, the bias is not resolved and the error is set to the floor.
+    A kernel is a scalar product of embeddings. Its mean over pairs from different batches is therefore an unbiased
+    estimate of the squared norm of the mean embedding. Error and floor are the standard deviations with and without
+    bias from `squared_norm`. Both include the correlation within batches. If the value is below sqrt(2) times the
+    floor, the bias is not resolved and the error is set to the floor.
     """
     batches, shares = len(sizes), sizes / sizes.sum()
     pairs = 1 - shares @ shares
@@ -315,7 +316,7 @@ def reference(target: Target, sizes: Array, seed: int, first: int = 0) -> list[A
 
 
 def chosen(batches: list[Array], weights: Array) -> list[Array]:
-    """Return the batches of weight 1."""
+    """Return the batches of nonzero weight."""
     return [batch for batch, weight in zip(batches, weights, strict=True) if weight]
 
 

@@ -1,4 +1,4 @@
-"""The exact stationary law of any integrator on a Gaussian target of any dimension.
+"""The exact stationary distribution of any integrator on a Gaussian target of any dimension.
 
 Every scheme of this package acts on each coordinate separately and commutes with rotations. On N(0, Lambda^-1) a chain
 is therefore a set of independent one-dimensional chains, one for each eigenvalue of Lambda. For each of these the
@@ -112,7 +112,7 @@ class Spectrum:
 
 @dataclass(frozen=True)
 class GaussianLaw:
-    """The stationary law of an integrator on a Gaussian target, read at the end of a time step.
+    """The stationary distribution of an integrator on a Gaussian target, at the end of a time step.
 
     The leading axes of every array are those of the step size and the friction, broadcast against each other. The
     covariance properties have no further axes if the precision was given as a number. They have one axis of length d if
@@ -284,7 +284,7 @@ def gaussian(
     friction: ArrayLike = 1.0,
     precise: bool = False,
 ) -> GaussianLaw:
-    """Return the exact stationary law of an integrator on the Gaussian target N(0, precision^-1).
+    """Return the exact stationary distribution of an integrator on the Gaussian target N(0, precision^-1).
 
     The error of a variance is about 1e-11 times the variance itself or that of the target, whichever is larger.
     Variances are computed in float64. Where float64 does not suffice, such as close to the limit of stability and at

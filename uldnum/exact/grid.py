@@ -259,7 +259,7 @@ class Push:
             self.rows.append((first, weighted @ onto.memory.values(row[..., -1])))
 
     def law(self, weights: Array) -> Array:
-        """Return the weights of the law after the stage."""
+        """Return the weights of the distribution after the stage."""
         functional = np.zeros((self.onto.x.n, self.onto.memory.n))
         for (first, row), some in zip(self.rows, weights, strict=True):
             functional[first : first + row.shape[1]] += np.tensordot(some, row, 1)

@@ -26,10 +26,9 @@ from uldnum.schemes.stage import Stage, first_row
 
 __all__ = ["autocorrelation_time"]
 
-# A time is known to so many tolerances: a sum over many steps is more sensitive than the law.
+# Tolerance of a time divided by that of the distribution: a sum over many steps is more sensitive.
 LOOSER = 100
-# The grid of the law is refined so often at most, each time by this factor. Where that does not resolve the time, f
-# jumps.
+# Largest number of refinements of the grid, and their factor. If they do not suffice, f may jump.
 REFINEMENTS, GROWTH = 4, 1.2
 
 
@@ -70,7 +69,7 @@ def autocorrelation_time(problem: Problem, grid: Grid, f: Callable[[Array], Arra
 
 
 def scaled(grid: Grid, factor: float) -> Grid:
-    """Return a grid with so many times as many nodes on either axis."""
+    """Return a grid with ``factor`` times as many nodes on each axis that has more than one."""
     x, memory = (axis if axis.n == 1 else replace(axis, n=round(factor * axis.n)) for axis in (grid.x, grid.memory))
     return Grid(x, memory)
 
@@ -89,7 +88,7 @@ def time_on(problem: Problem, grid: Grid, f: Callable[[Array], Array]) -> float:
     reading = split(step.close.compressed().C)
     read_noise = float(np.linalg.norm(step.close.C[0]))
 
-    # The law at the end of a step, weighted by f - E f, and the sum over readings from the grid of the law on.
+    # The distribution at the end of a step, weighted by f - E f, and the sum over readings from its grid on.
     noise, (_, following) = problem.parts[0][0], reading
     before_reading = Push(grid, ends, split(noise)[0], [closing], score, following)
     law = Push(ends, ends, reading[0], [], score).law(before_reading.law(found.law.reshape(grid.shape)))

@@ -206,7 +206,7 @@ class Problem:
         return confirmed, max(changes.values())
 
     def confined(self, grid: Grid) -> Solution:
-        """Widen a grid until what lies beyond does not count, and return the law."""
+        """Widen a grid until the probability beyond it is negligible, and return the solution."""
         for _ in range(WIDENINGS):
             law = self.solve(grid)
             threshold = OUTERMOST * float(np.clip(law.gap, LEAST_GAP, self.tolerance))
@@ -232,14 +232,14 @@ class Problem:
 
     @cached_property
     def first_grid(self) -> Grid:
-        """An interval that holds the law on each Gaussian, with the fewest nodes that see the target in it.
+        """An interval that contains the distribution on each Gaussian, with as few nodes as resolve the target.
 
         They also resolve the score, roughly, unless that takes many: it may vary faster than the density.
         """
         deviations = self.target.deviations
         if not np.isfinite(self.before[np.argmax(deviations)]).all():
             if self.target.gaussian_tails:
-                raise UnstableError(f"{self.title}: unstable in the tails, so there is no stationary law")
+                raise UnstableError(f"{self.title}: unstable in the tails, so there is no stationary distribution")
             raise ConvergenceError(f"{self.title}: unstable on a Gaussian of the target's standard_deviation")
         wider = np.sqrt(np.nanmax(self.linear.read.push(self.before)[:, 0, 0] / deviations**2))
         x = Axis(*self.target.interval(self.reach * float(np.clip(wider, 0.5, 3))), LEAST)
@@ -284,13 +284,13 @@ class Problem:
     # -------------------------------------------------------------------------------------------------------- solution
 
     def solve(self, grid: Grid) -> Solution:
-        """Find the stationary law and leading eigenvalues on one grid."""
+        """Find the stationary distribution and the leading eigenvalues on one grid."""
         found = self.stationary(grid)
         values = np.concatenate([[1.0], found.eigenvalues(RESOLUTION * self.tolerance)])
         return Solution(grid, *self.read(found.law, grid), self.completed(values, found.step))
 
     def stationary(self, grid: Grid) -> Stationary:
-        """Return the stationary law on one grid."""
+        """Return the stationary distribution on one grid."""
         step = self.time_step(grid)
         self.spend(step.work + sum(push.work for push in step.pushes), grid)
         peak = np.argmax(np.interp(grid.x.nodes, self.target.x, self.target.density))

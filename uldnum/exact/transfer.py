@@ -272,7 +272,7 @@ def transfer_operator(
         raise ValueError(f"integrator: {scheme.name!r} keeps {scheme.rows} rows, at most two can be resolved")
     step = scheme.stages(size, friction=gamma)
     if not any(np.any(stage.map.C) for stage in step.stages):
-        raise ValueError(f"integrator: {scheme.name!r} has no noise, hence no stationary law of its own")
+        raise ValueError(f"integrator: {scheme.name!r} has no noise, so it has no stationary distribution of its own")
     title, density = f"{scheme.name} at h = {size:g} on {target.name!r}", tabulate(target)
 
     def score(y: Array) -> Array:

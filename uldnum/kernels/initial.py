@@ -1,4 +1,4 @@
-"""Random numbers for the initial states of chains; they depend only on the seed and on the number of the chain."""
+"""Random numbers for the initial states of chains; they depend only on the seed and on the index of the chain."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ class Program:
     targets : Targets
         Target of each phase.
     recording : Recording
-        Recorded quantities. Its step numbers count through all phases.
+        Recorded quantities. Its step numbers count the steps of all phases.
     first_chain : int
         Index of the first chain of each group.
     rules : sequence of Adaptive or None, length P
@@ -143,10 +143,10 @@ class Executor(Protocol):
         """Return the number of steps of the first launch, which takes little time on any hardware."""
 
     def advance(self, state: State, until: int) -> Array:
-        """Run up to step ``until``, record the requested quantities, and read the last state.
+        """Run up to step ``until``, record the requested quantities, and compute (x, p) at the last step.
 
-        Steps count through all phases. Each phase starts by opening its recurrence from the (x, p) at the end of the
-        previous phase.
+        Steps are counted over all phases. Each phase starts with the map ``open``, applied to the (x, p) at the end of
+        the previous phase.
 
         Returns
         -------

@@ -24,15 +24,15 @@ def apply(map: Affine, u: Array, s: Array, xi: Array) -> Array:
 
 
 def enter(table: Step, state: Array, score: Score, xi: Array) -> Array:
-    """Return the memory u that opens the recurrence from the state (x, p)."""
+    """Return the rows u before the first stage, given the state (x, p)."""
     s = score(state[..., 0, :]) if table.open_uses_score else np.zeros_like(state[..., 0, :])
     return apply(table.open, state, s, xi)
 
 
 def advance(table: Step, u: Array, score: Score, xi: Array, eta: Array) -> tuple[Array, Array]:
-    """Take one time step; return the next memory u, and the state (x, p) at the end of the step.
+    """Take one time step. Return the next rows u, and the state (x, p) at the end of the step.
 
-    ``xi`` holds the normals of all stages in order. ``eta`` holds the additional normals of the readout.
+    ``xi`` holds the normals of all stages in order. ``eta`` holds the additional normals of the map ``close``.
 
     Examples
     --------

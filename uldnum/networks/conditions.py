@@ -54,8 +54,8 @@ class Conditions:
         Raises
         ------
         ValueError
-            If an input is missing, unknown, or has the wrong type or shape, or if guidance is given for a model without
-            further inputs.
+            If an input is missing, unknown, or has the wrong type or shape, if guidance is given for a model without
+            further inputs, or if ``unconditional`` is given without guidance.
         """
         guidance = arguments.number("guidance", guidance)
         if not np.isfinite(guidance):
@@ -75,7 +75,7 @@ class Conditions:
             if shared or any(other.shape[1:] != first.shape[1:] for other in others):
                 raise ValueError(
                     f"unconditional: {node.name} must have the shape of the condition, {first.shape}, and the same "
-                    f"values if one row serves all images; got {others[0].shape} for {node.described}"
+                    f"values if the input has one row for all images; got {others[0].shape} for {node.described}"
                 )
         there = [{name: device.namespace.asarray(array) for name, array in arrays.items()} for arrays in sets]
         return cls(nodes, there, float(guidance))
@@ -94,7 +94,7 @@ class Conditions:
         }
 
     def fill(self, buffers: Mapping[str, Any], part: slice, rows: int, images: int) -> None:
-        """Write the inputs of the images ``part`` into the buffers of a call with ``rows`` rows for each set."""
+        """Write the inputs of the images in the slice ``part`` into the buffers of a call, ``rows`` rows per set."""
         n = part.stop - part.start
         for number, arrays in enumerate(self.sets):
             for node in self.nodes:
@@ -103,11 +103,13 @@ class Conditions:
                     buffer[...] = array
                     continue
                 if len(array) not in (1, images):
-                    raise ValueError(f"inputs: {node.name} must have 1 row or {images}, one a chain, got {len(array)}")
+                    raise ValueError(
+                        f"inputs: {node.name} must have 1 row or {images}, one per chain, got {len(array)}"
+                    )
                 buffer[number * rows : number * rows + n] = array if len(array) == 1 else array[part]
 
     def guided(self, answer: Any, rows: int, n: int, real: Any) -> Any:
-        """Return N_0 + w (N_c - N_0) from the outputs N_c with and N_0 without the condition."""
+        """Return N_0 + w (N_c - N_0), where N_c is the output with the condition and N_0 that without it."""
         conditional = answer[:n]
         if self.copies == 1:
             return conditional

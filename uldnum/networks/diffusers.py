@@ -13,7 +13,7 @@ from uldnum.networks.decoder import Latents
 
 __all__ = ["Pipeline", "read_folder"]
 
-# Names in diffusers of prediction types and of beta schedules -> names in this package.
+# Prediction types and beta schedules: their names in diffusers, and their names in this package.
 PREDICTIONS = {"epsilon": "epsilon", "sample": "denoiser", "v_prediction": "v"}
 BETAS = {"linear": "linear", "scaled_linear": "scaled-linear", "squaredcos_cap_v2": "cosine"}
 
@@ -103,7 +103,7 @@ def read_optional(path: Path) -> dict[str, Any]:
 
 
 def schedule_card(path: Path) -> dict[str, Any]:
-    """Return the parameterisation, scaling, condition and schedule of a scheduler's configuration."""
+    """Return the parameterisation, scaling, condition and schedule that a scheduler's configuration defines."""
     settings = read_json(path)
 
     def need(key: str) -> Any:

@@ -1,4 +1,4 @@
-"""Safe readers of arrays in pickles: only listed classes are created, and no other code of a pickle is run."""
+"""Safe readers of arrays in pickles: only listed classes are created, and no other code in a pickle is run."""
 
 from __future__ import annotations
 

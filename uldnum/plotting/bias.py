@@ -77,7 +77,7 @@ def draw_bias(data: Path, *out: Path) -> None:
 
 
 def limits(panel: xr.Dataset) -> tuple[float, float]:
-    """Return the range of the bias axis of a panel, from below the noise floor or from the smallest resolved bias."""
+    """Return the range of the bias axis of a panel. It starts below the noise floor or the smallest resolved bias."""
     if "bias" in panel:
         return float(panel.floor.min()) / 3, 2 * float(panel.bias.max())
     return max(float(panel.exact.where(panel.exact > 0).min()) / 2, panel.tolerance), 2 * float(panel.exact.max())

@@ -88,7 +88,7 @@ def anneal(
     threads : int, optional
         Number of threads of the Numba backend. The default is the number of cores.
     resume : Run, str or Path, optional
-        Stopped run to continue, or the path of a saved one. All arguments must equal those of that run, except
+        Stopped run to resume, or the path of a saved one. All arguments must equal those of that run, except
         ``threads`` and ``progress``. ``chains``, ``first_chain`` and ``seed`` may be omitted. ``x0`` must be omitted
         unless it is a name.
     progress : bool or str, default True

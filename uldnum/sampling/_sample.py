@@ -115,7 +115,7 @@ def sample(
     threads : int, optional
         Number of threads of the Numba backend. The default is the number of cores.
     resume : Run, str or Path, optional
-        Run to continue, or the path of a saved run. All arguments must equal those of that run, except ``steps``,
+        Run to resume, or the path of a saved run. All arguments must equal those of that run, except ``steps``,
         ``threads`` and ``progress``. ``chains``, ``first_chain`` and ``seed`` may be omitted. ``x0`` must be omitted
         unless it is a name. ``steps`` is the total number of recorded steps, including those already taken.
     progress : bool or str, default True
@@ -162,12 +162,13 @@ def sample(
     defined by the user may round differently on another CPU.
 
     **Seeds.** A chain that continues from its own end point must not draw the same normals again. If ``x0`` is a run,
-    the new key is therefore derived from the seed and the number of continuations. If ``x0`` is an array and ``seed``
-    is given, the positions must not be end points of an earlier run of this process with that seed. Runs that start
-    from different arrays with the same seed have common random numbers.
+    the new key is therefore derived from the seed and the number of earlier runs that led to the new one. If ``x0`` is
+    an array and ``seed`` is given, the positions must not be end points of an earlier run of this process with that
+    seed. Runs that start from different arrays with the same seed have common random numbers.
 
-    **Interruption.** After Ctrl-C the function returns an incomplete run. ``resume`` continues it with the same bits as
-    an uninterrupted run. A run with ``x0=run``, in contrast, uses new random numbers.
+    **Interruption.** After Ctrl-C the function returns an incomplete run. A run that was
+    resumed with ``resume`` has the same bits as an uninterrupted run. A run with ``x0=run``, in contrast, uses new
+    random numbers.
 
     References
     ----------

@@ -41,7 +41,7 @@ REACH = 8
 # A chain has diverged when it is more than this many standard deviations of the target away from its mean.
 ESCAPE = 1e3
 
-# Largest distance from the mean at which a chain has not diverged, in any case: its square is still finite.
+# Upper limit of the distance between the mean and the divergence bounds, for each dtype. Its square is finite.
 HORIZON = {np.dtype(np.float64): 1e100, np.dtype(np.float32): 1e18}
 
 # Histograms count one in this many recorded steps: adjacent steps are correlated, and a count costs more than a step.
@@ -98,9 +98,9 @@ def resumed(
     mixture: MixtureData | None,
     axes: tuple[Array, Array, Array],
 ) -> Run:
-    """Return a copy of an earlier run to continue, or raise if its settings differ.
+    """Return a copy of an earlier run to resume, or raise if its settings differ.
 
-    The run continues with its stored coefficients and axes (centre, lower and upper end), because those of a
+    The copy keeps the stored coefficients and axes (centre, lower and upper end), because those of a
     user-defined integrator or target may differ by rounding on another platform.
     """
     pairs = (earlier.tables, tables), (earlier.mixture, mixture), ((earlier.centre, earlier.low, earlier.high), axes)
@@ -118,7 +118,7 @@ def resumed(
 
 
 def alike(one: Any, other: Any) -> bool:
-    """Whether coefficients are equal; reals may differ by 1e-9 of the largest absolute value."""
+    """Return whether coefficients are equal; reals may differ by 1e-9 of the largest absolute value."""
     if one is None or other is None:
         return one is other
     for a, b in zip(map(np.asarray, one), map(np.asarray, other), strict=True):
@@ -219,5 +219,5 @@ def warn_of_a_stop(run: Run, steps: str) -> None:
     """Warn if a run was stopped; the warning points at the caller of the public function."""
     if not run.complete:
         warnings.warn(
-            f"stopped after {run.recorded_steps} of {run.steps} {steps}; continue with resume=run", stacklevel=4
+            f"stopped after {run.recorded_steps} of {run.steps} {steps}; resume it with resume=run", stacklevel=4
         )

@@ -247,7 +247,7 @@ class Run:
         Returns
         -------
         Run
-            The saved run, which ``uldnum.sample(..., resume=run)`` can continue.
+            The saved run, which ``uldnum.sample(..., resume=run)`` can resume.
 
         Raises
         ------

@@ -5,7 +5,8 @@ would draw the same normals that led it there, and its samples would be biased. 
 
 * If chains start from a named distribution, the key is the seed.
 * If chains start from given positions without a seed, the key is a hash of the positions.
-* If chains continue from another run, the key is derived from its seed and the generation.
+* If chains continue from another run, the key is derived from the seed of that run and the generation, which is the
+  number of earlier runs that led to the new one.
 
 If both positions and a seed are given, the key is the seed, so that runs from different positions can have common
 random numbers. End points of an earlier run of this process with the same seed are then refused.
@@ -192,7 +193,7 @@ def initial_state(start: Start, deviations: Array, momenta: bool, groups: int, d
 
     The first d initial normals of a chain are reserved for exact draws of the target. Rows 1 ... k - 1 are normal with
     standard deviations ``deviations`` and use the next (k - 1) d. If row 1 holds momenta and ``start`` has momenta,
-    these replace it.
+    row 1 is set to those of ``start``.
     """
     _, n, d = start.x.shape
     rows = len(deviations)
@@ -245,6 +246,6 @@ def hashes(x: Array) -> Array:
     with np.errstate(over="ignore"):  # positions of diverged chains may overflow float32
         values = np.asarray(x, np.float32).astype(float)
     words = values.reshape(-1, x.shape[-1]).view(np.uint64)
-    # Powers of an odd number are odd, so that the product loses no bit of a word.
+    # Powers of an odd number are odd, so the product loses no bit of a word.
     factors = np.cumprod(np.full(words.shape[1], 0x9E3779B97F4A7C15, np.uint64))
     return np.asarray(((words ^ (words >> np.uint64(29))) * factors).sum(axis=1, dtype=np.uint64))

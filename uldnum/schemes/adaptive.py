@@ -6,8 +6,8 @@ for VE levels and :math:`1 - \beta_i` for VP levels. The recipe of the integrato
 array of step sizes, outside the compiled loops.
 
 The step size depends on the normals that it multiplies, so the stationary distribution is not known. In few dimensions
-its bias is large: for a standard Gaussian target in 8 dimensions the variance is 1.6 instead of 1. In many dimensions
-the bias is negligible, because the norm of the normals hardly varies.
+its bias is large: the variance of ULA with r = 0.16 on a standard Gaussian target in 8 dimensions is 1.6 instead of 1.
+In many dimensions the bias is negligible, because the norm of the normals hardly varies.
 """
 
 from __future__ import annotations

@@ -117,7 +117,7 @@ class StepGrid:
                 "units": "1", "long_name": "chains that diverged",
             }),
             "unstable": (AXES, self.shaped([one["unstable"] for one in found]), {
-                "long_name": "whether the scheme is known to have no stationary law: at or above its stability limit",
+                "long_name": "whether h is known to be at or above the stability limit (no stationary distribution)",
             }),
             "nfe": (AXES, self.shaped([one["nfe"] for one in found]), {
                 "units": "score evaluations", "long_name": "score evaluations per chain, burn-in included",
@@ -177,8 +177,8 @@ class StepGrid:
         diverged = study.diverged > 0
         for where, fault in (
             (diverged, "diverged at {}; its statistics there are NaN"),
-            (study.unstable & ~diverged, "has not diverged yet at {}, but has no stationary law there, and its "
-             "statistics depend on the number of steps"),
+            (study.unstable & ~diverged, "has not diverged yet at {}, but has no stationary distribution there, and "
+             "its statistics depend on the number of steps"),
         ):  # fmt: skip
             for name in study.integrator.values:
                 sizes = study.h.values[where.sel(integrator=name).any("friction").values]

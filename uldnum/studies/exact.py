@@ -60,7 +60,7 @@ def exact_answers(
 
 
 def exact_value(metric: Metric, law: StationaryLaw | None) -> float:
-    """Return a metric of a stationary law, or NaN if there is none or it is not resolved well enough."""
+    """Return the exact value of a metric, or NaN if it is unknown or not resolved well enough."""
     if law is not None and metric.exact is not None:
         with suppress(ConvergenceError):
             return float(metric.exact(law))
@@ -69,18 +69,18 @@ def exact_value(metric: Metric, law: StationaryLaw | None) -> float:
 
 @dataclass(frozen=True)
 class GaussianMarginals:
-    """Stationary law of a scheme on a Gaussian target: a Gaussian with the exact mean and another covariance.
+    """Stationary distribution of a scheme on a Gaussian target: a Gaussian with the mean of the target.
 
     Attributes
     ----------
     target : Target
         The target.
     found : GaussianLaw
-        The exact stationary law.
+        The exact stationary distribution.
     mean : array, shape (d,)
-        Mean of the target and of the law.
+        Mean of the target and of the stationary distribution.
     variance, law : arrays, shape (d,)
-        Variances of the target and of the law along the axes.
+        Variances of the target and of the stationary distribution along the axes.
     """
 
     target: Target
@@ -91,7 +91,7 @@ class GaussianMarginals:
 
     @classmethod
     def of(cls, scheme: Integrator, target: Target, h: float, friction: float) -> GaussianMarginals:
-        """Return the stationary law of a scheme."""
+        """Return the stationary distribution of a scheme."""
         precision = np.asarray(target.precision)
         found = gaussian(scheme, h, precision=precision, friction=friction)
         covariance = found.position_covariance
@@ -102,11 +102,11 @@ class GaussianMarginals:
 
     @property
     def ratio(self) -> Array:
-        """Standard deviations of the law divided by those of the target, shape (d,)."""
+        """Standard deviations of the stationary distribution divided by those of the target, shape (d,)."""
         return np.asarray(np.sqrt(self.law / self.variance))
 
     def moment_error(self, order: int) -> Array:
-        """Return ``E[x_i^order]`` of the law minus that of the target, shape (d,).
+        """Return ``E[x_i^order]`` of the stationary distribution minus that of the target, shape (d,).
 
         ``E[x^n] = sum_k C(n, 2k) (2k - 1)!! m^(n - 2k) v^k`` for mean m and variance v. The difference is taken term by
         term to avoid cancellation.
@@ -119,19 +119,19 @@ class GaussianMarginals:
 
     @property
     def wasserstein_1(self) -> float:
-        """Mean over axes of the Wasserstein-1 distance of the marginal, in standard deviations of the target."""
+        """Mean over axes of the Wasserstein-1 distance of the marginals, in standard deviations of the target."""
         return float(np.mean(np.abs(self.ratio - 1)) * np.sqrt(2 / np.pi))
 
     @property
     def kolmogorov(self) -> float:
-        """Mean over axes of the Kolmogorov distance of the marginal."""
+        """Mean over axes of the Kolmogorov distance of the marginals."""
         return float(np.mean(normal_kolmogorov(self.ratio)))
 
     def autocorrelation_time(self, power: int) -> float:
         """Return the autocorrelation time of ``x_i^power``, power 1 or 2, on the slowest axis.
 
         ``x^2 = (x - m)^2 + 2 m (x - m) + m^2``. The first two terms have the variances 2 v^2 and 4 m^2 v and are
-        uncorrelated, so the time of x^2 is the average of their times with these weights.
+        uncorrelated at every lag. The time of x^2 is therefore the average of their times with these weights.
         """
         linear = self.found.autocorrelation_time("x")
         if power == 1:
@@ -147,7 +147,7 @@ class GaussianMarginals:
 
 
 def normal_kolmogorov(ratio: Array) -> Array:
-    """Return the Kolmogorov distance of N(0, 1) and N(0, ratio^2): the cdfs differ most where the densities cross."""
+    """Return the Kolmogorov distance of N(0, 1) and N(0, ratio^2), whose cdfs differ most where the densities cross."""
     log = np.log(ratio)
     other = np.where(log == 0, 1.0, log)
     crossing = np.where(log == 0, 1.0, np.sqrt(2 * other / -np.expm1(-2 * other)))
@@ -156,14 +156,14 @@ def normal_kolmogorov(ratio: Array) -> Array:
 
 @dataclass(frozen=True)
 class OneDimensionalLaw:
-    """Stationary law of a scheme on a one-dimensional target, from the transfer operator.
+    """Stationary distribution of a scheme on a one-dimensional target, from the transfer operator.
 
     Attributes
     ----------
     target : Target
         The target.
     found : TransferOperator
-        The exact stationary law.
+        The exact stationary distribution.
     """
 
     target: Target
@@ -171,11 +171,11 @@ class OneDimensionalLaw:
 
     @classmethod
     def of(cls, scheme: Integrator, target: Target, h: float, friction: float, tolerance: float) -> OneDimensionalLaw:
-        """Return the stationary law of a scheme, or raise a ConvergenceError."""
+        """Return the stationary distribution of a scheme, or raise a ConvergenceError."""
         return cls(target, transfer_operator(scheme, target, h, friction=friction, tolerance=tolerance))
 
     def moment_error(self, order: int) -> Array:
-        """Return ``E[x^order]`` of the law minus that of the target, shape (1,)."""
+        """Return ``E[x^order]`` of the stationary distribution minus that of the target, shape (1,)."""
         return self.found.expectation(lambda x: x**order) - known_moment(self.target, order)
 
     @property
@@ -190,7 +190,10 @@ class OneDimensionalLaw:
         return self.found.kolmogorov
 
     def autocorrelation_time(self, power: int) -> float:
-        """Return the time of ``x^power``, or raise a ConvergenceError if it needs a finer grid than the law."""
+        """Return the autocorrelation time of ``x^power``.
+
+        A ConvergenceError is raised if it needs a finer grid than the stationary distribution.
+        """
         return self.found.autocorrelation_time(lambda x: x**power)
 
     @property

@@ -218,7 +218,7 @@ class DataLevel(NoisedImages):
         Returns
         -------
         float64 array, shape (n, channels, height, width)
-            Draws number first ... first + n - 1. Draw i depends only on (seed, i).
+            Draws first ... first + n - 1. Draw i depends only on (seed, i).
         """
         chosen = np.minimum((initial_uniform(n, seed, first) * len(self.data)).astype(int), len(self.data) - 1)
         images = (host(self.data.rows)[chosen] + self.data.mean).reshape(n, *self.shape)

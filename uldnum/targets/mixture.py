@@ -431,7 +431,7 @@ class GaussianMixture(Target):
         Returns
         -------
         float64 array, shape (n, d)
-            Draws number first ... first + n - 1.
+            Draws first ... first + n - 1.
 
         Notes
         -----
@@ -452,7 +452,7 @@ class GaussianMixture(Target):
 
 
 def fixed(array: Array) -> Array:
-    """Return the array after making it read-only, as it is cached."""
+    """Make an array read-only, because it is cached, and return it."""
     array.flags.writeable = False
     return array
 

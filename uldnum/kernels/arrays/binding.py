@@ -1,4 +1,4 @@
-"""The source bound to NumPy arrays and to arrays of other libraries, and the random numbers of chains as arrays."""
+"""The kernel source bound to arrays of NumPy and of other libraries, and the normals of chains as arrays."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def ops(dtype: np.dtype[Any]) -> Ops:
 def foreign_ops(space: Space, dtype: np.dtype[Any]) -> Ops:
     """Return the operations of the source on arrays of another library.
 
-    Operations on the bits of numbers are missing, so exp2 is computed by the exp of the library.
+    Other libraries lack operations on the bits of numbers, so exp2 is computed by the exp of the library.
     """
     xp, one_bit = space.namespace, LN2
 
@@ -81,5 +81,5 @@ def normals(first: int, count: int, chains: Array, stream: np.uint64, seed: int,
 
 
 def chain_numbers(first: int, n: int) -> Array:
-    """Return the numbers of chains first ... first + n - 1 as a uint64 array."""
+    """Return the chain indices first ... first + n - 1 as a uint64 array."""
     return np.arange(first, first + n, dtype=np.uint64)

@@ -24,9 +24,9 @@ __all__ = ["ImageExecutor"]
 class ImageExecutor:
     """Executor of an image target whose score accepts arrays on the GPU.
 
-    The time steps of `make_chain` run in Python. They see a single coordinate, whose value is an array of shape
-    (chains, size), because the coordinates of an image are independent of each other except in the score.
-    The kernel draws the normals; `draw` only returns the number of the first one.
+    The time steps of `make_chain` run in Python. The coordinates of an image are independent of each other except in
+    the score. The time steps therefore treat an image as a single coordinate, whose value is an array of shape
+    (chains, size). The kernel draws the normals; `draw` only returns the index of the first one.
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ class ImageExecutor:
         self.now = 0  # current step of the program
 
     def upload(self, number: int, g: int) -> tuple[Any, Any, list[list[Any]]]:
-        """Return the divergence bounds of a phase, and dA, b and C of its maps for step size number g, on the GPU."""
+        """Return the divergence bounds of a phase, and dA, b and C of its maps for step size g, on the GPU."""
         t, array = phase(self.program.tables, g, number), self.device.array
         least, most = (array(bound[0]) for bound in self.program.targets.bounds(number, number + 1))
         used = t.normals + t.readout
@@ -73,7 +73,7 @@ class ImageExecutor:
         s[0] = self.device.like(answer, self.dtype)
 
     def draw(self, xi: None, first: int, count: int, kind: np.uint64, stream: Stream) -> int:
-        """Return the number of the first normal."""
+        """Return the index of the first normal."""
         return self.size * int(first)
 
     def move(self, u: Any, s: list[Any], xi: int, t: Tables, j: int, d: int) -> None:

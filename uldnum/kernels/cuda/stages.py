@@ -41,8 +41,8 @@ class Numbers(NamedTuple):
     chains: int
     size: int
     first_chain: int
-    first: int  # number of the first dynamics normal
-    first_read: int  # number of the first readout normal
+    first: int  # index of the first dynamics normal
+    first_read: int  # index of the first readout normal
     k0: Any
     k1: Any
     now: Any

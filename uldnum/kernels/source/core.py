@@ -5,8 +5,8 @@
 over all chains in the array executor, a vector with one lane per chain in the Numba executor, and a scalar in the CUDA
 executor.
 
-Indexed objects contain values. In ``u[r, i]`` the row of the memory is r and the coordinate is i; in ``xi[j]`` the
-number of the normal is j. In each stage ``affine`` replaces the memory u by ``u + (dA u + b s + C xi)``, where
+Indexed objects contain values. In ``u[r, i]`` the row is r and the coordinate is i; in ``xi[j]`` the index of
+the normal is j. In each stage ``affine`` replaces u by ``u + (dA u + b s + C xi)``, where
 ``s = score(G u)`` and ``gather`` computes G u.
 
 Random numbers are those of Philox4x32-10 (Salmon, Moraes, Dror & Shaw, 2011). The key is the 64-bit seed. The counter
