@@ -124,9 +124,10 @@ def reflected(values: Array, ghosts: int) -> Array:
 
 @lru_cache
 def pieces(spread: float, most: int) -> Array:
-    """Return what the splines are between two nodes, as Chebyshev coefficients, shape (degree + 1, splines).
+    """Return the splines between two nodes as Chebyshev coefficients, shape (degree + 1, splines).
 
-    They are smoothed by noise that spreads over so many spacings, and reach at most so many nodes beyond the two.
+    The splines are smoothed by noise with a standard deviation of ``spread`` spacings. They extend at most ``most``
+    nodes beyond the two.
     """
     spline = BSpline.basis_element(np.arange(DEGREE + 2), extrapolate=False)
     reach = DEGREE // 2 + int(np.ceil(8 * spread))
@@ -236,13 +237,14 @@ class Push:
         jitter: float = 0.0,
     ) -> None:
         self.grid, self.onto = grid, onto
-        # How a normal spreads, for each slope of the score: quadrature must resolve the splines where that is most.
+        # Derivative of u by a normal after each stage, linearised at each node. The quadrature must resolve the splines
+        # where the derivative is largest.
         slopes = np.gradient(score(grid.x.nodes), grid.x.spacing)
         reaches = [np.tile(noise, (grid.x.n, 1))]
         for stage in stages:
             kicks = (slopes * (reaches[-1] @ stage.G))[:, None] * stage.map.b
             reaches.append(reaches[-1] + (reaches[-1] @ stage.map.dA.T + kicks))
-        # On the way the position matters, to scores; of the memory only what arrives.
+        # The scores of all stages depend on the position. The memory matters only after the last stage.
         along_x = max(float(np.abs(reach[:, 0]).max()) for reach in reaches)
         spans = max(along_x / onto.x.spacing, float(np.abs(reaches[-1][:, -1]).max()) / onto.memory.spacing)
         normals, weights = quadrature(spans)

@@ -20,7 +20,7 @@ from uldnum.exact.grid import DEGREE, Grid, Push
 
 __all__ = ["Stationary", "TimeStep"]
 
-# A block of a banded matrix has about so many rows.
+# Approximate number of rows in a block of a banded matrix.
 BLOCK = 250
 # Number of eigenvalues that are computed at a time.
 LEADING = 8
@@ -174,8 +174,8 @@ class TimeStep:
     def largest(self, count: int) -> Array:
         """Return the eigenvalues of largest modulus, without the one nearest 1.
 
-        Of a power of the matrix, so high that few count, so that the iteration converges however small a step; those of
-        the matrix itself follow from its projection on the eigenvectors.
+        The eigenvectors are computed from a power of the matrix that has few large eigenvalues. The iteration therefore
+        converges for any step size. The eigenvalues of the matrix follow from its projection on the eigenvectors.
         """
         n, values = self.grid.nodes, np.kron(*self.values)
         matrix = np.linalg.solve(values.T, matrix_of(self.rows, self.grid).T).T

@@ -27,26 +27,26 @@ __all__ = ["ConvergenceError", "Problem", "Solution", "UnstableError", "split"]
 LEADING = 6
 # The second eigenvalue is computed on each grid to this part of the tolerance.
 RESOLUTION = 0.01
-# Two eigenvalues are the same if 1 - lambda differs by less than this share: those of two grids in turn, and those of
-# the first grid and of another.
+# Two eigenvalues are the same if 1 - lambda differs by less than this fraction: on two consecutive grids, and on the
+# first grid and another one.
 SAME, ALIKE = 0.01, 0.1
-# Fewest nodes of the first grid, in x and in memory, and most nodes in x that the score alone may ask for.
+# Smallest numbers of nodes of the first grid in x and in memory, and the largest in x that the score alone can require.
 LEAST, LEAST_MEMORY, MANY = 24, 18, 60
-# An axis grows by this share for each decade by which its error exceeds the tolerance, within two limits.
+# An axis grows by this fraction for each decade by which its error exceeds the tolerance, within two limits.
 GROWTH, SLOWEST, FASTEST = 0.1, 1.12, 1.4
-# A grid spans so many standard deviations more than a normal density needs to fall below the tolerance.
+# Margin of a grid, in standard deviations, beyond the point where a normal density falls below the tolerance.
 MARGIN = 0.5
-# Outermost nodes may hold this share of the tolerance, or of the gap if that is smaller. A gap below the second number
-# is rounding.
+# Largest probability of the outermost nodes, as a fraction of the tolerance or of the gap if that is smaller. A gap
+# below the second number is rounding.
 OUTERMOST, LEAST_GAP = 0.02, 1e-15
-# An end moves by this share of the length for each decade that its nodes hold too much, for so many decades at most. A
-# grid is widened so often at most.
+# An end moves by this fraction of the length for each decade by which the probability of its nodes is too large. The
+# other numbers are the largest number of decades, and how often a grid is widened at most.
 WIDER, DECADES, WIDENINGS = 0.05, 3, 10
-# Most nodes of a grid, and of one of its axes.
+# Largest number of nodes of a grid, and of one of its axes.
 MOST_NODES, MOST_ON_AXIS = 20_000, 1_000
-# Most operations of one call, which take about ten seconds.
+# Largest number of operations of one call, which take about ten seconds.
 MOST_WORK = 1.8e11
-# Most nodes of a grid on which the largest eigenvalues are sought.
+# Largest number of nodes of a grid on which the largest eigenvalues are computed.
 MOST_DENSE = 1_000
 
 
@@ -234,7 +234,8 @@ class Problem:
     def first_grid(self) -> Grid:
         """An interval that contains the distribution on each Gaussian, with as few nodes as resolve the target.
 
-        They also resolve the score, roughly, unless that takes many: it may vary faster than the density.
+        The nodes also resolve the score roughly, unless this needs more than `MANY` nodes. The score may vary faster
+        than the density.
         """
         deviations = self.target.deviations
         if not np.isfinite(self.before[np.argmax(deviations)]).all():
@@ -248,13 +249,13 @@ class Problem:
         return Grid(x, self.memory(x))
 
     def follows(self, x: Axis) -> bool:
-        """Whether splines on an axis are right about the score between nodes, to a hundredth of its maximum."""
+        """Return whether splines on an axis approximate the score between nodes to a hundredth of its maximum."""
         between, scores = (x.nodes[1:] + x.nodes[:-1]) / 2, self.score(x.nodes)
         return bool(np.abs(x.curve(scores)(between) - self.score(between)).max() < 0.01 * np.abs(scores).max())
 
     @property
     def reach(self) -> float:
-        """Standard deviations that a grid spans: to where a normal density falls below the tolerance, and a margin."""
+        """Standard deviations that a grid spans, to where a normal density falls below the tolerance, plus a margin."""
         return float(np.sqrt(-2 * np.log(self.tolerance))) + MARGIN
 
     def memory(self, x: Axis) -> Axis:
@@ -269,10 +270,10 @@ class Problem:
         return self.memory_axis(x, variance)
 
     def memory_axis(self, x: Axis, variance: Array) -> Axis:
-        """Return an axis for a memory of this variance on each Gaussian.
+        """Return an axis for a memory with the given variance on each Gaussian.
 
-        It holds what noise reaches, and what the kicks of one step add from rest anywhere in the interval of x. If no
-        noise reaches the memory, it follows the score, and the axis holds what many kicks add.
+        The axis contains the values that noise leads to, and those that the kicks of one step lead to from rest
+        anywhere in the interval of x. If the memory has no noise, the axis contains the sum of many kicks.
         """
         maps = [stage.map for stage in self.step.stages]
         kicks = sum(abs(float(map.b[1])) for map in maps)
@@ -297,12 +298,12 @@ class Problem:
         return Stationary(step, (int(peak), grid.memory.n // 2))
 
     def check_nodes(self, nodes: int) -> None:
-        """Raise an error if a grid of so many nodes would take too long."""
+        """Raise an error if a grid with this number of nodes would take too long."""
         if nodes > MOST_NODES:
             raise self.unresolved(f"more than {MOST_NODES} nodes")
 
     def spend(self, operations: float, grid: Grid) -> None:
-        """Spend so many operations on a grid, or raise an error if fewer are left."""
+        """Take a number of operations on a grid from the budget, or raise an error if fewer are left."""
         if not self.budget.spend(operations):
             grids = f"{operations:.2g} of them on a grid of {grid.x.n} x {grid.memory.n} nodes"
             raise self.unresolved(f"more than {MOST_WORK:g} operations, {grids}")
@@ -363,7 +364,7 @@ class Problem:
         return TimeStep(pushes)
 
     def read(self, law: Array, grid: Grid) -> tuple[Array, Array]:
-        """Return the weights of x at the end of a step, and of the memory where the law is that of the grid."""
+        """Return the weights of x at the end of a step, and those of the memory on the grid."""
         close, line = self.step.close, Grid(grid.x, Axis(0.0, 0.0, 1))
         noise, _ = self.parts[0]
         last = Stage(self.step.stages[-1].G, close)
@@ -373,23 +374,24 @@ class Problem:
 
 
 def split(noise: Array) -> tuple[Array, float]:
-    """Split noise, shape (k, m), into one normal that the memory shares, and the deviation of the rest, all of x.
+    """Split noise, shape (k, m), into the normal that memory and x share, and the deviation of the noise of x alone.
 
-    Noise is as `uldnum.schemes.stage.Affine.compressed` returns it, so that the memory has at most one normal.
+    ``noise`` is a result of `uldnum.schemes.stage.Affine.compressed`, so the memory has at most one normal.
     """
     shared = noise[1:].any(axis=0)
     return noise[:, shared].sum(axis=1), float(np.linalg.norm(noise[0, ~shared]))
 
 
 def found(values: Array, among: Array, tolerance: float) -> Array:
-    """Whether each eigenvalue is among others, up to a relative difference of 1 - lambda."""
+    """Return whether each eigenvalue is among others, up to a relative difference of 1 - lambda."""
     return np.abs(values[:, None] - among).min(axis=1) <= tolerance * np.abs(1 - values) + 1e-12
 
 
 def wider(axis: Axis, weights: Array, threshold: float) -> Axis:
-    """Widen an axis at the ends where the outermost nodes hold more than a threshold, the more the more they hold.
+    """Widen an axis at each end where the weights of the outermost nodes exceed a threshold.
 
-    The least of three nodes counts: where a law is not smooth, weights oscillate between negative and positive.
+    The length that is added grows with the excess. The smallest weight of three nodes is used, because the weights of
+    a distribution that is not smooth oscillate between negative and positive values.
     """
     if axis.n == 1:
         return axis
@@ -401,7 +403,7 @@ def wider(axis: Axis, weights: Array, threshold: float) -> Axis:
 
 
 def grown(grid: Grid, name: str, excess: float) -> Grid:
-    """Return a grid with more nodes on one axis, whose error is so many times too large."""
+    """Return a grid with more nodes on one axis, whose error is ``excess`` times the tolerance."""
     growth = np.clip(1 + GROWTH * np.log10(excess), SLOWEST, FASTEST)
     axis = getattr(grid, name)
     return replace(grid, **{name: replace(axis, n=int(np.ceil(growth * axis.n)))})

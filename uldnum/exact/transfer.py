@@ -238,9 +238,9 @@ def transfer_operator(
 
     Notes
     -----
-    The position is confined to an interval: a step that leads out of the interval ends near its end, and likewise for
-    the memory. ``law.grid.x.low`` and ``law.grid.x.high`` of the result are the ends. The interval starts as the set
-    where the density of the target exceeds ``exp(-r^2/2)`` times its maximum, with ``r = 0.5 + sqrt(-2
+    The position and the memory are confined to intervals: a step that would leave an interval stops near its end.
+    ``law.grid.x.low`` and ``law.grid.x.high`` of the result are the ends of the interval of x. This interval starts as
+    the set where the density of the target exceeds ``exp(-r^2/2)`` times its maximum, with ``r = 0.5 + sqrt(-2
     ln(tolerance))``, which is 5.8 at 1e-6. It is wider by the ratio of standard deviations if the scheme samples a
     wider distribution than the target on a Gaussian. An end then moves outwards until the nodes next to it hold less
     than a fiftieth of the tolerance, or of the spectral gap if that is smaller.
