@@ -27,14 +27,18 @@ from scipy.interpolate import BSpline
 from uldnum._util.typing import Array
 from uldnum.schemes.stage import Stage
 
-__all__ = ["Axis", "Grid", "Push", "quadrature"]
+__all__ = ["Axis", "Grid", "Noise", "Push", "along", "quadrature"]
 
 # Degree of the splines, and of the polynomials for splines that noise has smoothed.
 DEGREE, SMOOTHED = 11, 20
 # Up to how many spacings a standard deviation of noise is integrated by Gauss-Hermite quadrature.
 NARROW = 1.5
-# The time that the value of a spline takes, in floating-point operations of dense matrices.
-VALUE = 400
+# Standard deviations of noise that quadrature reaches, and the distance of its nodes in spacings of splines.
+SPREAD, CLOSE = 8, 0.8
+# Rates at which a noise spreads are at least this in its standard deviations, and rounded up to powers of this number.
+SLOW, STEP = 0.1, 1.2
+# The time that a product of two splines takes, in floating-point operations of dense matrices.
+PRODUCT = 40
 
 
 @dataclass(frozen=True)
@@ -105,9 +109,18 @@ class Axis:
         """Values of the splines at the nodes, shape (n, n)."""
         return self.values(self.nodes)
 
+    @cached_property
+    def interpolation(self) -> Array:
+        """Matrix from the values of a spline at the nodes to its coefficients, shape (n, n)."""
+        return np.linalg.inv(self.collocation)
+
+    def onto(self, other: Axis) -> Array:
+        """Return the matrix from the values of a spline at the nodes to those at the nodes of another axis."""
+        return self.values(other.nodes) @ self.interpolation
+
     def curve(self, values: Array) -> BSpline:
         """Return the spline with these values at the nodes, to be used on the interval."""
-        inner = np.linalg.solve(self.collocation, values)
+        inner = self.interpolation @ values
         ghosts = np.arange(1, DEGREE // 2 + 1)
         coefficients = np.concatenate([2 * inner[0] - inner[ghosts[::-1]], inner, 2 * inner[-1] - inner[-1 - ghosts]])
         knots = self.low + self.spacing * (np.arange(len(coefficients) + DEGREE + 1) - DEGREE)
@@ -175,12 +188,18 @@ class Grid:
         return np.stack(np.meshgrid(self.x.nodes, self.memory.nodes, indexing="ij"), axis=-1)[..., :rows]
 
     def coefficients(self, values: Array) -> Array:
-        """Return coefficients of splines with these values at the nodes, both of shape (x.n, memory.n)."""
-        return np.linalg.solve(self.memory.collocation, np.linalg.solve(self.x.collocation, values).T).T
+        """Return coefficients of splines with these values at the nodes, both of shape (x.n, memory.n, ...)."""
+        return along((self.x.interpolation, self.memory.interpolation), values)
 
     def weights(self, functional: Array) -> Array:
         """Turn a functional on the splines into weights of the nodes, both of shape (x.n, memory.n)."""
-        return np.linalg.solve(self.memory.collocation.T, np.linalg.solve(self.x.collocation.T, functional).T).T
+        return along((self.x.interpolation.T, self.memory.interpolation.T), functional)
+
+
+def along(matrices: tuple[Array, Array], values: Array) -> Array:
+    """Apply a matrix along the first axis of an array, and another along its second axis."""
+    x_matrix, memory_matrix = matrices
+    return np.moveaxis(np.tensordot(memory_matrix, np.tensordot(x_matrix, values, 1), (1, 1)), 0, 1)
 
 
 def quadrature(spans: float) -> tuple[Array, Array]:
@@ -194,29 +213,72 @@ def quadrature(spans: float) -> tuple[Array, Array]:
     if spans < NARROW:
         nodes, weights = hermegauss(int(6 + 10 * spans + 6 * spans**2))
     else:
-        nodes = np.linspace(-8, 8, int(20 * spans))
+        nodes = np.linspace(-SPREAD, SPREAD, int(2 * SPREAD * spans / CLOSE))
         weights = np.exp(-(nodes**2) / 2)
     return nodes, weights / weights.sum()
+
+
+def averaging(axis: Axis, noise: float, rate: float) -> tuple[Array, Array]:
+    """Return points, and the matrix from the values of a function there to its averages over noise at each node.
+
+    The function varies like splines of which the points pass so many per unit. The same points serve all nodes, unless
+    a few for each of them are fewer.
+    """
+    if not noise:
+        return axis.nodes, np.eye(axis.n)
+    low, high = axis.low - SPREAD * noise, axis.high + SPREAD * noise
+    points = np.linspace(low, high, int((high - low) * max(rate / CLOSE, 2 / noise)) + 2)
+    normals, weights = quadrature(noise * rate)
+    if axis.n * len(normals) < len(points):
+        return np.add.outer(axis.nodes, noise * normals).ravel(), np.kron(np.eye(axis.n), weights)
+    averages = np.exp(-(((points - axis.nodes[:, None]) / noise) ** 2) / 2)
+    return points, averages / averages.sum(axis=1, keepdims=True)
+
+
+@dataclass(frozen=True)
+class Noise:
+    """The noise of a stage.
+
+    Attributes
+    ----------
+    shared : array, shape (k,)
+        Weights of one normal in the rows of u, which the memory shares.
+    alone : float
+        Standard deviation of the rest, all of which is in the position.
+    """
+
+    shared: Array
+    alone: float = 0.0
+
+    @property
+    def shear(self) -> float:
+        """By how much the position moves with the memory."""
+        return float(self.shared[0] / self.shared[-1]) if self.shared[1:].any() else 0.0
 
 
 class Push:
     """The matrix A of noise followed by maps, from splines on one grid to expectations at the nodes of another.
 
-    The noise comes first: in schemes that add it to the momentum it then also reaches the position, and the fast modes
-    of the grid are damped as the scheme damps them. A second noise, of the position only, may come last.
+    The noise comes first: in schemes that add it to the momentum it then reaches the position, too, and the fast modes
+    of the grid are damped as the scheme damps them. The part of the following noise that is of the position alone comes
+    last.
+
+    Positions on a grid are ``x - a p``, a being the shear of the noise that comes next. That noise then changes the
+    memory alone, to some ``q = p + noise``, and what follows is a function of q for each node in x, whatever p was. It
+    is tabulated once.
 
     Parameters
     ----------
     grid, onto : Grid
-        Grids of the state before and after.
-    noise : array, shape (k,)
-        Coefficients of the normal in each row.
+        Where the state is before and after.
+    noise : Noise
+        The noise, of which the shared part is yet to come.
     stages : sequence of Stage
         The maps, as one-dimensional tables with one or two rows. The noise of these tables is ignored.
     score : callable
         Score at positions, (n,) -> (n,).
-    jitter : float, default 0.0
-        Standard deviation of the second noise.
+    following : Noise, optional
+        The noise that comes after the maps.
 
     Attributes
     ----------
@@ -231,34 +293,65 @@ class Push:
         self,
         grid: Grid,
         onto: Grid,
-        noise: Array,
+        noise: Noise,
         stages: Sequence[Stage],
         score: Callable[[Array], Array],
-        jitter: float = 0.0,
+        following: Noise | None = None,
     ) -> None:
         self.grid, self.onto = grid, onto
-        # Derivative of u by a normal after each stage, linearised at each node. The quadrature must resolve the splines
-        # where the derivative is largest.
-        slopes = np.gradient(score(grid.x.nodes), grid.x.spacing)
-        reaches = [np.tile(noise, (grid.x.n, 1))]
-        for stage in stages:
-            kicks = (slopes * (reaches[-1] @ stage.G))[:, None] * stage.map.b
-            reaches.append(reaches[-1] + (reaches[-1] @ stage.map.dA.T + kicks))
-        # The scores of all stages depend on the position. The memory matters only after the last stage.
-        along_x = max(float(np.abs(reach[:, 0]).max()) for reach in reaches)
-        spans = max(along_x / onto.x.spacing, float(np.abs(reaches[-1][:, -1]).max()) / onto.memory.spacing)
-        normals, weights = quadrature(spans)
-        u = grid.points(len(noise))[:, :, None] + normals[:, None] * noise  # (x, memory, normals, k)
-        for stage in stages:
-            y = u @ stage.G
-            u = u + (u @ stage.map.dA.T + score(y.ravel()).reshape(y.shape)[..., None] * stage.map.b)
+        self.noise, self.stages, self.score = noise, stages, score
+        self.following = following or Noise(np.zeros(len(noise.shared)))
         self.rows: list[tuple[int, Array]] = []
         self.work = 0.0
-        for row in u:
-            first, values = onto.x.window(row[..., 0], jitter)  # (memory, normals, width)
-            self.work += values.size * (VALUE + 2 * onto.memory.n)
-            weighted = (values * weights[:, None]).swapaxes(1, 2)
-            self.rows.append((first, weighted @ onto.memory.values(row[..., -1])))
+        powers = np.ceil(np.log(self.rates()) / np.log(STEP))
+        averages: dict[float, Array] = {}
+        ends: dict[int, Array] = {}
+        for power in np.unique(powers):
+            memory, averages[power] = averaging(grid.memory, self.spread, STEP**power)
+            alike = np.flatnonzero(powers == power)
+            ends.update(zip(alike.tolist(), self.path(grid.x.nodes[alike], memory)[-1], strict=True))
+        for i, power in enumerate(powers):
+            u, weights = ends.pop(i), averages[power]
+            first, along_x = onto.x.window(u[:, 0], self.following.alone)  # (memory, width)
+            products = along_x[:, :, None] * onto.memory.values(u[:, -1])[:, None, :]
+            row = weights @ products.reshape(len(u), -1)
+            self.rows.append((first, row.reshape(grid.memory.n, *products.shape[1:])))
+            self.work += products.size * (PRODUCT + 2 * grid.memory.n)
+
+    @property
+    def spread(self) -> float:
+        """Standard deviation of the noise of the memory."""
+        return abs(float(self.noise.shared[1:].sum()))
+
+    def path(self, x: Array, memory: Array) -> list[Array]:
+        """Return u wherever the score is evaluated and at the end, (x, memory, k), given the memory after the noise.
+
+        Before the end, u is the position alone.
+        """
+        u = np.stack(np.meshgrid(x, memory, indexing="ij"), axis=-1)[..., : len(self.noise.shared)]
+        u[..., 0] += self.noise.shear * memory
+        path = []
+        for stage in self.stages:
+            y = u @ stage.G
+            path.append(y[..., None])
+            u = u + (u @ stage.map.dA.T + self.score(y.ravel()).reshape(y.shape)[..., None] * stage.map.b)
+        u[..., 0] -= self.following.shear * u[..., -1]
+        return [*path, u]
+
+    def rates(self) -> Array:
+        """Return for each node in x how many spacings of splines one unit of the memory spans at most on the way.
+
+        Of the memory only what arrives matters; the position matters, too, where a score is evaluated.
+        """
+        axis = self.grid.memory
+        if not self.spread:
+            return np.ones(self.grid.x.n)
+        step = (max(axis.spacing, self.spread / 4) if axis.n > 1 else self.spread / 4) / 2
+        memory = np.arange(axis.low - SPREAD * self.spread, axis.high + SPREAD * self.spread + step, step)
+        path = self.path(self.grid.x.nodes, memory)
+        tracks = [(u[..., 0], self.onto.x) for u in path] + [(path[-1][..., -1], self.onto.memory)]
+        rates = [np.abs(np.diff(some.clip(axis.low, axis.high))).max(axis=1) / axis.spacing for some, axis in tracks]
+        return np.maximum(np.max(rates, axis=0) / step, SLOW / self.spread)
 
     def law(self, weights: Array) -> Array:
         """Return the weights of the distribution after the stage."""
@@ -268,7 +361,10 @@ class Push:
         return self.onto.weights(functional)
 
     def expectation(self, values: Array) -> Array:
-        """Return expectations, at the nodes before the stage, of a function with these values at the nodes after it."""
+        """Return expectations, at the nodes before the stage, of functions with these values at the nodes after it.
+
+        Arrays have the shape of the grid, and one more axis where there are several functions.
+        """
         coefficients = self.onto.coefficients(values)
         parts = [np.tensordot(row, coefficients[first : first + row.shape[1]], 2) for first, row in self.rows]
         return np.stack(parts)

@@ -20,7 +20,7 @@ import numpy as np
 
 from uldnum._util.arguments import result_of
 from uldnum._util.typing import Array
-from uldnum.exact.grid import Axis, Grid, Push
+from uldnum.exact.grid import Axis, Grid, Noise, Push
 from uldnum.exact.stationary import ConvergenceError, Problem, split
 from uldnum.schemes.stage import Stage, first_row
 
@@ -85,29 +85,29 @@ def time_on(problem: Problem, grid: Grid, f: Callable[[Array], Array]) -> float:
     found, step, score = problem.stationary(grid), problem.step, problem.score
     line, ends = Grid(grid.x, Axis(0.0, 0.0, 1)), Grid(grid.x, momenta(problem, grid))
     closing = Stage(step.stages[-1].G, step.close)
-    reading = split(step.close.compressed().C)
-    read_noise = float(np.linalg.norm(step.close.C[0]))
+    reading, none = split(step.close.compressed().C), np.zeros(step.rows)
+    ending = Noise(none, float(np.linalg.norm(step.close.C[0])))
 
-    # The distribution at the end of a step, weighted by f - E f, and the sum over readings from its grid on.
-    noise, (_, following) = problem.parts[0][0], reading
-    before_reading = Push(grid, ends, split(noise)[0], [closing], score, following)
-    law = Push(ends, ends, reading[0], [], score).law(before_reading.law(found.law.reshape(grid.shape)))
+    # The law at the end of a step, weighted by f - E f, and the sum over readings from the grid of the law on.
+    noise = problem.parts[0][0]
+    before_reading = Push(grid, ends, noise, [closing], score, reading)
+    law = Push(ends, ends, reading, [], score).law(before_reading.law(found.law.reshape(grid.shape)))
     mean, weights = law.sum(axis=1) @ values, law.sum(axis=1)
     values = values - mean
-    read = Push(grid, line, split(noise)[0], [closing], score, read_noise).expectation(values[:, None])
+    read = Push(grid, line, noise, [closing], score, ending).expectation(values[:, None])
     later = found.summed(read.ravel())
 
     # From there to the next score evaluation of a last stage.
-    law, shared, maps = law * values[:, None], np.zeros(step.rows), []
+    law, noise, maps = law * values[:, None], Noise(none), []
     for stage in (Stage(first_row(step.open.b), step.open), *step.stages[:-1]):
         maps.append(stage)
         if stage.map.C.any():
-            one, other = split(stage.map.compressed().C)
-            law = Push(ends, ends, shared, maps, score, other).law(law)
-            shared, maps = one, []
-    next_reading = Push(ends, line, shared, [*maps, closing], score, read_noise).law(law)[:, 0] @ values
+            following = split(stage.map.compressed().C)
+            law = Push(ends, ends, noise, maps, score, following).law(law)
+            noise, maps = following, []
+    next_reading = Push(ends, line, noise, [*maps, closing], score, ending).law(law)[:, 0] @ values
     parts = problem.parts
-    law = Push(ends, grid, shared, [*maps, *parts[0][1]], score, split(parts[1 % len(parts)][0])[1]).law(law)
+    law = Push(ends, grid, noise, [*maps, *parts[0][1]], score, parts[1 % len(parts)][0]).law(law)
     for push in found.step.pushes[1:]:
         law = push.law(law)
     return float(1 + 2 * (next_reading + law.ravel() @ later) / (weights @ values**2))

@@ -16,7 +16,7 @@ from scipy.interpolate import BSpline
 
 from uldnum._util.typing import Array
 from uldnum.exact.density import TargetDensity
-from uldnum.exact.grid import Axis, Grid, Push
+from uldnum.exact.grid import Axis, Grid, Noise, Push
 from uldnum.exact.linear import LinearStep, linear_step
 from uldnum.exact.resolvent import Stationary, TimeStep
 from uldnum.schemes.stage import Stage, Step
@@ -266,7 +266,7 @@ class Problem:
             last = self.step.stages[-1].map
             if self.step.rows == 1 or not (last.b[1] or (np.eye(2) + last.dA)[1].any()):
                 return Axis(0.0, 0.0, 1)
-            variance = variance - np.sum(noise[1] ** 2)
+            variance = variance - noise.shared[1] ** 2
         return self.memory_axis(x, variance)
 
     def memory_axis(self, x: Axis, variance: Array) -> Axis:
@@ -340,17 +340,17 @@ class Problem:
         return self.time_step(replace(grid, x=replace(grid.x, n=min(grid.x.n, most)))).largest(LEADING - 1)
 
     @cached_property
-    def parts(self) -> list[tuple[Array, list[Stage]]]:
+    def parts(self) -> list[tuple[Noise, list[Stage]]]:
         """A time step, from the last noise before the state is read: noise, and the stages up to the next noise."""
         stages = self.step.stages
         order = [stages[-1], *stages[:-1]]
-        parts: list[tuple[Array, list[Stage]]] = []
+        parts: list[tuple[Noise, list[Stage]]] = []
         for j, stage in enumerate(order):
             noise = order[j - 1].map.compressed().C
             if parts and not noise.any():
                 parts[-1][1].append(stage)
             else:
-                parts.append((noise, [stage]))
+                parts.append((split(noise), [stage]))
         return parts
 
     def time_step(self, grid: Grid) -> TimeStep:
@@ -360,7 +360,7 @@ class Problem:
             raise self.unresolved(f"more than {MOST_ON_AXIS} nodes on an axis")
         pushes = []
         for (noise, stages), (following, _) in zip(self.parts, self.parts[1:] + self.parts[:1], strict=True):
-            pushes.append(Push(grid, grid, split(noise)[0], stages, self.score, split(following)[1]))
+            pushes.append(Push(grid, grid, noise, stages, self.score, following))
         return TimeStep(pushes)
 
     def read(self, law: Array, grid: Grid) -> tuple[Array, Array]:
@@ -369,17 +369,18 @@ class Problem:
         noise, _ = self.parts[0]
         last = Stage(self.step.stages[-1].G, close)
         weights = law.reshape(grid.x.n, -1)
-        reading = Push(grid, line, split(noise)[0], [last], self.score, float(np.linalg.norm(close.C[0])))
+        ending = Noise(np.zeros(self.step.rows), float(np.linalg.norm(close.C[0])))
+        reading = Push(grid, line, noise, [last], self.score, ending)
         return reading.law(weights)[:, 0], weights.sum(axis=0)
 
 
-def split(noise: Array) -> tuple[Array, float]:
-    """Split noise, shape (k, m), into the normal that memory and x share, and the deviation of the noise of x alone.
+def split(noise: Array) -> Noise:
+    """Split noise, shape (k, m), into one normal that the memory shares, and the rest.
 
     ``noise`` is a result of `uldnum.schemes.stage.Affine.compressed`, so the memory has at most one normal.
     """
     shared = noise[1:].any(axis=0)
-    return noise[:, shared].sum(axis=1), float(np.linalg.norm(noise[0, ~shared]))
+    return Noise(noise[:, shared].sum(axis=1), float(np.linalg.norm(noise[0, ~shared])))
 
 
 def found(values: Array, among: Array, tolerance: float) -> Array:
