@@ -443,7 +443,7 @@ def finer(axis):
     if axis.n == 1:
         return axis
     margin = (axis.high - axis.low) / 20
-    return Axis(axis.low - margin, axis.high + margin, int(1.3 * axis.n))
+    return replace(axis, low=axis.low - margin, high=axis.high + margin, n=int(1.3 * axis.n))
 
 
 @pytest.mark.parametrize(

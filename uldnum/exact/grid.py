@@ -31,6 +31,8 @@ __all__ = ["Axis", "Grid", "Noise", "Push", "along", "quadrature"]
 
 # Degree of the splines, and of the polynomials for splines that noise has smoothed.
 DEGREE, SMOOTHED = 11, 20
+# Nodes that are not equidistant are interpolated in so many times as many points, and improved by Newton's method.
+FINE, NEWTON = 20, 4
 # Up to how many spacings a standard deviation of noise is integrated by Gauss-Hermite quadrature.
 NARROW = 1.5
 # Standard deviations of noise that quadrature reaches, and the distance of its nodes in spacings of splines.
@@ -43,7 +45,10 @@ PRODUCT = 40
 
 @dataclass(frozen=True)
 class Axis:
-    """Splines that interpolate at n equidistant nodes on an interval and are constant outside it.
+    """Splines that interpolate at n nodes on an interval; beyond it they have the value at the end.
+
+    Nodes are equidistant in ``x + sum_k a_k w_k tanh((x - c_k)/w_k)``, in which functions are splines: around a centre
+    c, over a width w, they are ``1 + a`` times as dense as far away from all centres.
 
     At an end e, splines are continued by ``2 f(e) - f(2 e - x)``, so that the number of splines equals the number of
     nodes. Splines that simply stopped at the ends would amplify errors. A single node represents constant functions.
@@ -59,16 +64,41 @@ class Axis:
     low: float
     high: float
     n: int
+    centres: tuple[tuple[float, float, float], ...] = ()
 
     @cached_property
     def nodes(self) -> Array:
         """The nodes, shape (n,)."""
-        return np.linspace(self.low, self.high, self.n) if self.n > 1 else np.array([(self.low + self.high) / 2])
+        if self.n == 1:
+            return np.array([(self.low + self.high) / 2])
+        x = np.linspace(self.low, self.high, self.n)
+        if self.centres:
+            many = np.linspace(self.low, self.high, FINE * self.n)
+            x[1:-1] = np.interp(np.arange(1, self.n - 1), self.place(many), many)
+            for _ in range(NEWTON):
+                x[1:-1] -= (self.place(x[1:-1]) - np.arange(1, self.n - 1)) / self.density(x[1:-1])
+        return x
 
     @property
     def spacing(self) -> float:
-        """Distance of the nodes."""
+        """Distance of the nodes, on average."""
         return (self.high - self.low) / (self.n - 1) if self.n > 1 else np.inf
+
+    def stretched(self, x: Array) -> Array:
+        """Return the coordinate in which nodes are equidistant."""
+        return x + sum(a * w * np.tanh((x - c) / w) for c, w, a in self.centres)
+
+    def density(self, x: Array) -> Array:
+        """Return how many nodes there are in a unit of length at points x."""
+        low, high = self.stretched(np.array([self.low, self.high]))
+        return (1 + sum(a / np.cosh((x - c) / w) ** 2 for c, w, a in self.centres)) * (self.n - 1) / (high - low)
+
+    def place(self, x: Array) -> Array:
+        """Return points as numbers of nodes, fractions included; points beyond the ends are moved there."""
+        if self.n == 1:
+            return np.zeros_like(x)
+        low, high = self.stretched(np.array([self.low, self.high]))
+        return ((self.stretched(x) - low) / (high - low) * (self.n - 1)).clip(0, self.n - 1)
 
     def window(self, x: Array, noise: float = 0.0) -> tuple[int, Array]:
         """Return the number of the first spline that is used at points x, and values of it and of those that follow.
@@ -78,9 +108,13 @@ class Axis:
         """
         if self.n == 1:
             return 0, np.ones((*x.shape, 1))
+        if noise and self.centres:
+            normals, weights = quadrature(noise * float(self.density(self.nodes).max()))
+            first, values = self.window(x[..., None] + noise * normals)
+            return first, weights @ values
         polynomials = pieces(noise / self.spacing, self.n - 1)
         degree, ghosts = len(polynomials) - 1, polynomials.shape[1] // 2 - 1
-        t = np.clip((x - self.low) / self.spacing, 0, self.n - 1)
+        t = self.place(x)
         cell = np.minimum(t.astype(int), self.n - 2)
         first, stop = int(cell.min()), int(cell.max()) + 2 * ghosts + 2  # counted from the outermost ghost
         left, right = first < ghosts, stop > self.n + ghosts
@@ -119,12 +153,11 @@ class Axis:
         return self.values(other.nodes) @ self.interpolation
 
     def curve(self, values: Array) -> BSpline:
-        """Return the spline with these values at the nodes, to be used on the interval."""
+        """Return the spline with these values at the nodes, as a function of `place`."""
         inner = self.interpolation @ values
         ghosts = np.arange(1, DEGREE // 2 + 1)
         coefficients = np.concatenate([2 * inner[0] - inner[ghosts[::-1]], inner, 2 * inner[-1] - inner[-1 - ghosts]])
-        knots = self.low + self.spacing * (np.arange(len(coefficients) + DEGREE + 1) - DEGREE)
-        return BSpline(knots, coefficients, DEGREE)
+        return BSpline(np.arange(len(coefficients) + DEGREE + 1.0) - DEGREE, coefficients, DEGREE)
 
 
 def reflected(values: Array, ghosts: int) -> Array:
@@ -350,7 +383,7 @@ class Push:
         memory = np.arange(axis.low - SPREAD * self.spread, axis.high + SPREAD * self.spread + step, step)
         path = self.path(self.grid.x.nodes, memory)
         tracks = [(u[..., 0], self.onto.x) for u in path] + [(path[-1][..., -1], self.onto.memory)]
-        rates = [np.abs(np.diff(some.clip(axis.low, axis.high))).max(axis=1) / axis.spacing for some, axis in tracks]
+        rates = [np.abs(np.diff(axis.place(some))).max(axis=1) for some, axis in tracks]
         return np.maximum(np.max(rates, axis=0) / step, SLOW / self.spread)
 
     def law(self, weights: Array) -> Array:

@@ -32,7 +32,11 @@ RESOLUTION = 0.01
 SAME, ALIKE = 0.01, 0.1
 # Smallest numbers of nodes of the first grid in x and in memory, and the largest in x that the score alone can require.
 LEAST, LEAST_MEMORY, MANY = 24, 18, 60
-# An axis grows by this fraction for each decade by which its error exceeds the tolerance, within two limits.
+# Widths within which nodes are denser: of ridges in inverse roots of the slope of the score, and of the whole target in
+# standard deviations. In the middle they are denser by these multiples of the density in the tails.
+RIDGE, BULK = 2.2, 1.5
+MORE_ON_RIDGE, MORE_IN_BULK = 1.5, 2.5
+# An axis grows by this share for each decade by which its error exceeds the tolerance, within two limits.
 GROWTH, SLOWEST, FASTEST = 0.1, 1.12, 1.4
 # Margin of a grid, in standard deviations, beyond the point where a normal density falls below the tolerance.
 MARGIN = 0.5
@@ -96,21 +100,19 @@ class Solution:
 
     @cached_property
     def curve(self) -> BSpline:
-        """The density as a spline on the interval, where its integral is 1 whatever the nodes at the ends hold."""
-        x = self.grid.x
-        curve = x.curve(self.weights / x.spacing)
-        return BSpline(curve.t, curve.c / curve.integrate(x.low, x.high), curve.k)
+        """The density as a spline of `Axis.place`, with an integral of 1 whatever the nodes at the ends hold."""
+        curve = self.grid.x.curve(self.weights)
+        return BSpline(curve.t, curve.c / curve.integrate(0, self.grid.x.n - 1), curve.k)
 
     def density(self, x: Array) -> Array:
         """Density of x: none beyond the interval."""
-        low, high = self.grid.x.low, self.grid.x.high
-        return np.where((x >= low) & (x <= high), self.curve(np.clip(x, low, high)), 0.0)
+        axis = self.grid.x
+        return np.where((x >= axis.low) & (x <= axis.high), self.curve(axis.place(x)) * axis.density(x), 0.0)
 
     def cdf(self, x: Array) -> Array:
         """Cumulative distribution function of x."""
-        low, high = self.grid.x.low, self.grid.x.high
         integral = self.curve.antiderivative()
-        return np.asarray(integral(np.clip(x, low, high)) - integral(low))
+        return np.asarray(integral(self.grid.x.place(x)) - integral(0.0))
 
     def confirmed(self, coarse: Solution) -> Solution:
         """Keep the eigenvalues that a coarser grid has, too: those that are artefacts of a grid come and go."""
@@ -246,12 +248,28 @@ class Problem:
         x = Axis(*self.target.interval(self.reach * float(np.clip(wider, 0.5, 3))), LEAST)
         while not self.target.seen(x.nodes) or (x.n < MANY and not self.follows(x)):
             x = replace(x, n=int(1.25 * x.n))
-        return Grid(x, self.memory(x))
+        memory = self.memory(x)
+        return Grid(self.denser(x) if memory.n > 1 else x, memory)
+
+    def denser(self, x: Axis) -> Axis:
+        """Return an axis with nodes that are no closer than those of another, but fewer where they count less.
+
+        They count most where the score rises, as on a ridge between modes: trajectories part there, so that functions
+        vary fast. They count least in the tails.
+        """
+        slopes = np.gradient(self.score(x.nodes), x.nodes)
+        inner = slopes[1:-1]
+        ridges = np.flatnonzero((inner > slopes[:-2]) & (inner >= slopes[2:]) & (inner > 0)) + 1
+        centres = [(float(x.nodes[i]), RIDGE / float(np.sqrt(slopes[i])), MORE_ON_RIDGE) for i in ridges]
+        centres.append((self.target.mean, BULK * self.target.deviation, MORE_IN_BULK))
+        axis = replace(x, centres=tuple(centres))
+        most = float(axis.density(axis.nodes).max())
+        return replace(axis, n=max(LEAST, int(np.ceil(x.n / (most * x.spacing)))))
 
     def follows(self, x: Axis) -> bool:
         """Return whether splines on an axis approximate the score between nodes to a hundredth of its maximum."""
         between, scores = (x.nodes[1:] + x.nodes[:-1]) / 2, self.score(x.nodes)
-        return bool(np.abs(x.curve(scores)(between) - self.score(between)).max() < 0.01 * np.abs(scores).max())
+        return bool(np.abs(x.curve(scores)(x.place(between)) - self.score(between)).max() < 0.01 * np.abs(scores).max())
 
     @property
     def reach(self) -> float:
@@ -400,7 +418,8 @@ def wider(axis: Axis, weights: Array, threshold: float) -> Axis:
     decades = np.ceil(np.log10(np.maximum(held / threshold, 1))).clip(max=DECADES)
     left, right = (WIDER * decades).tolist()
     length = axis.high - axis.low
-    return Axis(axis.low - left * length, axis.high + right * length, int(axis.n * (1 + left + right)))
+    n = int(axis.n * (1 + left + right))
+    return replace(axis, low=axis.low - left * length, high=axis.high + right * length, n=n)
 
 
 def grown(grid: Grid, name: str, excess: float) -> Grid:
