@@ -11,9 +11,10 @@ from scipy.stats import norm
 import uldnum
 from uldnum.exact import ConvergenceError, UnstableError, gaussian, max_stable_h, transfer_operator
 from uldnum.exact.density import tabulate
-from uldnum.exact.grid import Axis, Grid
+from uldnum.exact.grid import Axis, Grid, Noise, Push
 from uldnum.exact.resolvent import Factors
 from uldnum.exact.stationary import Budget, Solution, wider
+from uldnum.schemes.stage import Affine, Stage
 from uldnum.targets import vector_target
 
 BIMODAL = uldnum.target("bimodal-1d")
@@ -284,15 +285,42 @@ def test_an_axis_is_widened_where_its_end_has_probability():
     assert wider(axis, weights, 1e-7) == Axis(-0.1, 1.0, 23)
 
 
+@pytest.mark.parametrize("centres", [(), ((0.0, 6.0, 2.5),)])
 @pytest.mark.parametrize("noise", [0.0, 0.03, 0.2, 0.7])
-def test_splines_reproduce_polynomials_and_their_averages(noise):
-    """Away from the ends of the interval, E (x + s xi)^3 = x^3 + 3 s^2 x."""
-    axis, x = Axis(-12.0, 12.0, 61), np.linspace(-1.0, 1.0, 7)
+def test_splines_know_polynomials_and_their_averages(noise, centres):
+    """Odd polynomials about the middle of a long interval, away from its ends: E (x + s xi)^3 = x^3 + 3 s^2 x."""
+    axis, x = Axis(-12.0, 12.0, 61, centres), np.linspace(-1.0, 1.0, 7)
     coefficients = np.linalg.solve(axis.collocation, axis.nodes**3)
     first, values = axis.window(x, noise)
     np.testing.assert_allclose(values.sum(axis=-1), 1, rtol=0, atol=1e-13)
     found = values @ coefficients[first : first + values.shape[-1]]
     np.testing.assert_allclose(found, x**3 + 3 * noise**2 * x, rtol=0, atol=1e-5)
+
+
+def test_nodes_are_denser_around_centres():
+    axis = Axis(-20.0, 30.0, 201, ((2.0, 1.5, 3.0),))
+    np.testing.assert_allclose(axis.place(axis.nodes), np.arange(201), rtol=0, atol=1e-11)
+    assert axis.nodes[[0, -1]].tolist() == [-20.0, 30.0]
+    dense = axis.density(np.array([2.0, -20.0]))
+    assert dense[0] == pytest.approx(4 * dense[1], rel=1e-9)
+    assert axis.place(np.array([-21.0, 31.0])).tolist() == [0.0, 200.0]
+
+
+def test_noise_moves_the_memory_alone_on_a_sheared_grid():
+    """One step of noise (a, 1) s and a drift, from rest, against moments: the shear a is taken off, and put back on."""
+    noise, a, h = Noise(np.array([0.2, 0.4])), 0.5, 0.3
+    grid = Grid(Axis(-8.0, 8.0, 61), Axis(-5.0, 5.0, 41))
+    drift = Stage(np.array([1.0, 0.0]), Affine(np.array([[0.0, h], [0.0, 0.0]]), np.zeros(2), np.zeros((2, 1))))
+    push = Push(grid, grid, noise, [drift], lambda y: -y, Noise(np.array([0.4, 0.4])))
+    x, p = grid.points(2)[25:36, 15:26].transpose(2, 0, 1)
+    q = p**2 + 0.4**2
+    moved = x + (a + h - 1.0) * p  # the position after the drift, less the shear of the next noise
+    second = moved**2 + (a + h - 1.0) ** 2 * 0.4**2
+    for values, expected in (
+        (grid.points(2)[..., 1] ** 2, q),
+        (grid.points(2)[..., 0] ** 2, second),
+    ):
+        np.testing.assert_allclose(push.expectation(values)[25:36, 15:26], expected, rtol=0, atol=1e-4)
 
 
 def test_banded_systems():

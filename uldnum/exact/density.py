@@ -68,11 +68,11 @@ class TargetDensity:
         above = self.x[self.log_density > self.log_density.max() - reach**2 / 2]
         return float(above[0]), float(above[-1])
 
-    def seen(self, nodes: Array) -> bool:
-        """Return whether the trapezoidal rule on equidistant nodes has the variance between them to a thousandth."""
-        coarse = np.interp(nodes, self.x, self.density) * (nodes - self.mean) ** 2
+    def seen(self, nodes: Array, dense: Array) -> bool:
+        """Whether the trapezoidal rule on nodes, so many a unit, knows the variance between them to a thousandth."""
+        coarse = np.interp(nodes, self.x, self.density) * (nodes - self.mean) ** 2 / dense
         fine = self.density * (self.x - self.mean) ** 2 * ((self.x >= nodes[0]) & (self.x <= nodes[-1]))
-        return abs(float(np.trapezoid(coarse, nodes)) / self.integral(fine) - 1) < 1e-3
+        return abs(float(np.trapezoid(coarse)) / self.integral(fine) - 1) < 1e-3
 
 
 def scales(target: Target) -> tuple[Array, Array]:

@@ -1,9 +1,9 @@
 """Functions of position and memory on a grid, and stages of a time step as matrices that act on them.
 
-A stage acts on test functions by ``(P f)(u) = E f(u')``. These functions are as smooth as the score of the target,
-however small the step or degenerate the noise, so the grid need not resolve the noise. In position and in memory they
-are splines that interpolate at equidistant nodes. Points outside the interval of an axis are moved to its end. P then
-preserves constants and is bounded, however far a stage moves a chain.
+A stage is used through what it does to test functions, ``(P f)(u) = E f(u')``: these are as smooth as the target's
+score however small the step or degenerate the noise, so the grid need not resolve the noise. In position and in memory
+they are splines that interpolate at nodes, in a coordinate in which these are equidistant. Points beyond an interval are moved to its end. P then keeps
+constants, and is bounded however far a stage throws a chain.
 
 The splines have a high degree. A wave number k below that of the grid, ``pi/spacing``, is interpolated with an error of
 about ``2 (k spacing/2 pi)^12``, so eigenvalues converge almost as fast as with trigonometric functions.

@@ -246,16 +246,21 @@ class Problem:
             raise ConvergenceError(f"{self.title}: unstable on a Gaussian of the target's standard_deviation")
         wider = np.sqrt(np.nanmax(self.linear.read.push(self.before)[:, 0, 0] / deviations**2))
         x = Axis(*self.target.interval(self.reach * float(np.clip(wider, 0.5, 3))), LEAST)
-        while not self.target.seen(x.nodes) or (x.n < MANY and not self.follows(x)):
-            x = replace(x, n=int(1.25 * x.n))
+        x = self.resolving(x)
         memory = self.memory(x)
-        return Grid(self.denser(x) if memory.n > 1 else x, memory)
+        return Grid(self.resolving(self.denser(x)) if memory.n > 1 else x, memory)
+
+    def resolving(self, x: Axis) -> Axis:
+        """Return an axis with as many more nodes as it takes to see the target, and to resolve the score roughly."""
+        while not self.target.seen(x.nodes, x.density(x.nodes)) or (x.n < MANY and not self.follows(x)):
+            x = replace(x, n=int(1.25 * x.n))
+        return x
 
     def denser(self, x: Axis) -> Axis:
         """Return an axis with nodes that are no closer than those of another, but fewer where they count less.
 
         They count most where the score rises, as on a ridge between modes: trajectories part there, so that functions
-        vary fast. They count least in the tails.
+        vary fast. They count least in the tails. Noise of the position alone that spans a spacing evens that out.
         """
         slopes = np.gradient(self.score(x.nodes), x.nodes)
         inner = slopes[1:-1]
@@ -264,6 +269,8 @@ class Problem:
         centres.append((self.target.mean, BULK * self.target.deviation, MORE_IN_BULK))
         axis = replace(x, centres=tuple(centres))
         most = float(axis.density(axis.nodes).max())
+        if max(noise.alone for noise, _ in self.parts) > x.spacing:
+            return x
         return replace(axis, n=max(LEAST, int(np.ceil(x.n / (most * x.spacing)))))
 
     def follows(self, x: Axis) -> bool:
