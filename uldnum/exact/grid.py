@@ -2,8 +2,8 @@
 
 A stage is used through what it does to test functions, ``(P f)(u) = E f(u')``: these are as smooth as the target's
 score however small the step or degenerate the noise, so the grid need not resolve the noise. In position and in memory
-they are splines that interpolate at nodes, in a coordinate in which these are equidistant. Points beyond an interval are moved to its end. P then keeps
-constants, and is bounded however far a stage throws a chain.
+they are splines that interpolate at nodes, in a coordinate in which these are equidistant. Points beyond an interval
+are moved to its end. P then keeps constants, and is bounded however far a stage throws a chain.
 
 The splines have a high degree. A wave number k below that of the grid, ``pi/spacing``, is interpolated with an error of
 about ``2 (k spacing/2 pi)^12``, so eigenvalues converge almost as fast as with trigonometric functions.
@@ -27,7 +27,7 @@ from scipy.interpolate import BSpline
 from uldnum._util.typing import Array
 from uldnum.schemes.stage import Stage
 
-__all__ = ["Axis", "Grid", "Noise", "Push", "along", "quadrature"]
+__all__ = ["Axis", "Grid", "Noise", "Push", "quadrature"]
 
 # Degree of the splines, and of the polynomials for splines that noise has smoothed.
 DEGREE, SMOOTHED = 11, 20
@@ -88,23 +88,29 @@ class Axis:
         """Return the coordinate in which nodes are equidistant."""
         return x + sum(a * w * np.tanh((x - c) / w) for c, w, a in self.centres)
 
+    @cached_property
+    def scale(self) -> tuple[float, float]:
+        """The stretched coordinate of the first node, and how many nodes there are in a unit of it."""
+        low, high = self.stretched(np.array([self.low, self.high])).tolist()
+        return low, (self.n - 1) / (high - low)
+
     def density(self, x: Array) -> Array:
         """Return how many nodes there are in a unit of length at points x."""
-        low, high = self.stretched(np.array([self.low, self.high]))
-        return (1 + sum(a / np.cosh((x - c) / w) ** 2 for c, w, a in self.centres)) * (self.n - 1) / (high - low)
+        more = sum(a * (1 - np.tanh((x - c) / w) ** 2) for c, w, a in self.centres)
+        return self.scale[1] * (np.ones_like(x) + more)
 
     def place(self, x: Array) -> Array:
         """Return points as numbers of nodes, fractions included; points beyond the ends are moved there."""
         if self.n == 1:
             return np.zeros_like(x)
-        low, high = self.stretched(np.array([self.low, self.high]))
-        return ((self.stretched(x) - low) / (high - low) * (self.n - 1)).clip(0, self.n - 1)
+        low, dense = self.scale
+        return (dense * (self.stretched(x) - low)).clip(0, self.n - 1)
 
     def window(self, x: Array, noise: float = 0.0) -> tuple[int, Array]:
         """Return the number of the first spline that is used at points x, and values of it and of those that follow.
 
         Values have shape ``(*x.shape, width)``, the width being common to all points. They are expectations at
-        ``x + noise xi`` of splines that are continued beyond the ends.
+        ``x + noise xi``, of splines that are continued beyond the ends if the nodes are equidistant.
         """
         if self.n == 1:
             return 0, np.ones((*x.shape, 1))
@@ -147,10 +153,6 @@ class Axis:
     def interpolation(self) -> Array:
         """Matrix from the values of a spline at the nodes to its coefficients, shape (n, n)."""
         return np.linalg.inv(self.collocation)
-
-    def onto(self, other: Axis) -> Array:
-        """Return the matrix from the values of a spline at the nodes to those at the nodes of another axis."""
-        return self.values(other.nodes) @ self.interpolation
 
     def curve(self, values: Array) -> BSpline:
         """Return the spline with these values at the nodes, as a function of `place`."""
@@ -221,18 +223,12 @@ class Grid:
         return np.stack(np.meshgrid(self.x.nodes, self.memory.nodes, indexing="ij"), axis=-1)[..., :rows]
 
     def coefficients(self, values: Array) -> Array:
-        """Return coefficients of splines with these values at the nodes, both of shape (x.n, memory.n, ...)."""
-        return along((self.x.interpolation, self.memory.interpolation), values)
+        """Return coefficients of splines with these values at the nodes, both of shape (x.n, memory.n)."""
+        return self.x.interpolation @ values @ self.memory.interpolation.T
 
     def weights(self, functional: Array) -> Array:
         """Turn a functional on the splines into weights of the nodes, both of shape (x.n, memory.n)."""
-        return along((self.x.interpolation.T, self.memory.interpolation.T), functional)
-
-
-def along(matrices: tuple[Array, Array], values: Array) -> Array:
-    """Apply a matrix along the first axis of an array, and another along its second axis."""
-    x_matrix, memory_matrix = matrices
-    return np.moveaxis(np.tensordot(memory_matrix, np.tensordot(x_matrix, values, 1), (1, 1)), 0, 1)
+        return self.x.interpolation.T @ functional @ self.memory.interpolation
 
 
 def quadrature(spans: float) -> tuple[Array, Array]:
@@ -347,9 +343,11 @@ class Push:
             u, weights = ends.pop(i), averages[power]
             first, along_x = onto.x.window(u[:, 0], self.following.alone)  # (memory, width)
             products = along_x[:, :, None] * onto.memory.values(u[:, -1])[:, None, :]
-            row = weights @ products.reshape(len(u), -1)
-            self.rows.append((first, row.reshape(grid.memory.n, *products.shape[1:])))
-            self.work += products.size * (PRODUCT + 2 * grid.memory.n)
+            self.work += products.size * PRODUCT
+            if self.spread:
+                self.work += 2 * products.size * grid.memory.n
+                products = (weights @ products.reshape(len(u), -1)).reshape(grid.memory.n, *products.shape[1:])
+            self.rows.append((first, products))
 
     @property
     def spread(self) -> float:
@@ -394,10 +392,7 @@ class Push:
         return self.onto.weights(functional)
 
     def expectation(self, values: Array) -> Array:
-        """Return expectations, at the nodes before the stage, of functions with these values at the nodes after it.
-
-        Arrays have the shape of the grid, and one more axis where there are several functions.
-        """
+        """Return expectations, at the nodes before the stage, of a function with these values at the nodes after it."""
         coefficients = self.onto.coefficients(values)
         parts = [np.tensordot(row, coefficients[first : first + row.shape[1]], 2) for first, row in self.rows]
         return np.stack(parts)

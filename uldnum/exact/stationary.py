@@ -260,7 +260,8 @@ class Problem:
         """Return an axis with nodes that are no closer than those of another, but fewer where they count less.
 
         They count most where the score rises, as on a ridge between modes: trajectories part there, so that functions
-        vary fast. They count least in the tails. Noise of the position alone that spans a spacing evens that out.
+        vary fast. They count least in the tails. Nodes stay equidistant where noise of the position alone spans a
+        spacing: it smooths functions, and its quadrature would take long for each point of a memory with noise.
         """
         slopes = np.gradient(self.score(x.nodes), x.nodes)
         inner = slopes[1:-1]
@@ -269,7 +270,7 @@ class Problem:
         centres.append((self.target.mean, BULK * self.target.deviation, MORE_IN_BULK))
         axis = replace(x, centres=tuple(centres))
         most = float(axis.density(axis.nodes).max())
-        if max(noise.alone for noise, _ in self.parts) > x.spacing:
+        if any(noise.alone > x.spacing and noise.shared[1:].any() for noise, _ in self.parts):
             return x
         return replace(axis, n=max(LEAST, int(np.ceil(x.n / (most * x.spacing)))))
 
