@@ -2,7 +2,7 @@
 
 Between two score evaluations, every sampler in this package applies one affine map to each coordinate independently.
 The chain stores ``u``, an array of ``k`` rows per coordinate, which the package calls the memory of the chain. Row 0 is
-the position. Row 1 of a kinetic scheme is the momentum, and in other schemes it is whatever the scheme needs from earlier
+the position. Row 1 of a kinetic scheme is the momentum; in other schemes it holds what the scheme needs from earlier
 steps. A stage is
 
     y  = G u                       the point at which the score is evaluated
