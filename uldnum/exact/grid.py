@@ -1,16 +1,35 @@
-"""Functions of position and memory on a grid, and stages of a time step as matrices that act on them.
+"""Spline spaces on grids of position and memory, and the matrices of transfer operators between them.
 
-A stage is used through what it does to test functions, ``(P f)(u) = E f(u')``: these are as smooth as the target's
-score however small the step or degenerate the noise, so the grid need not resolve the noise. In position and in memory
-they are splines that interpolate at nodes, in a coordinate in which these are equidistant. Points beyond an interval
-are moved to its end. P then keeps constants, and is bounded however far a stage throws a chain.
+**Operator.** A transfer operator P acts on test functions f of the state ``u = (x, p)`` of a chain,
 
-The splines have a high degree. A wave number k below that of the grid, ``pi/spacing``, is interpolated with an error of
-about ``2 (k spacing/2 pi)^12``, so eigenvalues converge almost as fast as with trigonometric functions.
+    (P f)(u) = E[f(u') | u],
 
-Let B be the matrix from the coefficients of splines to their values at the nodes, and A the matrix from coefficients to
-expectations after a stage. Then ``P = A B^-1``. Both matrices are banded if a stage moves the position by only a few
-nodes.
+where u' is the state after the noise and the maps that the operator stands for. Here p is the last row of u if the
+scheme has two rows. Test functions are as smooth as the score of the target, however small the step is and however
+degenerate the noise is. The grid therefore does not have to resolve the noise.
+
+**Spline space.** Functions of x and of p are splines of degree 11 that interpolate at the nodes of an `Axis`. The nodes
+are equidistant in a stretched coordinate. A function with a wave number k below ``pi/spacing`` is interpolated with a
+relative error of about ``2 (k spacing/2 pi)^12``, so eigenvalues converge almost as fast as with trigonometric
+functions. Functions on a `Grid` are tensor products of the splines of two axes. A point outside the interval of an axis
+is moved to the nearer end. P therefore maps constants to themselves and is bounded, however far a stage moves a chain.
+
+**Collocation.** Let ``phi_j`` be the splines and ``u_i`` the nodes of a grid. The matrices
+
+    B_ij = phi_j(u_i),    A_ij = E[phi_j(u') | u_i]
+
+map the coefficients of a function to its values at the nodes and to its expectations after the stage. On values at the
+nodes the operator is ``P = A B^-1``. With the nodes sorted by x, both matrices are banded if a stage moves the position
+by only a few nodes.
+
+**Sheared positions.** One normal xi usually drives both rows, ``x + s_x xi`` and ``p + s_p xi``. Let ``a = s_x/s_p`` be
+the shear of this noise. The noise does not change ``x - a p``. The first coordinate of a grid is therefore ``x - a p``
+instead of x, where a is the shear of the noise that acts next. That noise changes only the memory, to
+``q = p + s_p xi``, and everything that follows is a deterministic function of ``(x - a p, q)``.
+
+**Order of noise and maps.** A `Push` applies noise first and maps second. In schemes that add noise to the momentum,
+the noise then also reaches the position within the same operator, and the operator damps the fast modes of the grid as
+the scheme does.
 """
 
 from __future__ import annotations
@@ -29,29 +48,36 @@ from uldnum.schemes.stage import Stage
 
 __all__ = ["Axis", "Grid", "Noise", "Push", "quadrature"]
 
-# Degree of the splines, and of the polynomials for splines that noise has smoothed.
+# Degree of the splines, and of the polynomials that approximate splines averaged over noise.
 DEGREE, SMOOTHED = 11, 20
-# Nodes that are not equidistant are interpolated in so many times as many points, and improved by Newton's method.
+# Nodes that are not equidistant are interpolated in a table with FINE points per node, and refined by NEWTON iterations
+# of Newton's method.
 FINE, NEWTON = 20, 4
-# Up to how many spacings a standard deviation of noise is integrated by Gauss-Hermite quadrature.
+# Largest standard deviation of noise, in spacings, for which Gauss-Hermite quadrature is used.
 NARROW = 1.5
-# Standard deviations of noise that quadrature reaches, and the distance of its nodes in spacings of splines.
+# Extent of the trapezoidal rule in standard deviations of the noise, and distance of its nodes in spline spacings.
 SPREAD, CLOSE = 8, 0.8
-# Rates at which a noise spreads are at least this in its standard deviations, and rounded up to powers of this number.
+# Rates of a path per standard deviation of the noise are at least SLOW. They are rounded up to powers of STEP, so that
+# nodes with the same power share their quadrature points.
 SLOW, STEP = 0.1, 1.2
-# The time that a product of two splines takes, in floating-point operations of dense matrices.
+# Cost of the product of two spline values, in floating-point operations of dense matrix products.
 PRODUCT = 40
 
 
 @dataclass(frozen=True)
 class Axis:
-    """Splines that interpolate at n nodes on an interval; beyond it they have the value at the end.
+    """Splines that interpolate at n nodes on an interval, and are constant outside it.
 
-    Nodes are equidistant in ``x + sum_k a_k w_k tanh((x - c_k)/w_k)``, in which functions are splines: around a centre
-    c, over a width w, they are ``1 + a`` times as dense as far away from all centres.
+    The nodes are equidistant in the stretched coordinate
 
-    At an end e, splines are continued by ``2 f(e) - f(2 e - x)``, so that the number of splines equals the number of
-    nodes. Splines that simply stopped at the ends would amplify errors. A single node represents constant functions.
+        s(x) = x + sum_k a_k w_k tanh((x - c_k)/w_k).
+
+    At a centre ``c_k`` they are ``1 + a_k`` times as dense as far away from all centres, and they are denser over a
+    distance of about the width ``w_k``. Functions are splines in s with equidistant knots.
+
+    Near an end e of the interval the splines also need coefficients outside it. They follow from the odd continuation
+    ``f(e + t) = 2 f(e) - f(e - t)`` of a function in s, so the number of free coefficients equals the number of nodes.
+    Splines that end at e would amplify errors there. An axis with a single node represents constant functions.
 
     Attributes
     ----------
@@ -59,6 +85,8 @@ class Axis:
         Ends of the interval.
     n : int
         Number of nodes.
+    centres : tuple of (float, float, float)
+        Centre c, width w and amplitude a of each region with denser nodes. Without any, the nodes are equidistant in x.
     """
 
     low: float
@@ -68,7 +96,7 @@ class Axis:
 
     @cached_property
     def nodes(self) -> Array:
-        """The nodes, shape (n,)."""
+        """Positions of the nodes in ascending order, shape (n,)."""
         if self.n == 1:
             return np.array([(self.low + self.high) / 2])
         x = np.linspace(self.low, self.high, self.n)
@@ -81,36 +109,48 @@ class Axis:
 
     @property
     def spacing(self) -> float:
-        """Distance of the nodes, on average."""
+        """Mean distance between adjacent nodes; infinite if there is only one node."""
         return (self.high - self.low) / (self.n - 1) if self.n > 1 else np.inf
 
     def stretched(self, x: Array) -> Array:
-        """Return the coordinate in which nodes are equidistant."""
+        """Return the stretched coordinate s(x), in which the nodes are equidistant."""
         return x + sum(a * w * np.tanh((x - c) / w) for c, w, a in self.centres)
 
     @cached_property
     def scale(self) -> tuple[float, float]:
-        """The stretched coordinate of the first node, and how many nodes there are in a unit of it."""
+        """Stretched coordinate of the first node, and number of nodes per unit of the stretched coordinate."""
         low, high = self.stretched(np.array([self.low, self.high])).tolist()
         return low, (self.n - 1) / (high - low)
 
     def density(self, x: Array) -> Array:
-        """Return how many nodes there are in a unit of length at points x."""
+        """Return the number of nodes per unit of x at points x."""
         more = sum(a * (1 - np.tanh((x - c) / w) ** 2) for c, w, a in self.centres)
         return self.scale[1] * (np.ones_like(x) + more)
 
     def place(self, x: Array) -> Array:
-        """Return points as numbers of nodes, fractions included; points beyond the ends are moved there."""
+        """Return fractional node indices of points x, from 0 to n - 1; points outside are moved to the ends."""
         if self.n == 1:
             return np.zeros_like(x)
         low, dense = self.scale
         return (dense * (self.stretched(x) - low)).clip(0, self.n - 1)
 
     def window(self, x: Array, noise: float = 0.0) -> tuple[int, Array]:
-        """Return the number of the first spline that is used at points x, and values of it and of those that follow.
+        """Return the values at points x of a contiguous range of splines that contains all nonzero ones.
 
-        Values have shape ``(*x.shape, width)``, the width being common to all points. They are expectations at
-        ``x + noise xi``, of splines that are continued beyond the ends if the nodes are equidistant.
+        Parameters
+        ----------
+        x : array
+            Points, moved to the ends of the interval if they are outside it.
+        noise : float, default 0.0
+            Standard deviation of Gaussian noise that is added to the points.
+
+        Returns
+        -------
+        first : int
+            Index of the first spline of the range.
+        values : array, shape (*x.shape, width)
+            ``E phi_{first + j}(x + noise xi)``, with the same range for all points. If the nodes are equidistant, the splines
+            are continued beyond the ends for ``x + noise xi``; otherwise these points are moved to the ends.
         """
         if self.n == 1:
             return 0, np.ones((*x.shape, 1))
@@ -138,7 +178,7 @@ class Axis:
         return max(first - ghosts, 0), values
 
     def values(self, x: Array) -> Array:
-        """Return values of all splines at points x, shape (..., n)."""
+        """Return the values of all splines at points x, shape (*x.shape, n)."""
         first, some = self.window(x)
         values = np.zeros((*x.shape, self.n))
         values[..., first : first + some.shape[-1]] = some
@@ -146,16 +186,16 @@ class Axis:
 
     @cached_property
     def collocation(self) -> Array:
-        """Values of the splines at the nodes, shape (n, n)."""
+        """Values of the splines at the nodes, the matrix B of one axis, shape (n, n)."""
         return self.values(self.nodes)
 
     @cached_property
     def interpolation(self) -> Array:
-        """Matrix from the values of a spline at the nodes to its coefficients, shape (n, n)."""
+        """Matrix from values at the nodes to coefficients of splines, ``B^-1``, shape (n, n)."""
         return np.linalg.inv(self.collocation)
 
     def curve(self, values: Array) -> BSpline:
-        """Return the spline with these values at the nodes, as a function of `place`."""
+        """Return the spline with the given values at the nodes, as a function of the fractional node index."""
         inner = self.interpolation @ values
         ghosts = np.arange(1, DEGREE // 2 + 1)
         coefficients = np.concatenate([2 * inner[0] - inner[ghosts[::-1]], inner, 2 * inner[-1] - inner[-1 - ghosts]])
@@ -163,7 +203,11 @@ class Axis:
 
 
 def reflected(values: Array, ghosts: int) -> Array:
-    """Express the first splines, which are beyond an end, by those within."""
+    """Return values of the splines inside an interval, given values that include splines beyond its lower end.
+
+    The coefficients beyond the end are ``c_{-j} = 2 c_0 - c_j`` for j = 1, ..., ``ghosts``. The values of the splines
+    beyond the end are therefore added to those of the splines inside with the weights 2 and -1.
+    """
     inner, beyond = values[..., ghosts:].copy(), values[..., ghosts - 1 :: -1]
     inner[..., 0] += 2 * beyond.sum(axis=-1)
     inner[..., 1 : ghosts + 1] -= beyond
@@ -172,10 +216,23 @@ def reflected(values: Array, ghosts: int) -> Array:
 
 @lru_cache
 def pieces(spread: float, most: int) -> Array:
-    """Return the splines between two nodes as Chebyshev coefficients, shape (degree + 1, splines).
+    """Return the polynomials between two adjacent nodes of all splines that are nonzero there.
 
-    The splines are smoothed by noise with a standard deviation of ``spread`` spacings. They extend at most ``most``
-    nodes beyond the two.
+    The splines may be averaged over Gaussian noise. They are then nonzero farther away, and each polynomial is an
+    approximation of a smooth function.
+
+    Parameters
+    ----------
+    spread : float
+        Standard deviation of the noise in spacings.
+    most : int
+        Largest distance of the centre of a spline from the two nodes, in spacings. The splines that are farther away are
+        added to the outermost spline on the same side.
+
+    Returns
+    -------
+    array, shape (degree + 1, splines)
+        Chebyshev coefficients on the interval between the nodes. The splines are sorted by their centres.
     """
     spline = BSpline.basis_element(np.arange(DEGREE + 2), extrapolate=False)
     reach = DEGREE // 2 + int(np.ceil(8 * spread))
@@ -197,12 +254,12 @@ def pieces(spread: float, most: int) -> Array:
 
 @dataclass(frozen=True)
 class Grid:
-    """The tensor grid of an axis for the position and an axis for the memory.
+    """Tensor-product grid of an axis for the position and an axis for the memory.
 
     Attributes
     ----------
     x, memory : Axis
-        Axes of position and memory.
+        Axes of the sheared position and of the memory. Schemes with one row have a memory axis with a single node.
     """
 
     x: Axis
@@ -210,32 +267,42 @@ class Grid:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Nodes along either axis."""
+        """Numbers of nodes in position and in memory."""
         return self.x.n, self.memory.n
 
     @property
     def nodes(self) -> int:
-        """How many nodes it has."""
+        """Total number of nodes."""
         return self.x.n * self.memory.n
 
     def points(self, rows: int) -> Array:
-        """Its nodes, shape (x.n, memory.n, rows)."""
+        """Return the first ``rows`` coordinates of the nodes, shape (x.n, memory.n, rows)."""
         return np.stack(np.meshgrid(self.x.nodes, self.memory.nodes, indexing="ij"), axis=-1)[..., :rows]
 
     def coefficients(self, values: Array) -> Array:
-        """Return coefficients of splines with these values at the nodes, both of shape (x.n, memory.n)."""
+        """Return the coefficients of the spline with the given values at the nodes, both of the shape of the grid."""
         return self.x.interpolation @ values @ self.memory.interpolation.T
 
     def weights(self, functional: Array) -> Array:
-        """Turn a functional on the splines into weights of the nodes, both of shape (x.n, memory.n)."""
+        """Return weights of the nodes that represent a linear functional of splines; both have the shape of the grid.
+
+        The functional is given by its values on the splines of the basis. The sum of a function at the nodes with the
+        weights equals the functional of the spline that interpolates the function.
+        """
         return self.x.interpolation.T @ functional @ self.memory.interpolation
 
 
 def quadrature(spans: float) -> tuple[Array, Array]:
-    """Return nodes and weights of a quadrature for a standard normal that spans ``spans`` spacings of splines.
+    """Return nodes and normalised weights for expectations over a standard normal.
 
-    Gauss-Hermite quadrature is best where the noise spans few splines. Where it spans many, the trapezoidal rule with
-    nodes closer than those of the splines is needed: a coarser rule would alias fast splines to slow functions.
+    Gauss-Hermite quadrature needs the fewest nodes if the noise spans few spacings. If it spans many spacings, the
+    trapezoidal rule is used with nodes closer than those of the splines, because a coarser rule would alias fast splines
+    to slow functions.
+
+    Parameters
+    ----------
+    spans : float
+        Standard deviation of the noise in spacings of the splines that are averaged.
     """
     if spans == 0:
         return np.zeros(1), np.ones(1)
@@ -248,10 +315,27 @@ def quadrature(spans: float) -> tuple[Array, Array]:
 
 
 def averaging(axis: Axis, noise: float, rate: float) -> tuple[Array, Array]:
-    """Return points, and the matrix from the values of a function there to its averages over noise at each node.
+    """Return points and a matrix that averages functions of the memory over noise.
 
-    The function varies like splines of which the points pass so many per unit. The same points serve all nodes, unless
-    a few for each of them are fewer.
+    The matrix maps the values of a function f at the points to ``E f(p + noise xi)`` at each node p of the axis. All nodes
+    share the points of a trapezoidal rule, unless a separate quadrature rule for each node needs fewer points in total.
+
+    Parameters
+    ----------
+    axis : Axis
+        Axis of the memory.
+    noise : float
+        Standard deviation of the noise.
+    rate : float
+        Largest number of spline spacings that the argument of f moves while the memory changes by one unit. It determines
+        how close the points have to be.
+
+    Returns
+    -------
+    points : array, shape (m,)
+        Values of the memory.
+    averages : array, shape (axis.n, m)
+        Weights of the points for each node; each row has the sum 1.
     """
     if not noise:
         return axis.nodes, np.eye(axis.n)
@@ -266,14 +350,14 @@ def averaging(axis: Axis, noise: float, rate: float) -> tuple[Array, Array]:
 
 @dataclass(frozen=True)
 class Noise:
-    """The noise of a stage.
+    """Gaussian noise of a stage, split into a part that both rows share and a part of the position.
 
     Attributes
     ----------
     shared : array, shape (k,)
-        Weights of one normal in the rows of u, which the memory shares.
+        Coefficients in the rows of u of the one normal that acts on the memory.
     alone : float
-        Standard deviation of the rest, all of which is in the position.
+        Standard deviation of the independent remainder, which acts only on the position.
     """
 
     shared: Array
@@ -281,41 +365,44 @@ class Noise:
 
     @property
     def shear(self) -> float:
-        """By how much the position moves with the memory."""
+        """Displacement of the position per displacement of the memory, ``s_x/s_p``; 0 without shared noise."""
         return float(self.shared[0] / self.shared[-1]) if self.shared[1:].any() else 0.0
 
 
 class Push:
-    """The matrix A of noise followed by maps, from splines on one grid to expectations at the nodes of another.
+    """Matrix A of noise followed by maps, from splines on one grid to expectations at the nodes of another grid.
 
-    The noise comes first: in schemes that add it to the momentum it then reaches the position, too, and the fast modes
-    of the grid are damped as the scheme damps them. The part of the following noise that is of the position alone comes
-    last.
+    The operator applies, in this order:
 
-    Positions on a grid are ``x - a p``, a being the shear of the noise that comes next. That noise then changes the
-    memory alone, to some ``q = p + noise``, and what follows is a function of q for each node in x, whatever p was. It
-    is tabulated once.
+    1. the shared part of ``noise``, which changes only the memory, because the position is sheared;
+    2. the maps of ``stages`` with their scores;
+    3. the independent part of ``following``, which acts only on the position.
+
+    The independent part of ``noise`` belongs to the preceding operator, and the shared part of ``following`` to the next
+    one. For each node in the sheared position, the state after the maps is a function of the memory q after the noise. The
+    values of the splines at this state are tabulated once for all nodes in memory, and are then averaged over q by
+    `averaging`.
 
     Parameters
     ----------
     grid, onto : Grid
-        Where the state is before and after.
+        Grids of the states before and after the operator.
     noise : Noise
-        The noise, of which the shared part is yet to come.
+        Noise whose shared part is applied first.
     stages : sequence of Stage
-        The maps, as one-dimensional tables with one or two rows. The noise of these tables is ignored.
+        Maps as one-dimensional tables with one or two rows. The noise of these tables is ignored.
     score : callable
         Score at positions, (n,) -> (n,).
     following : Noise, optional
-        The noise that comes after the maps.
+        Noise after the maps. Its shear defines the sheared position on ``onto``.
 
     Attributes
     ----------
     rows : list of (int, array of shape (grid.memory.n, width, onto.memory.n))
-        For each node in x, the index of the first spline in x with a nonzero entry, and the entries of this spline and
-        of those that follow.
+        Rows of A for each node in x: the index of the first spline in x that has a nonzero entry, and the entries of
+        ``width`` consecutive splines in x and of all splines in memory.
     work : float
-        Cost of the construction, in equivalent floating-point operations of dense matrices.
+        Cost of the construction, in equivalent floating-point operations of dense matrix products.
     """
 
     def __init__(
@@ -355,9 +442,18 @@ class Push:
         return abs(float(self.noise.shared[1:].sum()))
 
     def path(self, x: Array, memory: Array) -> list[Array]:
-        """Return u wherever the score is evaluated and at the end, (x, memory, k), given the memory after the noise.
+        """Return the points of all score evaluations and the final state, as functions of x and of the memory after the noise.
 
-        Before the end, u is the position alone.
+        Parameters
+        ----------
+        x, memory : array
+            Sheared positions, and values q of the memory after the noise.
+
+        Returns
+        -------
+        list of array
+            For each stage, the point at which it evaluates the score, shape (x, memory, 1). The last entry is the sheared
+            state u after all maps, shape (x, memory, k).
         """
         u = np.stack(np.meshgrid(x, memory, indexing="ij"), axis=-1)[..., : len(self.noise.shared)]
         u[..., 0] += self.noise.shear * memory
@@ -370,9 +466,10 @@ class Push:
         return [*path, u]
 
     def rates(self) -> Array:
-        """Return for each node in x how many spacings of splines one unit of the memory spans at most on the way.
+        """Return, for each node in x, the largest number of spline spacings that the path moves per unit of the memory.
 
-        Of the memory only what arrives matters; the position matters, too, where a score is evaluated.
+        The path includes the position at every score evaluation, because the score varies between the nodes. The memory
+        counts only at the end, because the score does not depend on it.
         """
         axis = self.grid.memory
         if not self.spread:
@@ -385,14 +482,17 @@ class Push:
         return np.maximum(np.max(rates, axis=0) / step, SLOW / self.spread)
 
     def law(self, weights: Array) -> Array:
-        """Return the weights of the distribution after the stage."""
+        """Return weights of the distribution after the operator, given weights of the distribution before it.
+
+        The weights have the shapes of the grids ``onto`` and ``grid``.
+        """
         functional = np.zeros((self.onto.x.n, self.onto.memory.n))
         for (first, row), some in zip(self.rows, weights, strict=True):
             functional[first : first + row.shape[1]] += np.tensordot(some, row, 1)
         return self.onto.weights(functional)
 
     def expectation(self, values: Array) -> Array:
-        """Return expectations, at the nodes before the stage, of a function with these values at the nodes after it."""
+        """Return the function ``P f`` at the nodes of ``grid``, given values of f at the nodes of ``onto``."""
         coefficients = self.onto.coefficients(values)
         parts = [np.tensordot(row, coefficients[first : first + row.shape[1]], 2) for first, row in self.rows]
         return np.stack(parts)

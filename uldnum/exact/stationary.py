@@ -1,8 +1,24 @@
-"""The stationary distribution of a scheme on a one-dimensional target, on grids that are refined until it converges.
+"""Stationary distribution of a scheme on a one-dimensional target, on grids that are refined until it converges.
 
-The distribution of a chain changes from step to step by a linear operator. On a grid (`uldnum.exact.grid`) the operator
-is a matrix P. The left eigenvector of P for the eigenvalue 1 contains the weights of the stationary distribution. The
-other leading eigenvalues are the rates at which the slowest modes decay.
+**Equations.** On a grid (`uldnum.exact.grid`) the transfer operator of one time step is a matrix P that acts on values
+at the nodes. The stationary distribution has the weights w with ``w^T P = w^T`` and ``sum(w) = 1``. The other leading
+eigenvalues of P are the factors by which the slowest modes decay in one time step.
+
+**Position in the time step.** The grid describes the state before the last noise that precedes the last stage. For a
+scheme with one stage this is the noise of the previous time step. The time step is divided at each stage with noise
+into operators of the form noise, then deterministic maps. The distribution of x at the end of the time step follows
+from the noise and the map ``close`` (`Problem.read`).
+
+**First grid.** The interval of x contains the distribution that the scheme has on each Gaussian component of the target,
+up to a probability of the order of the tolerance. The nodes resolve the variance of the target and, if this needs few
+nodes, the score.
+
+**Widening.** Each grid is widened until the outermost nodes have a probability below ``0.02 min(tolerance, gap)``.
+
+**Refinement.** Let d be the change of the results when the nodes of one axis are refined. The number of nodes of this
+axis grows by the factor ``1 + 0.1 log10(d/tolerance)``, clipped to [1.12, 1.4], until d is below the tolerance. The axes
+of memory and position are refined in turn. Since the error decreases fast, d is close to the error before the last
+refinement and bounds the error after it.
 """
 
 from __future__ import annotations
@@ -25,46 +41,47 @@ __all__ = ["ConvergenceError", "Problem", "Solution", "UnstableError", "split"]
 
 # Number of eigenvalues that are reported.
 LEADING = 6
-# The second eigenvalue is computed on each grid to this part of the tolerance.
+# Tolerance of the second eigenvalue on each grid, as a fraction of the tolerance of the problem.
 RESOLUTION = 0.01
-# Two eigenvalues are the same if 1 - lambda differs by less than this fraction: on two consecutive grids, and on the
-# first grid and another one.
+# Two eigenvalues are the same if they differ by less than this fraction of |1 - lambda|. SAME applies to two consecutive
+# grids, ALIKE to the first grid and any other grid.
 SAME, ALIKE = 0.01, 0.1
-# Smallest numbers of nodes of the first grid in x and in memory, and the largest in x that the score alone can require.
+# Smallest numbers of nodes of the first grid in x and in memory, and the largest number of nodes in x up to which the
+# first grid is refined to resolve the score.
 LEAST, LEAST_MEMORY, MANY = 24, 18, 60
-# Widths within which nodes are denser: of ridges in inverse roots of the slope of the score, and of the whole target in
-# standard deviations. In the middle they are denser by these multiples of the density in the tails.
+# Widths of the regions with denser nodes: RIDGE/sqrt(slope of the score) on a ridge, and BULK standard deviations around
+# the mean of the target. The amplitudes are the additional density at the centre as a multiple of that in the tails.
 RIDGE, BULK = 2.2, 1.5
 MORE_ON_RIDGE, MORE_IN_BULK = 1.5, 2.5
-# An axis grows by this share for each decade by which its error exceeds the tolerance, within two limits.
+# The nodes of an axis grow by the factor 1 + GROWTH log10(error/tolerance), clipped to [SLOWEST, FASTEST].
 GROWTH, SLOWEST, FASTEST = 0.1, 1.12, 1.4
-# Margin of a grid, in standard deviations, beyond the point where a normal density falls below the tolerance.
+# Margin of a grid, in standard deviations, beyond the point where a normal density equals the tolerance.
 MARGIN = 0.5
-# Largest probability of the outermost nodes, as a fraction of the tolerance or of the gap if that is smaller. A gap
-# below the second number is rounding.
+# Largest probability of the outermost nodes, as a fraction of the smaller one of tolerance and gap. A gap below LEAST_GAP
+# is a rounding error.
 OUTERMOST, LEAST_GAP = 0.02, 1e-15
-# An end moves by this fraction of the length for each decade by which the probability of its nodes is too large. The
-# other numbers are the largest number of decades, and how often a grid is widened at most.
+# An end moves by WIDER times the length for each decade by which the probability of the outermost nodes exceeds its
+# limit, for at most DECADES decades. A grid is widened at most WIDENINGS times.
 WIDER, DECADES, WIDENINGS = 0.05, 3, 10
 # Largest number of nodes of a grid, and of one of its axes.
 MOST_NODES, MOST_ON_AXIS = 20_000, 1_000
-# Largest number of operations of one call, which take about ten seconds.
+# Largest number of floating-point operations of one call. They take about ten seconds.
 MOST_WORK = 1.8e11
-# Largest number of nodes of a grid on which the largest eigenvalues are computed.
+# Largest number of nodes of the grid on which the eigenvalues of largest modulus are computed.
 MOST_DENSE = 1_000
 
 
 class ConvergenceError(RuntimeError):
-    """An exact answer could not be computed to the requested tolerance."""
+    """An exact answer cannot be computed to the requested tolerance."""
 
 
 class UnstableError(ConvergenceError):
-    """The scheme is unstable on the target and has no stationary distribution."""
+    """A scheme is unstable on a target and has no stationary distribution."""
 
 
 @dataclass(frozen=True)
 class Solution:
-    """The stationary distribution of x at the end of a step and the leading eigenvalues, on one grid.
+    """Stationary distribution of x at the end of a time step, and leading eigenvalues of the time step, on one grid.
 
     Attributes
     ----------
@@ -73,9 +90,9 @@ class Solution:
     weights : array, shape (n,)
         Probabilities of the nodes in x.
     memory_weights : array, shape (k,)
-        Probabilities of the nodes in memory, before the last noise of a step.
+        Probabilities of the nodes in memory, before the last noise that precedes the last stage.
     eigenvalues : complex array, shape (m,)
-        Eigenvalues of one time step, in descending order of modulus.
+        Eigenvalues of one time step in descending order of modulus. The first one is 1.
     """
 
     grid: Grid
@@ -85,7 +102,7 @@ class Solution:
 
     @property
     def gap(self) -> float:
-        """1 minus the modulus of the second eigenvalue of one time step; NaN where none was found."""
+        """Spectral gap, 1 minus the modulus of the second eigenvalue; NaN if there is only one eigenvalue."""
         return float(1 - np.abs(self.eigenvalues[1])) if len(self.eigenvalues) > 1 else np.nan
 
     @property
@@ -100,42 +117,59 @@ class Solution:
 
     @cached_property
     def curve(self) -> BSpline:
-        """The density as a spline of `Axis.place`, with an integral of 1 whatever the nodes at the ends hold."""
+        """Density per node as a spline of the fractional node index, normalised to the integral 1.
+
+        The normalisation is necessary because the nodes at the ends of the interval contribute only half to the integral.
+        """
         curve = self.grid.x.curve(self.weights)
         return BSpline(curve.t, curve.c / curve.integrate(0, self.grid.x.n - 1), curve.k)
 
     def density(self, x: Array) -> Array:
-        """Density of x: none beyond the interval."""
+        """Return the density of x at points x; it is 0 outside the interval of the grid."""
         axis = self.grid.x
         return np.where((x >= axis.low) & (x <= axis.high), self.curve(axis.place(x)) * axis.density(x), 0.0)
 
     def cdf(self, x: Array) -> Array:
-        """Cumulative distribution function of x."""
+        """Return the cumulative distribution function of x at points x."""
         integral = self.curve.antiderivative()
         return np.asarray(integral(self.grid.x.place(x)) - integral(0.0))
 
     def confirmed(self, coarse: Solution) -> Solution:
-        """Keep the eigenvalues that a coarser grid has, too: those that are artefacts of a grid come and go."""
+        """Return the solution with only those eigenvalues that a coarser grid also has, at most `LEADING` of them.
+
+        Eigenvalues that are artefacts of one grid differ from grid to grid.
+        """
         return replace(self, eigenvalues=self.eigenvalues[found(self.eigenvalues, coarse.eigenvalues, SAME)][:LEADING])
 
     def change(self, coarse: Solution, unit: float) -> float:
-        """By how much a coarser solution differed, at most: in mean, variance, cdf, second eigenvalue and gap.
+        """Return the largest difference from a coarser solution in mean, variance, cdf, second eigenvalue and spectral gap.
 
-        Lengths are in a unit, the gap is relative.
+        Parameters
+        ----------
+        coarse : Solution
+            Solution on a coarser grid.
+        unit : float
+            Unit of length. The differences of mean and variance are in this unit and its square.
+
+        Returns
+        -------
+        float
+            Maximum of the differences. That of the gap is relative to the gap.
         """
         x = self.grid.x.nodes
         moments = abs(self.mean - coarse.mean) / unit, abs(self.variance - coarse.variance) / unit**2
         rates = [0.0]
         if len(self.eigenvalues) > 1:
             moved = np.abs(coarse.eigenvalues - self.eigenvalues[1]).min()
-            # Where hardly anything passes between modes, an error in what does decides their weights.
+            # If modes hardly mix, an error of the small rates between them determines their weights. The relative change
+            # of the gap measures this error.
             rates += [moved, moved / self.gap if self.gap > 0 else np.inf]
         return max(*moments, *rates, float(np.abs(self.cdf(x) - coarse.cdf(x)).max()))
 
 
 @dataclass
 class Budget:
-    """The number of operations that one call may use on all grids together.
+    """Number of operations that one call may use on all grids together.
 
     Attributes
     ----------
@@ -146,7 +180,7 @@ class Budget:
     left: float = MOST_WORK
 
     def spend(self, operations: float) -> bool:
-        """Spend operations if as many are left, and return whether they were."""
+        """Subtract operations if at least this number remains, and return whether they were subtracted."""
         affordable = operations <= self.left
         if affordable:
             self.left -= operations
@@ -155,7 +189,7 @@ class Budget:
 
 @dataclass(frozen=True)
 class Problem:
-    """A scheme on a one-dimensional target, whose stationary distribution is resolved to a tolerance.
+    """A scheme on a one-dimensional target whose stationary distribution is to be resolved to a tolerance.
 
     Attributes
     ----------
@@ -168,8 +202,8 @@ class Problem:
     target : TargetDensity
         Tabulated density and cdf of the target.
     tolerance : float
-        Accuracy of mean and variance (in units of the target's standard deviation), of the cdf and of the second
-        eigenvalue.
+        Accuracy of mean and variance (in units of the target's standard deviation and variance), of the cdf and of the
+        second eigenvalue, and relative accuracy of the spectral gap.
     budget : Budget
         Number of operations that may be used.
     """
@@ -182,17 +216,22 @@ class Problem:
     budget: Budget = field(default_factory=Budget, compare=False)
 
     def resolved(self) -> tuple[Solution, float]:
-        """Refine the grid until that changes nothing, and widen it until what lies beyond does not count.
+        """Refine the grid until a refinement changes the solution by less than the tolerance.
 
-        The axes are refined in turn, each until that changes nothing beyond the tolerance. The change is about the
-        error before the last refinement, so more than the error after it.
+        The axes are refined in turn, and each grid is widened until the probability outside it is negligible. The change at
+        a refinement is about the error before it, which exceeds the error after it.
 
         Returns
         -------
         Solution
-            On the last grid.
+            Solution on the last grid, with the eigenvalues that the last two grids have in common.
         float
-            By how much the last refinement of an axis changed it.
+            Change at the last refinement of an axis, the larger one of both axes.
+
+        Raises
+        ------
+        ConvergenceError
+            If the grid would need too many nodes or operations, or if widening does not end.
         """
         first = self.first_grid
         self.check_nodes(round(SLOWEST * first.nodes))
@@ -208,7 +247,7 @@ class Problem:
         return confirmed, max(changes.values())
 
     def confined(self, grid: Grid) -> Solution:
-        """Widen a grid until the probability beyond it is negligible, and return the solution."""
+        """Widen a grid until the probability outside it is negligible, and return the solution on it."""
         for _ in range(WIDENINGS):
             law = self.solve(grid)
             threshold = OUTERMOST * float(np.clip(law.gap, LEAST_GAP, self.tolerance))
@@ -216,34 +255,34 @@ class Problem:
             if grid == law.grid:
                 return law
         raise ConvergenceError(
-            f"{self.title}: its law is not confined to [{grid.x.low:.3g}, {grid.x.high:.3g}]; "
-            "the scheme is unstable, or nearly so"
+            f"{self.title}: the stationary distribution is not confined to [{grid.x.low:.3g}, {grid.x.high:.3g}]; "
+            "the scheme is unstable or close to its stability limit"
         )
 
     # ------------------------------------------------------------------------------------------------------ first grid
 
     @cached_property
     def linear(self) -> LinearStep:
-        """The scheme on each of the Gaussians that the target consists of."""
+        """The scheme as linear maps on each Gaussian component of the target."""
         return linear_step(self.step, 1 / self.target.deviations**2)
 
     @cached_property
     def before(self) -> Array:
-        """Covariance of u before the last stage on each Gaussian, shape (n, k, k)."""
+        """Stationary covariance of u before the last stage on each Gaussian component, shape (n, k, k)."""
         return self.linear.cycle.stationary()
 
     @cached_property
     def first_grid(self) -> Grid:
-        """An interval that contains the distribution on each Gaussian, with as few nodes as resolve the target.
+        """Grid that contains the distribution of the scheme on each Gaussian, with the fewest nodes that resolve the target.
 
-        The nodes also resolve the score roughly, unless this needs more than `MANY` nodes. The score may vary faster
+        The nodes also resolve the score roughly, unless this needs more than `MANY` nodes in x. The score may vary faster
         than the density.
         """
         deviations = self.target.deviations
         if not np.isfinite(self.before[np.argmax(deviations)]).all():
             if self.target.gaussian_tails:
-                raise UnstableError(f"{self.title}: unstable in the tails, so there is no stationary distribution")
-            raise ConvergenceError(f"{self.title}: unstable on a Gaussian of the target's standard_deviation")
+                raise UnstableError(f"{self.title}: unstable in the tails of the target; use a smaller step")
+            raise ConvergenceError(f"{self.title}: unstable on a Gaussian with the target's standard_deviation")
         wider = np.sqrt(np.nanmax(self.linear.read.push(self.before)[:, 0, 0] / deviations**2))
         x = Axis(*self.target.interval(self.reach * float(np.clip(wider, 0.5, 3))), LEAST)
         x = self.resolving(x)
@@ -251,17 +290,18 @@ class Problem:
         return Grid(self.resolving(self.denser(x)) if memory.n > 1 else x, memory)
 
     def resolving(self, x: Axis) -> Axis:
-        """Return an axis with as many more nodes as it takes to see the target, and to resolve the score roughly."""
+        """Return an axis with more nodes, which resolve the variance of the target and, roughly, the score."""
         while not self.target.seen(x.nodes, x.density(x.nodes)) or (x.n < MANY and not self.follows(x)):
             x = replace(x, n=int(1.25 * x.n))
         return x
 
     def denser(self, x: Axis) -> Axis:
-        """Return an axis with nodes that are no closer than those of another, but fewer where they count less.
+        """Return an axis with the same smallest distance between nodes as ``x``, but fewer nodes where they matter less.
 
-        They count most where the score rises, as on a ridge between modes: trajectories part there, so that functions
-        vary fast. They count least in the tails. Nodes stay equidistant where noise of the position alone spans a
-        spacing: it smooths functions, and its quadrature would take long for each point of a memory with noise.
+        The nodes are densest on ridges, where the slope of the score has a positive maximum. Trajectories separate there,
+        so test functions vary fast. The nodes are least dense in the tails. They stay equidistant if independent noise of
+        the position spans a spacing while the memory also has noise. That noise smooths functions, so denser nodes are not
+        needed, and its quadrature on stretched nodes would be expensive.
         """
         slopes = np.gradient(self.score(x.nodes), x.nodes)
         inner = slopes[1:-1]
@@ -275,17 +315,24 @@ class Problem:
         return replace(axis, n=max(LEAST, int(np.ceil(x.n / (most * x.spacing)))))
 
     def follows(self, x: Axis) -> bool:
-        """Return whether splines on an axis approximate the score between nodes to a hundredth of its maximum."""
+        """Return whether splines approximate the score halfway between nodes to 1% of its maximum."""
         between, scores = (x.nodes[1:] + x.nodes[:-1]) / 2, self.score(x.nodes)
         return bool(np.abs(x.curve(scores)(x.place(between)) - self.score(between)).max() < 0.01 * np.abs(scores).max())
 
     @property
     def reach(self) -> float:
-        """Standard deviations that a grid spans, to where a normal density falls below the tolerance, plus a margin."""
+        """Half-width of a grid in standard deviations.
+
+        A normal density relative to its maximum equals the tolerance at ``sqrt(-2 ln(tolerance))`` standard deviations. The
+        grid extends beyond this by a margin.
+        """
         return float(np.sqrt(-2 * np.log(self.tolerance))) + MARGIN
 
     def memory(self, x: Axis) -> Axis:
-        """Return an axis for the memory before the last noise of a step."""
+        """Return the axis for the memory before the last noise that precedes the last stage.
+
+        It has a single node if the memory after a time step does not depend on the state before it.
+        """
         noise, _ = self.parts[0]
         variance = self.before[:, -1, -1]
         if len(self.parts) == 1:
@@ -296,10 +343,11 @@ class Problem:
         return self.memory_axis(x, variance)
 
     def memory_axis(self, x: Axis, variance: Array) -> Axis:
-        """Return an axis for a memory with the given variance on each Gaussian.
+        """Return an axis for a memory with the given variance on each Gaussian, shape (n,).
 
-        The axis contains the values that noise leads to, and those that the kicks of one step lead to from rest
-        anywhere in the interval of x. If the memory has no noise, the axis contains the sum of many kicks.
+        The axis contains `reach` standard deviations of the memory. It also contains the sum of the kicks of one time step,
+        from memory 0 and with the largest score in the interval of x. If no noise acts on the memory, it contains the
+        geometric series of the kicks of all time steps.
         """
         maps = [stage.map for stage in self.step.stages]
         kicks = sum(abs(float(map.b[1])) for map in maps)
@@ -311,47 +359,48 @@ class Problem:
     # -------------------------------------------------------------------------------------------------------- solution
 
     def solve(self, grid: Grid) -> Solution:
-        """Find the stationary distribution and the leading eigenvalues on one grid."""
+        """Return the stationary distribution and the leading eigenvalues on one grid."""
         found = self.stationary(grid)
         values = np.concatenate([[1.0], found.eigenvalues(RESOLUTION * self.tolerance)])
         return Solution(grid, *self.read(found.law, grid), self.completed(values, found.step))
 
     def stationary(self, grid: Grid) -> Stationary:
-        """Return the stationary distribution on one grid."""
+        """Return the factorised linear system of one grid with its stationary distribution."""
         step = self.time_step(grid)
         self.spend(step.work + sum(push.work for push in step.pushes), grid)
         peak = np.argmax(np.interp(grid.x.nodes, self.target.x, self.target.density))
         return Stationary(step, (int(peak), grid.memory.n // 2))
 
     def check_nodes(self, nodes: int) -> None:
-        """Raise an error if a grid with this number of nodes would take too long."""
+        """Raise a ConvergenceError if a grid with this number of nodes exceeds the limit."""
         if nodes > MOST_NODES:
             raise self.unresolved(f"more than {MOST_NODES} nodes")
 
     def spend(self, operations: float, grid: Grid) -> None:
-        """Take a number of operations on a grid from the budget, or raise an error if fewer are left."""
+        """Subtract operations on a grid from the budget, or raise a ConvergenceError if fewer remain."""
         if not self.budget.spend(operations):
-            grids = f"{operations:.2g} of them on a grid of {grid.x.n} x {grid.memory.n} nodes"
+            grids = f"of which {operations:.2g} on a grid of {grid.x.n} x {grid.memory.n} nodes"
             raise self.unresolved(f"more than {MOST_WORK:g} operations, {grids}")
 
     def unresolved(self, effort: str) -> ConvergenceError:
-        """Return the error that says what it would take."""
+        """Return the error for a tolerance that would require more than the allowed effort."""
         return ConvergenceError(
-            f"{self.title}: not resolved to {self.tolerance:g}, that would take {effort}; "
-            "a looser tolerance, another step or more friction may help"
+            f"{self.title}: not resolved to {self.tolerance:g}; this would require {effort}; "
+            "use a looser tolerance, another step size or more friction"
         )
 
     def completed(self, values: Array, step: TimeStep) -> Array:
-        """Complete eigenvalues near 1 to leading ones, the largest first.
+        """Return eigenvalues in descending order of modulus, given those that are nearest 1.
 
-        One of the candidates that is not among them is computed if it may be the second largest. If it is smaller, the
-        list ends before it.
+        The eigenvalues nearest 1 may lack some of large modulus, for example near -1. The candidates are tested in order of
+        modulus. A candidate that is missing is computed if it may be the second largest eigenvalue. Otherwise the list is
+        cut off at its modulus, so that it has no gaps.
         """
         for value in self.candidates[self.candidates.imag >= 0]:
             if not found(np.array([value]), values, ALIKE).any():
                 second = np.abs(values[1:]).max(initial=0)
                 if 1 - np.abs(value) < (1 + ALIKE) * (1 - second):
-                    self.spend(4 * step.work, step.grid)  # in complex numbers
+                    self.spend(4 * step.work, step.grid)  # complex arithmetic
                     near = step.nearest(value, RESOLUTION * self.tolerance)[:2]
                     values = np.concatenate([values, near, near.conj()])
                 else:
@@ -360,14 +409,20 @@ class Problem:
 
     @cached_property
     def candidates(self) -> Array:
-        """The largest eigenvalues but 1 on the first grid, or on a coarser one if it has many nodes."""
+        """Eigenvalues of largest modulus, without the eigenvalue 1, on the first grid.
+
+        If the first grid has more than `MOST_DENSE` nodes, a coarser one replaces it.
+        """
         grid = self.first_grid
         most = MOST_DENSE // grid.memory.n
         return self.time_step(replace(grid, x=replace(grid.x, n=min(grid.x.n, most)))).largest(LEADING - 1)
 
     @cached_property
     def parts(self) -> list[tuple[Noise, list[Stage]]]:
-        """A time step, from the last noise before the state is read: noise, and the stages up to the next noise."""
+        """Operators of a time step, each a noise and the stages from there to the next noise.
+
+        The time step starts before the noise that precedes the last stage.
+        """
         stages = self.step.stages
         order = [stages[-1], *stages[:-1]]
         parts: list[tuple[Noise, list[Stage]]] = []
@@ -380,7 +435,7 @@ class Problem:
         return parts
 
     def time_step(self, grid: Grid) -> TimeStep:
-        """Return the operator of one time step on a grid."""
+        """Return the transfer operator of one time step on a grid."""
         self.check_nodes(grid.nodes)
         if max(grid.shape) > MOST_ON_AXIS:
             raise self.unresolved(f"more than {MOST_ON_AXIS} nodes on an axis")
@@ -390,7 +445,15 @@ class Problem:
         return TimeStep(pushes)
 
     def read(self, law: Array, grid: Grid) -> tuple[Array, Array]:
-        """Return the weights of x at the end of a step, and those of the memory on the grid."""
+        """Return the weights of x at the end of a time step and the weights of the memory on the grid.
+
+        Parameters
+        ----------
+        law : array, shape (nodes,)
+            Weights of the stationary distribution on the grid.
+        grid : Grid
+            The grid.
+        """
         close, line = self.step.close, Grid(grid.x, Axis(0.0, 0.0, 1))
         noise, _ = self.parts[0]
         last = Stage(self.step.stages[-1].G, close)
@@ -401,24 +464,25 @@ class Problem:
 
 
 def split(noise: Array) -> Noise:
-    """Split noise, shape (k, m), into one normal that the memory shares, and the rest.
+    """Return the noise of a stage as a `Noise`, given its coefficients of shape (k, m).
 
-    ``noise`` is a result of `uldnum.schemes.stage.Affine.compressed`, so the memory has at most one normal.
+    The coefficients are those of a map from `uldnum.schemes.stage.Affine.compressed`, in which at most one normal acts
+    on the memory.
     """
     shared = noise[1:].any(axis=0)
     return Noise(noise[:, shared].sum(axis=1), float(np.linalg.norm(noise[0, ~shared])))
 
 
 def found(values: Array, among: Array, tolerance: float) -> Array:
-    """Return whether each eigenvalue is among others, up to a relative difference of 1 - lambda."""
+    """Return whether each eigenvalue equals one of ``among``, up to a difference relative to ``|1 - lambda|``."""
     return np.abs(values[:, None] - among).min(axis=1) <= tolerance * np.abs(1 - values) + 1e-12
 
 
 def wider(axis: Axis, weights: Array, threshold: float) -> Axis:
-    """Widen an axis at each end where the weights of the outermost nodes exceed a threshold.
+    """Return an axis that is wider at each end where the weights of the outermost nodes exceed a threshold.
 
-    The length that is added grows with the excess. The smallest weight of three nodes is used, because the weights of
-    a distribution that is not smooth oscillate between negative and positive values.
+    The added length is a multiple of the number of decades by which they exceed it. The smallest of the outermost three
+    weights is compared, because the weights of a rough distribution oscillate between negative and positive values.
     """
     if axis.n == 1:
         return axis
@@ -431,7 +495,7 @@ def wider(axis: Axis, weights: Array, threshold: float) -> Axis:
 
 
 def grown(grid: Grid, name: str, excess: float) -> Grid:
-    """Return a grid with more nodes on one axis, whose error is ``excess`` times the tolerance."""
+    """Return a grid with more nodes on the axis ``name``, whose error is ``excess`` times the tolerance."""
     growth = np.clip(1 + GROWTH * np.log10(excess), SLOWEST, FASTEST)
     axis = getattr(grid, name)
     return replace(grid, **{name: replace(axis, n=int(np.ceil(growth * axis.n)))})
