@@ -1,4 +1,4 @@
-"""One-dimensional targets as tables of density and cdf on nodes that reach far into the tails."""
+"""Tables of the density and the cdf of one-dimensional targets, on nodes that extend far into the tails."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from uldnum.targets import Target, lacking
 
 __all__ = ["TargetDensity", "tabulate"]
 
-# Standard deviations that the table spans on either side, nodes per standard deviation, and largest number of nodes.
+# Extent of the table beyond the outermost means in standard deviations, number of nodes per standard deviation of the
+# narrowest component, and largest number of nodes.
 REACH, DENSE, MOST = 24, 200, 5_000_000
 
 
@@ -25,9 +26,9 @@ class TargetDensity:
     ----------
     x : array, shape (n,)
         Equidistant nodes.
-    log_density, cdf : arrays, shape (n,)
-        Log density and cumulative distribution function of the target at the nodes.
-    centres, deviations : arrays, shape (components,)
+    log_density, cdf : array, shape (n,)
+        Normalised log density and cumulative distribution function of the target at the nodes.
+    centres, deviations : array, shape (components,)
         Means and standard deviations of the components of a Gaussian mixture, or mean and standard deviation of any
         other target.
     gaussian_tails : bool
@@ -47,7 +48,7 @@ class TargetDensity:
         return np.exp(self.log_density)
 
     def integral(self, values: Array) -> float:
-        """Return the integral of a function with these values at the nodes."""
+        """Return the integral of a function, given its values at the nodes."""
         return float(np.trapezoid(values, self.x))
 
     @property
@@ -61,22 +62,34 @@ class TargetDensity:
         return float(np.sqrt(self.integral((self.x - self.mean) ** 2 * self.density)))
 
     def interval(self, reach: float) -> tuple[float, float]:
-        """Return the ends of the set where the density exceeds exp(-reach^2/2) of its maximum.
+        """Return the ends of the interval where the density exceeds ``exp(-reach^2/2)`` times its maximum.
 
-        On a Gaussian target the interval extends ``reach`` standard deviations to either side of the mean.
+        On a Gaussian target the interval extends ``reach`` standard deviations to either side of the mean. If the set
+        has several parts, the interval contains all of them.
         """
         above = self.x[self.log_density > self.log_density.max() - reach**2 / 2]
         return float(above[0]), float(above[-1])
 
     def seen(self, nodes: Array, dense: Array) -> bool:
-        """Whether the trapezoidal rule on nodes, so many a unit, knows the variance between them to a thousandth."""
+        """Return whether the trapezoidal rule on other nodes integrates the variance between them to 0.1%.
+
+        Parameters
+        ----------
+        nodes : array
+            Nodes in ascending order.
+        dense : array
+            Number of nodes per unit of length at each node.
+        """
         coarse = np.interp(nodes, self.x, self.density) * (nodes - self.mean) ** 2 / dense
         fine = self.density * (self.x - self.mean) ** 2 * ((self.x >= nodes[0]) & (self.x <= nodes[-1]))
         return abs(float(np.trapezoid(coarse)) / self.integral(fine) - 1) < 1e-3
 
 
 def scales(target: Target) -> tuple[Array, Array]:
-    """Return means and standard deviations of the components of a target, or of the whole if it is not a mixture."""
+    """Return means and standard deviations of the components of a Gaussian mixture.
+
+    For any other target, return its mean and standard deviation as arrays of one entry.
+    """
     if target.components is not None:
         return target.components.means[:, 0], np.sqrt(target.components.variances[:, 0])
     if not np.all(np.isfinite(target.standard_deviation)):
@@ -85,13 +98,17 @@ def scales(target: Target) -> tuple[Array, Array]:
 
 
 def tabulate(target: Target) -> TargetDensity:
-    """Return the table of a target, from its log density or, if it has none, from the integral of its score."""
+    """Return the table of a target.
+
+    The log density is that of the target or, if the target has none, the integral of its score.
+    """
     centres, deviations = scales(target)
     low, high = (centres - REACH * deviations).min(), (centres + REACH * deviations).max()
     nodes = int(DENSE * (high - low) / deviations.min()) + 1
     if nodes > MOST:
         raise ValueError(
-            f"target: must be resolved by a table of at most {MOST} nodes, got {nodes} nodes for {target.name!r}"
+            f"target: must be resolved by a table of at most {MOST} nodes, got {nodes} nodes for {target.name!r}; "
+            "use wider components"
         )
     x = np.linspace(low, high, nodes)
     if target.log_density is not None:

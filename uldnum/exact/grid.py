@@ -149,8 +149,8 @@ class Axis:
         first : int
             Index of the first spline of the range.
         values : array, shape (*x.shape, width)
-            ``E phi_{first + j}(x + noise xi)``, with the same range for all points. If the nodes are equidistant, the splines
-            are continued beyond the ends for ``x + noise xi``; otherwise these points are moved to the ends.
+            ``E phi_{first + j}(x + noise xi)``, with the same range for all points. If the nodes are equidistant, the
+            splines are continued beyond the ends for ``x + noise xi``; otherwise these points are moved to the ends.
         """
         if self.n == 1:
             return 0, np.ones((*x.shape, 1))
@@ -226,8 +226,8 @@ def pieces(spread: float, most: int) -> Array:
     spread : float
         Standard deviation of the noise in spacings.
     most : int
-        Largest distance of the centre of a spline from the two nodes, in spacings. The splines that are farther away are
-        added to the outermost spline on the same side.
+        Largest distance of the centre of a spline from the two nodes, in spacings. The splines that are farther away
+        are added to the outermost spline on the same side.
 
     Returns
     -------
@@ -296,8 +296,8 @@ def quadrature(spans: float) -> tuple[Array, Array]:
     """Return nodes and normalised weights for expectations over a standard normal.
 
     Gauss-Hermite quadrature needs the fewest nodes if the noise spans few spacings. If it spans many spacings, the
-    trapezoidal rule is used with nodes closer than those of the splines, because a coarser rule would alias fast splines
-    to slow functions.
+    trapezoidal rule is used with nodes closer than those of the splines, because a coarser rule would alias fast
+    splines to slow functions.
 
     Parameters
     ----------
@@ -317,8 +317,9 @@ def quadrature(spans: float) -> tuple[Array, Array]:
 def averaging(axis: Axis, noise: float, rate: float) -> tuple[Array, Array]:
     """Return points and a matrix that averages functions of the memory over noise.
 
-    The matrix maps the values of a function f at the points to ``E f(p + noise xi)`` at each node p of the axis. All nodes
-    share the points of a trapezoidal rule, unless a separate quadrature rule for each node needs fewer points in total.
+    The matrix maps the values of a function f at the points to ``E f(p + noise xi)`` at each node p of the axis. All
+    nodes share the points of a trapezoidal rule, unless a separate quadrature rule for each node needs fewer points in
+    total.
 
     Parameters
     ----------
@@ -327,8 +328,8 @@ def averaging(axis: Axis, noise: float, rate: float) -> tuple[Array, Array]:
     noise : float
         Standard deviation of the noise.
     rate : float
-        Largest number of spline spacings that the argument of f moves while the memory changes by one unit. It determines
-        how close the points have to be.
+        Largest number of spline spacings that the argument of f moves while the memory changes by one unit. It
+        determines how close the points have to be.
 
     Returns
     -------
@@ -378,10 +379,10 @@ class Push:
     2. the maps of ``stages`` with their scores;
     3. the independent part of ``following``, which acts only on the position.
 
-    The independent part of ``noise`` belongs to the preceding operator, and the shared part of ``following`` to the next
-    one. For each node in the sheared position, the state after the maps is a function of the memory q after the noise. The
-    values of the splines at this state are tabulated once for all nodes in memory, and are then averaged over q by
-    `averaging`.
+    The independent part of ``noise`` belongs to the preceding operator, and the shared part of ``following`` to the
+    next one. For each node in the sheared position, the state after the maps is a function of the memory q after the
+    noise. The values of the splines at this state are tabulated once for all nodes in memory, and are then averaged
+    over q by `averaging`.
 
     Parameters
     ----------
@@ -442,7 +443,7 @@ class Push:
         return abs(float(self.noise.shared[1:].sum()))
 
     def path(self, x: Array, memory: Array) -> list[Array]:
-        """Return the points of all score evaluations and the final state, as functions of x and of the memory after the noise.
+        """Return the points of the score evaluations and the final state, given x and the memory after the noise.
 
         Parameters
         ----------
@@ -452,8 +453,8 @@ class Push:
         Returns
         -------
         list of array
-            For each stage, the point at which it evaluates the score, shape (x, memory, 1). The last entry is the sheared
-            state u after all maps, shape (x, memory, k).
+            For each stage, the point at which it evaluates the score, shape (x, memory, 1). The last entry is the
+            sheared state u after all maps, shape (x, memory, k).
         """
         u = np.stack(np.meshgrid(x, memory, indexing="ij"), axis=-1)[..., : len(self.noise.shared)]
         u[..., 0] += self.noise.shear * memory

@@ -1,14 +1,24 @@
 """Integrated autocorrelation times on grids, as solutions of Poisson's equation.
 
-The memory u between two score evaluations is a Markov chain, but a reading of (x, p) shares its normals with the stage
-that follows. The states (x, p) at the ends of time steps are a simpler Markov chain: ``open`` starts from one state and
-``close`` ends at the next, each with its own normals. The distribution of these states, weighted by ``f(x) - E f``, is
-propagated to the next reading, and to the point of the time step at which the grid of the stationary distribution
-applies. From there the sum over all later readings is the solution g of
+The time of a function f is, in time steps,
 
-    g = r + P g,
+    tau = 1 + 2 sum_{n>=1} rho(n),    rho(n) = Cov(f(x_0), f(x_n)) / Var f(x_0),
 
-where r is the expectation of ``f(x) - E f`` at the next reading and P is the operator of a time step.
+where x_n is the position at the end of time step n in equilibrium. The state ``u`` before a score evaluation is a
+Markov chain, but the reading ``(x, p)`` uses the normals of the last stage, which also determine the next u. The states
+``(x, p)`` at the ends of time steps are a Markov chain of their own. One transition of this chain applies the map
+``open``, all stages but the last, and the map ``close``, each with independent normals.
+
+The stationary distribution of ``(x, p)``, weighted with ``f(x) - E f``, is therefore propagated in two ways:
+
+* to the next reading, which gives the term n = 1;
+* to the point of the time step that the grid of the stationary distribution describes. The sum of all terms n >= 2 is
+  the integral of g with this weighted distribution, where g is the solution of Poisson's equation
+
+      g = r + P g.
+
+  Here r is the expectation of ``f(x) - E f`` at the next reading, given the state on the grid, and P is the operator of
+  one time step.
 """
 
 from __future__ import annotations
@@ -26,14 +36,17 @@ from uldnum.schemes.stage import Stage, first_row
 
 __all__ = ["autocorrelation_time"]
 
-# Tolerance of a time divided by that of the distribution: a sum over many steps is more sensitive.
+# Tolerance of a time divided by that of the distribution. A sum over many steps is more sensitive to errors.
 LOOSER = 100
-# Largest number of refinements of the grid, and their factor. If they do not suffice, f may jump.
+# Largest number of refinements of the grid, and factor of the nodes at each. More are needed only if f is not smooth.
 REFINEMENTS, GROWTH = 4, 1.2
 
 
 def autocorrelation_time(problem: Problem, grid: Grid, f: Callable[[Array], Array]) -> float:
-    """Return the autocorrelation time ``1 + 2 sum_{n>=1} rho(n)`` in time steps, on a grid that resolves it.
+    """Return the autocorrelation time ``1 + 2 sum_{n>=1} rho(n)`` in time steps.
+
+    The grid is refined until the time changes by less than a hundred times the tolerance of the problem, relative to
+    the time or to one time step, whichever is longer.
 
     Parameters
     ----------
@@ -52,9 +65,9 @@ def autocorrelation_time(problem: Problem, grid: Grid, f: Callable[[Array], Arra
     Raises
     ------
     ValueError
-        If f is not finite or is constant on the interval.
+        If f is not finite or is constant at the nodes of the grid.
     ConvergenceError
-        If an accuracy of a hundred times the tolerance cannot be reached.
+        If the time is not resolved after `REFINEMENTS` refinements.
     """
     grid, time = scaled(grid, 1 / GROWTH), np.inf
     for _ in range(REFINEMENTS + 2):
@@ -64,31 +77,34 @@ def autocorrelation_time(problem: Problem, grid: Grid, f: Callable[[Array], Arra
         grid = scaled(grid, GROWTH)
     raise ConvergenceError(
         f"{problem.title}: the autocorrelation time is not resolved to {LOOSER * problem.tolerance:g} after "
-        f"{REFINEMENTS} refinements; a smoother function, a looser tolerance, a smaller step or more friction may help"
+        f"{REFINEMENTS} refinements; use a smoother function, a looser tolerance, a smaller step or more friction"
     )
 
 
 def scaled(grid: Grid, factor: float) -> Grid:
-    """Return a grid with ``factor`` times as many nodes on each axis that has more than one."""
+    """Return a grid with ``factor`` times as many nodes on each axis that has more than one node."""
     x, memory = (axis if axis.n == 1 else replace(axis, n=round(factor * axis.n)) for axis in (grid.x, grid.memory))
     return Grid(x, memory)
 
 
 def time_on(problem: Problem, grid: Grid, f: Callable[[Array], Array]) -> float:
-    """Return the time, in steps, on one grid."""
+    """Return the autocorrelation time of f on one grid, in time steps."""
     values = result_of("f", f, grid.x.nodes)
     if values.shape not in ((), (grid.x.n,)):
         raise ValueError(f"f: must return the shape of its argument, {(grid.x.n,)}, got {values.shape}")
     values = np.broadcast_to(values, grid.x.n)
     if not np.isfinite(values).all() or values.min() == values.max():
-        raise ValueError("f: must be finite and not constant where the law is")
+        raise ValueError(
+            f"f: must be finite and not constant on the grid, got values from {values.min()} to {values.max()}"
+        )
     found, step, score = problem.stationary(grid), problem.step, problem.score
     line, ends = Grid(grid.x, Axis(0.0, 0.0, 1)), Grid(grid.x, momenta(problem, grid))
     closing = Stage(step.stages[-1].G, step.close)
     reading, none = split(step.close.compressed().C), np.zeros(step.rows)
     ending = Noise(none, float(np.linalg.norm(step.close.C[0])))
 
-    # The law at the end of a step, weighted by f - E f, and the sum over readings from the grid of the law on.
+    # `law` is the distribution of (x, p) at the end of a time step. `later` is g, the sum over all readings that follow
+    # a state on the grid.
     noise = problem.parts[0][0]
     before_reading = Push(grid, ends, noise, [closing], score, reading)
     law = Push(ends, ends, reading, [], score).law(before_reading.law(found.law.reshape(grid.shape)))
@@ -97,7 +113,7 @@ def time_on(problem: Problem, grid: Grid, f: Callable[[Array], Array]) -> float:
     read = Push(grid, line, noise, [closing], score, ending).expectation(values[:, None])
     later = found.summed(read.ravel())
 
-    # From there to the next score evaluation of a last stage.
+    # The weighted distribution is propagated to the last noise before the last stage of the next time step.
     law, noise, maps = law * values[:, None], Noise(none), []
     for stage in (Stage(first_row(step.open.b), step.open), *step.stages[:-1]):
         maps.append(stage)
@@ -114,7 +130,10 @@ def time_on(problem: Problem, grid: Grid, f: Callable[[Array], Array]) -> float:
 
 
 def momenta(problem: Problem, grid: Grid) -> Axis:
-    """Return an axis for the second row at the end of a time step, with as many nodes as the finest of a grid."""
+    """Return an axis for the second row at the end of a time step.
+
+    It has as many nodes as the axis of ``grid`` with the most nodes.
+    """
     if problem.step.rows == 1:
         return grid.memory
     axis = problem.memory_axis(grid.x, problem.linear.read.push(problem.before)[:, 1, 1])

@@ -1,8 +1,12 @@
-"""Linear systems and eigenvalues of one time step on a grid.
+"""Linear systems and eigenvalues of the transfer operator of one time step.
 
-Let A be the matrix of a `uldnum.exact.grid.Push` and B the values of the splines at the nodes. The operator of a time
-step is ``P = A B^-1``, and all results follow from solutions of linear systems ``(z B - A) c = v``. A step moves a
-chain over few nodes in x, so the matrix is banded if the nodes are sorted by x.
+Let A be the matrix of the time step and B the matrix of the splines at the nodes (`uldnum.exact.grid`). The operator is
+``P = A B^-1``, and its resolvent is applied by solving a linear system,
+
+    (z - P)^-1 v = B c,    (z B - A) c = v.
+
+A time step moves a chain over only a few nodes in x, so the matrix ``z B - A`` is banded if the nodes are sorted by x.
+Stationary distributions, sums over all later steps and eigenvalues near z follow from a few such solutions.
 """
 
 from __future__ import annotations
@@ -22,30 +26,30 @@ __all__ = ["Stationary", "TimeStep"]
 
 # Approximate number of rows in a block of a banded matrix.
 BLOCK = 250
-# Number of eigenvalues that are computed at a time.
+# Number of eigenvalues that one Krylov iteration returns at most.
 LEADING = 8
-# Vectors in a block of a Krylov space, and the largest dimension of the space.
+# Number of vectors in a block of a Krylov space, and largest dimension of the space.
 VECTORS, DIMENSION = 4, 100
-# An eigenvalue counts as found if its relative residual is below this.
+# Largest relative residual of an eigenvalue that is returned.
 ROUGHLY = 1e-3
 
 
 @dataclass(frozen=True)
 class Block:
-    """A block of rows of a banded matrix after elimination.
+    """Block of rows of a banded matrix after elimination.
 
     Attributes
     ----------
     left, right : int
-        First column of the block, and the column after the last one.
+        First column of the block, and the column after its last one.
     start, stop : int
-        First column of the diagonal block, and the column after the last one.
+        First column of the diagonal block, and the column after its last one.
     lower : array, shape (stop - start, start - left)
         Entries to the left of the diagonal block.
     diagonal : (array, array)
-        LU factors of the diagonal block, with pivots.
+        LU factors of the diagonal block, and its pivots.
     upper : array, shape (stop - start, right - stop)
-        Inverse of the diagonal block times the entries to the right of it.
+        Inverse of the diagonal block times the entries to its right.
     """
 
     left: int
@@ -58,14 +62,14 @@ class Block:
 
 
 class Factors:
-    """Factors of a banded matrix, from block elimination with pivoting within the diagonal blocks.
+    """Factors of a banded matrix from block elimination, with pivoting only within the diagonal blocks.
 
     Parameters
     ----------
     blocks : iterable of (int, array)
-        Blocks of rows in order, each with its first column and its entries, which are overwritten. The diagonal block
-        starts at the column that equals the number of the first row. Neither the first nor the last column decreases
-        from block to block.
+        Blocks of consecutive rows. Each has the index of its first column and its entries, which are overwritten. The
+        diagonal block of a block starts at the column whose index is that of its first row. Neither the first nor the
+        last column decreases from one block to the next.
     """
 
     def __init__(self, blocks: Iterable[tuple[int, Array]]) -> None:
@@ -84,7 +88,7 @@ class Factors:
             start = stop
 
     def solve(self, right: Array) -> Array:
-        """Solve the system for a right-hand side, or several as columns."""
+        """Return the solution for a right-hand side, or for several as columns."""
         x = right.copy()
         for block in self.blocks:
             rows = slice(block.start, block.stop)
@@ -95,7 +99,7 @@ class Factors:
         return x
 
     def solve_transposed(self, right: Array) -> Array:
-        """Solve the system with the transposed matrix."""
+        """Return the solution of the system with the transposed matrix."""
         x = right.copy()
         for block in self.blocks:
             x[block.stop : block.right] -= block.upper.T @ x[block.start : block.stop]
@@ -107,12 +111,12 @@ class Factors:
 
 
 class TimeStep:
-    """The operator of one time step, from functions on a grid to functions on the same grid.
+    """Transfer operator of one time step on a grid.
 
     Parameters
     ----------
     pushes : list of Push
-        Parts of the time step, in order.
+        Factors of the operator in the order in which a chain passes through them. All have the same grid.
     """
 
     def __init__(self, pushes: list[Push]) -> None:
@@ -127,7 +131,7 @@ class TimeStep:
 
     @cached_property
     def blocks(self) -> list[tuple[int, int, int, int]]:
-        """Blocks of the banded matrix, as `Block` has them, in nodes of x."""
+        """Columns ``(left, start, stop, right)`` of each `Block` of the matrix, as indices of nodes in x."""
         n, size = self.grid.x.n, max(1, BLOCK // self.grid.memory.n)
         used = np.array([(first, first + row.shape[1]) for first, row in self.rows])
         splines = np.arange(n) - DEGREE // 2, np.arange(n) + DEGREE // 2 + 1
@@ -140,16 +144,16 @@ class TimeStep:
 
     @property
     def work(self) -> float:
-        """Floating-point operations that `factors` takes, roughly."""
+        """Approximate number of floating-point operations of `factors`."""
         left, start, stop, right = np.array(self.blocks, float).T * self.grid.memory.n
         return float(np.sum(2 * (stop - start) * (stop - left) * (right - start)))
 
     def factors(self, z: complex, pinned: tuple[int, int] | None = None) -> Factors:
-        """Return factors of ``z B - A``, with the row of B at a pinned node added to it."""
+        """Return factors of ``z B - A``. If a node is pinned, its row of B is added to its row of the matrix."""
         return Factors(self.entries(z, pinned))
 
     def entries(self, z: complex, pinned: tuple[int, int] | None) -> Iterable[tuple[int, Array]]:
-        """Yield the blocks of rows of the matrix."""
+        """Yield the first column and the entries of each block of rows of the matrix that `factors` factorises."""
         memory, (x_values, memory_values) = self.grid.memory.n, self.values
         for left, start, stop, right in self.blocks:
             entries = z * x_values[start:stop, None, left:right, None] * memory_values[:, None, :]
@@ -161,21 +165,25 @@ class TimeStep:
             yield left * memory, entries.reshape((stop - start) * memory, -1)
 
     def at_nodes(self, coefficients: Array) -> Array:
-        """Return values at the nodes of splines with such coefficients, arrays of shape (nodes, ...)."""
+        """Return values of splines at the nodes, given their coefficients; both have the shape (nodes, ...)."""
         x_values, memory_values = self.values
         along_memory = memory_values @ coefficients.reshape(*self.grid.shape, -1)
         return np.tensordot(x_values, along_memory, 1).reshape(coefficients.shape)
 
     def nearest(self, z: complex, tolerance: float) -> Array:
-        """Return the eigenvalues nearest z, the largest to a tolerance relative to its distance."""
+        """Return the eigenvalues nearest z.
+
+        The one of largest modulus has an error below the tolerance times its distance from z.
+        """
         factors = self.factors(z)
         return dominant(lambda v: self.at_nodes(factors.solve(v + 0j)), self.grid.nodes, z, tolerance)
 
     def largest(self, count: int) -> Array:
-        """Return the eigenvalues of largest modulus, without the one nearest 1.
+        """Return the ``count`` eigenvalues of largest modulus, without the one nearest 1.
 
-        The eigenvectors are computed from a power of the matrix that has few large eigenvalues. The iteration therefore
-        converges for any step size. The eigenvalues of the matrix follow from its projection on the eigenvectors.
+        The eigenvectors are those of a power of the matrix in which few eigenvalues are not negligible, so the
+        iteration converges quickly for any step size. The eigenvalues are those of the matrix projected on the
+        eigenvectors.
         """
         n, values = self.grid.nodes, np.kron(*self.values)
         matrix = np.linalg.solve(values.T, matrix_of(self.rows, self.grid).T).T
@@ -193,7 +201,7 @@ class TimeStep:
 
 
 def matrix_of(rows: list[tuple[int, Array]], onto: Grid) -> Array:
-    """Return the matrix of which these are the rows, as `Push` has them."""
+    """Return a dense matrix, given its rows in the format of `Push.rows` and the grid of its columns."""
     matrix = np.zeros((len(rows), len(rows[0][1]), *onto.shape))
     for whole, (first, row) in zip(matrix, rows, strict=True):
         whole[:, first : first + row.shape[1]] = row
@@ -201,17 +209,24 @@ def matrix_of(rows: list[tuple[int, Array]], onto: Grid) -> Array:
 
 
 class Stationary:
-    """The stationary distribution of a time step, and sums over all later steps.
+    """Stationary distribution of a time step, and sums over all later time steps.
 
-    ``B - A`` is singular: its null vectors are the constants and the stationary distribution. It becomes regular when
-    the row of B at one node is added to it, which makes the solution vanish at that node.
+    The matrix ``B - A`` is singular. Its right null vector contains the coefficients of a constant function, and its
+    left null vector contains the weights of the stationary distribution. The matrix becomes regular when the row of B
+    at one node is added to its row at that node. For a right-hand side with stationary mean 0, the solution then
+    vanishes at that node.
 
     Parameters
     ----------
     step : TimeStep
         The time step.
     pinned : (int, int)
-        Indices of the node, which must have a weight that is not negligible.
+        Indices of the node in x and in memory. Its stationary probability must not be negligible.
+
+    Attributes
+    ----------
+    law : array, shape (nodes,)
+        Weights of the stationary distribution.
     """
 
     def __init__(self, step: TimeStep, pinned: tuple[int, int]) -> None:
@@ -221,32 +236,38 @@ class Stationary:
         self.law = weights / weights.sum()
 
     def summed(self, values: Array) -> Array:
-        """Return ``sum_{n>=0} P^n (f - E f)`` at the nodes, shape (nodes, ...), with mean 0."""
+        """Return ``sum_{n>=0} P^n (f - E f)``, given the values of f at the nodes, shape (nodes, ...)."""
         total = self.step.at_nodes(self.factors.solve(values - self.law @ values))
         return total - self.law @ total
 
     def eigenvalues(self, tolerance: float) -> Array:
-        """Return the eigenvalues nearest 1 without it, the largest to a tolerance relative to its distance from 1."""
+        """Return the eigenvalues nearest 1, without the eigenvalue 1.
+
+        The one of largest modulus has an error below the tolerance times its distance from 1.
+        """
         return dominant(self.summed, self.step.grid.nodes, 1.0, tolerance)
 
 
 def dominant(inverse: Callable[[Array], Array], nodes: int, z: complex, tolerance: float) -> Array:
-    """Return eigenvalues of P nearest z, the largest of them to a tolerance relative to its distance, others roughly.
+    """Return the eigenvalues of P nearest z.
 
-    They are those of ``(z - P)^-1`` projected on a block Krylov space.
+    They follow from the eigenvalues of ``(z - P)^-1`` projected on a block Krylov space. The error of the eigenvalue of
+    largest modulus is below the tolerance times its distance from z; the relative errors of the others are below
+    `ROUGHLY`.
 
     Parameters
     ----------
     inverse : callable
-        The application of ``(z - P)^-1``, (nodes, vectors) -> (nodes, vectors).
+        Function that applies ``(z - P)^-1`` to vectors, (nodes, vectors) -> (nodes, vectors).
     nodes : int
         Number of nodes.
     z : complex
-        The shift.
+        Shift.
     tolerance : float
-        The tolerance.
+        Tolerance of the residual of the eigenvalue of largest modulus, relative to the eigenvalue of the inverse.
     """
-    # The same vectors each time, and of no symmetry, which would last.
+    # The seed is fixed, so results are reproducible. Random vectors have no symmetry; a Krylov space from symmetric
+    # vectors would contain no antisymmetric eigenvectors.
     new = np.random.default_rng(0).normal(size=(nodes, min(VECTORS, nodes)))
     basis, images = np.zeros((nodes, 0)), np.zeros((nodes, 0))
     while True:

@@ -4,20 +4,20 @@
 at the nodes. The stationary distribution has the weights w with ``w^T P = w^T`` and ``sum(w) = 1``. The other leading
 eigenvalues of P are the factors by which the slowest modes decay in one time step.
 
-**Position in the time step.** The grid describes the state before the last noise that precedes the last stage. For a
-scheme with one stage this is the noise of the previous time step. The time step is divided at each stage with noise
-into operators of the form noise, then deterministic maps. The distribution of x at the end of the time step follows
-from the noise and the map ``close`` (`Problem.read`).
+**Position in the time step.** The grid describes the state before the noise of the stage that precedes the last stage.
+For a scheme with one stage, this is the noise of the previous time step. The time step is a product of operators
+(`uldnum.exact.grid.Push`), each of which starts with the noise of one stage and ends before the next noise. The
+distribution of x at the end of the time step follows from the noise and the map ``close`` (`Problem.read`).
 
-**First grid.** The interval of x contains the distribution that the scheme has on each Gaussian component of the target,
-up to a probability of the order of the tolerance. The nodes resolve the variance of the target and, if this needs few
-nodes, the score.
+**First grid.** The interval of x contains the distribution that the scheme has on each Gaussian component of the
+target, up to a probability of the order of the tolerance. The nodes resolve the variance of the target and, if this
+needs few nodes, the score.
 
 **Widening.** Each grid is widened until the outermost nodes have a probability below ``0.02 min(tolerance, gap)``.
 
 **Refinement.** Let d be the change of the results when the nodes of one axis are refined. The number of nodes of this
-axis grows by the factor ``1 + 0.1 log10(d/tolerance)``, clipped to [1.12, 1.4], until d is below the tolerance. The axes
-of memory and position are refined in turn. Since the error decreases fast, d is close to the error before the last
+axis grows by the factor ``1 + 0.1 log10(d/tolerance)``, clipped to [1.12, 1.4], until d is below the tolerance. The
+axes of memory and position are refined in turn. Since the error decreases fast, d is close to the error before the last
 refinement and bounds the error after it.
 """
 
@@ -43,22 +43,23 @@ __all__ = ["ConvergenceError", "Problem", "Solution", "UnstableError", "split"]
 LEADING = 6
 # Tolerance of the second eigenvalue on each grid, as a fraction of the tolerance of the problem.
 RESOLUTION = 0.01
-# Two eigenvalues are the same if they differ by less than this fraction of |1 - lambda|. SAME applies to two consecutive
-# grids, ALIKE to the first grid and any other grid.
+# Two eigenvalues are the same if they differ by less than this fraction of |1 - lambda|. SAME applies to two
+# consecutive grids, ALIKE to the first grid and any other grid.
 SAME, ALIKE = 0.01, 0.1
 # Smallest numbers of nodes of the first grid in x and in memory, and the largest number of nodes in x up to which the
 # first grid is refined to resolve the score.
 LEAST, LEAST_MEMORY, MANY = 24, 18, 60
-# Widths of the regions with denser nodes: RIDGE/sqrt(slope of the score) on a ridge, and BULK standard deviations around
-# the mean of the target. The amplitudes are the additional density at the centre as a multiple of that in the tails.
+# Widths of the regions with denser nodes: RIDGE/sqrt(slope of the score) on a ridge, and BULK standard deviations
+# around the mean of the target. The amplitudes are the additional density at the centre as a multiple of that in the
+# tails.
 RIDGE, BULK = 2.2, 1.5
 MORE_ON_RIDGE, MORE_IN_BULK = 1.5, 2.5
 # The nodes of an axis grow by the factor 1 + GROWTH log10(error/tolerance), clipped to [SLOWEST, FASTEST].
 GROWTH, SLOWEST, FASTEST = 0.1, 1.12, 1.4
 # Margin of a grid, in standard deviations, beyond the point where a normal density equals the tolerance.
 MARGIN = 0.5
-# Largest probability of the outermost nodes, as a fraction of the smaller one of tolerance and gap. A gap below LEAST_GAP
-# is a rounding error.
+# Largest probability of the outermost nodes, as a fraction of the smaller one of tolerance and gap. A gap below
+# LEAST_GAP is a rounding error.
 OUTERMOST, LEAST_GAP = 0.02, 1e-15
 # An end moves by WIDER times the length for each decade by which the probability of the outermost nodes exceeds its
 # limit, for at most DECADES decades. A grid is widened at most WIDENINGS times.
@@ -90,7 +91,7 @@ class Solution:
     weights : array, shape (n,)
         Probabilities of the nodes in x.
     memory_weights : array, shape (k,)
-        Probabilities of the nodes in memory, before the last noise that precedes the last stage.
+        Probabilities of the nodes in memory, before the noise of the stage that precedes the last one.
     eigenvalues : complex array, shape (m,)
         Eigenvalues of one time step in descending order of modulus. The first one is 1.
     """
@@ -119,7 +120,8 @@ class Solution:
     def curve(self) -> BSpline:
         """Density per node as a spline of the fractional node index, normalised to the integral 1.
 
-        The normalisation is necessary because the nodes at the ends of the interval contribute only half to the integral.
+        The weights alone are not normalised in this sense, because the integral contains only half of the weights at
+        the ends.
         """
         curve = self.grid.x.curve(self.weights)
         return BSpline(curve.t, curve.c / curve.integrate(0, self.grid.x.n - 1), curve.k)
@@ -142,7 +144,7 @@ class Solution:
         return replace(self, eigenvalues=self.eigenvalues[found(self.eigenvalues, coarse.eigenvalues, SAME)][:LEADING])
 
     def change(self, coarse: Solution, unit: float) -> float:
-        """Return the largest difference from a coarser solution in mean, variance, cdf, second eigenvalue and spectral gap.
+        """Return the largest difference from a coarser solution in mean, variance, cdf, second eigenvalue and gap.
 
         Parameters
         ----------
@@ -161,8 +163,8 @@ class Solution:
         rates = [0.0]
         if len(self.eigenvalues) > 1:
             moved = np.abs(coarse.eigenvalues - self.eigenvalues[1]).min()
-            # If modes hardly mix, an error of the small rates between them determines their weights. The relative change
-            # of the gap measures this error.
+            # If modes hardly mix, an error of the small rates between them determines their weights. The relative
+            # change of the gap measures this error.
             rates += [moved, moved / self.gap if self.gap > 0 else np.inf]
         return max(*moments, *rates, float(np.abs(self.cdf(x) - coarse.cdf(x)).max()))
 
@@ -218,8 +220,8 @@ class Problem:
     def resolved(self) -> tuple[Solution, float]:
         """Refine the grid until a refinement changes the solution by less than the tolerance.
 
-        The axes are refined in turn, and each grid is widened until the probability outside it is negligible. The change at
-        a refinement is about the error before it, which exceeds the error after it.
+        The axes are refined in turn, and each grid is widened until the probability outside it is negligible. The
+        change at a refinement is about the error before it, which exceeds the error after it.
 
         Returns
         -------
@@ -273,10 +275,10 @@ class Problem:
 
     @cached_property
     def first_grid(self) -> Grid:
-        """Grid that contains the distribution of the scheme on each Gaussian, with the fewest nodes that resolve the target.
+        """Grid that contains the distribution of the scheme on each Gaussian, with few nodes that resolve the target.
 
-        The nodes also resolve the score roughly, unless this needs more than `MANY` nodes in x. The score may vary faster
-        than the density.
+        The nodes also resolve the score roughly, unless this needs more than `MANY` nodes in x. The score may vary
+        faster than the density.
         """
         deviations = self.target.deviations
         if not np.isfinite(self.before[np.argmax(deviations)]).all():
@@ -296,12 +298,12 @@ class Problem:
         return x
 
     def denser(self, x: Axis) -> Axis:
-        """Return an axis with the same smallest distance between nodes as ``x``, but fewer nodes where they matter less.
+        """Return an axis with nodes that are no closer than those of ``x``, and fewer where they matter less.
 
-        The nodes are densest on ridges, where the slope of the score has a positive maximum. Trajectories separate there,
-        so test functions vary fast. The nodes are least dense in the tails. They stay equidistant if independent noise of
-        the position spans a spacing while the memory also has noise. That noise smooths functions, so denser nodes are not
-        needed, and its quadrature on stretched nodes would be expensive.
+        The nodes are densest on ridges, where the slope of the score has a positive maximum. Trajectories separate
+        there, so test functions vary fast. The nodes are least dense in the tails. They stay equidistant if independent
+        noise of the position spans a spacing while the memory also has noise. That noise smooths functions, so denser
+        nodes are not needed, and its quadrature on stretched nodes would be expensive.
         """
         slopes = np.gradient(self.score(x.nodes), x.nodes)
         inner = slopes[1:-1]
@@ -323,13 +325,13 @@ class Problem:
     def reach(self) -> float:
         """Half-width of a grid in standard deviations.
 
-        A normal density relative to its maximum equals the tolerance at ``sqrt(-2 ln(tolerance))`` standard deviations. The
-        grid extends beyond this by a margin.
+        A normal density relative to its maximum equals the tolerance at ``sqrt(-2 ln(tolerance))`` standard deviations.
+        The grid extends beyond this by a margin.
         """
         return float(np.sqrt(-2 * np.log(self.tolerance))) + MARGIN
 
     def memory(self, x: Axis) -> Axis:
-        """Return the axis for the memory before the last noise that precedes the last stage.
+        """Return the axis for the memory before the noise of the stage that precedes the last one.
 
         It has a single node if the memory after a time step does not depend on the state before it.
         """
@@ -345,9 +347,9 @@ class Problem:
     def memory_axis(self, x: Axis, variance: Array) -> Axis:
         """Return an axis for a memory with the given variance on each Gaussian, shape (n,).
 
-        The axis contains `reach` standard deviations of the memory. It also contains the sum of the kicks of one time step,
-        from memory 0 and with the largest score in the interval of x. If no noise acts on the memory, it contains the
-        geometric series of the kicks of all time steps.
+        The axis contains `reach` standard deviations of the memory. It also contains the sum of the kicks of one time
+        step, from memory 0 and with the largest score in the interval of x. If no noise acts on the memory, it contains
+        the geometric series of the kicks of all time steps.
         """
         maps = [stage.map for stage in self.step.stages]
         kicks = sum(abs(float(map.b[1])) for map in maps)
@@ -392,9 +394,9 @@ class Problem:
     def completed(self, values: Array, step: TimeStep) -> Array:
         """Return eigenvalues in descending order of modulus, given those that are nearest 1.
 
-        The eigenvalues nearest 1 may lack some of large modulus, for example near -1. The candidates are tested in order of
-        modulus. A candidate that is missing is computed if it may be the second largest eigenvalue. Otherwise the list is
-        cut off at its modulus, so that it has no gaps.
+        The eigenvalues nearest 1 may lack some of large modulus, for example near -1. The candidates are tested in
+        order of modulus. A candidate that is missing is computed if it may be the second largest eigenvalue. Otherwise
+        the list is cut off at its modulus, so that it has no gaps.
         """
         for value in self.candidates[self.candidates.imag >= 0]:
             if not found(np.array([value]), values, ALIKE).any():
@@ -421,7 +423,7 @@ class Problem:
     def parts(self) -> list[tuple[Noise, list[Stage]]]:
         """Operators of a time step, each a noise and the stages from there to the next noise.
 
-        The time step starts before the noise that precedes the last stage.
+        The time step starts before the noise of the stage that precedes the last stage.
         """
         stages = self.step.stages
         order = [stages[-1], *stages[:-1]]
