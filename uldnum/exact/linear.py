@@ -1,8 +1,11 @@
 """Time steps of a scheme on a Gaussian target, as linear maps with Gaussian noise.
 
-On N(0, 1/lambda) the score is ``-lambda y``, so a stage is a linear map with matrix ``M = I + dA - lambda b G`` and
-noise covariance ``C C^T``. All arrays may have leading axes, over which functions broadcast. They hold float64 numbers
-or the fifty-digit numbers of `uldnum.exact.precise`.
+On N(0, 1/lambda) the score is ``-lambda y``. A stage is therefore the linear map
+
+    u' = M u + C xi,    M = I + dA - lambda b G,
+
+and its noise has the covariance ``C C^T``. All arrays may have leading axes, over which functions broadcast. The
+entries are float64 numbers or the fifty-digit numbers of `uldnum.exact.precise`.
 """
 
 from __future__ import annotations
@@ -19,30 +22,30 @@ from uldnum.schemes.stage import Affine, Step, first_row
 __all__ = ["RESOLVED", "Linear", "LinearStep", "kron", "kron_change", "linear_step", "positive_margins", "solve"]
 
 
-# A margin that float64 resolves as positive is larger than this; the rounding errors of a margin are far smaller.
+# A margin in float64 counts as positive above this bound. The rounding errors of margins are far smaller.
 RESOLVED = 1e-12
-# The same for margins that are computed with fifty digits.
+# The same bound for margins that are computed with fifty digits.
 RESOLVED_PRECISELY = 1e-40
-# Where all margins are larger than this, float64 suffices for an accurate stationary covariance.
+# Float64 suffices for an accurate stationary covariance if all margins exceed this bound.
 ACCURATE = 1e-5
 
 
 @dataclass(frozen=True)
 class Linear:
-    """The random linear map ``u -> u + D u + noise``, where the noise has covariance Q.
+    """Random linear map ``u -> u + D u + noise``, where the noise has the covariance Q.
 
-    The map holds ``D = M - I``, as the tables do: at small steps M equals the identity to rounding, and D would be
-    lost.
+    The map stores ``D = M - I``. At small steps M equals the identity to rounding, and its difference from the identity
+    would be lost.
 
     Attributes
     ----------
     D : array, shape (..., k, k)
-        Matrix of the map minus the identity.
+        Matrix M of the map minus the identity.
     Q : array, shape (..., k, k)
         Covariance of the noise.
     terms : array, shape (..., k, k)
-        Sum of the magnitudes of the terms that add up to D. The rounding error of D is of the order of the rounding
-        error of ``terms``.
+        Sum of the magnitudes of the terms whose sum is D. The rounding error of D is of the order of the rounding error
+        of ``terms``.
     """
 
     D: Array
@@ -70,7 +73,11 @@ class Linear:
         return covariance + moved + moved.swapaxes(-1, -2) + moved @ self.D.swapaxes(-1, -2) + self.Q
 
     def stationary(self) -> Array:
-        """Return the solution S of ``D S + S D^T + D S D^T + Q = 0``; NaN where the map is not stable."""
+        """Return the stationary covariance, or NaN where the map is not stable.
+
+        It is the solution S of the discrete Lyapunov equation ``S = M S M^T + Q``, that is of
+        ``D S + S D^T + D S D^T + Q = 0``.
+        """
         k = self.D.shape[-1]
         stable = self.stable[..., None, None]
         D = np.where(stable, self.D, -np.eye(k))
@@ -79,13 +86,14 @@ class Linear:
 
     @cached_property
     def margins(self) -> Array:
-        """Three stability margins, each relative to the terms that it is the sum of; shape (..., 3).
+        """Three stability margins, each divided by the sum of the magnitudes of its terms, shape (..., 3).
 
         The margins are the determinants of ``I - M^M``, ``I - M`` and ``I + M``, where M^M is the second compound
-        matrix of M; its eigenvalues are the products of two different eigenvalues of M. When the first eigenvalues of a
+        matrix of M. Its eigenvalues are the products of two different eigenvalues of M. When the first eigenvalues of a
         stable map reach the unit circle, one of the determinants vanishes: the first for a complex pair, the second for
-        the eigenvalue 1, the third for -1. For k = 2 the determinants are ``1 - det M``, ``1 - tr M + det M`` and ``1 +
-        tr M + det M``, and all are positive if and only if M is stable. Where D is infinite they are NaN.
+        the eigenvalue 1, and the third for the eigenvalue -1. For k = 2 the determinants are ``1 - det M``, ``1 - tr M
+        + det M`` and ``1 + tr M + det M``, and M is stable if and only if all are positive. The margins are NaN where D
+        is infinite.
         """
         with np.errstate(all="ignore"):
             return conditions(self.D, -1) / conditions(self.terms, 1)
@@ -112,31 +120,31 @@ class Linear:
 
     @property
     def eigenvalues(self) -> Array:
-        """Eigenvalues of D in float64; infinite where D is infinite."""
+        """Eigenvalues of D as complex128 or float64; infinite where D has a non-finite entry."""
         D = self.D.astype(float)
         finite = np.asarray(np.isfinite(D).all(axis=(-1, -2)))[..., None]
         return np.where(finite, np.linalg.eigvals(np.where(finite[..., None], D, 0)), np.inf)
 
     @cached_property
     def stable(self) -> Array:
-        """Whether every eigenvalue of M has a modulus below 1 by more than the rounding error."""
+        """Whether all eigenvalues of M are inside the unit circle by more than the rounding error."""
         stable = positive_margins(self.margins)
-        # For k > 2 the margins are also positive if an even number of eigenvalues lies outside the unit circle.
+        # For k > 2 the margins can also be positive if an even number of eigenvalues is outside the unit circle.
         return stable if self.D.shape[-1] <= 2 else stable & (self.growth < 1e-6)
 
     @cached_property
     def unstable(self) -> Array:
-        """Whether M is unstable by more than the rounding error."""
+        """Whether M is unstable by more than the rounding error, or has a non-finite entry."""
         return np.asarray((self.margins < -RESOLVED).any(axis=-1) | ~np.isfinite(self.D).all(axis=(-1, -2)))
 
     @property
     def resolved(self) -> Array:
-        """Whether M is stable or unstable by more than the rounding error."""
+        """Whether float64 arithmetic can decide that M is stable or unstable."""
         return self.stable | self.unstable
 
     @property
     def doubtful(self) -> Array:
-        """Whether float64 does not suffice for a covariance with a relative accuracy of about 1e-11."""
+        """Whether float64 may not suffice for a stationary covariance with a relative accuracy of about 1e-11."""
         return np.asarray(~(self.unstable | (self.margins > ACCURATE).all(axis=-1)))
 
 
@@ -147,7 +155,10 @@ def positive_margins(margins: Array) -> Array:
 
 
 def conditions(D: Array, sign: int) -> Array:
-    """Return the determinants of `Linear.margins` if the sign is -1, or bounds of their terms if it is 1."""
+    """Return the three determinants of `Linear.margins` for the sign -1, or sums of the magnitudes of their terms for 1.
+
+    For the sign 1, ``D`` must contain the magnitudes `Linear.terms`.
+    """
     k = D.shape[-1]
     i, j = np.triu_indices(k, 1)
     eye = np.eye(k)
@@ -162,7 +173,7 @@ def conditions(D: Array, sign: int) -> Array:
 
 
 def determinant(A: Array, sign: int) -> Array:
-    """Return the determinant of small matrices if the sign is -1, or the permanent if it is 1."""
+    """Return the determinant of small matrices for the sign -1, or the permanent for the sign 1."""
     n = A.shape[-1]
     if n == 0:
         return np.ones(A.shape[:-2])
@@ -183,9 +194,21 @@ def kron(A: Array, B: Array) -> Array:
 
 
 def solve(systems: Array, right: Array) -> Array:
-    """Solve small linear systems, shape (..., n, n), for columns (..., n, m); not finite where a system is singular.
+    """Return the solutions of small linear systems, which have non-finite entries where a system is singular.
 
     The method is Gauss-Jordan elimination with row pivoting, in the arithmetic of the arrays.
+
+    Parameters
+    ----------
+    systems : array, shape (..., n, n)
+        Matrices.
+    right : array, shape (..., n, m)
+        Right-hand sides.
+
+    Returns
+    -------
+    array, shape (..., n, m)
+        Solutions.
     """
     n = systems.shape[-1]
     leading = np.broadcast_shapes(systems.shape[:-2], right.shape[:-2])
@@ -195,7 +218,7 @@ def solve(systems: Array, right: Array) -> Array:
     every = np.arange(len(rows))
     with np.errstate(all="ignore"):
         for column in range(n):
-            left = rows[:, :, column:]  # the columns on the left already are those of the identity
+            left = rows[:, :, column:]  # the earlier columns are those of the identity
             pivot = column + np.argmax(np.abs(left[:, column:, 0]), axis=-1)
             lead = left[every, pivot]
             left[every, pivot] = left[:, column]
@@ -207,13 +230,13 @@ def solve(systems: Array, right: Array) -> Array:
 
 
 def linear_stage(map: Affine, G: Array, precision: Array) -> Linear:
-    """Return an affine map with the score ``-precision G u`` inserted, as a linear map."""
+    """Return an affine map as a linear map, with the score ``-precision G u`` inserted."""
     kick = precision[..., None, None] * map.b[..., :, None] * G[..., None, :]
     return Linear(map.dA - kick, map.C @ map.C.swapaxes(-1, -2), np.abs(map.dA) + np.abs(kick))
 
 
 def homogeneous(map: Affine) -> Affine:
-    """Return an affine map with an additional row of u that is always 1."""
+    """Return an affine map with an additional last row of u that is always 1."""
     row = [(0, 1)]
     rows = [(0, 0)] * (map.b.ndim - 1) + row
     return Affine(np.pad(map.dA, rows + row), np.pad(map.b, rows), np.pad(map.C, [*rows, (0, 0)]))
@@ -226,15 +249,15 @@ class LinearStep:
     Attributes
     ----------
     enter : Linear
-        The map ``open``, whose score is evaluated at the position.
+        The map ``open``, with the score at the position.
     first : Linear
-        Composition of all stages before the last; the identity if there is only one stage.
+        Composition of all stages before the last one; the identity if there is only one stage.
     last : Linear
         The last stage.
     read : Linear
         The map ``close``.
     shared : array, shape (..., k, k)
-        Covariance of the noise of ``last`` with the noise of ``read``, since both use the normals of the last stage.
+        Covariance of the noise of ``last`` with the noise of ``read``; both use the normals of the last stage.
     """
 
     enter: Linear
@@ -245,17 +268,17 @@ class LinearStep:
 
     @cached_property
     def cycle(self) -> Linear:
-        """The time step that starts just before the last stage, where the state is read."""
+        """One time step from before the last stage to before the next last stage, as one linear map."""
         return self.last.then(self.first)
 
     def without(self, lost: Array) -> LinearStep:
-        """Return the step with NaN as the matrix of the last stage where the mask ``lost`` is true."""
+        """Return the time step with NaN as the matrix of the last stage where the mask ``lost`` is True."""
         last = replace(self.last, D=np.where(lost[..., None, None], np.nan, self.last.D))
         return replace(self, last=last)
 
     def run(self, steps: int) -> Linear:
-        """Return the map from the state at the start of a run of ``steps`` time steps to the state at its end."""
-        with np.errstate(all="ignore"):  # unstable runs overflow
+        """Return the map from the initial state (x, p) to the state (x, p) after ``steps`` time steps."""
+        with np.errstate(all="ignore"):  # unstable schemes overflow
             begin = self.enter.then(self.first)
             return (begin if steps == 1 else begin.then(self.cycle.power(steps - 1))).then(self.read)
 
@@ -263,8 +286,15 @@ class LinearStep:
 def linear_step(step: Step, precision: Array, centre: Array | None = None) -> LinearStep:
     """Return a time step on N(centre, 1/precision) as linear maps.
 
-    The centre and the precision broadcast against the leading axes of the tables. If a centre is given, u has an
-    additional last row that is always 1, and the score is evaluated at ``G u - centre``.
+    Parameters
+    ----------
+    step : Step
+        Tables of the time step.
+    precision : array
+        Precision lambda of the target. It broadcasts against the leading axes of the tables.
+    centre : array, optional
+        Mean of the target, which broadcasts likewise. If it is given, u has an additional last row that is always 1,
+        and the score is ``-precision (G u - centre)``. Without it, the mean is 0.
     """
 
     def stage(map: Affine, G: Array) -> Linear:
