@@ -120,7 +120,7 @@ class Linear:
 
     @property
     def eigenvalues(self) -> Array:
-        """Eigenvalues of D as complex128 or float64; infinite where D has a non-finite entry."""
+        """Eigenvalues of D, computed in float64 arithmetic; infinite where D has a non-finite entry."""
         D = self.D.astype(float)
         finite = np.asarray(np.isfinite(D).all(axis=(-1, -2)))[..., None]
         return np.where(finite, np.linalg.eigvals(np.where(finite[..., None], D, 0)), np.inf)
@@ -155,9 +155,9 @@ def positive_margins(margins: Array) -> Array:
 
 
 def conditions(D: Array, sign: int) -> Array:
-    """Return the three determinants of `Linear.margins` for the sign -1, or sums of the magnitudes of their terms for 1.
+    """Return the determinants of `Linear.margins` for the sign -1, or the sums of the magnitudes of their terms for 1.
 
-    For the sign 1, ``D`` must contain the magnitudes `Linear.terms`.
+    For the sign 1, the argument ``D`` must be `Linear.terms`.
     """
     k = D.shape[-1]
     i, j = np.triu_indices(k, 1)

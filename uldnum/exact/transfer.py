@@ -1,8 +1,9 @@
-"""The exact stationary distribution of any integrator on a one-dimensional target, from its transfer operator.
+"""Exact stationary distribution of an integrator on a one-dimensional target, from its transfer operator.
 
-The transfer operator maps the distribution of a chain at one time step to the distribution at the next. It is
-discretised on a grid of position and memory (`uldnum.exact.grid`), which is refined until the answer does not change
-within the tolerance (`uldnum.exact.stationary`).
+The transfer operator of a scheme maps a function f of the state of a chain to its expectation after one time step,
+``(P f)(u) = E[f(u') | u]``. Its adjoint maps the distribution at one time step to the distribution at the next, and has
+the stationary distribution as its fixed point. `uldnum.exact.grid` discretises the operator on a grid of position and
+memory. `uldnum.exact.stationary` refines the grid until the results change by less than the tolerance.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ __all__ = ["TransferOperator", "transfer_operator"]
 
 @dataclass(frozen=True)
 class TransferOperator:
-    """The stationary distribution of x at the end of a time step, and the leading eigenvalues of one time step.
+    """Stationary distribution of x at the end of a time step, and leading eigenvalues of one time step.
 
     Attributes
     ----------
@@ -38,13 +39,25 @@ class TransferOperator:
     nfe_per_step : int
         Score evaluations per time step.
     change : float
-        Largest change of the quantities that the tolerance bounds, at the last refinement of an axis of the grid.
+        Largest change, at the last refinement of an axis of the grid, of the quantities that the tolerance bounds.
     problem : Problem
         The scheme on the target.
 
     See Also
     --------
     transfer_operator : Function that returns this object.
+
+    Notes
+    -----
+    Let F and rho be the cdf and the density of x in the stationary distribution, and let ``lambda_2`` be the second
+    eigenvalue of one time step. The distances to the target are
+
+    * Wasserstein-1 distance, ``int |F - F_target| dx``;
+    * Kolmogorov distance, ``max |F - F_target|``;
+    * total variation distance, ``1/2 int |rho - rho_target| dx``.
+
+    The spectral gap is ``1 - |lambda_2|``, and the relaxation time in score evaluations is
+    ``-nfe_per_step / log |lambda_2|``.
     """
 
     law: Solution = field(repr=False)
@@ -55,15 +68,15 @@ class TransferOperator:
 
     @property
     def resolution(self) -> tuple[int, int]:
-        """Number of nodes in position and in memory."""
+        """Numbers of nodes in position and in memory."""
         return self.law.grid.x.n, self.law.grid.memory.n
 
     @property
     def eigenvalues(self) -> Array:
-        """Eigenvalues of one time step in descending order of modulus: 1 and up to five more, a complex array.
+        """Eigenvalues of one time step in descending order of modulus: 1 and at most five more, a complex array.
 
-        Eigenvalues that differ between the last two grids by more than a hundredth of 1 - lambda are omitted. The list
-        ends before an eigenvalue that only the first grid resolved, so it has no gaps.
+        An eigenvalue is omitted if it changes by more than a hundredth of ``|1 - lambda|`` at the last refinement of
+        the grid. The list ends before the first eigenvalue that only the first grid resolves, so it has no gaps.
         """
         return self.law.eigenvalues
 
@@ -73,8 +86,8 @@ class TransferOperator:
         Parameters
         ----------
         f : callable
-            Array function of x, (n,) -> (n,), that is smooth on the scale of the spacing of the grid. For the
-            probability of an interval, use `cdf`.
+            Array function of x, (n,) -> (n,). It must be smooth on the scale of the distance between the nodes of the
+            grid. Use `cdf` for the probability of an interval.
 
         Returns
         -------
@@ -84,7 +97,7 @@ class TransferOperator:
         Raises
         ------
         ValueError
-            If f is not a function, or does not return an array of the shape of its argument.
+            If f is not a function, or if it does not return an array with the shape of its argument.
         """
         values = result_of("f", f, self.law.grid.x.nodes)
         if values.shape not in ((), self.law.weights.shape):
@@ -92,7 +105,7 @@ class TransferOperator:
         return float(self.law.weights @ np.broadcast_to(values, self.law.weights.shape))
 
     def density(self, x: ArrayLike) -> Array:
-        """Return the density of x; it is 0 outside the interval of the grid.
+        """Return the density of x in the stationary distribution.
 
         Parameters
         ----------
@@ -102,13 +115,13 @@ class TransferOperator:
         Returns
         -------
         float64 array
-            Density at the positions, of the shape of x. The probability outside the interval is of the order of the
-            tolerance.
+            Density in units of 1/x, with the shape of x. It is 0 outside the interval of the grid, where the
+            probability is of the order of the tolerance.
         """
         return self.law.density(converted("x", x))
 
     def cdf(self, x: ArrayLike) -> Array:
-        """Return the cumulative distribution function of x.
+        """Return the cumulative distribution function of x in the stationary distribution.
 
         Parameters
         ----------
@@ -118,7 +131,7 @@ class TransferOperator:
         Returns
         -------
         float64 array
-            Values between 0 and 1, of the shape of x.
+            Probabilities between 0 and 1, with the shape of x.
         """
         return self.law.cdf(converted("x", x))
 
@@ -139,7 +152,7 @@ class TransferOperator:
 
     @property
     def spectral_gap(self) -> float:
-        """Spectral gap: 1 minus the modulus of the second eigenvalue of one time step; NaN if none was resolved."""
+        """Spectral gap, 1 minus the modulus of the second eigenvalue; NaN if no second eigenvalue is resolved."""
         return self.law.gap
 
     @property
@@ -148,12 +161,14 @@ class TransferOperator:
         return float(-self.nfe_per_step / np.log1p(-self.spectral_gap))
 
     def autocorrelation_time(self, f: Callable[[Array], Array]) -> float:
-        """Return the integrated autocorrelation time of f(x_n) in equilibrium.
+        """Return the integrated autocorrelation time of ``f(x_n)`` in equilibrium.
 
-        The time is ``nfe_per_step (1 + 2 sum_{n>=1} rho(n))``, where rho(n) is the autocorrelation of f between
-        positions at the ends of time steps that are n steps apart. The sum over all lags is the solution of one linear
-        system, Poisson's equation. For the average of f, N score evaluations of a chain are worth N/time independent
-        draws.
+        Let rho(n) be the autocorrelation of f between the ends of two time steps that are n steps apart. The time in
+        score evaluations is
+
+            tau = nfe_per_step (1 + 2 sum_{n>=1} rho(n)).
+
+        An average of f over N score evaluations of a chain has the variance of an average over N/tau independent draws.
 
         Parameters
         ----------
@@ -163,10 +178,7 @@ class TransferOperator:
         Returns
         -------
         float
-            Time in score evaluations. The grid is refined until the time changes by less than a hundred times the
-            tolerance, relative to the time or to one time step, whichever is longer. The time of a function that grows,
-            such as x^2, also depends on the ends of the interval, outside which the probability is of the order of the
-            tolerance.
+            Time in score evaluations.
 
         Raises
         ------
@@ -174,6 +186,22 @@ class TransferOperator:
             If f is not finite or is constant on the interval.
         ConvergenceError
             If the time cannot be resolved, for example near the stability limit or at low friction.
+
+        Notes
+        -----
+        The sum over all lags is the solution of a linear system, Poisson's equation. The grid is refined until the time
+        changes by less than a hundred times the tolerance, relative to the time or to one time step, whichever is
+        longer. The time of a function that grows, such as x^2, also depends on the ends of the interval. The
+        probability outside them is of the order of the tolerance.
+
+        Examples
+        --------
+        Positions of ULA on a standard normal have the autocorrelation ``rho(n) = (1 - delta)^n``:
+
+        >>> from uldnum import exact
+        >>> ula = exact.transfer_operator("ULA", "gaussian", delta=0.5)
+        >>> round(ula.autocorrelation_time(lambda x: x), 4)
+        3.0
         """
         function("f", f)
         problem = replace(self.problem, budget=Budget())
@@ -181,7 +209,7 @@ class TransferOperator:
 
 
 def check_tolerance(tolerance: Any) -> float:
-    """Return the tolerance of an exact answer, or raise."""
+    """Return the tolerance of an exact answer as a float, or raise a ValueError."""
     found = number("tolerance", tolerance)
     if not 1e-9 <= found < 1:
         raise ValueError(f"tolerance: must be a number between 1e-9 and 1, got {found:g}")
@@ -197,18 +225,15 @@ def transfer_operator(
     friction: float = 1.0,
     tolerance: float = 1e-6,
 ) -> TransferOperator:
-    """Return the exact stationary distribution and mixing of an integrator on a one-dimensional target.
-
-    The grid is refined in position and in memory until mean, variance, cdf and second eigenvalue change by less than
-    the tolerance. It is widened until the probability outside it is negligible.
+    """Return the exact stationary distribution and mixing rate of an integrator on a one-dimensional target.
 
     Parameters
     ----------
     integrator : str or Integrator
-        Name of an integrator or splitting word, or an `Integrator`, with one or two rows and with noise.
+        Name of an integrator or splitting word, or an `Integrator`. It must have noise and at most two rows.
     target : str or Target
-        One-dimensional target that has a mean and a standard deviation: the name of a preset, the path of a TOML file,
-        a `GaussianMixture`, a `UserTarget` or another `Target`.
+        One-dimensional target with a mean and a standard deviation: the name of a preset, the path of a TOML file, a
+        `GaussianMixture`, a `UserTarget` or another `Target`.
     h : float, optional
         Step size in units of time. Exactly one of ``h`` and ``delta`` must be given.
     delta : float, optional
@@ -216,8 +241,9 @@ def transfer_operator(
     friction : float, default 1.0
         Friction in units of 1/time.
     tolerance : float, default 1e-6
-        Accuracy of the mean and the variance (in units of the target's standard deviation and variance), of the cdf and
-        of the second eigenvalue, and relative accuracy of the spectral gap; at least 1e-9.
+        Accuracy of the results, at least 1e-9 and less than 1. It bounds the error of the mean and of the variance (in
+        units of the target's standard deviation and variance), of the cdf and of the second eigenvalue, and the
+        relative error of the spectral gap.
 
     Returns
     -------
@@ -228,9 +254,11 @@ def transfer_operator(
     ------
     ValueError
         If an argument is out of range or unknown.
+    UnstableError
+        If the scheme is unstable in the tails of a Gaussian mixture.
     ConvergenceError
-        If the tolerance cannot be reached within the limits on nodes and operations, which allow some seconds of
-        computing. If a scheme is unstable on a mixture, the exception is an `UnstableError`, a subclass.
+        If the tolerance cannot be reached within the limits on nodes and operations, which correspond to about ten
+        seconds of computing. `UnstableError` is a subclass.
 
     See Also
     --------
@@ -238,16 +266,20 @@ def transfer_operator(
 
     Notes
     -----
-    The position and the memory are confined to intervals: a step that would leave an interval stops near its end.
-    ``law.grid.x.low`` and ``law.grid.x.high`` of the result are the ends of the interval of x. This interval starts as
-    the set where the density of the target exceeds ``exp(-r^2/2)`` times its maximum, with ``r = 0.5 + sqrt(-2
-    ln(tolerance))``, which is 5.8 at 1e-6. It is wider by the ratio of standard deviations if the scheme samples a
-    wider distribution than the target on a Gaussian. An end then moves outwards until the nodes next to it hold less
-    than a fiftieth of the tolerance, or of the spectral gap if that is smaller.
+    The grid in position and memory is refined until mean, variance, cdf, second eigenvalue and spectral gap change by
+    less than the tolerance. It is widened until the probability outside it is negligible.
 
-    Where the score grows faster than linearly, an explicit scheme diverges from far out and has no stationary
-    distribution on the whole line. The result is then the stationary distribution of the confined chain. Chains follow
-    this distribution until they diverge.
+    The position and the memory are confined to intervals: a step that leaves an interval stops at its end. The ends of
+    the interval of x are ``law.grid.x.low`` and ``law.grid.x.high`` of the result. The interval is first the smallest
+    one that contains all points where the density of the target exceeds ``exp(-r^2/2)`` times its maximum. Here r is
+    the product of two numbers. The first is ``0.5 + sqrt(-2 ln(tolerance))``, which is 5.8 at 1e-6. The second is the
+    ratio of the standard deviations of scheme and target on a Gaussian, the largest one of all components, clipped to
+    [0.5, 3]. An end then moves outwards until the smallest probability of the three nodes next to it is below 2% of the
+    tolerance, or of the spectral gap if that is smaller.
+
+    If the score grows faster than linearly, an explicit scheme diverges from initial positions far from the mean. It
+    then has no stationary distribution on the whole line. The result is the stationary distribution of the confined
+    chain, which describes chains until they diverge.
 
     Examples
     --------
@@ -263,16 +295,19 @@ def transfer_operator(
     scheme = find_integrator(integrator)
     size, gamma = step_size(h, delta), positive("friction", friction)
     if size.ndim or gamma.ndim:
-        raise ValueError("h, friction: must be numbers; call once for each of several")
+        raise ValueError(
+            f"h, friction: must be numbers, got shapes {size.shape} and {gamma.shape}; "
+            "call the function once for each pair of numbers"
+        )
     tolerance = check_tolerance(tolerance)
     target = vector_target(target)
     if target.shape != (1,):
-        raise ValueError(f"target: must be one-dimensional, {target.name!r} has {target.shape[0]} dimensions")
+        raise ValueError(f"target: must be one-dimensional, got {target.shape[0]} dimensions for {target.name!r}")
     if scheme.rows > 2:
-        raise ValueError(f"integrator: {scheme.name!r} keeps {scheme.rows} rows, at most two can be resolved")
+        raise ValueError(f"integrator: must have at most two rows, got {scheme.rows} rows for {scheme.name!r}")
     step = scheme.stages(size, friction=gamma)
     if not any(np.any(stage.map.C) for stage in step.stages):
-        raise ValueError(f"integrator: {scheme.name!r} has no noise, so it has no stationary distribution of its own")
+        raise ValueError(f"integrator: must have noise, got {scheme.name!r}, which is deterministic")
     title, density = f"{scheme.name} at h = {size:g} on {target.name!r}", tabulate(target)
 
     def score(y: Array) -> Array:
