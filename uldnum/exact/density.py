@@ -70,17 +70,17 @@ class TargetDensity:
         above = self.x[self.log_density > self.log_density.max() - reach**2 / 2]
         return float(above[0]), float(above[-1])
 
-    def seen(self, nodes: Array, dense: Array) -> bool:
+    def resolved_by(self, nodes: Array, nodes_per_unit: Array) -> bool:
         """Return whether the trapezoidal rule on other nodes integrates the variance between them to 0.1%.
 
         Parameters
         ----------
         nodes : array
             Nodes in ascending order.
-        dense : array
+        nodes_per_unit : array
             Number of nodes per unit of length at each node.
         """
-        coarse = np.interp(nodes, self.x, self.density) * (nodes - self.mean) ** 2 / dense
+        coarse = np.interp(nodes, self.x, self.density) * (nodes - self.mean) ** 2 / nodes_per_unit
         fine = self.density * (self.x - self.mean) ** 2 * ((self.x >= nodes[0]) & (self.x <= nodes[-1]))
         return abs(float(np.trapezoid(coarse)) / self.integral(fine) - 1) < 1e-3
 

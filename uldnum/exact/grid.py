@@ -179,9 +179,9 @@ class Axis:
 
     def values(self, x: Array) -> Array:
         """Return the values of all splines at points x, shape (*x.shape, n)."""
-        first, some = self.window(x)
+        first, entries = self.window(x)
         values = np.zeros((*x.shape, self.n))
-        values[..., first : first + some.shape[-1]] = some
+        values[..., first : first + entries.shape[-1]] = entries
         return values
 
     @cached_property
@@ -357,12 +357,12 @@ class Noise:
     ----------
     shared : array, shape (k,)
         Coefficients in the rows of u of the one normal that acts on the memory.
-    alone : float
+    independent : float
         Standard deviation of the independent remainder, which acts only on the position.
     """
 
     shared: Array
-    alone: float = 0.0
+    independent: float = 0.0
 
     @property
     def shear(self) -> float:
@@ -422,14 +422,14 @@ class Push:
         self.work = 0.0
         powers = np.ceil(np.log(self.rates()) / np.log(STEP))
         averages: dict[float, Array] = {}
-        ends: dict[int, Array] = {}
+        final: dict[int, Array] = {}
         for power in np.unique(powers):
             memory, averages[power] = averaging(grid.memory, self.spread, STEP**power)
-            alike = np.flatnonzero(powers == power)
-            ends.update(zip(alike.tolist(), self.path(grid.x.nodes[alike], memory)[-1], strict=True))
+            group = np.flatnonzero(powers == power)
+            final.update(zip(group.tolist(), self.path(grid.x.nodes[group], memory)[-1], strict=True))
         for i, power in enumerate(powers):
-            u, weights = ends.pop(i), averages[power]
-            first, along_x = onto.x.window(u[:, 0], self.following.alone)  # (memory, width)
+            u, weights = final.pop(i), averages[power]
+            first, along_x = onto.x.window(u[:, 0], self.following.independent)  # (memory, width)
             products = along_x[:, :, None] * onto.memory.values(u[:, -1])[:, None, :]
             self.work += products.size * PRODUCT
             if self.spread:
@@ -479,7 +479,7 @@ class Push:
         memory = np.arange(axis.low - SPREAD * self.spread, axis.high + SPREAD * self.spread + step, step)
         path = self.path(self.grid.x.nodes, memory)
         tracks = [(u[..., 0], self.onto.x) for u in path] + [(path[-1][..., -1], self.onto.memory)]
-        rates = [np.abs(np.diff(axis.place(some))).max(axis=1) for some, axis in tracks]
+        rates = [np.abs(np.diff(axis.place(track))).max(axis=1) for track, axis in tracks]
         return np.maximum(np.max(rates, axis=0) / step, SLOW / self.spread)
 
     def law(self, weights: Array) -> Array:
@@ -488,8 +488,8 @@ class Push:
         The weights have the shapes of the grids ``onto`` and ``grid``.
         """
         functional = np.zeros((self.onto.x.n, self.onto.memory.n))
-        for (first, row), some in zip(self.rows, weights, strict=True):
-            functional[first : first + row.shape[1]] += np.tensordot(some, row, 1)
+        for (first, row), weight in zip(self.rows, weights, strict=True):
+            functional[first : first + row.shape[1]] += np.tensordot(weight, row, 1)
         return self.onto.weights(functional)
 
     def expectation(self, values: Array) -> Array:

@@ -97,34 +97,34 @@ def time_on(problem: Problem, grid: Grid, f: Callable[[Array], Array]) -> float:
         raise ValueError(
             f"f: must be finite and not constant on the grid, got values from {values.min()} to {values.max()}"
         )
-    found, step, score = problem.stationary(grid), problem.step, problem.score
-    line, ends = Grid(grid.x, Axis(0.0, 0.0, 1)), Grid(grid.x, momenta(problem, grid))
+    stationary, step, score = problem.stationary(grid), problem.step, problem.score
+    positions, phase_space = Grid(grid.x, Axis(0.0, 0.0, 1)), Grid(grid.x, momenta(problem, grid))
     closing = Stage(step.stages[-1].G, step.close)
-    reading, none = split(step.close.compressed().C), np.zeros(step.rows)
-    ending = Noise(none, float(np.linalg.norm(step.close.C[0])))
+    reading, zero = split(step.close.compressed().C), np.zeros(step.rows)
+    ending = Noise(zero, float(np.linalg.norm(step.close.C[0])))
 
     # `law` is the distribution of (x, p) at the end of a time step. `later` is g, the sum over all readings that follow
     # a state on the grid.
     noise = problem.parts[0][0]
-    before_reading = Push(grid, ends, noise, [closing], score, reading)
-    law = Push(ends, ends, reading, [], score).law(before_reading.law(found.law.reshape(grid.shape)))
+    before_reading = Push(grid, phase_space, noise, [closing], score, reading)
+    law = Push(phase_space, phase_space, reading, [], score).law(before_reading.law(stationary.law.reshape(grid.shape)))
     mean, weights = law.sum(axis=1) @ values, law.sum(axis=1)
     values = values - mean
-    read = Push(grid, line, noise, [closing], score, ending).expectation(values[:, None])
-    later = found.summed(read.ravel())
+    read = Push(grid, positions, noise, [closing], score, ending).expectation(values[:, None])
+    later = stationary.summed(read.ravel())
 
     # The weighted distribution is propagated to the last noise before the last stage of the next time step.
-    law, noise, maps = law * values[:, None], Noise(none), []
+    law, noise, maps = law * values[:, None], Noise(zero), []
     for stage in (Stage(first_row(step.open.b), step.open), *step.stages[:-1]):
         maps.append(stage)
         if stage.map.C.any():
             following = split(stage.map.compressed().C)
-            law = Push(ends, ends, noise, maps, score, following).law(law)
+            law = Push(phase_space, phase_space, noise, maps, score, following).law(law)
             noise, maps = following, []
-    next_reading = Push(ends, line, noise, [*maps, closing], score, ending).law(law)[:, 0] @ values
+    next_reading = Push(phase_space, positions, noise, [*maps, closing], score, ending).law(law)[:, 0] @ values
     parts = problem.parts
-    law = Push(ends, grid, noise, [*maps, *parts[0][1]], score, parts[1 % len(parts)][0]).law(law)
-    for push in found.step.pushes[1:]:
+    law = Push(phase_space, grid, noise, [*maps, *parts[0][1]], score, parts[1 % len(parts)][0]).law(law)
+    for push in stationary.step.pushes[1:]:
         law = push.law(law)
     return float(1 + 2 * (next_reading + law.ravel() @ later) / (weights @ values**2))
 
@@ -136,5 +136,5 @@ def momenta(problem: Problem, grid: Grid) -> Axis:
     """
     if problem.step.rows == 1:
         return grid.memory
-    axis = problem.memory_axis(grid.x, problem.linear.read.push(problem.before)[:, 1, 1])
+    axis = problem.memory_axis(grid.x, problem.linear.read.push(problem.covariance)[:, 1, 1])
     return replace(axis, n=max(grid.shape))

@@ -92,8 +92,8 @@ class Factors:
         x = right.copy()
         for block in self.blocks:
             rows = slice(block.start, block.stop)
-            known = x[rows] - block.lower @ x[block.left : block.start]
-            x[rows] = lu_solve(block.diagonal, known, check_finite=False)
+            reduced = x[rows] - block.lower @ x[block.left : block.start]
+            x[rows] = lu_solve(block.diagonal, reduced, check_finite=False)
         for block in reversed(self.blocks):
             x[block.start : block.stop] -= block.upper @ x[block.stop : block.right]
         return x
@@ -157,8 +157,8 @@ class TimeStep:
         memory, (x_values, memory_values) = self.grid.memory.n, self.values
         for left, start, stop, right in self.blocks:
             entries = z * x_values[start:stop, None, left:right, None] * memory_values[:, None, :]
-            for row, (first, some) in zip(entries, self.rows[start:stop], strict=True):
-                row[:, first - left : first - left + some.shape[1]] -= some
+            for row, (first, matrix) in zip(entries, self.rows[start:stop], strict=True):
+                row[:, first - left : first - left + matrix.shape[1]] -= matrix
             if pinned and start <= pinned[0] < stop:
                 i, j = pinned
                 entries[i - start, j] += np.multiply.outer(x_values[i, left:right], memory_values[j])
@@ -187,24 +187,24 @@ class TimeStep:
         """
         n, values = self.grid.nodes, np.kron(*self.values)
         matrix = np.linalg.solve(values.T, matrix_of(self.rows, self.grid).T).T
-        power, several = matrix, min(2 * count, n - 2)
-        while several < np.trace(power) < 2 * n:
+        power, wanted = matrix, min(2 * count, n - 2)
+        while wanted < np.trace(power) < 2 * n:
             power = power @ power
         start = np.random.default_rng(0).random(n)
         try:
-            _, vectors = eigs(power, several, v0=start, tol=1e-6)
+            _, vectors = eigs(power, wanted, v0=start, tol=1e-6)
         except ArpackNoConvergence as error:
             vectors = error.eigenvectors
-        found = np.linalg.eigvals(np.linalg.lstsq(vectors, matrix @ vectors)[0])
-        others = np.delete(found, np.argmin(np.abs(found - 1)))
+        eigenvalues = np.linalg.eigvals(np.linalg.lstsq(vectors, matrix @ vectors)[0])
+        others = np.delete(eigenvalues, np.argmin(np.abs(eigenvalues - 1)))
         return others[np.argsort(-np.abs(others))][:count]
 
 
 def matrix_of(rows: list[tuple[int, Array]], onto: Grid) -> Array:
     """Return a dense matrix, given its rows in the format of `Push.rows` and the grid of its columns."""
     matrix = np.zeros((len(rows), len(rows[0][1]), *onto.shape))
-    for whole, (first, row) in zip(matrix, rows, strict=True):
-        whole[:, first : first + row.shape[1]] = row
+    for dense, (first, row) in zip(matrix, rows, strict=True):
+        dense[:, first : first + row.shape[1]] = row
     return matrix.reshape(-1, onto.nodes)
 
 
@@ -278,8 +278,8 @@ def dominant(inverse: Callable[[Array], Array], nodes: int, z: complex, toleranc
         order = np.argsort(-np.abs(values))[:LEADING]
         values, vectors = values[order], vectors[:, order]
         residuals = np.linalg.norm(images @ vectors - basis @ (vectors * values), axis=0) / np.abs(values)
-        found = z - 1 / values
-        done = residuals[np.argmax(np.abs(found))] < tolerance and residuals.max() < ROUGHLY
+        eigenvalues = z - 1 / values
+        done = residuals[np.argmax(np.abs(eigenvalues))] < tolerance and residuals.max() < ROUGHLY
         if done or basis.shape[1] > min(DIMENSION, nodes - 2 * VECTORS):
-            return found[residuals < ROUGHLY]
+            return eigenvalues[residuals < ROUGHLY]
         new = images[:, -new.shape[1] :]

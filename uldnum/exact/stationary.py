@@ -48,7 +48,7 @@ RESOLUTION = 0.01
 SAME, ALIKE = 0.01, 0.1
 # Smallest numbers of nodes of the first grid in x and in memory, and the largest number of nodes in x up to which the
 # first grid is refined to resolve the score.
-LEAST, LEAST_MEMORY, MANY = 24, 18, 60
+LEAST, LEAST_MEMORY, MOST_FOR_SCORE = 24, 18, 60
 # Widths of the regions with denser nodes: RIDGE/sqrt(slope of the score) on a ridge, and BULK standard deviations
 # around the mean of the target. The amplitudes are the additional density at the centre as a multiple of that in the
 # tails.
@@ -141,7 +141,9 @@ class Solution:
 
         Eigenvalues that are artefacts of one grid differ from grid to grid.
         """
-        return replace(self, eigenvalues=self.eigenvalues[found(self.eigenvalues, coarse.eigenvalues, SAME)][:LEADING])
+        return replace(
+            self, eigenvalues=self.eigenvalues[contained(self.eigenvalues, coarse.eigenvalues, SAME)][:LEADING]
+        )
 
     def change(self, coarse: Solution, unit: float) -> float:
         """Return the largest difference from a coarser solution in mean, variance, cdf, second eigenvalue and gap.
@@ -269,7 +271,7 @@ class Problem:
         return linear_step(self.step, 1 / self.target.deviations**2)
 
     @cached_property
-    def before(self) -> Array:
+    def covariance(self) -> Array:
         """Stationary covariance of u before the last stage on each Gaussian component, shape (n, k, k)."""
         return self.linear.cycle.stationary()
 
@@ -277,27 +279,29 @@ class Problem:
     def first_grid(self) -> Grid:
         """Grid that contains the distribution of the scheme on each Gaussian, with few nodes that resolve the target.
 
-        The nodes also resolve the score roughly, unless this needs more than `MANY` nodes in x. The score may vary
-        faster than the density.
+        The nodes also resolve the score roughly, unless this needs more than `MOST_FOR_SCORE` nodes in x. The score may
+        vary faster than the density.
         """
         deviations = self.target.deviations
-        if not np.isfinite(self.before[np.argmax(deviations)]).all():
+        if not np.isfinite(self.covariance[np.argmax(deviations)]).all():
             if self.target.gaussian_tails:
                 raise UnstableError(f"{self.title}: unstable in the tails of the target; use a smaller step")
             raise ConvergenceError(f"{self.title}: unstable on a Gaussian with the target's standard_deviation")
-        wider = np.sqrt(np.nanmax(self.linear.read.push(self.before)[:, 0, 0] / deviations**2))
-        x = Axis(*self.target.interval(self.reach * float(np.clip(wider, 0.5, 3))), LEAST)
+        ratio = np.sqrt(np.nanmax(self.linear.read.push(self.covariance)[:, 0, 0] / deviations**2))
+        x = Axis(*self.target.interval(self.reach * float(np.clip(ratio, 0.5, 3))), LEAST)
         x = self.resolving(x)
         memory = self.memory(x)
-        return Grid(self.resolving(self.denser(x)) if memory.n > 1 else x, memory)
+        return Grid(self.resolving(self.nonuniform(x)) if memory.n > 1 else x, memory)
 
     def resolving(self, x: Axis) -> Axis:
         """Return an axis with more nodes, which resolve the variance of the target and, roughly, the score."""
-        while not self.target.seen(x.nodes, x.density(x.nodes)) or (x.n < MANY and not self.follows(x)):
+        while not self.target.resolved_by(x.nodes, x.density(x.nodes)) or (
+            x.n < MOST_FOR_SCORE and not self.resolves_score(x)
+        ):
             x = replace(x, n=int(1.25 * x.n))
         return x
 
-    def denser(self, x: Axis) -> Axis:
+    def nonuniform(self, x: Axis) -> Axis:
         """Return an axis with nodes that are no closer than those of ``x``, and fewer where they matter less.
 
         The nodes are densest on ridges, where the slope of the score has a positive maximum. Trajectories separate
@@ -312,11 +316,11 @@ class Problem:
         centres.append((self.target.mean, BULK * self.target.deviation, MORE_IN_BULK))
         axis = replace(x, centres=tuple(centres))
         most = float(axis.density(axis.nodes).max())
-        if any(noise.alone > x.spacing and noise.shared[1:].any() for noise, _ in self.parts):
+        if any(noise.independent > x.spacing and noise.shared[1:].any() for noise, _ in self.parts):
             return x
         return replace(axis, n=max(LEAST, int(np.ceil(x.n / (most * x.spacing)))))
 
-    def follows(self, x: Axis) -> bool:
+    def resolves_score(self, x: Axis) -> bool:
         """Return whether splines approximate the score halfway between nodes to 1% of its maximum."""
         between, scores = (x.nodes[1:] + x.nodes[:-1]) / 2, self.score(x.nodes)
         return bool(np.abs(x.curve(scores)(x.place(between)) - self.score(between)).max() < 0.01 * np.abs(scores).max())
@@ -336,7 +340,7 @@ class Problem:
         It has a single node if the memory after a time step does not depend on the state before it.
         """
         noise, _ = self.parts[0]
-        variance = self.before[:, -1, -1]
+        variance = self.covariance[:, -1, -1]
         if len(self.parts) == 1:
             last = self.step.stages[-1].map
             if self.step.rows == 1 or not (last.b[1] or (np.eye(2) + last.dA)[1].any()):
@@ -362,9 +366,9 @@ class Problem:
 
     def solve(self, grid: Grid) -> Solution:
         """Return the stationary distribution and the leading eigenvalues on one grid."""
-        found = self.stationary(grid)
-        values = np.concatenate([[1.0], found.eigenvalues(RESOLUTION * self.tolerance)])
-        return Solution(grid, *self.read(found.law, grid), self.completed(values, found.step))
+        stationary = self.stationary(grid)
+        values = np.concatenate([[1.0], stationary.eigenvalues(RESOLUTION * self.tolerance)])
+        return Solution(grid, *self.read(stationary.law, grid), self.completed(values, stationary.step))
 
     def stationary(self, grid: Grid) -> Stationary:
         """Return the factorised linear system of one grid with its stationary distribution."""
@@ -399,7 +403,7 @@ class Problem:
         the list is cut off at its modulus, so that it has no gaps.
         """
         for value in self.candidates[self.candidates.imag >= 0]:
-            if not found(np.array([value]), values, ALIKE).any():
+            if not contained(np.array([value]), values, ALIKE).any():
                 second = np.abs(values[1:]).max(initial=0)
                 if 1 - np.abs(value) < (1 + ALIKE) * (1 - second):
                     self.spend(4 * step.work, step.grid)  # complex arithmetic
@@ -456,12 +460,12 @@ class Problem:
         grid : Grid
             The grid.
         """
-        close, line = self.step.close, Grid(grid.x, Axis(0.0, 0.0, 1))
+        close, positions = self.step.close, Grid(grid.x, Axis(0.0, 0.0, 1))
         noise, _ = self.parts[0]
         last = Stage(self.step.stages[-1].G, close)
         weights = law.reshape(grid.x.n, -1)
         ending = Noise(np.zeros(self.step.rows), float(np.linalg.norm(close.C[0])))
-        reading = Push(grid, line, noise, [last], self.score, ending)
+        reading = Push(grid, positions, noise, [last], self.score, ending)
         return reading.law(weights)[:, 0], weights.sum(axis=0)
 
 
@@ -475,7 +479,7 @@ def split(noise: Array) -> Noise:
     return Noise(noise[:, shared].sum(axis=1), float(np.linalg.norm(noise[0, ~shared])))
 
 
-def found(values: Array, among: Array, tolerance: float) -> Array:
+def contained(values: Array, among: Array, tolerance: float) -> Array:
     """Return whether each eigenvalue equals one of ``among``, up to a difference relative to ``|1 - lambda|``."""
     return np.abs(values[:, None] - among).min(axis=1) <= tolerance * np.abs(1 - values) + 1e-12
 
@@ -488,8 +492,8 @@ def wider(axis: Axis, weights: Array, threshold: float) -> Axis:
     """
     if axis.n == 1:
         return axis
-    held = np.array([weights[:3].min(), weights[-3:].min()])
-    decades = np.ceil(np.log10(np.maximum(held / threshold, 1))).clip(max=DECADES)
+    outermost = np.array([weights[:3].min(), weights[-3:].min()])
+    decades = np.ceil(np.log10(np.maximum(outermost / threshold, 1))).clip(max=DECADES)
     left, right = (WIDER * decades).tolist()
     length = axis.high - axis.low
     n = int(axis.n * (1 + left + right))

@@ -210,10 +210,10 @@ class TransferOperator:
 
 def check_tolerance(tolerance: Any) -> float:
     """Return the tolerance of an exact answer as a float, or raise a ValueError."""
-    found = number("tolerance", tolerance)
-    if not 1e-9 <= found < 1:
-        raise ValueError(f"tolerance: must be a number between 1e-9 and 1, got {found:g}")
-    return found
+    value = number("tolerance", tolerance)
+    if not 1e-9 <= value < 1:
+        raise ValueError(f"tolerance: must be a number between 1e-9 and 1, got {value:g}")
+    return value
 
 
 def transfer_operator(
