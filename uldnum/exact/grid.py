@@ -4,9 +4,9 @@
 
     (P f)(u) = E[f(u') | u],
 
-where u' is the state after the noise and the maps that the operator stands for. Here p is the last row of u if the
-scheme has two rows. Test functions are as smooth as the score of the target, however small the step is and however
-degenerate the noise is. The grid therefore does not have to resolve the noise.
+where u' is the state after the noise and the maps that the operator represents. If the scheme has two rows, p is the
+second one. The functions P f are as smooth as the score of the target, however small the step is and however degenerate
+the noise is. The grid therefore does not have to resolve the noise, as a discretisation of densities would.
 
 **Spline space.** Functions of x and of p are splines of degree 11 that interpolate at the nodes of an `Axis`. The nodes
 are equidistant in a stretched coordinate. A function with a wave number k below ``pi/spacing`` is interpolated with a
@@ -18,14 +18,14 @@ is moved to the nearer end. P therefore maps constants to themselves and is boun
 
     B_ij = phi_j(u_i),    A_ij = E[phi_j(u') | u_i]
 
-map the coefficients of a function to its values at the nodes and to its expectations after the stage. On values at the
-nodes the operator is ``P = A B^-1``. With the nodes sorted by x, both matrices are banded if a stage moves the position
-by only a few nodes.
+map the coefficients of a spline f to the values f(u_i) and to the expectations (P f)(u_i). On values at the nodes the
+operator is therefore the matrix ``P = A B^-1``. With the nodes sorted by x, both matrices are banded if a stage moves
+the position by only a few nodes.
 
 **Sheared positions.** One normal xi usually drives both rows, ``x + s_x xi`` and ``p + s_p xi``. Let ``a = s_x/s_p`` be
 the shear of this noise. The noise does not change ``x - a p``. The first coordinate of a grid is therefore ``x - a p``
 instead of x, where a is the shear of the noise that acts next. That noise changes only the memory, to
-``q = p + s_p xi``, and everything that follows is a deterministic function of ``(x - a p, q)``.
+``q = p + s_p xi``, and the state before the next noise is a deterministic function of ``(x - a p, q)``.
 
 **Order of noise and maps.** A `Push` applies noise first and maps second. In schemes that add noise to the momentum,
 the noise then also reaches the position within the same operator, and the operator damps the fast modes of the grid as
@@ -50,8 +50,8 @@ __all__ = ["Axis", "Grid", "Noise", "Push", "quadrature"]
 
 # Degree of the splines, and of the polynomials that approximate splines averaged over noise.
 DEGREE, SMOOTHED = 11, 20
-# Nodes that are not equidistant are interpolated in a table with FINE points per node, and refined by NEWTON iterations
-# of Newton's method.
+# Nodes in the stretched coordinate are first interpolated in a table with FINE points per node. NEWTON iterations of
+# Newton's method then make them accurate.
 FINE, NEWTON = 20, 4
 # Largest standard deviation of noise, in spacings, for which Gauss-Hermite quadrature is used.
 NARROW = 1.5
@@ -75,9 +75,10 @@ class Axis:
     At a centre ``c_k`` they are ``1 + a_k`` times as dense as far away from all centres, and they are denser over a
     distance of about the width ``w_k``. Functions are splines in s with equidistant knots.
 
-    Near an end e of the interval the splines also need coefficients outside it. They follow from the odd continuation
-    ``f(e + t) = 2 f(e) - f(e - t)`` of a function in s, so the number of free coefficients equals the number of nodes.
-    Splines that end at e would amplify errors there. An axis with a single node represents constant functions.
+    Splines that are centred outside the interval, called ghosts, are nonzero near its ends. Their coefficients follow
+    from the odd continuation ``f(e + t) = 2 f(e) - f(e - t)`` in s at an end e, so the number of free coefficients
+    equals the number of nodes. Without the ghosts, interpolation would amplify errors near the ends. An axis with a
+    single node represents constant functions.
 
     Attributes
     ----------
@@ -162,7 +163,7 @@ class Axis:
         degree, ghosts = len(polynomials) - 1, polynomials.shape[1] // 2 - 1
         t = self.place(x)
         cell = np.minimum(t.astype(int), self.n - 2)
-        first, stop = int(cell.min()), int(cell.max()) + 2 * ghosts + 2  # counted from the outermost ghost
+        first, stop = int(cell.min()), int(cell.max()) + 2 * ghosts + 2  # ghosts at the lower end count
         left, right = first < ghosts, stop > self.n + ghosts
         if left:
             first, stop = 0, max(stop, 2 * ghosts + 1)
@@ -429,7 +430,7 @@ class Push:
             final.update(zip(group.tolist(), self.path(grid.x.nodes[group], memory)[-1], strict=True))
         for i, power in enumerate(powers):
             u, weights = final.pop(i), averages[power]
-            first, along_x = onto.x.window(u[:, 0], self.following.independent)  # (memory, width)
+            first, along_x = onto.x.window(u[:, 0], self.following.independent)  # shape (memory, width)
             products = along_x[:, :, None] * onto.memory.values(u[:, -1])[:, None, :]
             self.work += products.size * PRODUCT
             if self.spread:

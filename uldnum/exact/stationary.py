@@ -230,7 +230,7 @@ class Problem:
         Solution
             Solution on the last grid, with the eigenvalues that the last two grids have in common.
         float
-            Change at the last refinement of an axis, the larger one of both axes.
+            Change at the last refinement of an axis, the maximum over both axes.
 
         Raises
         ------
@@ -272,7 +272,7 @@ class Problem:
 
     @cached_property
     def covariance(self) -> Array:
-        """Stationary covariance of u before the last stage on each Gaussian component, shape (n, k, k)."""
+        """Stationary covariance of u before the last stage on each Gaussian component, shape (components, k, k)."""
         return self.linear.cycle.stationary()
 
     @cached_property
@@ -286,7 +286,10 @@ class Problem:
         if not np.isfinite(self.covariance[np.argmax(deviations)]).all():
             if self.target.gaussian_tails:
                 raise UnstableError(f"{self.title}: unstable in the tails of the target; use a smaller step")
-            raise ConvergenceError(f"{self.title}: unstable on a Gaussian with the target's standard_deviation")
+            raise ConvergenceError(
+                f"{self.title}: unstable on a Gaussian with the target's standard_deviation; "
+                "use a smaller step, or correct standard_deviation"
+            )
         ratio = np.sqrt(np.nanmax(self.linear.read.push(self.covariance)[:, 0, 0] / deviations**2))
         x = Axis(*self.target.interval(self.reach * float(np.clip(ratio, 0.5, 3))), LEAST)
         x = self.resolving(x)
@@ -294,7 +297,7 @@ class Problem:
         return Grid(self.resolving(self.nonuniform(x)) if memory.n > 1 else x, memory)
 
     def resolving(self, x: Axis) -> Axis:
-        """Return an axis with more nodes, which resolve the variance of the target and, roughly, the score."""
+        """Refine an axis until its nodes resolve the variance of the target and, roughly, the score."""
         while not self.target.resolved_by(x.nodes, x.density(x.nodes)) or (
             x.n < MOST_FOR_SCORE and not self.resolves_score(x)
         ):
@@ -305,9 +308,9 @@ class Problem:
         """Return an axis with nodes that are no closer than those of ``x``, and fewer where they matter less.
 
         The nodes are densest on ridges, where the slope of the score has a positive maximum. Trajectories separate
-        there, so test functions vary fast. The nodes are least dense in the tails. They stay equidistant if independent
-        noise of the position spans a spacing while the memory also has noise. That noise smooths functions, so denser
-        nodes are not needed, and its quadrature on stretched nodes would be expensive.
+        there, so eigenfunctions of the transfer operator vary fast. The nodes are least dense in the tails. They stay
+        equidistant if independent noise of the position spans a spacing while the memory also has noise. That noise
+        smooths functions, so denser nodes are not needed, and its quadrature on stretched nodes would be expensive.
         """
         slopes = np.gradient(self.score(x.nodes), x.nodes)
         inner = slopes[1:-1]
@@ -345,11 +348,11 @@ class Problem:
             last = self.step.stages[-1].map
             if self.step.rows == 1 or not (last.b[1] or (np.eye(2) + last.dA)[1].any()):
                 return Axis(0.0, 0.0, 1)
-            variance = variance - noise.shared[1] ** 2
+            variance = variance - noise.shared[1] ** 2  # the grid describes the memory before this noise
         return self.memory_axis(x, variance)
 
     def memory_axis(self, x: Axis, variance: Array) -> Axis:
-        """Return an axis for a memory with the given variance on each Gaussian, shape (n,).
+        """Return an axis for a memory with the given variance on each Gaussian, shape (components,).
 
         The axis contains `reach` standard deviations of the memory. It also contains the sum of the kicks of one time
         step, from memory 0 and with the largest score in the interval of x. If no noise acts on the memory, it contains
@@ -374,6 +377,7 @@ class Problem:
         """Return the factorised linear system of one grid with its stationary distribution."""
         step = self.time_step(grid)
         self.spend(step.work + sum(push.work for push in step.pushes), grid)
+        # The pinned node is near the mode of the target, where its probability is not negligible.
         peak = np.argmax(np.interp(grid.x.nodes, self.target.x, self.target.density))
         return Stationary(step, (int(peak), grid.memory.n // 2))
 
@@ -406,7 +410,7 @@ class Problem:
             if not contained(np.array([value]), values, ALIKE).any():
                 second = np.abs(values[1:]).max(initial=0)
                 if 1 - np.abs(value) < (1 + ALIKE) * (1 - second):
-                    self.spend(4 * step.work, step.grid)  # complex arithmetic
+                    self.spend(4 * step.work, step.grid)  # complex arithmetic costs 4 times as much
                     near = step.nearest(value, RESOLUTION * self.tolerance)[:2]
                     values = np.concatenate([values, near, near.conj()])
                 else:
