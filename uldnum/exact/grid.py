@@ -161,9 +161,10 @@ class Axis:
             return first, weights @ values
         polynomials = pieces(noise / self.spacing, self.n - 1)
         degree, ghosts = len(polynomials) - 1, polynomials.shape[1] // 2 - 1
+        # The indices first and stop count the ghosts at the lower end; `reflected` removes them.
         t = self.place(x)
         cell = np.minimum(t.astype(int), self.n - 2)
-        first, stop = int(cell.min()), int(cell.max()) + 2 * ghosts + 2  # ghosts at the lower end count
+        first, stop = int(cell.min()), int(cell.max()) + 2 * ghosts + 2  # counted from the first ghost
         left, right = first < ghosts, stop > self.n + ghosts
         if left:
             first, stop = 0, max(stop, 2 * ghosts + 1)
