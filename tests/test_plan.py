@@ -424,7 +424,13 @@ def test_a_stopped_plan_resumes_only_with_the_same_arguments(monkeypatch, tmp_pa
     again = uldnum.anneal(MIXTURE, run, **stored, x0="target", progress=False)
     np.testing.assert_array_equal(again.x, whole.x)
     assert int(again.info["threads"]) > 0
-    assert repr(again) == f"Run({run.name} on {MIXTURE.name}, 4 chains, {run.steps} steps)"
+    title, *table = repr(again).splitlines()
+    assert title == (
+        f"Run of {run.name} on {MIXTURE.name}: 4 chains, {run.steps} steps, {again.nfe} evaluations per chain, complete"
+    )
+    assert table[0].split("  ")[1:] == ["mean of the last positions", "diverged"]  # a plan has no step size
+    error = again.x.std(ddof=1) / 2
+    assert table[1].split() == [f"{again.x.mean():.2f}", "±", f"{error:.2f}", "0"]
 
 
 def test_a_preset_is_not_a_method():

@@ -172,7 +172,10 @@ for number in range(kills):
     if (out / "run.nc").exists():
         ends.append(f"{Run.load(out / 'run.nc').recorded_steps} steps")
 assert wait(command(out)) == 0
-xr.testing.assert_identical(files.load(out / "run.nc"), files.load(folder / "whole" / "run.nc"))
+for group in (None, "resume"):
+    xr.testing.assert_identical(
+        files.load(out / "run.nc", group), files.load(folder / "whole" / "run.nc", group)
+    )
 print(*ends, sep=", ")
 """
 

@@ -1,5 +1,6 @@
 """`uldnum.sample`: statistics against the exact answer of the scheme, result shapes, options, warnings and errors."""
 
+import dataclasses
 import subprocess
 import sys
 
@@ -283,8 +284,35 @@ def test_whole_numbers_of_numpy_do_not_overflow():
     assert run.recorded_steps == 300
 
 
-def test_run_says_what_it_is():
-    assert repr(quick(h=[0.1, 0.2])) == "Run(BAOAB on bimodal-1d, h=[0.1, 0.2], 8 chains, 20 steps)"
+def test_a_run_says_what_it_found():
+    """One line for each step size, with the mean of the first three coordinates and its error to two digits."""
+    run = quick(h=[0.1, 0.2], burn_in=5)
+    title = "Run of BAOAB on bimodal-1d: 8 chains, 20 steps after 5 of burn-in, 26 evaluations per chain, complete"
+    means = [f"{run.mean[i, 0]:.2f} ± {run.mean_error[i, 0]:.2f}" for i in range(2)]
+    width = max(map(len, means))
+    rows = [f"  h    {'mean':{width}}  diverged", f"  0.1  {means[0]:{width}}  0", f"  0.2  {means[1]:{width}}  0"]
+    assert repr(run).splitlines() == [title, *rows]
+    many = quick(uldnum.GaussianMixture([1.0], [[1.0] * 5], [1.0], name="<b>&"))
+    assert repr(many).count(" ± ") == 3
+    assert ", ...]" in repr(many)
+    html = many._repr_html_()
+    assert "<b>" not in html
+    assert "<caption>Run of BAOAB on &lt;b&gt;&amp;: 8 chains" in html
+    assert html.count("<tr>") == 2
+
+
+def test_a_run_says_what_is_missing():
+    """Diverged chains are counted, and a stopped run says after how many steps."""
+    with pytest.warns(UserWarning, match="diverged"):
+        run = quick("gaussian", h=[0.5, 5.0])
+    lines = repr(run).splitlines()
+    assert lines[2].split()[-1] == "0"
+    assert lines[3].split() == ["5", "nan", "8"]
+    stopped = dataclasses.replace(run, steps=30)
+    assert repr(stopped).splitlines()[0].endswith("21 evaluations per chain, stopped after 20 steps")
+    images = uldnum.targets.DataMixture(np.zeros((1, 1, 2, 2)))
+    run = uldnum.sample(images.at(0.5), "ula", h=0.5, steps=2, chains=3, progress=False)
+    assert f"mean {run.x.mean():.3g}, deviation {run.x.std():.3g}" in repr(run)
 
 
 @pytest.mark.slow

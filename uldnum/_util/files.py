@@ -190,8 +190,17 @@ def size(count: float) -> str:
     return f"{value:.{3 if value < 999.5 else 4}g} {unit}"
 
 
-def store(dataset: xr.Dataset, path: Path) -> None:
+def store(dataset: xr.Dataset, path: Path, **groups: xr.Dataset) -> None:
     """Write a dataset atomically, in the format of the suffix; Ctrl-C takes effect after it is written.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        Content of the root group, which `xarray.open_dataset` reads.
+    path : Path
+        File (NetCDF) or folder (Zarr).
+    **groups : Dataset
+        Contents of further groups, by name.
 
     Raises
     ------
@@ -206,21 +215,35 @@ def store(dataset: xr.Dataset, path: Path) -> None:
         free = shutil.disk_usage(path.parent).free
         if path.suffix == ".zarr":
             try:
-                dataset.to_zarr(new, mode="w", consolidated=False)
+                write_zarr(dataset, groups, new)
             except OSError:
                 time.sleep(SETTLED)
                 raise
             return
         try:
             dataset.to_netcdf(new, engine="netcdf4")
+            for name, group in groups.items():
+                group.to_netcdf(new, engine="netcdf4", group=name, mode="a")
         except RuntimeError as error:  # the message of the library has no reason
-            raise OSError(
-                f"{error}; the data need {size(dataset.nbytes)}, and {size(free)} are free on the disk"
-            ) from error
+            needed = sum(part.nbytes for part in (dataset, *groups.values()))
+            raise OSError(f"{error}; the data need {size(needed)}, and {size(free)} are free on the disk") from error
 
 
-def load(path: Path) -> xr.Dataset:
-    """Read a dataset that `store` wrote.
+def write_zarr(dataset: xr.Dataset, groups: dict[str, xr.Dataset], path: Path) -> None:
+    """Write a dataset and its groups to an empty folder, with consolidated metadata.
+
+    xarray reads consolidated metadata by default and warns if there are none; Zarr warns of writing them, because they
+    are not yet part of version 3 of its format.
+    """
+    for name, group in groups.items():
+        group.to_zarr(path, group=name, mode="w", consolidated=False)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Consolidated metadata is currently not part")
+        dataset.to_zarr(path, mode="a", consolidated=True)
+
+
+def load(path: Path, group: str | None = None) -> xr.Dataset:
+    """Read a dataset that `store` wrote: the root group, or another one.
 
     Raises
     ------
@@ -236,20 +259,20 @@ def load(path: Path) -> xr.Dataset:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", UserWarning)  # Zarr warns of parts that it does not recognise
-            check_declared(path)
-            return xarray.load_dataset(path, **options)
+            check_declared(path, group)
+            return xarray.load_dataset(path, group=group, **options)
     except (OSError, ValueError):
         raise
     except Exception as error:  # libraries raise exceptions of any class for a damaged file
         raise ValueError(f"{str(path)!r} is not a dataset: {error or type(error).__name__}") from None
 
 
-def check_declared(path: Path) -> None:
-    """Raise if a dataset declares more bytes than its file can hold, or than fit into memory.
+def check_declared(path: Path, group: str | None) -> None:
+    """Raise if a group of a dataset declares more bytes than its file can hold, or than fit into memory.
 
     The check precedes reading, because a file of a few KiB can declare arrays of any size.
     """
-    declared = declared_by_zarr(path) if path.suffix == ".zarr" else declared_by_netcdf(path)
+    declared = (declared_by_zarr if path.suffix == ".zarr" else declared_by_netcdf)(path, group)
     stored = sum(part.lstat().st_size for part in (path, *path.rglob("*")))
     if declared > max(HARMLESS, RATIO * stored):
         raise ValueError(f"{str(path)!r} declares {size(declared)} of data, but has a size of {size(stored)}")
@@ -257,22 +280,23 @@ def check_declared(path: Path) -> None:
         raise ValueError(f"{str(path)!r} has {size(declared)} of data, but only {size(free)} of memory are free")
 
 
-def declared_by_netcdf(path: Path) -> int:
-    """Return the bytes in memory of the variables of a NetCDF file; a larger chunk size counts instead."""
+def declared_by_netcdf(path: Path, group: str | None) -> int:
+    """Return the bytes in memory of the variables of a NetCDF group; a larger chunk size counts instead."""
     import netCDF4
 
     with netCDF4.Dataset(path) as file:
-        parts = [(variable, variable.chunking()) for variable in file.variables.values()]
+        found = file if group is None else file[group]
+        parts = [(variable, variable.chunking()) for variable in found.variables.values()]
         return sum(
             extent(variable.shape, chunks if isinstance(chunks, list) else [], variable.dtype)
             for variable, chunks in parts
         )
 
 
-def declared_by_zarr(path: Path) -> int:
-    """Return the bytes in memory of the arrays of a Zarr folder; a larger chunk size counts instead."""
-    group = require("zarr", "zarr").open_group(path, mode="r", use_consolidated=False)
-    return sum(extent(array.shape, array.shards or array.chunks, array.dtype) for _, array in group.arrays())
+def declared_by_zarr(path: Path, group: str | None) -> int:
+    """Return the bytes in memory of the arrays of a Zarr group; a larger chunk size counts instead."""
+    found = require("zarr", "zarr").open_group(path, mode="r", path=group, use_consolidated=False)
+    return sum(extent(array.shape, array.shards or array.chunks, array.dtype) for _, array in found.arrays())
 
 
 def extent(shape: tuple[int, ...], chunks: tuple[int, ...] | list[int], dtype: object) -> int:

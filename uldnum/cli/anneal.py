@@ -141,7 +141,7 @@ def anneal(
         law, chosen, chains=chains, seed=seed, x0=x0, backend=backend,
         resume=stored if resume else None, progress=f"{chosen.name} on {law.name}",
     )  # fmt: skip
-    save_result(run.to_xarray, stored)
+    save_result(run.save, stored)
     with naming_result(stored):
         typer.echo(f"{chosen.name}: {run.nfe} evaluations of {chains} chains in {time.perf_counter() - begun:.2f} s")
         if not run.complete:

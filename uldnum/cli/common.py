@@ -7,9 +7,10 @@ import re
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from inspect import signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 from uuid import uuid4
 
 import typer
@@ -19,9 +20,6 @@ from uldnum._util.extras import require
 from uldnum._util.interrupt import uninterrupted
 from uldnum._util.typing import Array
 from uldnum.arithmetic.elementary import geomspace
-
-if TYPE_CHECKING:
-    import xarray as xr
 
 __all__ = [
     "compute_study",
@@ -57,32 +55,27 @@ def protect_stopped_run(path: Path, resume: bool) -> None:
         )
 
 
-def save_result(make: Callable[[], xr.Dataset], path: Path) -> None:
+def save_result(save: Callable[[Path], None], path: Path) -> None:
     """Store a result; if that fails, store it in another folder and raise an error that names the file.
 
     Ctrl-C takes effect after the result is stored, and then ends the command.
     """
-    from uldnum._util.files import store
-
     try:
         with uninterrupted():
-            dataset = make()
             try:
-                store(dataset, path)
+                save(path)
             except (OSError, ValueError) as error:
-                raise OSError(f"{error}; {store_elsewhere(dataset, path.name)}") from error
+                raise OSError(f"{error}; {save_elsewhere(save, path.name)}") from error
     except KeyboardInterrupt:
         interrupted(f"the result is in {path}")
 
 
-def store_elsewhere(dataset: xr.Dataset, name: str) -> str:
-    """Store a dataset in the first other writable folder, and return a message that names the file."""
-    from uldnum._util.files import store
-
+def save_elsewhere(save: Callable[[Path], None], name: str) -> str:
+    """Store a result in the first other writable folder, and return a message that names the file."""
     for folder in (tempfile.gettempdir(), Path.cwd(), Path.home()):
         path = Path(folder) / f"uldnum-{uuid4().hex[:8]}-{name}"
         try:
-            store(dataset, path)
+            save(path)
         except (OSError, ValueError):
             continue
         return f"the result is in {path} instead"
@@ -128,8 +121,10 @@ def compute_study(name: str, given: dict[str, Any], scheduler: str | None, out: 
 
 def write_study(study: Any, folder: Path, name: str, draw: Callable[[Path, Path], None]) -> tuple[Path, Path]:
     """Store a study, draw its figure, and return the paths of both files."""
+    from uldnum._util.files import store
+
     data, figure = folder / f"{name}.nc", folder / f"{name}.png"
-    save_result(lambda: study, data)
+    save_result(partial(store, study), data)
     with naming_result(data):
         draw(data, figure)
     return data, figure

@@ -129,6 +129,7 @@ def sample(
     from uldnum._util.files import check_room, check_store, writable_folder
     from uldnum.plotting.pictures import check_look
     from uldnum.sampling.run import Run
+    from uldnum.sampling.storage import write
 
     require("matplotlib", "plot")
     if backend not in (known := ("array", "cuda", "cuda-fast")):
@@ -171,11 +172,11 @@ def sample(
     )  # fmt: skip
     seconds, inside = time.perf_counter() - begun, net.model.seconds - before
     rate = (net.images - images_before) / seconds
-    save_result(lambda: dataset_of(run, net, level), stored)  # before denoising or drawing can fail
+    save_result(lambda path: write(run, dataset_of(run, net, level), path), stored)  # before anything else can fail
     with naming_result(stored):
         images = recorded_images(net, level, run, denoise)
     if denoise:
-        save_result(lambda: dataset_of(run, net, level, images), stored)
+        save_result(lambda path: write(run, dataset_of(run, net, level, images), path), stored)
     how = f"{scheme.name}, h = {step:.3g} sigma{'' if denoise else ', not denoised'}"
     with naming_result(stored):
         typer.echo(f"{run.nfe} evaluations of {chains} images on {level.name}: {rate:.4g} images a second")
@@ -221,9 +222,11 @@ def recorded_images(net: Network, level: NetworkLevel, run: Run, denoise: bool) 
 
 def dataset_of(run: Run, net: Network, level: NetworkLevel, images: Array | None = None) -> xr.Dataset:
     """Return the run as a dataset, with the denoised images and the network's name, source and licence."""
+    from uldnum.sampling.storage import sample_dims
+
     dataset = run.to_xarray()
     if images is not None:
-        dataset["denoised"] = (("recorded", "chain", "channel", "y", "x"), images, {"units": net.card.unit})
+        dataset["denoised"] = (("draw", "chain", *sample_dims(level.shape)), images, {"units": net.card.unit})
     origin = {"network": net.name, "source": net.card.source, "licence": net.card.licence}
     return dataset.assign_attrs(origin | {"alpha": level.alpha, "sigma": level.sigma})
 

@@ -243,6 +243,7 @@ def sample(
         bins=bins,
         x0=start.name,
         momenta=scheme.momenta,
+        time_unit=float(target.time_unit),
     )
     recording, low, high = recording_of(target, vector, bins, burn_in, thin)
     if earlier is None:

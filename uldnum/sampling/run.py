@@ -12,15 +12,14 @@ import xarray as xr
 
 from uldnum._util.arguments import file_path, shown
 from uldnum._util.extras import MissingExtraError, require
-from uldnum._util.files import load, store
-from uldnum._util.names import printable
+from uldnum._util.summary import Summary, entries
 from uldnum._util.typing import Array
 from uldnum.kernels.source.core import NEVER, Tables
 from uldnum.kernels.source.mixture import MixtureData
 from uldnum.kernels.state import State
-from uldnum.sampling.moments import Moments
+from uldnum.sampling.moments import Moments, standard_error
 from uldnum.sampling.settings import Settings
-from uldnum.sampling.storage import pack, unpack
+from uldnum.sampling.storage import FormatError, labelled, read, write
 
 __all__ = ["Run", "Settings"]
 
@@ -60,7 +59,10 @@ class Run:
     >>> normal = uldnum.GaussianMixture(weights=[1.0], means=[[0.0]], variances=[1.0])
     >>> run = uldnum.sample(normal, "BAOAB", h=[0.5, 1.0], steps=20, chains=8, thin=5, backend="array")
     >>> run
-    Run(BAOAB on mixture, h=[0.5, 1.0], 8 chains, 20 steps)
+    Run of BAOAB on mixture: 8 chains, 20 steps, 21 evaluations per chain, complete
+      h    mean         diverged
+      0.5  0.09 ± 0.17  0
+      1    0.10 ± 0.10  0
     >>> run.x.shape, run.trace.shape, run.covariance.shape
     ((2, 8, 1), (2, 4, 8, 1), (2, 1, 1))
     """
@@ -77,13 +79,20 @@ class Run:
     info: dict[str, str]
 
     def __repr__(self) -> str:
-        """Return a short description without the arrays."""
-        s = self.settings
-        done = "" if self.complete else f", {self.recorded_steps} done"
-        h = f"h={list(s.h) if s.grouped else s.h[0]}, " if any(s.h) else ""  # the h of a plan is 0
-        return (
-            f"Run({printable(s.integrator)} on {printable(s.target)}, {h}{s.chains} chains, {self.steps} steps{done})"
-        )
+        """Return a summary: settings, and the mean of the first coordinates at each step size."""
+        return str(summary_of(self))
+
+    def _repr_html_(self) -> str:
+        """Return the summary as a table for notebooks."""
+        return summary_of(self).html
+
+    def available(self, statistic: str) -> Array | None:
+        """Return a statistic, such as "mean", or None if the run did not record what it needs."""
+        try:
+            value: Array = getattr(self, statistic)
+        except ValueError:
+            return None
+        return value
 
     def each(self, array: Array) -> Array:
         """Return an array without its leading axis H if h was a number."""
@@ -212,8 +221,28 @@ class Run:
     # ------------------------------------------------------------------------------------------------------- storage
 
     def to_xarray(self) -> xr.Dataset:
-        """Return the whole run as a labelled dataset, which is what `save` writes."""
-        return pack(self)
+        """Return the results of the run as a labelled dataset.
+
+        Returns
+        -------
+        xarray.Dataset
+            Variables ``x``, ``p`` and ``trace`` with dimensions (draw,) chain and ``dim`` (images: channel, row and
+            column), ``mean``, ``mean_error``, ``covariance``, ``covariance_error``, ``histogram`` (counts in the bins,
+            summed over chains), ``below`` and ``above`` (counts outside the bins), ``edges``, ``nfe`` and ``diverged``.
+            What the run did not record is absent. If ``h`` was an array, results have a leading dimension ``h``. The
+            attributes are the settings of the run, with the units of h and of the friction.
+
+        Examples
+        --------
+        >>> import uldnum
+        >>> run = uldnum.sample("ring-8", "BAOAB", h=[0.1, 0.2], steps=20, chains=8, thin=5, backend="array")
+        >>> data = run.to_xarray()
+        >>> data.trace.dims, data.draw.values.tolist()
+        (('h', 'draw', 'chain', 'dim'), [5, 10, 15, 20])
+        >>> data["mean"].sel(h=0.2).shape, data.integrator, data.units
+        ((2,), 'BAOAB', 'h in units of time, friction in units of 1/time')
+        """
+        return labelled(self)
 
     def save(self, path: str | Path) -> None:
         """Write the run to a NetCDF file or a Zarr folder, atomically.
@@ -230,8 +259,14 @@ class Run:
             If the suffix is neither ``.nc`` nor ``.zarr``, or if no file can be created there.
         OSError
             If the file cannot be written.
+
+        Notes
+        -----
+        The file holds the dataset of `to_xarray`, which `xarray.open_dataset` reads, and a group ``resume`` with the
+        state of the chains, the settings and a hash. `load` reads ``x``, ``p`` and ``trace`` and the group, and ignores
+        everything else in the file; the trace is stored once.
         """
-        store(self.to_xarray(), file_path("path", path))
+        write(self, self.to_xarray(), file_path("path", path))
 
     @classmethod
     def load(cls, path: str | Path, argument: str = "path") -> Run:
@@ -252,13 +287,16 @@ class Run:
         Raises
         ------
         ValueError
-            If the file is not a saved run, or was damaged or altered. The message names the file and the array.
+            If the file is not a saved run, was saved in another format, or was damaged or altered. The message names
+            the file and the array.
         """
         path = file_path(argument, path)
         try:
-            return cls(**unpack(load(path)))
+            return cls(**read(path))
         except MissingExtraError:
             raise
+        except FormatError as error:
+            raise ValueError(f"{argument}: {shown(str(path))} {error}; repeat the run") from None
         except Exception as error:  # libraries raise exceptions of any class for a damaged file
             fault = str(error).partition("\n")[0] or type(error).__name__
             raise ValueError(f"{argument}: {shown(str(path))} is not a saved run: {fault}") from None
@@ -281,3 +319,32 @@ class Run:
         base = require("arviz_base", "arviz")
         self.check_one_step_size()
         return base.from_dict({"posterior": {"x": self.recorded.swapaxes(0, 1)}})
+
+
+def summary_of(run: Run) -> Summary:
+    """Return a summary of a run, with one row for each step size; a plan has one row and no step size."""
+    s = run.settings
+    steps = f"{run.steps} steps" + (f" after {s.burn_in} of burn-in" if s.burn_in else "")
+    state = "complete" if run.complete else f"stopped after {run.recorded_steps} steps"
+    title = f"Run of {s.integrator} on {s.target}: {s.chains} chains, {steps}, {run.nfe} evaluations per chain, {state}"
+    name, values = typical(run)
+    columns = {"h": [f"{h:g}" for h in s.h]} if any(s.h) else {}
+    columns |= {name: values, "diverged": [str(count) for count in np.atleast_1d(run.diverged)]}
+    return Summary(title, list(columns), list(zip(*columns.values(), strict=True)))
+
+
+@np.errstate(all="ignore")  # positions of diverged chains may overflow
+def typical(run: Run) -> tuple[str, list[str]]:
+    """Return what a summary shows for each step size, and its values.
+
+    It is the mean over the run, or over the last positions if the run did not accumulate it. Images have the mean and
+    the standard deviation of all their values.
+    """
+    last = run.state.phase_space[:, :, 0]
+    if len(run.settings.shape) > 1:
+        return "last values", [f"mean {x.mean(dtype=float):.3g}, deviation {x.std(dtype=float):.3g}" for x in last]
+    mean, error, name = run.available("mean"), run.available("mean_error"), "mean"
+    if mean is None or error is None:
+        mean, error, name = last.mean(axis=1, dtype=float), standard_error(last, axis=1), "mean of the last positions"
+    d = last.shape[-1]
+    return name, [entries(*pair) for pair in zip(mean.reshape(-1, d), error.reshape(-1, d), strict=True)]

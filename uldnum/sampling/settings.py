@@ -66,6 +66,8 @@ class Settings:
         Initial positions: the name of a distribution, "given" for an array, or "run" for the end of another run.
     momenta : bool
         Whether the second row of the memory holds momenta.
+    time_unit : float
+        Unit of h: sigma of the noise level for a network, else 1.
     """
 
     version: str
@@ -88,6 +90,18 @@ class Settings:
     bins: int
     x0: str
     momenta: bool
+    time_unit: float
+
+    @property
+    def unit_of_time(self) -> str:
+        """Unit of h as text."""
+        return "time" if self.time_unit == 1 else "sigma"
+
+    @property
+    def units(self) -> str:
+        """Units of h and of the friction as text."""
+        value = "" if self.time_unit == 1 else f", sigma = {self.time_unit:g}"
+        return f"h in units of {self.unit_of_time}, friction in units of 1/{self.unit_of_time}{value}"
 
     @property
     def key(self) -> int:
@@ -121,8 +135,13 @@ class Settings:
             check(name, isinstance(given[name], bool))
         for name in ("h", "shape"):
             check(name, isinstance(given[name], list) and 0 < len(given[name]) < 2**20)
-        for name, numbers in (("h", given["h"]), ("friction", [given["friction"]])):
+        for name, numbers in (
+            ("h", given["h"]),
+            ("friction", [given["friction"]]),
+            ("time_unit", [given["time_unit"]]),
+        ):
             check(name, all(type(x) is float and 0 <= x < math.inf for x in numbers))
+        check("grouped", given["grouped"] or len(given["h"]) == 1)
         check("dtype", given["dtype"] in ("float32", "float64"))
         whole = {name: given[name] for name in ("burn_in", "chains", "first_chain", "seed", "generation", "bins")}
         whole |= {f"shape {i}": size for i, size in enumerate(given["shape"])}
