@@ -504,8 +504,12 @@ def test_the_law_of_several_coordinates_equals_each_law(name):
         np.testing.assert_allclose(together.covariance[:, i], alone.covariance, rtol=1e-12, atol=1e-12)
 
 
-def test_representations_are_one_line():
-    assert repr(uldnum.preset("mild-cifar10")) == "Plan(mild-cifar10, 233 phases, 233 steps)"
+def test_representations_are_short():
+    title, header, *rows = repr(uldnum.preset("mild-cifar10")).splitlines()
+    assert title == "Plan mild-cifar10: 233 phases, 233 steps"
+    assert header.split("  ")[1] == "phase"
+    assert [row.split() for row in (rows[0], rows[-1])] == [["1", "1", "50", "1", "1"], ["233", "1", "0.01", "1", "1"]]
+    assert len(rows) == 8
     assert repr(uldnum.target("gmm-40")) == "GaussianMixture('gmm-40', shape=(2,))"
     network = uldnum.networks.network()
     assert repr(network) == "Network('mnist', shape=(1, 28, 28))"

@@ -12,7 +12,7 @@ import numpy as np
 from uldnum._util.names import printable
 from uldnum._util.typing import Array, ArrayLike
 
-__all__ = ["Summary", "entries", "selected", "with_error"]
+__all__ = ["Described", "Summary", "counted", "entries", "selected", "with_error"]
 
 # Largest number of rows of a table, and of coordinates of a point, that are shown.
 ROWS, COORDINATES = 8, 3
@@ -27,7 +27,7 @@ class Summary:
     title : str
         One line.
     header : sequence of str
-        Names of the columns; without them the table has no header.
+        Names of the columns; empty for a table without a header.
     rows : sequence of sequences of str
         Cells of each row.
 
@@ -46,7 +46,7 @@ class Summary:
     rows: Sequence[Sequence[str]]
 
     def __str__(self) -> str:
-        cells = [[printable(cell) for cell in row] for row in (self.header, *self.rows) if row]
+        cells = [[printable(cell) for cell in row] for row in ([self.header] if self.header else []) + [*self.rows]]
         widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
         lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in cells]
         return "\n".join([printable(self.title), *(f"  {line}".rstrip() for line in lines)])
@@ -61,6 +61,33 @@ class Summary:
         head = f"<thead>{line('th', self.header)}</thead>" if self.header else ""
         body = "".join(line("td", row) for row in self.rows)
         return f"<table><caption>{escape(printable(self.title))}</caption>{head}<tbody>{body}</tbody></table>"
+
+
+class Described:
+    """Base class of objects that print their summary, and show it as a table in notebooks."""
+
+    @property
+    def summary(self) -> Summary:
+        """What the object is or found, in a few lines."""
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        return str(self.summary)
+
+    def _repr_html_(self) -> str:
+        return self.summary.html
+
+
+def counted(count: int, name: str) -> str:
+    """Return a number with a noun, in the plural unless the number is 1.
+
+    Examples
+    --------
+    >>> from uldnum._util.summary import counted
+    >>> counted(1, "step"), counted(2, "step")
+    ('1 step', '2 steps')
+    """
+    return f"{count} {name}{'' if count == 1 else 's'}"
 
 
 def selected(count: int, most: int = ROWS) -> list[int]:

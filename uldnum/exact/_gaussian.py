@@ -16,6 +16,7 @@ from functools import cached_property
 import numpy as np
 
 from uldnum._util.arguments import broadcast, converted, flag, positive, shown, step_size, whole_number
+from uldnum._util.summary import Described, Summary, counted, entries, selected
 from uldnum._util.typing import Array, ArrayLike
 from uldnum.exact.linear import ACCURATE, LinearStep, kron, kron_change, linear_step, solve
 from uldnum.exact.precise import lift
@@ -82,6 +83,12 @@ class Spectrum:
             return np.asarray(values[..., 0])
         return values if self.axes is None else (self.axes * values[..., None, :]) @ self.axes.T
 
+    def per_coordinate(self, values: Array) -> Array:
+        """Return variances that `spread` returned as one row for each point and one column for each coordinate."""
+        if self.axes is not None:
+            values = np.diagonal(values, axis1=-2, axis2=-1)
+        return values.reshape(-1, 1 if self.scalar else len(self.values))
+
     def weights(self, observable: str | ArrayLike) -> tuple[Array, bool]:
         """Return the squared coefficients of an observable in the eigenbasis of the precision.
 
@@ -110,8 +117,8 @@ class Spectrum:
         return turned[None] ** 2, False
 
 
-@dataclass(frozen=True)
-class GaussianLaw:
+@dataclass(frozen=True, repr=False)
+class GaussianLaw(Described):
     """The stationary distribution of an integrator on a Gaussian target, at the end of a time step.
 
     The leading axes of every array are those of the step size and the friction, broadcast against each other. The
@@ -138,6 +145,10 @@ class GaussianLaw:
     sharp : LinearStep or None
         The time step with fifty digits at the entries where ``doubtful`` is true, along one leading axis; None if there
         are none.
+    name : str
+        Name of the integrator.
+    h, friction : float64 arrays, shape (...)
+        Step size and friction, broadcast against each other.
 
     See Also
     --------
@@ -151,6 +162,27 @@ class GaussianLaw:
     nfe_per_step: int
     doubtful: Array
     sharp: LinearStep | None
+    name: str
+    h: Array
+    friction: Array
+
+    @property
+    def summary(self) -> Summary:
+        """Variances, biases and relaxation times at some of the step sizes and frictions."""
+        columns = {"Var(x)": self.position_covariance, "bias of Var(x)": self.position_bias}
+        if self.covariance.shape[-1] > 1:
+            columns["Var(p)"] = self.momentum_covariance
+        points = [self.spectrum.per_coordinate(values) for values in columns.values()]
+        numbers = np.broadcast_arrays(self.h, self.friction, self.growth > 0, self.relaxation_time)
+        h, friction, grows, times = (np.ravel(part) for part in numbers)
+        rows = [
+            [f"{h[i]:g}", f"{friction[i]:g}"]
+            + (["unstable"] + [""] * len(points) if grows[i] else [*(entries(p[i]) for p in points), f"{times[i]:.4g}"])
+            for i in selected(h.size)
+        ]
+        title = f"Stationary law of {self.name} on a Gaussian, {counted(self.nfe_per_step, 'evaluation')} per step"
+        shown = "" if len(rows) == h.size else f", {len(rows)} of {h.size} points"
+        return Summary(title + shown, ["h", "friction", *columns, "relaxation time (evaluations)"], rows)
 
     @property
     def position_covariance(self) -> Array:
@@ -381,7 +413,9 @@ def gaussian(
     elif np.any(lost := ~step.cycle.resolved):
         points = [np.broadcast_to(part, lost.shape)[lost] for part in (size, gamma, spectrum.values)]
         warn_of_limit(scheme, *(float(part[0]) for part in points))
-    return GaussianLaw(spectrum, step, covariance, bias, len(tables.stages), doubtful, sharp)
+    return GaussianLaw(
+        spectrum, step, covariance, bias, len(tables.stages), doubtful, sharp, scheme.name, size[..., 0], gamma[..., 0]
+    )
 
 
 def warn_of_limit(scheme: Integrator, h: float, friction: float, precision: float) -> None:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from uldnum._util.arguments import broadcast, numbers, shown
+from uldnum._util.summary import Summary, counted, entries, selected
 from uldnum._util.typing import Array, ArrayLike
 from uldnum.exact.linear import linear_step
 from uldnum.plans._plan import Plan
@@ -34,6 +35,24 @@ class PlanLaw(NamedTuple):
 
     mean: Array
     covariance: Array
+
+    @property
+    def summary(self) -> Summary:
+        """Mean and standard deviation of x after some of the phases, for the first coordinates."""
+        chosen = selected(len(self.mean))
+        moments = zip(self.mean[chosen, ..., 0], self.covariance[chosen, ..., 0, 0], strict=True)
+        rows = [
+            [str(i + 1), entries(mean.ravel()), entries(np.sqrt(variance).ravel())]
+            for i, (mean, variance) in zip(chosen, moments, strict=True)
+        ]
+        title = f"Law of x after {counted(len(self.mean), 'phase')} of a plan"
+        return Summary(title, ["phase", "mean", "standard deviation"], rows)
+
+    def __repr__(self) -> str:
+        return str(self.summary)
+
+    def _repr_html_(self) -> str:
+        return self.summary.html
 
 
 @np.errstate(over="ignore", invalid="ignore")  # values beyond the range of float64 become infinite or NaN

@@ -9,12 +9,13 @@ memory. `uldnum.exact.stationary` refines the grid until the results change by l
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from uldnum._util.arguments import converted, function, number, positive, result_of, step_size
+from uldnum._util.summary import Described, Summary
 from uldnum._util.typing import Array, ArrayLike
 from uldnum.exact import poisson
 from uldnum.exact.density import TargetDensity, tabulate
@@ -26,8 +27,8 @@ from uldnum.targets import Target, vector_target
 __all__ = ["TransferOperator", "transfer_operator"]
 
 
-@dataclass(frozen=True)
-class TransferOperator:
+@dataclass(frozen=True, repr=False)
+class TransferOperator(Described):
     """Stationary distribution of x at the end of a time step, and leading eigenvalues of one time step.
 
     Attributes
@@ -60,11 +61,28 @@ class TransferOperator:
     ``-nfe_per_step / log |lambda_2|``.
     """
 
-    law: Solution = field(repr=False)
-    target: TargetDensity = field(repr=False)
+    law: Solution
+    target: TargetDensity
     nfe_per_step: int
     change: float
-    problem: Problem = field(repr=False)
+    problem: Problem
+
+    @property
+    def summary(self) -> Summary:
+        """Moments of the scheme and of the target, distances between them, and times."""
+        mean = self.expectation(lambda x: x)
+        variance = self.expectation(lambda x: (x - mean) ** 2)
+        rows = [
+            ("mean", f"{mean:.6g}", f"{self.target.mean:.6g}"),
+            ("variance", f"{variance:.6g}", f"{self.target.deviation**2:.6g}"),
+            ("Wasserstein-1 distance", f"{self.wasserstein_1:.4g}", ""),
+            ("Kolmogorov distance", f"{self.kolmogorov:.4g}", ""),
+            ("total variation distance", f"{self.total_variation:.4g}", ""),
+            ("relaxation time", f"{self.relaxation_time:.4g} evaluations", ""),
+        ]
+        nodes = " x ".join(str(count) for count in self.resolution)
+        title = f"Stationary law of {self.problem.title}, on {nodes} nodes"
+        return Summary(title, ["", "scheme", "target"], rows)
 
     @property
     def resolution(self) -> tuple[int, int]:

@@ -16,6 +16,7 @@ from typing import Any
 from uldnum._util.arguments import number, positive_number, shown
 from uldnum._util.names import checked_name, checked_text, unknown
 from uldnum._util.parsing import parse_toml, read_toml
+from uldnum._util.summary import Described, Summary
 from uldnum.arithmetic.elementary import log
 from uldnum.networks.forms import CONDITIONS, NEEDS, PARAMETERISATIONS, SCALINGS, Form, alpha_and_sigma, form
 from uldnum.plans.schedules import Schedule, schedule
@@ -43,8 +44,8 @@ class Level:
     condition: float
 
 
-@dataclass(frozen=True)
-class Card:
+@dataclass(frozen=True, repr=False)
+class Card(Described):
     r"""Metadata of a network.
 
     A card is a TOML file beside the model with the same stem, or a set of keys in the metadata of the model. In the
@@ -120,6 +121,13 @@ class Card:
     404.0
     >>> round(level.sigma, 3), round(level.alpha, 3)
     (0.6, 0.8)
+    >>> card
+    Card of a network
+      predicts     the noise eps, s = -eps/sigma
+      input        alpha x + sigma eps with alpha^2 + sigma^2 = 1 (variance preserving)
+      noise level  timestep of the schedule cosine, sigma from 0.006425 to 1
+      chains       by default at sigma = 0.5 with h = 2 sigma
+      images       values from -1 to 1
     """
 
     parameterisation: str
@@ -166,11 +174,29 @@ class Card:
             raise ValueError(
                 f"sigma_min: must lie between 0 and sigma_max = {self.sigma_max:g}, got {self.sigma_min:g}"
             )
+        if self.schedule:
+            schedule(self.schedule)  # raises for a schedule that does not exist
         timed = self.condition in ("t", "timestep", "interpolated-timestep")
         if timed and not self.schedule:
             raise ValueError(f"schedule: condition {self.condition!r} needs a schedule from t to the noise level")
         if timed and self.condition != "t" and not self.times.discrete:
             raise ValueError(f"schedule: condition {self.condition!r} needs a schedule with timesteps")
+
+    @property
+    def summary(self) -> Summary:
+        """What the network predicts, how it receives the noise level, its images and its origin; not the defaults."""
+        timed = f" of the schedule {self.schedule['kind']}" if self.schedule else ""
+        low, high = self.limits
+        size = f"{' x '.join(map(str, self.shape))}, " if self.shape else ""
+        rows = [
+            ("predicts", PARAMETERISATIONS[self.parameterisation][0]),
+            ("input", SCALINGS[self.scaling]),
+            ("noise level", f"{self.condition}{timed}, sigma from {low:.4g} to {high:.4g}"),
+            ("chains", f"by default at sigma = {self.sigma:g} with h = {self.h:g} sigma"),
+            ("images", f"{size}values from {self.data_range[0]:g} to {self.data_range[1]:g}"),
+            *((key, getattr(self, key)) for key in ("unit", "source", "licence", "citation") if getattr(self, key)),
+        ]
+        return Summary(f"Card of {self.name or 'a network'}", [], rows)
 
     @cached_property
     def times(self) -> Schedule:

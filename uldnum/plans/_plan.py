@@ -18,6 +18,7 @@ import numpy as np
 
 from uldnum._util.arguments import flag, positive_number, shown, step_size, whole_number
 from uldnum._util.names import UnknownNameError, checked_text, split_name, unknown
+from uldnum._util.summary import Described, Summary, counted, selected
 from uldnum._util.typing import Array
 from uldnum.plans.levels import Levels
 from uldnum.plans.presets import PRESETS
@@ -55,7 +56,7 @@ class Phase:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Plan:
+class Plan(Described):
     """A run through a sequence of noise levels.
 
     `uldnum.plan` and `uldnum.preset` return plans, and `uldnum.anneal` runs them.
@@ -93,9 +94,21 @@ class Plan:
     def __post_init__(self) -> None:
         checked_text("name", self.name)
 
-    def __repr__(self) -> str:
-        """Return a summary without the tables."""
-        return f"Plan({self.name}, {len(self.phases)} phases, {self.steps} steps)"
+    @property
+    def summary(self) -> Summary:
+        """Noise levels, steps and score evaluations per step of some of the phases."""
+        phases = counted(len(self.phases), "phase")
+        rows = [
+            [
+                str(i + 1),
+                *(f"{number:.4g}" for number in (self.alpha[i], self.sigma[i])),
+                str(self.counts[i]),
+                str(len(self.phases[i].step.stages)),
+            ]
+            for i in selected(len(self.phases))
+        ]
+        title = f"Plan {self.name}: {phases}, {counted(self.steps, 'step')}"
+        return Summary(title, ["phase", "alpha", "sigma", "steps", "evaluations per step"], rows)
 
     @property
     def rows(self) -> int:
@@ -186,7 +199,8 @@ def preset(name: str) -> Plan:
     --------
     >>> import uldnum
     >>> uldnum.preset("ald-cifar10")
-    Plan(ald-cifar10, 233 phases, 1161 steps)
+    Plan ald-cifar10: 233 phases, 1161 steps
+    ...
     """
     if not isinstance(name, str) or name.lower() not in PRESETS:
         raise unknown("plan", name, PRESETS, f"The presets are {', '.join(PRESETS)}")
@@ -281,11 +295,20 @@ def plan(
     >>> import uldnum
     >>> levels = uldnum.levels.geometric(10.0, 0.1, 5)
     >>> uldnum.plan("BAOAB", levels, steps=3, h=0.5)
-    Plan(BAOAB, 6 phases, 16 steps)
+    Plan BAOAB: 6 phases, 16 steps
+      phase  alpha  sigma   steps  evaluations per step
+      1      1      10      3      1
+      2      1      3.162   3      1
+      3      1      1       3      1
+      4      1      0.3162  3      1
+      5      1      0.1     3      1
+      6      1      0.1     1      1
     >>> uldnum.plan("ula", levels, h=0.3, predictor="reverse-diffusion")
-    Plan(reverse-diffusion with ula, 10 phases, 10 steps)
+    Plan reverse-diffusion with ula: 10 phases, 10 steps
+    ...
     >>> uldnum.plan("heun", levels, denoise=False)
-    Plan(heun(0), 8 phases, 8 steps)
+    Plan heun(0): 8 phases, 8 steps
+    ...
     """
     if not isinstance(levels, Levels):
         raise ValueError(f"levels: must come from uldnum.levels, got {shown(levels)}")

@@ -23,6 +23,7 @@ import numpy as np
 
 from uldnum._util.arguments import positive, positive_number, shown, whole_number
 from uldnum._util.names import unknown
+from uldnum._util.summary import Described, Summary, counted
 from uldnum._util.typing import Array, ArrayLike
 from uldnum.plans import schedules
 from uldnum.plans.schedules import Schedule, preserved
@@ -34,8 +35,8 @@ __all__ = ["Levels", "cosine", "geometric", "given", "karras", "linear", "parse"
 LARGEST = 1e150
 
 
-@dataclass(frozen=True, eq=False)
-class Levels:
+@dataclass(frozen=True, eq=False, repr=False)
+class Levels(Described):
     """Noise levels in order of decreasing noise.
 
     Parameters
@@ -48,6 +49,12 @@ class Levels:
     ValueError
         If there is no level, if a number is not positive or exceeds 1e150, or if sigma/alpha does not decrease from
         level to level.
+
+    Examples
+    --------
+    >>> import uldnum
+    >>> uldnum.levels.geometric(10.0, 0.1, 5)
+    5 noise levels, sigma from 10 to 0.1, alpha = 1
     """
 
     alpha: Array
@@ -71,6 +78,15 @@ class Levels:
 
     def __len__(self) -> int:
         return len(self.sigma)
+
+    @property
+    def summary(self) -> Summary:
+        """Number and range of the levels."""
+        ranges = (
+            f"{name} from {values[0]:.4g} to {values[-1]:.4g}" if np.ptp(values) else f"{name} = {values[0]:.4g}"
+            for name, values in (("sigma", self.sigma), ("alpha", self.alpha))
+        )
+        return Summary(f"{counted(len(self), 'noise level')}, {', '.join(ranges)}", [], [])
 
     @property
     def ratio(self) -> Array:

@@ -12,7 +12,7 @@ import xarray as xr
 
 from uldnum._util.arguments import file_path, shown
 from uldnum._util.extras import MissingExtraError, require
-from uldnum._util.summary import Summary, entries
+from uldnum._util.summary import Described, Summary, counted, entries
 from uldnum._util.typing import Array
 from uldnum.kernels.source.core import NEVER, Tables
 from uldnum.kernels.source.mixture import MixtureData
@@ -25,7 +25,7 @@ __all__ = ["Run", "Settings"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Run:
+class Run(Described):
     """Result of `uldnum.sample` or `uldnum.anneal`: final states, statistics and settings.
 
     The documentation of each property gives its shape for a single step size. If ``h`` was an array of shape (H,), all
@@ -78,13 +78,21 @@ class Run:
     mixture: MixtureData | None
     info: dict[str, str]
 
-    def __repr__(self) -> str:
-        """Return a summary: settings, and the mean of the first coordinates at each step size."""
-        return str(summary_of(self))
-
-    def _repr_html_(self) -> str:
-        """Return the summary as a table for notebooks."""
-        return summary_of(self).html
+    @property
+    def summary(self) -> Summary:
+        """Settings of the run, and the mean of the first coordinates at each step size; a plan has no step size."""
+        s = self.settings
+        steps = counted(self.steps, "step") + (f" after {s.burn_in} of burn-in" if s.burn_in else "")
+        state = "complete" if self.complete else f"stopped after {counted(self.recorded_steps, 'step')}"
+        name, values = typical(self)
+        columns = {"h": [f"{h:g}" for h in s.h]} if any(s.h) else {}
+        columns |= {name: values, "diverged": [str(count) for count in np.atleast_1d(self.diverged)]}
+        return Summary(
+            f"Run of {s.integrator} on {s.target}: {counted(s.chains, 'chain')}, {steps}, "
+            f"{counted(self.nfe, 'evaluation')} per chain, {state}",
+            list(columns),
+            list(zip(*columns.values(), strict=True)),
+        )
 
     def available(self, statistic: str) -> Array | None:
         """Return a statistic, such as "mean", or None if the run did not record what it needs."""
@@ -319,18 +327,6 @@ class Run:
         base = require("arviz_base", "arviz")
         self.check_one_step_size()
         return base.from_dict({"posterior": {"x": self.recorded.swapaxes(0, 1)}})
-
-
-def summary_of(run: Run) -> Summary:
-    """Return a summary of a run, with one row for each step size; a plan has one row and no step size."""
-    s = run.settings
-    steps = f"{run.steps} steps" + (f" after {s.burn_in} of burn-in" if s.burn_in else "")
-    state = "complete" if run.complete else f"stopped after {run.recorded_steps} steps"
-    title = f"Run of {s.integrator} on {s.target}: {s.chains} chains, {steps}, {run.nfe} evaluations per chain, {state}"
-    name, values = typical(run)
-    columns = {"h": [f"{h:g}" for h in s.h]} if any(s.h) else {}
-    columns |= {name: values, "diverged": [str(count) for count in np.atleast_1d(run.diverged)]}
-    return Summary(title, list(columns), list(zip(*columns.values(), strict=True)))
 
 
 @np.errstate(all="ignore")  # positions of diverged chains may overflow

@@ -9,13 +9,14 @@ overdamped equation: ULA is ``x' = x + (h^2/2) s + h xi``.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 
 import numpy as np
 
 from uldnum._util.arguments import broadcast, function, non_negative, number, positive, shown, step_size
 from uldnum._util.names import NAME, checked_name, checked_text, digest, split_name, unknown
+from uldnum._util.summary import Described, Summary, counted
 from uldnum._util.typing import Array, ArrayLike
 from uldnum.schemes.stage import Affine, Step, first_row, table
 from uldnum.schemes.words import LETTERS, compile_word, frozen_score, validate_word, weak_order
@@ -35,8 +36,15 @@ SHETTY = "Shetty, Bandla, Neema, Asokan & Seelamantula 2024, Momentum-imbued Lan
 CHENG = "Cheng, Chatterji, Bartlett & Jordan 2018, Underdamped Langevin MCMC"
 
 
-@dataclass(frozen=True)
-class Integrator:
+def described(name: str, order: Order, source: str) -> Summary:
+    """Return the summary of a method."""
+    weak, stationary = ("unknown" if one is None else shown(one) for one in order)
+    orders = f"{weak} for expectations after a fixed time, {stationary} for the stationary distribution of x"
+    return Summary(f"Integrator {name}", [], [("order in h", orders), ("source", source)])
+
+
+@dataclass(frozen=True, repr=False)
+class Integrator(Described):
     """A sampling method, defined by a recipe for its coefficient tables.
 
     `uldnum.integrator` and `uldnum.splitting` return the integrators of the catalogue. Construct this class directly to
@@ -79,6 +87,11 @@ class Integrator:
     >>> scheme = uldnum.Integrator("ula-doubled", recipe, order=(2, 2))
     >>> scheme.stages(0.5).stages[0].map.b.tolist()
     [0.25]
+    >>> scheme
+    Integrator ula-doubled
+      order in h  2 for expectations after a fixed time, 2 for the stationary distribution of x
+      source      user
+      one step    1 score evaluation, 1 row
     """
 
     name: str
@@ -134,6 +147,16 @@ class Integrator:
             step = self.recipe(size, gamma)
         step.check(self.name, size.shape)
         return step
+
+    @property
+    def summary(self) -> Summary:
+        """Orders, source, and the cost of a step."""
+        found = described(self.name, self.order, self.source)
+        try:
+            size = f"{counted(self.nfe_per_step, 'score evaluation')}, {counted(self.rows, 'row')}"
+        except Exception as error:  # a user-defined recipe may raise any exception
+            size = f"the recipe failed with {type(error).__name__}"
+        return replace(found, rows=[*found.rows, ("one step", size)])
 
     @cached_property
     def unit(self) -> Step:
@@ -218,8 +241,8 @@ class Parameter:
     valid: Callable[[float], bool]
 
 
-@dataclass(frozen=True)
-class CatalogueEntry:
+@dataclass(frozen=True, repr=False)
+class CatalogueEntry(Described):
     """Entry of the catalogue: an integrator, or a family of integrators with one parameter.
 
     Parameters
@@ -247,6 +270,11 @@ class CatalogueEntry:
     memory: float = 1.0
     momenta: bool = False
     parameter: Parameter | None = None
+
+    @property
+    def summary(self) -> Summary:
+        """Orders and source."""
+        return described(self.signature, self.order, self.source)
 
     @property
     def signature(self) -> str:
