@@ -231,19 +231,27 @@ def test_a_run_of_the_first_format_is_named(runs, tmp_path, suffix):
 
 
 DAMAGE = """
-import sys, numpy as np
+import shutil, sys, numpy as np
 from pathlib import Path
 from uldnum.sampling.run import Run
-whole, at = Path(sys.argv[1]), Path(sys.argv[1]).with_name("damaged.nc")
+whole = Path(sys.argv[1])
+at = whole.with_stem("damaged")
 sound, rng, outcomes = Run.load(whole), np.random.default_rng(0), []
-for i in range(60):
-    content = bytearray(whole.read_bytes())
+for i in range(int(sys.argv[2])):
+    if whole.is_dir():  # one file of the folder
+        shutil.rmtree(at, ignore_errors=True)
+        shutil.copytree(whole, at)
+        part = rng.choice(sorted(path for path in at.rglob("*") if path.is_file()))
+    else:
+        shutil.copy(whole, at)
+        part = at
+    content = bytearray(part.read_bytes())
     where = rng.integers(len(content))
     if i % 3 == 0:
         content = content[:where]
     else:
         content[where : where + 1 + i % 2 * 40] = rng.bytes(1 + i % 2 * 40)
-    at.write_bytes(content)
+    part.write_bytes(content)
     try:
         found = Run.load(at)
         same = all(np.array_equal(value, getattr(found.state, name)) for name, value in vars(sound.state).items())
@@ -255,13 +263,15 @@ print(*outcomes, sep="\\n")
 """
 
 
-def test_damaged_files_are_refused(runs, tmp_path):
-    """60 files with bytes overwritten or cut off are refused, or load as the same run if no relevant byte changed."""
-    runs["sample"].save(tmp_path / "run.nc")
-    done = subprocess.run([sys.executable, "-c", DAMAGE, tmp_path / "run.nc"], capture_output=True, text=True)
+@pytest.mark.parametrize(("suffix", "count"), [("nc", 60), ("zarr", 15)])
+def test_damaged_files_are_refused(runs, tmp_path, suffix, count):
+    """Files with bytes overwritten or cut off are refused, or load as the same run if no relevant byte changed."""
+    path = tmp_path / f"run.{suffix}"
+    runs["sample"].save(path)
+    done = subprocess.run([sys.executable, "-c", DAMAGE, path, str(count)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     outcomes = done.stdout.split("\n")[:-1]
-    assert len(outcomes) == 60
+    assert len(outcomes) == count
     assert set(outcomes) == {"same", "refused"}
 
 

@@ -49,6 +49,7 @@ def rows_of(thing):
     return [re.split(r" {2,}", line.strip()) for line in repr(thing).splitlines()[1:]]
 
 
+@pytest.mark.filterwarnings("ignore:OBABO")  # a warning of unstable steps
 def test_a_gaussian_law_prints_variances_and_biases():
     """At h = 1, OBABO has Var(x) = 4/3; at h = 3 it is unstable."""
     law = exact.gaussian("OBABO", h=[1.0, 3.0])
@@ -79,6 +80,7 @@ def test_a_law_of_many_points_and_coordinates_is_short(precision):
     assert rows[0][2] == f"[{', '.join(f'{v:.4g}' for v in variances)}, ...]"
 
 
+@pytest.mark.filterwarnings("ignore:BAOAB")
 @pytest.mark.parametrize("h", [1e-30, 1e200])
 def test_extreme_laws_are_printed(h):
     assert f"{h:g}" in repr(exact.gaussian("BAOAB", h=h, friction=1e-8, precise=h < 1))

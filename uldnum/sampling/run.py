@@ -12,7 +12,7 @@ import xarray as xr
 
 from uldnum._util.arguments import file_path, shown
 from uldnum._util.extras import MissingExtraError, require
-from uldnum._util.summary import Described, Summary, counted, entries
+from uldnum._util.summary import Described, Summary, counted, entries, selected
 from uldnum._util.typing import Array
 from uldnum.kernels.source.core import NEVER, Tables
 from uldnum.kernels.source.mixture import MixtureData
@@ -22,6 +22,9 @@ from uldnum.sampling.settings import Settings
 from uldnum.sampling.storage import FormatError, labelled, read, write
 
 __all__ = ["Run", "Settings"]
+
+# Largest number of step sizes in a summary.
+LINES = 40
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -87,11 +90,13 @@ class Run(Described):
         name, values = typical(self)
         columns = {"h": [f"{h:g}" for h in s.h]} if any(s.h) else {}
         columns |= {name: values, "diverged": [str(count) for count in np.atleast_1d(self.diverged)]}
+        rows, chosen = list(zip(*columns.values(), strict=True)), selected(len(s.h), LINES)
+        part = "" if len(chosen) == len(rows) else f", {len(chosen)} of {len(rows)} step sizes"
         return Summary(
             f"Run of {s.integrator} on {s.target}: {counted(s.chains, 'chain')}, {steps}, "
-            f"{counted(self.nfe, 'evaluation')} per chain, {state}",
+            f"{counted(self.nfe, 'evaluation')} per chain, {state}{part}",
             list(columns),
-            list(zip(*columns.values(), strict=True)),
+            [rows[i] for i in chosen],
         )
 
     def available(self, statistic: str) -> Array | None:

@@ -80,8 +80,8 @@ def labelled(run: Run) -> xr.Dataset:
     if run.p is not None:
         data["p"] = ((*lead, "chain", *sample), run.p, {"long_name": f"{second} after the last step"})
     coordinates: dict[str, Any] = {"h": ("h", run.h, {"units": s.unit_of_time})} if s.grouped else {}
-    if run.trace is not None:
-        data["trace"] = ((*lead, "draw", "chain", *sample), run.trace, {"long_name": "recorded positions"})
+    if (trace := run.trace) is not None:
+        data["trace"] = ((*lead, "draw", "chain", *sample), trace, {"long_name": "recorded positions"})
         draws = np.arange(1, len(run.kept) + 1) * (s.thin or 1)
         counted = "recorded steps" if s.thin else "phases"
         coordinates["draw"] = ("draw", draws, {"long_name": f"number of {counted} before the draw"})
