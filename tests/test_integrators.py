@@ -7,6 +7,7 @@ from helpers.catalogue import CATALOGUE
 import uldnum
 from uldnum.schemes.catalogue import Integrator
 from uldnum.schemes.stage import Affine, Step, first_row, table
+from uldnum.schemes.words import LETTERS, spelled
 
 
 @pytest.mark.parametrize("name", CATALOGUE)
@@ -25,6 +26,26 @@ def test_every_entry_builds_states_its_source_and_broadcasts_over_h(name):
 
 def maps_of(part):
     return (part.open, part.close) if isinstance(part, Step) else (part.map,)
+
+
+@pytest.mark.parametrize(
+    ("alias", "name"),
+    [("sgld", "ula"), ("LMC", "ula"), ("ald", "ula"), ("LFMiddle", "BAOA"), ("v r o r v", "BAOAB"), ("RVOVR", "ABOBA")],
+)
+def test_other_names_of_the_literature_are_the_same_integrator(alias, name):
+    one, other = uldnum.integrator(alias), uldnum.integrator(name)
+    assert (one.name, one.order, one.source) == (other.name, other.order, other.source)
+    for mine, theirs in zip(maps_of(one.stages(0.3).stages[0]), maps_of(other.stages(0.3).stages[0]), strict=True):
+        np.testing.assert_array_equal(mine.dA, theirs.dA)
+        np.testing.assert_array_equal(mine.C, theirs.C)
+
+
+def test_each_name_and_alias_has_one_meaning():
+    """No two entries share a name, and an alias is not a splitting word, whose integrator it would hide."""
+    names = [name.lower() for entry in uldnum.integrators() for name in (entry.name, *entry.aliases)]
+    assert len(set(names)) == len(names)
+    for entry in uldnum.integrators():
+        assert not any(set(spelled(alias)) <= set(LETTERS) for alias in entry.aliases)
 
 
 def test_names_ignore_case_and_read_parameters():
@@ -51,10 +72,11 @@ def test_names_ignore_case_and_read_parameters():
         ("noise-denoise(nan)", "0 < eta"),
         ("ula(2)", "takes no parameter"),
         ("BOB", "neither A nor U"),
+        ("BAOABX", "The letters of splitting words are A (drift), B (kick), O (thermostat), U (drift and .*, not 'X'"),
     ],
 )
 def test_bad_names_are_refused(name, fault):
-    with pytest.raises(ValueError, match=fault.replace("(", r"\(")):
+    with pytest.raises(ValueError, match=fault.replace("(", r"\(").replace(")", r"\)")):
         uldnum.integrator(name)
 
 

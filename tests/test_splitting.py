@@ -82,6 +82,33 @@ def test_invalid_words_are_refused(word, fractions, fault):
         uldnum.splitting(word, fractions)
 
 
+@pytest.mark.parametrize(
+    ("word", "fractions", "meaning"),
+    [
+        (
+            "ubuu",
+            None,
+            "U for h/3, B for h, U for 2h/3 (B: kick, U: drift and thermostat together); weak order 1, 1 sc",
+        ),
+        (
+            "A B O B A B O B A",
+            None,
+            "A for h/3, B for h/4, O for h/2, B for h/4, A for h/3, B for h/4, O for h/2, B fo",
+        ),
+        ("OBABO", [1 / 7, 0.5, 1, 0.5, 6 / 7], "O for h/7, B for h/2, A for h, B for h/2, O for 6h/7 (A: drift, B: ki"),
+        ("BUB", [2**-0.5, 1, 1 - 2**-0.5], "B for 0.7071 h, U for h, B for 0.2929 h (B: kick, U: drift and thermostat"),
+    ],
+)
+def test_the_source_of_a_word_says_what_it_does(word, fractions, meaning):
+    assert uldnum.splitting(word, fractions).source.startswith(f"splitting word {meaning}")
+
+
+@pytest.mark.parametrize("word", ["BAOAB", "baoab", "b a\to a b", "V R O R V", "vrorv"])
+def test_words_are_read_in_one_spelling(word):
+    scheme = uldnum.splitting(word)
+    assert (scheme.name, scheme.order) == ("BAOAB", (2, 2))
+
+
 def test_word_without_thermostat_warns():
     with pytest.warns(UserWarning, match="no thermostat"):
         uldnum.splitting("BAB")

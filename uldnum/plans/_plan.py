@@ -23,7 +23,7 @@ from uldnum._util.typing import Array
 from uldnum.plans.levels import Levels
 from uldnum.plans.presets import PRESETS
 from uldnum.schemes.adaptive import Adaptive
-from uldnum.schemes.catalogue import Integrator, integrators
+from uldnum.schemes.catalogue import Integrator, unknown_integrator
 from uldnum.schemes.catalogue import integrator as find_integrator
 from uldnum.schemes.predictors import PREDICTORS, Move, NoiseLevel, Predictor, denoising, embedded
 from uldnum.schemes.predictors import predictor as find_moves
@@ -371,8 +371,7 @@ def find_method(method: str | Integrator) -> Integrator:
     except UnknownNameError:
         if str(method).lower() in PRESETS:
             raise ValueError(f"method: {method!r} is a preset plan; use uldnum.preset({method!r})") from None
-        names = [*(entry.signature for entry in integrators()), *PREDICTORS, *PRESETS]
-        raise unknown("method", method, names) from None
+        raise unknown_integrator("method", str(method), [*PREDICTORS, *PRESETS]) from None
 
 
 def find_predictor(name: str, scheme: Integrator) -> tuple[str, Predictor, str]:

@@ -8,20 +8,29 @@ overdamped equation: ULA is ``x' = x + (h^2/2) s + h xi``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 
 import numpy as np
 
 from uldnum._util.arguments import broadcast, function, non_negative, number, positive, shown, step_size
-from uldnum._util.names import NAME, checked_name, checked_text, digest, split_name, unknown
+from uldnum._util.names import NAME, UnknownNameError, checked_name, checked_text, digest, split_name, unknown
 from uldnum._util.summary import Described, Summary, counted
 from uldnum._util.typing import Array, ArrayLike
 from uldnum.schemes.stage import Affine, Step, first_row, table
-from uldnum.schemes.words import LETTERS, compile_word, frozen_score, validate_word, weak_order
+from uldnum.schemes.words import (
+    ALPHABET,
+    LETTERS,
+    compile_word,
+    described,
+    frozen_score,
+    spelled,
+    validate_word,
+    weak_order,
+)
 
-__all__ = ["CatalogueEntry", "Integrator", "integrator", "integrators", "splitting"]
+__all__ = ["CatalogueEntry", "Integrator", "integrator", "integrators", "splitting", "unknown_integrator"]
 
 Recipe = Callable[[Array, Array], Step]
 Order = tuple[float | None, float | None]
@@ -36,7 +45,7 @@ SHETTY = "Shetty, Bandla, Neema, Asokan & Seelamantula 2024, Momentum-imbued Lan
 CHENG = "Cheng, Chatterji, Bartlett & Jordan 2018, Underdamped Langevin MCMC"
 
 
-def described(name: str, order: Order, source: str) -> Summary:
+def summary_of(name: str, order: Order, source: str) -> Summary:
     """Return the summary of a method."""
     weak, stationary = ("unknown" if one is None else shown(one) for one in order)
     orders = f"{weak} for expectations after a fixed time, {stationary} for the stationary distribution of x"
@@ -261,6 +270,8 @@ class CatalogueEntry(Described):
         As in `Integrator`.
     parameter : Parameter, optional
         Parameter of a family; None for a single integrator.
+    aliases : tuple of str, default ()
+        Other names of the method in the literature, which `integrator` accepts as well.
     """
 
     name: str
@@ -270,11 +281,12 @@ class CatalogueEntry(Described):
     memory: float = 1.0
     momenta: bool = False
     parameter: Parameter | None = None
+    aliases: tuple[str, ...] = ()
 
     @property
     def summary(self) -> Summary:
         """Orders and source."""
-        return described(self.signature, self.order, self.source)
+        return summary_of(self.signature, self.order, self.source)
 
     @property
     def signature(self) -> str:
@@ -326,7 +338,8 @@ def splitting(word: str, fractions: Sequence[float] | None = None) -> Integrator
     ----------
     word : str
         Letters in the order of time: A (drift), B (kick), O (exact Ornstein-Uhlenbeck thermostat) and U (A and O
-        together, exactly). Case is ignored. `uldnum.schemes.words` states the flow of each letter.
+        together, exactly). Case and spaces are ignored, and R and V, the letters of openmmtools, stand for A and B.
+        `uldnum.schemes.words` states the flow of each letter.
     fractions : sequence of float, optional
         Duration of each letter as a fraction of the time step. The fractions of all occurrences of a letter sum to 1,
         and those of O and U are positive. Default: all occurrences of a letter have equal fractions.
@@ -334,9 +347,9 @@ def splitting(word: str, fractions: Sequence[float] | None = None) -> Integrator
     Returns
     -------
     Integrator
-        The name is the word, followed by the fractions if they are given. A word of the catalogue, given without
-        fractions, has the order and the source of its entry. For all other words the weak order follows from the order
-        conditions (`uldnum.schemes.words.weak_order`), and the stationary order is None.
+        The name is the word, followed by the fractions if given. A word of the catalogue without fractions has the
+        order and the source of its entry. For all other words the weak order follows from the order conditions
+        (`uldnum.schemes.words.weak_order`), the stationary order is None, and the source describes the word.
 
     Raises
     ------
@@ -360,28 +373,42 @@ def splitting(word: str, fractions: Sequence[float] | None = None) -> Integrator
     (2, (2, None))
     >>> uldnum.splitting("OBABO", [0.25, 0.5, 1, 0.5, 0.75]).name
     'OBABO[0.25,0.5,1,0.5,0.75]'
+    >>> uldnum.splitting("V R O R V").name
+    'BAOAB'
     """
     if not isinstance(word, str):
         raise ValueError(f"word: must be a string of the letters A, B, O, U, got {shown(word)}")
+    word = spelled(word)
     if len(word) > LONGEST:
         raise ValueError(f"word: must have at most {LONGEST} letters, got {len(word)}")
-    word = word.upper()
     shares = validate_word(word, fractions)
     entry = BY_NAME.get(word.lower()) if fractions is None else None
-    order, source = (entry.order, entry.source) if entry else ((weak_order(word, shares), None), "splitting word")
+    order, source = (
+        (entry.order, entry.source)
+        if entry
+        else ((weak_order(word, shares), None), f"splitting word {described(word, shares)}")
+    )
     name = word if fractions is None else f"{word}[{','.join(f'{share:g}' for share in shares)}]"
     if len(name) > NAME:
         name = f"{word}[{digest(np.array(shares))}]"
     return Integrator(name, partial(compile_word, word, shares), order, source, momenta=True)
 
 
-def word_entry(word: str, order: Order, source: str) -> CatalogueEntry:
-    """Return the catalogue entry of a splitting word."""
-    return CatalogueEntry(word, partial(compile_word, word, validate_word(word)), order, source, momenta=True)
+def word_entry(word: str, order: Order, source: str, *aliases: str) -> CatalogueEntry:
+    """Return the catalogue entry of a well-known splitting word."""
+    recipe = partial(compile_word, word, validate_word(word))
+    return CatalogueEntry(word, recipe, order, source, momenta=True, aliases=aliases)
 
 
 ENTRIES = (
-    CatalogueEntry("ula", ula, (2, 2), f"overdamped Langevin, Euler-Maruyama: {JAIN}, eq. 5"),
+    CatalogueEntry(
+        "ula",
+        ula,
+        (2, 2),
+        f"overdamped Langevin, Euler-Maruyama: {JAIN}, eq. 5",
+        # Langevin Monte Carlo, stochastic gradient and annealed Langevin dynamics differ in the score, not in the step.
+        aliases=("lmc", "sgld", "ald"),
+    ),
     CatalogueEntry("baoab-limit", partial(noise_denoise, eta=2.0), (2, 4), f"{LEIMKUHLER}; {JAIN}, eq. 10"),
     CatalogueEntry(
         "noise-denoise",
@@ -399,7 +426,7 @@ ENTRIES = (
         parameter=Parameter("momentum", "0 <= momentum < 1", lambda momentum: 0 <= momentum < 1),
     ),
     word_entry("BAOAB", (2, 2), LEIMKUHLER),
-    word_entry("BAOA", (1, 2), f"{JAIN}, eq. 9"),
+    word_entry("BAOA", (1, 2), f"{JAIN}, eq. 9", "lfmiddle"),  # OpenMM's LangevinMiddleIntegrator
     word_entry("OBABO", (2, 2), "Bussi & Parrinello 2007, Phys. Rev. E 75, 056707"),
     word_entry("ABOBA", (2, 2), LEIMKUHLER),
     word_entry("OABAO", (2, 2), LEIMKUHLER),
@@ -410,7 +437,7 @@ ENTRIES = (
     ),
     CatalogueEntry("exponential-euler", exponential_euler, (1, 1), CHENG, momenta=True),
 )
-BY_NAME = {entry.name.lower(): entry for entry in ENTRIES}
+BY_NAME = {name.lower(): entry for entry in ENTRIES for name in (entry.name, *entry.aliases)}
 
 
 def integrators() -> tuple[CatalogueEntry, ...]:
@@ -438,8 +465,9 @@ def integrator(name: str | Integrator, **parameters: float) -> Integrator:
     Parameters
     ----------
     name : str or Integrator
-        Name of an entry of the catalogue (`uldnum.integrators`), with the parameter of a family in parentheses
-        (``"mild(0.5)"``), or any splitting word (``"BAOAB"``). Case is ignored. An `Integrator` is returned unchanged.
+        Name or alias of an entry of the catalogue (`uldnum.integrators`), with the parameter of a family in parentheses
+        (``"mild(0.5)"``), or any splitting word (``"BAOAB"``, ``"V R O R V"``), as `uldnum.splitting` reads it. Case is
+        ignored. An `Integrator` is returned unchanged.
     **parameters : float
         The parameter of a family by name: ``integrator("mild", momentum=0.5)`` equals ``integrator("mild(0.5)")``.
 
@@ -467,6 +495,8 @@ def integrator(name: str | Integrator, **parameters: float) -> Integrator:
     ('BAOAB', (2, 2), 1)
     >>> uldnum.integrator("mild", momentum=0.5).name
     'mild(0.5)'
+    >>> uldnum.integrator("sgld").name
+    'ula'
     """
     if isinstance(name, Integrator):
         if parameters:
@@ -479,11 +509,19 @@ def integrator(name: str | Integrator, **parameters: float) -> Integrator:
     stem, argument = split_name(name)
     if stem.lower() in BY_NAME:
         return BY_NAME[stem.lower()].build(*read_numbers(name, argument), **parameters)
-    if stem and set(stem.upper()) <= set(LETTERS) and argument is None:
+    if stem and set(spelled(stem)) <= set(LETTERS) and argument is None:
         if parameters:
             raise ValueError(f"integrator: the word {shown(stem)} takes no parameter, got {', '.join(parameters)}")
         return splitting(stem)
-    raise unknown("integrator", name, [entry.signature for entry in ENTRIES])
+    raise unknown_integrator("integrator", name)
+
+
+def unknown_integrator(kind: str, name: str, others: Iterable[str] = ()) -> UnknownNameError:
+    """Return the error for a name that is neither in the catalogue, nor a splitting word, nor one of ``others``."""
+    names = [known for entry in ENTRIES for known in (entry.signature, *entry.aliases)]
+    wrong = "".join(sorted(set(spelled(name[:LONGEST])) - set(LETTERS)))
+    where = f"'uldnum list' shows all of them. The letters of splitting words are {ALPHABET}"
+    return unknown(kind, name, [*names, *others], f"{where}, not {shown(wrong)}" if name.isalpha() else where)
 
 
 def read_numbers(name: str, argument: str | None) -> list[float]:

@@ -13,7 +13,7 @@ U      A and O together, exactly: dx = p dt, dp = -gamma p dt + sqrt(2 gamma) dW
 ====== ============================================================================================
 
 All occurrences of a letter share the time step h equally, unless fractions are given: in BAOAB, A and B last h/2 and O
-lasts h.
+lasts h. Case and spaces are ignored. The letters R and V of openmmtools stand for A and B: ``V R O R V`` is BAOAB.
 
 References
 ----------
@@ -25,8 +25,9 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
+from fractions import Fraction
 from functools import reduce
-from itertools import combinations, pairwise
+from itertools import combinations, groupby, pairwise
 
 import numpy as np
 
@@ -36,9 +37,23 @@ from uldnum.arithmetic.dense import total
 from uldnum.arithmetic.elementary import expm1, tanh
 from uldnum.schemes.stage import Affine, Stage, Step, first_row, table
 
-__all__ = ["LETTERS", "compile_word", "frozen_score", "tanh_gap", "validate_word", "weak_order"]
+__all__ = [
+    "ALPHABET",
+    "LETTERS",
+    "compile_word",
+    "described",
+    "frozen_score",
+    "spelled",
+    "tanh_gap",
+    "validate_word",
+    "weak_order",
+]
 
-LETTERS = "ABOU"
+LETTERS = {"A": "drift", "B": "kick", "O": "thermostat", "U": "drift and thermostat together"}
+ALPHABET = ", ".join(f"{letter} ({flow})" for letter, flow in LETTERS.items())
+
+# The letters of openmmtools for the flows of A and B; O is the same in both.
+OPENMMTOOLS = str.maketrans("RV", "AB")
 
 
 def tanh_gap(z: Array) -> Array:
@@ -103,6 +118,11 @@ def frozen_score(t: Array, friction: Array) -> Affine:
     return Affine(free.dA, table(t, [x_kick, -expm1(-a) / friction]), free.C)
 
 
+def spelled(word: str) -> str:
+    """Return a word in the letters of this package: in upper case, without spaces, with A and B for R and V."""
+    return "".join(word.split()).upper().translate(OPENMMTOOLS)
+
+
 FLOWS: dict[str, Callable[[Array, Array], Affine]] = {"A": drift, "B": kick, "O": thermostat, "U": free_flight}
 
 
@@ -112,7 +132,7 @@ def validate_word(word: str, fractions: Sequence[float] | None = None) -> tuple[
     Parameters
     ----------
     word : str
-        Word of the upper-case letters in `LETTERS`.
+        Word of the upper-case letters in `LETTERS`, as `spelled` returns it.
     fractions : sequence of float, optional
         One fraction per letter of the word. The fractions of all occurrences of a letter sum to 1. Default: equal
         fractions.
@@ -136,7 +156,7 @@ def validate_word(word: str, fractions: Sequence[float] | None = None) -> tuple[
         raise ValueError("word: must be a string of the letters A, B, O and U, such as 'BAOAB', got an empty string")
     unknown = sorted(set(word) - set(LETTERS))
     if unknown:
-        raise ValueError(f"word: {word!r} contains {', '.join(map(repr, unknown))}; the letters are A, B, O and U")
+        raise ValueError(f"word: {word!r} contains {', '.join(map(repr, unknown))}; the letters are {ALPHABET}")
     if "B" not in word:
         raise ValueError(f"word: {word!r} has no B, so the score is never used")
     if "A" not in word and "U" not in word:
@@ -183,6 +203,27 @@ def weak_order(word: str, fractions: Sequence[float]) -> int:
 
     pairs = combinations(sorted(set(word)), 2)
     return 2 if all(abs(product(*pair) - 0.5) < 1e-12 for pair in pairs) else 1
+
+
+def described(word: str, fractions: Sequence[float]) -> str:
+    """Return what a validated word does in a step: its flows in the order of time, weak order and evaluations."""
+    runs = groupby(zip(word, fractions, strict=True), lambda pair: pair[0])  # neighbours of one kind act as one
+    flows = ", ".join(f"{letter} for {duration(sum(share for _, share in run))}" for letter, run in runs)
+    meaning = ", ".join(f"{letter}: {flow}" for letter, flow in LETTERS.items() if letter in word)
+    evaluations = len(stage_starts(word))
+    return (
+        f"{flows} ({meaning}); weak order {weak_order(word, fractions)}, "
+        f"{evaluations} score evaluation{'s' if evaluations > 1 else ''} per step"
+    )
+
+
+def duration(share: float) -> str:
+    """Return a fraction of the time step as text, such as ``h/2``."""
+    ratio = Fraction(share).limit_denominator(100)
+    if abs(ratio - share) > 1e-12:
+        return f"{share:.4g} h"
+    above, below = ratio.numerator, ratio.denominator
+    return f"{above if above != 1 else ''}h{f'/{below}' if below > 1 else ''}"
 
 
 def stage_starts(word: str) -> list[int]:
