@@ -22,10 +22,12 @@ from PIL import Image
 from uldnum import levels, networks, studies
 from uldnum._util import files
 from uldnum._util.extras import EXTRAS, distributions
+from uldnum._util.parsing import whole
 from uldnum.cli import app
 from uldnum.plans import _plan
 from uldnum.sampling import _anneal, _sample, launch
 from uldnum.sampling.run import Run
+from uldnum.version import VERSION
 
 
 def uldnum(monkeypatch, capsys, *arguments):
@@ -147,10 +149,7 @@ def test_bias_json(monkeypatch, capsys, tmp_path):
         (("anneal", "--method", "mild-ncsn", "--h", "1"), "has its own levels, steps and step sizes; leave out --h"),
         (("anneal", "--method", "mild-ncsn", "--no-denoise"), "leave out --denoise"),
         (("anneal", "--data", "gmm-4o"), "data: unknown name 'gmm-4o'; the nearest is 'gmm-40'"),
-        (
-            ("anneal", "--data", "double-well"),
-            "data: must be a GaussianMixture, a DataMixture, a network or another Law",
-        ),
+        (("anneal", "--data", "double-well"), "data: must be a GaussianMixture, a DataMixture, a network or another"),
         (("anneal", "--method", "heun", "--steps", "3"), "'heun' is a predictor"),
         (("anneal", "--method", "hun"), "method: unknown name 'hun'; the nearest is 'heun'"),
         (("anneal", "--predictor", "ddmi", "--method", "ula", "--h", "1"), "nearest is 'ddim'"),
@@ -167,9 +166,121 @@ def test_mistakes_are_one_line(monkeypatch, capsys, tmp_path, arguments, fault):
     code, out, err = uldnum(monkeypatch, capsys, *arguments)
     assert code == 2
     assert fault in err
-    lines = [line for line in err.splitlines() if not line.startswith("compiling")]
-    assert len(lines) == 1
+    assert len(err.splitlines()) == 1  # nothing was announced
     assert "Traceback" not in err + out
+    if arguments[0] in ("bias", "mixing", "frontier", "advise") and "--exact-only" not in arguments:
+        assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("value", ["1.5", "1e-3", "ten", "nan", "1e30", "0"])
+@pytest.mark.parametrize("option", [("bias", "--nfe"), ("sample", "--steps"), ("anneal", "--chains")])
+def test_counts_that_are_no_whole_numbers_are_refused(monkeypatch, capsys, tmp_path, option, value):
+    monkeypatch.chdir(tmp_path)
+    code, _, err = uldnum(monkeypatch, capsys, *option, value)
+    assert code == 2
+    assert f"Invalid value for '{option[1]}': must be" in " ".join(err.replace("│", "").split())
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [("5", 5), ("1e4", 10_000), ("2.5E3", 2500), ("1_000", 1000), ("12e-1", None), ("1e99999999", None)],
+)
+def test_whole_numbers_may_be_in_scientific_notation(text, number):
+    if number is None:
+        with pytest.raises(ValueError, match="must be a whole number, such as 10000 or 1e4"):
+            whole(text)
+    else:
+        assert whole(text) == number
+
+
+def test_every_count_takes_scientific_notation(monkeypatch, capsys, tmp_path):
+    options = ("--target", "gaussian", "--integrators", "ula", "--h", "0.5:1:2e0", "--nfe", "5e1", "--burn-in", "0e0")
+    options += ("--chains", "3.2e1", "--seed", "1e1")
+    code, _, _ = uldnum(monkeypatch, capsys, "bias", *options, "--out", str(tmp_path))
+    assert code == 0
+    study = xr.load_dataset(tmp_path / "bias.nc")
+    assert study.sizes["h"] == 2
+    assert {"nfe_recorded": 50, "nfe_burn_in": 0, "chains": 32, "seed": 10}.items() <= study.attrs.items()
+    options = ("--data", "ring-8", "--method", "ula", "--h", "0.5", "--levels", "geometric:5:0.1:1e1", "--steps", "2e0")
+    code, out, _ = uldnum(monkeypatch, capsys, "anneal", *options, "--chains", "1e2", "--out", str(tmp_path))
+    assert (code, "ula: 21 evaluations of 100 chains" in out) == (0, True)
+
+
+@pytest.mark.parametrize("exact", [(), ("--exact-only",)])
+def test_bias_takes_several_frictions(monkeypatch, capsys, tmp_path, exact):
+    """Each friction has its table, and the values of the study of that friction alone; ULA has the same at each."""
+    quick = () if exact else ("--nfe", "200", "--burn-in", "50", "--chains", "32")
+    options = ("bias", "--target", "gaussian", "--integrators", "UBU,ula", "--h", "0.5,1", *quick, *exact)
+    code, out, err = uldnum(monkeypatch, capsys, *options, "--friction", "0.5,2", "--out", str(tmp_path / "both"))
+    assert code == 0, err
+    assert [line for line in out.splitlines() if line.startswith("friction")] == ["friction 0.5", "friction 2"]
+    both = xr.load_dataset(tmp_path / "both" / "bias.nc")
+    assert both.exact.dims == ("integrator", "friction", "h", "metric")
+    assert (tmp_path / "both" / "bias.png").is_file()
+    code, out, _ = uldnum(monkeypatch, capsys, *options, "--friction", "2", "--out", str(tmp_path / "one"))
+    assert code == 0
+    assert "friction" not in out.partition("data:")[0]
+    one = xr.load_dataset(tmp_path / "one" / "bias.nc")
+    assert one.attrs["friction"] == 2.0
+    for name in one.data_vars:
+        part = both[name].sel(friction=2.0, drop=True) if "friction" in both[name].dims else both[name]
+        xr.testing.assert_equal(part, one[name])
+    exact = both.exact.sel(metric="second_moment")
+    assert exact.sel(integrator="ula").std("friction").max() == 0
+    assert exact.sel(integrator="UBU").std("friction").min() > 1e-4
+
+
+@pytest.mark.filterwarnings("default::UserWarning")
+@pytest.mark.parametrize(
+    ("command", "remedy"),
+    [
+        (("sample", "--steps", "4", "--every", "2", "--h", "50"), "at h = 50 sigma; take a smaller --h"),
+        (
+            ("anneal", "--data", "ring-8", "--method", "ula", "--h", "50", "--levels", "geometric:5:0.1:9"),
+            "at the step sizes of the plan; take smaller steps or more levels",
+        ),
+    ],
+)
+def test_a_run_in_which_all_chains_diverge_is_an_error(monkeypatch, capsys, tmp_path, command, remedy):
+    """The run is stored, but nothing is drawn or compared, and the command fails with a sentence."""
+    code, out, err = uldnum(monkeypatch, capsys, *command, "--chains", "2", "--out", str(tmp_path))
+    assert code == 2
+    assert err.splitlines()[-1].startswith("error: all 2 chains diverged, the first at step ")
+    assert f"{remedy}; the result is in {tmp_path}" in err
+    assert out == ""
+    assert [path.suffix for path in tmp_path.iterdir()] == [".nc"]
+
+
+def test_a_word_that_is_not_in_the_catalogue_is_explained(monkeypatch, capsys, tmp_path):
+    said = "UBUU is not in the catalogue (the nearest is UBU): splitting word U for h/3, B for h, U for 2h/3"
+    options = ("--exact-only", "--target", "gaussian", "--h", "0.5", "--out", str(tmp_path))
+    code, out, err = uldnum(monkeypatch, capsys, "bias", "--integrators", "ubuu,sgld,V R O R V,mild(0.5)", *options)
+    assert code == 0
+    assert err.startswith(said)
+    assert len(err.splitlines()) == 1
+    assert re.search(r"h +UBUU +ula +BAOAB +mild\(0.5\)", out)
+    options = ("--data", "ring-8", "--levels", "geometric:5:0.1:3", "--h", "0.5", "--out", str(tmp_path))
+    code, _, err = uldnum(monkeypatch, capsys, "anneal", "--method", "UBUU", *options)
+    assert (code, err.startswith(said)) == (0, True)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("sample", "--network", "galaxygrad-hsc32", "--integrator", "BAOABX"),
+        ("sample", "--network", "galaxygrad-hsc32", "--h", "-1"),
+        ("anneal", "--data", "galaxygrad-hsc32", "--method", "BAOABX"),
+        ("anneal", "--data", "galaxygrad-hsc32", "--method", "ula", "--h", "-1"),
+    ],
+)
+def test_arguments_are_checked_before_a_network_is_loaded(monkeypatch, capsys, tmp_path, command):
+    def load(*_, **__):
+        raise AssertionError("the network was loaded")
+
+    monkeypatch.setattr(networks, "network", load)
+    code, _, err = uldnum(monkeypatch, capsys, *command, "--out", str(tmp_path))
+    assert (code, len(err.splitlines())) == (2, 1)
 
 
 def test_bias_records_every_option(monkeypatch, capsys, tmp_path):
@@ -468,6 +579,28 @@ def test_fetch_names_the_file(monkeypatch, capsys):
     code, out, _ = uldnum(monkeypatch, capsys, "fetch", "mnist")
     assert code == 0
     assert out.strip().endswith("mnist.onnx")
+
+
+def test_version(monkeypatch, capsys):
+    assert uldnum(monkeypatch, capsys, "--version") == (0, f"uldnum {VERSION}\n", "")
+
+
+def test_list_takes_a_kind_and_a_word(monkeypatch, capsys):
+    """One table with the entries that contain the word; each licence is printed once."""
+    _, out, _ = uldnum(monkeypatch, capsys, "list", "Integrators")
+    assert out.startswith("Integrators ")
+    assert out.count("\n\n") == 1
+    assert "ula                 (2, 2)" in out
+    assert "also called lmc, sgld, ald" in out
+    assert "cannot be integrators" in out
+    assert "order 1 in its own time step delta = h^2/2" in out
+    _, out, _ = uldnum(monkeypatch, capsys, "list", "networks", "GALAXY")
+    names = [line.split()[0] for line in out.splitlines() if "[1]" in line]
+    assert len(names) == 10
+    assert all(name.startswith("galaxygrad-") for name in names[:-1])
+    assert out.count("none stated") == 1
+    _, out, _ = uldnum(monkeypatch, capsys, "list", "networks")
+    assert out.count("licence") == len({entry.card["licence"] for entry in networks.NETWORKS.values()}) == 3
 
 
 def test_list_and_doctor(monkeypatch, capsys):

@@ -1,4 +1,4 @@
-"""Reading of untrusted TOML and JSON files, with bounds on size, depth and time."""
+"""Reading of whole numbers, and of untrusted TOML and JSON files, with bounds on size, depth and time."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import json
 import re
 import tomllib
 from collections.abc import Callable
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any
 
 from uldnum._util.arguments import shown
 
-__all__ = ["parse_toml", "read_json", "read_toml"]
+__all__ = ["parse_toml", "read_json", "read_toml", "whole"]
 
 # Largest size of a card or a configuration, in bytes.
 SMALL = 2**20
@@ -20,6 +21,17 @@ SMALL = 2**20
 LONG_KEY = re.compile(
     r"""(?<![\w-]) (?: (?: [\w-]++ | "(?:[^"\\\n]|\\.)*+" | '[^'\n]*+' ) [ \t]*+ \. [ \t]*+ ){100}""", re.VERBOSE
 )
+
+
+def whole(text: str) -> int:
+    """Return the integer that a text denotes, also in scientific notation, such as 1e4; raise ValueError if none."""
+    try:
+        number = Decimal(text)
+        if -(2**64) <= number <= 2**64 and number == int(number):
+            return int(number)
+    except (InvalidOperation, ValueError):  # not a number, or NaN
+        pass
+    raise ValueError(f"must be a whole number, such as 10000 or 1e4, got {shown(text)}")
 
 
 def parse_toml(text: str) -> dict[str, Any]:

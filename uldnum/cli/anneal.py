@@ -8,8 +8,15 @@ from typing import Annotated, Any
 
 import typer
 
-from uldnum.cli.common import interrupted, naming_result, protect_stopped_run, save_result
-from uldnum.cli.options import Seed
+from uldnum.cli.common import (
+    check_divergence,
+    explain_words,
+    interrupted,
+    naming_result,
+    protect_stopped_run,
+    save_result,
+)
+from uldnum.cli.options import Seed, count
 
 __all__ = ["anneal"]
 
@@ -39,7 +46,7 @@ def anneal(
             "variance-preserving schedule; or own:COUNT for the schedule of the network."
         ),
     ] = "karras:20:0.02:20",
-    steps: Annotated[int, typer.Option(min=1, help="Number of steps of the integrator at each noise level.")] = 1,
+    steps: Annotated[int, count("Number of steps of the integrator at each noise level.")] = 1,
     h: Annotated[
         float | None,
         typer.Option(
@@ -76,7 +83,7 @@ def anneal(
         ),
     ] = "own",
     denoise: Annotated[bool, typer.Option(help="End with a denoising step (Tweedie's formula).")] = True,
-    chains: Annotated[int, typer.Option(min=1, help="Number of independent chains.")] = 64,
+    chains: Annotated[int, count("Number of independent chains.")] = 64,
     seed: Seed = 0,
     x0: Annotated[
         str | None,
@@ -111,31 +118,31 @@ def anneal(
     import uldnum
     from uldnum._util.extras import require
     from uldnum._util.files import check_store, writable_folder
+    from uldnum.plans._plan import find_method, is_predictor
     from uldnum.plans.presets import PRESETS
     from uldnum.plotting.pictures import check_look
     from uldnum.sampling.lookup import find_data
 
     stored = check_store(writable_folder(out) / "anneal.nc")
     protect_stopped_run(stored, resume)
-    device = "cuda" if backend in ("cuda", "cuda-fast") else "cpu"
-    law = find_data(data, device)
-    images = len(law.shape) > 1
-    if images:  # fail before the run if its states cannot be drawn
-        require("matplotlib", "plot")
-        check_look(law.card)
     given: dict[str, Any] = {"steps": steps, "h": h, "eps": eps, "snr": snr, "friction": friction}
     given |= {"predictor": predictor, "momentum": momentum, "boundary": boundary, "denoise": denoise}
     sources = {name: context.get_parameter_source(name) for name in ("levels", *given)}
     said = [name for name, source in sources.items() if source and source.name != "DEFAULT"]
-    if method.lower() not in PRESETS:
-        name, _, count = levels.partition(":")
-        if name == "own" and not (count.isdigit() and law.levels is not None):
-            raise ValueError(f"levels: own:COUNT needs a network that has a schedule, got {levels!r}")
-        chosen = uldnum.plan(method, law.levels(int(count)) if name == "own" else uldnum.levels.parse(levels), **given)
-    elif said:
+    preset, own = method.lower() in PRESETS, levels.partition(":")[0] == "own"
+    if preset and said:
         raise ValueError(f"{said[0]}: {method!r} has its own levels, steps and step sizes; leave out --{said[0]}")
-    else:
-        chosen = uldnum.preset(method)
+    if not own:  # a network may take long to load
+        chosen = uldnum.preset(method) if preset else uldnum.plan(method, uldnum.levels.parse(levels), **given)
+    law = find_data(data, "cuda" if backend in ("cuda", "cuda-fast") else "cpu")
+    images = len(law.shape) > 1
+    if images:  # fail before the run if its states cannot be drawn
+        require("matplotlib", "plot")
+        check_look(law.card)
+    if own:
+        chosen = uldnum.plan(method, own_levels(law, levels), **given)
+    if not (preset or is_predictor(method)):
+        explain_words(find_method(method))
     begun = time.perf_counter()
     run = uldnum.anneal(
         law, chosen, chains=chains, seed=seed, x0=x0, backend=backend,
@@ -143,6 +150,7 @@ def anneal(
     )  # fmt: skip
     save_result(run.save, stored)
     with naming_result(stored):
+        check_divergence(run, "the step sizes of the plan; take smaller steps or more levels")
         typer.echo(f"{chosen.name}: {run.nfe} evaluations of {chains} chains in {time.perf_counter() - begun:.2f} s")
         if not run.complete:
             interrupted(f"{run.recorded_steps} of {run.steps} steps are in {stored}; continue with --resume")
@@ -151,6 +159,19 @@ def anneal(
         elif chains > 1 and not run.diverged:
             compare(law, run.x, seed)
         typer.echo(f"states: {stored}")
+
+
+def own_levels(law: Any, text: str) -> Any:
+    """Return levels of the schedule of a network from their notation, own:COUNT."""
+    from uldnum._util.parsing import whole
+
+    if law.levels is None:
+        raise ValueError(f"levels: own:COUNT needs a network that has a schedule, got {text!r}")
+    try:
+        number = whole(text.partition(":")[2])
+    except ValueError as error:
+        raise ValueError(f"levels: COUNT in own:COUNT {error}") from None
+    return law.levels(number)
 
 
 def show(net: Any, chosen: Any, x: Any, path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -17,6 +17,7 @@ from uldnum.cli.common import interrupted
 from uldnum.cli.listing import doctor, fetch, list_
 from uldnum.cli.sample import sample
 from uldnum.cli.studies import advise, frontier, mixing
+from uldnum.version import VERSION
 
 __all__ = ["main"]
 
@@ -45,6 +46,24 @@ app = typer.Typer(
     "Start with 'uldnum list', then 'uldnum bias', then 'uldnum sample'. "
     "'uldnum COMMAND --help' describes the options of a command and gives examples.",
 )
+
+
+def print_version(wanted: bool) -> None:
+    """Print the version and exit."""
+    if wanted:
+        typer.echo(f"uldnum {VERSION}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Accept the options that precede a command."""
+
+
 app.command("list")(list_)
 for command in (doctor, fetch, bias, mixing, frontier, advise, sample, anneal):
     app.command()(command)

@@ -38,6 +38,8 @@ def bias(
     Examples: uldnum bias --target gaussian --integrators ULA,UBU,BAOAB --h 0.1:1.8:10
 
     uldnum bias --target double-well --h 0.02:0.1:6 --exact-only --tolerance 1e-4
+
+    uldnum bias --integrators BAOAB,OBABO --friction 0.5,1,2 --nfe 1e4
     """
     from uldnum.plotting import draw_bias
 
@@ -60,7 +62,7 @@ def print_table(study: Any, data: Path, figure: Path) -> None:
         f"{', and the standard error' if sampled else ''}"
     )
     typer.echo(f"(in the data and the figure: {', '.join(metric.label for metric in others)}):\n")
-    for line in table(study.sel(metric=first.name), sampled):
+    for line in tables(study.sel(metric=first.name), sampled):
         typer.echo(line)
     if sampled and not study.settled.all():
         typer.echo(
@@ -68,6 +70,18 @@ def print_table(study: Any, data: Path, figure: Path) -> None:
             "is underestimated"
         )
     typer.echo(f"\ndata:   {data}\nfigure: {figure}")
+
+
+def tables(one: Any, sampled: bool) -> Iterator[str]:
+    """Yield the lines of the table of one metric, or of one table for each friction."""
+    if "friction" not in one.dims:
+        yield from table(one, sampled)
+        return
+    for i, friction in enumerate(one.friction.values):
+        if i:
+            yield ""
+        yield f"friction {friction:.4g}"
+        yield from table(one.sel(friction=friction), sampled)
 
 
 def table(one: Any, sampled: bool) -> Iterator[str]:

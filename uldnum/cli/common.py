@@ -18,11 +18,22 @@ import typer
 from uldnum._util.arguments import positive
 from uldnum._util.extras import require
 from uldnum._util.interrupt import uninterrupted
+from uldnum._util.names import nearest, split_name
+from uldnum._util.parsing import whole
 from uldnum._util.typing import Array
 from uldnum.arithmetic.elementary import geomspace
+from uldnum.schemes.catalogue import Integrator
+from uldnum.schemes.catalogue import integrators as catalogue
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from uldnum.sampling.run import Run
 
 __all__ = [
+    "check_divergence",
     "compute_study",
+    "explain_words",
     "interrupted",
     "naming_result",
     "print_json",
@@ -95,28 +106,53 @@ def naming_result(path: Path) -> Iterator[None]:
         raise RuntimeError(f"{error or type(error).__name__}; the result is in {path}") from error
 
 
+def check_divergence(run: Run, where: str) -> None:
+    """Raise an error if all chains of a run diverged; ``where`` states the step sizes and a remedy."""
+    if run.diverged == run.settings.chains:
+        raise ValueError(f"all {run.diverged} chains diverged, the first at step {run.diverged_at}, at {where}")
+
+
+def explain_words(*schemes: Integrator) -> None:
+    """Print what splitting words that are not in the catalogue do, because each may be a misspelt name."""
+    names = [entry.name for entry in catalogue()]
+    for scheme in schemes:
+        if split_name(scheme.name)[0] not in names:
+            near = nearest(scheme.name, names)
+            typer.echo(f"{scheme.name} is not in the catalogue (the nearest is {near}): {scheme.source}", err=True)
+
+
 # ------------------------------------------------------------------------------------------------------------- studies
 
 
 def compute_study(name: str, given: dict[str, Any], scheduler: str | None, out: Path) -> Any:
-    """Compute a study from the options of a command, and store its points in the folder ``points`` of the output."""
+    """Compute a study from the options of a command, and store its points in the folder ``points`` of the output.
+
+    All arguments are checked before anything is written or announced.
+    """
     from uldnum import studies
     from uldnum._util.files import writable_folder
+    from uldnum.studies.common import StepGrid
 
     require("matplotlib", "plot")
-    folder, study = writable_folder(out), getattr(studies, name)
+    study = getattr(studies, name)
     options = {part: given[part] for part in signature(study).parameters if part in given}
     options |= {
         part: parse_steps(part, options[part]) for part in ("h", "delta", "friction") if isinstance(options[part], str)
     }
-    options |= {"integrators": split_names(given["integrators"]), "store": folder / "points"}
+    options |= {"integrators": split_names(given["integrators"]), "store": out / "points"}
+    chosen = study.configuration(**options)
+    grid = StepGrid.of(chosen, bias=name != "mixing")
     if "chains" in options:
-        typer.echo("compiling the kernels, then sampling point by point", err=True)
+        grid.check(chosen)
+    explain_words(*grid.schemes)
+    writable_folder(out)
     with studies.scheduler(scheduler) as executor:
+        if "chains" in options:
+            typer.echo("compiling the kernels, then sampling point by point", err=True)
         try:
             return study(**options, executor=executor)
         except KeyboardInterrupt:
-            interrupted(f"the same command continues from the points in {folder / 'points'}")
+            interrupted(f"the same command continues from the points in {out / 'points'}")
 
 
 def write_study(study: Any, folder: Path, name: str, draw: Callable[[Path, Path], None]) -> tuple[Path, Path]:
@@ -149,7 +185,7 @@ def parse_steps(name: str, text: str) -> Array:
         if ":" not in text:
             return positive(name, [float(part) for part in text.split(",")])
         first, last, count = text.split(":")
-        ends, number = positive(name, [float(first), float(last)]), int(count)
+        ends, number = positive(name, [float(first), float(last)]), whole(count)
     except ValueError as error:
         if str(error).startswith(name):
             raise

@@ -4,23 +4,55 @@ from __future__ import annotations
 
 import importlib.util
 import platform
-from typing import Annotated
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Annotated, NamedTuple
 
 import numpy as np
 import typer
 
+from uldnum._util.arguments import shown
 from uldnum._util.extras import EXTRAS, distributions, installed, require
+from uldnum._util.names import unknown
+from uldnum.schemes.catalogue import CatalogueEntry
 from uldnum.schemes.catalogue import integrators as catalogue
 from uldnum.version import VERSION
 
 __all__ = ["doctor", "fetch", "list_"]
 
 
-def list_() -> None:
-    """List the integrators, predictors, plans, targets, metrics, networks and backends, with their sources.
+# What an integrator can be, and what its orders mean.
+INTEGRATORS = """\
+Any word in the letters A, B, O or in B, U is an integrator, too, such as ABAOABA; V and R of openmmtools are B and A.
+A step must be affine in the state, the score and normals, with coefficients that depend only on h and the friction.
+Steps that depend on the state or on a coin, such as Metropolis tests and randomised midpoints, cannot be integrators.
+Orders are powers of h: of the error of expectations at a fixed time (weak), and of the bias of x (stationary).
+ULA is of order 1 in its own time step delta = h^2/2, and therefore of order 2 in h."""
 
-    Example: uldnum list
+
+class Section(NamedTuple):
+    """Entries of one kind.
+
+    Attributes
+    ----------
+    title : str
+        Title of the table.
+    lines : dict
+        Description of each entry by name.
+    footnotes : dict
+        Footnotes of entries by name; entries may share a footnote, which is then printed once.
+    about : str
+        Text below the whole table.
     """
+
+    title: str
+    lines: dict[str, str]
+    footnotes: Mapping[str, str] = MappingProxyType({})
+    about: str = ""
+
+
+def sections() -> dict[str, Section]:
+    """Return the entries of all kinds by the name of the kind."""
     from uldnum.diagnostics.metrics import METRICS, study_metrics
     from uldnum.networks import NETWORKS
     from uldnum.plans.presets import PRESETS as PLANS
@@ -28,29 +60,75 @@ def list_() -> None:
     from uldnum.schemes.predictors import PREDICTORS
     from uldnum.targets import PRESETS
 
-    def order(value: float | None) -> str:
-        return "?" if value is None else f"{value:g}"
+    return {
+        "integrators": Section(
+            "Integrators (orders in h: weak, stationary)",
+            {entry.signature: described(entry) for entry in catalogue()},
+            about=INTEGRATORS,
+        ),
+        "predictors": Section(
+            "Predictors (plans through noise levels)", {name: entry.source for name, entry in PREDICTORS.items()}
+        ),
+        "plans": Section("Plans of the literature", {name: entry.source for name, entry in PLANS.items()}),
+        "targets": Section("Targets", {name: preset.source for name, preset in PRESETS.items()}),
+        "metrics": Section("Metrics of studies", {name: METRICS[name].title for name in study_metrics()}),
+        "networks": Section(
+            "Networks",
+            {name: entry.card["source"] for name, entry in NETWORKS.items()},
+            {name: f"licence: {entry.card['licence']}" for name, entry in NETWORKS.items()},
+        ),
+        "backends": Section("Backends", {name: purpose for name, (_, purpose) in BACKENDS.items()}),
+    }
 
-    lines = {entry.signature: f"({', '.join(map(order, entry.order))})  {entry.source}" for entry in catalogue()}
-    lines["any word"] = "        of the letters A, B and O, or of B and U, is also an integrator, for example ABAOABA"
-    show("Integrators (orders in h: weak, stationary)", lines)
-    show("Predictors (plans through noise levels)", {name: entry.source for name, entry in PREDICTORS.items()})
-    show("Plans of the literature", {name: entry.source for name, entry in PLANS.items()})
-    show("Targets", {name: preset.source for name, preset in PRESETS.items()})
-    show("Metrics of studies", {name: METRICS[name].title for name in study_metrics()})
-    show(
-        "Networks",
-        {name: f"{entry.card['source']}; licence: {entry.card['licence']}" for name, entry in NETWORKS.items()},
-    )
-    show("Backends", {name: purpose for name, (_, purpose) in BACKENDS.items()})
+
+def described(entry: CatalogueEntry) -> str:
+    """Return the orders, the source and the aliases of an integrator."""
+    orders = ", ".join("?" if value is None else f"{value:g}" for value in entry.order)
+    names = f"; also called {', '.join(entry.aliases)}" if entry.aliases else ""
+    return f"({orders})  {entry.source}{names}"
 
 
-def show(title: str, lines: dict[str, str]) -> None:
-    """Print a table with a title and two columns."""
+def list_(
+    kind: Annotated[
+        str | None,
+        typer.Argument(help="integrators, predictors, plans, targets, metrics, networks or backends. Default: all."),
+    ] = None,
+    word: Annotated[
+        str | None, typer.Argument(help="Show only entries that contain this word; case is ignored.")
+    ] = None,
+) -> None:
+    """List the integrators, predictors, plans, targets, metrics, networks and backends, with their sources.
+
+    Examples: uldnum list
+
+    uldnum list integrators
+
+    uldnum list networks galaxy
+    """
+    known = sections()
+    if kind is not None and kind.lower() not in known:
+        raise unknown("kind", kind, known, f"The kinds are {', '.join(known)}")
+    for section in known.values() if kind is None else [known[kind.lower()]]:
+        wanted = (word or "").lower()
+        lines = {name: text for name, text in section.lines.items() if wanted in f"{name} {text}".lower()}
+        if not lines:
+            raise ValueError(f"word: none of the {kind} contains {shown(word)}")
+        show(section.title, lines, section.footnotes, "" if word else section.about)
+
+
+def show(
+    title: str, lines: dict[str, str], footnotes: Mapping[str, str] = MappingProxyType({}), about: str = ""
+) -> None:
+    """Print a table with a title and two columns, its footnotes, each once, and a text below it."""
     typer.secho(title, bold=True)
     width = max(map(len, lines))
+    marks = {note: f"[{i}]" for i, note in enumerate(dict.fromkeys(footnotes[n] for n in lines if n in footnotes), 1)}
     for name, text in lines.items():
-        typer.echo(f"  {name:<{width}}  {text}")
+        typer.echo(f"  {name:<{width}}  {text} {marks.get(footnotes.get(name, ''), '')}".rstrip())
+    for note, mark in marks.items():
+        typer.echo(f"  {mark} {note}")
+    for line in about.splitlines():
+        typer.echo(f"  {line}")
     typer.echo()
 
 

@@ -11,11 +11,27 @@ from typing import Annotated, Any
 
 import typer
 
-from uldnum.studies.configuration import Configuration, SamplingConfiguration, option_of
+from uldnum._util.parsing import whole
+from uldnum.studies.configuration import Configuration, SamplingConfiguration, Whole, option_of
 
-__all__ = ["AsJson", "Out", "Scheduler", "Seed", "with_options_of"]
+__all__ = ["AsJson", "Out", "Scheduler", "Seed", "count", "with_options_of"]
 
-Seed = Annotated[int, typer.Option(help=option_of(SamplingConfiguration, "seed").shell)]
+
+def count(help: str | None, check: Callable[[str, Any], Any] | None = None) -> Any:
+    """Return an option for a whole number, which may be written as 1e4; by default it must be at least 1."""
+    checked = check or Whole(1, 2**48)
+
+    def parse(text: Any) -> int:
+        try:
+            return int(checked("value", whole(str(text))))
+        except ValueError as error:
+            raise typer.BadParameter(str(error).removeprefix("value: ")) from None
+
+    return typer.Option(help=help, parser=parse, metavar="INTEGER")
+
+
+SEED = option_of(SamplingConfiguration, "seed")
+Seed = Annotated[int, count(SEED.shell, SEED.check)]
 Scheduler = Annotated[
     str | None,
     typer.Option(
@@ -53,7 +69,7 @@ def with_options_of(
         about = option_of(configuration, part.name)
         if about.shell is not None:
             kind: Any = NUMBERS.get(getattr(part.type, "__name__", part.type), str | None)
-            option = typer.Option(help=about.shell, min=getattr(about.check, "least", None) if kind is int else None)
+            option = count(about.shell, about.check) if kind is int else typer.Option(help=about.shell)
             default = usual.get(part.name, part.default)
             shared[part.name] = Parameter(
                 part.name, Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, option]

@@ -14,8 +14,15 @@ from tqdm.auto import tqdm
 from uldnum._util.arguments import positive, step_size
 from uldnum._util.extras import require
 from uldnum._util.typing import Array
-from uldnum.cli.common import interrupted, naming_result, protect_stopped_run, save_result
-from uldnum.cli.options import Seed
+from uldnum.cli.common import (
+    check_divergence,
+    explain_words,
+    interrupted,
+    naming_result,
+    protect_stopped_run,
+    save_result,
+)
+from uldnum.cli.options import Seed, count
 from uldnum.schemes.catalogue import integrator as find_integrator
 
 if TYPE_CHECKING:
@@ -39,11 +46,11 @@ def sample(
         str,
         typer.Option(help="Integrator: a name in 'uldnum list', or a splitting word such as BAOAB."),
     ] = "baoab-limit",
-    steps: Annotated[int, typer.Option(min=1, help="Number of time steps of each chain.")] = 200,
-    chains: Annotated[int, typer.Option(min=1, help="Number of independent chains.")] = 16,
+    steps: Annotated[int, count("Number of time steps of each chain.")] = 200,
+    chains: Annotated[int, count("Number of independent chains.")] = 16,
     every: Annotated[
         int | None,
-        typer.Option(min=1, help="Number of steps between stored states. Default: steps/20."),
+        count("Number of steps between stored states. Default: steps/20."),
     ] = None,
     sigma: Annotated[
         float | None,
@@ -96,7 +103,7 @@ def sample(
             "--set", help="Entry of the network's card, as KEY=VALUE in TOML syntax. The option may be repeated."
         ),
     ] = None,
-    chunk: Annotated[int, typer.Option(min=1, help="Maximum number of images in one call of the network.")] = 64,
+    chunk: Annotated[int, count("Maximum number of images in one call of the network.")] = 64,
     backend: Annotated[str, typer.Option(help="Backend: array (on the CPU), cuda or cuda-fast.")] = "array",
     gif: Annotated[bool, typer.Option("--gif", help="Also write OUT/chains.gif, an animation of the chains.")] = False,
     profile: Annotated[
@@ -132,14 +139,15 @@ def sample(
     from uldnum.sampling.storage import write
 
     require("matplotlib", "plot")
+    scheme = find_integrator(integrator)
+    positive("friction", friction)
+    given_step = None if h is None and delta is None else float(step_size(h, delta))
     if backend not in (known := ("array", "cuda", "cuda-fast")):
         raise ValueError(f"backend: must be one of {', '.join(known)} for a network, got {backend!r}")
     writable_folder(out)
     stored = check_store(states or out / "run.nc")
     writable_folder(stored.parent)
     protect_stopped_run(stored, resume)
-    scheme = find_integrator(integrator)
-    positive("friction", friction)
     earlier = Run.load(stored, "resume") if resume else None
     if every is None:
         every = -(-steps // 20) if earlier is None else earlier.settings.thin
@@ -160,7 +168,8 @@ def sample(
     kept = steps // every * (1 + denoise) + 2 * scheme.rows
     needed = kept * chains * math.prod(level.shape) * np.dtype(level.dtype).itemsize
     check_room(stored, needed, "out" if states is None else "states")
-    step = net.card.h if h is None and delta is None else float(step_size(h, delta))
+    step = net.card.h if given_step is None else given_step
+    explain_words(scheme)
 
     options: dict[str, Any] = {"h": step, "friction": friction, "chains": chains, "seed": seed, "backend": backend}
     if profile:  # exclude one-time compilation and loading from the timing
@@ -174,6 +183,7 @@ def sample(
     rate = (net.images - images_before) / seconds
     save_result(lambda path: write(run, dataset_of(run, net, level), path), stored)  # before anything else can fail
     with naming_result(stored):
+        check_divergence(run, f"h = {step:.3g} sigma; take a smaller --h")
         images = recorded_images(net, level, run, denoise)
     if denoise:
         save_result(lambda path: write(run, dataset_of(run, net, level, images), path), stored)

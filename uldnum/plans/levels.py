@@ -24,6 +24,7 @@ import numpy as np
 from uldnum._util.arguments import positive, positive_number, shown, whole_number
 from uldnum._util.names import unknown
 from uldnum._util.summary import Described, Summary, counted
+from uldnum._util.parsing import whole
 from uldnum._util.typing import Array, ArrayLike
 from uldnum.plans import schedules
 from uldnum.plans.schedules import Schedule, preserved
@@ -471,6 +472,14 @@ FAMILIES: dict[str, Callable[..., Levels]] = {
 }
 
 
+def number_of(text: str) -> float:
+    """Return the number that a text denotes: an int if it is a whole number, otherwise a float."""
+    try:
+        return whole(text)
+    except ValueError:
+        return float(text)
+
+
 def parse(text: str) -> Levels:
     """Return levels from their notation on the command line, such as ``geometric:50:0.01:232``.
 
@@ -481,7 +490,7 @@ def parse(text: str) -> Levels:
         ``geometric:FIRST:LAST:COUNT``, ``karras:FIRST:LAST:COUNT:RHO``,
         ``linear:COUNT:BETA_START:BETA_END:TIMESTEPS``, ``scaled-linear:COUNT:BETA_START:BETA_END:TIMESTEPS``,
         ``cosine:COUNT:TIMESTEPS:MAX_BETA`` or ``vp-sde:COUNT:BETA_START:BETA_END:LAST``. Trailing arguments with a
-        default may be omitted. COUNT and TIMESTEPS contain only digits.
+        default may be omitted. COUNT and TIMESTEPS are whole numbers, such as 1000 or 1e3.
 
     Returns
     -------
@@ -511,7 +520,7 @@ def parse(text: str) -> Levels:
         )
     signature = inspect.signature(FAMILIES[name])
     try:
-        values = [int(number) if number.isdigit() else float(number) for number in numbers]
+        values = [number_of(text) for text in numbers]
         signature.bind(*values)
     except (TypeError, ValueError):
         wanted = [part.name.upper() for part in signature.parameters.values() if part.default is part.empty]

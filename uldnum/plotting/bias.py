@@ -48,7 +48,7 @@ def draw_bias(data: Path, *out: Path) -> None:
     """
     from matplotlib.figure import Figure
 
-    study, out = stored_study(data, ("bias",)).sortby("h"), tuple(image_paths(out))
+    study, out = one_axis(stored_study(data, ("bias",)).sortby("h")), tuple(image_paths(out))
     metrics = [str(name) for name in study.metric.values]
     rows = -(-len(metrics) // 2)
     figure = Figure(figsize=(11, 3.5 * rows), layout="constrained")
@@ -74,6 +74,20 @@ def draw_bias(data: Path, *out: Path) -> None:
     figure.supylabel("bias (magnitude)", fontsize=10)
     legend(figure, study)
     save(figure, *out)
+
+
+def one_axis(study: xr.Dataset) -> xr.Dataset:
+    """Return a study of several frictions with one curve, and one name, for each integrator and friction."""
+    if "friction" not in study.dims:
+        return study.assign_attrs(title=f"friction {study.attrs['friction']:g}")
+    curves = [
+        study.sel(integrator=[name], friction=friction, drop=True).assign_coords(
+            integrator=[f"{name} (friction {friction:.3g})"]
+        )
+        for name in study.integrator.values
+        for friction in study.friction.values
+    ]
+    return xr.concat(curves, "integrator").assign_attrs(title=f"{len(study.friction)} frictions")
 
 
 def limits(panel: xr.Dataset) -> tuple[float, float]:
@@ -115,9 +129,7 @@ def legend(figure: Figure, study: xr.Dataset) -> None:
     if "bias" not in study:
         figure.legend(handles=handles, loc="outside right center", frameon=False, fontsize=8.5)
         a = study.attrs
-        figure.suptitle(
-            f"Exact discretisation bias on {a['target']}, without sampling; friction {a['friction']:g}", fontsize=10
-        )
+        figure.suptitle(f"Exact discretisation bias on {a['target']}, without sampling; {a['title']}", fontsize=10)
         return
     if bool(study.lost.any()):
         handles.append(Line2D([], [], color="0.3", marker="x", linestyle="", label="diverged or unstable"))
@@ -133,6 +145,6 @@ def legend(figure: Figure, study: xr.Dataset) -> None:
     a = study.attrs
     figure.suptitle(
         f"Discretisation bias on {a['target']}, at equal cost: {a['nfe_recorded']} score evaluations per chain, "
-        f"{a['chains']} chains, friction {a['friction']:g}",
+        f"{a['chains']} chains, {a['title']}",
         fontsize=10,
     )

@@ -77,7 +77,7 @@ def colour(name: str, rank: int) -> str:
     >>> colour("BAOAB", 0), colour("my-integrator", 1)
     ('#0072B2', '0.3')
     """
-    return COLOURS.get(name.split("(")[0], str(0.15 + 0.15 * (rank % 5)))
+    return COLOURS.get(name.split("(")[0].strip(), str(0.15 + 0.15 * (rank % 5)))
 
 
 @contextmanager

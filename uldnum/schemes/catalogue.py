@@ -160,7 +160,7 @@ class Integrator(Described):
     @property
     def summary(self) -> Summary:
         """Orders, source, and the cost of a step."""
-        found = described(self.name, self.order, self.source)
+        found = summary_of(self.name, self.order, self.source)
         try:
             size = f"{counted(self.nfe_per_step, 'score evaluation')}, {counted(self.rows, 'row')}"
         except Exception as error:  # a user-defined recipe may raise any exception

@@ -20,7 +20,7 @@ def bias(study: BiasConfiguration) -> xr.Dataset:
     Returns
     -------
     xarray.Dataset
-        Dimensions ``integrator``, ``h`` and ``metric``, and these variables:
+        Dimensions ``integrator``, ``friction`` (if there are several), ``h`` and ``metric``, and these variables:
 
         * ``bias``: measured bias. For ``second_moment`` and ``mean`` it is the root mean square over axes of the error
         of
@@ -74,8 +74,9 @@ def exact_bias(study: ExactBiasConfiguration) -> xr.Dataset:
     Returns
     -------
     xarray.Dataset
-        The variable ``exact`` with the dimensions ``integrator``, ``h`` and ``metric``, in the units of `bias`. It is
-        NaN where the scheme is unstable and where the answer could not be resolved to the tolerance.
+        The variable ``exact`` with the dimensions ``integrator``, ``friction`` (if there are several), ``h`` and
+        ``metric``, in the units of `bias`. It is NaN where the scheme is unstable and where the answer could not be
+        resolved to the tolerance.
 
     Raises
     ------
@@ -110,8 +111,10 @@ def exact_bias(study: ExactBiasConfiguration) -> xr.Dataset:
 
 
 def flat(study: xr.Dataset) -> xr.Dataset:
-    """Return a study of a single friction without the dimension ``friction``."""
-    found = study.isel(friction=0, drop=True).drop_vars("observable", errors="ignore")
+    """Return a study of biases, without the dimension ``friction`` if it has a single friction."""
+    found = study.drop_vars("observable", errors="ignore").assign_attrs(study="bias", friction=study.friction.values)
     if "nfe" in found:
-        found["nfe"] = found.nfe.isel(h=0)
-    return found.assign_attrs(study="bias", friction=float(study.friction[0]))
+        found["nfe"] = found.nfe.isel(friction=0, h=0, drop=True)
+    if len(found.friction) > 1:
+        return found
+    return found.isel(friction=0, drop=True).assign_attrs(friction=float(study.friction[0]))

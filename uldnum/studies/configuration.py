@@ -15,7 +15,7 @@ from inspect import getdoc, signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from uldnum._util.arguments import flag, positive_number, whole_number
+from uldnum._util.arguments import flag, positive, whole_number
 from uldnum._util.typing import ArrayLike
 
 if TYPE_CHECKING:
@@ -165,17 +165,20 @@ class SamplingConfiguration(Configuration):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class ExactBiasConfiguration(Configuration):
-    """The options of a study of a single friction, without sampling."""
+    """The options of a study of the bias without sampling, by default at a single friction."""
 
-    friction: float = field(default=1.0, metadata=option(
-        "float", "Friction in units of 1/time; overdamped schemes ignore it.", check=positive_number,
+    friction: ArrayLike = field(default=1.0, metadata=option(
+        "float or array, shape (F,)",
+        "Frictions in units of 1/time, all different; overdamped schemes ignore them.",
+        shell="Frictions, in the format of step sizes; overdamped schemes ignore them.",
+        check=positive,
     ))  # fmt: skip
     tolerance: float = 1e-5
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class BiasConfiguration(ExactBiasConfiguration, SamplingConfiguration):
-    """The options of a study of a single friction, with sampling."""
+    """The options of a study of the bias with sampling."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -196,7 +199,7 @@ def configured_by(configuration: Callable[P, C]) -> Callable[[Callable[[C], R]],
     """Return a decorator that makes the fields of a configuration the arguments of a function.
 
     The decorated function receives a configuration. Its signature, and the section Parameters of its docstring, are
-    those of the configuration.
+    those of the configuration, which is its attribute ``configuration``.
     """
     form = signature(configuration)
 
@@ -214,6 +217,7 @@ def configured_by(configuration: Callable[P, C]) -> Callable[[Callable[[C], R]],
                 raise TypeError(f"{name}: {error}") from None
             return function(configuration(*arguments, **options))
 
+        call.configuration = configuration  # type: ignore[attr-defined]
         call.__signature__ = form.replace(  # type: ignore[attr-defined]
             return_annotation=signature(function).return_annotation
         )
