@@ -1,5 +1,7 @@
 """Exact answers on Gaussians against closed forms, scans and interval arithmetic; stability limits, flows, orders."""
 
+from pathlib import Path
+
 import mpmath
 import numpy as np
 import pytest
@@ -61,6 +63,7 @@ def test_closed_forms(name):
         np.testing.assert_allclose(law.cross_covariance, xp * ONE, rtol=0, atol=1e-12)
 
 
+@pytest.mark.filterwarnings("ignore:.* has no stationary law")
 @pytest.mark.parametrize("name", [*CATALOGUE_AT_HALF, "ABAOABA"])
 @pytest.mark.parametrize("precision", [0.1, 1.0, 10.0])
 def test_float64_against_fifty_digits(name, precision):
@@ -221,6 +224,7 @@ def test_relaxation_counts_evaluations():
     assert gaussian("ula", delta=1.0).relaxation_time == 0
 
 
+@pytest.mark.filterwarnings("ignore:.* has no stationary law")
 def test_times_beyond_stability_are_nan():
     law = gaussian("BAOAB", [1.0, 2.1], precision=[0.5, 1.0])
     assert np.isnan(law.relaxation_time).tolist() == [False, True]
@@ -255,14 +259,41 @@ def test_bad_observables_are_named(observable):
 
 @pytest.mark.filterwarnings("ignore:word. 'BAB' has neither")
 def test_a_scheme_without_thermostat_has_no_stationary_covariance():
-    assert np.isnan(gaussian("BAB", [0.1, 0.5, 1.0, 1.3, 1.9]).position_covariance).all()
+    with pytest.warns(UserWarning, match=r"at h = 0.1, 0.5, 1 and 2 more .*: no step size is stable"):
+        assert np.isnan(gaussian("BAB", [0.1, 0.5, 1.0, 1.3, 1.9]).position_covariance).all()
 
 
+@pytest.mark.parametrize(
+    ("h", "friction", "precision", "said"),
+    [
+        (
+            2.1,
+            1.0,
+            1.0,
+            "BAOAB has no stationary law at h = 2.1 and friction 1, .* is NaN: .* stable below h = 2 (max_",
+        ),
+        ([0.1, 0.9], 2.0, [1.0, 9.0], "at h = 0.9 and friction 2, .* stable below h = 0.666667 (max_stable_h)"),
+        ([[1.0, 3.0]], [[1.0], [2.0]], 1.0, "at h = 3 and friction 1, .* stable below h = 2 (max_stable_h)"),
+        (0.2, 1e-30, 300.0, "at h = 0.2 and friction 1e-30, .*: the scheme is unstable there"),
+    ],
+)
+def test_an_unstable_step_is_reported_once_with_its_limit(h, friction, precision, said):
+    """One warning, which points at the caller; the covariance stays NaN exactly where the scheme is unstable."""
+    with pytest.warns(UserWarning, match=said.replace("(", r"\(").replace(")", r"\)")) as found:
+        law = gaussian("BAOAB", h, friction=friction, precision=precision)
+    assert [Path(one.filename) for one in found] == [Path(__file__)]
+    unstable = law.spectral_radius >= 1
+    assert unstable.any()
+    np.testing.assert_array_equal(np.isnan(law.bias).any(axis=-1), unstable)
+
+
+@pytest.mark.filterwarnings("ignore:.* has no stationary law")
 def test_very_large_steps_are_unstable_not_errors():
     with np.errstate(all="ignore"):
         assert np.isnan(gaussian("BAOAB", [1e100, 1e200]).position_covariance).all()
 
 
+@pytest.mark.filterwarnings("ignore:.* has no stationary law")
 @pytest.mark.parametrize(("name", "h"), [("ula", 2.0), ("BAOAB", 2.0), ("euler-maruyama", 1.0), ("UBU", None)])
 def test_max_stable_h(name, h):
     limit = max_stable_h(name)
@@ -295,6 +326,7 @@ def test_palindromes_share_their_spectrum():
         np.testing.assert_allclose(gaussian(word, h, friction=friction).spectral_radius, radius, rtol=1e-12)
 
 
+@pytest.mark.filterwarnings("ignore:.* has no stationary law")
 def test_beyond_stability_the_covariance_is_nan():
     """Palindromes are stable for h^2 lambda < 4, and ULA and baoab-limit for delta lambda < 2, which is the same h."""
     for name in ("BAOAB", "OBABO", "ula", "baoab-limit"):
@@ -304,6 +336,7 @@ def test_beyond_stability_the_covariance_is_nan():
         assert np.isnan(law.position_covariance[1])
 
 
+@pytest.mark.filterwarnings("ignore:.* has no stationary law")
 def test_at_the_limit_the_covariance_is_nan():
     """At h = 2, where an eigenvalue is -1, rounding errors do not make the scheme appear stable."""
     for name in ("BAOAB", "OBABO", "ABOBA", "ula", "baoab-limit"):
@@ -426,6 +459,7 @@ def test_limits_of_other_numbers_of_rows(k):
     assert max_stable_h(uldnum.Integrator("mine", recipe)) == pytest.approx(2, rel=1e-11)
 
 
+@pytest.mark.filterwarnings("ignore:.* has no stationary law")
 @pytest.mark.filterwarnings("ignore:word")
 @pytest.mark.parametrize("word", ["BAB", "ABA", "BABAB"])
 def test_without_noise_nothing_is_stable(word):

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from functools import partial
 from inspect import signature
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 from uuid import uuid4
 
 import typer
@@ -26,8 +26,6 @@ from uldnum.schemes.catalogue import Integrator
 from uldnum.schemes.catalogue import integrators as catalogue
 
 if TYPE_CHECKING:
-    import xarray as xr
-
     from uldnum.sampling.run import Run
 
 __all__ = [

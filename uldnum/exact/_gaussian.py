@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -24,7 +25,7 @@ from uldnum.exact.stability import LOST_PRECISELY, first_instability, force_is_l
 from uldnum.schemes.catalogue import Integrator
 from uldnum.schemes.catalogue import integrator as find_integrator
 
-__all__ = ["GaussianLaw", "gaussian", "max_stable_h", "propagator"]
+__all__ = ["GaussianLaw", "Spectrum", "gaussian", "max_stable_h", "propagator", "stationary_law"]
 
 # Largest precision, and inverse of the smallest precision, that are accepted.
 LARGEST = 1e100
@@ -306,7 +307,6 @@ class GaussianLaw(Described):
         return parts
 
 
-@np.errstate(over="ignore", invalid="ignore")  # the tables of very large steps overflow, and the result is NaN
 def gaussian(
     integrator: str | Integrator,
     h: ArrayLike | None = None,
@@ -354,7 +354,8 @@ def gaussian(
     Warns
     -----
     UserWarning
-        If float64 cannot decide whether the scheme is stable, and the recipe of a user-defined integrator does not
+        If the scheme is unstable at a step size, where covariances are NaN; the warning states the limit of stability.
+        Also if float64 cannot decide whether the scheme is stable, and the recipe of a user-defined integrator does not
         support numbers of fifty digits.
 
     See Also
@@ -391,7 +392,18 @@ def gaussian(
     [0.75, 0.5]
     """
     scheme, spectrum, precise = find_integrator(integrator), Spectrum.of(precision), flag("precise", precise)
-    size, gamma = broadcast(h=step_size(h, delta), friction=positive("friction", friction))
+    with np.errstate(over="ignore"):  # h of the largest values of delta is infinite, which the tables refuse
+        size, gamma = broadcast(h=step_size(h, delta), friction=positive("friction", friction))
+    law = stationary_law(scheme, size, gamma, spectrum, precise)
+    warn_of_instability(scheme, law, size, gamma)
+    return law
+
+
+@np.errstate(over="ignore", invalid="ignore")  # the tables of very large steps overflow, and the result is NaN
+def stationary_law(
+    scheme: Integrator, size: Array, gamma: Array, spectrum: Spectrum, precise: bool = False
+) -> GaussianLaw:
+    """Return the law that `gaussian` describes, without a warning where the scheme is unstable."""
     size, gamma = size[..., None], gamma[..., None]  # the last axis is that of the eigenvalues
     with np.errstate(all="ignore"):  # very large steps overflow
         tables = scheme.stages(size, friction=gamma)
@@ -418,6 +430,26 @@ def gaussian(
     )
 
 
+def warn_of_instability(scheme: Integrator, law: GaussianLaw, size: Array, gamma: Array) -> None:
+    """Warn of the step sizes at which the covariance is NaN, with the limit of stability at the first of them."""
+    decided = law.doubtful if law.sharp is not None else law.step.cycle.resolved
+    found = (np.isnan(law.bias) & (decided | law.step.cycle.resolved)).any(axis=-1)
+    if not found.any():
+        return
+    friction = float(gamma[found][0])
+    sizes = [f"{h:.6g}" for h in np.unique(size[found & (gamma == friction)])]
+    more = f" and {len(sizes) - 3} more" if len(sizes) > 3 else ""
+    limit = "the scheme is unstable there"
+    with suppress(ValueError):  # the ratio of the scales is too large for the limit to be resolved
+        stable = max_stable_h(scheme, precision=law.spectrum.values, friction=friction)
+        limit = f"the scheme is stable below h = {stable:.6g} (max_stable_h)" if stable else "no step size is stable"
+    warnings.warn(
+        f"{scheme.name} has no stationary law at h = {', '.join(sizes[:3])}{more} and friction {friction:g}, where the "
+        f"covariance is NaN: {limit}",
+        stacklevel=3,
+    )
+
+
 def warn_of_limit(scheme: Integrator, h: float, friction: float, precision: float) -> None:
     """Warn of a step at which float64 cannot decide whether the scheme is stable."""
     limit = first_instability(scheme, precision, friction)
@@ -425,7 +457,7 @@ def warn_of_limit(scheme: Integrator, h: float, friction: float, precision: floa
         f"{scheme.name} at h = {h:g}, friction {friction:g}, precision {precision:g}: the limit of stability, "
         f"h = {limit:.15g}, is too close for float64, and the recipe does not support numbers of fifty digits; the "
         "stationary covariance there is NaN",
-        stacklevel=3,
+        stacklevel=4,
     )
 
 

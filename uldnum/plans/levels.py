@@ -23,8 +23,8 @@ import numpy as np
 
 from uldnum._util.arguments import positive, positive_number, shown, whole_number
 from uldnum._util.names import unknown
-from uldnum._util.summary import Described, Summary, counted
 from uldnum._util.parsing import whole
+from uldnum._util.summary import Described, Summary, counted
 from uldnum._util.typing import Array, ArrayLike
 from uldnum.plans import schedules
 from uldnum.plans.schedules import Schedule, preserved

@@ -13,7 +13,8 @@ import numpy as np
 from uldnum._util.typing import Array
 from uldnum.diagnostics.bias import deviation, known_moment
 from uldnum.diagnostics.metrics import RELAXATION_TIME, TIMES, Metric, StationaryLaw, study_metric
-from uldnum.exact import ConvergenceError, GaussianLaw, TransferOperator, UnstableError, gaussian, transfer_operator
+from uldnum.exact import ConvergenceError, GaussianLaw, TransferOperator, UnstableError, transfer_operator
+from uldnum.exact._gaussian import Spectrum, stationary_law
 from uldnum.schemes.catalogue import Integrator
 from uldnum.targets import Target
 from uldnum.targets.mixture import erf
@@ -93,7 +94,7 @@ class GaussianMarginals:
     def of(cls, scheme: Integrator, target: Target, h: float, friction: float) -> GaussianMarginals:
         """Return the stationary distribution of a scheme."""
         precision = np.asarray(target.precision)
-        found = gaussian(scheme, h, precision=precision, friction=friction)
+        found = stationary_law(scheme, np.asarray(h), np.asarray(friction), Spectrum.of(precision))
         covariance = found.position_covariance
         if precision.ndim == 1:
             return cls(target, found, np.asarray(target.mean), 1 / precision, covariance)
