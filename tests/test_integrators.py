@@ -100,6 +100,18 @@ def test_invalid_names_are_refused(name):
         uldnum.splitting(name)
 
 
+@pytest.mark.parametrize(
+    ("recipe", "sentence"),
+    [
+        (lambda h, friction: None, r"got None for 'mine'; does the function return its result\?$"),
+        (lambda h, friction: uldnum.integrator("ula").stages(h).open, r"got Affine\("),
+    ],
+)
+def test_a_recipe_that_does_not_return_a_step_is_refused(recipe, sentence):
+    with pytest.raises(ValueError, match=f"^recipe: must return a uldnum.schemes.stage.Step, .*{sentence}"):
+        Integrator("mine", recipe).stages(0.1)
+
+
 def test_a_recipe_without_the_axes_of_h_is_refused():
     def recipe(h, friction):
         map = Affine(np.zeros((1, 1)), np.ones(1), np.ones((1, 1)))

@@ -56,7 +56,7 @@ def start(n, seed, first):
         # The fast tests cover compiled float32 kernels with `two_modes`, which is compared with the array backend.
         pytest.param(gaussian_score, "float32", id="compiled float32", marks=pytest.mark.slow),
         pytest.param(lambda x: -x / np.array([1.0, 2.0]), "float64", id="array float64"),
-        pytest.param(lambda x: -x / np.array([1.0, 2.0]), "float32", id="array float32"),
+        pytest.param(lambda x: -x / np.array([1.0, 2.0], x.dtype), "float32", id="array float32"),
     ],
 )
 def test_a_user_score_equals_the_mixture(score, dtype):
@@ -96,6 +96,175 @@ def test_messages_name_missing_knowledge():
 def test_bad_scores_are_refused_when_the_target_is_made(score, fault):
     with pytest.raises(ValueError, match=fault):
         UserTarget(score, 2)
+
+
+def banana_of_a_row(x):
+    r = x[1] + 0.5 * (x[0] ** 2 - 1)
+    return np.array([-x[0] - x[0] * r, -r])
+
+
+def of_float32(x):
+    if x.dtype != np.float32:
+        raise TypeError(f"expected float, got {x.dtype}")
+    return -x
+
+
+class Recording(np.ndarray):
+    """An array that looks like a PyTorch tensor which records gradients."""
+
+    requires_grad = True
+
+
+@pytest.mark.parametrize(
+    ("score", "sentence"),
+    [
+        (banana_of_a_row, "failed on an array of shape (1, 2): .* written for one position, .* write x[:, 0] for x[0]"),
+        (lambda x: -x / (1 + np.sum(x**2)), "for a chain depends on the other chains; .* sums over the last axis"),
+        (lambda x: -x.sum(), "must return the shape of its argument, (1, 2), got ()$"),
+        (lambda x: -x * x.max(axis=0), "depends on the other chains"),
+        (of_float32, "expected float, got float64; it accepts only float32, .* x.astype('float32') .* x.float()"),
+        (lambda x: (-x).view(Recording), "records gradients, .* decorate the function with @torch.no_grad()"),
+    ],
+)
+def test_the_error_of_a_usual_mistake_names_the_remedy(score, sentence):
+    pattern = sentence.replace("(", r"\(").replace(")", r"\)").replace("[", r"\[")
+    with pytest.raises(ValueError, match=f"^score: .*{pattern}"):
+        UserTarget(score, 2)
+
+
+@pytest.mark.parametrize(
+    "score",
+    [
+        lambda x: -x / (1 + np.sum(x**2, axis=-1, keepdims=True)),
+        lambda x: -x + np.random.default_rng().normal(size=x.shape),  # noise of the score is not a mistake
+        lambda x: np.stack([-x[:, 0], np.log(0.5 - x[:, 1])], axis=1),  # NaN one standard deviation from the mean
+        lambda x: of_float32(x.astype(np.float32)),
+    ],
+)
+def test_correct_scores_are_accepted(score):
+    assert UserTarget(score, 2, standard_deviation=[1.0, 1.0]).shape == (2,)
+
+
+def test_a_score_that_returns_float64_for_float32_is_reported_once():
+    constants = np.array([1.0, 2.0])
+    options = {"h": 0.1, "steps": 5, "chains": 2, "dtype": "float32", "x0": np.zeros((2, 2)), "progress": False}
+    with pytest.warns(UserWarning, match=r"^score: returns float64 for positions in float32, .* by args") as found:
+        run = uldnum.sample(UserTarget(lambda x: -x / constants, 2), "ula", **options)
+    assert len(found) == 1
+    same = uldnum.sample(UserTarget(lambda x, c: -x / c, 2, args=(constants,)), "ula", **options)
+    np.testing.assert_allclose(run.x, same.x, rtol=1e-6, atol=1e-6)
+    uldnum.sample(UserTarget(lambda x: -x / constants, 2), "ula", **options | {"dtype": "float64"})
+
+
+# -------------------------------------------------------------------------------------------- targets at noise levels
+
+DATA = uldnum.GaussianMixture([0.7, 0.3], [[1.0, 0.0], [-1.0, 2.0]], [0.5, 0.25])
+LEVELS = uldnum.levels.geometric(5.0, 0.1, 6)
+
+
+def array_level(alpha, sigma):
+    return UserTarget(DATA.noised(alpha, sigma).score, 2)
+
+
+@numba.njit
+def scaled(x, out, variance):
+    for i in range(len(x)):
+        out[i] = -x[i] / variance
+
+
+def compiled_level(alpha, sigma):
+    return UserTarget(scaled, 2, args=(4 * alpha**2 + sigma**2,))
+
+
+class OnlyNoised:
+    """An object that is not a target, and knows nothing but its noised distributions."""
+
+    def noised(self, alpha, sigma):
+        return DATA.noised(alpha, sigma)
+
+
+@pytest.mark.parametrize(
+    ("data", "same", "backend"),
+    [
+        pytest.param(UserTarget(DATA.score, 2, noised=array_level), DATA, "array", id="array score"),
+        pytest.param(UserTarget(DATA.score, 2, noised=DATA.noised), DATA, "numba", id="mixtures"),
+        pytest.param(OnlyNoised(), DATA, "numba", id="no target"),
+        pytest.param(
+            UserTarget(scaled, 2, args=(4.0,), noised=compiled_level),
+            uldnum.GaussianMixture([1.0], [[0.0, 0.0]], [4.0]),
+            "numba",
+            id="compiled score",
+            marks=pytest.mark.slow,  # the kernel of this score must be compiled
+        ),
+    ],
+)
+@pytest.mark.parametrize("plan", ["heun", "BAOAB"])
+def test_a_plan_runs_on_noised_distributions_of_the_user(data, same, backend, plan):
+    """The run equals that of the mixture with the same noised distributions, to rounding."""
+    options = {} if plan == "heun" else {"h": 0.5, "steps": 2, "boundary": "shared"}
+    made = uldnum.plan(plan, LEVELS, **options)
+    common = {"x0": 5 * np.linspace(-1, 1, 12).reshape(6, 2), "chains": 6, "seed": 3, "progress": False}
+    run, expected = uldnum.anneal(data, made, **common), uldnum.anneal(same, made, **common)
+    assert run.settings.backend == backend
+    assert run.nfe == expected.nfe
+    np.testing.assert_allclose(run.x, expected.x, rtol=1e-9, atol=1e-9)
+    assert run.settings.target == getattr(data, "name", "OnlyNoised")
+
+
+def wrong_model(alpha, sigma):
+    """Return noised distributions of N((1, -2), (0.3, 2)) whose score has a wrong mean and variance, as a model's."""
+    variance = np.array([0.3, 2.0]) * alpha**2 + sigma**2 * 1.1
+    return uldnum.GaussianMixture([1.0], [[alpha, -2 * alpha + 0.1 * sigma]], [variance])
+
+
+def test_the_exact_law_of_a_plan_on_noised_distributions_of_the_user():
+    """A predictor without noise maps a point to the exact mean; Gaussian data have the law of their moments."""
+    model = UserTarget(lambda x: -x, 2, noised=wrong_model)
+    plan, x0 = uldnum.plan("dpm-solver++", LEVELS), np.array([[3.0, -4.0]])
+    run = uldnum.anneal(model, plan, chains=1, x0=x0, progress=False)
+    law = uldnum.exact.plan(plan, data=model, start_mean=x0[0], start_variance=0.0)
+    np.testing.assert_allclose(law.mean[-1, :, 0], run.x[0], rtol=1e-12)
+    np.testing.assert_array_equal(law.covariance[-1, :, 0, 0], 0)
+    right = uldnum.GaussianMixture([1.0], [[1.0, -2.0]], [[0.3, 2.0]])
+    plan = uldnum.plan("BAOAB", LEVELS, h=0.5, steps=3)
+    known = uldnum.exact.plan(plan, data=right, start_mean=x0[0], start_variance=25.0)
+    given = {"data_mean": [1.0, -2.0], "data_variance": [0.3, 2.0]}
+    same = uldnum.exact.plan(plan, **given, start_mean=x0[0], start_variance=25.0)
+    for one, other in zip(known, same, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-12, atol=1e-14)
+    with pytest.raises(ValueError, match=r"^data: must not be given together with data_mean"):
+        uldnum.exact.plan(plan, data=right, **given)
+    with pytest.raises(ValueError, match=r"^data: must be Gaussian .* at alpha = 1, sigma = 5"):
+        uldnum.exact.plan(plan, data=DATA)
+
+
+def changing(alpha, sigma):
+    return array_level(alpha, sigma) if sigma > 1 else DATA.noised(alpha, sigma)
+
+
+@pytest.mark.parametrize(
+    ("noised", "fault"),
+    [
+        (
+            lambda alpha, sigma: -alpha,
+            r"noised: must return a uldnum.targets.Target, .* got -1.0 at alpha = 1, sigma = 5",
+        ),
+        (changing, "noised: must return targets of one shape and one kind"),
+        (lambda alpha, sigma: UserTarget(lambda x: -x, 1 + (sigma > 1)), "noised: must return targets of one shape"),
+    ],
+)
+def test_invalid_noised_distributions_are_refused(noised, fault):
+    target = UserTarget(DATA.score, 2, noised=noised)
+    with pytest.raises(ValueError, match=fault):
+        uldnum.anneal(target, uldnum.plan("heun", LEVELS), chains=3, x0=np.zeros((3, 2)))
+
+
+def test_data_without_noised_distributions_are_refused():
+    with pytest.raises(ValueError, match=r"^noised: must be a function"):
+        UserTarget(DATA.score, 2, noised=3)
+    for data in (UserTarget(DATA.score, 2), object()):
+        with pytest.raises(ValueError, match=r"^data: must be .* UserTarget\(..., noised=f\), got"):
+            uldnum.anneal(data, uldnum.plan("heun", LEVELS), chains=3, x0=np.zeros((3, 2)))
 
 
 @pytest.mark.parametrize(

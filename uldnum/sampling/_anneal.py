@@ -39,7 +39,7 @@ from uldnum.sampling.run import Run
 from uldnum.sampling.settings import Settings
 from uldnum.sampling.start import earlier_run, find_start, initial_state, number_of_chains, register_ends, resumed_start
 from uldnum.schemes.adaptive import FEWEST
-from uldnum.targets import Target, level_of
+from uldnum.targets import Law, Target, law_of, level_of
 from uldnum.version import VERSION
 
 __all__ = ["anneal"]
@@ -64,9 +64,10 @@ def anneal(
 
     Parameters
     ----------
-    data : str, Path, GaussianMixture, DataMixture, Network or another Law
-        Distribution to sample, without noise. It must provide the scores of its noised versions. A string is the name
-        of a preset target or a network, or the path of a TOML or ONNX file.
+    data : str, Path, GaussianMixture, DataMixture, UserTarget, Network, or another object with a method ``noised``
+        Distribution to sample, without noise. It must provide the scores of its noised distributions:
+        ``noised(alpha, sigma)`` returns the distribution of ``alpha x + sigma eps``, a `uldnum.targets.Target`. A
+        string is the name of a preset or network, or the path of a TOML or ONNX file.
     plan : Plan
         Sequence of phases, from `uldnum.plan` or `uldnum.preset`.
     chains : int
@@ -141,6 +142,7 @@ def anneal(
     """
     if isinstance(data, str | Path):
         data = find_data(data)
+    data = law_of(data)
     if not isinstance(plan, Plan):
         raise ValueError(f"plan: must come from uldnum.plan, got {shown(plan)}")
     check_numbers(chains, first_chain, seed, threads)
@@ -155,6 +157,7 @@ def anneal(
     backend = choose_backend(law, "array" if plan.adaptive and backend is None else backend, kind)
     if plan.adaptive:
         check_adaptive(law, plan, backend)
+    law.check_dtype(kind)
     tables, hash_of_plan = tables_of(plan)
     positions = number_of_chains(chains, earlier, x0) * math.prod(law.shape) * kind.itemsize
     require_memory(chains=2 * plan.rows * positions, keep=positions * keep * len(plan.phases))
@@ -200,12 +203,16 @@ def check_adaptive(start: Target, plan: Plan, backend: str) -> None:
         )
 
 
-def program_of(data: Any, plan: Plan, run: Run, kind: np.dtype[Any]) -> Program:
+def program_of(data: Law, plan: Plan, run: Run, kind: np.dtype[Any]) -> Program:
     """Return the program of a plan, with the coefficients stored in the run."""
     targets = NoisedTargets(data, plan, kind, run.settings.shape)
     if data.kernel_levels is None:
-        for number in range(len(plan.phases)):  # raises for an unsupported level before the run starts
-            targets.target(number)
+        levels = map(targets.target, range(len(plan.phases)))  # raises for an unknown level before the run starts
+        if len({form_of(level, kind) for level in levels}) > 1:
+            raise ValueError(
+                "noised: must return targets of one shape and one kind at all levels: mixtures of the same number of "
+                "components, compiled scores, or array scores"
+            )
     nothing = np.zeros(math.prod(run.settings.shape))
     reals = {part: getattr(run.tables, part).astype(kind) for part in ("G", "dA", "b", "C")}
     return Program(
@@ -219,6 +226,12 @@ def program_of(data: Any, plan: Plan, run: Run, kind: np.dtype[Any]) -> Program:
     )
 
 
+def form_of(level: Target, kind: np.dtype[Any]) -> tuple[Any, ...]:
+    """Return the shape of a target and the form in which executors read its score; all levels must share it."""
+    parts = () if level.kernel_data is None else [np.shape(part) for part in level.kernel_data(kind)]
+    return tuple(level.shape), tuple(parts), level.compiled_score is None
+
+
 def phase_seeds(seed: int, count: int) -> Array:
     """Return the random number key of each phase, which depends only on the seed and the index of the phase."""
     return np.random.SeedSequence(seed).generate_state(count, np.uint64)
@@ -230,8 +243,8 @@ class NoisedTargets:
 
     Attributes
     ----------
-    data : Any
-        Distribution without noise.
+    data : Law
+        Distribution without noise, with the ability `noised`.
     plan : Plan
         The plan.
     dtype : dtype
@@ -283,7 +296,7 @@ class NoisedTargets:
         return np.minimum(least[:-1], least[1:]), np.maximum(most[:-1], most[1:])
 
 
-def known_level(data: Any, plan: Plan, alpha: float, sigma: float) -> Target:
+def known_level(data: Law, plan: Plan, alpha: float, sigma: float) -> Target:
     """Return the target of a phase, or raise. The error explains noise above the first level, which churn adds."""
     try:
         return level_of(data, alpha, sigma)

@@ -84,6 +84,14 @@ class Integrator(Described):
     ValueError
         If an argument has the wrong type, or memory is negative or not finite.
 
+    Notes
+    -----
+    A step must be affine in the state, the score and independent normals, with coefficients that depend only on the
+    step size and the friction. Steps that depend on the state or on a coin, such as Metropolis tests, clipping and
+    randomised midpoints, cannot be integrators; `uldnum.plan` has step sizes that adapt to the score.
+
+    Orders are powers of h. ULA is of order 1 in its own time step ``delta = h^2/2``, and therefore of order 2 in h.
+
     Examples
     --------
     Define the Euler-Maruyama scheme of the overdamped equation with twice the time step:
@@ -154,6 +162,11 @@ class Integrator(Described):
         # The tables of extremely large steps may overflow. Chains then diverge in the first step.
         with np.errstate(over="ignore", invalid="ignore"):
             step = self.recipe(size, gamma)
+        if not isinstance(step, Step):
+            raise ValueError(
+                f"recipe: must return a uldnum.schemes.stage.Step, such as Step.on_step(first_row(map.b), map), got "
+                f"{shown(step)} for {self.name!r}{'; does the function return its result?' if step is None else ''}"
+            )
         step.check(self.name, size.shape)
         return step
 
@@ -448,7 +461,19 @@ def integrators() -> tuple[CatalogueEntry, ...]:
     Returns
     -------
     tuple of CatalogueEntry
-        Entries with name, order, source and, for a family, its parameter.
+        Entries with name, order, source, aliases and, for a family, its parameter.
+
+    See Also
+    --------
+    Integrator : A new integrator.
+
+    Notes
+    -----
+    An integrator is a step that is affine in the state, the score and independent normals, with coefficients that
+    depend only on the step size and the friction. Steps that depend on the state or on a coin, such as Metropolis
+    tests, clipping and randomised midpoints, cannot be integrators.
+
+    Orders are powers of h. ULA is of order 1 in its own time step ``delta = h^2/2``, and therefore of order 2 in h.
 
     Examples
     --------

@@ -29,6 +29,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -44,7 +45,7 @@ from uldnum.kernels.source.mixture import MixtureData
 if TYPE_CHECKING:
     from uldnum.plans.levels import Levels
 
-__all__ = ["Components", "Law", "Modes", "Target", "lacking", "level_of"]
+__all__ = ["Components", "Law", "Modes", "Target", "lacking", "law_of", "level_of"]
 
 
 class Components(NamedTuple):
@@ -316,8 +317,9 @@ def level_of(data: Any, alpha: float, sigma: float) -> Target:
 
     Parameters
     ----------
-    data : Law
-        Distribution of x, with the ability `Law.noised`: a `GaussianMixture`, a `DataMixture` or a network.
+    data : Law, or object with a method ``noised(alpha, sigma)``
+        Distribution of x, with the ability `Law.noised`: a `GaussianMixture`, a `DataMixture`, a network, or a
+        `UserTarget` with the argument ``noised``.
     alpha, sigma : float
         Scale of the data and standard deviation of the noise.
 
@@ -329,7 +331,7 @@ def level_of(data: Any, alpha: float, sigma: float) -> Target:
     Raises
     ------
     ValueError
-        If the data lack the ability `Law.noised`, or do not support this noise level.
+        If the data lack the ability `Law.noised`, do not support this noise level, or return no target.
 
     Examples
     --------
@@ -338,12 +340,40 @@ def level_of(data: Any, alpha: float, sigma: float) -> Target:
     >>> level.mean.round(2).tolist(), level.standard_deviation.round(3).tolist()
     ([0.36], [1.296])
     """
-    if not isinstance(data, Law) or data.noised is None:
+    level = law_of(data).noised(alpha, sigma)  # type: ignore[misc]  # law_of has checked that it is not None
+    if not isinstance(level, Target):
         raise ValueError(
-            "data: must be a GaussianMixture, a DataMixture, a network or another Law with the ability 'noised', got "
-            f"{shown(data)}"
+            f"noised: must return a uldnum.targets.Target, such as a UserTarget, got {shown(level)} at alpha = "
+            f"{alpha:g}, sigma = {sigma:g}"
         )
-    return data.noised(alpha, sigma)
+    return level
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class NoisedLaw(Law):
+    """A distribution that is given by its noised distributions.
+
+    Attributes
+    ----------
+    name : str
+        Name in output and in stored results.
+    noised : callable
+        ``noised(alpha, sigma)`` returns the distribution at a noise level, a `Target`.
+    """
+
+    name: str
+    noised: Any = None
+
+
+def law_of(data: Any) -> Law:
+    """Return an object with the ability ``noised`` as a `Law`, or raise an error if it does not have it."""
+    noised = getattr(data, "noised", None)
+    if not callable(noised):
+        raise ValueError(
+            "data: must be a GaussianMixture, a DataMixture, a network, or another object with a function "
+            f"noised(alpha, sigma), such as UserTarget(..., noised=f), got {shown(data)}"
+        )
+    return data if isinstance(data, Law) else NoisedLaw(getattr(data, "name", type(data).__name__), noised)
 
 
 def lacking(target: Law, what: str, *abilities: str) -> ValueError:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import reduce
+from functools import partial, reduce
 from typing import Any
 
 import numpy as np
@@ -20,6 +22,13 @@ from uldnum.kernels.initial import initial_uniform
 from uldnum.targets.protocol import Target
 
 __all__ = ["UserTarget", "quadrature_target"]
+
+
+# What a user who wrote an array function for one position has to change.
+FOR_ONE_POSITION = (
+    "the function seems to be written for one position, but is called with all chains at once, x of shape (n, d): "
+    "write x[:, 0] for x[0], and sums over the last axis, such as np.sum(x**2, axis=1, keepdims=True)"
+)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -51,10 +60,15 @@ class UserTarget(Target):
     name : str, default "user"
         Name in output and in stored results.
     args : tuple of numbers and arrays, default ()
-        Further arguments of the score function.
+        Further arguments of the score function. NumPy arrays of floating-point numbers are converted to the type of the
+        run.
     like : array, optional
         Example of the arrays that an array function accepts. It determines their library and device. The library may be
         PyTorch, CuPy, or any other that follows the array API standard (needs the extra ``arrays``). Default: NumPy.
+    noised : callable, optional
+        ``noised(alpha, sigma)`` returns the distribution of ``alpha x + sigma eps`` as a target, where eps is standard
+        normal noise: another `UserTarget`, a `GaussianMixture`, or any `uldnum.targets.Target`. With it,
+        `uldnum.anneal` runs plans on this target.
 
     Raises
     ------
@@ -73,6 +87,9 @@ class UserTarget(Target):
     function runs for one chain at a time. ``Run.info`` reports which of the two applies. In the kernel, a division by
     zero gives inf and does not raise an exception.
 
+    An array function of PyTorch must not record gradients: decorate it with ``@torch.no_grad()``, or return
+    ``result.detach()`` if it uses automatic differentiation.
+
     Examples
     --------
     A quartic target with density proportional to ``exp(-x^4/4)``:
@@ -84,6 +101,16 @@ class UserTarget(Target):
     >>> run = uldnum.sample(target, "BAOAB", h=0.1, steps=10, chains=4, x0=[[0.0]] * 4, progress=False)
     >>> run.x.shape
     (4, 1)
+
+    A normal distribution with the scores of its noised distributions, for `uldnum.anneal`:
+
+    >>> def noised(alpha, sigma):
+    ...     return uldnum.UserTarget(lambda z: -z / (4 * alpha**2 + sigma**2), dimension=1)
+    >>> target = uldnum.UserTarget(lambda x: -x / 4, dimension=1, noised=noised)
+    >>> plan = uldnum.plan("ddim", uldnum.levels.geometric(20.0, 0.1, 50))
+    >>> run = uldnum.anneal(target, plan, chains=2, x0=[[-20.0], [20.0]], progress=False)
+    >>> run.x.round(1).tolist()
+    [[-1.9], [1.9]]
     """
 
     score_function: Callable[..., Any]
@@ -97,13 +124,14 @@ class UserTarget(Target):
     name: str = "user"
     args: tuple[Any, ...] = ()
     like: Any = None
+    noised: Callable[[float, float], Target] | None = None
 
     def __post_init__(self) -> None:
         d = whole_number("dimension", self.dimension, 1, 2**24)
         object.__setattr__(self, "dimension", d)
         checked_name("name", self.name)
         function("score_function", self.score_function)
-        for name in ("log_density", "sampler", "moment", "cdf"):
+        for name in ("log_density", "sampler", "moment", "cdf", "noised"):
             if getattr(self, name) is not None:
                 function(name, getattr(self, name))
         if not isinstance(self.args, tuple):
@@ -127,6 +155,8 @@ class UserTarget(Target):
             raise ValueError(
                 f"score: must be finite at the mean, in every entry that it returns or writes, got {at_mean[0]}"
             )
+        if not self.compiled and self.mixes_chains():
+            raise ValueError(f"score: the result for a chain depends on the other chains; {FOR_ONE_POSITION}")
 
     @property
     def compiled_score(self) -> Callable[..., None] | None:
@@ -144,11 +174,17 @@ class UserTarget(Target):
         return self.sampler
 
     def check_dtype(self, dtype: np.dtype[Any]) -> None:
-        """Raise ValueError if the score cannot be computed in the given dtype.
+        """Raise ValueError if the score cannot be computed in the given dtype; warn if its result has more digits.
 
         A Numba function with an explicit signature supports only the types of that signature.
         """
-        self.score(np.asarray(self.mean, dtype)[None])
+        found = self.score(np.asarray(self.mean, dtype)[None]).dtype
+        if dtype == np.float32 and found == np.float64:
+            warnings.warn(
+                "score: returns float64 for positions in float32, which costs the speed of float32; pass arrays of "
+                "constants by args, or convert them with np.asarray(constants, x.dtype)",
+                stacklevel=3,
+            )
 
     def score_arguments(self, dtype: np.dtype[Any]) -> tuple[Any, ...]:
         """Return ``args`` of the score function, with floating-point arrays converted to the given dtype."""
@@ -196,16 +232,60 @@ class UserTarget(Target):
         return out
 
     def answer(self, points: Any) -> Any:
-        """Return the result of the array function at some points, and check its shape."""
+        """Return the result of an array function, after a check of its shape."""
+        wanted = tuple(points.shape)
         try:
-            answer = self.score_function(points, *self.args)
-            answer = np.asarray(answer) if isinstance(points, np.ndarray) else answer
-            shape = tuple(answer.shape)
+            answer = self.call(points)
+            shape = tuple(np.shape(answer) if isinstance(points, np.ndarray) else answer.shape)
         except Exception as error:
-            raise ValueError(f"score: failed on an array of shape {points.shape}: {first_line(error)}") from error
-        if shape != tuple(points.shape):
-            raise ValueError(f"score: must return the shape of its argument, {tuple(points.shape)}, got {shape}")
-        return answer
+            fault = f"score: failed on an array of shape {wanted}: {first_line(error)}"
+            raise ValueError(fault + self.remedy(points)) from error
+        if getattr(answer, "requires_grad", False):
+            raise ValueError(
+                "score: returns a tensor that records gradients, so that the steps of the whole run would be kept in "
+                "memory; decorate the function with @torch.no_grad(), or return result.detach()"
+            )
+        if shape != wanted:
+            raise ValueError(
+                f"score: must return the shape of its argument, {wanted}, got {shape}{self.remedy(points)}"
+            )
+        return np.asarray(answer) if isinstance(points, np.ndarray) else answer
+
+    def call(self, points: Any) -> Any:
+        """Call an array function."""
+        of_numpy = isinstance(points, np.ndarray)
+        return self.score_function(points, *(self.score_arguments(points.dtype) if of_numpy else self.args))
+
+    def remedy(self, points: Any) -> str:
+        """Return what the user can change in an array function that fails on positions, or an empty string."""
+        with suppress(Exception), np.errstate(all="ignore"):
+            if np.shape(host(self.call(points[0, ...]))) == tuple(points.shape[1:]):
+                return f"; {FOR_ONE_POSITION}"
+        with suppress(Exception), np.errstate(all="ignore"):
+            space = Space.of(self.like)
+            if np.shape(host(self.call(space.cast(points, np.dtype("float32"))))) == tuple(points.shape):
+                return (
+                    "; it accepts only float32, but is also called with float64: let it convert its argument, such as "
+                    "x.astype('float32') in NumPy or x.float() in PyTorch"
+                )
+        return ""
+
+    def mixes_chains(self) -> bool:
+        """Return whether an array function is written for one position, but accepts several and mixes them.
+
+        An example is ``-x / (1 + np.sum(x**2))``. Such a function gives the same for one position as for an array of
+        one position, but something else for an array of two.
+        """
+        space, scale = Space.of(self.like), np.where(np.isfinite(self.standard_deviation), self.standard_deviation, 1.0)
+        points = np.stack([self.mean - scale / 2, self.mean + scale])
+        both = space.array(points) if space.foreign else points
+        with suppress(Exception), np.errstate(all="ignore"):
+            rows = [host(self.call(both[i, ...])) for i in range(2)]
+            alone = [host(self.call(both[i : i + 1, ...]))[0] for i in range(2)]
+            together = host(self.call(both))
+            close = partial(np.allclose, rtol=1e-4, atol=1e-6, equal_nan=True)
+            return close(rows, alone) and not close(together, alone)
+        return False
 
 
 def first_line(error: Exception) -> str:
