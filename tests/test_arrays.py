@@ -94,6 +94,7 @@ def test_start_from_any_library():
     np.testing.assert_array_equal(ours.x, theirs.x)
 
 
+@pytest.mark.filterwarnings("ignore:score. returns float64 for positions in float32")
 def test_a_score_in_another_type_does_not_change_that_of_the_run():
     """The ends of launches depend on time, so a score in float64 must not change the state's dtype between launches."""
     precision = np.array([1.0, 3.0])

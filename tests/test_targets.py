@@ -180,7 +180,7 @@ def test_messages_name_missing_abilities():
         (lambda: uldnum.studies.mixing(target, "ula", 0.5), "does not provide its standard deviation"),
         (
             lambda: uldnum.anneal(target, uldnum.preset("ald-cifar10")),
-            "data: must be .* with the ability 'noised', got Scored",
+            r"data: must be .* object with a function noised\(alpha, sigma\), .* got Scored",
         ),
         (lambda: sampled(object()), "target: must be a name, a GaussianMixture"),
     ):
