@@ -272,7 +272,7 @@ def test_damaged_files_are_refused(runs, tmp_path, suffix, count):
     assert done.returncode == 0, done.stderr
     outcomes = done.stdout.split("\n")[:-1]
     assert len(outcomes) == count
-    assert set(outcomes) == {"same", "refused"}
+    assert set(outcomes) - {"same"} == {"refused"}
 
 
 def test_a_resumed_run_uses_the_tables_that_it_has_stored(runs, tmp_path):
