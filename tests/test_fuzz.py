@@ -152,7 +152,7 @@ def public_calls(w):
         "UserTarget": (uldnum.UserTarget, {
             "score_function": [score], "dimension": [1, 2], "log_density": [None], "sampler": [None, draw],
             "mean": [None], "standard_deviation": [None], "moment": [None], "cdf": [None, cdf], "name": ["user"],
-            "args": [()], "like": [None],
+            "args": [()], "like": [None], "noised": [None, w.mixture.noised],
         }),
         "UserTarget.score": (w.user.score, {"x": [x]}),
         "double-well.cdf": (uldnum.target("double-well").cdf, {"x": [x]}),
@@ -197,8 +197,8 @@ def public_calls(w):
         "propagator": (exact.propagator, {"integrator": scheme, **step, "precision": [1.0], "steps": [1, 3]}),
         "measured_orders": (exact.measured_orders, {"integrator": [Broken()]}),
         "exact.plan": (exact.plan, {
-            "run": [w.plan], "data_mean": [0.0], "data_variance": [1.0, [1.0, 2.0]], "start_mean": [0.0],
-            "start_variance": [1.0],
+            "run": [w.plan], "data": [None], "data_mean": [0.0], "data_variance": [1.0, [1.0, 2.0]],
+            "start_mean": [0.0], "start_variance": [1.0],
         }),
         "transfer_operator": (exact.transfer_operator, {
             "integrator": ["ula"], "target": ["gaussian"], "h": [0.5], "delta": [None], "friction": [1.0],
