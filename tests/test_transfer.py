@@ -1,5 +1,6 @@
 """Tests of the transfer operator: comparison with linear algebra, quadrature, simulations and other discretisations."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numba
@@ -9,6 +10,7 @@ from helpers.catalogue import CATALOGUE_AT_HALF
 from scipy.stats import norm
 
 import uldnum
+from uldnum._util.threads import controller, one_thread
 from uldnum.exact import ConvergenceError, UnstableError, gaussian, max_stable_h, transfer_operator
 from uldnum.exact.density import tabulate
 from uldnum.exact.grid import Axis, Grid, Noise, Push
@@ -207,6 +209,32 @@ def test_autocorrelation_times_on_a_mixture_by_simulation(name, h):
     assert error < 0.017 * times.mean()
 
 
+def test_autocorrelation_times_of_several_functions():
+    """Each time equals that of its function alone, bit for bit, and is NaN if only this function is not resolved."""
+    law = transfer_operator("ula", BIMODAL, 0.5)
+    alone = [law.autocorrelation_time(f) for f in (np.asarray, np.square)]
+    assert law.autocorrelation_times([np.asarray, np.square]).tolist() == alone
+    times = law.autocorrelation_times([np.sign, np.square])
+    assert np.isnan(times[0])
+    assert times[1] == alone[1]
+
+
+def test_exact_answers_use_one_thread_of_blas():
+    """The limit holds while any thread is inside, and is lifted when the last one leaves."""
+
+    def threads():
+        return [library["num_threads"] for library in controller().info() if library["user_api"] == "blas"]
+
+    with controller().limit(limits=2, user_api="blas"):
+        assert set(threads()) == {2}
+        with one_thread, ThreadPoolExecutor(1) as pool:
+            with one_thread:
+                assert set(threads()) == {1}
+            pool.submit(transfer_operator, "ula", "bimodal-1d", 0.5, tolerance=1e-3).result()
+            assert set(threads()) == {1}
+        assert set(threads()) == {2}
+
+
 def test_autocorrelation_times_are_refined_or_refused():
     """Times agree with those at a 100 times smaller tolerance. Discontinuous and constant functions raise an error."""
     fine, coarse = (transfer_operator("OBABO", BIMODAL, 0.8, tolerance=t) for t in (1e-7, 1e-5))
@@ -296,10 +324,9 @@ def test_splines_reproduce_polynomials_and_their_averages(noise, centres):
     """Away from the ends, splines reproduce a cubic and its average E (x + s xi)^3 = x^3 + 3 s^2 x."""
     axis, x = Axis(-12.0, 12.0, 61, centres), np.linspace(-1.0, 1.0, 7)
     coefficients = np.linalg.solve(axis.collocation, axis.nodes**3)
-    first, values = axis.window(x, noise)
+    values = axis.values(x, noise)
     np.testing.assert_allclose(values.sum(axis=-1), 1, rtol=0, atol=1e-13)
-    found = values @ coefficients[first : first + values.shape[-1]]
-    np.testing.assert_allclose(found, x**3 + 3 * noise**2 * x, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(values @ coefficients, x**3 + 3 * noise**2 * x, rtol=0, atol=1e-5)
 
 
 def test_nodes_are_denser_around_centres():

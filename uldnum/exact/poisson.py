@@ -23,8 +23,9 @@ The stationary distribution of ``(x, p)``, weighted with ``f(x) - E f``, is ther
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import reduce
 
 import numpy as np
 
@@ -34,7 +35,7 @@ from uldnum.exact.grid import Axis, Grid, Noise, Push
 from uldnum.exact.stationary import ConvergenceError, Problem, split
 from uldnum.schemes.stage import Stage, first_row
 
-__all__ = ["autocorrelation_time"]
+__all__ = ["autocorrelation_times"]
 
 # Tolerance of a time divided by that of the distribution. A sum over many steps is more sensitive to errors.
 LOOSER = 100
@@ -42,10 +43,10 @@ LOOSER = 100
 REFINEMENTS, GROWTH = 4, 1.2
 
 
-def autocorrelation_time(problem: Problem, grid: Grid, f: Callable[[Array], Array]) -> float:
-    """Return the autocorrelation time ``1 + 2 sum_{n>=1} rho(n)`` in time steps.
+def autocorrelation_times(problem: Problem, grid: Grid, functions: Sequence[Callable[[Array], Array]]) -> Array:
+    """Return the autocorrelation times ``1 + 2 sum_{n>=1} rho(n)`` of functions, in time steps.
 
-    The grid is refined until the time changes by less than a hundred times the tolerance of the problem, relative to
+    The grid is refined until each time changes by less than a hundred times the tolerance of the problem, relative to
     the time or to one time step, whichever is longer.
 
     Parameters
@@ -54,31 +55,41 @@ def autocorrelation_time(problem: Problem, grid: Grid, f: Callable[[Array], Arra
         The scheme on its target.
     grid : Grid
         A grid that resolves the stationary distribution.
-    f : callable
-        Function of positions, (n,) -> (n,).
+    functions : sequence of callable
+        Functions of positions, (n,) -> (n,).
 
     Returns
     -------
-    float
-        Time in time steps.
+    array, shape (functions,)
+        Times in time steps. A time is NaN if it is not resolved and another one is.
 
     Raises
     ------
     ValueError
-        If f is not finite or is constant at the nodes of the grid.
+        If a function is not finite or is constant at the nodes of the grid.
     ConvergenceError
-        If the time is not resolved after `REFINEMENTS` refinements.
+        If no time is resolved after `REFINEMENTS` refinements.
     """
-    grid, time = scaled(grid, 1 / GROWTH), np.inf
-    for _ in range(REFINEMENTS + 2):
-        coarse, time = time, time_on(problem, grid, f)
-        if abs(time - coarse) < LOOSER * problem.tolerance * max(1, time):
-            return time
-        grid = scaled(grid, GROWTH)
-    raise ConvergenceError(
-        f"{problem.title}: the autocorrelation time is not resolved to {LOOSER * problem.tolerance:g} after "
-        f"{REFINEMENTS} refinements; use a smoother function, a looser tolerance, a smaller step or more friction"
+    grid, times, resolved = scaled(grid, 1 / GROWTH), np.full(len(functions), np.inf), np.full(len(functions), np.nan)
+    limit = LOOSER * problem.tolerance
+    fault = ConvergenceError(
+        f"{problem.title}: the autocorrelation time is not resolved to {limit:g} after {REFINEMENTS} refinements; "
+        "use a smoother function, a looser tolerance, a smaller step or more friction"
     )
+    for _ in range(REFINEMENTS + 2):
+        try:
+            coarse, times = times, times_on(problem, grid, functions)
+        except ConvergenceError as error:
+            fault = error
+            break
+        converged = np.abs(times - coarse) < limit * np.maximum(1, times)
+        resolved = np.where(np.isnan(resolved) & converged, times, resolved)
+        if not np.isnan(resolved).any():
+            return resolved
+        grid = scaled(grid, GROWTH)
+    if np.isnan(resolved).all():
+        raise fault
+    return resolved
 
 
 def scaled(grid: Grid, factor: float) -> Grid:
@@ -87,46 +98,57 @@ def scaled(grid: Grid, factor: float) -> Grid:
     return Grid(x, memory)
 
 
-def time_on(problem: Problem, grid: Grid, f: Callable[[Array], Array]) -> float:
-    """Return the autocorrelation time of f on one grid, in time steps."""
-    values = result_of("f", f, grid.x.nodes)
-    if values.shape not in ((), (grid.x.n,)):
-        raise ValueError(f"f: must return the shape of its argument, {(grid.x.n,)}, got {values.shape}")
-    values = np.broadcast_to(values, grid.x.n)
-    if not np.isfinite(values).all() or values.min() == values.max():
-        raise ValueError(
-            f"f: must be finite and not constant on the grid, got values from {values.min()} to {values.max()}"
-        )
+def times_on(problem: Problem, grid: Grid, functions: Sequence[Callable[[Array], Array]]) -> Array:
+    """Return the autocorrelation times of functions on one grid, in time steps."""
+    observables = [observed(f, grid.x.nodes) for f in functions]
     stationary, step, score = problem.stationary(grid), problem.step, problem.score
     positions, phase_space = Grid(grid.x, Axis(0.0, 0.0, 1)), Grid(grid.x, momenta(problem, grid))
     closing = Stage(step.stages[-1].G, step.close)
     reading, zero = split(step.close.compressed().C), np.zeros(step.rows)
     ending = Noise(zero, float(np.linalg.norm(step.close.C[0])))
 
-    # `law` is the distribution of (x, p) at the end of a time step. `later` is g, the sum over all readings that follow
-    # a state on the grid.
+    # `law` is the distribution of (x, p) at the end of a time step.
     noise = problem.parts[0][0]
     before_reading = Push(grid, phase_space, noise, [closing], score, reading)
     law = Push(phase_space, phase_space, reading, [], score).law(before_reading.law(stationary.law.reshape(grid.shape)))
-    mean, weights = law.sum(axis=1) @ values, law.sum(axis=1)
-    values = values - mean
-    read = Push(grid, positions, noise, [closing], score, ending).expectation(values[:, None])
-    later = stationary.summed(read.ravel())
+    weights = law.sum(axis=1)
+    read = Push(grid, positions, noise, [closing], score, ending)
 
-    # The weighted distribution is propagated to the last noise before the last stage of the next time step.
-    law, noise, maps = law * values[:, None], Noise(zero), []
+    # `onwards` propagates to the last noise before the last stage of the next time step.
+    onwards, noise, maps = [], Noise(zero), []
     for stage in (Stage(first_row(step.open.b), step.open), *step.stages[:-1]):
         maps.append(stage)
         if stage.map.C.any():
             following = split(stage.map.compressed().C)
-            law = Push(phase_space, phase_space, noise, maps, score, following).law(law)
+            onwards.append(Push(phase_space, phase_space, noise, maps, score, following))
             noise, maps = following, []
-    next_reading = Push(phase_space, positions, noise, [*maps, closing], score, ending).law(law)[:, 0] @ values
+    next_reading = Push(phase_space, positions, noise, [*maps, closing], score, ending)
     parts = problem.parts
-    law = Push(phase_space, grid, noise, [*maps, *parts[0][1]], score, parts[1 % len(parts)][0]).law(law)
-    for push in stationary.step.pushes[1:]:
-        law = push.law(law)
-    return float(1 + 2 * (next_reading + law.ravel() @ later) / (weights @ values**2))
+    to_grid = Push(phase_space, grid, noise, [*maps, *parts[0][1]], score, parts[1 % len(parts)][0])
+
+    def time(values: Array) -> float:
+        values = values - weights @ values
+        # `later` is g, the sum over all readings that follow a state on the grid.
+        later = stationary.summed(read.expectation(values[:, None]).ravel())
+        weighted = reduce(lambda one, push: push.law(one), onwards, law * values[:, None])
+        soon = next_reading.law(weighted)[:, 0] @ values
+        on_grid = reduce(lambda one, push: push.law(one), [to_grid, *stationary.step.pushes[1:]], weighted)
+        return float(1 + 2 * (soon + on_grid.ravel() @ later) / (weights @ values**2))
+
+    return np.array([time(values) for values in observables])
+
+
+def observed(f: Callable[[Array], Array], x: Array) -> Array:
+    """Return the values of a function at positions, shape (n,), or raise if they are not finite or are constant."""
+    values = result_of("f", f, x)
+    if values.shape not in ((), x.shape):
+        raise ValueError(f"f: must return the shape of its argument, {x.shape}, got {values.shape}")
+    values = np.broadcast_to(values, x.shape)
+    if not np.isfinite(values).all() or values.min() == values.max():
+        raise ValueError(
+            f"f: must be finite and not constant on the grid, got values from {values.min()} to {values.max()}"
+        )
+    return values
 
 
 def momenta(problem: Problem, grid: Grid) -> Axis:

@@ -8,7 +8,7 @@ memory. `uldnum.exact.stationary` refines the grid until the results change by l
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,6 +16,7 @@ import numpy as np
 
 from uldnum._util.arguments import converted, function, number, positive, result_of, step_size
 from uldnum._util.summary import Described, Summary
+from uldnum._util.threads import one_thread
 from uldnum._util.typing import Array, ArrayLike
 from uldnum.exact import poisson
 from uldnum.exact.density import TargetDensity, tabulate
@@ -221,9 +222,33 @@ class TransferOperator(Described):
         >>> round(ula.autocorrelation_time(lambda x: x), 4)
         3.0
         """
-        function("f", f)
+        return float(self.autocorrelation_times([f])[0])
+
+    def autocorrelation_times(self, functions: Sequence[Callable[[Array], Array]]) -> Array:
+        """Return the integrated autocorrelation times of several functions, which take about as long as one.
+
+        Parameters
+        ----------
+        functions : sequence of callable
+            Functions as in `autocorrelation_time`.
+
+        Returns
+        -------
+        array, shape (n,)
+            Times in score evaluations; NaN where a time cannot be resolved.
+
+        Raises
+        ------
+        ValueError
+            If a function is not finite or is constant on the interval.
+        ConvergenceError
+            If none of the times can be resolved.
+        """
+        for f in functions:
+            function("f", f)
         problem = replace(self.problem, budget=Budget())
-        return self.nfe_per_step * poisson.autocorrelation_time(problem, self.law.grid, f)
+        with one_thread:
+            return self.nfe_per_step * poisson.autocorrelation_times(problem, self.law.grid, functions)
 
 
 def check_tolerance(tolerance: Any) -> float:
@@ -332,5 +357,6 @@ def transfer_operator(
         return target.score(y[:, None])[:, 0]
 
     problem = Problem(title, step, score, density, tolerance)
-    law, change = problem.resolved()
+    with one_thread:
+        law, change = problem.resolved()
     return TransferOperator(law, density, scheme.nfe_per_step, change, problem)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -190,12 +191,14 @@ class OneDimensionalLaw:
         """Kolmogorov distance to the target."""
         return self.found.kolmogorov
 
-    def autocorrelation_time(self, power: int) -> float:
-        """Return the autocorrelation time of ``x^power``.
+    @cached_property
+    def times(self) -> Array:
+        """Autocorrelation times of x and x^2, which share their operators; NaN where a time is not resolved."""
+        return self.found.autocorrelation_times([lambda x: x, lambda x: x**2])
 
-        A ConvergenceError is raised if it needs a finer grid than the stationary distribution.
-        """
-        return self.found.autocorrelation_time(lambda x: x**power)
+    def autocorrelation_time(self, power: int) -> float:
+        """Return the time of ``x^power``, power 1 or 2; NaN if it is not resolved."""
+        return float(self.times[power - 1])
 
     @property
     def relaxation_time(self) -> float:
