@@ -1,16 +1,20 @@
 """Bias of moments, and the bias study."""
 
 import json
+import time
 
 import numpy as np
 import pytest
 import xarray as xr
 
 import uldnum
+from uldnum._util.deadline import OutOfTimeError, deadline
 from uldnum.cli.bias import table
 from uldnum.diagnostics.bias import rms_bias
+from uldnum.exact.stationary import Problem
 from uldnum.plotting import draw_bias
 from uldnum.plotting.style import stored_study
+from uldnum.studies.points import Exact
 
 GAUSSIAN = uldnum.target("gaussian")
 
@@ -79,6 +83,7 @@ def test_study_is_labelled_and_survives_storage(tmp_path):
         burn_in=4,
         chains=16,
         seed=3,
+        exact=True,
         progress=False,
     )
     assert dict(study.sizes) == {"integrator": 2, "h": 2, "metric": 4}
@@ -131,7 +136,14 @@ def test_sampled_points_lie_on_the_exact_curve_of_a_mixture():
     is detected.
     """
     study = uldnum.studies.bias(
-        "bimodal-1d", ["ula", "mild(0.5)", "OABAO"], [0.8, 1.1], nfe=1000, burn_in=100, chains=1024, progress=False
+        "bimodal-1d",
+        ["ula", "mild(0.5)", "OABAO"],
+        [0.8, 1.1],
+        nfe=1000,
+        burn_in=100,
+        chains=1024,
+        progress=False,
+        exact=True,
     )
     second = study.sel(metric="second_moment")
     assert np.all(np.abs(second.bias - second.exact) < 4.5 * second.error)
@@ -147,6 +159,80 @@ def test_what_has_no_exact_answer(monkeypatch):
     with pytest.warns(UserWarning, match=r"no exact bias: BAOAB at h = 0.3 .* not resolved"):
         hard = uldnum.studies.exact_bias("bimodal-1d", "BAOAB", 0.3, progress=False)
     assert np.isnan(hard.exact).all()
+
+
+QUICK = {"nfe": 20, "burn_in": 4, "chains": 8, "progress": False}
+
+
+def test_exact_values_are_computed_all_some_or_none(monkeypatch, tmp_path):
+    """Without time, those of the cheapest schemes are known or none, and one warning counts the others."""
+    given = ["BAOAB", "ula"], [0.3, 0.6]
+    whole = uldnum.studies.mixing("bimodal-1d", *given, friction=1.0, exact=True, tolerance=1e-3, **QUICK)
+    assert whole.exact_time.notnull().all()
+    assert whole.attrs["exact_left_out"] == 0
+    assert whole.attrs["backend"] == "numba"
+    none = uldnum.studies.mixing("bimodal-1d", *given, friction=1.0, exact=False, **QUICK)
+    assert none.exact_time.isnull().all()
+    xr.testing.assert_identical(none.time, whole.time)
+    order = []
+    result = Exact.result
+    monkeypatch.setattr(Exact, "result", lambda point: order.append((point.scheme.name, point.h)) or result(point))
+    with pytest.warns(UserWarning, match=r"^exact: 1e-09 s were not enough for the exact values at 4 of 4") as said:
+        uldnum.studies.mixing("bimodal-1d", *given, exact_seconds=1e-9, friction=1.0, **QUICK)
+    assert [one.filename for one in said] == [__file__]
+    uldnum.studies.exact_bias("bimodal-1d", *given, tolerance=1e-3, store=tmp_path, progress=False)
+    assert order == [("ula", 0.3), ("ula", 0.6), ("BAOAB", 0.3), ("BAOAB", 0.6)]
+
+
+def test_the_law_of_a_point_is_computed_once(monkeypatch):
+    """Biases, times and the relaxation time of a point come from one stationary law."""
+    laws = []
+    resolved = Problem.resolved
+    monkeypatch.setattr(Problem, "resolved", lambda problem: laws.append(problem) or resolved(problem))
+    uldnum.studies.frontier("bimodal-1d", "ula", [0.3, 0.6], exact=True, **QUICK)
+    assert len(laws) == 2  # ULA has no friction
+
+
+def test_a_refusal_is_stored(monkeypatch, tmp_path):
+    monkeypatch.setattr("uldnum.exact.stationary.MOST_NODES", 500)
+    given = {"h": 0.3, "store": tmp_path, "progress": False}
+    for _ in range(2):
+        with pytest.warns(UserWarning, match=r"no exact bias: BAOAB at h = 0.3 .* not resolved") as said:
+            uldnum.studies.exact_bias("bimodal-1d", "BAOAB", **given)
+        assert [one.filename for one in said] == [__file__]
+        monkeypatch.setattr(
+            Exact, "result", lambda point: pytest.fail("computed again")
+        )  # a resumed study does not try again
+
+
+def test_exact_values_are_abandoned_at_a_deadline():
+    with deadline(time.monotonic() + 60):
+        uldnum.exact.transfer_operator("ula", "bimodal-1d", 0.5, tolerance=1e-2)
+    with pytest.raises(OutOfTimeError), deadline(time.monotonic() - 1):
+        pass
+    with deadline(time.monotonic() + 0.1):
+        time.sleep(0.2)
+        with pytest.raises(OutOfTimeError):
+            uldnum.exact.transfer_operator("ula", "bimodal-1d", 0.5, tolerance=1e-2)
+
+
+def test_invalid_choices_of_exact_values_are_refused():
+    for changes, fault in (
+        ({"exact": "all"}, "exact: must be True, False or \"auto\", got 'all'"),
+        ({"exact": 1.0}, 'exact: must be True, False or "auto", got 1.0'),
+        ({"exact_seconds": 0}, "exact_seconds: must be positive"),
+        ({"target": "ring-8", "exact": True}, "exact: no exact values on 'ring-8'"),
+    ):
+        with pytest.raises(ValueError, match=f"^{fault}"):
+            uldnum.studies.bias(**{"target": GAUSSIAN, "integrators": "ula", "h": 0.1} | changes)
+
+
+def test_the_default_friction_is_in_units_of_the_target():
+    """It is 1 divided by the narrowest standard deviation in a study of one friction, and 0.5, 1, 2 times that else."""
+    wide = uldnum.GaussianMixture([1.0], [[0.0, 0.0]], [[4.0, 25.0]], name="wide")
+    assert uldnum.studies.exact_bias(wide, "BAOAB", 0.5, progress=False).attrs["friction"] == 0.5
+    assert uldnum.studies.bias(wide, "BAOAB", 0.5, **QUICK).attrs["friction"] == 0.5
+    assert uldnum.studies.mixing(wide, "BAOAB", 0.5, **QUICK).friction.values.tolist() == [0.25, 0.5, 1.0]
 
 
 def test_an_exact_study_is_drawn(tmp_path):
@@ -188,7 +274,7 @@ def test_bad_studies_are_refused_before_any_run():
 def test_a_burn_in_that_is_too_short_is_said():
     """For ULA on two modes, 300 evaluations suffice at delta = 0.5 (time 12), but not at 0.005 (time 1400)."""
     study = uldnum.studies.bias(
-        "bimodal-1d", "ula", delta=[0.005, 0.5], nfe=3000, burn_in=300, chains=256, tolerance=1e-3, progress=False
+        "bimodal-1d", "ula", delta=[0.005, 0.5], nfe=3000, burn_in=300, chains=256, exact=False, progress=False
     )
     assert study.settled.sel(integrator="ula").values.tolist() == [False, True]
 

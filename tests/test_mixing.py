@@ -45,7 +45,7 @@ def test_times_on_gaussians_are_exact(precision):
 def test_times_on_the_mixture_are_exact(h):
     """12 times per step size equal those of the transfer operator within 4.5 standard errors."""
     study = uldnum.studies.mixing(
-        "bimodal-1d", SIX, h, friction=1.0, nfe=20_000, burn_in=300, chains=4096, progress=False
+        "bimodal-1d", SIX, h, friction=1.0, nfe=20_000, burn_in=300, chains=4096, exact=True, progress=False
     ).isel(friction=0)
     assert bool(study.resolved.all())
     assert bool(study.exact_time.notnull().all())

@@ -43,6 +43,8 @@ def bias(
     """
     from uldnum.plotting import draw_bias
 
+    if exact_only and given.get("exact") is False:
+        raise ValueError("exact: --exact-only computes only exact values, so it cannot be combined with --no-exact")
     study = compute_study("exact_bias" if exact_only else "bias", given, scheduler, out)
     data, figure = write_study(study, out, "bias", draw_bias)
     if as_json:

@@ -146,7 +146,9 @@ def compute_study(name: str, given: dict[str, Any], scheduler: str | None, out: 
     writable_folder(out)
     with studies.scheduler(scheduler) as executor:
         if "chains" in options:
-            typer.echo("compiling the kernels, then sampling point by point", err=True)
+            typer.echo(
+                "compiling the kernels, then sampling point by point, then exact values where they are known", err=True
+            )
         try:
             return study(**options, executor=executor)
         except KeyboardInterrupt:

@@ -48,8 +48,10 @@ Out = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the results as JSON instead of a table.")]
 
-# Types of the options for fields of type int and float. All other options are strings.
-NUMBERS: dict[Any, Any] = {"int": int, "float": float}
+# Types of options that are one number or a flag, by the name of the field's type; all other options are strings.
+# A flag that is not given leaves the default of the configuration.
+FLAG: Any = bool | None
+NUMBERS: dict[Any, Any] = {"int": int, "float": float, "float | None": float | None, "bool | str": FLAG}
 
 
 def with_options_of(
@@ -70,10 +72,12 @@ def with_options_of(
         if about.shell is not None:
             kind: Any = NUMBERS.get(getattr(part.type, "__name__", part.type), str | None)
             option = count(about.shell, about.check) if kind is int else typer.Option(help=about.shell)
-            default = usual.get(part.name, part.default)
+            default = None if kind == FLAG else usual.get(part.name, part.default)
             shared[part.name] = Parameter(
                 part.name, Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, option]
             )
+
+    flags = [name for name, one in shared.items() if one.annotation.__origin__ == FLAG]
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         form = signature(command, eval_str=True)
@@ -81,7 +85,9 @@ def with_options_of(
 
         @wraps(command)
         def run(**options: Any) -> None:
-            command(given={name: options.pop(name) for name in shared}, **options)
+            given = {name: options.pop(name) for name in shared}
+            unset = [name for name in flags if given[name] is None]
+            command(given={name: value for name, value in given.items() if name not in unset}, **options)
 
         parameters = [one.replace(kind=Parameter.KEYWORD_ONLY) for one in (shared | own).values()]
         run.__signature__ = form.replace(parameters=parameters)  # type: ignore[attr-defined]

@@ -30,6 +30,7 @@ from functools import cached_property
 import numpy as np
 from scipy.interpolate import BSpline
 
+from uldnum._util.deadline import check_deadline
 from uldnum._util.typing import Array
 from uldnum.exact.density import TargetDensity
 from uldnum.exact.grid import Axis, Grid, Noise, Push
@@ -184,7 +185,11 @@ class Budget:
     left: float = MOST_WORK
 
     def spend(self, operations: float) -> bool:
-        """Subtract operations if at least this number remains, and return whether they were subtracted."""
+        """Subtract operations if at least this number remains, and return whether they were.
+
+        A deadline that has passed raises an error.
+        """
+        check_deadline()
         affordable = operations <= self.left
         if affordable:
             self.left -= operations

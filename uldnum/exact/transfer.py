@@ -255,7 +255,7 @@ def check_tolerance(tolerance: Any) -> float:
     """Return the tolerance of an exact answer as a float, or raise a ValueError."""
     value = number("tolerance", tolerance)
     if not 1e-9 <= value < 1:
-        raise ValueError(f"tolerance: must be a number between 1e-9 and 1, got {value:g}")
+        raise ValueError(f"tolerance: must be at least 1e-9 and less than 1, got {value:g}")
     return value
 
 

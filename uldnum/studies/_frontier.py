@@ -56,9 +56,7 @@ def frontier(study: FrontierConfiguration) -> xr.Dataset:
     (('integrator', 'friction', 'h'), ('integrator', 'friction', 'h', 'metric'))
     """
     grid = StepGrid.of(study)
-    grid.check(study)
-    found = grid.exact(study).merge(grid.sampled(study), combine_attrs="no_conflicts")
-    return with_cost(found).assign_attrs(study="frontier")
+    return with_cost(grid.measured(study)).assign_attrs(study="frontier")
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from uldnum.studies.configuration import SamplingConfiguration, configured_by
 __all__ = ["mixing"]
 
 MEASURED = ["time", "time_error", "resolved", "hops", "hops_error", "diverged", "unstable", "nfe"]
+EXACT = ["exact_time", "relaxation_time"]
 
 
 @configured_by(SamplingConfiguration)
@@ -30,7 +31,8 @@ def mixing(study: SamplingConfiguration) -> xr.Dataset:
         * ``cost``: score evaluations for an independent sample, the longer of the two times; ``cost_error`` and
           ``cost_resolved`` belong to it.
         * ``hops``: rate of hops between the modes of a mixture, with the standard error ``hops_error``.
-        * ``exact_time``, ``exact_cost``: exact times and costs, on Gaussians and in one dimension; NaN elsewhere.
+        * ``exact_time``, ``exact_cost``: exact times and costs, on Gaussians and in one dimension; NaN elsewhere, and
+          at points that were left out for lack of time (``exact``, ``exact_seconds``).
         * ``relaxation_time``: exact number of score evaluations in which the slowest mode decays by a factor e, on
           Gaussians and in one dimension; NaN elsewhere.
         * ``diverged``, ``unstable`` and ``nfe``: as in `bias`.
@@ -68,7 +70,8 @@ def mixing(study: SamplingConfiguration) -> xr.Dataset:
     [[[15.0, 3.0]]]
     """
     grid = StepGrid.of(study, bias=False)
-    grid.check(study)
-    exact = grid.exact(study)[["exact_time", "relaxation_time"]]
-    found = exact.merge(grid.sampled(study)[MEASURED], combine_attrs="no_conflicts")
-    return with_cost(found).drop_vars("metric", errors="ignore").assign_attrs(study="mixing")
+    return (
+        with_cost(grid.measured(study)[EXACT + MEASURED])
+        .drop_vars("metric", errors="ignore")
+        .assign_attrs(study="mixing")
+    )

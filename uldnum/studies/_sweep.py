@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import random
+import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, as_completed
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -21,11 +23,12 @@ from typing import Any, Protocol
 from tqdm.auto import tqdm
 
 from uldnum._util.arguments import file_path, shown, title
+from uldnum._util.deadline import OutOfTimeError, deadline
 from uldnum._util.extras import require
 from uldnum._util.files import atomic, writable_folder
 from uldnum._util.interrupt import uninterrupted
 
-__all__ = ["Task", "scheduler", "sweep"]
+__all__ = ["Task", "collected", "scheduler", "sweep"]
 
 Result = dict[str, Any]
 
@@ -115,6 +118,25 @@ def sweep(
     >>> studies.sweep([Limit("ULA"), Limit("BAOAB")])
     [{'h': 2.0}, {'h': 2.0}]
     """
+    found = collected(tasks, store, executor, progress)
+    return [found[task.key] for task in tasks]
+
+
+def collected(
+    tasks: Sequence[Task],
+    store: str | Path | None,
+    executor: Executor | None,
+    progress: bool | str,
+    *,
+    seconds: float = math.inf,
+    effort: Callable[[Any], Any] = lambda task: 0,
+) -> dict[str, Result]:
+    """Return the results of tasks by key, those that are computed or stored within so many seconds.
+
+    Tasks of less effort are computed first. After the time is over, a task in this process is abandoned
+    (`uldnum._util.deadline`), and tasks that an executor has begun are awaited.
+    """
+    moment = time.monotonic() + seconds
     if not isinstance(tasks, Sequence) or not all(callable(getattr(task, "result", None)) for task in tasks):
         raise ValueError(f"tasks: must be a sequence of objects with key, parameters and result, got {shown(tasks)}")
     progress = title("progress", progress)
@@ -127,7 +149,7 @@ def sweep(
         try:
             found = stored(folder, key)
         except ValueError as error:
-            warnings.warn(f"store: {error}; it is computed again", stacklevel=2)
+            warnings.warn(f"store: {error}; it is computed again", stacklevel=3)
         else:
             if found is not None:
                 done[key] = found
@@ -135,6 +157,7 @@ def sweep(
     # The order depends on the process, so that processes that share a folder seldom compute the same task. A random
     # order also spreads slow tasks evenly, which the estimate of the remaining time relies on.
     random.Random(os.getpid()).shuffle(open_keys)
+    open_keys.sort(key=lambda key: effort(wanted[key]))
     with tqdm(
         desc=progress if isinstance(progress, str) else "sweep",
         total=len(wanted),
@@ -144,33 +167,39 @@ def sweep(
         disable=None if progress else True,
     ) as bar:
         warned = False
-        for key, result in computed({key: wanted[key] for key in open_keys}, folder, executor):
+        for key, result in computed({key: wanted[key] for key in open_keys}, folder, executor, moment):
             try:
                 keep(folder, wanted[key], result)
             except (OSError, ValueError) as error:
                 if not warned:
-                    warnings.warn(f"store: {error}; results that cannot be stored are still returned", stacklevel=2)
+                    warnings.warn(f"store: {error}; results that cannot be stored are still returned", stacklevel=3)
                 warned = True
             done[key] = result
             bar.update()
-    return [done[task.key] for task in tasks]
+    return done
 
 
-def computed(tasks: dict[str, Task], folder: Path | None, executor: Executor | None) -> Iterator[tuple[str, Result]]:
+def computed(
+    tasks: dict[str, Task], folder: Path | None, executor: Executor | None, moment: float
+) -> Iterator[tuple[str, Result]]:
     """Yield the results of tasks in the order of completion; read those that another process has stored meanwhile."""
     if executor is None:
         for key, task in tasks.items():
             found = None
-            with suppress(ValueError):  # `sweep` has already warned of the damaged file
+            with suppress(ValueError):  # `collected` has already warned of the damaged file
                 found = stored(folder, key)
-            yield key, task.result() if found is None else found
+            with suppress(OutOfTimeError):
+                if found is None:
+                    with deadline(moment):
+                        found = task.result()
+                yield key, found
         return
     futures: dict[Future[Result], str] = {}
     fault: BaseException | None = None
     try:
         for key, task in tasks.items():
             futures[executor.submit(run, task)] = key
-        for future in as_completed(futures):
+        for future in finished(futures, moment):
             key = futures[future]
             if future.cancelled():
                 continue
@@ -185,6 +214,16 @@ def computed(tasks: dict[str, Task], folder: Path | None, executor: Executor | N
             future.cancel()
     if fault is not None:
         raise fault
+
+
+def finished(futures: Iterable[Future[Result]], moment: float) -> Iterator[Future[Result]]:
+    """Yield futures as they finish; cancel those that have not begun at a moment of `time.monotonic`."""
+    rest = set(futures)
+    with suppress(TimeoutError):
+        for future in as_completed(futures, None if moment == math.inf else max(0.0, moment - time.monotonic())):
+            rest.discard(future)
+            yield future
+    yield from as_completed([future for future in rest if not future.cancel()])
 
 
 def run(task: Task) -> Result:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import sys
+import time
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,9 +23,9 @@ from uldnum.exact.transfer import check_tolerance
 from uldnum.sampling.backends import choose_backend
 from uldnum.schemes.catalogue import Integrator
 from uldnum.schemes.catalogue import integrator as find_integrator
-from uldnum.studies._sweep import Task, sweep
+from uldnum.studies._sweep import collected
 from uldnum.studies.configuration import Configuration, SamplingConfiguration
-from uldnum.studies.exact import has_exact_law, is_gaussian
+from uldnum.studies.exact import answers_of, has_exact_law, is_gaussian
 from uldnum.studies.points import Exact, Sampled, has_moments_and_cdf
 from uldnum.targets import Target, lacking, vector_target
 from uldnum.version import VERSION
@@ -34,6 +36,9 @@ AXES = ("integrator", "friction", "h")
 
 # A measured time is resolved if the run was at least this many times longer; otherwise it is a lower bound.
 RESOLVED = 20
+
+# Exact values may take as long as sampling took, and at least so many seconds.
+LEAST_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -70,7 +75,7 @@ class StepGrid:
         width = narrowest(target)
         if h is None and delta is None:
             h = geomspace(0.1, 1.6, 12) * width
-        frictions = positive("friction", np.array([0.5, 1.0, 2.0]) / width if friction is None else friction)
+        frictions = positive("friction", np.array(study.usual_frictions) / width if friction is None else friction)
         return cls(
             target,
             schemes,
@@ -83,9 +88,33 @@ class StepGrid:
         most = max(scheme.nfe_per_step for scheme in self.schemes)
         if study.nfe < most:
             raise ValueError(f"nfe: must be at least {most}, the score evaluations of one step, got {study.nfe}")
-        choose_backend(self.target, study.backend, np.dtype(self.target.dtype))
+        self.backend(study)
         if self.target.draws is None:
             raise lacking(self.target, "exact draws, which chains start from", "draws")
+        if study.exact is True and not self.has_exact_values:
+            raise ValueError(
+                f"exact: no exact values on {self.target.name!r}, only on Gaussians, and on targets in one dimension, "
+                "that have moments and a cdf"
+            )
+
+    def backend(self, study: SamplingConfiguration) -> str:
+        """Return the name of the backend that runs the chains of the study, or raise if it cannot."""
+        return choose_backend(self.target, study.backend, np.dtype(self.target.dtype))
+
+    @property
+    def has_exact_values(self) -> bool:
+        """Whether exact values can be computed on the target."""
+        return has_exact_law(self.target) and has_moments_and_cdf(self.target)
+
+    def measured(self, study: SamplingConfiguration, with_times: bool = True) -> xr.Dataset:
+        """Run chains at every point, then compute the exact values, and return both."""
+        self.check(study)
+        begun = time.monotonic()
+        sampled = self.sampled(study)
+        seconds = math.inf if study.exact is True else 0.0
+        if study.exact == "auto":
+            seconds = study.exact_seconds or max(LEAST_SECONDS, time.monotonic() - begun)
+        return self.exact(study, with_times, seconds).merge(sampled, combine_attrs="no_conflicts")
 
     def sampled(self, study: SamplingConfiguration) -> xr.Dataset:
         """Run chains at every point and return the measured values."""
@@ -94,7 +123,8 @@ class StepGrid:
             Sampled(self.target, scheme, float(h), float(gamma), *given)
             for scheme, gamma, h in product(self.schemes, self.frictions, self.h)
         ]
-        found = swept(tasks, study, f"sampling {self.target.name}")
+        results = swept(tasks, study, f"sampling {self.target.name}")
+        found = [results[task.key] for task in tasks]
         biases, times = (self.stacked([one[name] for one in found]) for name in ("bias", "time"))
         hops = self.shaped([one[HOPS.name] for one in found])
         units, metric, observable = {"units": "1"}, (*AXES, "metric"), (*AXES, "observable")
@@ -125,24 +155,23 @@ class StepGrid:
         }  # fmt: skip
         dataset = self.dataset(data, nfe_recorded=study.nfe, nfe_burn_in=study.burn_in)
         self.warn_of_divergence(dataset)
-        return dataset.assign_attrs(chains=study.chains, seed=study.seed, backend=study.backend or "default")
+        return dataset.assign_attrs(chains=study.chains, seed=study.seed, backend=self.backend(study))
 
-    def exact(self, study: Configuration, with_times: bool = True) -> xr.Dataset:
-        """Return the exact values at every point; NaN where they are unknown."""
+    def exact(self, study: Configuration, with_times: bool = True, seconds: float = math.inf) -> xr.Dataset:
+        """Return the exact values at every point; NaN where they are unknown or take more than so many seconds."""
         tolerance = check_tolerance(study.tolerance)
-        shape = len(self.schemes), len(self.frictions), len(self.h)
-        biases, times = (np.full((*shape, len(names)), np.nan) for names in (study_metrics(), TIMES))
-        slowest = np.full(shape, np.nan)
-        if has_exact_law(self.target) and has_moments_and_cdf(self.target):
-            tasks = [
-                Exact(self.target, scheme, float(h), float(gamma), tolerance, with_times)
-                for scheme, gamma, h in product(self.schemes, self.frictions, self.h)
-            ]
-            found = swept(tasks, study, "exact answers")
-            biases, times = (self.stacked([one[name] for one in found]) for name in ("bias", "time"))
-            slowest = self.shaped([one[RELAXATION_TIME.name] for one in found])
-            for fault in dict.fromkeys(one["fault"] for one in found if one["fault"]):
-                warnings.warn(fault, stacklevel=4)
+        tasks = [
+            Exact(self.target, scheme, float(h), float(gamma), tolerance, with_times)
+            for scheme, gamma, h in product(self.schemes, self.frictions, self.h)
+        ]
+        left_out, found = 0, [answers_of(None, study_metrics())] * len(tasks)
+        if self.has_exact_values and seconds:
+            known = swept(tasks, study, f"exact values on {self.target.name}", seconds)
+            left_out = len({task.key for task in tasks} - set(known))
+            found = [known.get(task.key, nothing) for task, nothing in zip(tasks, found, strict=True)]
+            self.warn_of_unknown(found, left_out, seconds)
+        biases, times = (self.stacked([one[name] for one in found]) for name in ("bias", "time"))
+        slowest = self.shaped([one[RELAXATION_TIME.name] for one in found])
         data: dict[str, Any] = {
             "exact": ((*AXES, "metric"), biases, {"units": "1", "long_name": "exact bias of the scheme"}),
             "exact_time": ((*AXES, "observable"), times, {
@@ -150,7 +179,19 @@ class StepGrid:
             }),
             RELAXATION_TIME.name: (AXES, slowest, RELAXATION_TIME.attributes("exact ")),
         }  # fmt: skip
-        return self.dataset(data, tolerance=tolerance, exact_to=0.0 if is_gaussian(self.target) else tolerance)
+        exact_to = 0.0 if is_gaussian(self.target) else tolerance
+        return self.dataset(data, tolerance=tolerance, exact_to=exact_to, exact_left_out=left_out)
+
+    def warn_of_unknown(self, found: Sequence[dict[str, Any]], left_out: int, seconds: float) -> None:
+        """Warn of exact values that could not be resolved, once for each reason, and of those that were left out."""
+        for fault in dict.fromkeys(one["fault"] for one in found if one["fault"]):
+            warnings.warn(fault, stacklevel=level_outside())
+        if left_out:
+            warnings.warn(
+                f"exact: {seconds:.2g} s were not enough for the exact values at {left_out} of {len(found)} points, "
+                "which are NaN; exact=True (in the shell --exact) computes all of them",
+                stacklevel=level_outside(),
+            )
 
     def shaped(self, values: Sequence[Any]) -> Array:
         """Reshape the values of all points, a flat sequence, to the axes of the grid."""
@@ -184,7 +225,15 @@ class StepGrid:
                 sizes = study.h.values[where.sel(integrator=name).any("friction").values]
                 if len(sizes):
                     at = "h = " + ", ".join(f"{h:.4g}" for h in sizes)
-                    warnings.warn(f"{name} {fault.format(at)}", stacklevel=5)
+                    warnings.warn(f"{name} {fault.format(at)}", stacklevel=level_outside())
+
+
+def level_outside() -> int:
+    """Return the ``stacklevel`` with which a warning of the caller names the first line outside this package."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("uldnum."):
+        frame, level = frame.f_back, level + 1
+    return level
 
 
 def without_law(study: xr.Dataset) -> xr.DataArray:
@@ -193,9 +242,13 @@ def without_law(study: xr.Dataset) -> xr.DataArray:
     return diverged | study.unstable if "unstable" in study else diverged  # release 0.1 stored no variable "unstable"
 
 
-def swept(tasks: Sequence[Task], study: Configuration, title: str) -> list[dict[str, Any]]:
-    """Return the results of points, computed and stored as the study prescribes."""
-    return sweep(tasks, store=study.store, executor=study.executor, progress=study.progress and title)
+def swept(
+    tasks: list[Sampled] | list[Exact], study: Configuration, title: str, seconds: float = math.inf
+) -> dict[str, dict[str, Any]]:
+    """Return the results of points by key, computed and stored as the study prescribes."""
+    return collected(
+        tasks, study.store, study.executor, study.progress and title, seconds=seconds, effort=lambda task: task.effort
+    )
 
 
 def with_cost(study: xr.Dataset) -> xr.Dataset:

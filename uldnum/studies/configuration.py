@@ -13,9 +13,9 @@ from dataclasses import KW_ONLY, dataclass, field, fields
 from functools import wraps
 from inspect import getdoc, signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, TypeVar
 
-from uldnum._util.arguments import flag, positive, whole_number
+from uldnum._util.arguments import flag, positive_number, shown, whole_number
 from uldnum._util.typing import ArrayLike
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ __all__ = [
 
 USUAL_STEPS = "Default: 12 step sizes from 0.1 to 1.6 times the target's narrowest standard deviation."
 USUAL_FRICTIONS = "Default: 0.5, 1 and 2 divided by the target's narrowest standard deviation."
+USUAL_FRICTION = "Default: 1 divided by the target's narrowest standard deviation."
 
 P = ParamSpec("P")
 C = TypeVar("C")
@@ -52,6 +53,18 @@ class Whole:
     def __call__(self, name: str, value: Any) -> int:
         """Return the value as an int, or raise."""
         return whole_number(name, value, self.least, self.most)
+
+
+def optional_number(name: str, value: Any) -> float | None:
+    """Return a positive number, or None, or raise."""
+    return None if value is None else positive_number(name, value)
+
+
+def all_some_or_none(name: str, value: Any) -> bool | str:
+    """Return True, False or "auto", or raise."""
+    if value is not True and value is not False and value != "auto":
+        raise ValueError(f'{name}: must be True, False or "auto", got {shown(value)}')
+    return value
 
 
 @dataclass(frozen=True)
@@ -85,7 +98,15 @@ def option(
 
 @dataclass(frozen=True, eq=False)
 class Configuration:
-    """The options of every study: target, integrators, step sizes, frictions, accuracy, storage and executor."""
+    """The options of every study: target, integrators, step sizes, frictions, accuracy, storage and executor.
+
+    Attributes
+    ----------
+    usual_frictions : tuple of float
+        Default frictions in units of 1 divided by the target's narrowest standard deviation.
+    """
+
+    usual_frictions: ClassVar[tuple[float, ...]] = (0.5, 1.0, 2.0)
 
     target: Target | str = field(metadata=option(
         "str, GaussianMixture or UserTarget",
@@ -161,17 +182,32 @@ class SamplingConfiguration(Configuration):
         "Backend that runs the chains, as in `uldnum.sample`.",
         shell="Backend: numba, array, cuda or cuda-fast. Default: numba if it supports the target.",
     ))  # fmt: skip
+    exact: bool | str = field(default="auto", metadata=option(
+        'bool or "auto"',
+        'Whether exact values are computed, after sampling, on Gaussians and in one dimension. With "auto", those that '
+        "take longer than ``exact_seconds`` are left out.",
+        shell="Compute all exact values, or none. Default: after sampling, those that take less than --exact-seconds.",
+        check=all_some_or_none,
+    ))  # fmt: skip
+    exact_seconds: float | None = field(default=None, metadata=option(
+        "float, optional",
+        'Longest time for exact values in seconds, with ``exact="auto"``. Default: the time that sampling took, and '
+        "at least 5 s.",
+        shell="Longest time for exact values in seconds. Default: the time that sampling took, and at least 5.",
+        check=optional_number,
+    ))  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class ExactBiasConfiguration(Configuration):
     """The options of a study of the bias without sampling, by default at a single friction."""
 
-    friction: ArrayLike = field(default=1.0, metadata=option(
+    usual_frictions: ClassVar[tuple[float, ...]] = (1.0,)
+
+    friction: ArrayLike | None = field(default=None, metadata=option(
         "float or array, shape (F,)",
-        "Frictions in units of 1/time, all different; overdamped schemes ignore them.",
-        shell="Frictions, in the format of step sizes; overdamped schemes ignore them.",
-        check=positive,
+        f"Frictions in units of 1/time, all different; overdamped schemes ignore them. {USUAL_FRICTION}",
+        shell=f"Frictions, in the format of step sizes; overdamped schemes ignore them. {USUAL_FRICTION}",
     ))  # fmt: skip
     tolerance: float = 1e-5
 

@@ -20,7 +20,7 @@ from uldnum.schemes.catalogue import Integrator
 from uldnum.targets import Target
 from uldnum.targets.mixture import erf
 
-__all__ = ["exact_answers", "has_exact_law", "is_gaussian"]
+__all__ = ["answers_of", "exact_answers", "has_exact_law", "is_gaussian"]
 
 
 def is_gaussian(target: Target) -> bool:
@@ -53,6 +53,13 @@ def exact_answers(
         pass
     except ConvergenceError as error:
         fault = f"no exact bias: {error}"
+    return answers_of(law, metrics, times, fault)
+
+
+def answers_of(
+    law: StationaryLaw | None, metrics: Sequence[str], times: bool = False, fault: str = ""
+) -> dict[str, Any]:
+    """Return the values of a law as `exact_answers` does; all are NaN if it is None."""
     return {
         "bias": {name: exact_value(study_metric(name), law) for name in metrics},
         "time": {name: exact_value(metric, law if times else None) for name, metric in TIMES.items()},
@@ -194,7 +201,9 @@ class OneDimensionalLaw:
     @cached_property
     def times(self) -> Array:
         """Autocorrelation times of x and x^2, which share their operators; NaN where a time is not resolved."""
-        return self.found.autocorrelation_times([lambda x: x, lambda x: x**2])
+        with suppress(ConvergenceError):
+            return self.found.autocorrelation_times([lambda x: x, lambda x: x**2])
+        return np.full(2, np.nan)
 
     def autocorrelation_time(self, power: int) -> float:
         """Return the time of ``x^power``, power 1 or 2; NaN if it is not resolved."""

@@ -63,6 +63,11 @@ class Point:
     metrics: tuple[str, ...] = field(default_factory=study_metrics, kw_only=True)
 
     @property
+    def effort(self) -> tuple[int, float]:
+        """Quantity that grows with the time that a point takes; points of less effort are computed first."""
+        return 0, 0.0
+
+    @property
     def parameters(self) -> dict[str, Any]:
         """Parameters by name. The key depends on the coefficients of the scheme instead of on its name."""
         own = {name.name: getattr(self, name.name) for name in fields(self) if name.name not in ("target", "scheme")}
@@ -157,6 +162,11 @@ class Exact(Point):
 
     tolerance: float
     times: bool
+
+    @property
+    def effort(self) -> tuple[int, float]:
+        """Rows of the scheme, then the step size."""
+        return self.scheme.rows, self.h
 
     def result(self) -> dict[str, Any]:
         """Compute the exact values."""
