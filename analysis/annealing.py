@@ -19,7 +19,7 @@ from uldnum._util.extras import require
 from uldnum._util.files import store
 from uldnum._util.typing import Array
 from uldnum.diagnostics import mode_weights, sliced_wasserstein_2
-from uldnum.plotting import save
+from uldnum.plotting import look, save
 from uldnum.targets.presets import gmm_40
 
 DATA = Path(__file__).parent / "data" / "annealing.nc"
@@ -52,8 +52,9 @@ PLANS: dict[str, tuple[str, dict[str, Any], float]] = {
     "DPM-Solver++(2M)": ("dpm-solver++", {}, 1),
 }
 COLOURS = {
-    "ALD": "#E69F00", "annealed baoab-limit": "#009E73", "annealed OBABO": "#56B4E9", "ALD and DDIM": "#D55E00",
-    "DDIM": "#0072B2", "ancestral": "#6A51A3", "Heun": "#000000", "DPM-Solver++(2M)": "#8B4513",
+    "ALD": look("ula").colour, "annealed baoab-limit": look("baoab-limit").colour,
+    "annealed OBABO": look("OBABO").colour, "ALD and DDIM": "#D55E00", "DDIM": "#0072B2",
+    "ancestral": "#6A51A3", "Heun": "#000000", "DPM-Solver++(2M)": "#8B4513",
 }  # fmt: skip
 
 

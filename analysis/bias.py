@@ -9,7 +9,7 @@ import numpy as np
 import uldnum
 from analysis import pictures
 from uldnum._util.files import store
-from uldnum.plotting import draw_bias
+from uldnum.plotting import draw_bias, save
 
 INTEGRATORS = ["ula", "OBABO", "UBU", "BAOAB", "baoab-limit", "noise-denoise(1)", "mild(0.5)"]
 DATA = Path(__file__).parent / "data" / "bias.nc"
@@ -18,7 +18,7 @@ FIGURES = pictures("bias")
 
 def draw() -> None:
     """Draw the stored data."""
-    draw_bias(DATA, *FIGURES)
+    save(draw_bias(DATA), *FIGURES)
 
 
 def main() -> None:

@@ -18,7 +18,7 @@ from analysis import pictures
 from uldnum._util.files import store
 from uldnum._util.typing import Array
 from uldnum.exact import max_stable_h, transfer_operator
-from uldnum.plotting import colour, save
+from uldnum.plotting import look, save
 from uldnum.targets import GaussianMixture
 from uldnum.targets.presets import bimodal_1d
 
@@ -196,7 +196,7 @@ def draw() -> None:
     for rank, name in enumerate(map(str, data.integrator.values)):
         row, column = divmod(rank, COLUMNS)
         upper, lower = grid[2 * row, column], grid[2 * row + 1, column]
-        one, tone = shown.sel(integrator=name), colour(name, INTEGRATORS.index(name))
+        one, tone = shown.sel(integrator=name), look(name).colour
         draw_densities(upper, data, one, tone)
         draw_differences(lower, data, one, tone)
         upper.set(xlim=(X[0], X[-1]), ylim=(0, top), xticks=TICKS)

@@ -16,7 +16,7 @@ import xarray as xr
 import uldnum
 from analysis import pictures
 from uldnum._util.files import store
-from uldnum.plotting import draw_frontier
+from uldnum.plotting import draw_frontier, save
 from uldnum.studies.common import narrowest
 
 INTEGRATORS = ["ula", "baoab-limit", "mild(0.5)", "BAOAB", "OBABO", "UBU"]
@@ -49,7 +49,7 @@ def deviations(study: xr.Dataset) -> tuple[float, float]:
 
 def draw() -> None:
     """Draw the stored data for a distance of distributions, which has no accidental zeros."""
-    draw_frontier(list(DATA.values()), *FIGURES, metric="wasserstein_1")
+    save(draw_frontier(DATA, metric="wasserstein_1"), *FIGURES)
 
 
 def main() -> None:

@@ -14,7 +14,7 @@ import xarray as xr
 import uldnum
 from analysis import pictures
 from uldnum._util.files import store
-from uldnum.plotting import draw_mixing
+from uldnum.plotting import draw_mixing, save
 
 INTEGRATORS = ["ula", "baoab-limit", "mild(0.5)", "BAOAB", "OBABO", "UBU"]
 FRICTIONS = (0.5, 1.0, 2.0)
@@ -32,7 +32,7 @@ def deviation(study: xr.Dataset) -> float:
 
 def draw() -> None:
     """Draw the stored data."""
-    draw_mixing(DATA, *FIGURES)
+    save(draw_mixing(DATA), *FIGURES)
 
 
 def main() -> None:

@@ -13,7 +13,7 @@ from analysis import pictures
 from uldnum._util.files import atomic, store
 from uldnum._util.typing import Array
 from uldnum.exact import gaussian, transfer_operator
-from uldnum.plotting import colour, save
+from uldnum.plotting import look, save
 from uldnum.targets.presets import bimodal_1d
 
 # Integrator -> its temperature in the limit of small steps.
@@ -140,12 +140,11 @@ def draw() -> None:
     data = xr.load_dataset(DATA)
     figure = Figure(figsize=(13, 4.2), layout="constrained")
     left, middle, right = figure.subplots(1, 3)
-    shades = {"mild(0.22)": "#5E1F43", "mild(0.38)": "#9A4A79"}  # mild(0.5) is the lightest
-    for rank, name in enumerate(INTEGRATORS):
+    for name in INTEGRATORS:
         one = data.sel(integrator=name)
         # Curves that coincide with others are dashed and drawn last.
         over = name in ("baoab-limit", "noise-denoise(1)")
-        style: dict[str, Any] = {"color": shades.get(name, colour(name, rank)), "linewidth": 1.7}
+        style: dict[str, Any] = {"color": look(name).colour, "linewidth": 1.7}
         style |= {"linestyle": "--", "zorder": 2.5} if over else {}
         left.plot(data.h, one.variance, label=name, **style)
         middle.plot(data.h, one.weight, **style)

@@ -19,7 +19,7 @@ import uldnum
 from analysis import pictures
 from uldnum._util.files import store
 from uldnum._util.typing import Array
-from uldnum.plotting import colour, save
+from uldnum.plotting import look, save
 from uldnum.targets import GaussianMixture
 from uldnum.targets.presets import grid_25
 
@@ -238,7 +238,7 @@ def draw() -> None:
     for rank in range(2 * columns):
         one = data.isel(scheme=rank)
         row, column = divmod(rank, columns)
-        tone = colour(str(one.name.values), rank)
+        tone = look(str(one.name.values)).colour
         draw_path(grid[2 * row, column], data, one, data.attrs["modes"], tone)
         (draw_phase if row else draw_strip)(grid[2 * row + 1, column], one, tone)
     for axes in grid.flat:

@@ -20,7 +20,7 @@ from uldnum._util.arguments import converted, file_path, whole_number
 from uldnum._util.names import checked_name, printable
 from uldnum._util.parsing import parse_toml
 from uldnum.networks import Card
-from uldnum.plotting import draw_bias, draw_frontier, draw_mixing
+from uldnum.plotting import draw_bias, draw_frontier, draw_mixing, save
 from uldnum.targets import DataMixture
 
 HUGE = 10**400
@@ -214,24 +214,28 @@ def test_figures_show_names_as_they_are(stored, draw):
 
     name = draw.__name__.removeprefix("draw_")
     with matplotlib.rc_context({"text.usetex": True}):
-        draw(stored / f"{name}.nc", stored / f"{name}.svg")
+        figure = draw(stored / f"{name}.nc")
+    save(figure, stored / f"{name}.svg")
     assert (stored / f"{name}.svg").stat().st_size
 
 
 @pytest.mark.parametrize("draw", [draw_bias, draw_frontier, draw_mixing])
 def test_figures_are_drawn_of_studies_alone(tmp_path, draw):
-    with pytest.raises(ValueError, match=r"^data: .* cannot be read as NetCDF"):
-        draw(tmp_path / "none.nc", tmp_path / "a.png")
+    with pytest.raises(ValueError, match=r"^study: .* cannot be read as NetCDF"):
+        draw(tmp_path / "none.nc")
     xr.Dataset().to_netcdf(tmp_path / "empty.nc")
-    with pytest.raises(ValueError, match=r"^data: .* must contain a study of"):
-        draw(tmp_path / "empty.nc", tmp_path / "a.png")
-    with pytest.raises(ValueError, match=r"^data: must be a path"):
-        draw(None, tmp_path / "a.png")
+    for empty in (tmp_path / "empty.nc", xr.Dataset(), {"one": xr.Dataset()}):
+        with pytest.raises(ValueError, match=r"^study: .* must contain a study of"):
+            draw(empty)
+    with pytest.raises(ValueError, match=r"^study: must be a dataset, a path, or a mapping from names to them"):
+        draw(None)
+    with pytest.raises(ValueError, match=r"^study: must hold at least one study"):
+        draw({})
 
 
 def test_formats_of_figures_are_checked(stored):
     with pytest.raises(ValueError, match=r"^out: the suffix must be one of"):
-        draw_bias(stored / "bias.nc", stored / "bias.doc")
+        save(draw_bias(stored / "bias.nc"), stored / "bias.doc")
 
 
 # ------------------------------------------------------------------------------------------------------ cards and files

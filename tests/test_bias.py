@@ -12,8 +12,8 @@ from uldnum._util.deadline import OutOfTimeError, deadline
 from uldnum.cli.bias import table
 from uldnum.diagnostics.bias import rms_bias
 from uldnum.exact.stationary import Problem
-from uldnum.plotting import draw_bias
-from uldnum.plotting.style import stored_study
+from uldnum.plotting import draw_bias, save
+from uldnum.plotting.panels import read_study
 from uldnum.studies.points import Exact
 
 GAUSSIAN = uldnum.target("gaussian")
@@ -238,7 +238,7 @@ def test_the_default_friction_is_in_units_of_the_target():
 def test_an_exact_study_is_drawn(tmp_path):
     study = uldnum.studies.exact_bias("bimodal-1d", ["ula", "BAOAB"], [0.2, 0.5, 2.1], progress=False)
     study.to_netcdf(tmp_path / "bias.nc")
-    draw_bias(tmp_path / "bias.nc", tmp_path / "bias.png")
+    save(draw_bias(tmp_path / "bias.nc"), tmp_path / "bias.png")
     assert (tmp_path / "bias.png").stat().st_size > 10_000
 
 
@@ -250,7 +250,7 @@ def test_a_diverged_step_size_leaves_the_others_and_is_drawn(tmp_path):
     assert np.isnan(study.exact.sel(h=2.5)).all()
     assert int(study.diverged.sel(integrator="ula", h=2.5)) == 16
     study.to_netcdf(tmp_path / "bias.nc")
-    draw_bias(tmp_path / "bias.nc", tmp_path / "bias.png")
+    save(draw_bias(tmp_path / "bias.nc"), tmp_path / "bias.png")
     assert (tmp_path / "bias.png").stat().st_size > 10_000
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bias.nc", "bias.png"]
 
@@ -322,7 +322,7 @@ def test_advice_and_figures_leave_out_what_has_no_stationary_law(tmp_path):
         uldnum.studies.advise(study.sel(h=[2.0]), 10.0)
     assert uldnum.studies.advise(study, 10.0).h == 1.0
     study.to_netcdf(tmp_path / "frontier.nc")
-    shown = stored_study(tmp_path / "frontier.nc", ("frontier",)).squeeze()
+    shown = read_study(tmp_path / "frontier.nc", "frontier").squeeze()
     assert shown.lost.values.tolist() == [False, True]
     assert np.isnan(shown.cost.values).tolist() == [False, True]
     assert np.isnan(shown.bias.sel(metric="second_moment").values).tolist() == [False, True]

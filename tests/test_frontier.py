@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import uldnum
-from uldnum.plotting import draw_frontier
+from uldnum.plotting import draw_frontier, save
 from uldnum.studies import advise
 
 NAMES = ["ula", "baoab-limit", "BAOAB", "OBABO"]
@@ -121,16 +121,14 @@ def test_a_frontier_where_all_chains_diverge(tmp_path):
     with pytest.raises(ValueError, match=r"^h: chains diverged at every point"):
         advise(study, 0.5)
     study.to_netcdf(tmp_path / "frontier.nc")
-    draw_frontier(tmp_path / "frontier.nc", tmp_path / "frontier.png")
+    save(draw_frontier(tmp_path / "frontier.nc"), tmp_path / "frontier.png")
     assert (tmp_path / "frontier.png").stat().st_size > 10_000
 
 
 def test_a_frontier_is_drawn(gaussian, tmp_path):
-    paths = [tmp_path / "gaussian.nc", tmp_path / "gmm-40.nc"]
-    gaussian.to_netcdf(paths[0])
+    gaussian.to_netcdf(tmp_path / "gaussian.nc")
     stuck = uldnum.studies.frontier("gmm-40", ["BAOAB", "ula"], [0.5], friction=1.0, nfe=100, chains=32, progress=False)
-    stuck.to_netcdf(paths[1])
-    draw_frontier(paths, tmp_path / "frontier.png")
-    draw_frontier(paths[0], tmp_path / "one.svg")
+    save(draw_frontier({"one": tmp_path / "gaussian.nc", "two": stuck}), tmp_path / "frontier.png")
+    save(draw_frontier(str(tmp_path / "gaussian.nc")), tmp_path / "one.svg")
     for name in ("frontier.png", "one.svg"):
         assert (tmp_path / name).stat().st_size > 10_000

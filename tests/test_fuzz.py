@@ -23,9 +23,10 @@ import xarray as xr
 from helpers.onnx_models import Graph, Value
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from matplotlib.figure import Figure
 
 import uldnum
-from uldnum import diagnostics, exact, levels, networks, studies
+from uldnum import diagnostics, exact, levels, networks, plotting, studies
 from uldnum._util.extras import MissingExtraError
 from uldnum.exact import ConvergenceError
 from uldnum.targets import DataMixture
@@ -70,6 +71,7 @@ class World:
     plan: uldnum.Plan
     levels: levels.Levels
     study: xr.Dataset
+    bias: xr.Dataset
     law: exact.TransferOperator
     net: networks.Network
     calls: dict = field(default_factory=dict)
@@ -83,6 +85,7 @@ class World:
         run = uldnum.sample(mixture, "BAOAB", h=0.3, steps=24, chains=8, thin=1, bins=8, backend="array")
         rungs = levels.geometric(3, 0.5, 3)
         study = studies.frontier(mixture, ["ula", "BAOAB"], [0.1, 0.2], nfe=64, burn_in=8, chains=8, backend="array")
+        bias = studies.exact_bias("gaussian", ["ula", "BAOAB"], [0.1, 0.2])
         law = exact.transfer_operator("ula", mixture, 0.5, tolerance=1e-2)
         graph = Graph()
         graph.node("Neg", Value(graph, "sample"), output="answer")
@@ -91,7 +94,7 @@ class World:
         net = networks.network(path, CARD)
         run.save(folder / "run.nc")
         study.to_netcdf(folder / "study.nc")
-        world = cls(folder, mixture, user, images, run, uldnum.plan("ula", rungs, h=1), rungs, study, law, net)
+        world = cls(folder, mixture, user, images, run, uldnum.plan("ula", rungs, h=1), rungs, study, bias, law, net)
         world.calls.update(public_calls(world))
         world.hostile.update(hostile_values(world))
         return world
@@ -135,6 +138,7 @@ def public_calls(w):
              "progress": [False]}  # fmt: skip
     positions = {"x": [x, trace, x.astype(np.float32)], "target": [w.mixture, "bimodal-1d"]}
     run = {"run": [w.run], "target": target}
+    drawing = {"ax": [Figure().subplots()], "colours": [None, {"ula": "k"}], "labels": [None, {"ula": "ULA"}]}
     return {
         "target": (uldnum.target, {"name": ["gaussian", "ring-8"]}),
         "GaussianMixture": (uldnum.GaussianMixture, {
@@ -241,8 +245,12 @@ def public_calls(w):
         "Network.at": (w.net.at, {"sigma": [0.5, None], "ratio": [None], "t": [None]}),
         "Network.levels": (w.net.levels, {"count": [3]}),
         "NetworkLevel.score": (w.net.at(0.5).score, {"x": [np.ones((2, 1, 2, 2), np.float32)]}),
-        **{f"draw_{name}": (partial(draw_figure, name), {"data": [w.folder / "run.nc"], "out": [w.folder / "f.png"]})
-           for name in ("bias", "mixing", "frontier")},
+        "draw_bias": (plotting.draw_bias, {"study": [w.bias, {"one": w.bias}], **drawing, "metric": [None, "mean"]}),
+        "draw_mixing": (plotting.draw_mixing, {"study": [w.folder / "run.nc"], **drawing, "friction": [None, 1.0]}),
+        "draw_frontier": (plotting.draw_frontier, {"study": [w.study, {"one": w.study}, w.folder / "study.nc"],
+                                                   **drawing, "metric": ["mean"]}),
+        "look": (plotting.look, {"name": ["BAOAB", "mine"]}),
+        "save": (lambda out: plotting.save(Figure(), out), {"out": [w.folder / "f.svg"]}),
     }  # fmt: skip
 
 
@@ -256,12 +264,6 @@ CARD_KEYS = {
 
 def card_with(path, key, **values):
     return networks.network(path, CARD | {key: values[key]})
-
-
-def draw_figure(name, data, out):
-    from uldnum import plotting
-
-    getattr(plotting, f"draw_{name}")(data, out)
 
 
 def hostile_values(w):

@@ -64,10 +64,8 @@ def test_a_metric_takes_one_declaration(fourth, tmp_path, monkeypatch):
     advice = uldnum.studies.advise(study, 0.3, metric="fourth_moment")
     assert (advice.integrator, advice.h) == ("BAOAB", 0.9)
     study.to_netcdf(tmp_path / "study.nc")
-    axes = []
-    monkeypatch.setattr("uldnum.plotting.frontier.save", lambda figure, *_: axes.extend(figure.axes))
-    draw_frontier(tmp_path / "study.nc", tmp_path / "study.png", metric="fourth_moment")
-    assert axes[0].get_xlabel() == "bias: fourth moment (units of x⁴)"
+    (axes,) = draw_frontier(tmp_path / "study.nc", metric="fourth_moment").axes
+    assert axes.get_xlabel() == "bias: fourth moment\n(units of x⁴)"
     with pytest.raises(
         ValueError, match=r"^metric: the study does not have 'fourth_moment'; it has second_moment, mean"
     ):
@@ -75,16 +73,18 @@ def test_a_metric_takes_one_declaration(fourth, tmp_path, monkeypatch):
 
 
 def test_a_metric_is_drawn_and_printed(fourth, tmp_path, monkeypatch, capsys):
-    titles = []
+    labels = []
     monkeypatch.setattr(
-        "uldnum.plotting.bias.save", lambda figure, *_: titles.extend(axes.get_title() for axes in figure.axes)
+        "uldnum.plotting.save", lambda figure, *_: labels.extend(axes.get_ylabel() for axes in figure.axes)
     )
     command = ("bias", "--exact-only", "--target", "gaussian", "--integrators", "ULA", "--h", "0.5")
     monkeypatch.setattr("sys.argv", ["uldnum", *command, "--out", str(tmp_path)])
     with pytest.raises(SystemExit):
         app.main()
     out = capsys.readouterr().out
-    assert titles == [*(METRICS[name].title for name in study_metrics()), ""]  # the last of three rows has one panel
+    assert [" ".join(label.split("\n")) for label in labels] == [
+        f"bias: {METRICS[name].title}" for name in study_metrics()
+    ]
     assert "(in the data and the figure: mean, Wasserstein-1 distance, Kolmogorov distance, fourth moment)" in out
     assert "fourth_moment" in xr.load_dataset(tmp_path / "bias.nc").metric
     one = xr.load_dataset(tmp_path / "bias.nc").sel(metric="fourth_moment")

@@ -15,7 +15,7 @@ from uldnum.diagnostics import (
     time_below,
     wasserstein_1,
 )
-from uldnum.plotting import draw_mixing
+from uldnum.plotting import draw_mixing, save
 
 SIX = ["ula", "baoab-limit", "BAOAB", "OBABO", "UBU", "mild(0.5)"]
 
@@ -231,7 +231,7 @@ def test_the_study_marks_lower_bounds_and_is_drawn(tmp_path):
     np.testing.assert_array_equal(ula.isel(friction=0), ula.isel(friction=1))
     study.to_netcdf(tmp_path / "mixing.nc")
     xr.testing.assert_identical(xr.load_dataset(tmp_path / "mixing.nc"), study)
-    draw_mixing(tmp_path / "mixing.nc", tmp_path / "mixing.png", tmp_path / "mixing.svg")
+    save(draw_mixing(tmp_path / "mixing.nc"), tmp_path / "mixing.png", tmp_path / "mixing.svg")
     assert (tmp_path / "mixing.svg").stat().st_size > 10_000
 
 

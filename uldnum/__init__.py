@@ -27,7 +27,7 @@ Plans through noise levels
 Sampling
     `sample`, `anneal`, `step`, `Run`
 Analysis
-    `exact`, `diagnostics`, `studies`
+    `exact`, `diagnostics`, `studies`, `plotting`
 
 Public names are imported on first use, so that ``import uldnum`` is fast.
 """
@@ -36,7 +36,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from uldnum import diagnostics, exact, networks, studies, targets
+    from uldnum import diagnostics, exact, networks, plotting, studies, targets
     from uldnum.plans import levels
     from uldnum.plans._plan import Plan, plan, preset
     from uldnum.sampling._anneal import anneal
@@ -62,6 +62,7 @@ __all__ = [
     "levels",
     "networks",
     "plan",
+    "plotting",
     "preset",
     "sample",
     "splitting",

@@ -155,14 +155,15 @@ def compute_study(name: str, given: dict[str, Any], scheduler: str | None, out: 
             interrupted(f"the same command continues from the points in {out / 'points'}")
 
 
-def write_study(study: Any, folder: Path, name: str, draw: Callable[[Path, Path], None]) -> tuple[Path, Path]:
+def write_study(study: Any, folder: Path, name: str, draw: Callable[[xr.Dataset], Any]) -> tuple[Path, Path]:
     """Store a study, draw its figure, and return the paths of both files."""
     from uldnum._util.files import store
+    from uldnum.plotting import save
 
     data, figure = folder / f"{name}.nc", folder / f"{name}.png"
     save_result(partial(store, study), data)
     with naming_result(data):
-        draw(data, figure)
+        save(draw(study), figure)
     return data, figure
 
 

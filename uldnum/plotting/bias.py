@@ -2,78 +2,130 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import xarray as xr
 
+from uldnum.plotting.panels import Shown, annotate, axes_of, common, known_metric, name_entries, read_studies
 from uldnum.plotting.style import (
+    GREY,
     SEEN,
+    STEP,
+    Style,
+    bias_label,
     curve,
-    image_paths,
-    integrator_handles,
+    entry,
     literal_text,
-    look,
     mark_divergence,
     plain_ticks,
-    save,
-    stored_study,
-    title_of,
 )
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 __all__ = ["draw_bias"]
 
+COLUMNS = 2  # panels in a row of a figure
+
 
 @literal_text()
-def draw_bias(data: Path, *out: Path) -> None:
-    """Draw bias against step size from a stored bias study.
+def draw_bias(
+    study: xr.Dataset | str | Path | Mapping[str, xr.Dataset | str | Path],
+    ax: Any = None,
+    *,
+    metric: str | None = None,
+    colours: Mapping[str, Any] | None = None,
+    labels: Mapping[str, str] | None = None,
+) -> Any:
+    """Draw the magnitude of the bias against the step size.
+
+    Lines are exact, points are sampled with bars of 2 standard errors, and points are hollow below 4 noise floors.
+    Dotted lines are noise floors: the bias that a run without bias would show. Crosses at the top mark step sizes at
+    which chains diverged or the scheme has no stationary distribution.
 
     Parameters
     ----------
-    data : Path or str
-        NetCDF file with a dataset of `uldnum.studies.bias` or `uldnum.studies.exact_bias`.
-    *out : Path or str
-        Image files to write; their suffixes determine the formats.
+    study : xarray.Dataset, path, or mapping of str to them
+        Study returned by `uldnum.studies.bias` or `uldnum.studies.exact_bias`, or its NetCDF file. The studies of a
+        mapping are drawn in the same panels, with a line style and a marker fill for each, and named in the legend.
+    ax : matplotlib.axes.Axes, array of Axes, matplotlib.figure.Figure or matplotlib.figure.SubFigure, optional
+        Place to draw. Axes hold one metric; an array of axes, or a figure, holds one panel for each. Axes get no
+        legend: ``ax.legend()`` draws it. Default: a new figure.
+    metric : str, optional
+        Metric to draw. Default: all metrics of the studies, or the first one if ``ax`` is a single Axes.
+    colours : mapping of str to colour, optional
+        Matplotlib colours by name of integrator, in place of those of `look`.
+    labels : mapping of str to str, optional
+        Legend labels by name of integrator. Default: the names.
+
+    Returns
+    -------
+    matplotlib.figure.Figure or type of ``ax``
+        The new figure, or ``ax``.
 
     Raises
     ------
     ValueError
-        If the file is not a stored bias study, or Matplotlib does not support a suffix.
+        If ``study`` is not a bias study, a name is unknown, or ``ax`` does not hold as many axes as there are metrics.
     MissingExtraError
         If the extra ``plot`` is not installed.
-    """
-    from matplotlib.figure import Figure
 
-    study, out = one_axis(stored_study(data, ("bias",)).sortby("h")), tuple(image_paths(out))
-    metrics = [str(name) for name in study.metric.values]
-    rows = -(-len(metrics) // 2)
-    figure = Figure(figsize=(11, 3.5 * rows), layout="constrained")
-    panels = list(figure.subplots(rows, 2, sharex=True, squeeze=False).flat)
-    for axes in panels[len(metrics) :]:
-        axes.set_axis_off()
-    for axes, metric in zip(panels[: len(metrics)], metrics, strict=True):
-        panel = study.sel(metric=metric)
-        axes.set(xscale="log", yscale="log")
-        low, high = limits(panel)
-        if np.isfinite(low) and low > 0:
-            axes.set_ylim(low, max(high, 30 * low))
-        for rank, name in enumerate(map(str, study.integrator.values)):
-            one, style = panel.sel(integrator=name), look(name, rank)
-            exact_curve(axes, one, *style, alone="bias" not in study)
-            if "bias" in study:
-                sampled_points(axes, one, *style, rank)
-        axes.set_xlim(float(study.h.min()) / 1.08, float(study.h.max()) * 1.08)
-        plain_ticks(axes)
-        axes.set_title(title_of(metric), fontsize=10)
-        axes.grid(alpha=0.25, which="both", linewidth=0.5)
-    figure.supxlabel("step size h  (delta = h²/2)", fontsize=10)
-    figure.supylabel("bias (magnitude)", fontsize=10)
-    legend(figure, study)
-    save(figure, *out)
+    Notes
+    -----
+    Fonts, line widths and marker sizes follow ``matplotlib.rcParams``, which the function does not change. Text is
+    drawn without TeX.
+
+    Examples
+    --------
+    >>> from uldnum import plotting, studies
+    >>> found = studies.exact_bias("gaussian", ["BAOAB", "OBABO"], h=[0.5, 1.0])
+    >>> figure = plotting.draw_bias(found, metric="second_moment")
+    >>> figure.axes[0].get_xlabel()
+    'step size h (time; delta = h²/2)'
+    """
+    from matplotlib.axes import Axes
+
+    studies = read_studies(study, "bias", colours, labels)
+    known = list(dict.fromkeys(str(name) for one in studies for name in one.data.metric.values))
+    metrics = known[: 1 if isinstance(ax, Axes) else None] if metric is None else [known_metric(metric, known)]
+    figure, panels = axes_of(ax, metrics, COLUMNS)
+    entries = [one for axes, name in zip(panels, metrics, strict=True) for one in draw_panel(axes, studies, name)]
+    if figure is not None:
+        annotate(figure, panels, entries, common(map(title_of, studies), "Magnitude of the discretisation bias"))
+    return figure if ax is None else ax
+
+
+def title_of(study: Shown) -> str:
+    """Return the settings of a study."""
+    a = study.data.attrs
+    friction = f"friction {', '.join(f'{value:g}' for value in np.atleast_1d(a['friction']))}"
+    if "bias" not in study.data:
+        return f"Exact discretisation bias on {a['target']},\nwithout sampling; {friction}"
+    return (
+        f"Discretisation bias on {a['target']}, {friction}, at equal cost:\n"
+        f"{a['chains']:,} chains of {a['nfe_recorded']:,} score evaluations"
+    )
+
+
+def draw_panel(axes: Any, studies: Sequence[Shown], metric: str) -> list[Any]:
+    """Draw one metric of the studies that have it, and return the legend entries."""
+    parts = [(one, one.data.sel(metric=metric)) for one in studies if metric in one.data.metric.values]
+    axes.set(xscale="log", yscale="log", xlabel=STEP, ylabel=bias_label(metric))
+    ends = np.array([limits(part) for _, part in parts])
+    ends = ends[np.all(np.isfinite(ends) & (ends > 0), axis=1)]
+    if len(ends):
+        low, high = ends[:, 0].min(), ends[:, 1].max()
+        axes.set_ylim(low, max(high, 30 * low))
+    for one, part in parts:
+        for name, style in one.styles.items():
+            exact_curve(axes, part.sel(integrator=name), style, alone="bias" not in part)
+            if "bias" in part:
+                sampled_points(axes, part.sel(integrator=name), style)
+    steps = np.concatenate([part.h.values for _, part in parts])
+    axes.set_xlim(steps.min() / 1.08, steps.max() * 1.08)
+    plain_ticks(axes)
+    axes.grid(alpha=0.25, which="both", linewidth=0.5)
+    return name_entries(axes, [one for one, _ in parts]) + mark_entries(axes, [part for _, part in parts])
 
 
 def one_axis(study: xr.Dataset) -> xr.Dataset:
@@ -97,54 +149,41 @@ def limits(panel: xr.Dataset) -> tuple[float, float]:
     return max(float(panel.exact.where(panel.exact > 0).min()) / 2, panel.tolerance), 2 * float(panel.exact.max())
 
 
-def exact_curve(axes: Any, one: xr.Dataset, tone: str, marker: str, alone: bool) -> None:
+def exact_curve(axes: Any, one: xr.Dataset, style: Style, alone: bool) -> None:
     """Draw the exact bias of one integrator, with markers at the step sizes if the study has no sampled points."""
     known = one.exact.where(one.exact > 0)
     if alone:
-        axes.plot(one.h, known, color=tone, linewidth=1.3, marker=marker, markersize=4)
+        axes.plot(one.h, known, **style.joined(0.9, 0.7))
     else:
-        curve(axes, one.h, known, color=tone, linewidth=1.3)
+        curve(axes, one.h, known, **style.lines(0.9))
 
 
-def sampled_points(axes: Any, one: xr.Dataset, tone: str, marker: str, rank: int) -> None:
+def sampled_points(axes: Any, one: xr.Dataset, style: Style) -> None:
     """Draw the sampled results of one integrator: noise floor, points (hollow if they may be noise), divergence."""
     bottom = axes.get_ylim()[0]
-    curve(axes, one.h, one.floor, color=tone, linewidth=0.8, linestyle=":")
+    curve(axes, one.h, one.floor, **style.lines(0.5, linestyle=":"))
     seen = (one.bias > SEEN * one.floor).values
     if not one.exact.notnull().any():
-        axes.plot(one.h, one.bias.where(seen), color=tone, linewidth=0.8, alpha=0.6)
-    axes.errorbar(
-        one.h[seen], one.bias[seen], yerr=2 * one.error[seen], fmt=marker, color=tone, markersize=4.5, elinewidth=1
-    )  # fmt: skip
+        axes.plot(one.h, one.bias.where(seen), **style.lines(0.5, alpha=0.6))
+    bars = style.points(0.75) | {"elinewidth": style.lines(0.7)["linewidth"]}
+    axes.errorbar(one.h[seen], one.bias[seen], yerr=2 * one.error[seen], **bars)
     hollow = np.maximum(one.bias[~seen], 1.1 * bottom)  # draw points below the panel at its lower edge
-    axes.plot(one.h[~seen], hollow, marker, color=tone, markersize=4, markerfacecolor="white", alpha=0.5)
-    mark_divergence(axes, one, tone, rank)
+    axes.plot(one.h[~seen], hollow, **style.hollow(0.65, alpha=0.5))
+    mark_divergence(axes, one, style)
 
 
-def legend(figure: Figure, study: xr.Dataset) -> None:
-    """Add the legend, and a title with the settings of the study."""
-    from matplotlib.lines import Line2D
-
-    handles = integrator_handles(study.integrator.values, markersize=4.5)
-    if "bias" not in study:
-        figure.legend(handles=handles, loc="outside right center", frameon=False, fontsize=8.5)
-        a = study.attrs
-        figure.suptitle(f"Exact discretisation bias on {a['target']}, without sampling; {a['title']}", fontsize=10)
-        return
-    if bool(study.lost.any()):
-        handles.append(Line2D([], [], color="0.3", marker="x", linestyle="", label="diverged or unstable"))
-    if bool(study.exact.notnull().any()):
-        handles.append(Line2D([], [], color="0.3", linewidth=1.3, label="line: exact bias of the scheme"))
-    handles += [
-        Line2D([], [], color="0.3", marker="o", linestyle="", markersize=4.5, label="sampled, ± 2 standard errors"),
-        Line2D([], [], color="0.3", marker="o", linestyle="", markerfacecolor="white", markersize=4.5,
-               label="sampled, below 4 noise floors"),
-        Line2D([], [], color="0.3", linewidth=0.8, linestyle=":", label="noise floor: what it would show without bias"),
-    ]  # fmt: skip
-    figure.legend(handles=handles, loc="outside right center", frameon=False, fontsize=8.5)
-    a = study.attrs
-    figure.suptitle(
-        f"Discretisation bias on {a['target']}, at equal cost: {a['nfe_recorded']} score evaluations per chain, "
-        f"{a['chains']} chains, {a['title']}",
-        fontsize=10,
-    )
+def mark_entries(axes: Any, parts: Sequence[xr.Dataset]) -> list[Any]:
+    """Add the legend entries of lines and markers, and return them."""
+    sampled = [part for part in parts if "bias" in part]
+    if not sampled:
+        return []
+    found = {"sampled, ± 2 standard errors": GREY.points(0.75)}
+    if any(bool(part.exact.notnull().any()) for part in parts):
+        found = {"exact": GREY.lines(0.9)} | found
+    found |= {
+        "sampled, below 4 noise floors": GREY.hollow(0.65),
+        "noise floor": GREY.lines(0.5, linestyle=":"),
+    }
+    if any(bool(part.lost.any()) for part in sampled):
+        found["diverged or unstable"] = GREY.points(0.9, marker="x")
+    return [entry(axes, label, style) for label, style in found.items()]

@@ -10,21 +10,13 @@ import numpy as np
 import xarray as xr
 
 from uldnum._util.typing import Array
-from uldnum.diagnostics.metrics import COST, study_metric
-from uldnum.plotting.style import (
-    SEEN,
-    image_paths,
-    integrator_handles,
-    literal_text,
-    look,
-    plain_ticks,
-    save,
-    stored_study,
-    title_of,
-)
-from uldnum.studies._frontier import at_most, of_metric
+from uldnum.plotting.panels import Shown, annotate, axes_of, known_metric, name_entries, read_studies
+from uldnum.plotting.style import COST_LABEL, GREY, SEEN, Style, bias_label, entry, literal_text, plain_ticks
+from uldnum.studies._frontier import at_most
 
 __all__ = ["draw_frontier"]
+
+COLUMNS = 3  # panels in a row of a figure
 
 # Height of the strip that names the cheapest integrator, as a fraction of the panel height.
 STRIP = 0.055
@@ -33,22 +25,46 @@ Steps = dict[str, tuple[Array, Array]]
 
 
 @literal_text()
-def draw_frontier(data: Path | Sequence[Path], *out: Path, metric: str = "second_moment") -> None:
-    """Draw the cost of an independent sample against the bias, from stored frontier studies.
+def draw_frontier(
+    study: xr.Dataset | str | Path | Mapping[str, xr.Dataset | str | Path],
+    ax: Any = None,
+    *,
+    metric: str = "second_moment",
+    colours: Mapping[str, Any] | None = None,
+    labels: Mapping[str, str] | None = None,
+) -> Any:
+    """Draw the cost of an independent sample against the magnitude of the bias.
+
+    Steps are the least cost up to a bias. Thin curves are exact, one for each friction, and points are sampled with
+    bars of 2 standard errors in both directions. Triangles are bounds: of the bias where it is below 4 noise floors,
+    and of the cost where chains were shorter than 20 autocorrelation times. A strip at the bottom of a panel of one
+    study names the cheapest integrator at each bias.
 
     Parameters
     ----------
-    data : Path, str, or sequence of them
-        NetCDF files with datasets of `uldnum.studies.frontier`; each gets one panel.
-    *out : Path or str
-        Image files to write; their suffixes determine the formats.
+    study : xarray.Dataset, path, or mapping of str to them
+        Study returned by `uldnum.studies.frontier`, or its NetCDF file. The studies of a mapping have one panel each,
+        or share a single Axes, with a line style and a marker fill for each that are named in the legend.
+    ax : matplotlib.axes.Axes, array of Axes, matplotlib.figure.Figure or matplotlib.figure.SubFigure, optional
+        Place to draw. A single Axes holds all studies; an array of axes, or a figure, holds one panel for each. Axes
+        get no legend: ``ax.legend()`` draws it. Default: a new figure.
     metric : str
         Metric of the bias. Default: "second_moment".
+    colours : mapping of str to colour, optional
+        Matplotlib colours by name of integrator, in place of those of `look`.
+    labels : mapping of str to str, optional
+        Legend labels by name of integrator. Default: the names.
+
+    Returns
+    -------
+    matplotlib.figure.Figure or type of ``ax``
+        The new figure, or ``ax``.
 
     Raises
     ------
     ValueError
-        If a file is not a stored frontier study, the metric is unknown, or Matplotlib does not support a suffix.
+        If ``study`` is not a frontier, a study does not have the metric, a name is unknown, or ``ax`` does not hold as
+        many axes as there are studies.
     MissingExtraError
         If the extra ``plot`` is not installed.
 
@@ -56,66 +72,83 @@ def draw_frontier(data: Path | Sequence[Path], *out: Path, metric: str = "second
     -----
     The bias of a moment may change its sign as a function of the step size, and then passes through zero. A distance of
     distributions, such as "wasserstein_1", has no such accidental zeros.
+
+    Fonts, line widths and marker sizes follow ``matplotlib.rcParams``, which the function does not change. Text is
+    drawn without TeX.
+
+    Examples
+    --------
+    >>> from uldnum import plotting, studies
+    >>> found = studies.frontier("gaussian", ["ULA", "OBABO"], [0.25, 0.5], friction=1.0, nfe=50, burn_in=20,
+    ...                          chains=16, backend="array")
+    >>> (axes,) = plotting.draw_frontier(found, metric="mean").axes
+    >>> print(axes.get_xlabel())
+    bias: mean
+    (standard deviations of x)
+    >>> print(axes.get_ylabel())
+    cost of an independent sample
+    (score evaluations)
     """
-    from matplotlib.figure import Figure
+    from matplotlib.axes import Axes
 
-    study_metric(metric)
-    given = [data] if isinstance(data, str | Path) or not isinstance(data, Sequence) else data
-    studies, out = [stored_study(one, ("frontier",)) for one in given], tuple(image_paths(out))
-    if not studies:
-        raise ValueError("data: must be at least one file, got none")
-    names = list(dict.fromkeys(str(name) for study in studies for name in study.integrator.values))
-    styles = {name: look(name, rank) for rank, name in enumerate(names)}
-    figure = Figure(figsize=(max(7.0, 4.1 * len(studies)), 6), layout="constrained")
-    panels = figure.subplots(1, len(studies), sharey=True, squeeze=False)[0]
-    for axes, study in zip(panels, studies, strict=True):
-        draw_panel(axes, study, of_metric(study, metric), styles)
-    costs = [study[name] for study in studies for name in ("cost", "exact_cost")]
-    # Leave room for the strip at the bottom.
-    seen = np.concatenate([cost.values[np.isfinite(cost.values)] for cost in costs])
-    if len(seen):
-        panels[0].set_ylim(seen.min() / 2.5, 1.5 * seen.max())
+    studies = read_studies(study, "frontier", colours, labels)
+    for one in studies:
+        known_metric(metric, one.data.metric.values)
+    titles = [one.name or one.data.attrs["target"] for one in studies]
+    groups = [studies] if isinstance(ax, Axes) else [[one.alone()] for one in studies]
+    figure, panels = axes_of(ax, titles[: len(groups)], COLUMNS, sharex=False, sharey=True)
+    entries = []
+    for axes, group, title in zip(panels, groups, titles, strict=False):
+        entries += draw_panel(axes, group, metric)
+        if not isinstance(ax, Axes):
+            axes.set_title(title)
+    costs = [one.data[name].values for one in studies for name in ("cost", "exact_cost")]
+    seen = np.concatenate([cost[np.isfinite(cost)] for cost in costs])
     for axes in panels:
+        if len(seen):
+            # Leave room for the strip at the bottom.
+            axes.set_ylim(seen.min() / 2.5, 1.5 * seen.max())
         plain_ticks(axes)
-    panels[0].set_ylabel(COST.label, fontsize=11)
-    panels[len(panels) // 2].set_xlabel("bias: " + title_of(metric), fontsize=11)
-    columns = 4 if len(studies) < 3 else 6
-    figure.legend(
-        handles=handles(styles, studies), loc="outside lower center", ncols=columns, frameon=False, fontsize=9.5
-    )
-    figure.suptitle("What accuracy costs, at the best step size and friction: lower left is best", fontsize=12)
-    save(figure, *out)
-
-
-def draw_panel(axes: Any, study: xr.Dataset, one: xr.Dataset, styles: Mapping[str, tuple[str, str]]) -> None:
-    """Draw one study: points, exact curves, the least cost of each integrator, and the strip of the cheapest."""
-    axes.set(xscale="log", yscale="log")
-    axes.set_title(study.attrs["target"], fontsize=11, fontweight="bold")
-    axes.grid(alpha=0.25, which="both", linewidth=0.5)
-    names = [name for name in styles if name in study.integrator.values]
-    left, right = limits(one)
-    steps: Steps = {}
-    for name in names:
-        curves(axes, one.sel(integrator=name), *styles[name], left)
-        bias, least = steps[name] = least_costs(one.sel(integrator=name))
-        if len(bias):
-            ends = np.append(np.maximum(bias, left), right), np.append(least, least[-1])
-            axes.plot(*ends, color=styles[name][0], linewidth=2.4, drawstyle="steps-post", zorder=3)
-    axes.set_xlim(left, right)
-    if any(len(bias) for bias, _ in steps.values()):
-        strip(axes, steps, {name: tone for name, (tone, _) in styles.items()})
-    else:
-        lost = "Chains diverge everywhere:\ntake smaller steps."
-        stuck = (
-            f"Every cost is a lower bound:\n{study.attrs['nfe_recorded']:,} score evaluations are too few\n"
-            "for chains to forget where they started.\nNo integrator is cheapest: record more,\n"
-            "or go through noise levels instead."
+    if figure is not None:
+        annotate(
+            figure, panels, entries, "What accuracy costs, at the best step size and friction:\nlower left is best"
         )
-        axes.text(
-            0.5, 0.4, lost if bool(study.lost.all()) else stuck,
-            transform=axes.transAxes, ha="center", va="center", fontsize=10.5, linespacing=1.5,
-            bbox={"facecolor": "white", "edgecolor": "0.8", "boxstyle": "round,pad=0.6"},
-        )  # fmt: skip
+    return figure if ax is None else ax
+
+
+def draw_panel(axes: Any, studies: Sequence[Shown], metric: str) -> list[Any]:
+    """Draw studies in one panel, and return the legend entries."""
+    axes.set(xscale="log", yscale="log", xlabel=bias_label(metric), ylabel=COST_LABEL)
+    axes.grid(alpha=0.25, which="both", linewidth=0.5)
+    parts = [(study, study.data.sel(metric=metric)) for study in studies]
+    ends = np.array([limits(part) for _, part in parts])
+    left, right = ends[:, 0].min(), ends[:, 1].max()
+    axes.set_xlim(left, right)
+    for study, part in parts:
+        steps: Steps = {}
+        for name, style in study.styles.items():
+            draw_results(axes, part.sel(integrator=name), style, left)
+            bias, least = steps[name] = least_costs(part.sel(integrator=name))
+            if len(bias):
+                corners = np.append(np.maximum(bias, left), right), np.append(least, least[-1])
+                axes.plot(*corners, **style.lines(1.6, drawstyle="steps-post", zorder=3))
+        if len(studies) == 1:
+            found = any(len(bias) for bias, _ in steps.values())
+            strip(axes, steps, study.styles) if found else explain(axes, study.data)
+    return name_entries(axes, studies, width=1.6) + mark_entries(axes, [study.data for study in studies])
+
+
+def explain(axes: Any, study: xr.Dataset) -> None:
+    """Write in a panel why no integrator is cheapest, and what helps."""
+    lost = "Chains diverge everywhere:\ntake smaller steps."
+    stuck = (
+        f"Every cost is a lower bound:\n{study.attrs['nfe_recorded']:,} score evaluations\nare too few for chains to\n"
+        "forget where they started.\nRecord more, or go\nthrough noise levels."
+    )
+    axes.text(
+        0.5, 0.4, lost if bool(study.lost.all()) else stuck, transform=axes.transAxes, ha="center", va="center",
+        linespacing=1.4, bbox={"facecolor": "white", "edgecolor": "0.8", "boxstyle": "round,pad=0.6"},
+    )  # fmt: skip
 
 
 def limits(one: xr.Dataset) -> tuple[float, float]:
@@ -131,23 +164,26 @@ def exactly_known(one: xr.Dataset) -> xr.DataArray:
     return one.exact.notnull() & one.exact_cost.notnull()
 
 
-def curves(axes: Any, one: xr.Dataset, tone: str, marker: str, left: float) -> None:
+def draw_results(axes: Any, one: xr.Dataset, style: Style, left: float) -> None:
     """Draw the results of one integrator: an exact curve in h for each friction, and the sampled points."""
     for friction in one.friction.values:
         at = one.sel(friction=friction)
-        axes.plot(at.exact, at.exact_cost, color=tone, linewidth=0.9, alpha=0.45)
+        axes.plot(at.exact, at.exact_cost, **style.lines(0.6, alpha=0.45))
     whole = one.where(~one.lost)
     seen, resolved, sampled_only = whole.bias > SEEN * whole.floor, one.cost_resolved, ~exactly_known(one)
-    small: dict[str, Any] = {"color": tone, "linestyle": "", "markersize": 3.4, "alpha": 0.55}
-    hollow = small | {"markerfacecolor": "white", "markersize": 4.5, "alpha": 0.8}
-    flat = {
-        marker: (whole.bias.where(seen & resolved), small),
-        # Bounds are drawn only where there is no exact curve.
-        "<": (at_most(whole).where(~seen & resolved & sampled_only), hollow),
-        "^": (np.maximum(whole.bias.where(~resolved & sampled_only), 1.05 * left), hollow),
+    small, hollow = style.points(0.6, alpha=0.6), style.hollow(0.75, alpha=0.8)
+    thin = {"elinewidth": style.lines(0.5)["linewidth"]}
+    axes.errorbar(
+        *(part.where(seen & resolved).values.ravel() for part in (whole.bias, whole.cost)),
+        xerr=2 * whole.error.values.ravel(), yerr=2 * whole.cost_error.values.ravel(), **small | thin,
+    )  # fmt: skip
+    # Bounds are drawn only where there is no exact curve.
+    bounds = {
+        "<": at_most(whole).where(~seen & resolved & sampled_only),
+        "^": np.maximum(whole.bias.where(~resolved & sampled_only), 1.05 * left),
     }
-    for shape, (bias, style) in flat.items():
-        axes.plot(bias.values.ravel(), whole.cost.values.ravel(), shape, **style)
+    for shape, bias in bounds.items():
+        axes.plot(bias.values.ravel(), whole.cost.values.ravel(), **hollow | {"marker": shape})
 
 
 def least_costs(one: xr.Dataset) -> tuple[Array, Array]:
@@ -171,36 +207,36 @@ def cheapest(steps: Steps) -> list[tuple[float, str]]:
     return [(float(starts[i]), list(steps)[winners[i]]) for i in changes]
 
 
-def strip(axes: Any, steps: Steps, tones: Mapping[str, str]) -> None:
+def strip(axes: Any, steps: Steps, styles: Mapping[str, Style]) -> None:
     """Colour the bottom of a panel by the integrator that is cheapest at each bias bound, and name it."""
+    from matplotlib.font_manager import FontProperties
+
     left, right = axes.get_xlim()
     found = cheapest(steps)
+    # Width of a bold letter, as a fraction of the panel width.
+    letter = 0.8 * FontProperties(size="small").get_size_in_points() * axes.figure.dpi / 72 / axes.bbox.width
     ends = [start for start, _ in found[1:]] + [right]
     for (start, name), end in zip(found, ends, strict=True):
         start = max(start, left)
         if end <= start:
             continue
-        axes.axvspan(start, end, 0, STRIP, color=tones[name], linewidth=0, zorder=4)
-        if np.log(end / start) > 0.024 * len(name) * np.log(right / left):
+        axes.axvspan(start, end, 0, STRIP, color=styles[name].look.colour, linewidth=0, zorder=4)
+        if np.log(end / start) > letter * len(name) * np.log(right / left):
             axes.text(
                 np.sqrt(start * end), STRIP / 2, name, transform=axes.get_xaxis_transform(), ha="center", va="center",
-                color="white", fontsize=8.5, fontweight="bold", zorder=5,
+                color="white", fontsize="small", fontweight="bold", zorder=5,
             )  # fmt: skip
-    axes.text(0.01, STRIP + 0.008, "cheapest:", transform=axes.transAxes, fontsize=9, color="0.25")
+    axes.text(0.01, STRIP + 0.008, "cheapest:", transform=axes.transAxes, fontsize="small", color="0.25")
 
 
-def handles(styles: Mapping[str, tuple[str, str]], studies: Sequence[xr.Dataset]) -> list[Any]:
-    """Return the legend entries: integrators, lines and markers."""
-    from matplotlib.lines import Line2D
-
-    named = integrator_handles(styles, markersize=4, linewidth=2.4)
-    hollow: dict[str, Any] = {"color": "0.3", "linestyle": "", "markerfacecolor": "white", "markersize": 4.5}
-    named.append(Line2D([], [], color="0.3", linewidth=2.4, label="least cost up to a bias"))
+def mark_entries(axes: Any, studies: Sequence[xr.Dataset]) -> list[Any]:
+    """Add the legend entries of lines and markers, and return them."""
+    found = {"least cost up to a bias": GREY.lines(1.6)}
     if any(bool(exactly_known(study).any()) for study in studies):
-        named.append(Line2D([], [], color="0.3", linewidth=0.9, label="exact, one friction"))
-    named.append(Line2D([], [], color="0.3", marker="o", linestyle="", markersize=3.4, label="sampled"))
+        found["exact, one friction"] = GREY.lines(0.6)
+    found["sampled, ± 2 standard errors"] = GREY.points(0.6)
     if not all(bool(exactly_known(study).all()) for study in studies):
-        named.append(Line2D([], [], marker="<", label="bias at most this", **hollow))
+        found["bias at most this"] = GREY.hollow(0.75, marker="<")
     if any(bool((~study.cost_resolved & study.cost.notnull() & ~exactly_known(study)).any()) for study in studies):
-        named.append(Line2D([], [], marker="^", label="cost at least this", **hollow))
-    return named
+        found["cost at least this"] = GREY.hollow(0.75, marker="^")
+    return [entry(axes, label, style) for label, style in found.items()]

@@ -2,99 +2,153 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from uldnum.diagnostics.metrics import COST
+from uldnum._util.arguments import positive_number
+from uldnum.plotting.panels import Shown, annotate, axes_of, common, name_entries, read_studies
 from uldnum.plotting.style import (
+    COST_LABEL,
+    GREY,
+    STEP,
+    Style,
     curve,
-    image_paths,
-    integrator_handles,
+    entry,
     literal_text,
-    look,
     mark_divergence,
     plain_ticks,
-    save,
-    stored_study,
 )
 
 __all__ = ["draw_mixing"]
 
+COLUMNS = 3  # panels in a row of a figure
+
 
 @literal_text()
-def draw_mixing(data: Path, *out: Path) -> None:
-    """Draw autocorrelation times against step size from a stored mixing study, with one panel for each friction.
+def draw_mixing(
+    study: xr.Dataset | str | Path | Mapping[str, xr.Dataset | str | Path],
+    ax: Any = None,
+    *,
+    friction: float | None = None,
+    colours: Mapping[str, Any] | None = None,
+    labels: Mapping[str, str] | None = None,
+) -> Any:
+    """Draw the cost of an independent sample against the step size, with one panel for each friction.
+
+    The cost is the longer of the autocorrelation times of x and x², in score evaluations. Lines are exact, and points
+    are sampled with bars of 2 standard errors. Triangles are lower bounds, from chains that were shorter than 20
+    autocorrelation times. Crosses at the top mark step sizes at which chains diverged or the scheme has no stationary
+    distribution.
 
     Parameters
     ----------
-    data : Path or str
-        NetCDF file with a dataset of `uldnum.studies.mixing`.
-    *out : Path or str
-        Image files to write; their suffixes determine the formats.
+    study : xarray.Dataset, path, or mapping of str to them
+        Study returned by `uldnum.studies.mixing`, or its NetCDF file. The studies of a mapping are drawn in the same
+        panels, with a line style and a marker fill for each, and named in the legend.
+    ax : matplotlib.axes.Axes, array of Axes, matplotlib.figure.Figure or matplotlib.figure.SubFigure, optional
+        Place to draw. Axes hold one friction; an array of axes, or a figure, holds one panel for each. Axes get no
+        legend: ``ax.legend()`` draws it. Default: a new figure.
+    friction : float, optional
+        Friction to draw, in units of 1/time. Default: all frictions of the studies, or the first one if ``ax`` is a
+        single Axes.
+    colours : mapping of str to colour, optional
+        Matplotlib colours by name of integrator, in place of those of `look`.
+    labels : mapping of str to str, optional
+        Legend labels by name of integrator. Default: the names.
+
+    Returns
+    -------
+    matplotlib.figure.Figure or type of ``ax``
+        The new figure, or ``ax``.
 
     Raises
     ------
     ValueError
-        If the file is not a stored mixing study, or Matplotlib does not support a suffix.
+        If ``study`` is not a mixing study, a name or the friction is unknown, or ``ax`` does not hold as many axes as
+        there are frictions.
     MissingExtraError
         If the extra ``plot`` is not installed.
+
+    Notes
+    -----
+    Fonts, line widths and marker sizes follow ``matplotlib.rcParams``, which the function does not change. Text is
+    drawn without TeX.
+
+    Examples
+    --------
+    >>> from uldnum import plotting, studies
+    >>> found = studies.mixing("gaussian", ["ULA", "BAOAB"], [0.25, 0.5], friction=1.0, nfe=50, burn_in=20, chains=16,
+    ...                        backend="array")
+    >>> print(plotting.draw_mixing(found).axes[0].get_ylabel())
+    cost of an independent sample
+    (score evaluations)
     """
-    from matplotlib.figure import Figure
+    from matplotlib.axes import Axes
 
-    study, out = stored_study(data, ("mixing",)).sortby("h"), tuple(image_paths(out))
-    frictions = study.friction.values
-    figure = Figure(figsize=(max(7.0, 4.1 * len(frictions)), 5.8), layout="constrained")
-    panels = np.atleast_1d(figure.subplots(1, len(frictions), sharex=True, sharey=True))
-    for axes, friction in zip(panels, frictions, strict=True):
-        axes.set(xscale="log", yscale="log")
-        for rank, name in enumerate(map(str, study.integrator.values)):
-            one = study.sel(integrator=name, friction=friction)
-            times(axes, one, *look(name, rank), rank)
-        plain_ticks(axes)
-        axes.set_title(f"friction {friction:.3g}", fontsize=11, fontweight="bold")
-        axes.grid(alpha=0.25, which="both", linewidth=0.5)
-    panels[len(panels) // 2].set_xlabel("step size h  (delta = h²/2)", fontsize=11)
-    panels[0].set_ylabel(COST.label, fontsize=11)
-    columns = 4 if len(panels) < 3 else 5
-    figure.legend(handles=handles(study), loc="outside lower center", ncols=columns, frameon=False, fontsize=9.5)
-    a = study.attrs
-    figure.suptitle(
-        f"How fast chains mix on {a['target']}, however biased: autocorrelation time, the longer of x's and x²'s\n"
-        f"{a['chains']:,} chains of {a['nfe_recorded']:,} score evaluations",
-        fontsize=12 if len(panels) > 2 else 9,
+    studies = read_studies(study, "mixing", colours, labels)
+    known = sorted({float(one) for study in studies for one in study.data.friction.values})
+    frictions = known[: 1 if isinstance(ax, Axes) else None]
+    if friction is not None:
+        frictions = [one for one in known if np.isclose(one, positive_number("friction", friction), rtol=1e-9, atol=0)]
+        if not frictions:
+            raise ValueError(f"friction: the studies have {', '.join(map(str, known))}, got {friction}")
+    figure, panels = axes_of(ax, [f"friction {one:.3g}" for one in frictions], COLUMNS, sharey=True)
+    entries = []
+    for axes, one in zip(panels, frictions, strict=True):
+        entries += draw_panel(axes, studies, one)
+        if len(known) > 1:
+            axes.set_title(f"friction {one:.3g}")
+    if figure is not None:
+        annotate(figure, panels, entries, common(map(title_of, studies), "How fast chains mix, however biased"))
+    return figure if ax is None else ax
+
+
+def title_of(study: Shown) -> str:
+    """Return the settings of a study."""
+    a = study.data.attrs
+    return (
+        f"How fast chains mix on {a['target']}, however biased:\n"
+        f"{a['chains']:,} chains of {a['nfe_recorded']:,} score evaluations"
     )
-    save(figure, *out)
 
 
-def times(axes: Any, one: xr.Dataset, tone: str, marker: str, rank: int) -> None:
+def draw_panel(axes: Any, studies: Sequence[Shown], friction: float) -> list[Any]:
+    """Draw the studies that have a friction, and return the legend entries."""
+    shown = [one for one in studies if friction in one.data.friction.values]
+    axes.set(xscale="log", yscale="log", xlabel=STEP, ylabel=COST_LABEL)
+    for study in shown:
+        for name, style in study.styles.items():
+            draw_times(axes, study.data.sel(integrator=name, friction=friction), style)
+    plain_ticks(axes)
+    axes.grid(alpha=0.25, which="both", linewidth=0.5)
+    return name_entries(axes, shown) + mark_entries(axes, [one.data for one in shown])
+
+
+def draw_times(axes: Any, one: xr.Dataset, style: Style) -> None:
     """Draw the times of one integrator: exact curve, points, lower bounds and divergence."""
-    curve(axes, one.h, one.exact_cost, color=tone, linewidth=1.5)
+    curve(axes, one.h, one.exact_cost, **style.lines())
     time, error, sure = one.cost, one.cost_error, one.cost_resolved.values
     if not one.exact_cost.notnull().any():
-        axes.plot(one.h, time, color=tone, linewidth=0.8, alpha=0.6)
-    # White edges separate overlapping markers.
-    axes.errorbar(
-        one.h[sure], time[sure], yerr=2 * error[sure], fmt=marker, color=tone, markersize=5.5, elinewidth=1,
-        markeredgecolor="white", markeredgewidth=0.6,
-    )  # fmt: skip
-    axes.plot(one.h[~sure], time[~sure], "^", color=tone, markersize=5, markerfacecolor="white")
-    mark_divergence(axes, one, tone, rank)
+        axes.plot(one.h, time, **style.lines(0.5, alpha=0.6))
+    # Hollow markers of decreasing size leave those below visible where integrators have the same cost.
+    size = max(0.5, 1.1 - 0.12 * style.rank)
+    bars = style.points(size) | {"elinewidth": style.lines(0.7)["linewidth"]}
+    axes.errorbar(one.h[sure], time[sure], yerr=2 * error[sure], **bars)
+    axes.plot(one.h[~sure], time[~sure], **style.hollow(0.9, marker="^"))
+    mark_divergence(axes, one, style)
 
 
-def handles(study: xr.Dataset) -> list[Any]:
-    """Return the legend entries: integrators and markers."""
-    from matplotlib.lines import Line2D
-
-    named = integrator_handles(study.integrator.values, markersize=4.5)
-    if bool(study.exact_cost.notnull().any()):
-        named.append(Line2D([], [], color="0.3", linewidth=1.3, label="line: exact"))
-    named.append(Line2D([], [], color="0.3", marker="o", linestyle="", markersize=4.5, label="sampled, ± 2 errors"))
-    if bool(study.lost.any()):
-        named.append(Line2D([], [], color="0.3", marker="x", linestyle="", label="diverged or unstable"))
-    if bool((~study.cost_resolved & study.cost.notnull()).any()):
-        style: dict[str, Any] = {"marker": "^", "linestyle": "", "markerfacecolor": "white", "markersize": 5}
-        named.append(Line2D([], [], color="0.3", label="a lower bound", **style))
-    return named
+def mark_entries(axes: Any, studies: Sequence[xr.Dataset]) -> list[Any]:
+    """Add the legend entries of lines and markers, and return them."""
+    found = {"sampled, ± 2 standard errors": GREY.points(0.8)}
+    if any(bool(one.exact_cost.notnull().any()) for one in studies):
+        found = {"exact": GREY.lines()} | found
+    if any(bool((~one.cost_resolved & one.cost.notnull()).any()) for one in studies):
+        found["cost at least this"] = GREY.hollow(0.9, marker="^")
+    if any(bool(one.lost.any()) for one in studies):
+        found["diverged or unstable"] = GREY.points(0.9, marker="x")
+    return [entry(axes, label, style) for label, style in found.items()]

@@ -1,9 +1,11 @@
-"""Common elements of figures: colours of integrators, legends, ticks, and input and output files."""
+"""Common elements of figures: looks of integrators and studies, labels, ticks, and files of images."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,72 +14,187 @@ import numpy as np
 from uldnum._util.arguments import file_path, shown
 from uldnum._util.extras import require
 from uldnum._util.files import atomic
-from uldnum._util.names import printable
-from uldnum.diagnostics.metrics import METRICS
+from uldnum._util.names import checked_name, split_name, unknown
+from uldnum.diagnostics.metrics import COST, METRICS
 
 if TYPE_CHECKING:
     import xarray as xr
     from matplotlib.figure import Figure
 
 __all__ = [
+    "COST_LABEL",
+    "GREY",
     "SEEN",
-    "colour",
+    "STEP",
+    "Look",
+    "Style",
+    "bias_label",
     "curve",
-    "image_paths",
-    "integrator_handles",
+    "entry",
     "literal_text",
     "look",
+    "looks",
     "mark_divergence",
+    "names_of",
     "plain_ticks",
     "save",
-    "stored_study",
-    "title_of",
 ]
 
 # A bias counts as seen if it is larger than this number of noise floors.
 SEEN = 4.0
 
-# An integrator has the same colour in every figure. The colours are the palette of Okabe and Ito without yellow, and
-# brown, indigo, olive and dark teal; colour-blind readers can distinguish all of them.
-COLOURS = {
-    "ula": "#E69F00",
-    "BAOAB": "#0072B2",
-    "OBABO": "#56B4E9",
-    "baoab-limit": "#009E73",
-    "mild": "#CC79A7",
-    "UBU": "#D55E00",
-    "noise-denoise": "#8B4513",
-    "ABOBA": "#332288",
-    "OABAO": "#000000",
-    "BUB": "#999933",
-    "BAOA": "#005F50",
+# Labels of the axes of step sizes and of costs.
+STEP = "step size h (time; delta = h²/2)"
+COST_LABEL = f"cost of an independent sample\n({COST.unit})"
+
+
+@dataclass(frozen=True)
+class Look:
+    """Colour and marker of an integrator.
+
+    Attributes
+    ----------
+    colour : str
+        A Matplotlib colour.
+    marker : str
+        A Matplotlib marker.
+    """
+
+    colour: str
+    marker: str
+
+
+# An integrator has the same look in every figure. The colours are the palette of Okabe and Ito without yellow, with
+# brown, indigo, olive, dark teal, wine and purple. "^" and "<" mark bounds, and are not among the markers.
+LOOKS = {
+    "ula": Look("#E69F00", "o"),
+    "BAOAB": Look("#0072B2", "s"),
+    "OBABO": Look("#56B4E9", "D"),
+    "baoab-limit": Look("#009E73", "p"),
+    "mild": Look("#CC79A7", "d"),
+    "mild(0.22)": Look("#5E1F43", "d"),
+    "mild(0.38)": Look("#9A4A79", "d"),
+    "mild(0.5)": Look("#CC79A7", "d"),
+    "UBU": Look("#D55E00", "v"),
+    "noise-denoise": Look("#8B4513", "P"),
+    "noise-denoise(1)": Look("#8B4513", "P"),
+    "ABOBA": Look("#332288", "h"),
+    "OABAO": Look("#000000", "X"),
+    "BUB": Look("#999933", "*"),
+    "BAOA": Look("#005F50", ">"),
+    "euler-maruyama": Look("#882255", "8"),
+    "exponential-euler": Look("#AA4499", "H"),
 }
-# The triangles that mark bounds are not among them.
-MARKERS = "osDvp*dhPX"
+GREYS, MARKERS = ("0.15", "0.3", "0.45", "0.6"), "osDvp*dhPX"
 
 
-def colour(name: str, rank: int) -> str:
-    """Return the colour of an integrator in all figures.
+def look(name: str) -> Look:
+    """Return the colour and the marker of an integrator, which are the same in all figures.
+
+    Integrators of the catalogue have their own colours and markers. With other parameters, an integrator keeps its
+    colour, and its name determines the marker. The name of any other integrator determines a grey and a marker.
 
     Parameters
     ----------
     name : str
-        Name of the integrator; parameters in parentheses are ignored.
-    rank : int
-        Index of the integrator in the figure, which selects a grey if the integrator has no colour.
+        Name of the integrator, as in ``study.integrator``.
 
     Returns
     -------
-    str
-        A Matplotlib colour.
+    Look
+        The attributes ``colour`` and ``marker``, in the notation of Matplotlib.
+
+    Raises
+    ------
+    ValueError
+        If the name is not a printable string of 1 to 200 characters.
 
     Examples
     --------
-    >>> from uldnum.plotting import colour
-    >>> colour("BAOAB", 0), colour("my-integrator", 1)
-    ('#0072B2', '0.3')
+    >>> from uldnum import plotting
+    >>> plotting.look("BAOAB")
+    Look(colour='#0072B2', marker='s')
+    >>> plotting.look("mild(0.7)").colour == plotting.look("mild").colour
+    True
     """
-    return COLOURS.get(name.split("(")[0].strip(), str(0.15 + 0.15 * (rank % 5)))
+    if checked_name("name", name) in LOOKS:
+        return LOOKS[name]
+    shade, shape = divmod(zlib.crc32(name.encode(errors="replace")), len(MARKERS))
+    stem = split_name(name)[0]
+    return Look(LOOKS[stem].colour if stem in LOOKS else GREYS[shade % len(GREYS)], MARKERS[shape])
+
+
+def looks(names: Iterable[str], colours: Mapping[str, str]) -> dict[str, Look]:
+    """Return the looks of integrators, with given colours; one that would repeat a look gets another marker."""
+    found: dict[str, Look] = {}
+    for name in names:
+        one = look(name)
+        one = replace(one, colour=colours.get(name, one.colour))
+        others = (replace(one, marker=marker) for marker in MARKERS)
+        found[name] = next((other for other in (one, *others) if other not in found.values()), one)
+    return found
+
+
+def names_of(argument: str, given: Any, names: Iterable[str]) -> dict[str, Any]:
+    """Return a mapping of integrators to colours or labels, or raise if one of them is not in the studies."""
+    known = list(names)
+    if given is None:
+        return {}
+    if not isinstance(given, Mapping):
+        raise ValueError(f"{argument}: must be a mapping from names of integrators, got {shown(given)}")
+    for name in given:
+        if name not in known:
+            raise unknown(argument, name, known, f"The studies have {', '.join(known)}")
+    return dict(given)
+
+
+@dataclass(frozen=True)
+class Style:
+    """How the results of an integrator in a study are drawn.
+
+    Attributes
+    ----------
+    look : Look
+        Colour and marker, which tell integrators apart.
+    line : str or tuple
+        Matplotlib line style, which tells studies apart.
+    fill : str
+        Matplotlib fill style of markers, which tells studies apart.
+    rank : int
+        Index of the integrator and study in the figure.
+    """
+
+    look: Look
+    line: Any
+    fill: str
+    rank: int
+
+    def lines(self, width: float = 1.0, **others: Any) -> dict[str, Any]:
+        """Return properties of lines; the width is relative to the setting of Matplotlib."""
+        from matplotlib import rcParams
+
+        common = {"color": self.look.colour, "linestyle": self.line, "marker": ""}
+        return common | {"linewidth": width * rcParams["lines.linewidth"]} | others
+
+    def points(self, size: float = 1.0, **others: Any) -> dict[str, Any]:
+        """Return properties of markers without a line; the size is relative to the setting of Matplotlib."""
+        from matplotlib import rcParams
+
+        common = {"color": self.look.colour, "linestyle": "", "marker": self.look.marker, "fillstyle": self.fill}
+        shape = {"markersize": size * rcParams["lines.markersize"], "markerfacecoloralt": "white"}
+        return common | shape | others
+
+    def joined(self, width: float = 1.0, size: float = 1.0) -> dict[str, Any]:
+        """Return properties of markers on a line."""
+        return self.points(size) | self.lines(width, marker=self.look.marker)
+
+    def hollow(self, size: float = 1.0, **others: Any) -> dict[str, Any]:
+        """Return properties of markers that are white inside."""
+        return self.points(size, fillstyle="full", markerfacecolor="white") | others
+
+
+# Legend entries that stand for all integrators and studies.
+GREY = Style(Look("0.3", "o"), "-", "full", 0)
 
 
 @contextmanager
@@ -87,61 +204,24 @@ def literal_text() -> Iterator[None]:
         yield
 
 
-def stored_study(data: Any, kinds: Sequence[str]) -> xr.Dataset:
-    """Return the study in a file, or raise an error if it is not a study of one of the given kinds.
-
-    Points without a stationary distribution are marked in the variable ``lost``, and their bias and cost are NaN.
-    """
-    import xarray as xr
-
-    from uldnum.studies.common import without_law
-
-    path = file_path("data", data)
-    try:
-        study = xr.load_dataset(path)
-    except (OSError, ValueError) as error:
-        raise ValueError(f"data: {shown(str(path))} cannot be read as NetCDF: {printable(str(error))}") from None
-    if study.attrs.get("study") not in kinds:
-        raise ValueError(f"data: {shown(str(path))} must contain a study of {' or '.join(kinds)}")
-    if "diverged" not in study:  # an exact study without sampling
-        return study
-    lost = without_law(study)
-    return study.assign({name: study[name].where(~lost) for name in ("bias", "cost") if name in study} | {"lost": lost})
+def bias_label(metric: str) -> str:
+    """Return the label of an axis of biases, with the unit in a second line."""
+    if metric not in METRICS:
+        return f"bias: {metric}"
+    one = METRICS[metric]
+    return f"bias: {one.label}" + (f"\n({one.unit})" if one.unit else "")
 
 
-def image_paths(out: Sequence[Any]) -> list[Path]:
-    """Return the paths of a figure, or raise an error if Matplotlib does not support a suffix."""
-    from matplotlib.figure import Figure
-
-    paths, formats = [file_path("out", one) for one in out], Figure().canvas.get_supported_filetypes()
-    for path in paths:
-        if path.suffix[1:].lower() not in formats:
-            raise ValueError(f"out: the suffix must be one of {', '.join(formats)}, got {shown(str(path))}")
-    return paths
+def entry(axes: Any, label: str, style: Mapping[str, Any]) -> Any:
+    """Add a legend entry to axes without drawing anything, and return it."""
+    return axes.plot([], [], label=label, **style)[0]
 
 
-def title_of(metric: str) -> str:
-    """Return the axis label of a metric, or its name if the metric is not in the catalogue."""
-    return METRICS[metric].title if metric in METRICS else metric
-
-
-def look(name: str, rank: int) -> tuple[str, str]:
-    """Return the colour and the marker of an integrator."""
-    return colour(name, rank), MARKERS[rank % len(MARKERS)]
-
-
-def integrator_handles(names: Iterable[Any], **style: Any) -> list[Any]:
-    """Return the legend entries of integrators."""
-    from matplotlib.lines import Line2D
-
-    looks = {str(name): look(str(name), rank) for rank, name in enumerate(names)}
-    return [Line2D([], [], color=tone, marker=mark, label=name, **style) for name, (tone, mark) in looks.items()]
-
-
-def mark_divergence(axes: Any, one: xr.Dataset, tone: str, rank: int) -> None:
+def mark_divergence(axes: Any, one: xr.Dataset, style: Style) -> None:
     """Mark, at the top of a panel, the step sizes at which an integrator diverged or has no stationary distribution."""
     lost = one.h[one.lost.values]
-    axes.plot(lost, np.full(len(lost), 0.97 - 0.03 * rank), "x", color=tone, transform=axes.get_xaxis_transform())
+    height = np.full(len(lost), 0.97 - 0.03 * style.rank)
+    axes.plot(lost, height, transform=axes.get_xaxis_transform(), **style.points(0.9, marker="x", fillstyle="full"))
 
 
 def plain_ticks(axes: Any) -> None:
@@ -163,19 +243,43 @@ def curve(axes: Any, x: Any, y: Any, **style: Any) -> None:
         axes.axhline(float(y[0]), **style)
 
 
-def save(figure: Figure, *out: Path) -> None:
+# Entries of files that would hold the time of writing.
+DATES = {".svg": "Date", ".svgz": "Date", ".pdf": "CreationDate", ".eps": "CreationDate", ".ps": "CreationDate"}
+
+
+def save(figure: Figure, *out: Path | str) -> None:
     """Write a figure to files, reproducibly and atomically.
+
+    Equal figures give equal files: they contain no date and no random identifiers. ``figure.savefig`` has more options.
 
     Parameters
     ----------
     figure : matplotlib.figure.Figure
         The figure.
-    *out : Path
-        Files to write; their suffixes determine the formats. SVG files contain no date and no random identifiers.
+    *out : Path or str
+        Files to write; their suffixes determine the formats.
+
+    Raises
+    ------
+    ValueError
+        If Matplotlib does not support a suffix. No file is written then.
+    OSError
+        If a file cannot be written.
+
+    Examples
+    --------
+    >>> from matplotlib.figure import Figure
+    >>> from uldnum import plotting
+    >>> plotting.save(Figure(), "empty.svg", "empty.png")
     """
     import matplotlib
 
-    for path in out:
-        given: dict[str, Any] = {"metadata": {"Date": None}} if path.suffix == ".svg" else {}
+    paths, formats = [file_path("out", one) for one in out], figure.canvas.get_supported_filetypes()
+    for path in paths:
+        if path.suffix[1:].lower() not in formats:
+            raise ValueError(f"out: the suffix must be one of {', '.join(formats)}, got {shown(str(path))}")
+    for path in paths:
+        date = DATES.get(path.suffix.lower())
+        given: dict[str, Any] = {"metadata": {date: None}} if date else {}
         with atomic(path) as file, matplotlib.rc_context({"svg.hashsalt": path.stem}):
             figure.savefig(file, dpi=160, **given)
