@@ -26,6 +26,8 @@ from uldnum.schemes.catalogue import Integrator
 from uldnum.schemes.catalogue import integrators as catalogue
 
 if TYPE_CHECKING:
+    import xarray as xr
+
     from uldnum.sampling.run import Run
 
 __all__ = [
