@@ -263,7 +263,7 @@ def test_bad_studies_are_refused_before_any_run():
         ({"chains": 7}, "chains: must be at least 8"),
         ({"integrators": None}, "integrators: must be a name, an Integrator"),
         ({"backend": 3}, "backend: unknown name 3"),
-        ({"friction": [1.0, 2.0]}, "friction"),
+        ({"friction": [1.0, 1.0]}, "friction: must be one or more distinct numbers"),
         ({"backend": "nun"}, "backend"),
         ({"integrators": ["ABAOABA"], "nfe": 1}, "nfe"),
     ):
