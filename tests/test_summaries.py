@@ -121,7 +121,7 @@ def test_integrators_print_their_orders_and_cost():
     assert rows_of(uldnum.integrator("UBU"))[-1] == ["one step", "1 score evaluation, 2 rows"]
     assert rows_of(uldnum.splitting("ABAOABA")) == [
         ["order in h", "2 for expectations after a fixed time, unknown for the stationary distribution of x"],
-        ["source", "splitting word"], ["one step", "2 score evaluations, 2 rows"],
+        ["source", uldnum.splitting("ABAOABA").source], ["one step", "2 score evaluations, 2 rows"],
     ]  # fmt: skip
 
     def recipe(h, friction):
