@@ -9,7 +9,7 @@ import xarray as xr
 
 import uldnum
 from uldnum._util.deadline import OutOfTimeError, deadline
-from uldnum.cli.bias import table
+from uldnum.cli.bias import notes, table
 from uldnum.diagnostics.bias import rms_bias
 from uldnum.exact.stationary import Problem
 from uldnum.plotting import draw_bias, save
@@ -98,7 +98,7 @@ def test_the_exact_bias_of_a_mixture():
     """Exact metrics equal those computed directly from the stationary distribution of the transfer operator."""
     target, h = uldnum.target("bimodal-1d"), [0.3, 0.8]
     study = uldnum.studies.exact_bias(target, ["OBABO", "baoab-limit"], h, tolerance=1e-6, progress=False)
-    assert set(study.data_vars) == {"exact"}
+    assert set(study.data_vars) == {"exact", "exact_signed"}
     x = np.linspace(-12, 12, 24_001)
     for name in ("OBABO", "baoab-limit"):
         for step in h:
@@ -115,6 +115,8 @@ def test_the_exact_bias_of_a_mixture():
             }
             for metric, value in expected.items():
                 np.testing.assert_allclose(one.sel(metric=metric), value, rtol=0, atol=2e-6)
+            error = study.exact_signed.sel(integrator=name, h=step, metric="mean")
+            np.testing.assert_allclose(error, (law.expectation(lambda x: x) - 0.6) / np.sqrt(variance), atol=2e-6)
 
 
 def test_the_exact_bias_of_a_full_gaussian():
@@ -327,4 +329,24 @@ def test_advice_and_figures_leave_out_what_has_no_stationary_law(tmp_path):
     assert np.isnan(shown.cost.values).tolist() == [False, True]
     assert np.isnan(shown.bias.sel(metric="second_moment").values).tolist() == [False, True]
     lines = list(table(study.isel(friction=0).sel(metric="second_moment"), sampled=True))
-    assert lines[2].split() == ["2", "unstable"]
+    assert lines[3].split() == ["2", "unstable", "-"]
+
+
+def test_the_table_shows_exact_values_signs_and_noise():
+    """Values below the floor are grey, and a change of sign of the exact bias is named."""
+    data = {
+        "bias": [[0.5, 0.1]], "error": [[0.1, 0.1]], "floor": [[0.2, 0.2]], "exact": [[0.45, 0.01]],
+        "exact_signed": [[-0.45, 0.01]], "settled": [[True, False]], "diverged": [[0, 0]], "unstable": [[False, False]],
+    }  # fmt: skip
+    coordinates = {"integrator": ["ula"], "h": [0.5, 1.0]}
+    one = xr.Dataset({name: (("integrator", "h"), part) for name, part in data.items()}, coordinates, {"exact_to": 0.0})
+    lines = list(table(one, sampled=True))
+    assert [line.split() for line in lines[:2]] == [["ula"], ["h", "(time)", "sampled", "exact"]]
+    assert lines[2].split() == ["0.5", "5.0e-01", "±", "1e-01", "-4.50e-01"]
+    assert ["\x1b[90m" in line for line in lines] == [False, False, False, True]
+    plain = lines[3].replace("\x1b[90m", "").replace("\x1b[0m", "")
+    assert plain.split() == ["1", "1.0e-01", "±", "1e-01*", "+1.00e-02"]
+    first, second = notes(one, sampled=True)
+    assert first.startswith("ula: the bias changes sign between h = 0.5 and 1;")
+    assert second.startswith("* chains started from exact draws")
+    assert list(table(one, sampled=False))[3].split() == ["1", "+1.00e-02"]

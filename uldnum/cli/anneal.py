@@ -183,13 +183,14 @@ def show(net: Any, chosen: Any, x: Any, path: Path) -> None:
 
 
 def compare(mixture: Any, x: Any, seed: int) -> None:
-    """Print the distance of states to a mixture, and for comparison that of the same number of exact samples."""
+    """Print the distance of states to a mixture, and the distance of as many exact samples, with standard errors."""
     from uldnum.diagnostics.metrics import METRICS
 
     # The seed differs from that of the run, because the chains may have started at draws with that seed.
     draws = mixture.sample(len(x), (seed + 1) % 2**64)
     for metric in (METRICS["sliced_wasserstein_2"], METRICS["mode_weights"]):
         measure: Any = metric.of_positions
-        typer.echo(
-            f"{metric.label} {measure(x, mixture).value:.4g} (exact samples: {measure(draws, mixture).value:.4g})"
+        run, exact = (
+            f"{found.value:.3g} ± {found.error:.1g}" for found in (measure(x, mixture), measure(draws, mixture))
         )
+        typer.echo(f"{metric.label} {run} (as many exact samples: {exact})")

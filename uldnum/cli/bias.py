@@ -59,53 +59,82 @@ def print_table(study: Any, data: Path, figure: Path) -> None:
 
     sampled = "bias" in study
     first, *others = (METRICS[str(name)] for name in study.metric.values)
-    typer.echo(
-        f"{'Bias' if sampled else 'Exact bias'} of the {first.label}, its magnitude in {first.unit}"
-        f"{', and the standard error' if sampled else ''}"
-    )
-    typer.echo(f"(in the data and the figure: {', '.join(metric.label for metric in others)}):\n")
-    for line in tables(study.sel(metric=first.name), sampled):
-        typer.echo(line)
-    if sampled and not study.settled.all():
+    one = study.sel(metric=first.name)
+    what = f"{'Bias' if sampled else 'Exact bias'} of the {first.label}"
+    friction = ", ".join(f"{value:.4g}" for value in np.atleast_1d(study.friction))
+    typer.echo(f"{what} on {study.target}, in {first.unit}; friction {friction}/time.")
+    exact = "the exact bias of the scheme with its sign, or - where it is not known"
+    if sampled:
         typer.echo(
-            "\n* chains started from exact draws, and the burn-in was shorter than the autocorrelation time: the bias "
-            "is underestimated"
+            f"Each cell is the sampled bias (a magnitude) and its standard error, then {exact}.\n"
+            "In a terminal, sampled values below the noise floor, which an unbiased run would show, are grey.\n"
         )
-    typer.echo(f"\ndata:   {data}\nfigure: {figure}")
+    else:
+        typer.echo(f"Each cell is {exact}.\n")
+    for line in tables(one, sampled):
+        typer.echo(line)
+    typer.echo(f"\nalso in the data and the figure: {', '.join(metric.label for metric in others)}")
+    typer.echo(f"data:   {data}\nfigure: {figure}")
+
+
+# Widths of the columns of step sizes, sampled values and exact values.
+STEP, SAMPLED, EXACT = 9, 18, 11
 
 
 def tables(one: Any, sampled: bool) -> Iterator[str]:
-    """Yield the lines of the table of one metric, or of one table for each friction."""
-    if "friction" not in one.dims:
-        yield from table(one, sampled)
+    """Yield the lines of the table of one metric with its remarks, or of one table for each friction."""
+    if "friction" in one.dims:
+        for i, friction in enumerate(one.friction.values):
+            yield "\n" * (i > 0) + f"friction {friction:.4g}"
+            yield from tables(one.sel(friction=friction), sampled)
         return
-    for i, friction in enumerate(one.friction.values):
-        if i:
-            yield ""
-        yield f"friction {friction:.4g}"
-        yield from table(one.sel(friction=friction), sampled)
+    yield from table(one, sampled)
+    for note in notes(one, sampled):
+        yield f"\n{note}"
 
 
 def table(one: Any, sampled: bool) -> Iterator[str]:
     """Yield the lines of the table of one metric: one row for each step size, one column for each integrator."""
-    yield f"{'h':>8}" + "".join(f"{name:>19}" for name in one.integrator.values)
+    width = SAMPLED * sampled + EXACT
+    yield f"{'':{STEP}}" + "".join(f"{name:>{width}}" for name in one.integrator.values)
+    yield f"{'h (time)':>{STEP}}" + (f"{'sampled ':>{SAMPLED}}" * sampled + f"{'exact':>{EXACT}}") * one.integrator.size
     for step in one.h.values:
-        cells = one.sel(h=step)
-        if sampled:
-            parts = ("bias", "error", "settled", "diverged", "unstable")
-            texts = [cell(*numbers) for numbers in zip(*(cells[part].values for part in parts), strict=True)]
-        else:
-            texts = ["none" if np.isnan(value) else resolved(value, one.exact_to) for value in cells.exact.values]
-        yield f"{step:8.4g}" + "".join(f"{text:>19}" for text in texts)
+        line = f"{step:{STEP}.4g}"
+        for name in one.integrator.values:
+            at = one.sel(h=step, integrator=name)
+            line += cell(at) if sampled else ""
+            line += f"{signed(float(at.exact), float(at.exact_signed), one.exact_to):>{EXACT}}"
+        yield line
 
 
-def cell(value: float, error: float, settled: bool, diverged: int, unstable: bool) -> str:
-    """Return the text of one cell: a bias and its standard error."""
-    if diverged or unstable:
-        return "diverged" if diverged else "unstable"
-    return f"{value:.2e} ± {error:.0e}{' ' if settled else '*'}"
+def cell(at: Any) -> str:
+    """Return the text of a sampled bias and its standard error, grey if it is below the noise floor."""
+    if at.diverged or at.unstable:
+        return f"{'diverged' if at.diverged else 'unstable':>{SAMPLED}}"
+    text = f"{float(at.bias):.1e} ± {float(at.error):.0e}{' ' if at.settled else '*'}"
+    return typer.style(f"{text:>{SAMPLED}}", fg="bright_black") if at.bias < at.floor else f"{text:>{SAMPLED}}"
 
 
-def resolved(value: float, exact_to: float) -> str:
-    """Return the text of an exact value, or of its upper bound where it is below its accuracy."""
-    return f"{value:.2e}" if value >= exact_to else f"< {exact_to:.0e}"
+def signed(value: float, with_sign: float, exact_to: float) -> str:
+    """Return the text of an exact value with its sign, or of its upper bound where it is below its accuracy."""
+    if np.isnan(value):
+        return "-"
+    return f"{np.copysign(value, with_sign):+.2e}" if value >= exact_to else f"< {exact_to:.0e}"
+
+
+def notes(one: Any, sampled: bool) -> Iterator[str]:
+    """Yield the remarks on a table: biases that change sign, and burn-ins that were too short."""
+    for name in one.integrator.values:
+        values = one.exact_signed.sel(integrator=name).dropna("h").sortby("h")
+        values = values[np.abs(values.values) > max(one.exact_to, 1e-12)]
+        for i in np.flatnonzero(np.diff(np.sign(values.values))):
+            low, high = values.h.values[i : i + 2]
+            yield (
+                f"{name}: the bias changes sign between h = {low:.4g} and {high:.4g}; near there it is small by "
+                "cancellation only, and the distances of the distributions are not"
+            )
+    if sampled and not one.settled.all():
+        yield (
+            "* chains started from exact draws, and the burn-in was shorter than the autocorrelation time: the bias is "
+            "underestimated"
+        )

@@ -254,5 +254,5 @@ def draw(net: Network, level: NetworkLevel, run: Run, images: Array, out: Path, 
     draw_images(last, [], f"{level.name}: {len(last)} chains after {every * len(images)} steps of {how}", grid)
     typer.echo(f"strip:  {strip}\ngrid:   {grid}")
     if gif:
-        frames = [coloured(net.decode(state[:16]), card) for state in images]
-        typer.echo(f"movie:  {draw_gif(frames, out / 'chains.gif')}")
+        frames = [net.decode(state[:16]) for state in images]
+        typer.echo(f"movie:  {draw_gif(frames, out / 'chains.gif', card)}")

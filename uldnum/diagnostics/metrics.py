@@ -88,6 +88,8 @@ class Metric:
     exact : callable, optional
         ``exact(law)`` returns the exact metric of the stationary distribution of an integrator. Without it the exact
         value is unknown.
+    exact_signed : callable, optional
+        ``exact_signed(law)`` returns the exact metric with its sign, as the mean over axes. Distances have none.
     known : callable, optional
         ``known(target)`` returns whether the target provides the data that the metric needs. If not, the metric is NaN.
         The default returns True.
@@ -99,6 +101,7 @@ class Metric:
     of_run: Callable[[Run, Any], Bias | Estimate] | None = None
     of_positions: Callable[[Array, Any], Bias] | None = None
     exact: Callable[[StationaryLaw], Any] | None = None
+    exact_signed: Callable[[StationaryLaw], Any] | None = None
     known: Callable[[Target], bool] = lambda target: True
 
     @property
@@ -109,7 +112,7 @@ class Metric:
     @property
     def modules(self) -> set[str]:
         """Names of the modules that define the functions of the metric."""
-        parts = (self.of_run, self.of_positions, self.exact, self.known)
+        parts = (self.of_run, self.of_positions, self.exact, self.exact_signed, self.known)
         return {part.__module__ for part in parts if part is not None}
 
     def attributes(self, what: str = "") -> dict[str, str]:
@@ -122,12 +125,12 @@ def root_mean_square(errors: Array) -> Any:
     return np.sqrt(np.mean(errors**2))
 
 
-def moment_bias(order: int) -> Callable[[StationaryLaw], Any]:
+def moment_bias(order: int, over_axes: Callable[[Array], Any] = root_mean_square) -> Callable[[StationaryLaw], Any]:
     """Return a function of the exact bias of E[x_i^order], in the normalisation of `mean_bias`."""
 
     def exact(law: StationaryLaw) -> Any:
         mean, square = (known_moment(law.target, power) for power in (order, 2 * order))
-        return root_mean_square(law.moment_error(order) / deviation(law.target, mean, square))
+        return over_axes(law.moment_error(order) / deviation(law.target, mean, square))
 
     return exact
 
@@ -186,6 +189,7 @@ METRICS = by_name(
         "standard deviations of x²",
         of_run=second_moment_bias,
         exact=moment_bias(2),
+        exact_signed=moment_bias(2, np.mean),
         known=knows_moments,
     ),
     Metric(
@@ -194,6 +198,7 @@ METRICS = by_name(
         "standard deviations of x",
         of_run=mean_bias,
         exact=moment_bias(1),
+        exact_signed=moment_bias(1, np.mean),
         known=knows_moments,
     ),
     Metric(

@@ -307,7 +307,7 @@ def plan(
     Plan reverse-diffusion with ula: 10 phases, 10 steps
     ...
     >>> uldnum.plan("heun", levels, denoise=False)
-    Plan heun(0): 8 phases, 8 steps
+    Plan heun: 8 phases, 8 steps
     ...
     """
     if not isinstance(levels, Levels):

@@ -89,21 +89,30 @@ def draw_images(images: Array, titles: Sequence[str], caption: str, out: Path, l
         figure.savefig(file, dpi=160)
 
 
-def draw_gif(frames: Sequence[Array], out: Path) -> Path:
+def draw_gif(frames: Sequence[Array], out: Path, card: Card | None = None) -> Path:
     """Write an animation and return its path.
 
     Parameters
     ----------
     frames : sequence of arrays, shape (n, height, width, 3)
-        Images of each frame, RGB values between 0 and 1.
+        Images of each frame, RGB values between 0 and 1. With a card, images of shape (n, channels, height, width), as
+        ``denoise`` of a noise level returns them.
     out : Path
         GIF file to write.
+    card : Card, optional
+        Card of the network, such as ``net.card``, whose data range and colours show the images (`coloured`).
 
     Returns
     -------
     Path
     """
     image = require("PIL.Image", "plot")
+    if card is not None:
+        frames = [coloured(np.asarray(frame), card) for frame in frames]
+    if not len(frames) or any(np.ndim(frame) != 4 or np.shape(frame)[-1] != 3 for frame in frames):
+        raise ValueError(
+            "frames: must be arrays of shape (n, height, width, 3); pass card= for images (n, channels, height, width)"
+        )
     columns = math.ceil(math.sqrt(len(frames[0])))
     larger = max(1, PIXELS // frames[0].shape[1])
     pictures = [image.fromarray(mosaic(frame, columns).repeat(larger, 0).repeat(larger, 1)) for frame in frames]

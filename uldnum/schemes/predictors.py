@@ -201,7 +201,8 @@ def predictor(name: str) -> tuple[str, Predictor, str]:
     Returns
     -------
     tuple of (str, callable, str)
-        The name with the value of the parameter, the function that returns the moves, and the reference.
+        The name, with the value of the parameter unless it is the default, the function that returns the moves, and the
+        reference.
 
     Raises
     ------
@@ -231,7 +232,7 @@ def predictor(name: str) -> tuple[str, Predictor, str]:
     def moves(*places: NoiseLevel) -> list[Move]:
         return entry.moves(*places, value)
 
-    return f"{stem}({value:g})", moves, entry.source
+    return stem if value == entry.default else f"{stem}({value:g})", moves, entry.source
 
 
 def embedded(move: Move, k: int) -> Step:

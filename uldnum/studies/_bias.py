@@ -10,7 +10,8 @@ from uldnum.studies.exact import has_exact_law
 
 __all__ = ["bias", "exact_bias"]
 
-MEASURED = ["exact", "bias", "error", "floor", "settled", "diverged", "unstable", "nfe"]
+EXACT = ["exact", "exact_signed"]
+MEASURED = [*EXACT, "bias", "error", "floor", "settled", "diverged", "unstable", "nfe"]
 
 
 @configured_by(BiasConfiguration)
@@ -32,6 +33,8 @@ def bias(study: BiasConfiguration) -> xr.Dataset:
         * ``floor``: expected value of ``bias`` for a run without bias, due to statistical noise.
         * ``exact``: exact bias of the scheme, on Gaussians and in one dimension; NaN elsewhere, and at points that were
           left out for lack of time (``exact``, ``exact_seconds``).
+        * ``exact_signed``: exact bias of a moment with its sign, the mean over axes; positive if the moment is too
+          large. NaN for distances.
         * ``settled``: whether the burn-in was longer than the autocorrelation time. If it was not, the measured bias is
           too small, since chains start without bias.
         * ``diverged``: number of chains that diverged.
@@ -74,9 +77,9 @@ def exact_bias(study: ExactBiasConfiguration) -> xr.Dataset:
     Returns
     -------
     xarray.Dataset
-        The variable ``exact`` with the dimensions ``integrator``, ``friction`` (if there are several), ``h`` and
-        ``metric``, in the units of `bias`. It is NaN where the scheme is unstable and where the answer could not be
-        resolved to the tolerance.
+        The variables ``exact`` and ``exact_signed`` with the dimensions ``integrator``, ``friction`` (if there are
+        several), ``h`` and ``metric``, in the units of `bias`. They are NaN where the scheme is unstable and where the
+        answer could not be resolved to the tolerance.
 
     Raises
     ------
@@ -107,7 +110,7 @@ def exact_bias(study: ExactBiasConfiguration) -> xr.Dataset:
         raise ValueError(
             f"target: no exact answer on {grid.target.name!r}: only on Gaussians, and on targets in one dimension"
         )
-    return flat(grid.exact(study, with_times=False)[["exact"]])
+    return flat(grid.exact(study, with_times=False)[EXACT])
 
 
 def flat(study: xr.Dataset) -> xr.Dataset:

@@ -170,10 +170,11 @@ class StepGrid:
             left_out = len({task.key for task in tasks} - set(known))
             found = [known.get(task.key, nothing) for task, nothing in zip(tasks, found, strict=True)]
             self.warn_of_unknown(found, left_out, seconds)
-        biases, times = (self.stacked([one[name] for one in found]) for name in ("bias", "time"))
+        biases, signed, times = (self.stacked([one[name] for one in found]) for name in ("bias", "signed", "time"))
         slowest = self.shaped([one[RELAXATION_TIME.name] for one in found])
         data: dict[str, Any] = {
             "exact": ((*AXES, "metric"), biases, {"units": "1", "long_name": "exact bias of the scheme"}),
+            "exact_signed": ((*AXES, "metric"), signed, {"units": "1", "long_name": "exact bias with its sign"}),
             "exact_time": ((*AXES, "observable"), times, {
                 "units": COST.unit, "long_name": "exact autocorrelation time, slowest axis",
             }),

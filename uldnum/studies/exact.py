@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,7 +13,7 @@ import numpy as np
 
 from uldnum._util.typing import Array
 from uldnum.diagnostics.bias import deviation, known_moment
-from uldnum.diagnostics.metrics import RELAXATION_TIME, TIMES, Metric, StationaryLaw, study_metric
+from uldnum.diagnostics.metrics import RELAXATION_TIME, TIMES, StationaryLaw, study_metric
 from uldnum.exact import ConvergenceError, GaussianLaw, TransferOperator, UnstableError, transfer_operator
 from uldnum.exact._gaussian import Spectrum, stationary_law
 from uldnum.schemes.catalogue import Integrator
@@ -61,18 +61,19 @@ def answers_of(
 ) -> dict[str, Any]:
     """Return the values of a law as `exact_answers` does; all are NaN if it is None."""
     return {
-        "bias": {name: exact_value(study_metric(name), law) for name in metrics},
-        "time": {name: exact_value(metric, law if times else None) for name, metric in TIMES.items()},
-        RELAXATION_TIME.name: exact_value(RELAXATION_TIME, law if times else None),
+        "bias": {name: exact_value(study_metric(name).exact, law) for name in metrics},
+        "signed": {name: exact_value(study_metric(name).exact_signed, law) for name in metrics},
+        "time": {name: exact_value(metric.exact, law if times else None) for name, metric in TIMES.items()},
+        RELAXATION_TIME.name: exact_value(RELAXATION_TIME.exact, law if times else None),
         "fault": fault,
     }
 
 
-def exact_value(metric: Metric, law: StationaryLaw | None) -> float:
-    """Return the exact value of a metric, or NaN if it is unknown or not resolved well enough."""
-    if law is not None and metric.exact is not None:
+def exact_value(exact: Callable[[StationaryLaw], Any] | None, law: StationaryLaw | None) -> float:
+    """Return a function of a stationary law, or NaN if there is none or it is not resolved well enough."""
+    if law is not None and exact is not None:
         with suppress(ConvergenceError):
-            return float(metric.exact(law))
+            return float(exact(law))
     return np.nan
 
 

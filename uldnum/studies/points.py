@@ -165,8 +165,11 @@ class Exact(Point):
 
     @property
     def effort(self) -> tuple[int, float]:
-        """Rows of the scheme, then the step size."""
-        return self.scheme.rows, self.h
+        """Whether the scheme remembers more than the position from step to step, then the step size."""
+        stages = self.scheme.stages(self.h, friction=self.friction).stages
+        last = stages[-1].map
+        carried = np.eye(self.scheme.rows) + last.dA
+        return int(len(stages) > 1 or bool(last.b[1:].any() or carried[1:].any())), self.h
 
     def result(self) -> dict[str, Any]:
         """Compute the exact values."""
