@@ -306,6 +306,23 @@ def test_bias_records_every_option(monkeypatch, capsys, tmp_path):
     np.testing.assert_allclose(study.h, 0.2)
 
 
+def test_exact_values_are_chosen_on_the_command_line(monkeypatch, capsys, tmp_path):
+    options = ("bias", "--target", "gaussian", "--integrators", "ULA", "--h", "0.5", "--nfe", "20", "--chains", "8")
+    for flags, known, said in (
+        ((), True, "where they are known, for as long as sampling takes"),
+        (("--exact",), True, "without a limit of time"),
+        (("--no-exact",), False, "sampling point by point\n"),
+        (("--exact-seconds", "9"), True, "where they are known, for 9 s"),
+    ):
+        code, _, err = uldnum(monkeypatch, capsys, *options, *flags, "--out", str(tmp_path))
+        assert code == 0
+        assert said in err
+        assert bool(xr.load_dataset(tmp_path / "bias.nc").exact.notnull().all()) is known
+    code, _, err = uldnum(monkeypatch, capsys, *options, "--exact-only", "--no-exact", "--out", str(tmp_path))
+    assert code == 2
+    assert "exact: --exact-only computes only exact values" in err
+
+
 def test_exact_bias_without_sampling(monkeypatch, capsys, tmp_path):
     """The exact bias of ULA on a Gaussian agrees with the closed form, and is absent beyond the stability limit."""
     arguments = ("bias", "--exact-only", "--target", "gaussian", "--integrators", "ULA", "--h", "0.5,2.1")
