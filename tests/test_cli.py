@@ -428,7 +428,7 @@ def test_a_stopped_sample_is_resumed(monkeypatch, capsys, tmp_path):
             yield lambda: next(asked, True)
 
     monkeypatch.setattr(launch, "interruptible", interruptible)
-    monkeypatch.setattr(launch, "PATIENCE", 0.0)  # check for interrupts after every step
+    monkeypatch.setattr(launch, "next_launch", lambda *_: 1)  # check for interrupts after every step
     code, _, err = uldnum(monkeypatch, capsys, "sample", *options, "--out", str(stopped))
     assert code == 130
     assert "interrupted: 5 of 15 steps are in" in err

@@ -357,7 +357,7 @@ def test_executors_agree_on_plans():
 def test_many_levels_in_one_launch_equal_one_step_per_launch(monkeypatch, name, dtype):
     mixture, run = uldnum.target("gmm-40"), PLANS[name](LEVELS)
     together = uldnum.anneal(mixture, run, chains=1300, seed=2, threads=2, dtype=dtype, progress=False)
-    monkeypatch.setattr(launch, "PATIENCE", 0.0)  # one launch per step
+    monkeypatch.setattr(launch, "next_launch", lambda *_: 1)  # one launch per step
     monkeypatch.setattr(NumbaExecutor, "first_launch", lambda executor, state: 1)
     monkeypatch.setattr("uldnum.kernels.numba.executor.TILE", 1)
     apart = uldnum.anneal(mixture, run, chains=1300, seed=2, threads=1, dtype=dtype, progress=False)

@@ -117,7 +117,7 @@ from uldnum.sampling.run import Run
 
 folder, kills = Path(sys.argv[1]), int(sys.argv[2])
 options = "sample --steps 10 --every 2 --chains 2 --h 0.5 --seed 5".split()
-launch.PATIENCE = 0.0  # one step per launch
+launch.next_launch = lambda *_: 1  # one step per launch
 score = networks.NetworkLevel.score
 
 

@@ -337,7 +337,7 @@ def stopping(checks):
 
     with ExitStack() as stack:
         stack.enter_context(patch.object(launch, "interruptible", interruptible))
-        stack.enter_context(patch.object(launch, "PATIENCE", 0.0))
+        stack.enter_context(patch.object(launch, "next_launch", lambda *_: 1))
         stack.enter_context(patch.object(NumbaExecutor, "first_launch", lambda executor, state: 1))
         stack.enter_context(warnings.catch_warnings())
         warnings.filterwarnings("ignore", "stopped after")

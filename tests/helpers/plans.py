@@ -20,7 +20,7 @@ def stop_and_go_on(monkeypatch, path, checks, *arguments, **options):
 
     with monkeypatch.context() as patch:
         patch.setattr(launch, "interruptible", interruptible)
-        patch.setattr(launch, "PATIENCE", 0.0)
+        patch.setattr(launch, "next_launch", lambda *_: 1)
         patch.setattr(NumbaExecutor, "first_launch", lambda executor, state: 1)
         with pytest.warns(UserWarning, match="stopped after"):
             stopped = uldnum.anneal(*arguments, **options, progress=False)

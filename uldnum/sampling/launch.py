@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -34,6 +34,9 @@ __all__ = [
 
 # Seconds between two updates of the progress bar and checks for Ctrl-C.
 PATIENCE = 0.2
+
+# Seconds of steps in a launch, at least, for each second that a launch takes whatever its number of steps.
+STEPS_OVER_FIXED = 9
 
 # Histograms extend this many standard deviations of the target to either side of its mean.
 REACH = 8
@@ -174,23 +177,67 @@ def execute(
 def take_steps(
     executor: Executor, state: State, end: int, bar: tqdm[Any], stopped: Callable[[], bool]
 ) -> Iterator[Array]:
-    """Advance to step ``end`` in launches of about `PATIENCE` seconds; yield the positions that each launch stored."""
-    launch = executor.first_launch(state)
+    """Advance to step ``end`` in launches of a length that `Pace` chooses; yield the positions that each one stored."""
+    pace = Pace(executor.first_launch(state))
     while state.step < end and not stopped():
-        last = min(state.step + launch, end)
+        last = min(state.step + pace.launch, end)
         taken = last - state.step
         begun = time.perf_counter()
         yield executor.advance(state, last)
-        elapsed = time.perf_counter() - begun
+        elapsed = max(time.perf_counter() - begun, 1e-9)
         if not bar.disable and bar.n == bar.initial:
             bar.unpause()  # the first launch may include compilation, so its time does not predict the rest
         bar.update(taken)
-        launch = next_launch(taken, elapsed)
+        pace = pace.after(taken, elapsed)
 
 
-def next_launch(taken: int, elapsed: float) -> int:
-    """Return the number of steps of the next launch, given the steps and seconds of the last one."""
-    return max(1, min(4 * taken, int(taken * PATIENCE / elapsed)))
+@dataclass(frozen=True)
+class Pace:
+    """Number of steps of the next launch, chosen from the durations of earlier launches.
+
+    A launch of n steps takes t = fixed + n each seconds, where the fixed time is needed to copy the state, for example.
+    A least-squares fit of the relative errors of t over all launches of different lengths tells them apart.
+
+    Attributes
+    ----------
+    launch : int
+        Number of steps of the next launch.
+    sums : tuple of five floats, or None
+        Sums over launches of 1/t, n/t, 1/t^2, n/t^2 and n^2/t^2; None before the first launch, which does not count,
+        because it may include compilation.
+    """
+
+    launch: int
+    sums: tuple[float, ...] | None = None
+
+    @property
+    def fixed(self) -> float | None:
+        """Seconds that a launch takes whatever its number of steps; None if no launches of different lengths tell."""
+        if self.sums is None:
+            return None
+        a, b, aa, ab, bb = self.sums
+        determinant = aa * bb - ab**2
+        return max(0.0, (a * bb - b * ab) / determinant) if determinant > 1e-2 * aa * bb else None
+
+    def after(self, taken: int, elapsed: float) -> Pace:
+        """Return the pace after a launch of ``taken`` steps in ``elapsed`` seconds."""
+        if self.sums is None:
+            return Pace(next_launch(taken, elapsed, 0.0), (0.0,) * 5)
+        a, b = 1 / elapsed, taken / elapsed
+        found = Pace(0, tuple(x + y for x, y in zip(self.sums, (a, b, a * a, a * b, b * b), strict=True)))
+        return replace(found, launch=next_launch(taken, elapsed, found.fixed))
+
+
+def next_launch(taken: int, elapsed: float, fixed: float | None) -> int:
+    """Return the number of steps of the next launch, given the steps and seconds of the last one.
+
+    Its steps take `PATIENCE` seconds less the fixed time of a launch, or `STEPS_OVER_FIXED` times the fixed time if
+    that is longer. If the fixed time is unknown, the launch is at least twice as long as the last one, which tells it.
+    """
+    known = fixed or 0.0
+    wanted, steps = max(PATIENCE - known, STEPS_OVER_FIXED * known), max(elapsed - known, 0.0)
+    launch = 4 * taken if wanted >= 4 * steps else int(taken * wanted / steps)
+    return max(1, launch, 2 * taken if fixed is None else 0)
 
 
 @contextmanager
