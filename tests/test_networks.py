@@ -510,7 +510,7 @@ def test_initial_states_and_denoising_of_a_level(gaussian):
         ({"sigma": -1.0}, "sigma: must be positive"),
         ({"sigma": np.nan}, "sigma: must be positive"),
         ({"ratio": np.inf}, "sigma-ratio: must be positive and finite"),
-        ({"sigma": 0.5, "ratio": 1.0}, "sigma and sigma-ratio: give one"),
+        ({"sigma": 0.5, "ratio": 1.0}, "sigma and sigma-ratio: give only one of them"),
         ({"t": 3.0}, "t: the network has no schedule"),
     ],
 )

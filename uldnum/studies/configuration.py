@@ -15,8 +15,8 @@ from inspect import getdoc, signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, TypeVar
 
-from uldnum._util.arguments import flag, positive_number, shown, whole_number
-from uldnum._util.typing import ArrayLike
+from uldnum._util.arguments import flag, positive, positive_number, shown, whole_number
+from uldnum._util.typing import Array, ArrayLike
 
 if TYPE_CHECKING:
     from uldnum.schemes.catalogue import Integrator
@@ -58,6 +58,11 @@ class Whole:
 def optional_number(name: str, value: Any) -> float | None:
     """Return a positive number, or None, or raise."""
     return None if value is None else positive_number(name, value)
+
+
+def optional_positive(name: str, value: Any) -> Array | None:
+    """Return positive numbers as an array, or None, or raise."""
+    return None if value is None else positive(name, value)
 
 
 def all_some_or_none(name: str, value: Any) -> bool | str:
@@ -131,6 +136,7 @@ class Configuration:
         "float or array, shape (F,)",
         f"Frictions in units of 1/time, all different; overdamped schemes ignore them. {USUAL_FRICTIONS}",
         shell=f"Frictions, in the format of step sizes; overdamped schemes ignore them. {USUAL_FRICTIONS}",
+        check=optional_positive,
     ))  # fmt: skip
     tolerance: float = field(default=1e-4, metadata=option(
         "float",
@@ -208,6 +214,7 @@ class ExactBiasConfiguration(Configuration):
         "float or array, shape (F,)",
         f"Frictions in units of 1/time, all different; overdamped schemes ignore them. {USUAL_FRICTION}",
         shell=f"Frictions, in the format of step sizes; overdamped schemes ignore them. {USUAL_FRICTION}",
+        check=optional_positive,
     ))  # fmt: skip
     tolerance: float = 1e-5
 
