@@ -216,7 +216,7 @@ class Pace:
         if self.sums is None:
             return None
         a, b, aa, ab, bb = self.sums
-        determinant = aa * bb - ab**2
+        determinant = aa * bb - ab * ab
         return max(0.0, (a * bb - b * ab) / determinant) if determinant > 1e-2 * aa * bb else None
 
     def after(self, taken: int, elapsed: float) -> Pace:
