@@ -25,7 +25,7 @@ __all__ = ["doctor", "fetch", "list_"]
 INTEGRATORS = """\
 Any word in the letters A, B, O or in B, U is an integrator, too, such as ABAOABA; V and R of openmmtools are B and A.
 A step must be affine in the state, the score and normals, with coefficients that depend only on h and the friction.
-Steps that depend on the state or on a coin, such as Metropolis tests and randomised midpoints, cannot be integrators.
+Steps whose coefficients are random or depend on the state, such as Metropolis tests, cannot be integrators.
 Orders are powers of h: of the error of expectations at a fixed time (weak), and of the bias of x (stationary).
 ULA is of order 1 in its own time step delta = h^2/2, and therefore of order 2 in h."""
 

@@ -4,10 +4,10 @@ The time of a function f is, in time steps,
 
     tau = 1 + 2 sum_{n>=1} rho(n),    rho(n) = Cov(f(x_0), f(x_n)) / Var f(x_0),
 
-where x_n is the position at the end of time step n in equilibrium. The state ``u`` before a score evaluation is a
-Markov chain, but the reading ``(x, p)`` uses the normals of the last stage, which also determine the next u. The states
-``(x, p)`` at the ends of time steps are a Markov chain of their own. One transition of this chain applies the map
-``open``, all stages but the last, and the map ``close``, each with independent normals.
+where x_n is the position at the end of time step n in equilibrium. The state ``(x, p)`` at the end of a time step is
+called the *reading*. The states ``u`` before score evaluations are a Markov chain, but a reading uses the normals of
+the last stage, which also determine the next u. The readings are a Markov chain of their own. One transition of this
+chain applies the map ``open``, all stages but the last, and the map ``close``, each with independent normals.
 
 The stationary distribution of ``(x, p)``, weighted with ``f(x) - E f``, is therefore propagated in two ways:
 
@@ -39,7 +39,8 @@ __all__ = ["autocorrelation_times"]
 
 # Tolerance of a time divided by that of the distribution. A sum over many steps is more sensitive to errors.
 LOOSER = 100
-# Largest number of refinements of the grid, and factor of the nodes at each. More are needed only if f is not smooth.
+# Largest number of refinements of the grid, and the factor by which each of them increases the number of nodes of an
+# axis. More refinements are needed only if f is not smooth.
 REFINEMENTS, GROWTH = 4, 1.2
 
 

@@ -2,8 +2,9 @@
 
 The transfer operator of a scheme maps a function f of the state of a chain to its expectation after one time step,
 ``(P f)(u) = E[f(u') | u]``. Its adjoint maps the distribution at one time step to the distribution at the next, and has
-the stationary distribution as its fixed point. `uldnum.exact.grid` discretises the operator on a grid of position and
-memory. `uldnum.exact.stationary` refines the grid until the results change by less than the tolerance.
+the stationary distribution as its fixed point. The *memory* of a scheme is the second row of its state, for example the
+momentum. `uldnum.exact.grid` discretises the operator on a grid of position and memory. `uldnum.exact.stationary`
+refines the grid until the results change by less than the tolerance.
 """
 
 from __future__ import annotations
@@ -95,7 +96,7 @@ class TransferOperator(Described):
         """Eigenvalues of one time step in descending order of modulus: 1 and at most five more, a complex array.
 
         An eigenvalue is omitted if it changes by more than a hundredth of ``|1 - lambda|`` at the last refinement of
-        the grid. The list ends before the first eigenvalue that only the first grid resolves, so it has no gaps.
+        the grid. The list ends before the first eigenvalue that is found on the first grid but not on the last one.
         """
         return self.law.eigenvalues
 
@@ -225,7 +226,7 @@ class TransferOperator(Described):
         return float(self.autocorrelation_times([f])[0])
 
     def autocorrelation_times(self, functions: Sequence[Callable[[Array], Array]]) -> Array:
-        """Return the integrated autocorrelation times of several functions, which take about as long as one.
+        """Return the integrated autocorrelation times of several functions, in about the computing time of one.
 
         Parameters
         ----------
@@ -313,12 +314,12 @@ def transfer_operator(
     less than the tolerance. It is widened until the probability outside it is negligible.
 
     The position and the memory are confined to intervals: a step that leaves an interval stops at its end. The ends of
-    the interval of x are ``law.grid.x.low`` and ``law.grid.x.high`` of the result. The interval is first the smallest
-    one that contains all points where the density of the target exceeds ``exp(-r^2/2)`` times its maximum. Here r is
-    the product of two numbers. The first is ``0.5 + sqrt(-2 ln(tolerance))``, which is 5.8 at 1e-6. The second is the
-    ratio of the standard deviations of scheme and target on a Gaussian, the largest one of all components, clipped to
-    [0.5, 3]. An end then moves outwards until the smallest probability of the three nodes next to it is below 2% of the
-    tolerance, or of the spectral gap if that is smaller.
+    the interval of x are the attributes ``law.grid.x.low`` and ``law.grid.x.high`` of the result. The interval is first
+    the smallest one that contains all points where the density of the target exceeds ``exp(-r^2/2)`` times its maximum.
+    Here r is the product of two numbers. The first is ``0.5 + sqrt(-2 ln(tolerance))``, which is 5.8 at 1e-6. The
+    second is the ratio of the standard deviations of scheme and target on a Gaussian, the largest one of all
+    components, clipped to [0.5, 3]. An end then moves outwards until the smallest probability of the three nodes next
+    to it is below 2% of the tolerance, or of the spectral gap if that is smaller.
 
     If the score grows faster than linearly, an explicit scheme diverges from initial positions far from the mean. It
     then has no stationary distribution on the whole line. The result is the stationary distribution of the confined

@@ -110,7 +110,7 @@ def read_study(given: Any, kind: str) -> xr.Dataset:
 
 
 def one_friction(study: xr.Dataset) -> xr.Dataset:
-    """Return a study without the dimension friction; several frictions become names of integrators."""
+    """Return a study without the dimension friction; of several frictions, each integrator name states one."""
     if "friction" not in study.dims:
         return study
     frictions = study.friction.values
@@ -198,7 +198,7 @@ def name_entries(axes: Any, studies: Sequence[Shown], width: float = 1.0) -> lis
 
 
 def common(texts: Iterable[str], general: str) -> str:
-    """Return the text that all texts are equal to, or a general one."""
+    """Return the common text if all texts are equal, and the general one otherwise."""
     found = set(texts)
     return found.pop() if len(found) == 1 else general
 
@@ -206,9 +206,9 @@ def common(texts: Iterable[str], general: str) -> str:
 def annotate(figure: Any, panels: Sequence[Any], entries: Sequence[Any], title: str) -> None:
     """Give a figure its title, and a legend below the panels that is not wider than the figure.
 
-    All panels have the same label of the horizontal axis. It is kept at the lowest panel of each column, or below the
-    middle one of three full columns. A label of the vertical axis that all panels share is kept at the first of each
-    row.
+    All panels have the same x label. Only the lowest panel of each column keeps it, or only that of the middle column
+    if there are three full columns. If all panels also have the same y label, only the first panel of each row keeps
+    it.
     """
     columns = panels[0].get_subplotspec().get_gridspec().ncols
     middle = columns == 3 and len(panels) % 3 == 0

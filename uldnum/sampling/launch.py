@@ -32,10 +32,10 @@ __all__ = [
     "floating_type", "recording_of", "require_memory", "resumed", "warn_of_a_stop",
 ]  # fmt: skip
 
-# Seconds between two updates of the progress bar and checks for Ctrl-C.
+# Intended duration of a launch in seconds. After each launch the progress bar is updated and Ctrl-C is checked.
 PATIENCE = 0.2
 
-# Seconds of steps in a launch, at least, for each second that a launch takes whatever its number of steps.
+# Smallest intended ratio of the time of all steps of a launch to the fixed time of the launch (see `Pace`).
 STEPS_OVER_FIXED = 9
 
 # Histograms extend this many standard deviations of the target to either side of its mean.
@@ -195,16 +195,17 @@ def take_steps(
 class Pace:
     """Number of steps of the next launch, chosen from the durations of earlier launches.
 
-    A launch of n steps takes t = fixed + n each seconds, where the fixed time is needed to copy the state, for example.
-    A least-squares fit of the relative errors of t over all launches of different lengths tells them apart.
+    The duration of a launch of n steps is modelled as ``t = fixed + n per_step``. The fixed time does not depend on n;
+    for example, it is needed to copy the state. The fixed time is known when launches of sufficiently different lengths
+    have been timed: a least-squares fit then minimises the relative errors of t.
 
     Attributes
     ----------
     launch : int
         Number of steps of the next launch.
     sums : tuple of five floats, or None
-        Sums over launches of 1/t, n/t, 1/t^2, n/t^2 and n^2/t^2; None before the first launch, which does not count,
-        because it may include compilation.
+        Sums over launches of 1/t, n/t, 1/t^2, n/t^2 and n^2/t^2; None before the first launch. The first launch is
+        not included in the sums, because it may include compilation.
     """
 
     launch: int
@@ -212,7 +213,7 @@ class Pace:
 
     @property
     def fixed(self) -> float | None:
-        """Seconds that a launch takes whatever its number of steps; None if no launches of different lengths tell."""
+        """Fixed time of a launch in seconds; None if the launches so far do not determine it."""
         if self.sums is None:
             return None
         a, b, aa, ab, bb = self.sums
@@ -231,8 +232,9 @@ class Pace:
 def next_launch(taken: int, elapsed: float, fixed: float | None) -> int:
     """Return the number of steps of the next launch, given the steps and seconds of the last one.
 
-    Its steps take `PATIENCE` seconds less the fixed time of a launch, or `STEPS_OVER_FIXED` times the fixed time if
-    that is longer. If the fixed time is unknown, the launch is at least twice as long as the last one, which tells it.
+    The intended time of all steps of the launch is `PATIENCE` minus the fixed time, or `STEPS_OVER_FIXED` times the
+    fixed time if that is longer. A launch has at most four times as many steps as the last one. If the fixed time is
+    unknown, it has at least twice as many, because launches of different lengths determine the fixed time.
     """
     known = fixed or 0.0
     wanted, steps = max(PATIENCE - known, STEPS_OVER_FIXED * known), max(elapsed - known, 0.0)

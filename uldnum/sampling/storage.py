@@ -1,9 +1,9 @@
 """Files of runs: labelled results for readers, and the group ``resume`` with what resuming needs.
 
 The root group of a file holds named results. The final states ``x`` and ``p`` and the ``trace`` are stored only there,
-and are read back. Everything else in the root group is computed from the state when a run is written and is ignored
-when it is read. The group ``resume`` holds the rest of the state, the settings and the coefficients, and a hash of all
-that is read. Every array is checked before it is used.
+and are read back. All other variables of the root group are derived when a run is written and are ignored when it is
+read. The group ``resume`` holds the rest of the state, the settings and the coefficients, and a hash of all that is
+read. Every array is checked before it is used.
 """
 
 from __future__ import annotations
@@ -150,7 +150,7 @@ def content_digest(results: xr.Dataset, resume: xr.Dataset) -> str:
 
 
 def write(run: Run, results: xr.Dataset, path: Path) -> None:
-    """Write the results of a run, to which variables may have been added, and what resuming needs."""
+    """Write the results of a run and its group ``resume``. The results may contain additional variables."""
     store(results.assign_attrs(format=FORMAT), path, resume=pack(run, results))
 
 
@@ -168,7 +168,7 @@ def read(path: Path) -> dict[str, Any]:
         If the file is not a saved run. The message names the array or attribute that is wrong.
     """
     results = load(path)
-    # The first format had no number, and its digest in the root group.
+    # The first format had no number and stored its digest in the root group.
     found = results.attrs.get("format", 1 if "digest" in results.attrs else None)
     if found is None:
         raise ValueError("it has no format; uldnum.Run.save writes runs")

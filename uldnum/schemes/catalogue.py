@@ -87,8 +87,8 @@ class Integrator(Described):
     Notes
     -----
     A step must be affine in the state, the score and independent normals, with coefficients that depend only on the
-    step size and the friction. Steps that depend on the state or on a coin, such as Metropolis tests, clipping and
-    randomised midpoints, cannot be integrators; `uldnum.plan` has step sizes that adapt to the score.
+    step size and the friction. Steps whose coefficients are random or depend on the state, such as Metropolis tests,
+    clipping and randomised midpoints, cannot be integrators. `uldnum.plan` has step sizes that adapt to the score.
 
     Orders are powers of h. ULA is of order 1 in its own time step ``delta = h^2/2``, and therefore of order 2 in h.
 
@@ -470,8 +470,8 @@ def integrators() -> tuple[CatalogueEntry, ...]:
     Notes
     -----
     An integrator is a step that is affine in the state, the score and independent normals, with coefficients that
-    depend only on the step size and the friction. Steps that depend on the state or on a coin, such as Metropolis
-    tests, clipping and randomised midpoints, cannot be integrators.
+    depend only on the step size and the friction. Steps whose coefficients are random or depend on the state, such as
+    Metropolis tests, clipping and randomised midpoints, cannot be integrators.
 
     Orders are powers of h. ULA is of order 1 in its own time step ``delta = h^2/2``, and therefore of order 2 in h.
 

@@ -1,4 +1,4 @@
-"""Grids of schemes, frictions and step sizes, as every study checks, computes and labels them."""
+"""The grid of schemes, frictions and step sizes of a study: its checks, its values and its labels."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ AXES = ("integrator", "friction", "h")
 # A measured time is resolved if the run was at least this many times longer; otherwise it is a lower bound.
 RESOLVED = 20
 
-# Exact values may take as long as sampling took, and at least so many seconds.
+# Smallest time limit of exact values in seconds. The default limit is the time that sampling took, if that is longer.
 LEAST_SECONDS = 5.0
 
 
@@ -93,8 +93,8 @@ class StepGrid:
             raise lacking(self.target, "exact draws, which chains start from", "draws")
         if study.exact is True and not self.has_exact_values:
             raise ValueError(
-                f"exact: no exact values on {self.target.name!r}, only on Gaussians, and on targets in one dimension, "
-                "that have moments and a cdf"
+                f"exact: no exact values on {self.target.name!r}; the target must be Gaussian or one-dimensional, and "
+                "must have moments and a cdf"
             )
 
     def backend(self, study: SamplingConfiguration) -> str:
@@ -136,7 +136,7 @@ class StepGrid:
             "time": (observable, times[..., 0], evaluations | {"long_name": "autocorrelation time, slowest axis"}),
             "time_error": (observable, times[..., 1], evaluations | {"long_name": "standard error of the time"}),
             "resolved": (observable, times[..., 0] * RESOLVED <= study.nfe, {
-                "long_name": f"whether the run lasted {RESOLVED} times; if not, the time is a lower bound",
+                "long_name": f"whether the run lasted {RESOLVED} autocorrelation times; if not, time is a lower bound",
             }),
             "settled": (AXES, ~np.any(times[..., 0] > study.burn_in, axis=-1), {
                 "long_name": "whether the burn-in lasted the autocorrelation time; if not, some of the bias is missing",
@@ -158,7 +158,7 @@ class StepGrid:
         return dataset.assign_attrs(chains=study.chains, seed=study.seed, backend=self.backend(study))
 
     def exact(self, study: Configuration, with_times: bool = True, seconds: float = math.inf) -> xr.Dataset:
-        """Return the exact values at every point; NaN where they are unknown or take more than so many seconds."""
+        """Return the exact values at every point; NaN where they are unknown or not computed within ``seconds``."""
         tolerance = check_tolerance(study.tolerance)
         tasks = [
             Exact(self.target, scheme, float(h), float(gamma), tolerance, with_times)
@@ -240,7 +240,7 @@ def level_outside() -> int:
 def without_law(study: xr.Dataset) -> xr.DataArray:
     """Return where statistics do not describe a stationary distribution: chains diverged or the scheme is unstable."""
     diverged = study.diverged > 0
-    return diverged | study.unstable if "unstable" in study else diverged  # release 0.1 stored no variable "unstable"
+    return diverged | study.unstable if "unstable" in study else diverged  # early files have no "unstable"
 
 
 def swept(

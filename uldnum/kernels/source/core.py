@@ -249,7 +249,7 @@ def make_core(ops: Ops) -> SimpleNamespace:
 
     @ops.jit
     def squares(q, y, mixture, j, several, d, columns):  # type: ignore[no-untyped-def]
-        """Set q[j] = log2(w_j e^(-P_j |z|^2/2)) for ``several`` components from j on; store z if R_j is a matrix."""
+        """Set q[j] = log2(w_j e^(-P_j |z|^2/2)) for ``several`` components from j on; store z if columns > 1."""
         components = mixture.log2_weights.shape[0]
         total = local(several)
         for c in range(several):
@@ -343,7 +343,10 @@ def make_core(ops: Ops) -> SimpleNamespace:
 
     @ops.jit
     def accumulate(sums, products, gaps, count, d):  # type: ignore[no-untyped-def]
-        """Add gaps[n] and the lower triangle of its products to the statistics, for n = 0 ... count - 1 in order."""
+        """Add deviations from the centre, and the lower triangle of their products, to the statistics.
+
+        The deviations gaps[n] are added in the order n = 0 ... count - 1.
+        """
         for i in range(d):
             total = sums[i]
             for n in range(count):
@@ -357,15 +360,16 @@ def make_core(ops: Ops) -> SimpleNamespace:
 
     @ops.jit
     def bin_of(x, low, per_unit, bins):  # type: ignore[no-untyped-def]
-        """Return the bin number of x: 1 ... bins (a real number) inside, 0 below or for NaN, bins + 1 above."""
+        """Return the bin number of x: 1 ... bins inside, 0 below or for NaN, bins + 1 above; bins is a real number."""
         place = (as_double(x) - low) * per_unit
         return as_index(where(place >= 0.0, where(place < bins, place, bins), -1.0)) + 1
 
     @ops.jit
     def first_escape(escape_step, step, u, least, most, d):  # type: ignore[no-untyped-def]
-        """Return the first step at which least <= u[0] <= most failed, given that of the earlier steps.
+        """Return the first step at which u[0] was not within [least, most].
 
-        NaN counts as a failure. Row 0 may lie ahead of the position on the step by a part of the next step.
+        ``escape_step`` is the result for the earlier steps. NaN is not within the bounds. u[0] may already contain a
+        part of the next step.
         """
         inside = (u[0, 0] >= least[0]) & (u[0, 0] <= most[0])
         for i in range(1, d):
