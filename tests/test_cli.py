@@ -621,7 +621,7 @@ def test_list_takes_a_kind_and_a_word(monkeypatch, capsys):
     assert out.count("\n\n") == 1
     assert "ula                 (2, 2)" in out
     assert "also called lmc, sgld, ald" in out
-    assert "cannot be integrators" in out
+    assert "cannot be part of an integrator" in out
     assert "order 1 in its own time step delta = h^2/2" in out
     _, out, _ = uldnum(monkeypatch, capsys, "list", "networks", "GALAXY")
     names = [line.split()[0] for line in out.splitlines() if "[1]" in line]

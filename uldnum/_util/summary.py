@@ -68,7 +68,7 @@ class Described:
 
     @property
     def summary(self) -> Summary:
-        """What the object is or found, in a few lines."""
+        """Description of the object and its results in a few lines."""
         raise NotImplementedError
 
     def __repr__(self) -> str:

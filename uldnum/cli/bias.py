@@ -63,14 +63,14 @@ def print_table(study: Any, data: Path, figure: Path) -> None:
     what = f"{'Bias' if sampled else 'Exact bias'} of the {first.label}"
     friction = ", ".join(f"{value:.4g}" for value in np.atleast_1d(study.friction))
     typer.echo(f"{what} on {study.target}, in {first.unit}; friction {friction}/time.")
-    exact = "the exact bias of the scheme with its sign, or - where it is not known"
+    exact = "exact: the bias of the scheme with its sign; - if it is not known, < if only a bound is known."
     if sampled:
         typer.echo(
-            f"Each cell is the sampled bias (a magnitude) and its standard error, then {exact}.\n"
+            f"sampled: the magnitude of the bias and its standard error.\n{exact}\n"
             "In a terminal, sampled values below the noise floor, which an unbiased run would show, are grey.\n"
         )
     else:
-        typer.echo(f"Each cell is {exact}.\n")
+        typer.echo(f"{exact}\n")
     for line in tables(one, sampled):
         typer.echo(line)
     typer.echo(f"\nalso in the data and the figure: {', '.join(metric.label for metric in others)}")
@@ -116,7 +116,7 @@ def cell(at: Any) -> str:
 
 
 def signed(value: float, with_sign: float, exact_to: float) -> str:
-    """Return the text of an exact value with its sign, or of its upper bound where it is below its accuracy."""
+    """Return the text of an exact value with its sign, or ``< exact_to`` if it is below the accuracy ``exact_to``."""
     if np.isnan(value):
         return "-"
     return f"{np.copysign(value, with_sign):+.2e}" if value >= exact_to else f"< {exact_to:.0e}"
@@ -130,8 +130,8 @@ def notes(one: Any, sampled: bool) -> Iterator[str]:
         for i in np.flatnonzero(np.diff(np.sign(values.values))):
             low, high = values.h.values[i : i + 2]
             yield (
-                f"{name}: the bias changes sign between h = {low:.4g} and {high:.4g}; near there it is small by "
-                "cancellation only, and the distances of the distributions are not"
+                f"{name}: the bias changes sign between h = {low:.4g} and {high:.4g}; near there it is small only "
+                "because errors cancel, and the distances between the distributions are not small"
             )
     if sampled and not one.settled.all():
         yield (

@@ -25,8 +25,8 @@ __all__ = ["doctor", "fetch", "list_"]
 INTEGRATORS = """\
 Any word in the letters A, B, O or in B, U is an integrator, too, such as ABAOABA; V and R of openmmtools are B and A.
 A step must be affine in the state, the score and normals, with coefficients that depend only on h and the friction.
-Steps whose coefficients are random or depend on the state, such as Metropolis tests, cannot be integrators.
-Orders are powers of h: of the error of expectations at a fixed time (weak), and of the bias of x (stationary).
+Metropolis tests, clipping and randomised midpoints therefore cannot be part of an integrator.
+An order is the power of h in the error of expectations at a fixed time (weak), or in the bias of x (stationary).
 ULA is of order 1 in its own time step delta = h^2/2, and therefore of order 2 in h."""
 
 
@@ -119,7 +119,7 @@ def list_(
 def show(
     title: str, lines: dict[str, str], footnotes: Mapping[str, str] = MappingProxyType({}), about: str = ""
 ) -> None:
-    """Print a table with a title and two columns, its footnotes, each once, and a text below it."""
+    """Print a table with a title and two columns, then each footnote once, then a text."""
     typer.secho(title, bold=True)
     width = max(map(len, lines))
     marks = {note: f"[{i}]" for i, note in enumerate(dict.fromkeys(footnotes[n] for n in lines if n in footnotes), 1)}
@@ -133,7 +133,7 @@ def show(
 
 
 def doctor() -> None:
-    """Report what is installed, which backends and ONNX providers work, and how to install the missing extras.
+    """Report what is installed, the backends that work, the ONNX providers, and how to install the missing extras.
 
     Example: uldnum doctor
     """

@@ -155,9 +155,10 @@ class Device:
         return self.current_stream()
 
     def current_stream(self) -> int:
-        """Return the address of CuPy's current stream, or 1, the legacy default stream, instead of 0.
+        """Return the address of CuPy's current stream, or 0 on the CPU.
 
-        ONNX Runtime interprets 0 as no stream.
+        The legacy default stream has two addresses, 0 and 1. The method returns 1, because ONNX Runtime interprets 0 as
+        no stream.
         """
         return 0 if self.name == "cpu" else self.namespace.cuda.get_current_stream().ptr or 1
 
@@ -184,7 +185,7 @@ class Device:
         try:
             return start(runtime, path, options, provider)
         except ValueError as error:
-            # ONNX Runtime may compute shapes on the CPU, which is harmless, but not the whole model.
+            # Some operations, such as those on shapes, may run on the CPU. It is an error if the whole model does.
             options.add_session_config_entry("session.disable_cpu_ep_fallback", "0")
             session = start(runtime, path, options, provider)
             if session.get_providers()[0] != "CUDAExecutionProvider":
@@ -222,7 +223,7 @@ def weight_files(content: bytes) -> list[str]:
 
 
 def usable_cores() -> int:
-    """Return the number of cores available to this process, or 0, ONNX Runtime's own default, where it is unknown."""
+    """Return the number of cores available to this process, or 0 (the default of ONNX Runtime) if it is unknown."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
 
 
@@ -290,7 +291,7 @@ class Model:
             return np.asarray(stoppable(lambda options: self.session.run(None, dict(inputs), options))[0])
 
     def buffers(self, shapes: Mapping[str, tuple[int, ...]]) -> tuple[Any, dict[str, Any]]:
-        """Return the binding and the arrays by name of calls with the given shapes, which are created once."""
+        """Return the binding for calls with the given shapes, and its arrays by name. Both are created once."""
         key = tuple(shapes.items())
         if key not in self.bindings:
             binding, arrays, xp = self.session.io_binding(), {}, self.device.namespace

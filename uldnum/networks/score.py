@@ -60,9 +60,9 @@ class Network(Law):
         Clip the denoised image to the range of the data in every evaluation. The clipped score is in general not the
         gradient of a log density. Default: False.
     chunk : int
-        Maximum number of images in one call, where guidance counts an image twice. The memory of a call is proportional
-        to ``chunk``. Random numbers do not depend on ``chunk``. States depend on it only through rounding in the
-        network. Default: 64.
+        Maximum number of images in one call. With guidance, each image counts twice. The memory of a call is
+        proportional to ``chunk``. A model with a fixed batch size ignores ``chunk``. Random numbers do not depend on
+        ``chunk``. States depend on it only through rounding in the network. Default: 64.
     threads : int, optional
         Number of threads on the CPU. Default: the number of cores available to this process.
     tf32 : bool
@@ -164,7 +164,7 @@ class Network(Law):
             )
 
     def images_in_a_call(self, most: int) -> int:
-        """Return the number of images in a call, which the batch size of the model determines if it is fixed."""
+        """Return the maximum number of images in a call, or the exact number if the model has a fixed batch size."""
         fixed, copies = self.roles.image.shape[0], self.conditions.copies
         if fixed is not None and fixed * math.prod(self.shape) > MOST:
             raise ValueError(f"network: the images of a call must have at most {MOST} values, got {fixed} images")
@@ -421,7 +421,7 @@ class NetworkLevel(NoisedImages):
         if bool(bad.any()):
             raise ValueError(
                 f"network: {self.network.name} returned non-finite values at sigma = {self.sigma:.4g}, for "
-                f"{int(bad.sum())} of {len(x)} finite images"
+                f"{int(bad.sum())} of {len(x)} images"
             )
 
 

@@ -254,8 +254,8 @@ def linear(count: int, beta_start: float = 1e-4, beta_end: float = 0.02, timeste
     count : int
         Number of levels, both ends included, from 1 to 2^20. A single level is at the last timestep.
     beta_start, beta_end : float, default 1e-4 and 0.02
-        Beta of the first and of the last timestep, between 0 and 1. The noise of the last timestep depends on the sum
-        of all betas.
+        Beta of the first and of the last timestep, between 0 and 1. With more timesteps, the same betas give a
+        noisier last timestep.
     timesteps : int, default 1000
         Number of timesteps of the schedule, from 2 to 2^20.
 
@@ -299,8 +299,8 @@ def scaled_linear(count: int, beta_start: float = 0.00085, beta_end: float = 0.0
     count : int
         Number of levels, both ends included, from 1 to 2^20. A single level is at the last timestep.
     beta_start, beta_end : float, default 0.00085 and 0.012
-        Beta of the first and of the last timestep, between 0 and 1. The noise of the last timestep depends on the sum
-        of all betas.
+        Beta of the first and of the last timestep, between 0 and 1. With more timesteps, the same betas give a
+        noisier last timestep.
     timesteps : int, default 1000
         Number of timesteps of the schedule, from 2 to 2^20.
 
@@ -369,7 +369,7 @@ def vp_sde(count: int, beta_start: float = 0.1, beta_end: float = 20.0, last: fl
         raise ValueError(f"last: must be below 1, got {end}")
     if low + high >= 1000:
         raise ValueError(f"beta_start, beta_end: their sum must be below 1000, got {low} and {high}")
-    rates = f"levels of an SDE with rates from {low:g} to {high:g} (for betas of timesteps use linear)"
+    rates = f"levels of an SDE with rates from {low:g} to {high:g} (use linear for the betas of discrete timesteps)"
     return noisy(rates, preserving(schedules.vp_sde(low, high), count, end))
 
 

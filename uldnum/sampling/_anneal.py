@@ -207,7 +207,7 @@ def program_of(data: Law, plan: Plan, run: Run, kind: np.dtype[Any]) -> Program:
     """Return the program of a plan, with the coefficients stored in the run."""
     targets = NoisedTargets(data, plan, kind, run.settings.shape)
     if data.kernel_levels is None:
-        levels = map(targets.target, range(len(plan.phases)))  # raises for an unknown level before the run starts
+        levels = map(targets.target, range(len(plan.phases)))  # raises before the run if the data lack a level
         if len({form_of(level, kind) for level in levels}) > 1:
             raise ValueError(
                 "noised: must return targets of one shape and one kind at all levels: mixtures of the same number of "
@@ -297,7 +297,7 @@ class NoisedTargets:
 
 
 def known_level(data: Law, plan: Plan, alpha: float, sigma: float) -> Target:
-    """Return the target of a phase, or raise. The error explains noise above the first level, which churn adds."""
+    """Return the target of a phase, or raise. The error says if churn raises the noise above the first level."""
     try:
         return level_of(data, alpha, sigma)
     except ValueError as error:
@@ -305,7 +305,8 @@ def known_level(data: Law, plan: Plan, alpha: float, sigma: float) -> Target:
         if sigma / alpha <= first * (1 + 1e-9):
             raise
         raise ValueError(
-            f"{error}; churn of {plan.name} raises the noise to this level from that of the first level, {first:g}"
+            f"{error}; the churn of {plan.name} raises the noise to this level, above that of the first level of the "
+            f"plan, sigma/alpha = {first:g}"
         ) from None
 
 

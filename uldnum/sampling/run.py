@@ -336,10 +336,10 @@ class Run(Described):
 
 @np.errstate(all="ignore")  # positions of diverged chains may overflow
 def typical(run: Run) -> tuple[str, list[str]]:
-    """Return what a summary shows for each step size, and its values.
+    """Return the name of the statistic that a summary shows, and its values for each step size as text.
 
-    It is the mean over the run, or over the last positions if the run did not accumulate it. Images have the mean and
-    the standard deviation of all their values.
+    For vectors, the statistic is `mean` with its standard error, or the mean of the last positions if the run has no
+    moments. For images, it is the mean and the standard deviation of all values of the last positions.
     """
     last = run.state.phase_space[:, :, 0]
     if len(run.settings.shape) > 1:

@@ -191,7 +191,7 @@ PREDICTORS = {
 
 
 def predictor(name: str) -> tuple[str, Predictor, str]:
-    """Return the full name, the moves and the source of a predictor, given a name such as ``ddim(0.5)``.
+    """Return the full name, the function and the reference of a predictor, given a name such as ``ddim(0.5)``.
 
     Parameters
     ----------
@@ -201,8 +201,8 @@ def predictor(name: str) -> tuple[str, Predictor, str]:
     Returns
     -------
     tuple of (str, callable, str)
-        The name, with the value of the parameter unless it is the default, the function that returns the moves, and the
-        reference.
+        The name, the function that returns the moves, and the reference. The name includes the value of the parameter
+        if it is not the default.
 
     Raises
     ------

@@ -81,7 +81,7 @@ class UserTarget(Target):
     per score evaluation.
 
     A Numba function ``score(x, out, *args)`` writes the score at the position x to ``out``; both have shape (d,). The
-    function is compiled into the kernel. It runs on vectors of chains if it applies to the entries of x only
+    function is compiled into the kernel. It runs on vectors of chains if its only operations on entries of x are
     arithmetic, integer powers, exp, log, sqrt, sin, cos, tanh, abs, min, max and `numpy.where`. Arguments of sin and
     cos must then not exceed 1e5, or 1e3 in float32. With any other operation that depends on x, such as a branch, the
     function runs for one chain at a time. ``Run.info`` reports which of the two applies. In the kernel, a division by
@@ -181,7 +181,7 @@ class UserTarget(Target):
         found = self.score(np.asarray(self.mean, dtype)[None]).dtype
         if dtype == np.float32 and found == np.float64:
             warnings.warn(
-                "score: returns float64 for positions in float32, which costs the speed of float32; pass arrays of "
+                "score: returns float64 for positions in float32, which is slower than float32; pass arrays of "
                 "constants by args, or convert them with np.asarray(constants, x.dtype)",
                 stacklevel=3,
             )
@@ -222,7 +222,7 @@ class UserTarget(Target):
             space = Space.of(self.like)
             return np.asarray(host(self.answer(space.array(points) if space.foreign else points)))
         arguments = self.score_arguments(points.dtype)
-        out = np.full_like(points, np.nan)  # NaN remains where the score reads or does not write an entry
+        out = np.full_like(points, np.nan)  # an entry that is not written, or is read before, stays NaN
         for row, gradient in zip(points, out, strict=True):
             try:
                 self.score_function(row, gradient, *arguments)
@@ -265,8 +265,8 @@ class UserTarget(Target):
             space = Space.of(self.like)
             if np.shape(host(self.call(space.cast(points, np.dtype("float32"))))) == tuple(points.shape):
                 return (
-                    "; it accepts only float32, but is also called with float64: let it convert its argument, such as "
-                    "x.astype('float32') in NumPy or x.float() in PyTorch"
+                    "; it accepts only float32, but is also called with float64: convert its argument, for example "
+                    "with x.astype('float32') in NumPy or x.float() in PyTorch"
                 )
         return ""
 
