@@ -10,7 +10,7 @@ import xarray as xr
 import uldnum
 from uldnum._util.deadline import OutOfTimeError, deadline
 from uldnum.cli.bias import notes, table
-from uldnum.diagnostics.bias import rms_bias
+from uldnum.diagnostics.bias import Truth, rms_bias
 from uldnum.exact.stationary import Problem
 from uldnum.plotting import draw_bias, save
 from uldnum.plotting.panels import read_study
@@ -23,9 +23,9 @@ def test_rms_bias_of_known_gaps():
     """Errors of 3, 0 and 4 in units of the scales of three axes have the root mean square 5/sqrt(3)."""
     exact, scale = np.array([1.0, 2.0, 3.0]), np.array([1.0, 2.0, 0.5])
     spread = np.repeat([-1.0, 1.0], 5000)[:, None] * np.sqrt(9999 / 1e4)
-    bias = rms_bias(exact + scale * (np.array([3.0, 0.0, 4.0]) + spread), exact, scale)
+    bias = rms_bias(exact + scale * (np.array([3.0, 0.0, 4.0]) + spread), Truth(exact, scale))
     assert bias.value == pytest.approx(5 / np.sqrt(3))
-    wide = rms_bias(np.array([[0.0, 0.0], [6.0, 8.0]]), np.zeros(2), np.ones(2))
+    wide = rms_bias(np.array([[0.0, 0.0], [6.0, 8.0]]), Truth(np.zeros(2), np.ones(2)))
     assert wide.floor == pytest.approx(np.sqrt((3**2 + 4**2) / 2))
     # All axes of a chain deviate together by +-1: d value = (3 + 0 + 4)/(3 value). The standard error of +-1 is 0.01.
     assert bias.error == pytest.approx(0.01 * 7 / (3 * bias.value), rel=1e-3)
@@ -86,7 +86,7 @@ def test_study_is_labelled_and_survives_storage(tmp_path):
         exact=True,
         progress=False,
     )
-    assert dict(study.sizes) == {"integrator": 2, "h": 2, "metric": 4}
+    assert dict(study.sizes) == {"integrator": 2, "h": 2, "metric": 4, "moment": 2, "axis": 1}
     np.testing.assert_array_equal(study.nfe, [25, 24])  # equal cost: half as many steps with two evaluations each
     assert study.attrs["uldnum"] == uldnum.__version__
     assert json.loads(study.attrs["target_parameters"])["weights"] == [0.7, 0.3]
@@ -115,7 +115,7 @@ def test_the_exact_bias_of_a_mixture():
             }
             for metric, value in expected.items():
                 np.testing.assert_allclose(one.sel(metric=metric), value, rtol=0, atol=2e-6)
-            error = study.exact_signed.sel(integrator=name, h=step, metric="mean")
+            error = study.exact_signed.sel(integrator=name, h=step, moment="mean")
             np.testing.assert_allclose(error, (law.expectation(lambda x: x) - 0.6) / np.sqrt(variance), atol=2e-6)
 
 
@@ -336,10 +336,11 @@ def test_the_table_shows_exact_values_signs_and_noise():
     """Values below the floor are grey, and a change of sign of the exact bias is named."""
     data = {
         "bias": [[0.5, 0.1]], "error": [[0.1, 0.1]], "floor": [[0.2, 0.2]], "exact": [[0.45, 0.01]],
-        "exact_signed": [[-0.45, 0.01]], "settled": [[True, False]], "diverged": [[0, 0]], "unstable": [[False, False]],
+        "settled": [[True, False]], "diverged": [[0, 0]], "unstable": [[False, False]],
     }  # fmt: skip
-    coordinates = {"integrator": ["ula"], "h": [0.5, 1.0]}
+    coordinates = {"integrator": ["ula"], "h": [0.5, 1.0], "metric": "second_moment", "moment": ["second_moment"]}
     one = xr.Dataset({name: (("integrator", "h"), part) for name, part in data.items()}, coordinates, {"exact_to": 0.0})
+    one["exact_signed"] = ("integrator", "h", "moment", "axis"), [[[[-0.85, -0.05]], [[0.03, -0.01]]]]
     lines = list(table(one, sampled=True))
     assert [line.split() for line in lines[:2]] == [["ula"], ["h", "(time)", "sampled", "exact"]]
     assert lines[2].split() == ["0.5", "5.0e-01", "±", "1e-01", "-4.50e-01"]

@@ -22,7 +22,7 @@ from uldnum.diagnostics import (
     sliced_wasserstein_2,
     wasserstein_1,
 )
-from uldnum.diagnostics.bias import rms_bias
+from uldnum.diagnostics.bias import Truth, rms_bias
 from uldnum.diagnostics.jackknife import other_norm, squared_norm
 from uldnum.diagnostics.samples import u_statistic
 from uldnum.sampling.moments import Moments
@@ -58,7 +58,7 @@ def jumps(seed, draws=200, chains=64, rate=0.05):
 
 
 def of_chains(seed, d, by):
-    return rms_bias(normals(seed, 64, d) + by * np.eye(d)[0], np.zeros(d), np.ones(d))
+    return rms_bias(normals(seed, 64, d) + by * np.eye(d)[0], Truth(np.zeros(d), np.ones(d)))
 
 
 def moments(seed):

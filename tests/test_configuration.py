@@ -62,13 +62,15 @@ def test_defaults():
         "backend": None,
         "exact": "auto",
         "exact_seconds": None,
+        "reference": None,
     }
+    measuring = sampling | {"observables": None}
     required = dict.fromkeys(("target", "integrators"), inspect.Parameter.empty)
     assert found == {
         "exact_bias": required | exact | {"friction": None, "tolerance": 1e-5},
-        "bias": required | sampling | {"friction": None, "tolerance": 1e-5},
+        "bias": required | measuring | {"friction": None, "tolerance": 1e-5},
         "mixing": required | sampling | {"friction": None, "tolerance": 1e-4},
-        "frontier": required | sampling | {"friction": None, "tolerance": 1e-4, "chains": 4096},
+        "frontier": required | measuring | {"friction": None, "tolerance": 1e-4, "chains": 4096},
     }
 
 

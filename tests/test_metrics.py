@@ -102,11 +102,14 @@ def test_the_way_to_the_target_reads_the_registry(fourth):
     assert float(found.value.sel(distance="fourth_moment")[-1]) == abs(np.mean(run.x**4) - 3)
 
 
-def test_what_a_target_does_not_know_is_not_a_number(fourth):
-    """A metric for one dimension is NaN in two dimensions, and the other metrics are unaffected."""
+def test_what_a_target_does_not_know_is_left_out(fourth):
+    """A metric for one dimension is left out in two dimensions, and the other metrics are unaffected."""
     target = uldnum.GaussianMixture([1.0], [[0.0, 0.0]], [1.0], name="two")
-    study = uldnum.studies.bias(target, "ula", [0.5], **GIVEN)
-    assert np.isnan(study.bias.sel(metric="fourth_moment")).all()
+    with pytest.warns(UserWarning, match=r"^fourth_moment: left out, because 'two' lacks what they need") as said:
+        study = uldnum.studies.bias(target, "ula", [0.5], **GIVEN)
+    assert [one.filename for one in said] == [__file__]
+    assert "fourth_moment" not in study.metric
+    assert study.left_out == str(said[0].message)
     assert np.isfinite(study.bias.sel(metric=["second_moment", "kolmogorov"])).all()
 
 
@@ -140,12 +143,12 @@ def test_declarations_are_complete():
     for name, metric in (METRICS | TIMES).items():
         assert metric.name == name
         assert metric.label
-        assert metric.of_run or metric.of_positions
+        assert metric.of_run or metric.of_positions or metric.of_samples
     for name in study_metrics():
         assert METRICS[name].exact is not None
         assert study_metric(name) is METRICS[name]
-    with pytest.raises(ValueError, match=r"^metric: unknown name 'mode_weights'"):
-        study_metric("mode_weights")  # studies do not measure it
+    with pytest.raises(ValueError, match=r"^metric: unknown name 'mode'; the nearest is 'mode_weights'"):
+        study_metric("mode")
 
 
 def test_moments_of_exact_laws():

@@ -63,7 +63,10 @@ def print_table(study: Any, data: Path, figure: Path) -> None:
     what = f"{'Bias' if sampled else 'Exact bias'} of the {first.label}"
     friction = ", ".join(f"{value:.4g}" for value in np.atleast_1d(study.friction))
     typer.echo(f"{what} on {study.target}, in {first.unit}; friction {friction}/time.")
-    exact = "exact: the bias of the scheme with its sign; - if it is not known, < if only a bound is known."
+    exact = (
+        "exact: the bias of the scheme with the sign of its mean over axes; - if it is not known, < if only a bound is "
+        "known."
+    )
     if sampled:
         typer.echo(
             f"sampled: the magnitude of the bias and its standard error.\n{exact}\n"
@@ -95,15 +98,15 @@ def tables(one: Any, sampled: bool) -> Iterator[str]:
 
 def table(one: Any, sampled: bool) -> Iterator[str]:
     """Yield the lines of the table of one metric: one row for each step size, one column for each integrator."""
-    width = SAMPLED * sampled + EXACT
+    width, signs = SAMPLED * sampled + EXACT, mean_signed(one)
     yield f"{'':{STEP}}" + "".join(f"{name:>{width}}" for name in one.integrator.values)
     yield f"{'h (time)':>{STEP}}" + (f"{'sampled ':>{SAMPLED}}" * sampled + f"{'exact':>{EXACT}}") * one.integrator.size
     for step in one.h.values:
         line = f"{step:{STEP}.4g}"
         for name in one.integrator.values:
-            at = one.sel(h=step, integrator=name)
+            at, sign = (part.sel(h=step, integrator=name) for part in (one, signs))
             line += cell(at) if sampled else ""
-            line += f"{signed(float(at.exact), float(at.exact_signed), one.exact_to):>{EXACT}}"
+            line += f"{signed(float(at.exact), float(sign), one.exact_to):>{EXACT}}"
         yield line
 
 
@@ -115,17 +118,25 @@ def cell(at: Any) -> str:
     return typer.style(f"{text:>{SAMPLED}}", fg="bright_black") if at.bias < at.floor else f"{text:>{SAMPLED}}"
 
 
+def mean_signed(one: Any) -> Any:
+    """Return the exact bias of a metric with its sign, as the mean over axes; NaN for distances."""
+    return one.exact_signed.reindex(moment=[one.metric.item()]).isel(moment=0, drop=True).mean("axis")
+
+
 def signed(value: float, with_sign: float, exact_to: float) -> str:
     """Return the text of an exact value with its sign, or ``< exact_to`` if it is below the accuracy ``exact_to``."""
     if np.isnan(value):
         return "-"
-    return f"{np.copysign(value, with_sign):+.2e}" if value >= exact_to else f"< {exact_to:.0e}"
+    if value < exact_to:
+        return f"< {exact_to:.0e}"
+    return f"{value:.2e}" if np.isnan(with_sign) else f"{np.copysign(value, with_sign):+.2e}"
 
 
 def notes(one: Any, sampled: bool) -> Iterator[str]:
     """Yield the remarks on a table: biases that change sign, and burn-ins that were too short."""
+    signs = mean_signed(one)
     for name in one.integrator.values:
-        values = one.exact_signed.sel(integrator=name).dropna("h").sortby("h")
+        values = signs.sel(integrator=name).dropna("h").sortby("h")
         values = values[np.abs(values.values) > max(one.exact_to, 1e-12)]
         for i in np.flatnonzero(np.diff(np.sign(values.values))):
             low, high = values.h.values[i : i + 2]

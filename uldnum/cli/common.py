@@ -172,8 +172,15 @@ def write_study(study: Any, folder: Path, name: str, draw: Callable[[xr.Dataset]
 
 
 def print_json(study: Any, data: Path, figure: Path) -> None:
-    """Print a study as JSON: attributes, and one record for each point."""
-    frame = study.to_dataframe().reset_index()
+    """Print a study as JSON: attributes, and one record for each point, in which signed biases are lists over axes."""
+    from xarray import apply_ufunc
+
+    lists = {
+        name: apply_ufunc(list, one, input_core_dims=[["axis"]], vectorize=True, output_dtypes=[object])
+        .rename(moment="metric").reindex(metric=study.metric)
+        for name, one in study.items() if "axis" in one.dims
+    }  # fmt: skip
+    frame = study.drop_dims(["moment", "axis"], errors="ignore").assign(lists).to_dataframe().reset_index()
     results = json.loads(frame.to_json(orient="records", double_precision=15))
     attributes = study.attrs | {"target_parameters": json.loads(study.attrs.get("target_parameters", "null"))}
     typer.echo(json.dumps({"data": str(data), "figure": str(figure), **attributes, "results": results}))

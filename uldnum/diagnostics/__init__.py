@@ -1,18 +1,18 @@
 """Bias, distance and mixing diagnostics of runs, with standard errors.
 
-* Bias of moments: `mean_bias`, `second_moment_bias`.
+* Bias of moments and other expectations: `mean_bias`, `second_moment_bias`, `observable_bias`, `signed_bias`.
 * Distances between marginals: `wasserstein_1`, `kolmogorov`.
 * Distances between samples: `sliced_wasserstein_2`, `maximum_mean_discrepancy`, `kernel_stein_discrepancy`,
   `mode_weights`.
 * Convergence from the initial state: `relaxation`, `time_below`.
 * Mixing in equilibrium: `autocorrelation_time`, `chain_mean_times`, `effective_sample_size`, `hopping_rate`.
 
-Biases and distances are returned as a `Bias` (value, error, floor), and rates and times as an `Estimate` (value,
-error).
+Biases and distances are measured against what a target knows, or against samples (``reference``, see `Reference`). They
+are returned as a `Bias` (value, error, floor), and rates, times and `signed_bias` as an `Estimate` (value, error).
 """
 
 from uldnum.diagnostics._relaxation import relaxation
-from uldnum.diagnostics.bias import mean_bias, second_moment_bias
+from uldnum.diagnostics.bias import mean_bias, observable_bias, second_moment_bias, signed_bias
 from uldnum.diagnostics.histograms import kolmogorov, wasserstein_1
 from uldnum.diagnostics.jackknife import Bias
 from uldnum.diagnostics.mixing import (
@@ -23,6 +23,7 @@ from uldnum.diagnostics.mixing import (
     hopping_rate,
     time_below,
 )
+from uldnum.diagnostics.reference import Reference
 from uldnum.diagnostics.samples import (
     kernel_stein_discrepancy,
     maximum_mean_discrepancy,
@@ -33,6 +34,7 @@ from uldnum.diagnostics.samples import (
 __all__ = [
     "Bias",
     "Estimate",
+    "Reference",
     "autocorrelation_time",
     "chain_mean_times",
     "effective_sample_size",
@@ -42,8 +44,10 @@ __all__ = [
     "maximum_mean_discrepancy",
     "mean_bias",
     "mode_weights",
+    "observable_bias",
     "relaxation",
     "second_moment_bias",
+    "signed_bias",
     "sliced_wasserstein_2",
     "time_below",
     "wasserstein_1",

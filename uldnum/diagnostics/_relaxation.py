@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import xarray as xr
 
 from uldnum.diagnostics.arguments import checked_run, matching
 from uldnum.diagnostics.jackknife import Bias
 from uldnum.diagnostics.metrics import METRICS
+from uldnum.diagnostics.reference import against
 from uldnum.sampling.run import Run
 from uldnum.targets import Target
 
 __all__ = ["relaxation"]
 
 
-def relaxation(run: Run, target: Target | str) -> xr.Dataset:
+def relaxation(run: Run, target: Target | str, *, reference: Any = None) -> xr.Dataset:
     """Measure the distances between the chains of a run and the target at every stored position.
 
     Use it on a run that starts away from equilibrium, such as ``uldnum.sample(..., x0=..., burn_in=0, thin=...)`` with
@@ -30,6 +33,8 @@ def relaxation(run: Run, target: Target | str) -> xr.Dataset:
         * ``wasserstein_1`` and ``kolmogorov`` need its cdf and standard deviation.
         * ``sliced_wasserstein_2`` needs exact draws.
         * ``mode_weights`` needs at least two known modes.
+    reference : array, Run, str, Path, callable or Reference, optional
+        Samples that supply all of these except the modes, as in `Reference.of`.
 
     Returns
     -------
@@ -60,13 +65,14 @@ def relaxation(run: Run, target: Target | str) -> xr.Dataset:
     [0.8, 0.2, 0.1, 0.1]
     """
     checked_run(run).check_one_step_size()
-    trace, target = run.recorded, matching(target, run.settings.shape)
+    trace, target = run.recorded, against(matching(target, run.settings.shape), reference)
     measures = {
         name: metric.of_positions for name, metric in METRICS.items() if metric.of_positions and metric.known(target)
     }
     if not measures:
         raise ValueError(
-            f"target: {target.name!r} has no cdf, exact draws or modes; define one of 'cdf', 'draws' and 'modes'"
+            f"target: {target.name!r} has no cdf, exact draws or modes; define one of 'cdf', 'draws' and 'modes', or "
+            "pass reference=samples"
         )
     found = np.array([[measure(x, target) for x in trace] for measure in measures.values()])
     settings = run.settings

@@ -8,9 +8,9 @@ from typing import Any
 from uldnum._util.arguments import reals, shown
 from uldnum._util.typing import Array
 from uldnum.sampling.run import Run
-from uldnum.targets import Modes, Target, lacking, vector_target
+from uldnum.targets import Modes, Target, find_target, lacking
 
-__all__ = ["checked_run", "matching", "modes_of", "positions", "scored"]
+__all__ = ["checked_run", "flattened", "matching", "modes_of", "positions", "scored"]
 
 
 def checked_run(run: Any) -> Run:
@@ -22,7 +22,7 @@ def checked_run(run: Any) -> Run:
 
 def matching(target: Target | str | Path, shape: tuple[int, ...]) -> Target:
     """Return a target, given as such or by name, or raise if its samples have another shape."""
-    return fitting(vector_target(target), shape)
+    return fitting(find_target(target), shape)
 
 
 def fitting(target: Target, shape: tuple[int, ...]) -> Target:
@@ -42,22 +42,32 @@ def modes_of(target: Target | str | Path, shape: tuple[int, ...]) -> Modes:
     return found.modes
 
 
-def scored(target: Any, shape: tuple[int, ...]) -> Any:
-    """Return a target, given by name or as an object with a method ``score``; raise if the shape differs."""
-    if not callable(getattr(target, "score", None)):
-        return matching(target, shape)
-    return fitting(target, shape) if len(getattr(target, "shape", ())) == 1 else target
+def scored(target: Any) -> Any:
+    """Return a target, given by name or as an object with a method ``score``."""
+    return target if callable(getattr(target, "score", None)) else find_target(target)
 
 
-def positions(x: Any) -> Array:
-    """Return samples of at least two chains, shape (chains, d) or (draws, chains, d), or raise."""
+def positions(x: Any, target: Any, name: str = "x") -> Array:
+    """Return samples of at least two chains, shape (chains, *shape) or (draws, chains, *shape), or raise.
+
+    The samples of a target without a ``shape`` are vectors of any length.
+    """
     if x is None:
         raise ValueError(
-            "x: must be an array of positions, got None; a run stores a trace if thin is passed to sample()"
+            f"{name}: must be an array of positions, got None; a run stores a trace if thin is passed to sample()"
         )
-    found = reals("x", x)
-    if found.ndim not in (2, 3) or found.shape[-2] < 2 or not found.size:
+    found, axes = reals(name, x), len(getattr(target, "shape", (0,)))
+    if found.ndim - axes not in (1, 2) or found.shape[-axes - 1] < 2 or not found.size:
+        each = "d" if axes == 1 else f"{axes} axes of an image"
         raise ValueError(
-            f"x: must have shape (chains, d) or (draws, chains, d) with at least 2 chains, got {found.shape}"
+            f"{name}: must have shape (chains, {each}) or (draws, chains, {each}) with at least 2 chains, "
+            f"got {found.shape}"
         )
+    if hasattr(target, "shape"):
+        fitting(target, found.shape[-axes:])
     return found
+
+
+def flattened(x: Array, shape: tuple[int, ...]) -> Array:
+    """Return samples of a given shape as vectors, (..., *shape) -> (..., d)."""
+    return x if len(shape) == 1 else x.reshape(*x.shape[: x.ndim - len(shape)], -1)

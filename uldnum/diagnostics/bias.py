@@ -6,54 +6,166 @@ deviation: ``b^2 = mean_i (E[f(x_i)]_run - E[f(x_i)])^2 / Var[f(x_i)]``, as in R
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
 import numpy as np
 
-from uldnum._util.arguments import result_of
+from uldnum._util.arguments import result_of, shown
 from uldnum._util.typing import Array
-from uldnum.diagnostics.arguments import checked_run, matching
-from uldnum.diagnostics.jackknife import Bias, euclidean_norm
+from uldnum.diagnostics.arguments import checked_run, flattened, matching
+from uldnum.diagnostics.jackknife import BATCHES, Bias, contributions, euclidean_norm
+from uldnum.diagnostics.mixing import Estimate
+from uldnum.diagnostics.reference import against
 from uldnum.sampling.run import Run
 from uldnum.targets import Target, lacking
 
-__all__ = ["deviation", "known_moment", "mean_bias", "rms_bias", "second_moment_bias"]
+__all__ = [
+    "deviation",
+    "known_moment",
+    "mean_bias",
+    "observable_bias",
+    "rms_bias",
+    "second_moment_bias",
+    "signed_bias",
+]
+
+# Function of positions of shape (n, *shape), with values of shape (n,) or (n, k).
+Observable = Callable[[Array], Array]
+
+POWERS = {"x": 1, "x^2": 2}
 
 
-def rms_bias(values: Array, exact: Array, scale: Array) -> Bias:
-    """Return the root mean square over axes of ``(E[values] - exact)/scale``.
+class Truth(NamedTuple):
+    """Expectation of an observable with k components, and the unit of its bias.
+
+    Attributes
+    ----------
+    mean : array, shape (k,)
+        Expectation.
+    scale : array, shape (k,)
+        Standard deviation of the observable, the unit of the bias.
+    noise : array, shape (2, B, k), or None
+        Contributions of B batches of reference samples to the deviations of the expectation and of ``scale**2``; None
+        if both are exact.
+    """
+
+    mean: Array
+    scale: Array
+    noise: Array | None = None
+
+
+def signed_gaps(values: Array, truth: Truth) -> tuple[Array, Array]:
+    """Return ``(E[values] - mean)/scale`` on each axis, and its independent deviations.
 
     Parameters
     ----------
-    values : array, shape (..., chains, d)
+    values : array, shape (..., chains, k)
         Independent estimates, one per chain.
-    exact : array, shape (d,)
-        Exact expectation.
-    scale : array, shape (d,)
-        Unit of the bias on each axis.
+    truth : Truth
+        Expectation and unit.
 
     Returns
     -------
-    Bias
-        Arrays of shape (...).
+    gaps : array, shape (..., k)
+        Signed biases.
+    deviations : array, shape (..., n, k)
+        Deviations v_i of n chains, or of n batches if there is a reference; ``sum_i v_i v_i^T`` estimates the
+        covariance of the gaps. They are NaN for a single chain.
+
+    Notes
+    -----
+    Batches of chains are paired with batches of the reference. As both are independent, the covariance of a pair is the
+    sum of theirs. The noise of the scale enters to first order.
     """
-    chains, d = values.shape[-2:]
-    gaps = (values - exact) / (scale * np.sqrt(d))
-    mean = gaps.mean(axis=-2)
-    deviations = (gaps - mean[..., None, :]) / np.sqrt(chains * (chains - 1)) if chains > 1 else gaps * np.nan
+    chains, mean, scale, noise = values.shape[-2], *truth
+    gaps = (values - mean) / scale
+    average = gaps.mean(axis=-2)
+    if noise is None:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return average, (gaps - average[..., None, :]) / np.sqrt(np.float64(chains * (chains - 1)))
+    batches = noise.shape[1]
+    of_scale = average[..., None, :] * noise[1] / (2 * scale**2)
+    deviations = contributions(gaps, batches) - noise[0] / scale - of_scale
+    return average, deviations * np.sqrt(batches / (batches - 1))
+
+
+def rms_bias(values: Array, truth: Truth) -> Bias:
+    """Return the root mean square over axes of `signed_gaps`, as arrays of shape (...)."""
+    mean, deviations = (part / np.sqrt(values.shape[-1]) for part in signed_gaps(values, truth))
+    samples, d = deviations.shape[-2:]
     projections = (deviations @ mean[..., None])[..., 0]
     across = deviations.swapaxes(-2, -1)
-    products = across @ deviations if d < chains else deviations @ across
-    return euclidean_norm(np.sum(mean**2, axis=-1), projections, products, chains)
+    products = across @ deviations if d < samples else deviations @ across
+    return euclidean_norm(np.sum(mean**2, axis=-1), projections, products, samples)
 
 
-def mean_bias(run: Run, target: Target | str) -> Bias:
+def signed(values: Array, truth: Truth) -> Estimate:
+    """Return `signed_gaps` with standard errors, as arrays of shape (..., k)."""
+    gaps, deviations = signed_gaps(values, truth)
+    return Estimate(gaps, np.sqrt(np.sum(deviations**2, axis=-2)))
+
+
+def moment_of(run: Run, target: Target, order: int) -> tuple[Array, Truth]:
+    """Return the means of x^order over the steps of each chain, shape (..., chains, d), and their expectation."""
+    if run.state.sums.size:
+        values = run.moments.chain_mean if order == 1 else run.moments.chain_square
+    else:
+        values = chain_averages(run, lambda x: x**order)
+    if target.reference is None:
+        first, second = (np.ravel(known_moment(target, power)) for power in (order, 2 * order))
+        return values, Truth(first, np.ravel(deviation(target, first, second)))
+    return values, expected(target, lambda x: x**order, values.shape[-2])
+
+
+def observable_of(run: Run, target: Target, function: Observable) -> tuple[Array, Truth]:
+    """Return the means of a function over the stored positions of each chain, and their expectation."""
+
+    def call(x: Array) -> Array:
+        found = result_of("observable", function, x.reshape(len(x), *target.shape))
+        if found.ndim not in (1, 2) or len(found) != len(x):
+            raise ValueError(
+                f"observable: must return an array of shape (n,) or (n, k) for positions of shape (n, "
+                f"{', '.join(map(str, target.shape))}), got {found.shape} for n = {len(x)}"
+            )
+        return found.reshape(len(x), -1)
+
+    if target.reference is None:
+        raise lacking(target, "the expectation of observables; pass reference=, such as samples,", "reference")
+    values = chain_averages(run, call)
+    return values, expected(target, call, values.shape[-2])
+
+
+def chain_averages(run: Run, function: Callable[[Array], Array]) -> Array:
+    """Return the means of a function over the trace, or at the final positions, of each chain; NaN if some diverged."""
+    run.check_one_step_size()
+    trace = flattened(run.x[None] if run.trace is None else run.trace, run.settings.shape)
+    if run.diverged:
+        return np.full_like(function(np.broadcast_to(run.centre, trace.shape[1:])), np.nan, dtype=float)
+    return np.asarray(np.mean([function(np.asarray(draw, dtype=float)) for draw in trace], axis=0))
+
+
+def expected(target: Target, function: Callable[[Array], Array], chains: int) -> Truth:
+    """Return the expectation of a function of reference samples, with its noise in at most ``chains`` batches."""
+    batches = min(BATCHES, chains, target.reference.chains)
+    mean, variance, noise = target.reference.expectations(function, batches)
+    if not np.all(variance > 0):
+        raise ValueError(f"reference: must give every observable a positive variance, got {shown(variance)}")
+    return Truth(mean, np.sqrt(variance), noise)
+
+
+def mean_bias(run: Run, target: Target | str, *, reference: Any = None) -> Bias:
     """Return the bias of E[x_i] in standard deviations of x_i.
 
     Parameters
     ----------
     run : Run
-        Run of `uldnum.sample` on vectors, with one or several step sizes.
+        Run of `uldnum.sample`, with one or several step sizes. Runs on images and runs of plans accumulate no moments;
+        their stored positions are averaged, or the final ones if there is no trace.
     target : str, GaussianMixture, UserTarget or another Target
-        Target with known moments of orders 1 and 2, or its name.
+        Target, or its name. Without a reference, its moments of orders 1 and 2 must be known.
+    reference : array, Run, str, Path, callable or Reference, optional
+        Samples whose moments replace those of the target, as in `Reference.of`. Their noise enters error and floor.
 
     Returns
     -------
@@ -64,8 +176,8 @@ def mean_bias(run: Run, target: Target | str) -> Bias:
     Raises
     ------
     ValueError
-        If the moments of the target are unknown, if its samples have another shape than those of the run, or if the run
-        has no moments (runs on images and runs of plans).
+        If the moments of the target are unknown and there is no reference, or if samples of target, run and reference
+        have different shapes.
 
     Notes
     -----
@@ -86,19 +198,20 @@ def mean_bias(run: Run, target: Target | str) -> Bias:
     True
     """
     target = matching(target, checked_run(run).settings.shape)
-    first, second = known_moment(target, 1), known_moment(target, 2)
-    return rms_bias(run.moments.chain_mean, first, deviation(target, first, second))
+    return rms_bias(*moment_of(run, against(target, reference), 1))
 
 
-def second_moment_bias(run: Run, target: Target | str) -> Bias:
+def second_moment_bias(run: Run, target: Target | str, *, reference: Any = None) -> Bias:
     """Return the bias of E[x_i^2] in standard deviations of x_i^2.
 
     Parameters
     ----------
     run : Run
-        Run of `uldnum.sample` on vectors, with one or several step sizes.
+        Run of `uldnum.sample`, as in `mean_bias`.
     target : str, GaussianMixture, UserTarget or another Target
-        Target with known moments of orders 2 and 4, or its name.
+        Target, or its name. Without a reference, its moments of orders 2 and 4 must be known.
+    reference : array, Run, str, Path, callable or Reference, optional
+        Samples whose moments replace those of the target, as in `Reference.of`. Their noise enters error and floor.
 
     Returns
     -------
@@ -109,8 +222,8 @@ def second_moment_bias(run: Run, target: Target | str) -> Bias:
     Raises
     ------
     ValueError
-        If the moments of the target are unknown, if its samples have another shape than those of the run, or if the run
-        has no moments (runs on images and runs of plans).
+        If the moments of the target are unknown and there is no reference, or if samples of target, run and reference
+        have different shapes.
 
     Notes
     -----
@@ -132,8 +245,94 @@ def second_moment_bias(run: Run, target: Target | str) -> Bias:
     True
     """
     target = matching(target, checked_run(run).settings.shape)
-    second, fourth = known_moment(target, 2), known_moment(target, 4)
-    return rms_bias(run.moments.chain_square, second, deviation(target, second, fourth))
+    return rms_bias(*moment_of(run, against(target, reference), 2))
+
+
+def observable_bias(run: Run, target: Target | str, observable: Observable, *, reference: Any = None) -> Bias:
+    """Return the bias of the mean of a function of x, in standard deviations of the function.
+
+    Parameters
+    ----------
+    run : Run
+        Run of `uldnum.sample` with a single step size. The function is averaged over its trace (``thin``), or over the
+        final positions if there is no trace.
+    target : str, GaussianMixture, UserTarget or another Target
+        Target, or its name.
+    observable : callable
+        Function of positions, (n, *shape) -> (n,) or (n, k).
+    reference : array, Run, str, Path, callable or Reference
+        Samples that give the expectation of the function, as in `Reference.of`.
+
+    Returns
+    -------
+    Bias
+        Dimensionless scalars; for k components, the root mean square. `signed_bias` returns each with its sign.
+
+    Raises
+    ------
+    ValueError
+        If there is no reference, if shapes differ, or if the function fails or is constant.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import uldnum
+    >>> draws = np.random.default_rng(0).normal(size=(10_000, 1))
+    >>> target = uldnum.UserTarget(lambda x: -x, dimension=1)
+    >>> run = uldnum.sample(target, "ula", delta=0.5, steps=100, burn_in=20, chains=500, thin=10, x0=draws[:500])
+    >>> bias = uldnum.diagnostics.observable_bias(run, target, np.abs, reference=draws)
+    >>> bool(bias.value > 4 * bias.floor)
+    True
+    """
+    target = matching(target, checked_run(run).settings.shape)
+    return rms_bias(*observable_of(run, against(target, reference), observable))
+
+
+def signed_bias(
+    run: Run, target: Target | str, observable: str | Observable = "x", *, reference: Any = None
+) -> Estimate:
+    """Return the bias of the mean of x, x^2 or another function, with its sign, on each axis.
+
+    Parameters
+    ----------
+    run : Run
+        Run of `uldnum.sample`, as in `mean_bias` and `observable_bias`.
+    target : str, GaussianMixture, UserTarget or another Target
+        Target, or its name. Without a reference, its moments must be known.
+    observable : {"x", "x^2"} or callable, default "x"
+        Function of positions, (n, *shape) -> (n,) or (n, k). A callable needs a reference.
+    reference : array, Run, str, Path, callable or Reference, optional
+        Samples that give the expectations, as in `Reference.of`.
+
+    Returns
+    -------
+    Estimate
+        ``(E[f]_run - E[f])/sd(f)`` with its standard error, arrays of shape (d,) or (k,); images are flattened. There
+        is a leading axis H for several step sizes.
+
+    Raises
+    ------
+    ValueError
+        If the expectation is unknown and there is no reference, or if shapes differ.
+
+    Examples
+    --------
+    On N(0, 1), the variance of ULA is too large at h = 1, and that of noise-denoise too small:
+
+    >>> import uldnum
+    >>> options = dict(steps=200, burn_in=20, chains=1000, backend="array")
+    >>> for name in ("ula", "noise-denoise(1)"):
+    ...     run = uldnum.sample("gaussian", name, h=1.0, **options)
+    ...     print(name, uldnum.diagnostics.signed_bias(run, "gaussian", "x^2").value.round(1))
+    ula [0.2]
+    noise-denoise(1) [-0.3]
+    """
+    target = against(matching(target, checked_run(run).settings.shape), reference)
+    if callable(observable):
+        return signed(*observable_of(run, target, observable))
+    if observable not in POWERS:
+        raise ValueError(f"observable: must be 'x', 'x^2' or a function, got {shown(observable)}")
+    return signed(*moment_of(run, target, POWERS[observable]))
 
 
 def deviation(target: Target, mean: Array, square: Array) -> Array:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from uldnum._util.arguments import reals, result_of
+from uldnum._util.arguments import result_of
 from uldnum._util.typing import Array
-from uldnum.diagnostics.arguments import matching
+from uldnum.diagnostics.arguments import flattened, matching, positions
 from uldnum.diagnostics.jackknife import BATCHES, Bias, other_norm, split
+from uldnum.diagnostics.reference import against
 from uldnum.sampling.launch import REACH
 from uldnum.sampling.run import Run
-from uldnum.targets import Target, lacking
+from uldnum.targets import Target, find_target, lacking
 
 __all__ = ["BINS", "kolmogorov", "wasserstein_1"]
 
@@ -28,18 +30,24 @@ def each_axis(distances: Array) -> Array:
     return distances
 
 
-def wasserstein_1(run: Run | Array, target: Target | str, summary: Summary = each_axis) -> Bias:
+def wasserstein_1(
+    run: Run | Array, target: Target | str, summary: Summary = each_axis, *, reference: Any = None
+) -> Bias:
     """Return the Wasserstein-1 distance between the marginals of a run and of its target on each axis.
 
     Parameters
     ----------
-    run : Run, or array of shape (chains, d)
-        Run with histograms (``bins``), or positions of independent chains at one time, from which 512 bins are filled.
+    run : Run, or array of shape (chains, *shape) or (draws, chains, *shape)
+        Run with histograms (``bins``), or positions of independent chains, from which 512 bins are filled.
     target : str, GaussianMixture, UserTarget or another Target
-        Target with a known cdf, or its name. If ``run`` is an array, its standard deviation must also be known.
+        Target, or its name. Without a reference, its cdf must be known and, if ``run`` is an array, its standard
+        deviation.
     summary : callable, optional
         Linear function of the array of d distances, such as ``numpy.mean``. The error of the result includes the
         correlation between axes. By default the distances are returned.
+    reference : array, Run, str, Path, callable or Reference, optional
+        Samples whose distribution replaces that of the target, as in `Reference.of`. They are counted in the same bins,
+        and their noise enters error and floor.
 
     Returns
     -------
@@ -50,7 +58,8 @@ def wasserstein_1(run: Run | Array, target: Target | str, summary: Summary = eac
     Raises
     ------
     ValueError
-        If the cdf of the target is unknown, if its samples have another shape, or if the run has no histograms.
+        If the cdf of the target is unknown and there is no reference, if shapes differ, or if the run has no
+        histograms.
 
     Notes
     -----
@@ -76,21 +85,25 @@ def wasserstein_1(run: Run | Array, target: Target | str, summary: Summary = eac
         middle = (np.abs(gap[..., 1:]) + np.abs(gap[..., :-1])) / 2
         return np.asarray((middle * np.diff(edges, axis=-1)).sum(axis=-1))
 
-    return marginal_distance(distance, summary, run, target)
+    return marginal_distance(distance, summary, run, target, reference)
 
 
-def kolmogorov(run: Run | Array, target: Target | str, summary: Summary = each_axis) -> Bias:
+def kolmogorov(run: Run | Array, target: Target | str, summary: Summary = each_axis, *, reference: Any = None) -> Bias:
     """Return the Kolmogorov distance between the marginals of a run and of its target on each axis.
 
     Parameters
     ----------
-    run : Run, or array of shape (chains, d)
-        Run with histograms (``bins``), or positions of independent chains at one time, from which 512 bins are filled.
+    run : Run, or array of shape (chains, *shape) or (draws, chains, *shape)
+        Run with histograms (``bins``), or positions of independent chains, from which 512 bins are filled.
     target : str, GaussianMixture, UserTarget or another Target
-        Target with a known cdf, or its name. If ``run`` is an array, its standard deviation must also be known.
+        Target, or its name. Without a reference, its cdf must be known and, if ``run`` is an array, its standard
+        deviation.
     summary : callable, optional
         Linear function of the array of d distances, such as ``numpy.mean``. The error of the result includes the
         correlation between axes. By default the distances are returned.
+    reference : array, Run, str, Path, callable or Reference, optional
+        Samples whose distribution replaces that of the target, as in `Reference.of`. They are counted in the same bins,
+        and their noise enters error and floor.
 
     Returns
     -------
@@ -101,7 +114,8 @@ def kolmogorov(run: Run | Array, target: Target | str, summary: Summary = each_a
     Raises
     ------
     ValueError
-        If the cdf of the target is unknown, if its samples have another shape, or if the run has no histograms.
+        If the cdf of the target is unknown and there is no reference, if shapes differ, or if the run has no
+        histograms.
 
     Notes
     -----
@@ -109,54 +123,87 @@ def kolmogorov(run: Run | Array, target: Target | str, summary: Summary = each_a
     at most the largest probability of a bin under the target. Error and floor follow from batches of chains, as in
     `uldnum.diagnostics.jackknife.other_norm`.
     """
-    return marginal_distance(lambda gap, edges: np.abs(gap).max(axis=-1), summary, run, target)
+    return marginal_distance(lambda gap, edges: np.abs(gap).max(axis=-1), summary, run, target, reference)
 
 
 def marginal_distance(
-    distance: Callable[[Array, Array], Array], summary: Summary, run: Run | Array, target: Target | str
+    distance: Callable[[Array, Array], Array], summary: Summary, run: Run | Array, target: Target | str, reference: Any
 ) -> Bias:
     """Return a norm of ``F_run - F`` on the edges of the bins as a `Bias`, for every step size."""
-    if not isinstance(run, Run):
-        run = reals("run", run)
-        if run.ndim != 2 or not run.size:
-            raise ValueError(f"run: must be a Run or an array of shape (chains, d), got shape {run.shape}")
-    target = matching(target, run.settings.shape if isinstance(run, Run) else run.shape[1:])
+    known = find_target(target)
+    x = np.empty(0) if isinstance(run, Run) else positions(run, known, "run")
+    known = against(matching(known, run.settings.shape) if isinstance(run, Run) else known, reference)
     summary = partial(result_of, "summary", summary)
-    if target.cdf is None:
-        raise lacking(target, "its cdf", "cdf")
-    if not isinstance(run, Run):
-        if not np.all(np.isfinite(target.standard_deviation)):
-            raise lacking(target, "its standard deviation", "standard_deviation")
-        counts, edges = counted(run, target)
-        found = group_distance(lambda gap: distance(gap, edges), summary, counts, target.cdf(edges.T).T)
-        return found if np.isfinite(run).all() else Bias(*(np.full_like(part, np.nan, dtype=float) for part in found))
-    groups = run.histogram if run.settings.grouped else run.histogram[None]
-    edges, diverged = run.edges, np.atleast_1d(run.diverged) > 0
-    exact = target.cdf(edges.T).T
+    if known.cdf is None:
+        raise lacking(known, "its cdf", "cdf")
+    if isinstance(run, Run):
+        groups, edges = run.histogram if run.settings.grouped else run.histogram[None], run.edges
+        lost = np.atleast_1d(run.diverged) > 0
+    else:
+        edges = edges_of(known)
+        groups = counted(split(flattened(x, known.shape), BATCHES), edges)[None]
+        lost = np.array([not np.isfinite(x).all()])
+    if known.reference is None:
+        exact: Array | Cumulative = known.cdf(edges.T).T
+    else:
+        batches = min(groups.shape[1], known.reference.chains)
+        exact = cumulative(counted(known.reference.batches(batches), edges))
     each = [group_distance(lambda gap: distance(gap, edges), summary, counts, exact) for counts in groups]
 
     def masked(part: list[Array]) -> Array:
         stacked = np.stack(part).astype(float)
-        stacked[diverged] = np.nan
-        return run.each(stacked)
+        stacked[lost] = np.nan
+        return run.each(stacked) if isinstance(run, Run) else stacked[0]
 
     value, error, floor = (masked(list(part)) for part in zip(*each, strict=True))
     return Bias(value, error, floor)
 
 
-def counted(x: Array, target: Target) -> tuple[Array, Array]:
-    """Return histograms of positions, shape (batches, d, bins + 2), and the edges of the bins, shape (d, bins + 1)."""
-    centre, reach = np.asarray(target.mean), REACH * np.asarray(target.standard_deviation)
-    edges = np.linspace(centre - reach, centre + reach, BINS + 1, axis=-1)
-    every = np.concatenate([np.full((len(edges), 1), -np.inf), edges, np.full((len(edges), 1), np.inf)], axis=1)
-    batches = split(x, BATCHES)
-    counts = [[np.histogram(one, bins)[0] for one, bins in zip(batch.T, every, strict=True)] for batch in batches]
-    return np.array(counts), edges
+def edges_of(target: Target) -> Array:
+    """Return the edges of 512 bins for each axis of a target, shape (d, bins + 1)."""
+    centre, scale = np.ravel(target.mean), np.ravel(target.standard_deviation)
+    if not np.all(np.isfinite(scale)):
+        raise lacking(target, "its standard deviation", "standard_deviation")
+    return np.linspace(centre - REACH * scale, centre + REACH * scale, BINS + 1, axis=-1)
 
 
-def group_distance(distance: Summary, summary: Summary, counts: Array, exact: Array) -> Bias:
-    """Return the distance of one group of chains from its counts, shape (batches, d, bins + 2)."""
-    cumulative = counts.cumsum(axis=-1)[..., :-1].astype(float)
+def counted(batches: list[Array], edges: Array) -> Array:
+    """Return histograms of batches of positions, (n, d) each, in equal bins, shape (batches, d, bins + 2)."""
+    d, bins = len(edges), edges.shape[1] - 1
+    low, per_unit = edges[:, 0], bins / (edges[:, -1] - edges[:, 0])
+    first = np.arange(d) * (bins + 2)
+
+    def counts(x: Array) -> Array:
+        place = np.nan_to_num(np.floor((x - low) * per_unit), nan=-1.0)
+        index = first + 1 + np.clip(place, -1, bins).astype(int)
+        return np.bincount(index.ravel(), minlength=d * (bins + 2)).reshape(d, bins + 2)
+
+    return np.array([counts(x) for x in batches])
+
+
+class Cumulative(NamedTuple):
+    """Cumulative distribution functions at the inner edges of bins, and the contributions of batches to their noise."""
+
+    cdf: Array
+    noise: Array
+
+
+def cumulative(counts: Array) -> Cumulative:
+    """Return the distribution functions of counts of shape (batches, d, bins + 2)."""
+    below = counts.cumsum(axis=-1)[..., :-1].astype(float)
     totals = counts.sum(axis=-1, keepdims=True).astype(float)
-    cdf = cumulative.sum(axis=0) / totals.sum(axis=0)
-    return other_norm(distance, cdf - exact, (cumulative - totals * cdf) / totals.sum(axis=0), summary)
+    cdf = below.sum(axis=0) / totals.sum(axis=0)
+    return Cumulative(cdf, (below - totals * cdf) / totals.sum(axis=0))
+
+
+def group_distance(distance: Summary, summary: Summary, counts: Array, exact: Array | Cumulative) -> Bias:
+    """Return the distance of one group of chains from its counts, shape (batches, d, bins + 2).
+
+    Batches of chains are paired with as many batches of the reference, if there is one.
+    """
+    if not isinstance(exact, Cumulative):
+        found = cumulative(counts)
+        return other_norm(distance, found.cdf - exact, found.noise, summary)
+    firsts = np.arange(len(exact.noise)) * len(counts) // len(exact.noise)
+    found = cumulative(np.add.reduceat(counts, firsts, axis=0))
+    return other_norm(distance, found.cdf - exact.cdf, found.noise - exact.noise, summary)

@@ -27,7 +27,9 @@ from uldnum._util.typing import Array
 
 __all__ = [
     "BATCHES",
+    "SEEN",
     "Bias",
+    "contributions",
     "euclidean_norm",
     "jackknife",
     "other_norm",
@@ -38,6 +40,9 @@ __all__ = [
 
 # Largest number of batches of chains from which errors are estimated.
 BATCHES = 32
+
+# A bias is resolved if its magnitude is larger than this number of noise floors.
+SEEN = 4.0
 
 # Number of draws of the random multipliers. Each is used with both signs.
 MULTIPLIERS = 128
@@ -225,6 +230,18 @@ def multipliers(batches: int) -> Array:
     """Return fixed normal multipliers, shape (MULTIPLIERS, batches), whose second-moment matrix is the identity."""
     normals = np.random.default_rng(0).normal(size=(MULTIPLIERS, batches))
     return np.linalg.qr(normals).Q * np.sqrt(MULTIPLIERS)
+
+
+def contributions(values: Array, batches: int) -> Array:
+    """Return the contributions of batches to the deviation of a mean, (..., n, d) -> (..., B, d); they add up to 0.
+
+    The values along the axis of length n are independent. `np.array_split` divides them into the batches.
+    """
+    n = values.shape[-2]
+    sizes = np.full(batches, n // batches)
+    sizes[: n % batches] += 1
+    sums = np.add.reduceat(values, np.cumsum(sizes) - sizes, axis=-2)
+    return np.asarray(sums / n - sizes[:, None] / n * values.mean(axis=-2, keepdims=True))
 
 
 def split(x: Array, batches: int) -> list[Array]:

@@ -10,7 +10,7 @@ points read the registry. Other processes that compute points must also have the
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -18,11 +18,24 @@ import numpy as np
 
 from uldnum._util.names import unknown
 from uldnum._util.typing import Array
-from uldnum.diagnostics.bias import deviation, known_moment, mean_bias, second_moment_bias
+from uldnum.diagnostics.bias import (
+    Observable,
+    deviation,
+    known_moment,
+    mean_bias,
+    observable_bias,
+    second_moment_bias,
+    signed_bias,
+)
 from uldnum.diagnostics.histograms import kolmogorov, wasserstein_1
 from uldnum.diagnostics.jackknife import Bias
 from uldnum.diagnostics.mixing import Estimate, chain_mean_times, hopping_rate
-from uldnum.diagnostics.samples import mode_weights, sliced_wasserstein_2
+from uldnum.diagnostics.samples import (
+    kernel_stein_discrepancy,
+    maximum_mean_discrepancy,
+    mode_weights,
+    sliced_wasserstein_2,
+)
 from uldnum.sampling.run import Run
 from uldnum.targets import Target
 
@@ -34,6 +47,8 @@ __all__ = [
     "TIMES",
     "Metric",
     "StationaryLaw",
+    "measured",
+    "observable_metrics",
     "study_metric",
     "study_metrics",
 ]
@@ -81,18 +96,27 @@ class Metric:
         Unit in words; empty for a dimensionless metric.
     of_run : callable, optional
         ``of_run(run, target)`` returns the metric of a run with a single step size, as a `Bias` or an `Estimate`.
-        Studies do not measure a metric without it.
+        Studies measure the metrics that have it.
     of_positions : callable, optional
-        ``of_positions(x, target)`` returns the metric of positions of independent chains, shape (chains, d).
-        `uldnum.diagnostics.relaxation` does not measure a metric without it.
+        ``of_positions(x, target)`` returns the metric of positions of independent chains, shape (chains, *shape) or
+        (draws, chains, *shape). `uldnum.diagnostics.relaxation` measures the metrics that have it, and so do studies
+        with reference samples.
+    of_samples : callable, optional
+        As ``of_positions``, for a metric whose cost grows as the square of the number of positions. Only studies with
+        reference samples measure it.
+    signed : callable, optional
+        ``signed(run, target)`` returns the signed biases of which the metric is the root mean square, as an `Estimate`
+        of arrays of shape (k,).
     exact : callable, optional
         ``exact(law)`` returns the exact metric of the stationary distribution of an integrator. Without it the exact
         value is unknown.
     exact_signed : callable, optional
-        ``exact_signed(law)`` returns the exact metric with its sign, as the mean over axes. Distances have none.
+        ``exact_signed(law)`` returns the exact values that ``signed`` estimates, shape (k,). Distances have none.
     known : callable, optional
-        ``known(target)`` returns whether the target provides the data that the metric needs. If not, the metric is NaN.
-        The default returns True.
+        ``known(target)`` returns whether the target provides the data that the metric needs. If not, studies leave the
+        metric out. The default returns True.
+    needs : str, optional
+        The data that ``known`` looks for, in words.
     """
 
     name: str
@@ -100,9 +124,12 @@ class Metric:
     unit: str = ""
     of_run: Callable[[Run, Any], Bias | Estimate] | None = None
     of_positions: Callable[[Array, Any], Bias] | None = None
+    of_samples: Callable[[Array, Any], Bias] | None = None
+    signed: Callable[[Run, Any], Estimate] | None = None
     exact: Callable[[StationaryLaw], Any] | None = None
     exact_signed: Callable[[StationaryLaw], Any] | None = None
     known: Callable[[Target], bool] = lambda target: True
+    needs: str = ""
 
     @property
     def title(self) -> str:
@@ -112,7 +139,9 @@ class Metric:
     @property
     def modules(self) -> set[str]:
         """Names of the modules that define the functions of the metric."""
-        parts = (self.of_run, self.of_positions, self.exact, self.exact_signed, self.known)
+        parts = (
+            self.of_run, self.of_positions, self.of_samples, self.signed, self.exact, self.exact_signed, self.known,
+        )  # fmt: skip
         return {part.__module__ for part in parts if part is not None}
 
     def attributes(self, what: str = "") -> dict[str, str]:
@@ -126,7 +155,10 @@ def root_mean_square(errors: Array) -> Any:
 
 
 def moment_bias(order: int, over_axes: Callable[[Array], Any] = root_mean_square) -> Callable[[StationaryLaw], Any]:
-    """Return a function of the exact bias of E[x_i^order], in the normalisation of `mean_bias`."""
+    """Return a function of the exact bias of E[x_i^order], in the normalisation of `mean_bias`.
+
+    ``over_axes`` is applied to the signed biases of the axes, shape (d,).
+    """
 
     def exact(law: StationaryLaw) -> Any:
         mean, square = (known_moment(law.target, power) for power in (order, 2 * order))
@@ -137,19 +169,46 @@ def moment_bias(order: int, over_axes: Callable[[Array], Any] = root_mean_square
 
 def mean_wasserstein_1(x: Run | Array, target: Target) -> Bias:
     """Return the mean of `wasserstein_1` over axes, in standard deviations of the target."""
-    return wasserstein_1(x, target, lambda distances: np.mean(distances / np.asarray(target.standard_deviation)))
+    scale = np.ravel(target.standard_deviation)
+    return wasserstein_1(counted_positions(x), target, lambda distances: np.mean(distances / scale))
 
 
 def mean_kolmogorov(x: Run | Array, target: Target) -> Bias:
     """Return the mean of `kolmogorov` over axes."""
-    return kolmogorov(x, target, np.mean)
+    return kolmogorov(counted_positions(x), target, np.mean)
+
+
+def counted_positions(x: Run | Array) -> Run | Array:
+    """Return the stored positions of a run on images, which has no histograms; otherwise x itself."""
+    return stored_positions(x) if isinstance(x, Run) and len(x.settings.shape) > 1 else x
+
+
+def stored_positions(run: Run) -> Array:
+    """Return the trace of a run, or its final positions if it has no trace."""
+    return run.x if run.trace is None else run.trace
+
+
+def signed_mean(run: Run, target: Target) -> Estimate:
+    """Return the signed bias of x."""
+    return signed_bias(run, target, "x")
+
+
+def signed_second_moment(run: Run, target: Target) -> Estimate:
+    """Return the signed bias of x^2."""
+    return signed_bias(run, target, "x^2")
 
 
 def slowest_time(observable: str) -> Callable[[Run, Target], Estimate]:
-    """Return a function of the longest time over all axes; the maximum of many equal times is biased upwards."""
+    """Return a function of the longest time over all axes; the maximum of many equal times is biased upwards.
+
+    It is NaN if the run has no such time, as for x^2 of images.
+    """
 
     def of_run(run: Run, target: Target) -> Estimate:
-        value, error = chain_mean_times(run)[observable]
+        times = chain_mean_times(run)
+        if observable not in times:
+            return Estimate(np.array(np.nan), np.array(np.nan))
+        value, error = times[observable]
         axis = int(np.argmax(value))
         return Estimate(value[axis], error[axis])
 
@@ -188,18 +247,22 @@ METRICS = by_name(
         "second moment",
         "standard deviations of x²",
         of_run=second_moment_bias,
+        signed=signed_second_moment,
         exact=moment_bias(2),
-        exact_signed=moment_bias(2, np.mean),
+        exact_signed=moment_bias(2, np.ravel),
         known=knows_moments,
+        needs="moments ('moment')",
     ),
     Metric(
         "mean",
         "mean",
         "standard deviations of x",
         of_run=mean_bias,
+        signed=signed_mean,
         exact=moment_bias(1),
-        exact_signed=moment_bias(1, np.mean),
+        exact_signed=moment_bias(1, np.ravel),
         known=knows_moments,
+        needs="moments ('moment')",
     ),
     Metric(
         "wasserstein_1",
@@ -209,6 +272,7 @@ METRICS = by_name(
         of_positions=mean_wasserstein_1,
         exact=lambda law: law.wasserstein_1,
         known=knows_marginals,
+        needs="a cdf ('cdf')",
     ),
     Metric(
         "kolmogorov",
@@ -217,6 +281,7 @@ METRICS = by_name(
         of_positions=mean_kolmogorov,
         exact=lambda law: law.kolmogorov,
         known=knows_marginals,
+        needs="a cdf ('cdf')",
     ),
     Metric(
         "sliced_wasserstein_2",
@@ -224,12 +289,27 @@ METRICS = by_name(
         "units of x",
         of_positions=sliced_wasserstein_2,
         known=knows_draws,
+        needs="exact draws ('draws')",
+    ),
+    Metric(
+        "maximum_mean_discrepancy",
+        "squared maximum mean discrepancy",
+        of_samples=maximum_mean_discrepancy,
+        known=knows_draws,
+        needs="exact draws ('draws')",
+    ),
+    Metric(
+        "kernel_stein_discrepancy",
+        "squared kernel Stein discrepancy",
+        "1/(units of x)²",
+        of_samples=kernel_stein_discrepancy,
     ),
     Metric(
         "mode_weights",
         "total variation of mode weights",
         of_positions=mode_weights,
         known=has_modes,
+        needs="several modes ('modes')",
     ),
 )
 
@@ -271,14 +351,49 @@ HOPS = Metric(
 )
 
 
-def study_metrics() -> tuple[str, ...]:
-    """Return the names of the distances that studies measure."""
-    return tuple(name for name, metric in METRICS.items() if metric.of_run is not None)
+def study_metrics(target: Target | None = None) -> tuple[str, ...]:
+    """Return the names of the distances that studies measure, or of those that they measure on a target.
+
+    With reference samples, they include the distances between samples.
+    """
+    if target is None:
+        return tuple(name for name, metric in METRICS.items() if metric.of_run is not None)
+    return tuple(
+        name
+        for name, metric in METRICS.items()
+        if (metric.of_run is not None or target.reference is not None) and metric.known(target)
+    )
 
 
 def study_metric(name: str) -> Metric:
     """Return the distance of a given name that studies measure, or raise; the message suggests other names."""
-    known = study_metrics()
-    if not isinstance(name, str) or name not in known:
-        raise unknown("metric", name, known, f"Known are {', '.join(known)}")
+    if not isinstance(name, str) or name not in METRICS:
+        raise unknown("metric", name, METRICS, f"Known are {', '.join(METRICS)}")
     return METRICS[name]
+
+
+def measured(metric: Metric, run: Run, target: Target) -> Bias | Estimate | None:
+    """Return a metric of a run with a single step size; None if studies do not measure it."""
+    if metric.of_run is not None:
+        return metric.of_run(run, target)
+    measure = metric.of_positions or metric.of_samples
+    return None if measure is None else measure(stored_positions(run), target)
+
+
+def observable_metrics(observables: Mapping[str, Observable]) -> tuple[Metric, ...]:
+    """Return the metrics of functions of x: the biases of the mean of each and of its square, ``f`` and ``f^2``."""
+
+    def metric(name: str, function: Observable) -> Metric:
+        return Metric(
+            name,
+            f"mean of {name}",
+            f"standard deviations of {name}",
+            of_run=lambda run, target: observable_bias(run, target, function),
+            signed=lambda run, target: signed_bias(run, target, function),
+        )
+
+    def square(function: Observable) -> Observable:
+        return lambda x: np.square(function(x))
+
+    pairs = ((name, function) for name, function in observables.items())
+    return tuple(made for name, f in pairs for made in (metric(name, f), metric(f"{name}^2", square(f))))

@@ -140,9 +140,9 @@ def chain_mean_times(run: Run) -> dict[str, Estimate]:
     -------
     dict of str to Estimate
         Key "x" and, if the run has histograms, key "x^2". Values and errors are arrays of shape (d,) in units of score
-        evaluations. They are NaN if a chain diverged. The time of x^2 is NaN on an axis on which a fraction of more
-        than 1e-5 of the positions lies beyond the histogram, which extends 8 standard deviations of the target to
-        either side of its mean.
+        evaluations; images are flattened. They are NaN if a chain diverged. The time of x^2 is NaN on an axis on which
+        a fraction of more than 1e-5 of the positions lies beyond the histogram, which extends 8 standard deviations of
+        the target to either side of its mean.
 
     Raises
     ------
@@ -157,6 +157,8 @@ def chain_mean_times(run: Run) -> dict[str, Estimate]:
     larger than the time. `autocorrelation_time` does not have this bias, but needs a trace.
     """
     checked_run(run).check_one_step_size()
+    if not run.state.sums.size:
+        return {"x": time_of_trace(run)}
     if run.diverged:
         nothing = np.full(len(run.centre), np.nan)
         return dict.fromkeys(("x", "x^2") if run.settings.bins else ("x",), Estimate(nothing, nothing))
@@ -172,6 +174,15 @@ def chain_mean_times(run: Run) -> dict[str, Estimate]:
         variance[beyond > BEYOND] = np.nan
         times["x^2"] = time_of_means(moments.chain_square, variance, per_step * run.recorded_steps)
     return times
+
+
+def time_of_trace(run: Run) -> Estimate:
+    """Return the time of x from the means of chains over their stored positions, which limit it from below."""
+    trace = run.x[None] if run.trace is None else run.trace
+    flat = trace.reshape(*trace.shape[:2], -1).astype(float)
+    per_step = run.nfe / run.state.step
+    evaluations = per_step * (run.settings.thin * len(flat) if run.settings.thin else run.recorded_steps)
+    return time_of_means(flat.mean(axis=0), flat.var(axis=(0, 1)), evaluations)
 
 
 def time_of_means(means: Array, variance: Array, evaluations: float) -> Estimate:

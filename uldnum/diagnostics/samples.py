@@ -1,7 +1,8 @@
 """Distances between samples of a run and its target: sliced Wasserstein, kernel discrepancies and mode weights.
 
-All functions accept samples ``x`` of shape (chains, d), such as the final positions of a run with a single step size,
-or (draws, chains, d), such as its trace. Chains are independent, so errors are estimated from batches of chains.
+All functions accept samples ``x`` of shape (chains, *shape), such as the final positions of a run with a single step
+size, or (draws, chains, *shape), such as its trace. Images are flattened. Chains are independent, so errors are
+estimated from batches of chains.
 """
 
 from __future__ import annotations
@@ -13,31 +14,40 @@ import numpy as np
 from scipy.linalg import hadamard
 
 from uldnum._util.arguments import whole_number
+from uldnum._util.arraylib import Space, host
 from uldnum._util.typing import Array
-from uldnum.diagnostics.arguments import matching, modes_of, positions, scored
+from uldnum.diagnostics.arguments import flattened, modes_of, positions, scored
 from uldnum.diagnostics.jackknife import BATCHES, Bias, euclidean_norm, other_norm, split, squared_norm
-from uldnum.targets import Target, lacking
+from uldnum.diagnostics.reference import against
+from uldnum.targets import Target, find_target, lacking
 
 __all__ = ["kernel_stein_discrepancy", "maximum_mean_discrepancy", "mode_weights", "sliced_wasserstein_2"]
 
 # Smallest number of directions of the sliced Wasserstein distance.
 DIRECTIONS = 64
 
+# Largest number of samples on either side of the sliced Wasserstein distance and of kernel discrepancies, whose costs
+# grow in proportion to the number of samples and to its square.
+SLICED, PAIRED = 2**12, 2**11
+
 # The key of the exact draws is the seed with this bit inverted, so the draws differ from the initial states of a run.
 REFERENCE = 1 << 63
 
 
-def sliced_wasserstein_2(x: Array, target: Target | str, *, seed: int = 0) -> Bias:
-    """Return the sliced Wasserstein-2 distance between samples and the same number of exact draws.
+def sliced_wasserstein_2(x: Array, target: Target | str, *, seed: int = 0, reference: Any = None) -> Bias:
+    """Return the sliced Wasserstein-2 distance between samples and exact draws or reference samples.
 
     Parameters
     ----------
-    x : array_like, shape (chains, d) or (draws, chains, d)
-        Samples of at least two chains, such as `Run.x` or `Run.trace`.
+    x : array_like, shape (chains, *shape) or (draws, chains, *shape)
+        Samples of at least two chains, such as `Run.x` or `Run.trace`. Of more than 4096 samples, an evenly spaced
+        subset of each batch of chains is used.
     target : str, GaussianMixture, UserTarget or another Target
-        Target with exact draws, or its name.
+        Target, or its name. Without a reference, it must have exact draws.
     seed : int, default 0
         Seed of the draws and of the directions, from 0 to 2^64 - 1.
+    reference : array, Run, str, Path, callable or Reference, optional
+        Samples that take the place of the exact draws, as in `Reference.of`.
 
     Returns
     -------
@@ -54,10 +64,11 @@ def sliced_wasserstein_2(x: Array, target: Target | str, *, seed: int = 0) -> Bi
     Notes
     -----
     The distance along a direction is the root mean square difference of the quantiles of the projections. The value is
-    the root mean square over directions (Bonneel et al. 2015). The directions form random orthonormal frames, with at
-    least 64 directions in total (one direction if d = 1).
+    the root mean square over directions (Bonneel et al. 2015). The directions form random orthonormal frames, with 64
+    to 128 directions in total (one direction if d = 1).
 
-    Error and floor include the noise of the exact draws. They follow from the differences of quantiles between halves
+    The same number of exact draws or reference samples is used, in batches of the same sizes. Error and floor include
+    their noise. They follow from the differences of quantiles between halves
     of the batches of chains, in balanced half-samples (McCarthy 1969), because the jackknife fails for quantiles. See
     `uldnum.diagnostics.jackknife.euclidean_norm`.
 
@@ -73,54 +84,63 @@ def sliced_wasserstein_2(x: Array, target: Target | str, *, seed: int = 0) -> Bi
     >>> bool(abs(distance.value - 1) < 4 * distance.error)
     True
     """
-    x, target = checked(x, target)
-    seed = whole_number("seed", seed, 0, 2**64 - 1)
-    batches = split(x, 2 ** int(np.log2(min(BATCHES, x.shape[-2]))))
-    draws = reference(target, np.array([len(batch) for batch in batches]), seed)
-    d, halvings = x.shape[-1], hadamard(len(batches))[1:]
-    frames = np.random.default_rng(seed).normal(size=(-(-DIRECTIONS // d) if d > 1 else 1, d, d))
-    directions = np.concatenate(list(np.linalg.qr(frames).Q), axis=1).T
+    batches, draws, _ = compared(x, target, reference, seed, SLICED, power_of_two=True)
+    d, halvings = batches[0].shape[1], hadamard(len(batches))[1:]
+    shape = -(-DIRECTIONS // d) if d > 1 else 1, d, min(d, 2 * DIRECTIONS)
+    directions = np.concatenate(list(np.linalg.qr(np.random.default_rng(seed).normal(size=shape)).Q), axis=1).T
     square, projections, products = np.zeros(()), np.zeros(len(halvings)), np.zeros((len(halvings),) * 2)
     for direction in directions:
-        gap, deviations = quantile_gaps(
+        gap, halves, deviations = quantile_gaps(
             [one @ direction for one in batches], [one @ direction for one in draws], halvings
         )
-        square += gap @ gap
-        projections += deviations @ gap
-        products += deviations @ deviations.T
-    each = len(directions) * len(gap)
+        square += np.mean(gap**2)
+        projections += deviations @ halves / len(halves)
+        products += deviations @ deviations.T / len(halves)
+    each = len(directions)
     return euclidean_norm(
         square / each, projections / each / np.sqrt(len(halvings)), products / each / len(halvings), len(batches)
     )
 
 
-def quantile_gaps(one: list[Array], other: list[Array], halvings: Array) -> tuple[Array, Array]:
-    """Return the differences between the quantiles of two samples, and their deviations in half-samples.
+def quantile_gaps(one: list[Array], other: list[Array], halvings: Array) -> tuple[Array, Array, Array]:
+    """Return the differences between the quantiles of two samples of n, and their deviations in half-samples.
 
-    The first result, of shape (n,), uses all batches. A row of the second, of shape (halvings, n), is half of the
-    difference between the results of two complementary halves of the batches. Both samples are halved alike.
+    The first result, of shape (n,), uses all batches; the second, of shape (n//2,), is the same at fewer levels. A row
+    of the third, of shape (halvings, n//2), is half of the difference between the results of two complementary halves
+    of the batches. Both samples are halved alike.
     """
-    n = sum(map(len, one))
-    levels = (np.arange(n) + 0.5) / n
+    owner = np.repeat(np.arange(len(one)), list(map(len, one)))
+    sides = []
+    for side in map(np.concatenate, (one, other)):
+        order = np.argsort(side)
+        sides.append((side[order], owner[order]))
+    gap = sides[0][0] - sides[1][0]
+    levels = (np.arange(len(gap) // 2) + 0.5) / (len(gap) // 2)
 
-    def gaps(weights: Array) -> Array:
-        left, right = (np.sort(np.concatenate(chosen(side, weights))) for side in (one, other))
-        return np.interp(levels, (np.arange(len(left)) + 0.5) / len(left), left - right)
+    def at_levels(gaps: Array) -> Array:
+        return gaps if len(gaps) == len(levels) else np.interp(levels, (np.arange(len(gaps)) + 0.5) / len(gaps), gaps)
 
-    return gaps(np.ones(len(one))), np.array([(gaps(row > 0) - gaps(row < 0)) / 2 for row in halvings])
+    def gaps(chosen: Array) -> Array:  # the parts of sorted samples are sorted
+        left, right = (values[chosen[owners]] for values, owners in sides)
+        return at_levels(left - right)
+
+    return gap, at_levels(gap), np.array([(gaps(row > 0) - gaps(row < 0)) / 2 for row in halvings])
 
 
-def maximum_mean_discrepancy(x: Array, target: Target | str, *, seed: int = 0) -> Bias:
-    """Return the squared maximum mean discrepancy between samples and the same number of exact draws.
+def maximum_mean_discrepancy(x: Array, target: Target | str, *, seed: int = 0, reference: Any = None) -> Bias:
+    """Return the squared maximum mean discrepancy between samples and exact draws or reference samples.
 
     Parameters
     ----------
-    x : array_like, shape (chains, d) or (draws, chains, d)
-        Samples of at least two chains, such as `Run.x` or `Run.trace`. The cost grows as the square of their number.
+    x : array_like, shape (chains, *shape) or (draws, chains, *shape)
+        Samples of at least two chains, such as `Run.x` or `Run.trace`. Of more than 2048 samples, an evenly spaced
+        subset of each batch of chains is used, because the cost grows as the square of their number.
     target : str, GaussianMixture, UserTarget or another Target
-        Target with exact draws and a known standard deviation, or its name.
+        Target, or its name. Without a reference, it must have exact draws and a known standard deviation.
     seed : int, default 0
         Seed of the draws, from 0 to 2^64 - 1.
+    reference : array, Run, str, Path, callable or Reference, optional
+        Samples that take the place of the exact draws, as in `Reference.of`.
 
     Returns
     -------
@@ -136,28 +156,27 @@ def maximum_mean_discrepancy(x: Array, target: Target | str, *, seed: int = 0) -
 
     Notes
     -----
-    With exact draws y, the squared discrepancy is (Gretton et al. 2012, eq. 3)::
+    With as many exact draws or reference samples y, in batches of the same sizes, the squared discrepancy is (Gretton
+    et al. 2012, eq. 3)::
 
         E k(x, x') + E k(y, y') - 2 E k(x, y),    k(x, y) = exp(-|x - y|^2/(2 l^2)).
 
-    l^2 is the trace of the covariance of the target. Pairs of samples from the same batch of chains are omitted,
-    because the autocorrelation of a trace would bias them. The mean of the value for unbiased samples is therefore 0.
-    Error and floor are those of `uldnum.diagnostics.samples.u_statistic`.
+    l^2 is the trace of the covariance of the target or of the reference. Pairs of samples from the same batch of chains
+    are omitted, because the autocorrelation of a trace would bias them. The mean of the value for unbiased samples is
+    therefore 0. Error and floor are those of `uldnum.diagnostics.samples.u_statistic`.
     """
-    x, target = checked(x, target)
-    seed = whole_number("seed", seed, 0, 2**64 - 1)
-    width = 2 * np.sum(np.asarray(target.standard_deviation) ** 2)
+    batches, draws, known = compared(x, target, reference, seed, PAIRED)
+    sizes = sizes_of(batches)
+    width = 2 * np.sum(np.asarray(known.standard_deviation) ** 2)
     if not np.isfinite(width):
-        raise lacking(target, "its standard deviation", "standard_deviation")
+        raise lacking(known, "its standard deviation", "standard_deviation")
 
     def kernel(a: Array, b: Array) -> Array:
         square = np.sum(a**2, axis=1)[:, None] + np.sum(b**2, axis=1) - 2 * a @ b.T
         return np.exp(-np.maximum(square, 0) / width)
 
-    batches, sizes = batches_of(x)
-    draws = reference(target, sizes, seed)
     crossed = pair_sums(kernel, batches, draws)
-    sums = pair_sums(kernel, batches, batches) + pair_sums(kernel, draws, draws) - crossed - crossed.T
+    sums = own_sums(kernel, batches) + own_sums(kernel, draws) - crossed - crossed.T
     return u_statistic(sums, sizes)
 
 
@@ -166,10 +185,11 @@ def kernel_stein_discrepancy(x: Array, target: Any) -> Bias:
 
     Parameters
     ----------
-    x : array_like, shape (chains, d) or (draws, chains, d)
-        Samples of at least two chains, such as `Run.x` or `Run.trace`. The cost grows as the square of their number.
+    x : array_like, shape (chains, *shape) or (draws, chains, *shape)
+        Samples of at least two chains, such as `Run.x` or `Run.trace`. Of more than 2048 samples, an evenly spaced
+        subset of each batch of chains is used, because the cost grows as the square of their number.
     target : str, GaussianMixture, UserTarget, or any object with a method ``score``
-        Target, or its name. ``score(x)`` maps an array of shape (n, d) to the gradient of the log density at each row.
+        Target, or its name. ``score(x)`` maps an array of shape (n, *shape) to the gradients of the log density.
 
     Returns
     -------
@@ -192,10 +212,12 @@ def kernel_stein_discrepancy(x: Array, target: Any) -> Bias:
     covariance of the samples. Pairs of samples from the same batch of chains are omitted, so the mean of the value for
     unbiased samples is 0. Error and floor are those of `uldnum.diagnostics.samples.u_statistic`.
     """
-    x = positions(x)
-    target = scored(target, x.shape[-1:])
-    batches, sizes = batches_of(x)
-    d, width = x.shape[-1], float(np.concatenate(batches).var(axis=0).sum())
+    target = scored(target)
+    x = positions(x, target)
+    shape = getattr(target, "shape", x.shape[-1:])
+    every = split(flattened(x, shape), BATCHES)
+    batches = [spread(batch, PAIRED // len(every)) for batch in every]
+    d, width = batches[0].shape[1], float(np.concatenate(batches).var(axis=0).sum())
 
     if width == 0:
         raise ValueError("x: must have a positive variance, which is the scale of the kernel, got equal samples")
@@ -209,8 +231,14 @@ def kernel_stein_discrepancy(x: Array, target: Any) -> Bias:
         along = np.sum(sa * xa, axis=1)[:, None] - sa @ xb.T + np.sum(sb * xb, axis=1) - xa @ sb.T  # (s_x - s_y).g
         return base**-0.5 * (sa @ sb.T) - slope * (along + d) - curve * square
 
-    with_scores = [np.concatenate([batch, target.score(batch)], axis=1) for batch in batches]
-    return u_statistic(pair_sums(stein, with_scores, with_scores), sizes)
+    space = Space.of(getattr(target, "like", None))
+
+    def with_score(batch: Array) -> Array:
+        images = batch.reshape(len(batch), *shape)
+        scores = host(target.score(space.array(images) if space.foreign else images))
+        return np.concatenate([batch, np.reshape(scores, batch.shape)], axis=1, dtype=float)
+
+    return u_statistic(own_sums(stein, [with_score(batch) for batch in batches]), sizes_of(batches))
 
 
 def u_statistic(sums: Array, sizes: Array) -> Bias:
@@ -282,9 +310,11 @@ def mode_weights(x: Array, target: Target | str) -> Bias:
     >>> round(float(uldnum.diagnostics.mode_weights(np.full((10, 1), 5.0), target).value), 6)
     0.25
     """
-    x = positions(x)
-    modes = modes_of(target, x.shape[-1:])
-    batches, sizes = batches_of(x)
+    found = find_target(target)
+    x = positions(x, found)
+    modes = modes_of(found, found.shape)
+    batches = split(flattened(x, found.shape), BATCHES)
+    sizes = sizes_of(batches)
     sums = np.array([modes.responsibilities(batch).sum(axis=0) for batch in batches])
 
     shares = sums.sum(axis=0) / sizes.sum()
@@ -295,32 +325,51 @@ def mode_weights(x: Array, target: Target | str) -> Bias:
     )
 
 
-def checked(x: Any, target: Target | str) -> tuple[Array, Target]:
-    """Return samples and their target, or raise if their shapes do not match."""
-    found = positions(x)
-    return found, matching(target, found.shape[-1:])
+def compared(
+    x: Any, target: Target | str, reference: Any, seed: int, most: int, power_of_two: bool = False
+) -> tuple[list[Array], list[Array], Target]:
+    """Return samples and exact draws or reference samples, in batches of equal sizes, and the target they belong to.
+
+    There are at most ``most`` samples on either side.
+    """
+    known = find_target(target)
+    x = positions(x, known)
+    seed, known = whole_number("seed", seed, 0, 2**64 - 1), against(known, reference)
+    if known.draws is None:
+        raise lacking(known, "exact draws", "draws")
+    number = min(BATCHES, x.shape[-len(known.shape) - 1])
+    if known.reference is not None:
+        number = min(number, known.reference.chains)
+    if power_of_two:
+        number = 2 ** int(np.log2(number))
+    batches = [spread(batch, most // number) for batch in split(flattened(x, known.shape), number)]
+    if known.reference is None:
+        draws = known.draws(sum(map(len, batches)), seed ^ REFERENCE, 0)
+        return batches, np.split(draws.reshape(len(draws), -1), np.cumsum(sizes_of(batches))[:-1].astype(int)), known
+    other = known.reference.batches(number)
+    pairs = [(spread(a, len(b)), spread(b, len(a))) for a, b in zip(batches, other, strict=True)]
+    return [a for a, _ in pairs], [b for _, b in pairs], known
 
 
-def batches_of(x: Array) -> tuple[list[Array], Array]:
-    """Return batches of chains and the number of samples in each."""
-    batches = split(x, BATCHES)
-    return batches, np.array([len(batch) for batch in batches], dtype=float)
+def spread(batch: Array, most: int) -> Array:
+    """Return at most ``most`` evenly spaced samples of a batch."""
+    return batch if len(batch) <= most else batch[np.arange(most) * len(batch) // most]
 
 
-def reference(target: Target, sizes: Array, seed: int, first: int = 0) -> list[Array]:
-    """Return exact draws of a target, from index ``first`` on, in batches of the given sizes."""
-    if target.draws is None:
-        raise lacking(target, "exact draws", "draws")
-    draws = target.draws(int(sizes.sum()), seed ^ REFERENCE, first)
-    return np.split(draws, np.cumsum(sizes)[:-1].astype(int))
-
-
-def chosen(batches: list[Array], weights: Array) -> list[Array]:
-    """Return the batches of nonzero weight."""
-    return [batch for batch, weight in zip(batches, weights, strict=True) if weight]
+def sizes_of(batches: list[Array]) -> Array:
+    """Return the number of samples in each batch."""
+    return np.array([len(batch) for batch in batches], dtype=float)
 
 
 def pair_sums(kernel: Callable[[Array, Array], Array], a: list[Array], b: list[Array]) -> Array:
     """Return the sums of a kernel over all pairs of samples from batches of a and b, shape (len(a), len(b))."""
     every, firsts = np.concatenate(b), np.cumsum([0, *map(len, b[:-1])])
     return np.array([np.add.reduceat(kernel(left, every).sum(axis=0), firsts) for left in a])
+
+
+def own_sums(kernel: Callable[[Array, Array], Array], batches: list[Array]) -> Array:
+    """Return `pair_sums` of a symmetric kernel over the pairs within one set, of which it computes one half."""
+    sums = np.zeros((len(batches),) * 2)
+    for i in range(len(batches)):
+        sums[i, i:] = sums[i:, i] = pair_sums(kernel, batches[i : i + 1], batches[i:])[0]
+    return sums

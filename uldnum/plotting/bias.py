@@ -128,20 +128,6 @@ def draw_panel(axes: Any, studies: Sequence[Shown], metric: str) -> list[Any]:
     return name_entries(axes, [one for one, _ in parts]) + mark_entries(axes, [part for _, part in parts])
 
 
-def one_axis(study: xr.Dataset) -> xr.Dataset:
-    """Return a study of several frictions with one curve, and one name, for each integrator and friction."""
-    if "friction" not in study.dims:
-        return study.assign_attrs(title=f"friction {study.attrs['friction']:g}")
-    curves = [
-        study.sel(integrator=[name], friction=friction, drop=True).assign_coords(
-            integrator=[f"{name} (friction {friction:.3g})"]
-        )
-        for name in study.integrator.values
-        for friction in study.friction.values
-    ]
-    return xr.concat(curves, "integrator").assign_attrs(title=f"{len(study.friction)} frictions")
-
-
 def limits(panel: xr.Dataset) -> tuple[float, float]:
     """Return the range of the bias axis of a panel. It starts below the noise floor or the smallest resolved bias."""
     if "bias" in panel:

@@ -15,6 +15,7 @@ from uldnum._util.arguments import file_path, shown
 from uldnum._util.extras import require
 from uldnum._util.files import atomic
 from uldnum._util.names import checked_name, split_name, unknown
+from uldnum.diagnostics.jackknife import SEEN
 from uldnum.diagnostics.metrics import COST, METRICS
 
 if TYPE_CHECKING:
@@ -39,9 +40,6 @@ __all__ = [
     "plain_ticks",
     "save",
 ]
-
-# A bias counts as seen if it is larger than this number of noise floors.
-SEEN = 4.0
 
 # Labels of the axes of step sizes and of costs.
 STEP = "step size h (time; delta = h²/2)"

@@ -7,18 +7,24 @@ import xarray as xr
 from uldnum.studies.common import StepGrid
 from uldnum.studies.configuration import BiasConfiguration, ExactBiasConfiguration, configured_by
 from uldnum.studies.exact import has_exact_law
+from uldnum.studies.points import has_moments_and_cdf
+from uldnum.targets import lacking
 
 __all__ = ["bias", "exact_bias"]
 
 EXACT = ["exact", "exact_signed"]
-MEASURED = [*EXACT, "bias", "error", "floor", "settled", "diverged", "unstable", "nfe"]
+MEASURED = [
+    *EXACT, "bias", "error", "floor", "bias_resolved", "signed_bias", "signed_error", "settled", "diverged", "unstable",
+    "nfe",
+]  # fmt: skip
 
 
 @configured_by(BiasConfiguration)
 def bias(study: BiasConfiguration) -> xr.Dataset:
     """Measure the bias of integrators at several step sizes, at an equal number of score evaluations.
 
-    Chains start from exact draws of the target. All step sizes of an integrator use the same random numbers.
+    Chains start from exact draws of the target, or from samples of the reference. All step sizes of an integrator use
+    the same random numbers.
 
     Returns
     -------
@@ -26,15 +32,23 @@ def bias(study: BiasConfiguration) -> xr.Dataset:
         Dimensions ``integrator``, ``friction`` (if there are several), ``h`` and ``metric``, and these variables:
 
         * ``bias``: measured bias. For ``second_moment`` and ``mean`` it is the root mean square over axes of the error
-        of
-          the averages of x^2 and of x, in standard deviations of x^2 and of x. For ``wasserstein_1`` (in standard
-          deviations of the axis) and ``kolmogorov`` it is the mean over axes of the distance of the marginal.
+          of the averages of x^2 and of x, in standard deviations of x^2 and of x. For ``wasserstein_1`` (in standard
+          deviations of the axis) and ``kolmogorov`` it is the mean over axes of the distance of the marginal. With a
+          reference there are also ``sliced_wasserstein_2``, ``maximum_mean_discrepancy``, ``kernel_stein_discrepancy``
+          and, if the target has modes, ``mode_weights``, as in `uldnum.diagnostics`; they use 32 positions of each
+          chain. Metrics that cannot be measured are left out, with a warning.
         * ``error``: standard error of the bias.
-        * ``floor``: expected value of ``bias`` for a run without bias, due to statistical noise.
+        * ``floor``: expected value of ``bias`` for a run without bias, due to statistical noise. With a reference,
+          error and floor include its noise.
+        * ``resolved``: whether the magnitude of the bias is larger than 4 floors.
+        * ``signed_bias``, ``signed_error``: bias with its sign, and its standard error, in standard deviations of the
+          observable; positive if the average is too large. Their dimensions are ``moment`` (the metrics that are root
+          mean squares: ``second_moment``, ``mean`` and the observables) and ``axis`` (coordinates, or components of an
+          observable; NaN beyond the last one; images are flattened).
         * ``exact``: exact bias of the scheme, on Gaussians and in one dimension; NaN elsewhere, and at points that were
           left out for lack of time (``exact``, ``exact_seconds``).
-        * ``exact_signed``: exact bias of a moment with its sign, the mean over axes; positive if the moment is too
-          large. NaN for distances.
+        * ``exact_signed``: exact value of ``signed_bias``, with the same dimensions; NaN where ``exact`` is, and for
+          observables.
         * ``settled``: whether the burn-in was longer than the autocorrelation time. If it was not, the measured bias is
           too small, since chains start without bias.
         * ``diverged``: number of chains that diverged.
@@ -42,7 +56,7 @@ def bias(study: BiasConfiguration) -> xr.Dataset:
           limit of stability). If so, the statistics depend on the number of steps.
         * ``nfe``: score evaluations per chain, burn-in included.
 
-        The attributes of the dataset hold all parameters of the study.
+        The attributes of the dataset hold all parameters of the study, with ``reference`` and ``left_out`` in words.
 
     Raises
     ------
@@ -52,7 +66,8 @@ def bias(study: BiasConfiguration) -> xr.Dataset:
     Warns
     -----
     UserWarning
-        If chains diverged, or if the scheme has no stationary distribution, at some step sizes. The message names them.
+        If metrics are left out, or if chains diverged or the scheme has no stationary distribution at some step sizes.
+        The message names them.
 
     See Also
     --------
@@ -67,7 +82,7 @@ def bias(study: BiasConfiguration) -> xr.Dataset:
     (('integrator', 'h', 'metric'), 2)
     """
     grid = StepGrid.of(study)
-    return flat(grid.measured(study, with_times=False)[MEASURED])
+    return flat(grid.measured(study, with_times=False)[MEASURED]).rename(bias_resolved="resolved")
 
 
 @configured_by(ExactBiasConfiguration)
@@ -77,9 +92,9 @@ def exact_bias(study: ExactBiasConfiguration) -> xr.Dataset:
     Returns
     -------
     xarray.Dataset
-        The variables ``exact`` and ``exact_signed`` with the dimensions ``integrator``, ``friction`` (if there are
-        several), ``h`` and ``metric``, in the units of `bias`. They are NaN where the scheme is unstable and where the
-        answer could not be resolved to the tolerance.
+        The variable ``exact`` with the dimensions ``integrator``, ``friction`` (if there are several), ``h`` and
+        ``metric``, and the variable ``exact_signed`` with ``moment`` and ``axis`` in place of ``metric``, as in `bias`.
+        They are NaN where the scheme is unstable and where the answer could not be resolved to the tolerance.
 
     Raises
     ------
@@ -106,6 +121,8 @@ def exact_bias(study: ExactBiasConfiguration) -> xr.Dataset:
     [[0.0, 0.0], [0.0471, 0.2357]]
     """
     grid = StepGrid.of(study)
+    if not has_moments_and_cdf(grid.target):
+        raise lacking(grid.target, "its moments and cdf", "moment", "cdf")
     if not has_exact_law(grid.target):
         raise ValueError(
             f"target: no exact answer on {grid.target.name!r}: only on Gaussians, and on targets in one dimension"

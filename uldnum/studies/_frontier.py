@@ -23,14 +23,15 @@ ERRORS = 2.0
 def frontier(study: FrontierConfiguration) -> xr.Dataset:
     """Measure the bias and the cost of an independent sample as functions of step size and friction.
 
-    Chains start from exact draws of the target. All step sizes and frictions of an integrator use the same random
-    numbers.
+    Chains start from exact draws of the target, or from samples of the reference. All step sizes and frictions of an
+    integrator use the same random numbers.
 
     Returns
     -------
     xarray.Dataset
         The variables of `bias` and of `mixing`, with the dimensions ``integrator``, ``friction``, ``h``, ``metric`` and
-        ``observable``. `advise` returns the cheapest point for a bound on the bias.
+        ``observable``. The flag ``resolved`` of `bias` is named ``bias_resolved`` here. `advise` returns the cheapest
+        point for a bound on the bias.
 
     Raises
     ------
@@ -40,8 +41,8 @@ def frontier(study: FrontierConfiguration) -> xr.Dataset:
     Warns
     -----
     UserWarning
-        If chains diverged, or if the scheme has no stationary distribution, at some step sizes; or if an exact answer
-        could not be resolved to the tolerance.
+        If metrics are left out, if chains diverged or the scheme has no stationary distribution at some step sizes, or
+        if an exact answer could not be resolved to the tolerance.
 
     See Also
     --------
@@ -137,7 +138,6 @@ def advise(study: xr.Dataset, max_bias: float, *, metric: str = "second_moment")
     ('OBABO', 1.0, 0.5)
     """
     bound = positive_number("max_bias", max_bias)
-    study_metric(metric)
     if not isinstance(study, xr.Dataset) or study.attrs.get("study") != "frontier" or set(AXES) - set(study.cost.dims):
         raise ValueError("study: must be a complete dataset returned by studies.frontier")
     one = of_metric(study, metric)
@@ -174,6 +174,7 @@ def advise(study: xr.Dataset, max_bias: float, *, metric: str = "second_moment")
 def of_metric(study: xr.Dataset, metric: str) -> xr.Dataset:
     """Return the part of a study that belongs to a metric; raise if it has none, as stored studies may predate it."""
     if metric not in study.metric.values:
+        study_metric(metric)
         raise ValueError(f"metric: the study does not have {metric!r}; it has {', '.join(study.metric.values)}")
     return study.sel(metric=metric)
 

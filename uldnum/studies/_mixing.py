@@ -17,7 +17,7 @@ EXACT = ["exact_time", "relaxation_time"]
 def mixing(study: SamplingConfiguration) -> xr.Dataset:
     """Measure the autocorrelation times of integrators at several step sizes and frictions.
 
-    Chains start from exact draws of the target.
+    Chains start from exact draws of the target, or from samples of the reference.
 
     Returns
     -------
@@ -72,6 +72,6 @@ def mixing(study: SamplingConfiguration) -> xr.Dataset:
     grid = StepGrid.of(study, bias=False)
     return (
         with_cost(grid.measured(study)[EXACT + MEASURED])
-        .drop_vars("metric", errors="ignore")
+        .drop_vars(["metric", "moment", "axis"], errors="ignore")
         .assign_attrs(study="mixing")
     )

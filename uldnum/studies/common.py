@@ -18,16 +18,27 @@ import xarray as xr
 from uldnum._util.arguments import positive, shown, step_size
 from uldnum._util.typing import Array
 from uldnum.arithmetic.elementary import geomspace
-from uldnum.diagnostics.metrics import COST, HOPS, RELAXATION_TIME, TIMES, study_metrics
+from uldnum.diagnostics.jackknife import SEEN
+from uldnum.diagnostics.metrics import (
+    COST,
+    HOPS,
+    METRICS,
+    RELAXATION_TIME,
+    TIMES,
+    observable_metrics,
+    study_metric,
+    study_metrics,
+)
+from uldnum.diagnostics.reference import against
 from uldnum.exact.transfer import check_tolerance
 from uldnum.sampling.backends import choose_backend
 from uldnum.schemes.catalogue import Integrator
 from uldnum.schemes.catalogue import integrator as find_integrator
 from uldnum.studies._sweep import collected
-from uldnum.studies.configuration import Configuration, SamplingConfiguration
+from uldnum.studies.configuration import Configuration, MeasuringConfiguration, SamplingConfiguration
 from uldnum.studies.exact import answers_of, has_exact_law, is_gaussian
 from uldnum.studies.points import Exact, Sampled, has_moments_and_cdf
-from uldnum.targets import Target, lacking, vector_target
+from uldnum.targets import Target, find_target, lacking, vector_target
 from uldnum.version import VERSION
 
 __all__ = ["AXES", "StepGrid", "narrowest", "with_cost", "without_law"]
@@ -43,26 +54,40 @@ LEAST_SECONDS = 5.0
 
 @dataclass(frozen=True)
 class StepGrid:
-    """Schemes, frictions and step sizes on a target, whose combinations are the points of a study."""
+    """Schemes, frictions and step sizes on a target, whose combinations are the points of a study.
+
+    Attributes
+    ----------
+    target : Target
+        The target, for exact answers.
+    schemes, frictions, h
+        Integrators, frictions and step sizes.
+    known : Target
+        The target with the expectations of the reference, if there is one, for sampling.
+    """
 
     target: Target
     schemes: list[Integrator]
     frictions: Array
     h: Array
+    known: Target
 
     @classmethod
     def of(cls, study: Configuration, bias: bool = True) -> StepGrid:
         """Return the grid of a study, or raise if an argument is invalid.
 
-        If ``bias`` is true, the target must have moments and a cdf. Step sizes and frictions that are None get their
-        defaults, in units of the target's narrowest standard deviation.
+        If ``bias`` is true, there must be a metric that can be measured. Step sizes and frictions that are None get
+        their defaults, in units of the target's narrowest standard deviation.
         """
         h, delta, friction, integrators = study.h, study.delta, study.friction, study.integrators
-        target = vector_target(study.target)
-        if bias and not has_moments_and_cdf(target):
-            raise lacking(target, "its moments and cdf", "moment", "cdf")
-        if not np.all(np.isfinite(target.standard_deviation)):
-            raise lacking(target, "its standard deviation", "standard_deviation")
+        target, reference = find_target(study.target), getattr(study, "reference", None)
+        known = against(target, reference) if reference is not None or bias else vector_target(target)
+        if bias and not study_metrics(known):
+            raise wanting(target, "its moments and cdf", "moment", "cdf")
+        if not np.all(np.isfinite(known.standard_deviation)):
+            raise wanting(target, "its standard deviation", "standard_deviation")
+        if getattr(study, "observables", None) and reference is None:
+            raise ValueError("observables: need their expectations; pass reference=samples, or reference=target.sample")
         if not isinstance(integrators, str | Integrator | Sequence) or isinstance(integrators, bytes | bytearray):
             raise ValueError(
                 f"integrators: must be a name, an Integrator, or several of them, got {shown(integrators)}"
@@ -72,7 +97,7 @@ class StepGrid:
         names = [scheme.name for scheme in schemes]
         if not schemes or len(set(names)) < len(names):
             raise ValueError(f"integrators: must name at least one integrator, and each only once, got {names}")
-        width = narrowest(target)
+        width = narrowest(known) / target.time_unit
         if h is None and delta is None:
             h = geomspace(0.1, 1.6, 12) * width
         frictions = positive("friction", np.array(study.usual_frictions) / width if friction is None else friction)
@@ -81,6 +106,7 @@ class StepGrid:
             schemes,
             several("friction", frictions),
             several("h" if delta is None else "delta", step_size(h, delta)),
+            known,
         )
 
     def check(self, study: SamplingConfiguration) -> None:
@@ -89,17 +115,22 @@ class StepGrid:
         if study.nfe < most:
             raise ValueError(f"nfe: must be at least {most}, the score evaluations of one step, got {study.nfe}")
         self.backend(study)
-        if self.target.draws is None:
-            raise lacking(self.target, "exact draws, which chains start from", "draws")
+        if self.known.draws is None:
+            raise wanting(self.target, "exact draws, which chains start from", "draws")
         if study.exact is True and not self.has_exact_values:
             raise ValueError(
                 f"exact: no exact values on {self.target.name!r}; the target must be Gaussian or one-dimensional, and "
                 "must have moments and a cdf"
             )
 
+    @property
+    def size(self) -> int:
+        """Number of coordinates of a sample."""
+        return math.prod(self.target.shape)
+
     def backend(self, study: SamplingConfiguration) -> str:
         """Return the name of the backend that runs the chains of the study, or raise if it cannot."""
-        return choose_backend(self.target, study.backend, np.dtype(self.target.dtype))
+        return choose_backend(self.known, study.backend, np.dtype(self.known.dtype))
 
     @property
     def has_exact_values(self) -> bool:
@@ -107,32 +138,53 @@ class StepGrid:
         return has_exact_law(self.target) and has_moments_and_cdf(self.target)
 
     def measured(self, study: SamplingConfiguration, with_times: bool = True) -> xr.Dataset:
-        """Run chains at every point, then compute the exact values, and return both."""
+        """Run chains at every point, then compute the exact values, and return both.
+
+        Exact values are NaN for the metrics that only sampling measures.
+        """
         self.check(study)
+        if isinstance(study, MeasuringConfiguration) and left_out(self.known):
+            warnings.warn(left_out(self.known), stacklevel=level_outside())
         begun = time.monotonic()
         sampled = self.sampled(study)
         seconds = math.inf if study.exact is True else 0.0
         if study.exact == "auto":
             seconds = study.exact_seconds or max(LEAST_SECONDS, time.monotonic() - begun)
-        return self.exact(study, with_times, seconds).merge(sampled, combine_attrs="no_conflicts")
+        exact = self.exact(study, with_times, seconds)
+        same = {name: sampled[name].values for name in ("metric", "moment", "axis")}
+        return exact.reindex(same).merge(sampled, combine_attrs="no_conflicts")
 
     def sampled(self, study: SamplingConfiguration) -> xr.Dataset:
         """Run chains at every point and return the measured values."""
         given = study.nfe, study.burn_in, study.chains, study.seed, study.backend
+        metrics, observables = study_metrics(self.known), getattr(study, "observables", {})
+        measures = [*map(study_metric, metrics), *observable_metrics(observables)]
         tasks = [
-            Sampled(self.target, scheme, float(h), float(gamma), *given)
+            Sampled(self.known, scheme, float(h), float(gamma), *given, metrics=metrics, observables=observables)
             for scheme, gamma, h in product(self.schemes, self.frictions, self.h)
         ]
         results = swept(tasks, study, f"sampling {self.target.name}")
         found = [results[task.key] for task in tasks]
         biases, times = (self.stacked([one[name] for one in found]) for name in ("bias", "time"))
         hops = self.shaped([one[HOPS.name] for one in found])
+        moments = [metric.name for metric in measures if metric.signed is not None]
+        signed = self.shaped([padded([one["signed"][name] for name in moments], (2,), self.size) for one in found])
+        components = (*AXES, "moment", "axis")
         units, metric, observable = {"units": "1"}, (*AXES, "metric"), (*AXES, "observable")
         evaluations = {"units": COST.unit}
         data: dict[str, Any] = {
             "bias": (metric, biases[..., 0], units | {"long_name": "bias"}),
             "error": (metric, biases[..., 1], units | {"long_name": "standard error of the bias"}),
             "floor": (metric, biases[..., 2], units | {"long_name": "bias that an unbiased run would show"}),
+            "bias_resolved": (metric, np.abs(biases[..., 0]) > SEEN * biases[..., 2], {
+                "long_name": f"whether the bias is larger than {SEEN:g} noise floors",
+            }),
+            "signed_bias": (components, signed[..., 0, :], units | {
+                "long_name": "bias with its sign, in standard deviations of the observable",
+            }),
+            "signed_error": (components, signed[..., 1, :], units | {
+                "long_name": "standard error of the bias with its sign",
+            }),
             "time": (observable, times[..., 0], evaluations | {"long_name": "autocorrelation time, slowest axis"}),
             "time_error": (observable, times[..., 1], evaluations | {"long_name": "standard error of the time"}),
             "resolved": (observable, times[..., 0] * RESOLVED <= study.nfe, {
@@ -153,9 +205,16 @@ class StepGrid:
                 "units": "score evaluations", "long_name": "score evaluations per chain, burn-in included",
             }),
         }  # fmt: skip
-        dataset = self.dataset(data, nfe_recorded=study.nfe, nfe_burn_in=study.burn_in)
+        names = {
+            "metric": [metric.name for metric in measures], "moment": moments, "axis": np.arange(signed.shape[-1]),
+        }  # fmt: skip
+        dataset = self.dataset(data, names, nfe_recorded=study.nfe, nfe_burn_in=study.burn_in)
         self.warn_of_divergence(dataset)
-        return dataset.assign_attrs(chains=study.chains, seed=study.seed, backend=self.backend(study))
+        against_ = "" if self.known.reference is None else repr(self.known.reference)
+        return dataset.assign_attrs(
+            chains=study.chains, seed=study.seed, backend=self.backend(study), reference=against_,
+            left_out=left_out(self.known),
+        )  # fmt: skip
 
     def exact(self, study: Configuration, with_times: bool = True, seconds: float = math.inf) -> xr.Dataset:
         """Return the exact values at every point; NaN where they are unknown or not computed within ``seconds``."""
@@ -164,32 +223,37 @@ class StepGrid:
             Exact(self.target, scheme, float(h), float(gamma), tolerance, with_times)
             for scheme, gamma, h in product(self.schemes, self.frictions, self.h)
         ]
-        left_out, found = 0, [answers_of(None, study_metrics())] * len(tasks)
+        missing, found = 0, [answers_of(None, study_metrics())] * len(tasks)
         if self.has_exact_values and seconds:
             known = swept(tasks, study, f"exact values on {self.target.name}", seconds)
-            left_out = len({task.key for task in tasks} - set(known))
+            missing = len({task.key for task in tasks} - set(known))
             found = [known.get(task.key, nothing) for task, nothing in zip(tasks, found, strict=True)]
-            self.warn_of_unknown(found, left_out, seconds)
-        biases, signed, times = (self.stacked([one[name] for one in found]) for name in ("bias", "signed", "time"))
+            self.warn_of_unknown(found, missing, seconds)
+        biases, times = (self.stacked([one[name] for one in found]) for name in ("bias", "time"))
+        moments = [name for name in study_metrics() if METRICS[name].exact_signed is not None]
+        signed = self.shaped([padded([one["signed"][name] for name in moments], (), self.size) for one in found])
         slowest = self.shaped([one[RELAXATION_TIME.name] for one in found])
         data: dict[str, Any] = {
             "exact": ((*AXES, "metric"), biases, {"units": "1", "long_name": "exact bias of the scheme"}),
-            "exact_signed": ((*AXES, "metric"), signed, {"units": "1", "long_name": "exact bias with its sign"}),
+            "exact_signed": ((*AXES, "moment", "axis"), signed, {
+                "units": "1", "long_name": "exact bias with its sign, in standard deviations of the observable",
+            }),
             "exact_time": ((*AXES, "observable"), times, {
                 "units": COST.unit, "long_name": "exact autocorrelation time, slowest axis",
             }),
             RELAXATION_TIME.name: (AXES, slowest, RELAXATION_TIME.attributes("exact ")),
         }  # fmt: skip
         exact_to = 0.0 if is_gaussian(self.target) else tolerance
-        return self.dataset(data, tolerance=tolerance, exact_to=exact_to, exact_left_out=left_out)
+        names = {"metric": list(study_metrics()), "moment": moments, "axis": np.arange(signed.shape[-1])}
+        return self.dataset(data, names, tolerance=tolerance, exact_to=exact_to, exact_left_out=missing)
 
-    def warn_of_unknown(self, found: Sequence[dict[str, Any]], left_out: int, seconds: float) -> None:
+    def warn_of_unknown(self, found: Sequence[dict[str, Any]], missing: int, seconds: float) -> None:
         """Warn of exact values that could not be resolved, once for each reason, and of those that were left out."""
         for fault in dict.fromkeys(one["fault"] for one in found if one["fault"]):
             warnings.warn(fault, stacklevel=level_outside())
-        if left_out:
+        if missing:
             warnings.warn(
-                f"exact: {seconds:.2g} s were not enough for the exact values at {left_out} of {len(found)} points, "
+                f"exact: {seconds:.2g} s were not enough for the exact values at {missing} of {len(found)} points, "
                 "which are NaN; exact=True (in the shell --exact) computes all of them",
                 stacklevel=level_outside(),
             )
@@ -203,15 +267,14 @@ class StepGrid:
         """Reshape the values by metric of all points to the axes of the grid and a last axis of the metrics."""
         return self.shaped([list(one.values()) for one in values])
 
-    def dataset(self, data: dict[str, Any], **attributes: Any) -> xr.Dataset:
+    def dataset(self, data: dict[str, Any], names: dict[str, Any], **attributes: Any) -> xr.Dataset:
         """Return labelled data with the coordinates of the grid and attributes that describe the target."""
         coordinates = {
             "integrator": [scheme.name for scheme in self.schemes],
             "friction": ("friction", self.frictions, {"long_name": "friction", "units": "1/time"}),
             "h": ("h", self.h, {"long_name": "step size", "units": "time"}),
-            "metric": list(study_metrics()),
             "observable": list(TIMES),
-        }
+        } | names
         return xr.Dataset(data, coordinates, {"uldnum": VERSION} | describe(self.target) | attributes)
 
     def warn_of_divergence(self, study: xr.Dataset) -> None:
@@ -235,6 +298,34 @@ def level_outside() -> int:
     while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("uldnum."):
         frame, level = frame.f_back, level + 1
     return level
+
+
+def left_out(known: Target) -> str:
+    """Return a sentence on metrics that cannot be measured and what would supply them; empty if there are none."""
+    missing = [METRICS[name] for name in study_metrics() if not METRICS[name].known(known)]
+    if not missing:
+        return ""
+    names, needs = (", ".join(dict.fromkeys(parts)) for parts in (
+        (metric.name for metric in missing), (metric.needs for metric in missing if metric.needs)
+    ))  # fmt: skip
+    return f"{names}: left out, because {known.name!r} lacks {needs or 'what they need'}; pass reference=samples"
+
+
+def wanting(target: Target, what: str, *abilities: str) -> ValueError:
+    """Return the error for a target that lacks abilities which reference samples would replace."""
+    how = "samples of the target" if target.draws is None else "target.sample"
+    return ValueError(f"{lacking(target, what, *abilities)}, or pass reference={how}")
+
+
+def padded(parts: Sequence[Any], before: tuple[int, ...], least: int) -> Array:
+    """Return arrays of shape (*before, k) with different k as one array, with NaN after the end of the shorter ones.
+
+    Its last axis is at least so long.
+    """
+    found = np.full((len(parts), *before, max([least, *(np.shape(part)[-1] for part in parts)])), np.nan)
+    for row, part in zip(found, parts, strict=True):
+        row[..., : np.shape(part)[-1]] = part
+    return found
 
 
 def without_law(study: xr.Dataset) -> xr.DataArray:

@@ -7,7 +7,7 @@ of the commands in the shell. This module defines their names, types, defaults, 
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import KW_ONLY, dataclass, field, fields
 from functools import wraps
@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, TypeVar
 
 from uldnum._util.arguments import flag, positive, positive_number, shown, whole_number
+from uldnum._util.names import checked_name
 from uldnum._util.typing import Array, ArrayLike
+from uldnum.diagnostics.metrics import METRICS
 
 if TYPE_CHECKING:
     from uldnum.schemes.catalogue import Integrator
@@ -27,6 +29,7 @@ __all__ = [
     "Configuration",
     "ExactBiasConfiguration",
     "FrontierConfiguration",
+    "MeasuringConfiguration",
     "Option",
     "SamplingConfiguration",
     "Whole",
@@ -72,6 +75,19 @@ def all_some_or_none(name: str, value: Any) -> bool | str:
     return value
 
 
+def functions(name: str, value: Any) -> Mapping[str, Callable[..., Any]]:
+    """Return functions by name, none for None, or raise."""
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping) or not all(callable(one) for one in value.values()):
+        raise ValueError(f"{name}: must be a dictionary of functions by name, got {shown(value)}")
+    for key in value:
+        checked_name(name, key)
+        if key in METRICS:
+            raise ValueError(f"{name}: must have other names than the metrics {', '.join(METRICS)}, got {key!r}")
+    return dict(value)
+
+
 @dataclass(frozen=True)
 class Option:
     """Properties of an option other than its name, type and default.
@@ -115,7 +131,7 @@ class Configuration:
 
     target: Target | str = field(metadata=option(
         "str, GaussianMixture or UserTarget",
-        "Target. It must have a standard deviation and, for biases, moments and a cdf.",
+        "Target. Without a reference, it needs a standard deviation, exact draws and, for biases, moments or a cdf.",
         shell="Name of a target from 'uldnum list', or path of a TOML file.",
     ))  # fmt: skip
     integrators: str | Integrator | Sequence[str | Integrator] = field(metadata=option(
@@ -202,6 +218,24 @@ class SamplingConfiguration(Configuration):
         shell="Longest time for exact values in seconds. Default: the time that sampling took, and at least 5.",
         check=optional_number,
     ))  # fmt: skip
+    reference: Any = field(default=None, metadata=option(
+        "array, Run, str, Path, callable or Reference, optional",
+        "Samples of the target, as in `uldnum.diagnostics.Reference.of`, for a target that knows only its score, or in "
+        "place of what it knows. Biases are measured against them, and chains start from them.",
+        shell="Samples of the target in place of what it knows: a saved run, or an array in a .npy file.",
+    ))  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class MeasuringConfiguration(SamplingConfiguration):
+    """The options of a study that measures biases by sampling."""
+
+    observables: Mapping[str, Callable[..., Any]] | None = field(default=None, metadata=option(
+        "dict of str to callable, optional",
+        "Functions of positions, (n, *shape) -> (n,) or (n, k), by name. The biases of their means and of the means of "
+        "their squares are measured, too, as metrics ``name`` and ``name^2``. They need a reference.",
+        shell=None, check=functions,
+    ))  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -220,12 +254,12 @@ class ExactBiasConfiguration(Configuration):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class BiasConfiguration(ExactBiasConfiguration, SamplingConfiguration):
+class BiasConfiguration(ExactBiasConfiguration, MeasuringConfiguration):
     """The options of a study of the bias with sampling."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class FrontierConfiguration(SamplingConfiguration):
+class FrontierConfiguration(MeasuringConfiguration):
     """The options of a frontier. Its default number of chains is larger, because costs must be measured precisely."""
 
     chains: int = 4096

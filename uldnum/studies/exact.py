@@ -61,19 +61,23 @@ def answers_of(
 ) -> dict[str, Any]:
     """Return the values of a law as `exact_answers` does; all are NaN if it is None."""
     return {
-        "bias": {name: exact_value(study_metric(name).exact, law) for name in metrics},
-        "signed": {name: exact_value(study_metric(name).exact_signed, law) for name in metrics},
-        "time": {name: exact_value(metric.exact, law if times else None) for name, metric in TIMES.items()},
-        RELAXATION_TIME.name: exact_value(RELAXATION_TIME.exact, law if times else None),
+        "bias": {name: float(exact_value(study_metric(name).exact, law)) for name in metrics},
+        "signed": {
+            name: np.atleast_1d(exact_value(study_metric(name).exact_signed, law)).tolist()
+            for name in metrics
+            if study_metric(name).exact_signed is not None
+        },
+        "time": {name: float(exact_value(metric.exact, law if times else None)) for name, metric in TIMES.items()},
+        RELAXATION_TIME.name: float(exact_value(RELAXATION_TIME.exact, law if times else None)),
         "fault": fault,
     }
 
 
-def exact_value(exact: Callable[[StationaryLaw], Any] | None, law: StationaryLaw | None) -> float:
+def exact_value(exact: Callable[[StationaryLaw], Any] | None, law: StationaryLaw | None) -> Any:
     """Return a function of a stationary law, or NaN if there is none or it is not resolved well enough."""
     if law is not None and exact is not None:
         with suppress(ConvergenceError):
-            return float(exact(law))
+            return exact(law)
     return np.nan
 
 

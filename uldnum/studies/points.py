@@ -3,20 +3,33 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
+import math
 import warnings
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
 
+from uldnum._util.arguments import result_of
 from uldnum._util.interrupt import interruptible
 from uldnum._util.names import digest
 from uldnum._util.sources import digest_of_sources
 from uldnum.diagnostics.histograms import BINS
 from uldnum.diagnostics.jackknife import Bias
-from uldnum.diagnostics.metrics import HOPS, TIMES, Metric, study_metric, study_metrics
+from uldnum.diagnostics.metrics import (
+    HOPS,
+    TIMES,
+    Metric,
+    measured,
+    observable_metrics,
+    study_metric,
+    study_metrics,
+)
 from uldnum.exact.stability import unstable
 from uldnum.kernels.source.core import lay_out
 from uldnum.sampling._sample import largest_precision, sample
@@ -30,6 +43,10 @@ __all__ = ["Exact", "Sampled", "has_moments_and_cdf"]
 
 # Chains and steps of the short run in which hops between modes are counted. All its steps are recorded.
 HOPPING_CHAINS, HOPPING_STEPS = 128, 1024
+
+# Number of draws of each chain that are stored for a comparison with reference samples, and the largest number of
+# coordinates of all chains in them.
+DRAWS, COORDINATES = 32, 2**25
 
 # Hash of the sources that determine a result, when this process started: stored results of other sources are not
 # reused.
@@ -68,9 +85,15 @@ class Point:
         return 0, 0.0
 
     @property
+    def additional(self) -> list[Any]:
+        """Further data that the result depends on."""
+        return []
+
+    @property
     def parameters(self) -> dict[str, Any]:
         """Parameters by name. The key depends on the coefficients of the scheme instead of on its name."""
-        own = {name.name: getattr(self, name.name) for name in fields(self) if name.name not in ("target", "scheme")}
+        apart = ("target", "scheme", "observables")
+        own = {name.name: getattr(self, name.name) for name in fields(self) if name.name not in apart}
         return {"kind": type(self).__name__, "target": self.target.name, "integrator": self.scheme.name} | own
 
     @cached_property
@@ -84,16 +107,18 @@ class Point:
             if name not in ("target", "integrator", "friction", "metrics")
         }
         scheme = [digest(*map(np.asarray, tables[:-1])), self.scheme.memory]
-        whole = [VERSION, CODE + code_of(self.metrics), fingerprint(self.target), scheme, own]
+        whole = [VERSION, CODE + code_of(self.metrics), fingerprint(self.target), scheme, own, *self.additional]
         return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:32]
 
 
 @dataclass(frozen=True, eq=False)
 class Sampled(Point):
-    """Measured values of a run whose chains start from exact draws of the target.
+    """Measured values of a run whose chains start from draws of the target.
 
     Attributes
     ----------
+    observables : dict of str to callable
+        Functions of positions whose biases are measured, too.
     nfe, burn_in : int
         Recorded score evaluations per chain, and unrecorded ones before them.
     chains, seed, backend
@@ -105,13 +130,39 @@ class Sampled(Point):
     chains: int
     seed: int
     backend: str | None
+    observables: Mapping[str, Callable[..., Any]] = field(default_factory=dict, kw_only=True)
+
+    @property
+    def additional(self) -> list[Any]:
+        """Names, sources and values of the observables."""
+        at = self.target.sample(16) if self.observables else None
+        return [[name, source_of(f), digest(result_of("observables", f, at))] for name, f in self.observables.items()]
+
+    @property
+    def measures(self) -> tuple[Metric, ...]:
+        """All metrics of the point."""
+        return *map(study_metric, self.metrics), *observable_metrics(self.observables)
+
+    @property
+    def stride(self) -> int | None:
+        """Number of steps between two stored positions, or None if no metric needs them."""
+        if self.target.reference is None:
+            return None
+        draws = min(DRAWS, max(1, COORDINATES // (self.chains * math.prod(self.target.shape))))
+        return -(-(self.nfe // self.scheme.nfe_per_step) // draws)
 
     def result(self) -> dict[str, Any]:
         """Run the chains and return the measured values."""
         per_step = self.scheme.nfe_per_step
-        run = self.run(self.nfe // per_step, self.burn_in // per_step, self.chains, bins=BINS)
+        bins = BINS if len(self.target.shape) == 1 else 0
+        run = self.run(self.nfe // per_step, self.burn_in // per_step, self.chains, bins=bins, thin=self.stride)
         return {
-            "bias": {name: sampled(study_metric(name), run, self.target) for name in self.metrics},
+            "bias": {metric.name: sampled(metric, run, self.target) for metric in self.measures},
+            "signed": {
+                metric.name: np.array(metric.signed(run, self.target)).tolist()
+                for metric in self.measures
+                if metric.signed is not None
+            },
             "time": {name: sampled(metric, run, self.target) for name, metric in TIMES.items()},
             HOPS.name: self.hops(),
             "diverged": int(run.diverged),
@@ -178,9 +229,15 @@ class Exact(Point):
 
 def sampled(metric: Metric, run: Run, target: Target) -> list[float]:
     """Return value, error and noise floor of a metric of a run; NaN if the target lacks what the metric needs."""
-    if metric.of_run is None or not metric.known(target):
-        return [np.nan] * len(Bias._fields)
-    return [float(part) for part in metric.of_run(run, target)]
+    found = measured(metric, run, target) if metric.known(target) else None
+    return [np.nan] * len(Bias._fields) if found is None else [float(part) for part in found]
+
+
+def source_of(function: Callable[..., Any]) -> str:
+    """Return the source text of a function; empty if it is not available."""
+    with suppress(OSError, TypeError):
+        return inspect.getsource(function)
+    return ""
 
 
 @lru_cache(16)  # all points of a study have one target
@@ -189,7 +246,7 @@ def fingerprint(target: Target) -> list[Any]:
 
     A mixture is identified by the fingerprint of its parameters alone.
     """
-    if target.components is not None:
+    if target.components is not None or target.reference is not None:
         return [target.fingerprint]
     known = [] if target.draws is None else [target.sample(8)]
     at = np.asarray(target.mean) + np.asarray(target.standard_deviation) * np.linspace(-2, 2, 5)[:, None]

@@ -279,6 +279,14 @@ class Target(Law, ABC):
         return None
 
     @property
+    def reference(self) -> Any:
+        """Samples that give the expectations, a `uldnum.diagnostics.Reference`. Default: None.
+
+        Their noise enters the errors that diagnostics return.
+        """
+        return None
+
+    @property
     def modes(self) -> Modes | None:
         """Modes of the distribution, for mode weights and hopping rates. Default: None."""
         return None

@@ -40,8 +40,9 @@ class UserTarget(Target):
     score_function : callable
         Function that computes the gradient of the log density. It is either an array function ``score(x, *args)`` or a
         Numba function ``score(x, out, *args)`` compiled with ``@numba.njit``. See Notes.
-    dimension : int
-        Number of dimensions d.
+    dimension : int or tuple of int
+        Number of dimensions d, or the shape of a sample, such as (channels, height, width). Below, (d,) stands for the
+        shape. A Numba function needs a number.
     log_density : callable, optional
         ``log_density(x)`` returns the log density up to a constant, (n, d) -> (n,).
     sampler : callable, optional
@@ -114,7 +115,7 @@ class UserTarget(Target):
     """
 
     score_function: Callable[..., Any]
-    dimension: int
+    dimension: int | tuple[int, ...]
     log_density: Callable[[Array], Array] | None = None
     sampler: Callable[[int, int, int], Array] | None = None
     mean: Any = None
@@ -127,8 +128,11 @@ class UserTarget(Target):
     noised: Callable[[float, float], Target] | None = None
 
     def __post_init__(self) -> None:
-        d = whole_number("dimension", self.dimension, 1, 2**24)
-        object.__setattr__(self, "dimension", d)
+        axes = self.dimension if isinstance(self.dimension, tuple | list) else (self.dimension,)
+        shape = tuple(whole_number("dimension", one, 1, 2**24) for one in axes)
+        if not shape or math.prod(shape) > 2**24:
+            raise ValueError(f"dimension: must be a number or the shape of a sample, at most 2^24, got {shape}")
+        object.__setattr__(self, "dimension", shape if len(shape) > 1 else shape[0])
         checked_name("name", self.name)
         function("score_function", self.score_function)
         for name in ("log_density", "sampler", "moment", "cdf", "noised"):
@@ -138,12 +142,14 @@ class UserTarget(Target):
             raise ValueError(f"args: must be a tuple, got {shown(self.args)}")
         for name, default in (("mean", 0.0), ("standard_deviation", math.inf)):
             given = getattr(self, name)
-            value = np.full(d, default) if given is None else numbers(name, given)
-            if value.shape != (d,):
-                raise ValueError(f"{name}: must have shape {(d,)}, got {value.shape}")
+            value = np.full(shape, default) if given is None else numbers(name, given)
+            if value.shape != shape:
+                raise ValueError(f"{name}: must have shape {shape}, got {value.shape}")
             object.__setattr__(self, name, value)
         if np.any(self.standard_deviation <= 0):
             raise ValueError(f"standard_deviation: must be positive, got {shown(self.standard_deviation)}")
+        if self.compiled and len(shape) > 1:
+            raise ValueError(f"dimension: must be a number for a Numba score, got {shape}")
         if self.compiled and self.like is not None:
             raise ValueError("like: a Numba score accepts only NumPy arrays; omit it")
         try:
@@ -165,8 +171,8 @@ class UserTarget(Target):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of one sample, (d,)."""
-        return (self.dimension,)
+        """Shape of one sample, (d,) or the given shape."""
+        return self.dimension if isinstance(self.dimension, tuple) else (self.dimension,)
 
     @property
     def draws(self) -> Callable[[int, int, int], Array] | None:
@@ -216,8 +222,8 @@ class UserTarget(Target):
         if self.like is not None and type(x) is type(self.like) and not isinstance(x, np.ndarray):
             return self.answer(x)
         points = np.array(reals("x", x), order="C")  # a copy, as the score may write to x
-        if points.ndim != 2 or points.shape[1] != self.dimension:
-            raise ValueError(f"x: must have shape (n, {self.dimension}), got {points.shape}")
+        if points.ndim != len(self.shape) + 1 or points.shape[1:] != self.shape:
+            raise ValueError(f"x: must have shape (n, {', '.join(map(str, self.shape))}), got {points.shape}")
         if not self.compiled:
             space = Space.of(self.like)
             return np.asarray(host(self.answer(space.array(points) if space.foreign else points)))

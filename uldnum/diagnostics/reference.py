@@ -1,0 +1,290 @@
+"""Reference samples, against which runs are measured if a target knows only its score."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from uldnum._util.arguments import answer_of, file_path, reals, shown
+from uldnum._util.arraylib import host
+from uldnum._util.typing import Array
+from uldnum.diagnostics.jackknife import split
+from uldnum.kernels.initial import initial_uniform
+from uldnum.sampling.run import Run
+from uldnum.targets import Target
+
+__all__ = ["Reference", "Referenced", "against"]
+
+# Number of samples that are drawn from a sampler, and largest number of coordinates that they have in total.
+DRAWN, COORDINATES = 2**16, 2**24
+
+# Smallest number of independent samples; errors are estimated from the spread of batches of them.
+LEAST = 8
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Reference:
+    """Samples of a distribution, against which runs are measured.
+
+    `Reference.of` makes one from an array, a run, a file or a function. Diagnostics and studies accept the same objects
+    as their argument ``reference``. Errors that they return include the noise of the reference.
+
+    Parameters
+    ----------
+    samples : array, shape (draws, chains, *shape)
+        Samples. Chains are independent of each other; the draws of one chain may be correlated.
+    origin : str
+        Description of the samples.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import uldnum
+    >>> draws = np.random.default_rng(0).normal(size=(10_000, 2))
+    >>> reference = uldnum.diagnostics.Reference.of(draws, (2,))
+    >>> reference
+    Reference(array of 10000 samples, shape=(2,))
+    >>> target = uldnum.UserTarget(lambda x: -x, dimension=2)
+    >>> bias = uldnum.diagnostics.sliced_wasserstein_2(draws[:500] + 1, target, reference=reference)
+    >>> bool(abs(bias.value - 1) < 4 * bias.error)
+    True
+    """
+
+    samples: Array
+    origin: str
+
+    @classmethod
+    def of(cls, given: Any, shape: tuple[int, ...], seed: int = 0) -> Reference:
+        """Return a reference.
+
+        Parameters
+        ----------
+        given : Reference, array, Run, str, Path or callable
+            Samples:
+
+            * array of shape (n, *shape): independent samples. With a leading axis, shape (draws, chains, *shape), the
+              draws of a chain may be correlated.
+            * `Run`: its trace, or its final positions if it has no trace. The chains of a run are independent of each
+              other, so the autocorrelation of a trace enters the errors.
+            * str or Path: a file of a saved run, or of an array that `numpy.save` wrote (``.npy``).
+            * callable: ``sampler(n, seed)`` returns independent samples of shape (n, *shape). It is called with n =
+              65536, or fewer if the samples would have more than 2^24 coordinates in total.
+        shape : tuple of int
+            Shape of one sample.
+        seed : int, default 0
+            Seed for a sampler.
+
+        Returns
+        -------
+        Reference
+            The reference.
+
+        Raises
+        ------
+        ValueError
+            If the samples have another shape or are not finite, if fewer than 8 of them are independent, or if a run
+            has several step sizes or diverged chains.
+        """
+        shape = tuple(shape)
+        if isinstance(given, Reference):
+            return cls(shaped(given.samples, shape), given.origin)
+        if isinstance(given, str | Path):
+            path = file_path("reference", given)
+            if path.suffix != ".npy":
+                return cls.of(Run.load(path, "reference"), shape)
+            try:
+                return cls(shaped(np.load(path), shape), f"array in {path.name}")
+            except (OSError, EOFError) as error:
+                raise ValueError(f"reference: {shown(str(path))} cannot be read: {error}") from None
+        if isinstance(given, Run):
+            return cls(*of_run(given, shape))
+        if callable(given):
+            n = max(LEAST, min(DRAWN, COORDINATES // math.prod(shape)))
+            found = shaped(answer_of("reference", given, n, seed), shape)
+            return cls(found, f"{found.shape[0] * found.shape[1]} samples of a sampler with seed {seed}")
+        found = shaped(given, shape)
+        return cls(found, f"array of {found.shape[0] * found.shape[1]} samples")
+
+    def __repr__(self) -> str:
+        """Return the origin and the shape of a sample."""
+        return f"Reference({self.origin}, shape={self.shape})"
+
+    def __len__(self) -> int:
+        return self.samples.shape[0] * self.samples.shape[1]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one sample."""
+        return self.samples.shape[2:]
+
+    @property
+    def chains(self) -> int:
+        """Number of independent chains."""
+        return int(self.samples.shape[1])
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of the samples."""
+        sha = hashlib.sha256(f"{self.samples.shape} {self.samples.dtype}".encode())
+        sha.update(np.ascontiguousarray(self.samples).data)
+        return sha.hexdigest()[:16]
+
+    @cached_property
+    def mean(self) -> Array:
+        """Mean of the samples, shape ``shape``."""
+        return np.asarray(self.samples.mean(axis=(0, 1), dtype=float))
+
+    @cached_property
+    def standard_deviation(self) -> Array:
+        """Standard deviation of each coordinate, shape ``shape``."""
+        return np.asarray(self.samples.std(axis=(0, 1), dtype=float))
+
+    def batches(self, count: int) -> list[Array]:
+        """Return the samples in batches of whole chains, shape (n, d) each; images are flattened."""
+        return split(self.samples.reshape(*self.samples.shape[:2], -1), count)
+
+    def expectations(self, function: Callable[[Array], Array], count: int) -> tuple[Array, Array, Array]:
+        """Return mean and variance of a function, and the noise of both.
+
+        Parameters
+        ----------
+        function : callable
+            Function of samples, (n, d) -> (n, k).
+        count : int
+            Number B of batches.
+
+        Returns
+        -------
+        mean, variance : arrays, shape (k,)
+            Mean and variance of the function.
+        noise : array, shape (2, B, k)
+            Contributions of the batches to the deviations of mean and variance. Each set adds up to 0.
+        """
+        values = [function(batch) for batch in self.batches(count)]
+        sizes = np.array([len(part) for part in values], dtype=float)[:, None]
+        centre = values[0].mean(axis=0)  # avoids cancellation
+        sums = np.array([[(part - centre).sum(axis=0), ((part - centre) ** 2).sum(axis=0)] for part in values])
+        first, second = sums.sum(axis=0) / len(self)
+        of_first, of_second = ((sums[:, i] - sizes * part) / len(self) for i, part in enumerate((first, second)))
+        return centre + first, second - first**2, np.array([of_first, of_second - 2 * first * of_first])
+
+
+def of_run(run: Run, shape: tuple[int, ...]) -> tuple[Array, str]:
+    """Return the positions of a run that can serve as a reference, and their origin, or raise."""
+    run.check_one_step_size()
+    if run.diverged:
+        raise ValueError(f"reference: must be a run without diverged chains, got {int(run.diverged)} of them")
+    # The trace of a plan leads from noise to data, and its draws have different distributions.
+    trace = run.trace if any(run.settings.h) else None
+    found = shaped(run.x if trace is None else trace, shape)
+    what = "final positions" if trace is None else "trace"
+    return found, f"{what} of {run!r}, {found.shape[0] * found.shape[1]} samples"
+
+
+def shaped(given: Any, shape: tuple[int, ...]) -> Array:
+    """Return samples with shape (draws, chains, *shape), or raise."""
+    samples = reals("reference", host(given))
+    if samples.ndim == len(shape) + 1:
+        samples = samples[None]
+    if samples.ndim != len(shape) + 2 or samples.shape[2:] != shape:
+        each = ", ".join(map(str, shape))
+        raise ValueError(f"reference: must have shape (n, {each}) or (draws, chains, {each}), got {np.shape(given)}")
+    if samples.shape[1] < LEAST or not len(samples):
+        raise ValueError(f"reference: must have at least {LEAST} independent samples, got {samples.shape[1]}")
+    if not np.isfinite(samples).all():
+        raise ValueError("reference: must be finite")
+    return samples
+
+
+def of_inner(name: str) -> Any:
+    """Return a property that has the value of the target within."""
+    return property(lambda self: getattr(self.inner, name), doc=f"As `{name}` of the target within.")
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Referenced(Target):
+    """A target whose expectations are those of reference samples.
+
+    Score, units and modes are those of the target within. Mean, standard deviation, moments and draws are those of the
+    reference, whether or not the target knows its own.
+
+    Parameters
+    ----------
+    inner : Target
+        The target within.
+    samples : Reference
+        The reference.
+    """
+
+    inner: Target
+    samples: Reference
+
+    def __post_init__(self) -> None:
+        if not np.all(self.reference.standard_deviation > 0):
+            raise ValueError("reference: must have a positive variance in every coordinate")
+
+    name, shape, like = (of_inner(name) for name in ("name", "shape", "like"))
+    kernel_data, compiled_score = (of_inner(name) for name in ("kernel_data", "compiled_score"))
+    time_unit, dtype = (of_inner(name) for name in ("time_unit", "dtype"))
+    largest_precision, precision, modes = (of_inner(name) for name in ("largest_precision", "precision", "modes"))
+
+    @property
+    def reference(self) -> Reference:
+        """The reference."""
+        return self.samples
+
+    def score(self, x: Any) -> Any:
+        """Return the score of the target within."""
+        return self.inner.score(x)
+
+    def score_arguments(self, dtype: np.dtype[Any]) -> tuple[Any, ...]:
+        """Return the arguments of the compiled score."""
+        return self.inner.score_arguments(dtype)
+
+    def check_dtype(self, dtype: np.dtype[Any]) -> None:
+        """Raise if the score cannot be computed in the given dtype."""
+        self.inner.check_dtype(dtype)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of the target and of the samples."""
+        return f"{self.inner.fingerprint}-{self.reference.fingerprint}"
+
+    @property
+    def mean(self) -> Array:
+        """Mean of the reference."""
+        return self.reference.mean
+
+    @property
+    def standard_deviation(self) -> Array:
+        """Standard deviation of the reference."""
+        return self.reference.standard_deviation
+
+    def moment(self, order: int) -> Array:
+        """Return the raw moments of the reference, shape ``shape``."""
+        return np.asarray((self.reference.samples.astype(float) ** order).mean(axis=(0, 1)))
+
+    def cdf(self, x: Any) -> Array:
+        """Return the empirical cumulative distribution functions of the reference, (n, d) -> (n, d)."""
+        every = np.sort(np.concatenate(self.reference.batches(1)), axis=0)
+        points = np.reshape(np.asarray(x), (-1, every.shape[1]))
+        ranks = [np.searchsorted(axis, at, side="right") for axis, at in zip(every.T, points.T, strict=True)]
+        return np.array(ranks).T / len(every)
+
+    def draws(self, n: int, seed: int = 0, first: int = 0) -> Array:
+        """Return samples of the reference, chosen at random with replacement."""
+        every = self.reference.samples.reshape(-1, *self.shape)
+        chosen = (initial_uniform(n, seed, first) * len(every)).astype(int)
+        return every[np.minimum(chosen, len(every) - 1)].astype(float)
+
+
+def against(target: Target, reference: Any) -> Target:
+    """Return a target whose expectations are those of a reference; the target itself if the reference is None."""
+    return target if reference is None else Referenced(target, Reference.of(reference, target.shape))
