@@ -166,6 +166,7 @@ class StepGrid:
         results = swept(tasks, study, f"sampling {self.target.name}")
         found = [results[task.key] for task in tasks]
         biases, times = (self.stacked([one[name] for one in found]) for name in ("bias", "time"))
+        biases = biases.reshape(*biases.shape[:3], len(measures), 3)  # also if there are no metrics
         hops = self.shaped([one[HOPS.name] for one in found])
         moments = [metric.name for metric in measures if metric.signed is not None]
         signed = self.shaped([padded([one["signed"][name] for name in moments], (2,), self.size) for one in found])
