@@ -24,7 +24,13 @@ def draw() -> None:
 def main() -> None:
     """Run the study, store it, and draw the stored data."""
     study = uldnum.studies.bias(
-        uldnum.target("bimodal-1d"), INTEGRATORS, np.geomspace(0.2, 1.5, 11), nfe=5_000, burn_in=3_000, chains=4096
+        uldnum.target("bimodal-1d"),
+        INTEGRATORS,
+        np.geomspace(0.2, 1.5, 11),
+        nfe=5_000,
+        burn_in=3_000,
+        chains=4096,
+        exact=True,
     )
     DATA.parent.mkdir(exist_ok=True)
     store(study, DATA)

@@ -55,10 +55,13 @@ def draw() -> None:
 def main() -> None:
     """Run the studies, store them, and draw the stored data."""
     for name, budget in TARGETS.items():
-        width = narrowest(uldnum.target(name))
+        target = uldnum.target(name)
+        width, exact = narrowest(target), target.shape == (1,)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "no exact bias")  # the figure shows where a curve ends
-            study = uldnum.studies.frontier(name, INTEGRATORS, H * width, friction=FRICTIONS / width, **budget)
+            study = uldnum.studies.frontier(
+                target, INTEGRATORS, H * width, friction=FRICTIONS / width, exact=exact, **budget
+            )
         store(study, DATA[name])
         if bool(study.exact_cost.notnull().any()):
             bias, cost = deviations(study)

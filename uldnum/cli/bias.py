@@ -142,7 +142,7 @@ def notes(one: Any, sampled: bool) -> Iterator[str]:
             low, high = values.h.values[i : i + 2]
             yield (
                 f"{name}: the bias changes sign between h = {low:.4g} and {high:.4g}; near there it is small only "
-                "because errors cancel, and the distances between the distributions are not small"
+                "because errors cancel, and the distances between the distributions do not vanish"
             )
     if sampled and not one.settled.all():
         yield (

@@ -7,8 +7,9 @@
 * Convergence from the initial state: `relaxation`, `time_below`.
 * Mixing in equilibrium: `autocorrelation_time`, `chain_mean_times`, `effective_sample_size`, `hopping_rate`.
 
-Biases and distances are measured against what a target knows, or against samples (``reference``, see `Reference`). They
-are returned as a `Bias` (value, error, floor), and rates, times and `signed_bias` as an `Estimate` (value, error).
+Biases and distances are measured against the properties of a target, or against samples (``reference``, see
+`Reference`). They are returned as a `Bias` (value, error, floor). Rates, times and `signed_bias` are returned as an
+`Estimate` (value, error).
 """
 
 from uldnum.diagnostics._relaxation import relaxation

@@ -1,4 +1,4 @@
-"""Reference samples, against which runs are measured if a target knows only its score."""
+"""Reference samples, against which runs are measured if a target provides only its score."""
 
 from __future__ import annotations
 
@@ -213,7 +213,7 @@ class Referenced(Target):
     """A target whose expectations are those of reference samples.
 
     Score, units and modes are those of the target within. Mean, standard deviation, moments and draws are those of the
-    reference, whether or not the target knows its own.
+    reference, whether or not the target provides its own.
 
     Parameters
     ----------

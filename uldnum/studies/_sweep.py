@@ -131,7 +131,7 @@ def collected(
     seconds: float = math.inf,
     effort: Callable[[Any], Any] = lambda task: 0,
 ) -> dict[str, Result]:
-    """Return the results of tasks by key, those that are computed or stored within so many seconds.
+    """Return the results, by key, of the tasks that are computed or stored within ``seconds``.
 
     Tasks of less effort are computed first. After the time is over, a task in this process is abandoned
     (`uldnum._util.deadline`), and tasks that an executor has begun are awaited.
@@ -182,7 +182,7 @@ def collected(
 def computed(
     tasks: dict[str, Task], folder: Path | None, executor: Executor | None, moment: float
 ) -> Iterator[tuple[str, Result]]:
-    """Yield the results of tasks in the order of completion; read those that another process has stored meanwhile."""
+    """Yield the results of tasks in the order of completion. Results stored by another process are read."""
     if executor is None:
         for key, task in tasks.items():
             found = None
@@ -217,7 +217,7 @@ def computed(
 
 
 def finished(futures: Iterable[Future[Result]], moment: float) -> Iterator[Future[Result]]:
-    """Yield futures as they finish; cancel those that have not begun at a moment of `time.monotonic`."""
+    """Yield futures as they finish, and cancel the ones that have not begun when `time.monotonic` reaches a moment."""
     rest = set(futures)
     with suppress(TimeoutError):
         for future in as_completed(futures, None if moment == math.inf else max(0.0, moment - time.monotonic())):

@@ -211,9 +211,9 @@ class StepGrid:
         }  # fmt: skip
         dataset = self.dataset(data, names, nfe_recorded=study.nfe, nfe_burn_in=study.burn_in)
         self.warn_of_divergence(dataset)
-        against_ = "" if self.known.reference is None else repr(self.known.reference)
+        reference = "" if self.known.reference is None else repr(self.known.reference)
         return dataset.assign_attrs(
-            chains=study.chains, seed=study.seed, backend=self.backend(study), reference=against_,
+            chains=study.chains, seed=study.seed, backend=self.backend(study), reference=reference,
             left_out=left_out(self.known),
         )  # fmt: skip
 
@@ -249,7 +249,7 @@ class StepGrid:
         return self.dataset(data, names, tolerance=tolerance, exact_to=exact_to, exact_left_out=missing)
 
     def warn_of_unknown(self, found: Sequence[dict[str, Any]], missing: int, seconds: float) -> None:
-        """Warn of exact values that could not be resolved, once for each reason, and of those that were left out."""
+        """Warn once for each reason why exact values were not resolved, and once if exact values were left out."""
         for fault in dict.fromkeys(one["fault"] for one in found if one["fault"]):
             warnings.warn(fault, stacklevel=level_outside())
         if missing:
@@ -321,7 +321,7 @@ def wanting(target: Target, what: str, *abilities: str) -> ValueError:
 def padded(parts: Sequence[Any], before: tuple[int, ...], least: int) -> Array:
     """Return arrays of shape (*before, k) with different k as one array, with NaN after the end of the shorter ones.
 
-    Its last axis is at least so long.
+    The last axis has at least ``least`` entries.
     """
     found = np.full((len(parts), *before, max([least, *(np.shape(part)[-1] for part in parts)])), np.nan)
     for row, part in zip(found, parts, strict=True):

@@ -117,6 +117,15 @@ def option(
     return {"option": Option(kind, text, text if shell == "" else shell, check)}
 
 
+def friction_option(usual: str) -> dict[str, Option]:
+    """Return the metadata of the frictions of a study, given a sentence on their default."""
+    rest = f"overdamped schemes ignore them. {usual}"
+    return option(
+        "float or array, shape (F,)", f"Frictions in units of 1/time, all different; {rest}",
+        shell=f"Frictions, in the format of step sizes; {rest}", check=optional_positive,
+    )  # fmt: skip
+
+
 @dataclass(frozen=True, eq=False)
 class Configuration:
     """The options of every study: target, integrators, step sizes, frictions, accuracy, storage and executor.
@@ -148,12 +157,7 @@ class Configuration:
     delta: ArrayLike | None = field(default=None, metadata=option(
         "array, shape (H,)", "Step sizes as delta = h^2/2. At most one of h and delta may be given.",
     ))  # fmt: skip
-    friction: ArrayLike | None = field(default=None, metadata=option(
-        "float or array, shape (F,)",
-        f"Frictions in units of 1/time, all different; overdamped schemes ignore them. {USUAL_FRICTIONS}",
-        shell=f"Frictions, in the format of step sizes; overdamped schemes ignore them. {USUAL_FRICTIONS}",
-        check=optional_positive,
-    ))  # fmt: skip
+    friction: ArrayLike | None = field(default=None, metadata=friction_option(USUAL_FRICTIONS))
     tolerance: float = field(default=1e-4, metadata=option(
         "float",
         "Accuracy of exact answers, as in `uldnum.exact.transfer_operator`.",
@@ -208,7 +212,8 @@ class SamplingConfiguration(Configuration):
         'bool or "auto"',
         'Whether exact values are computed, after sampling, on Gaussians and in one dimension. With "auto", those that '
         "take longer than ``exact_seconds`` are left out.",
-        shell="Compute all exact values, or none. Default: after sampling, those that take less than --exact-seconds.",
+        shell="Compute all exact values, or none. Default: compute exact values after sampling until --exact-seconds "
+        "have passed.",
         check=all_some_or_none,
     ))  # fmt: skip
     exact_seconds: float | None = field(default=None, metadata=option(
@@ -220,9 +225,9 @@ class SamplingConfiguration(Configuration):
     ))  # fmt: skip
     reference: Any = field(default=None, metadata=option(
         "array, Run, str, Path, callable or Reference, optional",
-        "Samples of the target, as in `uldnum.diagnostics.Reference.of`, for a target that knows only its score, or in "
-        "place of what it knows. Biases are measured against them, and chains start from them.",
-        shell="Samples of the target in place of what it knows: a saved run, or an array in a .npy file.",
+        "Samples of the target, as in `uldnum.diagnostics.Reference.of`. They replace the moments, the cdf and the "
+        "draws of the target. Biases are measured against them, and chains start from them.",
+        shell="Samples that replace the moments, the cdf and the draws of the target: a saved run, or a .npy file.",
     ))  # fmt: skip
 
 
@@ -244,12 +249,7 @@ class ExactBiasConfiguration(Configuration):
 
     usual_frictions: ClassVar[tuple[float, ...]] = (1.0,)
 
-    friction: ArrayLike | None = field(default=None, metadata=option(
-        "float or array, shape (F,)",
-        f"Frictions in units of 1/time, all different; overdamped schemes ignore them. {USUAL_FRICTION}",
-        shell=f"Frictions, in the format of step sizes; overdamped schemes ignore them. {USUAL_FRICTION}",
-        check=optional_positive,
-    ))  # fmt: skip
+    friction: ArrayLike | None = field(default=None, metadata=friction_option(USUAL_FRICTION))
     tolerance: float = 1e-5
 
 
