@@ -190,6 +190,9 @@ def test_every_kind_of_reference_gives_the_same_samples(tmp_path):
         assert Reference.of(given, (1,)).fingerprint == Reference.of(draws, (1,)).fingerprint
     assert Reference.of(run, (1,)).fingerprint == Reference.of(tmp_path / "run.nc", (1,)).fingerprint
     np.testing.assert_array_equal(Reference.of(run, (1,)).samples, run.trace)
+    assert Reference.of(run, (1,)).origin == (
+        f"trace of a run of {run.settings.integrator} on {run.settings.target}, {run.trace.size} samples"
+    )
     short = uldnum.sample(SCORE_ONLY, "BAOAB", h=0.5, steps=3, chains=200, x0=draws, progress=False)
     np.testing.assert_array_equal(Reference.of(short, (1,)).samples[0], short.x)
     asked = []

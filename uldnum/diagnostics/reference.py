@@ -185,7 +185,8 @@ def of_run(run: Run, shape: tuple[int, ...]) -> tuple[Array, str]:
     trace = run.trace if any(run.settings.h) else None
     found = shaped(run.x if trace is None else trace, shape)
     what = "final positions" if trace is None else "trace"
-    return found, f"{what} of {run!r}, {found.shape[0] * found.shape[1]} samples"
+    count, s = found.shape[0] * found.shape[1], run.settings
+    return found, f"{what} of a run of {s.integrator} on {s.target}, {count} samples"
 
 
 def shaped(given: Any, shape: tuple[int, ...]) -> Array:
