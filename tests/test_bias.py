@@ -187,7 +187,7 @@ def test_exact_values_are_computed_all_some_or_none(monkeypatch, tmp_path):
 
 
 def test_the_law_of_a_point_is_computed_once(monkeypatch):
-    """Biases, times and the relaxation time of a point come from one stationary law."""
+    """Biases, times and the relaxation time of a point come from one stationary distribution."""
     laws = []
     resolved = Problem.resolved
     monkeypatch.setattr(Problem, "resolved", lambda problem: laws.append(problem) or resolved(problem))

@@ -63,7 +63,7 @@ def test_closed_forms(name):
         np.testing.assert_allclose(law.cross_covariance, xp * ONE, rtol=0, atol=1e-12)
 
 
-@pytest.mark.filterwarnings("ignore:.* has no stationary law")
+@pytest.mark.filterwarnings("ignore:.* has no stationary distribution")
 @pytest.mark.parametrize("name", [*CATALOGUE_AT_HALF, "ABAOABA"])
 @pytest.mark.parametrize("precision", [0.1, 1.0, 10.0])
 def test_float64_against_fifty_digits(name, precision):
@@ -224,7 +224,7 @@ def test_relaxation_counts_evaluations():
     assert gaussian("ula", delta=1.0).relaxation_time == 0
 
 
-@pytest.mark.filterwarnings("ignore:.* has no stationary law")
+@pytest.mark.filterwarnings("ignore:.* has no stationary distribution")
 def test_times_beyond_stability_are_nan():
     law = gaussian("BAOAB", [1.0, 2.1], precision=[0.5, 1.0])
     assert np.isnan(law.relaxation_time).tolist() == [False, True]
@@ -270,7 +270,7 @@ def test_a_scheme_without_thermostat_has_no_stationary_covariance():
             2.1,
             1.0,
             1.0,
-            "BAOAB has no stationary law at h = 2.1 and friction 1, .* is NaN: .* stable below h = 2 (max_",
+            "BAOAB has no stationary distribution at h = 2.1 and friction 1, .* is NaN: .* stable below h = 2 (max_",
         ),
         ([0.1, 0.9], 2.0, [1.0, 9.0], "at h = 0.9 and friction 2, .* stable below h = 0.666667 (max_stable_h)"),
         ([[1.0, 3.0]], [[1.0], [2.0]], 1.0, "at h = 3 and friction 1, .* stable below h = 2 (max_stable_h)"),
@@ -287,13 +287,13 @@ def test_an_unstable_step_is_reported_once_with_its_limit(h, friction, precision
     np.testing.assert_array_equal(np.isnan(law.bias).any(axis=-1), unstable)
 
 
-@pytest.mark.filterwarnings("ignore:.* has no stationary law")
+@pytest.mark.filterwarnings("ignore:.* has no stationary distribution")
 def test_very_large_steps_are_unstable_not_errors():
     with np.errstate(all="ignore"):
         assert np.isnan(gaussian("BAOAB", [1e100, 1e200]).position_covariance).all()
 
 
-@pytest.mark.filterwarnings("ignore:.* has no stationary law")
+@pytest.mark.filterwarnings("ignore:.* has no stationary distribution")
 @pytest.mark.parametrize(("name", "h"), [("ula", 2.0), ("BAOAB", 2.0), ("euler-maruyama", 1.0), ("UBU", None)])
 def test_max_stable_h(name, h):
     limit = max_stable_h(name)
@@ -326,7 +326,7 @@ def test_palindromes_share_their_spectrum():
         np.testing.assert_allclose(gaussian(word, h, friction=friction).spectral_radius, radius, rtol=1e-12)
 
 
-@pytest.mark.filterwarnings("ignore:.* has no stationary law")
+@pytest.mark.filterwarnings("ignore:.* has no stationary distribution")
 def test_beyond_stability_the_covariance_is_nan():
     """Palindromes are stable for h^2 lambda < 4, and ULA and baoab-limit for delta lambda < 2, which is the same h."""
     for name in ("BAOAB", "OBABO", "ula", "baoab-limit"):
@@ -336,7 +336,7 @@ def test_beyond_stability_the_covariance_is_nan():
         assert np.isnan(law.position_covariance[1])
 
 
-@pytest.mark.filterwarnings("ignore:.* has no stationary law")
+@pytest.mark.filterwarnings("ignore:.* has no stationary distribution")
 def test_at_the_limit_the_covariance_is_nan():
     """At h = 2, where an eigenvalue is -1, rounding errors do not make the scheme appear stable."""
     for name in ("BAOAB", "OBABO", "ABOBA", "ula", "baoab-limit"):
@@ -459,7 +459,7 @@ def test_limits_of_other_numbers_of_rows(k):
     assert max_stable_h(uldnum.Integrator("mine", recipe)) == pytest.approx(2, rel=1e-11)
 
 
-@pytest.mark.filterwarnings("ignore:.* has no stationary law")
+@pytest.mark.filterwarnings("ignore:.* has no stationary distribution")
 @pytest.mark.filterwarnings("ignore:word")
 @pytest.mark.parametrize("word", ["BAB", "ABA", "BABAB"])
 def test_without_noise_nothing_is_stable(word):

@@ -53,7 +53,7 @@ def rows_of(thing):
 def test_a_gaussian_law_prints_variances_and_biases():
     """At h = 1, OBABO has Var(x) = 4/3; at h = 3 it is unstable."""
     law = exact.gaussian("OBABO", h=[1.0, 3.0])
-    title = "Stationary law of OBABO on a Gaussian, 1 evaluation per step"
+    title = "Stationary distribution of OBABO on a Gaussian, 1 evaluation per step"
     header = ["h", "friction", "Var(x)", "bias of Var(x)", "Var(p)", "relaxation time (evaluations)"]
     assert repr(law).splitlines()[0] == title
     assert rows_of(law) == [
@@ -89,7 +89,7 @@ def test_extreme_laws_are_printed(h):
 def test_a_transfer_operator_prints_moments_and_distances():
     law = exact.transfer_operator("ULA", "bimodal-1d", h=0.4, tolerance=1e-3)
     mean = law.expectation(lambda x: x)
-    assert repr(law).startswith("Stationary law of ula at h = 0.4 on 'bimodal-1d', on ")
+    assert repr(law).startswith("Stationary distribution of ula at h = 0.4 on 'bimodal-1d', on ")
     found = {name: values for name, *values in rows_of(law)[1:]}
     assert float(found["mean"][0]) == pytest.approx(mean, rel=1e-5)
     assert float(found["mean"][1]) == pytest.approx(0.6, abs=1e-6)
@@ -111,7 +111,7 @@ def test_a_plan_and_its_law_print_phases():
     header, *phases = rows_of(plan)
     assert [row[0] for row in phases] == [row[0] for row in rows]
     assert Cells(plan._repr_html_()).found["th"] == header
-    assert Cells(law._repr_html_()).found["caption"] == ["Law of x after 20 phases of a plan"]
+    assert Cells(law._repr_html_()).found["caption"] == ["Distribution of x after 20 phases of a plan"]
     mean, covariance = law  # it is still a tuple
     assert mean is law.mean
     assert covariance is law.covariance

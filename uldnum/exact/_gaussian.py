@@ -181,7 +181,8 @@ class GaussianLaw(Described):
             + (["unstable"] + [""] * len(points) if grows[i] else [*(entries(p[i]) for p in points), f"{times[i]:.4g}"])
             for i in selected(h.size)
         ]
-        title = f"Stationary law of {self.name} on a Gaussian, {counted(self.nfe_per_step, 'evaluation')} per step"
+        per_step = counted(self.nfe_per_step, "evaluation")
+        title = f"Stationary distribution of {self.name} on a Gaussian, {per_step} per step"
         shown = "" if len(rows) == h.size else f", {len(rows)} of {h.size} points"
         return Summary(title + shown, ["h", "friction", *columns, "relaxation time (evaluations)"], rows)
 
@@ -403,7 +404,7 @@ def gaussian(
 def stationary_law(
     scheme: Integrator, size: Array, gamma: Array, spectrum: Spectrum, precise: bool = False
 ) -> GaussianLaw:
-    """Return the law that `gaussian` describes, without a warning where the scheme is unstable."""
+    """Return the result of `gaussian`, without a warning where the scheme is unstable."""
     size, gamma = size[..., None], gamma[..., None]  # the last axis is that of the eigenvalues
     with np.errstate(all="ignore"):  # very large steps overflow
         tables = scheme.stages(size, friction=gamma)
@@ -444,8 +445,8 @@ def warn_of_instability(scheme: Integrator, law: GaussianLaw, size: Array, gamma
         stable = max_stable_h(scheme, precision=law.spectrum.values, friction=friction)
         limit = f"the scheme is stable below h = {stable:.6g} (max_stable_h)" if stable else "no step size is stable"
     warnings.warn(
-        f"{scheme.name} has no stationary law at h = {', '.join(sizes[:3])}{more} and friction {friction:g}, where the "
-        f"covariance is NaN: {limit}",
+        f"{scheme.name} has no stationary distribution at h = {', '.join(sizes[:3])}{more} and friction {friction:g}, "
+        f"where the covariance is NaN: {limit}",
         stacklevel=3,
     )
 

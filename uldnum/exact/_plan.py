@@ -46,7 +46,7 @@ class PlanLaw(NamedTuple):
             [str(i + 1), entries(mean.ravel()), entries(np.sqrt(variance).ravel())]
             for i, (mean, variance) in zip(chosen, moments, strict=True)
         ]
-        title = f"Law of x after {counted(len(self.mean), 'phase')} of a plan"
+        title = f"Distribution of x after {counted(len(self.mean), 'phase')} of a plan"
         return Summary(title, ["phase", "mean", "standard deviation"], rows)
 
     def __repr__(self) -> str:

@@ -83,7 +83,7 @@ class TransferOperator(Described):
             ("relaxation time", f"{self.relaxation_time:.4g} evaluations", ""),
         ]
         nodes = " x ".join(str(count) for count in self.resolution)
-        title = f"Stationary law of {self.problem.title}, on {nodes} nodes"
+        title = f"Stationary distribution of {self.problem.title}, on {nodes} nodes"
         return Summary(title, ["", "scheme", "target"], rows)
 
     @property

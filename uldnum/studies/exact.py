@@ -59,7 +59,7 @@ def exact_answers(
 def answers_of(
     law: StationaryLaw | None, metrics: Sequence[str], times: bool = False, fault: str = ""
 ) -> dict[str, Any]:
-    """Return the values of a law as `exact_answers` does; all are NaN if it is None."""
+    """Return the exact values that `exact_answers` describes, given the stationary distribution; NaN if it is None."""
     return {
         "bias": {name: float(exact_value(study_metric(name).exact, law)) for name in metrics},
         "signed": {
@@ -74,7 +74,7 @@ def answers_of(
 
 
 def exact_value(exact: Callable[[StationaryLaw], Any] | None, law: StationaryLaw | None) -> Any:
-    """Return a function of a stationary law, or NaN if there is none or it is not resolved well enough."""
+    """Return a function of a stationary distribution, or NaN if there is none or it is not resolved well enough."""
     if law is not None and exact is not None:
         with suppress(ConvergenceError):
             return exact(law)
