@@ -136,7 +136,7 @@ class Integrator(Described):
         h : float or array, optional
             Step size, in units of time.
         delta : float or array, optional
-            Step size as ``h^2/2``, in units of overdamped time.
+            Step size as ``delta = h^2/2``, in units of time of overdamped Langevin dynamics.
         friction : float or array, default 1.0
             Friction gamma, in units of 1/time. It broadcasts against the step size. Overdamped schemes ignore it.
 
@@ -419,7 +419,7 @@ ENTRIES = (
         ula,
         (2, 2),
         f"overdamped Langevin, Euler-Maruyama: {JAIN}, eq. 5",
-        # Langevin Monte Carlo, stochastic gradient and annealed Langevin dynamics differ in the score, not in the step.
+        # Langevin Monte Carlo, SGLD and annealed Langevin dynamics differ from ULA in the score, not in the step.
         aliases=("lmc", "sgld", "ald"),
     ),
     CatalogueEntry("baoab-limit", partial(noise_denoise, eta=2.0), (2, 4), f"{LEIMKUHLER}; {JAIN}, eq. 10"),

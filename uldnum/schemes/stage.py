@@ -1,16 +1,16 @@
 """Coefficient tables of one time step: affine maps, stages and steps.
 
 Between two score evaluations, every sampler in this package applies one affine map to each coordinate independently.
-The chain stores ``u``, an array of ``k`` rows per coordinate, which the package calls the memory of the chain. Row 0 is
-the position. Row 1 of a kinetic scheme is the momentum; in other schemes it holds what the scheme needs from earlier
-steps. A stage is
+The chain stores ``u``, an array with ``k`` rows per coordinate. Row 0 is the position. Row 1 of a kinetic scheme is the
+momentum; in other schemes it holds what the scheme needs from earlier steps. A stage is
 
     y  = G u                       the point at which the score is evaluated
     s  = score(y)
     u' = u + dA u + b s + C xi     xi: m independent standard normals per coordinate
 
 The table holds ``dA = A - I`` instead of the transition matrix ``A``. The small terms are summed before they are added
-to ``u``, so small steps lose no digits to rounding. All arrays may have leading axes, over which the step size varies.
+to ``u``. Otherwise rounding would remove the drift at small steps. All arrays may have leading axes, over which the
+step size varies.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ class Step:
     open_uses_score: bool = False
 
     def check(self, name: str, shape: tuple[int, ...]) -> None:
-        """Raise a ValueError unless the axes of every table are those of the step size, ``shape``, and then its own."""
+        """Raise a ValueError unless every table has ``shape``, the axes of the step size, followed by its own axes."""
         k = self.rows
         stages = ((f"stage {j}", stage.map) for j, stage in enumerate(self.stages))
         for where, map in (*stages, ("open", self.open), ("close", self.close)):
@@ -132,8 +132,8 @@ class Step:
                 got = np.shape(getattr(map, part))
                 if got != expected:
                     raise ValueError(
-                        f"recipe: {part} of {where} of {name!r} must have shape {expected}, the axes of h followed by "
-                        f"k rows, got {got}; uldnum.schemes.stage.table stacks numbers and arrays of the shape of h"
+                        f"recipe: {part} of {where} of {name!r} must have shape {expected}, where the axes of h come "
+                        f"first, got {got}; uldnum.schemes.stage.table builds such arrays from nested lists"
                     )
         for j, stage in enumerate(self.stages):
             if np.shape(stage.G) != (*shape, k):

@@ -12,8 +12,9 @@ O      p = e^{-gamma t} p + sqrt(1 - e^{-2 gamma t}) xi
 U      A and O together, exactly: dx = p dt, dp = -gamma p dt + sqrt(2 gamma) dW
 ====== ============================================================================================
 
-All occurrences of a letter share the time step h equally, unless fractions are given: in BAOAB, A and B last h/2 and O
-lasts h. Case and spaces are ignored. The letters R and V of openmmtools stand for A and B: ``V R O R V`` is BAOAB.
+All occurrences of a letter share the time step h equally, unless fractions are given: in BAOAB, each A and each B lasts
+h/2, and O lasts h. Case and spaces are ignored. The letters R and V of openmmtools stand for A and B: ``V R O R V`` is
+BAOAB.
 
 References
 ----------
@@ -206,8 +207,8 @@ def weak_order(word: str, fractions: Sequence[float]) -> int:
 
 
 def described(word: str, fractions: Sequence[float]) -> str:
-    """Return what a validated word does in a step: its flows in the order of time, weak order and evaluations."""
-    runs = groupby(zip(word, fractions, strict=True), lambda pair: pair[0])  # neighbours of one kind act as one
+    """Describe a validated word: its flows in the order of time, its weak order and its score evaluations per step."""
+    runs = groupby(zip(word, fractions, strict=True), lambda pair: pair[0])  # adjacent equal letters act as one flow
     flows = ", ".join(f"{letter} for {duration(sum(share for _, share in run))}" for letter, run in runs)
     meaning = ", ".join(f"{letter}: {flow}" for letter, flow in LETTERS.items() if letter in word)
     evaluations = len(stage_starts(word))
