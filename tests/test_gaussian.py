@@ -388,7 +388,7 @@ def test_a_recipe_without_fifty_digits_warns_at_the_limit():
     assert gaussian(scheme, 1.0).position_covariance == pytest.approx(1)
     assert max_stable_h(scheme) == pytest.approx(2, rel=1e-9)
     with pytest.warns(
-        UserWarning, match=r"mine at h = 2, friction 1, precision 1: the limit of stability, h = 1.99999999"
+        UserWarning, match=r"mine at h = 2, friction 1, precision 1: .* the limit of stability, h = 1.99999999"
     ):
         assert np.isnan(gaussian(scheme, 2.0).position_covariance)
     with pytest.raises(ValueError, match="precise: must be False for 'mine', whose recipe does not"):

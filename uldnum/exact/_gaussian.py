@@ -30,7 +30,7 @@ __all__ = ["GaussianLaw", "Spectrum", "gaussian", "max_stable_h", "propagator", 
 # Largest precision, and inverse of the smallest precision, that are accepted.
 LARGEST = 1e100
 
-# Fifty digits decide stability if friction/sqrt(precision) is at least 1/RESOLVABLE and at most RESOLVABLE.
+# Fifty digits suffice to decide stability if friction/sqrt(precision) is between 1/RESOLVABLE and RESOLVABLE.
 RESOLVABLE = 1e22
 
 
@@ -85,7 +85,7 @@ class Spectrum:
         return values if self.axes is None else (self.axes * values[..., None, :]) @ self.axes.T
 
     def per_coordinate(self, values: Array) -> Array:
-        """Return variances that `spread` returned as one row for each point and one column for each coordinate."""
+        """Reshape a result of `spread` to one row per point and one column per coordinate. Only diagonals are kept."""
         if self.axes is not None:
             values = np.diagonal(values, axis1=-2, axis2=-1)
         return values.reshape(-1, 1 if self.scalar else len(self.values))
@@ -141,11 +141,11 @@ class GaussianLaw(Described):
     nfe_per_step : int
         Score evaluations per time step.
     doubtful : bool array, shape (..., E)
-        Whether an entry is computed with fifty digits. This is so where float64 does not suffice, such as close to a
-        limit of stability and at very low friction. It is so everywhere if ``precise`` was true.
+        Whether fifty digits are needed. This is true where float64 does not suffice, such as close to a limit of
+        stability and at very low friction, and everywhere if ``precise`` was true.
     sharp : LinearStep or None
-        The time step with fifty digits at the entries where ``doubtful`` is true, along one leading axis; None if there
-        are none.
+        The time step with fifty digits at the entries where ``doubtful`` is true, along one leading axis. None if there
+        are no such entries, or if the recipe of a user-defined integrator does not support numbers of fifty digits.
     name : str
         Name of the integrator.
     h, friction : float64 arrays, shape (...)
@@ -393,7 +393,7 @@ def gaussian(
     [0.75, 0.5]
     """
     scheme, spectrum, precise = find_integrator(integrator), Spectrum.of(precision), flag("precise", precise)
-    with np.errstate(over="ignore"):  # h of the largest values of delta is infinite, which the tables refuse
+    with np.errstate(over="ignore"):  # the largest values of delta overflow to h = inf, which `stages` rejects
         size, gamma = broadcast(h=step_size(h, delta), friction=positive("friction", friction))
     law = stationary_law(scheme, size, gamma, spectrum, precise)
     warn_of_instability(scheme, law, size, gamma)
@@ -441,7 +441,7 @@ def warn_of_instability(scheme: Integrator, law: GaussianLaw, size: Array, gamma
     sizes = [f"{h:.6g}" for h in np.unique(size[found & (gamma == friction)])]
     more = f" and {len(sizes) - 3} more" if len(sizes) > 3 else ""
     limit = "the scheme is unstable there"
-    with suppress(ValueError):  # the ratio of the scales is too large for the limit to be resolved
+    with suppress(ValueError):  # friction/sqrt(precision) is outside the range of `max_stable_h`
         stable = max_stable_h(scheme, precision=law.spectrum.values, friction=friction)
         limit = f"the scheme is stable below h = {stable:.6g} (max_stable_h)" if stable else "no step size is stable"
     warnings.warn(
@@ -455,9 +455,9 @@ def warn_of_limit(scheme: Integrator, h: float, friction: float, precision: floa
     """Warn of a step at which float64 cannot decide whether the scheme is stable."""
     limit = first_instability(scheme, precision, friction)
     warnings.warn(
-        f"{scheme.name} at h = {h:g}, friction {friction:g}, precision {precision:g}: the limit of stability, "
-        f"h = {limit:.15g}, is too close for float64, and the recipe does not support numbers of fifty digits; the "
-        "stationary covariance there is NaN",
+        f"{scheme.name} at h = {h:g}, friction {friction:g}, precision {precision:g}: the covariance is NaN, "
+        f"because float64 cannot decide stability so close to the limit of stability, h = {limit:.15g}, and the recipe "
+        "does not support numbers of fifty digits",
         stacklevel=4,
     )
 
@@ -504,7 +504,7 @@ def max_stable_h(integrator: str | Integrator, *, precision: ArrayLike = 1.0, fr
     ValueError
         If the precision or the friction is not positive and finite, if the friction is not a single number, if the
         integrator is unknown, or if ``friction/sqrt(lambda)`` is not between 1e-22 and 1e22 for every eigenvalue lambda
-        of the precision. Outside this range fifty digits do not decide stability.
+        of the precision. Outside this range fifty digits do not suffice to decide stability.
 
     Notes
     -----

@@ -55,7 +55,7 @@ LEAST, LEAST_MEMORY, MOST_FOR_SCORE = 24, 18, 60
 # tails.
 RIDGE, BULK = 2.2, 1.5
 MORE_ON_RIDGE, MORE_IN_BULK = 1.5, 2.5
-# The nodes of an axis grow by the factor 1 + GROWTH log10(error/tolerance), clipped to [SLOWEST, FASTEST].
+# The number of nodes of an axis grows by the factor 1 + GROWTH log10(error/tolerance), clipped to [SLOWEST, FASTEST].
 GROWTH, SLOWEST, FASTEST = 0.1, 1.12, 1.4
 # Margin of a grid, in standard deviations, beyond the point where a normal density equals the tolerance.
 MARGIN = 0.5
@@ -185,9 +185,9 @@ class Budget:
     left: float = MOST_WORK
 
     def spend(self, operations: float) -> bool:
-        """Subtract operations if at least this number remains, and return whether they were.
+        """Subtract operations if at least this number remains. Return whether they were subtracted.
 
-        A deadline that has passed raises an error.
+        An error is raised if the deadline of the computation has passed.
         """
         check_deadline()
         affordable = operations <= self.left
@@ -310,12 +310,13 @@ class Problem:
         return x
 
     def nonuniform(self, x: Axis) -> Axis:
-        """Return an axis with nodes that are no closer than those of ``x``, and fewer where they matter less.
+        """Return an axis with the smallest spacing of ``x`` and with fewer nodes where they matter less.
 
         The nodes are densest on ridges, where the slope of the score has a positive maximum. Trajectories separate
         there, so eigenfunctions of the transfer operator vary fast. The nodes are least dense in the tails. They stay
-        equidistant if independent noise of the position spans a spacing while the memory also has noise. That noise
-        smooths functions, so denser nodes are not needed, and its quadrature on stretched nodes would be expensive.
+        equidistant if the independent noise of the position is wider than the spacing and the memory also has noise.
+        The noise of the position smooths functions, so denser nodes are not needed, and its quadrature on stretched
+        nodes would be expensive.
         """
         slopes = np.gradient(self.score(x.nodes), x.nodes)
         inner = slopes[1:-1]
@@ -407,9 +408,10 @@ class Problem:
     def completed(self, values: Array, step: TimeStep) -> Array:
         """Return eigenvalues in descending order of modulus, given those that are nearest 1.
 
-        The eigenvalues nearest 1 may lack some of large modulus, for example near -1. The candidates are tested in
-        order of modulus. A candidate that is missing is computed if it may be the second largest eigenvalue. Otherwise
-        the list is cut off at its modulus, so that it has no gaps.
+        Some eigenvalues of large modulus, for example near -1, may not be among those nearest 1. The `candidates` are
+        therefore tested in order of modulus. A missing candidate is computed if it may be the second largest
+        eigenvalue. Otherwise only the eigenvalues of larger modulus are returned, so that none of them is
+        missing.
         """
         for value in self.candidates[self.candidates.imag >= 0]:
             if not contained(np.array([value]), values, ALIKE).any():

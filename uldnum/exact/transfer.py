@@ -209,10 +209,10 @@ class TransferOperator(Described):
 
         Notes
         -----
-        The sum over all lags is the solution of a linear system, Poisson's equation. The grid is refined until the time
-        changes by less than a hundred times the tolerance, relative to the time or to one time step, whichever is
-        longer. The time of a function that grows, such as x^2, also depends on the ends of the interval. The
-        probability outside them is of the order of the tolerance.
+        The sum over all lags follows from the solution of a linear system, Poisson's equation. The grid is refined
+        until the time changes by less than a hundred times the tolerance, relative to the time or to one time step,
+        whichever is longer. The time of a function that grows, such as x^2, also depends on the ends of the interval.
+        The probability outside them is of the order of the tolerance.
 
         Examples
         --------
