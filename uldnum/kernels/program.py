@@ -140,7 +140,7 @@ class Executor(Protocol):
     info: dict[str, str]
 
     def first_launch(self, state: State) -> int:
-        """Return the number of steps of the first launch, which takes little time on any hardware."""
+        """Return a number of steps for the first launch that takes little time on any hardware."""
 
     def advance(self, state: State, until: int) -> Array:
         """Run up to step ``until``, record the requested quantities, and compute (x, p) at the last step.

@@ -117,7 +117,7 @@ def sample(
     resume : Run, str or Path, optional
         Run to resume, or the path of a saved run. All arguments must equal those of that run, except ``steps``,
         ``threads`` and ``progress``. ``chains``, ``first_chain`` and ``seed`` may be omitted. ``x0`` must be omitted
-        unless it is a name. ``steps`` is the total number of recorded steps, including those already taken.
+        unless it is a string. ``steps`` is the total number of recorded steps, including those already taken.
     progress : bool or str, default True
         Whether to show a progress bar in a terminal if the run lasts more than a second. A string is its label.
 
@@ -166,9 +166,8 @@ def sample(
     an array and ``seed`` is given, the positions must not be end points of an earlier run of this process with that
     seed. Runs that start from different arrays with the same seed have common random numbers.
 
-    **Interruption.** After Ctrl-C the function returns an incomplete run. A run that was
-    resumed with ``resume`` has the same bits as an uninterrupted run. A run with ``x0=run``, in contrast, uses new
-    random numbers.
+    **Interruption.** After Ctrl-C the function returns an incomplete run. A run that was resumed with ``resume`` has
+    the same bits as an uninterrupted run. A run with ``x0=run``, in contrast, uses new random numbers.
 
     References
     ----------
@@ -349,7 +348,7 @@ def report(run: Run, target: Target, scheme: Integrator) -> None:
 
 
 def largest_precision(target: Target) -> float | None:
-    """Return the largest precision of a target, or None if the stability limit is unknown."""
+    """Return the largest precision of a target; None if it is unknown or out of range for `max_stable_h`."""
     precision = target.largest_precision
     return None if precision is None or not 1 / LARGEST <= precision <= LARGEST else precision
 

@@ -187,7 +187,7 @@ class Run(Described):
         """First and second moments of every chain (`Moments`); NaN if a chain diverged."""
         if not self.state.sums.size:
             raise ValueError(
-                f"the run on {self.settings.target!r} has no moments: images and plans accumulate none; use run.x"
+                f"the run on {self.settings.target!r} has no moments: images and plans do not record them; use run.x"
             )
         bad = (self.state.escape_step.min(axis=1) < NEVER)[:, None, None]
         share = 1 / self.recorded_steps if self.recorded_steps else np.nan
@@ -242,8 +242,8 @@ class Run(Described):
             Variables ``x``, ``p`` and ``trace`` with dimensions (draw,) chain and ``dim`` (images: channel, row and
             column), ``mean``, ``mean_error``, ``covariance``, ``covariance_error``, ``histogram`` (counts in the bins,
             summed over chains), ``below`` and ``above`` (counts outside the bins), ``edges``, ``nfe`` and ``diverged``.
-            What the run did not record is absent. If ``h`` was an array, results have a leading dimension ``h``. The
-            attributes are the settings of the run, with the units of h and of the friction.
+            Variables that the run did not record are absent. If ``h`` was an array, results have a leading dimension
+            ``h``. The attributes are the settings of the run, with the units of h and of the friction.
 
         Examples
         --------

@@ -82,7 +82,7 @@ class Launch(NamedTuple):
     last: Any  # (parts,), last step
     begin: Any  # (parts,), step at which the first window of normals starts
     before: Any  # (parts,), number of steps before the phase of each part
-    recording: Recording  # step numbers count through all phases
+    recording: Recording  # step numbers are counted over all phases
     first_chain: int
 
 
