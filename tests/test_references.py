@@ -228,7 +228,7 @@ def test_runs_that_cannot_be_a_reference():
         Reference.of(several, (1,))
     with pytest.warns(UserWarning, match="diverged"):
         lost = uldnum.sample("gaussian", "ula", h=3.0, steps=200, chains=8, progress=False)
-    with pytest.raises(ValueError, match="reference: must be a run without diverged chains, got 8 of them"):
+    with pytest.raises(ValueError, match="reference: must be a run without diverged chains, got 8 diverged"):
         Reference.of(lost, (1,))
 
 
@@ -345,7 +345,7 @@ def test_a_target_that_knows_something_is_measured_by_that():
     ("given", "fault"),
     [
         ({"r": 3}, "observables: must be a dictionary of functions"),
-        ({"mean": np.abs}, "observables: must have other names than the metrics"),
+        ({"mean": np.abs}, "observables: must have names other than the metrics"),
         ({"r": lambda x: x[:3]}, r"observable: must return an array of shape \(n,\) or \(n, k\)"),
         ({"r": lambda x: 0 * x}, "reference: must give every observable a positive variance"),
     ],

@@ -18,7 +18,7 @@ __all__ = ["relaxation"]
 
 
 def relaxation(run: Run, target: Target | str, *, reference: Any = None) -> xr.Dataset:
-    """Measure the distances between the chains of a run and the target at every stored position.
+    """Measure the distances between the chains of a run and the target at every stored step.
 
     Use it on a run that starts away from equilibrium, such as ``uldnum.sample(..., x0=..., burn_in=0, thin=...)`` with
     all chains in one mode.
@@ -47,7 +47,7 @@ def relaxation(run: Run, target: Target | str, *, reference: Any = None) -> xr.D
     ------
     ValueError
         If the run has no trace or several step sizes, if its samples have another shape than those of the target, or if
-        the target provides the data of none of the distances.
+        the target does not provide the data for any of the distances.
 
     See Also
     --------

@@ -1,7 +1,7 @@
 """Registry of metrics: name, label, unit, estimator and, where known, exact value of each.
 
 To add a metric, add an entry to `METRICS`. Studies, their tables and figures, advice, relaxation and the keys of stored
-points read the registry. Other processes that compute points must also have the entry.
+points read the registry. Worker processes that compute points must also add the entry.
 
 >>> from uldnum.diagnostics.metrics import METRICS
 >>> METRICS["mean"].title
@@ -116,7 +116,7 @@ class Metric:
         ``known(target)`` returns whether the target provides the data that the metric needs. If not, studies leave the
         metric out. The default returns True.
     needs : str, optional
-        The data that ``known`` looks for, in words.
+        Description of the data that ``known`` requires, for messages.
     """
 
     name: str
@@ -155,7 +155,7 @@ def root_mean_square(errors: Array) -> Any:
 
 
 def moment_bias(order: int, over_axes: Callable[[Array], Any] = root_mean_square) -> Callable[[StationaryLaw], Any]:
-    """Return a function of the exact bias of E[x_i^order], in the normalisation of `mean_bias`.
+    """Return a function that computes the exact bias of E[x_i^order], normalised as in `mean_bias`.
 
     ``over_axes`` is applied to the signed biases of the axes, shape (d,).
     """
@@ -199,9 +199,10 @@ def signed_second_moment(run: Run, target: Target) -> Estimate:
 
 
 def slowest_time(observable: str) -> Callable[[Run, Target], Estimate]:
-    """Return a function of the longest time over all axes; the maximum of many equal times is biased upwards.
+    """Return a function that computes the longest autocorrelation time over all axes.
 
-    It is NaN if the run has no such time, as for x^2 of images.
+    The maximum of many equal times is biased upwards. The time is NaN if the run does not record the observable, such
+    as x^2 of images.
     """
 
     def of_run(run: Run, target: Target) -> Estimate:
@@ -216,22 +217,22 @@ def slowest_time(observable: str) -> Callable[[Run, Target], Estimate]:
 
 
 def knows_moments(target: Target) -> bool:
-    """Whether the moments of a target are known."""
+    """Return whether the moments of a target are known."""
     return target.moment is not None
 
 
 def knows_marginals(target: Target) -> bool:
-    """Whether the cdf of a target, and the standard deviation that scales its histograms, are known."""
+    """Return whether the cdf of a target, and the standard deviation that scales its histograms, are known."""
     return target.cdf is not None and bool(np.all(np.isfinite(target.standard_deviation)))
 
 
 def knows_draws(target: Target) -> bool:
-    """Whether a target has exact draws."""
+    """Return whether a target has exact draws."""
     return target.draws is not None
 
 
 def has_modes(target: Target) -> bool:
-    """Whether a target has several known modes."""
+    """Return whether a target has several known modes."""
     return target.modes is not None and len(target.modes.weights) > 1
 
 
@@ -381,7 +382,7 @@ def measured(metric: Metric, run: Run, target: Target) -> Bias | Estimate | None
 
 
 def observable_metrics(observables: Mapping[str, Observable]) -> tuple[Metric, ...]:
-    """Return the metrics of functions of x: the biases of the mean of each and of its square, ``f`` and ``f^2``."""
+    """Return two metrics for each function f of x: the biases of the means of f and of f^2."""
 
     def metric(name: str, function: Observable) -> Metric:
         return Metric(

@@ -69,10 +69,11 @@ class Reference:
         given : Reference, array, Run, str, Path or callable
             Samples:
 
-            * array of shape (n, *shape): independent samples. With a leading axis, shape (draws, chains, *shape), the
-              draws of a chain may be correlated.
+            * array of shape (n, *shape): independent samples.
+            * array of shape (draws, chains, *shape): samples of independent chains; the draws of a chain may be
+              correlated.
             * `Run`: its trace, or its final positions if it has no trace. The chains of a run are independent of each
-              other, so the autocorrelation of a trace enters the errors.
+              other, so the errors include the autocorrelation within each chain.
             * str or Path: a file of a saved run, or of an array that `numpy.save` wrote (``.npy``).
             * callable: ``sampler(n, seed)`` returns independent samples of shape (n, *shape). It is called with n =
               65536, or fewer if the samples would have more than 2^24 coordinates in total.
@@ -165,7 +166,8 @@ class Reference:
         mean, variance : arrays, shape (k,)
             Mean and variance of the function.
         noise : array, shape (2, B, k)
-            Contributions of the batches to the deviations of mean and variance. Each set adds up to 0.
+            Contribution of each batch to the deviations of mean and variance from their expected values. The
+            contributions of all batches sum to 0.
         """
         values = [function(batch) for batch in self.batches(count)]
         sizes = np.array([len(part) for part in values], dtype=float)[:, None]
@@ -180,7 +182,7 @@ def of_run(run: Run, shape: tuple[int, ...]) -> tuple[Array, str]:
     """Return the positions of a run that can serve as a reference, and their origin, or raise."""
     run.check_one_step_size()
     if run.diverged:
-        raise ValueError(f"reference: must be a run without diverged chains, got {int(run.diverged)} of them")
+        raise ValueError(f"reference: must be a run without diverged chains, got {int(run.diverged)} diverged chains")
     # The trace of a plan leads from noise to data, and its draws have different distributions.
     trace = run.trace if any(run.settings.h) else None
     found = shaped(run.x if trace is None else trace, shape)
@@ -205,21 +207,21 @@ def shaped(given: Any, shape: tuple[int, ...]) -> Array:
 
 
 def of_inner(name: str) -> Any:
-    """Return a property that has the value of the target within."""
-    return property(lambda self: getattr(self.inner, name), doc=f"As `{name}` of the target within.")
+    """Return a property with the value of the wrapped target."""
+    return property(lambda self: getattr(self.inner, name), doc=f"`{name}` of the wrapped target.")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Referenced(Target):
     """A target whose expectations are those of reference samples.
 
-    Score, units and modes are those of the target within. Mean, standard deviation, moments and draws are those of the
+    Score, units and modes are those of the wrapped target. Mean, standard deviation, moments and draws are those of the
     reference, whether or not the target provides its own.
 
     Parameters
     ----------
     inner : Target
-        The target within.
+        The wrapped target.
     samples : Reference
         The reference.
     """
@@ -242,7 +244,7 @@ class Referenced(Target):
         return self.samples
 
     def score(self, x: Any) -> Any:
-        """Return the score of the target within."""
+        """Return the score of the wrapped target."""
         return self.inner.score(x)
 
     def score_arguments(self, dtype: np.dtype[Any]) -> tuple[Any, ...]:

@@ -40,23 +40,24 @@ def bias(study: BiasConfiguration) -> xr.Dataset:
         * ``error``: standard error of the bias.
         * ``floor``: expected value of ``bias`` for a run without bias, due to statistical noise. With a reference,
           error and floor include its noise.
-        * ``resolved``: whether the magnitude of the bias is larger than 4 floors.
+        * ``resolved``: whether the magnitude of the bias is larger than 4 times the floor.
         * ``signed_bias``, ``signed_error``: bias with its sign, and its standard error, in standard deviations of the
           observable; positive if the average is too large. Their dimensions are ``moment`` (the metrics that are root
           mean squares: ``second_moment``, ``mean`` and the observables) and ``axis`` (coordinates, or components of an
           observable; NaN beyond the last one; images are flattened).
-        * ``exact``: exact bias of the scheme, on Gaussians and in one dimension; NaN elsewhere, and at points that were
-          left out for lack of time (``exact``, ``exact_seconds``).
+        * ``exact``: exact bias of the scheme, on Gaussians and in one dimension. It is NaN elsewhere, and at points
+          that were left out because of the arguments ``exact`` and ``exact_seconds``.
         * ``exact_signed``: exact value of ``signed_bias``, with the same dimensions; NaN where ``exact`` is, and for
           observables.
-        * ``settled``: whether the burn-in was longer than the autocorrelation time. If it was not, the measured bias is
-          too small, since chains start without bias.
+        * ``settled``: whether the burn-in was at least as long as the autocorrelation times. If it was not, the
+          measured bias is too small, because chains start without bias.
         * ``diverged``: number of chains that diverged.
         * ``unstable``: whether the scheme is known to have no stationary distribution (on a Gaussian, at or above the
           limit of stability). If so, the statistics depend on the number of steps.
         * ``nfe``: score evaluations per chain, burn-in included.
 
-        The attributes of the dataset hold all parameters of the study, with ``reference`` and ``left_out`` in words.
+        The attributes of the dataset hold all parameters of the study, a description of the reference (``reference``),
+        and the metrics that were left out, with the reason (``left_out``).
 
     Raises
     ------
@@ -108,7 +109,7 @@ def exact_bias(study: ExactBiasConfiguration) -> xr.Dataset:
 
     See Also
     --------
-    uldnum.exact.gaussian, uldnum.exact.transfer_operator : The methods that the bias is computed with.
+    uldnum.exact.gaussian, uldnum.exact.transfer_operator : Methods that compute the stationary distribution.
 
     Examples
     --------
@@ -125,7 +126,7 @@ def exact_bias(study: ExactBiasConfiguration) -> xr.Dataset:
         raise lacking(grid.target, "its moments and cdf", "moment", "cdf")
     if not has_exact_law(grid.target):
         raise ValueError(
-            f"target: no exact answer on {grid.target.name!r}: only on Gaussians, and on targets in one dimension"
+            f"target: no exact answer on {grid.target.name!r}, which is neither Gaussian nor one-dimensional"
         )
     return flat(grid.exact(study, with_times=False)[EXACT])
 

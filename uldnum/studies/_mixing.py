@@ -27,12 +27,13 @@ def mixing(study: SamplingConfiguration) -> xr.Dataset:
         * ``time``: integrated autocorrelation time in score evaluations, on the axis where it is longest. It is
           estimated from the variance of the means of chains (`uldnum.diagnostics.chain_mean_times`).
         * ``time_error``: standard error of the time.
-        * ``resolved``: whether the run was at least 20 of these times long. If it was not, the time is a lower bound.
-        * ``cost``: score evaluations for an independent sample, the longer of the two times; ``cost_error`` and
-          ``cost_resolved`` belong to it.
+        * ``resolved``: whether the run was at least 20 times as long as this time. If it was not, the time is a lower
+          bound.
+        * ``cost``: score evaluations for an independent sample, which is the longer of the times of x and x^2.
+          ``cost_error`` is its standard error, and ``cost_resolved`` states whether both times are resolved.
         * ``hops``: rate of hops between the modes of a mixture, with the standard error ``hops_error``.
-        * ``exact_time``, ``exact_cost``: exact times and costs, on Gaussians and in one dimension; NaN elsewhere, and
-          at points that were left out for lack of time (``exact``, ``exact_seconds``).
+        * ``exact_time``, ``exact_cost``: exact times and costs, on Gaussians and in one dimension. They are NaN
+          elsewhere, and at points that were left out because of the arguments ``exact`` and ``exact_seconds``.
         * ``relaxation_time``: exact number of score evaluations in which the slowest mode decays by a factor e, on
           Gaussians and in one dimension; NaN elsewhere.
         * ``diverged``, ``unstable`` and ``nfe``: as in `bias`.
@@ -47,8 +48,8 @@ def mixing(study: SamplingConfiguration) -> xr.Dataset:
     Warns
     -----
     UserWarning
-        If chains diverged, or if the scheme has no stationary distribution, at some step sizes; or if an exact answer
-        could not be resolved to the tolerance.
+        If chains diverged or the scheme has no stationary distribution at some step sizes, or if an exact answer could
+        not be resolved to the tolerance.
 
     See Also
     --------

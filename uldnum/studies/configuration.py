@@ -76,7 +76,7 @@ def all_some_or_none(name: str, value: Any) -> bool | str:
 
 
 def functions(name: str, value: Any) -> Mapping[str, Callable[..., Any]]:
-    """Return functions by name, none for None, or raise."""
+    """Return a dictionary of functions by name, which is empty for None, or raise."""
     if value is None:
         return {}
     if not isinstance(value, Mapping) or not all(callable(one) for one in value.values()):
@@ -84,7 +84,7 @@ def functions(name: str, value: Any) -> Mapping[str, Callable[..., Any]]:
     for key in value:
         checked_name(name, key)
         if key in METRICS:
-            raise ValueError(f"{name}: must have other names than the metrics {', '.join(METRICS)}, got {key!r}")
+            raise ValueError(f"{name}: must have names other than the metrics {', '.join(METRICS)}, got {key!r}")
     return dict(value)
 
 
@@ -275,8 +275,8 @@ def option_of(configuration: type[Configuration], name: str) -> Option:
 def configured_by(configuration: Callable[P, C]) -> Callable[[Callable[[C], R]], Callable[P, R]]:
     """Return a decorator that makes the fields of a configuration the arguments of a function.
 
-    The decorated function receives a configuration. Its signature, and the section Parameters of its docstring, are
-    those of the configuration, which is its attribute ``configuration``.
+    The function receives a configuration. The decorated function has the signature of the configuration and a docstring
+    with its options as the section Parameters. Its attribute ``configuration`` is the configuration class.
     """
     form = signature(configuration)
 
