@@ -59,8 +59,8 @@ MORE_ON_RIDGE, MORE_IN_BULK = 1.5, 2.5
 GROWTH, SLOWEST, FASTEST = 0.1, 1.12, 1.4
 # Margin of a grid, in standard deviations, beyond the point where a normal density equals the tolerance.
 MARGIN = 0.5
-# Largest probability of the outermost nodes, as a fraction of the smaller one of tolerance and gap. A gap below
-# LEAST_GAP is a rounding error.
+# Largest probability of the outermost nodes, as a fraction of the tolerance or of the gap, whichever is smaller. A gap
+# below LEAST_GAP is a rounding error.
 OUTERMOST, LEAST_GAP = 0.02, 1e-15
 # An end moves by WIDER times the length for each decade by which the probability of the outermost nodes exceeds its
 # limit, for at most DECADES decades. A grid is widened at most WIDENINGS times.
@@ -436,7 +436,7 @@ class Problem:
 
     @cached_property
     def parts(self) -> list[tuple[Noise, list[Stage]]]:
-        """Operators of a time step, each a noise and the stages from there to the next noise.
+        """Operators of a time step. Each consists of a noise and the stages up to the next noise.
 
         The time step starts before the noise of the stage that precedes the last stage.
         """
@@ -498,8 +498,9 @@ def contained(values: Array, among: Array, tolerance: float) -> Array:
 def wider(axis: Axis, weights: Array, threshold: float) -> Axis:
     """Return an axis that is wider at each end where the weights of the outermost nodes exceed a threshold.
 
-    The added length is a multiple of the number of decades by which they exceed it. The smallest of the outermost three
-    weights is compared, because the weights of a rough distribution oscillate between negative and positive values.
+    The added length is proportional to the number of decades by which the weights exceed it. The smallest of the
+    outermost three weights is compared, because the weights of a rough distribution oscillate between negative and
+    positive values.
     """
     if axis.n == 1:
         return axis

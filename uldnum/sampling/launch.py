@@ -121,7 +121,7 @@ def resumed(
 
 
 def alike(one: Any, other: Any) -> bool:
-    """Return whether coefficients are equal; reals may differ by 1e-9 of the largest absolute value."""
+    """Return whether coefficients are equal; floating-point numbers may differ by 1e-9 of the largest one."""
     if one is None or other is None:
         return one is other
     for a, b in zip(map(np.asarray, one), map(np.asarray, other), strict=True):

@@ -64,7 +64,7 @@ class Integrator(Described):
     name : str
         Name in output and in stored results.
     recipe : callable
-        ``recipe(h, friction) -> Step``. Both arguments are float64 arrays of one shape. The tables of the returned
+        ``recipe(h, friction) -> Step``. Both arguments are float64 arrays of the same shape. The tables of the returned
         `uldnum.schemes.stage.Step` have that shape as leading axes.
     order : tuple of (float or None), default (None, None)
         The weak order and the stationary order, both in powers of h. The weak order is that of the error of

@@ -211,16 +211,17 @@ class SamplingConfiguration(Configuration):
     exact: bool | str = field(default="auto", metadata=option(
         'bool or "auto"',
         'Whether exact values are computed, after sampling, on Gaussians and in one dimension. With "auto", those that '
-        "take longer than ``exact_seconds`` are left out.",
+        "are not computed within ``exact_seconds`` are left out.",
         shell="Compute all exact values, or none. Default: compute exact values after sampling until --exact-seconds "
         "have passed.",
         check=all_some_or_none,
     ))  # fmt: skip
     exact_seconds: float | None = field(default=None, metadata=option(
         "float, optional",
-        'Longest time for exact values in seconds, with ``exact="auto"``. Default: the time that sampling took, and '
-        "at least 5 s.",
-        shell="Longest time for exact values in seconds. Default: the time that sampling took, and at least 5.",
+        'Time limit for all exact values together, in seconds, with ``exact="auto"``. Default: the time that sampling '
+        "took, but at least 5 s.",
+        shell="Time limit for all exact values together, in seconds. Default: the time that sampling took, but at "
+        "least 5 s.",
         check=optional_number,
     ))  # fmt: skip
     reference: Any = field(default=None, metadata=option(
