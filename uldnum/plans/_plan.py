@@ -96,7 +96,7 @@ class Plan(Described):
 
     @property
     def summary(self) -> Summary:
-        """Noise levels, steps and score evaluations per step of some of the phases."""
+        """Table of noise level, number of steps and evaluations per step, for at most eight of the phases."""
         phases = counted(len(self.phases), "phase")
         rows = [
             [
@@ -158,9 +158,10 @@ def widened(step: Step, k: int) -> Step:
 
 
 def momentum_map(k: int, own: int, momentum: str, memory: float, ratio: Array) -> Affine | None:
-    """Return the map of rows 1 to own - 1 between levels, or None if it is the identity.
+    """Return the map that changes the momentum between levels, or None if it is the identity.
 
-    The ratios are sigma_{i+1}/sigma_i, one per pair of neighbouring levels.
+    It acts on rows 1 to own - 1, where ``own`` is the number of rows of the integrator. The ratios are
+    sigma_{i+1}/sigma_i, one per pair of neighbouring levels.
     """
     if momentum == "kept" or own < 2:
         return None
@@ -244,28 +245,29 @@ def plan(
         Step size in units of sigma_i: the step size at level i is ``h sigma_i``.
     eps : float, optional
         Step size parameter epsilon of annealed Langevin dynamics, in absolute units. The step size at level i satisfies
-        ``h_i^2/2 = eps (sigma_i/sigma_L)^2``. This is the step size alpha_i of Song & Ermon 2020, Algorithm 1.
+        ``h_i^2/2 = eps (sigma_i/sigma_L)^2``. Song & Ermon 2020, Algorithm 1, call ``h_i^2/2`` the step size alpha_i.
     snr : float, optional
         Signal-to-noise ratio r of the adaptive step size ``h^2/2 = 2 c_i (r |xi|/|s|)^2``, where xi are the normals and
         s is the score of the chain in the same step (`uldnum.schemes.adaptive`). The factor c_i is 1 for VE levels and
         1 - beta_i for VP levels. Song et al. 2021 use r = 0.16 for CIFAR-10.
     coupled : bool, default False
-        Whether the adaptive step size averages both norms over all chains, as the code of Song et al. 2021 does. It
-        requires ``snr``.
+        Whether the adaptive step size averages both norms over all chains, as the code of Song et al. 2021 does. The
+        option requires ``snr``.
     friction : float, default 1.0
         Friction in units of 1/sigma_i.
     predictor : str, optional
         Predictor that maps each level to the next, after the steps of the integrator (predictor-corrector sampling,
         Song et al. 2021, Algorithm 1).
     momentum : {"kept", "rescaled", "refreshed"}, default "kept"
-        Treatment of row 1 of the integrator between levels. "kept" leaves it unchanged; momenta have unit variance at
-        every level, so they stay in equilibrium. "rescaled" multiplies it by sigma_{i+1}/sigma_i, for rows that are
-        displacements, as in MILD. "refreshed" replaces it by a new draw.
+        Treatment of row 1 of the state between levels. Row 1 holds the momentum of a kinetic integrator and the last
+        displacement of MILD. "kept" leaves it unchanged. Momenta have unit variance at every level, so they stay in
+        equilibrium. "rescaled" multiplies the row by sigma_{i+1}/sigma_i, which suits displacements. "refreshed"
+        replaces the row by a new draw.
     boundary : {"own", "shared"}, default "own"
-        Scores at the boundary of two levels. It matters only for schemes that end a step and start the next one with
-        the same score, such as BAOAB. With "own", the last step of a level ends with the score of that level, and the
-        first step of the next level evaluates another score. With "shared", both use the score of the next level, which
-        saves one evaluation per level.
+        Scores at the boundary of two levels. The option affects only schemes that end a step and start the next one
+        with the same score, such as BAOAB. With "own", the last step of a level ends with the score of that level, and
+        the first step of the next level evaluates another score. With "shared", both use the score of the next level,
+        which saves one evaluation per level.
     denoise : bool, default True
         Whether the plan ends with a denoising step, which replaces the state by the mean of the data given the state at
         the last level (Tweedie's formula). It costs one evaluation.
@@ -375,7 +377,7 @@ def find_method(method: str | Integrator) -> Integrator:
 
 
 def find_predictor(name: str, scheme: Integrator) -> tuple[str, Predictor, str]:
-    """Return the name, moves and sources of a predictor that is combined with an integrator as corrector."""
+    """Return the name, the function and the references of a predictor with an integrator as its corrector."""
     full, moves, source = find_moves(name)
     return f"{full} with {scheme.name}", moves, f"{source}; {scheme.source}"
 

@@ -3,9 +3,9 @@
 At a noise level, data x become ``z = alpha x + sigma eps`` with standard normal eps. Variance-exploding (VE) levels
 have ``alpha = 1``, and variance-preserving (VP) levels have ``alpha^2 + sigma^2 = 1``.
 
-The names of the families have the same meaning in the cards of networks (`uldnum.plans.schedules`) and in the diffusers
-library: `linear`, `scaled_linear` and `cosine` are schedules of discrete betas, and `vp_sde` is the SDE whose rate
-grows linearly in time.
+The names of the families have the same meaning in the cards of networks (`uldnum.plans.schedules`). `linear`,
+`scaled_linear` and `cosine` are schedules of discrete betas, which diffusers calls ``linear``, ``scaled_linear`` and
+``squaredcos_cap_v2``. `vp_sde` is the SDE whose rate beta(t) grows linearly in time.
 
 Each family warns if its noisiest level has sigma/alpha below 1. On a network, a plan starts from Gaussian noise at that
 level, which is a good approximation only if sigma/alpha is large. `given` and `Levels.below` do not warn.
@@ -328,7 +328,7 @@ def scaled_linear(count: int, beta_start: float = 0.00085, beta_end: float = 0.0
 
 
 def vp_sde(count: int, beta_start: float = 0.1, beta_end: float = 20.0, last: float = 1e-3) -> Levels:
-    """Return VP levels of the SDE whose rate grows linearly in time, from t = 1 to t = ``last``.
+    """Return VP levels of the SDE whose rate beta(t) grows linearly, from t = 1 to t = ``last``.
 
     The levels are at ``count`` evenly spaced times, with ``alpha(t) = exp(-1/2 int_0^t beta)``,
     ``sigma^2 = 1 - alpha^2`` and the rate ``beta(t) = beta_start + t (beta_end - beta_start)``.

@@ -1,7 +1,7 @@
 r"""Noise schedules, which map the time t of a network to its noise level.
 
 The noise level of z = alpha x + sigma eps is the ratio :math:`r = \sigma/\alpha`, which does not depend on the scale of
-z. For a discrete schedule, t is the number of a timestep, from 0 to T - 1.
+z. For a discrete schedule, t is the index of a timestep, from 0 to T - 1.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Schedule:
     end : float
         Largest t; the smallest is 0.
     discrete : bool, default False
-        Whether the network was trained only at integer t. `ratio` and `time` interpolate between these.
+        Whether the network was trained only at integer t. `ratio` and `time` interpolate between integers.
     """
 
     ratio: Callable[[Any], Any]
@@ -116,9 +116,9 @@ def vp_sde(beta_start: float, beta_end: float, end: float = 1.0) -> Schedule:
 
 
 def cosine(timesteps: int, max_beta: float = 0.999, shift: float = 0.008) -> Schedule:
-    r"""Return the schedule of the betas of :math:`\bar\alpha(t) = \cos^2(\frac{t/T + s}{1 + s} \frac\pi2)`.
+    r"""Return the discrete schedule of :math:`\bar\alpha(t) = \cos^2(\frac{t/T + s}{1 + s} \frac\pi2)`.
 
-    Betas above ``max_beta`` are replaced by it (Nichol & Dhariwal 2021, eq. 17).
+    T is the number of timesteps. The betas are bounded by ``max_beta`` (Nichol & Dhariwal 2021, eq. 17).
     """
     kept = np.square(cos((np.arange(timesteps + 1) / timesteps + shift) / (1 + shift) * np.pi / 2))
     return of_betas(np.minimum(1 - kept[1:] / kept[:-1], max_beta))

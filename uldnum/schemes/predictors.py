@@ -100,7 +100,7 @@ def reverse_diffusion(here: NoiseLevel, there: NoiseLevel, last: NoiseLevel) -> 
 
 
 def churned(here: NoiseLevel, churn: float) -> tuple[NoiseLevel, Any]:
-    """Return the level with ratio r (1 + churn), and the standard deviation of the noise that leads to it.
+    """Return the level with ratio r (1 + churn), and the standard deviation of the noise that is added to reach it.
 
     ``churn`` is gamma_i in Karras et al. 2022, Algorithm 2. All levels have the same churn, while Algorithm 2 restricts
     it to a range of levels. S_noise is 1. The denoising step at the end of a plan has no churn.
@@ -110,14 +110,14 @@ def churned(here: NoiseLevel, churn: float) -> tuple[NoiseLevel, Any]:
 
 
 def edm_euler(here: NoiseLevel, there: NoiseLevel, last: NoiseLevel, churn: float) -> list[Move]:
-    """Return the move that raises the noise to the ratio r (1 + churn) and takes an Euler step of the flow to r'."""
+    """Return the move that adds noise up to the ratio r (1 + churn) and takes an Euler step of the ODE to r'."""
     start, noise = churned(here, churn)
     (move,) = ddim(start, there, last, 0.0)
     return [move._replace(before=noise)]
 
 
 def heun(here: NoiseLevel, there: NoiseLevel, last: NoiseLevel, churn: float) -> list[Move]:
-    """Return two moves that raise the noise to the ratio r (1 + churn) and take a step of Heun's method to r'.
+    """Return two moves that add noise up to the ratio r (1 + churn) and take a step of Heun's method to r'.
 
     The method solves the probability flow ODE. The first move writes an Euler step to row 0, and the same step with
     half of the slope to row 1. The second move evaluates the slope at row 0 and r'. It writes row 1 plus half of that
