@@ -70,10 +70,10 @@ class Card(Described):
     sigma_data : float
         Standard deviation of the data in the scaling "edm". Default: 0.5.
     sigma_min, sigma_max : float
-        Range of sigma for which the network was trained. It restricts the range of the schedule. Default: 0 and
-        infinity.
+        Range of sigma for which the network was trained. Levels of the schedule outside this range are not supported.
+        Default: 0 and infinity.
     shape : tuple of int
-        Channels, height and width, for a model that leaves them open.
+        Channels, height and width, for a model in which they are dynamic axes.
     image_input, condition_input, output : str
         Names of the model's inputs and output, for a model in which they are ambiguous.
     data_range : (float, float)
@@ -184,7 +184,7 @@ class Card(Described):
 
     @property
     def summary(self) -> Summary:
-        """What the network predicts, how it receives the noise level, its images and its origin; not the defaults."""
+        """Table of the output, the input, the noise level, the default chain, the images and the origin."""
         timed = f" of the schedule {self.schedule['kind']}" if self.schedule else ""
         low, high = self.limits
         size = f"{' x '.join(map(str, self.shape))}, " if self.shape else ""
@@ -351,7 +351,7 @@ def card_of(given: Mapping[str, Any], where: str) -> Card:
 
 
 def check_kind(name: str, value: Any, kind: str) -> None:
-    """Raise an error unless a value has the type of its field of a card."""
+    """Raise an error unless a value has the type of its field in `Card`."""
 
     def number(value: Any, kinds: Any = (int, float)) -> bool:
         return isinstance(value, kinds) and not isinstance(value, bool)

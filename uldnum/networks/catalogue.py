@@ -44,8 +44,9 @@ GALAXIES: dict[str, Any] = {
     "scaling": "vp",
     "condition": "t",
     "schedule": {"kind": "vp-sde", "beta_start": 1.0, "beta_end": 1.0, "end": 10.0},
-    # Chosen by eye. The score of the flat background is -x/sigma^2. At h = 2 sigma a step of baoab-limit changes the
-    # sign of an error there without damping it, and some chains diverge; delta = sigma^2 removes the error in one step.
+    # sigma and h were chosen by eye. On the flat background the score is -x/sigma^2. At h = 2 sigma a step of
+    # baoab-limit reverses the sign of an error of x without damping it, and some chains diverge. At h^2/2 = sigma^2 a
+    # step removes the error.
     "sigma": 0.7,
     "colours": "magma",
     "gamma": 0.5,
@@ -65,7 +66,7 @@ IMAGES = {
     "ztf32": ("galaxies, Zwicky Transient Facility", LOGARITHMS),
     "ztf64": ("galaxies, Zwicky Transient Facility", LOGARITHMS),
     "lsst60": ("galaxies, LSST", LOGARITHMS),
-    "quasar72": ("lensed quasars", LOGARITHMS | {"sigma": 0.95}),  # below, chains stay on the dark background
+    "quasar72": ("lensed quasars", LOGARITHMS | {"sigma": 0.95}),  # with less noise, chains stay on the background
     "roman120": ("galaxies, Roman Space Telescope", LOGARITHMS),
 }
 

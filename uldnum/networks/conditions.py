@@ -30,8 +30,8 @@ class Conditions:
     nodes : sequence of Node
         The inputs other than image and noise level.
     sets : sequence of mappings
-        Arrays by the names of the inputs, on the device of the model. The first mapping holds the condition; with
-        guidance a second one holds the inputs without the condition.
+        Mappings from the names of the inputs to arrays on the device of the model. The first mapping holds the
+        condition. With guidance, a second mapping holds the inputs without the condition.
     guidance : float
         Weight w of classifier-free guidance; 1 means no guidance.
     """
@@ -94,7 +94,7 @@ class Conditions:
         }
 
     def fill(self, buffers: Mapping[str, Any], part: slice, rows: int, images: int) -> None:
-        """Write the inputs of the images in the slice ``part`` into the buffers of a call, ``rows`` rows per set."""
+        """Write the inputs of the images ``part`` to the buffers of a call, with ``rows`` rows for each set."""
         n = part.stop - part.start
         for number, arrays in enumerate(self.sets):
             for node in self.nodes:

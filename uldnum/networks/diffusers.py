@@ -17,7 +17,7 @@ __all__ = ["Pipeline", "read_folder"]
 PREDICTIONS = {"epsilon": "epsilon", "sample": "denoiser", "v_prediction": "v"}
 BETAS = {"linear": "linear", "scaled_linear": "scaled-linear", "squaredcos_cap_v2": "cosine"}
 
-# Parts of the names of schedulers that do not describe the noise schedule of a score network.
+# Substrings of the class names of schedulers that do not define the noise schedule of a score network.
 OTHERS = ("FlowMatch", "KarrasVe", "CMStochastic", "Consistency", "Unclip", "VQDiffusion")
 
 

@@ -42,7 +42,7 @@ MEMBERS = {
     )
 }
 
-# Regularisation of the layer normalisation, the default of Equinox.
+# Constant epsilon of the layer normalisation, the default of Equinox.
 EPSILON = 1e-5
 # Number of arrays outside the blocks, and in each block.
 LEAVES_AROUND, LEAVES_OF_BLOCK = 7, 12
@@ -186,7 +186,7 @@ def shapes(sizes: Sizes) -> list[tuple[int, ...]]:
 
 
 def mlp_shapes(size: int, width: int) -> list[tuple[int, ...]]:
-    """Return the shapes of the arrays of a perceptron with one hidden layer."""
+    """Return the shapes of the arrays of a multilayer perceptron with one hidden layer."""
     return [(width, size), (width,), (size, width), (size,)]
 
 
@@ -211,7 +211,7 @@ def pairs(leaves: Sequence[Array]) -> list[Pair]:
 
 
 def tokens(graph: Graph, conv: Pair, t1: np.float32, sizes: Sizes) -> str:
-    """Append a channel with the time to the image and embed the patches of both, ``[batch, hidden, patches]``."""
+    """Append the time as a channel to the image, and return the embedded patches, ``[batch, hidden, patches]``."""
     ratio = graph.node("Div", "t", graph.weight(np.asarray(t1)))
     scalar = graph.node("Reshape", ratio, graph.weight(np.array([-1, 1, 1, 1])))
     y = graph.node("Concat", "x", graph.node("Expand", scalar, graph.node("Shape", "x")), axis=1)
@@ -223,7 +223,7 @@ def tokens(graph: Graph, conv: Pair, t1: np.float32, sizes: Sizes) -> str:
 def image(graph: Graph, y: str, conv: Pair, sizes: Sizes) -> None:
     """Assemble the score of the image from the patches."""
     y = graph.node("Reshape", y, graph.weight(np.array([0, sizes.hidden, sizes.side, sizes.side])))
-    # Equinox correlates the kernel with the dilated image, ONNX convolves it, which mirrors both axes of the kernel.
+    # Equinox correlates the kernel with the dilated image, while ONNX convolves them. Both kernel axes are reversed.
     weight = graph.weight(conv[0][:, :, ::-1, ::-1].swapaxes(0, 1))
     bias = graph.weight(conv[1].ravel())
     size = [sizes.patch] * 2
@@ -240,7 +240,7 @@ def block(graph: Graph, y: str, pairs: Sequence[Pair]) -> str:
 
 
 def mlp(graph: Graph, y: str, *layers: Pair) -> str:
-    """Apply a perceptron with one hidden layer to the last axis."""
+    """Apply a multilayer perceptron with one hidden layer to the last axis."""
     first, second = layers
     return linear(graph, graph.node("Relu", linear(graph, y, first)), second)
 

@@ -18,7 +18,7 @@ MAGIC, PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 
 
 class Numbers:
-    """Storage of tensors, which is declared where a tensor refers to it and filled from the end of the file."""
+    """Storage of tensors. The pickle declares it, and its values follow at the end of the file."""
 
     def __init__(self, size: int) -> None:
         self.size, self.values = size, np.empty(0, np.float32)

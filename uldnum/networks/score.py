@@ -62,7 +62,7 @@ class Network(Law):
     chunk : int
         Maximum number of images in one call. With guidance, each image counts twice. The memory of a call is
         proportional to ``chunk``. A model with a fixed batch size ignores ``chunk``. Random numbers do not depend on
-        ``chunk``. States depend on it only through rounding in the network. Default: 64.
+        ``chunk``. States depend on ``chunk`` only through rounding in the network. Default: 64.
     threads : int, optional
         Number of threads on the CPU. Default: the number of cores available to this process.
     tf32 : bool
@@ -427,7 +427,7 @@ class NetworkLevel(NoisedImages):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Rescaled(NoisedImages):
-    """The distribution of c z for a network level z. Its score at x is the score of z at x/c, divided by c."""
+    """The distribution of c z for the z of a network level. Its score at x is the score of z at x/c, divided by c."""
 
     level: NetworkLevel
     c: float
