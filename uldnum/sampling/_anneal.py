@@ -60,7 +60,7 @@ def anneal(
     resume: Run | str | Path | None = None,
     progress: bool | str = True,
 ) -> Run:
-    """Run independent chains of a plan through its noise levels.
+    """Run independent chains through the noise levels of a plan.
 
     Parameters
     ----------
@@ -121,8 +121,8 @@ def anneal(
 
     Notes
     -----
-    Phase n takes a number of time steps on the noised data ``z = alpha_n x + sigma_n eps``. The step size and friction
-    are part of the plan.
+    In phase n, a chain takes a number of time steps. Its target is the distribution of ``z = alpha_n x + sigma_n eps``.
+    The step size and friction are part of the plan.
 
     A result depends only on the seed, the index of the chain, the index of the phase and the step within it. Only
     coupled adaptive step sizes (``coupled=True``) depend on all chains. For integrators of the catalogue and splitting
@@ -227,7 +227,7 @@ def program_of(data: Law, plan: Plan, run: Run, kind: np.dtype[Any]) -> Program:
 
 
 def form_of(level: Target, kind: np.dtype[Any]) -> tuple[Any, ...]:
-    """Return the shape of a target and the form in which executors read its score; all levels must share it."""
+    """Return the shape of a target and the form in which executors read its score. They must be equal at all levels."""
     parts = () if level.kernel_data is None else [np.shape(part) for part in level.kernel_data(kind)]
     return tuple(level.shape), tuple(parts), level.compiled_score is None
 
@@ -297,7 +297,7 @@ class NoisedTargets:
 
 
 def known_level(data: Law, plan: Plan, alpha: float, sigma: float) -> Target:
-    """Return the target of a phase, or raise. The error says if churn raises the noise above the first level."""
+    """Return the target of a phase, or raise. The error names churn if churn raises the noise too far."""
     try:
         return level_of(data, alpha, sigma)
     except ValueError as error:

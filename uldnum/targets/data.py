@@ -1,4 +1,4 @@
-"""Empirical distribution of a set of images, and the same with Gaussian noise, whose score is exact."""
+"""Empirical distribution of a set of images, without noise and with Gaussian noise. The noised score is exact."""
 
 from __future__ import annotations
 
@@ -199,7 +199,7 @@ class DataLevel(NoisedImages):
         Returns
         -------
         array, shape (n, channels, height, width)
-            Score at z. The denoised images in it are computed in float32.
+            Score at z. The mean E[x | z] in this formula is computed in float32.
         """
         return (self.alpha * self.denoise(x) - x) / self.sigma**2
 

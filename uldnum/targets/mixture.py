@@ -30,7 +30,7 @@ __all__ = ["GaussianMixture"]
 # Largest means and standard deviations. Their fourth powers, which the diagnostics use, are finite.
 LARGEST = 1e75
 
-# Smallest variance, whose inverse is finite, and largest variance.
+# Smallest and largest variance. The inverse of the smallest one is finite.
 VARIANCES = 1e-300, 1e150
 
 # Forms of covariances that `GaussianMixture.fit` supports.
@@ -287,7 +287,7 @@ class GaussianMixture(Target):
         return (shares / shares.sum(axis=0)).T
 
     def log_shares(self, x: ArrayLike) -> tuple[Array, Array, Array]:
-        """Return the points, the log density of each weighted component up to a constant, and its maximum."""
+        """Return the points, the log densities of the weighted components up to a constant, and their maximum."""
         y = self.points(x)
         data = self.kernel_data(y.dtype)
         q = np.empty((data.scratch, y.shape[1]), y.dtype)
@@ -358,7 +358,7 @@ class GaussianMixture(Target):
         return level
 
     def noised_parts(self, alpha: ArrayLike, sigma: ArrayLike) -> tuple[Array, Array, Array | None]:
-        """Return means, variances and covariances at noise levels, whose axes are the leading axes of the results."""
+        """Return means, variances and covariances at noise levels. The results have the axes of the levels in front."""
         a, s = (np.asarray(level, dtype=float)[..., None, None] for level in (alpha, sigma))
         means, variances = a * self.means, np.square(a) * self.variances + np.square(s)
         if self.covariances is None:
@@ -505,6 +505,6 @@ def check_covariances(covariances: Array, means: Array) -> Array:
     if bad.size:
         (least,) = least_eigenvalues(covariances[bad[:1]])
         raise ValueError(
-            f"covariances: component {bad[0]} is not positive definite, its smallest eigenvalue is {least:g}"
+            f"covariances: component {bad[0]} is not positive definite; its smallest eigenvalue is {least:g}"
         )
     return covariances

@@ -92,7 +92,8 @@ class Law:
     method of that name.
     """
 
-    # These exist only for type checkers: in a derived dataclass, an attribute would become the default of the field.
+    # These properties are declared only for type checkers. In a derived dataclass, an attribute of the base class would
+    # become the default of the field with the same name.
     if TYPE_CHECKING:
 
         @property
@@ -209,7 +210,7 @@ class Target(Law, ABC):
 
     @property
     def standard_deviation(self) -> Array:
-        """Standard deviation of each coordinate, or an approximate scale, with shape ``shape``. Default: inf, unknown.
+        """Standard deviation of each coordinate, or an approximate scale, with shape ``shape``. Default: inf (unknown).
 
         A chain counts as diverged if its distance from the mean exceeds 1000 standard deviations in any coordinate.
         """
@@ -280,9 +281,9 @@ class Target(Law, ABC):
 
     @property
     def reference(self) -> Any:
-        """Samples that give the expectations, a `uldnum.diagnostics.Reference`. Default: None.
+        """Samples from which expectations are estimated, a `uldnum.diagnostics.Reference`. Default: None.
 
-        Their noise enters the errors that diagnostics return.
+        The standard errors that diagnostics return include the sampling error of these samples.
         """
         return None
 
@@ -359,7 +360,7 @@ def level_of(data: Any, alpha: float, sigma: float) -> Target:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class NoisedLaw(Law):
-    """A distribution that is given by its noised distributions.
+    """A distribution of which only the noised distributions are known.
 
     Attributes
     ----------

@@ -42,7 +42,7 @@ class UserTarget(Target):
         Numba function ``score(x, out, *args)`` compiled with ``@numba.njit``. See Notes.
     dimension : int or tuple of int
         Number of dimensions d, or the shape of a sample, such as (channels, height, width). Below, (d,) stands for the
-        shape. A Numba function needs a number.
+        shape. If ``score_function`` is a Numba function, it must be an int.
     log_density : callable, optional
         ``log_density(x)`` returns the log density up to a constant, (n, d) -> (n,).
     sampler : callable, optional
@@ -180,7 +180,7 @@ class UserTarget(Target):
         return self.sampler
 
     def check_dtype(self, dtype: np.dtype[Any]) -> None:
-        """Raise ValueError if the score cannot be computed in the given dtype; warn if its result has more digits.
+        """Raise ValueError if the score cannot be computed in the given dtype; warn if its result is wider.
 
         A Numba function with an explicit signature supports only the types of that signature.
         """
@@ -228,7 +228,7 @@ class UserTarget(Target):
             space = Space.of(self.like)
             return np.asarray(host(self.answer(space.array(points) if space.foreign else points)))
         arguments = self.score_arguments(points.dtype)
-        out = np.full_like(points, np.nan)  # an entry that is not written, or is read before, stays NaN
+        out = np.full_like(points, np.nan)  # an entry stays NaN if the function does not write it, or reads it first
         for row, gradient in zip(points, out, strict=True):
             try:
                 self.score_function(row, gradient, *arguments)
@@ -279,8 +279,8 @@ class UserTarget(Target):
     def mixes_chains(self) -> bool:
         """Return whether an array function is written for one position, but accepts several and mixes them.
 
-        An example is ``-x / (1 + np.sum(x**2))``. Such a function gives the same for one position as for an array of
-        one position, but something else for an array of two.
+        An example is ``-x / (1 + np.sum(x**2))``. Such a function returns the same score for one position and for an
+        array of one position, but other scores for an array of two positions.
         """
         space, scale = Space.of(self.like), np.where(np.isfinite(self.standard_deviation), self.standard_deviation, 1.0)
         points = np.stack([self.mean - scale / 2, self.mean + scale])
