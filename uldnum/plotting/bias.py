@@ -39,9 +39,9 @@ def draw_bias(
 ) -> Any:
     """Draw the magnitude of the bias against the step size.
 
-    Lines are exact, points are sampled with bars of 2 standard errors, and points are hollow below 4 noise floors.
-    Dotted lines are noise floors: the bias that a run without bias would show. Crosses at the top mark step sizes at
-    which chains diverged or the scheme has no stationary distribution.
+    Lines are exact. Points are sampled, with error bars of 2 standard errors. Points below 4 noise floors are hollow.
+    Dotted lines are noise floors, which are the values that an unbiased run would show. Crosses at the top mark step
+    sizes at which chains diverged or the scheme has no stationary distribution.
 
     Parameters
     ----------
@@ -49,8 +49,8 @@ def draw_bias(
         Study returned by `uldnum.studies.bias` or `uldnum.studies.exact_bias`, or its NetCDF file. The studies of a
         mapping are drawn in the same panels, with a line style and a marker fill for each, and named in the legend.
     ax : matplotlib.axes.Axes, array of Axes, matplotlib.figure.Figure or matplotlib.figure.SubFigure, optional
-        Place to draw. Axes hold one metric; an array of axes, or a figure, holds one panel for each. Axes get no
-        legend: ``ax.legend()`` draws it. Default: a new figure.
+        Place to draw. A single Axes shows one metric. An array of axes, or a figure, has one panel for each metric.
+        Axes get no legend; ``ax.legend()`` draws it. Default: a new figure.
     metric : str, optional
         Metric to draw. Default: all metrics of the studies, or the first one if ``ax`` is a single Axes.
     colours : mapping of str to colour, optional

@@ -35,19 +35,20 @@ def draw_frontier(
 ) -> Any:
     """Draw the cost of an independent sample against the magnitude of the bias.
 
-    Steps are the least cost up to a bias. Thin curves are exact, one for each friction, and points are sampled with
-    bars of 2 standard errors in both directions. Triangles are bounds: of the bias where it is below 4 noise floors,
-    and of the cost where chains were shorter than 20 autocorrelation times. A strip at the bottom of a panel of one
-    study names the cheapest integrator at each bias.
+    The step function of an integrator is the least cost at which its bias does not exceed a bound. Thin curves are
+    exact results, one curve for each friction. Points are sampled, with error bars of 2 standard errors in both
+    directions. Triangles are bounds. A bias below 4 noise floors has an upper bound, and a cost has a lower bound if
+    chains were shorter than 20 autocorrelation times. If a panel shows one study, a strip at its bottom names the
+    cheapest integrator at each bias.
 
     Parameters
     ----------
     study : xarray.Dataset, path, or mapping of str to them
-        Study returned by `uldnum.studies.frontier`, or its NetCDF file. The studies of a mapping have one panel each,
-        or share a single Axes, with a line style and a marker fill for each that are named in the legend.
+        Study returned by `uldnum.studies.frontier`, or its NetCDF file. The studies of a mapping have one panel each.
+        In a single Axes, each of them has a line style and a marker fill, which the legend names.
     ax : matplotlib.axes.Axes, array of Axes, matplotlib.figure.Figure or matplotlib.figure.SubFigure, optional
-        Place to draw. A single Axes holds all studies; an array of axes, or a figure, holds one panel for each. Axes
-        get no legend: ``ax.legend()`` draws it. Default: a new figure.
+        Place to draw. A single Axes shows all studies. An array of axes, or a figure, has one panel for each study.
+        Axes get no legend; ``ax.legend()`` draws it. Default: a new figure.
     metric : str
         Metric of the bias. Default: "second_moment".
     colours : mapping of str to colour, optional
@@ -63,15 +64,15 @@ def draw_frontier(
     Raises
     ------
     ValueError
-        If ``study`` is not a frontier, a study does not have the metric, a name is unknown, or ``ax`` does not hold as
-        many axes as there are studies.
+        If ``study`` is not a frontier study, a study does not have the metric, a name is unknown, or ``ax`` does not
+        hold as many axes as there are studies.
     MissingExtraError
         If the extra ``plot`` is not installed.
 
     Notes
     -----
-    The bias of a moment may change its sign as a function of the step size, and then passes through zero. A distance of
-    distributions, such as "wasserstein_1", has no such accidental zeros.
+    The bias of a moment is zero at a step size at which its sign changes. A distance between distributions, such as
+    "wasserstein_1", has no such accidental zeros.
 
     Fonts, line widths and marker sizes follow ``matplotlib.rcParams``, which the function does not change. Text is
     drawn without TeX.
@@ -187,7 +188,7 @@ def draw_results(axes: Any, one: xr.Dataset, style: Style, left: float) -> None:
 
 
 def least_costs(one: xr.Dataset) -> tuple[Array, Array]:
-    """Return the steps of the least cost against the bias bound: the bounds at which it falls, and the cost."""
+    """Return the bias bounds at which the least cost of an integrator falls, and its value from each of them on."""
     cost = one.exact_cost.where(exactly_known(one), one.cost)
     use = ((one.cost_resolved | exactly_known(one)) & ~one.lost & cost.notnull()).values.ravel()
     bias, price = at_most(one).values.ravel()[use], cost.values.ravel()[use]
@@ -198,7 +199,7 @@ def least_costs(one: xr.Dataset) -> tuple[Array, Array]:
 
 
 def cheapest(steps: Steps) -> list[tuple[float, str]]:
-    """Return pairs (bound, integrator) in ascending order: from that bias bound on, the integrator is cheapest."""
+    """Return pairs (bound, integrator) in ascending order. The integrator is cheapest from this bound to the next."""
     starts = np.unique(np.concatenate([bias for bias, _ in steps.values()]))
     # Below the bound of its first step, an integrator does not reach the bias at any cost.
     costs = [np.append(np.inf, least)[np.searchsorted(bias, starts, side="right")] for bias, least in steps.values()]

@@ -39,8 +39,8 @@ def draw_mixing(
 ) -> Any:
     """Draw the cost of an independent sample against the step size, with one panel for each friction.
 
-    The cost is the longer of the autocorrelation times of x and x², in score evaluations. Lines are exact, and points
-    are sampled with bars of 2 standard errors. Triangles are lower bounds, from chains that were shorter than 20
+    The cost is the longer of the autocorrelation times of x and x², in score evaluations. Lines are exact. Points are
+    sampled, with error bars of 2 standard errors. Triangles are lower bounds, from chains that were shorter than 20
     autocorrelation times. Crosses at the top mark step sizes at which chains diverged or the scheme has no stationary
     distribution.
 
@@ -50,8 +50,8 @@ def draw_mixing(
         Study returned by `uldnum.studies.mixing`, or its NetCDF file. The studies of a mapping are drawn in the same
         panels, with a line style and a marker fill for each, and named in the legend.
     ax : matplotlib.axes.Axes, array of Axes, matplotlib.figure.Figure or matplotlib.figure.SubFigure, optional
-        Place to draw. Axes hold one friction; an array of axes, or a figure, holds one panel for each. Axes get no
-        legend: ``ax.legend()`` draws it. Default: a new figure.
+        Place to draw. A single Axes shows one friction. An array of axes, or a figure, has one panel for each friction.
+        Axes get no legend; ``ax.legend()`` draws it. Default: a new figure.
     friction : float, optional
         Friction to draw, in units of 1/time. Default: all frictions of the studies, or the first one if ``ax`` is a
         single Axes.

@@ -22,8 +22,8 @@ __all__ = ["Shown", "annotate", "axes_of", "common", "integrators_of", "known_me
 LINES = "-", "--", "-.", (0, (5, 1, 1, 1, 1, 1))
 FILLS = "full", "left", "bottom", "right", "top"
 
-# Width and height of a panel of a new figure, what labels and legend add, and the least size of a figure, in inches for
-# a font size of 10 points. New figures grow with the font size.
+# Width and height of a panel of a new figure, of the space for labels and legend, and of the smallest figure, in inches
+# for a font size of 10 points. New figures grow with the font size.
 PANEL, MARGIN, LEAST = (2.95, 3.1), (0.6, 1.5), (5.5, 5.0)
 
 
@@ -110,7 +110,7 @@ def read_study(given: Any, kind: str) -> xr.Dataset:
 
 
 def one_friction(study: xr.Dataset) -> xr.Dataset:
-    """Return a study without the dimension friction; of several frictions, each integrator name states one."""
+    """Return a study without the dimension friction. Names of integrators state the friction if there are several."""
     if "friction" not in study.dims:
         return study
     frictions = study.friction.values
@@ -147,7 +147,7 @@ def as_colour(given: Any) -> str:
 def axes_of(
     ax: Any, panels: Sequence[str], most_columns: int, *, sharex: bool = True, sharey: bool = False
 ) -> tuple[Any, list[Any]]:
-    """Return the figure that gets a title and a legend, or None if axes were given; and one axes for each panel.
+    """Return the figure that gets a title and a legend (None if axes were given), and a list of axes, one per panel.
 
     Parameters
     ----------

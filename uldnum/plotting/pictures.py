@@ -57,7 +57,7 @@ def draw_images(images: Array, titles: Sequence[str], caption: str, out: Path, l
     images : array, shape (n, height, width, 3)
         RGB values between 0 and 1.
     titles : sequence of str
-        Titles of the images, or an empty sequence. With labels, the titles of the first row.
+        Titles of the images, or an empty sequence. With labels, they are the titles of the first row.
     caption : str
         Title of the figure.
     out : Path
@@ -100,7 +100,7 @@ def draw_gif(frames: Sequence[Array], out: Path, card: Card | None = None) -> Pa
     out : Path
         GIF file to write.
     card : Card, optional
-        Card of the network, such as ``net.card``, whose data range and colours show the images (`coloured`).
+        Card of the network, such as ``net.card``. Its data range and colours determine how images are drawn.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Common elements of figures: looks of integrators and studies, labels, ticks, and files of images."""
+"""Common elements of figures: looks of integrators and studies, labels, ticks, and image files."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def look(name: str) -> Look:
 
 
 def looks(names: Iterable[str], colours: Mapping[str, str]) -> dict[str, Look]:
-    """Return the looks of integrators, with given colours; one that would repeat a look gets another marker."""
+    """Return the looks of integrators, with given colours. A look that is in use gets another marker."""
     found: dict[str, Look] = {}
     for name in names:
         one = look(name)
@@ -241,7 +241,7 @@ def curve(axes: Any, x: Any, y: Any, **style: Any) -> None:
         axes.axhline(float(y[0]), **style)
 
 
-# Entries of files that would hold the time of writing.
+# Metadata entry that would hold the time of writing, by suffix.
 DATES = {".svg": "Date", ".svgz": "Date", ".pdf": "CreationDate", ".eps": "CreationDate", ".ps": "CreationDate"}
 
 
