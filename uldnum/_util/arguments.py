@@ -104,13 +104,13 @@ def reals(name: str, value: ArrayLike | None) -> Array:
 
 
 def is_masked(value: Any) -> bool:
-    """Whether an array, or an array in a sequence, has masked entries, whose values NumPy would use."""
+    """Return whether an array, or an array in a sequence, has masked entries. NumPy would use the masked values."""
     parts = value if isinstance(value, list | tuple) else [value]
     return any(isinstance(part, np.ma.MaskedArray) and np.ma.is_masked(part) for part in parts)
 
 
 def is_real(value: Any) -> bool:
-    """Whether a Python object is an integer or a real number."""
+    """Return whether a Python object is an integer or a real number."""
     return isinstance(value, kinds.Real) and not isinstance(value, bool | np.bool)
 
 
@@ -148,7 +148,7 @@ def flag(name: str, value: Any) -> bool:
 
 
 def title(name: str, value: Any) -> bool | str:
-    """Return ``value``, or raise if it is neither a bool nor a printable string, the label of a progress bar."""
+    """Return the option of a progress bar, or raise if it is neither a bool nor a printable label."""
     if isinstance(value, str) and value.isprintable():
         return value[:SHOWN]
     if isinstance(value, str):
@@ -173,7 +173,7 @@ def answer_of(name: str, given: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def result_of(name: str, given: Callable[..., Any], *arguments: Any) -> Array:
-    """Return the result of a user-defined function as float64, or raise if the call fails or it is not numeric."""
+    """Return the result of a user-defined function as float64, or raise if the call or the conversion fails."""
     answer = answer_of(name, given, *arguments)
     if isinstance(answer, np.ndarray) and answer.dtype == bool:  # an indicator function
         answer = answer.astype(float)
@@ -188,7 +188,7 @@ def file_path(name: str, value: Any) -> Path:
         os.stat(value)
     except (FileNotFoundError, NotADirectoryError, PermissionError):
         pass
-    except (OSError, ValueError) as error:  # too long, a loop of links, or an invalid character
+    except (OSError, ValueError) as error:  # the path is too long, has a loop of links, or an invalid character
         raise ValueError(f"{name}: must be a valid path, got {shown(str(value))}: {error.args[-1]}") from None
     return Path(value)
 

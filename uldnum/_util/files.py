@@ -35,7 +35,8 @@ TEMPORARY, LEFT = re.compile(r"\..*-uldnum-[0-9a-f]{32}(\.\w+)?"), 3600.0
 # whose declared size is at most HARMLESS bytes are always accepted.
 RATIO, HARMLESS = 1000, 2**28
 
-# After an error, threads of Zarr may write to a folder for up to this many seconds. It can be removed afterwards.
+# After an error, threads of Zarr may write to a folder for up to this many seconds. The folder can be removed
+# afterwards.
 SETTLED = 0.5
 
 # Constants of renameat2(2): paths relative to the working directory, and exchange of the two names.
@@ -65,7 +66,7 @@ def atomic(path: Path, folder: bool = False) -> Iterator[Path]:
     """
     new = beside(path)
     try:
-        new.mkdir() if folder else new.touch(exist_ok=False)  # files of `tempfile` are not readable by other users
+        new.mkdir() if folder else new.touch(exist_ok=False)  # not by `tempfile`, whose files only the user can read
     except OSError as error:
         raise ValueError(f"path: {not_written(path, error)}") from None
     try:
@@ -172,7 +173,7 @@ def check_store(path: Path) -> Path:
         require("zarr", "zarr")
     recover(path)
     if path.exists() and path.is_dir() != (path.suffix == ".zarr"):
-        raise ValueError(f"path: {str(path)!r} must not be an existing file of another kind than {path.suffix}")
+        raise ValueError(f"path: must be a file if it ends in .nc and a folder if it ends in .zarr, got {str(path)!r}")
     return path
 
 
@@ -224,7 +225,7 @@ def store(dataset: xr.Dataset, path: Path, **groups: xr.Dataset) -> None:
             dataset.to_netcdf(new, engine="netcdf4")
             for name, group in groups.items():
                 group.to_netcdf(new, engine="netcdf4", group=name, mode="a")
-        except RuntimeError as error:  # the message of the library has no reason
+        except RuntimeError as error:  # the message of the library does not state the reason
             needed = sum(part.nbytes for part in (dataset, *groups.values()))
             raise OSError(f"{error}; the data need {size(needed)}, and {size(free)} are free on the disk") from error
 
@@ -281,7 +282,7 @@ def check_declared(path: Path, group: str | None) -> None:
 
 
 def declared_by_netcdf(path: Path, group: str | None) -> int:
-    """Return the bytes in memory of the variables of a NetCDF group; a larger chunk size counts instead."""
+    """Return the number of bytes in memory of the variables of a NetCDF group, each at least the size of a chunk."""
     import netCDF4
 
     with netCDF4.Dataset(path) as file:
@@ -294,12 +295,12 @@ def declared_by_netcdf(path: Path, group: str | None) -> int:
 
 
 def declared_by_zarr(path: Path, group: str | None) -> int:
-    """Return the bytes in memory of the arrays of a Zarr group; a larger chunk size counts instead."""
+    """Return the number of bytes in memory of the arrays of a Zarr group, each at least the size of a chunk."""
     found = require("zarr", "zarr").open_group(path, mode="r", path=group, use_consolidated=False)
     return sum(extent(array.shape, array.shards or array.chunks, array.dtype) for _, array in found.arrays())
 
 
 def extent(shape: tuple[int, ...], chunks: tuple[int, ...] | list[int], dtype: object) -> int:
-    """Return the bytes of an array, or of one chunk if that is larger; an element has at least 8 bytes."""
+    """Return the number of bytes of an array, or of a chunk if that is larger. An element counts at least 8 bytes."""
     itemsize = max(8, np.dtype(dtype).itemsize)  # type: ignore[call-overload]
     return itemsize * max(math.prod(map(int, shape)), math.prod(map(int, chunks)) if chunks else 0)

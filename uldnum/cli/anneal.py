@@ -60,7 +60,7 @@ def anneal(
     ] = None,
     snr: Annotated[
         float | None,
-        typer.Option(help="Signal-to-noise ratio of adaptive step sizes, inversely proportional to the score norm."),
+        typer.Option(help="Signal-to-noise ratio of step sizes that are inversely proportional to the score norm."),
     ] = None,
     friction: Annotated[
         float, typer.Option(help="Friction in units of 1/sigma of the level; overdamped integrators ignore it.")

@@ -23,7 +23,7 @@ __all__ = ["main"]
 
 
 class Commands(TyperGroup):
-    """Group of commands that Ctrl-C ends with a one-line message."""
+    """Group of commands. Ctrl-C ends a command with a one-line message."""
 
     def invoke(self, context: Any) -> Any:
         """Run the requested command."""
@@ -75,7 +75,7 @@ def show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
 
 
 def main() -> None:
-    """Run the command line; print an error as one line, without a traceback, and exit with status 2."""
+    """Run the command line. After an error, print it as one line without a traceback, and exit with status 2."""
     warnings.showwarning = show_warning
     try:
         app()

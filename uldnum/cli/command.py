@@ -6,7 +6,7 @@ imports.
 
 from __future__ import annotations
 
-import _signal as signal  # type: ignore[import-not-found]  # the import of signal itself is slow enough to interrupt
+import _signal as signal  # type: ignore[import-not-found]  # importing signal takes long enough to be interrupted
 import os
 import sys
 from types import FrameType
@@ -16,7 +16,7 @@ __all__ = ["main"]
 
 def main() -> None:
     """Run the command line; Ctrl-C ends it with a one-line message at any time."""
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # background jobs ignore the signal
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not in background jobs, which ignore it
         signal.signal(signal.SIGINT, interrupt)
     try:
         from uldnum.cli.app import main as run
