@@ -21,8 +21,8 @@ NETWORKS = ("mnist", "galaxygrad-quasar72")
 COLUMNS, EVERY = 12, 20  # number of states shown, and number of steps between them
 
 # Step sizes in units of the card's step size, which is h = 2 sigma for most networks. At h = 2 sigma a step of
-# noise-denoise is one noising and denoising at level sigma, and the paper uses this step for BAOAB-limit. For the
-# other schemes it is the stability limit on a flat background, which is a Gaussian of variance sigma^2.
+# noise-denoise is one noising and denoising at level sigma, and the paper uses this step for BAOAB-limit. The other
+# schemes use half of it, because it is their stability limit on a flat background, a Gaussian of variance sigma^2.
 SCHEMES = {"noise-denoise(1)": 1.0, "noise-denoise(2)": 1.0, "ula": 0.5, "BAOAB": 0.5, "OBABO": 0.5, "baoab-limit": 1.0}
 
 
