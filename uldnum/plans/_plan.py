@@ -259,8 +259,8 @@ def plan(
         Predictor that maps each level to the next, after the steps of the integrator (predictor-corrector sampling,
         Song et al. 2021, Algorithm 1).
     momentum : {"kept", "rescaled", "refreshed"}, default "kept"
-        Treatment of row 1 of the state between levels. Row 1 holds the momentum of a kinetic integrator and the last
-        displacement of MILD. "kept" leaves it unchanged. Momenta have unit variance at every level, so they stay in
+        Treatment of row 1 of the state between levels. Row 1 holds the momentum of a kinetic integrator or the
+        displacement v of MILD. "kept" leaves it unchanged. Momenta have unit variance at every level, so they stay in
         equilibrium. "rescaled" multiplies the row by sigma_{i+1}/sigma_i, which suits displacements. "refreshed"
         replaces the row by a new draw.
     boundary : {"own", "shared"}, default "own"

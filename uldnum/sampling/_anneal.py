@@ -82,10 +82,10 @@ def anneal(
     first_chain : int, optional
         Index of the first chain. The default is 0, or the index in the earlier run if ``x0`` or ``resume`` is a run.
     dtype : {"float64", "float32"}, optional
-        Floating-point type of the state. The default is float64 (for a network, float32).
+        Floating-point type of the state. The default is float64, or float32 for a network or `DataMixture`.
     backend : {"numba", "array", "cuda", "cuda-fast"}, optional
-        Implementation that runs the steps. The default is "numba" for mixtures and "array" for all other data. Plans
-        with adaptive step sizes (``snr``) run only with "array".
+        Implementation that runs the steps. The default is "numba" for mixtures and compiled scores, and "array" for
+        all other data. Plans with adaptive step sizes (``snr``) run only with "array".
     threads : int, optional
         Number of threads of the Numba backend. The default is the number of cores.
     resume : Run, str or Path, optional
@@ -125,9 +125,9 @@ def anneal(
     The step size and friction are part of the plan.
 
     A result depends only on the seed, the index of the chain, the index of the phase and the step within it. Only
-    coupled adaptive step sizes (``coupled=True``) depend on all chains. For integrators of the catalogue and splitting
-    words, on mixtures, a result is bit-identical on all CPUs. Networks, a `DataMixture`, and integrators defined by the
-    user may round differently on another CPU.
+    coupled adaptive step sizes (``coupled=True``) depend on all chains. On mixtures, the results of catalogue
+    integrators and splitting words are bit-identical on all CPUs. Networks, a `DataMixture`, and user-defined
+    integrators may round differently on another CPU.
 
     Examples
     --------

@@ -108,7 +108,8 @@ def sample(
         Index of the first chain, so that a large ensemble can be split into several runs. The default is 0, or the
         index in the earlier run if ``x0`` or ``resume`` is a run.
     dtype : {"float64", "float32"}, optional
-        Floating-point type of the state. The default is float64 (for a network, float32). Moments are always float64.
+        Floating-point type of the state. The default is float64, or float32 for a network or `DataMixture`.
+        Moments are always float64.
     backend : {"numba", "array", "cuda", "cuda-fast"}, optional
         Implementation that runs the steps. The default is "numba" for mixtures and compiled scores and "array" for all
         other targets. "cuda-fast" needs float32.

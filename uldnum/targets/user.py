@@ -42,7 +42,7 @@ class UserTarget(Target):
         Numba function ``score(x, out, *args)`` compiled with ``@numba.njit``. See Notes.
     dimension : int or tuple of int
         Number of dimensions d, or the shape of a sample, such as (channels, height, width). Below, (d,) stands for the
-        shape. If ``score_function`` is a Numba function, it must be an int.
+        shape. A Numba function requires an int.
     log_density : callable, optional
         ``log_density(x)`` returns the log density up to a constant, (n, d) -> (n,).
     sampler : callable, optional
