@@ -16,7 +16,7 @@ EXTRAS = {
     "onnx": "image score networks",
     "onnx-gpu": "image score networks on a GPU",
     "diffusers": "exports by diffusers and Optimum",
-    "train": "training the shipped network",
+    "train": "training the included network",
     "zarr": "runs stored as Zarr",
     "fit": "mixtures fitted to data",
     "arviz": "diagnostics by ArviZ",
