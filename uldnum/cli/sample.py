@@ -107,7 +107,7 @@ def sample(
     backend: Annotated[str, typer.Option(help="Backend: array (on the CPU), cuda or cuda-fast.")] = "array",
     gif: Annotated[bool, typer.Option("--gif", help="Also write OUT/chains.gif, an animation of the chains.")] = False,
     profile: Annotated[
-        bool, typer.Option("--profile", help="Print the share of the run time that the network takes.")
+        bool, typer.Option("--profile", help="Print the time spent in the network and the time spent elsewhere.")
     ] = False,
     states: Annotated[
         Path | None,

@@ -457,7 +457,7 @@ def corrected(
     change = momentum_map(k, scheme.rows, momentum, scheme.memory, levels.sigma[1:] / levels.sigma[:-1])
     if boundary == "shared" and own.open_uses_score:
         if moves:
-            raise ValueError("boundary: must be 'own' with a predictor, because the levels then share no evaluation")
+            raise ValueError("boundary: must be 'own' with a predictor, which moves the state between the two levels")
         return shared(own, levels, count, change)
     first, others = own.at(slice(1)), own.at(slice(1, None))
     if change is not None:

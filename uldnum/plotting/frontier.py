@@ -140,7 +140,7 @@ def draw_panel(axes: Any, studies: Sequence[Shown], metric: str) -> list[Any]:
 
 
 def explain(axes: Any, study: xr.Dataset) -> None:
-    """Write in a panel why no integrator is cheapest, and what helps."""
+    """Write in a panel why no integrator is cheapest, and what to change."""
     lost = "Chains diverge everywhere:\ntake smaller steps."
     stuck = (
         f"Every cost is a lower bound:\n{study.attrs['nfe_recorded']:,} score evaluations\nare too few for chains to\n"
