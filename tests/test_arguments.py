@@ -17,7 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 import uldnum
 from uldnum import diagnostics, exact, levels, networks, studies
 from uldnum._util.arguments import converted, file_path, whole_number
-from uldnum._util.names import checked_name, printable
+from uldnum._util.names import checked_name, nearest, printable
 from uldnum._util.parsing import parse_toml
 from uldnum.networks import Card
 from uldnum.plotting import draw_bias, draw_frontier, draw_mixing, save
@@ -186,6 +186,14 @@ def test_names_of_levels_and_words_may_be_longer():
     assert one.name == other.name
     assert len(one.name) < 100 < len(",".join(map(str, shares)))
     assert checked_name("name", one.name) == one.name
+
+
+@pytest.mark.parametrize(
+    ("name", "found"), [("sigm", "sigma"), ("SIGMA", "sigma"), ("mode", "mode_weights"), ("foo", None), ("", None)]
+)
+def test_only_similar_names_are_suggested(name, found):
+    """A name is suggested if it is similar, or begins with the given one."""
+    assert nearest(name, ["colours", "mode_weights", "sigma"]) == found
 
 
 def test_any_text_can_be_shown():

@@ -199,7 +199,8 @@ def test_external_weights_and_metadata(tmp_path, mixture):
     [
         ({}, r"must have parameterisation \(score.*and scaling.*and condition.*--set parameterisation="),
         (CARD | {"parameterisation": "noize"}, "parameterisation: must be one of score, epsilon"),
-        (CARD | {"paramterisation": "noise"}, "nearest is 'parameterisation'"),
+        (CARD | {"paramterisation": "noise"}, "unknown key 'paramterisation'; the nearest is 'parameterisation'"),
+        (CARD | {"foo": 1}, r"unknown key 'foo'\. uldnum.networks.Card documents all keys"),
         (CARD | {"parameterisation": "v"}, "'v' needs 'vp', got 've'"),
         (CARD | {"condition": "t"}, "condition 't' needs a schedule"),
         (

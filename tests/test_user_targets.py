@@ -509,6 +509,7 @@ def test_a_toml_file_is_a_target(tmp_path):
     ("text", "fault"),
     [
         (TOML.replace("weights", "wieghts"), "unknown key 'wieghts'; the nearest is 'weights'"),
+        (TOML + "foo = 3", r"unknown key 'foo'\. The keys are weights, means"),
         (TOML.replace("means", "# means"), "must have the key 'means'"),
         (TOML.replace("variances", "# variances"), "give exactly one of them"),
         (TOML.replace("0.7", "0.8"), "weights: must be positive and sum to 1"),

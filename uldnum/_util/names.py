@@ -62,17 +62,38 @@ def printable(text: str, most: int = NAME) -> str:
 
 
 def unknown(
-    kind: str, name: Any, names: Iterable[str], where: str = "'uldnum list' shows all of them"
+    kind: str, name: Any, names: Iterable[str], where: str = "'uldnum list' shows all of them", what: str = "name"
 ) -> UnknownNameError:
-    """Return the error for an unknown name; it suggests the nearest known name and where all names are listed."""
-    return UnknownNameError(f"{kind}: unknown name {shown(name)}; the nearest is {nearest(name, names)!r}. {where}")
+    """Return the error for an unknown name.
+
+    Parameters
+    ----------
+    kind : str
+        Start of the message, which states what the name stands for.
+    name : object
+        Unknown name.
+    names : iterable of str
+        Known names. The message suggests the nearest one if it is similar.
+    where : str
+        Sentence that states where all names are listed.
+    what : str
+        Word for a name in the message, such as "key".
+    """
+    near = nearest(name, names)
+    hint = "" if near is None else f"; the nearest is {near!r}"
+    return UnknownNameError(f"{kind}: unknown {what} {shown(name)}{hint}. {where}")
 
 
-def nearest(name: Any, names: Iterable[str]) -> str:
-    """Return the known name that is most similar to the first 200 characters of a given one."""
+def nearest(name: Any, names: Iterable[str]) -> str | None:
+    """Return the known name that is most similar to the first 200 characters of a given one, or None.
+
+    Similar names are those above the default cutoff of `difflib`, and those that begin with the given name.
+    """
     by_lower = {other.lower(): other for other in names}
-    text = name[:NAME] if isinstance(name, str) else shown(name)
-    return by_lower[difflib.get_close_matches(text.lower(), by_lower, n=1, cutoff=0)[0]]
+    text = (name[:NAME] if isinstance(name, str) else shown(name)).lower()
+    longer = [other for other in by_lower if text and other.startswith(text)]
+    found = difflib.get_close_matches(text, by_lower, n=1) or difflib.get_close_matches(text, longer, n=1, cutoff=0)
+    return by_lower[found[0]] if found else None
 
 
 def named(thing: Any) -> str:

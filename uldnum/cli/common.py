@@ -118,7 +118,8 @@ def explain_words(*schemes: Integrator) -> None:
     for scheme in schemes:
         if split_name(scheme.name)[0] not in names:
             near = nearest(scheme.name, names)
-            typer.echo(f"{scheme.name} is not in the catalogue (the nearest is {near}): {scheme.source}", err=True)
+            hint = "" if near is None else f" (the nearest is {near})"
+            typer.echo(f"{scheme.name} is not in the catalogue{hint}: {scheme.source}", err=True)
 
 
 # ------------------------------------------------------------------------------------------------------------- studies

@@ -329,7 +329,7 @@ def card_of(given: Mapping[str, Any], where: str) -> Card:
     kinds = {one.name: one.type for one in fields(Card)}
     for key, value in given.items():
         if key not in kinds or not isinstance(key, str):
-            raise unknown(f"card of {where}", key, kinds, "uldnum.networks.Card documents all keys")
+            raise unknown(f"card of {where}", key, kinds, "uldnum.networks.Card documents all keys", "key")
         if kinds[key] != "str" or not isinstance(value, int | float):  # TOML reads a name such as 7 as a number
             check_kind(f"card of {where}: {key}", value, str(kinds[key]))
     missing = [key for key in REQUIRED if key not in given]

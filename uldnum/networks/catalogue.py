@@ -110,7 +110,7 @@ def fetch(name: str) -> Path:
     Raises
     ------
     ValueError
-        If the name is unknown; the message suggests the nearest name.
+        If the name is unknown; the message suggests a similar name.
     MissingExtraError
         If the extra ``onnx`` is not installed.
     RuntimeError

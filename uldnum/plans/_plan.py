@@ -194,7 +194,7 @@ def preset(name: str) -> Plan:
     Raises
     ------
     ValueError
-        If there is no such preset. The message suggests the nearest name.
+        If there is no such preset. The message suggests a similar name.
 
     Examples
     --------
@@ -365,7 +365,7 @@ def is_predictor(method: Any) -> bool:
 
 
 def find_method(method: str | Integrator) -> Integrator:
-    """Return an integrator, or raise an error with the nearest name of all integrators, predictors and presets."""
+    """Return an integrator, or raise an error that suggests an integrator, a predictor or a preset."""
     if not isinstance(method, str | Integrator):
         raise ValueError(f"method: must be a name or an Integrator, got {shown(method)}")
     try:

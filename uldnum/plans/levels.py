@@ -500,7 +500,7 @@ def parse(text: str) -> Levels:
     Raises
     ------
     ValueError
-        If there is no such family (the message suggests the nearest name), the number of arguments is wrong, or an
+        If there is no such family (the message suggests a similar name), the number of arguments is wrong, or an
         argument is out of range.
 
     Examples

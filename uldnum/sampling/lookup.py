@@ -19,7 +19,7 @@ def find_data(name: str | Path, device: str = "cpu") -> Any:
     Raises
     ------
     ValueError
-        If the name is unknown. The message suggests the nearest name.
+        If the name is unknown. The message suggests a similar name.
     """
     from uldnum.networks import NETWORKS, network
 

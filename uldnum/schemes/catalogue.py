@@ -504,7 +504,7 @@ def integrator(name: str | Integrator, **parameters: float) -> Integrator:
     Raises
     ------
     ValueError
-        If there is no such integrator (the message suggests the nearest name), if the parameter is missing or out of
+        If there is no such integrator (the message suggests a similar name), if the parameter is missing or out of
         range, or if the integrator does not have a given parameter.
 
     Warns

@@ -207,8 +207,8 @@ def predictor(name: str) -> tuple[str, Predictor, str]:
     Raises
     ------
     ValueError
-        If there is no such predictor, or if the parameter is invalid. For an unknown name, the message suggests the
-        nearest one.
+        If there is no such predictor, or if the parameter is invalid. For an unknown name, the message suggests a
+        similar one.
     """
     if not isinstance(name, str):
         raise ValueError(f"predictor: must be a name, got {shown(name)}")

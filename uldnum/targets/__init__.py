@@ -53,7 +53,7 @@ def target(name: str | Path) -> GaussianMixture | UserTarget:
     Raises
     ------
     ValueError
-        If there is no such preset (the message suggests the nearest name), or the file cannot be read or is invalid.
+        If there is no such preset (the message suggests a similar name), or the file cannot be read or is invalid.
 
     Examples
     --------

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from uldnum._util.arguments import shown
-from uldnum._util.names import nearest, printable
+from uldnum._util.names import printable, unknown
 from uldnum._util.parsing import read_toml as read_table
 from uldnum.targets.mixture import GaussianMixture
 
@@ -48,8 +47,7 @@ def read_toml(path: Path) -> GaussianMixture:
     known = (*REQUIRED, *CHOICE, *OPTIONAL)
     for key in table:
         if key not in known:
-            near = nearest(key, known)
-            raise ValueError(f"target: {str(path)!r} has an unknown key {shown(key)}; the nearest is {near!r}")
+            raise unknown(f"target: {str(path)!r}", key, known, f"The keys are {', '.join(known)}", "key")
     for key in REQUIRED:
         if key not in table:
             raise ValueError(f"target: {str(path)!r} must have the key {key!r}")
