@@ -1,6 +1,7 @@
 """Rebuild figures and pages: ``python -m analysis NAME ...``, or ``all`` for the figures of the README.
 
-``python -m analysis draw NAME ...`` draws the figures from the stored data without computing anything.
+``python -m analysis draw NAME ...`` draws the figures from the stored data without computing anything, and
+``python -m analysis draw all`` every figure that has stored data.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ def main() -> None:
     """Rebuild the figures and pages named on the command line."""
     stored = sys.argv[1:2] == ["draw"]
     names, known = sys.argv[1 + stored :], sorted({*FIGURES, *LONG} - set(WHOLE if stored else ()))
-    chosen = [name for name in FIGURES if name in known] if names == ["all"] else names
+    every = known if stored else FIGURES
+    chosen = list(every) if names == ["all"] else names
     if not chosen or not set(chosen) <= set(known):
         sys.exit(f"usage: python -m analysis [draw] all | {' | '.join(known)} ...")
     for name in chosen:

@@ -31,8 +31,8 @@ NFE = (16, 32, 64, 128, 256, 512)
 DRAWS = 16  # sets of CHAINS exact samples each
 MEASURES = {
     "distance": "sliced Wasserstein-2 distance",
-    "weights": "weights of the modes, total variation",
-    "variance": "variance within modes, relative",
+    "weights": "total variation distance of mode weights",
+    "variance": "relative variance within modes",
 }
 
 H = 0.7  # step size in units of sigma
@@ -119,8 +119,8 @@ def draw() -> None:
         axes.grid(alpha=0.25, which="both", linewidth=0.5)
     figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=7, frameon=False, fontsize=8)
     figure.suptitle(
-        f"Plans through noise levels {FIRST:g} to {LAST:g} on gmm-40: a step a level, h = {found.attrs['h']:g} sigma, "
-        f"{found.attrs['chains']} chains", fontsize=10,
+        f"Errors of plans through noise levels from {FIRST:g} to {LAST:g} on gmm-40: one step per level, "
+        f"h = {found.attrs['h']:g} sigma, {found.attrs['chains']} chains", fontsize=10,
     )  # fmt: skip
     save(figure, *FIGURES)
 

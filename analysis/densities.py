@@ -213,9 +213,9 @@ def draw() -> None:
     legend(figure)
     a = data.attrs
     figure.suptitle(
-        f"What each scheme samples at a large step: {a['target']}, h = {a['h']:g}, friction {a['friction']:g}. "
-        f"Equal cost: {a['chains']:,} chains of {a['steps']:,} score evaluations each, "
-        f"after {a['burn_in']:,} of burn-in\nTV: exact total variation distance to the target, nearest first",
+        f"Stationary densities on {a['target']} at h = {a['h']:g} and friction {a['friction']:g}. Sampled: "
+        f"{a['chains']:,} chains of {a['steps']:,} score evaluations, after {a['burn_in']:,} of burn-in\n"
+        "TV: exact total variation distance to the target, in ascending order. Lower panels: density minus target",
         fontsize=11.5,
     )
     save(figure, *FIGURES)

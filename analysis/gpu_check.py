@@ -414,19 +414,17 @@ def draw(found: dict[str, Any], path: Path) -> None:
     left.bar_label(left.containers[0], fmt=" %.3g", fontsize=8)
     left.axvline(FLOOR * 1e6, color="k", ls=":", lw=1)
     left.set(
-        xscale="log", xlim=(FLOOR * 5e5, 2 * times.max()), xlabel="microseconds a step of 1e6 chains, ring-8, float32"
+        xscale="log", xlim=(FLOOR * 5e5, 2 * times.max()), xlabel="time per step of 1e6 chains on ring-8, float32 (µs)"
     )
-    left.set_title("dotted: estimated floor of ULA on an H100 at 1.76 GHz", fontsize=9)
+    left.set_title("dotted: estimated lower bound for ULA, H100 at 1.76 GHz", fontsize=9)
     names = ["copy in a graph", "accurate in a graph", "fast in a graph"]
     rows = [row for row in found["images"] if all(row[name] for name in names)]
     for n, row in enumerate(rows):
         rates = [row["bytes"] / row[name] / 1e12 for name in names]
         label = f"{row['chains']} images, k = {row['rows']}: {row['bytes'] / 1e6:.0f} MB"
         right.bar(np.arange(3) + 0.2 * n - 0.3, rates, 0.18, label=label)
-    right.set_title("update of images of 3 x 32 x 32, launches in a graph", fontsize=9)
-    right.set(
-        xticks=range(3), xticklabels=["copy", "update", "update, fast"], ylabel="TB/s (small batches: from the cache)"
-    )
+    right.set_title("update of images of 3 x 32 x 32 in a CUDA graph", fontsize=9)
+    right.set(xticks=range(3), xticklabels=["copy", "update", "update, fast"], ylabel="bandwidth (TB/s)")
     if rows:
         right.set_ylim(top=1.3 * right.get_ylim()[1])
         right.legend(frameon=False, fontsize=8, ncols=2, loc="upper center", handlelength=1, columnspacing=1)

@@ -42,7 +42,7 @@ pi^(1/(1 - beta)): it samples at the temperature 1 - beta. `noise-denoise(eta)` 
 `noise-denoise(1)`, which is naive sampling by noising and denoising in turn, therefore samples pi^2.** Smaller steps do
 not remove this bias. Neither paper mentions it.
 
-![Variance on a Gaussian, weight of the lesser mode, and densities](../figures/temperature.png)
+![Variance on a Gaussian, weight of the smaller mode, and densities](../figures/temperature.png)
 
 ## Why
 
@@ -73,9 +73,9 @@ half of the noise is the correction. On the Gaussian, with kappa = h^2 lambda/4,
 
 ## Effect on two modes
 
-On 0.7 N(1.5, 1) + 0.3 N(-1.5, 1) a temperature below 1 narrows the modes and reduces the weight of the lesser one,
+On 0.7 N(1.5, 1) + 0.3 N(-1.5, 1) a temperature below 1 narrows the modes and reduces the weight of the smaller one,
 because pi^(1/T) favours regions of high density. The table shows the exact values at h = {h:g}, computed with the
-transfer operator (tolerance 1e-6). The weight of the lesser mode is the probability left of the saddle at
+transfer operator (tolerance 1e-6). The weight of the smaller mode is the probability left of the saddle at
 x = {saddle:.4f}.
 
 {table}
@@ -92,7 +92,7 @@ def saddle() -> float:
 
 
 def tempered(temperature: float) -> tuple[Array, float]:
-    """Return the density on X and the weight of the lesser mode of pi^(1/temperature), by quadrature."""
+    """Return the density on X and the weight of the smaller mode of pi^(1/temperature), by quadrature."""
     target, x = bimodal_1d(), np.linspace(-12, 12, 48_001)
     power = np.exp(target.log_density(x[:, None]) / temperature)
     whole, left = np.trapezoid(power, x), x <= saddle()
@@ -122,7 +122,7 @@ def write_page() -> None:
     data = xr.load_dataset(DATA)
     first = data.sel(h=SMALL)
     lines = [
-        "| integrator | temperature T | Var(x) on N(0, 1) | weight of the lesser mode | that of pi^(1/T) |",
+        "| integrator | temperature T | Var(x) on N(0, 1) | weight of the smaller mode | that of pi^(1/T) |",
         "|---|---|---|---|---|",
     ]
     for name in map(str, data.integrator.values):
@@ -159,7 +159,7 @@ def draw() -> None:
     right.plot(data.x[::12], half.limit_density[::12], label="π², normalised", **dots)
     right.plot(data.x[::12], data.limit_density[0, ::12], label="target π", fillstyle="none", **dots)
     left.set(xscale="log", ylim=(0.4, 1.45), xlabel="step size h", title="N(0, 1): Var(x)")
-    middle.set(xscale="log", xlabel="step size h", title="two modes: weight of the lesser one")
+    middle.set(xscale="log", xlabel="step size h", title="two modes: weight of the smaller mode")
     right.set(xlabel="x", title=f"two modes: density at h = {SMALL:g}")
     for axes in (left, middle):
         axes.grid(alpha=0.25, linewidth=0.5)
@@ -167,7 +167,7 @@ def draw() -> None:
         axes.minorticks_off()
     right.legend(frameon=False, fontsize=8)
     figure.legend(*left.get_legend_handles_labels(), loc="outside right center", frameon=False, fontsize=8.5)
-    figure.suptitle("Exact, without sampling. Dotted: the temperatures 1 - β, and the weights of π^(1/T)", fontsize=10)
+    figure.suptitle("Exact values. Dotted: the temperature T (left) and the weight under π^(1/T) (middle)", fontsize=10)
     save(figure, *FIGURES)
 
 

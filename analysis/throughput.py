@@ -187,9 +187,10 @@ def draw() -> None:
         labels = [f"{column}\n{time:.2g} ns" for column, time in zip(groups, own, strict=True)]
         axis.set(xticks=range(len(groups)), xticklabels=labels, yscale="log", title=kind, ylim=(1, 400))
         axis.axhline(1, color="k", lw=0.8)
-    axes[0].set_ylabel("time over that of uldnum")
+    axes[0].set_ylabel("time relative to uldnum")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5, fontsize=8)
-    figure.suptitle(f"One step of one of {stored['chains']} chains, two threads, {stored['processor']}", fontsize=10)
+    settings = f"{stored['chains']} chains, two threads, {stored['processor']}"
+    figure.suptitle(f"Time per step and chain: {settings}", fontsize=10)
     save(figure, *FIGURES)
     plt.close(figure)
     print(report())

@@ -208,8 +208,8 @@ def draw_path(axes: Axes, data: xr.Dataset, one: xr.Dataset, modes: int, tone: s
     mark_start(axes, x[0], y[0])
     axes.set(xlim=(-EXTENT, EXTENT), ylim=(-EXTENT, EXTENT), aspect="equal", xticks=TICKS, yticks=TICKS)
     axes.set_title(title(one), fontsize=10.5, fontweight="bold", color=tone, pad=20)
-    seen = f"sees {int(one.modes_seen)} of {modes} modes; the mean chain {float(one.mean_modes_seen):.1f}"
-    axes.text(0.5, 1.03, seen, transform=axes.transAxes, ha="center", fontsize=9)
+    seen = f"visits {int(one.modes_seen)} of {modes} modes; mean over chains {float(one.mean_modes_seen):.1f}"
+    axes.text(0.5, 1.03, seen, transform=axes.transAxes, ha="center", fontsize=8.5)
 
 
 def draw_strip(axes: Axes, one: xr.Dataset, tone: str) -> None:
@@ -250,9 +250,9 @@ def draw() -> None:
         axes.set_xlabel("$x_1$ (length)")
     a = data.attrs
     figure.suptitle(
-        f"How schemes move through {a['target']}: {a['steps']} steps of h = {a['h']:g}, one score evaluation each, "
-        "with the same random numbers; from the circle on, light to dark.\nUpper half: overdamped schemes, and $x_1$ "
-        "against cost. Lower half: schemes with momentum, and the same path in phase space",
+        f"Trajectories on {a['target']}: {a['steps']} steps of h = {a['h']:g}, one score evaluation per step, common "
+        "random numbers. Circle: start. Light to dark: time\nUpper half: overdamped schemes, and $x_1$ against score "
+        "evaluations. Lower half: kinetic schemes, and the same trajectory in phase space",
         fontsize=11.5,
     )
     save(figure, *FIGURES)

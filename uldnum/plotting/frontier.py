@@ -13,6 +13,7 @@ from uldnum._util.typing import Array
 from uldnum.plotting.panels import Shown, annotate, axes_of, known_metric, name_entries, read_studies
 from uldnum.plotting.style import COST_LABEL, GREY, SEEN, Style, bias_label, entry, literal_text, plain_ticks
 from uldnum.studies._frontier import at_most
+from uldnum.studies.common import RESOLVED
 
 __all__ = ["draw_frontier"]
 
@@ -35,10 +36,10 @@ def draw_frontier(
 ) -> Any:
     """Draw the cost of an independent sample against the magnitude of the bias.
 
-    The step function of an integrator is the least cost at which its bias does not exceed a bound. Thin curves are
-    exact results, one curve for each friction. Points are sampled, with error bars of 2 standard errors in both
-    directions. Triangles are bounds. A bias below 4 noise floors has an upper bound, and a cost has a lower bound if
-    chains were shorter than 20 autocorrelation times. If a panel shows one study, a strip at its bottom names the
+    The step function of an integrator is its lower envelope: the least cost at which its bias does not exceed a bound.
+    Thin curves are exact results, one curve for each friction. Points are sampled, with error bars of 2 standard errors
+    in both directions. Triangles are bounds: an upper bound of a bias below 4 noise floors, and a lower bound of a cost
+    if chains were shorter than 20 autocorrelation times. If a panel shows one study, a strip at its bottom names the
     cheapest integrator at each bias.
 
     Parameters
@@ -111,9 +112,8 @@ def draw_frontier(
             axes.set_ylim(seen.min() / 2.5, 1.5 * seen.max())
         plain_ticks(axes)
     if figure is not None:
-        annotate(
-            figure, panels, entries, "What accuracy costs, at the best step size and friction:\nlower left is best"
-        )
+        title = "Cost of an independent sample against bias,\nwith lower envelopes over step sizes and frictions"
+        annotate(figure, panels, entries, title)
     return figure if ax is None else ax
 
 
@@ -141,10 +141,10 @@ def draw_panel(axes: Any, studies: Sequence[Shown], metric: str) -> list[Any]:
 
 def explain(axes: Any, study: xr.Dataset) -> None:
     """Write in a panel why no integrator is cheapest, and what to change."""
-    lost = "Chains diverge everywhere:\ntake smaller steps."
+    lost = "Chains diverge at all points:\nuse smaller step sizes."
     stuck = (
-        f"Every cost is a lower bound:\n{study.attrs['nfe_recorded']:,} score evaluations\nare too few for chains to\n"
-        "forget where they started.\nRecord more, or go\nthrough noise levels."
+        f"All costs are lower bounds:\n{study.attrs['nfe_recorded']:,} score evaluations\nare fewer than {RESOLVED}\n"
+        "autocorrelation times.\nUse longer chains, or\na plan through noise levels."
     )
     axes.text(
         0.5, 0.4, lost if bool(study.lost.all()) else stuck, transform=axes.transAxes, ha="center", va="center",
@@ -232,12 +232,12 @@ def strip(axes: Any, steps: Steps, styles: Mapping[str, Style]) -> None:
 
 def mark_entries(axes: Any, studies: Sequence[xr.Dataset]) -> list[Any]:
     """Add the legend entries of lines and markers, and return them."""
-    found = {"least cost up to a bias": GREY.lines(1.6)}
+    found = {"lower envelope": GREY.lines(1.6)}
     if any(bool(exactly_known(study).any()) for study in studies):
-        found["exact, one friction"] = GREY.lines(0.6)
+        found["exact, fixed friction"] = GREY.lines(0.6)
     found["sampled, ± 2 standard errors"] = GREY.points(0.6)
     if not all(bool(exactly_known(study).all()) for study in studies):
-        found["bias at most this"] = GREY.hollow(0.75, marker="<")
+        found["upper bound of the bias"] = GREY.hollow(0.75, marker="<")
     if any(bool((~study.cost_resolved & study.cost.notnull() & ~exactly_known(study)).any()) for study in studies):
-        found["cost at least this"] = GREY.hollow(0.75, marker="^")
+        found["lower bound of the cost"] = GREY.hollow(0.75, marker="^")
     return [entry(axes, label, style) for label, style in found.items()]

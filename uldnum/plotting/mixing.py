@@ -103,7 +103,7 @@ def draw_mixing(
         if len(known) > 1:
             axes.set_title(f"friction {one:.3g}")
     if figure is not None:
-        annotate(figure, panels, entries, common(map(title_of, studies), "How fast chains mix, however biased"))
+        annotate(figure, panels, entries, common(map(title_of, studies), "Cost of an independent sample"))
     return figure if ax is None else ax
 
 
@@ -111,7 +111,7 @@ def title_of(study: Shown) -> str:
     """Return the settings of a study."""
     a = study.data.attrs
     return (
-        f"How fast chains mix on {a['target']}, however biased:\n"
+        f"Cost of an independent sample on {a['target']}:\n"
         f"{a['chains']:,} chains of {a['nfe_recorded']:,} score evaluations"
     )
 
@@ -148,7 +148,7 @@ def mark_entries(axes: Any, studies: Sequence[xr.Dataset]) -> list[Any]:
     if any(bool(one.exact_cost.notnull().any()) for one in studies):
         found = {"exact": GREY.lines()} | found
     if any(bool((~one.cost_resolved & one.cost.notnull()).any()) for one in studies):
-        found["cost at least this"] = GREY.hollow(0.9, marker="^")
+        found["lower bound of the cost"] = GREY.hollow(0.9, marker="^")
     if any(bool(one.lost.any()) for one in studies):
         found["diverged or unstable"] = GREY.points(0.9, marker="x")
     return [entry(axes, label, style) for label, style in found.items()]
