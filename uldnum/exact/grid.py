@@ -48,19 +48,25 @@ from uldnum.schemes.stage import Stage
 
 __all__ = ["Axis", "Grid", "Noise", "Push", "quadrature"]
 
-# Degree of the splines, and of the polynomials that approximate splines averaged over noise.
-DEGREE, SMOOTHED = 11, 20
-# Nodes in the stretched coordinate are first interpolated in a table with FINE points per node. NEWTON iterations of
-# Newton's method then make them accurate.
+# Degree of the splines.
+DEGREE = 11
+# Degree of the polynomials that approximate splines averaged over noise.
+SMOOTHED = 20
+# The positions of the nodes are first interpolated in a table with FINE points per node. NEWTON iterations of Newton's
+# method then refine them.
 FINE, NEWTON = 20, 4
-# Largest standard deviation of noise, in spacings, for which Gauss-Hermite quadrature is used.
+# Gauss-Hermite quadrature is used if the standard deviation of the noise is below this number of spline spacings.
+# Otherwise the trapezoidal rule is used.
 NARROW = 1.5
-# Extent of the trapezoidal rule in standard deviations of the noise, and distance of its nodes in spline spacings.
-SPREAD, CLOSE = 8, 0.8
-# Rates of a path per standard deviation of the noise are at least SLOW. They are rounded up to powers of STEP, so that
-# nodes with the same power share their quadrature points.
-SLOW, STEP = 0.1, 1.2
-# Cost of the product of two spline values, in floating-point operations of dense matrix products.
+# Largest node of the trapezoidal rule, in standard deviations of the noise.
+SPREAD = 8
+# Distance between the nodes of the trapezoidal rule, in spline spacings.
+CLOSE = 0.8
+# Lower bound of the rates of a path (`Push.rates`), per standard deviation of the noise.
+SLOW = 0.1
+# Rates are rounded up to powers of STEP. Nodes with the same power share their quadrature points.
+STEP = 1.2
+# Cost of the product of two spline values, in equivalent floating-point operations of dense matrix products.
 PRODUCT = 40
 
 
@@ -72,8 +78,8 @@ class Axis:
 
         s(x) = x + sum_k a_k w_k tanh((x - c_k)/w_k).
 
-    At a centre ``c_k`` they are ``1 + a_k`` times as dense as far away from all centres, and they are denser over a
-    distance of about the width ``w_k``. Functions are splines in s with equidistant knots.
+    The density of the nodes at a centre ``c_k`` is ``1 + a_k`` times their density far away from all centres. It
+    decreases over a distance of about the width ``w_k``. Functions are splines in s with equidistant knots.
 
     Splines that are centred outside the interval, called ghosts, are nonzero near its ends. Their coefficients follow
     from the odd continuation ``f(e + t) = 2 f(e) - f(e - t)`` in s at an end e, so the number of free coefficients
