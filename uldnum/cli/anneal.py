@@ -95,7 +95,8 @@ def anneal(
     backend: Annotated[
         str | None,
         typer.Option(
-            help="Backend: numba, array, cuda or cuda-fast. Default: the fastest CPU backend that supports the target."
+            help="Backend: numba, array, cuda or cuda-fast. Default: numba if it supports the data and there is no "
+            "--snr, otherwise array."
         ),
     ] = None,
     resume: Annotated[

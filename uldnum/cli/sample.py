@@ -50,7 +50,7 @@ def sample(
     chains: Annotated[int, count("Number of independent chains.")] = 16,
     every: Annotated[
         int | None,
-        count("Number of steps between stored states. Default: steps/20."),
+        count("Number of steps between stored states. Default: steps/20, rounded up; with --resume, that of the run."),
     ] = None,
     sigma: Annotated[
         float | None,

@@ -102,12 +102,13 @@ def advise(
 def print_costs(study: Any, data: Path, figure: Path, as_json: bool, remark: str) -> None:
     """Print one table of costs for each friction, or the whole study as JSON."""
     from uldnum.diagnostics.metrics import COST
+    from uldnum.studies.common import RESOLVED
 
     if as_json:
         print_json(study, data, figure)
         return
     typer.echo(f"{COST.label.capitalize()}{remark}, and the standard error")
-    typer.echo("('> N' is a lower bound: the chains were shorter than their autocorrelation time):")
+    typer.echo(f"('> N' is a lower bound: the chains were shorter than {RESOLVED} autocorrelation times):")
     names = [str(name) for name in study.integrator.values]
     for friction in study.friction.values:
         typer.echo(f"\nfriction {friction:.4g}\n{'h':>8}" + "".join(f"{name:>17}" for name in names))

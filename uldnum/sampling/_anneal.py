@@ -85,9 +85,10 @@ def anneal(
         Floating-point type of the state. The default is float64, or float32 for a network or `DataMixture`.
     backend : {"numba", "array", "cuda", "cuda-fast"}, optional
         Implementation that runs the steps. The default is "numba" for mixtures and compiled scores, and "array" for
-        all other data. Plans with adaptive step sizes (``snr``) run only with "array".
+        all other data and for plans with adaptive step sizes (``snr``), which no other backend runs.
     threads : int, optional
-        Number of threads of the Numba backend. The default is the number of cores.
+        Number of threads of the Numba backend. The default is ``numba.get_num_threads()``, the number of cores that the
+        process may use unless Numba is configured otherwise.
     resume : Run, str or Path, optional
         Stopped run to resume, or the path of a saved one. All arguments must equal those of that run, except
         ``threads`` and ``progress``. ``chains``, ``first_chain`` and ``seed`` may be omitted. ``x0`` must be omitted

@@ -114,7 +114,8 @@ def sample(
         Implementation that runs the steps. The default is "numba" for mixtures and compiled scores and "array" for all
         other targets. "cuda-fast" needs float32.
     threads : int, optional
-        Number of threads of the Numba backend. The default is the number of cores.
+        Number of threads of the Numba backend. The default is ``numba.get_num_threads()``, the number of cores that the
+        process may use unless Numba is configured otherwise.
     resume : Run, str or Path, optional
         Run to resume, or the path of a saved run. All arguments must equal those of that run, except ``steps``,
         ``threads`` and ``progress``. ``chains``, ``first_chain`` and ``seed`` may be omitted. ``x0`` must be omitted

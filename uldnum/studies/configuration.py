@@ -37,9 +37,10 @@ __all__ = [
     "option_of",
 ]
 
-USUAL_STEPS = "Default: 12 step sizes from 0.1 to 1.6 times the target's narrowest standard deviation."
-USUAL_FRICTIONS = "Default: 0.5, 1 and 2 divided by the target's narrowest standard deviation."
-USUAL_FRICTION = "Default: 1 divided by the target's narrowest standard deviation."
+NARROWEST = "the smallest standard deviation of the target, or of the components of a mixture"
+USUAL_STEPS = f"Default: 12 step sizes, geometrically spaced, from 0.1 to 1.6 times {NARROWEST}."
+USUAL_FRICTIONS = f"Default: 0.5, 1 and 2 divided by {NARROWEST}."
+USUAL_FRICTION = f"Default: 1 divided by {NARROWEST}."
 
 P = ParamSpec("P")
 C = TypeVar("C")
@@ -206,7 +207,8 @@ class SamplingConfiguration(Configuration):
     backend: str | None = field(default=None, metadata=option(
         "str, optional",
         "Backend that runs the chains, as in `uldnum.sample`.",
-        shell="Backend: numba, array, cuda or cuda-fast. Default: numba if it supports the target.",
+        shell="Backend: numba, array, cuda or cuda-fast. Default: numba if it supports the target, otherwise "
+        "array.",
     ))  # fmt: skip
     exact: bool | str = field(default="auto", metadata=option(
         'bool or "auto"',

@@ -132,7 +132,7 @@ class NumbaExecutor:
     program : Program
         Program whose targets are mixtures, or have a score that Numba compiles.
     threads : int, optional
-        Number of threads. Results do not depend on it. Default: the number of cores that this process may use.
+        Number of threads. Results do not depend on it. Default: ``numba.get_num_threads()``.
     announce : bool
         Whether to print a message in a terminal when a kernel is compiled.
     lanes : int, optional
