@@ -35,14 +35,16 @@ TEXT = """# Overhead of plans outside the compiled kernel
 
 *Written by `python -m analysis overhead` with {threads} threads on {processor}.*
 
-The plans sample forty Gaussians in the plane (`gmm-40`, float64) through {levels} noise levels from 50 to 0.01. Each
-cell shows the fraction of the time of `uldnum.anneal` that is spent outside the compiled kernel, which computes scores,
-random numbers and updates: the median of {repeats} runs, their quartiles, and the median duration of a run. The
-remaining time is needed to draw and check positions and momenta, to build the tables of the levels, and to wait for the
-slowest thread, which other programs may delay. One to slightly more than two milliseconds of it do not depend on the
-size of a run; they dominate the overhead of the shortest runs.
+The plans sample forty Gaussians in the plane (`gmm-40`, float64) through {levels} noise levels from 50 to 0.01. The
+compiled kernel computes scores, random numbers and updates. A cell shows the fraction of the time of `uldnum.anneal`
+that is spent outside this kernel: the median of {repeats} runs and, in parentheses, the quartiles. The last number of
+a cell is the median duration of a run.
 
-| plan | steps a level | {chains} |
+The time outside the kernel is needed to draw and check positions and momenta, to build the tables of the levels, and
+to wait for the slowest thread, which other programs may delay. About 1 to 2.5 ms of it do not depend on the
+number of chains. They are most of the overhead of the shortest runs.
+
+| plan | steps per level | {chains} |
 |---|---|{rule}
 {lines}
 """
