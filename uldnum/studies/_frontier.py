@@ -10,7 +10,7 @@ import xarray as xr
 
 from uldnum._util.arguments import positive_number
 from uldnum.diagnostics.metrics import study_metric
-from uldnum.studies.common import AXES, StepGrid, with_cost, without_law
+from uldnum.studies.common import AXES, RESOLVED, StepGrid, with_cost, without_law
 from uldnum.studies.configuration import FrontierConfiguration, configured_by
 
 __all__ = ["Advice", "advise", "frontier"]
@@ -200,7 +200,9 @@ def reason_for_none(
     if bool(without_law(study).all()):
         return "h: no scheme has a stationary distribution at any of the step sizes; take smaller steps"
     if not bool(resolved.any()):
-        return "nfe: every run is too short for its autocorrelation time, so all costs are lower bounds; increase nfe"
+        return (
+            f"nfe: every run is shorter than {RESOLVED} autocorrelation times; all costs are lower bounds; increase nfe"
+        )
     if bool(((one.exact <= bound) & resolved).any()):
         slack = study.attrs["exact_to"]
         return f"tolerance: biases are below {bound:g}, but not by {slack:g}, the accuracy of exact biases; lower it"
