@@ -100,11 +100,8 @@ class AdaptiveSteps:
 
         def along(part: Array) -> Array:
             """Replace each coefficient, given for all chains, by a value of the core."""
-            entries = np.empty((1, *part.shape[1:]), object)
-            for index in np.ndindex(part.shape[1:]):
-                values = part[(slice(None), *index)].astype(executor.dtype)
-                entries[(0, *index)] = executor.space.array(values[:, None] if executor.fold else values)
-            return entries
+            entries = np.moveaxis(part, 0, -1)[None].astype(executor.dtype)
+            return executor.table(entries[..., None] if executor.fold else entries, part.ndim)
 
         t = self.layout._replace(dA=along(map.dA), b=along(map.b), C=along(map.C))
         executor.core.affine(

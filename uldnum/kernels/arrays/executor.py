@@ -6,7 +6,6 @@ It serves targets whose score is a function of arrays, such as networks. A value
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -23,22 +22,6 @@ from uldnum.kernels.source.mixture import MixtureData
 from uldnum.kernels.state import State
 
 __all__ = ["ArrayExecutor"]
-
-
-class Table:
-    """Two-dimensional table of values: ``u[r, i]`` is a value, ``u[r]`` the list of the values of row r."""
-
-    def __init__(self, rows: Iterable[Iterable[Any]]) -> None:
-        self.rows = [list(row) for row in rows]
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, index: Any) -> Any:
-        return self.rows[index[0]][index[1]] if isinstance(index, tuple) else self.rows[index]
-
-    def __setitem__(self, index: tuple[int, int], value: Any) -> None:
-        self.rows[index[0]][index[1]] = value
 
 
 class Records(NamedTuple):
@@ -130,18 +113,18 @@ class ArrayExecutor:
         there = self.space.array(used) if self.space.foreign else used
         return [there[i, ...] for i in range(len(used))]
 
-    def move(self, u: Table, s: list[Any], xi: Array, t: Tables, j: int, d: int) -> None:
+    def move(self, u: Array, s: list[Any], xi: Array, t: Tables, j: int, d: int) -> None:
         """Apply the map of stage j in place."""
         self.read(u, u, s, xi, xi, t, j, d, len(u))
 
     def read(
-        self, new: Table, u: Table, s: list[Any], xi: Array, eta: Array, t: Tables, j: int, d: int, rows: int
+        self, new: Array, u: Array, s: list[Any], xi: Array, eta: Array, t: Tables, j: int, d: int, rows: int
     ) -> None:
         """Apply map j to u and write the first rows of the result to ``new``."""
         m, e = t.normals[j], t.readout[j]
         self.core.affine(new, u, s, self.given(xi, m, d), self.given(eta, e, d), t, j, d, rows, len(u), m, e)
 
-    def count(self, records: Records, x: Table, recording: Recording) -> None:
+    def count(self, records: Records, x: Array, recording: Recording) -> None:
         """Add positions to the histograms, if there are any."""
         counts, batch, _, _ = records
         for i in range(counts.shape[1]):
@@ -149,7 +132,7 @@ class ArrayExecutor:
             bins = core(value.dtype).bin_of(value, recording.low[i], recording.per_unit[i], counts.shape[-1] - 2.0)
             np.add.at(counts[:, i], (batch, bins), 1)
 
-    def keep(self, records: Records, x: Table, number: int) -> None:
+    def keep(self, records: Records, x: Array, number: int) -> None:
         """Store the positions of all chains."""
         positions = [host(value) for value in x[0]]
         records.trace[number - records.kept] = positions[0] if self.fold else np.stack(positions, axis=1)
@@ -185,7 +168,7 @@ class ArrayExecutor:
         sums, products = ([array(row) for row in of[g].T] for of in (state.sums, state.products))
         chain = Chain(self.load(state.u[g]), self.load(state.phase_space[g]), sums, products)
         d, k = len(chain.u[0]), len(chain.u)
-        room = Scratch([None] * d, [0.0] * d, [None] * scratch, None, None, Table([[None] * d]))
+        room = Scratch([None] * d, [0.0] * d, [None] * scratch, None, None, np.empty((1, d), object))
         steps, t, entered = self.steps_of(g, part)
         if not entered:
             evaluations = steps.enter(chain, room, target, t, d, k, stream)
@@ -219,12 +202,18 @@ class ArrayExecutor:
             self.adaptive[g] = AdaptiveSteps(self, rule, part)
         return self.adaptive[g].steps, self.adaptive[g].layout, here
 
-    def load(self, state: Array) -> Table:
+    def load(self, state: Array) -> Array:
         """Convert an array of shape (n, k, d) to a table of values."""
-        rows = state.transpose(1, 0, 2)[:, None] if self.fold else state.transpose(1, 2, 0)
-        return Table([[self.space.array(value) for value in row] for row in rows])
+        return self.table(state.transpose(1, 0, 2)[:, None] if self.fold else state.transpose(1, 2, 0), 2)
 
-    def store(self, state: Array, table: Table) -> None:
+    def table(self, numbers: Array, axes: int) -> Array:
+        """Return an object array of values, which are the items of ``numbers`` along its first axes."""
+        values = np.empty(numbers.shape[:axes], object)
+        for index in np.ndindex(values.shape):
+            values[index] = self.space.array(numbers[index])
+        return values
+
+    def store(self, state: Array, table: Array) -> None:
         """Write a table of values to an array of shape (n, k, d)."""
         for r in range(len(table)):
             values = [host(value) for value in table[r]]
