@@ -80,19 +80,16 @@ class ImageExecutor:
         """Apply the map of stage j in place."""
         last = j == len(t.score_at_x) - 1
         self.now += last
-        self.update(u, u, s, xi, 0, t, j, len(u), 0, self.now if last else NEVER)
+        self.read(u, u, s, xi, 0, t, j, d, len(u), self.now if last else NEVER)
 
-    def read(self, new: Any, u: Any, s: list[Any], xi: int, eta: int, t: Tables, j: int, d: int, rows: int) -> None:
-        """Apply map j to u and write the first rows of the result to ``new``."""
-        self.update(new, u, s, xi, eta, t, j, rows, int(t.readout[j]), NEVER)
-
-    def update(
-        self, new: Any, u: Any, s: list[Any], xi: int, eta: int, t: Tables, j: int, rows: int, e: int, now: Any
+    def read(
+        self, new: Any, u: Any, s: list[Any], xi: int, eta: int, t: Tables, j: int, d: int, rows: int, now: Any = NEVER
     ) -> None:
-        """Launch the kernel of map j."""
+        """Apply map j to u and write the first rows to ``new``; chains outside the bounds diverge at step ``now``."""
         k, _, chains, size = u.shape
         xi, eta = int(xi), int(eta)  # Numba requires compile-time constants to be Python integers
-        form = StageForm(self.dtype.name, self.fast, k, rows, int(t.normals[j]), e, xi % 4, eta % 4, self.size % 4 == 0)
+        m, e = int(t.normals[j]), int(t.readout[j])
+        form = StageForm(self.dtype.name, self.fast, k, rows, m, e, xi % 4, eta % 4, size % 4 == 0)
         score = s[0].reshape(-1) if np.ndim(s[0]) else u.reshape(-1)  # if there is no score, its coefficient is 0
         first_chain, (dA, b, C) = self.program.first_chain, self.maps[j]
         values = {
