@@ -153,17 +153,28 @@ def view(lanes: int) -> Any:
     return viewed
 
 
+def without_owner(context: Any, builder: Any, kind: Any, value: Any) -> Any:
+    """Return an array, or a tuple and the arrays in it, without reference counts."""
+    if isinstance(kind, types.BaseTuple):
+        parts = cgutils.unpack_tuple(builder, value, len(kind))
+        return context.make_tuple(
+            builder, kind, [without_owner(context, builder, *part) for part in zip(kind.types, parts, strict=True)]
+        )
+    if not isinstance(kind, types.Array):
+        return value
+    made = context.make_array(kind)(context, builder, value)
+    made.meminfo = cgutils.get_null_value(made.meminfo.type)
+    made.parent = cgutils.get_null_value(made.parent.type)
+    return made._getvalue()
+
+
 @intrinsic
-def borrowed(context: Any, array: Any) -> Any:
-    """Return an array without its reference count, which costs as much as a step; the caller keeps the array alive."""
+def borrowed(context: Any, value: Any) -> Any:
+    """Return an array, or a tuple of arrays, without its reference counts; the caller keeps the arrays alive.
 
-    def build(context: Any, builder: Any, sig: Any, given: Any) -> Any:
-        made = context.make_array(array)(context, builder, given[0])
-        made.meminfo = cgutils.get_null_value(made.meminfo.type)
-        made.parent = cgutils.get_null_value(made.parent.type)
-        return made._getvalue()
-
-    return array(array), build
+    Counting references would cost as much as a time step.
+    """
+    return value(value), lambda context, builder, sig, given: without_owner(context, builder, value, given[0])
 
 
 @intrinsic

@@ -58,30 +58,18 @@ phase_of = jit(phase)
 
 @jit
 def part_of(launch, g, p):  # type: ignore[no-untyped-def]
-    """Return the tables, the recording and the divergence bounds of part p for group g.
-
-    The arrays carry no reference counts, because counting references would cost as much as a time step.
-    """
+    """Return the tables, the recording and the divergence bounds of part p for group g."""
     t, w = phase_of(launch.tables, g, launch.phase + p), launch.recording
-    tables = Tables(
-        borrowed(t.G), borrowed(t.dA), borrowed(t.b), borrowed(t.C), borrowed(t.normals), borrowed(t.readout),
-        borrowed(t.offset), t.per_step, t.open_uses_score, borrowed(t.score_at_x), t.separate_readout,
-        borrowed(t.stages),
-    )  # fmt: skip
     record_from = w.record_from - launch.before[p]
     moments = w.moments and launch.last[p] >= record_from
-    axes = borrowed(w.centre), borrowed(w.low), borrowed(w.per_unit)
-    recording = Recording(moments, record_from, w.bin_every, w.thin, *axes)
-    return tables, recording, Bounds(borrowed(launch.least[p]), borrowed(launch.most[p]))
+    recording = Recording(moments, record_from, w.bin_every, w.thin, w.centre, w.low, w.per_unit)
+    return borrowed((t, recording, Bounds(launch.least[p], launch.most[p])))
 
 
 @jit
 def mixture_at(mixture, p):  # type: ignore[no-untyped-def]
     """Return the mixture of part p."""
-    return MixtureData(
-        borrowed(mixture.log2_weights[p]), borrowed(mixture.precisions[p]), borrowed(mixture.roots[p]),
-        borrowed(mixture.shifts[p]),
-    )  # fmt: skip
+    return borrowed(MixtureData(mixture.log2_weights[p], mixture.precisions[p], mixture.roots[p], mixture.shifts[p]))
 
 
 @jit
