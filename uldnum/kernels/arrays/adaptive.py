@@ -67,7 +67,7 @@ class AdaptiveSteps:
         """Close a step and open the next, or take a step of a scheme that does not open with a score."""
         if self.opens:
             self.apply(u, u, s, xi, CLOSE, d, len(u))
-            self.closed = list(u[0])
+            self.closed = u[:1].copy()
             xi = self.executor.tail(xi, d * t.normals[CLOSE])
         self.choose_and_apply(u, u, s, xi, OPEN if self.opens else STAGE, d)
 
@@ -80,7 +80,7 @@ class AdaptiveSteps:
 
         The default would check u, which already contains the start of the next step; that step may never be taken.
         """
-        x = u if self.closed is None else {(0, i): self.closed[i] for i in range(d)}
+        x = u if self.closed is None else self.closed
         return self.executor.core.first_escape(escape_step, step, x, least, most, d)
 
     def choose_and_apply(self, new: Any, u: Any, s: list[Any], xi: Array, j: int, d: int) -> None:
