@@ -140,7 +140,11 @@ class Executor(Protocol):
     info: dict[str, str]
 
     def first_launch(self, state: State) -> int:
-        """Return a number of steps for the first launch that takes little time on any hardware."""
+        """Return a number of steps for the first launch that takes little time on any hardware.
+
+        It is 1 where the cost of a score evaluation is unknown.
+        """
+        return 1
 
     def advance(self, state: State, until: int) -> Array:
         """Run up to step ``until``, record the requested quantities, and compute (x, p) at the last step.
@@ -155,4 +159,5 @@ class Executor(Protocol):
         """
 
     def sync(self, state: State) -> None:
-        """Copy the state back into the arrays of ``state``; before this call the executor may hold it elsewhere."""
+        """Copy the state back into the arrays of ``state``, if the executor holds it elsewhere."""
+        return

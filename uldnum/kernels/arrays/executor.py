@@ -15,7 +15,7 @@ from uldnum._util.arraylib import Space, host
 from uldnum._util.typing import Array
 from uldnum.kernels.arrays.adaptive import AdaptiveSteps
 from uldnum.kernels.arrays.binding import chain_numbers, core, foreign_ops, normals, ops
-from uldnum.kernels.program import Part, Program
+from uldnum.kernels.program import Executor, Part, Program
 from uldnum.kernels.source.chain import Bounds, Chain, Scratch, Span, Stream, make_chain
 from uldnum.kernels.source.core import Recording, Tables, make_core, phase, split_seed
 from uldnum.kernels.source.mixture import MixtureData
@@ -33,7 +33,7 @@ class Records(NamedTuple):
     kept: int  # number of positions stored before this launch
 
 
-class ArrayExecutor:
+class ArrayExecutor(Executor):
     """Executor on arrays of NumPy or of another library.
 
     A value of the source is an array over chains. For images, the coordinates are independent of each other except in
@@ -137,10 +137,6 @@ class ArrayExecutor:
         positions = [host(value) for value in x[0]]
         records.trace[number - records.kept] = positions[0] if self.fold else np.stack(positions, axis=1)
 
-    def first_launch(self, state: State) -> int:
-        """Return 1, because the cost of a score evaluation is unknown."""
-        return 1
-
     def advance(self, state: State, until: int) -> Array:
         """Run up to step ``until``; see `uldnum.kernels.program.Executor.advance`."""
         kept, trace = state.trace(self.recording, until)
@@ -151,9 +147,6 @@ class ArrayExecutor:
                     self.take(state, g, part, Records(state.counts[g], batch, trace[:, g], kept))
             state.step = part.before + part.last
         return trace
-
-    def sync(self, state: State) -> None:
-        """Do nothing: `advance` updates the state."""
 
     def take(self, state: State, g: int, part: Part, records: Records) -> None:
         """Advance the chains of group g through one part of a phase."""

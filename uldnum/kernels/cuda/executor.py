@@ -13,7 +13,7 @@ from uldnum._util.typing import Array
 from uldnum.kernels.cuda.chains import Coefficients, Far, chain_kernel
 from uldnum.kernels.cuda.device import device, require_room
 from uldnum.kernels.cuda.form import ChainForm
-from uldnum.kernels.program import MAX_COEFFICIENTS, Part, Program
+from uldnum.kernels.program import MAX_COEFFICIENTS, Executor, Part, Program
 from uldnum.kernels.source.chain import Chains, Launch
 from uldnum.kernels.source.core import Tables, phase
 from uldnum.kernels.source.mixture import MixtureData
@@ -37,7 +37,7 @@ def forms(t: Tables, mixture: MixtureData, fast: bool, moments: bool, records: b
     return [ChainForm.of(phase(t, 0, number), mixture, fast, moments, records) for number in range(len(t.per_step))]
 
 
-class CudaExecutor:
+class CudaExecutor(Executor):
     """Executor of mixtures on a GPU, which runs neighbouring phases of the same kernel form in one launch.
 
     The state stays on the GPU until `sync` copies it back.

@@ -13,7 +13,7 @@ from uldnum._util.typing import Array
 from uldnum.kernels.arrays.binding import core, ops
 from uldnum.kernels.cuda.device import device, require_room
 from uldnum.kernels.cuda.stages import Batch, MapTable, Numbers, StageForm, stage_kernel
-from uldnum.kernels.program import Part, Program
+from uldnum.kernels.program import Executor, Part, Program
 from uldnum.kernels.source.chain import Bounds, Chain, Scratch, Span, Stream, make_chain
 from uldnum.kernels.source.core import NEVER, Recording, Tables, phase, split_seed
 from uldnum.kernels.state import State
@@ -21,7 +21,7 @@ from uldnum.kernels.state import State
 __all__ = ["ImageExecutor"]
 
 
-class ImageExecutor:
+class ImageExecutor(Executor):
     """Executor of an image target whose score accepts arrays on the GPU.
 
     The time steps of `make_chain` run in Python. The coordinates of an image are independent of each other except in
@@ -106,10 +106,6 @@ class ImageExecutor:
         """Store the positions of all chains."""
         trace, kept = records
         trace[number - kept] = self.device.host(x[0, 0])
-
-    def first_launch(self, state: State) -> int:
-        """Return 1, because the cost of a score evaluation is unknown."""
-        return 1
 
     def load(self, state: State) -> None:
         """Copy the state to the GPU at the first call, rows first, so that the positions are one batch of images."""

@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 
 from uldnum._util.typing import Array
 from uldnum.kernels.numba.blocks import lanes_of, mixture_kernel, room, user_kernel
-from uldnum.kernels.program import MAX_COEFFICIENTS, Part, Program
+from uldnum.kernels.program import MAX_COEFFICIENTS, Executor, Part, Program
 from uldnum.kernels.source.chain import Chains, Launch
 from uldnum.kernels.source.mixture import MixtureData
 from uldnum.kernels.state import State
@@ -121,7 +121,7 @@ def run_on_threads(threads: int, kernel: Callable[..., None], parts: list[tuple[
         task.result()
 
 
-class NumbaExecutor:
+class NumbaExecutor(Executor):
     """Executor of compiled kernels, which runs one block of chains at a time on each thread.
 
     A short phase may take less time than a kernel call. The tables of all phases are therefore laid out once, and each
@@ -188,9 +188,6 @@ class NumbaExecutor:
             self.launch(state, parts[begin : begin + self.phases], trace, kept)
         state.step = until
         return trace
-
-    def sync(self, state: State) -> None:
-        """Do nothing: kernels update the state in place."""
 
     def launch(self, state: State, parts: list[Part], trace: Array, kept: int) -> None:
         """Run parts of consecutive phases, with one kernel call for each group and range of chains."""
