@@ -89,28 +89,19 @@ def either(a: Any, b: Any) -> bool:
     return isinstance(a, kinds) and isinstance(b, kinds) and (isinstance(a, Vector) or isinstance(b, Vector))
 
 
-@defined(builtins.max)
-def larger(a: Any, b: Any) -> Any:
-    """Return the larger argument, or the first one if either is NaN, like Python's ``max``."""
-    return (lambda a, b: where(b > a, b, a)) if either(a, b) else None
+def of_two(name: Any, pick: Callable[..., Any]) -> None:
+    """Define a function of two arguments, of which at least one is a vector."""
+
+    def definition(a: Any, b: Any) -> Any:
+        return pick if either(a, b) else None
+
+    defined(name)(definition)
 
 
-@defined(builtins.min)
-def smaller(a: Any, b: Any) -> Any:
-    """Return the smaller argument, or the first one if either is NaN, like Python's ``min``."""
-    return (lambda a, b: where(b < a, b, a)) if either(a, b) else None
-
-
-@defined(np.maximum)
-def maximum(a: Any, b: Any) -> Any:
-    """Return the larger argument, or NaN if either is NaN, like ``numpy.maximum``."""
-    return (lambda a, b: where((a > b) | (a != a), a, b)) if either(a, b) else None
-
-
-@defined(np.minimum)
-def minimum(a: Any, b: Any) -> Any:
-    """Return the smaller argument, or NaN if either is NaN, like ``numpy.minimum``."""
-    return (lambda a, b: where((a < b) | (a != a), a, b)) if either(a, b) else None
+of_two(builtins.max, lambda a, b: where(b > a, b, a))  # the first argument if either is NaN, as in Python
+of_two(builtins.min, lambda a, b: where(b < a, b, a))
+of_two(np.maximum, lambda a, b: where((a > b) | (a != a), a, b))  # NaN if either is NaN, as in NumPy
+of_two(np.minimum, lambda a, b: where((a < b) | (a != a), a, b))
 
 
 @defined(np.where)
