@@ -340,6 +340,17 @@ def test_nodes_are_denser_around_centres():
     assert axis.place(np.array([-21.0, 31.0])).tolist() == [0.0, 200.0]
 
 
+@pytest.mark.parametrize("axis", [Axis(-3.0, 4.0, 31), Axis(-3.0, 4.0, 31, ((1.0, 2.0, 2.5),)), Axis(0.0, 0.0, 1)])
+def test_rows_of_points_have_the_same_splines_together(axis):
+    """The splines at many rows of points equal those of each row alone, within and near the ends of the interval."""
+    rows = np.linspace(-4, 5, 7)[:, None] + np.array([0.0, 0.1, 0.4])
+    for noise in (0.0, 0.1, 0.7):
+        for row, (first, values) in zip(rows, axis.windows(rows, noise), strict=True):
+            alone = axis.window(row, noise)
+            assert first == alone[0]
+            np.testing.assert_allclose(values, alone[1], rtol=0, atol=1e-14)
+
+
 def test_noise_changes_only_the_memory_on_a_sheared_grid():
     """Second moments after noise and a drift are exact, between grids with different shears."""
     noise, a, h = Noise(np.array([0.2, 0.4])), 0.5, 0.3
@@ -460,7 +471,7 @@ def test_noise_that_the_score_spreads_is_resolved():
     law = transfer_operator("OABAO", SEPARATED, np.sqrt(0.5), friction=10.0)
     assert law.resolution[0] < 80
     finer = law.law.grid.x.n + 7
-    check = law.problem.solve(replace(law.law.grid, x=replace(law.law.grid.x, n=finer)))
+    check = law.problem.confined(replace(law.law.grid, x=replace(law.law.grid.x, n=finer)))
     x = np.linspace(-5, 5, 101)
     np.testing.assert_allclose(law.cdf(x), check.cdf(x), rtol=0, atol=1e-6)
 
@@ -496,9 +507,9 @@ def resolved_twice(name, target, friction, share):
     h = share * float(max_stable_h(name, precision=curvature, friction=friction))
     law = transfer_operator(name, target, h, friction=friction)
     other = Grid(finer(law.law.grid.x), finer(law.law.grid.memory))
-    check = replace(law.problem, budget=Budget(np.inf)).solve(other)
+    check = replace(law.problem, budget=Budget(np.inf)).confined(other)
     gap = 1 - abs(check.eigenvalues[1])
-    return (law.expectation(np.square), law.spectral_gap), (check.weights @ other.x.nodes**2, gap)
+    return (law.expectation(np.square), law.spectral_gap), (check.weights @ check.grid.x.nodes**2, gap)
 
 
 def finer(axis):

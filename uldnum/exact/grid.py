@@ -66,6 +66,8 @@ CLOSE = 0.8
 SLOW = 0.1
 # Rates are rounded up to powers of STEP. Nodes with the same power share their quadrature points.
 STEP = 1.2
+# Largest number of points at which splines are evaluated together.
+TOGETHER = 2**13
 # Cost of the product of two spline values, in equivalent floating-point operations of dense matrix products.
 PRODUCT = 40
 
@@ -159,26 +161,34 @@ class Axis:
             ``E phi_{first + j}(x + noise xi)``, with the same range for all points. If the nodes are equidistant, the
             splines are continued beyond the ends for ``x + noise xi``; otherwise these points are moved to the ends.
         """
+        return self.windows(x[None], noise)[0]
+
+    def windows(self, x: Array, noise: float = 0.0) -> list[tuple[int, Array]]:
+        """Return `window` of each row of points, in much less time than by separate calls; x has the shape (n, ...)."""
         if self.n == 1:
-            return 0, np.ones((*x.shape, 1))
+            return [(0, np.ones((*row.shape, 1))) for row in x]
         if noise and self.centres:
             normals, weights = quadrature(noise * float(self.density(self.nodes).max()))
-            first, values = self.window(x[..., None] + noise * normals)
-            return first, weights @ values
+            return [(first, weights @ values) for first, values in self.windows(x[..., None] + noise * normals)]
         polynomials = pieces(noise / self.spacing, self.n - 1)
-        degree, ghosts = len(polynomials) - 1, polynomials.shape[1] // 2 - 1
-        # The indices first and stop count the ghosts at the lower end; `reflected` removes them.
         t = self.place(x)
-        cell = np.minimum(t.astype(int), self.n - 2)
-        first, stop = int(cell.min()), int(cell.max()) + 2 * ghosts + 2  # counted from the first ghost
+        cells = np.minimum(t.astype(int), self.n - 2)
+        entries = chebvander(2 * (t - cells) - 1, len(polynomials) - 1) @ polynomials
+        return [self.assembled(cell, entry) for cell, entry in zip(cells, entries, strict=True)]
+
+    def assembled(self, cells: Array, entries: Array) -> tuple[int, Array]:
+        """Return the result of `window`, given the cells of points and the values of nonzero splines there."""
+        ghosts = entries.shape[-1] // 2 - 1
+        # The indices first and stop count the ghosts at the lower end; `reflected` removes them.
+        first, stop = int(cells.min()), int(cells.max()) + 2 * ghosts + 2  # counted from the first ghost
         left, right = first < ghosts, stop > self.n + ghosts
         if left:
             first, stop = 0, max(stop, 2 * ghosts + 1)
         if right:
             first, stop = min(first, self.n - 1), self.n + 2 * ghosts
-        values = np.zeros((*x.shape, stop - first))
-        places = (cell - first)[..., None] + np.arange(2 * ghosts + 2)
-        np.put_along_axis(values, places, chebvander(2 * (t - cell) - 1, degree) @ polynomials, axis=-1)
+        values = np.zeros((*cells.shape, stop - first))
+        starts = np.arange(0, values.size, stop - first) + (cells - first).ravel()
+        values.ravel()[starts[:, None] + np.arange(2 * ghosts + 2)] = entries.reshape(len(starts), -1)
         if left:
             values = reflected(values, ghosts)
         if right:
@@ -315,11 +325,17 @@ def quadrature(spans: float) -> tuple[Array, Array]:
     if spans == 0:
         return np.zeros(1), np.ones(1)
     if spans < NARROW:
-        nodes, weights = hermegauss(int(6 + 10 * spans + 6 * spans**2))
+        nodes, weights = hermite(int(6 + 10 * spans + 6 * spans**2))
     else:
         nodes = np.linspace(-SPREAD, SPREAD, int(2 * SPREAD * spans / CLOSE))
         weights = np.exp(-(nodes**2) / 2)
     return nodes, weights / weights.sum()
+
+
+@lru_cache
+def hermite(count: int) -> tuple[Array, Array]:
+    """Return the nodes and weights of Gauss-Hermite quadrature."""
+    return hermegauss(count)
 
 
 def averaging(axis: Axis, noise: float, rate: float) -> tuple[Array, Array]:
@@ -426,24 +442,27 @@ class Push:
         self.grid, self.onto = grid, onto
         self.noise, self.stages, self.score = noise, stages, score
         self.following = following or Noise(np.zeros(len(noise.shared)))
-        self.rows: list[tuple[int, Array]] = []
         self.work = 0.0
         powers = np.ceil(np.log(self.rates()) / np.log(STEP))
-        averages: dict[float, Array] = {}
-        final: dict[int, Array] = {}
+        rows: dict[int, tuple[int, Array]] = {}
         for power in np.unique(powers):
-            memory, averages[power] = averaging(grid.memory, self.spread, STEP**power)
+            memory, averages = averaging(grid.memory, self.spread, STEP**power)
             group = np.flatnonzero(powers == power)
-            final.update(zip(group.tolist(), self.path(grid.x.nodes[group], memory)[-1], strict=True))
-        for i, power in enumerate(powers):
-            u, weights = final.pop(i), averages[power]
-            first, along_x = onto.x.window(u[:, 0], self.following.independent)  # shape (memory, width)
-            products = along_x[:, :, None] * onto.memory.values(u[:, -1])[:, None, :]
-            self.work += products.size * PRODUCT
-            if self.spread:
-                self.work += 2 * products.size * grid.memory.n
-                products = (weights @ products.reshape(len(u), -1)).reshape(grid.memory.n, *products.shape[1:])
-            self.rows.append((first, products))
+            for part in np.array_split(group, -(-len(group) * len(memory) // TOGETHER)):
+                u = self.path(grid.x.nodes[part], memory)[-1]
+                along_x = onto.x.windows(u[..., 0], self.following.independent)
+                along_memory = onto.memory.values(u[..., -1])
+                for i, (first, x), p in zip(part.tolist(), along_x, along_memory, strict=True):
+                    rows[i] = first, self.averaged(x[:, :, None] * p[:, None, :], averages)
+        self.rows = [rows[i] for i in range(grid.x.n)]
+
+    def averaged(self, products: Array, averages: Array) -> Array:
+        """Return products of splines averaged over the noise of the memory, (m, ...) -> (grid.memory.n, ...)."""
+        self.work += products.size * PRODUCT
+        if not self.spread:
+            return products
+        self.work += 2 * products.size * len(averages)
+        return (averages @ products.reshape(len(products), -1)).reshape(len(averages), *products.shape[1:])
 
     @property
     def spread(self) -> float:

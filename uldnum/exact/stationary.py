@@ -15,10 +15,10 @@ needs few nodes, the score.
 
 **Widening.** Each grid is widened until the outermost nodes have a probability below ``0.02 min(tolerance, gap)``.
 
-**Refinement.** Let d be the change of the results when the nodes of one axis are refined. The number of nodes of this
-axis grows by the factor ``1 + 0.1 log10(d/tolerance)``, clipped to [1.12, 1.4], until d is below the tolerance. The
-axes of memory and position are refined in turn. Since the error decreases fast, d is close to the error before the last
-refinement and bounds the error after it.
+**Refinement.** Let d be the change of the results at a refinement. The number of nodes grows by the factor
+``1 + 0.1 log10(d/tolerance)``, clipped to [1.12, 1.4], until d is below the tolerance. The axes of memory and position
+are first refined together, which is often sufficient, and then in turn. Since the error decreases fast, d is close to
+the error before the last refinement and bounds the error after it.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from scipy.interpolate import BSpline
 from uldnum._util.deadline import check_deadline
 from uldnum._util.typing import Array
 from uldnum.exact.density import TargetDensity
-from uldnum.exact.grid import Axis, Grid, Noise, Push
+from uldnum.exact.grid import DEGREE, Axis, Grid, Noise, Push
 from uldnum.exact.linear import LinearStep, linear_step
 from uldnum.exact.resolvent import Stationary, TimeStep
 from uldnum.schemes.stage import Stage, Step
@@ -47,9 +47,9 @@ RESOLUTION = 0.01
 # Two eigenvalues are the same if they differ by less than this fraction of |1 - lambda|. SAME applies to two
 # consecutive grids, ALIKE to the first grid and any other grid.
 SAME, ALIKE = 0.01, 0.1
-# Smallest numbers of nodes of the first grid in x and in memory, and the largest number of nodes in x up to which the
-# first grid is refined to resolve the score.
-LEAST, LEAST_MEMORY, MOST_FOR_SCORE = 24, 18, 60
+# Smallest numbers of nodes of the first grid in x and in memory at the tolerance USUAL, and the largest number of nodes
+# in x up to which the first grid is refined to resolve the score.
+LEAST, LEAST_MEMORY, USUAL, MOST_FOR_SCORE = 24, 16, 1e-4, 60
 # Widths of the regions with denser nodes: RIDGE/sqrt(slope of the score) on a ridge, and BULK standard deviations
 # around the mean of the target. The amplitudes are the additional density at the centre as a multiple of that in the
 # tails.
@@ -58,7 +58,7 @@ MORE_ON_RIDGE, MORE_IN_BULK = 1.5, 2.5
 # The number of nodes of an axis grows by the factor 1 + GROWTH log10(error/tolerance), clipped to [SLOWEST, FASTEST].
 GROWTH, SLOWEST, FASTEST = 0.1, 1.12, 1.4
 # Margin of a grid, in standard deviations, beyond the point where a normal density equals the tolerance.
-MARGIN = 0.5
+MARGIN = 0.8
 # Largest probability of the outermost nodes, as a fraction of the tolerance or of the gap, whichever is smaller. A gap
 # below LEAST_GAP is a rounding error.
 OUTERMOST, LEAST_GAP = 0.02, 1e-15
@@ -227,15 +227,15 @@ class Problem:
     def resolved(self) -> tuple[Solution, float]:
         """Refine the grid until a refinement changes the solution by less than the tolerance.
 
-        The axes are refined in turn, and each grid is widened until the probability outside it is negligible. The
-        change at a refinement is about the error before it, which exceeds the error after it.
+        The axes are refined together and then in turn, and each grid is widened until the probability outside it is
+        negligible. The change at a refinement is about the error before it, which exceeds the error after it.
 
         Returns
         -------
         Solution
             Solution on the last grid, with the eigenvalues that the last two grids have in common.
         float
-            Change at the last refinement of an axis, the maximum over both axes.
+            Change at the last refinement, the maximum over both axes if they were refined in turn.
 
         Raises
         ------
@@ -246,23 +246,29 @@ class Problem:
         self.check_nodes(round(SLOWEST * first.nodes))
         law = confirmed = self.confined(first)
         axes = [name for name in ("memory", "x") if getattr(first, name).n > 1]
-        changes = dict.fromkeys(axes, np.inf)
+        changes, together = dict.fromkeys(axes, np.inf), [axes]
         while max(changes.values()) > self.tolerance:
-            for name in axes:
-                if changes[name] > self.tolerance:
-                    coarse, law = law, self.confined(grown(law.grid, name, changes[name] / self.tolerance))
+            for names in together:
+                most = max(changes[name] for name in names)
+                if most > self.tolerance:
+                    coarse, law = law, self.confined(grown(law.grid, names, most / self.tolerance))
                     confirmed = law.confirmed(coarse)
-                    changes[name] = law.change(coarse, self.target.deviation)
+                    changes |= dict.fromkeys(names, law.change(coarse, self.target.deviation))
+            together = [[name] for name in axes]
         return confirmed, max(changes.values())
 
     def confined(self, grid: Grid) -> Solution:
         """Widen a grid until the probability outside it is negligible, and return the solution on it."""
         for _ in range(WIDENINGS):
-            law = self.solve(grid)
-            threshold = OUTERMOST * float(np.clip(law.gap, LEAST_GAP, self.tolerance))
-            grid = Grid(wider(grid.x, law.weights, threshold), wider(grid.memory, law.memory_weights, threshold))
-            if grid == law.grid:
-                return law
+            stationary = self.stationary(grid)
+            weights = self.read(stationary.law, grid)
+            wide = widened(grid, weights, OUTERMOST * self.tolerance)
+            if wide == grid:  # only then are the eigenvalues needed
+                law = Solution(grid, *weights, self.eigenvalues(stationary))
+                wide = widened(grid, weights, OUTERMOST * float(np.clip(law.gap, LEAST_GAP, self.tolerance)))
+                if wide == grid:
+                    return law
+            grid = wide
         raise ConvergenceError(
             f"{self.title}: the stationary distribution is not confined to [{grid.x.low:.3g}, {grid.x.high:.3g}]; "
             "the scheme is unstable or close to its stability limit"
@@ -296,10 +302,17 @@ class Problem:
                 "use a smaller step, or correct standard_deviation"
             )
         ratio = np.sqrt(np.nanmax(self.linear.read.push(self.covariance)[:, 0, 0] / deviations**2))
-        x = Axis(*self.target.interval(self.reach * float(np.clip(ratio, 0.5, 3))), LEAST)
+        x = Axis(*self.target.interval(self.reach * float(np.clip(ratio, 1, 3))), self.least(LEAST))
         x = self.resolving(x)
         memory = self.memory(x)
         return Grid(self.resolving(self.nonuniform(x)) if memory.n > 1 else x, memory)
+
+    def least(self, nodes: int) -> int:
+        """Return the smallest number of nodes at the tolerance of the problem, given that at `USUAL`.
+
+        The error of splines is proportional to the power -(DEGREE + 1) of the number of nodes.
+        """
+        return round(nodes * (USUAL / self.tolerance) ** (1 / (DEGREE + 1)))
 
     def resolving(self, x: Axis) -> Axis:
         """Refine an axis until its nodes resolve the variance of the target and, roughly, the score."""
@@ -327,7 +340,7 @@ class Problem:
         most = float(axis.density(axis.nodes).max())
         if any(noise.independent > x.spacing and noise.shared[1:].any() for noise, _ in self.parts):
             return x
-        return replace(axis, n=max(LEAST, int(np.ceil(x.n / (most * x.spacing)))))
+        return replace(axis, n=max(self.least(LEAST), int(np.ceil(x.n / (most * x.spacing)))))
 
     def resolves_score(self, x: Axis) -> bool:
         """Return whether splines approximate the score halfway between nodes to 1% of its maximum."""
@@ -369,15 +382,14 @@ class Problem:
         if not any(map.C[1].any() for map in maps):
             kicks /= 1 - abs(float(np.prod([1 + map.dA[1, 1] for map in maps])))
         end = max(self.reach * float(np.sqrt(np.nanmax(variance))), kicks * float(np.abs(self.score(x.nodes)).max()))
-        return Axis(-end, end, LEAST_MEMORY)
+        return Axis(-end, end, self.least(LEAST_MEMORY))
 
     # -------------------------------------------------------------------------------------------------------- solution
 
-    def solve(self, grid: Grid) -> Solution:
-        """Return the stationary distribution and the leading eigenvalues on one grid."""
-        stationary = self.stationary(grid)
+    def eigenvalues(self, stationary: Stationary) -> Array:
+        """Return the leading eigenvalues of a time step in descending order of modulus."""
         values = np.concatenate([[1.0], stationary.eigenvalues(RESOLUTION * self.tolerance)])
-        return Solution(grid, *self.read(stationary.law, grid), self.completed(values, stationary.step))
+        return self.completed(values, stationary.step)
 
     def stationary(self, grid: Grid) -> Stationary:
         """Return the factorised linear system of one grid with its stationary distribution."""
@@ -512,8 +524,13 @@ def wider(axis: Axis, weights: Array, threshold: float) -> Axis:
     return replace(axis, low=axis.low - left * length, high=axis.high + right * length, n=n)
 
 
-def grown(grid: Grid, name: str, excess: float) -> Grid:
-    """Return a grid with more nodes on the axis ``name``, whose error is ``excess`` times the tolerance."""
+def widened(grid: Grid, weights: tuple[Array, Array], threshold: float) -> Grid:
+    """Return a grid on wider axes where the weights of the outermost nodes exceed a threshold, as in `wider`."""
+    return Grid(*(wider(axis, w, threshold) for axis, w in zip((grid.x, grid.memory), weights, strict=True)))
+
+
+def grown(grid: Grid, names: list[str], excess: float) -> Grid:
+    """Return a grid with more nodes on the named axes; the error is ``excess`` times the tolerance."""
     growth = np.clip(1 + GROWTH * np.log10(excess), SLOWEST, FASTEST)
-    axis = getattr(grid, name)
-    return replace(grid, **{name: replace(axis, n=int(np.ceil(growth * axis.n)))})
+    axes = {name: getattr(grid, name) for name in names}
+    return replace(grid, **{name: replace(axis, n=int(np.ceil(growth * axis.n))) for name, axis in axes.items()})
