@@ -123,6 +123,7 @@ def test_bias_json(monkeypatch, capsys, tmp_path):
         (("bias", "--h", "0.1", "--delta", "0.1"), "exactly one"),
         (("bias", "--exact-only", "--target", "ring-8"), "no exact answer on 'ring-8'"),
         (("bias", "--exact-only", "--tolerance", "1e-15"), "tolerance: must be at least 1e-9"),
+        (("bias", "--exact-only", "--tolerance", "1"), "tolerance: must be at least 1e-9 and less than 1, got 1"),
         (("bias", "--integrators", "ULA,ula"), "each only once"),
         (("advise", "--max-bias", "0"), "max_bias: must be positive"),
         (("advise", "--max-bias", "0.1", "--metric", "men"), "nearest is 'mean'"),
@@ -346,6 +347,15 @@ def test_biases_below_the_tolerance_are_printed_as_bounds(monkeypatch, capsys, t
     code, out, _ = uldnum(monkeypatch, capsys, "bias", "--exact-only", *options, "--out", str(tmp_path))
     assert code == 0
     assert re.search(r"0\.02 +[+-]\d\.\d\de-\d\d +< 1e-04\n", out)
+
+
+def test_no_bias_on_a_gaussian_is_printed_as_0(monkeypatch, capsys, tmp_path):
+    """BAOAB samples x of a Gaussian exactly; OBABO has the bias h^2/(4 - h^2)/sqrt(2), also if it is tiny."""
+    options = "--target", "gaussian", "--integrators", "BAOAB,OBABO", "--h", "1e-7,1.3"
+    code, out, _ = uldnum(monkeypatch, capsys, "bias", "--exact-only", *options, "--out", str(tmp_path))
+    assert code == 0
+    rows = [line.split() for line in out.splitlines() if line.startswith("  ")]
+    assert rows[-2:] == [["1e-07", "0", "+1.77e-15"], ["1.3", "0", "+5.17e-01"]]
 
 
 @pytest.mark.filterwarnings("default::UserWarning")

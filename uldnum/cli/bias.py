@@ -129,6 +129,8 @@ def signed(value: float, with_sign: float, exact_to: float) -> str:
         return "-"
     if value < exact_to:
         return f"< {exact_to:.0e}"
+    if value == 0:  # on a Gaussian, below the rounding error of the reference value
+        return "0"
     return f"{value:.2e}" if np.isnan(with_sign) else f"{np.copysign(value, with_sign):+.2e}"
 
 

@@ -22,6 +22,10 @@ from uldnum.targets.mixture import erf
 
 __all__ = ["answers_of", "exact_answers", "has_exact_law", "is_gaussian"]
 
+# A smaller relative difference of the variances of scheme and target is computed with fifty digits, because float64
+# loses too many of its digits to cancellation.
+CANCELLED = 1e-9
+
 
 def is_gaussian(target: Target) -> bool:
     """Return whether a target is a single Gaussian, for which linear algebra gives every answer."""
@@ -93,53 +97,65 @@ class GaussianMarginals:
         The exact stationary distribution.
     mean : array, shape (d,)
         Mean of the target and of the stationary distribution.
-    variance, law : arrays, shape (d,)
-        Variances of the target and of the stationary distribution along the axes.
+    variance : array, shape (d,)
+        Variances of the target along the axes.
+    bias : array, shape (d,)
+        Variances of the stationary distribution minus those of the target.
     """
 
     target: Target
     found: GaussianLaw
     mean: Array
     variance: Array
-    law: Array
+    bias: Array
+
+    @property
+    def law(self) -> Array:
+        """Variances of the stationary distribution along the axes, shape (d,)."""
+        return self.variance + self.bias
 
     @classmethod
     def of(cls, scheme: Integrator, target: Target, h: float, friction: float) -> GaussianMarginals:
-        """Return the stationary distribution of a scheme."""
+        """Return the stationary distribution of a scheme; a bias below the rounding error of the variance is 0."""
         precision = np.asarray(target.precision)
-        found = stationary_law(scheme, np.asarray(h), np.asarray(friction), Spectrum.of(precision))
-        covariance = found.position_covariance
-        if precision.ndim == 1:
-            return cls(target, found, np.asarray(target.mean), 1 / precision, covariance)
-        variance = np.diag(np.linalg.inv(precision))
-        return cls(target, found, np.asarray(target.mean), variance, np.diag(covariance))
+        spectrum, at = Spectrum.of(precision), (np.asarray(h), np.asarray(friction))
+        found = stationary_law(scheme, *at, spectrum)
+        if np.any(np.abs(found.bias) * spectrum.values < CANCELLED):
+            with suppress(ValueError):  # the recipe of a user-defined integrator may not support fifty digits
+                found = stationary_law(scheme, *at, spectrum, precise=True)
+        bias, variance = found.position_bias, 1 / precision
+        if precision.ndim == 2:
+            bias, variance = np.diag(bias), np.diag(np.linalg.inv(precision))
+        bias = np.where(variance + bias == variance, 0.0, bias)
+        return cls(target, found, np.asarray(target.mean), variance, bias)
 
     @property
-    def ratio(self) -> Array:
-        """Standard deviations of the stationary distribution divided by those of the target, shape (d,)."""
-        return np.asarray(np.sqrt(self.law / self.variance))
+    def log_ratio(self) -> Array:
+        """Logarithms of the standard deviations divided by those of the target, shape (d,)."""
+        return np.asarray(np.log1p(self.bias / self.variance) / 2)
 
     def moment_error(self, order: int) -> Array:
         """Return ``E[x_i^order]`` of the stationary distribution minus that of the target, shape (d,).
 
         ``E[x^n] = sum_k C(n, 2k) (2k - 1)!! m^(n - 2k) v^k`` for mean m and variance v. The difference is taken term by
-        term to avoid cancellation.
+        term, with ``a^k - b^k = (a - b) sum_i a^i b^(k-1-i)``, to avoid cancellation.
         """
-        error = 0 * self.law
+        error = 0 * self.bias
         for k in range(1, order // 2 + 1):
             weight = math.comb(order, 2 * k) * math.prod(range(1, 2 * k, 2))
-            error = error + weight * self.mean ** (order - 2 * k) * (self.law**k - self.variance**k)
+            powers = sum(self.law**i * self.variance ** (k - 1 - i) for i in range(k))
+            error = error + weight * self.mean ** (order - 2 * k) * self.bias * powers
         return error
 
     @property
     def wasserstein_1(self) -> float:
         """Mean over axes of the Wasserstein-1 distance of the marginals, in standard deviations of the target."""
-        return float(np.mean(np.abs(self.ratio - 1)) * np.sqrt(2 / np.pi))
+        return float(np.mean(np.abs(np.expm1(self.log_ratio))) * np.sqrt(2 / np.pi))
 
     @property
     def kolmogorov(self) -> float:
         """Mean over axes of the Kolmogorov distance of the marginals."""
-        return float(np.mean(normal_kolmogorov(self.ratio)))
+        return float(np.mean(normal_kolmogorov(self.log_ratio)))
 
     def autocorrelation_time(self, power: int) -> float:
         """Return the autocorrelation time of ``x_i^power``, power 1 or 2, on the slowest axis.
@@ -160,12 +176,11 @@ class GaussianMarginals:
         return float(self.found.relaxation_time)
 
 
-def normal_kolmogorov(ratio: Array) -> Array:
-    """Return the Kolmogorov distance of N(0, 1) and N(0, ratio^2), whose cdfs differ most where the densities cross."""
-    log = np.log(ratio)
+def normal_kolmogorov(log: Array) -> Array:
+    """Return the Kolmogorov distance of N(0, 1) and N(0, exp(2 log)); the cdfs differ most where densities cross."""
     other = np.where(log == 0, 1.0, log)
     crossing = np.where(log == 0, 1.0, np.sqrt(2 * other / -np.expm1(-2 * other)))
-    return 0.5 * np.abs(erf(crossing / np.sqrt(2)) - erf(crossing / ratio / np.sqrt(2)))
+    return 0.5 * np.abs(erf(crossing / np.sqrt(2)) - erf(crossing / np.exp(log) / np.sqrt(2)))
 
 
 @dataclass(frozen=True)
