@@ -721,6 +721,11 @@ def test_invalid_arguments_are_refused(call, fault):
         call()
 
 
+def test_predictors_with_the_default_parameter_have_the_name_without_it():
+    at = levels.geometric(5.0, 0.1, 4)
+    assert [uldnum.plan(name, at).name for name in ("heun(0)", "heun", "heun(0.1)")] == ["heun", "heun", "heun(0.1)"]
+
+
 def test_predictors_have_sources():
     assert all(entry.source for entry in PREDICTORS.values())
 
