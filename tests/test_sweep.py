@@ -20,6 +20,7 @@ from helpers.sweeps import Square, diary_of, study
 
 import uldnum
 from uldnum.studies import scheduler, sweep
+from uldnum.studies.common import coarse_to_fine
 from uldnum.studies.points import Sampled
 
 
@@ -106,6 +107,26 @@ def test_a_killed_sweep_resumes_with_identical_results(tmp_path):
 
 def points(store):
     return [path for path in store.glob("*.json") if not path.name.startswith(".")] if store.exists() else []
+
+
+def test_hops_are_counted_only_for_studies_that_report_them():
+    """Hops need a run of their own. Without them, the other values are the same, and the point has another key."""
+    given = 0.3, 0.5, 100, 10, 16, 0, None
+    points_of = [
+        Sampled(uldnum.target("ring-8"), uldnum.integrator("BAOAB"), *given, hopping=hopping)
+        for hopping in (True, False)
+    ]
+    (with_hops, rate), (without, missing) = ((found, found.pop("hops")) for found in (p.result() for p in points_of))
+    assert with_hops == without
+    assert np.isfinite(rate).all()
+    assert np.isnan(missing).all()
+    assert points_of[0].key != points_of[1].key
+
+
+def test_limited_time_is_spread_over_the_step_sizes():
+    """Of 12 places, 0 and 8 come first, then 4, then 2, 6 and 10, then the odd ones."""
+    order = sorted(range(12), key=coarse_to_fine)
+    assert order == [0, 8, 4, 2, 6, 10, 1, 3, 5, 7, 9, 11]
 
 
 def test_any_change_of_parameters_changes_the_key(tmp_path):

@@ -133,6 +133,7 @@ def compute_study(name: str, given: dict[str, Any], scheduler: str | None, out: 
     from uldnum import studies
     from uldnum._util.files import writable_folder
     from uldnum.studies.common import StepGrid
+    from uldnum.studies.configuration import LEAST_SECONDS
 
     require("matplotlib", "plot")
     study = getattr(studies, name)
@@ -150,7 +151,8 @@ def compute_study(name: str, given: dict[str, Any], scheduler: str | None, out: 
     with studies.scheduler(scheduler) as executor:
         if "chains" in options:
             seconds = options["exact_seconds"]
-            usual = f"for {seconds:g} s" if seconds else "for as long as sampling takes, but at least 5 s"
+            usual = f"for as long as sampling takes, but at least {LEAST_SECONDS:g} s"
+            usual = f"for {seconds:g} s" if seconds else usual
             limit = {True: "without a limit of time", "auto": usual}.get(options.get("exact", "auto"))
             last = f"; then exact values where they are known, {limit}" if limit else ""
             typer.echo(f"compiling the kernels, then sampling point by point{last}", err=True)

@@ -170,12 +170,17 @@ def moment_bias(order: int, over_axes: Callable[[Array], Any] = root_mean_square
 def mean_wasserstein_1(x: Run | Array, target: Target) -> Bias:
     """Return the mean of `wasserstein_1` over axes, in standard deviations of the target."""
     scale = np.ravel(target.standard_deviation)
-    return wasserstein_1(counted_positions(x), target, lambda distances: np.mean(distances / scale))
+    return wasserstein_1(counted_positions(x), target, lambda distances: mean_over_axes(distances / scale))
 
 
 def mean_kolmogorov(x: Run | Array, target: Target) -> Bias:
     """Return the mean of `kolmogorov` over axes."""
-    return kolmogorov(counted_positions(x), target, np.mean)
+    return kolmogorov(counted_positions(x), target, mean_over_axes)
+
+
+def mean_over_axes(distances: Array) -> Any:
+    """Return the mean; `numpy.mean` takes several times as long on short arrays, and is called hundreds of times."""
+    return distances.sum() / distances.size
 
 
 def counted_positions(x: Run | Array) -> Run | Array:

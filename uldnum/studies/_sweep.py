@@ -129,11 +129,11 @@ def collected(
     progress: bool | str,
     *,
     seconds: float = math.inf,
-    effort: Callable[[Any], Any] = lambda task: 0,
+    rank: Callable[[Any], Any] = lambda task: 0,
 ) -> dict[str, Result]:
     """Return the results, by key, of the tasks that are computed or stored within ``seconds``.
 
-    Tasks of less effort are computed first. After the time is over, a task in this process is abandoned
+    Tasks of lower rank are computed first. After the time is over, a task in this process is abandoned
     (`uldnum._util.deadline`), and tasks that an executor has begun are awaited.
     """
     moment = time.monotonic() + seconds
@@ -157,7 +157,7 @@ def collected(
     # The order depends on the process, so that processes that share a folder seldom compute the same task. A random
     # order also spreads slow tasks evenly, which the estimate of the remaining time relies on.
     random.Random(os.getpid()).shuffle(open_keys)
-    open_keys.sort(key=lambda key: effort(wanted[key]))
+    open_keys.sort(key=lambda key: rank(wanted[key]))
     with tqdm(
         desc=progress if isinstance(progress, str) else "sweep",
         total=len(wanted),

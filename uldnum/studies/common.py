@@ -7,7 +7,7 @@ import math
 import sys
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -35,7 +35,12 @@ from uldnum.sampling.backends import choose_backend
 from uldnum.schemes.catalogue import Integrator
 from uldnum.schemes.catalogue import integrator as find_integrator
 from uldnum.studies._sweep import collected
-from uldnum.studies.configuration import Configuration, MeasuringConfiguration, SamplingConfiguration
+from uldnum.studies.configuration import (
+    LEAST_SECONDS,
+    Configuration,
+    MeasuringConfiguration,
+    SamplingConfiguration,
+)
 from uldnum.studies.exact import answers_of, has_exact_law, is_gaussian
 from uldnum.studies.points import Exact, Sampled, has_moments_and_cdf
 from uldnum.targets import Target, find_target, lacking, vector_target
@@ -47,9 +52,6 @@ AXES = ("integrator", "friction", "h")
 
 # A measured time is resolved if the run was at least this many times longer; otherwise it is a lower bound.
 RESOLVED = 20
-
-# Smallest time limit of exact values in seconds. The default limit is the time that sampling took, if that is longer.
-LEAST_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -146,7 +148,7 @@ class StepGrid:
         if isinstance(study, MeasuringConfiguration) and left_out(self.known):
             warnings.warn(left_out(self.known), stacklevel=level_outside())
         begun = time.monotonic()
-        sampled = self.sampled(study)
+        sampled = self.sampled(study, with_times)
         seconds = math.inf if study.exact is True else 0.0
         if study.exact == "auto":
             seconds = study.exact_seconds or max(LEAST_SECONDS, time.monotonic() - begun)
@@ -154,15 +156,18 @@ class StepGrid:
         same = {name: sampled[name].values for name in ("metric", "moment", "axis")}
         return exact.reindex(same).merge(sampled, combine_attrs="no_conflicts")
 
-    def sampled(self, study: SamplingConfiguration) -> xr.Dataset:
-        """Run chains at every point and return the measured values."""
+    def sampled(self, study: SamplingConfiguration, hopping: bool) -> xr.Dataset:
+        """Run chains at every point and return the measured values, with the hops between modes if they are counted."""
         given = study.nfe, study.burn_in, study.chains, study.seed, study.backend
         metrics, observables = study_metrics(self.known), getattr(study, "observables", {})
         measures = [*map(study_metric, metrics), *observable_metrics(observables)]
         tasks = [
-            Sampled(self.known, scheme, float(h), float(gamma), *given, metrics=metrics, observables=observables)
+            Sampled(
+                self.known, scheme, float(h), float(gamma), *given,
+                metrics=metrics, observables=observables, hopping=hopping,
+            )
             for scheme, gamma, h in product(self.schemes, self.frictions, self.h)
-        ]
+        ]  # fmt: skip
         results = swept(tasks, study, f"sampling {self.target.name}")
         found = [results[task.key] for task in tasks]
         biases, times = (self.stacked([one[name] for one in found]) for name in ("bias", "time"))
@@ -226,7 +231,11 @@ class StepGrid:
         ]
         missing, found = 0, [answers_of(None, study_metrics())] * len(tasks)
         if self.has_exact_values and seconds:
-            known = swept(tasks, study, f"exact values on {self.target.name}", seconds)
+            places = {h: coarse_to_fine(i) for i, h in enumerate(np.sort(self.h).tolist())}
+            known = swept(
+                tasks, study, f"exact values on {self.target.name}", seconds,
+                lambda task: (task.remembers, places[task.h]),
+            )  # fmt: skip
             missing = len({task.key for task in tasks} - set(known))
             found = [known.get(task.key, nothing) for task, nothing in zip(tasks, found, strict=True)]
             self.warn_of_unknown(found, missing, seconds)
@@ -336,12 +345,19 @@ def without_law(study: xr.Dataset) -> xr.DataArray:
 
 
 def swept(
-    tasks: list[Sampled] | list[Exact], study: Configuration, title: str, seconds: float = math.inf
-) -> dict[str, dict[str, Any]]:
+    tasks: list[Sampled] | list[Exact], study: Configuration, title: str, seconds: float = math.inf,
+    rank: Callable[[Any], Any] = lambda task: 0,
+) -> dict[str, dict[str, Any]]:  # fmt: skip
     """Return the results of points by key, computed and stored as the study prescribes."""
-    return collected(
-        tasks, study.store, study.executor, study.progress and title, seconds=seconds, effort=lambda task: task.effort
-    )
+    return collected(tasks, study.store, study.executor, study.progress and title, seconds=seconds, rank=rank)
+
+
+def coarse_to_fine(place: int) -> float:
+    """Return the rank of a place 0, 1, 2, ... in an order whose first places are always spread over all of them.
+
+    The ranks are those of 0, then of the multiples of the largest power of 2, of half that power, and so on.
+    """
+    return -(place & -place) if place else -math.inf
 
 
 def with_cost(study: xr.Dataset) -> xr.Dataset:

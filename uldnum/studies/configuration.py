@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from uldnum.targets import Target
 
 __all__ = [
+    "LEAST_SECONDS",
     "BiasConfiguration",
     "Configuration",
     "ExactBiasConfiguration",
@@ -36,6 +37,9 @@ __all__ = [
     "configured_by",
     "option_of",
 ]
+
+# Smallest time limit of exact values in seconds. The default limit is the time that sampling took, if that is longer.
+LEAST_SECONDS = 1.0
 
 NARROWEST = "the smallest standard deviation of the target, or of the components of a mixture"
 USUAL_STEPS = f"Default: 12 step sizes, geometrically spaced, from 0.1 to 1.6 times {NARROWEST}."
@@ -221,9 +225,9 @@ class SamplingConfiguration(Configuration):
     exact_seconds: float | None = field(default=None, metadata=option(
         "float, optional",
         'Time limit for all exact values together, in seconds, with ``exact="auto"``. Default: the time that sampling '
-        "took, but at least 5 s.",
+        f"took, but at least {LEAST_SECONDS:g} s.",
         shell="Time limit for all exact values together, in seconds. Default: the time that sampling took, but at "
-        "least 5 s.",
+        f"least {LEAST_SECONDS:g} s.",
         check=optional_number,
     ))  # fmt: skip
     reference: Any = field(default=None, metadata=option(

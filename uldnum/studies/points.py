@@ -80,11 +80,6 @@ class Point:
     metrics: tuple[str, ...] = field(default_factory=study_metrics, kw_only=True)
 
     @property
-    def effort(self) -> tuple[int, float]:
-        """Quantity that grows with the time that a point takes; points of less effort are computed first."""
-        return 0, 0.0
-
-    @property
     def additional(self) -> list[Any]:
         """Further data that the result depends on."""
         return []
@@ -119,6 +114,8 @@ class Sampled(Point):
     ----------
     observables : dict of str to callable
         Functions of positions whose biases are measured, too.
+    hopping : bool
+        Whether hops between modes are counted, too, which needs a run of its own.
     nfe, burn_in : int
         Recorded score evaluations per chain, and unrecorded ones before them.
     chains, seed, backend
@@ -131,6 +128,7 @@ class Sampled(Point):
     seed: int
     backend: str | None
     observables: Mapping[str, Callable[..., Any]] = field(default_factory=dict, kw_only=True)
+    hopping: bool = field(default=True, kw_only=True)
 
     @property
     def additional(self) -> list[Any]:
@@ -191,8 +189,8 @@ class Sampled(Point):
         return run
 
     def hops(self) -> list[float]:
-        """Return the rate of hops and its error; NaN if the target has fewer than two modes or chains diverged."""
-        if not HOPS.known(self.target):
+        """Return the rate of hops and its error; NaN if they are not counted, or if chains diverged."""
+        if not (self.hopping and HOPS.known(self.target)):
             return [np.nan, np.nan]
         burn_in = self.burn_in // self.scheme.nfe_per_step
         run = self.run(HOPPING_STEPS, burn_in, min(self.chains, HOPPING_CHAINS), thin=1)
@@ -215,12 +213,12 @@ class Exact(Point):
     times: bool
 
     @property
-    def effort(self) -> tuple[int, float]:
-        """Whether the scheme remembers more than the position from step to step, then the step size."""
+    def remembers(self) -> bool:
+        """Whether the scheme remembers more than the position from step to step, so that exact values take longer."""
         stages = self.scheme.stages(self.h, friction=self.friction).stages
         last = stages[-1].map
         carried = np.eye(self.scheme.rows) + last.dA
-        return int(len(stages) > 1 or bool(last.b[1:].any() or carried[1:].any())), self.h
+        return len(stages) > 1 or bool(last.b[1:].any() or carried[1:].any())
 
     def result(self) -> dict[str, Any]:
         """Compute the exact values."""

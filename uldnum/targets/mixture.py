@@ -212,7 +212,15 @@ class GaussianMixture(Target):
 
     def kernel_data(self, dtype: np.dtype[Any]) -> MixtureData:
         """Return the parameters of the mixture in the layout of the kernels, with the given dtype."""
-        return mixture_data(self.weights, self.means, self.variances, self.covariances, self.isotropic, dtype)
+        if dtype not in self.layouts:
+            parts = self.weights, self.means, self.variances, self.covariances, self.isotropic
+            self.layouts[dtype] = mixture_data(*parts, dtype)
+        return self.layouts[dtype]
+
+    @cached_property
+    def layouts(self) -> dict[np.dtype[Any], MixtureData]:
+        """Results of `kernel_data`."""
+        return {}
 
     def kernel_levels(self, alpha: Array, sigma: Array, dtype: np.dtype[Any]) -> MixtureData:
         """Return the mixture at noise levels in the layout of the kernels; alpha and sigma have shape (L,)."""
