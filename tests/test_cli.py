@@ -86,6 +86,15 @@ def test_mixing_and_frontier_write_data_and_figure(monkeypatch, capsys, tmp_path
     assert len(list((tmp_path / "points").iterdir())) == count  # no point was computed again
 
 
+def test_an_exact_cost_replaces_a_lower_bound(monkeypatch, capsys, tmp_path):
+    """On N(0, 1) a sample of ULA at delta = 0.005 costs (2 - delta)/delta = 399 evaluations; the chains have 200."""
+    options = ("--target", "gaussian", "--integrators", "ULA", "--h", "0.1", "--friction", "1", "--nfe", "200")
+    for flag, cell in ((), r"399 \(exact\)"), (("--no-exact",), r"> \d+"):
+        code, out, _ = uldnum(monkeypatch, capsys, "mixing", *options, *flag, "--chains", "64", "--out", str(tmp_path))
+        assert code == 0
+        assert re.search(rf"^ +0\.1 +{cell}$", out, re.MULTILINE), out
+
+
 def test_advise_prints_a_recommendation(monkeypatch, capsys, tmp_path):
     options = (*GRID, "--chains", "256", "--out", str(tmp_path))
     code, out, _ = uldnum(monkeypatch, capsys, "advise", "--max-bias", "0.001", *options)

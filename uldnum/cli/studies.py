@@ -107,23 +107,28 @@ def print_costs(study: Any, data: Path, figure: Path, as_json: bool, remark: str
     if as_json:
         print_json(study, data, figure)
         return
-    typer.echo(f"{COST.label.capitalize()}{remark}, and the standard error")
-    typer.echo(f"('> N' is a lower bound: the chains were shorter than {RESOLVED} autocorrelation times):")
+    typer.echo(f"{COST.label.capitalize()}{remark}, and the standard error.")
+    typer.echo(
+        f"Where chains were shorter than {RESOLVED} autocorrelation times, the exact value is shown if it is known, "
+        "and otherwise a lower bound, '> N'."
+    )
     names = [str(name) for name in study.integrator.values]
     for friction in study.friction.values:
         typer.echo(f"\nfriction {friction:.4g}\n{'h':>8}" + "".join(f"{name:>17}" for name in names))
         for h in study.h.values:
             at = {"friction": friction, "h": h}
-            parts = ("cost", "cost_error", "cost_resolved", "diverged", "unstable")
+            parts = ("cost", "cost_error", "cost_resolved", "exact_cost", "diverged", "unstable")
             cells = zip(*(study[part].sel(at).values for part in parts), strict=True)
             typer.echo(f"{h:8.4g}" + "".join(f"{cell(*numbers):>17}" for numbers in cells))
     typer.echo(f"\ndata:   {data}\nfigure: {figure}")
 
 
-def cell(value: float, error: float, resolved: bool, diverged: int, unstable: bool) -> str:
-    """Return the text of one cell: a cost and its standard error."""
+def cell(value: float, error: float, resolved: bool, exact: float, diverged: int, unstable: bool) -> str:
+    """Return the text of one cell: a cost and its standard error, or an exact cost, or a lower bound."""
     if diverged or unstable:
         return "diverged" if diverged else "unstable"
     if np.isnan(value):
         return "not known"
-    return f"{value:.3g} ± {error:.1g}" if resolved else f"> {value:.3g}"
+    if resolved:
+        return f"{value:.3g} ± {error:.2g}"
+    return f"> {value:.3g}" if np.isnan(exact) else f"{exact:.3g} (exact)"
