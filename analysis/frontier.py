@@ -10,20 +10,15 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import xarray as xr
 
 import uldnum
 from analysis import pictures
 from uldnum._util.files import store
 from uldnum.plotting import draw_frontier, save
-from uldnum.studies.common import narrowest
 
 INTEGRATORS = ["ula", "baoab-limit", "mild(0.5)", "BAOAB", "OBABO", "UBU"]
-# Step sizes and frictions are in units of the standard deviation of the narrowest mode, 1, 0.5 and 1.31 for the targets
-# below.
-H = np.geomspace(0.1, 1.3, 10)
-FRICTIONS = np.array([0.5, 1.0, 2.0])
+# Step sizes and frictions are the defaults of the study, which `uldnum advise` uses too.
 TARGETS: dict[str, dict[str, Any]] = {
     "bimodal-1d": {"nfe": 10_000, "chains": 4096},
     "ring-8": {"nfe": 10_000, "chains": 4096},
@@ -56,12 +51,10 @@ def main() -> None:
     """Run the studies, store them, and draw the stored data."""
     for name, budget in TARGETS.items():
         target = uldnum.target(name)
-        width, exact = narrowest(target), target.shape == (1,)
+        exact = target.shape == (1,)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "no exact bias")  # the figure shows where a curve ends
-            study = uldnum.studies.frontier(
-                target, INTEGRATORS, H * width, friction=FRICTIONS / width, exact=exact, **budget
-            )
+            study = uldnum.studies.frontier(target, INTEGRATORS, exact=exact, **budget)
         store(study, DATA[name])
         if bool(study.exact_cost.notnull().any()):
             bias, cost = deviations(study)
