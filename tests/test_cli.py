@@ -356,6 +356,7 @@ def test_biases_below_the_tolerance_are_printed_as_bounds(monkeypatch, capsys, t
     code, out, _ = uldnum(monkeypatch, capsys, "bias", "--exact-only", *options, "--out", str(tmp_path))
     assert code == 0
     assert re.search(r"0\.02 +[+-]\d\.\d\de-\d\d +< 1e-04\n", out)
+    assert "with the sign of its mean over axes, to about 1e-04; " in out
 
 
 def test_no_bias_on_a_gaussian_is_printed_as_0(monkeypatch, capsys, tmp_path):
@@ -690,3 +691,13 @@ def test_import_is_light():
     script = "import sys, uldnum, uldnum.cli.app; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert not {"matplotlib", "onnx", "onnxruntime", "numba"} & set(done.stdout.split())
+
+
+def test_a_command_exits_without_a_search_for_cycles():
+    """When the interpreter exits, the objects of the imported libraries are no longer subject to garbage collection."""
+    script = "import atexit, gc; atexit.register(lambda: print(gc.get_freeze_count()))"
+    script += "; from uldnum.cli.command import main; main()"
+    done = subprocess.run([sys.executable, "-c", script, "--version"], capture_output=True, text=True, check=True)
+    version, frozen = done.stdout.splitlines()
+    assert version == f"uldnum {VERSION}"
+    assert int(frozen) > 10_000

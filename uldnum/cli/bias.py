@@ -63,9 +63,10 @@ def print_table(study: Any, data: Path, figure: Path) -> None:
     what = f"{'Bias' if sampled else 'Exact bias'} of the {first.label}"
     friction = ", ".join(f"{value:.4g}" for value in np.atleast_1d(study.friction))
     typer.echo(f"{what} on {study.target}, in {first.unit}; friction {friction}/time.")
+    accuracy = f", to about {study.exact_to:.0e}" if study.exact_to else ""
     exact = (
-        "exact: the bias of the scheme with the sign of its mean over axes; - if it is not known, < if only a bound is "
-        "known."
+        f"exact: the bias of the scheme with the sign of its mean over axes{accuracy}; - if it is not known, < if only "
+        "a bound is known."
     )
     if sampled:
         typer.echo(
