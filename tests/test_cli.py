@@ -308,8 +308,9 @@ def test_bias_records_every_option(monkeypatch, capsys, tmp_path):
         "7",
         *QUICK,
     )
-    code, _, _ = uldnum(monkeypatch, capsys, "bias", *options, "--out", str(tmp_path))
+    code, _, err = uldnum(monkeypatch, capsys, "bias", *options, "--out", str(tmp_path))
     assert code == 0
+    assert err.endswith("sampling point by point\n")  # exact values are not known on this target
     study = xr.load_dataset(tmp_path / "bias.nc")
     wanted = {"target": "ring-8", "friction": 2.0, "seed": 7, "nfe_recorded": 50, "nfe_burn_in": 0, "chains": 32}
     assert wanted.items() <= study.attrs.items()
@@ -319,10 +320,10 @@ def test_bias_records_every_option(monkeypatch, capsys, tmp_path):
 def test_exact_values_are_chosen_on_the_command_line(monkeypatch, capsys, tmp_path):
     options = ("bias", "--target", "gaussian", "--integrators", "ULA", "--h", "0.5", "--nfe", "20", "--chains", "8")
     for flags, known, said in (
-        ((), True, "where they are known, for as long as sampling takes"),
+        ((), True, "point; then exact values, for as long as sampling takes, and at least 1 s\n"),
         (("--exact",), True, "without a limit of time"),
         (("--no-exact",), False, "sampling point by point\n"),
-        (("--exact-seconds", "9"), True, "where they are known, for 9 s"),
+        (("--exact-seconds", "9"), True, "then exact values, for 9 s"),
     ):
         code, _, err = uldnum(monkeypatch, capsys, *options, *flags, "--out", str(tmp_path))
         assert code == 0

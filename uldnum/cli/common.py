@@ -154,7 +154,7 @@ def compute_study(name: str, given: dict[str, Any], scheduler: str | None, out: 
             usual = f"for as long as sampling takes, but at least {LEAST_SECONDS:g} s"
             usual = f"for {seconds:g} s" if seconds else usual
             limit = {True: "without a limit of time", "auto": usual}.get(options.get("exact", "auto"))
-            last = f"; then exact values where they are known, {limit}" if limit else ""
+            last = f"; then exact values, {limit}" if limit and grid.has_exact_values else ""
             typer.echo(f"compiling the kernels, then sampling point by point{last}", err=True)
         try:
             return study(**options, executor=executor)
