@@ -753,15 +753,22 @@ def closure(variance):
     )  # fmt: skip
 
 
-def test_phases_with_separate_scores():
+@pytest.mark.parametrize(
+    "made",
+    [
+        # Each score needs a kernel of its own; `test_user_targets` has a test of two scores with other kernels.
+        pytest.param(closure, id="compiled scores", marks=pytest.mark.slow),
+        pytest.param(lambda variance: uldnum.GaussianMixture([1.0], [[0.0]], [variance]), id="mixtures"),
+    ],
+)
+def test_phases_with_separate_scores(made):
     """Both backends agree on levels with separate compiled scores, and on mixtures without `kernel_levels`."""
     plan = uldnum.plan("BAOAB", levels.given([2.0, 0.5]), steps=3, h=0.5)
-    for made in (closure, lambda variance: uldnum.GaussianMixture([1.0], [[0.0]], [variance])):
-        ours, theirs = (
-            uldnum.anneal(Wide(made), plan, chains=3, x0=np.ones((3, 1)), backend=backend, progress=False).x
-            for backend in ("numba", "array")
-        )
-        np.testing.assert_allclose(ours, theirs, rtol=1e-12)
+    ours, theirs = (
+        uldnum.anneal(Wide(made), plan, chains=3, x0=np.ones((3, 1)), backend=backend, progress=False).x
+        for backend in ("numba", "array")
+    )
+    np.testing.assert_allclose(ours, theirs, rtol=1e-12)
 
 
 def test_an_unknown_level_is_refused_before_any_work():

@@ -9,7 +9,11 @@ from uldnum.sampling.run import Run
 
 N01 = uldnum.GaussianMixture([1.0], [[0.0]], [1.0])
 QUIET = {"progress": False}
-FIRST = uldnum.sample(N01, "BAOAB", h=0.3, steps=2, chains=3, **QUIET)
+
+
+@pytest.fixture(scope="module")
+def first():
+    return uldnum.sample(N01, "BAOAB", h=0.3, steps=2, chains=3, **QUIET)
 
 
 def variance(name, h):
@@ -142,16 +146,20 @@ def test_the_key_follows_from_given_positions_and_is_stored(tmp_path):
             "x0: must be one of 'target', 'normal', 'uniform', an array, a",
         ),
         ({"x0": lambda *_: 1 / 0, "chains": 3}, "x0: the function failed with ZeroDivisionError"),
-        ({"x0": "normal", "resume": FIRST}, "x0 is 'normal', was 'target'"),
         ({"x0": "target"}, "chains: must be given unless x0 or resume is a run"),
         ({"resume": 3}, "x0: must be omitted with resume"),
         ({"resume": 3, "x0": "target"}, "resume: must be a Run or the path of a saved one, got 3"),
     ],
 )
-def test_a_start_that_does_not_fit_is_named(changes, fault):
-    arguments = {"target": N01, "integrator": "BAOAB", "h": 0.3, "steps": 2, "x0": FIRST} | changes
+def test_a_start_that_does_not_fit_is_named(first, changes, fault):
+    arguments = {"target": N01, "integrator": "BAOAB", "h": 0.3, "steps": 2, "x0": first} | changes
     with pytest.raises(ValueError, match=fault):
         uldnum.sample(**arguments, **QUIET)
+
+
+def test_a_resumed_run_keeps_its_start(first):
+    with pytest.raises(ValueError, match="x0 is 'normal', was 'target'"):
+        uldnum.sample(N01, "BAOAB", h=0.3, steps=2, x0="normal", resume=first, **QUIET)
 
 
 def test_a_run_that_diverged_is_no_start():

@@ -400,6 +400,20 @@ def test_a_scalar_score_runs_on_vectors(score, d, args, how, dtype):
     np.testing.assert_allclose(run.x, by_rows.x, rtol=tolerance, atol=tolerance)
 
 
+def two_scores(alpha, sigma):
+    return UserTarget(gaussian_score, 3) if sigma > 1 else UserTarget(branching, 3, args=(np.inf,))
+
+
+def test_levels_with_different_scores():
+    """Both backends agree on levels with separate compiled scores; other tests compile the kernels of both, too."""
+    data, plan = UserTarget(gaussian_score, 3, noised=two_scores), uldnum.plan("BAOAB", LEVELS, steps=3, h=0.5)
+    ours, theirs = (
+        uldnum.anneal(data, plan, chains=3, x0=np.ones((3, 3)), seed=1, backend=backend, progress=False).x
+        for backend in ("numba", "array")
+    )
+    np.testing.assert_allclose(ours, theirs, rtol=1e-12)
+
+
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize(("score", "d", "args", "how"), LIFTED)
 def test_a_scalar_score_is_called_in_blocks(score, d, args, how, dtype):
