@@ -68,7 +68,7 @@ def test_defaults():
     required = dict.fromkeys(("target", "integrators"), inspect.Parameter.empty)
     assert found == {
         "exact_bias": required | exact | {"friction": None, "tolerance": 1e-5},
-        "bias": required | measuring | {"friction": None, "tolerance": 1e-5},
+        "bias": required | measuring | {"friction": None, "tolerance": 1e-5, "nfe": 2000},
         "mixing": required | sampling | {"friction": None, "tolerance": 1e-4},
         "frontier": required | measuring | {"friction": None, "tolerance": 1e-4, "chains": 4096},
     }

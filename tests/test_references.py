@@ -256,6 +256,15 @@ def test_a_reference_replaces_what_a_target_knows():
         relaxation(run, SCORE_ONLY)
 
 
+def test_distances_of_diverged_runs_are_nan():
+    """Positions of diverged chains are not compared; the only warning names the step size."""
+    with pytest.warns(UserWarning, match="diverged") as said:
+        study = uldnum.studies.bias(SCORE_ONLY, "ula", [0.5, 4.0], reference=normals(0, 99, 1), **QUICK | {"nfe": 900})
+    assert [str(one.message) for one in said] == ["ula diverged at h = 4; its statistics there are NaN"]
+    assert np.isfinite(study.bias.sel(h=0.5)).all()
+    assert np.isnan(study.bias.sel(h=4.0)).all()
+
+
 def test_grouped_runs_are_measured_group_by_group():
     draws = normals(0, 5000, 1)
     run = uldnum.sample("gaussian", "ula", h=[0.2, 1.2], steps=50, chains=400, bins=64, progress=False)

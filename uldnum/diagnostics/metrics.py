@@ -379,11 +379,13 @@ def study_metric(name: str) -> Metric:
 
 
 def measured(metric: Metric, run: Run, target: Target) -> Bias | Estimate | None:
-    """Return a metric of a run with a single step size; None if studies do not measure it."""
+    """Return a metric of a run with a single step size; None if studies do not measure it, NaN if chains diverged."""
     if metric.of_run is not None:
         return metric.of_run(run, target)
     measure = metric.of_positions or metric.of_samples
-    return None if measure is None else measure(stored_positions(run), target)
+    if measure is None:
+        return None
+    return Bias(*np.full(3, np.nan)) if run.diverged else measure(stored_positions(run), target)
 
 
 def observable_metrics(observables: Mapping[str, Observable]) -> tuple[Metric, ...]:

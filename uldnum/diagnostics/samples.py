@@ -109,22 +109,23 @@ def quantile_gaps(one: list[Array], other: list[Array], halvings: Array) -> tupl
     of the third, of shape (halvings, n//2), is half of the difference between the results of two complementary halves
     of the batches. Both samples are halved alike.
     """
-    owner = np.repeat(np.arange(len(one)), list(map(len, one)))
+    sizes, first = np.array(list(map(len, one))), halvings > 0
+    n, owner = sizes.sum(), np.repeat(np.arange(len(one)), sizes)
     sides = []
     for side in map(np.concatenate, (one, other)):
         order = np.argsort(side)
         sides.append((side[order], owner[order]))
     gap = sides[0][0] - sides[1][0]
-    levels = (np.arange(len(gap) // 2) + 0.5) / (len(gap) // 2)
+    levels = (np.arange(n // 2) + 0.5) / (n // 2)
 
     def at_levels(gaps: Array) -> Array:
         return gaps if len(gaps) == len(levels) else np.interp(levels, (np.arange(len(gaps)) + 0.5) / len(gaps), gaps)
 
-    def gaps(chosen: Array) -> Array:  # the parts of sorted samples are sorted
-        left, right = (values[chosen[owners]] for values, owners in sides)
-        return at_levels(left - right)
+    def gaps(chosen: Array) -> Array:  # of one half for each row of ``chosen``; parts of sorted samples are sorted
+        left, right = (values[np.flatnonzero(chosen[:, owners]) % n] for values, owners in sides)
+        return np.array([at_levels(part) for part in np.split(left - right, np.cumsum(chosen @ sizes)[:-1])])
 
-    return gap, at_levels(gap), np.array([(gaps(row > 0) - gaps(row < 0)) / 2 for row in halvings])
+    return gap, at_levels(gap), (gaps(first) - gaps(~first)) / 2
 
 
 def maximum_mean_discrepancy(x: Array, target: Target | str, *, seed: int = 0, reference: Any = None) -> Bias:
@@ -225,11 +226,12 @@ def kernel_stein_discrepancy(x: Array, target: Any) -> Bias:
     def stein(a: Array, b: Array) -> Array:
         xa, sa, xb, sb = a[:, :d], a[:, d:], b[:, :d], b[:, d:]
         square = np.maximum(np.sum(xa**2, axis=1)[:, None] + np.sum(xb**2, axis=1) - 2 * xa @ xb.T, 0)
-        base = 1 + square / width
+        k, inverse = 1 / np.sqrt(1 + square / width), 1 / (width + square)
         # With g = x - y: grad_x k = slope g, grad_y k = -slope g, div_x grad_y k = -d slope - curve |g|^2.
-        slope, curve = -(base**-1.5) / width, 3 * base**-2.5 / width**2
+        slope = -k * inverse
+        curve = -3 * slope * inverse
         along = np.sum(sa * xa, axis=1)[:, None] - sa @ xb.T + np.sum(sb * xb, axis=1) - xa @ sb.T  # (s_x - s_y).g
-        return base**-0.5 * (sa @ sb.T) - slope * (along + d) - curve * square
+        return k * (sa @ sb.T) - slope * (along + d) - curve * square
 
     space = Space.of(getattr(target, "like", None))
 

@@ -262,7 +262,9 @@ class ExactBiasConfiguration(Configuration):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class BiasConfiguration(ExactBiasConfiguration, MeasuringConfiguration):
-    """The options of a study of the bias with sampling."""
+    """The options of a study of the bias with sampling. Autocorrelation times would need longer runs than biases."""
+
+    nfe: int = 2_000
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
