@@ -256,6 +256,16 @@ def test_a_reference_replaces_what_a_target_knows():
         relaxation(run, SCORE_ONLY)
 
 
+def test_chains_start_from_different_samples():
+    """Every sample is drawn once before one is repeated, and draw i depends only on the seed and on i."""
+    known = against(SCORE_ONLY, np.arange(50.0)[:, None])
+    draws = known.draws(60, 3)
+    assert sorted(draws[:50, 0]) == list(range(50))
+    np.testing.assert_array_equal(draws[50:], draws[:10])
+    np.testing.assert_array_equal(known.draws(7, 3, first=48), draws[48:55])
+    assert not np.array_equal(known.draws(60, 4), draws)
+
+
 def test_distances_of_diverged_runs_are_nan():
     """Positions of diverged chains are not compared; the only warning names the step size."""
     with pytest.warns(UserWarning, match="diverged") as said:

@@ -35,6 +35,7 @@ __all__ = [
     "other_norm",
     "split",
     "squared_norm",
+    "squared_trace",
 ]
 
 
@@ -100,22 +101,19 @@ def jackknife(statistic: Callable[[Array], Array], batches: int) -> tuple[Array,
     return everything, np.sqrt((batches - 1) / batches * spread)
 
 
-def squared_norm(projections: Array, products: Array, samples: int) -> tuple[Array, Array]:
+def squared_norm(projections: Array, second: Array) -> tuple[Array, Array]:
     """Return the variance of ``|m|^2 - tr C`` for a normal vector m, and the variance that it has without bias.
 
     Parameters
     ----------
     projections : array, shape (..., n)
         Scalar products of m with the deviations v_i, where ``sum_i v_i v_i^T`` is the estimate of C.
-    products : array, shape (..., k, k)
-        Matrix of scalar products of the deviations, or C itself. The traces of powers of both are equal.
-    samples : int
-        Number n of independent samples, which have n - 1 degrees of freedom.
+    second : array, shape (...)
+        Unbiased estimate of ``tr C^2``, such as that of `squared_trace`.
 
     Returns
     -------
     variance, without_bias : arrays, shape (...)
-        Both are NaN for fewer than three samples.
 
     Notes
     -----
@@ -123,16 +121,37 @@ def squared_norm(projections: Array, products: Array, samples: int) -> tuple[Arr
     remains. For a U-statistic of degree 2, the terms are those of Hoeffding's decomposition (1948).
 
     ``m^T C m - tr C^2`` is an unbiased estimate of ``mu^T C mu``; negative estimates are replaced by 0. The jackknife
-    uses m in place of mu and therefore counts the second term twice (Efron & Stein 1981). The unbiased estimate of
-    ``tr C^2`` is that of Bai & Saranadasa (1996, eq. 3.5).
+    uses m in place of mu and therefore counts the second term twice (Efron & Stein 1981).
+    """
+    first = np.maximum(np.sum(projections**2, axis=-1) - second, 0)
+    return 4 * first + 2 * second, 2 * second
+
+
+def squared_trace(products: Array, samples: int) -> Array:
+    """Return an unbiased estimate of ``tr C^2`` for the covariance C of a mean.
+
+    Parameters
+    ----------
+    products : array, shape (..., k, k)
+        Matrix of scalar products of the deviations v_i, where ``sum_i v_i v_i^T`` is the estimate of C, or that
+        estimate itself. The traces of powers of both are equal.
+    samples : int
+        Number n of independent samples, which have n - 1 degrees of freedom.
+
+    Returns
+    -------
+    array, shape (...)
+        Not negative; NaN for fewer than three samples.
+
+    Notes
+    -----
+    The estimate is that of Bai & Saranadasa (1996, eq. 3.5).
     """
     trace = np.trace(products, axis1=-2, axis2=-1)
     if samples < 3:
-        return np.full_like(trace, np.nan), np.full_like(trace, np.nan)
+        return np.full_like(trace, np.nan)
     surplus = np.sum(products**2, axis=(-2, -1)) - trace**2 / (samples - 1)
-    second = np.maximum(surplus, 0) * (samples - 1) ** 2 / ((samples + 1) * (samples - 2))
-    first = np.maximum(np.sum(projections**2, axis=-1) - second, 0)
-    return 4 * first + 2 * second, 2 * second
+    return np.asarray(np.maximum(surplus, 0) * (samples - 1) ** 2 / ((samples + 1) * (samples - 2)))
 
 
 def euclidean_norm(square: Array, projections: Array, products: Array, samples: int) -> Bias:
@@ -142,8 +161,10 @@ def euclidean_norm(square: Array, projections: Array, products: Array, samples: 
     ----------
     square : array, shape (...)
         Squared norm ``|m|^2``.
-    projections, products, samples
-        Arguments of `squared_norm`.
+    projections : array, shape (..., n)
+        Argument of `squared_norm`.
+    products, samples
+        Arguments of `squared_trace`.
 
     Notes
     -----
@@ -152,7 +173,7 @@ def euclidean_norm(square: Array, projections: Array, products: Array, samples: 
     ``M (1 - (Gamma(k + 1/2)/Gamma(k))^2/k)``. For one degree of freedom without bias this is exact, because the norm is
     then the absolute value of a normal variable. Far above the floor it tends to ``V/(4 M)``, the delta method.
     """
-    variance, _ = squared_norm(projections, products, samples)
+    variance, _ = squared_norm(projections, squared_trace(products, samples))
     floor = np.trace(products, axis1=-2, axis2=-1)
     mean = np.maximum(square, floor)
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -282,10 +282,13 @@ class Referenced(Target):
         return np.array(ranks).T / len(every)
 
     def draws(self, n: int, seed: int = 0, first: int = 0) -> Array:
-        """Return samples of the reference, chosen at random with replacement."""
-        every = self.reference.samples.reshape(-1, *self.shape)
-        chosen = (initial_uniform(n, seed, first) * len(every)).astype(int)
-        return every[np.minimum(chosen, len(every) - 1)].astype(float)
+        """Return samples of the reference in a random order, each of them once before one is repeated.
+
+        Chains that start from the same sample are not independent.
+        """
+        order = np.argsort(initial_uniform(len(self.reference), seed, 0), kind="stable")
+        chosen = order[(first + np.arange(n)) % len(order)]
+        return self.reference.samples.reshape(-1, *self.shape)[chosen].astype(float)
 
 
 def against(target: Target, reference: Any) -> Target:

@@ -259,18 +259,29 @@ def u_statistic(sums: Array, sizes: Array) -> Bias:
     estimate of the squared norm of the mean embedding. Error and floor are the standard deviations with and without
     bias from `squared_norm`. Both include the correlation within batches. If the value is below sqrt(2) times the
     floor, the bias is not resolved and the error is set to the floor.
+
+    Let w_b be the share of batch b in all samples, and C the covariance of the mean. The deviations of the weighted
+    means of batches b and c have the covariance ``G_bc C``, where ``G = diag(w) - w w^T``. If they are normal, their
+    squared scalar product has the mean ``G_bc^2 (tr C)^2 + (G_bb G_cc + G_bc^2) tr C^2``, which gives ``tr C^2``. Only
+    products of different batches are used. Those of a batch with itself are much larger in many dimensions.
     """
-    batches, shares = len(sizes), sizes / sizes.sum()
-    pairs = 1 - shares @ shares
-    value = (np.sum(sums) - np.trace(sums)) / sizes.sum() ** 2 / pairs
+    shares = sizes / sizes.sum()
+    g, apart = np.diag(shares) - np.outer(shares, shares), 1 - np.eye(len(sizes))
+    pairs = np.trace(g)
+    value = np.sum(apart * sums) / sizes.sum() ** 2 / pairs
     # Scalar products of weighted batch means with each other and with the mean, then of their deviations.
     products = sums / sizes.sum() ** 2
     with_mean = products.sum(axis=1)
     square = with_mean.sum()
     about = products - np.outer(shares, with_mean) - np.outer(with_mean, shares) + np.outer(shares, shares) * square
-    unbiased = batches / (batches - 1)
-    projections = np.sqrt(unbiased) * (with_mean - shares * square)
-    variance, without_bias = squared_norm(projections, unbiased * about, batches)
+    projections = (with_mean - shares * square) / np.sqrt(pairs)
+    of_trace = np.sum(apart * g**2) / pairs**2
+    degrees = np.sum(apart * np.outer(np.diag(g), np.diag(g))) + of_trace * (pairs**2 - 2 * np.sum(g**2))
+    surplus = np.sum(apart * about**2) - of_trace * np.trace(about) ** 2
+    second = np.asarray(max(surplus, 0) / degrees if len(sizes) > 2 else np.nan)
+    variance, without_bias = squared_norm(projections, second)
+    # The trace of C is estimated from the same batches, which adds to the part without bias.
+    variance, without_bias = variance + (1 / pairs - 1) * without_bias, without_bias / pairs
     floor = np.sqrt(without_bias)
     return Bias(value, np.where(value < np.sqrt(2) * floor, floor, np.sqrt(variance)), floor)
 
