@@ -16,7 +16,7 @@ from uldnum.cli.common import (
     protect_stopped_run,
     save_result,
 )
-from uldnum.cli.options import Seed, count
+from uldnum.cli.options import Seed, Temperature, count
 
 __all__ = ["anneal"]
 
@@ -65,6 +65,7 @@ def anneal(
     friction: Annotated[
         float, typer.Option(help="Friction in units of 1/sigma of the level; overdamped integrators ignore it.")
     ] = 1.0,
+    temperature: Temperature = 1.0,
     predictor: Annotated[
         str | None,
         typer.Option(help="Predictor that maps each level to the next, after the steps of the integrator."),
@@ -127,7 +128,8 @@ def anneal(
     stored = check_store(writable_folder(out) / "anneal.nc")
     protect_stopped_run(stored, resume)
     given: dict[str, Any] = {"steps": steps, "h": h, "eps": eps, "snr": snr, "friction": friction}
-    given |= {"predictor": predictor, "momentum": momentum, "boundary": boundary, "denoise": denoise}
+    given |= {"temperature": temperature, "predictor": predictor, "momentum": momentum, "boundary": boundary}
+    given |= {"denoise": denoise}
     sources = {name: context.get_parameter_source(name) for name in ("levels", *given)}
     said = [name for name, source in sources.items() if source and source.name != "DEFAULT"]
     preset, own = method.lower() in PRESETS, levels.partition(":")[0] == "own"

@@ -14,7 +14,7 @@ import typer
 from uldnum._util.parsing import whole
 from uldnum.studies.configuration import Configuration, SamplingConfiguration, Whole, option_of
 
-__all__ = ["AsJson", "Out", "Scheduler", "Seed", "count", "with_options_of"]
+__all__ = ["AsJson", "Out", "Scheduler", "Seed", "Temperature", "count", "with_options_of"]
 
 
 def count(help: str | None, check: Callable[[str, Any], Any] | None = None) -> Any:
@@ -32,6 +32,10 @@ def count(help: str | None, check: Callable[[str, Any], Any] | None = None) -> A
 
 SEED = option_of(SamplingConfiguration, "seed")
 Seed = Annotated[int, count(SEED.shell, SEED.check)]
+Temperature = Annotated[
+    float,
+    typer.Option(help="Temperature T of the integrator: all of its noise is multiplied by sqrt(T), the score is not."),
+]
 Scheduler = Annotated[
     str | None,
     typer.Option(

@@ -22,7 +22,7 @@ from uldnum.cli.common import (
     protect_stopped_run,
     save_result,
 )
-from uldnum.cli.options import Seed, count
+from uldnum.cli.options import Seed, Temperature, count
 from uldnum.schemes.catalogue import integrator as find_integrator
 
 if TYPE_CHECKING:
@@ -74,6 +74,7 @@ def sample(
     friction: Annotated[
         float, typer.Option(help="Friction in units of 1/sigma; overdamped integrators ignore it.")
     ] = 1.0,
+    temperature: Temperature = 1.0,
     seed: Seed = 0,
     denoise: Annotated[
         bool, typer.Option(help="Draw and store denoised images, instead of drawing the noisy states.")
@@ -139,7 +140,7 @@ def sample(
     from uldnum.sampling.storage import write
 
     require("matplotlib", "plot")
-    scheme = find_integrator(integrator)
+    scheme = find_integrator(integrator).at(temperature=temperature)
     positive("friction", friction)
     given_step = None if h is None and delta is None else float(step_size(h, delta))
     if backend not in (known := ("array", "cuda", "cuda-fast")):
@@ -177,7 +178,7 @@ def sample(
     begun, before, images_before = time.perf_counter(), net.model.seconds, net.images
     run = uldnum.sample(
         level, scheme, steps=steps, thin=every, resume=earlier,
-        progress=f"{scheme.name} on {net.name}", **options,
+        progress=f"{scheme.label} on {net.name}", **options,
     )  # fmt: skip
     seconds, inside = time.perf_counter() - begun, net.model.seconds - before
     rate = (net.images - images_before) / seconds
@@ -187,7 +188,7 @@ def sample(
         images = recorded_images(net, level, run, denoise)
     if denoise:
         save_result(lambda path: write(run, dataset_of(run, net, level, images), path), stored)
-    how = f"{scheme.name}, h = {step:.3g} sigma{'' if denoise else ', not denoised'}"
+    how = f"{scheme.label}, h = {step:.3g} sigma{'' if denoise else ', not denoised'}"
     with naming_result(stored):
         typer.echo(f"{run.nfe} evaluations of {chains} images on {level.name}: {rate:.4g} images a second")
         if profile:

@@ -65,7 +65,8 @@ def relaxation(run: Run, target: Target | str, *, reference: Any = None) -> xr.D
     [0.8, 0.2, 0.1, 0.1]
     """
     checked_run(run).check_one_step_size()
-    trace, target = run.recorded, against(matching(target, run.settings.shape), reference)
+    trace = run.recorded
+    target = against(matching(target, run.settings.shape), reference, run.settings.temperature)
     measures = {
         name: metric.of_positions for name, metric in METRICS.items() if metric.of_positions and metric.known(target)
     }

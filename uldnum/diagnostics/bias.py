@@ -198,7 +198,7 @@ def mean_bias(run: Run, target: Target | str, *, reference: Any = None) -> Bias:
     True
     """
     target = matching(target, checked_run(run).settings.shape)
-    return rms_bias(*moment_of(run, against(target, reference), 1))
+    return rms_bias(*moment_of(run, against(target, reference, run.settings.temperature), 1))
 
 
 def second_moment_bias(run: Run, target: Target | str, *, reference: Any = None) -> Bias:
@@ -245,7 +245,7 @@ def second_moment_bias(run: Run, target: Target | str, *, reference: Any = None)
     True
     """
     target = matching(target, checked_run(run).settings.shape)
-    return rms_bias(*moment_of(run, against(target, reference), 2))
+    return rms_bias(*moment_of(run, against(target, reference, run.settings.temperature), 2))
 
 
 def observable_bias(run: Run, target: Target | str, observable: Observable, *, reference: Any = None) -> Bias:
@@ -285,7 +285,7 @@ def observable_bias(run: Run, target: Target | str, observable: Observable, *, r
     True
     """
     target = matching(target, checked_run(run).settings.shape)
-    return rms_bias(*observable_of(run, against(target, reference), observable))
+    return rms_bias(*observable_of(run, against(target, reference, run.settings.temperature), observable))
 
 
 def signed_bias(
@@ -327,7 +327,8 @@ def signed_bias(
     ula [0.2]
     noise-denoise(1) [-0.3]
     """
-    target = against(matching(target, checked_run(run).settings.shape), reference)
+    target = matching(target, checked_run(run).settings.shape)
+    target = against(target, reference, run.settings.temperature)
     if callable(observable):
         return signed(*observable_of(run, target, observable))
     if observable not in POWERS:

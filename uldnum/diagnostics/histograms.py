@@ -142,7 +142,11 @@ def marginal_distance(
     """Return a norm of ``F_run - F`` on the edges of the bins as a `Bias`, for every step size."""
     known = find_target(target)
     x = np.empty(0) if isinstance(run, Run) else positions(run, known, "run")
-    known = against(matching(known, run.settings.shape) if isinstance(run, Run) else known, reference)
+    known = (
+        against(matching(known, run.settings.shape), reference, run.settings.temperature)
+        if isinstance(run, Run)
+        else against(known, reference)
+    )
     result_of("summary", summary, np.zeros(math.prod(known.shape)))
     if known.cdf is None:
         raise lacking(known, "its cdf", "cdf")

@@ -241,6 +241,11 @@ def has_modes(target: Target) -> bool:
     return target.modes is not None and len(target.modes.weights) > 1
 
 
+def knows_mode_weights(target: Target) -> bool:
+    """Whether the weights of several modes are known; reference samples do not supply them."""
+    return has_modes(target) and (target.reference is None or target.temperature_of_expectations == 1)
+
+
 def by_name(*metrics: Metric) -> dict[str, Metric]:
     """Return a dictionary of metrics by name."""
     return {metric.name: metric for metric in metrics}
@@ -314,7 +319,7 @@ METRICS = by_name(
         "mode_weights",
         "total variation of mode weights",
         of_positions=mode_weights,
-        known=has_modes,
+        known=knows_mode_weights,
         needs="several modes ('modes')",
     ),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,13 @@ import numpy as np
 
 from uldnum._util.arguments import answer_of, file_path, reals, shown
 from uldnum._util.arraylib import host
+from uldnum._util.names import digest
 from uldnum._util.typing import Array
 from uldnum.diagnostics.jackknife import split
+from uldnum.exact.density import TargetDensity, tabulate
 from uldnum.kernels.initial import initial_uniform
 from uldnum.sampling.run import Run
-from uldnum.targets import Target
+from uldnum.targets import GaussianMixture, Modes, Target
 
 __all__ = ["Reference", "Referenced", "against"]
 
@@ -206,42 +208,32 @@ def shaped(given: Any, shape: tuple[int, ...]) -> Array:
     return samples
 
 
-def of_inner(name: str) -> Any:
-    """Return a property with the value of the wrapped target."""
-    return property(lambda self: getattr(self.inner, name), doc=f"`{name}` of the wrapped target.")
+def of_part(part: str, name: str) -> Any:
+    """Return a property with the value of a part of the object."""
+    return property(lambda self: getattr(getattr(self, part), name), doc=f"`{name}` of `{part}`.")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Referenced(Target):
-    """A target whose expectations are those of reference samples.
-
-    Score, units and modes are those of the wrapped target. Mean, standard deviation, moments and draws are those of the
-    reference, whether or not the target provides its own.
+class Restated(Target):
+    """A target with other expectations and draws than its own; score, units and modes are those of the wrapped one.
 
     Parameters
     ----------
     inner : Target
         The wrapped target.
-    samples : Reference
-        The reference.
+    temperature_of_expectations : float, default 1.0
+        Temperature for which expectations and draws hold.
     """
 
     inner: Target
-    samples: Reference
+    temperature_of_expectations: float = field(default=1.0, kw_only=True)
 
-    def __post_init__(self) -> None:
-        if not np.all(self.reference.standard_deviation > 0):
-            raise ValueError("reference: must have a positive variance in every coordinate")
-
-    name, shape, like = (of_inner(name) for name in ("name", "shape", "like"))
-    kernel_data, compiled_score = (of_inner(name) for name in ("kernel_data", "compiled_score"))
-    time_unit, dtype = (of_inner(name) for name in ("time_unit", "dtype"))
-    largest_precision, precision, modes = (of_inner(name) for name in ("largest_precision", "precision", "modes"))
-
-    @property
-    def reference(self) -> Reference:
-        """The reference."""
-        return self.samples
+    name, shape, like = (of_part("inner", name) for name in ("name", "shape", "like"))
+    kernel_data, compiled_score = (of_part("inner", name) for name in ("kernel_data", "compiled_score"))
+    time_unit, dtype = (of_part("inner", name) for name in ("time_unit", "dtype"))
+    largest_precision, precision, modes = (
+        of_part("inner", name) for name in ("largest_precision", "precision", "modes")
+    )
 
     def score(self, x: Any) -> Any:
         """Return the score of the wrapped target."""
@@ -254,6 +246,28 @@ class Referenced(Target):
     def check_dtype(self, dtype: np.dtype[Any]) -> None:
         """Raise if the score cannot be computed in the given dtype."""
         self.inner.check_dtype(dtype)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Referenced(Restated):
+    """A target whose expectations are those of reference samples, whether or not the target provides its own.
+
+    Parameters
+    ----------
+    samples : Reference
+        The reference.
+    """
+
+    samples: Reference
+
+    def __post_init__(self) -> None:
+        if not np.all(self.reference.standard_deviation > 0):
+            raise ValueError("reference: must have a positive variance in every coordinate")
+
+    @property
+    def reference(self) -> Reference:
+        """The reference."""
+        return self.samples
 
     @cached_property
     def fingerprint(self) -> str:
@@ -291,6 +305,101 @@ class Referenced(Target):
         return self.reference.samples.reshape(-1, *self.shape)[chosen].astype(float)
 
 
-def against(target: Target, reference: Any) -> Target:
-    """Return a target whose expectations are those of a reference; the target itself if the reference is None."""
-    return target if reference is None else Referenced(target, Reference.of(reference, target.shape))
+@dataclass(frozen=True)
+class TabulatedLaw:
+    """Expectations and draws of a one-dimensional distribution, by quadrature and inversion of its table.
+
+    Attributes
+    ----------
+    table : TargetDensity
+        Density and cdf.
+    """
+
+    table: TargetDensity
+
+    def expectation(self, function: Callable[[Array], Array]) -> Array:
+        """Return the mean of a function of positions, (n, 1) -> (n, k), shape (k,)."""
+        values = function(self.table.x[:, None])
+        return np.array([self.table.integral(column * self.table.density) for column in values.T])
+
+    @property
+    def mean(self) -> Array:
+        """Mean, shape (1,)."""
+        return np.array([self.table.mean])
+
+    @property
+    def standard_deviation(self) -> Array:
+        """Standard deviation, shape (1,)."""
+        return np.array([self.table.deviation])
+
+    def moment(self, order: int) -> Array:
+        """Return the raw moment of an order, shape (1,)."""
+        return self.expectation(lambda x: x**order)
+
+    def cdf(self, x: Any) -> Array:
+        """Return the cumulative distribution function, (n, 1) -> (n, 1)."""
+        return np.interp(np.reshape(np.asarray(x, dtype=float), (-1, 1)), self.table.x, self.table.cdf)
+
+    def draws(self, n: int, seed: int = 0, first: int = 0) -> Array:
+        """Return independent draws, shape (n, 1)."""
+        return np.interp(initial_uniform(n, seed, first)[:, None], self.table.cdf, self.table.x)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Tempered(Restated):
+    """A target with the expectations and draws of ``density^(1/T)`` at a temperature T.
+
+    Parameters
+    ----------
+    law : GaussianMixture or TabulatedLaw
+        The distribution at temperature T.
+    """
+
+    law: GaussianMixture | TabulatedLaw
+
+    mean, standard_deviation = (of_part("law", name) for name in ("mean", "standard_deviation"))
+    moment, cdf, draws = (of_part("law", name) for name in ("moment", "cdf", "draws"))
+
+    @cached_property
+    def modes(self) -> Modes | None:
+        """The modes of the wrapped target, with their weights at temperature T."""
+        modes = self.inner.modes
+        if modes is None or len(modes.weights) == 1:
+            return modes
+        return modes._replace(weights=self.law.expectation(modes.responsibilities))  # type: ignore[union-attr]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of the target and of the temperature."""
+        return f"{self.inner.fingerprint}-{digest(np.array(self.temperature_of_expectations))}"
+
+
+def against(target: Target, reference: Any, temperature: float | None = None) -> Target:
+    """Return a target with the expectations of a reference, or with its own at a temperature.
+
+    At another temperature T than that of the target, expectations are those of ``density^(1/T)``. They are known on
+    Gaussians and in one dimension; otherwise a ValueError is raised unless there is a reference. None stands for the
+    temperature of the target.
+    """
+    own = target.temperature_of_expectations
+    temperature = own if temperature is None else temperature
+    if reference is not None:
+        return Referenced(target, Reference.of(reference, target.shape), temperature_of_expectations=temperature)
+    if temperature == own:
+        return target
+    if target.precision is not None:
+        return Tempered(target, heated(target, temperature), temperature_of_expectations=temperature)
+    if target.shape != (1,):
+        raise ValueError(
+            f"temperature: at {temperature:g}, expectations are known on Gaussians and in one dimension, but not for "
+            f"{target.name!r}; pass reference=samples at that temperature"
+        )
+    return Tempered(target, TabulatedLaw(tabulate(target, temperature)), temperature_of_expectations=temperature)
+
+
+def heated(target: Target, temperature: float) -> GaussianMixture:
+    """Return a Gaussian with a covariance that is ``temperature`` times as large."""
+    precision = np.asarray(target.precision)
+    if precision.ndim == 1:
+        return GaussianMixture([1.0], [target.mean], [temperature / precision])
+    return GaussianMixture([1.0], [target.mean], covariances=[temperature * np.linalg.inv(precision)])

@@ -238,6 +238,7 @@ def kernel_stein_discrepancy(x: Array, target: Any) -> Bias:
     def with_score(batch: Array) -> Array:
         images = batch.reshape(len(batch), *shape)
         scores = host(target.score(space.array(images) if space.foreign else images))
+        scores = scores / getattr(target, "temperature_of_expectations", 1.0)
         return np.concatenate([batch, np.reshape(scores, batch.shape)], axis=1, dtype=float)
 
     return u_statistic(own_sums(stein, [with_score(batch) for batch in batches]), sizes_of(batches))

@@ -137,7 +137,7 @@ class GaussianLaw(Described):
     covariance : float64 array, shape (..., E, k, k)
         Covariance of the k rows of the state along each of the E eigenvectors, at the end of a step; row 0 is x.
     bias : float64 array, shape (..., E)
-        Variance of x minus that of the target, along each eigenvector.
+        Variance of x minus that of the target at the temperature of the integrator, along each eigenvector.
     nfe_per_step : int
         Score evaluations per time step.
     doubtful : bool array, shape (..., E)
@@ -147,7 +147,7 @@ class GaussianLaw(Described):
         The time step with fifty digits at the entries where ``doubtful`` is true, along one leading axis. None if there
         are no such entries, or if the recipe of a user-defined integrator does not support numbers of fifty digits.
     name : str
-        Name of the integrator.
+        Name and conditions of the integrator.
     h, friction : float64 arrays, shape (...)
         Step size and friction, broadcast against each other.
 
@@ -315,10 +315,12 @@ def gaussian(
     delta: ArrayLike | None = None,
     precision: ArrayLike = 1.0,
     friction: ArrayLike = 1.0,
+    temperature: float | None = None,
     precise: bool = False,
 ) -> GaussianLaw:
     """Return the exact stationary distribution of an integrator on the Gaussian target N(0, precision^-1).
 
+    At temperature T, the target is ``N(0, T precision^-1)``, whose density is the T-th root of that at temperature 1.
     The error of a variance is about 1e-11 times the variance itself or that of the target, whichever is larger.
     Variances are computed in float64. Where float64 does not suffice, such as close to the limit of stability and at
     very low friction, they are computed with fifty digits.
@@ -335,6 +337,9 @@ def gaussian(
         Inverse covariance of the target: a number, its eigenvalues, or a symmetric positive definite matrix.
     friction : float or array, default 1.0
         Friction in units of 1/time. It broadcasts against the step size.
+    temperature : float, optional
+        Temperature T. All noise is multiplied by sqrt(T), and the score is not scaled. The default is that of the
+        integrator, which is 1 in the catalogue.
     precise : bool, default False
         Whether to compute with fifty digits everywhere. Covariances and ``position_bias`` are then correct to all
         digits of float64. Otherwise ``position_bias``, which is a difference, suffers from cancellation at small steps.
@@ -392,7 +397,8 @@ def gaussian(
     >>> baoab.momentum_covariance.round(6).tolist()
     [0.75, 0.5]
     """
-    scheme, spectrum, precise = find_integrator(integrator), Spectrum.of(precision), flag("precise", precise)
+    scheme = find_integrator(integrator).at(temperature=temperature)
+    spectrum, precise = Spectrum.of(precision), flag("precise", precise)
     with np.errstate(over="ignore"):  # the largest values of delta overflow to h = inf, which `stages` rejects
         size, gamma = broadcast(h=step_size(h, delta), friction=positive("friction", friction))
     law = stationary_law(scheme, size, gamma, spectrum, precise)
@@ -410,7 +416,7 @@ def stationary_law(
         tables = scheme.stages(size, friction=gamma)
         step = linear_step(tables, spectrum.values)
         covariance = stationary(step)
-        bias = covariance[..., 0, 0] - 1 / spectrum.values
+        bias = covariance[..., 0, 0] - scheme.temperature / spectrum.values
     damped = force_is_lost(step, size, spectrum.values, ACCURATE)
     doubtful = np.ones(bias.shape, bool) if precise else step.cycle.doubtful | damped
     points = [np.broadcast_to(part, bias.shape)[doubtful] for part in (size, gamma, spectrum.values)]
@@ -418,7 +424,7 @@ def stationary_law(
     if sharp is not None:
         sharp = sharp.without(force_is_lost(sharp, points[0], points[-1], LOST_PRECISELY))
         exact = stationary(sharp)
-        covariance[doubtful], bias[doubtful] = exact, exact[..., 0, 0] - 1 / lift(points[-1])
+        covariance[doubtful], bias[doubtful] = exact, exact[..., 0, 0] - scheme.temperature / lift(points[-1])
     elif precise and np.any(doubtful):
         raise ValueError(
             f"precise: must be False for {scheme.name!r}, whose recipe does not support numbers of fifty digits"
@@ -427,7 +433,7 @@ def stationary_law(
         points = [np.broadcast_to(part, lost.shape)[lost] for part in (size, gamma, spectrum.values)]
         warn_of_limit(scheme, *(float(part[0]) for part in points))
     return GaussianLaw(
-        spectrum, step, covariance, bias, len(tables.stages), doubtful, sharp, scheme.name, size[..., 0], gamma[..., 0]
+        spectrum, step, covariance, bias, len(tables.stages), doubtful, sharp, scheme.label, size[..., 0], gamma[..., 0]
     )
 
 
@@ -548,6 +554,7 @@ def propagator(
     delta: ArrayLike | None = None,
     precision: ArrayLike = 1.0,
     friction: ArrayLike = 1.0,
+    temperature: float | None = None,
     steps: int = 1,
 ) -> tuple[Array, Array]:
     """Return the distribution of an integrator on a Gaussian target after a number of time steps.
@@ -568,6 +575,9 @@ def propagator(
         two-dimensional array is not a precision matrix.
     friction : float or array, default 1.0
         Friction in units of 1/time. Step size, precision and friction broadcast against each other.
+    temperature : float, optional
+        Temperature T. All noise is multiplied by sqrt(T), and the score is not scaled. The default is that of the
+        integrator, which is 1 in the catalogue.
     steps : int, default 1
         Number of time steps, between 1 and 2^48.
 
@@ -601,7 +611,7 @@ def propagator(
     h, precision, friction = broadcast(
         h=step_size(h, delta), precision=positive("precision", precision), friction=positive("friction", friction)
     )
-    scheme = find_integrator(integrator)
+    scheme = find_integrator(integrator).at(temperature=temperature)
     with np.errstate(all="ignore"):  # very large steps overflow
         whole = linear_step(scheme.stages(h, friction=friction), precision).run(steps)
     return np.eye(scheme.rows) + whole.D, whole.Q

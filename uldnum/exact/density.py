@@ -30,7 +30,9 @@ class TargetDensity:
         Normalised log density and cumulative distribution function of the target at the nodes.
     centres, deviations : array, shape (components,)
         Means and standard deviations of the components of a Gaussian mixture, or mean and standard deviation of any
-        other target.
+        other target, all at the temperature.
+    temperature : float
+        Temperature T; the density is proportional to that of the target to the power 1/T.
     gaussian_tails : bool
         Whether the target is a Gaussian mixture.
     """
@@ -40,7 +42,13 @@ class TargetDensity:
     cdf: Array
     centres: Array
     deviations: Array
+    temperature: float
     gaussian_tails: bool
+
+    @property
+    def curvatures(self) -> Array:
+        """Slopes of the score of the components with the opposite sign, shape (components,)."""
+        return self.temperature / self.deviations**2
 
     @cached_property
     def density(self) -> Array:
@@ -97,12 +105,13 @@ def scales(target: Target) -> tuple[Array, Array]:
     return target.mean, target.standard_deviation
 
 
-def tabulate(target: Target) -> TargetDensity:
-    """Return the table of a target.
+def tabulate(target: Target, temperature: float = 1.0) -> TargetDensity:
+    """Return the table of a target at a temperature T, where its density is proportional to the power 1/T.
 
     The log density is that of the target or, if the target has none, the integral of its score.
     """
     centres, deviations = scales(target)
+    deviations = np.sqrt(temperature) * deviations
     low, high = (centres - REACH * deviations).min(), (centres + REACH * deviations).max()
     nodes = int(DENSE * (high - low) / deviations.min()) + 1
     if nodes > MOST:
@@ -115,7 +124,7 @@ def tabulate(target: Target) -> TargetDensity:
         log = np.asarray(target.log_density(x[:, None]))
     else:
         log = make_interp_spline(x, target.score(x[:, None])[:, 0], k=5).antiderivative()(x)
-    log = log - log.max()
+    log = (log - log.max()) / temperature
     log = log - np.log(np.trapezoid(np.exp(log), x))
     cdf = make_interp_spline(x, np.exp(log), k=5).antiderivative()(x)
-    return TargetDensity(x, log, cdf, centres, deviations, target.components is not None)
+    return TargetDensity(x, log, cdf, centres, deviations, temperature, target.components is not None)

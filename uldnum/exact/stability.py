@@ -33,7 +33,8 @@ CHECKS = 32
 def precise_step(scheme: Integrator, h: Array, friction: Array, precision: Array) -> LinearStep | None:
     """Return time steps with fifty digits, or None if a user-defined recipe does not support such numbers."""
     try:
-        return linear_step(scheme.recipe(lift(h), lift(friction)), lift(precision))
+        size = lift(h)
+        return linear_step(scheme.adjusted(scheme.recipe(size, lift(friction)), size), lift(precision))
     except (ArithmeticError, AttributeError, TypeError, ValueError):
         return None
 

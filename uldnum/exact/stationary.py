@@ -50,9 +50,9 @@ SAME, ALIKE = 0.01, 0.1
 # Smallest numbers of nodes of the first grid in x and in memory at the tolerance USUAL, and the largest number of nodes
 # in x up to which the first grid is refined to resolve the score.
 LEAST, LEAST_MEMORY, USUAL, MOST_FOR_SCORE = 24, 16, 1e-4, 60
-# Widths of the regions with denser nodes: RIDGE/sqrt(slope of the score) on a ridge, and BULK standard deviations
-# around the mean of the target. The amplitudes are the additional density at the centre as a multiple of that in the
-# tails.
+# Widths of the regions with denser nodes: RIDGE sqrt(temperature/slope of the score) on a ridge, and BULK standard
+# deviations around the mean of the target. The amplitudes are the additional density at the centre as a multiple of
+# that in the tails.
 RIDGE, BULK = 2.2, 1.5
 MORE_ON_RIDGE, MORE_IN_BULK = 1.5, 2.5
 # The number of nodes of an axis grows by the factor 1 + GROWTH log10(error/tolerance), clipped to [SLOWEST, FASTEST].
@@ -279,7 +279,7 @@ class Problem:
     @cached_property
     def linear(self) -> LinearStep:
         """The scheme as linear maps on each Gaussian component of the target."""
-        return linear_step(self.step, 1 / self.target.deviations**2)
+        return linear_step(self.step, self.target.curvatures)
 
     @cached_property
     def covariance(self) -> Array:
@@ -334,7 +334,8 @@ class Problem:
         slopes = np.gradient(self.score(x.nodes), x.nodes)
         inner = slopes[1:-1]
         ridges = np.flatnonzero((inner > slopes[:-2]) & (inner >= slopes[2:]) & (inner > 0)) + 1
-        centres = [(float(x.nodes[i]), RIDGE / float(np.sqrt(slopes[i])), MORE_ON_RIDGE) for i in ridges]
+        widths = RIDGE * np.sqrt(self.target.temperature / slopes[ridges])
+        centres = [(float(x.nodes[i]), float(w), MORE_ON_RIDGE) for i, w in zip(ridges, widths, strict=True)]
         centres.append((self.target.mean, BULK * self.target.deviation, MORE_IN_BULK))
         axis = replace(x, centres=tuple(centres))
         most = float(axis.density(axis.nodes).max())

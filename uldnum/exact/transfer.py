@@ -38,7 +38,7 @@ class TransferOperator(Described):
     law : Solution
         Weights of the stationary distribution and eigenvalues on the finest grid.
     target : TargetDensity
-        Tabulated density and cdf of the target.
+        Tabulated density and cdf of the target at the temperature of the integrator.
     nfe_per_step : int
         Score evaluations per time step.
     change : float
@@ -267,9 +267,12 @@ def transfer_operator(
     *,
     delta: float | None = None,
     friction: float = 1.0,
+    temperature: float | None = None,
     tolerance: float = 1e-6,
 ) -> TransferOperator:
     """Return the exact stationary distribution and mixing rate of an integrator on a one-dimensional target.
+
+    At temperature T, the target with which the distribution is compared has the density of ``target`` to the power 1/T.
 
     Parameters
     ----------
@@ -284,6 +287,9 @@ def transfer_operator(
         Step size as ``delta = h^2/2``, in units of time of overdamped Langevin dynamics.
     friction : float, default 1.0
         Friction in units of 1/time.
+    temperature : float, optional
+        Temperature T. All noise is multiplied by sqrt(T), and the score is not scaled. The default is that of the
+        integrator, which is 1 in the catalogue.
     tolerance : float, default 1e-6
         Accuracy of the results, at least 1e-9 and less than 1. It bounds the error of the mean and of the variance (in
         units of the target's standard deviation and variance), of the cdf and of the second eigenvalue, and the
@@ -336,7 +342,7 @@ def transfer_operator(
     >>> round(ula.total_variation, 5), round(ula.relaxation_time, 1)
     (0.00291, 180.6)
     """
-    scheme = find_integrator(integrator)
+    scheme = find_integrator(integrator).at(temperature=temperature)
     size, gamma = step_size(h, delta), positive("friction", friction)
     if size.ndim or gamma.ndim:
         raise ValueError(
@@ -352,7 +358,8 @@ def transfer_operator(
     step = scheme.stages(size, friction=gamma)
     if not any(np.any(stage.map.C) for stage in step.stages):
         raise ValueError(f"integrator: must have noise, got {scheme.name!r}, which is deterministic")
-    title, density = f"{scheme.name} at h = {size:g} on {target.name!r}", tabulate(target)
+    title = f"{scheme.label} at h = {size:g} on {target.name!r}"
+    density = tabulate(target, scheme.temperature)
 
     def score(y: Array) -> Array:
         return target.score(y[:, None])[:, 0]

@@ -23,7 +23,7 @@ from uldnum._util.typing import Array
 from uldnum.plans.levels import Levels
 from uldnum.plans.presets import PRESETS
 from uldnum.schemes.adaptive import Adaptive
-from uldnum.schemes.catalogue import Integrator, unknown_integrator
+from uldnum.schemes.catalogue import Integrator, conditions, unknown_integrator
 from uldnum.schemes.catalogue import integrator as find_integrator
 from uldnum.schemes.predictors import PREDICTORS, Move, NoiseLevel, Predictor, denoising, embedded
 from uldnum.schemes.predictors import predictor as find_moves
@@ -80,6 +80,8 @@ class Plan(Described):
     on_step : bool, default True
         Whether the state between phases is (x, p) at the end of a time step. With shared boundaries it is the state of
         the recurrence inside a step.
+    temperature : float, default 1.0
+        Temperature of the integrator.
     """
 
     name: str
@@ -90,6 +92,7 @@ class Plan(Described):
     x0: str = "target"
     momenta: bool = False
     on_step: bool = True
+    temperature: float = 1.0
 
     def __post_init__(self) -> None:
         checked_text("name", self.name)
@@ -107,7 +110,7 @@ class Plan(Described):
             ]
             for i in selected(len(self.phases))
         ]
-        title = f"Plan {self.name}: {phases}, {counted(self.steps, 'step')}"
+        title = f"Plan {self.name}{conditions(self.temperature)}: {phases}, {counted(self.steps, 'step')}"
         return Summary(title, ["phase", "alpha", "sigma", "steps", "evaluations per step"], rows)
 
     @property
@@ -220,6 +223,7 @@ def plan(
     snr: float | None = None,
     coupled: bool = False,
     friction: float = 1.0,
+    temperature: float | None = None,
     predictor: str | None = None,
     momentum: str = "kept",
     boundary: str = "own",
@@ -255,13 +259,16 @@ def plan(
         option requires ``snr``.
     friction : float, default 1.0
         Friction in units of 1/sigma_i.
+    temperature : float, optional
+        Temperature T of the integrator. All of its noise is multiplied by sqrt(T); the score, predictors and the
+        denoising step are not scaled. The default is that of the integrator, which is 1 in the catalogue.
     predictor : str, optional
         Predictor that maps each level to the next, after the steps of the integrator (predictor-corrector sampling,
         Song et al. 2021, Algorithm 1).
     momentum : {"kept", "rescaled", "refreshed"}, default "kept"
         Treatment of row 1 of the state between levels. Row 1 holds the momentum of a kinetic integrator or the
-        displacement v of MILD. "kept" leaves it unchanged. Momenta have unit variance at every level, so they stay in
-        equilibrium. "rescaled" multiplies the row by sigma_{i+1}/sigma_i, which suits displacements. "refreshed"
+        displacement v of MILD. "kept" leaves it unchanged. Momenta have the same variance at every level, so they stay
+        in equilibrium. "rescaled" multiplies the row by sigma_{i+1}/sigma_i, which suits displacements. "refreshed"
         replaces the row by a new draw.
     boundary : {"own", "shared"}, default "own"
         Scores at the boundary of two levels. The option affects only schemes that end a step and start the next one
@@ -322,14 +329,14 @@ def plan(
     if is_predictor(method):
         options = {
             "steps": not is_one(steps), "h": h is not None, "eps": eps is not None, "snr": snr is not None,
-            "coupled": coupled, "friction": not is_one(friction), "predictor": predictor is not None,
-            "momentum": momentum != "kept", "boundary": boundary != "own",
+            "coupled": coupled, "friction": not is_one(friction), "temperature": temperature not in (None, 1),
+            "predictor": predictor is not None, "momentum": momentum != "kept", "boundary": boundary != "own",
         }  # fmt: skip
         given = ", ".join(name for name, unusual in options.items() if unusual)
         if given:
             raise ValueError(f"{given}: {method!r} is a predictor, which accepts only levels and denoise")
         return predictions(str(method), levels, denoise)
-    scheme, count = find_method(method), whole_number("steps", steps, 1, 2**48)
+    scheme, count = find_method(method).at(temperature=temperature), whole_number("steps", steps, 1, 2**48)
     sizes = step_sizes(levels, h, eps, snr)
     gamma = positive_number("friction", friction)
     named, moves, source = (
@@ -349,9 +356,12 @@ def plan(
     phases = corrected(scheme, own, levels, count, momentum, boundary, between, chosen)
     if denoise:
         phases += last_phases(levels, k)
-    memory = np.array([scheme.memory] * (scheme.rows - 1) + [0.0] * (width > 1))
+    memory = np.array([scheme.start_deviation] * (scheme.rows - 1) + [0.0] * (width > 1))
     on_step = boundary == "own" or not own.open_uses_score
-    return Plan(named, places_of(levels)[0], tuple(phases), memory, source, momenta=scheme.momenta, on_step=on_step)
+    return Plan(
+        named, places_of(levels)[0], tuple(phases), memory, source, momenta=scheme.momenta, on_step=on_step,
+        temperature=scheme.temperature,
+    )  # fmt: skip
 
 
 def is_one(value: Any) -> bool:
@@ -454,7 +464,7 @@ def corrected(
     The tables ``own`` have a leading axis of levels.
     """
     k = own.rows
-    change = momentum_map(k, scheme.rows, momentum, scheme.memory, levels.sigma[1:] / levels.sigma[:-1])
+    change = momentum_map(k, scheme.rows, momentum, scheme.start_deviation, levels.sigma[1:] / levels.sigma[:-1])
     if boundary == "shared" and own.open_uses_score:
         if moves:
             raise ValueError("boundary: must be 'own' with a predictor, which moves the state between the two levels")

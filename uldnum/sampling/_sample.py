@@ -52,6 +52,7 @@ def sample(
     h: ArrayLike | None = None,
     delta: ArrayLike | None = None,
     friction: float = 1.0,
+    temperature: float | None = None,
     steps: int,
     burn_in: int = 0,
     chains: int | None = None,
@@ -82,6 +83,10 @@ def sample(
         Step size as ``delta = h^2/2``, the time step of overdamped Langevin dynamics.
     friction : float, default 1.0
         Friction in units of 1/time (for a network, in units of 1/sigma). It must be positive.
+    temperature : float, optional
+        Temperature T. All noise is multiplied by sqrt(T), and the score is not scaled. The default is that of the
+        integrator, which is 1 in the catalogue. The
+        chains then sample ``density^(1/T)``, and momenta have the variance T.
     steps : int
         Number of recorded steps.
     burn_in : int, default 0
@@ -94,7 +99,8 @@ def sample(
     x0 : {"target", "normal", "uniform"}, array_like, callable or Run, default "target"
         Initial positions:
 
-        * "target": exact draws of the target (for a network, Gaussian draws with the variance of its noised data).
+        * "target": exact draws of the target (for a network, Gaussian draws with the variance of its noised data), at
+          temperature 1.
         * "normal", "uniform": independent draws of N(0, 1) or U(0, 1) in each coordinate.
         * array of shape (chains, *shape), of NumPy or any library with DLPack: these positions.
         * callable: ``x0(chains, seed, first_chain)`` returns such an array.
@@ -190,7 +196,7 @@ def sample(
     BAOAB 121 1.0
     """
     target = find_target(target)
-    scheme = find_integrator(integrator)
+    scheme = find_integrator(integrator).at(temperature=temperature)
     given = step_size(h, delta)
     if given.ndim > 1 or given.size == 0:
         raise ValueError(f"{'h' if delta is None else 'delta'}: must be a number or have shape (H,), got {given.shape}")
@@ -235,6 +241,7 @@ def sample(
         h=tuple(np.atleast_1d(given).tolist()),
         grouped=given.ndim == 1,
         friction=gamma,
+        temperature=scheme.temperature,
         burn_in=burn_in,
         chains=start.chains,
         first_chain=start.first_chain,
@@ -248,7 +255,8 @@ def sample(
     )
     recording, low, high = recording_of(target, vector, bins, burn_in, thin)
     if earlier is None:
-        phase_space = initial_state(start, np.full(scheme.rows - 1, scheme.memory), scheme.momenta, given.size, kind)
+        deviations = np.full(scheme.rows - 1, scheme.start_deviation)
+        phase_space = initial_state(start, deviations, scheme.momenta, given.size, kind)
         state = State.start(phase_space, moments=vector, bins=bins)
         run = Run(settings, steps, state, [], recording.centre, low, high, tables, mixture, {})
     else:

@@ -23,6 +23,7 @@ def step(
     h: float | None = None,
     delta: float | None = None,
     friction: float = 1.0,
+    temperature: float | None = None,
     score: Callable[[Array], ArrayLike],
     xi: ArrayLike | np.random.Generator,
 ) -> tuple[Array, Array | None]:
@@ -46,6 +47,9 @@ def step(
         Step size as ``delta = h^2/2``.
     friction : float, default 1.0
         Friction in units of 1/time. It must be positive.
+    temperature : float, optional
+        Temperature T. All noise is multiplied by sqrt(T), and the score is not scaled. The default is that of the
+        integrator, which is 1 in the catalogue.
     score : callable
         Gradient of the log density, mapping an array of shape (..., d) to one of the same shape.
     xi : array_like, shape (..., m, d), or numpy.random.Generator
@@ -98,7 +102,7 @@ def step(
     >>> bool(abs(x.var() - 1) < 0.15)
     True
     """
-    scheme, size = find_integrator(integrator), step_size(h, delta)
+    scheme, size = find_integrator(integrator).at(temperature=temperature), step_size(h, delta)
     if size.ndim:
         raise ValueError(f"{'h' if delta is None else 'delta'}: must be a number, got shape {size.shape}")
     table = scheme.stages(size, friction=positive_number("friction", friction))

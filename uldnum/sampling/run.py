@@ -93,7 +93,7 @@ class Run(Described):
         rows, chosen = list(zip(*columns.values(), strict=True)), selected(len(s.h), LINES)
         part = "" if len(chosen) == len(rows) else f", {len(chosen)} of {len(rows)} step sizes"
         return Summary(
-            f"Run of {s.integrator} on {s.target}: {counted(s.chains, 'chain')}, {steps}, "
+            f"Run of {s.integrator}{s.conditions} on {s.target}: {counted(s.chains, 'chain')}, {steps}, "
             f"{counted(self.nfe, 'evaluation')} per chain, {state}{part}",
             list(columns),
             [rows[i] for i in chosen],

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, fields
 import numpy as np
 
 from uldnum._util.arguments import whole_number
+from uldnum.schemes.catalogue import conditions
 
 __all__ = ["Settings", "key_of"]
 
@@ -52,6 +53,8 @@ class Settings:
         Whether the results have a leading axis of step sizes.
     friction : float
         Friction in the reciprocal unit of h; 0 for a plan.
+    temperature : float
+        Temperature of the integrator.
     burn_in, chains, first_chain : int
         Arguments of `uldnum.sample`.
     seed : int
@@ -81,6 +84,7 @@ class Settings:
     h: tuple[float, ...]
     grouped: bool
     friction: float
+    temperature: float
     burn_in: int
     chains: int
     first_chain: int
@@ -91,6 +95,11 @@ class Settings:
     x0: str
     momenta: bool
     time_unit: float
+
+    @property
+    def conditions(self) -> str:
+        """Conditions of the integrator, to follow its name."""
+        return conditions(self.temperature)
 
     @property
     def unit_of_time(self) -> str:
@@ -138,6 +147,7 @@ class Settings:
         for name, numbers in (
             ("h", given["h"]),
             ("friction", [given["friction"]]),
+            ("temperature", [given["temperature"]]),
             ("time_unit", [given["time_unit"]]),
         ):
             check(name, all(type(x) is float and 0 <= x < math.inf for x in numbers))

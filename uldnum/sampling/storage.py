@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["FormatError", "content_digest", "labelled", "pack", "read", "sample_dims", "write"]
 
 # Number of the format of files, to be increased when a file that this version writes cannot be read by an earlier one.
-FORMAT = 2
+FORMAT = 3
 
 # Variables of the root group that are read back; all others are results that are computed from the state.
 READ = ("x", "p", "trace")
@@ -104,7 +104,7 @@ def attributes_of(run: Run) -> dict[str, Any]:
     s = run.settings
     sizes = {"h": run.h.tolist(), "friction": s.friction, "units": s.units} if any(s.h) else {}
     return {
-        "target": s.target, "integrator": s.integrator, **sizes, "steps": run.steps,
+        "target": s.target, "integrator": s.integrator, **sizes, "temperature": s.temperature, "steps": run.steps,
         "recorded_steps": run.recorded_steps, "burn_in": s.burn_in, "chains": s.chains, "first_chain": s.first_chain,
         "seed": s.seed, "backend": s.backend, "dtype": s.dtype, "version": s.version,
     }  # fmt: skip

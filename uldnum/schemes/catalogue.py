@@ -1,9 +1,10 @@
 """Catalogue of Langevin integrators. Each is a recipe that computes coefficient tables from step size and friction.
 
-Mass and temperature are 1, and the score s is the gradient of the log density. The underdamped Langevin equation is
-``dx = p dt, dp = s(x) dt - gamma p dt + sqrt(2 gamma) dW``. The overdamped equation, with its own unit of time, is
-``dx = s(x) dt + sqrt(2) dW``. A step ``h`` of the underdamped equation corresponds to a step ``delta = h^2/2`` of the
-overdamped equation: ULA is ``x' = x + (h^2/2) s + h xi``.
+The mass is 1, recipes are written for temperature 1, and the score s is the gradient of the log density. The
+underdamped Langevin equation is ``dx = p dt, dp = s(x) dt - gamma p dt + sqrt(2 gamma) dW``. The overdamped equation,
+with its own unit of time, is ``dx = s(x) dt + sqrt(2) dW``. A step ``h`` of the underdamped equation corresponds to a
+step ``delta = h^2/2`` of the overdamped equation: ULA is ``x' = x + (h^2/2) s + h xi``. At temperature T, all noise is
+multiplied by sqrt(T).
 """
 
 from __future__ import annotations
@@ -14,7 +15,16 @@ from functools import cached_property, partial
 
 import numpy as np
 
-from uldnum._util.arguments import broadcast, function, non_negative, number, positive, shown, step_size
+from uldnum._util.arguments import (
+    broadcast,
+    function,
+    non_negative,
+    number,
+    positive,
+    positive_number,
+    shown,
+    step_size,
+)
 from uldnum._util.names import NAME, UnknownNameError, checked_name, checked_text, digest, split_name, unknown
 from uldnum._util.summary import Described, Summary, counted
 from uldnum._util.typing import Array, ArrayLike
@@ -30,7 +40,15 @@ from uldnum.schemes.words import (
     weak_order,
 )
 
-__all__ = ["CatalogueEntry", "Integrator", "integrator", "integrators", "splitting", "unknown_integrator"]
+__all__ = [
+    "CatalogueEntry",
+    "Integrator",
+    "conditions",
+    "integrator",
+    "integrators",
+    "splitting",
+    "unknown_integrator",
+]
 
 Recipe = Callable[[Array, Array], Step]
 Order = tuple[float | None, float | None]
@@ -50,6 +68,11 @@ def summary_of(name: str, order: Order, source: str) -> Summary:
     weak, stationary = ("unknown" if one is None else shown(one) for one in order)
     orders = f"{weak} for expectations after a fixed time, {stationary} for the stationary distribution of x"
     return Summary(f"Integrator {name}", [], [("order in h", orders), ("source", source)])
+
+
+def conditions(temperature: float) -> str:
+    """Return the conditions of an integrator that differ from the usual ones, to follow its name."""
+    return "" if temperature == 1 else f" at temperature {temperature:g}"
 
 
 @dataclass(frozen=True, repr=False)
@@ -73,16 +96,19 @@ class Integrator(Described):
     source : str, default "user"
         Reference that defines the method.
     memory : float, default 1.0
-        Standard deviation of the second row of the state at the start of a run. It is 1 for momenta and for stored
-        normals.
+        Standard deviation of the second row of the state at the start of a run, at temperature 1. It is 1 for momenta
+        and for stored normals.
     momenta : bool, default False
         Whether the second row holds momenta. If it does, a run of another integrator with momenta can start from the
         final momenta of a run of this one (``x0=run``).
+    temperature : float, default 1.0
+        Temperature T. All noise of the tables, and the second row at the start of a run, are multiplied by sqrt(T).
 
     Raises
     ------
     ValueError
-        If an argument has the wrong type, or memory is negative or not finite.
+        If an argument has the wrong type, memory is negative or not finite, or the temperature is not positive and
+        finite.
 
     Notes
     -----
@@ -117,14 +143,74 @@ class Integrator(Described):
     source: str = "user"
     memory: float = 1.0
     momenta: bool = False
+    temperature: float = 1.0
 
     def __post_init__(self) -> None:
         checked_name("name", self.name)
         function("recipe", self.recipe)
         checked_text("source", self.source)
         non_negative("memory", self.memory)
+        positive_number("temperature", self.temperature)
         if not isinstance(self.order, tuple) or len(self.order) != 2:
             raise ValueError(f"order: must be a tuple of two items, numbers or None, got {shown(self.order)}")
+
+    def at(self, *, temperature: float | None = None) -> Integrator:
+        """Return this integrator at another temperature.
+
+        Every function that accepts an integrator accepts the result. The argument ``temperature`` of functions such as
+        `uldnum.sample` calls this method.
+
+        Parameters
+        ----------
+        temperature : float, optional
+            Temperature T. The default is that of this integrator, which is 1 in the catalogue.
+
+        Returns
+        -------
+        Integrator
+            The integrator, with the same name.
+
+        Raises
+        ------
+        ValueError
+            If the temperature is not positive and finite.
+
+        Notes
+        -----
+        All noise of a scheme and its initial momenta are multiplied by sqrt(T), and the score is not scaled. The
+        underdamped Langevin equation becomes ``dp = s dt - gamma p dt + sqrt(2 gamma T) dW``, whose stationary
+        distribution is ``density^(1/T)`` with momenta of variance T.
+
+        A scheme at temperature T with step size h and friction gamma on a target equals the scheme at temperature 1
+        with step size ``sqrt(T) h`` and friction ``gamma/sqrt(T)`` on ``density^(1/T)``, with momenta divided by
+        sqrt(T).
+
+        Examples
+        --------
+        On a Gaussian, every covariance is multiplied by the temperature:
+
+        >>> import uldnum
+        >>> hot = uldnum.integrator("OBABO").at(temperature=3.0)
+        >>> round(float(uldnum.exact.gaussian(hot, h=1.0).position_covariance), 6)
+        4.0
+        """
+        if temperature is None:
+            return self
+        return replace(self, temperature=positive_number("temperature", temperature))
+
+    @property
+    def label(self) -> str:
+        """Name and conditions, for output."""
+        return self.name + conditions(self.temperature)
+
+    @property
+    def start_deviation(self) -> float:
+        """Standard deviation of the second row of the state at the start of a run."""
+        return float(np.sqrt(self.temperature)) * self.memory
+
+    def adjusted(self, step: Step, h: Array) -> Step:
+        """Return a step of the recipe, of size h, at the temperature; entries may be numbers of fifty digits."""
+        return step.at_temperature(self.temperature + 0 * h)
 
     def stages(self, h: ArrayLike | None = None, *, delta: ArrayLike | None = None, friction: ArrayLike = 1.0) -> Step:
         """Return the coefficient tables of one time step.
@@ -168,7 +254,7 @@ class Integrator(Described):
                 f"{shown(step)} for {self.name!r}{'; does the function return its result?' if step is None else ''}"
             )
         step.check(self.name, size.shape)
-        return step
+        return self.adjusted(step, size)
 
     @property
     def summary(self) -> Summary:
@@ -178,7 +264,8 @@ class Integrator(Described):
             size = f"{counted(self.nfe_per_step, 'score evaluation')}, {counted(self.rows, 'row')}"
         except Exception as error:  # a user-defined recipe may raise any exception
             size = f"the recipe failed with {type(error).__name__}"
-        return replace(found, rows=[*found.rows, ("one step", size)])
+        temperature = [] if self.temperature == 1 else [("temperature", shown(self.temperature))]
+        return replace(found, rows=[*found.rows, ("one step", size), *temperature])
 
     @cached_property
     def unit(self) -> Step:

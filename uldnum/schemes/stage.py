@@ -15,6 +15,7 @@ step size varies.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -155,6 +156,20 @@ class Step:
         """Return the tables at the given indices of the first leading axis."""
         stages = tuple(Stage(stage.G[index], stage.map.at(index)) for stage in self.stages)
         return Step(stages, self.open.at(index), self.close.at(index), self.open_uses_score)
+
+    def each(self, change: Callable[[Affine], Affine]) -> Step:
+        """Return the step with a function applied to each of its maps."""
+        stages = tuple(Stage(stage.G, change(stage.map)) for stage in self.stages)
+        return replace(self, stages=stages, open=change(self.open), close=change(self.close))
+
+    def at_temperature(self, temperature: Array) -> Step:
+        """Return the step with all noise scaled by the square root of the temperature; the score is not scaled.
+
+        ``temperature`` has the shape of the leading axes of the tables. The stationary distribution of an exact scheme
+        becomes ``density^(1/temperature)``.
+        """
+        root = np.sqrt(temperature)[..., None, None]
+        return self.each(lambda one: replace(one, C=root * one.C))
 
     def split(self) -> list[Step]:
         """Return one step for each index of the leading axis. Each has a leading axis of length 1."""

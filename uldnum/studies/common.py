@@ -83,22 +83,16 @@ class StepGrid:
         """
         h, delta, friction, integrators = study.h, study.delta, study.friction, study.integrators
         target, reference = find_target(study.target), getattr(study, "reference", None)
-        known = against(target, reference) if reference is not None or bias else vector_target(target)
+        schemes = schemes_of(integrators, study.temperature)
+        temperature = schemes[0].temperature
+        given = reference is not None or temperature != 1
+        known = against(target, reference, temperature) if given or bias else vector_target(target)
         if bias and not study_metrics(known):
             raise wanting(target, "its moments and cdf", "moment", "cdf")
         if not np.all(np.isfinite(known.standard_deviation)):
             raise wanting(target, "its standard deviation", "standard_deviation")
         if getattr(study, "observables", None) and reference is None:
             raise ValueError("observables: need their expectations; pass reference=samples, or reference=target.sample")
-        if not isinstance(integrators, str | Integrator | Sequence) or isinstance(integrators, bytes | bytearray):
-            raise ValueError(
-                f"integrators: must be a name, an Integrator, or several of them, got {shown(integrators)}"
-            )
-        named = [integrators] if isinstance(integrators, str | Integrator) else integrators
-        schemes = [find_integrator(name) for name in named]
-        names = [scheme.name for scheme in schemes]
-        if not schemes or len(set(names)) < len(names):
-            raise ValueError(f"integrators: must name at least one integrator, and each only once, got {names}")
         width = narrowest(known) / target.time_unit
         if h is None and delta is None:
             h = geomspace(0.1, 1.6, 12) * width
@@ -285,7 +279,8 @@ class StepGrid:
             "h": ("h", self.h, {"long_name": "step size", "units": "time"}),
             "observable": list(TIMES),
         } | names
-        return xr.Dataset(data, coordinates, {"uldnum": VERSION} | describe(self.target) | attributes)
+        temperature = {"temperature": self.schemes[0].temperature}
+        return xr.Dataset(data, coordinates, {"uldnum": VERSION} | describe(self.target) | temperature | attributes)
 
     def warn_of_divergence(self, study: xr.Dataset) -> None:
         """Warn once per scheme of the step sizes at which chains diverged, and of those at which they will."""
@@ -300,6 +295,21 @@ class StepGrid:
                 if len(sizes):
                     at = "h = " + ", ".join(f"{h:.4g}" for h in sizes)
                     warnings.warn(f"{name} {fault.format(at)}", stacklevel=level_outside())
+
+
+def schemes_of(integrators: Any, temperature: float | None) -> list[Integrator]:
+    """Return the integrators of a study at its temperature, or raise."""
+    if not isinstance(integrators, str | Integrator | Sequence) or isinstance(integrators, bytes | bytearray):
+        raise ValueError(f"integrators: must be a name, an Integrator, or several of them, got {shown(integrators)}")
+    named = [integrators] if isinstance(integrators, str | Integrator) else integrators
+    schemes = [find_integrator(name).at(temperature=temperature) for name in named]
+    names = [scheme.name for scheme in schemes]
+    if not schemes or len(set(names)) < len(names):
+        raise ValueError(f"integrators: must name at least one integrator, and each only once, got {names}")
+    temperatures = [scheme.temperature for scheme in schemes]
+    if len(set(temperatures)) > 1:
+        raise ValueError(f"integrators: must all have one temperature, got {temperatures}; pass temperature=")
+    return schemes
 
 
 def level_outside() -> int:
@@ -374,9 +384,9 @@ def with_cost(study: xr.Dataset) -> xr.Dataset:
 
 
 def narrowest(target: Target) -> float:
-    """Return the smallest standard deviation of a target, or of the components if it is a mixture."""
+    """Return the smallest standard deviation of a target at temperature 1, or of the components if it is a mixture."""
     if target.largest_precision is None:
-        return float(np.min(target.standard_deviation))
+        return float(np.min(target.standard_deviation)) / math.sqrt(target.temperature_of_expectations)
     return 1 / math.sqrt(target.largest_precision)
 
 

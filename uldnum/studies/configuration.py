@@ -163,6 +163,12 @@ class Configuration:
         "array, shape (H,)", "Step sizes as delta = h^2/2. At most one of h and delta may be given.",
     ))  # fmt: skip
     friction: ArrayLike | None = field(default=None, metadata=friction_option(USUAL_FRICTIONS))
+    temperature: float | None = field(default=None, metadata=option(
+        "float, optional",
+        "Temperature T of the integrators. Biases are measured against the target density to the power 1/T, which "
+        "is known on Gaussians and in one dimension; on other targets, pass samples of it as reference. Default: 1.",
+        check=optional_number,
+    ))  # fmt: skip
     tolerance: float = field(default=1e-4, metadata=option(
         "float",
         "Accuracy of exact answers, as in `uldnum.exact.transfer_operator`.",

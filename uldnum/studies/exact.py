@@ -14,6 +14,7 @@ import numpy as np
 from uldnum._util.typing import Array
 from uldnum.diagnostics.bias import deviation, known_moment
 from uldnum.diagnostics.metrics import RELAXATION_TIME, TIMES, StationaryLaw, study_metric
+from uldnum.diagnostics.reference import against
 from uldnum.exact import ConvergenceError, GaussianLaw, TransferOperator, UnstableError, transfer_operator
 from uldnum.exact._gaussian import Spectrum, stationary_law
 from uldnum.schemes.catalogue import Integrator
@@ -92,7 +93,7 @@ class GaussianMarginals:
     Attributes
     ----------
     target : Target
-        The target.
+        The target at the temperature of the scheme.
     found : GaussianLaw
         The exact stationary distribution.
     mean : array, shape (d,)
@@ -117,17 +118,18 @@ class GaussianMarginals:
     @classmethod
     def of(cls, scheme: Integrator, target: Target, h: float, friction: float) -> GaussianMarginals:
         """Return the stationary distribution of a scheme; a bias below the rounding error of the variance is 0."""
-        precision = np.asarray(target.precision)
+        precision, known = np.asarray(target.precision), against(target, None, scheme.temperature)
         spectrum, at = Spectrum.of(precision), (np.asarray(h), np.asarray(friction))
         found = stationary_law(scheme, *at, spectrum)
-        if np.any(np.abs(found.bias) * spectrum.values < CANCELLED):
+        if np.any(np.abs(found.bias) * spectrum.values < CANCELLED * scheme.temperature):
             with suppress(ValueError):  # the recipe of a user-defined integrator may not support fifty digits
                 found = stationary_law(scheme, *at, spectrum, precise=True)
         bias, variance = found.position_bias, 1 / precision
         if precision.ndim == 2:
             bias, variance = np.diag(bias), np.diag(np.linalg.inv(precision))
+        variance = scheme.temperature * variance
         bias = np.where(variance + bias == variance, 0.0, bias)
-        return cls(target, found, np.asarray(target.mean), variance, bias)
+        return cls(known, found, np.asarray(target.mean), variance, bias)
 
     @property
     def log_ratio(self) -> Array:
@@ -190,7 +192,7 @@ class OneDimensionalLaw:
     Attributes
     ----------
     target : Target
-        The target.
+        The target at the temperature of the scheme.
     found : TransferOperator
         The exact stationary distribution.
     """
@@ -201,7 +203,8 @@ class OneDimensionalLaw:
     @classmethod
     def of(cls, scheme: Integrator, target: Target, h: float, friction: float, tolerance: float) -> OneDimensionalLaw:
         """Return the stationary distribution of a scheme, or raise a ConvergenceError."""
-        return cls(target, transfer_operator(scheme, target, h, friction=friction, tolerance=tolerance))
+        known = against(target, None, scheme.temperature)
+        return cls(known, transfer_operator(scheme, target, h, friction=friction, tolerance=tolerance))
 
     def moment_error(self, order: int) -> Array:
         """Return ``E[x^order]`` of the stationary distribution minus that of the target, shape (1,)."""

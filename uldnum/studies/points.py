@@ -101,7 +101,8 @@ class Point:
             for name, value in self.parameters.items()
             if name not in ("target", "integrator", "friction", "metrics")
         }
-        scheme = [digest(*map(np.asarray, tables[:-1])), self.scheme.memory]
+        scheme = [digest(*map(np.asarray, tables[:-1])), self.scheme.start_deviation]
+        scheme += [self.scheme.temperature] * (self.scheme.temperature != 1)  # the target of the bias
         whole = [VERSION, CODE + code_of(self.metrics), fingerprint(self.target), scheme, own, *self.additional]
         return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:32]
 

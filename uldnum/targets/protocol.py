@@ -199,6 +199,14 @@ class Target(Law, ABC):
         return 1.0
 
     @property
+    def temperature_of_expectations(self) -> float:
+        """Temperature T for which expectations and draws hold: they are those of ``density^(1/T)``. Default: 1.
+
+        Score and log density are always those at temperature 1, which `uldnum.sample` uses at every temperature.
+        """
+        return 1.0
+
+    @property
     def dtype(self) -> str:
         """Default floating-point type of a run. Default: "float64"."""
         return "float64"
