@@ -53,7 +53,8 @@ def test_defaults():
         name: {one.name: one.default for one in inspect.signature(getattr(studies, name)).parameters.values()}
         for name in CALLS
     }
-    exact = {"h": None, "delta": None, "store": None, "executor": None, "progress": True, "temperature": None}
+    exact = {"h": None, "delta": None, "store": None, "executor": None, "progress": True}
+    exact |= {"temperature": None, "score_noise": None}
     sampling = exact | {
         "nfe": 5000,
         "burn_in": 1000,

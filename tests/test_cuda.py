@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 from helpers.simulation import (
     CASES,
+    CONDITIONS,
     IMAGE_CASES,
     IMAGES,
     KNOWN_ANSWERS,
+    NOISY,
     TARGETS,
     TOLERANCE,
     results,
@@ -50,6 +52,10 @@ def compare(simulated, name, expected, dtype):
 def test_simulated_gpu_equals_cpu(simulated, case):
     """They agree up to rounding, because the simulator has no fused multiply-add."""
     compare(simulated, CASES.index(case), results(sample(case, "numba")), case[2])
+
+
+def test_simulated_temperature_and_score_noise_equal_cpu(simulated):
+    compare(simulated, "conditions", results(sample(NOISY, "numba", **CONDITIONS)), NOISY[2])
 
 
 @pytest.mark.parametrize("case", IMAGE_CASES, ids=lambda case: f"{case[0]} {case[1].shape} {case[2]}")

@@ -236,7 +236,7 @@ def test_the_stein_discrepancy_uses_the_score_at_the_temperature():
 def test_an_integrator_carries_its_temperature():
     hot = uldnum.integrator("BAOAB").at(temperature=T)
     assert (hot.name, hot.label, hot.temperature) == ("BAOAB", "BAOAB at temperature 2.5", T)
-    assert hot.at() is hot
+    assert hot.at() == hot
     assert hot.at(temperature=1.0) == replace(hot, temperature=1.0)
     np.testing.assert_array_equal(
         exact.gaussian(hot, h=H).covariance, exact.gaussian("BAOAB", h=H, temperature=T).covariance
@@ -256,7 +256,7 @@ def test_faults_of_plans_and_studies():
     with pytest.raises(ValueError, match="temperature: 'heun' is a predictor"):
         uldnum.plan("heun", levels, temperature=2.0)
     mixed = [uldnum.integrator("ula"), uldnum.integrator("BAOAB").at(temperature=2.0)]
-    with pytest.raises(ValueError, match="integrators: must all have one temperature"):
+    with pytest.raises(ValueError, match="integrators: must all have the same temperature"):
         studies.exact_bias("gaussian", mixed, [0.5])
 
 

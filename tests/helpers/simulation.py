@@ -19,6 +19,8 @@ from helpers.plans import stop_and_go_on
 DTYPES = ("float64", "float32")
 TOLERANCE = {"float64": 1e-13, "float32": 5e-6}
 SCHEMES = [*CATALOGUE, "ABAOABA"]
+# A scheme whose readout uses normals of its own with a noisy score, at another temperature.
+NOISY, CONDITIONS = ("UBU", "2", "float64"), {"temperature": 2.0, "score_noise": 0.7}
 KNOWN_ANSWERS = [
     ((0, 0, 0, 0), (0, 0), "6627e8d5 e169c58d bc57ac4c 9b00dbd8"),
     ((0xFFFFFFFF,) * 4, (0xFFFFFFFF,) * 2, "408f276d 41c83b0e a20bc7c6 6d5451fd"),
@@ -201,6 +203,7 @@ def simulate(path):
     first = sample(("UBU", "3 diagonal", "float64"), "cuda", steps=4)
     whole = sample(("UBU", "3 diagonal", "float64"), "cuda", steps=7, resume=first)
     saved |= {f"resumed {i}": part for i, part in enumerate(results(whole))}
+    saved |= {f"conditions {i}": part for i, part in enumerate(results(sample(NOISY, "cuda", **CONDITIONS)))}
     np.savez(path, **saved)
 
 

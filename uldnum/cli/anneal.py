@@ -16,7 +16,7 @@ from uldnum.cli.common import (
     protect_stopped_run,
     save_result,
 )
-from uldnum.cli.options import Seed, Temperature, count
+from uldnum.cli.options import ScoreNoise, Seed, Temperature, count
 
 __all__ = ["anneal"]
 
@@ -66,6 +66,7 @@ def anneal(
         float, typer.Option(help="Friction in units of 1/sigma of the level; overdamped integrators ignore it.")
     ] = 1.0,
     temperature: Temperature = 1.0,
+    score_noise: ScoreNoise = 0.0,
     predictor: Annotated[
         str | None,
         typer.Option(help="Predictor that maps each level to the next, after the steps of the integrator."),
@@ -128,13 +129,14 @@ def anneal(
     stored = check_store(writable_folder(out) / "anneal.nc")
     protect_stopped_run(stored, resume)
     given: dict[str, Any] = {"steps": steps, "h": h, "eps": eps, "snr": snr, "friction": friction}
-    given |= {"temperature": temperature, "predictor": predictor, "momentum": momentum, "boundary": boundary}
-    given |= {"denoise": denoise}
+    given |= {"temperature": temperature, "score_noise": score_noise, "predictor": predictor, "momentum": momentum}
+    given |= {"boundary": boundary, "denoise": denoise}
     sources = {name: context.get_parameter_source(name) for name in ("levels", *given)}
     said = [name for name, source in sources.items() if source and source.name != "DEFAULT"]
     preset, own = method.lower() in PRESETS, levels.partition(":")[0] == "own"
     if preset and said:
-        raise ValueError(f"{said[0]}: {method!r} has its own levels, steps and step sizes; leave out --{said[0]}")
+        option = said[0].replace("_", "-")
+        raise ValueError(f"{option}: {method!r} has its own levels, steps and step sizes; leave out --{option}")
     if not own:  # a network may take long to load
         chosen = uldnum.preset(method) if preset else uldnum.plan(method, uldnum.levels.parse(levels), **given)
     law = find_data(data, "cuda" if backend in ("cuda", "cuda-fast") else "cpu")

@@ -56,13 +56,14 @@ def bias(
 def print_table(study: Any, data: Path, figure: Path) -> None:
     """Print the first metric of a study as a table."""
     from uldnum.diagnostics.metrics import METRICS
+    from uldnum.studies.common import place_of
 
     sampled = "bias" in study
     first, *others = (METRICS[str(name)] for name in study.metric.values)
     one = study.sel(metric=first.name)
     what = f"{'Bias' if sampled else 'Exact bias'} of the {first.label}"
     friction = ", ".join(f"{value:.4g}" for value in np.atleast_1d(study.friction))
-    typer.echo(f"{what} on {study.target}, in {first.unit}; friction {friction}/time.")
+    typer.echo(f"{what} on {place_of(study)}, in {first.unit}; friction {friction}/time.")
     accuracy = f", to about {study.exact_to:.0e}" if study.exact_to else ""
     exact = (
         f"exact: the bias of the scheme with the sign of its mean over axes{accuracy}; - if it is not known, < if only "

@@ -14,7 +14,7 @@ import typer
 from uldnum._util.parsing import whole
 from uldnum.studies.configuration import Configuration, SamplingConfiguration, Whole, option_of
 
-__all__ = ["AsJson", "Out", "Scheduler", "Seed", "Temperature", "count", "with_options_of"]
+__all__ = ["AsJson", "Out", "Scheduler", "ScoreNoise", "Seed", "Temperature", "count", "with_options_of"]
 
 
 def count(help: str | None, check: Callable[[str, Any], Any] | None = None) -> Any:
@@ -35,6 +35,13 @@ Seed = Annotated[int, count(SEED.shell, SEED.check)]
 Temperature = Annotated[
     float,
     typer.Option(help="Temperature T of the integrator: all of its noise is multiplied by sqrt(T), the score is not."),
+]
+ScoreNoise = Annotated[
+    float,
+    typer.Option(
+        help="Standard deviation of the error of the score, in units of 1/sigma; each evaluation and coordinate has "
+        "its own error."
+    ),
 ]
 Scheduler = Annotated[
     str | None,

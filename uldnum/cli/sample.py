@@ -22,7 +22,7 @@ from uldnum.cli.common import (
     protect_stopped_run,
     save_result,
 )
-from uldnum.cli.options import Seed, Temperature, count
+from uldnum.cli.options import ScoreNoise, Seed, Temperature, count
 from uldnum.schemes.catalogue import integrator as find_integrator
 
 if TYPE_CHECKING:
@@ -75,6 +75,7 @@ def sample(
         float, typer.Option(help="Friction in units of 1/sigma; overdamped integrators ignore it.")
     ] = 1.0,
     temperature: Temperature = 1.0,
+    score_noise: ScoreNoise = 0.0,
     seed: Seed = 0,
     denoise: Annotated[
         bool, typer.Option(help="Draw and store denoised images, instead of drawing the noisy states.")
@@ -140,7 +141,7 @@ def sample(
     from uldnum.sampling.storage import write
 
     require("matplotlib", "plot")
-    scheme = find_integrator(integrator).at(temperature=temperature)
+    scheme = find_integrator(integrator).at(temperature=temperature, score_noise=score_noise)
     positive("friction", friction)
     given_step = None if h is None and delta is None else float(step_size(h, delta))
     if backend not in (known := ("array", "cuda", "cuda-fast")):

@@ -316,6 +316,7 @@ def gaussian(
     precision: ArrayLike = 1.0,
     friction: ArrayLike = 1.0,
     temperature: float | None = None,
+    score_noise: float | None = None,
     precise: bool = False,
 ) -> GaussianLaw:
     """Return the exact stationary distribution of an integrator on the Gaussian target N(0, precision^-1).
@@ -340,6 +341,10 @@ def gaussian(
     temperature : float, optional
         Temperature T. All noise is multiplied by sqrt(T), and the score is not scaled. The default is that of the
         integrator, which is 1 in the catalogue.
+    score_noise : float, optional
+        Standard deviation tau of the error of the score, in units of 1/x: the integrator uses ``s + tau zeta`` with its
+        own standard normals zeta for each coordinate and evaluation. The default is that of the integrator, which is 0
+        in the catalogue.
     precise : bool, default False
         Whether to compute with fifty digits everywhere. Covariances and ``position_bias`` are then correct to all
         digits of float64. Otherwise ``position_bias``, which is a difference, suffers from cancellation at small steps.
@@ -397,7 +402,7 @@ def gaussian(
     >>> baoab.momentum_covariance.round(6).tolist()
     [0.75, 0.5]
     """
-    scheme = find_integrator(integrator).at(temperature=temperature)
+    scheme = find_integrator(integrator).at(temperature=temperature, score_noise=score_noise)
     spectrum, precise = Spectrum.of(precision), flag("precise", precise)
     with np.errstate(over="ignore"):  # the largest values of delta overflow to h = inf, which `stages` rejects
         size, gamma = broadcast(h=step_size(h, delta), friction=positive("friction", friction))
@@ -555,6 +560,7 @@ def propagator(
     precision: ArrayLike = 1.0,
     friction: ArrayLike = 1.0,
     temperature: float | None = None,
+    score_noise: float | None = None,
     steps: int = 1,
 ) -> tuple[Array, Array]:
     """Return the distribution of an integrator on a Gaussian target after a number of time steps.
@@ -578,6 +584,10 @@ def propagator(
     temperature : float, optional
         Temperature T. All noise is multiplied by sqrt(T), and the score is not scaled. The default is that of the
         integrator, which is 1 in the catalogue.
+    score_noise : float, optional
+        Standard deviation tau of the error of the score, in units of 1/x: the integrator uses ``s + tau zeta`` with its
+        own standard normals zeta for each coordinate and evaluation. The default is that of the integrator, which is 0
+        in the catalogue.
     steps : int, default 1
         Number of time steps, between 1 and 2^48.
 
@@ -611,7 +621,7 @@ def propagator(
     h, precision, friction = broadcast(
         h=step_size(h, delta), precision=positive("precision", precision), friction=positive("friction", friction)
     )
-    scheme = find_integrator(integrator).at(temperature=temperature)
+    scheme = find_integrator(integrator).at(temperature=temperature, score_noise=score_noise)
     with np.errstate(all="ignore"):  # very large steps overflow
         whole = linear_step(scheme.stages(h, friction=friction), precision).run(steps)
     return np.eye(scheme.rows) + whole.D, whole.Q

@@ -19,6 +19,10 @@ The stationary distribution of ``(x, p)``, weighted with ``f(x) - E f``, is ther
 
   Here r is the expectation of ``f(x) - E f`` at the next reading, given the state on the grid, and P is the operator of
   one time step.
+
+With score noise, ``close`` and ``open`` may share the error of one score. The readings are then no Markov chain. In all
+splitting words of this kind, ``close`` leaves x unchanged, so f is a function of the state u before the last stage. The
+distribution of u, weighted with ``f(x) - E f``, is then propagated by whole stages, starting with the last one.
 """
 
 from __future__ import annotations
@@ -33,7 +37,7 @@ from uldnum._util.arguments import result_of
 from uldnum._util.typing import Array
 from uldnum.exact.grid import Axis, Grid, Noise, Push
 from uldnum.exact.stationary import ConvergenceError, Problem, split
-from uldnum.schemes.stage import Stage, first_row
+from uldnum.schemes.stage import Stage, Step, first_row
 
 __all__ = ["autocorrelation_times"]
 
@@ -103,21 +107,27 @@ def times_on(problem: Problem, grid: Grid, functions: Sequence[Callable[[Array],
     """Return the autocorrelation times of functions on one grid, in time steps."""
     observables = [observed(f, grid.x.nodes) for f in functions]
     stationary, step, score = problem.stationary(grid), problem.step, problem.score
-    positions, phase_space = Grid(grid.x, Axis(0.0, 0.0, 1)), Grid(grid.x, momenta(problem, grid))
+    shared = shares_an_error(step)
+    positions, phase_space = Grid(grid.x, Axis(0.0, 0.0, 1)), Grid(grid.x, momenta(problem, grid, shared))
     closing = Stage(step.stages[-1].G, step.close)
     reading, zero = split(step.close.compressed().C), np.zeros(step.rows)
     ending = Noise(zero, float(np.linalg.norm(step.close.C[0])))
 
-    # `law` is the distribution of (x, p) at the end of a time step.
+    # `law` is the distribution of (x, p) at the end of a time step, or that of u before the last stage.
     noise = problem.parts[0][0]
-    before_reading = Push(grid, phase_space, noise, [closing], score, reading)
-    law = Push(phase_space, phase_space, reading, [], score).law(before_reading.law(stationary.law.reshape(grid.shape)))
+    on_nodes = stationary.law.reshape(grid.shape)
+    if shared:
+        law, first = Push(grid, phase_space, noise, [], score).law(on_nodes), step.stages[-1]
+    else:
+        before_reading = Push(grid, phase_space, noise, [closing], score, reading)
+        law = Push(phase_space, phase_space, reading, [], score).law(before_reading.law(on_nodes))
+        first = Stage(first_row(step.open.b), step.open)
     weights = law.sum(axis=1)
     read = Push(grid, positions, noise, [closing], score, ending)
 
     # `onwards` propagates to the last noise before the last stage of the next time step.
     onwards, noise, maps = [], Noise(zero), []
-    for stage in (Stage(first_row(step.open.b), step.open), *step.stages[:-1]):
+    for stage in (first, *step.stages[:-1]):
         maps.append(stage)
         if stage.map.C.any():
             following = split(stage.map.compressed().C)
@@ -152,12 +162,29 @@ def observed(f: Callable[[Array], Array], x: Array) -> Array:
     return values
 
 
-def momenta(problem: Problem, grid: Grid) -> Axis:
-    """Return an axis for the second row at the end of a time step.
+def shares_an_error(step: Step) -> bool:
+    """Return whether ``close`` and ``open`` share the error of a score: their noise is not independent.
+
+    Raise a ConvergenceError if ``close`` also moves x.
+    """
+    apart, whole = step.close.then(step.open).C, step.stages[-1].map.C
+    if np.allclose(apart @ apart.T, whole @ whole.T, rtol=1e-9, atol=1e-12 * np.abs(whole @ whole.T).max()):
+        return False
+    if any(part[0].any() for part in (step.close.dA, step.close.b, step.close.C)):
+        raise ConvergenceError(
+            "autocorrelation times are not computed with score noise if the end of a step moves x and shares its score "
+            "with the start of the next step"
+        )
+    return True
+
+
+def momenta(problem: Problem, grid: Grid, shared: bool) -> Axis:
+    """Return an axis for the second row at the end of a time step, or for that of u before the last stage.
 
     It has as many nodes as the axis of ``grid`` with the most nodes.
     """
     if problem.step.rows == 1:
         return grid.memory
-    axis = problem.memory_axis(grid.x, problem.linear.read.push(problem.covariance)[:, 1, 1])
+    covariance = problem.covariance if shared else problem.linear.read.push(problem.covariance)
+    axis = problem.memory_axis(grid.x, covariance[:, 1, 1])
     return replace(axis, n=max(grid.shape))

@@ -268,6 +268,7 @@ def transfer_operator(
     delta: float | None = None,
     friction: float = 1.0,
     temperature: float | None = None,
+    score_noise: float | None = None,
     tolerance: float = 1e-6,
 ) -> TransferOperator:
     """Return the exact stationary distribution and mixing rate of an integrator on a one-dimensional target.
@@ -290,6 +291,10 @@ def transfer_operator(
     temperature : float, optional
         Temperature T. All noise is multiplied by sqrt(T), and the score is not scaled. The default is that of the
         integrator, which is 1 in the catalogue.
+    score_noise : float, optional
+        Standard deviation tau of the error of the score, in units of 1/x: the integrator uses ``s + tau zeta`` with its
+        own standard normals zeta for each coordinate and evaluation. The default is that of the integrator, which is 0
+        in the catalogue.
     tolerance : float, default 1e-6
         Accuracy of the results, at least 1e-9 and less than 1. It bounds the error of the mean and of the variance (in
         units of the target's standard deviation and variance), of the cdf and of the second eigenvalue, and the
@@ -342,7 +347,7 @@ def transfer_operator(
     >>> round(ula.total_variation, 5), round(ula.relaxation_time, 1)
     (0.00291, 180.6)
     """
-    scheme = find_integrator(integrator).at(temperature=temperature)
+    scheme = find_integrator(integrator).at(temperature=temperature, score_noise=score_noise)
     size, gamma = step_size(h, delta), positive("friction", friction)
     if size.ndim or gamma.ndim:
         raise ValueError(

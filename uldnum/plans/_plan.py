@@ -9,14 +9,14 @@ only in the tables of their phases.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from uldnum._util.arguments import flag, positive_number, shown, step_size, whole_number
+from uldnum._util.arguments import answer_of, flag, non_negative, positive_number, shown, step_size, whole_number
 from uldnum._util.names import UnknownNameError, checked_text, split_name, unknown
 from uldnum._util.summary import Described, Summary, counted, selected
 from uldnum._util.typing import Array
@@ -82,6 +82,8 @@ class Plan(Described):
         the recurrence inside a step.
     temperature : float, default 1.0
         Temperature of the integrator.
+    score_noise : float, default 0.0
+        Standard deviation of the error of the score in units of 1/sigma, the largest one of all phases.
     """
 
     name: str
@@ -93,6 +95,7 @@ class Plan(Described):
     momenta: bool = False
     on_step: bool = True
     temperature: float = 1.0
+    score_noise: float = 0.0
 
     def __post_init__(self) -> None:
         checked_text("name", self.name)
@@ -110,7 +113,8 @@ class Plan(Described):
             ]
             for i in selected(len(self.phases))
         ]
-        title = f"Plan {self.name}{conditions(self.temperature)}: {phases}, {counted(self.steps, 'step')}"
+        name = self.name + conditions(self.temperature, self.score_noise)
+        title = f"Plan {name}: {phases}, {counted(self.steps, 'step')}"
         return Summary(title, ["phase", "alpha", "sigma", "steps", "evaluations per step"], rows)
 
     @property
@@ -224,6 +228,7 @@ def plan(
     coupled: bool = False,
     friction: float = 1.0,
     temperature: float | None = None,
+    score_noise: float | Callable[[float, float], float] | None = None,
     predictor: str | None = None,
     momentum: str = "kept",
     boundary: str = "own",
@@ -262,6 +267,11 @@ def plan(
     temperature : float, optional
         Temperature T of the integrator. All of its noise is multiplied by sqrt(T); the score, predictors and the
         denoising step are not scaled. The default is that of the integrator, which is 1 in the catalogue.
+    score_noise : float or callable, optional
+        Standard deviation tau of the error of the score, in units of 1/sigma_i, or a function ``score_noise(alpha,
+        sigma)`` that returns it at a noise level. All steps of the plan, also those of predictors and the denoising
+        step, use ``s + tau zeta/sigma_i`` with standard normals zeta of their own. The default is that of the
+        integrator, which is 0 in the catalogue.
     predictor : str, optional
         Predictor that maps each level to the next, after the steps of the integrator (predictor-corrector sampling,
         Song et al. 2021, Algorithm 1).
@@ -334,9 +344,10 @@ def plan(
         }  # fmt: skip
         given = ", ".join(name for name, unusual in options.items() if unusual)
         if given:
-            raise ValueError(f"{given}: {method!r} is a predictor, which accepts only levels and denoise")
-        return predictions(str(method), levels, denoise)
+            raise ValueError(f"{given}: {method!r} is a predictor, which accepts only levels, score_noise and denoise")
+        return with_noisy_scores(predictions(str(method), levels, denoise), 0.0 if score_noise is None else score_noise)
     scheme, count = find_method(method).at(temperature=temperature), whole_number("steps", steps, 1, 2**48)
+    noise, scheme = scheme.score_noise if score_noise is None else score_noise, scheme.at(score_noise=0.0)
     sizes = step_sizes(levels, h, eps, snr)
     gamma = positive_number("friction", friction)
     named, moves, source = (
@@ -351,6 +362,8 @@ def plan(
         raise ValueError(
             "snr: needs boundary 'own' and momentum 'kept', and does not support the predictors heun and dpm-solver++"
         )
+    if snr is not None and noise != 0:
+        raise ValueError("score_noise: must be 0 with snr, because these step sizes depend on the score")
     chosen = rules(scheme, levels, snr, gamma, coupled)
     own = widened(scheme.stages(sizes, friction=gamma / levels.sigma), k)
     phases = corrected(scheme, own, levels, count, momentum, boundary, between, chosen)
@@ -358,10 +371,31 @@ def plan(
         phases += last_phases(levels, k)
     memory = np.array([scheme.start_deviation] * (scheme.rows - 1) + [0.0] * (width > 1))
     on_step = boundary == "own" or not own.open_uses_score
-    return Plan(
+    whole = Plan(
         named, places_of(levels)[0], tuple(phases), memory, source, momenta=scheme.momenta, on_step=on_step,
         temperature=scheme.temperature,
     )  # fmt: skip
+    return with_noisy_scores(whole, noise)
+
+
+def with_noisy_scores(plan: Plan, score_noise: float | Callable[[float, float], float]) -> Plan:
+    """Return a plan whose scores have errors, given their standard deviation or its function of alpha and sigma.
+
+    The noise is added to the tables of the phases, whose stages have one evaluation each. A stage that contains the end
+    of one level and the start of the next therefore has a single error.
+    """
+
+    def deviation(phase: Phase) -> float:
+        if callable(score_noise):
+            return non_negative("score_noise", answer_of("score_noise", score_noise, phase.alpha, phase.sigma))
+        return non_negative("score_noise", score_noise)
+
+    deviations = [deviation(phase) for phase in plan.phases]
+    phases = tuple(
+        replace(phase, step=phase.step.with_score_noise(np.array([tau / phase.sigma])))
+        for phase, tau in zip(plan.phases, deviations, strict=True)
+    )
+    return replace(plan, phases=phases, score_noise=max(deviations))
 
 
 def is_one(value: Any) -> bool:

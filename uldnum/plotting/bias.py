@@ -22,6 +22,7 @@ from uldnum.plotting.style import (
     mark_divergence,
     plain_ticks,
 )
+from uldnum.studies.common import place_of
 
 __all__ = ["draw_bias"]
 
@@ -97,12 +98,12 @@ def draw_bias(
 
 def title_of(study: Shown) -> str:
     """Return the settings of a study."""
-    a = study.data.attrs
+    a, place = study.data.attrs, place_of(study.data)
     friction = f"friction {', '.join(f'{value:g}' for value in np.atleast_1d(a['friction']))}"
     if "bias" not in study.data:
-        return f"Exact discretisation bias on {a['target']},\nwithout sampling; {friction}"
+        return f"Exact discretisation bias on {place},\nwithout sampling; {friction}"
     return (
-        f"Discretisation bias on {a['target']}, {friction}, at equal cost:\n"
+        f"Discretisation bias on {place}, {friction}, at equal cost:\n"
         f"{a['chains']:,} chains of {a['nfe_recorded']:,} score evaluations"
     )
 

@@ -13,7 +13,7 @@ from uldnum._util.typing import Array
 from uldnum.plotting.panels import Shown, annotate, axes_of, known_metric, name_entries, read_studies
 from uldnum.plotting.style import COST_LABEL, GREY, SEEN, Style, bias_label, entry, literal_text, plain_ticks
 from uldnum.studies._frontier import at_most
-from uldnum.studies.common import RESOLVED
+from uldnum.studies.common import RESOLVED, place_of
 
 __all__ = ["draw_frontier"]
 
@@ -96,7 +96,7 @@ def draw_frontier(
     studies = read_studies(study, "frontier", colours, labels)
     for one in studies:
         known_metric(metric, one.data.metric.values)
-    titles = [one.name or one.data.attrs["target"] for one in studies]
+    titles = [one.name or place_of(one.data) for one in studies]
     groups = [studies] if isinstance(ax, Axes) else [[one.alone()] for one in studies]
     figure, panels = axes_of(ax, titles[: len(groups)], COLUMNS, sharex=False, sharey=True)
     entries = []

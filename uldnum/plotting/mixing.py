@@ -22,6 +22,7 @@ from uldnum.plotting.style import (
     mark_divergence,
     plain_ticks,
 )
+from uldnum.studies.common import place_of
 
 __all__ = ["draw_mixing"]
 
@@ -111,7 +112,7 @@ def title_of(study: Shown) -> str:
     """Return the settings of a study."""
     a = study.data.attrs
     return (
-        f"Cost of an independent sample on {a['target']}:\n"
+        f"Cost of an independent sample on {place_of(study.data)}:\n"
         f"{a['chains']:,} chains of {a['nfe_recorded']:,} score evaluations"
     )
 

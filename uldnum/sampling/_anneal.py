@@ -170,9 +170,9 @@ def anneal(
     settings = Settings(
         version=VERSION, target=checked_text("data", data.name), fingerprint=law.fingerprint, shape=tuple(law.shape),
         integrator=plan.name, coefficients=hash_of_plan, backend=backend, dtype=kind.name, h=(0.0,), friction=0.0,
-        temperature=plan.temperature, grouped=False, burn_in=0, chains=start.chains, first_chain=start.first_chain,
-        seed=start.seed, generation=start.generation, thin=None, bins=0, x0=start.name, momenta=plan.momenta,
-        time_unit=1.0,
+        temperature=plan.temperature, score_noise=plan.score_noise, grouped=False, burn_in=0, chains=start.chains,
+        first_chain=start.first_chain, seed=start.seed, generation=start.generation, thin=None, bins=0, x0=start.name,
+        momenta=plan.momenta, time_unit=1.0,
     )  # fmt: skip
     nothing = np.zeros(math.prod(settings.shape))
     if earlier is None:

@@ -53,6 +53,7 @@ def sample(
     delta: ArrayLike | None = None,
     friction: float = 1.0,
     temperature: float | None = None,
+    score_noise: float | None = None,
     steps: int,
     burn_in: int = 0,
     chains: int | None = None,
@@ -87,6 +88,11 @@ def sample(
         Temperature T. All noise is multiplied by sqrt(T), and the score is not scaled. The default is that of the
         integrator, which is 1 in the catalogue. The
         chains then sample ``density^(1/T)``, and momenta have the variance T.
+    score_noise : float, optional
+        Standard deviation tau of the error of the score, in units of 1/x (for a
+        network, of 1/sigma): the integrator uses ``s + tau zeta`` with its
+        own standard normals zeta for each coordinate and evaluation. The default is that of the integrator, which is 0
+        in the catalogue.
     steps : int
         Number of recorded steps.
     burn_in : int, default 0
@@ -196,7 +202,7 @@ def sample(
     BAOAB 121 1.0
     """
     target = find_target(target)
-    scheme = find_integrator(integrator).at(temperature=temperature)
+    scheme = find_integrator(integrator).at(temperature=temperature, score_noise=score_noise)
     given = step_size(h, delta)
     if given.ndim > 1 or given.size == 0:
         raise ValueError(f"{'h' if delta is None else 'delta'}: must be a number or have shape (H,), got {given.shape}")
@@ -213,7 +219,8 @@ def sample(
         raise ValueError("bins: histograms need a target of vectors with a known standard deviation")
 
     h_absolute = np.atleast_1d(given) * target.time_unit
-    tables = lay_out([scheme.stages(h_absolute, friction=gamma / target.time_unit)], kind)
+    absolute = scheme.at(score_noise=scheme.score_noise / target.time_unit)
+    tables = lay_out([absolute.stages(h_absolute, friction=gamma / target.time_unit)], kind)
     mixture = None if target.kernel_data is None else target.kernel_data(kind)
     earlier = None if resume is None else earlier_run(resume, x0)
     number = number_of_chains(chains, earlier, x0)
@@ -242,6 +249,7 @@ def sample(
         grouped=given.ndim == 1,
         friction=gamma,
         temperature=scheme.temperature,
+        score_noise=scheme.score_noise,
         burn_in=burn_in,
         chains=start.chains,
         first_chain=start.first_chain,

@@ -24,6 +24,7 @@ def step(
     delta: float | None = None,
     friction: float = 1.0,
     temperature: float | None = None,
+    score_noise: float | None = None,
     score: Callable[[Array], ArrayLike],
     xi: ArrayLike | np.random.Generator,
 ) -> tuple[Array, Array | None]:
@@ -50,6 +51,10 @@ def step(
     temperature : float, optional
         Temperature T. All noise is multiplied by sqrt(T), and the score is not scaled. The default is that of the
         integrator, which is 1 in the catalogue.
+    score_noise : float, optional
+        Standard deviation tau of the error of the score, in units of 1/x: the integrator uses ``s + tau zeta`` with its
+        own standard normals zeta for each coordinate and evaluation. The default is that of the integrator, which is 0
+        in the catalogue.
     score : callable
         Gradient of the log density, mapping an array of shape (..., d) to one of the same shape.
     xi : array_like, shape (..., m, d), or numpy.random.Generator
@@ -79,7 +84,8 @@ def step(
         p <- p + (h/2) score(x)
 
     A single step evaluates the score at both of its ends. `uldnum.sample` reuses the last score of a step, and any
-    normals that two steps share, in the next step.
+    normals that two steps share, in the next step. With score noise, the two scores of successive calls at one position
+    have independent errors, while they are one score with one error in `uldnum.sample`.
 
     References
     ----------
@@ -102,7 +108,8 @@ def step(
     >>> bool(abs(x.var() - 1) < 0.15)
     True
     """
-    scheme, size = find_integrator(integrator).at(temperature=temperature), step_size(h, delta)
+    scheme = find_integrator(integrator).at(temperature=temperature, score_noise=score_noise)
+    size = step_size(h, delta)
     if size.ndim:
         raise ValueError(f"{'h' if delta is None else 'delta'}: must be a number, got shape {size.shape}")
     table = scheme.stages(size, friction=positive_number("friction", friction))

@@ -55,6 +55,9 @@ class Settings:
         Friction in the reciprocal unit of h; 0 for a plan.
     temperature : float
         Temperature of the integrator.
+    score_noise : float
+        Standard deviation of the error of the score, in the unit of the score (networks and plans: in units of
+        1/sigma); for a plan, the largest one of all phases.
     burn_in, chains, first_chain : int
         Arguments of `uldnum.sample`.
     seed : int
@@ -85,6 +88,7 @@ class Settings:
     grouped: bool
     friction: float
     temperature: float
+    score_noise: float
     burn_in: int
     chains: int
     first_chain: int
@@ -99,7 +103,7 @@ class Settings:
     @property
     def conditions(self) -> str:
         """Conditions of the integrator, to follow its name."""
-        return conditions(self.temperature)
+        return conditions(self.temperature, self.score_noise)
 
     @property
     def unit_of_time(self) -> str:
@@ -148,6 +152,7 @@ class Settings:
             ("h", given["h"]),
             ("friction", [given["friction"]]),
             ("temperature", [given["temperature"]]),
+            ("score_noise", [given["score_noise"]]),
             ("time_unit", [given["time_unit"]]),
         ):
             check(name, all(type(x) is float and 0 <= x < math.inf for x in numbers))

@@ -104,9 +104,10 @@ def attributes_of(run: Run) -> dict[str, Any]:
     s = run.settings
     sizes = {"h": run.h.tolist(), "friction": s.friction, "units": s.units} if any(s.h) else {}
     return {
-        "target": s.target, "integrator": s.integrator, **sizes, "temperature": s.temperature, "steps": run.steps,
-        "recorded_steps": run.recorded_steps, "burn_in": s.burn_in, "chains": s.chains, "first_chain": s.first_chain,
-        "seed": s.seed, "backend": s.backend, "dtype": s.dtype, "version": s.version,
+        "target": s.target, "integrator": s.integrator, **sizes, "temperature": s.temperature,
+        "score_noise": s.score_noise, "steps": run.steps, "recorded_steps": run.recorded_steps, "burn_in": s.burn_in,
+        "chains": s.chains, "first_chain": s.first_chain, "seed": s.seed, "backend": s.backend, "dtype": s.dtype,
+        "version": s.version,
     }  # fmt: skip
 
 

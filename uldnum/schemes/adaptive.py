@@ -19,7 +19,6 @@ import numpy as np
 from uldnum._util.typing import Array
 from uldnum.arithmetic.dense import total
 from uldnum.schemes.catalogue import Integrator
-from uldnum.schemes.stage import Step
 
 __all__ = ["FEWEST", "Adaptive"]
 
@@ -54,7 +53,7 @@ class Adaptive:
 
     def __post_init__(self) -> None:
         step = self.scheme.unit
-        if len(step.stages) != 1 or not (step.open_uses_score or ends_with_stage(step)):
+        if len(step.stages) != 1 or not (step.open_uses_score or step.ends_with_stage):
             raise ValueError(
                 f"snr: the integrator must evaluate the score once per step, where the step starts or ends, got "
                 f"{self.scheme.name}; use for example ula, baoab-limit, BAOAB or OBABO"
@@ -67,9 +66,3 @@ class Adaptive:
         if self.coupled:
             noise, signal = (np.full_like(norms, total(norms) / len(norms)) for norms in (noise, signal))
         return 2 * self.snr * np.sqrt(self.scale) * noise / signal  # h = (2 delta)^(1/2)
-
-
-def ends_with_stage(step: Step) -> bool:
-    """Return whether the end of a step with one stage coincides with the end of that stage."""
-    whole = step.stages[0].map
-    return all(np.array_equal(a, b) for a, b in ((step.close.b, whole.b), (step.close.C, whole.C)))

@@ -4,7 +4,8 @@ The mass is 1, recipes are written for temperature 1, and the score s is the gra
 underdamped Langevin equation is ``dx = p dt, dp = s(x) dt - gamma p dt + sqrt(2 gamma) dW``. The overdamped equation,
 with its own unit of time, is ``dx = s(x) dt + sqrt(2) dW``. A step ``h`` of the underdamped equation corresponds to a
 step ``delta = h^2/2`` of the overdamped equation: ULA is ``x' = x + (h^2/2) s + h xi``. At temperature T, all noise is
-multiplied by sqrt(T).
+multiplied by sqrt(T). With score noise tau, every evaluation returns ``s + tau zeta`` with standard normals zeta of its
+own.
 """
 
 from __future__ import annotations
@@ -70,9 +71,10 @@ def summary_of(name: str, order: Order, source: str) -> Summary:
     return Summary(f"Integrator {name}", [], [("order in h", orders), ("source", source)])
 
 
-def conditions(temperature: float) -> str:
+def conditions(temperature: float, score_noise: float) -> str:
     """Return the conditions of an integrator that differ from the usual ones, to follow its name."""
-    return "" if temperature == 1 else f" at temperature {temperature:g}"
+    heat = "" if temperature == 1 else f" at temperature {temperature:g}"
+    return heat if score_noise == 0 else f"{heat} with score noise {score_noise:g}"
 
 
 @dataclass(frozen=True, repr=False)
@@ -103,12 +105,14 @@ class Integrator(Described):
         final momenta of a run of this one (``x0=run``).
     temperature : float, default 1.0
         Temperature T. All noise of the tables, and the second row at the start of a run, are multiplied by sqrt(T).
+    score_noise : float, default 0.0
+        Standard deviation tau of the error of each coordinate of each score evaluation, in the unit of the score.
 
     Raises
     ------
     ValueError
-        If an argument has the wrong type, memory is negative or not finite, or the temperature is not positive and
-        finite.
+        If an argument has the wrong type, memory or score noise is negative or not finite, or the temperature is not
+        positive and finite.
 
     Notes
     -----
@@ -144,6 +148,7 @@ class Integrator(Described):
     memory: float = 1.0
     momenta: bool = False
     temperature: float = 1.0
+    score_noise: float = 0.0
 
     def __post_init__(self) -> None:
         checked_name("name", self.name)
@@ -151,19 +156,23 @@ class Integrator(Described):
         checked_text("source", self.source)
         non_negative("memory", self.memory)
         positive_number("temperature", self.temperature)
+        non_negative("score_noise", self.score_noise)
         if not isinstance(self.order, tuple) or len(self.order) != 2:
             raise ValueError(f"order: must be a tuple of two items, numbers or None, got {shown(self.order)}")
 
-    def at(self, *, temperature: float | None = None) -> Integrator:
-        """Return this integrator at another temperature.
+    def at(self, *, temperature: float | None = None, score_noise: float | None = None) -> Integrator:
+        """Return this integrator at another temperature, or with a noisy score.
 
-        Every function that accepts an integrator accepts the result. The argument ``temperature`` of functions such as
-        `uldnum.sample` calls this method.
+        Every function that accepts an integrator accepts the result. The arguments ``temperature`` and ``score_noise``
+        of functions such as `uldnum.sample` call this method.
 
         Parameters
         ----------
         temperature : float, optional
             Temperature T. The default is that of this integrator, which is 1 in the catalogue.
+        score_noise : float, optional
+            Standard deviation tau of the error of the score. The default is that of this integrator, which is 0 in the
+            catalogue.
 
         Returns
         -------
@@ -173,7 +182,7 @@ class Integrator(Described):
         Raises
         ------
         ValueError
-            If the temperature is not positive and finite.
+            If the temperature is not positive and finite, or the score noise is negative or not finite.
 
         Notes
         -----
@@ -185,6 +194,11 @@ class Integrator(Described):
         with step size ``sqrt(T) h`` and friction ``gamma/sqrt(T)`` on ``density^(1/T)``, with momenta divided by
         sqrt(T).
 
+        With score noise, an integrator uses ``s + tau zeta`` instead of s, as stochastic gradients do. The standard
+        normals zeta are independent for each coordinate and each evaluation. Two kicks that share an evaluation, such
+        as the last one of a step of BAOAB and the first one of the next step, share its zeta. The temperature does not
+        scale this noise.
+
         Examples
         --------
         On a Gaussian, every covariance is multiplied by the temperature:
@@ -193,15 +207,21 @@ class Integrator(Described):
         >>> hot = uldnum.integrator("OBABO").at(temperature=3.0)
         >>> round(float(uldnum.exact.gaussian(hot, h=1.0).position_covariance), 6)
         4.0
+
+        On N(0, 1), the variance of ULA with a noisy score is ``(1 + delta tau^2/2)/(1 - delta/2)``:
+
+        >>> noisy = uldnum.integrator("ula").at(score_noise=1.0)
+        >>> round(float(uldnum.exact.gaussian(noisy, h=1.0).position_covariance), 6)
+        1.666667
         """
-        if temperature is None:
-            return self
-        return replace(self, temperature=positive_number("temperature", temperature))
+        kept = self.temperature if temperature is None else positive_number("temperature", temperature)
+        noise = self.score_noise if score_noise is None else non_negative("score_noise", score_noise)
+        return replace(self, temperature=kept, score_noise=noise)
 
     @property
     def label(self) -> str:
         """Name and conditions, for output."""
-        return self.name + conditions(self.temperature)
+        return self.name + conditions(self.temperature, self.score_noise)
 
     @property
     def start_deviation(self) -> float:
@@ -209,8 +229,8 @@ class Integrator(Described):
         return float(np.sqrt(self.temperature)) * self.memory
 
     def adjusted(self, step: Step, h: Array) -> Step:
-        """Return a step of the recipe, of size h, at the temperature; entries may be numbers of fifty digits."""
-        return step.at_temperature(self.temperature + 0 * h)
+        """Return a step of the recipe, of size h, with temperature and score noise; entries may have fifty digits."""
+        return step.at_temperature(self.temperature + 0 * h).with_score_noise(np.full(h.shape, self.score_noise))
 
     def stages(self, h: ArrayLike | None = None, *, delta: ArrayLike | None = None, friction: ArrayLike = 1.0) -> Step:
         """Return the coefficient tables of one time step.
@@ -254,7 +274,8 @@ class Integrator(Described):
                 f"{shown(step)} for {self.name!r}{'; does the function return its result?' if step is None else ''}"
             )
         step.check(self.name, size.shape)
-        return self.adjusted(step, size)
+        with np.errstate(over="ignore", invalid="ignore"):
+            return self.adjusted(step, size)
 
     @property
     def summary(self) -> Summary:
@@ -264,8 +285,9 @@ class Integrator(Described):
             size = f"{counted(self.nfe_per_step, 'score evaluation')}, {counted(self.rows, 'row')}"
         except Exception as error:  # a user-defined recipe may raise any exception
             size = f"the recipe failed with {type(error).__name__}"
-        temperature = [] if self.temperature == 1 else [("temperature", shown(self.temperature))]
-        return replace(found, rows=[*found.rows, ("one step", size), *temperature])
+        usual = {"temperature": 1.0, "score_noise": 0.0}
+        own = [(name, shown(getattr(self, name))) for name, value in usual.items() if getattr(self, name) != value]
+        return replace(found, rows=[*found.rows, ("one step", size), *own])
 
     @cached_property
     def unit(self) -> Step:

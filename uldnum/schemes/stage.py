@@ -171,6 +171,36 @@ class Step:
         root = np.sqrt(temperature)[..., None, None]
         return self.each(lambda one: replace(one, C=root * one.C))
 
+    def with_score_noise(self, deviation: Array) -> Step:
+        """Return the step with the score ``s + deviation zeta``, where zeta are independent standard normals.
+
+        Every score evaluation has its own zeta for each coordinate. The last stage and ``close`` share an evaluation,
+        and therefore its zeta. ``open`` uses another evaluation, at the start of a run. ``deviation`` has the shape of
+        the leading axes of the tables.
+        """
+        if not np.any(deviation):
+            return self
+
+        def noisy(one: Affine) -> Affine:
+            return replace(one, C=np.concatenate([one.C, (deviation[..., None] * one.b)[..., None]], axis=-1))
+
+        *others, last = self.stages
+        stages = [Stage(stage.G, noisy(stage.map).compressed()) for stage in others]
+        if self.ends_with_stage:
+            whole = close = noisy(last.map).compressed()
+        else:
+            silent = np.zeros((*last.map.C.shape[:-1], self.readout_normals))
+            padded = replace(last.map, C=np.concatenate([last.map.C, silent], axis=-1))
+            noise, reading = joint(noisy(padded).C, noisy(self.close).C)
+            whole, close = replace(last.map, C=noise), replace(self.close, C=reading)
+        return replace(self, stages=(*stages, Stage(last.G, whole)), open=noisy(self.open).compressed(), close=close)
+
+    @property
+    def ends_with_stage(self) -> bool:
+        """Whether the end of the step coincides with the end of its last stage."""
+        whole = self.stages[-1].map
+        return all(np.array_equal(getattr(self.close, part), getattr(whole, part)) for part in ("dA", "b", "C"))
+
     def split(self) -> list[Step]:
         """Return one step for each index of the leading axis. Each has a leading axis of length 1."""
         return [self.at(slice(i, i + 1)) for i in range(len(self.open.b))]
@@ -189,13 +219,10 @@ class Step:
         normals in the stage, which is then at most k. Only the readout uses the remaining normals.
         """
         whole = before.then(after)
-        k = whole.rows
         silent = np.zeros((*after.C.shape[:-1], after.normals))
-        reading = np.concatenate([before.C, silent], axis=-1)
-        factor, pivots = triangular(np.concatenate([whole.C[..., ::-1, :], reading], axis=-2))
-        m = sum(pivot < k for pivot in pivots)
-        last = Stage(first_row(whole.b), replace(whole, C=factor[..., k - 1 :: -1, :m]))
-        return cls((*stages, last), after.compressed(), replace(before, C=factor[..., k:, :]), open_uses_score)
+        noise, reading = joint(whole.C, np.concatenate([before.C, silent], axis=-1))
+        last = Stage(first_row(whole.b), replace(whole, C=noise))
+        return cls((*stages, last), after.compressed(), replace(before, C=reading), open_uses_score)
 
 
 def table(h: Array, rows: Any) -> Array:
@@ -229,6 +256,18 @@ def table(h: Array, rows: Any) -> Array:
 def first_row(like: Array) -> Array:
     """Return ``G = (1, 0, ...)`` with the shape of ``like``: the score is evaluated at the position."""
     return np.broadcast_to(np.eye(like.shape[-1])[0], like.shape)
+
+
+def joint(stage: Array, reading: Array) -> tuple[Array, Array]:
+    """Return the noise of a stage and of its readout with the same joint distribution and few normals.
+
+    The arguments are coefficients of the same normals, shape (..., k, n). The stage uses at most k normals in the
+    result. The first columns of the readout multiply these normals, and the others multiply further ones.
+    """
+    k = stage.shape[-2]
+    factor, pivots = triangular(np.concatenate([stage[..., ::-1, :], reading], axis=-2))
+    m = sum(pivot < k for pivot in pivots)
+    return factor[..., k - 1 :: -1, :m], factor[..., k:, :]
 
 
 def triangular(noise: Array) -> tuple[Array, list[int]]:

@@ -10,7 +10,7 @@ import xarray as xr
 
 from uldnum._util.arguments import positive_number
 from uldnum.diagnostics.metrics import study_metric
-from uldnum.studies.common import AXES, RESOLVED, StepGrid, with_cost, without_law
+from uldnum.studies.common import AXES, RESOLVED, StepGrid, place_of, with_cost, without_law
 from uldnum.studies.configuration import FrontierConfiguration, configured_by
 
 __all__ = ["Advice", "advise", "frontier"]
@@ -225,7 +225,7 @@ def sentence(
         for exact, error in zip(sure, (bias_error, cost_error), strict=True)
     )
     text = (
-        f"To keep the bias of {metric} below {bound:g} on {study.attrs['target']}, use {name} at {at}: "
+        f"To keep the bias of {metric} below {bound:g} on {place_of(study)}, use {name} at {at}: "
         f"its bias is {bias:.2g} ({how}), and an independent sample costs {cost:.3g} score evaluations ({price})."
     )
     if rivals:

@@ -32,7 +32,7 @@ from uldnum.diagnostics.metrics import (
 from uldnum.diagnostics.reference import against
 from uldnum.exact.transfer import check_tolerance
 from uldnum.sampling.backends import choose_backend
-from uldnum.schemes.catalogue import Integrator
+from uldnum.schemes.catalogue import Integrator, conditions
 from uldnum.schemes.catalogue import integrator as find_integrator
 from uldnum.studies._sweep import collected
 from uldnum.studies.configuration import (
@@ -46,7 +46,7 @@ from uldnum.studies.points import Exact, Sampled, has_moments_and_cdf
 from uldnum.targets import Target, find_target, lacking, vector_target
 from uldnum.version import VERSION
 
-__all__ = ["AXES", "StepGrid", "narrowest", "with_cost", "without_law"]
+__all__ = ["AXES", "StepGrid", "narrowest", "place_of", "with_cost", "without_law"]
 
 AXES = ("integrator", "friction", "h")
 
@@ -81,9 +81,9 @@ class StepGrid:
         If ``bias`` is true, there must be a metric that can be measured. Step sizes and frictions that are None get
         their defaults, in units of the target's narrowest standard deviation.
         """
-        h, delta, friction, integrators = study.h, study.delta, study.friction, study.integrators
+        h, delta, friction = study.h, study.delta, study.friction
         target, reference = find_target(study.target), getattr(study, "reference", None)
-        schemes = schemes_of(integrators, study.temperature)
+        schemes = schemes_of(study)
         temperature = schemes[0].temperature
         given = reference is not None or temperature != 1
         known = against(target, reference, temperature) if given or bias else vector_target(target)
@@ -279,8 +279,8 @@ class StepGrid:
             "h": ("h", self.h, {"long_name": "step size", "units": "time"}),
             "observable": list(TIMES),
         } | names
-        temperature = {"temperature": self.schemes[0].temperature}
-        return xr.Dataset(data, coordinates, {"uldnum": VERSION} | describe(self.target) | temperature | attributes)
+        common = {name: getattr(self.schemes[0], name) for name in ("temperature", "score_noise")}
+        return xr.Dataset(data, coordinates, {"uldnum": VERSION} | describe(self.target) | common | attributes)
 
     def warn_of_divergence(self, study: xr.Dataset) -> None:
         """Warn once per scheme of the step sizes at which chains diverged, and of those at which they will."""
@@ -297,18 +297,20 @@ class StepGrid:
                     warnings.warn(f"{name} {fault.format(at)}", stacklevel=level_outside())
 
 
-def schemes_of(integrators: Any, temperature: float | None) -> list[Integrator]:
-    """Return the integrators of a study at its temperature, or raise."""
+def schemes_of(study: Configuration) -> list[Integrator]:
+    """Return the integrators of a study with its temperature and score noise, or raise."""
+    integrators, given = study.integrators, {"temperature": study.temperature, "score_noise": study.score_noise}
     if not isinstance(integrators, str | Integrator | Sequence) or isinstance(integrators, bytes | bytearray):
         raise ValueError(f"integrators: must be a name, an Integrator, or several of them, got {shown(integrators)}")
     named = [integrators] if isinstance(integrators, str | Integrator) else integrators
-    schemes = [find_integrator(name).at(temperature=temperature) for name in named]
+    schemes = [find_integrator(name).at(**given) for name in named]
     names = [scheme.name for scheme in schemes]
     if not schemes or len(set(names)) < len(names):
         raise ValueError(f"integrators: must name at least one integrator, and each only once, got {names}")
-    temperatures = [scheme.temperature for scheme in schemes]
-    if len(set(temperatures)) > 1:
-        raise ValueError(f"integrators: must all have one temperature, got {temperatures}; pass temperature=")
+    for name in given:
+        found = [getattr(scheme, name) for scheme in schemes]
+        if len(set(found)) > 1:
+            raise ValueError(f"integrators: must all have the same {name}, got {found}")
     return schemes
 
 
@@ -396,6 +398,12 @@ def several(name: str, values: Array) -> Array:
     if values.ndim > 1 or not values.size or len(np.unique(values)) < values.size:
         raise ValueError(f"{name}: must be one or more distinct numbers, got {shown(values.tolist())}")
     return values
+
+
+def place_of(study: xr.Dataset) -> str:
+    """Return the target of a study and the conditions of its integrators, for titles."""
+    a = study.attrs  # early files have no conditions
+    return str(a["target"]) + conditions(a.get("temperature", 1.0), a.get("score_noise", 0.0))
 
 
 def describe(target: Target) -> dict[str, str]:

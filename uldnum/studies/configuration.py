@@ -15,7 +15,7 @@ from inspect import getdoc, signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, TypeVar
 
-from uldnum._util.arguments import flag, positive, positive_number, shown, whole_number
+from uldnum._util.arguments import flag, non_negative, positive, positive_number, shown, whole_number
 from uldnum._util.names import checked_name
 from uldnum._util.typing import Array, ArrayLike
 from uldnum.diagnostics.metrics import METRICS
@@ -66,6 +66,11 @@ class Whole:
 def optional_number(name: str, value: Any) -> float | None:
     """Return a positive number, or None, or raise."""
     return None if value is None else positive_number(name, value)
+
+
+def optional_non_negative(name: str, value: Any) -> float | None:
+    """Return a non-negative number, or None, or raise."""
+    return None if value is None else non_negative(name, value)
 
 
 def optional_positive(name: str, value: Any) -> Array | None:
@@ -168,6 +173,13 @@ class Configuration:
         "Temperature T of the integrators. Biases are measured against the target density to the power 1/T, which "
         "is known on Gaussians and in one dimension; on other targets, pass samples of it as reference. Default: 1.",
         check=optional_number,
+    ))  # fmt: skip
+    score_noise: float | None = field(default=None, metadata=option(
+        "float, optional",
+        "Standard deviation of the error of the score, in units of 1/x: integrators use ``s + score_noise zeta`` with "
+        "standard normals zeta of each evaluation. Default: 0.",
+        shell="Standard deviation of the error of the score, its own for each evaluation and coordinate. Default: 0.",
+        check=optional_non_negative,
     ))  # fmt: skip
     tolerance: float = field(default=1e-4, metadata=option(
         "float",
