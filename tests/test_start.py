@@ -1,11 +1,15 @@
 """Initial states: a run that continues from another one never draws the same normals again."""
 
+from collections import deque
+from threading import Thread
+
 import numpy as np
 import pytest
 
 import uldnum
 from uldnum import levels
 from uldnum.sampling.run import Run
+from uldnum.sampling.start import register_ends
 
 N01 = uldnum.GaussianMixture([1.0], [[0.0]], [1.0])
 QUIET = {"progress": False}
@@ -107,6 +111,25 @@ def test_ends_with_the_seed_that_led_there_are_refused(tmp_path):
     later = uldnum.sample(N01, "ula", x0=run, h=0.3, steps=5, **QUIET)  # a later generation of the seed
     with pytest.raises(ValueError, match=r"x0: must not hold end points .* got 1 such positions"):
         uldnum.sample(N01, "ula", seed=11, x0=[[0.5], later.x[2]], **options | {"chains": 2})
+
+
+def test_ends_are_stored_by_several_threads(first, monkeypatch):
+    """A thread that stores the ends of a run waits while another one counts all stored ends."""
+    ends = deque()
+    monkeypatch.setattr("uldnum.sampling.start.ENDS", ends)
+    other = Thread(target=register_ends, args=(first,))
+
+    class Counted:
+        def __len__(self):
+            if not other.ident:
+                other.start()
+                other.join(0.1)
+            return 3
+
+    ends.append((0, range(0), Counted()))
+    register_ends(first)
+    other.join()
+    assert [len(kept) for *_, kept in ends] == [3, 3, 3]
 
 
 def test_starts_with_one_seed_have_common_random_numbers():

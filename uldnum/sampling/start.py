@@ -19,6 +19,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -210,14 +211,17 @@ def initial_state(start: Start, deviations: Array, momenta: bool, groups: int, d
 
 # For each run of this process: its seed, the indices of its chains, and hashes of its final positions.
 ENDS: deque[tuple[int, range, Array]] = deque()
+ENDS_LOCK = Lock()  # studies run in threads
 
 
 def register_ends(run: Run) -> None:
     """Store hashes of the final positions of a run."""
     s = run.settings
-    ENDS.append((s.seed, range(s.first_chain, s.first_chain + s.chains), hashes(run.state.phase_space[:, :, 0])))
-    while len(ENDS) > 1 and sum(len(kept) for *_, kept in ENDS) > KEPT:
-        ENDS.popleft()
+    ends = s.seed, range(s.first_chain, s.first_chain + s.chains), hashes(run.state.phase_space[:, :, 0])
+    with ENDS_LOCK:
+        ENDS.append(ends)
+        while len(ENDS) > 1 and sum(len(kept) for *_, kept in ENDS) > KEPT:
+            ENDS.popleft()
 
 
 def refuse_ends(seed: int, chains: range, x: Array) -> None:
@@ -227,7 +231,8 @@ def refuse_ends(seed: int, chains: range, x: Array) -> None:
     positions coincide by chance, hence the threshold `SUSPICIOUS`.
     """
     given = hashes(x)
-    shared = [kept for own, numbers, kept in ENDS if own == seed and overlap(numbers, chains)]
+    with ENDS_LOCK:
+        shared = [kept for own, numbers, kept in ENDS if own == seed and overlap(numbers, chains)]
     count = int(np.isin(given, np.concatenate(shared)).sum()) if shared else 0
     if shared and count >= SUSPICIOUS * len(given):
         raise ValueError(
