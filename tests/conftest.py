@@ -11,12 +11,14 @@ pytest.register_assert_rewrite("helpers")
 # counts its threads when NumPy is loaded.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-# Files begin in an order in which the processes to which they are handed out (-n) end together. First come those that
-# take the longest, half a minute to some minutes, by their time without any kernel compiled before. The first one
-# compiles most kernels for this processor; files that would compile the same ones follow when these are on the disk.
+# Files begin in an order in which the processes to which they are handed out (-n) end together. The first one compiles
+# most kernels for this processor. Meanwhile, another process runs files that compile hardly any, so that no kernel is
+# compiled twice. When the kernels are on the disk, the files follow that take the longest.
 LONGEST = (
-    "test_cuda", "test_transfer", "test_orders", "test_user_targets", "test_executors", "test_bits", "test_fuzz",
-    "test_plan", "test_distances", "test_sweep", "test_mixing", "test_cli", "test_api",
+    "test_cuda", "test_transfer", "test_gaussian", "test_functions", "test_orders", "test_calibration",
+    "test_user_targets", "test_executors", "test_bits", "test_cli", "test_pages", "test_fuzz", "test_sweep",
+    "test_run_files", "test_plan", "test_mixing", "test_plotting", "test_processes", "test_references",
+    "test_arguments", "test_targets", "test_distances", "test_bias", "test_agreement",
 )  # fmt: skip
 
 
@@ -29,3 +31,9 @@ def pytest_configure():
     """Handle SIGINT as in a terminal: in the background jobs of a shell it is ignored, and so it is in all children."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True)
+def time_for_exact_values(monkeypatch):
+    """Let studies compute all exact values; on a busy machine, a test would otherwise depend on the time it takes."""
+    monkeypatch.setattr("uldnum.studies.common.LEAST_SECONDS", 600.0)

@@ -30,6 +30,13 @@ def whole():
     return study()
 
 
+@pytest.fixture(scope="module")
+def processes():
+    """Two processes that import the package."""
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
+        yield pool
+
+
 def test_results_are_in_order_and_computed_once(tmp_path):
     diary = str(tmp_path / "diary")
     tasks = [Square(n, diary) for n in (3, 1, 2, 1)]
@@ -130,13 +137,14 @@ def test_limited_time_is_spread_over_the_step_sizes():
 
 
 def test_any_change_of_parameters_changes_the_key(tmp_path):
-    one = study(store=tmp_path)
+    small = {"store": tmp_path, "h": [0.3]}
+    one = study(**small)
     count = len(points(tmp_path))
     for change in ({"seed": 1}, {"chains": 65}, {"nfe": 301}, {"burn_in": 21}, {"h": [0.31]}):
-        study(store=tmp_path, **change)
+        study(**small | change)
         assert len(points(tmp_path)) > count, change
         count = len(points(tmp_path))
-    xr.testing.assert_identical(study(store=tmp_path), one)
+    xr.testing.assert_identical(study(**small), one)
     target, scheme = uldnum.target("ring-8"), uldnum.integrator("BAOAB")
     given = 300, 20, 64, 0, None
     base = Sampled(target, scheme, 0.3, 0.5, *given)
@@ -200,9 +208,8 @@ def test_two_processes_share_a_store(tmp_path):
     assert sorted({n for diary in diaries for n in diary_of(diary)}) == list(range(60))
 
 
-def test_pools_of_processes_give_the_same_numbers(whole):
-    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
-        xr.testing.assert_identical(study(executor=pool), whole)
+def test_pools_of_processes_give_the_same_numbers(whole, processes):
+    xr.testing.assert_identical(study(executor=processes), whole)
 
 
 def test_pools_of_threads_give_the_same_numbers(whole, tmp_path):
@@ -255,14 +262,13 @@ def test_an_unreachable_scheduler_raises(address, why):
         pass
 
 
-def test_user_targets_and_integrators_are_pickled(tmp_path):
+def test_user_targets_and_integrators_are_pickled(processes):
     mixture = uldnum.GaussianMixture([1.0], [[0.0, 1.0]], [2.0], name="mine")
     scheme = uldnum.splitting("OABBAO")
     given = {"h": [0.4], "nfe": 200, "chains": 32, "progress": False}
     here = uldnum.studies.bias(mixture, scheme, **given)
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        xr.testing.assert_identical(uldnum.studies.bias(mixture, scheme, executor=pool, **given), here)
+    xr.testing.assert_identical(uldnum.studies.bias(mixture, scheme, executor=processes, **given), here)
     assert np.isfinite(here.exact).all()
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:  # its score is a local function
-        study = uldnum.studies.exact_bias("double-well", "ula", 0.05, executor=pool, progress=False)
+    # The score of the double well is a local function.
+    study = uldnum.studies.exact_bias("double-well", "ula", 0.05, executor=processes, progress=False)
     assert np.isfinite(study.exact).all()
