@@ -306,14 +306,17 @@ def test_the_score_of_the_banana():
         assert np.all(np.abs(sample.mean(axis=0)) < 4.5 * sample.std(axis=0) / np.sqrt(len(x)))
 
 
-@pytest.mark.parametrize("compiled", [False, True])
-def test_a_score_and_samples_are_enough_for_a_study(compiled):
+@pytest.mark.parametrize(
+    ("compiled", "backend"),
+    [(False, "array"), (True, "array"), pytest.param(True, "numba", marks=pytest.mark.slow)],  # compiles a kernel
+)
+def test_a_score_and_samples_are_enough_for_a_study(compiled, backend):
     """All metrics are measured; ULA at h = 0.9 has too large a second moment and r^2, BAOAB has no resolved bias of r.
 
     For N(0, 1) the variance of ULA is 1/(1 - h^2/4) = 1.25; the standard error of the bias is about 0.01 here.
     """
     banana = UserTarget(compiled_banana, 2, name="banana") if compiled else BANANA
-    options = QUICK | {"nfe": 400, "chains": 512}
+    options = QUICK | {"nfe": 400, "chains": 512, "backend": backend}
     study = uldnum.studies.bias(
         banana, ["ula", "BAOAB"], [0.3, 0.9], reference=banana_draws(20_000, 0), observables={"r": residual}, **options
     )
