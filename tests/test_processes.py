@@ -180,7 +180,7 @@ print(*ends, sep=", ")
 """
 
 
-@pytest.mark.parametrize("kills", [4, pytest.param(100, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [2, pytest.param(100, marks=pytest.mark.slow)])
 def test_a_sample_that_is_killed_goes_on_to_the_same_bits(tmp_path, kills):
     """After SIGKILL or Ctrl-C at random times the stored file is always a run, and resuming gives identical bits.
 
