@@ -113,12 +113,36 @@ print(hashlib.sha256(b"".join(parts)).hexdigest())
 """
 
 
+FUNCTIONS = """
+import hashlib
+import numpy as np
+from helpers.lanes import on_arrays
+
+sha = hashlib.sha256()
+for dtype, word in (("float64", np.uint64), ("float32", np.uint32)):
+    words = np.random.default_rng(1).integers(0, 2**(8 * word().itemsize), (2, 4096), word)
+    sha.update(on_arrays(lambda core: core.box_muller, dtype, 2, 2)(*words).tobytes())
+    x = np.random.default_rng(2).uniform(-20, 20, 4096).astype(dtype)
+    for name in ("exp2", "tanh"):
+        sha.update(on_arrays(lambda core: getattr(core.functions, name), dtype)(x).tobytes())
+print(sha.hexdigest())
+"""
+
+
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="names x86 processors")
-def test_the_processor_does_not_matter(tmp_path, capsys):
+@pytest.mark.parametrize(
+    "script",
+    [
+        pytest.param(FUNCTIONS, id="functions"),
+        pytest.param(HASHED, id="run", marks=pytest.mark.slow),  # compiles a kernel
+    ],
+)
+def test_the_processor_does_not_matter(tmp_path, capsys, script):
     """Code for this processor and for one of 2008, without AVX and fused multiply-add, gives the same bits."""
-    exec(HASHED, {})
+    exec(script, {})
     processor = {"NUMBA_CPU_NAME": "nehalem", "NUMBA_CPU_FEATURES": "", "NUMBA_CACHE_DIR": str(tmp_path)}
-    command = [sys.executable, "-c", HASHED]
+    processor["PYTHONPATH"] = os.pathsep.join(sys.path)
+    command = [sys.executable, "-c", script]
     done = subprocess.run(command, env=os.environ | processor, capture_output=True, text=True, check=True)
     assert done.stdout == capsys.readouterr().out != ""
 
