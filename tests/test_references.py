@@ -287,6 +287,57 @@ def test_grouped_runs_are_measured_group_by_group():
     assert second.value[1] > 4 * second.floor[1]
 
 
+# ---------------------------------------------------------------------------------------------------------- long runs
+
+
+def test_a_long_run_has_the_moments_of_the_target():
+    """Means of x and x^2 are within 4.5 noises and the limit of the bias of the exact ones; false-fail rate 2e-5."""
+    target = uldnum.target("bimodal-1d")
+    found = Reference.long(target, noise=0.01)
+    known, x = found.evidence, found.samples.astype(float)
+    assert known.bias < known.noise <= 0.01
+    assert known.evaluations > 2 * x.size
+    for power in (1, 2):
+        first, second = target.moment(power)[0], target.moment(2 * power)[0]
+        gap = (np.mean(x**power) - first) / np.sqrt(second - first**2)
+        assert abs(gap) < known.bias + 4.5 * known.noise
+    assert found.origin.startswith(
+        f"{x.size} samples of a long run of baoab-limit on bimodal-1d with h = {known.h:.3g}"
+    )
+    assert Reference.of(found, (1,)).evidence == known
+    assert Reference.long(target, noise=0.01).fingerprint == found.fingerprint
+
+
+def test_a_long_run_finds_a_target_of_another_scale():
+    """Only the score of N(30, 0.2^2) is known; chains start from N(0, 1). The false-fail rate of the mean is 7e-6."""
+    found = Reference.long(UserTarget(lambda x: (30 - x) / 0.04, 1, name="displaced"), noise=0.1)
+    assert abs(found.mean[0] - 30) < 0.2 * 4.5 * 0.1
+    assert found.standard_deviation[0] == pytest.approx(0.2, rel=0.3)
+
+
+def test_a_long_run_that_cannot_know_says_so(monkeypatch):
+    """Chains in two modes that are 40 standard deviations apart never reach the noise; one step size gives no bias."""
+    apart = uldnum.GaussianMixture([0.5, 0.5], [[-20.0], [20.0]], [1.0, 1.0], name="apart")
+    monkeypatch.setattr("uldnum.diagnostics.reference.STEPS", 2**12)
+    with pytest.raises(
+        ValueError, match=r"reference: 'long' did not reach a noise of 0\.1 .* on 'apart' in 4096 steps"
+    ):
+        Reference.long(apart, noise=0.1)
+    monkeypatch.setattr("uldnum.diagnostics.reference.HALVINGS", 0)
+    with pytest.raises(ValueError, match=r"reference: 'long' found no step size on 'gaussian' with a bias below 0\.1"):
+        Reference.long("gaussian", noise=0.1)
+    with pytest.raises(ValueError, match="noise: must be"):
+        Reference.long("gaussian", noise=0.0)
+
+
+def test_studies_make_a_long_run():
+    study = uldnum.studies.bias("bimodal-1d", "ula", [0.8], reference="long", exact=False, **QUICK)
+    assert "samples of a long run of baoab-limit on bimodal-1d" in study.attrs["reference"]
+    assert study.sizes["metric"] == 8
+    with pytest.raises(ValueError, match="integrator: unknown name"):
+        uldnum.studies.bias(SCORE_ONLY, "no such scheme", [0.8], reference="long", **QUICK)
+
+
 # ------------------------------------------------------------------------------------------------------------- studies
 
 

@@ -24,7 +24,7 @@ from uldnum.diagnostics.mixing import (
     hopping_rate,
     time_below,
 )
-from uldnum.diagnostics.reference import Reference
+from uldnum.diagnostics.reference import Evidence, Reference
 from uldnum.diagnostics.samples import (
     kernel_stein_discrepancy,
     maximum_mean_discrepancy,
@@ -35,6 +35,7 @@ from uldnum.diagnostics.samples import (
 __all__ = [
     "Bias",
     "Estimate",
+    "Evidence",
     "Reference",
     "autocorrelation_time",
     "chain_mean_times",

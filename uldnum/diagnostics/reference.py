@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -12,23 +13,52 @@ from typing import Any
 
 import numpy as np
 
-from uldnum._util.arguments import answer_of, file_path, reals, shown
-from uldnum._util.arraylib import host
+from uldnum._util.arguments import answer_of, file_path, positive_number, reals, shown, whole_number
+from uldnum._util.arraylib import Space, host
 from uldnum._util.names import digest
 from uldnum._util.typing import Array
 from uldnum.diagnostics.jackknife import split
 from uldnum.exact.density import TargetDensity, tabulate
-from uldnum.kernels.initial import initial_uniform
+from uldnum.kernels.initial import initial_normals, initial_uniform
+from uldnum.sampling._sample import sample
 from uldnum.sampling.run import Run
-from uldnum.targets import GaussianMixture, Modes, Target
+from uldnum.schemes.catalogue import integrator
+from uldnum.targets import GaussianMixture, Modes, Target, find_target
 
-__all__ = ["Reference", "Referenced", "against"]
+__all__ = ["Evidence", "Reference", "Referenced", "against"]
 
 # Number of samples that are drawn from a sampler, and largest number of coordinates that they have in total.
 DRAWN, COORDINATES = 2**16, 2**24
 
 # Smallest number of independent samples; errors are estimated from the spread of batches of them.
 LEAST = 8
+
+# Long runs: the integrator; the first step size in units of the narrowest scale; independent samples in each chain, so
+# that chains forget where they started; largest numbers of stored draws, of steps and of halvings of the step size; and
+# rounds of steps in which chains approach the target from their initial positions.
+LONG, STEP, LASTING, DRAWS, STEPS, HALVINGS, ROUNDS, ROUND = "baoab-limit", 0.5, 32, 64, 2**17, 6, 8, 128
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a long run knows about itself.
+
+    Attributes
+    ----------
+    h : float
+        Step size.
+    noise : float
+        Largest standard error of the means of x and x^2 over all coordinates, in standard deviations of x and x^2.
+    bias : float
+        Upper limit of their bias, in the same units.
+    evaluations : int
+        Number of score evaluations of all chains, of the runs at both step sizes and of those that led to them.
+    """
+
+    h: float
+    noise: float
+    bias: float
+    evaluations: int
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -44,6 +74,8 @@ class Reference:
         Samples. Chains are independent of each other; the draws of one chain may be correlated.
     origin : str
         Description of the samples.
+    evidence : Evidence, optional
+        Step size, noise, bias and cost of a long run.
 
     Examples
     --------
@@ -61,6 +93,51 @@ class Reference:
 
     samples: Array
     origin: str
+    evidence: Evidence | None = None
+
+    @classmethod
+    def long(cls, target: Target | str, noise: float = 0.005, seed: int = 1 << 62) -> Reference:
+        """Return the samples of a run whose bias is shown to be smaller than its noise.
+
+        ``reference="long"`` calls this method with its defaults.
+
+        Parameters
+        ----------
+        target : str, UserTarget or another Target
+            Target, or its name. Only its score is used. Chains start from its exact draws if it has them, otherwise
+            from a normal distribution with its mean and standard deviation (0 and 1 if they are unknown).
+        noise : float, default 0.005
+            Largest standard error of the means of x and x^2, in standard deviations of x and x^2.
+        seed : int, default 2^62
+            Seed of the runs, from 0 to 2^64 - 1.
+
+        Returns
+        -------
+        Reference
+            The samples, whose ``origin`` and ``evidence`` state the step size, the noise, the bias and the cost.
+
+        Raises
+        ------
+        ValueError
+            If the noise is not reached in 2^17 steps, or if the bias exceeds the noise at all of six step sizes.
+
+        Notes
+        -----
+        The integrator is baoab-limit, whose stationary bias is of order h^4. Runs with the step sizes 2h and h differ
+        by D, with the standard error e. The bias at h is at most ``(|D| + 2 e)/15`` for each moment. The step size is
+        halved until the largest of these limits is below the noise.
+
+        The number of chains is such that each chain holds at least 32 independent samples if the noise is reached, and
+        the burn-in is as long as the recorded run. A run cannot detect a mode that none of its chains visits.
+
+        Examples
+        --------
+        >>> import uldnum
+        >>> reference = uldnum.diagnostics.Reference.long("gaussian", noise=0.05)
+        >>> reference.evidence.bias < reference.evidence.noise < 0.05
+        True
+        """
+        return long_reference(find_target(target), positive_number("noise", noise), seed)
 
     @classmethod
     def of(cls, given: Any, shape: tuple[int, ...], seed: int = 0) -> Reference:
@@ -69,7 +146,7 @@ class Reference:
         Parameters
         ----------
         given : Reference, array, Run, str, Path or callable
-            Samples:
+            Samples. The argument ``reference`` of diagnostics and studies may also be ``"long"``; see `long`.
 
             * array of shape (n, *shape): independent samples.
             * array of shape (draws, chains, *shape): samples of independent chains; the draws of a chain may be
@@ -97,7 +174,7 @@ class Reference:
         """
         shape = tuple(shape)
         if isinstance(given, Reference):
-            return cls(shaped(given.samples, shape), given.origin)
+            return cls(shaped(given.samples, shape), given.origin, given.evidence)
         if isinstance(given, str | Path):
             path = file_path("reference", given)
             if path.suffix != ".npy":
@@ -383,6 +460,10 @@ def against(target: Target, reference: Any, temperature: float | None = None) ->
     """
     own = target.temperature_of_expectations
     temperature = own if temperature is None else temperature
+    if isinstance(reference, str) and reference == "long":
+        if temperature != 1:
+            raise ValueError(f"reference: 'long' samples at temperature 1; pass samples at temperature {temperature:g}")
+        reference = Reference.long(target)
     if reference is not None:
         return Referenced(target, Reference.of(reference, target.shape), temperature_of_expectations=temperature)
     if temperature == own:
@@ -403,3 +484,101 @@ def heated(target: Target, temperature: float) -> GaussianMixture:
     if precision.ndim == 1:
         return GaussianMixture([1.0], [target.mean], [temperature / precision])
     return GaussianMixture([1.0], [target.mean], covariances=[temperature * np.linalg.inv(precision)])
+
+
+def long_reference(target: Target, noise: float, seed: int) -> Reference:
+    """Return `Reference.long`."""
+    seed = whole_number("seed", seed, 0, 2**64 - 1 - ROUNDS)
+    chains = 32 * max(1, math.ceil(1 / (LASTING * noise**2) / 32))
+    start, width, evaluations = settled(target, chains, seed)
+    order = integrator(LONG).order[1] or 0.0
+    wide: LongRun | None = None
+    for halvings in range(HALVINGS + 1):
+        h = STEP * width / 2**halvings
+        fine = long_run(target, start, h, noise, seed + ROUNDS)
+        evaluations += 0 if fine is None else fine.evaluations
+        if fine is not None and wide is not None:
+            gaps = np.abs(fine.mean - wide.mean) + 2 * np.hypot(fine.error, wide.error)
+            bias = float(np.max(gaps / fine.scale)) / (2**order - 1)
+            if bias < noise:
+                known = Evidence(h, float(np.max(fine.error / fine.scale)), bias, evaluations)
+                count = fine.trace.shape[0] * fine.trace.shape[1]
+                return Reference(shaped(fine.trace, target.shape), (
+                    f"{count} samples of a long run of {LONG} on {target.name} with h = {h:.3g} and {evaluations:.2g} "
+                    f"score evaluations, noise {known.noise:.1g} and bias below {bias:.1g} standard deviations by "
+                    "comparison with 2h"
+                ), known)  # fmt: skip
+        wide = fine
+    raise ValueError(
+        f"reference: 'long' found no step size on {target.name!r} with a bias below {noise:g} standard deviations, "
+        f"down to h = {h:.3g}; pass samples"
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class LongRun:
+    """Trace of a run of a given noise, and means, errors and standard deviations of x and x^2, shape (2d,) each."""
+
+    trace: Array
+    mean: Array
+    error: Array
+    scale: Array
+    evaluations: int
+
+
+def settled(target: Target, chains: int, seed: int) -> tuple[Array, float, int]:
+    """Return positions near the target, its narrowest scale in its unit of time, and the number of score evaluations.
+
+    The scale of coordinate i is 1 divided by the standard deviation of the score s_i, as for a Gaussian.
+    """
+    d, evaluations = math.prod(target.shape), 0
+    if target.draws is None:
+        scale = np.where(np.isfinite(target.standard_deviation), target.standard_deviation, 1.0)
+        x = np.asarray(target.mean + scale * initial_normals(chains, seed, 0, 0, d).reshape(chains, *target.shape))
+    else:
+        x = target.draws(chains, seed, 0)
+    for number in range(ROUNDS):
+        score = np.asarray(host(target.score(Space.of(target.like).array(x))), dtype=float).reshape(chains, -1)
+        width = 1 / (float(np.max(score.std(axis=0))) * target.time_unit)
+        run = quiet_run(target, "BAOAB", x0=x, h=STEP * width, friction=1 / width, steps=ROUND, seed=seed + number)
+        evaluations += run.nfe * chains
+        if not run.diverged:
+            x = np.asarray(run.x, dtype=float)
+    return x, width, evaluations
+
+
+def long_run(target: Target, start: Array, h: float, noise: float, seed: int) -> LongRun | None:
+    """Return a run long enough for a given noise, or None if chains diverge."""
+    chains, steps, evaluations = len(start), 4 * DRAWS, 0
+    draws = max(1, min(DRAWS, COORDINATES // start.size))
+    while steps <= STEPS:
+        run = quiet_run(target, LONG, x0=start, h=h, steps=steps, burn_in=steps, thin=-(-steps // draws), seed=seed)
+        evaluations += run.nfe * chains
+        if run.diverged or run.trace is None:
+            return None
+        x = run.trace.reshape(len(run.trace), chains, -1).astype(float)
+        values = np.concatenate([x, x**2], axis=2)
+        each = values.mean(axis=0)
+        found = LongRun(
+            run.trace, each.mean(axis=0), each.std(axis=0, ddof=1) / math.sqrt(chains), values.std(axis=(0, 1)),
+            evaluations,
+        )  # fmt: skip
+        excess = float(np.max(found.error / found.scale)) / noise
+        if excess <= 1:
+            return found
+        steps = math.ceil(steps * max(1.5, 1.2 * excess**2))
+    raise ValueError(
+        f"reference: 'long' did not reach a noise of {noise:g} standard deviations on {target.name!r} in {STEPS} steps "
+        f"of h = {h:.3g}: its chains mix too slowly; pass samples"
+    )
+
+
+def quiet_run(target: Target, scheme: str, **options: Any) -> Run:
+    """Run chains without warnings of divergence, or raise if the run was interrupted."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".* diverged")
+        warnings.filterwarnings("ignore", "stopped after")
+        run = sample(target, scheme, chains=len(options["x0"]), progress=False, **options)
+    if not run.complete:
+        raise KeyboardInterrupt
+    return run

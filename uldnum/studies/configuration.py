@@ -251,8 +251,10 @@ class SamplingConfiguration(Configuration):
     reference: Any = field(default=None, metadata=option(
         "array, Run, str, Path, callable or Reference, optional",
         "Samples of the target, as in `uldnum.diagnostics.Reference.of`. They replace the moments, the cdf and the "
-        "draws of the target. Biases are measured against them, and chains start from them.",
-        shell="Samples that replace the moments, the cdf and the draws of the target: a saved run, or a .npy file.",
+        "draws of the target. Biases are measured against them, and chains start from them. \"long\" takes the samples "
+        "of a long run, as in `uldnum.diagnostics.Reference.long`.",
+        shell="Samples that replace the moments, the cdf and the draws of the target: a saved run, a .npy file, or "
+        "'long' for a run that is long and precise enough.",
     ))  # fmt: skip
 
 
