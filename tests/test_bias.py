@@ -9,7 +9,7 @@ import xarray as xr
 
 import uldnum
 from uldnum._util.deadline import OutOfTimeError, deadline
-from uldnum.cli.bias import notes, table
+from uldnum.cli.bias import notes, print_table, table
 from uldnum.diagnostics.bias import Truth, rms_bias
 from uldnum.exact.stationary import Problem
 from uldnum.plotting import draw_bias, save
@@ -351,3 +351,11 @@ def test_the_table_shows_exact_values_signs_and_noise():
     assert first.startswith("ula: the bias changes sign between h = 0.5 and 1;")
     assert second.startswith("* chains started from exact draws")
     assert list(table(one, sampled=False))[3].split() == ["1", "+1.00e-02"]
+
+
+def test_the_table_names_the_reference(capsys, tmp_path):
+    study = uldnum.studies.bias(
+        "gaussian", "ula", [0.5], reference=uldnum.target("gaussian").sample(99), exact=False, **QUICK
+    )
+    print_table(study, tmp_path / "bias.nc", tmp_path / "bias.png")
+    assert "Measured against Reference(array of 99 samples, shape=(1,)).\n" in capsys.readouterr().out

@@ -209,6 +209,19 @@ def test_signed_biases_are_drawn_by_magnitude(given):
         np.testing.assert_array_equal(line.get_xydata(), same.get_xydata())
 
 
+def test_a_study_with_a_reference_says_so_and_fits():
+    """Nine metrics are in rows of three, no label is longer than its panel, and the title names the reference."""
+    draws = np.random.default_rng(0).normal(size=(200, 1))
+    target = uldnum.UserTarget(lambda x: -x, 1, name="normal")
+    study = studies.bias(target, ["ula", "BAOAB"], [0.3, 0.9], reference=draws, observables={"r": np.abs}, **SHORT)
+    figure = plotting.draw_bias(study)
+    assert [axes.get_subplotspec().get_gridspec().ncols for axes in figure.axes] == [3] * 9
+    assert "against reference samples" in figure.get_suptitle()
+    figure.draw_without_rendering()
+    for axes in figure.axes:
+        assert axes.yaxis.label.get_window_extent().height < 1.15 * axes.get_window_extent().height
+
+
 @pytest.mark.parametrize("suffix", ["svg", "png", "pdf"])
 def test_files_are_deterministic(given, tmp_path, suffix):
     for folder in ("one", "two"):

@@ -64,6 +64,8 @@ def print_table(study: Any, data: Path, figure: Path) -> None:
     what = f"{'Bias' if sampled else 'Exact bias'} of the {first.label}"
     friction = ", ".join(f"{value:.4g}" for value in np.atleast_1d(study.friction))
     typer.echo(f"{what} on {place_of(study)}, in {first.unit}; friction {friction}/time.")
+    if study.attrs.get("reference"):
+        typer.echo(f"Measured against {study.reference}.")
     accuracy = f", to about {study.exact_to:.0e}" if study.exact_to else ""
     exact = (
         f"exact: the bias of the scheme with the sign of its mean over axes{accuracy}; - if it is not known, < if only "

@@ -26,7 +26,7 @@ from uldnum.studies.common import place_of
 
 __all__ = ["draw_bias"]
 
-COLUMNS = 2  # panels in a row of a figure
+COLUMNS, MANY = 2, 4  # panels in a row of a figure, and number of panels above which a row has one more
 
 
 @literal_text()
@@ -89,7 +89,7 @@ def draw_bias(
     studies = read_studies(study, "bias", colours, labels)
     known = list(dict.fromkeys(str(name) for one in studies for name in one.data.metric.values))
     metrics = known[: 1 if isinstance(ax, Axes) else None] if metric is None else [known_metric(metric, known)]
-    figure, panels = axes_of(ax, metrics, COLUMNS)
+    figure, panels = axes_of(ax, metrics, COLUMNS + (len(metrics) > MANY))
     entries = [one for axes, name in zip(panels, metrics, strict=True) for one in draw_panel(axes, studies, name)]
     if figure is not None:
         annotate(figure, panels, entries, common(map(title_of, studies), "Magnitude of the discretisation bias"))
@@ -99,12 +99,14 @@ def draw_bias(
 def title_of(study: Shown) -> str:
     """Return the settings of a study."""
     a, place = study.data.attrs, place_of(study.data)
-    friction = f"friction {', '.join(f'{value:g}' for value in np.atleast_1d(a['friction']))}"
+    friction = f"friction {', '.join(f'{value:.3g}' for value in np.atleast_1d(a['friction']))}"
     if "bias" not in study.data:
         return f"Exact discretisation bias on {place},\nwithout sampling; {friction}"
     return (
         f"Discretisation bias on {place}, {friction}, at equal cost:\n"
         f"{a['chains']:,} chains of {a['nfe_recorded']:,} score evaluations"
+        + ", against reference samples"
+        * bool(a.get("reference"))
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -44,6 +45,9 @@ __all__ = [
 # Labels of the axes of step sizes and of costs.
 STEP = "step size h (time; delta = h²/2)"
 COST_LABEL = f"cost of an independent sample\n({COST.unit})"
+
+# Largest number of characters in a line of a label of biases.
+LABEL = 30
 
 
 @dataclass(frozen=True)
@@ -203,11 +207,11 @@ def literal_text() -> Iterator[None]:
 
 
 def bias_label(metric: str) -> str:
-    """Return the label of an axis of biases, with the unit in a second line."""
+    """Return the label of an axis of biases in lines that are no longer than a panel, with the unit in the last one."""
     if metric not in METRICS:
         return f"bias: {metric}"
     one = METRICS[metric]
-    return f"bias: {one.label}" + (f"\n({one.unit})" if one.unit else "")
+    return "\n".join(textwrap.wrap(f"bias: {one.label}", LABEL) + [f"({one.unit})"] * bool(one.unit))
 
 
 def entry(axes: Any, label: str, style: Mapping[str, Any]) -> Any:
