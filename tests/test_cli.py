@@ -73,6 +73,7 @@ def test_mixing_and_frontier_write_data_and_figure(monkeypatch, capsys, tmp_path
     options = (*GRID, "--chains", "64", "--out", str(tmp_path))
     code, out, _ = uldnum(monkeypatch, capsys, study, *options)
     assert code == 0
+    assert out.startswith("Score evaluations for an independent sample ± their standard error")
     assert out.count("friction ") == 2
     assert "BAOAB" in out
     data = xr.load_dataset(tmp_path / f"{study}.nc")

@@ -107,7 +107,7 @@ def print_costs(study: Any, data: Path, figure: Path, as_json: bool, remark: str
     if as_json:
         print_json(study, data, figure)
         return
-    typer.echo(f"{COST.label.capitalize()}{remark}, and the standard error.")
+    typer.echo(f"{COST.label.capitalize()} ± their standard error{remark}.")
     typer.echo(
         f"Where chains were shorter than {RESOLVED} autocorrelation times, the exact value is shown if it is known, "
         "and otherwise a lower bound, '> N'."
