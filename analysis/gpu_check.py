@@ -38,7 +38,7 @@ from uldnum.kernels.cuda.device import CuPy, Simulator, code, device
 from uldnum.kernels.cuda.executor import forms
 from uldnum.kernels.cuda.form import ChainForm
 from uldnum.kernels.cuda.stages import Batch, MapTable, Numbers, StageForm, stage_kernel
-from uldnum.kernels.source.core import NEVER, lay_out, phase
+from uldnum.kernels.source.core import COVARIANCE, NEVER, lay_out, phase
 from uldnum.networks import network
 from uldnum.sampling._anneal import tables_of
 from uldnum.sampling.run import Run
@@ -97,7 +97,7 @@ def build(job: tuple[str, str, str, bool, tuple[int, int]]) -> None:
     kind = np.dtype(dtype)
     target = targets()[name]
     tables = phase(peers.program(target, kind.type, scheme).tables, 0, 0)
-    code(chain_kernel(ChainForm.of(tables, target.kernel_data(kind), fast, moments=True, records=True)), cc)
+    code(chain_kernel(ChainForm.of(tables, target.kernel_data(kind), fast, moments=COVARIANCE, records=True)), cc)
 
 
 def build_plan(job: tuple[str, str, tuple[int, int]]) -> None:
@@ -105,7 +105,7 @@ def build_plan(job: tuple[str, str, tuple[int, int]]) -> None:
     name, dtype, cc = job
     mixture: Any = uldnum.target("gmm-40")
     tables, _ = tables_of(plan_of(name))
-    for form in set(forms(tables, mixture.kernel_data(np.dtype(dtype)), fast=False, moments=False, records=False)):
+    for form in set(forms(tables, mixture.kernel_data(np.dtype(dtype)), fast=False, moments=0, records=False)):
         code(chain_kernel(form), cc)
 
 
@@ -271,7 +271,7 @@ def throughput() -> list[dict[str, Any]]:
     for kind, dtype in (("float32", np.float32), ("float64", np.float64)):
         makers: dict[str, peers.Peer] = {
             "uldnum, ULA": gpu_peers.ours("ula"), "uldnum, BAOA": gpu_peers.ours("BAOA"),
-            "uldnum, BAOA, moments": gpu_peers.ours("BAOA", moments=True),
+            "uldnum, BAOA, moments": gpu_peers.ours("BAOA", recorded=True),
             "CuPy, BAOA": gpu_peers.cupy_peer, "PyTorch compiled, BAOA": gpu_peers.torch_peer,
         }  # fmt: skip
         if kind == "float32":

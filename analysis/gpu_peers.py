@@ -14,9 +14,9 @@ from uldnum.kernels.cuda.executor import CudaExecutor
 __all__ = ["cupy_peer", "ours", "torch_peer"]
 
 
-def ours(scheme: str, fast: bool = False, moments: bool = False) -> peers.Peer:
+def ours(scheme: str, fast: bool = False, recorded: bool = False) -> peers.Peer:
     """Return the executor that `uldnum.sample` runs."""
-    return partial(peers.kernel, integrator=scheme, moments=moments, make=partial(CudaExecutor, fast=fast))
+    return partial(peers.kernel, integrator=scheme, recorded=recorded, make=partial(CudaExecutor, fast=fast))
 
 
 def cupy_peer(case: uldnum.GaussianMixture, dtype: type) -> Callable[[int], object]:

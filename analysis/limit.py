@@ -92,7 +92,6 @@ def counting(dtype: type) -> Ops:
         row=lambda table, r: table[r],
         tail=lambda values, j: values[j:],
         local=lambda count: [dtype(0)] * count,
-        local_double=lambda count: [0.0] * count,
     )
 
 

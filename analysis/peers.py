@@ -20,10 +20,10 @@ from uldnum._util.extras import require
 from uldnum._util.typing import Array
 from uldnum.kernels.numba.executor import NumbaExecutor
 from uldnum.kernels.program import Executor, Program
-from uldnum.kernels.source.core import lay_out
+from uldnum.kernels.source.core import MOMENTS, lay_out
 from uldnum.kernels.state import State
 from uldnum.sampling._sample import one_phase
-from uldnum.sampling.launch import recording_of
+from uldnum.sampling.launch import recorded_moments, recording_of
 from uldnum.targets.presets import bimodal_1d, ring_8
 
 CHAINS, H, FRICTION = 10_000, 0.1, 1.0
@@ -62,25 +62,26 @@ def parameters(case: uldnum.GaussianMixture, dtype: type) -> tuple[Array, Array,
 
 def ours(case: uldnum.GaussianMixture, dtype: type, integrator: str = "BAOA") -> Callable[[int], object]:
     """Return the kernel of this package with BAOA, without recorded quantities."""
-    return kernel(case, dtype, integrator, False)
+    return kernel(case, dtype, integrator, recorded=False)
 
 
 def our_ula(case: uldnum.GaussianMixture, dtype: type) -> Callable[[int], object]:
     """Return the kernel of this package with ULA, without recorded quantities."""
-    return kernel(case, dtype, "ula", False)
+    return kernel(case, dtype, "ula", recorded=False)
 
 
 def with_moments(case: uldnum.GaussianMixture, dtype: type) -> Callable[[int], object]:
-    """Return the kernel of this package with BAOA, which records mean and covariance at every step."""
-    return kernel(case, dtype, "BAOA", True)
+    """Return the kernel of this package with BAOA, which records what `uldnum.sample` records by default."""
+    return kernel(case, dtype, "BAOA", recorded=True)
 
 
 def program(
-    case: uldnum.GaussianMixture, dtype: type, integrator: str | uldnum.Integrator, moments: bool = True
+    case: uldnum.GaussianMixture, dtype: type, integrator: str | uldnum.Integrator, recorded: bool = True
 ) -> Program:
     """Return the program that `uldnum.sample` would run, without an end."""
     tables = lay_out([uldnum.integrator(integrator).stages(np.array([H]), friction=FRICTION)], np.dtype(dtype))
-    recording, *_ = recording_of(case, moments, 0, 0 if moments else FOREVER, None)
+    record, every = recorded_moments(None, None, case.shape, np.dtype(dtype)) if recorded else (None, 1)
+    recording, *_ = recording_of(case, record, every, 0, 0 if recorded else FOREVER, None)
     return one_phase(case, tables, FOREVER, recording, 0)
 
 
@@ -88,13 +89,14 @@ def kernel(
     case: uldnum.GaussianMixture,
     dtype: type,
     integrator: str,
-    moments: bool,
+    recorded: bool,
     make: Callable[[Program], Executor] = NumbaExecutor,
 ) -> Callable[[int], object]:
     """Return a function that advances the executor of `uldnum.sample` from zero states, as the other peers do."""
-    asked = program(case, dtype, integrator, moments)
+    asked = program(case, dtype, integrator, recorded)
     executor = make(asked)
-    state = State.start(np.zeros((1, CHAINS, asked.tables.b.shape[2], *case.shape), dtype), moments=moments)
+    start = np.zeros((1, CHAINS, asked.tables.b.shape[2], *case.shape), dtype)
+    state = State.start(start, record=MOMENTS[asked.recording.moments])
     executor.advance(state, 1)  # compile, and enter the recurrence
     return lambda steps: executor.advance(state, state.step + steps)
 

@@ -25,7 +25,7 @@ from uldnum.kernels.cuda.binding import Kernel, ptx
 from uldnum.kernels.cuda.chains import chain_kernel
 from uldnum.kernels.cuda.form import ChainForm
 from uldnum.kernels.cuda.stages import StageForm, stage_kernel
-from uldnum.kernels.source.core import phase
+from uldnum.kernels.source.core import COVARIANCE, phase
 from uldnum.schemes.stage import Affine, Step, first_row, table
 
 __all__ = ["ARCHITECTURES", "Case", "Count", "assemble", "cases", "count_all", "main"]
@@ -99,7 +99,7 @@ def chain_form(scheme: str | uldnum.Integrator, d: int, dtype: np.dtype[Any], re
     means = np.random.default_rng(d).normal(size=(COMPONENTS, d))
     target = uldnum.GaussianMixture(np.full(COMPONENTS, 1 / COMPONENTS), means, np.ones(COMPONENTS))
     tables = phase(peers.program(target, dtype.type, scheme).tables, 0, 0)
-    return ChainForm.of(tables, target.kernel_data(dtype), fast=False, moments=records, records=records)
+    return ChainForm.of(tables, target.kernel_data(dtype), fast=False, moments=COVARIANCE * records, records=records)
 
 
 def assembler() -> Path:

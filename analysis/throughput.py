@@ -79,7 +79,7 @@ def measure(threads: int) -> list[dict[str, Any]]:
         jax.config.update("jax_enable_x64", kind == "float64")
         for column, case in peers.cases().items():
             makers = {
-                "uldnum": peers.ours, "uldnum, moments every step": peers.with_moments, "uldnum, ULA": peers.our_ula,
+                "uldnum": peers.ours, "uldnum, recording": peers.with_moments, "uldnum, ULA": peers.our_ula,
                 "NumPy": peers.numpy_peer, "Numba, plain prange": peers.numba_peer, "diffrax ALIGN": peers.diffrax_peer,
                 "blackjax sgld (ULA)": peers.blackjax_peer,
             }  # fmt: skip

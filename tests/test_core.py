@@ -3,6 +3,7 @@
 import numba
 import numpy as np
 import pytest
+from helpers.normals import normals
 from scipy import special, stats
 
 import uldnum
@@ -70,10 +71,10 @@ def test_normals_are_box_muller_of_the_words_in_order(dtype):
     angle = np.pi * np.array([w[1], w[3]], np.uint64).astype(np.uint32).view(np.int32) * 2.0**-31
     expected = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1).ravel()
     chains = np.array([chain], np.uint64)
-    got = array.normals(4 * block, 4, chains, DYNAMICS, seed, dtype)[:, 0]
+    got = normals(4 * block, 4, chains, DYNAMICS, seed, dtype)[:, 0]
     eps = np.finfo(dtype).eps  # the error of an angle, up to pi, is half an ulp; the largest radius is 6.8
     np.testing.assert_allclose(got, expected, rtol=8 * eps, atol=12 * eps)
-    np.testing.assert_array_equal(array.normals(4 * block + 1, 2, chains, DYNAMICS, seed, dtype)[:, 0], got[1:3])
+    np.testing.assert_array_equal(normals(4 * block + 1, 2, chains, DYNAMICS, seed, dtype)[:, 0], got[1:3])
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -85,7 +86,7 @@ def test_compiled_normals_of_chains_are_those_of_arrays(first, count, n, dtype):
     """They agree up to the last places, because compiled code uses fused multiply-adds."""
     dtype, seed, chain = np.dtype(dtype), 2**40 + 3, 2**32 - n  # the last possible chains
     got = chain_normals(first, count, chain, n, INITIAL, seed, dtype)
-    expected = array.normals(first, count, array.chain_numbers(chain, n), INITIAL, seed, dtype).T
+    expected = normals(first, count, np.arange(chain, chain + n), INITIAL, seed, dtype).T
     assert got.dtype == dtype
     eps = np.finfo(dtype).eps
     np.testing.assert_allclose(got, expected, rtol=8 * eps, atol=12 * eps)
@@ -150,9 +151,9 @@ def test_the_largest_normal(dtype):
 def test_neighbouring_chains_steps_and_streams_are_uncorrelated():
     """Correlations over 1e6 pairs, at 5 standard errors (0.005): false-fail rate 6e-7 each."""
     chains = np.arange(1000, dtype=np.uint64)
-    z = array.normals(0, 1001, chains, DYNAMICS, 3, np.dtype(float))
-    other = array.normals(0, 1001, chains, np.uint64(2), 3, np.dtype(float))
-    next_seed = array.normals(0, 1001, chains, DYNAMICS, 4, np.dtype(float))
+    z = normals(0, 1001, chains, DYNAMICS, 3, np.dtype(float))
+    other = normals(0, 1001, chains, np.uint64(2), 3, np.dtype(float))
+    next_seed = normals(0, 1001, chains, DYNAMICS, 4, np.dtype(float))
     for a, b in ((z[1:], z[:-1]), (z[:, 1:], z[:, :-1]), (z, other), (z, next_seed), (z[2:], z[:-2])):
         assert abs(np.mean(a * b)) < 5e-3
         assert abs(np.mean((a**2 - 1) * (b**2 - 1))) < 5 * 2e-3

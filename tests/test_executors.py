@@ -16,13 +16,13 @@ import numba
 import numpy as np
 import pytest
 from helpers.catalogue import CATALOGUE
+from helpers.normals import normals
 
 import uldnum
-from uldnum.kernels.arrays.binding import normals
 from uldnum.kernels.arrays.executor import ArrayExecutor
 from uldnum.kernels.numba import executor as cpu
 from uldnum.kernels.numba.executor import NumbaExecutor, edges, pool, run_on_threads
-from uldnum.kernels.source.core import DYNAMICS, READOUT, Recording, lay_out
+from uldnum.kernels.source.core import COVARIANCE, DYNAMICS, READOUT, Recording, lay_out
 from uldnum.kernels.state import State
 from uldnum.sampling._sample import one_phase
 from uldnum.schemes.catalogue import Integrator
@@ -38,11 +38,11 @@ def mixture(d):
     return uldnum.GaussianMixture(weights, rng.normal(size=(3, d)), rng.uniform(0.5, 2, size=(3, d)))
 
 
-def program(target, scheme, h, dtype=np.float64, friction=1.0, first=0, record=1, bins=10, reach=None):
+def program(target, scheme, h, dtype=np.float64, friction=1.0, first=0, record=1, every=1, bins=10, reach=None):
     """Return a program; histograms span two standard deviations, so that both overflow bins are used."""
     mean, scale = target.mean.copy(), target.standard_deviation  # a read-only centre would need another compilation
     tables = lay_out([scheme.stages(np.array(h), friction=friction)], np.dtype(dtype))
-    recording = Recording(True, record, 2, 3, mean, mean - 2 * scale, bins / (4 * scale))
+    recording = Recording(COVARIANCE, record, every, 2 * every, 3, mean, mean - 2 * scale, bins / (4 * scale))
     made = one_phase(target, tables, 2**60, recording, SEED, first)
     bounds = {} if reach is None else {"least": np.full_like(made.targets.least, -reach)}
     bounds |= {} if reach is None else {"most": np.full_like(made.targets.most, reach)}
@@ -331,7 +331,7 @@ def test_same_normals_through_matrices(make, name):
         return affine(map, G, u, z, extra), z
 
     def draw(first, m, stream):
-        z = normals(first, d * m, np.arange(chains, dtype=np.uint64), stream, SEED, np.dtype(float))
+        z = normals(first, d * m, np.arange(chains), stream, SEED, np.dtype(float))
         return z.T.reshape(chains, d, m)
 
     def affine(map, G, u, z, extra=None):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from uldnum.kernels.arrays.binding import core
+from uldnum.kernels.source.core import MOMENTS
 from uldnum.sampling.moments import Moments, standard_error
 
 
@@ -41,14 +42,35 @@ def test_errors_are_those_of_the_jackknife():
 
 
 @pytest.mark.parametrize("d", [1, 3, 9])
-def test_the_core_accumulates_the_lower_triangle(d):
-    """Sums over several steps equal those of NumPy; for d = 9 the triangle has complete and incomplete tiles."""
-    gaps = np.random.default_rng(1).normal(size=(4, d, 5))
-    sums, products = np.zeros((d, 5)), np.zeros((d * (d + 1) // 2, 5))
-    core(np.dtype(float)).accumulate(sums, products, gaps, 4, d)
-    np.testing.assert_allclose(sums, gaps.sum(axis=0))
-    pairs = zip(*np.tril_indices(d), strict=True)
-    np.testing.assert_allclose(products, [(gaps[:, i] * gaps[:, j]).sum(axis=0) for i, j in pairs])
+@pytest.mark.parametrize("moments", range(1, len(MOMENTS)))
+def test_the_core_accumulates_the_chosen_moments(d, moments):
+    """Sums over several steps equal those of NumPy."""
+    x, centre = np.random.default_rng(1).normal(size=(4, d, 5)), np.arange(d)
+    gap = x - centre[:, None]
+    pairs = [[], [], zip(range(d), range(d), strict=True), zip(*np.tril_indices(d), strict=True)][moments]
+    expected = np.array([(gap[:, i] * gap[:, j]).sum(axis=0) for i, j in pairs]).reshape(-1, 5)
+    sums, products = np.zeros((d, 5)), np.zeros(expected.shape)
+    for step in x:
+        core(np.dtype(float)).accumulate(sums, products, np.empty((d, 5)), step, centre, d, moments)
+    np.testing.assert_allclose(sums, gap.sum(axis=0))
+    np.testing.assert_allclose(products, expected)
+
+
+def test_moments_that_were_not_accumulated_are_refused():
+    x, full = made_up()
+    variance = Moments(full.centre, full.first, full.square)
+    for name in ("mean", "mean_error", "variance", "variance_error", "chain_square"):
+        np.testing.assert_array_equal(getattr(variance, name), getattr(full, name))
+    np.testing.assert_allclose(full.variance, x.reshape(-1, 2).var(axis=0), rtol=1e-12)
+    np.testing.assert_allclose(full.variance, np.diag(full.covariance), rtol=1e-12)
+    np.testing.assert_allclose(full.variance_error, np.diag(full.covariance_error), rtol=1e-12)
+    for name in ("covariance", "covariance_error"):
+        with pytest.raises(ValueError, match="recorded no covariance; pass record='covariance' to sample"):
+            getattr(variance, name)
+    mean = Moments(full.centre, full.first, full.second[:, :0])
+    for name in ("variance", "variance_error", "chain_square", "square"):
+        with pytest.raises(ValueError, match="recorded no second moments; pass record='variance' to sample"):
+            getattr(mean, name)
 
 
 def test_one_value_has_no_error():

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 from helpers.catalogue import CATALOGUE
+from helpers.normals import normals
 from helpers.reference import word_map
 
 import uldnum
 from uldnum.kernels import reference
-from uldnum.kernels.arrays.binding import normals
 from uldnum.kernels.arrays.executor import ArrayExecutor
 from uldnum.kernels.source.core import DYNAMICS, READOUT, lay_out
 from uldnum.kernels.state import State
@@ -20,7 +20,7 @@ TARGET = uldnum.GaussianMixture([0.4, 0.6], [[1.0, 0.0], [-1.0, 0.5]], [[0.5, 2.
 
 def drawn(m, kind, first):
     """Normals number first ... first + m - 1 of each coordinate, shape (chains, m, d)."""
-    flat = normals(D * first, D * m, np.arange(CHAINS, dtype=np.uint64), kind, SEED, np.dtype(float))
+    flat = normals(D * first, D * m, np.arange(CHAINS), kind, SEED, np.dtype(float))
     return flat.T.reshape(CHAINS, D, m).swapaxes(1, 2)
 
 
@@ -30,8 +30,8 @@ def test_the_reference_formulas_equal_the_executor(name):
     scheme = uldnum.integrator(name)
     rows = np.random.default_rng(0).normal(size=(CHAINS, scheme.rows, D))
     tables = lay_out([scheme.stages(np.array([H]), friction=FRICTION)], np.dtype(float))
-    recording, *_ = recording_of(TARGET, False, 0, 0, None)
-    state = State.start(rows[None].copy(), moments=False)
+    recording, *_ = recording_of(TARGET, None, 1, 0, 0, None)
+    state = State.start(rows[None].copy(), record=None)
     ArrayExecutor(one_phase(TARGET, tables, 9, recording, SEED)).advance(state, 3)
 
     table, used = scheme.stages(H, friction=FRICTION), scheme.unit.open.normals

@@ -7,6 +7,7 @@ import numba
 import numpy as np
 import pytest
 from helpers.networks import levels_of_betas, vp_linear
+from helpers.normals import normals
 from helpers.onnx_models import save_mixture
 from helpers.plans import stop_and_go_on
 
@@ -14,7 +15,6 @@ import uldnum
 from uldnum import levels
 from uldnum.exact import plan as law_of
 from uldnum.exact import propagator
-from uldnum.kernels.arrays.binding import chain_numbers, normals
 from uldnum.kernels.initial import initial_normals
 from uldnum.kernels.numba.executor import NumbaExecutor
 from uldnum.kernels.source.core import DYNAMICS, READOUT, lay_out
@@ -277,7 +277,7 @@ def by_hand(run, x0, memory, chains, seed):
         target = MIXTURE.noised(phase.alpha, phase.sigma)
 
         def drawn(first, count, stream=DYNAMICS, key=key):
-            return normals(first, count, chain_numbers(0, chains), stream, key, np.dtype(float))
+            return normals(first, count, np.arange(chains), stream, key, np.dtype(float))
 
         def applied(map, u, s, xi):
             return u + map.dA[0] @ u + np.outer(map.b[0], s) + map.C[0] @ xi

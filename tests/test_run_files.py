@@ -66,7 +66,7 @@ def test_results_are_named_variables(runs, tmp_path, suffix):
             "target": "ring-8", "integrator": "OBABO", "friction": 1.0, "steps": 20, "recorded_steps": 20, "burn_in": 4,
             "units": "h in units of time, friction in units of 1/time", "chains": 5, "first_chain": 0, "seed": 3,
             "backend": "numba", "dtype": "float64", "version": uldnum.__version__, "format": 3,
-            "temperature": 1.0, "score_noise": 0.0,
+            "temperature": 1.0, "score_noise": 0.0, "record": "covariance", "record_every": 1,
         }  # fmt: skip
 
 

@@ -91,7 +91,8 @@ def parts(run):
     }
     if state.sums.size:
         row["moments"] = hashed(state.sums, state.products, run.centre)
-        row["statistics"] = hashed(run.mean, run.covariance, run.mean_error, run.covariance_error)
+        names = "mean", settings.record, "mean_error", f"{settings.record}_error"
+        row["statistics"] = hashed(*(getattr(run, name) for name in names))
     if settings.bins:
         row["histogram"] = hashed(run.histogram, run.edges)
     if run.kept:

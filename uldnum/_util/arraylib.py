@@ -18,7 +18,7 @@ class Space:
     """Array library and device: the name of the library, its array API namespace, and one of its devices.
 
     For libraries other than NumPy, the code uses only features of the array API standard. Coefficients are Python
-    numbers, no array changes in place, and random numbers are computed with NumPy, because the standard cannot
+    numbers, no array changes in place, and random numbers are computed on the CPU, because the standard cannot
     reinterpret bits.
     """
 

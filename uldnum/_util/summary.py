@@ -12,7 +12,7 @@ import numpy as np
 from uldnum._util.names import printable
 from uldnum._util.typing import Array, ArrayLike
 
-__all__ = ["Described", "Summary", "counted", "entries", "selected", "with_error"]
+__all__ = ["COORDINATES", "Described", "Summary", "counted", "entries", "selected", "with_error"]
 
 # Largest number of rows of a table, and of coordinates of a point, that are shown.
 ROWS, COORDINATES = 8, 3

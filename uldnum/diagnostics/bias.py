@@ -108,7 +108,7 @@ def signed(values: Array, truth: Truth) -> Estimate:
 
 def moment_of(run: Run, target: Target, order: int) -> tuple[Array, Truth]:
     """Return the means of x^order over the steps of each chain, shape (..., chains, d), and their expectation."""
-    if run.state.sums.size:
+    if run.settings.record is not None:
         values = run.moments.chain_mean if order == 1 else run.moments.chain_square
     else:
         values = chain_averages(run, lambda x: x**order)

@@ -147,23 +147,25 @@ def chain_mean_times(run: Run) -> dict[str, Estimate]:
     Raises
     ------
     ValueError
-        If the run has several step sizes, or no moments.
+        If the run has several step sizes, or did not record the variance.
 
     Notes
     -----
     The time of an observable f is estimated by ``N Var(m)/Var(f)``, where m is the mean of f over a chain with N score
     evaluations and Var(m) is the variance of m between chains. The relative variance of the estimate is 2/chains. The
     estimate is too small by the fraction time/(2 N) if the autocorrelation is exponential. N should therefore be much
-    larger than the time. `autocorrelation_time` does not have this bias, but needs a trace.
+    larger than the time. `autocorrelation_time` does not have this bias, but needs a trace. If the run accumulated
+    moments at every ``record_every``-th step only, the times are at least as long as ``record_every`` steps.
     """
     checked_run(run).check_one_step_size()
-    if not run.state.sums.size:
+    if run.settings.record is None:
         return {"x": time_of_trace(run)}
     if run.diverged:
         nothing = np.full(len(run.centre), np.nan)
         return dict.fromkeys(("x", "x^2") if run.settings.bins else ("x",), Estimate(nothing, nothing))
     moments, per_step = run.moments, run.nfe / run.state.step
-    times = {"x": time_of_means(moments.chain_mean, np.diag(moments.covariance), per_step * run.recorded_steps)}
+    evaluations = per_step * run.accumulated_steps * run.settings.record_every
+    times = {"x": time_of_means(moments.chain_mean, moments.variance, evaluations)}
     if run.settings.bins:
         everything = run.histogram.sum(axis=0)
         counts = everything[:, 1:-1]
@@ -172,7 +174,7 @@ def chain_mean_times(run: Run) -> dict[str, Estimate]:
         variance = (shares * square**2).sum(axis=1) - (shares * square).sum(axis=1) ** 2
         beyond = 1 - counts.sum(axis=1) / everything.sum(axis=1)
         variance[beyond > BEYOND] = np.nan
-        times["x^2"] = time_of_means(moments.chain_square, variance, per_step * run.recorded_steps)
+        times["x^2"] = time_of_means(moments.chain_square, variance, evaluations)
     return times
 
 

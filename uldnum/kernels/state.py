@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from uldnum._util.typing import Array
-from uldnum.kernels.source.core import NEVER, Recording
+from uldnum.kernels.source.core import MOMENTS, NEVER, Recording
 
 __all__ = ["BATCHES", "State", "statistics_shapes"]
 
@@ -16,12 +16,15 @@ __all__ = ["BATCHES", "State", "statistics_shapes"]
 BATCHES = 32
 
 
-def statistics_shapes(H: int, n: int, d: int, moments: bool, bins: int) -> dict[str, tuple[int, ...]]:
-    """Return the shapes of the statistics of H groups of n chains; the keys are names of arrays of `State`."""
-    axes = d if moments else 0
+def statistics_shapes(H: int, n: int, d: int, record: str | None, bins: int) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of the statistics of H groups of n chains; the keys are names of arrays of `State`.
+
+    ``record`` is one of `MOMENTS`.
+    """
+    products = dict(zip(MOMENTS, (0, 0, d, d * (d + 1) // 2), strict=True))
     return {
-        "sums": (H, n, axes),
-        "products": (H, n, axes * (axes + 1) // 2),
+        "sums": (H, n, d if record else 0),
+        "products": (H, n, products[record]),
         "counts": (H, min(n, BATCHES), d if bins else 0, bins + 2),
     }
 
@@ -36,8 +39,11 @@ class State:
         Memory of the recurrence; row 0 is the position.
     phase_space : array, shape (H, n, k, d)
         Positions and momenta at the end of the last step at which they were read.
-    sums, products : float64 arrays, shapes (H, n, d) and (H, n, d (d + 1)/2)
-        Sums over recorded steps of x - centre, and of the lower triangle of its outer product with itself.
+    sums : float64 array, shape (H, n, d) or (H, n, 0)
+        Sums of x - centre over the recorded steps at which moments are accumulated.
+    products : float64 array, shape (H, n, pairs)
+        Sums over the same steps of nothing (pairs = 0), of the squares of x - centre (pairs = d), or of the lower
+        triangle of its outer product with itself (pairs = d (d + 1)/2).
     counts : int64 array, shape (H, batches, d, bins + 2)
         Histogram of each axis for each batch of chains: underflow, the bins, overflow.
     escape_step : int64 array, shape (H, n)
@@ -58,13 +64,13 @@ class State:
     step: int = 0
 
     @classmethod
-    def start(cls, phase_space: Array, moments: bool = True, bins: int = 0) -> State:
+    def start(cls, phase_space: Array, record: str | None = "covariance", bins: int = 0) -> State:
         """Return the initial state for given (x, p); arrays of statistics that are not recorded are empty.
 
         All arrays are contiguous, so that executors can merge the axes of rows and coordinates without a copy.
         """
         H, n, _, d = phase_space.shape
-        shapes = statistics_shapes(H, n, d, moments, bins)
+        shapes = statistics_shapes(H, n, d, record, bins)
         return cls(
             u=np.empty(phase_space.shape, phase_space.dtype),
             phase_space=np.ascontiguousarray(phase_space),

@@ -171,12 +171,12 @@ def anneal(
         version=VERSION, target=checked_text("data", data.name), fingerprint=law.fingerprint, shape=tuple(law.shape),
         integrator=plan.name, coefficients=hash_of_plan, backend=backend, dtype=kind.name, h=(0.0,), friction=0.0,
         temperature=plan.temperature, score_noise=plan.score_noise, grouped=False, burn_in=0, chains=start.chains,
-        first_chain=start.first_chain, seed=start.seed, generation=start.generation, thin=None, bins=0, x0=start.name,
-        momenta=plan.momenta, time_unit=1.0,
+        first_chain=start.first_chain, seed=start.seed, generation=start.generation, thin=None, record=None,
+        record_every=1, bins=0, x0=start.name, momenta=plan.momenta, time_unit=1.0,
     )  # fmt: skip
     nothing = np.zeros(math.prod(settings.shape))
     if earlier is None:
-        state = State.start(initial_state(start, plan.memory, plan.momenta, 1, kind), moments=False)
+        state = State.start(initial_state(start, plan.memory, plan.momenta, 1, kind), record=None)
         run = Run(settings, plan.steps, state, [], nothing, nothing, nothing, tables, None, {})
     else:
         run = resumed(earlier, settings, plan.steps, tables, None, (nothing, nothing, nothing))
@@ -221,7 +221,7 @@ def program_of(data: Law, plan: Plan, run: Run, kind: np.dtype[Any]) -> Program:
         counts=plan.counts,
         seeds=phase_seeds(run.settings.key, len(plan.phases)),
         targets=targets,
-        recording=Recording(False, plan.steps + 1, 1, 0, nothing, nothing, nothing),
+        recording=Recording(0, plan.steps + 1, 1, 1, 0, nothing, nothing, nothing),
         first_chain=run.settings.first_chain,
         rules=[phase.rule for phase in plan.phases],
     )

@@ -29,6 +29,7 @@ from uldnum.sampling.launch import (
     check_numbers,
     execute,
     floating_type,
+    recorded_moments,
     recording_of,
     require_memory,
     resumed,
@@ -60,6 +61,8 @@ def sample(
     seed: int | None = None,
     x0: str | ArrayLike | Callable[[int, int, int], ArrayLike] | Run | None = None,
     thin: int | None = None,
+    record: str | None = None,
+    record_every: int | None = None,
     bins: int = 0,
     first_chain: int | None = None,
     dtype: DTypeLike | None = None,
@@ -113,9 +116,17 @@ def sample(
         * `Run`: the final positions of that run, and its final momenta if both integrators have momenta.
     thin : int, optional
         Store the positions after every ``thin``-th recorded step in `Run.trace`. By default no positions are stored.
+    record : {"mean", "variance", "covariance"}, optional
+        Moments that the run accumulates: the mean alone, with the variance of each coordinate, or with the covariance.
+        The default is the covariance in at most 32 dimensions and the variance in more. Images have no moments.
+    record_every : int, optional
+        Accumulate moments at the first recorded step and at every ``record_every``-th step after it. In at most 4
+        dimensions, the default is 1 (float32: 2). In more, it is 2, or d/2 (rounded down) for a covariance. Recording
+        then takes less than about 20% of the time of the steps. ``thin`` does not depend on it.
     bins : int, default 0
         Number of histogram bins per axis. The bins extend from 8 standard deviations of the target below its mean to 8
-        above. Every fourth recorded step is counted. With 0 bins there is no histogram.
+        above. Every fourth recorded step is counted, or every ``record_every``-th if that is more. With 0 bins there is
+        no histogram.
     first_chain : int, optional
         Index of the first chain, so that a large ensemble can be split into several runs. The default is 0, or the
         index in the earlier run if ``x0`` or ``resume`` is a run.
@@ -214,8 +225,9 @@ def sample(
     kind = floating_type(target.dtype if dtype is None else dtype)
     backend = choose_backend(target, backend, kind)
     target.check_dtype(kind)
-    vector, progress = len(target.shape) == 1, title("progress", progress)
-    if bins and not (vector and np.all(np.isfinite(target.standard_deviation))):
+    moments, every = recorded_moments(record, record_every, target.shape, kind)
+    progress = title("progress", progress)
+    if bins and not (moments and np.all(np.isfinite(target.standard_deviation))):
         raise ValueError("bins: histograms need a target of vectors with a known standard deviation")
 
     h_absolute = np.atleast_1d(given) * target.time_unit
@@ -225,7 +237,7 @@ def sample(
     earlier = None if resume is None else earlier_run(resume, x0)
     number = number_of_chains(chains, earlier, x0)
     positions = given.size * number * math.prod(target.shape) * kind.itemsize
-    shapes = statistics_shapes(given.size, number, math.prod(target.shape), vector, bins)
+    shapes = statistics_shapes(given.size, number, math.prod(target.shape), moments, bins)
     require_memory(
         chains=2 * scheme.rows * positions + 8 * (math.prod(shapes["sums"]) + math.prod(shapes["products"])),
         bins=8 * math.prod(shapes["counts"]),
@@ -256,22 +268,24 @@ def sample(
         seed=start.seed,
         generation=start.generation,
         thin=thin,
+        record=moments,
+        record_every=every,
         bins=bins,
         x0=start.name,
         momenta=scheme.momenta,
         time_unit=float(target.time_unit),
     )
-    recording, low, high = recording_of(target, vector, bins, burn_in, thin)
+    recording, low, high = recording_of(target, moments, every, bins, burn_in, thin)
     if earlier is None:
         deviations = np.full(scheme.rows - 1, scheme.start_deviation)
         phase_space = initial_state(start, deviations, scheme.momenta, given.size, kind)
-        state = State.start(phase_space, moments=vector, bins=bins)
+        state = State.start(phase_space, record=moments, bins=bins)
         run = Run(settings, steps, state, [], recording.centre, low, high, tables, mixture, {})
     else:
         run = resumed(earlier, settings, steps, tables, mixture, (recording.centre, low, high))
         recording = recording._replace(centre=run.centre, low=run.low, per_unit=bins / (run.high - run.low))
     program = one_phase(target, run.tables, burn_in + steps, recording, settings.key, start.first_chain, run.mixture)
-    unit, scale = ("step", False) if vector else ("image", len(h_absolute) * start.chains)
+    unit, scale = ("step", False) if moments else ("image", len(h_absolute) * start.chains)
     run = execute(program, run, threads, progress, unit, scale)
     with attach_run_to_errors(run):
         register_ends(run)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -13,7 +14,7 @@ __all__ = ["Moments", "standard_error"]
 
 @dataclass(frozen=True, eq=False)
 class Moments:
-    """First and second moments of each chain, averaged over its recorded steps.
+    """First and second moments of each chain, averaged over the steps at which they were accumulated.
 
     Chains are independent, but the steps of one chain are not. Standard errors are therefore the standard deviation
     between chains divided by the square root of their number; with one chain they are NaN.
@@ -22,15 +23,51 @@ class Moments:
     ----------
     centre : float64 array, shape (d,)
         Fixed centre of the moments, which avoids cancellation.
-    first : float64 array, shape (..., chains, d)
-        Average of ``x - centre`` over the steps of each chain.
-    second : float64 array, shape (..., chains, d (d + 1)/2)
-        Average of ``(x - centre)_i (x - centre)_j`` for i >= j: the lower triangle, row by row.
+    sums : float64 array, shape (..., chains, d)
+        Sums of ``x - centre`` over the steps of each chain.
+    products : float64 array, shape (..., chains, pairs)
+        Sums of products of ``x - centre``: none (pairs = 0), those of ``(x - centre)_i^2`` (pairs = d), or those of
+        ``(x - centre)_i (x - centre)_j`` for i >= j, the lower triangle, row by row (pairs = d (d + 1)/2).
+    weight : float or float64 array, shape (..., 1, 1), default 1.0
+        Factor of all sums: the reciprocal of the number of steps, or NaN.
+
+    Raises
+    ------
+    ValueError
+        If a property is read for which the products are missing.
     """
 
     centre: Array
-    first: Array
-    second: Array
+    sums: Array
+    products: Array
+    weight: float | Array = 1.0
+
+    @cached_property
+    def first(self) -> Array:
+        """Average of ``x - centre`` over the steps of each chain, shape (..., chains, d)."""
+        return self.sums * self.weight
+
+    @cached_property
+    def second(self) -> Array:
+        """Averages of the products over the steps of each chain, shape (..., chains, pairs)."""
+        return self.products * self.weight
+
+    @property
+    def square(self) -> Array:
+        """Average of ``(x - centre)^2`` over the steps of each chain, shape (..., chains, d)."""
+        row, column = self.pairs
+        if self.products.shape[-1] == len(row):
+            return self.second[..., row == column]
+        if not self.products.shape[-1]:
+            raise ValueError("the run recorded no second moments; pass record='variance' to sample()")
+        return self.second
+
+    @property
+    def triangle(self) -> Array:
+        """Average of the lower triangle over the steps of each chain, shape (..., chains, d (d + 1)/2)."""
+        if self.products.shape[-1] < len(self.pairs[0]):
+            raise ValueError("the run recorded no covariance; pass record='covariance' to sample()")
+        return self.second
 
     @property
     def pairs(self) -> tuple[Array, Array]:
@@ -57,18 +94,29 @@ class Moments:
         return standard_error(self.first, axis=-2)
 
     @property
+    def variance(self) -> Array:
+        """Variance of each coordinate, shape (..., d)."""
+        return self.square.mean(axis=-2) - self.first.mean(axis=-2) ** 2
+
+    @property
+    def variance_error(self) -> Array:
+        """Standard error of `variance`, to first order in the error of the mean."""
+        m = self.first.mean(axis=-2, keepdims=True)
+        return standard_error(self.square - 2 * m * self.first, axis=-2)
+
+    @property
     def covariance(self) -> Array:
         """Covariance, shape (..., d, d)."""
         row, column = self.pairs
         m = self.first.mean(axis=-2)
-        return self.matrix(self.second.mean(axis=-2) - m[..., row] * m[..., column])
+        return self.matrix(self.triangle.mean(axis=-2) - m[..., row] * m[..., column])
 
     @property
     def covariance_error(self) -> Array:
         """Standard error of `covariance`, to first order in the error of the mean."""
         row, column = self.pairs
         m = self.first.mean(axis=-2, keepdims=True)
-        influence = self.second - m[..., row] * self.first[..., column] - self.first[..., row] * m[..., column]
+        influence = self.triangle - m[..., row] * self.first[..., column] - self.first[..., row] * m[..., column]
         return self.matrix(standard_error(influence, axis=-2))
 
     @property
@@ -79,8 +127,7 @@ class Moments:
     @property
     def chain_square(self) -> Array:
         """Mean of x_i^2 over the steps of each chain, shape (..., chains, d)."""
-        row, column = self.pairs
-        return self.second[..., row == column] + self.centre * (2 * self.first + self.centre)
+        return self.square + self.centre * (2 * self.first + self.centre)
 
 
 def standard_error(values: Array, axis: int) -> Array:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import xarray as xr
 
 from uldnum._util.arguments import file_path, shown
 from uldnum._util.extras import MissingExtraError, require
-from uldnum._util.summary import Described, Summary, counted, entries, selected
+from uldnum._util.summary import COORDINATES, Described, Summary, counted, entries, selected
 from uldnum._util.typing import Array
 from uldnum.kernels.source.core import NEVER, Tables
 from uldnum.kernels.source.mixture import MixtureData
@@ -87,6 +87,8 @@ class Run(Described):
         s = self.settings
         steps = counted(self.steps, "step") + (f" after {s.burn_in} of burn-in" if s.burn_in else "")
         state = "complete" if self.complete else f"stopped after {counted(self.recorded_steps, 'step')}"
+        if s.record and (s.record, s.record_every) != ("covariance", 1):
+            state += f", {s.record} of every {counted(s.record_every, 'step') if s.record_every > 1 else 'step'}"
         name, values = typical(self)
         columns = {"h": [f"{h:g}" for h in s.h]} if any(s.h) else {}
         columns |= {name: values, "diverged": [str(count) for count in np.atleast_1d(self.diverged)]}
@@ -98,14 +100,6 @@ class Run(Described):
             list(columns),
             [rows[i] for i in chosen],
         )
-
-    def available(self, statistic: str) -> Array | None:
-        """Return a statistic, such as "mean", or None if the run did not record what it needs."""
-        try:
-            value: Array = getattr(self, statistic)
-        except ValueError:
-            return None
-        return value
 
     def each(self, array: Array) -> Array:
         """Return an array without its leading axis H if h was a number."""
@@ -119,6 +113,11 @@ class Run(Described):
     def recorded_steps(self) -> int:
         """Number of recorded steps that were taken; less than ``steps`` if the run was stopped."""
         return max(0, self.state.step - self.settings.burn_in)
+
+    @property
+    def accumulated_steps(self) -> int:
+        """Number of recorded steps at which moments were accumulated."""
+        return -(-self.recorded_steps // self.settings.record_every)
 
     @property
     def complete(self) -> bool:
@@ -185,20 +184,18 @@ class Run(Described):
     @cached_property
     def moments(self) -> Moments:
         """First and second moments of every chain (`Moments`); NaN if a chain diverged."""
-        if not self.state.sums.size:
+        if self.settings.record is None:
             raise ValueError(
                 f"the run on {self.settings.target!r} has no moments: images and plans do not record them; use run.x"
             )
         bad = (self.state.escape_step.min(axis=1) < NEVER)[:, None, None]
-        share = 1 / self.recorded_steps if self.recorded_steps else np.nan
-        first, second = (
-            self.each(np.where(bad, np.nan, part * share)) for part in (self.state.sums, self.state.products)
-        )
-        return Moments(self.centre, first, second)
+        share = 1 / self.accumulated_steps if self.recorded_steps else np.nan
+        parts = self.state.sums, self.state.products, np.where(bad, np.nan, share)
+        return Moments(self.centre, *map(self.each, parts))
 
     @property
     def mean(self) -> Array:
-        """Mean over chains and recorded steps, float64, shape (d,)."""
+        """Mean over chains and every ``record_every``-th recorded step, float64, shape (d,)."""
         return self.moments.mean
 
     @property
@@ -207,8 +204,18 @@ class Run(Described):
         return self.moments.mean_error
 
     @property
+    def variance(self) -> Array:
+        """Variance of each coordinate over the same chains and steps as `mean`, float64, shape (d,)."""
+        return self.moments.variance
+
+    @property
+    def variance_error(self) -> Array:
+        """Standard error of `variance`, estimated from the variance between chains; NaN for one chain."""
+        return self.moments.variance_error
+
+    @property
     def covariance(self) -> Array:
-        """Covariance over chains and recorded steps, float64, shape (d, d)."""
+        """Covariance over the same chains and steps as `mean`, float64, shape (d, d)."""
         return self.moments.covariance
 
     @property
@@ -240,10 +247,11 @@ class Run(Described):
         -------
         xarray.Dataset
             Variables ``x``, ``p`` and ``trace`` with dimensions (draw,) chain and ``dim`` (images: channel, row and
-            column), ``mean``, ``mean_error``, ``covariance``, ``covariance_error``, ``histogram`` (counts in the bins,
-            summed over chains), ``below`` and ``above`` (counts outside the bins), ``edges``, ``nfe`` and ``diverged``.
-            Variables that the run did not record are absent. If ``h`` was an array, results have a leading dimension
-            ``h``. The attributes are the settings of the run, with the units of h and of the friction.
+            column), ``mean``, ``mean_error``, ``covariance``, ``covariance_error`` (or ``variance`` and
+            ``variance_error``, if the variance was recorded), ``histogram`` (counts in the bins, summed over chains),
+            ``below`` and ``above`` (counts outside the bins), ``edges``, ``nfe`` and ``diverged``. Variables that the
+            run did not record are absent. If ``h`` was an array, results have a leading dimension ``h``. The attributes
+            are the settings of the run, with the units of h and of the friction.
 
         Examples
         --------
@@ -344,8 +352,11 @@ def typical(run: Run) -> tuple[str, list[str]]:
     last = run.state.phase_space[:, :, 0]
     if len(run.settings.shape) > 1:
         return "last values", [f"mean {x.mean(dtype=float):.3g}, deviation {x.std(dtype=float):.3g}" for x in last]
-    mean, error, name = run.available("mean"), run.available("mean_error"), "mean"
-    if mean is None or error is None:
-        mean, error, name = last.mean(axis=1, dtype=float), standard_error(last, axis=1), "mean of the last positions"
-    d = last.shape[-1]
-    return name, [entries(*pair) for pair in zip(mean.reshape(-1, d), error.reshape(-1, d), strict=True)]
+    few = slice(COORDINATES + 1)  # means of all coordinates of many chains would take long
+    if run.settings.record is None:
+        name, last = "mean of the last positions", last[..., few]
+        mean, error = last.mean(axis=1, dtype=float), standard_error(last, axis=1)
+    else:
+        name, part = "mean", replace(run.moments, centre=run.centre[few], sums=run.moments.sums[..., few])
+        mean, error = np.atleast_2d(part.mean, part.mean_error)
+    return name, [entries(*pair) for pair in zip(mean, error, strict=True)]

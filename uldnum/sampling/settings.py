@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, fields
 import numpy as np
 
 from uldnum._util.arguments import whole_number
+from uldnum.kernels.source.core import MOMENTS
 from uldnum.schemes.catalogue import conditions
 
 __all__ = ["Settings", "key_of"]
@@ -66,6 +67,10 @@ class Settings:
         How many times the chains have continued from the end of an earlier run.
     thin : int or None
         Number of recorded steps between two positions of the trace.
+    record : {"mean", "variance", "covariance"} or None
+        Accumulated moments; None for images and plans, which have none.
+    record_every : int
+        Number of recorded steps from one at which moments are accumulated to the next.
     bins : int
         Number of histogram bins; 0 for no histogram.
     x0 : str
@@ -95,6 +100,8 @@ class Settings:
     seed: int
     generation: int
     thin: int | None
+    record: str | None
+    record_every: int
     bins: int
     x0: str
     momenta: bool
@@ -158,12 +165,15 @@ class Settings:
             check(name, all(type(x) is float and 0 <= x < math.inf for x in numbers))
         check("grouped", given["grouped"] or len(given["h"]) == 1)
         check("dtype", given["dtype"] in ("float32", "float64"))
-        whole = {name: given[name] for name in ("burn_in", "chains", "first_chain", "seed", "generation", "bins")}
+        check("record", given["record"] in MOMENTS)
+        names = ("burn_in", "chains", "first_chain", "seed", "generation", "record_every", "bins")
+        whole = {name: given[name] for name in names}
         whole |= {f"shape {i}": size for i, size in enumerate(given["shape"])}
         whole["thin"] = 0 if given["thin"] is None else given["thin"]
         for name, value in whole.items():
             check(name, type(value) is int)
-            whole_number(f"settings: {name}", value, name == "chains" or name.startswith("shape"), 2**64 - 1)
+            least = int(name in ("chains", "record_every") or name.startswith("shape"))
+            whole_number(f"settings: {name}", value, least, 2**64 - 1)
         return cls(**given | {name: tuple(given[name]) for name in ("h", "shape")})
 
 

@@ -35,10 +35,13 @@ FORMAT = 3
 # Variables of the root group that are read back; all others are results that are computed from the state.
 READ = ("x", "p", "trace")
 
-# Statistics of a run, which are stored where the run has them, with their dimensions.
-STATISTICS: dict[str, tuple[str, ...]] = {
-    "mean": ("dim",), "mean_error": ("dim",), "covariance": ("dim", "dim_2"), "covariance_error": ("dim", "dim_2"),
-}  # fmt: skip
+# Statistics of a run that records the moments of a name, with their dimensions; each is stored with its error.
+STATISTICS: dict[str | None, dict[str, tuple[str, ...]]] = {
+    None: {},
+    "mean": {"mean": ("dim",)},
+    "variance": {"mean": ("dim",), "variance": ("dim",)},
+    "covariance": {"mean": ("dim",), "covariance": ("dim", "dim_2")},
+}
 
 # Dimensions of the arrays of a state in the group ``resume``. ``more_rows`` are the rows of (x, p) beyond the second.
 STATE = {
@@ -85,9 +88,8 @@ def labelled(run: Run) -> xr.Dataset:
         draws = np.arange(1, len(run.kept) + 1) * (s.thin or 1)
         counted = "recorded steps" if s.thin else "phases"
         coordinates["draw"] = ("draw", draws, {"long_name": f"number of {counted} before the draw"})
-    for name, dims in STATISTICS.items():
-        if (value := run.available(name)) is not None:
-            data[name] = ((*lead, *dims), value)
+    for name, dims in STATISTICS[s.record].items():
+        data |= {of: ((*lead, *dims), getattr(run, of)) for of in (name, f"{name}_error")}
     if s.bins:
         counts = run.histogram.sum(axis=-3)
         data["histogram"] = ((*lead, "dim", "bin"), counts[..., 1:-1], {"long_name": "counts between two edges"})
@@ -103,11 +105,12 @@ def attributes_of(run: Run) -> dict[str, Any]:
     """Return the settings of a run that a reader of its file needs; a plan has neither a step size nor a friction."""
     s = run.settings
     sizes = {"h": run.h.tolist(), "friction": s.friction, "units": s.units} if any(s.h) else {}
+    recorded = {"record": s.record, "record_every": s.record_every} if s.record else {}
     return {
         "target": s.target, "integrator": s.integrator, **sizes, "temperature": s.temperature,
-        "score_noise": s.score_noise, "steps": run.steps, "recorded_steps": run.recorded_steps, "burn_in": s.burn_in,
-        "chains": s.chains, "first_chain": s.first_chain, "seed": s.seed, "backend": s.backend, "dtype": s.dtype,
-        "version": s.version,
+        "score_noise": s.score_noise, "steps": run.steps, "recorded_steps": run.recorded_steps, **recorded,
+        "burn_in": s.burn_in, "chains": s.chains, "first_chain": s.first_chain, "seed": s.seed, "backend": s.backend,
+        "dtype": s.dtype, "version": s.version,
     }  # fmt: skip
 
 
@@ -239,7 +242,9 @@ def check_arrays(settings: Settings, arrays: dict[str, Array], step: int) -> Non
     lead = (H,) if settings.grouped else ()
     k = arrays["u"].shape[2] if arrays["u"].ndim == 4 else 0
     plan = not any(settings.h)
-    shapes = statistics_shapes(H, n, d, not plan and len(settings.shape) == 1, settings.bins)
+    if (settings.record is None) != (plan or len(settings.shape) > 1):
+        raise ValueError("settings: record must be None for images and plans, and only for them")
+    shapes = statistics_shapes(H, n, d, settings.record, settings.bins)
     expected: dict[str, tuple[tuple[int, ...], str]] = {
         **dict.fromkeys(("x", "p")[:k], ((*lead, n, *settings.shape), kind)), "u": ((H, n, k, d), kind),
         "more_rows": ((H, n, max(k - 2, 0), d), kind), "sums": (shapes["sums"], "float64"),

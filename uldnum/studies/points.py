@@ -153,8 +153,8 @@ class Sampled(Point):
     def result(self) -> dict[str, Any]:
         """Run the chains and return the measured values."""
         per_step = self.scheme.nfe_per_step
-        bins = BINS if len(self.target.shape) == 1 else 0
-        run = self.run(self.nfe // per_step, self.burn_in // per_step, self.chains, bins=bins, thin=self.stride)
+        recorded = {"record": "variance", "record_every": 1, "bins": BINS} if len(self.target.shape) == 1 else {}
+        run = self.run(self.nfe // per_step, self.burn_in // per_step, self.chains, thin=self.stride, **recorded)
         return {
             "bias": {metric.name: sampled(metric, run, self.target) for metric in self.measures},
             "signed": {

@@ -81,14 +81,13 @@ class AdaptiveSteps:
         The default would check u, which already contains the start of the next step; that step may never be taken.
         """
         x = u if self.closed is None else self.closed
-        return self.executor.core.first_escape(escape_step, step, x, least, most, d)
+        return self.executor.first_escape(escape_step, step, x, least, most, d)
 
     def choose_and_apply(self, new: Any, u: Any, s: list[Any], xi: Array, j: int, d: int) -> None:
         """Choose the sizes of the next step from the score and the normals of map j, and apply the map."""
-        size, m = self.executor.size * d, self.maps[j].normals
-        normals = np.asarray(xi[: size * m], float).reshape(size, m, xi.shape[1]).transpose(2, 1, 0)
-        scores = np.stack([host(value) for value in s], axis=1).reshape(-1, size).astype(float)
-        h = self.rule.size(normals, scores)
+        size, m = self.executor.size, self.maps[j].normals
+        normals = np.asarray(xi[:, : size * m], float).reshape(len(xi), size, m).transpose(0, 2, 1)
+        h = self.rule.size(normals, host(s[0]).astype(float))
         # Chains without a finite score, or with a score of zero, do not move; `first_escape` finds the non-finite ones.
         step = self.rule.scheme.stages(np.where((h > 0) & (h < np.inf), h, TINY), friction=self.rule.friction)
         self.maps = {STAGE: step.stages[0].map, OPEN: step.open, CLOSE: step.close}
@@ -101,9 +100,9 @@ class AdaptiveSteps:
         def along(part: Array) -> Array:
             """Replace each coefficient, given for all chains, by a value of the core."""
             entries = np.moveaxis(part, 0, -1)[None].astype(executor.dtype)
-            return executor.table(entries[..., None] if executor.fold else entries, part.ndim)
+            return executor.table(entries[..., None], part.ndim)
 
         t = self.layout._replace(dA=along(map.dA), b=along(map.b), C=along(map.C))
         executor.core.affine(
-            new, u, s, executor.given(xi, map.normals, d), [], t, 0, d, rows, len(u), map.normals, 0
+            new, u, s, executor.given(xi, map.normals), [], t, 0, d, rows, len(u), map.normals, 0
         )  # fmt: skip

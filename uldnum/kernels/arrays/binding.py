@@ -1,4 +1,4 @@
-"""The kernel source bound to arrays of NumPy and of other libraries, and the normals of chains as arrays."""
+"""The kernel source bound to arrays of NumPy and of other libraries."""
 
 from __future__ import annotations
 
@@ -9,12 +9,19 @@ from typing import Any
 import numpy as np
 
 from uldnum._util.arraylib import Space
-from uldnum._util.typing import Array
 from uldnum.arithmetic.elementary import LN2
-from uldnum.kernels.source.core import make_core, split_seed
+from uldnum.kernels.source.core import make_core
 from uldnum.kernels.source.functions import FORMATS, Ops
 
-__all__ = ["chain_numbers", "core", "foreign_ops", "normals", "ops"]
+__all__ = ["core", "foreign_ops", "ops"]
+
+
+def fma(x: Any, y: Any, z: Any) -> Any:
+    """Return x y + z, with two roundings, in the memory of the product; many coefficients y are zero."""
+    if isinstance(y, np.floating) and y == 0:
+        return z
+    product = x * y
+    return np.add(product, z, out=product) if isinstance(product, np.ndarray) else product + z
 
 
 @cache
@@ -26,7 +33,7 @@ def ops(dtype: np.dtype[Any]) -> Ops:
         jit=lambda function: function,
         real=dtype.type,
         constant=dtype.type,
-        fma=lambda x, y, z: x * y + z,
+        fma=fma,
         sqrt=np.sqrt,
         where=np.where,
         as_real=lambda value: value.astype(dtype),
@@ -39,7 +46,6 @@ def ops(dtype: np.dtype[Any]) -> Ops:
         row=lambda table, r: table[r],
         tail=lambda values, j: values[j:],
         local=lambda count: [dtype.type(0)] * count,
-        local_double=lambda count: [0.0] * count,
     )
 
 
@@ -70,16 +76,3 @@ def foreign_ops(space: Space, dtype: np.dtype[Any]) -> Ops:
 def core(dtype: np.dtype[Any]) -> SimpleNamespace:
     """Return the core bound to NumPy arrays of a floating-point dtype."""
     return make_core(ops(dtype))
-
-
-def normals(first: int, count: int, chains: Array, stream: np.uint64, seed: int, dtype: np.dtype[Any]) -> Array:
-    """Return normals first ... first + count - 1 of each chain's stream, shape (count, len(chains))."""
-    bound = core(dtype)
-    block = np.arange(first // 4, (first + count + 3) // 4, dtype=np.uint64)
-    four = bound.four_normals(block[:, None], chains[None, :], stream, *split_seed(seed))
-    return np.stack(four, axis=1).reshape(-1, len(chains))[first % 4 :][:count]
-
-
-def chain_numbers(first: int, n: int) -> Array:
-    """Return the chain indices first ... first + n - 1 as a uint64 array."""
-    return np.arange(first, first + n, dtype=np.uint64)

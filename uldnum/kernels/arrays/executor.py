@@ -1,11 +1,13 @@
-"""The array executor, which advances all chains of a group at once.
+"""The array executor, which advances many chains at once.
 
-It serves targets whose score is a function of arrays, such as networks. A value of the source is an array over chains;
-`ArrayExecutor.take` binds one part of a phase to the functions ``enter`` and ``advance`` of `source.chain.make_chain`.
+It serves targets whose score is a function of arrays, such as networks. A value of the source is an array over chains
+and coordinates; `ArrayExecutor.take` binds one part of a phase to the functions ``enter`` and ``advance`` of
+`source.chain.make_chain`.
 """
 
 from __future__ import annotations
 
+from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -14,14 +16,17 @@ import numpy as np
 from uldnum._util.arraylib import Space, host
 from uldnum._util.typing import Array
 from uldnum.kernels.arrays.adaptive import AdaptiveSteps
-from uldnum.kernels.arrays.binding import chain_numbers, core, foreign_ops, normals, ops
+from uldnum.kernels.arrays.binding import core, foreign_ops, ops
 from uldnum.kernels.program import Executor, Part, Program
 from uldnum.kernels.source.chain import Bounds, Chain, Scratch, Span, Stream, make_chain
-from uldnum.kernels.source.core import Recording, Tables, make_core, phase, split_seed
+from uldnum.kernels.source.core import COVARIANCE, VARIANCE, Recording, Tables, make_core, phase, split_seed
 from uldnum.kernels.source.mixture import MixtureData
 from uldnum.kernels.state import State
 
 __all__ = ["ArrayExecutor"]
+
+# Number of coordinates of the chains that NumPy advances together. Their arrays then stay in the cache of a core.
+BLOCK = 2**16
 
 
 class Records(NamedTuple):
@@ -36,9 +41,10 @@ class Records(NamedTuple):
 class ArrayExecutor(Executor):
     """Executor on arrays of NumPy or of another library.
 
-    A value of the source is an array over chains. For images, the coordinates are independent of each other except in
-    the score. They are therefore folded into the value: the source then sees a single coordinate, whose value has shape
-    (chains, d).
+    The coordinates of a sample are independent of each other except in the score and in products. The source therefore
+    sees a single coordinate, whose value is an array of shape (chains, size), where ``size`` is the number of numbers
+    in a sample. NumPy advances one block of chains after the other, unless the target is an image, whose score may be a
+    network, or the step sizes depend on all chains.
 
     Parameters
     ----------
@@ -50,68 +56,58 @@ class ArrayExecutor(Executor):
         space = Space.of(program.targets.target(0).like)
         self.program, self.dtype, self.space = program, program.dtype, space
         self.info = {"arrays": f"{space.name}, {space.device}"} if space.foreign else {}
-        self.fold = len(program.shape) > 1
-        self.size = int(np.prod(program.shape)) if self.fold else 1  # number of coordinates in a value
-        self.recording = space.coefficients(program.recording)
-        self.mixtures = not self.fold and program.targets.mixtures(0, 1) is not None
+        self.size = int(np.prod(program.shape))
+        self.recording = program.recording._replace(centre=[space.array(program.recording.centre)])
         own = foreign_ops(space, self.dtype) if space.foreign else ops(self.dtype)
         self.core = make_core(own) if space.foreign else core(self.dtype)
         self.machine = own._replace(tail=self.tail)
-        self.score = self.mixture_score if self.mixtures else self.image_score if self.fold else self.vector_score
+        self.mixtures = len(program.shape) == 1 and program.targets.mixtures(0, 1) is not None
+        self.score = self.mixture_score if self.mixtures else self.array_score
         self.chain = self.steps(self.move, self.read)
         self.adaptive: dict[int, AdaptiveSteps] = {}  # by group, in the current phase
+        whole = space.foreign or len(program.shape) > 1 or any(rule is not None for rule in program.rules)
+        self.block = None if whole else max(1, BLOCK // self.size)  # number of chains in a block; None for all chains
 
     def steps(self, move: Any, read: Any, **instead: Any) -> Any:
         """Return the time steps of `make_chain`, with the given functions ``move`` and ``read``.
 
         Keyword arguments replace functions of the core.
         """
-        core = SimpleNamespace(**vars(self.core) | instead)
+        own = {"accumulate": self.accumulate, "first_escape": self.first_escape}
+        core = SimpleNamespace(**vars(self.core) | own | instead)
         return make_chain(self.machine, core, self.score, self.draw, move, read, self.count, self.keep)
 
-    def mixture_score(self, s: list[Any], q: list[Any], y: list[Any], data: Any, d: int) -> None:
-        """Evaluate the score of all chains by the mixture score of the core."""
-        self.core.mixture_score(s, q, y, data, d, data.roots.shape[2])
+    def mixture_score(self, s: list[Any], q: None, y: list[Any], data: MixtureData, d: int) -> None:
+        """Evaluate the score of all chains by the mixture score of the core, which sees each coordinate as a value."""
+        columns, result = [y[0][:, i] for i in range(self.size)], [None] * self.size
+        self.core.mixture_score(result, [None] * data.scratch, columns, data, self.size, data.roots.shape[2])
+        s[0] = self.space.namespace.stack(result, axis=1)
 
-    def vector_score(self, s: list[Any], q: list[Any], y: list[Any], target: Any, d: int) -> None:
-        """Evaluate the score of all chains by a function of arrays of shape (chains, d)."""
-        answer = self.scored(target, self.space.namespace.stack(y, axis=1))
-        s[:] = [answer[:, i] for i in range(d)]
-
-    def image_score(self, s: list[Any], q: list[Any], y: list[Any], target: Any, d: int) -> None:
-        """Evaluate the score of all chains by a function of images, for folded coordinates."""
-        reshape = self.space.namespace.reshape
-        s[0] = reshape(self.scored(target, reshape(y[0], (-1, *target.shape))), y[0].shape)
-
-    def scored(self, target: Any, x: Any) -> Any:
-        """Return the score at x, cast to the dtype of the run."""
+    def array_score(self, s: list[Any], q: None, y: list[Any], target: Any, d: int) -> None:
+        """Evaluate the score of all chains by a function of arrays."""
+        namespace = self.space.namespace
+        x = namespace.reshape(y[0], (-1, *target.shape))
         answer = target.score(x)
         if tuple(answer.shape) != tuple(x.shape):
             raise ValueError(f"score: must return the shape of its argument, {x.shape}, got {answer.shape}")
-        return self.space.cast(answer, self.dtype)
+        s[0] = namespace.reshape(self.space.cast(answer, self.dtype), y[0].shape)
 
     def draw(self, xi: None, first: int, count: int, kind: np.uint64, stream: Stream) -> Array:
-        """Return normals of all chains, shape (count, chains); for folded coordinates ``size`` times as many."""
-        first, count, chain = self.size * int(first), self.size * int(count), stream.chain
-        seed = int(stream.k1) << 32 | int(stream.k0)
-        if not self.fold:
-            return normals(first, count, chain, kind, seed, self.dtype)
-        # Drawing by NumPy would take a noticeable part of the time of a network, so a compiled function draws.
+        """Return normals of all chains, shape (chains, size count)."""
+        # Drawing by NumPy would take longer than many scores, so a compiled function draws.
         from uldnum.kernels.numba.drawing import chain_normals
 
-        return chain_normals(first, count, int(chain[0]), len(chain), kind, seed, self.dtype).T
+        (chain, n), seed = stream.chain, int(stream.k1) << 32 | int(stream.k0)
+        return chain_normals(self.size * int(first), self.size * int(count), chain, n, kind, seed, self.dtype)
 
     def tail(self, values: Array, j: int) -> Array:
         """Return the normals from number j on, counted per coordinate of the source."""
-        return values[self.size * j :]
+        return values[:, self.size * j :]
 
-    def given(self, values: Array, count: int, d: int) -> list[Any]:
+    def given(self, values: Array, count: int) -> list[Any]:
         """Return the first ``count`` normals of each coordinate as values; they are ordered by coordinate."""
-        used = values[: self.size * count * d]
-        if self.fold:
-            used = used.reshape(self.size, count, values.shape[1]).transpose(1, 2, 0)
-        there = self.space.array(used) if self.space.foreign else used
-        return [there[i, ...] for i in range(len(used))]
+        used = values[:, : self.size * count].reshape(len(values), self.size, count)
+        return [self.space.array(used[..., i]) if self.space.foreign else used[..., i] for i in range(count)]
 
     def move(self, u: Array, s: list[Any], xi: Array, t: Tables, j: int, d: int) -> None:
         """Apply the map of stage j in place."""
@@ -122,68 +118,84 @@ class ArrayExecutor(Executor):
     ) -> None:
         """Apply map j to u and write the first rows of the result to ``new``."""
         m, e = t.normals[j], t.readout[j]
-        self.core.affine(new, u, s, self.given(xi, m, d), self.given(eta, e, d), t, j, d, rows, len(u), m, e)
+        self.core.affine(new, u, s, self.given(xi, m), self.given(eta, e), t, j, d, rows, len(u), m, e)
+
+    def accumulate(
+        self, sums: list[Any], products: list[Any], gap: None, x: list[Any], centre: list[Any], d: int, moments: int
+    ) -> None:
+        """Add deviations from the centre, and their squares or outer products, to the sums of all chains."""
+        own = self.machine.as_double(x[0]) - centre[0]
+        sums[0] += own
+        if moments == VARIANCE:
+            own *= own
+            products[0] += own
+        if moments == COVARIANCE:
+            row, column = np.tril_indices(self.size)
+            outer = self.space.namespace.matmul(own[:, :, None], own[:, None, :])
+            flat = self.space.namespace.reshape(outer, (-1, self.size**2))
+            products[0] += self.space.namespace.take(flat, self.space.array(row * self.size + column), axis=1)
+
+    def first_escape(self, escape_step: Any, step: Any, u: Any, least: list[Any], most: list[Any], d: int) -> Any:
+        """Return the first step at which the position of each chain was not within its bounds."""
+        inside = self.space.namespace.all((u[0, 0] >= least[0]) & (u[0, 0] <= most[0]), axis=1)
+        return self.machine.where(inside | (escape_step < step), escape_step, step)
 
     def count(self, records: Records, x: Array, recording: Recording) -> None:
         """Add positions to the histograms, if there are any."""
         counts, batch, _, _ = records
-        for i in range(counts.shape[1]):
-            value = host(x[0, i])
-            bins = core(value.dtype).bin_of(value, recording.low[i], recording.per_unit[i], counts.shape[-1] - 2.0)
-            np.add.at(counts[:, i], (batch, bins), 1)
+        if counts.size:
+            position = host(x[0, 0])
+            bins = core(position.dtype).bin_of(position, recording.low, recording.per_unit, counts.shape[-1] - 2.0)
+            np.add.at(counts, (batch[:, None], np.arange(self.size), bins), 1)
 
     def keep(self, records: Records, x: Array, number: int) -> None:
         """Store the positions of all chains."""
-        positions = [host(value) for value in x[0]]
-        records.trace[number - records.kept] = positions[0] if self.fold else np.stack(positions, axis=1)
+        records.trace[number - records.kept] = host(x[0, 0])
 
     def advance(self, state: State, until: int) -> Array:
         """Run up to step ``until``; see `uldnum.kernels.program.Executor.advance`."""
         kept, trace = state.trace(self.recording, until)
-        batch = np.searchsorted(state.batches(), np.arange(state.escape_step.shape[1]), side="right") - 1
+        n = state.escape_step.shape[1]
+        batch = np.searchsorted(state.batches(), np.arange(n), side="right") - 1
+        edges = [*range(0, n, self.block or n), n]
         for part in self.program.parts(state.step, until):
             for g in range(len(state.u)):
-                with np.errstate(all="ignore"):  # diverging chains are detected and reported by other means
-                    self.take(state, g, part, Records(state.counts[g], batch, trace[:, g], kept))
+                for lo, hi in pairwise(edges):
+                    records = Records(state.counts[g], batch[lo:hi], trace[:, g, lo:hi], kept)
+                    with np.errstate(all="ignore"):  # diverging chains are detected and reported by other means
+                        self.take(state, g, slice(lo, hi), part, records)
             state.step = part.before + part.last
         return trace
 
-    def take(self, state: State, g: int, part: Part, records: Records) -> None:
-        """Advance the chains of group g through one part of a phase."""
+    def take(self, state: State, g: int, here: slice, part: Part, records: Records) -> None:
+        """Advance a block of chains of group g through one part of a phase."""
         program, number, array = self.program, part.phase, self.space.array
+        target: Any = program.targets.target(number)
         mixture = program.targets.mixtures(number, number + 1) if self.mixtures else None
-        if mixture is None:
-            target, scratch = program.targets.target(number), 0
-        else:
-            target, scratch = self.space.coefficients(MixtureData(*(of[0] for of in mixture))), mixture.scratch
-        numbers = chain_numbers(program.first_chain, state.escape_step.shape[1])
-        stream = Stream(numbers, *split_seed(program.seeds[number]))
-        sums, products = ([array(row) for row in of[g].T] for of in (state.sums, state.products))
-        chain = Chain(self.load(state.u[g]), self.load(state.phase_space[g]), sums, products)
-        d, k = len(chain.u[0]), len(chain.u)
-        room = Scratch([None] * d, [0.0] * d, [None] * scratch, None, None, np.empty((1, d), object))
+        if mixture is not None:
+            target = self.space.coefficients(MixtureData(*(of[0] for of in mixture)))
+        stream = Stream((program.first_chain + here.start, here.stop - here.start), *split_seed(program.seeds[number]))
+        u, phase_space, sums, products = (
+            of[g, here] for of in (state.u, state.phase_space, state.sums, state.products)
+        )
+        chain = Chain(self.load(u), self.load(phase_space), [array(sums)], [array(products)])
+        k, room = len(chain.u), Scratch([None], [None], None, None, None, None)
         steps, t, entered = self.steps_of(g, part)
         if not entered:
-            evaluations = steps.enter(chain, room, target, t, d, k, stream)
-            state.nfe[g] += evaluations if part.first == 1 else 0
-        least, most = (bound[0] for bound in program.targets.bounds(number, number + 1))
-        bounds = Bounds([array(least)], [array(most)]) if self.fold else self.space.coefficients(Bounds(least, most))
+            evaluations = steps.enter(chain, room, target, t, 1, k, stream)
+            state.nfe[g, here] += evaluations if part.first == 1 else 0
+        bounds = Bounds(*([array(bound[0])] for bound in program.targets.bounds(number, number + 1)))
         recording = self.recording._replace(record_from=self.recording.record_from - part.before)
-        escape_step = state.escape_step[g] - part.before
-        if self.fold:
-            escape_step = np.repeat(escape_step[:, None], self.size, axis=1)
         evaluations, escape_step = steps.advance(
-            chain, room, target, t, d, k, stream, Span(part.first, part.last, part.first, 1), bounds, recording,
-            records, array(escape_step),
+            chain, room, target, t, 1, k, stream, Span(part.first, part.last, part.first, 1), bounds, recording,
+            records, array(state.escape_step[g, here] - part.before),
         )  # fmt: skip
-        state.nfe[g] += evaluations
-        found = host(escape_step)
-        state.escape_step[g] = (found.min(axis=1) if self.fold else found) + part.before
-        self.store(state.u[g], chain.u)
-        self.store(state.phase_space[g], chain.phase_space)
-        for of, rows in ((state.sums, sums), (state.products, products)):
-            for i, row in enumerate(rows):
-                of[g, :, i] = host(row)
+        state.nfe[g, here] += evaluations
+        state.escape_step[g, here] = host(escape_step) + part.before
+        for of, table in ((u, chain.u), (phase_space, chain.phase_space)):
+            for r in range(k):
+                of[:, r] = host(table[r, 0])
+        sums[...], products[...] = host(chain.sums[0]), host(chain.products[0])
 
     def steps_of(self, g: int, part: Part) -> tuple[Any, Tables, bool]:
         """Return the time steps and the tables for a part of a phase, and whether the recurrence is already open."""
@@ -196,8 +208,8 @@ class ArrayExecutor(Executor):
         return self.adaptive[g].steps, self.adaptive[g].layout, here
 
     def load(self, state: Array) -> Array:
-        """Convert an array of shape (n, k, d) to a table of values."""
-        return self.table(state.transpose(1, 0, 2)[:, None] if self.fold else state.transpose(1, 2, 0), 2)
+        """Convert an array of shape (n, k, size) to a table of values."""
+        return self.table(state.swapaxes(0, 1)[:, None], 2)
 
     def table(self, numbers: Array, axes: int) -> Array:
         """Return an object array of values, which are the items of ``numbers`` along its first axes."""
@@ -205,9 +217,3 @@ class ArrayExecutor(Executor):
         for index in np.ndindex(values.shape):
             values[index] = self.space.array(numbers[index])
         return values
-
-    def store(self, state: Array, table: Array) -> None:
-        """Write a table of values to an array of shape (n, k, d)."""
-        for r in range(len(table)):
-            values = [host(value) for value in table[r]]
-            state[:, r] = values[0] if self.fold else np.stack(values, axis=1)

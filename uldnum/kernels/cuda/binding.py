@@ -96,7 +96,6 @@ def ops(dtype: np.dtype[Any], fast: bool) -> Ops:
         row=inline(lambda table, r: table[r]),
         tail=inline(lambda values, j: values[j:]),
         local=inline(lambda count: cuda.local.array(LOCAL, real)),
-        local_double=inline(lambda count: cuda.local.array(LOCAL, np.float64)),
         instead={"direction": direction, "exp2": jit(lambda x: libdevice.exp2f(x))} if fast else {},
     )
 

@@ -29,7 +29,7 @@ class Coefficients(NamedTuple):
 
 
 class Far(NamedTuple):
-    """Scratch in global memory, for chains that do not fit into registers: shapes (H, numbers, n) and (H, 1, d, n)."""
+    """Scratch in global memory, for chains that do not fit into registers: shapes (H, numbers, n) and (H, d, n)."""
 
     reals: Array
     gaps: Array
@@ -43,13 +43,13 @@ def chain_parts(form: ChainForm) -> SimpleNamespace:
     bound = core(dtype, form.fast)
     affine, bin_of, mixture_score = bound.affine, bound.bin_of, bound.mixture_score
     fill, tail = normals_from(bound), machine.tail
-    d, k, K, window, moments = form.d, form.rows, form.components, form.window, form.moments
+    d, k, K, moments = form.d, form.rows, form.components, form.moments
     near, small, known, records_too = form.near, form.small, form.known, form.records
     columns = form.columns if form.columns < 2 else d
     width = max(columns, 1)
     pairs, scratch, maps, stages = form.pairs, form.scratch, len(form.normals), len(form.score_at_x)
     most = max(m + e for m, e in zip(form.normals, form.readout, strict=True))
-    room = max(1, most)  # Numba has no local arrays of length 0
+    room, held = max(1, most), max(1, pairs)  # Numba has no local arrays of length 0
     normals, readout, offset, score_at_x = form.normals, form.readout, form.offset, form.score_at_x
     per_step, open_uses_score, separate_readout = form.per_step, form.open_uses_score, form.separate_readout
     n_xi, n_eta = form.drawn
@@ -150,13 +150,13 @@ def chain_parts(form: ChainForm) -> SimpleNamespace:
         """Return scratch memory in registers."""
         y, s, q = cuda.local.array(d, real), cuda.local.array(d, real), cuda.local.array(scratch, real)
         xi, eta = cuda.local.array(n_xi, real), cuda.local.array(n_eta, real)
-        return Scratch(y, s, q, xi, eta, cuda.local.array((window, d), np.float64))
+        return Scratch(y, s, q, xi, eta, cuda.local.array(d, np.float64))
 
     @inline
     def chain_near(of, far, g, c):  # type: ignore[no-untyped-def]
         """Return a chain and its scratch memory, all in registers."""
         u, phase_space = cuda.local.array((k, d), real), cuda.local.array((k, d), real)
-        sums, products = cuda.local.array(d, np.float64), cuda.local.array(pairs, np.float64)
+        sums, products = cuda.local.array(d, np.float64), cuda.local.array(held, np.float64)
         for i in range(d):
             for r in range(k):
                 u[r, i], phase_space[r, i] = of.u[g, r, i, c], of.phase_space[g, r, i, c]
@@ -183,7 +183,7 @@ def chain_parts(form: ChainForm) -> SimpleNamespace:
         xi = far.reals[g, 2 * d + scratch : 2 * d + scratch + n_xi, c]
         eta = far.reals[g, 2 * d + scratch + n_xi :, c]
         chain = Chain(of.u[g, :, :, c], of.phase_space[g, :, :, c], of.sums[g, :, c], of.products[g, :, c])
-        return chain, Scratch(y, s, q, xi, eta, far.gaps[g, :, :, c])
+        return chain, Scratch(y, s, q, xi, eta, far.gaps[g, :, c])
 
     @inline
     def store(of, g, c, chain):  # type: ignore[no-untyped-def]
@@ -222,6 +222,7 @@ def chain_kernel(form: ChainForm, opening: bool = False) -> Kernel:
     tables, mixture, chain_of, store = parts.tables, parts.mixture, parts.chain, parts.store
     enter_chain, advance_chain = parts.enter, parts.advance
     d, k, window, moments, single_part = form.d, form.rows, form.window, form.moments, form.single_part
+    records_too = form.records  # if it is False, thin is 0; as a constant, it saves registers
 
     @inline
     def one(launch, p):  # type: ignore[no-untyped-def]
@@ -247,8 +248,9 @@ def chain_kernel(form: ChainForm, opening: bool = False) -> Kernel:
                 if opening or (not single_part and first == 1):
                     evaluations += enter_chain(chain, scratch, target, t, d, k, stream)
                 if not opening:
+                    thin = w.thin if records_too else 0
                     recording = Recording(
-                        moments, w.record_from - before, w.bin_every, w.thin, w.centre, w.low, w.per_unit
+                        moments, w.record_from - before, w.every, w.bin_every, thin, w.centre, w.low, w.per_unit
                     )
                     taken, escaped_here = advance_chain(
                         chain, scratch, target, t, d, k, stream, Span(first, last, begin, window),
@@ -268,7 +270,7 @@ def parameter_kinds(dtype: np.dtype[Any], single_part: bool) -> dict[str, Any]:
     axes = [
         (number(dtype), {"G": 3, "dA": 4, "b": 3, "C": 4, "least": 2, "most": 2, "u": 4, "phase_space": 4, "trace": 4}),
         (number(dtype), {"log2_weights": 2, "precisions": 2, "roots": 4, "shifts": 3, "reals": 3}),
-        (types.float64, {"centre": 1, "low": 1, "per_unit": 1, "sums": 3, "products": 3, "gaps": 4}),
+        (types.float64, {"centre": 1, "low": 1, "per_unit": 1, "sums": 3, "products": 3, "gaps": 3}),
         (types.int64, {"counts": 4, "escape_step": 2, "nfe": 2}),
     ]
     if not single_part:

@@ -32,7 +32,7 @@ LAYOUT = {
 }  # fmt: skip
 
 
-def forms(t: Tables, mixture: MixtureData, fast: bool, moments: bool, records: bool) -> list[ChainForm]:
+def forms(t: Tables, mixture: MixtureData, fast: bool, moments: int, records: bool) -> list[ChainForm]:
     """Return the form of the kernel of every phase."""
     return [ChainForm.of(phase(t, 0, number), mixture, fast, moments, records) for number in range(len(t.per_step))]
 
@@ -142,7 +142,7 @@ class CudaExecutor(Executor):
             require_room(here, n, bytes_each, shared)
             there = {name: here.array(array.transpose(LAYOUT[name])) for name, array in arrays.items()}
             chains = Chains(**there, trace=here.empty((0, H, n, form.d), dtype), kept=0)
-            self.memory = chains, Far(here.empty((H, reals, n), dtype), here.empty((H, 1, gaps, n), float))
+            self.memory = chains, Far(here.empty((H, reals, n), dtype), here.empty((H, gaps, n), float))
         return self.memory
 
     def sync(self, state: State) -> None:

@@ -27,8 +27,9 @@ FEW = 32
 class ChainForm:
     """Everything for which a kernel of chains is compiled; other quantities are arguments of the kernel.
 
-    ``columns`` is the number of columns of the mixture's matrices: 0, 1, or 2 for any larger number. ``records`` states
-    whether histograms are counted or positions are stored. The other fields are described in `Tables`.
+    ``columns`` is the number of columns of the mixture's matrices: 0, 1, or 2 for any larger number. ``moments`` is the
+    number of recorded moments (see `Recording`), and ``records`` states whether histograms are counted or positions are
+    stored. The other fields are described in `Tables`.
     """
 
     dtype: str
@@ -37,7 +38,7 @@ class ChainForm:
     rows: int
     components: int
     columns: int
-    moments: bool
+    moments: int
     records: bool
     normals: tuple[int, ...]
     readout: tuple[int, ...]
@@ -48,7 +49,7 @@ class ChainForm:
     separate_readout: bool
 
     @classmethod
-    def of(cls, t: Tables, mixture: MixtureData, fast: bool, moments: bool, records: bool) -> ChainForm:
+    def of(cls, t: Tables, mixture: MixtureData, fast: bool, moments: int, records: bool) -> ChainForm:
         """Return the form for a phase and a mixture; arrays of the mixture may have leading axes."""
         numbers = {name: tuple(getattr(t, name).tolist()) for name in ("normals", "readout", "offset", "score_at_x")}
         K, d, columns = mixture.roots.shape[-3:]
@@ -75,7 +76,7 @@ class ChainForm:
         The steps of the part are then scalars, and a separate launch opens the recurrence. Without this, chains that
         record and are held entirely in registers would spill registers.
         """
-        return self.near and (self.moments or self.records)
+        return self.near and (self.moments > 0 or self.records)
 
     @property
     def known(self) -> bool:
@@ -99,8 +100,8 @@ class ChainForm:
 
     @property
     def pairs(self) -> int:
-        """Number of entries in the lower triangle of a covariance."""
-        return self.d * (self.d + 1) // 2
+        """Number of sums of products."""
+        return (0, 0, self.d, self.d * (self.d + 1) // 2)[self.moments]
 
     @property
     def scratch(self) -> int:

@@ -40,7 +40,6 @@ def ops(dtype: np.dtype[Any], lanes: int) -> Ops:
         row=values.row,
         tail=values.tail,
         local=values.local(real, lanes, LOCAL),
-        local_double=values.local(types.float64, lanes, LOCAL),
     )
 
 

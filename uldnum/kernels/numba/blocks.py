@@ -22,9 +22,8 @@ from uldnum.kernels.source.mixture import MixtureData
 
 __all__ = ["Room", "lanes_of", "mixture_kernel", "room", "user_kernel"]
 
-# Minimum number of normals of each chain, and of steps, in a window. Moments are accumulated once per window, because
-# a pass over all of them is slow in many dimensions.
-NORMALS, STEPS = 64, 4
+# Minimum number of normals of each chain in a window.
+NORMALS = 64
 
 
 class Room(NamedTuple):
@@ -40,7 +39,7 @@ class Room(NamedTuple):
 def room(t: Tables, d: int, scratch: int, longest: int) -> Room:
     """Return the sizes of the scratch memory for parts of at most ``longest`` steps."""
     per_step, most, extra = (int(np.max(part)) for part in (t.per_step, t.normals, t.readout))
-    window = max(1, min(longest, max(STEPS, NORMALS // max(1, d * per_step))))
+    window = max(1, min(longest, NORMALS // max(1, d * per_step)))
     return Room(t.b.shape[2], window, max(window * per_step, most), extra, scratch)
 
 
@@ -61,8 +60,7 @@ def part_of(launch, g, p):  # type: ignore[no-untyped-def]
     """Return the tables, the recording and the divergence bounds of part p for group g."""
     t, w = phase_of(launch.tables, g, launch.phase + p), launch.recording
     record_from = w.record_from - launch.before[p]
-    moments = w.moments and launch.last[p] >= record_from
-    recording = Recording(moments, record_from, w.bin_every, w.thin, w.centre, w.low, w.per_unit)
+    recording = Recording(w.moments, record_from, w.every, w.bin_every, w.thin, w.centre, w.low, w.per_unit)
     return borrowed((t, recording, Bounds(launch.least[p], launch.most[p])))
 
 
@@ -174,7 +172,7 @@ def make_kernel(
         # Views do not own memory. The arrays below are used until the end of the function, so they stay allocated.
         rows, place = k * d, 2 * k * d * tile
         reals = scratch(place + 2 * d + width + n_xi + n_eta, chains.u)
-        doubles = scratch((axes + pairs) * tile + window * axes, chains.sums)
+        doubles = scratch((axes + pairs) * tile + axes, chains.sums)
         indices = scratch(tile + 1, chains.escape_step)
         books = borrowed(chains.counts[g, batch]), borrowed(chains.trace[:, g]), borrowed(reals), borrowed(indices)
         scratch_of_chain = Scratch(

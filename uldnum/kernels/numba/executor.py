@@ -158,8 +158,7 @@ class NumbaExecutor(Executor):
             )
             # The scratch memory holds two rows of scalars.
             terms, self.phases, self.scratch = USER_SCORE_COST * self.d, 1, 2 * self.d // self.lanes + 1
-        products = self.d * (self.d + 1) // 2 if program.recording.moments else 0
-        self.work = terms + STEP_COST * self.d + products
+        self.work = terms + STEP_COST * self.d
 
     def kernel_of(self, first: int, last: int) -> tuple[Any, Any, str]:
         """Return the kernel for phases first ... last - 1, the data that it reads, and a fault.
@@ -178,7 +177,8 @@ class NumbaExecutor(Executor):
     def first_launch(self, state: State) -> int:
         """Return a number of steps that takes a few hundredths of a second. Unused lanes cost as much as chains."""
         H, n = state.escape_step.shape
-        return max(1, FIRST_TERMS // (H * max(n, self.lanes) * self.work))
+        work = self.work + state.products.shape[2] // self.program.recording.every
+        return max(1, FIRST_TERMS // (H * max(n, self.lanes) * work))
 
     def advance(self, state: State, until: int) -> Array:
         """Run up to step ``until``; see `uldnum.kernels.program.Executor.advance`."""

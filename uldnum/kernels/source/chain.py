@@ -24,7 +24,7 @@ class Chain(NamedTuple):
     u: Any  # [k, d]
     phase_space: Any  # [k, d], (x, p) at the end of the last step at which it was read
     sums: Any  # [d]
-    products: Any  # [d (d + 1)/2]
+    products: Any  # [0], [d] or [d (d + 1)/2], squares of x - centre or the lower triangle of its outer product
 
 
 class Scratch(NamedTuple):
@@ -35,7 +35,7 @@ class Scratch(NamedTuple):
     q: Any  # scratch memory of the score function
     xi: Any  # dynamics normals of a window
     eta: Any  # readout normals of a window
-    gaps: Any  # [window, d], x - centre at recorded steps
+    gap: Any  # [d], x - centre, for sums of products
 
 
 class Stream(NamedTuple):
@@ -135,7 +135,7 @@ def make_chain(
         the start of the recording.
     """
     gather, copy, accumulate, first_escape = core.gather, core.copy, core.accumulate, core.first_escape
-    as_double, row, tail = ops.as_double, ops.row, ops.tail
+    row, tail = ops.row, ops.tail
     no_score = ops.constant(0)
 
     @ops.jit
@@ -155,30 +155,29 @@ def make_chain(
         """Take the steps of a span and record them. Return the number of score evaluations and the escape step.
 
         In the stream of dynamics normals, those of step n follow those of ``open`` and of steps 1 ... n - 1. In the
-        stream of readout normals, those of step n start at index n times their number per step. At recorded steps only
-        x is read. At the last step of the span all rows are read.
+        stream of readout normals, those of step n start at index n times their number per step. At steps that are
+        accumulated or stored only x is read. At the last step of the span all rows are read.
         """
-        u, phase_space, s, gaps = chain.u, chain.phase_space, scratch.s, scratch.gaps
+        u, phase_space, s = chain.u, chain.phase_space, scratch.s
         step, last, window = span.step, span.last, span.window
         closing = len(t.normals) - 1
         opening, last_stage, extra = closing - 1, closing - 2, t.readout[closing]
-        evaluations = 0
-        for begin in range(span.begin, last + 1, window):
+        due = recording.record_from  # step at which moments are accumulated next
+        if step > due:
+            due += (step - due + recording.every - 1) // recording.every * recording.every
+        begin = span.begin
+        while begin <= last:  # a range would take two more registers on a GPU
             steps = min(window, last + 1 - begin)
             first = d * (t.normals[opening] + (begin - 1) * t.per_step)
             normals = draw(scratch.xi, first, d * steps * t.per_step, DYNAMICS, stream)
-            recorded_window = begin + steps > recording.record_from
-            read_normals = d * steps * extra if recorded_window or begin + steps > last else 0
+            read_normals = d * steps * extra if begin + steps > min(last, recording.record_from) else 0
             reading = draw(scratch.eta, d * begin * extra, read_normals, READOUT, stream)
-            if recording.moments and (steps < window or begin < max(step, recording.record_from)):
-                for n in range(window):
-                    for i in range(d):
-                        gaps[n, i] = 0.0  # steps that are not recorded contribute nothing
             for n in range(window):
                 now = begin + n
                 if step <= now <= last:
-                    recorded = now >= recording.record_from
                     rows = k if now == last else 1
+                    summed = now == due
+                    wanted = now == last or summed or (recording.thin > 0 and now >= recording.record_from)
                     for j in range(last_stage + 1):
                         xi = tail(normals, d * (n * t.per_step + t.offset[j]))
                         at = row(u, 0)
@@ -186,25 +185,23 @@ def make_chain(
                             gather(scratch.y, u, t, j, d, k)
                             at = scratch.y
                         score(s, scratch.q, at, target, d)
-                        evaluations += 1
                         # The readout uses u before the stage, and shares the score and the normals of the stage.
-                        if j == last_stage and t.separate_readout and (recorded or now == last):
+                        if j == last_stage and t.separate_readout and wanted:
                             read(phase_space, u, s, xi, tail(reading, d * n * extra), t, closing, d, rows)
                         move(u, s, xi, t, j, d)
-                    if not t.separate_readout and (recorded or now == last):
+                    if not t.separate_readout and wanted:
                         copy(phase_space, u, d, k)
-                    if recorded:
-                        if recording.moments:
-                            for i in range(d):
-                                gaps[n, i] = as_double(phase_space[0, i]) - recording.centre[i]
-                        done = now - recording.record_from
+                    done = now - recording.record_from
+                    if recording.moments > 0 and summed:
+                        x, centre = row(phase_space, 0), recording.centre
+                        accumulate(chain.sums, chain.products, scratch.gap, x, centre, d, recording.moments)
                         if done % recording.bin_every == 0:
                             count(records, phase_space, recording)
-                        if recording.thin > 0 and (done + 1) % recording.thin == 0:
-                            keep(records, phase_space, (done + 1) // recording.thin - 1)
+                        due += recording.every
+                    if recording.thin > 0 and done >= 0 and (done + 1) % recording.thin == 0:
+                        keep(records, phase_space, (done + 1) // recording.thin - 1)
                     escape_step = first_escape(escape_step, now, u, bounds.least, bounds.most, d)
-            if recording.moments and recorded_window:
-                accumulate(chain.sums, chain.products, gaps, window, d)
-        return evaluations, escape_step
+            begin += window
+        return (last + 1 - step) * (last_stage + 1), escape_step
 
     return SimpleNamespace(enter=enter, advance=advance)

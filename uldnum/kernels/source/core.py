@@ -28,8 +28,8 @@ from uldnum.kernels.source.functions import FORMATS, Ops, make_functions
 from uldnum.schemes.stage import Step, first_row
 
 __all__ = [
-    "DYNAMICS", "INITIAL", "LOCAL", "NEVER", "READOUT", "Recording", "Tables", "lay_out", "make_core", "phase",
-    "split_seed",
+    "DYNAMICS", "INITIAL", "LOCAL", "MOMENTS", "NEVER", "READOUT", "Recording", "Tables", "lay_out", "make_core",
+    "phase", "split_seed",
 ]  # fmt: skip
 
 # Streams of the random numbers of a chain: time steps, initial states, and additional normals of the readout.
@@ -37,6 +37,10 @@ DYNAMICS, INITIAL, READOUT = (np.uint64(i) for i in range(3))
 
 # Value of the escape step of a chain that has not diverged.
 NEVER = np.int64(2**62)
+
+# Moments of the positions that a run may record, each with those before it. A recording holds an index of this list.
+MOMENTS = (None, "mean", "variance", "covariance")
+VARIANCE, COVARIANCE = 2, 3
 
 # Capacity of the scratch arrays of compiled kernels, and therefore the largest number of rows of a scheme.
 LOCAL = 8
@@ -50,13 +54,15 @@ def split_seed(seed: Any) -> tuple[Any, Any]:
 class Recording(NamedTuple):
     """Recorded quantities. Arrays have shape (d,) and dtype float64.
 
-    Recording starts with step ``record_from``. Moments are taken about ``centre``. Histograms count the first recorded
-    step and every ``bin_every``-th step after it; they start at ``low`` and have ``per_unit`` bins per unit of length.
-    Positions are stored after every ``thin`` recorded steps; 0 means never.
+    Recording starts with step ``record_from``. Moments about ``centre`` are accumulated at this step and at every
+    ``every``-th step after it. Histograms count this step and every ``bin_every``-th step after it, a multiple of
+    ``every``; they start at ``low`` and have ``per_unit`` bins per unit of length. Positions are stored after every
+    ``thin`` recorded steps; 0 means never.
     """
 
-    moments: Any  # bool, whether sums and products are accumulated
+    moments: Any  # index of `MOMENTS`; without moments there are no histograms
     record_from: Any
+    every: Any
     bin_every: Any
     thin: Any
     centre: Any
@@ -140,7 +146,7 @@ def make_core(ops: Ops) -> SimpleNamespace:
     """Return the functions of this module bound to the operations of a backend."""
     functions = make_functions(ops)
     log, exp2, direction = functions.log, functions.exp2, functions.direction
-    fma, sqrt, where, local, local_double = ops.fma, ops.sqrt, ops.where, ops.local, ops.local_double
+    fma, sqrt, where, local = ops.fma, ops.sqrt, ops.where, ops.local
     as_real, as_double, as_index, as_word = ops.as_real, ops.as_double, ops.as_index, ops.as_word
 
     word = FORMATS[ops.real].word
@@ -330,33 +336,21 @@ def make_core(ops: Ops) -> SimpleNamespace:
             forces(s, q, y, mixture, strength, scale, i, 1, d, columns)
 
     @ops.jit
-    def add_products(products, q, gaps, count, i, j, several):  # type: ignore[no-untyped-def]
-        """Add gaps[n, i] gaps[n, j + c], summed over n < count, to products[q + c] for c < several."""
-        total = local_double(several)
-        for c in range(several):
-            total[c] = products[q + c]
-        for n in range(count):
-            for c in range(several):
-                total[c] = fma(gaps[n, i], gaps[n, j + c], total[c])
-        for c in range(several):
-            products[q + c] = total[c]
+    def accumulate(sums, products, gap, x, centre, d, moments):  # type: ignore[no-untyped-def]
+        """Add x - centre to the sums, and its squares, or the lower triangle of its outer product, to the products.
 
-    @ops.jit
-    def accumulate(sums, products, gaps, count, d):  # type: ignore[no-untyped-def]
-        """Add deviations from the centre, and the lower triangle of their products, to the statistics.
-
-        The deviations gaps[n] are added in the order n = 0 ... count - 1.
+        ``moments`` is an index of `MOMENTS`, and gap is scratch memory.
         """
         for i in range(d):
-            total = sums[i]
-            for n in range(count):
-                total = total + gaps[n, i]
-            sums[i] = total
-            before, tiled = i * (i + 1) // 2, i + 1 - (i + 1) % TILE
-            for j in range(0, tiled, TILE):
-                add_products(products, before + j, gaps, count, i, j, TILE)
-            for j in range(tiled, i + 1):
-                add_products(products, before + j, gaps, count, i, j, 1)
+            own = as_double(x[i]) - centre[i]
+            sums[i] = sums[i] + own
+            if moments == VARIANCE:
+                products[i] = fma(own, own, products[i])
+            if moments == COVARIANCE:
+                gap[i], begin = own, i * (i + 1) // 2
+                for j in range(i):
+                    products[begin + j] = fma(own, gap[j], products[begin + j])
+                products[begin + i] = fma(own, own, products[begin + i])
 
     @ops.jit
     def bin_of(x, low, per_unit, bins):  # type: ignore[no-untyped-def]

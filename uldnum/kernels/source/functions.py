@@ -38,7 +38,6 @@ class Ops(NamedTuple):
     row: Callable[..., Any]  # row r of a table of values
     tail: Callable[..., Any]  # values from index j on
     local: Callable[..., Any]  # scratch memory for a few reals
-    local_double: Callable[..., Any]  # scratch memory for a few float64 numbers
     # Functions of this module that the backend replaces by its own.
     instead: Mapping[str, Callable[..., Any]] = MappingProxyType({})
 
