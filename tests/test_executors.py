@@ -385,9 +385,9 @@ def test_float32_keeps_a_drift_far_below_its_rounding(make):
 
     The test compares chains with the same normals, at precision 1 and almost without force. Over n steps their mean
     distance grows by n h^2/2. The rounding of x adds a random walk of about n^(1/2) 6e-8/3 to each chain, which is 0.2%
-    of the drift for n = 2e5 and 64 chains (Numba), and 0.5% for n = 5000 and 256 chains (arrays).
+    of the drift for n = 2e5 and 64 chains (Numba), and 0.4% for n = 2500 and 1024 chains (arrays).
     """
-    h, (steps, chains) = 1e-4, (200_000, 64) if make is NumbaExecutor else (5_000, 256)
+    h, (steps, chains) = 1e-4, (200_000, 64) if make is NumbaExecutor else (2_500, 1024)
     apart = []
     for precision in (1.0, 1e-12):
         target = uldnum.GaussianMixture([1.0], [[0.0]], [1 / precision])

@@ -1,5 +1,7 @@
 """The elementary functions of the kernels against mpmath, on vectors and on arrays."""
 
+from functools import cache
+
 import mpmath
 import numpy as np
 import pytest
@@ -43,11 +45,16 @@ CASES = [
 ]
 
 
+@cache
+def cos_sin(dtype):
+    return on_arrays(lambda core: core.functions.cos_sin_of, dtype, results=2)
+
+
+@cache
 def evaluate(name, dtype):
     """Return a function on vectors as a function of arrays."""
     if name in ("cos", "sin"):
-        both = on_arrays(lambda core: core.functions.cos_sin_of, dtype, results=2)
-        return lambda x: both(x)[("cos", "sin").index(name)]
+        return lambda x: cos_sin(dtype)(x)[("cos", "sin").index(name)]
     return on_arrays(lambda core: getattr(core.functions, name), dtype)
 
 
