@@ -302,7 +302,7 @@ class Problem:
                 "use a smaller step, or correct standard_deviation"
             )
         ratio = np.sqrt(np.nanmax(self.linear.read.push(self.covariance)[:, 0, 0] / deviations**2))
-        x = Axis(*self.target.interval(self.reach * float(np.clip(ratio, 1, 3))), self.least(LEAST))
+        x = Axis(*self.target.interval(self.reach * float(np.clip(ratio, 0.5, 3))), self.least(LEAST))
         x = self.resolving(x)
         memory = self.memory(x)
         return Grid(self.resolving(self.nonuniform(x)) if memory.n > 1 else x, memory)

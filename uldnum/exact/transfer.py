@@ -329,7 +329,7 @@ def transfer_operator(
     the smallest one that contains all points where the density of the target exceeds ``exp(-r^2/2)`` times its maximum.
     Here r is the product of two numbers. The first is ``0.8 + sqrt(-2 ln(tolerance))``, which is 6.1 at 1e-6. The
     second is the ratio of the standard deviations of scheme and target on a Gaussian, maximised over all
-    components and clipped to [1, 3]. An end then moves outwards until the smallest probability of the three nodes
+    components and clipped to [0.5, 3]. An end then moves outwards until the smallest probability of the three nodes
     next to it is below 2% of the tolerance, or of the spectral gap if that is smaller.
 
     If the score grows faster than linearly, an explicit scheme diverges from initial positions far from the mean. It
