@@ -16,7 +16,7 @@ from uldnum._util.typing import Array
 from uldnum.diagnostics.arguments import checked_run, flattened, matching
 from uldnum.diagnostics.jackknife import BATCHES, Bias, contributions, euclidean_norm
 from uldnum.diagnostics.mixing import Estimate
-from uldnum.diagnostics.reference import against
+from uldnum.diagnostics.reference import against, with_draws
 from uldnum.sampling.run import Run
 from uldnum.targets import Target, lacking
 
@@ -130,10 +130,8 @@ def observable_of(run: Run, target: Target, function: Observable) -> tuple[Array
             )
         return found.reshape(len(x), -1)
 
-    if target.reference is None:
-        raise lacking(target, "the expectation of observables; pass reference=, such as samples,", "reference")
-    values = chain_averages(run, call)
-    return values, expected(target, call, values.shape[-2])
+    known, values = with_draws(target), chain_averages(run, call)
+    return values, expected(known, call, values.shape[-2])
 
 
 def chain_averages(run: Run, function: Callable[[Array], Array]) -> Array:
@@ -260,8 +258,9 @@ def observable_bias(run: Run, target: Target | str, observable: Observable, *, r
         Target, or its name.
     observable : callable
         Function of positions, (n, *shape) -> (n,) or (n, k).
-    reference : array, Run, str, Path, callable or Reference
-        Samples that give the expectation of the function, as in `Reference.of`.
+    reference : array, Run, str, Path, callable or Reference, optional
+        Samples that give the expectation of the function, as in `Reference.of`. Default: 65536 exact draws of the
+        target, or fewer if they would have more than 2^24 coordinates in total. Their noise enters error and floor.
 
     Returns
     -------
@@ -271,7 +270,7 @@ def observable_bias(run: Run, target: Target | str, observable: Observable, *, r
     Raises
     ------
     ValueError
-        If there is no reference, if shapes differ, or if the function fails or is constant.
+        If there are no reference and no exact draws, if shapes differ, or if the function fails or is constant.
 
     Examples
     --------
@@ -300,7 +299,7 @@ def signed_bias(
     target : str, GaussianMixture, UserTarget or another Target
         Target, or its name. Without a reference, its moments must be known.
     observable : {"x", "x^2"} or callable, default "x"
-        Function of positions, (n, *shape) -> (n,) or (n, k). A callable needs a reference.
+        Function of positions, (n, *shape) -> (n,) or (n, k). A callable needs a reference or exact draws.
     reference : array, Run, str, Path, callable or Reference, optional
         Samples that give the expectations, as in `Reference.of`.
 

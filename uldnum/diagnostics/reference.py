@@ -7,7 +7,7 @@ import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +23,15 @@ from uldnum.kernels.initial import initial_normals, initial_uniform
 from uldnum.sampling._sample import sample
 from uldnum.sampling.run import Run
 from uldnum.schemes.catalogue import integrator
-from uldnum.targets import GaussianMixture, Modes, Target, find_target
+from uldnum.targets import GaussianMixture, Modes, Target, find_target, lacking
 
-__all__ = ["Evidence", "Reference", "Referenced", "against"]
+__all__ = ["Evidence", "Reference", "Referenced", "against", "with_draws"]
 
 # Number of samples that are drawn from a sampler, and largest number of coordinates that they have in total.
 DRAWN, COORDINATES = 2**16, 2**24
+
+# Seed of exact draws that serve as a reference; it differs from the seeds of runs by default.
+EXACT_DRAWS = 1 << 63
 
 # Smallest number of independent samples; errors are estimated from the spread of batches of them.
 LEAST = 8
@@ -484,6 +487,16 @@ def heated(target: Target, temperature: float) -> GaussianMixture:
     if precision.ndim == 1:
         return GaussianMixture([1.0], [target.mean], [temperature / precision])
     return GaussianMixture([1.0], [target.mean], covariances=[temperature * np.linalg.inv(precision)])
+
+
+@lru_cache(4)  # all points of a study have one target
+def with_draws(target: Target) -> Target:
+    """Return a target with a reference: its own, or exact draws, with which other expectations are estimated."""
+    if target.reference is not None:
+        return target
+    if target.draws is None:
+        raise lacking(target, "the expectation of observables; pass reference=, such as samples,", "draws")
+    return against(target, lambda n, seed: target.sample(n, seed ^ EXACT_DRAWS))
 
 
 def long_reference(target: Target, noise: float, seed: int) -> Reference:

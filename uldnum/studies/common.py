@@ -91,8 +91,6 @@ class StepGrid:
             raise wanting(target, "its moments and cdf", "moment", "cdf")
         if not np.all(np.isfinite(known.standard_deviation)):
             raise wanting(target, "its standard deviation", "standard_deviation")
-        if getattr(study, "observables", None) and reference is None:
-            raise ValueError("observables: need their expectations; pass reference=samples, or reference=target.sample")
         width = narrowest(known) / target.time_unit
         if h is None and delta is None:
             h = geomspace(0.1, 1.6, 12) * width

@@ -265,7 +265,8 @@ class MeasuringConfiguration(SamplingConfiguration):
     observables: Mapping[str, Callable[..., Any]] | None = field(default=None, metadata=option(
         "dict of str to callable, optional",
         "Functions of positions, (n, *shape) -> (n,) or (n, k), by name. The biases of their means and of the means of "
-        "their squares are measured, too, as metrics ``name`` and ``name^2``. They need a reference.",
+        "their squares are measured, too, as metrics ``name`` and ``name^2``. Without a reference, their expectations "
+        "are averages over exact draws of the target, whose noise enters error and floor.",
         shell=None, check=functions,
     ))  # fmt: skip
 

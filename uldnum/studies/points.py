@@ -145,7 +145,7 @@ class Sampled(Point):
     @property
     def stride(self) -> int | None:
         """Number of steps between two stored positions, or None if no metric needs them."""
-        if self.target.reference is None:
+        if self.target.reference is None and not self.observables:
             return None
         draws = min(DRAWS, max(1, COORDINATES // (self.chains * math.prod(self.target.shape))))
         return -(-(self.nfe // self.scheme.nfe_per_step) // draws)
