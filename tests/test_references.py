@@ -20,7 +20,7 @@ from uldnum.diagnostics import (
     wasserstein_1,
 )
 from uldnum.diagnostics.bias import expected, rms_bias, signed
-from uldnum.diagnostics.reference import against
+from uldnum.diagnostics.expectations import against
 from uldnum.studies.points import Sampled
 from uldnum.targets import DataMixture, UserTarget
 
@@ -318,12 +318,12 @@ def test_a_long_run_finds_a_target_of_another_scale():
 def test_a_long_run_that_cannot_know_says_so(monkeypatch):
     """Chains in two modes that are 40 standard deviations apart never reach the noise; one step size gives no bias."""
     apart = uldnum.GaussianMixture([0.5, 0.5], [[-20.0], [20.0]], [1.0, 1.0], name="apart")
-    monkeypatch.setattr("uldnum.diagnostics.reference.STEPS", 2**12)
+    monkeypatch.setattr("uldnum.diagnostics.long_run.STEPS", 2**12)
     with pytest.raises(
         ValueError, match=r"reference: 'long' did not reach a noise of 0\.1 .* on 'apart' in 4096 steps"
     ):
         Reference.long(apart, noise=0.1)
-    monkeypatch.setattr("uldnum.diagnostics.reference.HALVINGS", 0)
+    monkeypatch.setattr("uldnum.diagnostics.long_run.HALVINGS", 0)
     with pytest.raises(ValueError, match=r"reference: 'long' found no step size on 'gaussian' with a bias below 0\.1"):
         Reference.long("gaussian", noise=0.1)
     with pytest.raises(ValueError, match="noise: must be"):

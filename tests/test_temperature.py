@@ -12,7 +12,7 @@ from helpers.reference import stationary, word_map
 import uldnum
 from uldnum import exact, studies
 from uldnum.cli import app
-from uldnum.diagnostics.reference import against
+from uldnum.diagnostics.expectations import against
 from uldnum.kernels.source.core import lay_out
 
 H, FRICTION, PRECISION, T = 0.7, 1.3, 1.7, 2.5

@@ -16,6 +16,7 @@ from uldnum.diagnostics._relaxation import relaxation
 from uldnum.diagnostics.bias import mean_bias, observable_bias, second_moment_bias, signed_bias
 from uldnum.diagnostics.histograms import kolmogorov, wasserstein_1
 from uldnum.diagnostics.jackknife import Bias
+from uldnum.diagnostics.long_run import Evidence
 from uldnum.diagnostics.mixing import (
     Estimate,
     autocorrelation_time,
@@ -24,7 +25,7 @@ from uldnum.diagnostics.mixing import (
     hopping_rate,
     time_below,
 )
-from uldnum.diagnostics.reference import Evidence, Reference
+from uldnum.diagnostics.reference import Reference
 from uldnum.diagnostics.samples import (
     kernel_stein_discrepancy,
     maximum_mean_discrepancy,

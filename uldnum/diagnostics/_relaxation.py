@@ -8,9 +8,9 @@ import numpy as np
 import xarray as xr
 
 from uldnum.diagnostics.arguments import checked_run, matching
+from uldnum.diagnostics.expectations import against
 from uldnum.diagnostics.jackknife import Bias
 from uldnum.diagnostics.metrics import METRICS
-from uldnum.diagnostics.reference import against
 from uldnum.sampling.run import Run
 from uldnum.targets import Target
 

@@ -14,9 +14,9 @@ import numpy as np
 from uldnum._util.arguments import result_of, shown
 from uldnum._util.typing import Array
 from uldnum.diagnostics.arguments import checked_run, flattened, matching
+from uldnum.diagnostics.expectations import against, with_draws
 from uldnum.diagnostics.jackknife import BATCHES, Bias, contributions, euclidean_norm
 from uldnum.diagnostics.mixing import Estimate
-from uldnum.diagnostics.reference import against, with_draws
 from uldnum.sampling.run import Run
 from uldnum.targets import Target, lacking
 

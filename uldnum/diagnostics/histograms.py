@@ -12,8 +12,8 @@ import numpy as np
 from uldnum._util.arguments import result_of
 from uldnum._util.typing import Array
 from uldnum.diagnostics.arguments import flattened, matching, positions
+from uldnum.diagnostics.expectations import against
 from uldnum.diagnostics.jackknife import BATCHES, Bias, other_norm, split
-from uldnum.diagnostics.reference import against
 from uldnum.sampling.launch import REACH
 from uldnum.sampling.run import Run
 from uldnum.targets import Target, find_target, lacking

@@ -17,8 +17,8 @@ from uldnum._util.arguments import whole_number
 from uldnum._util.arraylib import Space, host
 from uldnum._util.typing import Array
 from uldnum.diagnostics.arguments import flattened, modes_of, positions, scored
+from uldnum.diagnostics.expectations import against
 from uldnum.diagnostics.jackknife import BATCHES, Bias, euclidean_norm, other_norm, split, squared_norm
-from uldnum.diagnostics.reference import against
 from uldnum.targets import Target, find_target, lacking
 
 __all__ = ["kernel_stein_discrepancy", "maximum_mean_discrepancy", "mode_weights", "sliced_wasserstein_2"]

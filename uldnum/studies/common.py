@@ -18,6 +18,7 @@ import xarray as xr
 from uldnum._util.arguments import positive, shown, step_size
 from uldnum._util.typing import Array
 from uldnum.arithmetic.elementary import geomspace
+from uldnum.diagnostics.expectations import against
 from uldnum.diagnostics.jackknife import SEEN
 from uldnum.diagnostics.metrics import (
     COST,
@@ -29,7 +30,6 @@ from uldnum.diagnostics.metrics import (
     study_metric,
     study_metrics,
 )
-from uldnum.diagnostics.reference import against
 from uldnum.exact.transfer import check_tolerance
 from uldnum.sampling.backends import choose_backend
 from uldnum.schemes.catalogue import Integrator, conditions

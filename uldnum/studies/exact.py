@@ -13,8 +13,8 @@ import numpy as np
 
 from uldnum._util.typing import Array
 from uldnum.diagnostics.bias import deviation, known_moment
+from uldnum.diagnostics.expectations import against
 from uldnum.diagnostics.metrics import RELAXATION_TIME, TIMES, StationaryLaw, study_metric
-from uldnum.diagnostics.reference import against
 from uldnum.exact import ConvergenceError, GaussianLaw, TransferOperator, UnstableError, transfer_operator
 from uldnum.exact._gaussian import Spectrum, stationary_law
 from uldnum.schemes.catalogue import Integrator

@@ -1,0 +1,233 @@
+"""Targets whose expectations are those of reference samples, or those of another temperature."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+from typing import Any
+
+import numpy as np
+
+from uldnum._util.names import digest
+from uldnum._util.typing import Array
+from uldnum.diagnostics.reference import Reference
+from uldnum.exact.density import TargetDensity, tabulate
+from uldnum.kernels.initial import initial_uniform
+from uldnum.targets import GaussianMixture, Modes, Target, lacking
+
+__all__ = ["Referenced", "against", "with_draws"]
+
+# Seed of exact draws that serve as a reference; it differs from the seeds of runs by default.
+EXACT_DRAWS = 1 << 63
+
+
+def of_part(part: str, name: str) -> Any:
+    """Return a property with the value of a part of the object."""
+    return property(lambda self: getattr(getattr(self, part), name), doc=f"`{name}` of `{part}`.")
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Restated(Target):
+    """A target with other expectations and draws than its own; score, units and modes are those of the wrapped one.
+
+    Parameters
+    ----------
+    inner : Target
+        The wrapped target.
+    temperature_of_expectations : float, default 1.0
+        Temperature for which expectations and draws hold.
+    """
+
+    inner: Target
+    temperature_of_expectations: float = field(default=1.0, kw_only=True)
+
+    name, shape, like = (of_part("inner", name) for name in ("name", "shape", "like"))
+    kernel_data, compiled_score = (of_part("inner", name) for name in ("kernel_data", "compiled_score"))
+    time_unit, dtype = (of_part("inner", name) for name in ("time_unit", "dtype"))
+    largest_precision, precision, modes = (
+        of_part("inner", name) for name in ("largest_precision", "precision", "modes")
+    )
+
+    def score(self, x: Any) -> Any:
+        """Return the score of the wrapped target."""
+        return self.inner.score(x)
+
+    def score_arguments(self, dtype: np.dtype[Any]) -> tuple[Any, ...]:
+        """Return the arguments of the compiled score."""
+        return self.inner.score_arguments(dtype)
+
+    def check_dtype(self, dtype: np.dtype[Any]) -> None:
+        """Raise if the score cannot be computed in the given dtype."""
+        self.inner.check_dtype(dtype)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Referenced(Restated):
+    """A target whose expectations are those of reference samples, whether or not the target provides its own.
+
+    Parameters
+    ----------
+    samples : Reference
+        The reference.
+    """
+
+    samples: Reference
+
+    def __post_init__(self) -> None:
+        if not np.all(self.reference.standard_deviation > 0):
+            raise ValueError("reference: must have a positive variance in every coordinate")
+
+    @property
+    def reference(self) -> Reference:
+        """The reference."""
+        return self.samples
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of the target and of the samples."""
+        return f"{self.inner.fingerprint}-{self.reference.fingerprint}"
+
+    @property
+    def mean(self) -> Array:
+        """Mean of the reference."""
+        return self.reference.mean
+
+    @property
+    def standard_deviation(self) -> Array:
+        """Standard deviation of the reference."""
+        return self.reference.standard_deviation
+
+    def moment(self, order: int) -> Array:
+        """Return the raw moments of the reference, shape ``shape``."""
+        return np.asarray((self.reference.samples.astype(float) ** order).mean(axis=(0, 1)))
+
+    def cdf(self, x: Any) -> Array:
+        """Return the empirical cumulative distribution functions of the reference, (n, d) -> (n, d)."""
+        every = np.sort(np.concatenate(self.reference.batches(1)), axis=0)
+        points = np.reshape(np.asarray(x), (-1, every.shape[1]))
+        ranks = [np.searchsorted(axis, at, side="right") for axis, at in zip(every.T, points.T, strict=True)]
+        return np.array(ranks).T / len(every)
+
+    def draws(self, n: int, seed: int = 0, first: int = 0) -> Array:
+        """Return samples of the reference in a random order, each of them once before one is repeated.
+
+        Chains that start from the same sample are not independent.
+        """
+        order = np.argsort(initial_uniform(len(self.reference), seed, 0), kind="stable")
+        chosen = order[(first + np.arange(n)) % len(order)]
+        return self.reference.samples.reshape(-1, *self.shape)[chosen].astype(float)
+
+
+@dataclass(frozen=True)
+class TabulatedLaw:
+    """Expectations and draws of a one-dimensional distribution, by quadrature and inversion of its table.
+
+    Attributes
+    ----------
+    table : TargetDensity
+        Density and cdf.
+    """
+
+    table: TargetDensity
+
+    def expectation(self, function: Callable[[Array], Array]) -> Array:
+        """Return the mean of a function of positions, (n, 1) -> (n, k), shape (k,)."""
+        values = function(self.table.x[:, None])
+        return np.array([self.table.integral(column * self.table.density) for column in values.T])
+
+    @property
+    def mean(self) -> Array:
+        """Mean, shape (1,)."""
+        return np.array([self.table.mean])
+
+    @property
+    def standard_deviation(self) -> Array:
+        """Standard deviation, shape (1,)."""
+        return np.array([self.table.deviation])
+
+    def moment(self, order: int) -> Array:
+        """Return the raw moment of an order, shape (1,)."""
+        return self.expectation(lambda x: x**order)
+
+    def cdf(self, x: Any) -> Array:
+        """Return the cumulative distribution function, (n, 1) -> (n, 1)."""
+        return np.interp(np.reshape(np.asarray(x, dtype=float), (-1, 1)), self.table.x, self.table.cdf)
+
+    def draws(self, n: int, seed: int = 0, first: int = 0) -> Array:
+        """Return independent draws, shape (n, 1)."""
+        return np.interp(initial_uniform(n, seed, first)[:, None], self.table.cdf, self.table.x)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Tempered(Restated):
+    """A target with the expectations and draws of ``density^(1/T)`` at a temperature T.
+
+    Parameters
+    ----------
+    law : GaussianMixture or TabulatedLaw
+        The distribution at temperature T.
+    """
+
+    law: GaussianMixture | TabulatedLaw
+
+    mean, standard_deviation = (of_part("law", name) for name in ("mean", "standard_deviation"))
+    moment, cdf, draws = (of_part("law", name) for name in ("moment", "cdf", "draws"))
+
+    @cached_property
+    def modes(self) -> Modes | None:
+        """The modes of the wrapped target, with their weights at temperature T."""
+        modes = self.inner.modes
+        if modes is None or len(modes.weights) == 1:
+            return modes
+        return modes._replace(weights=self.law.expectation(modes.responsibilities))  # type: ignore[union-attr]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of the target and of the temperature."""
+        return f"{self.inner.fingerprint}-{digest(np.array(self.temperature_of_expectations))}"
+
+
+def against(target: Target, reference: Any, temperature: float | None = None) -> Target:
+    """Return a target with the expectations of a reference, or with its own at a temperature.
+
+    At another temperature T than that of the target, expectations are those of ``density^(1/T)``. They are known on
+    Gaussians and in one dimension; otherwise a ValueError is raised unless there is a reference. None stands for the
+    temperature of the target.
+    """
+    own = target.temperature_of_expectations
+    temperature = own if temperature is None else temperature
+    if isinstance(reference, str) and reference == "long":
+        if temperature != 1:
+            raise ValueError(f"reference: 'long' samples at temperature 1; pass samples at temperature {temperature:g}")
+        reference = Reference.long(target)
+    if reference is not None:
+        return Referenced(target, Reference.of(reference, target.shape), temperature_of_expectations=temperature)
+    if temperature == own:
+        return target
+    if target.precision is not None:
+        return Tempered(target, heated(target, temperature), temperature_of_expectations=temperature)
+    if target.shape != (1,):
+        raise ValueError(
+            f"temperature: at {temperature:g}, expectations are known on Gaussians and in one dimension, but not for "
+            f"{target.name!r}; pass reference=samples at that temperature"
+        )
+    return Tempered(target, TabulatedLaw(tabulate(target, temperature)), temperature_of_expectations=temperature)
+
+
+def heated(target: Target, temperature: float) -> GaussianMixture:
+    """Return a Gaussian with a covariance that is ``temperature`` times as large."""
+    precision = np.asarray(target.precision)
+    if precision.ndim == 1:
+        return GaussianMixture([1.0], [target.mean], [temperature / precision])
+    return GaussianMixture([1.0], [target.mean], covariances=[temperature * np.linalg.inv(precision)])
+
+
+@lru_cache(4)  # all points of a study have one target
+def with_draws(target: Target) -> Target:
+    """Return a target with a reference: its own, or exact draws, with which other expectations are estimated."""
+    if target.reference is not None:
+        return target
+    if target.draws is None:
+        raise lacking(target, "the expectation of observables; pass reference=, such as samples,", "draws")
+    return against(target, lambda n, seed: target.sample(n, seed ^ EXACT_DRAWS))

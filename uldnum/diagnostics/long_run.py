@@ -1,0 +1,156 @@
+"""Samples of a run that is long, and whose bias is shown to be smaller than its noise."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from uldnum._util.arguments import whole_number
+from uldnum._util.arraylib import Space, host
+from uldnum._util.typing import Array
+from uldnum.kernels.initial import initial_normals
+from uldnum.sampling._sample import sample
+from uldnum.sampling.run import Run
+from uldnum.schemes.catalogue import integrator
+from uldnum.targets import Target
+
+__all__ = ["COORDINATES", "Evidence", "long_samples"]
+
+# Largest number of coordinates that the samples have in total.
+COORDINATES = 2**24
+
+# The integrator.
+LONG = "baoab-limit"
+# First step size in units of the narrowest scale, and the largest number of times that it is halved.
+STEP, HALVINGS = 0.5, 6
+# Number of independent samples in each chain, so that the chains forget their initial positions.
+LASTING = 32
+# Largest number of stored positions of each chain, and of recorded steps.
+DRAWS, STEPS = 64, 2**17
+# Number of rounds, and of steps in each of them, in which chains approach the target from their initial positions.
+ROUNDS, ROUND = 8, 128
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Accuracy and cost of a long run.
+
+    Attributes
+    ----------
+    h : float
+        Step size.
+    noise : float
+        Largest standard error of the means of x and x^2 over all coordinates, in standard deviations of x and x^2.
+    bias : float
+        Upper limit of their bias, in the same units.
+    evaluations : int
+        Number of score evaluations of all chains, of the runs at both step sizes and of those that led to them.
+    """
+
+    h: float
+    noise: float
+    bias: float
+    evaluations: int
+
+
+def long_samples(target: Target, noise: float, seed: int) -> tuple[Array, str, Evidence]:
+    """Return samples, shape (draws, chains, *shape), their description and their evidence; see `Reference.long`."""
+    seed = whole_number("seed", seed, 0, 2**64 - 1 - ROUNDS)
+    chains = 32 * max(1, math.ceil(1 / (LASTING * noise**2) / 32))
+    start, width, evaluations = settled(target, chains, seed)
+    order = integrator(LONG).order[1] or 0.0
+    wide: LongRun | None = None
+    for halvings in range(HALVINGS + 1):
+        h = STEP * width / 2**halvings
+        fine = long_run(target, start, h, noise, seed + ROUNDS)
+        evaluations += 0 if fine is None else fine.evaluations
+        if fine is not None and wide is not None:
+            gaps = np.abs(fine.mean - wide.mean) + 2 * np.hypot(fine.error, wide.error)
+            bias = float(np.max(gaps / fine.scale)) / (2**order - 1)
+            if bias < noise:
+                known = Evidence(h, float(np.max(fine.error / fine.scale)), bias, evaluations)
+                count = fine.trace.shape[0] * fine.trace.shape[1]
+                origin = (
+                    f"{count} samples of a long run of {LONG} on {target.name} with h = {h:.3g} and {evaluations:.2g} "
+                    f"score evaluations, noise {known.noise:.1g} and bias below {bias:.1g} standard deviations by "
+                    "comparison with 2h"
+                )
+                return fine.trace, origin, known
+        wide = fine
+    raise ValueError(
+        f"reference: 'long' found no step size on {target.name!r} with a bias below {noise:g} standard deviations, "
+        f"down to h = {h:.3g}; pass samples"
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class LongRun:
+    """Trace of a run of a given noise, and means, errors and standard deviations of x and x^2, shape (2d,) each."""
+
+    trace: Array
+    mean: Array
+    error: Array
+    scale: Array
+    evaluations: int
+
+
+def settled(target: Target, chains: int, seed: int) -> tuple[Array, float, int]:
+    """Return positions near the target, its narrowest scale in its unit of time, and the number of score evaluations.
+
+    The scale of coordinate i is 1 divided by the standard deviation of the score s_i, as for a Gaussian.
+    """
+    d, evaluations = math.prod(target.shape), 0
+    if target.draws is None:
+        scale = np.where(np.isfinite(target.standard_deviation), target.standard_deviation, 1.0)
+        x = np.asarray(target.mean + scale * initial_normals(chains, seed, 0, 0, d).reshape(chains, *target.shape))
+    else:
+        x = target.draws(chains, seed, 0)
+    for number in range(ROUNDS):
+        score = np.asarray(host(target.score(Space.of(target.like).array(x))), dtype=float).reshape(chains, -1)
+        width = 1 / (float(np.max(score.std(axis=0))) * target.time_unit)
+        run = quiet_run(target, "BAOAB", x0=x, h=STEP * width, friction=1 / width, steps=ROUND, seed=seed + number)
+        evaluations += run.nfe * chains
+        if not run.diverged:
+            x = np.asarray(run.x, dtype=float)
+    return x, width, evaluations
+
+
+def long_run(target: Target, start: Array, h: float, noise: float, seed: int) -> LongRun | None:
+    """Return a run long enough for a given noise, or None if chains diverge."""
+    chains, steps, evaluations = len(start), 4 * DRAWS, 0
+    draws = max(1, min(DRAWS, COORDINATES // start.size))
+    while steps <= STEPS:
+        run = quiet_run(target, LONG, x0=start, h=h, steps=steps, burn_in=steps, thin=-(-steps // draws), seed=seed)
+        evaluations += run.nfe * chains
+        if run.diverged or run.trace is None:
+            return None
+        x = run.trace.reshape(len(run.trace), chains, -1).astype(float)
+        values = np.concatenate([x, x**2], axis=2)
+        each = values.mean(axis=0)
+        found = LongRun(
+            run.trace, each.mean(axis=0), each.std(axis=0, ddof=1) / math.sqrt(chains), values.std(axis=(0, 1)),
+            evaluations,
+        )  # fmt: skip
+        excess = float(np.max(found.error / found.scale)) / noise
+        if excess <= 1:
+            return found
+        steps = math.ceil(steps * max(1.5, 1.2 * excess**2))
+    raise ValueError(
+        f"reference: 'long' did not reach a noise of {noise:g} standard deviations on {target.name!r} in {STEPS} steps "
+        f"of h = {h:.3g}: its chains mix too slowly; pass samples"
+    )
+
+
+def quiet_run(target: Target, scheme: str, **options: Any) -> Run:
+    """Run chains without warnings of divergence, or raise if the run was interrupted."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".* diverged")
+        warnings.filterwarnings("ignore", "stopped after")
+        run = sample(target, scheme, chains=len(options["x0"]), progress=False, **options)
+    if not run.complete:
+        raise KeyboardInterrupt
+    return run
