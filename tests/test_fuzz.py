@@ -172,7 +172,8 @@ def public_calls(w):
         "Integrator.stages": (uldnum.integrator("BAOAB").stages, step),
         "sample": (uldnum.sample, {
             "target": [w.mixture, "gaussian", w.images.at(1.0)], "integrator": scheme, **step, "steps": [1, 4],
-            "burn_in": [0, 1], "x0": ["target"], "thin": [None, 1], "bins": [0, 4], **common,
+            "burn_in": [0, 1], "x0": ["target"], "thin": [None, 1], "bins": [0, 4],
+            "record": [None, "variance"], "record_every": [None, 2], **common,
         }),
         "anneal": (uldnum.anneal, {
             "data": [w.mixture, w.images], "plan": [w.plan], "x0": [None, "normal"], "keep": [False, True], **common,

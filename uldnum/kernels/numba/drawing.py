@@ -1,4 +1,4 @@
-"""Compiled functions that return random numbers of chains as arrays, for initial states and for images."""
+"""Compiled functions that return random numbers of chains as arrays, for initial states and the array executor."""
 
 from __future__ import annotations
 

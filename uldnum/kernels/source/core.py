@@ -2,7 +2,7 @@
 
 `make_core`, like `make_chain` in `chain` and `make_functions` in `functions`, is plain Python. The argument ``ops``
 (see `Ops`) contains the operations that differ between backends. A *value* is what these operations act on: an array
-over all chains in the array executor, a vector with one lane per chain in the Numba executor, and a scalar in the CUDA
+over chains in the array executor, a vector with one lane per chain in the Numba executor, and a scalar in the CUDA
 executor.
 
 Indexed objects contain values. In ``u[r, i]`` the row is r and the coordinate is i; in ``xi[j]`` the index of
