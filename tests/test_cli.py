@@ -321,7 +321,7 @@ def test_bias_records_every_option(monkeypatch, capsys, tmp_path):
 def test_exact_values_are_chosen_on_the_command_line(monkeypatch, capsys, tmp_path):
     options = ("bias", "--target", "gaussian", "--integrators", "ULA", "--h", "0.5", "--nfe", "20", "--chains", "8")
     for flags, known, said in (
-        ((), True, "point; then exact values, for as long as sampling takes, and at least 1 s\n"),
+        ((), True, "point; then exact values, for as long as sampling takes, but at least 1 s\n"),
         (("--exact",), True, "without a limit of time"),
         (("--no-exact",), False, "sampling point by point\n"),
         (("--exact-seconds", "9"), True, "then exact values, for 9 s"),

@@ -84,7 +84,8 @@ class World:
         images = DataMixture(np.linspace(-1, 1, 12).reshape(3, 1, 2, 2))
         run = uldnum.sample(mixture, "BAOAB", h=0.3, steps=24, chains=8, thin=1, bins=8, backend="array")
         rungs = levels.geometric(3, 0.5, 3)
-        study = studies.frontier(mixture, ["ula", "BAOAB"], [0.1, 0.2], nfe=64, burn_in=8, chains=8, backend="array")
+        few = {"nfe": 64, "burn_in": 8, "chains": 8, "backend": "array", "exact": True}
+        study = studies.frontier(mixture, ["ula", "BAOAB"], [0.1, 0.2], **few)
         bias = studies.exact_bias("gaussian", ["ula", "BAOAB"], [0.1, 0.2])
         law = exact.transfer_operator("ula", mixture, 0.5, tolerance=1e-2)
         graph = Graph()

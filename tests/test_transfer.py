@@ -408,7 +408,7 @@ def test_unresolvable_problems_raise(monkeypatch):
     assert not isinstance(caught.value, UnstableError)
 
 
-@pytest.mark.parametrize("most", [5e9, pytest.param(MOST_WORK, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("most", [2e10, pytest.param(MOST_WORK, marks=pytest.mark.slow)])
 def test_a_call_has_a_budget(monkeypatch, most):
     """The budget covers all grids of a call together. At low friction, each grid is within it, but their sum is not."""
     budget = Budget(10.0)
