@@ -129,14 +129,16 @@ def public_calls(w):
     x, trace = w.run.x, w.run.trace
     target = [w.mixture, "gaussian", w.user]
     scheme = ["ula", "BAOAB", "mild(0.5)", uldnum.integrator("UBU")]
+    noise = {"temperature": [None, 2.0], "score_noise": [None, 0.5]}
     step = {"h": [0.3, [0.1, 0.2]], "delta": [None], "friction": [1, 2.0]}
+    noisy_step = {**step, **noise}
     common = {"chains": [2], "seed": [0, 7], "first_chain": [0, 5], "dtype": [None, "float32"], "backend": ["array"],
               "threads": [None, 1], "resume": [None], "progress": [False]}  # fmt: skip
     # On a target with one mode no hops are counted, and points take milliseconds.
     study = {"target": ["gaussian"], "integrators": ["ula", ["ula", "BAOAB"]], "h": [[0.3], 0.2],
              "delta": [None], "friction": [1.0], "nfe": [8], "burn_in": [0, 2], "chains": [8], "seed": [0],
              "tolerance": [0.1], "backend": ["array"], "store": [None], "executor": [None],
-             "progress": [False]}  # fmt: skip
+             "progress": [False], **noise}  # fmt: skip
     positions = {"x": [x, trace, x.astype(np.float32)], "target": [w.mixture, "bimodal-1d"]}
     run = {"run": [w.run], "target": target}
     drawing = {"ax": [Figure().subplots()], "colours": [None, {"ula": "k"}], "labels": [None, {"ula": "ULA"}]}
@@ -172,7 +174,7 @@ def public_calls(w):
         }),
         "Integrator.stages": (uldnum.integrator("BAOAB").stages, step),
         "sample": (uldnum.sample, {
-            "target": [w.mixture, "gaussian", w.images.at(1.0)], "integrator": scheme, **step, "steps": [1, 4],
+            "target": [w.mixture, "gaussian", w.images.at(1.0)], "integrator": scheme, **noisy_step, "steps": [1, 4],
             "burn_in": [0, 1], "x0": ["target"], "thin": [None, 1], "bins": [0, 4],
             "record": [None, "variance"], "record_every": [None, 2], **common,
         }),
@@ -183,6 +185,7 @@ def public_calls(w):
             "method": ["ula", "BAOAB", "ddim", "heun"], "levels": [w.levels], "steps": [1, 2], "h": [1.0, None],
             "eps": [None], "snr": [None], "coupled": [False], "friction": [1.0], "predictor": [None, "ddim(0.5)"],
             "momentum": ["kept", "refreshed"], "boundary": ["own", "shared"], "denoise": [True, False],
+            **noise,
         }),
         "preset": (uldnum.preset, {"name": ["mild-ncsn"]}),
         "Run.load": (uldnum.Run.load, {"path": [w.folder / "run.nc"]}),
@@ -195,12 +198,12 @@ def public_calls(w):
         "Levels": (levels.Levels, {"alpha": [[1.0, 1.0]], "sigma": [[2.0, 1.0]]}),
         "Levels.below": (w.levels.below, {"sigma_max": [1.0]}),
         "parse": (levels.parse, {"text": ["geometric:3:1:4", "cosine:5"]}),
-        "exact.gaussian": (exact.gaussian, {"integrator": scheme, **step, "precision": [1.0, [1.0, 2.0]]}),
+        "exact.gaussian": (exact.gaussian, {"integrator": scheme, **noisy_step, "precision": [1.0, [1.0, 2.0]]}),
         "GaussianLaw.autocorrelation_time": (exact.gaussian("BAOAB", 0.3).autocorrelation_time, {
             "observable": ["x", "x^2", [1.0]],
         }),
         "max_stable_h": (exact.max_stable_h, {"integrator": scheme, "precision": [1.0], "friction": [1.0]}),
-        "propagator": (exact.propagator, {"integrator": scheme, **step, "precision": [1.0], "steps": [1, 3]}),
+        "propagator": (exact.propagator, {"integrator": scheme, **noisy_step, "precision": [1.0], "steps": [1, 3]}),
         "measured_orders": (exact.measured_orders, {"integrator": [Broken()]}),
         "exact.plan": (exact.plan, {
             "run": [w.plan], "data": [None], "data_mean": [0.0], "data_variance": [1.0, [1.0, 2.0]],
@@ -208,7 +211,7 @@ def public_calls(w):
         }),
         "transfer_operator": (exact.transfer_operator, {
             "integrator": ["ula"], "target": ["gaussian"], "h": [0.5], "delta": [None], "friction": [1.0],
-            "tolerance": [0.05],
+            "tolerance": [0.05], **noise,
         }),
         "TransferOperator.expectation": (w.law.expectation, {"f": [np.square, np.cos]}),
         "TransferOperator.density": (w.law.density, {"x": [0.5, x]}),
