@@ -79,7 +79,7 @@ def test_wrong_choices_are_refused(options, message):
 def test_a_run_states_what_it_recorded(tmp_path):
     run = uldnum.sample(mixture(5), "BAOAB", steps=8, record="variance", **OPTIONS)
     assert (run.settings.record, run.settings.record_every) == ("variance", 2)
-    assert "variance of every 2 steps" in repr(run)
+    assert "variance recorded every 2 steps" in repr(run)
     data = run.to_xarray()
     assert (data.record, data.record_every) == ("variance", 2)
     assert data["variance"].dims == data["variance_error"].dims == ("dim",)

@@ -18,18 +18,18 @@ from uldnum.targets import GaussianMixture, Modes, Target, lacking
 
 __all__ = ["Referenced", "against", "with_draws"]
 
-# Seed of exact draws that serve as a reference; it differs from the seeds of runs by default.
+# Seed of exact draws that serve as a reference. It differs from the default seed of runs.
 EXACT_DRAWS = 1 << 63
 
 
 def of_part(part: str, name: str) -> Any:
-    """Return a property with the value of a part of the object."""
+    """Return a property whose value is the attribute ``name`` of the attribute ``part`` of the object."""
     return property(lambda self: getattr(getattr(self, part), name), doc=f"`{name}` of `{part}`.")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Restated(Target):
-    """A target with other expectations and draws than its own; score, units and modes are those of the wrapped one.
+    """A target with the score, units and modes of a wrapped target, but with other expectations and draws.
 
     Parameters
     ----------
@@ -99,7 +99,7 @@ class Referenced(Restated):
         return self.reference.standard_deviation
 
     def moment(self, order: int) -> Array:
-        """Return the raw moments of the reference, shape ``shape``."""
+        """Return the raw moments of a given order of the reference, shape ``shape``."""
         return np.asarray((self.reference.samples.astype(float) ** order).mean(axis=(0, 1)))
 
     def cdf(self, x: Any) -> Array:
@@ -110,7 +110,7 @@ class Referenced(Restated):
         return np.array(ranks).T / len(every)
 
     def draws(self, n: int, seed: int = 0, first: int = 0) -> Array:
-        """Return samples of the reference in a random order, each of them once before one is repeated.
+        """Return samples of the reference in a random order; none is repeated before all have been returned.
 
         Chains that start from the same sample are not independent.
         """
@@ -147,7 +147,7 @@ class TabulatedLaw:
         return np.array([self.table.deviation])
 
     def moment(self, order: int) -> Array:
-        """Return the raw moment of an order, shape (1,)."""
+        """Return the raw moment of a given order, shape (1,)."""
         return self.expectation(lambda x: x**order)
 
     def cdf(self, x: Any) -> Array:
@@ -189,11 +189,12 @@ class Tempered(Restated):
 
 
 def against(target: Target, reference: Any, temperature: float | None = None) -> Target:
-    """Return a target with the expectations of a reference, or with its own at a temperature.
+    """Return a target with the expectations of a reference, or with those of its own density at a temperature.
 
-    At another temperature T than that of the target, expectations are those of ``density^(1/T)``. They are known on
-    Gaussians and in one dimension; otherwise a ValueError is raised unless there is a reference. None stands for the
-    temperature of the target.
+    At temperature T, the expectations are those of ``density^(1/T)``. If T differs from the temperature for which the
+    expectations of the target hold, they are known only on Gaussians and in one dimension. On other targets a
+    ValueError is raised unless there is a reference. By default, T is the temperature for which the expectations of the
+    target hold.
     """
     own = target.temperature_of_expectations
     temperature = own if temperature is None else temperature
@@ -225,9 +226,12 @@ def heated(target: Target, temperature: float) -> GaussianMixture:
 
 @lru_cache(4)  # all points of a study have one target
 def with_draws(target: Target) -> Target:
-    """Return a target with a reference: its own, or exact draws, with which other expectations are estimated."""
+    """Return a target with a reference, from which expectations of observables are estimated.
+
+    A target that has a reference is returned unchanged. Otherwise exact draws of the target are the reference.
+    """
     if target.reference is not None:
         return target
     if target.draws is None:
-        raise lacking(target, "the expectation of observables; pass reference=, such as samples,", "draws")
+        raise lacking(target, "the expectation of observables, which needs draws or reference=samples", "draws")
     return against(target, lambda n, seed: target.sample(n, seed ^ EXACT_DRAWS))

@@ -39,7 +39,7 @@ def wasserstein_1(
     Parameters
     ----------
     run : Run, or array of shape (chains, *shape) or (draws, chains, *shape)
-        Run with histograms (``bins``), or positions of independent chains, from which 512 bins are filled.
+        Run with histograms (``bins``), or positions of independent chains, which are counted in 512 bins.
     target : str, GaussianMixture, UserTarget or another Target
         Target, or its name. Without a reference, its cdf must be known and, if ``run`` is an array, its standard
         deviation.
@@ -95,7 +95,7 @@ def kolmogorov(run: Run | Array, target: Target | str, summary: Summary = each_a
     Parameters
     ----------
     run : Run, or array of shape (chains, *shape) or (draws, chains, *shape)
-        Run with histograms (``bins``), or positions of independent chains, from which 512 bins are filled.
+        Run with histograms (``bins``), or positions of independent chains, which are counted in 512 bins.
     target : str, GaussianMixture, UserTarget or another Target
         Target, or its name. Without a reference, its cdf must be known and, if ``run`` is an array, its standard
         deviation.
@@ -126,8 +126,8 @@ def kolmogorov(run: Run | Array, target: Target | str, summary: Summary = each_a
 
     Noise raises the maximum, most of all if the difference has several nearly equal maxima, as for two Gaussians of
     different variance. The error is therefore the root mean square deviation from the true distance instead of the
-    standard deviation of the value. It is too large by up to 40% if there is a single maximum, and at least the floor
-    for values below two floors.
+    standard deviation of the value. It is too large by up to 40% if there is a single maximum. If the value is below
+    two floors, the error is at least the floor.
     """
 
     def distance(gap: Array, edges: Array) -> Array:
@@ -198,7 +198,7 @@ def counted(batches: list[Array], edges: Array) -> Array:
 
 
 class Cumulative(NamedTuple):
-    """Cumulative distribution functions at the inner edges of bins, and the contributions of batches to their noise."""
+    """Cumulative distribution functions at the edges of the bins, and the contributions of batches to their noise."""
 
     cdf: Array
     noise: Array
@@ -213,9 +213,10 @@ def cumulative(counts: Array) -> Cumulative:
 
 
 def group_gaps(counts: Array, exact: Array | Cumulative) -> tuple[Array, Array]:
-    """Return ``F_run - F`` of one group of chains from its counts, shape (batches, d, bins + 2), and its deviations.
+    """Return ``F_run - F`` of one group of chains, and the contributions of batches to its noise.
 
-    Batches of chains are paired with as many batches of the reference, if there is one.
+    ``counts`` are the histograms of the batches of chains, shape (batches, d, bins + 2). If there is a reference, they
+    are merged into as many batches as the reference has, and are paired with those.
     """
     if not isinstance(exact, Cumulative):
         found = cumulative(counts)

@@ -133,8 +133,8 @@ def squared_trace(products: Array, samples: int) -> Array:
     Parameters
     ----------
     products : array, shape (..., k, k)
-        Matrix of scalar products of the deviations v_i, where ``sum_i v_i v_i^T`` is the estimate of C, or that
-        estimate itself. The traces of powers of both are equal.
+        Scalar products ``v_i . v_j`` of the deviations, where ``sum_i v_i v_i^T`` is the estimate of C. This estimate
+        may be given instead, because the traces of the powers of both matrices are equal.
     samples : int
         Number n of independent samples, which have n - 1 degrees of freedom.
 
@@ -211,15 +211,17 @@ def other_norm(norm: Callable[[Array], Array], mean: Array, deviations: Array,
     where ``c = m sqrt(1 - (floor/value)^2)``, or 0 if the value is below the floor. The factor removes the noise from
     the squared norm of m.
 
-    The part of the norms that is even in g is of second order in n, so its covariances are products of two covariances
-    of n. With B batches, the sum of squares of the latter is overestimated by ``(tr C)^2/(B - 1)``, even between
-    independent norms. This excess is subtracted, with ``tr C`` and ``tr C^2`` as in `squared_trace` for each norm.
+    The part of a norm that is even in g is of second order in n. The covariance of the even parts of two norms is
+    therefore a sum of squares of covariances of n. The estimate of this sum from B batches is too large by
+    ``(tr C_1) (tr C_2)/(B - 1)``, where C_1 and C_2 are the covariances of the two vectors, even if these are
+    independent. This excess is subtracted; see `inflation`.
 
-    The maximum of several nearly equal components of m is larger than the maximum of the components of mu, by an amount
-    in proportion to the noise. As m already contains noise, ``E |m + n|`` has sqrt(2) times this excess, which is
-    therefore ``(E |m + n| - |m|)/(sqrt(2) - 1)``. ``with_excess`` adds its square to the variance. The error is then
-    the root mean square deviation from the true norm. For values below two floors, which may have no bias, it is at
-    least the floor. For a single maximum the excess is overestimated, and the error is too large by up to 40%.
+    Let mu be the mean of m. The maximum of several nearly equal components of m is larger than the maximum of the
+    components of mu, by an amount in proportion to the noise. As m already contains noise, the mean of ``|m + n|``
+    exceeds ``|mu|`` by sqrt(2) times this amount, which is therefore estimated by
+    ``(E |m + n| - |m|)/(sqrt(2) - 1)``. ``with_excess`` adds its square to the variance. The error is then the root
+    mean square deviation from the true norm. For values below two floors, which may have no bias, it is at least the
+    floor. For a single maximum the excess is overestimated, and the error is too large by up to 40%.
     """
     batches = len(deviations)
     alone = norm(mean)

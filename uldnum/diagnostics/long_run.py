@@ -1,4 +1,4 @@
-"""Samples of a run that is long, and whose bias is shown to be smaller than its noise."""
+"""Samples of a long run whose standard error and bias are below a given number."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ COORDINATES = 2**24
 LONG = "baoab-limit"
 # First step size in units of the narrowest scale, and the largest number of times that it is halved.
 STEP, HALVINGS = 0.5, 6
-# Number of independent samples in each chain, so that the chains forget their initial positions.
+# Intended number of independent samples of each chain. Chains of this length forget their initial positions.
 LASTING = 32
 # Largest number of stored positions of each chain, and of recorded steps.
 DRAWS, STEPS = 64, 2**17
@@ -46,9 +46,10 @@ class Evidence:
     noise : float
         Largest standard error of the means of x and x^2 over all coordinates, in standard deviations of x and x^2.
     bias : float
-        Upper limit of their bias, in the same units.
+        Upper limit of the bias of these means, in the same units.
     evaluations : int
-        Number of score evaluations of all chains, of the runs at both step sizes and of those that led to them.
+        Total number of score evaluations of all runs and chains, without the runs at step sizes at which chains
+        diverged.
     """
 
     h: float
@@ -89,7 +90,7 @@ def long_samples(target: Target, noise: float, seed: int) -> tuple[Array, str, E
 
 @dataclass(frozen=True, eq=False)
 class LongRun:
-    """Trace of a run of a given noise, and means, errors and standard deviations of x and x^2, shape (2d,) each."""
+    """Trace of a run, and means, standard errors and standard deviations of x and x^2, shape (2d,) each."""
 
     trace: Array
     mean: Array
@@ -99,9 +100,10 @@ class LongRun:
 
 
 def settled(target: Target, chains: int, seed: int) -> tuple[Array, float, int]:
-    """Return positions near the target, its narrowest scale in its unit of time, and the number of score evaluations.
+    """Return positions after runs towards the target, its narrowest scale, and the number of score evaluations.
 
-    The scale of coordinate i is 1 divided by the standard deviation of the score s_i, as for a Gaussian.
+    The scale of coordinate i is 1 divided by the standard deviation of the score s_i, as for a Gaussian. The returned
+    scale is in units of the step size h.
     """
     d, evaluations = math.prod(target.shape), 0
     if target.draws is None:
@@ -120,7 +122,7 @@ def settled(target: Target, chains: int, seed: int) -> tuple[Array, float, int]:
 
 
 def long_run(target: Target, start: Array, h: float, noise: float, seed: int) -> LongRun | None:
-    """Return a run long enough for a given noise, or None if chains diverge."""
+    """Return a run that is long enough for standard errors of at most ``noise``, or None if chains diverge."""
     chains, steps, evaluations = len(start), 4 * DRAWS, 0
     draws = max(1, min(DRAWS, COORDINATES // start.size))
     while steps <= STEPS:

@@ -43,7 +43,7 @@ class Reference:
     origin : str
         Description of the samples.
     evidence : Evidence, optional
-        Step size, noise, bias and cost of a long run.
+        Step size, noise, bias and cost of the run that `long` made; None for other samples.
 
     Examples
     --------
@@ -65,19 +65,21 @@ class Reference:
 
     @classmethod
     def long(cls, target: Target | str, noise: float = 0.005, seed: int = 1 << 62) -> Reference:
-        """Return the samples of a run whose bias is shown to be smaller than its noise.
+        """Return the samples of a long run whose standard error and bias are below a given number.
 
         ``reference="long"`` calls this method with its defaults.
 
         Parameters
         ----------
         target : str, UserTarget or another Target
-            Target, or its name. Only its score is used. Chains start from its exact draws if it has them, otherwise
-            from a normal distribution with its mean and standard deviation (0 and 1 if they are unknown).
+            Target, or its name. Chains start from its exact draws if it has them, otherwise from a normal distribution
+            with its mean and standard deviation (0 and 1 if they are unknown). Apart from that, the samples depend only
+            on its score.
         noise : float, default 0.005
-            Largest standard error of the means of x and x^2, in standard deviations of x and x^2.
+            Upper limit of the standard errors and of the biases of the means of x and x^2, in standard deviations of x
+            and x^2.
         seed : int, default 2^62
-            Seed of the runs, from 0 to 2^64 - 1.
+            Seed of the runs, from 0 to 2^64 - 9.
 
         Returns
         -------
@@ -87,16 +89,18 @@ class Reference:
         Raises
         ------
         ValueError
-            If the noise is not reached in 2^17 steps, or if the bias exceeds the noise at all of six step sizes.
+            If the standard errors do not reach ``noise`` in 2^17 recorded steps, or if the limit of the bias is not
+            below ``noise`` at any of the step sizes, the smallest of which is 1/64 of the first.
 
         Notes
         -----
-        The integrator is baoab-limit, whose stationary bias is of order h^4. Runs with the step sizes 2h and h differ
-        by D, with the standard error e. The bias at h is at most ``(|D| + 2 e)/15`` for each moment. The step size is
-        halved until the largest of these limits is below the noise.
+        The integrator is baoab-limit, whose stationary bias is of order h^4. Let D be the difference between the
+        moments of runs with the step sizes 2h and h, and e its standard error. The limit of the bias of each moment at
+        h is ``(|D| + 2 e)/15``. The step size is halved until the largest of these limits is below ``noise``.
 
-        The number of chains is such that each chain holds at least 32 independent samples if the noise is reached, and
-        the burn-in is as long as the recorded run. A run cannot detect a mode that none of its chains visits.
+        The number of chains is at least 32, and such that about 32 independent samples of each chain are enough for the
+        given noise. The burn-in is as long as the recorded run. A run cannot detect a mode that none of its chains
+        visits.
 
         Examples
         --------

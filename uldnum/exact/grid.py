@@ -10,7 +10,7 @@ the noise is. The grid therefore does not have to resolve the noise, as a discre
 
 **Spline space.** Functions of x and of p are splines of degree 11 that interpolate at the nodes of an `Axis`. The nodes
 are equidistant in a stretched coordinate. A function with a wave number k below ``pi/spacing`` is interpolated with a
-relative error of about ``2 (k spacing/2 pi)^12``, so eigenvalues converge almost as fast as with trigonometric
+relative error of about ``2 (k spacing/(2 pi))^12``, so eigenvalues converge almost as fast as with trigonometric
 functions. Functions on a `Grid` are tensor products of the splines of two axes. A point outside the interval of an axis
 is moved to the nearer end. P therefore maps constants to themselves and is bounded, however far a stage moves a chain.
 
@@ -380,7 +380,7 @@ class Noise:
     Attributes
     ----------
     shared : array, shape (k,)
-        Coefficients in the rows of u of the one normal that acts on the memory.
+        Coefficients of the normal that acts on the memory, one for each row of u.
     independent : float
         Standard deviation of the independent remainder, which acts only on the position.
     """
@@ -512,7 +512,7 @@ class Push:
     def law(self, weights: Array) -> Array:
         """Return weights of the distribution after the operator, given weights of the distribution before it.
 
-        The weights have the shapes of the grids ``onto`` and ``grid``.
+        The returned weights have the shape of the grid ``onto``, and the given weights have that of ``grid``.
         """
         functional = np.zeros((self.onto.x.n, self.onto.memory.n))
         for (first, row), weight in zip(self.rows, weights, strict=True):

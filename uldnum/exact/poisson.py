@@ -1,6 +1,6 @@
 """Integrated autocorrelation times on grids, as solutions of Poisson's equation.
 
-The time of a function f is, in time steps,
+The integrated autocorrelation time of a function f, in time steps, is
 
     tau = 1 + 2 sum_{n>=1} rho(n),    rho(n) = Cov(f(x_0), f(x_n)) / Var f(x_0),
 
@@ -20,9 +20,9 @@ The stationary distribution of ``(x, p)``, weighted with ``f(x) - E f``, is ther
   Here r is the expectation of ``f(x) - E f`` at the next reading, given the state on the grid, and P is the operator of
   one time step.
 
-With score noise, ``close`` and ``open`` may share the error of one score. The readings are then no Markov chain. In all
-splitting words of this kind, ``close`` leaves x unchanged, so f is a function of the state u before the last stage. The
-distribution of u, weighted with ``f(x) - E f``, is then propagated by whole stages, starting with the last one.
+With score noise, ``close`` and ``open`` may share the error of one score. The readings are then not a Markov chain. In
+all splitting words of this kind, ``close`` leaves x unchanged, so f is a function of the state u before the last stage.
+The distribution of u, weighted with ``f(x) - E f``, is then propagated by whole stages, starting with the last one.
 """
 
 from __future__ import annotations
@@ -179,7 +179,7 @@ def shares_an_error(step: Step) -> bool:
 
 
 def momenta(problem: Problem, grid: Grid, shared: bool) -> Axis:
-    """Return an axis for the second row at the end of a time step, or for that of u before the last stage.
+    """Return an axis for the second row at the end of a time step or, if ``shared``, of u before the last stage.
 
     It has as many nodes as the axis of ``grid`` with the most nodes.
     """

@@ -88,14 +88,13 @@ def sample(
     friction : float, default 1.0
         Friction in units of 1/time (for a network, in units of 1/sigma). It must be positive.
     temperature : float, optional
-        Temperature T. All noise is multiplied by sqrt(T), and the score is not scaled. The default is that of the
-        integrator, which is 1 in the catalogue. The
-        chains then sample ``density^(1/T)``, and momenta have the variance T.
-    score_noise : float, optional
-        Standard deviation tau of the error of the score, in units of 1/x (for a
-        network, of 1/sigma): the integrator uses ``s + tau zeta`` with its
-        own standard normals zeta for each coordinate and evaluation. The default is that of the integrator, which is 0
+        Temperature T. All noise is multiplied by sqrt(T), and the score is not scaled. The chains then sample
+        ``density^(1/T)``, and momenta have the variance T. The default is the temperature of the integrator, which is 1
         in the catalogue.
+    score_noise : float, optional
+        Standard deviation tau of the error of the score, in units of 1/x (for a network, in units of 1/sigma). The
+        integrator uses ``s + tau zeta`` with independent standard normals zeta for each coordinate and evaluation. The
+        default is the score noise of the integrator, which is 0 in the catalogue.
     steps : int
         Number of recorded steps.
     burn_in : int, default 0
@@ -117,7 +116,7 @@ def sample(
     thin : int, optional
         Store the positions after every ``thin``-th recorded step in `Run.trace`. By default no positions are stored.
     record : {"mean", "variance", "covariance"}, optional
-        Moments that the run accumulates: the mean alone, with the variance of each coordinate, or with the covariance.
+        Moments that the run accumulates: the mean, the mean and the variances, or the mean and the covariance.
         The default is the covariance in at most 32 dimensions and the variance in more. Images have no moments.
     record_every : int, optional
         Accumulate moments at the first recorded step and at every ``record_every``-th step after it. In at most 4
@@ -125,8 +124,8 @@ def sample(
         then takes less than about 20% of the time of the steps. ``thin`` does not depend on it.
     bins : int, default 0
         Number of histogram bins per axis. The bins extend from 8 standard deviations of the target below its mean to 8
-        above. Every fourth recorded step is counted, or every ``record_every``-th if that is more. With 0 bins there is
-        no histogram.
+        above. Positions are counted at every n-th recorded step, where n is the smallest multiple of ``record_every``
+        that is at least 4. With 0 bins there is no histogram.
     first_chain : int, optional
         Index of the first chain, so that a large ensemble can be split into several runs. The default is 0, or the
         index in the earlier run if ``x0`` or ``resume`` is a run.
@@ -179,12 +178,12 @@ def sample(
         s  = score(y)
         u' = A u + b s + C xi,    xi ~ N(0, I).
 
-    **Reproducibility.** Random numbers come from Philox4x32-10 [1]_ with a counter for each chain. A result depends
-    only on the seed, the index of the chain and the step. It does not depend on the number of chains or threads, on the
-    other step sizes of an array ``h``, or on where the run was interrupted and resumed. For a network, these statements
-    hold up to the rounding errors of the network. For integrators of the catalogue and splitting words, on mixtures and
-    named targets, the result is also bit-identical on all CPUs. Networks, a `DataMixture`, and scores and integrators
-    defined by the user may round differently on another CPU.
+    **Reproducibility.** Random numbers come from Philox4x32-10 [1]_ with a counter for each chain. They depend only on
+    the seed, the index of the chain and the step. The states of a chain therefore do not depend on the number of chains
+    or threads, on the other step sizes of an array ``h``, or on where the run was interrupted and resumed. For a
+    network, these statements hold up to the rounding errors of the network. For integrators of the catalogue and
+    splitting words, on mixtures and named targets, results are also bit-identical on all CPUs. Networks, a
+    `DataMixture`, and scores and integrators defined by the user may round differently on another CPU.
 
     **Seeds.** A chain that continues from its own end point must not draw the same normals again. If ``x0`` is a run,
     the new key is therefore derived from the seed and the number of earlier runs that led to the new one. If ``x0`` is

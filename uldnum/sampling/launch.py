@@ -50,8 +50,8 @@ HORIZON = {np.dtype(np.float64): 1e100, np.dtype(np.float32): 1e18}
 # Largest dimension in which the covariance is recorded by default.
 COVARIANCE_UP_TO = 32
 
-# Smallest number of recorded steps from one that histograms count to the next: adjacent steps are correlated, and a
-# count costs more than a step.
+# Histograms count at most one of this many recorded steps, because adjacent steps are correlated and a count costs more
+# than a step.
 BIN_EVERY = 4
 
 
@@ -91,7 +91,7 @@ def centre_and_scale(target: Target) -> tuple[Array, Array]:
 def recorded_moments(
     record: str | None, every: int | None, shape: tuple[int, ...], dtype: np.dtype[Any]
 ) -> tuple[str | None, int]:
-    """Return the values of ``record`` and ``record_every`` for samples of a shape, or raise if they do not fit.
+    """Return ``record`` and ``record_every`` with defaults for samples of a shape, or raise if they are invalid.
 
     The defaults do not depend on the backend, so that a run has the same statistics on all of them.
     """
@@ -111,8 +111,9 @@ def recorded_moments(
 def default_every(record: str, d: int, dtype: np.dtype[Any]) -> int:
     """Return the default of ``record_every``, which was chosen by measurement.
 
-    Recording takes less than a fifth of the time of the steps on mixtures of some components. The cost of a step grows
-    as d, and is half as large in float32; the cost of recording a covariance grows as d^2, and is the same in both.
+    On mixtures of several components, recording takes less than a fifth of the time of the steps. The cost of a step
+    grows as d, and in float32 it is half that in float64. The cost of recording a covariance grows as d^2, and it is
+    the same in float32 and float64.
     """
     if d <= 4:
         return 1 if dtype == np.float64 else 2

@@ -26,10 +26,11 @@ class Moments:
     sums : float64 array, shape (..., chains, d)
         Sums of ``x - centre`` over the steps of each chain.
     products : float64 array, shape (..., chains, pairs)
-        Sums of products of ``x - centre``: none (pairs = 0), those of ``(x - centre)_i^2`` (pairs = d), or those of
-        ``(x - centre)_i (x - centre)_j`` for i >= j, the lower triangle, row by row (pairs = d (d + 1)/2).
+        Sums over the same steps. With pairs = d, they are sums of ``(x - centre)_i^2``. With pairs = d (d + 1)/2, they
+        are sums of ``(x - centre)_i (x - centre)_j`` for i >= j, the lower triangle, row by row. With pairs = 0, there
+        are none.
     weight : float or float64 array, shape (..., 1, 1), default 1.0
-        Factor of all sums: the reciprocal of the number of steps, or NaN.
+        Factor of all sums: the reciprocal of the number of these steps, or NaN if a chain diverged.
 
     Raises
     ------

@@ -88,7 +88,7 @@ class Run(Described):
         steps = counted(self.steps, "step") + (f" after {s.burn_in} of burn-in" if s.burn_in else "")
         state = "complete" if self.complete else f"stopped after {counted(self.recorded_steps, 'step')}"
         if s.record and (s.record, s.record_every) != ("covariance", 1):
-            state += f", {s.record} of every {counted(s.record_every, 'step') if s.record_every > 1 else 'step'}"
+            state += f", {s.record} recorded every {counted(s.record_every, 'step') if s.record_every > 1 else 'step'}"
         name, values = typical(self)
         columns = {"h": [f"{h:g}" for h in s.h]} if any(s.h) else {}
         columns |= {name: values, "diverged": [str(count) for count in np.atleast_1d(self.diverged)]}

@@ -70,7 +70,7 @@ class Settings:
     record : {"mean", "variance", "covariance"} or None
         Accumulated moments; None for images and plans, which have none.
     record_every : int
-        Number of recorded steps from one at which moments are accumulated to the next.
+        Moments are accumulated at every ``record_every``-th recorded step, starting with the first.
     bins : int
         Number of histogram bins; 0 for no histogram.
     x0 : str
@@ -109,7 +109,7 @@ class Settings:
 
     @property
     def conditions(self) -> str:
-        """Conditions of the integrator, to follow its name."""
+        """Temperature and score noise as text that follows the name; empty if both have their usual values."""
         return conditions(self.temperature, self.score_noise)
 
     @property

@@ -72,7 +72,7 @@ def summary_of(name: str, order: Order, source: str) -> Summary:
 
 
 def conditions(temperature: float, score_noise: float) -> str:
-    """Return the conditions of an integrator that differ from the usual ones, to follow its name."""
+    """Return temperature and score noise as text that follows the name of an integrator, without the usual values."""
     heat = "" if temperature == 1 else f" at temperature {temperature:g}"
     return heat if score_noise == 0 else f"{heat} with score noise {score_noise:g}"
 
@@ -220,7 +220,7 @@ class Integrator(Described):
 
     @property
     def label(self) -> str:
-        """Name and conditions, for output."""
+        """Name, temperature and score noise, for output."""
         return self.name + conditions(self.temperature, self.score_noise)
 
     @property
@@ -229,7 +229,10 @@ class Integrator(Described):
         return float(np.sqrt(self.temperature)) * self.memory
 
     def adjusted(self, step: Step, h: Array) -> Step:
-        """Return a step of the recipe, of size h, with temperature and score noise; entries may have fifty digits."""
+        """Return a step of the recipe, of size h, at the temperature and with the score noise of this integrator.
+
+        The entries of ``step`` and ``h`` may be numbers with fifty digits.
+        """
         return step.at_temperature(self.temperature + 0 * h).with_score_noise(np.full(h.shape, self.score_noise))
 
     def stages(self, h: ArrayLike | None = None, *, delta: ArrayLike | None = None, friction: ArrayLike = 1.0) -> Step:

@@ -124,7 +124,10 @@ class Step:
     open_uses_score: bool = False
 
     def check(self, name: str, shape: tuple[int, ...]) -> None:
-        """Raise a ValueError unless every table has ``shape``, the axes of the step size, followed by its own axes."""
+        """Raise a ValueError unless every table has the correct shape.
+
+        The correct shape is ``shape``, that of the step size, followed by the axes of the table itself.
+        """
         k = self.rows
         stages = ((f"stage {j}", stage.map) for j, stage in enumerate(self.stages))
         for where, map in (*stages, ("open", self.open), ("close", self.close)):
@@ -259,10 +262,11 @@ def first_row(like: Array) -> Array:
 
 
 def joint(stage: Array, reading: Array) -> tuple[Array, Array]:
-    """Return the noise of a stage and of its readout with the same joint distribution and few normals.
+    """Return coefficients of the noise of a stage and of its readout for the smallest number of normals.
 
-    The arguments are coefficients of the same normals, shape (..., k, n). The stage uses at most k normals in the
-    result. The first columns of the readout multiply these normals, and the others multiply further ones.
+    The arguments are coefficients of the same normals, shape (..., k, n). The result has the same joint distribution.
+    In the result, the stage uses at most k normals. The first columns of the readout multiply these normals, and its
+    other columns multiply further normals.
     """
     k = stage.shape[-2]
     factor, pivots = triangular(np.concatenate([stage[..., ::-1, :], reading], axis=-2))

@@ -50,7 +50,7 @@ __all__ = ["AXES", "StepGrid", "narrowest", "place_of", "with_cost", "without_la
 
 AXES = ("integrator", "friction", "h")
 
-# A measured time is resolved if the run was at least this many times longer; otherwise it is a lower bound.
+# A measured time is resolved if the run was at least this many times as long. Otherwise the time is a lower bound.
 RESOLVED = 20
 
 
@@ -65,7 +65,8 @@ class StepGrid:
     schemes, frictions, h
         Integrators, frictions and step sizes.
     known : Target
-        The target with the expectations of the reference, if there is one, for sampling.
+        The target for sampling. Its expectations are those of the reference, if there is one, or those at the
+        temperature of the schemes.
     """
 
     target: Target
@@ -78,8 +79,8 @@ class StepGrid:
     def of(cls, study: Configuration, bias: bool = True) -> StepGrid:
         """Return the grid of a study, or raise if an argument is invalid.
 
-        If ``bias`` is true, there must be a metric that can be measured. Step sizes and frictions that are None get
-        their defaults, in units of the target's narrowest standard deviation.
+        If ``bias`` is true, the target must provide the data of at least one metric. If step sizes or frictions are
+        None, they have their defaults, which are scaled with the target's narrowest standard deviation.
         """
         h, delta, friction = study.h, study.delta, study.friction
         target, reference = find_target(study.target), getattr(study, "reference", None)
@@ -189,7 +190,7 @@ class StepGrid:
                 "long_name": f"whether the run lasted {RESOLVED} autocorrelation times; if not, time is a lower bound",
             }),
             "settled": (AXES, ~np.any(times[..., 0] > study.burn_in, axis=-1), {
-                "long_name": "whether the burn-in lasted the autocorrelation time; if not, some of the bias is missing",
+                "long_name": "whether the burn-in was as long as the autocorrelation time; if not, bias is too small",
             }),
             HOPS.name: (AXES, hops[..., 0], HOPS.attributes()),
             f"{HOPS.name}_error": (AXES, hops[..., 1], HOPS.attributes("standard error of ")),
@@ -266,7 +267,7 @@ class StepGrid:
         return array.reshape(len(self.schemes), len(self.frictions), len(self.h), *array.shape[1:])
 
     def stacked(self, values: Sequence[dict[str, Any]]) -> Array:
-        """Reshape the values by metric of all points to the axes of the grid and a last axis of the metrics."""
+        """Return dictionaries of values by metric, one for each point, as an array over the grid and the metrics."""
         return self.shaped([list(one.values()) for one in values])
 
     def dataset(self, data: dict[str, Any], names: dict[str, Any], **attributes: Any) -> xr.Dataset:
@@ -281,7 +282,7 @@ class StepGrid:
         return xr.Dataset(data, coordinates, {"uldnum": VERSION} | describe(self.target) | common | attributes)
 
     def warn_of_divergence(self, study: xr.Dataset) -> None:
-        """Warn once per scheme of the step sizes at which chains diverged, and of those at which they will."""
+        """Warn, for each scheme, of the step sizes at which chains diverged and of those at which it is unstable."""
         diverged = study.diverged > 0
         for where, fault in (
             (diverged, "diverged at {}; its statistics there are NaN"),
@@ -363,9 +364,10 @@ def swept(
 
 
 def coarse_to_fine(place: int) -> float:
-    """Return the rank of a place 0, 1, 2, ... in an order whose first places are always spread over all of them.
+    """Return the rank of a place 0, 1, 2, ... in an order that goes from widely spaced to closely spaced places.
 
-    The ranks are those of 0, then of the multiples of the largest power of 2, of half that power, and so on.
+    The order starts with 0. Multiples of the largest power of 2 follow, then the other multiples of half that power,
+    and so on.
     """
     return -(place & -place) if place else -math.inf
 
@@ -399,8 +401,8 @@ def several(name: str, values: Array) -> Array:
 
 
 def place_of(study: xr.Dataset) -> str:
-    """Return the target of a study and the conditions of its integrators, for titles."""
-    a = study.attrs  # early files have no conditions
+    """Return the target of a study with the temperature and the score noise of its integrators, for titles."""
+    a = study.attrs  # early files state neither temperature nor score noise
     return str(a["target"]) + conditions(a.get("temperature", 1.0), a.get("score_noise", 0.0))
 
 

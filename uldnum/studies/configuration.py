@@ -177,8 +177,9 @@ class Configuration:
     score_noise: float | None = field(default=None, metadata=option(
         "float, optional",
         "Standard deviation of the error of the score, in units of 1/x: integrators use ``s + score_noise zeta`` with "
-        "standard normals zeta of each evaluation. Default: 0.",
-        shell="Standard deviation of the error of the score, its own for each evaluation and coordinate. Default: 0.",
+        "independent standard normals zeta for each evaluation and coordinate. Default: 0.",
+        shell="Standard deviation of the error of the score, which is independent for each evaluation and coordinate. "
+        "Default: 0.",
         check=optional_non_negative,
     ))  # fmt: skip
     tolerance: float = field(default=1e-4, metadata=option(
@@ -254,7 +255,7 @@ class SamplingConfiguration(Configuration):
         "draws of the target. Biases are measured against them, and chains start from them. \"long\" takes the samples "
         "of a long run, as in `uldnum.diagnostics.Reference.long`.",
         shell="Samples that replace the moments, the cdf and the draws of the target: a saved run, a .npy file, or "
-        "'long' for a run that is long and precise enough.",
+        "'long' for the samples of a long run, whose standard error and bias are below 0.005 standard deviations.",
     ))  # fmt: skip
 
 
@@ -283,7 +284,10 @@ class ExactBiasConfiguration(Configuration):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class BiasConfiguration(ExactBiasConfiguration, MeasuringConfiguration):
-    """The options of a study of the bias with sampling. Autocorrelation times would need longer runs than biases."""
+    """The options of a study of the bias with sampling.
+
+    Its default number of evaluations is smaller, because biases need shorter runs than autocorrelation times.
+    """
 
     nfe: int = 2_000
 

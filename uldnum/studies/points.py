@@ -44,15 +44,15 @@ __all__ = ["Exact", "Sampled", "has_moments_and_cdf"]
 # Chains and steps of the short run in which hops between modes are counted. All its steps are recorded.
 HOPPING_CHAINS, HOPPING_STEPS = 128, 1024
 
-# Number of draws of each chain that are stored for a comparison with reference samples, and the largest number of
-# coordinates of all chains in them.
+# Largest number of positions of each chain that are stored for a comparison with reference samples, and largest number
+# of coordinates of all these positions.
 DRAWS, COORDINATES = 32, 2**25
 
-# Hash of the sources that determine a result, when this process started: stored results of other sources are not
-# reused.
+# Hash of the sources that determine a result, computed when this process started. Stored results of other sources are
+# not reused.
 CODE = [digest_of_sources(__name__)]
 
-# Names of the metrics that the package defines.
+# Names of the metrics of this package that studies without a reference measure.
 METRICS_HERE = study_metrics()
 
 
@@ -62,7 +62,7 @@ def has_moments_and_cdf(target: Target) -> bool:
 
 
 def code_of(metrics: tuple[str, ...]) -> list[str]:
-    """Return names and source hash of metrics if some are not of the package, whose sources are hashed in `CODE`."""
+    """Return the names of metrics and a hash of their sources; empty for `METRICS_HERE`, which `CODE` covers."""
     if metrics == METRICS_HERE:
         return []
     modules = set().union(*(study_metric(name).modules for name in metrics))
@@ -95,14 +95,14 @@ class Point:
     def key(self) -> str:
         """Hash of everything that the result depends on."""
         tables = lay_out([self.scheme.stages(np.array([self.h]), friction=self.friction)], np.dtype(float))
-        # The result of a scheme without friction is the same at every friction, so its key contains no friction.
+        # The tables contain the friction if the scheme uses it. The result of other schemes does not depend on it.
         own = {
             name: value
             for name, value in self.parameters.items()
             if name not in ("target", "integrator", "friction", "metrics")
         }
         scheme = [digest(*map(np.asarray, tables[:-1])), self.scheme.start_deviation]
-        scheme += [self.scheme.temperature] * (self.scheme.temperature != 1)  # the target of the bias
+        scheme += [self.scheme.temperature] * (self.scheme.temperature != 1)  # biases depend on it
         whole = [VERSION, CODE + code_of(self.metrics), fingerprint(self.target), scheme, own, *self.additional]
         return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:32]
 
@@ -243,7 +243,7 @@ def source_of(function: Callable[..., Any]) -> str:
 def fingerprint(target: Target) -> list[Any]:
     """Return data that identify a target: fingerprint, draws, and the quantities that biases are measured against.
 
-    A mixture is identified by the fingerprint of its parameters alone.
+    A mixture and a target with a reference are identified by their fingerprints alone.
     """
     if target.components is not None or target.reference is not None:
         return [target.fingerprint]

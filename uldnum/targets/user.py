@@ -26,7 +26,7 @@ __all__ = ["UserTarget", "quadrature_target"]
 
 # What a user who wrote an array function for one position has to change.
 FOR_ONE_POSITION = (
-    "the function seems to be written for one position, but is called with all chains at once, x of shape (n, d): "
+    "the function seems to be written for one position, but is called with many chains at once, x of shape (n, d): "
     "write x[:, 0] for x[0], and sums over the last axis, such as np.sum(x**2, axis=1, keepdims=True)"
 )
 
@@ -78,8 +78,8 @@ class UserTarget(Target):
 
     Notes
     -----
-    An array function ``score(x, *args)`` maps positions of shape (n, d) to scores of shape (n, d). It is called once
-    per score evaluation.
+    An array function ``score(x, *args)`` maps positions of shape (n, d) to scores of shape (n, d). In each score
+    evaluation it is called once with all chains, or once for each block of them if there are many (only with NumPy).
 
     A Numba function ``score(x, out, *args)`` writes the score at the position x to ``out``; both have shape (d,). The
     function is compiled into the kernel. It runs on vectors of chains if its only operations on entries of x are

@@ -1,8 +1,8 @@
 """The array executor, which advances many chains at once.
 
-It serves targets whose score is a function of arrays, such as networks. A value of the source is an array over chains
-and coordinates; `ArrayExecutor.take` binds one part of a phase to the functions ``enter`` and ``advance`` of
-`source.chain.make_chain`.
+It serves targets whose score is a function of arrays, such as networks. Where the kernel source has a number, this
+executor has an array over chains and coordinates. `ArrayExecutor.take` runs one part of a phase with the functions
+``enter`` and ``advance`` of `source.chain.make_chain`.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ class Records(NamedTuple):
 class ArrayExecutor(Executor):
     """Executor on arrays of NumPy or of another library.
 
-    The coordinates of a sample are independent of each other except in the score and in products. The source therefore
-    sees a single coordinate, whose value is an array of shape (chains, size), where ``size`` is the number of numbers
-    in a sample. NumPy advances one block of chains after the other, unless the target is an image, whose score may be a
-    network, or the step sizes depend on all chains.
+    A step treats the coordinates of a sample independently, except in the score and in sums of products. The source
+    therefore sees a single coordinate, whose value is an array of shape (chains, size), where ``size`` is the number of
+    numbers in a sample. With NumPy, blocks of chains are advanced one after the other. All chains are advanced together
+    if samples are images, because their score may be a network, and if step sizes depend on all chains.
 
     Parameters
     ----------
@@ -123,7 +123,7 @@ class ArrayExecutor(Executor):
     def accumulate(
         self, sums: list[Any], products: list[Any], gap: None, x: list[Any], centre: list[Any], d: int, moments: int
     ) -> None:
-        """Add deviations from the centre, and their squares or outer products, to the sums of all chains."""
+        """Add deviations from the centre to ``sums``, and their squares or outer products, if any, to ``products``."""
         own = self.machine.as_double(x[0]) - centre[0]
         sums[0] += own
         if moments == VARIANCE:
