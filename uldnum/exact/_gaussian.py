@@ -147,7 +147,7 @@ class GaussianLaw(Described):
         The time step with fifty digits at the entries where ``doubtful`` is true, along one leading axis. None if there
         are no such entries, or if the recipe of a user-defined integrator does not support numbers of fifty digits.
     name : str
-        Name and conditions of the integrator.
+        Name of the integrator, with its temperature and score noise.
     h, friction : float64 arrays, shape (...)
         Step size and friction, broadcast against each other.
 
@@ -342,13 +342,13 @@ def gaussian(
         Temperature T. All noise is multiplied by sqrt(T), and the score is not scaled. The default is that of the
         integrator, which is 1 in the catalogue.
     score_noise : float, optional
-        Standard deviation tau of the error of the score, in units of 1/x: the integrator uses ``s + tau zeta`` with its
-        own standard normals zeta for each coordinate and evaluation. The default is that of the integrator, which is 0
-        in the catalogue.
+        Standard deviation tau of the error of the score, in units of 1/x: the integrator uses ``s + tau zeta``, where
+        the standard normals zeta are independent for each coordinate and evaluation. The default is that of the
+        integrator, which is 0 in the catalogue.
     precise : bool, default False
         Whether to compute with fifty digits everywhere. Covariances and ``position_bias`` are then correct to all
         digits of float64. Otherwise ``position_bias``, which is a difference, suffers from cancellation at small steps.
-        For example, a bias of second order is about 1e-13 at h = 1e-6.
+        For example, a bias of second order is about 1e-13 at h = 1e-6, which is less than the error of a variance.
 
     Returns
     -------
@@ -519,9 +519,9 @@ def max_stable_h(integrator: str | Integrator, *, precision: ArrayLike = 1.0, fr
 
     Notes
     -----
-    For every eigenvalue lambda of the precision the search covers step sizes up to
-    ``1e4 max(1, friction/sqrt(lambda))/sqrt(lambda)``. Stability is computed in float64, and with fifty digits where
-    float64 cannot decide.
+    For every eigenvalue lambda of the precision, let ``r = friction/sqrt(lambda)``. The search covers step sizes from
+    at most ``1e-3 min(r, 1/r)/sqrt(lambda)`` up to ``1e4 max(1, r)/sqrt(lambda)``. Stability is computed in float64,
+    and with fifty digits where float64 cannot decide.
 
     Examples
     --------
@@ -565,8 +565,8 @@ def propagator(
 ) -> tuple[Array, Array]:
     """Return the distribution of an integrator on a Gaussian target after a number of time steps.
 
-    The steps start with the map ``open`` and end with the map ``close`` of the scheme, as in `uldnum.sample`. Given the
-    state (x, p) at the start, the state at the end is Gaussian with mean ``M (x, p)`` and covariance Q.
+    Given the state (x, p) at the start of the first step, the state at the end of the last step is Gaussian with mean
+    ``M (x, p)`` and covariance Q. The steps are those of `uldnum.sample`.
 
     Parameters
     ----------
@@ -585,9 +585,9 @@ def propagator(
         Temperature T. All noise is multiplied by sqrt(T), and the score is not scaled. The default is that of the
         integrator, which is 1 in the catalogue.
     score_noise : float, optional
-        Standard deviation tau of the error of the score, in units of 1/x: the integrator uses ``s + tau zeta`` with its
-        own standard normals zeta for each coordinate and evaluation. The default is that of the integrator, which is 0
-        in the catalogue.
+        Standard deviation tau of the error of the score, in units of 1/x: the integrator uses ``s + tau zeta``, where
+        the standard normals zeta are independent for each coordinate and evaluation. The default is that of the
+        integrator, which is 0 in the catalogue.
     steps : int, default 1
         Number of time steps, between 1 and 2^48.
 

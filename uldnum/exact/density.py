@@ -47,7 +47,7 @@ class TargetDensity:
 
     @property
     def curvatures(self) -> Array:
-        """Slopes of the score of the components with the opposite sign, shape (components,)."""
+        """Negative slope of the score of each component: its inverse variance at temperature 1, shape (components,)."""
         return self.temperature / self.deviations**2
 
     @cached_property
@@ -72,14 +72,17 @@ class TargetDensity:
     def interval(self, reach: float) -> tuple[float, float]:
         """Return the ends of the interval where the density exceeds ``exp(-reach^2/2)`` times its maximum.
 
-        On a Gaussian target the interval extends ``reach`` standard deviations to either side of the mean. If the set
-        has several parts, the interval contains all of them.
+        On a Gaussian target the interval extends ``reach`` standard deviations to either side of the mean. If the
+        density exceeds this value on several intervals, the result contains all of them.
         """
         above = self.x[self.log_density > self.log_density.max() - reach**2 / 2]
         return float(above[0]), float(above[-1])
 
     def resolved_by(self, nodes: Array, nodes_per_unit: Array) -> bool:
-        """Return whether the trapezoidal rule on other nodes integrates the variance between them to 0.1%.
+        """Return whether the trapezoidal rule on given nodes is accurate enough for the variance of the target.
+
+        The rule must give the integral of ``(x - mean)^2`` times the density, from the first to the last node, with a
+        relative error below 0.1%.
 
         Parameters
         ----------
@@ -106,9 +109,9 @@ def scales(target: Target) -> tuple[Array, Array]:
 
 
 def tabulate(target: Target, temperature: float = 1.0) -> TargetDensity:
-    """Return the table of a target at a temperature T, where its density is proportional to the power 1/T.
+    """Return the table of a density that is proportional to the density of a target to the power 1/T.
 
-    The log density is that of the target or, if the target has none, the integral of its score.
+    T is the temperature. If the target does not define a log density, its score is integrated.
     """
     centres, deviations = scales(target)
     deviations = np.sqrt(temperature) * deviations

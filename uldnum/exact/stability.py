@@ -21,8 +21,8 @@ from uldnum.schemes.catalogue import Integrator
 
 __all__ = ["first_instability", "precise_step", "unstable"]
 
-# Where friction damps the force on x to less than this fraction, rounding errors in the tables exceed the force. The
-# first number holds in float64, the second with fifty digits.
+# Where friction damps the effect of the score on x to less than this fraction, rounding errors in the tables exceed
+# that effect. The first number holds in float64, the second with fifty digits.
 LOST, LOST_PRECISELY = 1e-12, 1e-40
 # A margin that is larger than this at all of several finely spaced step sizes has no zero between them.
 SAFE = 1e-8
@@ -40,11 +40,12 @@ def precise_step(scheme: Integrator, h: Array, friction: Array, precision: Array
 
 
 def force_is_lost(step: LinearStep, h: Array, precision: Array | float, tiny: float) -> Array:
-    """Return whether friction damps the momentum, and with it the force on x, to less than a fraction ``tiny``.
+    """Return whether friction damps the momentum, and the effect of the score on x, to less than a fraction ``tiny``.
 
-    Some schemes, such as the word OAB, apply the thermostat between a kick and the next move of x. For these,
-    ``det(I - M)`` is proportional to ``e^(-friction h)``. For other schemes it is of the order of ``precision h^2``.
-    The tables hold M - I, so rounding errors determine the sign of a determinant that is too small.
+    Let M be the matrix of a time step. Some schemes, such as the word OAB, apply the thermostat between a kick and the
+    next move of x. For these, ``det(I - M)`` is proportional to ``e^(-friction h)``. For other schemes the determinant
+    is of the order of ``precision h^2``. It is computed from the rounded entries of M - I, so rounding errors determine
+    its sign where it is too small.
     """
     D = step.cycle.D
     if D.shape[-1] != 2:
@@ -72,8 +73,8 @@ class Family:
     def precise_margins(self, h: Array) -> Array:
         """Return the stability margins with fifty digits, or in float64 if the recipe does not support such numbers.
 
-        A map in which friction damps the force below the rounding error counts as stable, because its margin decreases
-        as ``e^(-friction h)`` and has no zero.
+        A step in which friction damps the effect of the score on x below the rounding error counts as stable, because
+        its margin decreases as ``e^(-friction h)`` and has no zero.
         """
         step = precise_step(self.scheme, h, np.full(len(h), self.friction), np.full(len(h), self.precision))
         if step is None:
@@ -82,7 +83,7 @@ class Family:
         return np.where(lost[:, None], lift(np.ones(1)), step.cycle.margins)
 
     def stable(self, h: Array) -> Array:
-        """Return whether each step size is stable, decided with fifty digits."""
+        """Return whether each step size is stable, that is whether all its `precise_margins` are positive."""
         return positive_margins(self.precise_margins(h))
 
 
@@ -190,7 +191,10 @@ def unresolved(family: Family, h: Array, margins: Array) -> Iterator[tuple[float
 
 
 def resonances(family: Family, h: Array, margins: Array, end: int) -> Iterator[tuple[float, float]]:
-    """Yield the first interval up to an unstable step size that is a minimum of a margin between scanned step sizes."""
+    """Yield the first interval whose upper end is an unstable minimum of a margin.
+
+    The minimum lies between two scanned step sizes, so that the scan alone does not find it.
+    """
     with np.errstate(invalid="ignore"):
         left, middle, right = margins[:-2], margins[1:-1], margins[2:]
         bend = left - 2 * middle + right

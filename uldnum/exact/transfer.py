@@ -292,9 +292,9 @@ def transfer_operator(
         Temperature T. All noise is multiplied by sqrt(T), and the score is not scaled. The default is that of the
         integrator, which is 1 in the catalogue.
     score_noise : float, optional
-        Standard deviation tau of the error of the score, in units of 1/x: the integrator uses ``s + tau zeta`` with its
-        own standard normals zeta for each coordinate and evaluation. The default is that of the integrator, which is 0
-        in the catalogue.
+        Standard deviation tau of the error of the score, in units of 1/x: the integrator uses ``s + tau zeta``, where
+        the standard normals zeta are independent for each coordinate and evaluation. The default is that of the
+        integrator, which is 0 in the catalogue.
     tolerance : float, default 1e-6
         Accuracy of the results, at least 1e-9 and less than 1. It bounds the error of the mean and of the variance (in
         units of the target's standard deviation and variance), of the cdf and of the second eigenvalue, and the

@@ -52,9 +52,9 @@ def step(
         Temperature T. All noise is multiplied by sqrt(T), and the score is not scaled. The default is that of the
         integrator, which is 1 in the catalogue.
     score_noise : float, optional
-        Standard deviation tau of the error of the score, in units of 1/x: the integrator uses ``s + tau zeta`` with its
-        own standard normals zeta for each coordinate and evaluation. The default is that of the integrator, which is 0
-        in the catalogue.
+        Standard deviation tau of the error of the score, in units of 1/x: the integrator uses ``s + tau zeta``, where
+        the standard normals zeta are independent for each coordinate and evaluation. The default is that of the
+        integrator, which is 0 in the catalogue.
     score : callable
         Gradient of the log density, mapping an array of shape (..., d) to one of the same shape.
     xi : array_like, shape (..., m, d), or numpy.random.Generator

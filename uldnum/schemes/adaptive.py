@@ -1,9 +1,10 @@
 r"""Adaptive step sizes, chosen for each chain from the norms of its score and of its normals.
 
 Song et al. 2021, Algorithm 5, choose :math:`\delta_n = 2 \alpha_i (r |\xi| / |s|)^2`. Here :math:`\xi` are the normals
-of the step, s is the score before it, and r is a signal-to-noise ratio (0.16 for CIFAR-10, VE). :math:`\alpha_i` is 1
-for VE levels and :math:`1 - \beta_i` for VP levels. The recipe of the integrator is evaluated in every step with an
-array of step sizes, outside the compiled loops.
+of the step, s is the score before the step, and r is a signal-to-noise ratio. At noise level i, :math:`\alpha_i` is 1
+for variance-exploding (VE) levels and :math:`1 - \beta_i` for variance-preserving (VP) levels. Song et al. use r = 0.16
+for VE levels on CIFAR-10. The recipe of the integrator is evaluated in every step with an array of step sizes, outside
+the compiled loops.
 
 The step size depends on the normals that it multiplies, so the stationary distribution is not known. In few dimensions
 its bias is large: the variance of ULA with r = 0.16 on a standard Gaussian target in 8 dimensions is 1.6 instead of 1.

@@ -92,8 +92,8 @@ def thermostat(t: Array, friction: Array) -> Affine:
 def free_flight(t: Array, friction: Array) -> Affine:
     """Return the flow of U: A and O together, exactly.
 
-    With a = gamma t, ``x += (1 - e^{-a})/gamma p + xi_x`` and ``p = e^{-a} p + xi_p``. The noise ``xi_p`` has variance
-    ``1 - e^{-2a}``. Given ``xi_p``, the noise ``xi_x`` is Gaussian with mean ``tanh(a/2)/gamma xi_p`` and variance
+    With a = gamma t, ``x += (1 - e^{-a}) p/gamma + xi_x`` and ``p = e^{-a} p + xi_p``. The noise ``xi_p`` has variance
+    ``1 - e^{-2a}``. Given ``xi_p``, the noise ``xi_x`` is Gaussian with mean ``tanh(a/2) xi_p/gamma`` and variance
     ``4 (a/2 - tanh(a/2))/gamma^2``. This is the 2 x 2 covariance of Chada et al. 2023 in a factored form without
     cancellation.
     """
@@ -109,7 +109,7 @@ def free_flight(t: Array, friction: Array) -> Affine:
 def frozen_score(t: Array, friction: Array) -> Affine:
     """Return the exact flow of ``dx = p dt, dp = s dt - gamma p dt + sqrt(2 gamma) dW`` with a constant score s.
 
-    It is the flow of U, plus ``(1 - e^{-a})/gamma s`` in p and ``(a - 1 + e^{-a})/gamma^2 s`` in x, with a = gamma t.
+    It is the flow of U, plus ``(1 - e^{-a}) s/gamma`` in p and ``(a - 1 + e^{-a}) s/gamma^2`` in x, with a = gamma t.
     The latter is written in terms of T = tanh(a/2) with positive terms only, so that nothing cancels.
     """
     a = friction * t
@@ -183,7 +183,7 @@ def validate_word(word: str, fractions: Sequence[float] | None = None) -> tuple[
 
 
 def weak_order(word: str, fractions: Sequence[float]) -> int:
-    """Return the weak order of a validated word, in powers of h: 2, 1, or 0 without a thermostat.
+    """Return the weak order of a validated word: 1 or 2, or 0 if the word has neither O nor U.
 
     A word is a product of exponentials of generators, ``exp(h x_1 L_1) exp(h x_2 L_2) ...``, where x_i is the fraction
     of letter i. By the Baker-Campbell-Hausdorff formula, the second-order error is a sum over pairs of distinct

@@ -23,8 +23,8 @@ ERRORS = 2.0
 def frontier(study: FrontierConfiguration) -> xr.Dataset:
     """Measure the bias and the cost of an independent sample as functions of step size and friction.
 
-    Chains start from exact draws of the target, or from samples of the reference. All step sizes and frictions of an
-    integrator use the same random numbers.
+    Chains start from exact draws of the target, or from the samples given as ``reference``. All step sizes and
+    frictions of an integrator use the same random numbers.
 
     Returns
     -------
@@ -142,7 +142,8 @@ def advise(study: xr.Dataset, max_bias: float, *, metric: str = "second_moment")
         raise ValueError("study: must be a complete dataset returned by studies.frontier")
     one = of_metric(study, metric)
     known = one.exact.notnull()
-    # Exact biases have the tolerance of the study, exact times a hundred times that (`TransferOperator`).
+    # The error of an exact bias is taken to be the tolerance of the study, and the relative error of an exact
+    # autocorrelation time a hundred times the tolerance (see `TransferOperator.autocorrelation_time`).
     slack, most = study.attrs["exact_to"], at_most(one)
     bias, error = one.exact.where(known, one.bias), np.maximum(one.error, one.floor)
     cost = study.cost.where(study.exact_cost.isnull(), study.exact_cost)
@@ -172,7 +173,10 @@ def advise(study: xr.Dataset, max_bias: float, *, metric: str = "second_moment")
 
 
 def of_metric(study: xr.Dataset, metric: str) -> xr.Dataset:
-    """Return the part of a study that belongs to a metric; raise if it has none, as stored studies may predate it."""
+    """Return the part of a study that belongs to a metric.
+
+    Raise a ValueError if the study does not contain the metric. A stored study may be older than a metric.
+    """
     if metric not in study.metric.values:
         study_metric(metric)
         raise ValueError(f"metric: the study does not have {metric!r}; it has {', '.join(study.metric.values)}")
@@ -180,7 +184,11 @@ def of_metric(study: xr.Dataset, metric: str) -> xr.Dataset:
 
 
 def at_most(one: xr.Dataset) -> xr.DataArray:
-    """Return an upper bound of the bias in one metric: exact plus tolerance, or measured plus 2 standard errors."""
+    """Return an upper bound of the bias in one metric.
+
+    It is the exact bias plus the tolerance, or the measured bias plus 2 standard errors or 2 noise floors, whichever
+    are larger.
+    """
     sampled = one.bias + ERRORS * np.maximum(one.error, one.floor)
     return (one.exact + one.attrs["exact_to"]).where(one.exact.notnull(), sampled)
 

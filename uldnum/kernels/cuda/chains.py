@@ -29,7 +29,10 @@ class Coefficients(NamedTuple):
 
 
 class Far(NamedTuple):
-    """Scratch in global memory, for chains that do not fit into registers: shapes (H, numbers, n) and (H, d, n)."""
+    """Scratch in global memory, for chains that do not fit into registers.
+
+    For H step sizes and n chains, ``reals`` has shape (H, scratch numbers of a chain, n), and ``gaps`` (H, d, n).
+    """
 
     reals: Array
     gaps: Array
@@ -169,7 +172,7 @@ def chain_parts(form: ChainForm) -> SimpleNamespace:
 
     @inline
     def chain_middle(of, far, g, c):  # type: ignore[no-untyped-def]
-        """Return a chain in registers; its last state and its moments are in global memory."""
+        """Return a chain with u and scratch memory in registers, and its (x, p) and moments in global memory."""
         u = cuda.local.array((k, d), real)
         for i in range(d):
             for r in range(k):
@@ -216,13 +219,14 @@ def chain_parts(form: ChainForm) -> SimpleNamespace:
 def chain_kernel(form: ChainForm, opening: bool = False) -> Kernel:
     """Return the kernel that advances every group of chains, with its own tables, through all parts of a launch.
 
-    If the form is ``single_part``, one kernel (``opening``) opens the recurrence, and another one takes the steps.
+    If the form is ``single_part``, there are two kernels: the one with ``opening`` computes the first u from (x, p),
+    and the other one takes the steps.
     """
     parts = chain_parts(form)
     tables, mixture, chain_of, store = parts.tables, parts.mixture, parts.chain, parts.store
     enter_chain, advance_chain = parts.enter, parts.advance
     d, k, window, moments, single_part = form.d, form.rows, form.window, form.moments, form.single_part
-    records_too = form.records  # if it is False, thin is 0; as a constant, it saves registers
+    records_too = form.records  # if False, thin is 0, and this constant saves registers
 
     @inline
     def one(launch, p):  # type: ignore[no-untyped-def]

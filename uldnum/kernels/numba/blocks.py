@@ -22,7 +22,8 @@ from uldnum.kernels.source.mixture import MixtureData
 
 __all__ = ["Room", "lanes_of", "mixture_kernel", "room", "user_kernel"]
 
-# Minimum number of normals of each chain in a window.
+# Largest number of normals of each chain that are drawn together, unless one step needs more. The steps that use them
+# are a window.
 NORMALS = 64
 
 
@@ -37,7 +38,10 @@ class Room(NamedTuple):
 
 
 def room(t: Tables, d: int, scratch: int, longest: int) -> Room:
-    """Return the sizes of the scratch memory for parts of at most ``longest`` steps."""
+    """Return the sizes of the scratch memory.
+
+    A launch runs one part of each of one or several phases. ``longest`` is the largest number of steps of a part.
+    """
     per_step, most, extra = (int(np.max(part)) for part in (t.per_step, t.normals, t.readout))
     window = max(1, min(longest, NORMALS // max(1, d * per_step)))
     return Room(t.b.shape[2], window, max(window * per_step, most), extra, scratch)
@@ -47,7 +51,7 @@ def lanes_of(dtype: np.dtype[Any], d: int) -> int:
     """Return the number of chains in a block, which was chosen by measurement.
 
     A block fills several registers, so that consecutive instructions are independent. In one dimension a block needs
-    little of the cache, and twice as many lanes are faster still.
+    little of the cache, and in float64 twice as many lanes are faster still.
     """
     return 64 if d == 1 or dtype == np.float32 else 32
 
@@ -57,7 +61,7 @@ phase_of = jit(phase)
 
 @jit
 def part_of(launch, g, p):  # type: ignore[no-untyped-def]
-    """Return the tables, the recording and the divergence bounds of part p for group g."""
+    """Return the tables, the recording and the divergence bounds of part p for group g, the chains of step size g."""
     t, w = phase_of(launch.tables, g, launch.phase + p), launch.recording
     record_from = w.record_from - launch.before[p]
     recording = Recording(w.moments, record_from, w.every, w.bin_every, w.thin, w.centre, w.low, w.per_unit)
@@ -92,7 +96,8 @@ def make_kernel(
     line = 64  # bytes of a cache line: access to a vector that straddles two lines takes twice as long
 
     def draw(xi, first, count, kind, stream):  # type: ignore[no-untyped-def]
-        # Two loops, because the dependent operations of both together are too many for the processor to overlap them.
+        # One loop computes the random words, another the normals. In a single loop, each iteration would have so many
+        # dependent operations that the processor could not overlap iterations.
         begin, blocks = first // 4, (first % 4 + count + 3) // 4 if count > 0 else 0
         for b in range(blocks):
             w0, w1, w2, w3 = words(np.uint64(begin + b), stream.chain, kind, stream.k0, stream.k1)
@@ -163,7 +168,8 @@ def make_kernel(
     def advance(g, lo, hi, batch, tile, launch, room, chains):  # type: ignore[no-untyped-def]
         """Advance chains lo ... hi - 1 of group g through all parts of a launch.
 
-        Histograms are counted in batch ``batch``. Groups of ``tile`` blocks finish a part before the next part starts.
+        Histograms are counted in batch ``batch``. ``tile`` consecutive blocks finish a part before any of
+        them starts the next part.
         """
         k, window, normals, extra, width = room
         d = chains.u.shape[2] // k

@@ -12,6 +12,9 @@ the normal is j. In each stage ``affine`` replaces u by ``u + (dA u + b s + C xi
 Random numbers are those of Philox4x32-10 (Salmon, Moraes, Dror & Shaw, 2011). The key is the 64-bit seed. The counter
 is (block low, block high, chain, stream). The Box-Muller transform converts each block of four 32-bit words to four
 normals.
+
+The names of the coefficients of a mixture are those of `uldnum.kernels.source.mixture.MixtureData`. For component j,
+``z = R_j (y - mu_j)``, P_j is its entry of ``precisions``, and its score is ``-P_j R_j^T z``.
 """
 
 from __future__ import annotations
@@ -32,13 +35,15 @@ __all__ = [
     "phase", "split_seed",
 ]  # fmt: skip
 
-# Streams of the random numbers of a chain: time steps, initial states, and additional normals of the readout.
+# Streams of the random numbers of a chain: time steps, initial states, and the readout. The readout is the map
+# ``close``, which computes (x, p) at the end of a step and may need more normals than the time step.
 DYNAMICS, INITIAL, READOUT = (np.uint64(i) for i in range(3))
 
 # Value of the escape step of a chain that has not diverged.
 NEVER = np.int64(2**62)
 
-# Moments of the positions that a run may record, each with those before it. A recording holds an index of this list.
+# Moments of the positions that a run may record. A run that records one of them also records those before it. A
+# recording holds an index of this list.
 MOMENTS = (None, "mean", "variance", "covariance")
 VARIANCE, COVARIANCE = 2, 3
 
@@ -55,9 +60,9 @@ class Recording(NamedTuple):
     """Recorded quantities. Arrays have shape (d,) and dtype float64.
 
     Recording starts with step ``record_from``. Moments about ``centre`` are accumulated at this step and at every
-    ``every``-th step after it. Histograms count this step and every ``bin_every``-th step after it, a multiple of
-    ``every``; they start at ``low`` and have ``per_unit`` bins per unit of length. Positions are stored after every
-    ``thin`` recorded steps; 0 means never.
+    ``every``-th step after it. Histograms count this step and every ``bin_every``-th step after it, where
+    ``bin_every`` is a multiple of ``every``. The histograms begin at the positions ``low`` and have ``per_unit`` bins
+    per unit of length. Positions are stored after every ``thin`` steps from ``record_from`` on; 0 means never.
     """
 
     moments: Any  # index of `MOMENTS`; without moments there are no histograms
@@ -74,10 +79,11 @@ class Tables(NamedTuple):
     """Coefficients of the time steps of all phases; `phase` extracts one phase for one of the H step sizes.
 
     The maps of a step are ordered as follows: maps 0 ... stages - 1 belong to the stages, and ``open`` and ``close``
-    follow. Map j uses ``normals[j]`` dynamics normals and then ``readout[j]`` readout normals per coordinate; C is
-    padded with zeros. Within a step, the normals of stage j start at ``offset[j]``. If ``score_at_x[j]`` holds, stage j
-    evaluates the score at x, and G is not needed. If ``separate_readout`` holds, the step ends inside its last stage,
-    and (x, p) is computed by the map ``close``; otherwise (x, p) equals u after the step.
+    follow. Map j uses ``normals[j]`` normals of the stream `DYNAMICS` and then ``readout[j]`` normals of the stream
+    `READOUT` per coordinate; C is padded with zeros. Within a step, the normals of stage j start at ``offset[j]``. If
+    ``score_at_x[j]`` holds, stage j evaluates the score at x, and G is not needed. If ``separate_readout`` holds, the
+    step ends inside its last stage, and (x, p) is computed by the map ``close``; otherwise (x, p) equals u after the
+    step.
     """
 
     G: Any  # (H, stages, k)
@@ -243,7 +249,7 @@ def make_core(ops: Ops) -> SimpleNamespace:
 
     @ops.jit
     def deviation(y, mixture, j, i, columns):  # type: ignore[no-untyped-def]
-        """Return entry i of z = R_j (y - mu_j); R_j is 1 for 0 columns, diagonal for 1, else lower triangular."""
+        """Return entry i of z; if columns is 0, R_j is 1; if columns is 1, R_j is diagonal; else it is triangular."""
         if columns == 0:
             return y[i] + mixture.shifts[j, i]
         if columns == 1:
@@ -255,7 +261,10 @@ def make_core(ops: Ops) -> SimpleNamespace:
 
     @ops.jit
     def squares(q, y, mixture, j, several, d, columns):  # type: ignore[no-untyped-def]
-        """Set q[j] = log2(w_j e^(-P_j |z|^2/2)) for ``several`` components from j on; store z if columns > 1."""
+        """Set q[j] to log2 of the term of component j, for ``several`` components from j on; store z if columns > 1.
+
+        The term is ``2^log2_weights[j] exp(-P_j |z|^2/2)``.
+        """
         components = mixture.log2_weights.shape[0]
         total = local(several)
         for c in range(several):
