@@ -108,9 +108,9 @@ def anneal(
 ) -> None:
     """Run chains through a sequence of noise levels, from noise to data.
 
-    The command writes OUT/anneal.nc and, for a network, OUT/anneal.png with the final states. For a mixture it prints
-    the distance of the final states to the data distribution. For comparison it prints the distance of the same number
-    of exact samples. After Ctrl-C, the same command with --resume resumes the run.
+    The command writes OUT/anneal.nc and, for a network, OUT/anneal.png with the final states of at most 64 chains. For
+    a mixture it prints two distances between the final states and the data distribution. For comparison it prints the
+    distances of the same number of exact samples. After Ctrl-C, the same command with --resume resumes the run.
 
     Examples: uldnum anneal
 
@@ -188,7 +188,7 @@ def show(net: Any, chosen: Any, x: Any, path: Path) -> None:
 
 
 def compare(mixture: Any, x: Any, seed: int) -> None:
-    """Print the distance of states to a mixture, and the distance of as many exact samples, with standard errors."""
+    """Print two distances between states and a mixture, and those of as many exact samples, with standard errors."""
     from uldnum.diagnostics.metrics import METRICS
 
     # The seed differs from that of the run, because the chains may have started at draws with that seed.

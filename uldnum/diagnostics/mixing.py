@@ -1,8 +1,8 @@
 """Mixing of chains: autocorrelation times, effective sample sizes, and rates of hops between modes.
 
-Autocorrelation times are in units of score evaluations. An average over N score evaluations has the variance of an
-average over N/time independent draws. Chains are independent, so standard errors are estimated from the variance
-between chains.
+Autocorrelation times are in units of score evaluations. If the autocorrelation time is tau, an average over N score
+evaluations has the variance of an average over N/tau independent draws. Chains are independent, so standard errors are
+estimated from the variance between chains.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ __all__ = [
     "time_below",
 ]
 
-# Var(x^2) is estimated only if at most this fraction of the positions lies beyond the histogram. For a Gaussian, this
-# fraction of the positions, those furthest from the mean, contributes 0.2% of Var(x^2).
+# Var(x^2) is estimated only if at most this fraction of the positions lies beyond the histogram. For a Gaussian, the
+# positions furthest from the mean that make up this fraction contribute 0.2% of Var(x^2).
 BEYOND = 1e-5
 
 # Length of Sokal's window in autocorrelation times. If the autocorrelation is exponential, the fraction e^(-2 WINDOW)
@@ -129,12 +129,13 @@ def autocorrelation_time(series: Array, *, nfe: float = 1.0) -> Estimate:
 
 
 def chain_mean_times(run: Run) -> dict[str, Estimate]:
-    """Return the integrated autocorrelation times of x and x^2 from the chain means of a run, without a trace.
+    """Return the integrated autocorrelation times of x and x^2 from the chain means of a run.
 
     Parameters
     ----------
     run : Run
-        Run with moments, a single step size and many chains. The time of x^2 also needs histograms (``bins``).
+        Run with a single step size and many chains. The time of x^2 needs histograms (``bins``). If the run has no
+        moments, the time of x is computed from the positions that it stored.
 
     Returns
     -------
@@ -147,7 +148,7 @@ def chain_mean_times(run: Run) -> dict[str, Estimate]:
     Raises
     ------
     ValueError
-        If the run has several step sizes, or did not record the variance.
+        If the run has several step sizes, or recorded the mean without the variance.
 
     Notes
     -----
@@ -179,7 +180,10 @@ def chain_mean_times(run: Run) -> dict[str, Estimate]:
 
 
 def time_of_trace(run: Run) -> Estimate:
-    """Return the time of x from the means of chains over their stored positions, which limit it from below."""
+    """Return the time of x from the means of chains over their stored positions.
+
+    The time is at least as long as the interval between stored positions.
+    """
     trace = run.x[None] if run.trace is None else run.trace
     flat = trace.reshape(*trace.shape[:2], -1).astype(float)
     per_step = run.nfe / run.state.step
@@ -263,7 +267,7 @@ def hopping_rate(trace: Array | None, target: Target | str, *, nfe: float = 1.0)
     between two modes are therefore not counted.
 
     The time of a chain starts when it first visits a core. The total time should be much longer than the duration of
-    one transition. If a chain leaves a core and returns to it between two draws, the hops are not detected.
+    one transition. If a chain hops to another mode and back between two draws, these two hops are not detected.
     """
     positions = np.empty(0) if trace is None else reals("trace", trace)
     if positions.ndim != 3 or not positions.size:

@@ -26,8 +26,9 @@ __all__ = ["kernel_stein_discrepancy", "maximum_mean_discrepancy", "mode_weights
 # Smallest number of directions of the sliced Wasserstein distance.
 DIRECTIONS = 64
 
-# Largest number of samples on either side of the sliced Wasserstein distance and of kernel discrepancies, whose costs
-# grow in proportion to the number of samples and to its square.
+# Largest number of samples of a run, and of exact draws or reference samples. SLICED applies to the sliced Wasserstein
+# distance, whose cost grows almost linearly with the number. PAIRED applies to the kernel discrepancies, whose cost
+# grows as its square.
 SLICED, PAIRED = 2**12, 2**11
 
 # The key of the exact draws is the seed with this bit inverted, so the draws differ from the initial states of a run.
@@ -68,9 +69,9 @@ def sliced_wasserstein_2(x: Array, target: Target | str, *, seed: int = 0, refer
     to 128 directions in total (one direction if d = 1).
 
     The same number of exact draws or reference samples is used, in batches of the same sizes. Error and floor include
-    their noise. They follow from the differences of quantiles between halves
-    of the batches of chains, in balanced half-samples (McCarthy 1969), because the jackknife fails for quantiles. See
-    `uldnum.diagnostics.jackknife.euclidean_norm`.
+    the noise of these samples. Error and floor are computed from balanced half-samples (McCarthy 1969): each of several
+    partitions divides the batches of chains into two halves, and the quantiles of the two halves are compared. The
+    jackknife is not used, because it fails for quantiles. See `uldnum.diagnostics.jackknife.euclidean_norm`.
 
     Examples
     --------
@@ -103,11 +104,13 @@ def sliced_wasserstein_2(x: Array, target: Target | str, *, seed: int = 0, refer
 
 
 def quantile_gaps(one: list[Array], other: list[Array], halvings: Array) -> tuple[Array, Array, Array]:
-    """Return the differences between the quantiles of two samples of n, and their deviations in half-samples.
+    """Return the differences between the quantiles of two samples of size n, and their deviations in half-samples.
 
-    The first result, of shape (n,), uses all batches; the second, of shape (n//2,), is the same at fewer levels. A row
-    of the third, of shape (halvings, n//2), is half of the difference between the results of two complementary halves
-    of the batches. Both samples are halved alike.
+    There are three results. The first, of shape (n,), holds the differences between the quantiles of all batches at n
+    levels. The second, of shape (n//2,), holds the same differences at n//2 levels. The third, of shape
+    (halvings, n//2), has one row for each division of the batches into two halves. The row is half of the difference
+    between the quantile differences of the first half and those of the second. Both samples are divided in the same
+    way.
     """
     sizes, first = np.array(list(map(len, one))), halvings > 0
     n, owner = sizes.sum(), np.repeat(np.arange(len(one)), sizes)
@@ -157,8 +160,8 @@ def maximum_mean_discrepancy(x: Array, target: Target | str, *, seed: int = 0, r
 
     Notes
     -----
-    With as many exact draws or reference samples y, in batches of the same sizes, the squared discrepancy is (Gretton
-    et al. 2012, eq. 3)::
+    The number of exact draws or reference samples y is equal to the number of samples x, and the sizes of their batches
+    are equal. The squared discrepancy is (Gretton et al. 2012, eq. 3)::
 
         E k(x, x') + E k(y, y') - 2 E k(x, y),    k(x, y) = exp(-|x - y|^2/(2 l^2)).
 
@@ -182,7 +185,9 @@ def maximum_mean_discrepancy(x: Array, target: Target | str, *, seed: int = 0, r
 
 
 def kernel_stein_discrepancy(x: Array, target: Any) -> Bias:
-    """Return the squared kernelised Stein discrepancy between samples and a target, which needs only its score.
+    """Return the squared kernelised Stein discrepancy between samples and a target.
+
+    Only the score of the target is used.
 
     Parameters
     ----------
@@ -257,14 +262,16 @@ def u_statistic(sums: Array, sizes: Array) -> Bias:
     Notes
     -----
     A kernel is a scalar product of embeddings. Its mean over pairs from different batches is therefore an unbiased
-    estimate of the squared norm of the mean embedding. Error and floor are the standard deviations with and without
-    bias from `squared_norm`. Both include the correlation within batches. If the value is below sqrt(2) times the
-    floor, the bias is not resolved and the error is set to the floor.
+    estimate of the squared norm of the mean embedding. The error is the standard deviation of the value, and the floor
+    is the standard deviation that it would have for samples without bias. Both follow from the variances of
+    `uldnum.diagnostics.jackknife.squared_norm`, and include the correlation within batches. If the value is below
+    sqrt(2) times the floor, the bias is not resolved and the error is set to the floor.
 
-    Let w_b be the share of batch b in all samples, and C the covariance of the mean. The deviations of the weighted
-    means of batches b and c have the covariance ``G_bc C``, where ``G = diag(w) - w w^T``. If they are normal, their
-    squared scalar product has the mean ``G_bc^2 (tr C)^2 + (G_bb G_cc + G_bc^2) tr C^2``, which gives ``tr C^2``. Only
-    products of different batches are used. Those of a batch with itself are much larger in many dimensions.
+    Let w_b be the share of batch b in all samples, and C the covariance of the mean embedding of all samples. The
+    deviation of batch b is w_b times the difference between the mean embedding of the batch and that of all samples.
+    The deviations of batches b and c have the covariance ``G_bc C``, where ``G = diag(w) - w w^T``. If they are normal,
+    their squared scalar product has the mean ``G_bc^2 (tr C)^2 + (G_bb G_cc + G_bc^2) tr C^2``, which gives ``tr C^2``.
+    Only products of different batches are used. Those of a batch with itself are much larger in many dimensions.
     """
     shares = sizes / sizes.sum()
     g, apart = np.diag(shares) - np.outer(shares, shares), 1 - np.eye(len(sizes))
@@ -342,9 +349,9 @@ def mode_weights(x: Array, target: Target | str) -> Bias:
 def compared(
     x: Any, target: Target | str, reference: Any, seed: int, most: int, power_of_two: bool = False
 ) -> tuple[list[Array], list[Array], Target]:
-    """Return samples and exact draws or reference samples, in batches of equal sizes, and the target they belong to.
+    """Return the batches of samples, the batches of exact draws or reference samples, and the target.
 
-    There are at most ``most`` samples on either side.
+    Batches with the same index have the same size. There are at most ``most`` samples and at most ``most`` draws.
     """
     known = find_target(target)
     x = positions(x, known)
@@ -382,7 +389,7 @@ def pair_sums(kernel: Callable[[Array, Array], Array], a: list[Array], b: list[A
 
 
 def own_sums(kernel: Callable[[Array, Array], Array], batches: list[Array]) -> Array:
-    """Return `pair_sums` of a symmetric kernel over the pairs within one set, of which it computes one half."""
+    """Return ``pair_sums(kernel, batches, batches)`` of a symmetric kernel, at half of the cost."""
     sums = np.zeros((len(batches),) * 2)
     for i in range(len(batches)):
         sums[i, i:] = sums[i:, i] = pair_sums(kernel, batches[i : i + 1], batches[i:])[0]

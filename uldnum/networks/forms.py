@@ -4,7 +4,8 @@ Let z = alpha x + sigma eps be the noised image. The input of the network is c z
 
 .. math:: s(z) = a z + b N(c z, \cdot),
 
-where a, b and c depend only on the noise level. Parameterisations differ only in these three coefficients.
+where the dot stands for the noise level and the other inputs of the network. The coefficients a, b and c depend only on
+the noise level. The parameterisation defines a and b, and the scaling of the input defines c.
 """
 
 from __future__ import annotations

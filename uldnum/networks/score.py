@@ -44,7 +44,8 @@ class Network(Law):
     path : Path or str
         The ONNX model.
     card : mapping, optional
-        Keys of the card (`Card`). They take precedence over the TOML file beside the model and over its metadata.
+        Keys of the card (`Card`). They take precedence over the TOML file beside the model and over the metadata of the
+        model.
     device : "cpu" or "cuda"
         Device of the model. On "cuda" the score accepts and returns CuPy arrays. It runs on the CUDA stream that is
         current when the network is opened. Default: "cpu".
@@ -383,7 +384,7 @@ class NetworkLevel(NoisedImages):
         Returns
         -------
         array, shape (n, *shape)
-            The score, in the type of x or in float32 if that is wider.
+            The score, in the widest of the types of x and of the output of the network, but at least float32.
 
         Raises
         ------

@@ -2,9 +2,9 @@ r"""Plans: runs through a sequence of noise levels, as coefficient tables.
 
 At a noise level the score is that of ``z = alpha x + sigma eps``, where x are the data and eps is standard normal
 noise. A plan is a sequence of phases. A phase is a number of equal time steps (`uldnum.schemes.stage.Step`) at one
-noise level. The state that one phase passes to the next is (x, p), where x is the position and p is the momentum or
-another row of the scheme. Annealed Langevin dynamics, MILD, predictor-corrector sampling, DDIM and Heun's method differ
-only in the tables of their phases.
+noise level. The state that one phase passes to the next is (x, p), where x is the position and p is the momentum or the
+other rows of the scheme; plans with shared boundaries are an exception (`Plan.on_step`). Annealed Langevin dynamics,
+MILD, predictor-corrector sampling, DDIM and Heun's method differ only in the tables of their phases.
 """
 
 from __future__ import annotations
@@ -78,8 +78,8 @@ class Plan(Described):
     momenta : bool, default False
         Whether row 1 holds momenta.
     on_step : bool, default True
-        Whether the state between phases is (x, p) at the end of a time step. With shared boundaries it is the state of
-        the recurrence inside a step.
+        Whether the state between phases is (x, p) at the end of a time step. It is False if ``boundary="shared"`` of
+        `uldnum.plan` has an effect; the state between phases then lies inside a time step.
     temperature : float, default 1.0
         Temperature of the integrator.
     score_noise : float, default 0.0
@@ -141,8 +141,8 @@ class Plan(Described):
     def steps(self) -> int:
         """Total number of steps of all phases.
 
-        A step is a time step of an integrator or one evaluation of a predictor. With shared boundaries, each part of a
-        time step that is a phase of its own counts as a step.
+        A step is a time step of an integrator, one evaluation of a predictor, or the denoising step. With shared
+        boundaries, each part of a time step that is a phase of its own counts as a step.
         """
         return sum(self.counts.tolist())
 
@@ -238,7 +238,7 @@ def plan(
 
     With an integrator as the method, the plan runs ``steps`` steps at each level, in order of decreasing noise. Give
     exactly one of ``h``, ``eps`` and ``snr``. With a predictor as the method, the plan maps each level to the next, and
-    only ``levels`` and ``denoise`` are permitted.
+    only ``levels``, ``score_noise`` and ``denoise`` are permitted.
 
     Parameters
     ----------
@@ -258,7 +258,7 @@ def plan(
     snr : float, optional
         Signal-to-noise ratio r of the adaptive step size ``h^2/2 = 2 c_i (r |xi|/|s|)^2``, where xi are the normals and
         s is the score of the chain in the same step (`uldnum.schemes.adaptive`). The factor c_i is 1 for VE levels and
-        1 - beta_i for VP levels. Song et al. 2021 use r = 0.16 for CIFAR-10.
+        1 - beta_i = (alpha_i/alpha_{i+1})^2 for VP levels. Song et al. 2021 use r = 0.16 for CIFAR-10.
     coupled : bool, default False
         Whether the adaptive step size averages both norms over all chains, as the code of Song et al. 2021 does. The
         option requires ``snr``.
@@ -270,8 +270,8 @@ def plan(
     score_noise : float or callable, optional
         Standard deviation tau of the error of the score, in units of 1/sigma_i, or a function ``score_noise(alpha,
         sigma)`` that returns it at a noise level. All steps of the plan, also those of predictors and the denoising
-        step, use ``s + tau zeta/sigma_i`` with standard normals zeta of their own. The default is that of the
-        integrator, which is 0 in the catalogue.
+        step, use ``s + tau zeta/sigma_i`` in place of s. The standard normals zeta are new in every evaluation and
+        independent of the noise of the integrator. The default is that of the integrator, which is 0 in the catalogue.
     predictor : str, optional
         Predictor that maps each level to the next, after the steps of the integrator (predictor-corrector sampling,
         Song et al. 2021, Algorithm 1).
@@ -284,7 +284,7 @@ def plan(
         Scores at the boundary of two levels. The option affects only schemes that end a step and start the next one
         with the same score, such as BAOAB. With "own", the last step of a level ends with the score of that level, and
         the first step of the next level evaluates another score. With "shared", both use the score of the next level,
-        which saves one evaluation per level.
+        which saves one evaluation at each boundary.
     denoise : bool, default True
         Whether the plan ends with a denoising step, which replaces the state by the mean of the data given the state at
         the last level (Tweedie's formula). It costs one evaluation.
@@ -379,10 +379,11 @@ def plan(
 
 
 def with_noisy_scores(plan: Plan, score_noise: float | Callable[[float, float], float]) -> Plan:
-    """Return a plan whose scores have errors, given their standard deviation or its function of alpha and sigma.
+    """Return a plan whose scores have errors.
 
-    The noise is added to the tables of the phases, whose stages have one evaluation each. A stage that contains the end
-    of one level and the start of the next therefore has a single error.
+    ``score_noise`` is the standard deviation of the errors, or a function of alpha and sigma that returns it. The noise
+    is added to the tables of the phases, whose stages have one evaluation each. A stage that contains the end of one
+    level and the start of the next therefore has a single error.
     """
 
     def deviation(phase: Phase) -> float:
@@ -533,7 +534,7 @@ def shared(own: Step, levels: Levels, count: int, change: Affine | None) -> list
     """Return phases that end each level and start the next one with a single score, that of the next level.
 
     Every phase except the last passes on the rows u of the recurrence instead of (x, p). ``change`` is the map between
-    two levels. Its tables, and those of the steps, have a leading axis of levels.
+    two levels. The tables of ``change`` and ``own`` have a leading axis of levels.
     """
     places = places_of(levels)
 

@@ -3,9 +3,10 @@
 At a noise level, data x become ``z = alpha x + sigma eps`` with standard normal eps. Variance-exploding (VE) levels
 have ``alpha = 1``, and variance-preserving (VP) levels have ``alpha^2 + sigma^2 = 1``.
 
-The names of the families have the same meaning in the cards of networks (`uldnum.plans.schedules`). `linear`,
-`scaled_linear` and `cosine` are schedules of discrete betas, which diffusers calls ``linear``, ``scaled_linear`` and
-``squaredcos_cap_v2``. `vp_sde` is the SDE whose rate beta(t) grows linearly in time.
+A family is a function that returns levels from a few numbers, such as `geometric`. The cards of networks use the names
+of the families with the same meaning for their schedules (`uldnum.plans.schedules`). `linear`, `scaled_linear` and
+`cosine` are schedules of discrete betas, which diffusers calls ``linear``, ``scaled_linear`` and ``squaredcos_cap_v2``.
+`vp_sde` is the SDE whose rate beta(t) grows linearly in time.
 
 Each family warns if its noisiest level has sigma/alpha below 1. On a network, a plan starts from Gaussian noise at that
 level, which is a good approximation only if sigma/alpha is large. `given` and `Levels.below` do not warn.

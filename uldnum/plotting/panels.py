@@ -110,7 +110,7 @@ def read_study(given: Any, kind: str) -> xr.Dataset:
 
 
 def one_friction(study: xr.Dataset) -> xr.Dataset:
-    """Return a study without the dimension friction. Names of integrators state the friction if there are several."""
+    """Return a study without the dimension friction. If it has several frictions, names of integrators state them."""
     if "friction" not in study.dims:
         return study
     frictions = study.friction.values

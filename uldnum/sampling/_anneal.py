@@ -73,7 +73,8 @@ def anneal(
     chains : int
         Number of chains. It is optional if ``x0`` or ``resume`` is a run.
     seed : int, optional
-        Seed of all random numbers, from 0 to 2^64 - 1. The default is that of `uldnum.sample`.
+        Seed of all random numbers, from 0 to 2^64 - 1. If ``x0`` or ``resume`` is a run, the default is the seed of
+        that run. If ``x0`` gives positions, the default is a hash of the positions. Otherwise it is 0.
     x0 : {"target", "normal", "uniform"}, array_like of shape (chains, *shape), callable or Run, optional
         Initial positions, as in `uldnum.sample`. "target" stands for draws of the noised data at the first level of the
         plan. The default is ``plan.x0``.
@@ -122,13 +123,14 @@ def anneal(
 
     Notes
     -----
-    In phase n, a chain takes a number of time steps. Its target is the distribution of ``z = alpha_n x + sigma_n eps``.
-    The step size and friction are part of the plan.
+    In phase n, each chain takes ``plan.counts[n]`` steps. The target of these steps is the distribution of
+    ``z = alpha_n x + sigma_n eps``. The step size and friction are part of the plan.
 
-    A result depends only on the seed, the index of the chain, the index of the phase and the step within it. Only
-    coupled adaptive step sizes (``coupled=True``) depend on all chains. On mixtures, the results of catalogue
-    integrators and splitting words are bit-identical on all CPUs. Networks, a `DataMixture`, and user-defined
-    integrators may round differently on another CPU.
+    The random numbers of a chain depend only on the seed, the index of the chain, the index of the phase and the step
+    within the phase. The states of a chain therefore do not depend on the other chains, except with coupled adaptive
+    step sizes (``coupled=True``). On mixtures, the results of catalogue integrators and splitting words are
+    bit-identical on all CPUs. Networks, a `DataMixture`, and user-defined integrators may round differently on another
+    CPU.
 
     Examples
     --------
@@ -245,7 +247,7 @@ class NoisedTargets:
     Attributes
     ----------
     data : Law
-        Distribution without noise, with the ability `noised`.
+        Distribution without noise, with a method ``noised``.
     plan : Plan
         The plan.
     dtype : dtype

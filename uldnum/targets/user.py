@@ -46,8 +46,8 @@ class UserTarget(Target):
     log_density : callable, optional
         ``log_density(x)`` returns the log density up to a constant, (n, d) -> (n,).
     sampler : callable, optional
-        ``sampler(n, seed, first)`` returns the exact draws first ... first + n - 1, shape (n, d). Without a sampler,
-        `uldnum.sample` needs ``x0``.
+        ``sampler(n, seed, first)`` returns n exact draws, shape (n, d). Their indices are ``first`` to
+        ``first + n - 1``, and draw i must depend only on seed and i. Without a sampler, `uldnum.sample` needs ``x0``.
     mean : array, shape (d,), optional
         Mean, or an approximate centre. Runs accumulate moments about this point. Default: 0.
     standard_deviation : array, shape (d,), optional
@@ -83,10 +83,10 @@ class UserTarget(Target):
 
     A Numba function ``score(x, out, *args)`` writes the score at the position x to ``out``; both have shape (d,). The
     function is compiled into the kernel. It runs on vectors of chains if its only operations on entries of x are
-    arithmetic, integer powers, exp, log, sqrt, sin, cos, tanh, abs, min, max and `numpy.where`. Arguments of sin and
-    cos must then not exceed 1e5, or 1e3 in float32. With any other operation that depends on x, such as a branch, the
-    function runs for one chain at a time. ``Run.info`` reports which of the two applies. In the kernel, a division by
-    zero gives inf and does not raise an exception.
+    arithmetic, integer powers, exp, log, sqrt, sin, cos, tanh, abs, min, max and `numpy.where`. The magnitude of
+    arguments of sin and cos must then not exceed 1e5, or 1e3 in float32. With any other operation that depends on x,
+    such as a branch, the function runs for one chain at a time. ``Run.info`` reports which of the two applies. In the
+    kernel, a division by zero gives inf and does not raise an exception.
 
     An array function of PyTorch must not record gradients: decorate it with ``@torch.no_grad()``, or return
     ``result.detach()`` if it uses automatic differentiation.
