@@ -221,6 +221,26 @@ def test_expectations_at_a_temperature():
     assert against(known, None, T) is known
 
 
+def test_tables_contain_all_modes_and_tails():
+    """The modes at -1 and 1 are 34 sqrt(T) standard deviations from the mean; exponential tails are as wide as T."""
+    known = against(uldnum.target("double-well"), None, 1e-3)
+    np.testing.assert_allclose(known.moment(2), double_well_moment(2, 1e-3), rtol=1e-9)
+    logistic = uldnum.UserTarget(lambda x: -np.tanh(x / 2), dimension=1, standard_deviation=[1.8138])
+    np.testing.assert_allclose(against(logistic, None, 2.0).moment(2), np.pi**2, rtol=1e-6)
+    with pytest.raises(ValueError, match=r"^temperature: must be lower than 30 on"):
+        against(logistic, None, 30.0)
+
+
+def test_histograms_extend_with_the_temperature():
+    """At temperature 100, all draws of N(0, 100) are within 8 deviations, 42% of them beyond 8 of N(0, 1)."""
+    options = {"h": 0.5, "steps": 4, "chains": 64, "bins": 64, "burn_in": 40, "backend": "array"}
+    run = uldnum.sample(NORMAL, "baoab-limit", temperature=100.0, **options)
+    np.testing.assert_allclose(run.edges[0, [0, -1]], [-80, 80])
+    assert run.histogram[..., [0, -1]].sum() == 0
+    tempered = uldnum.sample(against(NORMAL, None, 100.0), "baoab-limit", temperature=100.0, **options)
+    np.testing.assert_array_equal(tempered.edges, run.edges)
+
+
 def test_the_stein_discrepancy_uses_the_score_at_the_temperature():
     """N(0, 4) is the standard normal at temperature 4: the discrepancy of its draws from there is 0 within 4 floors."""
     draws = 2 * NORMAL.sample(2000, seed=2)

@@ -142,8 +142,7 @@ def chain_mean_times(run: Run) -> dict[str, Estimate]:
     dict of str to Estimate
         Key "x" and, if the run has histograms, key "x^2". Values and errors are arrays of shape (d,) in units of score
         evaluations; images are flattened. They are NaN if a chain diverged. The time of x^2 is NaN on an axis on which
-        a fraction of more than 1e-5 of the positions lies beyond the histogram, which extends 8 standard deviations of
-        the target to either side of its mean.
+        a fraction of more than 1e-5 of the positions lies beyond the histogram (``bins`` of `uldnum.sample`).
 
     Raises
     ------

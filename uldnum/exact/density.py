@@ -17,6 +17,9 @@ __all__ = ["TargetDensity", "tabulate"]
 # narrowest component, and largest number of nodes.
 REACH, DENSE, MOST = 24, 200, 5_000_000
 
+# Largest density at the ends of the table at another temperature than 1, relative to its maximum.
+OUTSIDE = 1e-12
+
 
 @dataclass(frozen=True)
 class TargetDensity:
@@ -111,11 +114,13 @@ def scales(target: Target) -> tuple[Array, Array]:
 def tabulate(target: Target, temperature: float = 1.0) -> TargetDensity:
     """Return the table of a density that is proportional to the density of a target to the power 1/T.
 
-    T is the temperature. If the target does not define a log density, its score is integrated.
+    T is the temperature. If the target does not define a log density, its score is integrated. If the table does not
+    contain the tails, which may be wide at high temperatures, a ValueError is raised.
     """
-    centres, deviations = scales(target)
-    deviations = np.sqrt(temperature) * deviations
-    low, high = (centres - REACH * deviations).min(), (centres + REACH * deviations).max()
+    centres, own = scales(target)
+    deviations = np.sqrt(temperature) * own
+    extent = REACH * (deviations if target.components is not None else np.maximum(own, deviations))  # several modes
+    low, high = (centres - extent).min(), (centres + extent).max()
     nodes = int(DENSE * (high - low) / deviations.min()) + 1
     if nodes > MOST:
         raise ValueError(
@@ -128,6 +133,11 @@ def tabulate(target: Target, temperature: float = 1.0) -> TargetDensity:
     else:
         log = make_interp_spline(x, target.score(x[:, None])[:, 0], k=5).antiderivative()(x)
     log = (log - log.max()) / temperature
+    if temperature != 1 and max(log[0], log[-1]) > np.log(OUTSIDE):
+        raise ValueError(
+            f"temperature: must be lower than {temperature:g} on {target.name!r}, whose tails are then wider than the "
+            f"table from {low:.3g} to {high:.3g}"
+        )
     log = log - np.log(np.trapezoid(np.exp(log), x))
     cdf = make_interp_spline(x, np.exp(log), k=5).antiderivative()(x)
     return TargetDensity(x, log, cdf, centres, deviations, temperature, target.components is not None)

@@ -123,9 +123,9 @@ def sample(
         dimensions, the default is 1 (float32: 2). In more, it is 2, or d/2 (rounded down) for a covariance. Recording
         then takes less than about 20% of the time of the steps. ``thin`` does not depend on it.
     bins : int, default 0
-        Number of histogram bins per axis. The bins extend from 8 standard deviations of the target below its mean to 8
-        above. Positions are counted at every n-th recorded step, where n is the smallest multiple of ``record_every``
-        that is at least 4. With 0 bins there is no histogram.
+        Number of histogram bins per axis. The bins extend from 8 standard deviations of the target, times the square
+        root of the temperature, below its mean to 8 above. Positions are counted at every n-th recorded step, where n
+        is the smallest multiple of ``record_every`` that is at least 4. With 0 bins there is no histogram.
     first_chain : int, optional
         Index of the first chain, so that a large ensemble can be split into several runs. The default is 0, or the
         index in the earlier run if ``x0`` or ``resume`` is a run.
@@ -274,7 +274,7 @@ def sample(
         momenta=scheme.momenta,
         time_unit=float(target.time_unit),
     )
-    recording, low, high = recording_of(target, moments, every, bins, burn_in, thin)
+    recording, low, high = recording_of(target, moments, every, bins, burn_in, thin, scheme.temperature)
     if earlier is None:
         deviations = np.full(scheme.rows - 1, scheme.start_deviation)
         phase_space = initial_state(start, deviations, scheme.momenta, given.size, kind)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -124,11 +125,12 @@ def default_every(record: str, d: int, dtype: np.dtype[Any]) -> int:
 
 
 def recording_of(
-    target: Target, record: str | None, every: int, bins: int, burn_in: int, thin: int | None
+    target: Target, record: str | None, every: int, bins: int, burn_in: int, thin: int | None, temperature: float = 1.0
 ) -> tuple[Recording, Array, Array]:
     """Return the recording of a run, and the lower and upper end of the histogram of each axis."""
     centre, scale = centre_and_scale(target)
-    low, high = centre - REACH * scale, centre + REACH * scale
+    reach = REACH * math.sqrt(temperature / target.temperature_of_expectations) * scale
+    low, high = centre - reach, centre + reach
     bin_every = -(-BIN_EVERY // every) * every
     axes = centre, low, bins / (high - low)
     return Recording(MOMENTS.index(record), burn_in + 1, every, bin_every, thin or 0, *axes), low, high
