@@ -219,6 +219,15 @@ def test_every_count_takes_scientific_notation(monkeypatch, capsys, tmp_path):
     assert (code, "ula: 21 evaluations of 100 chains" in out) == (0, True)
 
 
+def test_anneal_compares_with_the_target_at_the_temperature(monkeypatch, capsys, tmp_path):
+    options = ("anneal", "--data", "ring-8", "--method", "ula", "--h", "0.5", "--levels", "geometric:5:0.1:5")
+    code, out, _ = uldnum(monkeypatch, capsys, *options, "--temperature", "2", "--out", str(tmp_path))
+    assert code == 0
+    assert out.startswith("ula at temperature 2: 6 evaluations of ")
+    assert "distances to ring-8 at temperature 2 are not known" in out
+    assert "exact samples" not in out
+
+
 @pytest.mark.parametrize("exact", [(), ("--exact-only",)])
 def test_bias_takes_several_frictions(monkeypatch, capsys, tmp_path, exact):
     """Each friction has its table, and the values of the study of that friction alone; ULA has the same at each."""

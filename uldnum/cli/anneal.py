@@ -156,13 +156,14 @@ def anneal(
     save_result(run.save, stored)
     with naming_result(stored):
         check_divergence(run, "the step sizes of the plan; take smaller steps or more levels")
-        typer.echo(f"{chosen.name}: {run.nfe} evaluations of {chains} chains in {time.perf_counter() - begun:.2f} s")
+        seconds, name = time.perf_counter() - begun, chosen.name + run.settings.conditions
+        typer.echo(f"{name}: {run.nfe} evaluations of {chains} chains in {seconds:.2f} s")
         if not run.complete:
             interrupted(f"{run.recorded_steps} of {run.steps} steps are in {stored}; continue with --resume")
         if images:
             show(law, chosen, run.x[:64], out / "anneal.png")
         elif chains > 1 and not run.diverged:
-            compare(law, run.x, seed)
+            compare(law, run.x, seed, chosen.temperature)
         typer.echo(f"states: {stored}")
 
 
@@ -187,10 +188,16 @@ def show(net: Any, chosen: Any, x: Any, path: Path) -> None:
     typer.echo(f"images: {path}")
 
 
-def compare(mixture: Any, x: Any, seed: int) -> None:
+def compare(mixture: Any, x: Any, seed: int, temperature: float) -> None:
     """Print two distances between states and a mixture, and those of as many exact samples, with standard errors."""
+    from uldnum.diagnostics.expectations import against
     from uldnum.diagnostics.metrics import METRICS
 
+    try:
+        mixture = against(mixture, None, temperature)
+    except ValueError:
+        typer.echo(f"distances to {mixture.name} at temperature {temperature:g} are not known")
+        return
     # The seed differs from that of the run, because the chains may have started at draws with that seed.
     draws = mixture.sample(len(x), (seed + 1) % 2**64)
     for metric in (METRICS["sliced_wasserstein_2"], METRICS["mode_weights"]):
