@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from uldnum.diagnostics.arguments import checked_run, matching
-from uldnum.diagnostics.expectations import against
+from uldnum.diagnostics.arguments import checked_run
+from uldnum.diagnostics.expectations import target_of
 from uldnum.diagnostics.jackknife import Bias
 from uldnum.diagnostics.metrics import METRICS
 from uldnum.sampling.run import Run
@@ -65,8 +65,7 @@ def relaxation(run: Run, target: Target | str, *, reference: Any = None) -> xr.D
     [0.8, 0.2, 0.1, 0.1]
     """
     checked_run(run).check_one_step_size()
-    trace = run.recorded
-    target = against(matching(target, run.settings.shape), reference, run.settings.temperature)
+    trace, target = run.recorded, target_of(run, target, reference)
     measures = {
         name: metric.of_positions for name, metric in METRICS.items() if metric.of_positions and metric.known(target)
     }

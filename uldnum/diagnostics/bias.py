@@ -13,8 +13,8 @@ import numpy as np
 
 from uldnum._util.arguments import result_of, shown
 from uldnum._util.typing import Array
-from uldnum.diagnostics.arguments import checked_run, flattened, matching
-from uldnum.diagnostics.expectations import against, with_draws
+from uldnum.diagnostics.arguments import flattened
+from uldnum.diagnostics.expectations import target_of, with_draws
 from uldnum.diagnostics.jackknife import BATCHES, Bias, contributions, euclidean_norm
 from uldnum.diagnostics.mixing import Estimate
 from uldnum.sampling.run import Run
@@ -195,8 +195,7 @@ def mean_bias(run: Run, target: Target | str, *, reference: Any = None) -> Bias:
     >>> bool(bias.value < 4 * bias.floor)
     True
     """
-    target = matching(target, checked_run(run).settings.shape)
-    return rms_bias(*moment_of(run, against(target, reference, run.settings.temperature), 1))
+    return rms_bias(*moment_of(run, target_of(run, target, reference), 1))
 
 
 def second_moment_bias(run: Run, target: Target | str, *, reference: Any = None) -> Bias:
@@ -242,8 +241,7 @@ def second_moment_bias(run: Run, target: Target | str, *, reference: Any = None)
     >>> bool(abs(bias.value - 0.236) < 4 * bias.error)
     True
     """
-    target = matching(target, checked_run(run).settings.shape)
-    return rms_bias(*moment_of(run, against(target, reference, run.settings.temperature), 2))
+    return rms_bias(*moment_of(run, target_of(run, target, reference), 2))
 
 
 def observable_bias(run: Run, target: Target | str, observable: Observable, *, reference: Any = None) -> Bias:
@@ -283,8 +281,7 @@ def observable_bias(run: Run, target: Target | str, observable: Observable, *, r
     >>> bool(bias.value > 4 * bias.floor)
     True
     """
-    target = matching(target, checked_run(run).settings.shape)
-    return rms_bias(*observable_of(run, against(target, reference, run.settings.temperature), observable))
+    return rms_bias(*observable_of(run, target_of(run, target, reference), observable))
 
 
 def signed_bias(
@@ -326,8 +323,7 @@ def signed_bias(
     ula [0.2]
     noise-denoise(1) [-0.3]
     """
-    target = matching(target, checked_run(run).settings.shape)
-    target = against(target, reference, run.settings.temperature)
+    target = target_of(run, target, reference)
     if callable(observable):
         return signed(*observable_of(run, target, observable))
     if observable not in POWERS:

@@ -11,12 +11,14 @@ import numpy as np
 
 from uldnum._util.names import digest
 from uldnum._util.typing import Array
+from uldnum.diagnostics.arguments import checked_run, matching
 from uldnum.diagnostics.reference import Reference
 from uldnum.exact.density import TargetDensity, tabulate
 from uldnum.kernels.initial import initial_uniform
+from uldnum.sampling.run import Run
 from uldnum.targets import GaussianMixture, Modes, Target, lacking
 
-__all__ = ["Referenced", "against", "with_draws"]
+__all__ = ["Referenced", "against", "target_of", "with_draws"]
 
 # Seed of exact draws that serve as a reference. It differs from the default seed of runs.
 EXACT_DRAWS = 1 << 63
@@ -214,6 +216,11 @@ def against(target: Target, reference: Any, temperature: float | None = None) ->
             f"{target.name!r}; pass reference=samples at that temperature"
         )
     return Tempered(target, TabulatedLaw(tabulate(target, temperature)), temperature_of_expectations=temperature)
+
+
+def target_of(run: Run, target: Target | str, reference: Any) -> Target:
+    """Return the target that a run is measured against, at the temperature of the run, or raise if shapes differ."""
+    return against(matching(target, checked_run(run).settings.shape), reference, run.settings.temperature)
 
 
 def heated(target: Target, temperature: float) -> GaussianMixture:

@@ -11,8 +11,8 @@ import numpy as np
 
 from uldnum._util.arguments import result_of
 from uldnum._util.typing import Array
-from uldnum.diagnostics.arguments import flattened, matching, positions
-from uldnum.diagnostics.expectations import against
+from uldnum.diagnostics.arguments import flattened, positions
+from uldnum.diagnostics.expectations import against, target_of
 from uldnum.diagnostics.jackknife import BATCHES, Bias, other_norm, split
 from uldnum.sampling.launch import REACH
 from uldnum.sampling.run import Run
@@ -141,13 +141,11 @@ def marginal_distance(
     with_excess: bool = False,
 ) -> Bias:  # fmt: skip
     """Return a norm of ``F_run - F`` on the edges of the bins as a `Bias`, for every step size."""
-    known = find_target(target)
-    x = np.empty(0) if isinstance(run, Run) else positions(run, known, "run")
-    known = (
-        against(matching(known, run.settings.shape), reference, run.settings.temperature)
-        if isinstance(run, Run)
-        else against(known, reference)
-    )
+    if isinstance(run, Run):
+        known, x = target_of(run, target, reference), np.empty(0)
+    else:
+        known = find_target(target)
+        x, known = positions(run, known, "run"), against(known, reference)
     result_of("summary", summary, np.zeros(math.prod(known.shape)))
     if known.cdf is None:
         raise lacking(known, "its cdf", "cdf")

@@ -242,7 +242,10 @@ def has_modes(target: Target) -> bool:
 
 
 def knows_mode_weights(target: Target) -> bool:
-    """Whether the weights of several modes are known; reference samples do not supply them."""
+    """Return whether the weights of several modes are known at the temperature of the expectations.
+
+    Those of the target hold at temperature 1 only, and reference samples do not supply others.
+    """
     return has_modes(target) and (target.reference is None or target.temperature_of_expectations == 1)
 
 
