@@ -9,11 +9,16 @@ import numpy as np
 from uldnum._util.typing import Array
 from uldnum.kernels.source.core import MOMENTS, NEVER, Recording
 
-__all__ = ["BATCHES", "State", "statistics_shapes"]
+__all__ = ["BATCHES", "State", "products_of", "statistics_shapes"]
 
 # Maximum number of batches into which the chains of a group are divided. Each batch has histograms of its own, so
 # different threads can run different batches.
 BATCHES = 32
+
+
+def products_of(moments: int, d: int) -> int:
+    """Return the number of sums of products in d dimensions, given an index of `MOMENTS`."""
+    return (0, 0, d, d * (d + 1) // 2)[moments]
 
 
 def statistics_shapes(H: int, n: int, d: int, record: str | None, bins: int) -> dict[str, tuple[int, ...]]:
@@ -21,10 +26,9 @@ def statistics_shapes(H: int, n: int, d: int, record: str | None, bins: int) -> 
 
     ``record`` is one of `MOMENTS`.
     """
-    products = dict(zip(MOMENTS, (0, 0, d, d * (d + 1) // 2), strict=True))
     return {
         "sums": (H, n, d if record else 0),
-        "products": (H, n, products[record]),
+        "products": (H, n, products_of(MOMENTS.index(record), d)),
         "counts": (H, min(n, BATCHES), d if bins else 0, bins + 2),
     }
 

@@ -102,11 +102,10 @@ def title_of(study: Shown) -> str:
     friction = f"friction {', '.join(f'{value:.3g}' for value in np.atleast_1d(a['friction']))}"
     if "bias" not in study.data:
         return f"Exact discretisation bias on {place},\nwithout sampling; {friction}"
+    reference = ", against reference samples" if a.get("reference") else ""
     return (
         f"Discretisation bias on {place}, {friction}, at equal cost:\n"
-        f"{a['chains']:,} chains of {a['nfe_recorded']:,} score evaluations"
-        + ", against reference samples"
-        * bool(a.get("reference"))
+        f"{a['chains']:,} chains of {a['nfe_recorded']:,} score evaluations{reference}"
     )
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from uldnum.kernels.source.core import Tables
 from uldnum.kernels.source.mixture import MixtureData
+from uldnum.kernels.state import products_of
 
 __all__ = ["ChainForm"]
 
@@ -27,9 +28,9 @@ FEW = 32
 class ChainForm:
     """Everything for which a kernel of chains is compiled; other quantities are arguments of the kernel.
 
-    ``columns`` is the number of columns of the mixture's matrices: 0, 1, or 2 for any larger number. ``moments`` is the
-    number of recorded moments (see `Recording`), and ``records`` states whether histograms are counted or positions are
-    stored. The other fields are described in `Tables`.
+    ``columns`` is the number of columns of the mixture's matrices: 0, 1, or 2 for any larger number. ``moments`` is an
+    index of `MOMENTS`, and ``records`` states whether histograms are counted or positions are stored. The other fields
+    are described in `Tables`.
     """
 
     dtype: str
@@ -101,7 +102,7 @@ class ChainForm:
     @property
     def pairs(self) -> int:
         """Number of sums of products."""
-        return (0, 0, self.d, self.d * (self.d + 1) // 2)[self.moments]
+        return products_of(self.moments, self.d)
 
     @property
     def scratch(self) -> int:
