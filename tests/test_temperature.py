@@ -14,6 +14,8 @@ from uldnum import exact, studies
 from uldnum.cli import app
 from uldnum.diagnostics.expectations import against
 from uldnum.kernels.source.core import lay_out
+from uldnum.studies.common import StepGrid
+from uldnum.studies.configuration import BiasConfiguration
 
 H, FRICTION, PRECISION, T = 0.7, 1.3, 1.7, 2.5
 WORDS = ("BAOAB", "ABOBA", "OBABO", "OABAO", "BAOA", "UBU", "BUB", "ABAOABA", "OAB")
@@ -185,6 +187,16 @@ def test_a_study_of_a_mixture_in_one_dimension():
     value, error, known = found.signed_bias, found.signed_error, found.exact_signed
     assert (abs(value - known) < 4 * error).all()
     assert float(known.sel(moment="second_moment").squeeze()) > 4 * float(error.max())
+
+
+def test_default_steps_do_not_depend_on_the_temperature():
+    """The curvature of the score limits the step size, while the double well is as wide at low temperatures as at 1."""
+    cold, warm, hot = (
+        StepGrid.of(BiasConfiguration("double-well", ["ula"], temperature=t)) for t in (0.05, None, 9.0)
+    )  # fmt: skip
+    for grid in (cold, hot):
+        np.testing.assert_array_equal(grid.h, warm.h)
+        np.testing.assert_array_equal(grid.frictions, warm.frictions)
 
 
 def test_other_targets_need_a_reference():

@@ -92,7 +92,8 @@ class StepGrid:
             raise wanting(target, "its moments and cdf", "moment", "cdf")
         if not np.all(np.isfinite(known.standard_deviation)):
             raise wanting(target, "its standard deviation", "standard_deviation")
-        width = narrowest(known) / target.time_unit
+        # That of the target is preferred, because a standard deviation at another temperature limits no step size.
+        width = narrowest(target if np.all(np.isfinite(target.standard_deviation)) else known) / target.time_unit
         if h is None and delta is None:
             h = geomspace(0.1, 1.6, 12) * width
         frictions = positive("friction", np.array(study.usual_frictions) / width if friction is None else friction)
