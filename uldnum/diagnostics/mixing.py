@@ -155,7 +155,8 @@ def chain_mean_times(run: Run) -> dict[str, Estimate]:
     evaluations and Var(m) is the variance of m between chains. The relative variance of the estimate is 2/chains. The
     estimate is too small by the fraction time/(2 N) if the autocorrelation is exponential. N should therefore be much
     larger than the time. `autocorrelation_time` does not have this bias, but needs a trace. If the run accumulated
-    moments at every ``record_every``-th step only, the times are at least as long as ``record_every`` steps.
+    moments at every ``record_every``-th step only, the time is that of averages over these steps. It is longer than
+    that of averages over all steps, and at least ``record_every`` steps if correlations are positive.
     """
     checked_run(run).check_one_step_size()
     if run.settings.record is None:
