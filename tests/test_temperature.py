@@ -210,6 +210,7 @@ def test_other_targets_need_a_reference():
     options = {"friction": 1.0, "chains": 16, "nfe": 20, "burn_in": 0, "backend": "array", "progress": False}
     found = studies.bias("ring-8", "ula", [0.2], temperature=2.0, reference=hot, **options)
     assert {"kernel_stein_discrepancy", "sliced_wasserstein_2"} <= set(found.metric.values)
+    assert "of a run of baoab-limit at temperature 2 on ring-8" in found.reference
     assert "mode_weights" not in found.metric  # the weights at this temperature are unknown
     assert np.isfinite(found.bias).all()
 

@@ -241,7 +241,7 @@ def of_run(run: Run, shape: tuple[int, ...]) -> tuple[Array, str]:
     found = shaped(run.x if trace is None else trace, shape)
     what = "final positions" if trace is None else "trace"
     count, s = found.shape[0] * found.shape[1], run.settings
-    return found, f"{what} of a run of {s.integrator} on {s.target}, {count} samples"
+    return found, f"{what} of a run of {s.integrator}{s.conditions} on {s.target}, {count} samples"
 
 
 def shaped(given: Any, shape: tuple[int, ...]) -> Array:
