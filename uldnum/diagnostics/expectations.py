@@ -231,7 +231,7 @@ def heated(target: Target, temperature: float) -> GaussianMixture:
     return GaussianMixture([1.0], [target.mean], covariances=[temperature * np.linalg.inv(precision)])
 
 
-@lru_cache(4)  # all points of a study have one target
+@lru_cache(1)  # all points of a study have one target
 def with_draws(target: Target) -> Target:
     """Return a target with a reference, from which expectations of observables are estimated.
 
