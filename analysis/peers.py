@@ -80,7 +80,7 @@ def program(
 ) -> Program:
     """Return the program that `uldnum.sample` would run, without an end."""
     tables = lay_out([uldnum.integrator(integrator).stages(np.array([H]), friction=FRICTION)], np.dtype(dtype))
-    record, every = recorded_moments(None, None, case.shape, np.dtype(dtype)) if recorded else (None, 1)
+    record, every = recorded_moments(None, None, FOREVER, case.shape, np.dtype(dtype)) if recorded else (None, 1)
     recording, *_ = recording_of(case, record, every, 0, 0 if recorded else FOREVER, None)
     return one_phase(case, tables, FOREVER, recording, 0)
 

@@ -95,6 +95,15 @@ def test_advice_in_words(gaussian):
     assert "friction" not in rival.text
 
 
+def test_advice_warns_of_errors_that_cancel(gaussian):
+    """The bias of BAOAB changes sign beyond h = 1.3, so it is smaller there than at h = 1."""
+    found = uldnum.studies.frontier(
+        "bimodal-1d", "BAOAB", [1.0, 1.3], friction=1.0, nfe=200, chains=32, exact=True, progress=False
+    )
+    assert "only because errors cancel" in advise(found, 0.004).text
+    assert "errors cancel" not in advise(gaussian, 0.05).text
+
+
 def test_advice_raises_with_the_remedy_if_no_point_qualifies(gaussian):
     with pytest.raises(ValueError, match=r"^max_bias: no point was shown to have a bias below 1e-09"):
         advise(gaussian.sel(integrator=["ula"]), 1e-9)

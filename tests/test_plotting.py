@@ -199,6 +199,16 @@ def test_arguments_are_checked(given):
             call()
 
 
+def test_exact_values_are_joined_where_some_are_missing(given):
+    """Exact values that were left out for lack of time are NaN."""
+    study = given["bias"].sel(integrator=["OBABO"], metric=["second_moment"]).copy()
+    study["exact"] = study.exact.where(study.h != 0.5)
+    lines = [
+        line for line in drawn_lines(plotting.draw_bias(study, Figure().subplots())) if line.get_linestyle() == "-"
+    ]
+    assert any(np.isin([0.25, 1.0], line.get_xdata()).all() and np.isfinite(line.get_ydata()).all() for line in lines)
+
+
 def test_signed_biases_are_drawn_by_magnitude(given):
     study = given["bias"]
     axes, other = (

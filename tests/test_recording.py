@@ -48,7 +48,7 @@ def test_moments_are_those_of_every_nth_step_of_the_trace(record, backend):
 
 def test_default_moments_depend_on_dimension_and_type():
     def chosen(d, dtype=float, record=None):
-        return recorded_moments(record, None, (d,), np.dtype(dtype))
+        return recorded_moments(record, None, 100, (d,), np.dtype(dtype))
 
     assert [chosen(d) for d in (1, 4, 5, 8, 32, 33)] == [
         ("covariance", 1), ("covariance", 1), ("covariance", 2), ("covariance", 4), ("covariance", 16), ("variance", 2)
@@ -57,8 +57,8 @@ def test_default_moments_depend_on_dimension_and_type():
         ("covariance", 2), ("covariance", 2), ("covariance", 2), ("covariance", 16)
     ]  # fmt: skip
     assert chosen(100, record="covariance") == ("covariance", 50)
-    assert recorded_moments("mean", 7, (100,), np.dtype(float)) == ("mean", 7)
-    assert recorded_moments(None, None, (1, 8, 8), np.dtype(float)) == (None, 1)
+    assert recorded_moments("mean", 7, 7, (100,), np.dtype(float)) == ("mean", 7)
+    assert recorded_moments(None, None, 1, (1, 8, 8), np.dtype(float)) == (None, 1)
 
 
 @pytest.mark.parametrize(
@@ -66,6 +66,7 @@ def test_default_moments_depend_on_dimension_and_type():
     [
         ({"record": "all"}, "record: must be one of mean, variance, covariance, got 'all'"),
         ({"record_every": 0}, "record_every: must be at least 1"),
+        ({"record_every": 10**6}, "record_every: must be at"),
         ({"record": "mean", "dimension": (1, 2, 2)}, r"record: needs samples of shape \(d,\), got \(1, 2, 2\)"),
         ({"record_every": 2, "dimension": (1, 2, 2)}, "record_every: needs samples of shape"),
     ],
@@ -180,7 +181,7 @@ def test_an_array_score_is_as_fast_as_a_loop_in_numpy():
     d, chains, steps, h = 784, 5000, 4, 0.5
     precision = np.linspace(0.5, 2, d)
     target = uldnum.UserTarget(lambda x: -precision * x, d, standard_deviation=precision**-0.5)
-    every = recorded_moments("variance", None, (d,), np.dtype(float))[1]
+    every = recorded_moments("variance", None, 100, (d,), np.dtype(float))[1]
     recording, *_ = recording_of(target, "variance", every, 0, 0, None)
     tables = lay_out([uldnum.integrator("BAOAB").stages(np.array([h]), friction=1.0)], np.dtype(float))
     executor = ArrayExecutor(one_phase(target, tables, 2**60, recording, 1))

@@ -314,3 +314,9 @@ def test_stability_and_orders_do_not_depend_on_it():
     assert exact.max_stable_h(noisy) == exact.max_stable_h("BAOAB")
     assert "score_noise  0.8" in str(noisy)
     assert exact.measured_orders(uldnum.integrator("ula").at(score_noise=TAU)) == exact.measured_orders("ula")
+
+
+def test_a_distribution_much_wider_than_the_target_is_refused():
+    """A grid that contains it would need more memory than there is."""
+    with pytest.raises(exact.ConvergenceError, match=r"about 2\.6e\+02 times as wide as the target"):
+        exact.transfer_operator("ula", "bimodal-1d", 0.5, score_noise=1000.0)

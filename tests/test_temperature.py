@@ -300,3 +300,11 @@ def test_the_shell_knows_the_temperature(monkeypatch, tmp_path):
         app.main()
     assert not end.value.code
     assert xr.load_dataset(tmp_path / "bias.nc").temperature == 2.0
+
+
+def test_a_reference_has_the_temperature_of_what_is_measured():
+    target = uldnum.UserTarget(lambda x: -x, 1)
+    run = uldnum.sample(target, "BAOAB", h=0.3, steps=20, chains=16, temperature=2.0, x0="normal", progress=False)
+    assert against(target, run, 2.0).reference.temperature == 2.0
+    with pytest.raises(ValueError, match=r"^reference: must be samples at the temperature 1 .*, got a run at"):
+        against(target, run, 1.0)

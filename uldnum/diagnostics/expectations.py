@@ -205,7 +205,13 @@ def against(target: Target, reference: Any, temperature: float | None = None) ->
             raise ValueError(f"reference: 'long' samples at temperature 1; pass samples at temperature {temperature:g}")
         reference = Reference.long(target)
     if reference is not None:
-        return Referenced(target, Reference.of(reference, target.shape), temperature_of_expectations=temperature)
+        samples = Reference.of(reference, target.shape)
+        if samples.temperature not in (None, temperature):
+            raise ValueError(
+                f"reference: must be samples at the temperature {temperature:g} of what is measured, got a run at "
+                f"temperature {samples.temperature:g}"
+            )
+        return Referenced(target, samples, temperature_of_expectations=temperature)
     if temperature == own:
         return target
     if target.precision is not None:

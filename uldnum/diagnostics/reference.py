@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,8 @@ class Reference:
         Description of the samples.
     evidence : Evidence, optional
         Step size, noise, bias and cost of the run that `long` made; None for other samples.
+    temperature : float, optional
+        Temperature of the run that the samples are from; None if it is unknown.
 
     Examples
     --------
@@ -62,6 +64,7 @@ class Reference:
     samples: Array
     origin: str
     evidence: Evidence | None = None
+    temperature: float | None = None
 
     @classmethod
     def long(cls, target: Target | str, noise: float = 0.005, seed: int = 1 << 62) -> Reference:
@@ -148,7 +151,7 @@ class Reference:
         """
         shape = tuple(shape)
         if isinstance(given, Reference):
-            return cls(shaped(given.samples, shape), given.origin, given.evidence)
+            return replace(given, samples=shaped(given.samples, shape))
         if isinstance(given, str | Path):
             path = file_path("reference", given)
             if path.suffix != ".npy":
@@ -158,7 +161,7 @@ class Reference:
             except (OSError, EOFError) as error:
                 raise ValueError(f"reference: {shown(str(path))} cannot be read: {error}") from None
         if isinstance(given, Run):
-            return cls(*of_run(given, shape))
+            return of_run(given, shape)
         if callable(given):
             n = max(LEAST, min(DRAWN, COORDINATES // math.prod(shape)))
             found = shaped(answer_of("reference", given, n, seed), shape)
@@ -231,8 +234,8 @@ class Reference:
         return centre + first, second - first**2, np.array([of_first, of_second - 2 * first * of_first])
 
 
-def of_run(run: Run, shape: tuple[int, ...]) -> tuple[Array, str]:
-    """Return the positions of a run that can serve as a reference, and their origin, or raise."""
+def of_run(run: Run, shape: tuple[int, ...]) -> Reference:
+    """Return the positions of a run as a reference, or raise."""
     run.check_one_step_size()
     if run.diverged:
         raise ValueError(f"reference: must be a run without diverged chains, got {int(run.diverged)} diverged chains")
@@ -241,7 +244,8 @@ def of_run(run: Run, shape: tuple[int, ...]) -> tuple[Array, str]:
     found = shaped(run.x if trace is None else trace, shape)
     what = "final positions" if trace is None else "trace"
     count, s = found.shape[0] * found.shape[1], run.settings
-    return found, f"{what} of a run of {s.integrator}{s.conditions} on {s.target}, {count} samples"
+    origin = f"{what} of a run of {s.integrator}{s.conditions} on {s.target}, {count} samples"
+    return Reference(found, origin, temperature=s.temperature)
 
 
 def shaped(given: Any, shape: tuple[int, ...]) -> Array:

@@ -62,6 +62,8 @@ MARGIN = 0.8
 # Largest probability of the outermost nodes, as a fraction of the tolerance or of the gap, whichever is smaller. A gap
 # below LEAST_GAP is a rounding error.
 OUTERMOST, LEAST_GAP = 0.02, 1e-15
+# Largest ratio of the standard deviations of scheme and target on a Gaussian; wider grids have too many nodes.
+WIDEST = 30
 # An end moves by WIDER times the length for each decade by which the probability of the outermost nodes exceeds its
 # limit, for at most DECADES decades. A grid is widened at most WIDENINGS times.
 WIDER, DECADES, WIDENINGS = 0.05, 3, 10
@@ -302,6 +304,11 @@ class Problem:
                 "use a smaller step, or correct standard_deviation"
             )
         ratio = np.sqrt(np.nanmax(self.linear.read.push(self.covariance)[:, 0, 0] / deviations**2))
+        if ratio > WIDEST:
+            raise ConvergenceError(
+                f"{self.title}: the stationary distribution is about {ratio:.2g} times as wide as the target, and "
+                f"must be at most {WIDEST} times as wide; use a smaller step or less noise"
+            )
         x = Axis(*self.target.interval(self.reach * float(np.clip(ratio, 0.5, 3))), self.least(LEAST))
         x = self.resolving(x)
         memory = self.memory(x)

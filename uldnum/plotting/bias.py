@@ -139,11 +139,11 @@ def limits(panel: xr.Dataset) -> tuple[float, float]:
 
 def exact_curve(axes: Any, one: xr.Dataset, style: Style, alone: bool) -> None:
     """Draw the exact bias of one integrator, with markers at the step sizes if the study has no sampled points."""
-    known = one.exact.where(one.exact > 0)
+    known = one.exact.where(one.exact > 0).dropna("h")  # a line that connects also values that are not adjacent
     if alone:
-        axes.plot(one.h, known, **style.joined(0.9, 0.7))
-    else:
-        curve(axes, one.h, known, **style.lines(0.9))
+        axes.plot(known.h.values, known.values, **style.joined(0.9, 0.7))
+    elif known.size:
+        curve(axes, known.h.values, known.values, **style.lines(0.9))
 
 
 def sampled_points(axes: Any, one: xr.Dataset, style: Style) -> None:

@@ -224,7 +224,7 @@ def sample(
     kind = floating_type(target.dtype if dtype is None else dtype)
     backend = choose_backend(target, backend, kind)
     target.check_dtype(kind)
-    moments, every = recorded_moments(record, record_every, target.shape, kind)
+    moments, every = recorded_moments(record, record_every, steps, target.shape, kind)
     progress = title("progress", progress)
     if bins and not (moments and np.all(np.isfinite(target.standard_deviation))):
         raise ValueError("bins: histograms need a target of vectors with a known standard deviation")

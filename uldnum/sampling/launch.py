@@ -93,7 +93,7 @@ def centre_and_scale(target: Target) -> tuple[Array, Array]:
 
 
 def recorded_moments(
-    record: str | None, every: int | None, shape: tuple[int, ...], dtype: np.dtype[Any]
+    record: str | None, every: int | None, steps: int, shape: tuple[int, ...], dtype: np.dtype[Any]
 ) -> tuple[str | None, int]:
     """Return ``record`` and ``record_every`` with defaults for samples of a shape, or raise if they are invalid.
 
@@ -102,7 +102,7 @@ def recorded_moments(
     if record is not None and record not in MOMENTS[1:]:
         raise ValueError(f"record: must be one of {', '.join(map(str, MOMENTS[1:]))}, got {shown(record)}")
     if every is not None:
-        every = whole_number("record_every", every, 1, 2**48)
+        every = whole_number("record_every", every, 1, steps)
     if len(shape) > 1:
         given = "record" if record else "record_every" if every else ""
         if given:

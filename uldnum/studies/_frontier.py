@@ -168,6 +168,10 @@ def advise(study: xr.Dataset, max_bias: float, *, metric: str = "second_moment")
     found = [float(part.sel(at)) for part in (bias, error.where(~known, slack), cost, cost_error)]
     sure = bool(known.sel(at)), bool(study.exact_cost.notnull().sel(at))
     text = sentence(study, name, friction, float(h), bound, metric, found, sure, rivals)
+    sooner = one.h < h
+    least = (bias - ERRORS * error.where(~known, slack)).sel(integrator=name, friction=gamma)
+    if bool((least.where(sooner) > most.sel(at)).any()):
+        text += " The bias is larger at some smaller step sizes: it may be small there only because errors cancel."
     bias_, bias_error, cost_, price_error = found
     return Advice(name, friction, float(h), bias_, bias_error, cost_, price_error, rivals, text)
 

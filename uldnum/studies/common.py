@@ -335,7 +335,7 @@ def left_out(known: Target) -> str:
 
 def wanting(target: Target, what: str, *abilities: str) -> ValueError:
     """Return the error for a target that lacks abilities which reference samples would replace."""
-    how = "samples of the target" if target.draws is None else "target.sample"
+    how = "samples of the target, or reference='long'" if target.draws is None else "target.sample"
     return ValueError(f"{lacking(target, what, *abilities)}, or pass reference={how}")
 
 
