@@ -15,10 +15,10 @@ needs few nodes, the score.
 
 **Widening.** Each grid is widened until the outermost nodes have a probability below ``0.02 min(tolerance, gap)``.
 
-**Refinement.** Let d be the change of the results at a refinement. The number of nodes grows by the factor
-``1 + 0.1 log10(d/tolerance)``, clipped to [1.12, 1.4], until d is below the tolerance. The axes of memory and position
-are first refined together, which is often sufficient, and then in turn. Since the error decreases fast, d is close to
-the error before the last refinement and bounds the error after it.
+**Refinement.** Let d be the change of the results when the nodes of one axis are refined. The number of nodes of this
+axis grows by the factor ``1 + 0.1 log10(d/tolerance)``, clipped to [1.12, 1.4], until d is below the tolerance. The
+axes of memory and position are refined in turn. Since the error decreases fast, d is close to the error before the last
+refinement and bounds the error after it.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from scipy.interpolate import BSpline
 from uldnum._util.deadline import check_deadline
 from uldnum._util.typing import Array
 from uldnum.exact.density import TargetDensity
-from uldnum.exact.grid import DEGREE, Axis, Grid, Noise, Push
+from uldnum.exact.grid import Axis, Grid, Noise, Push
 from uldnum.exact.linear import LinearStep, linear_step
 from uldnum.exact.resolvent import Stationary, TimeStep
 from uldnum.schemes.stage import Stage, Step
@@ -47,9 +47,9 @@ RESOLUTION = 0.01
 # Two eigenvalues are the same if they differ by less than this fraction of |1 - lambda|. SAME applies to two
 # consecutive grids, ALIKE to the first grid and any other grid.
 SAME, ALIKE = 0.01, 0.1
-# Smallest numbers of nodes of the first grid in x and in memory at the tolerance USUAL, and the largest number of nodes
-# in x up to which the first grid is refined to resolve the score.
-LEAST, LEAST_MEMORY, USUAL, MOST_FOR_SCORE = 24, 16, 1e-4, 60
+# Smallest numbers of nodes of the first grid in x and in memory, and the largest number of nodes in x up to which the
+# first grid is refined to resolve the score.
+LEAST, LEAST_MEMORY, MOST_FOR_SCORE = 24, 18, 60
 # Widths of the regions with denser nodes: RIDGE sqrt(temperature/slope of the score) on a ridge, and BULK standard
 # deviations around the mean of the target. The amplitudes are the additional density at the centre as a multiple of
 # that in the tails.
@@ -58,7 +58,7 @@ MORE_ON_RIDGE, MORE_IN_BULK = 1.5, 2.5
 # The number of nodes of an axis grows by the factor 1 + GROWTH log10(error/tolerance), clipped to [SLOWEST, FASTEST].
 GROWTH, SLOWEST, FASTEST = 0.1, 1.12, 1.4
 # Margin of a grid, in standard deviations, beyond the point where a normal density equals the tolerance.
-MARGIN = 0.8
+MARGIN = 0.5
 # Largest probability of the outermost nodes, as a fraction of the tolerance or of the gap, whichever is smaller. A gap
 # below LEAST_GAP is a rounding error.
 OUTERMOST, LEAST_GAP = 0.02, 1e-15
@@ -229,15 +229,15 @@ class Problem:
     def resolved(self) -> tuple[Solution, float]:
         """Refine the grid until a refinement changes the solution by less than the tolerance.
 
-        The axes are refined together and then in turn, and each grid is widened until the probability outside it is
-        negligible. The change at a refinement is about the error before it, which exceeds the error after it.
+        The axes are refined in turn, and each grid is widened until the probability outside it is negligible. The
+        change at a refinement is about the error before it, which exceeds the error after it.
 
         Returns
         -------
         Solution
             Solution on the last grid, with the eigenvalues that the last two grids have in common.
         float
-            Change at the last refinement, the maximum over both axes if they were refined in turn.
+            Change at the last refinement of an axis, the maximum over both axes.
 
         Raises
         ------
@@ -248,15 +248,13 @@ class Problem:
         self.check_nodes(round(SLOWEST * first.nodes))
         law = confirmed = self.confined(first)
         axes = [name for name in ("memory", "x") if getattr(first, name).n > 1]
-        changes, together = dict.fromkeys(axes, np.inf), [axes]
+        changes = dict.fromkeys(axes, np.inf)
         while max(changes.values()) > self.tolerance:
-            for names in together:
-                most = max(changes[name] for name in names)
-                if most > self.tolerance:
-                    coarse, law = law, self.confined(grown(law.grid, names, most / self.tolerance))
+            for name in axes:
+                if changes[name] > self.tolerance:
+                    coarse, law = law, self.confined(grown(law.grid, name, changes[name] / self.tolerance))
                     confirmed = law.confirmed(coarse)
-                    changes |= dict.fromkeys(names, law.change(coarse, self.target.deviation))
-            together = [[name] for name in axes]
+                    changes[name] = law.change(coarse, self.target.deviation)
         return confirmed, max(changes.values())
 
     def confined(self, grid: Grid) -> Solution:
@@ -309,17 +307,10 @@ class Problem:
                 f"{self.title}: the stationary distribution is about {ratio:.2g} times as wide as the target, and "
                 f"must be at most {WIDEST} times as wide; use a smaller step or less noise"
             )
-        x = Axis(*self.target.interval(self.reach * float(np.clip(ratio, 0.5, 3))), self.least(LEAST))
+        x = Axis(*self.target.interval(self.reach * float(np.clip(ratio, 0.5, 3))), LEAST)
         x = self.resolving(x)
         memory = self.memory(x)
         return Grid(self.resolving(self.nonuniform(x)) if memory.n > 1 else x, memory)
-
-    def least(self, nodes: int) -> int:
-        """Return the smallest number of nodes at the tolerance of the problem, given that at `USUAL`.
-
-        The error of splines is proportional to the power -(DEGREE + 1) of the number of nodes.
-        """
-        return round(nodes * (USUAL / self.tolerance) ** (1 / (DEGREE + 1)))
 
     def resolving(self, x: Axis) -> Axis:
         """Refine an axis until its nodes resolve the variance of the target and, roughly, the score."""
@@ -348,7 +339,7 @@ class Problem:
         most = float(axis.density(axis.nodes).max())
         if any(noise.independent > x.spacing and noise.shared[1:].any() for noise, _ in self.parts):
             return x
-        return replace(axis, n=max(self.least(LEAST), int(np.ceil(x.n / (most * x.spacing)))))
+        return replace(axis, n=max(LEAST, int(np.ceil(x.n / (most * x.spacing)))))
 
     def resolves_score(self, x: Axis) -> bool:
         """Return whether splines approximate the score halfway between nodes to 1% of its maximum."""
@@ -390,7 +381,7 @@ class Problem:
         if not any(map.C[1].any() for map in maps):
             kicks /= 1 - abs(float(np.prod([1 + map.dA[1, 1] for map in maps])))
         end = max(self.reach * float(np.sqrt(np.nanmax(variance))), kicks * float(np.abs(self.score(x.nodes)).max()))
-        return Axis(-end, end, self.least(LEAST_MEMORY))
+        return Axis(-end, end, LEAST_MEMORY)
 
     # -------------------------------------------------------------------------------------------------------- solution
 
@@ -537,8 +528,8 @@ def widened(grid: Grid, weights: tuple[Array, Array], threshold: float) -> Grid:
     return Grid(*(wider(axis, w, threshold) for axis, w in zip((grid.x, grid.memory), weights, strict=True)))
 
 
-def grown(grid: Grid, names: list[str], excess: float) -> Grid:
-    """Return a grid with more nodes on the named axes; the error is ``excess`` times the tolerance."""
+def grown(grid: Grid, name: str, excess: float) -> Grid:
+    """Return a grid with more nodes on the axis ``name``, whose error is ``excess`` times the tolerance."""
     growth = np.clip(1 + GROWTH * np.log10(excess), SLOWEST, FASTEST)
-    axes = {name: getattr(grid, name) for name in names}
-    return replace(grid, **{name: replace(axis, n=int(np.ceil(growth * axis.n))) for name, axis in axes.items()})
+    axis = getattr(grid, name)
+    return replace(grid, **{name: replace(axis, n=int(np.ceil(growth * axis.n)))})

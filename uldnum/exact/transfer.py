@@ -42,7 +42,7 @@ class TransferOperator(Described):
     nfe_per_step : int
         Score evaluations per time step.
     change : float
-        Largest change of the quantities that the tolerance bounds at the last refinement of the grid.
+        Largest change of the quantities that the tolerance bounds at the last refinement of an axis.
     problem : Problem
         The scheme on the target.
 
@@ -327,7 +327,7 @@ def transfer_operator(
     The position and the memory are confined to intervals: a step that leaves an interval stops at its end. The ends of
     the interval of x are the attributes ``law.grid.x.low`` and ``law.grid.x.high`` of the result. The interval is first
     the smallest one that contains all points where the density of the target exceeds ``exp(-r^2/2)`` times its maximum.
-    Here r is the product of two numbers. The first is ``0.8 + sqrt(-2 ln(tolerance))``, which is 6.1 at 1e-6. The
+    Here r is the product of two numbers. The first is ``0.5 + sqrt(-2 ln(tolerance))``, which is 5.8 at 1e-6. The
     second is the ratio of the standard deviations of scheme and target on a Gaussian, maximised over all
     components and clipped to [0.5, 3]. An end then moves outwards until the smallest probability of the three nodes
     next to it is below 2% of the tolerance, or of the spectral gap if that is smaller.
