@@ -95,14 +95,14 @@ def test_the_frontier_shows_errors_in_both_directions(given):
 @pytest.mark.parametrize("kind", DRAW)
 def test_several_studies_share_axes(given, kind):
     """Studies differ in line style and marker fill, integrators in colour and marker; the legend names both."""
-    two = {"first": given[kind], "second": given[kind].sel(integrator=["BAOAB"])}
+    two = {"first": given[kind], "second": given[kind].sel(integrator=["OBABO"])}
     axes = DRAW[kind](two, Figure().subplots())
     assert labels_of(axes)[:5] == ["ula", "BAOAB", "OBABO", "first", "second"]
     entries = dict(zip(*axes.get_legend_handles_labels()[::-1], strict=True))
     assert [entries[name].get_linestyle() for name in two] == ["-", "--"]
     assert [entries[name].get_fillstyle() for name in two] == ["full", "left"]
-    assert entries["BAOAB"].get_marker() == plotting.look("BAOAB").marker
-    own = [line for line in drawn_lines(axes) if line.get_color() == plotting.look("BAOAB").colour]
+    assert entries["OBABO"].get_marker() == plotting.look("OBABO").marker
+    own = [line for line in drawn_lines(axes) if line.get_color() == plotting.look("OBABO").colour]
     assert {"-", "--"} <= {line.get_linestyle() for line in own}
     with_panels = DRAW[kind](two)
     if kind == "frontier":
