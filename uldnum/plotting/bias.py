@@ -139,7 +139,7 @@ def limits(panel: xr.Dataset) -> tuple[float, float]:
 
 def exact_curve(axes: Any, one: xr.Dataset, style: Style, alone: bool) -> None:
     """Draw the exact bias of one integrator, with markers at the step sizes if the study has no sampled points."""
-    known = one.exact.where(one.exact > 0).dropna("h")  # a line that connects also values that are not adjacent
+    known = one.exact.where(one.exact > 0).dropna("h")  # the line also joins values between which some are missing
     if alone:
         axes.plot(known.h.values, known.values, **style.joined(0.9, 0.7))
     elif known.size:

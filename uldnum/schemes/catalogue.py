@@ -4,8 +4,8 @@ The mass is 1, recipes are written for temperature 1, and the score s is the gra
 underdamped Langevin equation is ``dx = p dt, dp = s(x) dt - gamma p dt + sqrt(2 gamma) dW``. The overdamped equation,
 with its own unit of time, is ``dx = s(x) dt + sqrt(2) dW``. A step ``h`` of the underdamped equation corresponds to a
 step ``delta = h^2/2`` of the overdamped equation: ULA is ``x' = x + (h^2/2) s + h xi``. At temperature T, all noise is
-multiplied by sqrt(T). With score noise tau, every evaluation returns ``s + tau zeta`` with standard normals zeta of its
-own.
+multiplied by sqrt(T). With score noise tau, every evaluation returns ``s + tau zeta``, where the standard normals zeta
+are independent for each evaluation.
 """
 
 from __future__ import annotations
