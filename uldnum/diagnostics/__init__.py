@@ -6,6 +6,7 @@
   `mode_weights`.
 * Convergence from the initial state: `relaxation`, `time_below`.
 * Mixing in equilibrium: `autocorrelation_time`, `chain_mean_times`, `effective_sample_size`, `hopping_rate`.
+* Mixing of images: `feature_times`, `class_time`, `class_change_rate`, `classes_visited`, `burn_in_time`.
 
 Biases and distances are measured against the properties of a target, or against samples (``reference``, see
 `Reference`). They are returned as a `Bias` (value, error, floor). Rates, times and `signed_bias` are returned as an
@@ -15,6 +16,13 @@ Biases and distances are measured against the properties of a target, or against
 from uldnum.diagnostics._relaxation import relaxation
 from uldnum.diagnostics.bias import mean_bias, observable_bias, second_moment_bias, signed_bias
 from uldnum.diagnostics.histograms import kolmogorov, wasserstein_1
+from uldnum.diagnostics.image_mixing import (
+    burn_in_time,
+    class_change_rate,
+    class_time,
+    classes_visited,
+    feature_times,
+)
 from uldnum.diagnostics.jackknife import Bias
 from uldnum.diagnostics.long_run import Evidence
 from uldnum.diagnostics.mixing import (
@@ -39,8 +47,13 @@ __all__ = [
     "Evidence",
     "Reference",
     "autocorrelation_time",
+    "burn_in_time",
     "chain_mean_times",
+    "class_change_rate",
+    "class_time",
+    "classes_visited",
     "effective_sample_size",
+    "feature_times",
     "hopping_rate",
     "kernel_stein_discrepancy",
     "kolmogorov",

@@ -61,8 +61,9 @@ def autocorrelation_time(series: Array, *, nfe: float = 1.0) -> Estimate:
 
     Parameters
     ----------
-    series : array_like, shape (draws, chains)
-        Values of an observable in the order of time, such as ``run.trace[..., 0]`` for the first coordinate.
+    series : array_like, shape (draws, chains) or (draws, chains, f)
+        Values of an observable in the order of time, such as ``run.trace[..., 0]`` for the first coordinate, or of a
+        vector of f observables.
     nfe : float, default 1.0
         Number of score evaluations between two draws.
 
@@ -80,7 +81,8 @@ def autocorrelation_time(series: Array, *, nfe: float = 1.0) -> Estimate:
     Notes
     -----
     The time is ``nfe (1 + 2 sum_{n=1}^M rho(n))``. The autocorrelation rho is computed from the autocovariances of the
-    chains about their common mean, averaged over the chains. The window M is the smallest lag with::
+    chains about their common mean, averaged over the chains and summed over the components of a vector. The window M is
+    the smallest lag with::
 
         M >= 5 (1 + 2 sum_{n=1}^M |rho(n)|).
 
@@ -102,15 +104,18 @@ def autocorrelation_time(series: Array, *, nfe: float = 1.0) -> Estimate:
     True
     """
     values, nfe = converted("series", series), positive_number("nfe", nfe)
-    if values.ndim != 2 or min(values.shape) < 2:
+    if values.ndim not in (2, 3) or min(values.shape[:2]) < 2 or not values.size:
         raise ValueError(
-            f"series: must have shape (draws, chains) with at least 2 draws and 2 chains, got {values.shape}"
+            "series: must have shape (draws, chains) or (draws, chains, f) with at least 2 draws and 2 chains, got "
+            f"{values.shape}"
         )
     if not np.all(np.isfinite(values)) or np.all(values == values[0, 0]):
         raise ValueError("series: must be finite and not constant")
-    values = (values - values.mean()) / np.abs(values - values.mean()).max()
+    values = values.reshape(*values.shape[:2], -1)
+    values = values - values.mean(axis=(0, 1))
+    values = values / np.abs(values).max()
     draws = len(values)
-    power = np.abs(np.fft.rfft(values, 2 * draws, axis=0)) ** 2
+    power = np.sum(np.abs(np.fft.rfft(values, 2 * draws, axis=0)) ** 2, axis=2)
     products = np.fft.irfft(power, axis=0)[:draws] / (draws - np.arange(draws))[:, None]
     batches = np.array([part.sum(axis=1) for part in np.array_split(products, min(BATCHES, values.shape[1]), axis=1)])
     sums = 2 * np.cumsum(np.abs(batches.sum(axis=0)) / batches[:, 0].sum()) - 1
