@@ -13,10 +13,9 @@ import numpy as np
 import xarray as xr
 
 from analysis import pictures
-from analysis.mnist import mnist
 from uldnum._util.extras import require
 from uldnum._util.files import store
-from uldnum.networks import network
+from uldnum.networks import network, reference_images
 from uldnum.plotting import save
 from uldnum.targets import DataMixture
 
@@ -30,7 +29,8 @@ IMAGES, BATCH = 512, 64
 
 def study() -> xr.Dataset:
     """Return the mean square error per pixel of both denoisers on noised training and held-out images."""
-    train, test = mnist()
+    digits = reference_images("mnist-images")
+    train, test = digits.train, np.asarray(digits.held_out)
     net, data = network(), DataMixture(train, "mnist")
     random = np.random.default_rng(0)
     sets = {"training": train[random.choice(len(train), IMAGES, replace=False)], "held-out": test[:IMAGES]}

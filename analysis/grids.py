@@ -18,11 +18,10 @@ from typing import Any
 import numpy as np
 
 import uldnum
-from analysis.mnist import mnist
 from uldnum._util.extras import require
 from uldnum._util.files import atomic
 from uldnum._util.typing import Array
-from uldnum.networks import Network, network
+from uldnum.networks import Network, network, reference_images
 from uldnum.plans.levels import Levels
 from uldnum.plotting.pictures import coloured, mosaic
 
@@ -62,7 +61,7 @@ def annealed(net: Network, levels: Levels, method: str, x0: Any = None, seed: in
 def unknown_images(net: Network) -> tuple[str, Array]:
     """Return images that do not come from the chains of the figure, and a word that describes them."""
     if net.name == "mnist":
-        return "held-out", mnist()[1][:CHAINS]
+        return "held-out", np.asarray(reference_images("mnist-images").held_out)[:CHAINS]
     return "other", annealed(net, LEVELS, "baoab-limit", seed=2, h=1.0)
 
 

@@ -30,9 +30,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 from tqdm import tqdm
 
-from analysis.mnist import mnist
 from uldnum._util.files import atomic
 from uldnum.networks.catalogue import SHIPPED
+from uldnum.networks.images import reference_images
 
 LOG = Path(__file__).parent / "data" / "mnist_training.json"
 
@@ -148,8 +148,9 @@ def rate(step: int) -> float:
 
 def train(folder: Path) -> tuple[UNet, list[dict[str, float]]]:
     """Train the network, or resume a stopped training; return the network with averaged weights, and the log."""
-    train_images, test_images = map(torch.from_numpy, mnist())
-    held_out = batch(test_images, 1024, -1)
+    digits = reference_images("mnist-images")
+    train_images = torch.from_numpy(digits.train)
+    held_out = batch(torch.from_numpy(digits.held_out), 1024, -1)
     torch.manual_seed(SEED)
     net, averaged = UNet(), UNet()
     averaged.load_state_dict(net.state_dict())

@@ -54,7 +54,7 @@ class Section(NamedTuple):
 def sections() -> dict[str, Section]:
     """Return the entries of all kinds by the name of the kind."""
     from uldnum.diagnostics.metrics import METRICS, study_metrics
-    from uldnum.networks import NETWORKS
+    from uldnum.networks import FEATURES, IMAGE_SETS, NETWORKS
     from uldnum.plans.presets import PRESETS as PLANS
     from uldnum.sampling.backends import BACKENDS
     from uldnum.schemes.predictors import PREDICTORS
@@ -77,6 +77,12 @@ def sections() -> dict[str, Section]:
             {name: entry.card["source"] for name, entry in NETWORKS.items()},
             {name: f"licence: {entry.card['licence']}" for name, entry in NETWORKS.items()},
         ),
+        "images": Section(
+            "Reference images",
+            {name: entry.source for name, entry in IMAGE_SETS.items()},
+            {name: f"licence: {entry.licence}" for name, entry in IMAGE_SETS.items()},
+        ),
+        "features": Section("Features of images", FEATURES),
         "backends": Section("Backends", {name: purpose for name, (_, purpose) in BACKENDS.items()}),
     }
 
@@ -91,13 +97,16 @@ def described(entry: CatalogueEntry) -> str:
 def list_(
     kind: Annotated[
         str | None,
-        typer.Argument(help="integrators, predictors, plans, targets, metrics, networks or backends. Default: all."),
+        typer.Argument(
+            help="integrators, predictors, plans, targets, metrics, networks, images, features or backends. "
+            "Default: all."
+        ),
     ] = None,
     word: Annotated[
         str | None, typer.Argument(help="Show only entries that contain this word; case is ignored.")
     ] = None,
 ) -> None:
-    """List the integrators, predictors, plans, targets, metrics, networks and backends, with their sources.
+    """List the integrators, predictors, plans, targets, metrics, networks, images, features and backends.
 
     Examples: uldnum list
 
@@ -181,13 +190,15 @@ def check_cuda() -> str:
 
 
 def fetch(
-    name: Annotated[str, typer.Argument(help="Name of a network in 'uldnum list'.")],
+    name: Annotated[str, typer.Argument(help="Name of a network or of a set of images in 'uldnum list'.")],
 ) -> None:
-    """Download a network of the catalogue to the cache folder, verify its hash, and print its path.
+    """Download a network or a set of images to the cache folder, verify its hash, and print its path.
 
-    Other commands download a network on first use. This command prepares a machine that will be offline.
+    Other commands download what they need on first use. This command prepares a machine that will be offline.
 
-    Example: uldnum fetch galaxygrad-quasar72
+    Examples: uldnum fetch galaxygrad-quasar72
+
+    uldnum fetch mnist-images
     """
     from uldnum import networks
 

@@ -21,7 +21,7 @@ from uldnum.arithmetic.elementary import log
 from uldnum.networks.forms import CONDITIONS, NEEDS, PARAMETERISATIONS, SCALINGS, Form, alpha_and_sigma, form
 from uldnum.plans.schedules import Schedule, schedule
 
-__all__ = ["Card", "Level", "card_of", "checked_card", "parse_value", "read_card"]
+__all__ = ["Card", "Level", "card_of", "checked_card", "keys_of", "parse_value", "read_card"]
 
 
 @dataclass(frozen=True)
@@ -326,12 +326,7 @@ def card_of(given: Mapping[str, Any], where: str) -> Card:
     ValueError
         If a key is unknown, missing or has an invalid value; the message names the key and the model.
     """
-    kinds = {one.name: one.type for one in fields(Card)}
-    for key, value in given.items():
-        if key not in kinds or not isinstance(key, str):
-            raise unknown(f"card of {where}", key, kinds, "uldnum.networks.Card documents all keys", "key")
-        if kinds[key] != "str" or not isinstance(value, int | float):  # TOML reads a name such as 7 as a number
-            check_kind(f"card of {where}: {key}", value, str(kinds[key]))
+    values = keys_of(given, where, Card)
     missing = [key for key in REQUIRED if key not in given]
     if missing:
         choices: tuple[Mapping[str, Any], ...] = (PARAMETERISATIONS, SCALINGS, CONDITIONS)
@@ -340,14 +335,39 @@ def card_of(given: Mapping[str, Any], where: str) -> Card:
             f"card of {where}: must have {' and '.join(names)}; write a card beside the model, or give "
             f"--set {missing[0]}=... (in Python card={{'{missing[0]}': ...}})"
         )
-    values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in given.items()}
-    values |= {
-        key: value if isinstance(value, str) else shown(value) for key, value in given.items() if kinds[key] == "str"
-    }
     try:
         return Card(**values)
     except ValueError as error:
         raise ValueError(f"card of {where}: {error}") from None
+
+
+def keys_of(given: Mapping[str, Any], where: str, card: Any) -> dict[str, Any]:
+    """Return the keys of a card with values of the types of its fields.
+
+    Parameters
+    ----------
+    given : mapping
+        Keys, and values of TOML types.
+    where : str
+        Name of the model, for error messages.
+    card : type
+        Dataclass of the card.
+
+    Raises
+    ------
+    ValueError
+        If a key is unknown or has a value of another type; the message names the key and the model.
+    """
+    kinds = {one.name: one.type for one in fields(card)}
+    for key, value in given.items():
+        if key not in kinds or not isinstance(key, str):
+            raise unknown(f"card of {where}", key, kinds, f"uldnum.networks.{card.__name__} documents all keys", "key")
+        if kinds[key] != "str" or not isinstance(value, int | float):  # TOML reads a name such as 7 as a number
+            check_kind(f"card of {where}: {key}", value, str(kinds[key]))
+    values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in given.items()}
+    return values | {
+        key: value if isinstance(value, str) else shown(value) for key, value in given.items() if kinds[key] == "str"
+    }
 
 
 def check_kind(name: str, value: Any, kind: str) -> None:

@@ -13,6 +13,7 @@ from uldnum._util.extras import require
 from uldnum._util.names import unknown
 from uldnum.networks import diffusers, ffdnet, galaxygrad
 from uldnum.networks.card import checked_card, read_card
+from uldnum.networks.images import IMAGE_SETS, KnownImages
 from uldnum.networks.score import Network
 
 __all__ = ["DEFAULT", "NETWORKS", "KnownNetwork", "fetch", "network"]
@@ -95,17 +96,17 @@ for name, (what, look) in IMAGES.items():
 
 
 def fetch(name: str) -> Path:
-    """Return the path of a network of the catalogue, and download it to the user's cache folder on first use.
+    """Return the path of a network or a set of images, and download it to the user's cache folder on first use.
 
     Parameters
     ----------
     name : str
-        Name of the network, a key of `NETWORKS`; upper and lower case are equivalent.
+        A key of `NETWORKS` or `IMAGE_SETS`; upper and lower case are equivalent.
 
     Returns
     -------
     Path
-        The ONNX model.
+        The ONNX model, or the ``.npz`` file of images.
 
     Raises
     ------
@@ -116,9 +117,10 @@ def fetch(name: str) -> Path:
     RuntimeError
         If the download fails.
     """
-    if not isinstance(name, str) or name.lower() not in NETWORKS:
-        raise unknown("network", name, NETWORKS)
-    return NETWORKS[name.lower()].fetch(require("platformdirs", "onnx").user_cache_path("uldnum"))
+    known: dict[str, KnownNetwork | KnownImages] = {**NETWORKS, **IMAGE_SETS}
+    if not isinstance(name, str) or name.lower() not in known:
+        raise unknown("name", name, known)
+    return known[name.lower()].fetch(require("platformdirs", "onnx").user_cache_path("uldnum"))
 
 
 def network(source: str | Path = DEFAULT, card: dict[str, Any] | None = None, **options: Any) -> Network:
@@ -166,4 +168,6 @@ def network(source: str | Path = DEFAULT, card: dict[str, Any] | None = None, **
         return Network(path, given, **options)
     if name not in NETWORKS and path.is_file():
         raise ValueError(f"network: must be a folder or an ONNX file that ends in .onnx, got {shown(str(path))}")
+    if name not in NETWORKS:
+        raise unknown("network", str(source), NETWORKS)
     return Network(fetch(name), {"name": name} | NETWORKS[name].card | given, **options)

@@ -47,4 +47,4 @@ class Decoder:
         """Return the images (n, channels, height, width) of latents, computed one at a time to save memory."""
         (node,) = self.model.inputs
         scaled = np.asarray(x / self.latents.scale + self.latents.shift, node.dtype)
-        return np.concatenate([self.model.answer({node.name: one[None]}) for one in scaled])
+        return np.concatenate([self.model.answers({node.name: one[None]})[0] for one in scaled])

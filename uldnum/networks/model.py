@@ -8,7 +8,7 @@ import re
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -285,10 +285,10 @@ class Model:
                 sha.update(hashlib.file_digest(file, "sha256").digest())
         return sha.hexdigest()
 
-    def answer(self, inputs: Mapping[str, Array]) -> Array:
-        """Return the first output of the model for NumPy inputs."""
+    def answers(self, inputs: Mapping[str, Array], outputs: Sequence[str] | None = None) -> list[Array]:
+        """Return outputs of the model for NumPy inputs; by default all of them."""
         with one_line_errors(self.path, "failed"):
-            return np.asarray(stoppable(lambda options: self.session.run(None, dict(inputs), options))[0])
+            return list(stoppable(lambda options: self.session.run(outputs, dict(inputs), options)))
 
     def buffers(self, shapes: Mapping[str, tuple[int, ...]]) -> tuple[Any, dict[str, Any]]:
         """Return the binding for calls with the given shapes, and its arrays by name. Both are created once."""
