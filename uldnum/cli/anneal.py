@@ -28,7 +28,8 @@ def anneal(
         typer.Option(
             "--data",
             help="Data distribution: the name of a Gaussian mixture or a network in 'uldnum list', a TOML file of a "
-            "mixture, an ONNX file of a network, or a diffusers folder with ONNX models.",
+            "mixture, an ONNX file of a network, a diffusers folder with ONNX models, or mnist-images:COUNT for the "
+            "exact score of the first COUNT training images of MNIST.",
         ),
     ] = "mnist",
     method: Annotated[
@@ -108,8 +109,8 @@ def anneal(
 ) -> None:
     """Run chains through a sequence of noise levels, from noise to data.
 
-    The command writes OUT/anneal.nc and, for a network, OUT/anneal.png with the final states of at most 64 chains. For
-    a mixture it prints two distances between the final states and the data distribution. For comparison it prints the
+    The command writes OUT/anneal.nc and, for images, OUT/anneal.png with the final states of at most 64 chains. For a
+    mixture it prints two distances between the final states and the data distribution. For comparison it prints the
     distances of the same number of exact samples. After Ctrl-C, the same command with --resume resumes the run.
 
     Examples: uldnum anneal
@@ -143,7 +144,7 @@ def anneal(
     images = len(law.shape) > 1
     if images:  # fail before the run if its states cannot be drawn
         require("matplotlib", "plot")
-        check_look(law.card)
+        check_look(look(law))
     if own:
         chosen = uldnum.plan(method, own_levels(law, levels), **given)
     if not (preset or is_predictor(method)):
@@ -180,11 +181,19 @@ def own_levels(law: Any, text: str) -> Any:
     return law.levels(number)
 
 
-def show(net: Any, chosen: Any, x: Any, path: Path) -> None:
+def look(law: Any) -> Any:
+    """Return the card of a network, or a card with the default look for a data set, which is its own denoiser."""
+    from uldnum.networks import Card
+
+    return getattr(law, "card", None) or Card("denoiser", "ve", "sigma")
+
+
+def show(law: Any, chosen: Any, x: Any, path: Path) -> None:
     """Draw the final states of some chains."""
     from uldnum.plotting.pictures import coloured, draw_images
 
-    draw_images(coloured(net.decode(x), net.card), [], f"{net.name}: {len(x)} chains of {chosen.name}", path)
+    images = law.decode(x) if hasattr(law, "decode") else x
+    draw_images(coloured(images, look(law)), [], f"{law.name}: {len(x)} chains of {chosen.name}", path)
     typer.echo(f"images: {path}")
 
 

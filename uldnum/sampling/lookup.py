@@ -7,25 +7,50 @@ from typing import Any
 
 from uldnum._util.arguments import file_path
 from uldnum._util.names import unknown
-from uldnum.targets import PRESETS
+from uldnum._util.parsing import whole
+from uldnum.targets import PRESETS, DataMixture
 from uldnum.targets import target as find_target
 
 __all__ = ["find_data"]
 
 
 def find_data(name: str | Path, device: str = "cpu") -> Any:
-    """Return a mixture or a network by name or from a file; ``device`` is where a network runs.
+    """Return a mixture, a network or a data set by name, or a mixture or a network from a file.
+
+    Parameters
+    ----------
+    name : str or Path
+        Name, or path of a file. ``NAME:COUNT`` stands for the first COUNT training images of a set of images.
+    device : str, default "cpu"
+        Device on which a network runs.
 
     Raises
     ------
     ValueError
         If the name is unknown. The message suggests a similar name.
     """
-    from uldnum.networks import NETWORKS, network
+    from uldnum.networks import IMAGE_SETS, NETWORKS, network
 
     text = str(file_path("data", name))
     if text.lower() in PRESETS or text.endswith(".toml"):
         return find_target(text)
     if text.lower() in NETWORKS or text.lower().endswith(".onnx") or Path(text).exists():
         return network(text, device=device)
-    raise unknown("data", text, [*PRESETS, *NETWORKS])
+    images, _, count = text.partition(":")
+    if images.lower() in IMAGE_SETS:
+        return data_set(images, count)
+    raise unknown("data", text, [*PRESETS, *NETWORKS, *IMAGE_SETS])
+
+
+def data_set(name: str, count: str) -> DataMixture:
+    """Return the empirical distribution of the first training images of a set; an empty count stands for all images."""
+    from uldnum.networks import reference_images
+
+    train = reference_images(name).train
+    try:
+        number = whole(count) if count else len(train)
+    except ValueError as error:
+        raise ValueError(f"data: COUNT in {name}:COUNT {error}") from None
+    if not 0 < number <= len(train):
+        raise ValueError(f"data: COUNT in {name}:COUNT must be at least 1 and at most {len(train)}, got {number}")
+    return DataMixture(train[:number], f"{name.lower()}:{number}")
