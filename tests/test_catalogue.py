@@ -2,15 +2,14 @@
 
 import io
 import pickle
-import subprocess
-import zipfile
 
 import numpy as np
 import onnx
 import pytest
+from helpers.wheels import fake_pip
 
 import uldnum
-from uldnum.networks import NETWORKS, Network, ffdnet, galaxygrad, network, wheels
+from uldnum.networks import NETWORKS, Network, ffdnet, galaxygrad, network
 from uldnum.networks.pickles import read_arrays, read_tensors
 
 # ------------------------------------------------------------------------------------------------------- galaxygrad
@@ -92,19 +91,6 @@ def test_leaves_survive_storage_and_corruption_is_refused():
     for wrong in (leaves[:-1], leaves[:5], [*leaves[:4], leaves[5], *leaves[5:]]):
         with pytest.raises(ValueError, match="not a mixer score network"):
             galaxygrad.to_onnx(wrong)
-
-
-def fake_pip(monkeypatch, content, code=0):
-    """Replace pip by a function that writes a wheel with the given content, or fails with the given code."""
-
-    def run(command, **_):
-        if content is not None:
-            folder = command[command.index("--dest") + 1]
-            with zipfile.ZipFile(f"{folder}/galaxygrad-0.2.1-py3-none-any.whl", "w") as wheel:
-                wheel.writestr(*content)
-        return subprocess.CompletedProcess(command, code, "", "ERROR: no route to the index\n")
-
-    monkeypatch.setattr(wheels.subprocess, "run", run)
 
 
 @pytest.mark.parametrize(
