@@ -31,16 +31,16 @@ def feature_times(features: ArrayLike, *, components: int = 8, nfe: float = 1.0)
     features : array_like, shape (draws, chains, f)
         Features of the images of chains in equilibrium, in the order of time.
     components : int, default 8
-        Number of principal components, at most f. They are in order of decreasing variance.
+        Largest number of principal components, of which there are at most f. They are in order of decreasing variance.
     nfe : float, default 1.0
         Number of score evaluations between two draws.
 
     Returns
     -------
     Estimate
-        Arrays of shape (components,) in units of score evaluations. The largest of them is the time of the slowest
-        component. Both parts are NaN for a component that is constant, or for which the trace is shorter than the
-        window of `autocorrelation_time`.
+        Arrays of shape (min(components, f),) in units of score evaluations. The largest of them is the time of the
+        slowest component. Both parts are NaN for a component that is constant, or for which the trace is shorter than
+        the window of `autocorrelation_time`.
 
     Raises
     ------
@@ -65,10 +65,8 @@ def feature_times(features: ArrayLike, *, components: int = 8, nfe: float = 1.0)
     >>> times.value.round(1).tolist()
     [1.0, 3.0]
     """
-    values = trace_of(features)
-    nfe, count = positive_number("nfe", nfe), whole_number("components", components, 1, 2**16)
-    times = [time_of(values @ direction, nfe) for direction in principal_components(values, count)]
-    return Estimate(*np.array(times).T)
+    nfe, projected = positive_number("nfe", nfe), principal_components(trace_of(features), components)
+    return Estimate(*np.array([time_of(series, nfe) for series in np.moveaxis(projected, -1, 0)]).T)
 
 
 def class_time(classes: ArrayLike, *, nfe: float = 1.0) -> Estimate:
@@ -148,8 +146,8 @@ def class_change_rate(classes: ArrayLike, *, nfe: float = 1.0) -> Estimate:
 
     Notes
     -----
-    A change is counted when two successive draws of a chain have different classes. A change and its reversal between
-    two draws are not detected. Images between two classes, whose class changes back and forth, are counted each time.
+    A change is counted when two successive draws of a chain have different classes. A change that is
+    reversed before the next draw is not detected. If the class of an image alternates, every change is counted.
 
     Examples
     --------
@@ -228,15 +226,15 @@ def burn_in_time(features: ArrayLike, *, components: int = 8, nfe: float = 1.0) 
     features : array_like, shape (draws, chains, f)
         Features of the images of chains from their start, in the order of time, with at least 4 draws.
     components : int, default 8
-        Number of leading principal components of the features that are compared, at most f.
+        Largest number of leading principal components that are compared, of which there are at most f.
     nfe : float, default 1.0
         Number of score evaluations between two draws.
 
     Returns
     -------
     float
-        Number of score evaluations since the first draw, linearly interpolated between draws. It is 0 if all draws
-        agree, and infinite if the draws do not agree until the second half starts.
+        Number of score evaluations since the first draw, linearly interpolated between draws. It is 0 if all draws of
+        the first half agree, and infinite if the last of them does not agree.
 
     Raises
     ------
@@ -277,28 +275,29 @@ def burn_in_time(features: ArrayLike, *, components: int = 8, nfe: float = 1.0) 
     >>> 2 < uldnum.diagnostics.burn_in_time(features) < 5
     True
     """
-    values = trace_of(features)
-    nfe, count = positive_number("nfe", nfe), whole_number("components", components, 1, 2**16)
+    values, nfe = trace_of(features), positive_number("nfe", nfe)
     half = len(values) // 2
     if half < 2:
         raise ValueError(f"features: must have at least 4 draws, got {len(values)}")
-    projected = values @ principal_components(values, count).T
+    projected = principal_components(values, components)
     deviations = projected[:half] - projected[half:].mean(axis=0)
     mean, error = np.abs(deviations.mean(axis=1)), standard_error(deviations, axis=1)
     scores = np.divide(mean, error, out=np.zeros_like(mean), where=error > 0)
     return time_below(nfe * np.arange(half), scores.max(axis=1), AGREE)
 
 
-def principal_components(values: Array, count: int) -> Array:
-    """Return the leading eigenvectors of the covariance of all draws, shape (count, f), in order of variance.
+def principal_components(values: Array, components: int) -> Array:
+    """Return the leading principal components, (draws, chains, f) -> (draws, chains, min(components, f)).
 
-    Eigenvectors whose variance is zero up to rounding are replaced by zeros.
+    They are the coordinates along the eigenvectors of the covariance of all draws, in order of decreasing variance.
+    Components whose variance is zero up to rounding are 0.
     """
+    count = whole_number("components", components, 1, 2**16)
     flat = values.reshape(-1, values.shape[-1])
     centred = flat - flat.mean(axis=0)
     variances, directions = np.linalg.eigh(centred.T @ centred / len(flat))
     directions[:, variances <= CONSTANT * variances[-1]] = 0
-    return directions.T[::-1][:count]
+    return values @ directions[:, ::-1][:, :count]
 
 
 def time_of(series: Array, nfe: float) -> Estimate:

@@ -1,4 +1,4 @@
-"""Features of images: maps of images to vectors, of which the numbers for sets of images are made."""
+"""Features of images: maps of images to vectors, by which sets of images are compared."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +56,7 @@ class FeatureCard:
     data_range : (float, float), optional
         Values of black and white that the model expects. Default: not checked.
     output : str
-        Name of the output, for a model with several ones.
+        Name of the output that holds the features. It is required if a model has several outputs.
     source, licence, citation : str
         Origin, licence and citation of the model.
     """
@@ -70,7 +70,7 @@ class FeatureCard:
     citation: str = ""
 
 
-# A map of images, float32, to features and classes, or None instead of classes.
+# Features and classes of images; None instead of classes if the map has no classes.
 Both = tuple[Array, Array | None]
 
 
@@ -136,7 +136,7 @@ class Features:
         return self.features_and_classes(images)[1]
 
     def features_and_classes(self, images: ArrayLike) -> tuple[Array, Array | None]:
-        """Return the features of images and their classes, or None instead of classes, with one evaluation of each.
+        """Return the features and the classes of images, which are computed together.
 
         Parameters
         ----------
@@ -146,7 +146,7 @@ class Features:
         Returns
         -------
         features : float64 array, shape (n, f)
-        classes : int64 array, shape (n,), or None
+        classes : int64 array, shape (n,), or None if the features have no classes
 
         Raises
         ------
@@ -315,7 +315,7 @@ def of_model(path: Path, given: dict[str, Any], threads: int | None) -> Features
     image, outputs = roles(model, str(keys.get("output", "")))
     card = FeatureCard(**keys_of(keys, shown(path.name), FeatureCard))
     check_like(f"features: the images of {card.name}", image.shape[1:], None, card.shape or image.shape[1:], None)
-    both = ModelMap(path.absolute(), tuple(node.name for node in outputs), threads)
+    both = ModelMap(model, path.absolute(), tuple(node.name for node in outputs), threads)
     return Features(card.name, both, card.shape or image.shape[1:], card.data_range, model.digest)
 
 
@@ -357,19 +357,15 @@ class Function:
 
 @dataclass(frozen=True)
 class ModelMap:
-    """The outputs of an ONNX model, which is opened again in another process."""
+    """The outputs of an ONNX model. A pickled map opens the model again."""
 
+    model: Model
     path: Path
     outputs: tuple[str, ...]
     threads: int | None
 
-    @cached_property
-    def model(self) -> Model:
-        """The model."""
-        return Model(self.path, Device(), self.threads)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {key: value for key, value in self.__dict__.items() if key != "model"}
+    def __reduce__(self) -> tuple[Any, ...]:
+        return model_map, (self.path, self.outputs, self.threads)
 
     def __call__(self, images: Array) -> Both:
         """Return the first output, and the indices of the largest entries of the second one."""
@@ -385,6 +381,11 @@ class ModelMap:
         padded[: len(images)] = images
         answers = self.model.answers({image.name: padded}, self.outputs)
         return [answer.reshape(len(answer), -1)[: len(images)] for answer in answers]
+
+
+def model_map(path: Path, outputs: tuple[str, ...], threads: int | None) -> ModelMap:
+    """Open a model and return its map, for `ModelMap.__reduce__`."""
+    return ModelMap(Model(path, Device(), threads), path, outputs, threads)
 
 
 def pixels(images: Array) -> Both:

@@ -31,7 +31,8 @@ DATA_RANGE = (-1.0, 1.0)
 # [-1, 1].
 SPANNED = 0.5
 
-# Endings of the image files in a folder, and their modes in Pillow with the mode that is read.
+# Endings of the image files in a folder, and the modes of Pillow that they may have, each with the mode to which an
+# image is converted.
 SUFFIXES = (".png", ".jpg", ".jpeg")
 MODES = {"1": "L", "L": "L", "RGB": "RGB", "P": "RGB"}
 
@@ -53,8 +54,7 @@ class ReferenceImages:
     train : float32 array, shape (n, channels, height, width)
         Images on which a network was trained, or simply the images.
     held_out : float32 array, shape (m, channels, height, width), or None
-        Other images of the same kind. The numbers that they get, compared with ``train``, are those of a perfect
-        sampler. None if there are none.
+        Other images from the same distribution, or None. Their distances from ``train`` are those of a perfect sampler.
     data_range : (float, float)
         Values of black and white.
     train_labels, held_out_labels : int arrays, shapes (n,) and (m,), or None
