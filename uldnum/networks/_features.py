@@ -56,7 +56,8 @@ class FeatureCard:
     data_range : (float, float), optional
         Values of black and white that the model expects. Default: not checked.
     output : str
-        Name of the output that holds the features. It is required if a model has several outputs.
+        Name of the output that holds the features. It is required if a model has several outputs, unless they have the
+        names "features" and "logits".
     source, licence, citation : str
         Origin, licence and citation of the model.
     """
