@@ -142,6 +142,40 @@ def test_a_sampled_law_agrees():
     assert abs(bias.value - (1 / 3) / 2**0.5) < 4 * bias.error  # Var(x) = 4 instead of 3
 
 
+@pytest.mark.parametrize("temperature", [1e-8, 1e8])
+def test_correct_chains_do_not_diverge(temperature):
+    """A chain diverges beyond 1000 standard deviations of the target or of density^(1/T), whichever is wider.
+
+    At T = 1e8 positions are of the order 1e4, and at T = 1e-8 chains start 1e4 standard deviations away from the mean.
+    """
+    options = {"chains": 64, "backend": "array", "progress": False}
+    hot = uldnum.sample(NORMAL, "ula", h=1.0, steps=50, temperature=temperature, **options)
+    assert hot.diverged == 0
+    plan = uldnum.plan("ula", uldnum.levels.geometric(1.0, 0.5, 2), h=1.0, steps=50, temperature=temperature)
+    assert uldnum.anneal(NORMAL, plan, **options).diverged == 0
+    assert uldnum.sample(NORMAL, "ula", h=1.0, steps=5, temperature=temperature, x0=hot, **options).diverged == 0
+
+
+def test_the_start_is_limited_as_chains_are():
+    far = {"x0": np.full((2, 1), 3000.0), "chains": 2, "steps": 1, "h": 0.1, "backend": "array", "progress": False}
+    assert uldnum.sample(NORMAL, "ula", temperature=16.0, **far).diverged == 0
+    for temperature in (0.01, 1.0, 8.0):
+        with pytest.raises(ValueError, match="x0: must be finite and within 1000 standard deviations"):
+            uldnum.sample(NORMAL, "ula", temperature=temperature, **far)
+
+
+@pytest.mark.filterwarnings("ignore:word", "ignore:BAB")  # warnings of a scheme without noise
+def test_momenta_of_another_temperature_are_scaled():
+    """Leapfrog from the end of a run at T = 1: at T = 4, momenta are doubled before the first step."""
+    h, options = 0.5, {"chains": 8, "backend": "array", "progress": False}
+    run = uldnum.sample(NORMAL, "BAOAB", h=h, steps=3, seed=3, **options)
+    for temperature, factor in ((1.0, 1.0), (4.0, 2.0), (0.25, 0.5)):
+        moved = uldnum.sample(NORMAL, "BAB", h=h, steps=1, x0=run, temperature=temperature, **options)
+        half = factor * run.p - h / 2 * run.x
+        np.testing.assert_allclose(moved.x, run.x + h * half, rtol=1e-14, atol=1e-15)
+        np.testing.assert_allclose(moved.p, half - h / 2 * moved.x, rtol=1e-14, atol=1e-15)
+
+
 def test_a_step_has_scaled_noise():
     options = {"h": H, "friction": FRICTION, "score": lambda x: -x, "xi": [[0.4], [-1.1]]}
     cold, hot = (uldnum.step("OBABO", [0.0], [0.0], temperature=t, **options) for t in (1.0, 4.0))

@@ -165,7 +165,7 @@ def anneal(
     positions = number_of_chains(chains, earlier, x0) * math.prod(law.shape) * kind.itemsize
     require_memory(chains=2 * plan.rows * positions, keep=positions * keep * len(plan.phases))
     start = (
-        find_start(law, plan.x0 if x0 is None else x0, chains, first_chain, seed)
+        find_start(law, plan.x0 if x0 is None else x0, chains, first_chain, seed, temperature=plan.temperature)
         if earlier is None
         else resumed_start(earlier, chains, first_chain, seed, x0)
     )
@@ -295,7 +295,7 @@ class NoisedTargets:
             centre, scale = (np.array(parts) for parts in zip(*levels, strict=True))
         if last == len(self.plan.phases):
             centre, scale = (np.append(part, part[-1:] / alpha[-1], 0) for part in (centre, scale))
-        least, most = bounds(centre, scale, self.dtype)
+        least, most = bounds(centre, scale, self.dtype, self.plan.temperature)
         return np.minimum(least[:-1], least[1:]), np.maximum(most[:-1], most[1:])
 
 

@@ -112,7 +112,9 @@ def sample(
         * "normal", "uniform": independent draws of N(0, 1) or U(0, 1) in each coordinate.
         * array of shape (chains, *shape), of NumPy or any library with DLPack: these positions.
         * callable: ``x0(chains, seed, first_chain)`` returns such an array.
-        * `Run`: the final positions of that run, and its final momenta if both integrators have momenta.
+        * `Run`: the final positions of that run, and its final momenta if both integrators have momenta. If the
+          temperatures differ, the momenta are multiplied by the square root of their ratio, so that momenta in
+          equilibrium at the temperature of that run are in equilibrium at ``temperature``.
     thin : int, optional
         Store the positions after every ``thin``-th recorded step in `Run.trace`. By default no positions are stored.
     record : {"mean", "variance", "covariance"}, optional
@@ -163,7 +165,8 @@ def sample(
     UserWarning
         If a chain diverged, if the target is a single Gaussian on which the integrator is unstable at a step size, or
         if the run was stopped. A chain diverges if a coordinate becomes non-finite or is more than 1000 standard
-        deviations away from the mean of the target.
+        deviations away from the mean of the target; at temperatures above 1, the standard deviations are multiplied by
+        sqrt(T).
 
     See Also
     --------
@@ -243,7 +246,7 @@ def sample(
         thin=positions * (steps // thin if thin else 0),
     )
     start = (
-        find_start(target, "target" if x0 is None else x0, chains, first_chain, seed, given.size)
+        find_start(target, "target" if x0 is None else x0, chains, first_chain, seed, given.size, scheme.temperature)
         if earlier is None
         else resumed_start(earlier, chains, first_chain, seed, x0)
     )
@@ -283,7 +286,9 @@ def sample(
     else:
         run = resumed(earlier, settings, steps, tables, mixture, (recording.centre, low, high))
         recording = recording._replace(centre=run.centre, low=run.low, per_unit=bins / (run.high - run.low))
-    program = one_phase(target, run.tables, burn_in + steps, recording, settings.key, start.first_chain, run.mixture)
+    program = one_phase(
+        target, run.tables, burn_in + steps, recording, settings.key, start.first_chain, run.mixture, scheme.temperature
+    )
     unit, scale = ("step", False) if moments else ("image", len(h_absolute) * start.chains)
     run = execute(program, run, threads, progress, unit, scale)
     with attach_run_to_errors(run):
@@ -337,10 +342,11 @@ def one_phase(
     seed: int,
     first_chain: int = 0,
     mixture: MixtureData | None = None,
+    temperature: float = 1.0,
 ) -> Program:
     """Return the program of an integrator on a target. ``mixture``, if given, replaces the target's kernel data."""
     dtype = tables.b.dtype
-    least, most = bounds(*centre_and_scale(target), dtype)
+    least, most = bounds(*centre_and_scale(target), dtype, temperature / target.temperature_of_expectations)
     if mixture is None and target.kernel_data is not None:
         mixture = target.kernel_data(dtype)
     stacked = None if mixture is None else MixtureData(*(part[None] for part in mixture))

@@ -29,8 +29,8 @@ from uldnum.sampling.settings import Settings
 from uldnum.targets import Target
 
 __all__ = [
-    "ESCAPE", "REACH", "attach_run_to_errors", "bounds", "centre_and_scale", "check_numbers", "execute",
-    "floating_type", "recorded_moments", "recording_of", "require_memory", "resumed", "warn_of_a_stop",
+    "ESCAPE", "REACH", "attach_run_to_errors", "bounds", "centre_and_scale", "check_numbers", "escape_distance",
+    "execute", "floating_type", "recorded_moments", "recording_of", "require_memory", "resumed", "warn_of_a_stop",
 ]  # fmt: skip
 
 # Intended duration of a launch in seconds. After each launch the progress bar is updated and Ctrl-C is checked.
@@ -42,7 +42,8 @@ STEPS_OVER_FIXED = 9
 # Histograms extend this many standard deviations of the target to either side of its mean.
 REACH = 8
 
-# A chain has diverged when it is more than this many standard deviations of the target away from its mean.
+# A chain has diverged when it is more than this many standard deviations away from the mean of the target
+# (`escape_distance`).
 ESCAPE = 1e3
 
 # Upper limit of the distance between the mean and the divergence bounds, for each dtype. Its square is finite.
@@ -80,9 +81,19 @@ def floating_type(dtype: DTypeLike) -> np.dtype[Any]:
     return kind
 
 
-def bounds(centre: Array, scale: Array, kind: np.dtype[Any]) -> tuple[Array, Array]:
+def escape_distance(scale: Array, temperature: float = 1.0) -> Array:
+    """Return the distances from the mean beyond which chains have diverged.
+
+    They are `ESCAPE` standard deviations of the target or of ``density^(1/temperature)``, whichever is wider. The
+    latter are estimated by sqrt(temperature) times those of the target, which is exact on Gaussians. The temperature is
+    relative to that of the standard deviations ``scale``. Chains may start from the target at any temperature.
+    """
+    return np.asarray(ESCAPE * math.sqrt(max(temperature, 1.0)) * scale)
+
+
+def bounds(centre: Array, scale: Array, kind: np.dtype[Any], temperature: float = 1.0) -> tuple[Array, Array]:
     """Return the lower and upper divergence bounds of chains, in the given dtype."""
-    reach = np.minimum(ESCAPE * scale, HORIZON[kind])
+    reach = np.minimum(escape_distance(scale, temperature), HORIZON[kind])
     return (centre - reach).astype(kind), (centre + reach).astype(kind)
 
 

@@ -15,6 +15,7 @@ random numbers. End points of an earlier run of this process with the same seed 
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,7 +29,7 @@ from uldnum._util.arguments import answer_of, converted, shown
 from uldnum._util.arraylib import host
 from uldnum._util.typing import Array
 from uldnum.kernels.initial import initial_normals, initial_uniforms
-from uldnum.sampling.launch import ESCAPE
+from uldnum.sampling.launch import ESCAPE, centre_and_scale, escape_distance
 from uldnum.sampling.run import Run
 from uldnum.sampling.settings import key_of
 from uldnum.targets import Target
@@ -70,8 +71,9 @@ class Start:
 
 
 def find_start(
-    target: Target, x0: Any, chains: int | None, first_chain: int | None, seed: int | None, groups: int = 1
-) -> Start:
+    target: Target, x0: Any, chains: int | None, first_chain: int | None, seed: int | None, groups: int = 1,
+    temperature: float = 1.0,
+) -> Start:  # fmt: skip
     """Return the start of chains, or raise if ``x0`` does not fit the other arguments.
 
     Parameters
@@ -86,6 +88,8 @@ def find_start(
         Seed. None selects 0 for a named distribution, the seed of the run ``x0``, or a hash of given positions.
     groups : int, default 1
         Number of step sizes.
+    temperature : float, default 1.0
+        Temperature of the integrator. Momenta of the run ``x0`` are scaled from its temperature to this one.
 
     Raises
     ------
@@ -93,15 +97,15 @@ def find_start(
         If an argument is out of range. The message names it.
     """
     if isinstance(x0, Run):
-        return continued(target, x0, chains, first_chain, seed, groups)
+        return continued(target, x0, chains, first_chain, seed, groups, temperature)
     chains, first = number_of_chains(chains), first_chain or 0
     if isinstance(x0, str):
         key = seed or 0
         x = drawn(target, x0, chains, key, first)
-        return Start(x0, chains, first, key, 0, checked(target, x, chains))
+        return Start(x0, chains, first, key, 0, checked(target, x, chains, temperature))
     if callable(x0):
         x0 = answer_of("x0", x0, chains, seed or 0, first)
-    x = checked(target, x0, chains)
+    x = checked(target, x0, chains, temperature)
     if seed is None:
         seed = int.from_bytes(hashlib.sha256(x.tobytes()).digest()[:8], "little")
     else:
@@ -148,7 +152,7 @@ def drawn(target: Target, law: str, chains: int, key: int, first: int) -> Array:
 LAWS: dict[str, Callable[[int, int, int, int, int], Array]] = {"normal": initial_normals, "uniform": initial_uniforms}
 
 
-def checked(target: Target, x0: Any, chains: int) -> Array:
+def checked(target: Target, x0: Any, chains: int, temperature: float) -> Array:
     """Return positions in float64, shape (1, chains, d), or raise."""
     try:
         x = converted("x0", host(x0))
@@ -156,20 +160,22 @@ def checked(target: Target, x0: Any, chains: int) -> Array:
         raise ValueError(f"x0: must be a name, an array of numbers, a function or a Run, got {shown(x0)}") from None
     if x.shape != (chains, *target.shape):
         raise ValueError(f"x0: must have shape {(chains, *target.shape)}, got {x.shape}")
-    return within_bounds(target, x.reshape(1, chains, -1))
+    return within_bounds(target, x.reshape(1, chains, -1), temperature)
 
 
-def within_bounds(target: Target, x: Array) -> Array:
+def within_bounds(target: Target, x: Array, temperature: float) -> Array:
     """Return positions, or raise if some are non-finite or beyond the divergence bounds."""
-    centre, scale = (np.ravel(part).astype(float) for part in (target.mean, target.standard_deviation))
-    if not np.isfinite(x).all() or (np.abs(x - centre) > ESCAPE * scale).any():
+    centre, scale = centre_and_scale(target)
+    distance = escape_distance(scale, temperature / target.temperature_of_expectations)
+    if not np.isfinite(x).all() or (np.abs(x - centre) > distance).any():
         raise ValueError(f"x0: must be finite and within {ESCAPE:g} standard deviations of the target's mean")
     return x
 
 
 def continued(
-    target: Target, run: Run, chains: int | None, first_chain: int | None, seed: int | None, groups: int
-) -> Start:
+    target: Target, run: Run, chains: int | None, first_chain: int | None, seed: int | None, groups: int,
+    temperature: float,
+) -> Start:  # fmt: skip
     """Return the end of a run as a start."""
     s = run.settings
     if s.shape != tuple(target.shape):
@@ -184,9 +190,10 @@ def continued(
     if np.any(run.diverged):
         raise ValueError("x0: must be a run without diverged chains; use a smaller step size in that run")
     state = run.state.phase_space.astype(float)
-    p = state[:, :, 1] if s.momenta else None
+    x = within_bounds(target, state[:, :, 0], temperature)
+    p = math.sqrt(temperature / s.temperature) * state[:, :, 1] if s.momenta else None
     own_seed = s.seed if seed is None else seed
-    return Start("run", s.chains, s.first_chain, own_seed, s.generation + 1, within_bounds(target, state[:, :, 0]), p)
+    return Start("run", s.chains, s.first_chain, own_seed, s.generation + 1, x, p)
 
 
 def initial_state(start: Start, deviations: Array, momenta: bool, groups: int, dtype: Any) -> Array:

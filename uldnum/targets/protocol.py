@@ -220,7 +220,8 @@ class Target(Law, ABC):
     def standard_deviation(self) -> Array:
         """Standard deviation of each coordinate, or an approximate scale, with shape ``shape``. Default: inf (unknown).
 
-        A chain counts as diverged if its distance from the mean exceeds 1000 standard deviations in any coordinate.
+        A chain counts as diverged if its distance from the mean exceeds 1000 standard deviations in any coordinate. At
+        temperatures T above 1, the limit is multiplied by sqrt(T).
         """
         return np.full(self.shape, np.inf)
 

@@ -52,8 +52,8 @@ class UserTarget(Target):
         Mean, or an approximate centre. Runs accumulate moments about this point. Default: 0.
     standard_deviation : array, shape (d,), optional
         Standard deviation of each coordinate, or an approximate scale. A chain counts as diverged if its distance from
-        the mean exceeds 1000 standard deviations in any coordinate. Default: infinite. A chain then counts as diverged
-        only if its position is not finite.
+        the mean exceeds 1000 standard deviations in any coordinate, multiplied by sqrt(T) at temperatures T above 1.
+        Default: infinite. A chain then counts as diverged only if its position is not finite.
     moment : callable, optional
         ``moment(order)`` returns the raw moments E[x_i^order], shape (d,).
     cdf : callable, optional
