@@ -102,7 +102,8 @@ class Point:
             if name not in ("target", "integrator", "friction", "metrics")
         }
         scheme = [digest(*map(np.asarray, tables[:-1])), self.scheme.start_deviation]
-        scheme += [self.scheme.temperature] * (self.scheme.temperature != 1)  # biases depend on it
+        if self.scheme.temperature != 1:  # biases are measured at the temperature of the scheme
+            scheme.append(self.scheme.temperature)
         whole = [VERSION, CODE + code_of(self.metrics), fingerprint(self.target), scheme, own, *self.additional]
         return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:32]
 
