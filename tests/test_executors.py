@@ -42,7 +42,9 @@ def program(target, scheme, h, dtype=np.float64, friction=1.0, first=0, record=1
     """Return a program; histograms span two standard deviations, so that both overflow bins are used."""
     mean, scale = target.mean.copy(), target.standard_deviation  # a read-only centre would need another compilation
     tables = lay_out([scheme.stages(np.array(h), friction=friction)], np.dtype(dtype))
-    recording = Recording(COVARIANCE, record, every, 2 * every, 3, mean, mean - 2 * scale, bins / (4 * scale))
+    recording = Recording(
+        COVARIANCE, record, every, 2 * every, 3, mean, mean - 2 * scale, bins / (4 * scale), np.empty((len(mean), 0))
+    )
     made = one_phase(target, tables, 2**60, recording, SEED, first)
     bounds = {} if reach is None else {"least": np.full_like(made.targets.least, -reach)}
     bounds |= {} if reach is None else {"most": np.full_like(made.targets.most, reach)}

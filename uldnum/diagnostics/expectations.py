@@ -17,6 +17,7 @@ from uldnum.exact.density import TargetDensity, tabulate
 from uldnum.kernels.initial import initial_uniform
 from uldnum.sampling.run import Run
 from uldnum.targets import GaussianMixture, Modes, Target, lacking
+from uldnum.targets.mass import Mass
 
 __all__ = ["Referenced", "against", "target_of", "with_draws"]
 
@@ -62,6 +63,10 @@ class Restated(Target):
     def check_dtype(self, dtype: np.dtype[Any]) -> None:
         """Raise if the score cannot be computed in the given dtype."""
         self.inner.check_dtype(dtype)
+
+    def transformed(self, mass: Mass) -> Target:
+        """Return the wrapped target in the coordinates in which a mass is 1."""
+        return self.inner.transformed(mass)
 
 
 @dataclass(frozen=True, eq=False, repr=False)

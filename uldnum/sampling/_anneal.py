@@ -172,9 +172,9 @@ def anneal(
     settings = Settings(
         version=VERSION, target=checked_text("data", data.name), fingerprint=law.fingerprint, shape=tuple(law.shape),
         integrator=plan.name, coefficients=hash_of_plan, backend=backend, dtype=kind.name, h=(0.0,), friction=0.0,
-        temperature=plan.temperature, score_noise=plan.score_noise, grouped=False, burn_in=0, chains=start.chains,
-        first_chain=start.first_chain, seed=start.seed, generation=start.generation, thin=None, record=None,
-        record_every=1, bins=0, x0=start.name, momenta=plan.momenta, time_unit=1.0,
+        temperature=plan.temperature, score_noise=plan.score_noise, mass=1.0, grouped=False, burn_in=0,
+        chains=start.chains, first_chain=start.first_chain, seed=start.seed, generation=start.generation, thin=None,
+        record=None, record_every=1, bins=0, x0=start.name, momenta=plan.momenta, time_unit=1.0,
     )  # fmt: skip
     nothing = np.zeros(math.prod(settings.shape))
     if earlier is None:
@@ -223,7 +223,7 @@ def program_of(data: Law, plan: Plan, run: Run, kind: np.dtype[Any]) -> Program:
         counts=plan.counts,
         seeds=phase_seeds(run.settings.key, len(plan.phases)),
         targets=targets,
-        recording=Recording(0, plan.steps + 1, 1, 1, 0, nothing, nothing, nothing),
+        recording=Recording(0, plan.steps + 1, 1, 1, 0, nothing, nothing, nothing, np.empty((len(nothing), 0), kind)),
         first_chain=run.settings.first_chain,
         rules=[phase.rule for phase in plan.phases],
     )

@@ -6,8 +6,9 @@ import math
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -29,6 +30,7 @@ from uldnum.sampling.launch import (
     check_numbers,
     execute,
     floating_type,
+    in_coordinates,
     recorded_moments,
     recording_of,
     require_memory,
@@ -37,13 +39,25 @@ from uldnum.sampling.launch import (
 )
 from uldnum.sampling.run import Run
 from uldnum.sampling.settings import Settings
-from uldnum.sampling.start import earlier_run, find_start, initial_state, number_of_chains, register_ends, resumed_start
+from uldnum.sampling.start import (
+    check_coordinates,
+    earlier_run,
+    find_start,
+    initial_state,
+    number_of_chains,
+    register_ends,
+    resumed_start,
+)
 from uldnum.schemes.catalogue import Integrator
 from uldnum.schemes.catalogue import integrator as find_integrator
 from uldnum.targets import Target, find_target
+from uldnum.targets.mass import ESTIMATED, Mass, inverse_of, known_covariance
 from uldnum.version import VERSION
 
 __all__ = ["one_phase", "sample"]
+
+# Smallest number of states, for each dimension, from which a mass is estimated.
+STATES_PER_DIMENSION = 10
 
 
 def sample(
@@ -55,6 +69,7 @@ def sample(
     friction: float = 1.0,
     temperature: float | None = None,
     score_noise: float | None = None,
+    mass: str | ArrayLike | None = None,
     steps: int,
     burn_in: int = 0,
     chains: int | None = None,
@@ -95,6 +110,11 @@ def sample(
         Standard deviation tau of the error of the score, in units of 1/x (for a network, in units of 1/sigma). The
         integrator uses ``s + tau zeta`` with independent standard normals zeta for each coordinate and evaluation. The
         default is the score noise of the integrator, which is 0 in the catalogue.
+    mass : float, array_like of shape (d,) or (d, d), or "inverse-covariance", optional
+        Mass M: one for all coordinates, one for each coordinate, or a symmetric positive definite matrix (in at most
+        512 dimensions). The default is 1. "inverse-covariance" is the inverse covariance of the target where that is
+        known, and otherwise an estimate; see Notes. All results, ``x0`` and ``bins`` are in the coordinates x of the
+        target, and `Run.p` holds the momenta of x, whose variance is M at temperature 1. Images have no mass.
     steps : int
         Number of recorded steps.
     burn_in : int, default 0
@@ -181,6 +201,19 @@ def sample(
         s  = score(y)
         u' = A u + b s + C xi,    xi ~ N(0, I).
 
+    **Mass.** The momenta obey ``dx = M^-1 p dt, dp = s dt - friction p dt + sqrt(2 friction T) M^(1/2) dW``. Chains run
+    with unit mass in the coordinates ``y = F^-1 x`` with ``M^-1 = F F^T``, where F is diagonal or lower triangular, and
+    where the score is ``F^T s(F y)``. For overdamped integrators, M^-1 is the preconditioner of the gradient. A chain
+    diverges if a coordinate of y is more than 1000 of its standard deviations away from its mean. If M is a number or a
+    vector, these are the bounds of x. If M is a matrix and the target has no `covariance`, the standard deviation of
+    y_j is replaced by its upper bound ``sum_i |F^-1_ji| sigma_i``.
+
+    If the covariance of the target is unknown, ``mass="inverse-covariance"`` uses the first half of ``burn_in`` with
+    unit mass. The covariance C of all chains in the second half of these steps gives ``M = T C^-1``, which is then
+    fixed. The chains continue from there with the rest of ``burn_in``, and ``settings.burn_in`` counts only that rest.
+    `Run.nfe` counts all evaluations, and ``settings.mass`` holds the estimate, which a resumed run keeps. The step size
+    must be stable with unit mass, too.
+
     **Reproducibility.** Random numbers come from Philox4x32-10 [1]_ with a counter for each chain. They depend only on
     the seed, the index of the chain and the step. The states of a chain therefore do not depend on the number of chains
     or threads, on the other step sizes of an array ``h``, or on where the run was interrupted and resumed. For a
@@ -223,20 +256,38 @@ def sample(
     check_numbers(chains, first_chain, seed, threads)
     steps, burn_in = whole_number("steps", steps, 1, 2**48), whole_number("burn_in", burn_in, 0, 2**48)
     bins = whole_number("bins", bins, 0, 2**24)
+    earlier = None if resume is None else earlier_run(resume, x0)
     thin = None if thin is None else whole_number("thin", thin, 1, steps)
     kind = floating_type(target.dtype if dtype is None else dtype)
-    backend = choose_backend(target, backend, kind)
+    choose_backend(target, backend, kind)
     target.check_dtype(kind)
     moments, every = recorded_moments(record, record_every, steps, target.shape, kind)
     progress = title("progress", progress)
     if bins and not (moments and np.all(np.isfinite(target.standard_deviation))):
         raise ValueError("bins: histograms need a target of vectors with a known standard deviation")
 
+    pilot = None
+    if is_estimated(mass, target):
+        learning = learning_steps(target, scheme, given, burn_in, number_of_chains(chains, earlier, x0))
+        if earlier is not None:
+            mass = earlier.settings.mass
+        else:
+            pilot = sample(
+                target, scheme, h=given, friction=gamma, steps=learning - learning // 2, burn_in=learning // 2,
+                chains=chains, seed=seed, x0=x0, record="covariance", record_every=1, first_chain=first_chain,
+                dtype=kind, backend=backend, threads=threads, progress=progress,
+            )  # fmt: skip
+            mass = estimated_mass(pilot)
+        burn_in -= learning
+    weight = Mass.of(mass, target.shape, known_covariance(target) if isinstance(mass, str) else None)
+    known = target if weight is None else target.transformed(weight)
+    backend = choose_backend(known, backend, kind)
+    noise = scheme.score_noise if weight is None else weight.noise(scheme.score_noise)
+
     h_absolute = np.atleast_1d(given) * target.time_unit
-    absolute = scheme.at(score_noise=scheme.score_noise / target.time_unit)
+    absolute = scheme.at(score_noise=noise / target.time_unit)
     tables = lay_out([absolute.stages(h_absolute, friction=gamma / target.time_unit)], kind)
-    mixture = None if target.kernel_data is None else target.kernel_data(kind)
-    earlier = None if resume is None else earlier_run(resume, x0)
+    mixture = None if known.kernel_data is None else known.kernel_data(kind)
     number = number_of_chains(chains, earlier, x0)
     positions = given.size * number * math.prod(target.shape) * kind.itemsize
     shapes = statistics_shapes(given.size, number, math.prod(target.shape), moments, bins)
@@ -245,11 +296,16 @@ def sample(
         bins=8 * math.prod(shapes["counts"]),
         thin=positions * (steps // thin if thin else 0),
     )
-    start = (
-        find_start(target, "target" if x0 is None else x0, chains, first_chain, seed, given.size, scheme.temperature)
-        if earlier is None
-        else resumed_start(earlier, chains, first_chain, seed, x0)
-    )
+    if earlier is not None:
+        start = resumed_start(earlier, chains, first_chain, seed, x0)
+    elif pilot is not None:
+        start = find_start(target, pilot, chains, first_chain, pilot.settings.seed, temperature=scheme.temperature)
+        start = replace(start, name=pilot.settings.x0)
+    else:
+        x0 = "target" if x0 is None else x0
+        start = find_start(target, x0, chains, first_chain, seed, given.size, scheme.temperature)
+    if weight is not None and earlier is None:
+        check_coordinates(target, weight, start.x)
     settings = Settings(
         version=VERSION,
         target=checked_text("target", target.name),
@@ -264,6 +320,7 @@ def sample(
         friction=gamma,
         temperature=scheme.temperature,
         score_noise=scheme.score_noise,
+        mass=1.0 if weight is None else weight.setting,
         burn_in=burn_in,
         chains=start.chains,
         first_chain=start.first_chain,
@@ -280,21 +337,65 @@ def sample(
     recording, low, high = recording_of(target, moments, every, bins, burn_in, thin, scheme.temperature)
     if earlier is None:
         deviations = np.full(scheme.rows - 1, scheme.start_deviation)
-        phase_space = initial_state(start, deviations, scheme.momenta, given.size, kind)
+        phase_space = initial_state(start, deviations, scheme.momenta, given.size, kind, weight)
         state = State.start(phase_space, record=moments, bins=bins)
+        if pilot is not None:
+            state.nfe += pilot.state.nfe
         run = Run(settings, steps, state, [], recording.centre, low, high, tables, mixture, {})
     else:
         run = resumed(earlier, settings, steps, tables, mixture, (recording.centre, low, high))
         recording = recording._replace(centre=run.centre, low=run.low, per_unit=bins / (run.high - run.low))
     program = one_phase(
-        target, run.tables, burn_in + steps, recording, settings.key, start.first_chain, run.mixture, scheme.temperature
-    )
+        target, run.tables, burn_in + steps, recording, settings.key, start.first_chain, run.mixture, weight,
+        scheme.temperature,
+    )  # fmt: skip
     unit, scale = ("step", False) if moments else ("image", len(h_absolute) * start.chains)
-    run = execute(program, run, threads, progress, unit, scale)
+    with in_coordinates(run.state, weight, scheme.momenta):
+        run = execute(program, run, threads, progress, unit, scale)
     with attach_run_to_errors(run):
         register_ends(run)
-        report(run, target, scheme)
+        report(run, known, scheme)
     return run
+
+
+def is_estimated(mass: Any, target: Target) -> bool:
+    """Return whether a mass has to be estimated, because the covariance of the target is unknown."""
+    return isinstance(mass, str) and mass == ESTIMATED and known_covariance(target) is None
+
+
+def learning_steps(target: Target, scheme: Integrator, h: Array, burn_in: int, chains: int) -> int:
+    """Return the number of steps of burn-in from which the mass is estimated, or raise if they do not suffice."""
+    (d,), learning = target.shape, burn_in // 2
+    if h.ndim:
+        raise ValueError(
+            "h: must be a number if the mass is estimated; estimate it at one step size, and pass "
+            "mass=run.settings.mass for the others"
+        )
+    Mass.of(np.eye(d), target.shape).noise(scheme.score_noise)  # type: ignore[union-attr]
+    states = (learning - learning // 2) * chains
+    if states < STATES_PER_DIMENSION * d:
+        raise ValueError(
+            f"burn_in: an estimate of the mass needs at least {STATES_PER_DIMENSION} states for each of {d} dimensions "
+            f"in a quarter of burn_in, got {states} (steps times chains); increase burn_in or chains"
+        )
+    return learning
+
+
+def estimated_mass(pilot: Run) -> Array:
+    """Return the inverse covariance of a run with unit mass, for temperature 1, or raise if it is not known well."""
+    if not pilot.complete:
+        raise KeyboardInterrupt
+    if pilot.diverged:
+        raise ValueError(
+            "h: chains diverged with unit mass, while the mass was estimated; take a smaller step, or pass a mass"
+        )
+    try:
+        return pilot.settings.temperature * inverse_of(pilot.covariance)
+    except ValueError:
+        raise ValueError(
+            "burn_in: the estimate of the covariance is not positive definite; increase burn_in or chains, or pass a "
+            "mass"
+        ) from None
 
 
 @dataclass(frozen=True)
@@ -342,15 +443,23 @@ def one_phase(
     seed: int,
     first_chain: int = 0,
     mixture: MixtureData | None = None,
+    mass: Mass | None = None,
     temperature: float = 1.0,
 ) -> Program:
-    """Return the program of an integrator on a target. ``mixture``, if given, replaces the target's kernel data."""
+    """Return the program of an integrator on a target.
+
+    ``mixture``, if given, replaces the kernel data of the target. With a mass, chains run in the coordinates y in which
+    the mass is 1, and record the positions x.
+    """
     dtype = tables.b.dtype
-    least, most = bounds(*centre_and_scale(target), dtype, temperature / target.temperature_of_expectations)
-    if mixture is None and target.kernel_data is not None:
-        mixture = target.kernel_data(dtype)
+    relative = temperature / target.temperature_of_expectations
+    least, most = bounds(*(centre_and_scale(target) if mass is None else mass.scale(target)), dtype, relative)
+    frame, known = (recording.frame, target) if mass is None else (mass.factor, target.transformed(mass))
+    recording = recording._replace(frame=frame.astype(dtype))
+    if mixture is None and known.kernel_data is not None:
+        mixture = known.kernel_data(dtype)
     stacked = None if mixture is None else MixtureData(*(part[None] for part in mixture))
-    targets, seeds = OneTarget(target, stacked, least[None], most[None]), np.array([seed], np.uint64)
+    targets, seeds = OneTarget(known, stacked, least[None], most[None]), np.array([seed], np.uint64)
     return Program(tables, np.array([steps]), seeds, targets, recording, first_chain, [None])
 
 

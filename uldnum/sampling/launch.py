@@ -27,10 +27,12 @@ from uldnum.sampling.backends import BACKENDS, Options
 from uldnum.sampling.run import Run
 from uldnum.sampling.settings import Settings
 from uldnum.targets import Target
+from uldnum.targets.mass import Mass
 
 __all__ = [
     "ESCAPE", "REACH", "attach_run_to_errors", "bounds", "centre_and_scale", "check_numbers", "escape_distance",
-    "execute", "floating_type", "recorded_moments", "recording_of", "require_memory", "resumed", "warn_of_a_stop",
+    "execute", "floating_type", "in_coordinates", "recorded_moments", "recording_of", "require_memory", "resumed",
+    "warn_of_a_stop",
 ]  # fmt: skip
 
 # Intended duration of a launch in seconds. After each launch the progress bar is updated and Ctrl-C is checked.
@@ -103,6 +105,26 @@ def centre_and_scale(target: Target) -> tuple[Array, Array]:
     return centre, scale
 
 
+@contextmanager
+def in_coordinates(state: State, mass: Mass | None, momenta: bool) -> Iterator[None]:
+    """Run a program with a mass: it starts from the coordinates y and their momenta, and ends with those of x.
+
+    ``state.phase_space`` holds x and, if ``momenta`` is true, its momenta, before and after. Other rows are those of y.
+    Executors read it only before the first step, and write F y instead of y to it.
+    """
+    begun, before = state.step, state.phase_space.copy() if mass and not state.step else None
+    if mass and before is not None:
+        state.phase_space[:, :, 0] = mass.inward(before[:, :, 0])
+        if momenta:
+            state.phase_space[:, :, 1] = mass.forces(before[:, :, 1])
+    yield
+    if before is not None and not state.step:
+        state.phase_space[...] = before
+    elif mass and momenta and state.step > begun:
+        with np.errstate(all="ignore"):  # those of diverged chains may overflow
+            state.phase_space[:, :, 1] = mass.momenta(state.phase_space[:, :, 1])
+
+
 def recorded_moments(
     record: str | None, every: int | None, steps: int, shape: tuple[int, ...], dtype: np.dtype[Any]
 ) -> tuple[str | None, int]:
@@ -143,7 +165,7 @@ def recording_of(
     reach = REACH * math.sqrt(temperature / target.temperature_of_expectations) * scale
     low, high = centre - reach, centre + reach
     bin_every = -(-BIN_EVERY // every) * every
-    axes = centre, low, bins / (high - low)
+    axes = centre, low, bins / (high - low), np.empty((len(centre), 0))
     return Recording(MOMENTS.index(record), burn_in + 1, every, bin_every, thin or 0, *axes), low, high
 
 

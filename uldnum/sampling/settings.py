@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import asdict, dataclass, fields
+from typing import Any
 
 import numpy as np
 
 from uldnum._util.arguments import whole_number
 from uldnum.kernels.source.core import MOMENTS
 from uldnum.schemes.catalogue import conditions
+from uldnum.targets.mass import Mass
 
 __all__ = ["Settings", "key_of"]
 
@@ -59,6 +61,8 @@ class Settings:
     score_noise : float
         Standard deviation of the error of the score, in the unit of the score (networks and plans: in units of
         1/sigma); for a plan, the largest one of all phases.
+    mass : float, tuple of float, or tuple of tuples of float
+        Mass: one for all coordinates, one for each coordinate, or a matrix; 1 for a plan.
     burn_in, chains, first_chain : int
         Arguments of `uldnum.sample`.
     seed : int
@@ -94,6 +98,7 @@ class Settings:
     friction: float
     temperature: float
     score_noise: float
+    mass: Any
     burn_in: int
     chains: int
     first_chain: int
@@ -109,8 +114,8 @@ class Settings:
 
     @property
     def conditions(self) -> str:
-        """Temperature and score noise as text that follows the name; empty if both have their usual values."""
-        return conditions(self.temperature, self.score_noise)
+        """Temperature, score noise and mass as text that follows the name; empty if they have their usual values."""
+        return conditions(self.temperature, self.score_noise, self.mass)
 
     @property
     def unit_of_time(self) -> str:
@@ -135,6 +140,8 @@ class Settings:
             "coefficients": "the coefficients differ: another method, step size, noise level or option",
             "fingerprint": "the target or its options differ",
         }
+        if np.ndim(self.mass) or np.ndim(other.mass):
+            hashes["mass"] = "the masses differ"
         return [
             hashes.get(name, f"{name} is {theirs!r}, was {ours!r}") for name, ours, theirs in pairs if ours != theirs
         ]
@@ -174,7 +181,12 @@ class Settings:
             check(name, type(value) is int)
             least = int(name in ("chains", "record_every") or name.startswith("shape"))
             whole_number(f"settings: {name}", value, least, 2**64 - 1)
-        return cls(**given | {name: tuple(given[name]) for name in ("h", "shape")})
+        try:
+            mass = Mass.of(given["mass"], tuple(given["shape"]))
+        except ValueError as error:
+            raise ValueError(f"settings: {error}") from None
+        tuples = {name: tuple(given[name]) for name in ("h", "shape")}
+        return cls(**given | tuples | {"mass": 1.0 if mass is None else mass.setting})
 
 
 def check(name: str, fits: bool) -> None:

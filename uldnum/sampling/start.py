@@ -33,8 +33,12 @@ from uldnum.sampling.launch import ESCAPE, centre_and_scale, escape_distance
 from uldnum.sampling.run import Run
 from uldnum.sampling.settings import key_of
 from uldnum.targets import Target
+from uldnum.targets.mass import Mass
 
-__all__ = ["Start", "earlier_run", "find_start", "initial_state", "number_of_chains", "register_ends", "resumed_start"]
+__all__ = [
+    "Start", "check_coordinates", "earlier_run", "find_start", "initial_state", "number_of_chains", "register_ends",
+    "resumed_start",
+]  # fmt: skip
 
 # Largest number of position hashes stored for `refuse_ends`; those of the latest run are always stored.
 KEPT = 2**20
@@ -172,6 +176,16 @@ def within_bounds(target: Target, x: Array, temperature: float) -> Array:
     return x
 
 
+def check_coordinates(target: Target, mass: Mass, x: Array) -> None:
+    """Raise if positions are beyond the divergence bounds of the coordinates in which a mass is 1."""
+    centre, scale = mass.scale(target)
+    if (np.abs(mass.inward(x) - centre) > ESCAPE * scale).any():
+        raise ValueError(
+            f"x0: must be within {ESCAPE:g} standard deviations of the target's mean in the coordinates in which the "
+            "mass is 1"
+        )
+
+
 def continued(
     target: Target, run: Run, chains: int | None, first_chain: int | None, seed: int | None, groups: int,
     temperature: float,
@@ -196,12 +210,14 @@ def continued(
     return Start("run", s.chains, s.first_chain, own_seed, s.generation + 1, x, p)
 
 
-def initial_state(start: Start, deviations: Array, momenta: bool, groups: int, dtype: Any) -> Array:
+def initial_state(
+    start: Start, deviations: Array, momenta: bool, groups: int, dtype: Any, mass: Mass | None = None
+) -> Array:
     """Return the initial state (x, p) of every chain, shape (groups, chains, k, d), in the dtype of the run.
 
     The first d initial normals of a chain are reserved for exact draws of the target. Rows 1 ... k - 1 are normal with
     standard deviations ``deviations`` and use the next (k - 1) d. If row 1 holds momenta and ``start`` has momenta,
-    row 1 is set to those of ``start``.
+    row 1 is set to those of ``start``. Momenta that are drawn have the covariance of a mass, if it is given.
     """
     _, n, d = start.x.shape
     rows = len(deviations)
@@ -211,6 +227,8 @@ def initial_state(start: Start, deviations: Array, momenta: bool, groups: int, d
     np.multiply(deviations[:, None], memory.reshape(n, rows, d), out=phase_space[:, :, 1:])
     if momenta and start.p is not None:
         phase_space[:, :, 1] = start.p
+    elif momenta and mass is not None:
+        phase_space[:, :, 1] = mass.momenta(deviations[0] * memory.reshape(n, rows, d)[:, 0])
     return phase_space
 
 

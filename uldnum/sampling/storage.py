@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["FormatError", "content_digest", "labelled", "pack", "read", "sample_dims", "write"]
 
 # Number of the format of files, to be increased when a file that this version writes cannot be read by an earlier one.
-FORMAT = 3
+FORMAT = 4
 
 # Variables of the root group that are read back; all others are results that are computed from the state.
 READ = ("x", "p", "trace")
@@ -108,9 +108,9 @@ def attributes_of(run: Run) -> dict[str, Any]:
     recorded = {"record": s.record, "record_every": s.record_every} if s.record else {}
     return {
         "target": s.target, "integrator": s.integrator, **sizes, "temperature": s.temperature,
-        "score_noise": s.score_noise, "steps": run.steps, "recorded_steps": run.recorded_steps, **recorded,
-        "burn_in": s.burn_in, "chains": s.chains, "first_chain": s.first_chain, "seed": s.seed, "backend": s.backend,
-        "dtype": s.dtype, "version": s.version,
+        "score_noise": s.score_noise, "mass": json.dumps(s.mass) if np.ndim(s.mass) else s.mass, "steps": run.steps,
+        "recorded_steps": run.recorded_steps, **recorded, "burn_in": s.burn_in, "chains": s.chains,
+        "first_chain": s.first_chain, "seed": s.seed, "backend": s.backend, "dtype": s.dtype, "version": s.version,
     }  # fmt: skip
 
 

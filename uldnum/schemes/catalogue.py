@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
+from typing import Any
 
 import numpy as np
 
@@ -71,10 +72,16 @@ def summary_of(name: str, order: Order, source: str) -> Summary:
     return Summary(f"Integrator {name}", [], [("order in h", orders), ("source", source)])
 
 
-def conditions(temperature: float, score_noise: float) -> str:
-    """Return temperature and score noise as text that follows the name of an integrator, without the usual values."""
+def conditions(temperature: float, score_noise: float, mass: Any = 1.0) -> str:
+    """Return temperature, score noise and mass as text that follows the name of an integrator, without usual values.
+
+    The mass is a number, or has the shape of a vector or a matrix.
+    """
     heat = "" if temperature == 1 else f" at temperature {temperature:g}"
-    return heat if score_noise == 0 else f"{heat} with score noise {score_noise:g}"
+    heat += "" if score_noise == 0 else f" with score noise {score_noise:g}"
+    if np.ndim(mass):
+        return f"{heat} with a mass {'vector' if np.ndim(mass) == 1 else 'matrix'}"
+    return heat if mass == 1 else f"{heat} with mass {mass:g}"
 
 
 @dataclass(frozen=True, repr=False)

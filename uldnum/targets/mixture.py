@@ -23,6 +23,7 @@ from uldnum.kernels.arrays.binding import core
 from uldnum.kernels.initial import initial_normals, initial_uniform
 from uldnum.kernels.source.mixture import MixtureData
 from uldnum.targets.layout import factors_of, mixture_data
+from uldnum.targets.mass import Mass
 from uldnum.targets.protocol import Components, Modes, Target
 
 __all__ = ["GaussianMixture"]
@@ -373,6 +374,19 @@ class GaussianMixture(Target):
             return means, variances, None
         noise = np.square(s[..., None]) * np.eye(self.shape[0])
         return means, variances, np.square(a[..., None]) * self.covariances + noise
+
+    def transformed(self, mass: Mass) -> GaussianMixture:
+        """Return the distribution of ``y = F^-1 x``, where the mass defines F.
+
+        It is a mixture with means ``F^-1 mu_j`` and covariances ``F^-1 Sigma_j F^-T``. If F is diagonal, independent
+        coordinates remain independent.
+        """
+        means, F = mass.inward(self.means), mass.inverse
+        if self.covariances is None and F.shape[1] == 1:
+            return GaussianMixture(self.weights, means, self.variances * np.square(F[:, 0]), name=self.name)
+        full = self.variances[..., None] * np.eye(self.shape[0]) if self.covariances is None else self.covariances
+        full = F * full * F[:, 0] if F.shape[1] == 1 else product(product(F, full), F.T)
+        return GaussianMixture(self.weights, means, covariances=full, name=self.name)
 
     # ------------------------------------------------------------------------------------------------------- moments
 

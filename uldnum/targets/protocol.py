@@ -44,6 +44,7 @@ from uldnum.kernels.source.mixture import MixtureData
 
 if TYPE_CHECKING:
     from uldnum.plans.levels import Levels
+    from uldnum.targets.mass import Mass
 
 __all__ = ["Components", "Law", "Modes", "Target", "lacking", "law_of", "level_of"]
 
@@ -190,6 +191,24 @@ class Target(Law, ABC):
 
     def check_dtype(self, dtype: np.dtype[Any]) -> None:
         """Raise ValueError if the score cannot be computed in the given dtype. Default: every dtype is supported."""
+
+    @property
+    def frame(self) -> Array | None:
+        """Matrix F, shape (d, 1) if it is diagonal, else (d, d) and lower triangular. Default: None.
+
+        Where it is given, compiled kernels evaluate `compiled_score` at F y and multiply the result by F^T.
+        """
+        return None
+
+    def transformed(self, mass: Mass) -> Target:
+        """Return the target of the coordinates ``y = F^-1 x`` in which a mass is 1.
+
+        Only its score, and where it is known its largest precision, are used. Default: a target that calls the score of
+        this one.
+        """
+        from uldnum.targets.transformed import Transformed
+
+        return Transformed(self, mass)
 
     # ------------------------------------------------------------------------------------------------- units and scales
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from uldnum._util.arraylib import Space, host
 from uldnum._util.typing import Array
+from uldnum.arithmetic.dense import product
 from uldnum.kernels.arrays.adaptive import AdaptiveSteps
 from uldnum.kernels.arrays.binding import core, foreign_ops, ops
 from uldnum.kernels.program import Executor, Part, Program
@@ -57,7 +58,8 @@ class ArrayExecutor(Executor):
         self.program, self.dtype, self.space = program, program.dtype, space
         self.info = {"arrays": f"{space.name}, {space.device}"} if space.foreign else {}
         self.size = int(np.prod(program.shape))
-        self.recording = program.recording._replace(centre=[space.array(program.recording.centre)])
+        centre, frame = [space.array(program.recording.centre)], space.array(program.recording.frame)
+        self.recording = program.recording._replace(centre=centre, frame=frame)
         own = foreign_ops(space, self.dtype) if space.foreign else ops(self.dtype)
         self.core = make_core(own) if space.foreign else core(self.dtype)
         self.machine = own._replace(tail=self.tail)
@@ -75,7 +77,7 @@ class ArrayExecutor(Executor):
         """
         own = {"accumulate": self.accumulate, "first_escape": self.first_escape}
         core = SimpleNamespace(**vars(self.core) | own | instead)
-        return make_chain(self.machine, core, self.score, self.draw, move, read, self.count, self.keep)
+        return make_chain(self.machine, core, self.score, self.draw, move, read, self.place, self.count, self.keep)
 
     def mixture_score(self, s: list[Any], q: None, y: list[Any], data: MixtureData, d: int) -> None:
         """Evaluate the score of all chains by the mixture score of the core, which sees each coordinate as a value."""
@@ -119,6 +121,14 @@ class ArrayExecutor(Executor):
         """Apply map j to u and write the first rows of the result to ``new``."""
         m, e = t.normals[j], t.readout[j]
         self.core.affine(new, u, s, self.given(xi, m), self.given(eta, e), t, j, d, rows, len(u), m, e)
+
+    def place(self, x: Array, recording: Recording, d: int) -> None:
+        """Replace the positions by F x, if the recording has a frame F."""
+        frame, y = recording.frame, x[0, 0]
+        if frame.shape[1] == 1:
+            x[0, 0] = y * frame[:, 0]
+        elif frame.shape[1]:
+            x[0, 0] = self.space.namespace.matmul(y, frame.T) if self.space.foreign else product(y, frame.T)
 
     def accumulate(
         self, sums: list[Any], products: list[Any], gap: None, x: list[Any], centre: list[Any], d: int, moments: int

@@ -45,10 +45,10 @@ def chain_parts(form: ChainForm) -> SimpleNamespace:
     machine, real = ops(dtype, form.fast), dtype.type
     bound = core(dtype, form.fast)
     affine, bin_of, mixture_score = bound.affine, bound.bin_of, bound.mixture_score
-    fill, tail = normals_from(bound), machine.tail
+    fill, tail, row, outward = normals_from(bound), machine.tail, machine.row, bound.outward
     d, k, K, moments = form.d, form.rows, form.components, form.moments
     near, small, known, records_too = form.near, form.small, form.known, form.records
-    columns = form.columns if form.columns < 2 else d
+    columns, frame_columns = (count if count < 2 else d for count in (form.columns, form.frame))
     width = max(columns, 1)
     pairs, scratch, maps, stages = form.pairs, form.scratch, len(form.normals), len(form.score_at_x)
     most = max(m + e for m, e in zip(form.normals, form.readout, strict=True))
@@ -91,6 +91,11 @@ def chain_parts(form: ChainForm) -> SimpleNamespace:
             affine(new, u, s, xi, eta, t, j, d, k, k, t.normals[j], t.readout[j])
 
     @jit
+    def place(x, recording, d):  # type: ignore[no-untyped-def]
+        if frame_columns > 0:
+            outward(row(x, 0), recording.frame, d, frame_columns)
+
+    @jit
     def count(records, x, recording):  # type: ignore[no-untyped-def]
         counts, _, _, g, batch, _ = records
         if records_too and counts.shape[2] > 0:
@@ -106,7 +111,7 @@ def chain_parts(form: ChainForm) -> SimpleNamespace:
                 trace[number - kept, g, c, i] = x[0, i]
 
     def steps(dynamics: int) -> SimpleNamespace:
-        return make_chain(machine, bound, score, drawer(dynamics), move, read, count, keep)
+        return make_chain(machine, bound, score, drawer(dynamics), move, read, place, count, keep)
 
     @inline
     def tables_near(of, g):  # type: ignore[no-untyped-def]
@@ -254,8 +259,9 @@ def chain_kernel(form: ChainForm, opening: bool = False) -> Kernel:
                 if not opening:
                     thin = w.thin if records_too else 0
                     recording = Recording(
-                        moments, w.record_from - before, w.every, w.bin_every, thin, w.centre, w.low, w.per_unit
-                    )
+                        moments, w.record_from - before, w.every, w.bin_every, thin, w.centre, w.low, w.per_unit,
+                        w.frame,
+                    )  # fmt: skip
                     taken, escaped_here = advance_chain(
                         chain, scratch, target, t, d, k, stream, Span(first, last, begin, window),
                         Bounds(launch.least[p], launch.most[p]), recording, records, escaped - before,
@@ -273,7 +279,7 @@ def parameter_kinds(dtype: np.dtype[Any], single_part: bool) -> dict[str, Any]:
     """Return the Numba types of the parameters of the kernel, by name."""
     axes = [
         (number(dtype), {"G": 3, "dA": 4, "b": 3, "C": 4, "least": 2, "most": 2, "u": 4, "phase_space": 4, "trace": 4}),
-        (number(dtype), {"log2_weights": 2, "precisions": 2, "roots": 4, "shifts": 3, "reals": 3}),
+        (number(dtype), {"log2_weights": 2, "precisions": 2, "roots": 4, "shifts": 3, "reals": 3, "frame": 2}),
         (types.float64, {"centre": 1, "low": 1, "per_unit": 1, "sums": 3, "products": 3, "gaps": 3}),
         (types.int64, {"counts": 4, "escape_step": 2, "nfe": 2}),
     ]

@@ -32,9 +32,10 @@ LAYOUT = {
 }  # fmt: skip
 
 
-def forms(t: Tables, mixture: MixtureData, fast: bool, moments: int, records: bool) -> list[ChainForm]:
+def forms(t: Tables, mixture: MixtureData, fast: bool, moments: int, records: bool, frame: int = 0) -> list[ChainForm]:
     """Return the form of the kernel of every phase."""
-    return [ChainForm.of(phase(t, 0, number), mixture, fast, moments, records) for number in range(len(t.per_step))]
+    kind = mixture, fast, moments, records, frame
+    return [ChainForm.of(phase(t, 0, number), *kind) for number in range(len(t.per_step))]
 
 
 class CudaExecutor(Executor):
@@ -66,8 +67,9 @@ class CudaExecutor(Executor):
             raise ValueError("program: the targets must be mixtures, with kernel_data")
         self.terms, self.numbers = mixture.terms, sum(part.size for part in mixture)
         records = bool(recording.thin or np.any(recording.per_unit))
-        self.forms = forms(program.tables, mixture, fast, recording.moments, records)
-        axes = ("centre", "low", "per_unit")
+        columns = recording.frame.shape[1]
+        self.forms = forms(program.tables, mixture, fast, recording.moments, records, columns)
+        axes = ("centre", "low", "per_unit", "frame")
         there = {name: self.device.array(getattr(recording, name)) for name in axes}
         self.recording = recording._replace(**there)
         self.uploaded = lru_cache(1)(self.upload)  # a run of one phase has many launches with the same tables

@@ -29,8 +29,9 @@ class ChainForm:
     """Everything for which a kernel of chains is compiled; other quantities are arguments of the kernel.
 
     ``columns`` is the number of columns of the mixture's matrices: 0, 1, or 2 for any larger number. ``moments`` is an
-    index of `MOMENTS`, and ``records`` states whether histograms are counted or positions are stored. The other fields
-    are described in `Tables`.
+    index of `MOMENTS`, and ``records`` states whether histograms are counted or positions are stored. ``frame`` is the
+    number of columns of the frame of the recording: 0, 1, or 2 for any larger number. The other fields are described in
+    `Tables`.
     """
 
     dtype: str
@@ -41,6 +42,7 @@ class ChainForm:
     columns: int
     moments: int
     records: bool
+    frame: int
     normals: tuple[int, ...]
     readout: tuple[int, ...]
     offset: tuple[int, ...]
@@ -50,12 +52,12 @@ class ChainForm:
     separate_readout: bool
 
     @classmethod
-    def of(cls, t: Tables, mixture: MixtureData, fast: bool, moments: int, records: bool) -> ChainForm:
+    def of(cls, t: Tables, mixture: MixtureData, fast: bool, moments: int, records: bool, frame: int = 0) -> ChainForm:
         """Return the form for a phase and a mixture; arrays of the mixture may have leading axes."""
         numbers = {name: tuple(getattr(t, name).tolist()) for name in ("normals", "readout", "offset", "score_at_x")}
         K, d, columns = mixture.roots.shape[-3:]
         return cls(
-            mixture.shifts.dtype.name, fast, d, t.b.shape[-1], K, min(2, columns), moments, records,
+            mixture.shifts.dtype.name, fast, d, t.b.shape[-1], K, min(2, columns), moments, records, min(2, frame),
             per_step=int(t.per_step), open_uses_score=bool(t.open_uses_score),
             separate_readout=bool(t.separate_readout), **numbers,
         )  # fmt: skip

@@ -46,7 +46,9 @@ class ImageExecutor(Executor):
         machine = ops(self.dtype)._replace(tail=lambda first, j: first + self.size * j)
         # The kernel of the last stage checks the divergence bounds, so `first_escape` does nothing.
         parts = SimpleNamespace(**vars(core(self.dtype)) | {"first_escape": lambda escape_step, *_: escape_step})
-        self.chain = make_chain(machine, parts, self.score, self.draw, self.move, self.read, self.count, self.keep)
+        self.chain = make_chain(
+            machine, parts, self.score, self.draw, self.move, self.read, lambda x, *_: None, self.count, self.keep
+        )  # fmt: skip
         self.groups: list[tuple[Any, Any, Any]] = []  # u, (x, p) (k, 1, chains, size) and escape steps, on the GPU
         self.constants = lru_cache(2 * len(program.tables.b))(self.upload)
         # Arguments of the kernel for the current part of a phase and the current group.

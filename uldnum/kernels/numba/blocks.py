@@ -64,7 +64,7 @@ def part_of(launch, g, p):  # type: ignore[no-untyped-def]
     """Return the tables, the recording and the divergence bounds of part p for group g, the chains of step size g."""
     t, w = phase_of(launch.tables, g, launch.phase + p), launch.recording
     record_from = w.record_from - launch.before[p]
-    recording = Recording(w.moments, record_from, w.every, w.bin_every, w.thin, w.centre, w.low, w.per_unit)
+    recording = Recording(w.moments, record_from, w.every, w.bin_every, w.thin, w.centre, w.low, w.per_unit, w.frame)
     return borrowed((t, recording, Bounds(launch.least[p], launch.most[p])))
 
 
@@ -91,6 +91,7 @@ def make_kernel(
     apart = partial(inlined, forceinline=False)  # for functions that are called rarely; inlining slows compilation
     machine, bound = ops(dtype, lanes), core(dtype, lanes)
     words, box_muller, affine, bin_of = bound.words, bound.box_muller, bound.affine, bound.bin_of
+    outward, row = bound.outward, machine.row
     bits, from_bits, tail = machine.bits, machine.from_bits, machine.tail
     view, iota = values.view(lanes), vectors.iota(lanes)
     line = 64  # bytes of a cache line: access to a vector that straddles two lines takes twice as long
@@ -126,6 +127,10 @@ def make_kernel(
         else:
             affine(new, u, s, xi, eta, t, j, d, rows, k, m, e)
 
+    def place(x, recording, d):  # type: ignore[no-untyped-def]
+        if recording.frame.shape[1] > 0:
+            outward(row(x, 0), recording.frame, d, recording.frame.shape[1])
+
     def count(records, x, recording):  # type: ignore[no-untyped-def]
         (counts, _, _, bins), _, _, active, _, spare = records
         for i in range(counts.shape[0]):
@@ -142,7 +147,9 @@ def make_kernel(
                 trace[number - kept, chain + c, i] = numbers[place + i * lanes + c]
 
     named = machine._replace(jit=inlined)
-    steps = make_chain(named, bound, score, apart(draw), inlined(move), apart(read), apart(count), apart(keep))
+    steps = make_chain(
+        named, bound, score, apart(draw), inlined(move), apart(read), apart(place), apart(count), apart(keep)
+    )
     enter_chain, advance_chain = steps.enter, steps.advance
 
     @inlined
@@ -245,11 +252,31 @@ def mixture_kernel(dtype: np.dtype[Any], lanes: int, columns: int) -> Any:
     return compiled(make_kernel(dtype, lanes, score, mixture_at, f"{dtype}-{lanes}-mixture-{columns}"))
 
 
+def in_frame(score: Callable[..., Any], dtype: np.dtype[Any], lanes: int) -> Callable[..., Any]:
+    """Return the function that evaluates a score at F y and multiplies it by F^T; q holds F y before its own memory."""
+    outward, inward, tail = core(dtype, lanes).outward, core(dtype, lanes).inward, ops(dtype, lanes).tail
+
+    @jit
+    def framed(s, q, y, target, d):  # type: ignore[no-untyped-def]
+        frame, arguments = target
+        for i in range(d):
+            q[i] = y[i]
+        outward(q, frame, d, frame.shape[1])
+        score(s, tail(q, d), q, arguments, d)
+        inward(s, frame, d, frame.shape[1])
+
+    return framed
+
+
 @lru_cache(16)
-def user_kernel(dtype: np.dtype[Any], lanes: int, user_score: Any, arguments: tuple[Any, ...]) -> tuple[Any, str]:
+def user_kernel(
+    dtype: np.dtype[Any], lanes: int, user_score: Any, arguments: tuple[Any, ...], framed: bool
+) -> tuple[Any, str]:
     """Return the kernel for a user's score with arguments of given types, and why it does not run on vectors.
 
-    The second value is an empty string if the score runs on vectors.
+    The second value is an empty string if the score runs on vectors. If ``framed`` is true, the kernel reads the frame
+    of the target (`uldnum.targets.Target.frame`) and the arguments.
     """
     score, fault = lift(user_score, dtype, lanes, arguments)
+    score = in_frame(score, dtype, lanes) if framed else score
     return compiled(make_kernel(dtype, lanes, score, user_arguments, f"{dtype}-{lanes}-user"), keep=False), fault

@@ -158,6 +158,8 @@ class NumbaExecutor(Executor):
             )
             # The scratch memory holds two rows of scalars.
             terms, self.phases, self.scratch = USER_SCORE_COST * self.d, 1, 2 * self.d // self.lanes + 1
+            if program.targets.target(0).frame is not None:
+                self.scratch += self.d  # for F y
         self.work = terms + STEP_COST * self.d
 
     def kernel_of(self, first: int, last: int) -> tuple[Any, Any, str]:
@@ -170,9 +172,10 @@ class NumbaExecutor(Executor):
         if mixture is not None:
             return mixture_kernel(self.dtype, self.lanes, min(mixture.roots.shape[-1], 2)), mixture, ""
         target = self.program.targets.target(first)
-        arguments = target.score_arguments(self.dtype)
-        kernel, fault = user_kernel(self.dtype, self.lanes, target.compiled_score, tuple(map(numba.typeof, arguments)))
-        return kernel, arguments, fault
+        arguments, framed = target.score_arguments(self.dtype), target.frame is not None
+        kinds = tuple(map(numba.typeof, arguments))
+        kernel, fault = user_kernel(self.dtype, self.lanes, target.compiled_score, kinds, framed)
+        return kernel, (target.frame.astype(self.dtype), arguments) if framed else arguments, fault
 
     def first_launch(self, state: State) -> int:
         """Return a number of steps that takes a few hundredths of a second. Unused lanes cost as much as chains."""

@@ -107,6 +107,7 @@ def make_chain(
     draw: Callable[..., Any],
     move: Callable[..., Any],
     read: Callable[..., Any],
+    place: Callable[..., Any],
     count: Callable[..., Any],
     keep: Callable[..., Any],
 ) -> SimpleNamespace:
@@ -128,6 +129,8 @@ def make_chain(
     read : callable
         ``read(new, u, s, xi, eta, t, j, d, rows)`` applies the map ``open`` or ``close`` to u and writes the first
         rows of the result to ``new``.
+    place : callable
+        ``place(x, recording, d)`` replaces the position, row 0 of x, by F x, if the recording has a frame F.
     count : callable
         ``count(records, x, recording)`` adds positions to the histograms.
     keep : callable
@@ -156,7 +159,8 @@ def make_chain(
 
         In the stream of dynamics normals, those of step n follow those of ``open`` and of steps 1 ... n - 1. In the
         stream of readout normals, those of step n start at index n times their number per step. At steps that are
-        accumulated or stored only x is read. At the last step of the span all rows are read.
+        accumulated or stored only x is read. At the last step of the span all rows are read. The frame of the recording
+        applies to x when it is read, and not to the other rows.
         """
         u, phase_space, s = chain.u, chain.phase_space, scratch.s
         step, last, window = span.step, span.last, span.window
@@ -191,6 +195,8 @@ def make_chain(
                         move(u, s, xi, t, j, d)
                     if not t.separate_readout and wanted:
                         copy(phase_space, u, d, k)
+                    if wanted:
+                        place(phase_space, recording, d)
                     done = now - recording.record_from
                     if recording.moments > 0 and summed:
                         x, centre = row(phase_space, 0), recording.centre

@@ -57,12 +57,15 @@ def split_seed(seed: Any) -> tuple[Any, Any]:
 
 
 class Recording(NamedTuple):
-    """Recorded quantities. Arrays have shape (d,) and dtype float64.
+    """Recorded quantities. Arrays have shape (d,) and dtype float64, except for ``frame``.
 
     Recording starts with step ``record_from``. Moments about ``centre`` are accumulated at this step and at every
     ``every``-th step after it. Histograms count this step and every ``bin_every``-th step after it, where
     ``bin_every`` is a multiple of ``every``. The histograms begin at the positions ``low`` and have ``per_unit`` bins
     per unit of length. Positions are stored after every ``thin`` steps from ``record_from`` on; 0 means never.
+
+    The recorded positions are F x, where the matrix F is ``frame``, with the dtype of the run and shape (d, columns).
+    If there are no columns, F is 1. If there is one column, F is diagonal, otherwise it is lower triangular.
     """
 
     moments: Any  # index of `MOMENTS`; without moments there are no histograms
@@ -73,6 +76,7 @@ class Recording(NamedTuple):
     centre: Any
     low: Any
     per_unit: Any
+    frame: Any
 
 
 class Tables(NamedTuple):
@@ -345,6 +349,31 @@ def make_core(ops: Ops) -> SimpleNamespace:
             forces(s, q, y, mixture, strength, scale, i, 1, d, columns)
 
     @ops.jit
+    def outward(x, frame, d, columns):  # type: ignore[no-untyped-def]
+        """Replace x by F x, where F is diagonal if ``frame`` has one column, and lower triangular if it has more."""
+        for n in range(d):
+            i = d - 1 - n
+            if columns == 1:
+                x[i] = x[i] * frame[i, 0]
+            else:
+                total = x[i] * frame[i, i]
+                for p in range(i):
+                    total = fma(x[p], frame[i, p], total)
+                x[i] = total
+
+    @ops.jit
+    def inward(s, frame, d, columns):  # type: ignore[no-untyped-def]
+        """Replace s by F^T s, for F as in `outward`."""
+        for i in range(d):
+            if columns == 1:
+                s[i] = s[i] * frame[i, 0]
+            else:
+                total = s[i] * frame[i, i]
+                for p in range(i + 1, d):
+                    total = fma(s[p], frame[p, i], total)
+                s[i] = total
+
+    @ops.jit
     def accumulate(sums, products, gap, x, centre, d, moments):  # type: ignore[no-untyped-def]
         """Add x - centre to the sums, and its squares, or the lower triangle of its outer product, to the products.
 
@@ -392,6 +421,8 @@ def make_core(ops: Ops) -> SimpleNamespace:
         copy=copy,
         mixture_log2_weights=mixture_log2_weights,
         mixture_score=mixture_score,
+        outward=outward,
+        inward=inward,
         accumulate=accumulate,
         bin_of=bin_of,
         first_escape=first_escape,

@@ -1,0 +1,73 @@
+"""Targets in other coordinates: the distribution of ``y = F^-1 x``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from uldnum._util.arraylib import Space
+from uldnum._util.typing import Array
+from uldnum.targets.mass import Mass
+from uldnum.targets.protocol import Target
+
+__all__ = ["Transformed"]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Transformed(Target):
+    """The score of ``y = F^-1 x``, which is ``F^T s(F y)``, for any target of vectors.
+
+    A Numba score is not changed: compiled kernels read `frame`, evaluate the score of x at F y, and multiply the result
+    by F^T.
+
+    Parameters
+    ----------
+    inner : Target
+        The target of x.
+    mass : Mass
+        The mass, which defines F.
+    """
+
+    inner: Target
+    mass: Mass
+
+    @property
+    def name(self) -> str:
+        """Name of the wrapped target."""
+        return self.inner.name
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one sample, (d,)."""
+        return self.inner.shape
+
+    @property
+    def like(self) -> Any:
+        """Example array of the library that the score requires."""
+        return self.inner.like
+
+    @property
+    def compiled_score(self) -> Any:
+        """The compiled score of x."""
+        return self.inner.compiled_score
+
+    def score_arguments(self, dtype: np.dtype[Any]) -> tuple[Any, ...]:
+        """Return the arguments of the compiled score."""
+        return self.inner.score_arguments(dtype)
+
+    @property
+    def frame(self) -> Array:
+        """The matrix F."""
+        return self.mass.factor
+
+    def score(self, x: Any) -> Any:
+        """Return the score of y, (n, d) -> (n, d), in the library and dtype of its argument."""
+        space = Space.of(self.like)
+        if not space.foreign:
+            own = self.inner.score(self.mass.outward(x).astype(x.dtype))
+            return self.mass.forces(own).astype(x.dtype)
+        factor = np.diag(self.frame[:, 0]) if self.frame.shape[1] == 1 else self.frame
+        outward = space.namespace.astype(space.array(factor), x.dtype)
+        return space.namespace.matmul(self.inner.score(space.namespace.matmul(x, outward.T)), outward)
