@@ -15,6 +15,7 @@ from helpers.simulation import (
     IMAGE_CASES,
     IMAGES,
     KNOWN_ANSWERS,
+    MASSES,
     NOISY,
     TARGETS,
     TOLERANCE,
@@ -56,6 +57,12 @@ def test_simulated_gpu_equals_cpu(simulated, case):
 
 def test_simulated_temperature_and_score_noise_equal_cpu(simulated):
     compare(simulated, "conditions", results(sample(NOISY, "numba", **CONDITIONS)), NOISY[2])
+
+
+@pytest.mark.parametrize("n", range(len(MASSES)))
+def test_simulated_masses_equal_cpu(simulated, n):
+    case, mass = MASSES[n]
+    compare(simulated, f"mass {n}", results(sample(case, "numba", mass=mass)), case[2])
 
 
 @pytest.mark.parametrize("case", IMAGE_CASES, ids=lambda case: f"{case[0]} {case[1].shape} {case[2]}")

@@ -21,6 +21,13 @@ TOLERANCE = {"float64": 1e-13, "float32": 5e-6}
 SCHEMES = [*CATALOGUE, "ABAOABA"]
 # A scheme whose readout uses normals of its own with a noisy score, at another temperature.
 NOISY, CONDITIONS = ("UBU", "2", "float64"), {"temperature": 2.0, "score_noise": 0.7}
+# Masses in the dimensions of the targets; the frame of a chain is read in registers and in global memory.
+MASSES = [
+    (("BAOAB", name, dtype), mass)
+    for name, d in (("2", 2), ("2 full", 2), ("9 full", 9))
+    for dtype in DTYPES
+    for mass in (2 + np.arange(d) / d, np.eye(d) + 0.5)
+]
 KNOWN_ANSWERS = [
     ((0, 0, 0, 0), (0, 0), "6627e8d5 e169c58d bc57ac4c 9b00dbd8"),
     ((0xFFFFFFFF,) * 4, (0xFFFFFFFF,) * 2, "408f276d 41c83b0e a20bc7c6 6d5451fd"),
@@ -204,6 +211,8 @@ def simulate(path):
     whole = sample(("UBU", "3 diagonal", "float64"), "cuda", steps=7, resume=first)
     saved |= {f"resumed {i}": part for i, part in enumerate(results(whole))}
     saved |= {f"conditions {i}": part for i, part in enumerate(results(sample(NOISY, "cuda", **CONDITIONS)))}
+    for n, (case, mass) in enumerate(MASSES):
+        saved |= {f"mass {n} {i}": part for i, part in enumerate(results(sample(case, "cuda", mass=mass)))}
     np.savez(path, **saved)
 
 
