@@ -506,7 +506,7 @@ def test_the_law_of_several_coordinates_equals_each_law(name):
 
 def test_representations_are_short():
     title, header, *rows = repr(uldnum.preset("mild-cifar10")).splitlines()
-    assert title == "Plan mild-cifar10: 233 phases, 233 steps"
+    assert title == "Plan mild-cifar10: 233 phases, 233 steps, 8 of 233 phases shown"
     assert header.split("  ")[1] == "phase"
     assert [row.split() for row in (rows[0], rows[-1])] == [["1", "1", "50", "1", "1"], ["233", "1", "0.01", "1", "1"]]
     assert len(rows) == 8

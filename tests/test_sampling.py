@@ -293,7 +293,7 @@ def test_a_run_says_what_it_found():
     rows = [f"  h    {'mean':{width}}  diverged", f"  0.1  {means[0]:{width}}  0", f"  0.2  {means[1]:{width}}  0"]
     assert repr(run).splitlines() == [title, *rows]
     steps = quick(h=np.linspace(0.1, 0.5, 50))
-    assert repr(steps).splitlines()[0].endswith(", complete, 40 of 50 step sizes")
+    assert repr(steps).splitlines()[0].endswith(", complete, 40 of 50 step sizes shown")
     assert [line.split()[0] for line in repr(steps).splitlines()[1:]][::39] == ["h", "0.491837"]
     many = quick(uldnum.GaussianMixture([1.0], [[1.0] * 5], [1.0], name="<b>&"))
     assert repr(many).count(" ± ") == 3

@@ -71,7 +71,7 @@ def test_a_gaussian_law_prints_variances_and_biases():
 def test_a_law_of_many_points_and_coordinates_is_short(precision):
     """Eight points, from the first to the last, and three coordinates; the diagonal if the precision is a matrix."""
     law = exact.gaussian("ula", h=np.full((5, 1), 0.1), friction=np.linspace(1, 2, 6), precision=precision)
-    assert repr(law).splitlines()[0].endswith(", 8 of 30 points")
+    assert repr(law).splitlines()[0].endswith(", 8 of 30 points shown")
     header, *rows = rows_of(law)
     assert "Var(p)" not in header  # ULA has one row
     assert [rows[0][1], rows[-1][1]] == ["1", "2"]
@@ -109,9 +109,11 @@ def test_a_plan_and_its_law_print_phases():
         f"[{', '.join([f'{law.covariance[-1, 0, 0, 0] ** 0.5:.4g}'] * 2)}]",
     ]  # fmt: skip
     header, *phases = rows_of(plan)
-    assert [row[0] for row in phases] == [row[0] for row in rows]
+    assert [row[0] for row in phases] == [row[0] for row in rows] == ["1", "4", "6", "9", "12", "15", "17", "20"]
+    assert repr(plan).splitlines()[0] == "Plan BAOAB: 20 phases, 20 steps, 8 of 20 phases shown"
     assert Cells(plan._repr_html_()).found["th"] == header
-    assert Cells(law._repr_html_()).found["caption"] == ["Distribution of x after 20 phases of a plan"]
+    (caption,) = Cells(law._repr_html_()).found["caption"]
+    assert caption == "Distribution of x after 20 phases of a plan, 8 of 20 phases shown"
     mean, covariance = law  # it is still a tuple
     assert mean is law.mean
     assert covariance is law.covariance

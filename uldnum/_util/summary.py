@@ -12,7 +12,7 @@ import numpy as np
 from uldnum._util.names import printable
 from uldnum._util.typing import Array, ArrayLike
 
-__all__ = ["COORDINATES", "Described", "Summary", "counted", "entries", "selected", "with_error"]
+__all__ = ["COORDINATES", "Described", "Summary", "counted", "entries", "selected", "shown_of", "with_error"]
 
 # Largest number of rows of a table, and of coordinates of a point, that are shown.
 ROWS, COORDINATES = 8, 3
@@ -100,6 +100,18 @@ def selected(count: int, most: int = ROWS) -> list[int]:
     ([0, 1, 2], [0, 33, 66, 99])
     """
     return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(int)).tolist()
+
+
+def shown_of(shown: int, count: int, name: str) -> str:
+    """Return the end of a title that states how many rows of a table are shown; empty if all of them are.
+
+    Examples
+    --------
+    >>> from uldnum._util.summary import shown_of
+    >>> shown_of(8, 30, "phase"), shown_of(8, 8, "phase")
+    (', 8 of 30 phases shown', '')
+    """
+    return "" if shown == count else f", {shown} of {counted(count, name)} shown"
 
 
 def with_error(value: float, error: float) -> str:

@@ -17,7 +17,7 @@ from functools import cached_property
 import numpy as np
 
 from uldnum._util.arguments import broadcast, converted, flag, positive, shown, step_size, whole_number
-from uldnum._util.summary import Described, Summary, counted, entries, selected
+from uldnum._util.summary import Described, Summary, counted, entries, selected, shown_of
 from uldnum._util.typing import Array, ArrayLike
 from uldnum.exact.linear import ACCURATE, LinearStep, kron, kron_change, linear_step, solve
 from uldnum.exact.precise import lift
@@ -183,7 +183,7 @@ class GaussianLaw(Described):
         ]
         per_step = counted(self.nfe_per_step, "evaluation")
         title = f"Stationary distribution of {self.name} on a Gaussian, {per_step} per step"
-        shown = "" if len(rows) == h.size else f", {len(rows)} of {h.size} points"
+        shown = shown_of(len(rows), h.size, "point")
         return Summary(title + shown, ["h", "friction", *columns, "relaxation time (evaluations)"], rows)
 
     @property

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from uldnum._util.arguments import broadcast, numbers, shown
-from uldnum._util.summary import Summary, counted, entries, selected
+from uldnum._util.summary import Summary, counted, entries, selected, shown_of
 from uldnum._util.typing import Array, ArrayLike
 from uldnum.exact.linear import linear_step
 from uldnum.plans._plan import Plan
@@ -47,6 +47,7 @@ class PlanLaw(NamedTuple):
             for i, (mean, variance) in zip(chosen, moments, strict=True)
         ]
         title = f"Distribution of x after {counted(len(self.mean), 'phase')} of a plan"
+        title += shown_of(len(rows), len(self.mean), "phase")
         return Summary(title, ["phase", "mean", "standard deviation"], rows)
 
     def __repr__(self) -> str:

@@ -18,7 +18,7 @@ import numpy as np
 
 from uldnum._util.arguments import answer_of, flag, non_negative, positive_number, shown, step_size, whole_number
 from uldnum._util.names import UnknownNameError, checked_text, split_name, unknown
-from uldnum._util.summary import Described, Summary, counted, selected
+from uldnum._util.summary import Described, Summary, counted, selected, shown_of
 from uldnum._util.typing import Array
 from uldnum.plans.levels import Levels
 from uldnum.plans.presets import PRESETS
@@ -115,7 +115,9 @@ class Plan(Described):
         ]
         name = self.name + conditions(self.temperature, self.score_noise)
         title = f"Plan {name}: {phases}, {counted(self.steps, 'step')}"
-        return Summary(title, ["phase", "alpha", "sigma", "steps", "evaluations per step"], rows)
+        part = shown_of(len(rows), len(self.phases), "phase")
+        header = ["phase", "alpha", "sigma", "steps", "evaluations per step"]
+        return Summary(title + part, header, rows)
 
     @property
     def rows(self) -> int:
@@ -207,7 +209,7 @@ def preset(name: str) -> Plan:
     --------
     >>> import uldnum
     >>> uldnum.preset("ald-cifar10")
-    Plan ald-cifar10: 233 phases, 1161 steps
+    Plan ald-cifar10: 233 phases, 1161 steps, 8 of 233 phases shown
     ...
     """
     if not isinstance(name, str) or name.lower() not in PRESETS:
@@ -323,7 +325,7 @@ def plan(
       5      1      0.1     3      1
       6      1      0.1     1      1
     >>> uldnum.plan("ula", levels, h=0.3, predictor="reverse-diffusion")
-    Plan reverse-diffusion with ula: 10 phases, 10 steps
+    Plan reverse-diffusion with ula: 10 phases, 10 steps, 8 of 10 phases shown
     ...
     >>> uldnum.plan("heun", levels, denoise=False)
     Plan heun: 8 phases, 8 steps

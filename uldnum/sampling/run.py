@@ -12,7 +12,7 @@ import xarray as xr
 
 from uldnum._util.arguments import file_path, shown
 from uldnum._util.extras import MissingExtraError, require
-from uldnum._util.summary import COORDINATES, Described, Summary, counted, entries, selected
+from uldnum._util.summary import COORDINATES, Described, Summary, counted, entries, selected, shown_of
 from uldnum._util.typing import Array
 from uldnum.kernels.source.core import NEVER, Tables
 from uldnum.kernels.source.mixture import MixtureData
@@ -93,7 +93,7 @@ class Run(Described):
         columns = {"h": [f"{h:g}" for h in s.h]} if any(s.h) else {}
         columns |= {name: values, "diverged": [str(count) for count in np.atleast_1d(self.diverged)]}
         rows, chosen = list(zip(*columns.values(), strict=True)), selected(len(s.h), LINES)
-        part = "" if len(chosen) == len(rows) else f", {len(chosen)} of {len(rows)} step sizes"
+        part = shown_of(len(chosen), len(rows), "step size")
         return Summary(
             f"Run of {s.integrator}{s.conditions} on {s.target}: {counted(s.chains, 'chain')}, {steps}, "
             f"{counted(self.nfe, 'evaluation')} per chain, {state}{part}",
