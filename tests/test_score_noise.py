@@ -213,7 +213,7 @@ def test_the_noise_of_a_plan_may_depend_on_the_level():
     assert uldnum.plan("heun", levels, score_noise=0.4).phases[0].step.stages[0].map.normals == 1
     with pytest.raises(ValueError, match=r"^score_noise: must be 0 with snr"):
         uldnum.plan("ula", levels, snr=0.2, score_noise=0.1)
-    with pytest.raises(ValueError, match=r"^score_noise: must be finite and non-negative"):
+    with pytest.raises(ValueError, match=r"^score_noise: must be between 0 and 1e\+50, got -2"):
         uldnum.plan("ula", levels, h=0.5, score_noise=lambda alpha, sigma: -sigma)
 
 
@@ -303,10 +303,32 @@ def test_studies_and_the_shell(monkeypatch, capsys, tmp_path):
     assert float(stored.exact.sel(metric="second_moment").squeeze()) == pytest.approx(bias, rel=1e-12)
 
 
-@pytest.mark.parametrize("noise", [-1.0, np.nan, np.inf, "loud", [1.0, 2.0]])
-def test_score_noise_is_a_number(noise):
-    with pytest.raises(ValueError, match=r"^score_noise: must be"):
+@pytest.mark.parametrize(
+    ("noise", "fault"),
+    [
+        (-1.0, r"between 0 and 1e\+50, got -1"), (np.nan, "between"), (np.inf, "between"), (1e155, "between"),
+        ("loud", "one number for all coordinates, or .*, got 'loud'"),
+        ([1.0, 2.0], r"one number for all coordinates, or .*, got shape \(2,\)"),
+    ],
+)  # fmt: skip
+def test_score_noise_is_a_number(noise, fault):
+    with pytest.raises(ValueError, match=f"^score_noise: must be {fault}"):
         exact.gaussian("ula", h=1.0, score_noise=noise)
+    levels = uldnum.levels.geometric(2.0, 0.5, 3)
+    for given in (noise, lambda alpha, sigma: noise):
+        with pytest.raises(ValueError, match=f"^score_noise: must be {fault}"):
+            uldnum.plan("ula", levels, h=1.0, score_noise=given)
+
+
+@pytest.mark.parametrize("precision", [1e-100, 1.0, 1e100])
+@pytest.mark.parametrize("temperature", [1e-50, 1.0, 1e50])
+@pytest.mark.parametrize("tau", [0.0, 1e50])
+def test_the_largest_noise_and_temperatures_have_the_closed_form(precision, temperature, tau):
+    """Beyond the limits, squares of the noise would overflow or be lost; see `test_score_noise_is_a_number`."""
+    h = precision**-0.5
+    law = exact.gaussian("ula", h=h, precision=precision, temperature=temperature, score_noise=tau)
+    expected = (temperature + h**2 / 4 * tau**2) / (precision * (1 - h**2 / 4 * precision))
+    np.testing.assert_allclose(law.position_covariance, expected, rtol=1e-12)
 
 
 def test_stability_and_orders_do_not_depend_on_it():

@@ -1,5 +1,6 @@
 """Temperature: all noise is multiplied by its square root, and the stationary law is that of density^(1/T)."""
 
+import re
 import sys
 from dataclasses import replace
 
@@ -312,10 +313,23 @@ def test_an_integrator_carries_its_temperature():
     assert exact.measured_orders(uldnum.integrator("ula").at(temperature=T)) == exact.measured_orders("ula")
 
 
-@pytest.mark.parametrize("temperature", [0, -1.0, np.nan, np.inf, "hot", [1.0, 2.0]])
-def test_a_temperature_is_a_positive_number(temperature):
+@pytest.mark.parametrize(
+    ("temperature", "fault"),
+    [
+        (0, "between 1e-50 and 1e+50, got 0"), (-1.0, "between"), (np.nan, "between"), (1e300, "between"),
+        (1e-300, "between"), ("hot", "a number, got 'hot'"), ([1.0, 2.0], r"a number, got shape (2,)"),
+    ],
+)  # fmt: skip
+def test_a_temperature_is_a_positive_number(temperature, fault):
+    for call in (
+        exact.gaussian,
+        exact.propagator,
+        lambda *a, **b: uldnum.integrator("ula").at(temperature=temperature),
+    ):
+        with pytest.raises(ValueError, match=f"^temperature: must be {re.escape(fault)}"):
+            call("ula", h=1.0, temperature=temperature)
     with pytest.raises(ValueError, match=r"^temperature: must be"):
-        exact.gaussian("ula", h=1.0, temperature=temperature)
+        replace(uldnum.integrator("ula"), temperature=temperature)
 
 
 def test_faults_of_plans_and_studies():

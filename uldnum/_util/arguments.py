@@ -28,6 +28,7 @@ __all__ = [
     "function",
     "non_negative",
     "number",
+    "number_between",
     "numbers",
     "positive",
     "positive_number",
@@ -63,11 +64,14 @@ def numbers(name: str, value: ArrayLike | None) -> Array:
     return array
 
 
-def number(name: str, value: Any) -> float:
-    """Return ``value`` as a float, or raise if it is not a scalar number."""
-    found = converted(name, value)
+def number(name: str, value: Any, wanted: str = "a number") -> float:
+    """Return ``value`` as a float, or raise if it is not a scalar number.
+
+    ``wanted`` describes valid values in the error message.
+    """
+    found = np.asarray(reals(name, value, wanted), dtype=float)
     if found.ndim:
-        raise ValueError(f"{name}: must be a number, got shape {found.shape}")
+        raise ValueError(f"{name}: must be {wanted}, got shape {found.shape}")
     return float(found)
 
 
@@ -84,8 +88,11 @@ def converted(name: str, value: ArrayLike | None) -> Array:
     return np.asarray(reals(name, value), dtype=float)
 
 
-def reals(name: str, value: ArrayLike | None) -> Array:
-    """Return ``value`` as an array, float32 if it is float32 and float64 otherwise, or raise if it is not numeric."""
+def reals(name: str, value: ArrayLike | None, wanted: str = "a number or an array of numbers") -> Array:
+    """Return ``value`` as an array, float32 if it is float32 and float64 otherwise, or raise if it is not numeric.
+
+    ``wanted`` describes valid values in the error message.
+    """
     if is_masked(value):
         raise ValueError(f"{name}: must have no masked entries, got {shown(value)}")
     try:
@@ -100,7 +107,7 @@ def reals(name: str, value: ArrayLike | None) -> Array:
     if given.dtype.kind in "iuf":
         with np.errstate(over="ignore"):  # a long double out of the range of float64 becomes infinite
             return given if given.dtype == np.float32 else np.asarray(given, dtype=float)
-    raise ValueError(f"{name}: must be a number or an array of numbers, got {shown(value)}")
+    raise ValueError(f"{name}: must be {wanted}, got {shown(value)}")
 
 
 def is_masked(value: Any) -> bool:
@@ -116,7 +123,10 @@ def is_real(value: Any) -> bool:
 
 def positive_number(name: str, value: Any) -> float:
     """Return ``value`` as a float, or raise if it is not a positive, finite scalar."""
-    return number(name, positive(name, value))
+    found = number(name, value)
+    if not 0 < found < math.inf:
+        raise ValueError(f"{name}: must be positive and finite, got {found:g}")
+    return found
 
 
 def non_negative(name: str, value: Any) -> float:
@@ -124,6 +134,14 @@ def non_negative(name: str, value: Any) -> float:
     found = number(name, value)
     if not 0 <= found < math.inf:
         raise ValueError(f"{name}: must be finite and non-negative, got {found:g}")
+    return found
+
+
+def number_between(name: str, value: Any, least: float, most: float) -> float:
+    """Return ``value`` as a float, or raise if it is not a scalar number from ``least`` to ``most``."""
+    found = number(name, value)
+    if not least <= found <= most:
+        raise ValueError(f"{name}: must be between {least:g} and {most:g}, got {found:g}")
     return found
 
 

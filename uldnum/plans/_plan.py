@@ -16,14 +16,14 @@ from typing import Any
 
 import numpy as np
 
-from uldnum._util.arguments import answer_of, flag, non_negative, positive_number, shown, step_size, whole_number
+from uldnum._util.arguments import answer_of, flag, positive_number, shown, step_size, whole_number
 from uldnum._util.names import UnknownNameError, checked_text, split_name, unknown
 from uldnum._util.summary import Described, Summary, counted, selected, shown_of
 from uldnum._util.typing import Array
 from uldnum.plans.levels import Levels
 from uldnum.plans.presets import PRESETS
 from uldnum.schemes.adaptive import Adaptive
-from uldnum.schemes.catalogue import Integrator, conditions, unknown_integrator
+from uldnum.schemes.catalogue import Integrator, checked_score_noise, conditions, unknown_integrator
 from uldnum.schemes.catalogue import integrator as find_integrator
 from uldnum.schemes.predictors import PREDICTORS, Move, NoiseLevel, Predictor, denoising, embedded
 from uldnum.schemes.predictors import predictor as find_moves
@@ -390,8 +390,8 @@ def with_noisy_scores(plan: Plan, score_noise: float | Callable[[float, float], 
 
     def deviation(phase: Phase) -> float:
         if callable(score_noise):
-            return non_negative("score_noise", answer_of("score_noise", score_noise, phase.alpha, phase.sigma))
-        return non_negative("score_noise", score_noise)
+            return checked_score_noise(answer_of("score_noise", score_noise, phase.alpha, phase.sigma))
+        return checked_score_noise(score_noise)
 
     deviations = [deviation(phase) for phase in plan.phases]
     phases = tuple(

@@ -22,8 +22,8 @@ from uldnum._util.arguments import (
     function,
     non_negative,
     number,
+    number_between,
     positive,
-    positive_number,
     shown,
     step_size,
 )
@@ -45,6 +45,7 @@ from uldnum.schemes.words import (
 __all__ = [
     "CatalogueEntry",
     "Integrator",
+    "checked_score_noise",
     "conditions",
     "integrator",
     "integrators",
@@ -54,6 +55,10 @@ __all__ = [
 
 Recipe = Callable[[Array, Array], Step]
 Order = tuple[float | None, float | None]
+
+# Largest temperature, inverse of the smallest one, and largest score noise. Variances on Gaussians are then in the
+# range of float64.
+LARGEST = 1e50
 
 # Largest number of letters of a splitting word. Words in the literature have fewer than twenty.
 LONGEST = 100
@@ -82,6 +87,12 @@ def conditions(temperature: float, score_noise: float, mass: Any = 1.0) -> str:
     if np.ndim(mass):
         return f"{heat} with a mass {'vector' if np.ndim(mass) == 1 else 'matrix'}"
     return heat if mass == 1 else f"{heat} with mass {mass:g}"
+
+
+def checked_score_noise(value: Any) -> float:
+    """Return the standard deviation of the error of a score as a float, or raise."""
+    wanted = "one number for all coordinates, or in uldnum.plan a function of alpha and sigma"
+    return number_between("score_noise", number("score_noise", value, wanted), 0.0, LARGEST)
 
 
 @dataclass(frozen=True, repr=False)
@@ -118,8 +129,8 @@ class Integrator(Described):
     Raises
     ------
     ValueError
-        If an argument has the wrong type, memory or score noise is negative or not finite, or the temperature is not
-        positive and finite.
+        If an argument has the wrong type, if memory is negative or not finite, if the temperature is not between 1e-50
+        and 1e50, or if the score noise is not between 0 and 1e50.
 
     Notes
     -----
@@ -162,8 +173,8 @@ class Integrator(Described):
         function("recipe", self.recipe)
         checked_text("source", self.source)
         non_negative("memory", self.memory)
-        positive_number("temperature", self.temperature)
-        non_negative("score_noise", self.score_noise)
+        number_between("temperature", self.temperature, 1 / LARGEST, LARGEST)
+        checked_score_noise(self.score_noise)
         if not isinstance(self.order, tuple) or len(self.order) != 2:
             raise ValueError(f"order: must be a tuple of two items, numbers or None, got {shown(self.order)}")
 
@@ -189,7 +200,7 @@ class Integrator(Described):
         Raises
         ------
         ValueError
-            If the temperature is not positive and finite, or the score noise is negative or not finite.
+            If the temperature is not between 1e-50 and 1e50, or the score noise is not between 0 and 1e50.
 
         Notes
         -----
@@ -221,8 +232,8 @@ class Integrator(Described):
         >>> round(float(uldnum.exact.gaussian(noisy, h=1.0).position_covariance), 6)
         1.666667
         """
-        kept = self.temperature if temperature is None else positive_number("temperature", temperature)
-        noise = self.score_noise if score_noise is None else non_negative("score_noise", score_noise)
+        kept = self.temperature if temperature is None else number("temperature", temperature)
+        noise = self.score_noise if score_noise is None else checked_score_noise(score_noise)
         return replace(self, temperature=kept, score_noise=noise)
 
     @property
