@@ -97,6 +97,14 @@ def test_a_run_states_what_it_recorded(tmp_path):
         uldnum.diagnostics.second_moment_bias(mean, mixture(5))
 
 
+def test_a_run_has_only_the_attributes_that_it_recorded():
+    names = ["covariance", "covariance_error", "variance", "mean", "histogram", "edges", "recorded"]
+    full = uldnum.sample(mixture(5), "BAOAB", steps=8, record="covariance", bins=8, thin=4, **OPTIONS)
+    mean = uldnum.sample(mixture(5), "BAOAB", steps=8, record="mean", **OPTIONS)
+    assert [name for name in names if hasattr(full, name)] == names
+    assert [name for name in names if hasattr(mean, name)] == ["mean"]
+
+
 @pytest.mark.parametrize("backend", ["numba", "array"])
 def test_a_resumed_run_accumulates_at_the_same_steps(backend, tmp_path):
     """Runs stopped between two accumulated steps continue with the same bits."""

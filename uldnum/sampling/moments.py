@@ -9,7 +9,11 @@ import numpy as np
 
 from uldnum._util.typing import Array
 
-__all__ = ["Moments", "standard_error"]
+__all__ = ["Moments", "NotRecordedError", "standard_error"]
+
+
+class NotRecordedError(ValueError, AttributeError):
+    """A property of a run that did not record it. Since it is an AttributeError, `hasattr` returns False."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +38,7 @@ class Moments:
 
     Raises
     ------
-    ValueError
+    NotRecordedError
         If a property is read for which the products are missing.
     """
 
@@ -60,14 +64,14 @@ class Moments:
         if self.products.shape[-1] == len(row):
             return self.second[..., row == column]
         if not self.products.shape[-1]:
-            raise ValueError("the run recorded no second moments; pass record='variance' to sample()")
+            raise NotRecordedError("the run recorded no second moments; pass record='variance' to sample()")
         return self.second
 
     @property
     def triangle(self) -> Array:
         """Average of the lower triangle over the steps of each chain, shape (..., chains, d (d + 1)/2)."""
         if self.products.shape[-1] < len(self.pairs[0]):
-            raise ValueError("the run recorded no covariance; pass record='covariance' to sample()")
+            raise NotRecordedError("the run recorded no covariance; pass record='covariance' to sample()")
         return self.second
 
     @property

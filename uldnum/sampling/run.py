@@ -17,7 +17,7 @@ from uldnum._util.typing import Array
 from uldnum.kernels.source.core import NEVER, Tables
 from uldnum.kernels.source.mixture import MixtureData
 from uldnum.kernels.state import State
-from uldnum.sampling.moments import Moments, standard_error
+from uldnum.sampling.moments import Moments, NotRecordedError, standard_error
 from uldnum.sampling.settings import Settings
 from uldnum.sampling.storage import FormatError, labelled, read, write
 
@@ -33,7 +33,8 @@ class Run(Described):
 
     The documentation of each property gives its shape for a single step size. If ``h`` was an array of shape (H,), all
     arrays except `edges` have an additional leading axis of length H. ``shape`` is the shape of one sample, (d,) for
-    vectors.
+    vectors. A property that the run did not record raises an error that is both a ValueError and an AttributeError, so
+    ``hasattr(run, "covariance")`` states whether there is a covariance.
 
     Attributes
     ----------
@@ -152,10 +153,12 @@ class Run(Described):
 
     @property
     def recorded(self) -> Array:
-        """The trace; raises a ValueError if no positions were stored."""
+        """The trace; raises an error if no positions were stored."""
         trace = self.trace
         if trace is None:
-            raise ValueError("the run has no trace: pass thin (at most steps) to sample(), or keep=True to anneal()")
+            raise NotRecordedError(
+                "the run has no trace: pass thin (at most steps) to sample(), or keep=True to anneal()"
+            )
         return trace
 
     def check_one_step_size(self) -> None:
@@ -185,7 +188,7 @@ class Run(Described):
     def moments(self) -> Moments:
         """First and second moments of every chain (`Moments`); NaN if a chain diverged."""
         if self.settings.record is None:
-            raise ValueError(
+            raise NotRecordedError(
                 f"the run on {self.settings.target!r} has no moments: images and plans do not record them; use run.x"
             )
         bad = (self.state.escape_step.min(axis=1) < NEVER)[:, None, None]
@@ -230,12 +233,14 @@ class Run(Described):
         The first and last entry count the positions below and above the bins.
         """
         if not self.settings.bins:
-            raise ValueError("the run has no histograms: pass bins to sample()")
+            raise NotRecordedError("the run has no histograms: pass bins to sample()")
         return self.each(self.state.counts)
 
     @property
     def edges(self) -> Array:
         """Edges of the histogram bins of each axis, float64, shape (d, bins + 1)."""
+        if not self.settings.bins:
+            raise NotRecordedError("the run has no histograms: pass bins to sample()")
         return np.linspace(self.low, self.high, self.settings.bins + 1, axis=-1)
 
     # ------------------------------------------------------------------------------------------------------- storage
