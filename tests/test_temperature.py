@@ -235,10 +235,14 @@ def test_default_steps_do_not_depend_on_the_temperature():
 
 
 def test_other_targets_need_a_reference():
-    with pytest.raises(ValueError, match=r"^temperature: at 2, expectations are known on Gaussians and in one"):
-        studies.bias("ring-8", "ula", [0.2], temperature=2.0)
+    known = r"^temperature: at 2, expectations and draws are known on Gaussians .* pass reference='long', or samples"
+    for study in (studies.bias, studies.mixing):
+        with pytest.raises(ValueError, match=known):
+            study("ring-8", "ula", [0.2], temperature=2.0)
+    with pytest.raises(ValueError, match=r"^target: no exact answer on 'ring-8'"):
+        studies.exact_bias("ring-8", "ula", [0.2], temperature=2.0)
     hot = uldnum.sample("ring-8", "baoab-limit", h=0.2, steps=60, chains=64, temperature=2.0, backend="array")
-    with pytest.raises(ValueError, match="pass reference=samples"):
+    with pytest.raises(ValueError, match="pass reference='long', or samples"):
         uldnum.diagnostics.mean_bias(hot, "ring-8")
     bias = uldnum.diagnostics.mean_bias(hot, "ring-8", reference=hot)
     assert bias.value < 4 * bias.floor + 0.5

@@ -206,9 +206,7 @@ def against(target: Target, reference: Any, temperature: float | None = None) ->
     own = target.temperature_of_expectations
     temperature = own if temperature is None else temperature
     if isinstance(reference, str) and reference == "long":
-        if temperature != 1:
-            raise ValueError(f"reference: 'long' samples at temperature 1; pass samples at temperature {temperature:g}")
-        reference = Reference.long(target)
+        reference = Reference.long(target, temperature=temperature)
     if reference is not None:
         samples = Reference.of(reference, target.shape)
         if samples.temperature not in (None, temperature):
@@ -223,8 +221,8 @@ def against(target: Target, reference: Any, temperature: float | None = None) ->
         return Tempered(target, heated(target, temperature), temperature_of_expectations=temperature)
     if target.shape != (1,):
         raise ValueError(
-            f"temperature: at {temperature:g}, expectations are known on Gaussians and in one dimension, but not for "
-            f"{target.name!r}; pass reference=samples at that temperature"
+            f"temperature: at {temperature:g}, expectations and draws are known on Gaussians and in one dimension, but "
+            f"not for {target.name!r}; pass reference='long', or samples at that temperature"
         )
     return Tempered(target, TabulatedLaw(tabulate(target, temperature)), temperature_of_expectations=temperature)
 

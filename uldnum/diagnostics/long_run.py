@@ -15,7 +15,7 @@ from uldnum._util.typing import Array
 from uldnum.kernels.initial import initial_normals
 from uldnum.sampling._sample import sample
 from uldnum.sampling.run import Run
-from uldnum.schemes.catalogue import integrator
+from uldnum.schemes.catalogue import Integrator, integrator
 from uldnum.targets import Target
 
 __all__ = ["COORDINATES", "Evidence", "long_samples"]
@@ -58,16 +58,17 @@ class Evidence:
     evaluations: int
 
 
-def long_samples(target: Target, noise: float, seed: int) -> tuple[Array, str, Evidence]:
+def long_samples(target: Target, noise: float, seed: int, temperature: float) -> tuple[Array, str, Evidence]:
     """Return samples, shape (draws, chains, *shape), their description and their evidence; see `Reference.long`."""
     seed = whole_number("seed", seed, 0, 2**64 - 1 - ROUNDS)
+    scheme = integrator(LONG).at(temperature=temperature)
     chains = 32 * max(1, math.ceil(1 / (LASTING * noise**2) / 32))
-    start, width, evaluations = settled(target, chains, seed)
-    order = integrator(LONG).order[1] or 0.0
+    start, width, evaluations = settled(target, chains, seed, scheme.temperature)
+    order = scheme.order[1] or 0.0
     wide: LongRun | None = None
     for halvings in range(HALVINGS + 1):
         h = STEP * width / 2**halvings
-        fine = long_run(target, start, h, noise, seed + ROUNDS)
+        fine = long_run(target, scheme, start, h, noise, seed + ROUNDS)
         evaluations += 0 if fine is None else fine.evaluations
         if fine is not None and wide is not None:
             gaps = np.abs(fine.mean - wide.mean) + 2 * np.hypot(fine.error, wide.error)
@@ -76,9 +77,9 @@ def long_samples(target: Target, noise: float, seed: int) -> tuple[Array, str, E
                 known = Evidence(h, float(np.max(fine.error / fine.scale)), bias, evaluations)
                 count = fine.trace.shape[0] * fine.trace.shape[1]
                 origin = (
-                    f"{count} samples of a long run of {LONG} on {target.name} with h = {h:.3g} and {evaluations:.2g} "
-                    f"score evaluations, noise {known.noise:.1g} and bias below {bias:.1g} standard deviations by "
-                    "comparison with 2h"
+                    f"{count} samples of a long run of {scheme.label} on {target.name} with h = {h:.3g} and "
+                    f"{evaluations:.2g} score evaluations, noise {known.noise:.1g} and bias below {bias:.1g} standard "
+                    "deviations by comparison with 2h"
                 )
                 return fine.trace, origin, known
         wide = fine
@@ -99,12 +100,13 @@ class LongRun:
     evaluations: int
 
 
-def settled(target: Target, chains: int, seed: int) -> tuple[Array, float, int]:
+def settled(target: Target, chains: int, seed: int, temperature: float) -> tuple[Array, float, int]:
     """Return positions after runs towards the target, its narrowest scale, and the number of score evaluations.
 
-    The scale of coordinate i is 1 divided by the standard deviation of the score s_i, as for a Gaussian. The returned
-    scale is in units of the step size h.
+    The scale of coordinate i is sqrt(temperature) divided by the standard deviation of the score s_i, which is the
+    standard deviation at temperature 1 of a Gaussian. The returned scale is in units of the step size h.
     """
+    scheme = integrator("BAOAB").at(temperature=temperature)
     d, evaluations = math.prod(target.shape), 0
     if target.draws is None:
         scale = np.where(np.isfinite(target.standard_deviation), target.standard_deviation, 1.0)
@@ -113,20 +115,20 @@ def settled(target: Target, chains: int, seed: int) -> tuple[Array, float, int]:
         x = target.draws(chains, seed, 0)
     for number in range(ROUNDS):
         score = np.asarray(host(target.score(Space.of(target.like).array(x))), dtype=float).reshape(chains, -1)
-        width = 1 / (float(np.max(score.std(axis=0))) * target.time_unit)
-        run = quiet_run(target, "BAOAB", x0=x, h=STEP * width, friction=1 / width, steps=ROUND, seed=seed + number)
+        width = math.sqrt(temperature) / (float(np.max(score.std(axis=0))) * target.time_unit)
+        run = quiet_run(target, scheme, x0=x, h=STEP * width, friction=1 / width, steps=ROUND, seed=seed + number)
         evaluations += run.nfe * chains
         if not run.diverged:
             x = np.asarray(run.x, dtype=float)
     return x, width, evaluations
 
 
-def long_run(target: Target, start: Array, h: float, noise: float, seed: int) -> LongRun | None:
+def long_run(target: Target, scheme: Integrator, start: Array, h: float, noise: float, seed: int) -> LongRun | None:
     """Return a run that is long enough for standard errors of at most ``noise``, or None if chains diverge."""
     chains, steps, evaluations = len(start), 4 * DRAWS, 0
     draws = max(1, min(DRAWS, COORDINATES // start.size))
     while steps <= STEPS:
-        run = quiet_run(target, LONG, x0=start, h=h, steps=steps, burn_in=steps, thin=-(-steps // draws), seed=seed)
+        run = quiet_run(target, scheme, x0=start, h=h, steps=steps, burn_in=steps, thin=-(-steps // draws), seed=seed)
         evaluations += run.nfe * chains
         if run.diverged or run.trace is None:
             return None
@@ -147,7 +149,7 @@ def long_run(target: Target, start: Array, h: float, noise: float, seed: int) ->
     )
 
 
-def quiet_run(target: Target, scheme: str, **options: Any) -> Run:
+def quiet_run(target: Target, scheme: Integrator, **options: Any) -> Run:
     """Run chains without warnings of divergence, or raise if the run was interrupted."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".* diverged")

@@ -67,10 +67,12 @@ class Reference:
     temperature: float | None = None
 
     @classmethod
-    def long(cls, target: Target | str, noise: float = 0.005, seed: int = 1 << 62) -> Reference:
+    def long(
+        cls, target: Target | str, noise: float = 0.005, seed: int = 1 << 62, temperature: float = 1.0
+    ) -> Reference:
         """Return the samples of a long run whose standard error and bias are below a given number.
 
-        ``reference="long"`` calls this method with its defaults.
+        ``reference="long"`` calls this method with its defaults, and with the temperature of what is measured.
 
         Parameters
         ----------
@@ -83,6 +85,8 @@ class Reference:
             and x^2.
         seed : int, default 2^62
             Seed of the runs, from 0 to 2^64 - 9.
+        temperature : float, default 1.0
+            Temperature T of the runs. The samples are then from ``density^(1/T)``.
 
         Returns
         -------
@@ -92,8 +96,9 @@ class Reference:
         Raises
         ------
         ValueError
-            If the standard errors do not reach ``noise`` in 2^17 recorded steps, or if the limit of the bias is not
-            below ``noise`` at any of the step sizes, the smallest of which is 1/64 of the first.
+            If an argument is out of range, if the standard errors do not reach ``noise`` in 2^17 recorded steps, or if
+            the limit of the bias is not below ``noise`` at any of the step sizes, the smallest of which is 1/64 of the
+            first.
 
         Notes
         -----
@@ -113,8 +118,8 @@ class Reference:
         True
         """
         target = find_target(target)
-        trace, origin, evidence = long_samples(target, positive_number("noise", noise), seed)
-        return cls(shaped(trace, target.shape), origin, evidence)
+        trace, origin, evidence = long_samples(target, positive_number("noise", noise), seed, temperature)
+        return cls(shaped(trace, target.shape), origin, evidence, temperature)
 
     @classmethod
     def of(cls, given: Any, shape: tuple[int, ...], seed: int = 0) -> Reference:

@@ -84,6 +84,8 @@ class StepGrid:
         """
         h, delta, friction = study.h, study.delta, study.friction
         target, reference = find_target(study.target), getattr(study, "reference", None)
+        if not isinstance(study, SamplingConfiguration):
+            check_exact_law(target)
         schemes = schemes_of(study)
         temperature = schemes[0].temperature
         given = reference is not None or temperature != 1
@@ -295,6 +297,14 @@ class StepGrid:
                 if len(sizes):
                     at = "h = " + ", ".join(f"{h:.4g}" for h in sizes)
                     warnings.warn(f"{name} {fault.format(at)}", stacklevel=level_outside())
+
+
+def check_exact_law(target: Target) -> None:
+    """Raise if the exact bias of schemes on a target cannot be computed."""
+    if not has_moments_and_cdf(target):
+        raise lacking(target, "its moments and cdf", "moment", "cdf")
+    if not has_exact_law(target):
+        raise ValueError(f"target: no exact answer on {target.name!r}, which is neither Gaussian nor one-dimensional")
 
 
 def schemes_of(study: Configuration) -> list[Integrator]:
