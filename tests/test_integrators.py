@@ -72,6 +72,8 @@ def test_names_ignore_case_and_read_parameters():
         ("noise-denoise(nan)", "0 < eta"),
         ("ula(2)", "takes no parameter"),
         ("BOB", "neither A nor U"),
+        ("Heun", "'Heun' is a predictor, which moves samples between noise levels; pass it to uldnum.plan"),
+        ("ddim(0.5)", "'ddim(0.5)' is a predictor"),
         ("BAOABX", "The letters of splitting words are A (drift), B (kick), O (thermostat), U (drift and .*, not 'X'"),
     ],
 )

@@ -30,6 +30,7 @@ from uldnum._util.arguments import (
 from uldnum._util.names import NAME, UnknownNameError, checked_name, checked_text, digest, split_name, unknown
 from uldnum._util.summary import Described, Summary, counted
 from uldnum._util.typing import Array, ArrayLike
+from uldnum.schemes.predictors import PREDICTORS
 from uldnum.schemes.stage import Affine, Step, first_row, table
 from uldnum.schemes.words import (
     ALPHABET,
@@ -668,6 +669,11 @@ def integrator(name: str | Integrator, **parameters: float) -> Integrator:
         if parameters:
             raise ValueError(f"integrator: the word {shown(stem)} takes no parameter, got {', '.join(parameters)}")
         return splitting(stem)
+    if stem.lower() in PREDICTORS:
+        raise ValueError(
+            f"integrator: {shown(name)} is a predictor, which moves samples between noise levels; pass it to "
+            "uldnum.plan"
+        )
     raise unknown_integrator("integrator", name)
 
 
