@@ -243,6 +243,15 @@ def test_u_statistics_have_mean_zero_without_bias():
         assert abs(np.mean(values)) < 4 * np.std(values) / np.sqrt(60)
 
 
+@pytest.mark.parametrize("chains", [2, 40])
+def test_numbers_are_floats(chains):
+    """Not arrays without axes, which print as array(0.1)."""
+    x = np.random.default_rng(0).normal(size=(chains, 1))
+    for distance in (sliced_wasserstein_2, mode_weights, maximum_mean_discrepancy, kernel_stein_discrepancy):
+        of = distance(x, "bimodal-1d")
+        assert [type(part) for part in of] == [np.float64] * 3, distance
+
+
 def test_distances_of_a_diverged_group_are_nan():
     with pytest.warns(UserWarning, match="diverged"):
         done = uldnum.sample(NORMAL, "ula", h=[0.5, 3.0], steps=200, chains=8, bins=16, progress=False)

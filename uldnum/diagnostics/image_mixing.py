@@ -160,7 +160,7 @@ def class_change_rate(classes: ArrayLike, *, nfe: float = 1.0) -> Estimate:
     labels, nfe = labels_of(classes), positive_number("nfe", nfe)
     changes = np.mean(labels[1:] != labels[:-1], axis=0) / nfe
     if not changes.any():
-        return Estimate(np.array(0.0), np.array(1 / (nfe * labels[1:].size)))
+        return Estimate(*np.array([0.0, 1 / (nfe * labels[1:].size)]))
     return Estimate(changes.mean(), standard_error(changes, axis=0))
 
 
@@ -305,7 +305,7 @@ def time_of(series: Array, nfe: float) -> Estimate:
     try:
         return autocorrelation_time(series, nfe=nfe)
     except ValueError:
-        return Estimate(np.array(np.nan), np.array(np.nan))
+        return Estimate(*np.full(2, np.nan))
 
 
 def draws_until(present: Array) -> Array:

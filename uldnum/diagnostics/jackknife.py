@@ -225,9 +225,9 @@ def other_norm(norm: Callable[[Array], Array], mean: Array, deviations: Array,
     """
     batches = len(deviations)
     alone = norm(mean)
-    value = np.asarray(summary(alone))
+    value = np.asarray(summary(alone))[()]  # a scalar instead of an array without axes
     if batches < 2:
-        return Bias(value, np.full_like(value, np.nan), np.full_like(value, np.nan))
+        return Bias(value, value * np.nan, value * np.nan)
     # Process the multipliers in parts, which bounds the memory for many axes.
     parts = np.array_split(multipliers(batches) * np.sqrt(batches / (batches - 1)), 16)
 
@@ -249,7 +249,7 @@ def other_norm(norm: Callable[[Array], Array], mean: Array, deviations: Array,
         doubled = summarised((norms(mean, 1.0) + norms(mean, -1.0)) / 2).mean(axis=0)
         variance = variance + (np.maximum(doubled - value, 0) / (np.sqrt(2) - 1)) ** 2
     error, floor = np.sqrt(variance), np.sqrt(np.mean(summarised(noise) ** 2, axis=0))
-    return Bias(value, np.where(with_excess & (value < 2 * floor), np.maximum(error, floor), error), floor)
+    return Bias(value, np.where(with_excess & (value < 2 * floor), np.maximum(error, floor), error)[()], floor)
 
 
 def inflation(deviations: Array) -> Array:

@@ -213,7 +213,7 @@ def slowest_time(observable: str) -> Callable[[Run, Target], Estimate]:
     def of_run(run: Run, target: Target) -> Estimate:
         times = chain_mean_times(run)
         if observable not in times:
-            return Estimate(np.array(np.nan), np.array(np.nan))
+            return Estimate(*np.full(2, np.nan))
         value, error = times[observable]
         axis = int(np.argmax(value))
         return Estimate(value[axis], error[axis])

@@ -287,7 +287,7 @@ def hopping_rate(trace: Array | None, target: Target | str, *, nfe: float = 1.0)
         hops += (now >= 0) & (last >= 0) & (now != last)
         last = np.where(now >= 0, now, last)
     if not times.any():
-        return Estimate(np.array(np.nan), np.array(np.nan))
+        return Estimate(*np.full(2, np.nan))
     rate = hops.sum() / times.sum()
     error = standard_error((hops - rate * times) / times.mean(), axis=0)
     return Estimate(rate, error if rate else 1 / times.sum())

@@ -291,7 +291,7 @@ def u_statistic(sums: Array, sizes: Array) -> Bias:
     # The trace of C is estimated from the same batches, which adds to the part without bias.
     variance, without_bias = variance + (1 / pairs - 1) * without_bias, without_bias / pairs
     floor = np.sqrt(without_bias)
-    return Bias(value, np.where(value < np.sqrt(2) * floor, floor, np.sqrt(variance)), floor)
+    return Bias(value, floor if value < np.sqrt(2) * floor else np.sqrt(variance), floor)
 
 
 def mode_weights(x: Array, target: Target | str) -> Bias:
