@@ -4,6 +4,8 @@
 * Distances between marginals: `wasserstein_1`, `kolmogorov`.
 * Distances between samples: `sliced_wasserstein_2`, `maximum_mean_discrepancy`, `kernel_stein_discrepancy`,
   `mode_weights`.
+* Images, by features or classes: `frechet_distance`, `kernel_distance`, `precision`, `recall`, `density`, `coverage`,
+  `class_distribution`, `effective_classes`, `nearest_training`; all of them in `IMAGE_METRICS`.
 * Convergence from the initial state: `relaxation`, `time_below`.
 * Mixing in equilibrium: `autocorrelation_time`, `chain_mean_times`, `effective_sample_size`, `hopping_rate`.
 * Mixing of images: `feature_times`, `class_time`, `class_change_rate`, `classes_visited`, `burn_in_time`.
@@ -22,6 +24,23 @@ from uldnum.diagnostics.image_mixing import (
     class_time,
     classes_visited,
     feature_times,
+)
+from uldnum.diagnostics.images import (
+    IMAGE_METRICS,
+    ImageMetric,
+    ImageSet,
+    Moments,
+    class_distribution,
+    coverage,
+    density,
+    effective_classes,
+    frechet_between,
+    frechet_distance,
+    image_metrics,
+    kernel_distance,
+    nearest_training,
+    precision,
+    recall,
 )
 from uldnum.diagnostics.jackknife import Bias
 from uldnum.diagnostics.long_run import Evidence
@@ -42,25 +61,40 @@ from uldnum.diagnostics.samples import (
 )
 
 __all__ = [
+    "IMAGE_METRICS",
     "Bias",
     "Estimate",
     "Evidence",
+    "ImageMetric",
+    "ImageSet",
+    "Moments",
     "Reference",
     "autocorrelation_time",
     "burn_in_time",
     "chain_mean_times",
     "class_change_rate",
+    "class_distribution",
     "class_time",
     "classes_visited",
+    "coverage",
+    "density",
+    "effective_classes",
     "effective_sample_size",
     "feature_times",
+    "frechet_between",
+    "frechet_distance",
     "hopping_rate",
+    "image_metrics",
+    "kernel_distance",
     "kernel_stein_discrepancy",
     "kolmogorov",
     "maximum_mean_discrepancy",
     "mean_bias",
     "mode_weights",
+    "nearest_training",
     "observable_bias",
+    "precision",
+    "recall",
     "relaxation",
     "second_moment_bias",
     "signed_bias",
