@@ -17,6 +17,7 @@ from uldnum.cli.common import (
     save_result,
 )
 from uldnum.cli.options import ScoreNoise, Seed, Temperature, count
+from uldnum.cli.quality import Features, Reference, compared_with, print_quality
 
 __all__ = ["anneal"]
 
@@ -95,6 +96,8 @@ def anneal(
             show_default=False,
         ),
     ] = None,
+    reference: Reference = None,
+    features: Features = "digits",
     backend: Annotated[
         str | None,
         typer.Option(
@@ -145,6 +148,7 @@ def anneal(
     if images:  # fail before the run if its states cannot be drawn
         require("matplotlib", "plot")
         check_look(look(law))
+    comparison = compared_with(law, reference, features, chains)
     if own:
         chosen = uldnum.plan(method, own_levels(law, levels), **given)
     if not (preset or is_predictor(method)):
@@ -163,6 +167,8 @@ def anneal(
             interrupted(f"{run.recorded_steps} of {run.steps} steps are in {stored}; continue with --resume")
         if images:
             show(law, chosen, run.x[:64], out / "anneal.png")
+            if comparison is not None:
+                print_quality(comparison, run, law.decode(run.x))
         elif chains > 1 and not run.diverged:
             compare(law, run.x, seed, chosen.temperature)
         typer.echo(f"states: {stored}")

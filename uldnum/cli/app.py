@@ -15,6 +15,7 @@ from uldnum.cli.anneal import anneal
 from uldnum.cli.bias import bias
 from uldnum.cli.common import interrupted
 from uldnum.cli.listing import doctor, fetch, list_
+from uldnum.cli.quality import quality
 from uldnum.cli.sample import sample
 from uldnum.cli.studies import advise, frontier, mixing
 from uldnum.version import VERSION
@@ -65,7 +66,7 @@ def options(
 
 
 app.command("list")(list_)
-for command in (doctor, fetch, bias, mixing, frontier, advise, sample, anneal):
+for command in (doctor, fetch, bias, mixing, frontier, advise, sample, anneal, quality):
     app.command()(command)
 
 

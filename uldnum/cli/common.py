@@ -38,7 +38,9 @@ __all__ = [
     "naming_result",
     "print_json",
     "protect_stopped_run",
+    "run_study",
     "save_result",
+    "split_names",
     "write_study",
 ]
 
@@ -156,10 +158,15 @@ def compute_study(name: str, given: dict[str, Any], scheduler: str | None, out: 
             limit = {True: "without a limit of time", "auto": usual}.get(options.get("exact", "auto"))
             last = f"; then exact values, {limit}" if limit and grid.has_exact_values else ""
             typer.echo(f"compiling the kernels, then sampling point by point{last}", err=True)
-        try:
-            return study(**options, executor=executor)
-        except KeyboardInterrupt:
-            interrupted(f"the same command continues from the points in {out / 'points'}")
+        return run_study(study, options | {"executor": executor}, out)
+
+
+def run_study(study: Callable[..., Any], options: dict[str, Any], out: Path) -> Any:
+    """Return a study; Ctrl-C ends the command with the place of the finished points."""
+    try:
+        return study(**options)
+    except KeyboardInterrupt:
+        interrupted(f"the same command continues from the points in {out / 'points'}")
 
 
 def write_study(study: Any, folder: Path, name: str, draw: Callable[[xr.Dataset], Any]) -> tuple[Path, Path]:

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from uldnum._util.parsing import whole
-from uldnum.studies.configuration import Configuration, SamplingConfiguration, Whole, option_of
+from uldnum.studies.configuration import Checked, SamplingConfiguration, Whole, option_of
 
 __all__ = ["AsJson", "Out", "Scheduler", "ScoreNoise", "Seed", "Temperature", "count", "with_options_of"]
 
@@ -65,9 +65,7 @@ FLAG: Any = bool | None
 NUMBERS: dict[Any, Any] = {"int": int, "float": float, "float | None": float | None, "bool | str": FLAG}
 
 
-def with_options_of(
-    configuration: type[Configuration], **usual: str
-) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def with_options_of(configuration: type[Checked], **usual: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Add the options of a study's configuration to a command, which receives their values in a dictionary ``given``.
 
     Parameters

@@ -23,6 +23,7 @@ from uldnum.cli.common import (
     save_result,
 )
 from uldnum.cli.options import ScoreNoise, Seed, Temperature, count
+from uldnum.cli.quality import Features, Reference, compared_with, print_quality
 from uldnum.schemes.catalogue import integrator as find_integrator
 
 if TYPE_CHECKING:
@@ -106,6 +107,8 @@ def sample(
         ),
     ] = None,
     chunk: Annotated[int, count("Maximum number of images in one call of the network.")] = 64,
+    reference: Reference = None,
+    features: Features = "digits",
     backend: Annotated[str, typer.Option(help="Backend: array (on the CPU), cuda or cuda-fast.")] = "array",
     gif: Annotated[bool, typer.Option("--gif", help="Also write OUT/chains.gif, an animation of the chains.")] = False,
     profile: Annotated[
@@ -167,6 +170,7 @@ def sample(
     )
     level = net.at(sigma, ratio=sigma_ratio, t=t)
     check_look(net.card)
+    comparison = compared_with(net, reference, features, chains)
     kept = steps // every * (1 + denoise) + 2 * scheme.rows
     needed = kept * chains * math.prod(level.shape) * np.dtype(level.dtype).itemsize
     check_room(stored, needed, "out" if states is None else "states")
@@ -198,6 +202,8 @@ def sample(
         if not run.complete:
             interrupted(f"{run.recorded_steps} of {steps} steps are in {stored}; continue with --resume")
         draw(net, level, run, images, out, gif, how)
+        if comparison is not None:
+            print_quality(comparison, run, net.decode(images[-1]))
         typer.echo(f"states: {stored}")
 
 

@@ -9,7 +9,7 @@ import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +108,10 @@ class Network(Law):
         latents: Latents | None = None,
     ) -> None:
         path, given = file_path("path", path), checked_card(card)
+        self.arguments: tuple[Path, Any, dict[str, Any]] = path.absolute(), given, {
+            "device": device, "inputs": inputs, "unconditional": unconditional, "guidance": guidance, "clip": clip,
+            "chunk": chunk, "threads": threads, "tf32": tf32, "latents": latents,
+        }  # fmt: skip
         threads = None if threads is None else whole_number("threads", threads, 1, 2**16)
         self.device = Device(device, tf32)
         self.model = Model(path, self.device, threads)
@@ -132,10 +136,20 @@ class Network(Law):
         self.decoder = None if latents is None else Decoder(latents, self.shape[0], threads)
         self.images = 0  # number of images evaluated so far
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the arguments of the network. The process that loads it opens the files of the model anew."""
+        path, card, options = self.arguments
+        return partial(type(self), **options), (path, card)
+
     @property
     def name(self) -> str:
         """Name of the network, from its card."""
         return self.card.name
+
+    @property
+    def data_range(self) -> tuple[float, float]:
+        """Range of the images, from the card."""
+        return self.card.data_range
 
     def image_shape(self) -> tuple[int, ...]:
         """Return the shape of one image. Sizes that the model leaves open come from the card."""

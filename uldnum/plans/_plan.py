@@ -148,6 +148,11 @@ class Plan(Described):
         """
         return sum(self.counts.tolist())
 
+    @property
+    def nfe(self) -> int:
+        """Number of score evaluations per chain."""
+        return sum(phase.count * len(phase.step.stages) + phase.step.open_uses_score for phase in self.phases)
+
     @cached_property
     def adaptive(self) -> bool:
         """Whether at least one phase has adaptive step sizes."""

@@ -16,7 +16,17 @@ from uldnum._util.names import checked_name, printable, unknown
 from uldnum.plotting.style import Look, Style, entry, looks, names_of
 from uldnum.studies.common import AXES, without_law
 
-__all__ = ["Shown", "annotate", "axes_of", "common", "integrators_of", "known_metric", "name_entries", "read_studies"]
+__all__ = [
+    "Shown",
+    "annotate",
+    "axes_of",
+    "common",
+    "integrators_of",
+    "known_metric",
+    "name_entries",
+    "opened",
+    "read_studies",
+]
 
 # Line styles and fill styles of the first, second, ... study of a figure. They repeat after 20 studies.
 LINES = "-", "--", "-.", (0, (5, 1, 1, 1, 1, 1))
@@ -82,8 +92,8 @@ def read_studies(
     return shown_studies
 
 
-def read_study(given: Any, kind: str) -> xr.Dataset:
-    """Return one study, or raise an error if it is not a study of the given kind; see `Shown.data`."""
+def opened(given: Any, kind: str) -> xr.Dataset:
+    """Return a dataset, given as such or as a NetCDF file, or raise an error if it is not a study of the given kind."""
     if isinstance(given, xr.Dataset):
         study, where = given, "the dataset"
     elif isinstance(given, str | Path):
@@ -97,6 +107,12 @@ def read_study(given: Any, kind: str) -> xr.Dataset:
         raise ValueError(f"study: must be a dataset, a path, or a mapping from names to them, got {shown(given)}")
     if study.attrs.get("study") != kind:
         raise ValueError(f"study: {where} must contain a study of {kind}")
+    return study
+
+
+def read_study(given: Any, kind: str) -> xr.Dataset:
+    """Return one study, or raise an error if it is not a study of the given kind; see `Shown.data`."""
+    study = opened(given, kind)
     # A selection of a single coordinate, such as study.sel(metric="mean"), has lost the dimension.
     study = study.expand_dims([axis for axis in (*AXES, "metric") if axis in study.coords and axis not in study.dims])
     study = study.sortby("h")

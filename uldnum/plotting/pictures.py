@@ -17,7 +17,7 @@ from uldnum.plotting.style import literal_text
 if TYPE_CHECKING:
     from uldnum.networks import Card
 
-__all__ = ["check_look", "coloured", "draw_gif", "draw_images"]
+__all__ = ["check_look", "coloured", "draw_gif", "draw_images", "mosaic", "shaded"]
 
 COLUMNS = 10  # images in a row
 PIXELS = 96  # minimum side of an image in an animation, in pixels
@@ -38,14 +38,19 @@ def coloured(images: Array, card: Card) -> Array:
     Three channels are red, green and blue. For any other number of channels, the first one is shown in the colour map
     of the card.
     """
+    return shaded(images, card.display or card.data_range, card.gamma, card.colours)
+
+
+def shaded(images: Array, display: Sequence[float], gamma: float, colours: str) -> Array:
+    """Return images as RGB values; ``display`` are the values with the darkest and the brightest colour."""
     require("matplotlib", "plot")
     from matplotlib import colormaps
 
-    low, high = card.display or card.data_range
-    shown = (np.clip((images - low) / (high - low), 0, 1)) ** card.gamma
+    low, high = display
+    shown = (np.clip((images - low) / (high - low), 0, 1)) ** gamma
     if shown.shape[1] == 3:
         return np.moveaxis(shown, 1, -1)
-    return colormaps[card.colours](shown[:, 0])[..., :3]
+    return colormaps[colours](shown[:, 0])[..., :3]
 
 
 @literal_text()

@@ -226,11 +226,11 @@ def mark_divergence(axes: Any, one: xr.Dataset, style: Style) -> None:
     axes.plot(lost, height, transform=axes.get_xaxis_transform(), **style.points(0.9, marker="x", fillstyle="full"))
 
 
-def plain_ticks(axes: Any) -> None:
-    """Label the ticks of logarithmic axes in decimal notation, not as powers of ten."""
+def plain_ticks(axes: Any, *chosen: Any) -> None:
+    """Label the ticks of logarithmic axes, by default both, in decimal notation, not as powers of ten."""
     from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
-    for axis in (axes.xaxis, axes.yaxis):
+    for axis in chosen or (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(StrMethodFormatter("{x:g}"))
         axis.set_minor_formatter(NullFormatter())
         low, high = axis.get_view_interval()

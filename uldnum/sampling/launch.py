@@ -31,8 +31,8 @@ from uldnum.targets.mass import Mass
 
 __all__ = [
     "ESCAPE", "REACH", "attach_run_to_errors", "bounds", "centre_and_scale", "check_numbers", "escape_distance",
-    "execute", "floating_type", "in_coordinates", "recorded_moments", "recording_of", "require_memory", "resumed",
-    "warn_of_a_stop",
+    "execute", "floating_type", "in_coordinates", "quiet", "recorded_moments", "recording_of", "require_memory",
+    "resumed", "warn_of_a_stop",
 ]  # fmt: skip
 
 # Intended duration of a launch in seconds. After each launch the progress bar is updated and Ctrl-C is checked.
@@ -346,3 +346,18 @@ def warn_of_a_stop(run: Run, steps: str) -> None:
         warnings.warn(
             f"stopped after {run.recorded_steps} of {run.steps} {steps}; resume it with resume=run", stacklevel=4
         )
+
+
+@contextmanager
+def quiet() -> Iterator[Callable[[], bool]]:
+    """Run chains without warnings of divergence and stops; after Ctrl-C raise KeyboardInterrupt at the end.
+
+    It yields a function that returns whether Ctrl-C was pressed. The exception is raised even if the run was complete
+    by then, because the work of which the run is a part may not be.
+    """
+    with warnings.catch_warnings(), interruptible() as stopped:
+        warnings.filterwarnings("ignore", ".* diverged")
+        warnings.filterwarnings("ignore", "stopped after")
+        yield stopped
+    if stopped():
+        raise KeyboardInterrupt

@@ -130,10 +130,12 @@ def collected(
     *,
     seconds: float = math.inf,
     rank: Callable[[Any], Any] = lambda task: 0,
+    unit: str = "point",
+    size: Callable[[Any], int] = lambda task: 1,
 ) -> dict[str, Result]:
     """Return the results, by key, of the tasks that are computed or stored within ``seconds``.
 
-    Tasks of lower rank are computed first. After the time is over, a task in this process is abandoned
+    Tasks of lower rank are computed first. The progress bar counts the size of the tasks in the given unit. After the time is over, a task in this process is abandoned
     (`uldnum._util.deadline`), and tasks that an executor has begun are awaited.
     """
     moment = time.monotonic() + seconds
@@ -160,9 +162,9 @@ def collected(
     open_keys.sort(key=lambda key: rank(wanted[key]))
     with tqdm(
         desc=progress if isinstance(progress, str) else "sweep",
-        total=len(wanted),
-        initial=len(done),
-        unit="point",
+        total=sum(map(size, wanted.values())),
+        initial=sum(size(wanted[key]) for key in done),
+        unit=unit,
         delay=1.0,
         disable=None if progress else True,
     ) as bar:
@@ -175,7 +177,7 @@ def collected(
                     warnings.warn(f"store: {error}; results that cannot be stored are still returned", stacklevel=3)
                 warned = True
             done[key] = result
-            bar.update()
+            bar.update(size(wanted[key]))
     return done
 
 

@@ -15,23 +15,28 @@ from inspect import getdoc, signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, TypeVar
 
+import numpy as np
+
 from uldnum._util.arguments import flag, non_negative, positive, positive_number, shown, whole_number
 from uldnum._util.names import checked_name
 from uldnum._util.typing import Array, ArrayLike
 from uldnum.diagnostics.metrics import METRICS
 
 if TYPE_CHECKING:
+    from uldnum.plans.levels import Levels
     from uldnum.schemes.catalogue import Integrator
     from uldnum.targets import Target
 
 __all__ = [
     "LEAST_SECONDS",
     "BiasConfiguration",
+    "Checked",
     "Configuration",
     "ExactBiasConfiguration",
     "FrontierConfiguration",
     "MeasuringConfiguration",
     "Option",
+    "QualityConfiguration",
     "SamplingConfiguration",
     "Whole",
     "configured_by",
@@ -85,6 +90,17 @@ def all_some_or_none(name: str, value: Any) -> bool | str:
     return value
 
 
+def whole_numbers(name: str, value: Any) -> tuple[int, ...]:
+    """Return one or more different positive integers in ascending order, or raise."""
+    given = [value] if isinstance(value, int | np.integer) else value
+    if isinstance(given, str) or not isinstance(given, Sequence | np.ndarray) or len(given) == 0:
+        raise ValueError(f"{name}: must be an integer or a sequence of integers, got {shown(value)}")
+    found = sorted(whole_number(name, one, 1, 2**48) for one in given)
+    if len(set(found)) < len(found):
+        raise ValueError(f"{name}: must be different numbers, got {shown(value)}")
+    return tuple(found)
+
+
 def functions(name: str, value: Any) -> Mapping[str, Callable[..., Any]]:
     """Return a dictionary of functions by name, which is empty for None, or raise."""
     if value is None:
@@ -136,8 +152,34 @@ def friction_option(usual: str) -> dict[str, Option]:
     )  # fmt: skip
 
 
+# Options of all studies, and of all studies that sample.
+STORE = option(
+    "path, optional",
+    "Folder in which every point is stored, so that an interrupted study resumes, as in `uldnum.studies.sweep`.",
+    shell=None,
+)
+EXECUTOR = option(
+    "concurrent.futures.Executor, optional",
+    "Executor that computes the points, as in `uldnum.studies.sweep`.",
+    shell=None,
+)
+PROGRESS = option("bool", "Whether to show a progress bar in a terminal.", shell=None, check=flag)
+SEED = option("int", "Seed of all random numbers, from 0 to 2^64 - 1.", check=Whole(0, 2**64 - 1))
+
+
 @dataclass(frozen=True, eq=False)
-class Configuration:
+class Checked:
+    """Base class of configurations, whose fields are options that are checked."""
+
+    def __post_init__(self) -> None:
+        for part in fields(self):
+            check = option_of(type(self), part.name).check
+            if check is not None:
+                object.__setattr__(self, part.name, check(part.name, getattr(self, part.name)))
+
+
+@dataclass(frozen=True, eq=False)
+class Configuration(Checked):
     """The options of every study: target, integrators, step sizes, frictions, accuracy, storage and executor.
 
     Attributes
@@ -187,25 +229,9 @@ class Configuration:
         "Accuracy of exact answers, as in `uldnum.exact.transfer_operator`.",
         shell="Accuracy of exact answers.",
     ))  # fmt: skip
-    store: str | Path | None = field(default=None, metadata=option(
-        "path, optional",
-        "Folder in which every point is stored, so that an interrupted study resumes, as in `uldnum.studies.sweep`.",
-        shell=None,
-    ))  # fmt: skip
-    executor: Executor | None = field(default=None, metadata=option(
-        "concurrent.futures.Executor, optional",
-        "Executor that computes the points, as in `uldnum.studies.sweep`.",
-        shell=None,
-    ))  # fmt: skip
-    progress: bool = field(default=True, metadata=option(
-        "bool", "Whether to show a progress bar in a terminal.", shell=None, check=flag,
-    ))  # fmt: skip
-
-    def __post_init__(self) -> None:
-        for part in fields(self):
-            check = option_of(type(self), part.name).check
-            if check is not None:
-                object.__setattr__(self, part.name, check(part.name, getattr(self, part.name)))
+    store: str | Path | None = field(default=None, metadata=STORE)
+    executor: Executor | None = field(default=None, metadata=EXECUTOR)
+    progress: bool = field(default=True, metadata=PROGRESS)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -224,9 +250,7 @@ class SamplingConfiguration(Configuration):
     chains: int = field(default=1024, metadata=option(
         "int", "Independent chains at every point, at least 8.", check=Whole(8, 2**32),
     ))  # fmt: skip
-    seed: int = field(default=0, metadata=option(
-        "int", "Seed of all random numbers, from 0 to 2^64 - 1.", check=Whole(0, 2**64 - 1),
-    ))  # fmt: skip
+    seed: int = field(default=0, metadata=SEED)
     backend: str | None = field(default=None, metadata=option(
         "str, optional",
         "Backend that runs the chains, as in `uldnum.sample`.",
@@ -299,7 +323,91 @@ class FrontierConfiguration(MeasuringConfiguration):
     chains: int = 4096
 
 
-def option_of(configuration: type[Configuration], name: str) -> Option:
+@dataclass(frozen=True, eq=False)
+class QualityConfiguration(Checked):
+    """The options of a study of the quality of images."""
+
+    network: Any = field(metadata=option(
+        "Network, DataMixture, str, Path, or another object with a method ``noised``",
+        "Distribution of images with scores at noise levels, as in `uldnum.anneal`.",
+        shell="Network: a name in 'uldnum list', an ONNX file, or a diffusers folder with ONNX models.",
+    ))  # fmt: skip
+    samplers: Any = field(metadata=option(
+        "dict, or sequence of str",
+        "Samplers by name. A sampler is a `uldnum.Plan`, which has its own number of evaluations; a function that "
+        "returns a plan of at most ``nfe`` evaluations; or a tuple ``(integrator, ratio, options)``, which stands for "
+        "chains at the noise level sigma/alpha = ratio that are measured after ``nfe`` evaluations. The options are "
+        "``h`` or ``delta`` (in units of sigma), ``friction``, ``temperature``, ``score_noise``, ``x0`` (a name), all "
+        "as in `uldnum.sample`, and ``denoise=False``, which measures the states instead of the denoised states. A "
+        "sampler may also be a string, as in the shell: the name of a preset plan; the name of a predictor or an "
+        "integrator, of which a plan is made with as many ``levels`` as ``nfe`` permits; or ``NAME@RATIO``, which "
+        "stands for ``(NAME, RATIO, {'h': h})``. A sequence of strings is a dictionary of these strings.",
+        shell="Samplers, separated by commas: a predictor or an integrator, of which a plan is made with as many "
+        "--levels as each --nfe permits; NAME@SIGMA for chains of an integrator at one noise level sigma/alpha; or a "
+        "plan of the literature, which has its own levels and number of evaluations.",
+    ))  # fmt: skip
+    nfe: int | Sequence[int] = field(default=(5, 10, 20), metadata=option(
+        "int or sequence of int",
+        "Numbers of score evaluations per image. Plans use the largest number that does not exceed them.",
+        shell="Numbers of score evaluations per image, separated by commas. Plans use the largest number that does not "
+        "exceed them.",
+        check=whole_numbers,
+    ))  # fmt: skip
+    _: KW_ONLY
+    reference: Any = field(metadata=option(
+        "str, Path, array or ReferenceImages",
+        "Images to compare with, as in `uldnum.networks.reference_images`: \"mnist-images\", a folder of images, an "
+        ".npz or .npy file, or an array. Samples are compared with the training images. The floor is the value of the "
+        "held-out images, or that of one half of the images against the other if there are no held-out images.",
+        shell="Images to compare with: mnist-images, a folder of images, or an .npz or .npy file.",
+    ))  # fmt: skip
+    features: Any = field(default="digits", metadata=option(
+        "str, Path, callable or Features",
+        "Features of images, as in `uldnum.networks.features`: \"digits\" (the classifier of digits in the package), "
+        "\"pixels\", \"projections\", an ONNX file, or a function of images that returns an array (n, f).",
+        shell="Features of images: digits (the classifier of digits in the package), pixels, projections, or an ONNX "
+        "file.",
+    ))  # fmt: skip
+    metrics: str | Sequence[str] | None = field(default=None, metadata=option(
+        "str or sequence of str, optional",
+        "Metrics, names in `uldnum.diagnostics.IMAGE_METRICS`. Default: all that the features permit.",
+        shell="Metrics, separated by commas. Default: all that the features permit.",
+    ))  # fmt: skip
+    images: int = field(default=1024, metadata=option(
+        "int", "Images of each sampler. They must be more than the features.", check=Whole(2, 2**32),
+    ))  # fmt: skip
+    batch: int = field(default=128, metadata=option(
+        "int",
+        "Images that are sampled and stored together. The images do not depend on it.",
+        check=Whole(1, 2**32),
+    ))  # fmt: skip
+    levels: str | Callable[[int], Levels] = field(default="karras:20:0.02:COUNT", metadata=option(
+        "str or callable",
+        "Noise levels of the plans of samplers that are given by name: a notation of `uldnum.levels.parse`, in which "
+        'the word COUNT stands for the number of levels; "own:COUNT" for the schedule of the network; or a function '
+        "that returns `uldnum.levels.Levels` for a number of levels.",
+        shell="Noise levels of plans: geometric:FIRST:LAST:COUNT, karras:FIRST:LAST:COUNT, linear:COUNT, "
+        "scaled-linear:COUNT, cosine:COUNT or vp-sde:COUNT with numbers FIRST and LAST (sigma/alpha) and the word "
+        "COUNT, which stands for the number of levels; or own:COUNT for the schedule of the network.",
+    ))  # fmt: skip
+    steps: int = field(default=1, metadata=option(
+        "int", "Steps at each noise level of integrators that are given by name.", check=Whole(1, 2**48),
+    ))  # fmt: skip
+    h: float = field(default=1.0, metadata=option(
+        "float", "Step size of integrators that are given by name, in units of sigma.", check=positive_number,
+    ))  # fmt: skip
+    seed: int = field(default=0, metadata=SEED)
+    backend: str | None = field(default=None, metadata=option(
+        "str, optional",
+        "Backend that runs the chains, as in `uldnum.anneal`.",
+        shell="Backend: array (on the CPU), cuda or cuda-fast. Default: array.",
+    ))  # fmt: skip
+    store: str | Path | None = field(default=None, metadata=STORE)
+    executor: Executor | None = field(default=None, metadata=EXECUTOR)
+    progress: bool = field(default=True, metadata=PROGRESS)
+
+
+def option_of(configuration: type[Checked], name: str) -> Option:
     """Return the declaration of an option. A class that changes only the default inherits the declaration."""
     known = [vars(base)["__dataclass_fields__"] for base in configuration.__mro__[:-1]]
     declared = (own[name].metadata for own in known if name in own)

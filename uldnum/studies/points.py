@@ -6,7 +6,6 @@ import hashlib
 import inspect
 import json
 import math
-import warnings
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
@@ -16,7 +15,6 @@ from typing import Any
 import numpy as np
 
 from uldnum._util.arguments import result_of
-from uldnum._util.interrupt import interruptible
 from uldnum._util.names import digest
 from uldnum._util.sources import digest_of_sources
 from uldnum.diagnostics.histograms import BINS
@@ -33,6 +31,7 @@ from uldnum.diagnostics.metrics import (
 from uldnum.exact.stability import unstable
 from uldnum.kernels.source.core import lay_out
 from uldnum.sampling._sample import largest_precision, sample
+from uldnum.sampling.launch import quiet
 from uldnum.sampling.run import Run
 from uldnum.schemes.catalogue import Integrator
 from uldnum.studies.exact import exact_answers, is_gaussian
@@ -178,17 +177,11 @@ class Sampled(Point):
 
     def run(self, steps: int, burn_in: int, chains: int, **options: Any) -> Run:
         """Run chains without warnings of divergence; the study counts diverged chains and warns once for all points."""
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", ".* diverged")
-            warnings.filterwarnings("ignore", "stopped after")
-            with interruptible() as stopped:
-                run = sample(
-                    self.target, self.scheme, h=self.h, friction=self.friction, steps=steps, burn_in=burn_in,
-                    chains=chains, seed=self.seed, backend=self.backend, progress=False, **options,
-                )  # fmt: skip
-        if stopped():  # even if the run was complete by then, since other runs of the study may not be
-            raise KeyboardInterrupt
-        return run
+        with quiet():
+            return sample(
+                self.target, self.scheme, h=self.h, friction=self.friction, steps=steps, burn_in=burn_in,
+                chains=chains, seed=self.seed, backend=self.backend, progress=False, **options,
+            )  # fmt: skip
 
     def hops(self) -> list[float]:
         """Return the rate of hops and its error; NaN if they are not counted, or if chains diverged."""

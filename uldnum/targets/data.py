@@ -100,6 +100,12 @@ class DataMixture(Law):
         """SHA-256 hash of the images, as a hexadecimal string."""
         return hashlib.sha256(self.mean.tobytes() + host(self.rows).tobytes()).hexdigest()
 
+    @cached_property
+    def data_range(self) -> tuple[float, float]:
+        """Smallest and largest value of the images."""
+        rows = host(self.rows)
+        return float((rows.min(axis=0) + self.mean).min()), float((rows.max(axis=0) + self.mean).max())
+
     def at(self, sigma: float, alpha: float = 1.0) -> DataLevel:
         """Return the distribution of z = alpha x + sigma eps as a target for `uldnum.sample`.
 

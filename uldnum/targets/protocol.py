@@ -128,6 +128,11 @@ class Law:
         """``levels(count)`` returns noise levels for this distribution, in order of decreasing noise. Default: None."""
         return None
 
+    @property
+    def data_range(self) -> tuple[float, float] | None:
+        """Lower and upper end of the values of x, without noise. Default: None, which means unknown."""
+        return None
+
 
 class Target(Law, ABC):
     """Base class of targets: distributions with a score, which chains can sample.

@@ -1,0 +1,159 @@
+"""Reference images and their features, with which images of samplers are compared."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from uldnum._util.arguments import shown
+from uldnum._util.names import unknown
+from uldnum._util.typing import Array
+from uldnum.diagnostics.images import IMAGE_METRICS, ImageMetric, ImageSet, image_metrics
+from uldnum.diagnostics.images.manifolds import K, N
+from uldnum.networks import Features, ReferenceImages, features, reference_images
+
+__all__ = ["Comparison", "Measured"]
+
+# Part of the range of the reference images by which other images may exceed it.
+SLACK = 0.01
+
+# Values and standard errors of metrics by name.
+Measured = dict[str, tuple[float, float]]
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """Reference images, the features in which images are compared, and the metrics.
+
+    Attributes
+    ----------
+    reference : ReferenceImages
+        The reference images.
+    features : Features
+        The features.
+    names : tuple of str
+        Names of the metrics.
+    """
+
+    reference: ReferenceImages
+    features: Features
+    names: tuple[str, ...]
+
+    @classmethod
+    def of(cls, reference: Any, data_range: Any, given: Any, metrics: str | Sequence[str] | None) -> Comparison:
+        """Return the comparison for the arguments of a study, or raise; ``data_range`` is that of a network's card."""
+        known, found = reference_images(reference, data_range), features(given)
+        found.check_like(known.shape, known.data_range)
+        lacking = {
+            "classes": "features with classes" if found.classes(known.train[:1]) is None else "",
+            "training": "a reference with held-out images" if known.held_out is None else "",
+        }
+        possible = [name for name, metric in IMAGE_METRICS.items() if not lacking.get(metric.needs)]
+        names = [metrics] if isinstance(metrics, str) else possible if metrics is None else metrics
+        for name in names:
+            if not isinstance(name, str) or name not in IMAGE_METRICS:
+                raise unknown("metrics", name, IMAGE_METRICS, f"The metrics are {', '.join(IMAGE_METRICS)}")
+            if name not in possible:
+                raise ValueError(f"metrics: {name} needs {lacking[IMAGE_METRICS[name].needs]}")
+        if not names or len(set(names)) < len(names):
+            raise ValueError(f"metrics: must be one or more different names, got {shown(metrics)}")
+        return cls(known, found, tuple(names))
+
+    def check(self, shape: tuple[int, ...], limits: tuple[float, float] | None, count: int) -> None:
+        """Raise if images of this shape, range and number cannot be compared with the reference images.
+
+        ``limits`` are the ends of the range of pixels, or None if they are not known.
+        """
+        low, high = self.reference.data_range
+        self.reference.check_like(shape, (low, high))
+        slack = SLACK * (high - low)
+        if limits is not None and (
+            limits[0] < low - slack or limits[1] > high + slack or limits[1] - limits[0] <= (high - low) / 2
+        ):
+            raise ValueError(
+                f"reference: the images {self.reference.name} have values from {low:g} to {high:g}, but those compared "
+                f"have values from {limits[0]:g} to {limits[1]:g}"
+            )
+        for what, number in (
+            ("images: must be", count), ("reference: the training images must be", len(self.reference)),
+            (f"reference: {self.floor_source} must be", len(self.apart[0].features)),
+        ):  # fmt: skip
+            if number < self.least:
+                width = self.apart[0].features.shape[1]
+                raise ValueError(f"{what} at least {self.least} for {width} features, got {number}")
+
+    @property
+    def least(self) -> int:
+        """Smallest number of images: twice the number of features plus 2, which the Frechet distance needs."""
+        return max(2 * self.apart[0].features.shape[1] + 2, 2 * K + 2)
+
+    @cached_property
+    def train(self) -> ImageSet:
+        """The training images."""
+        return self.of_images(self.reference.train)
+
+    @cached_property
+    def apart(self) -> tuple[ImageSet, ImageSet]:
+        """Real images whose values are floors, and those with which they are compared, in a random order.
+
+        They are the held-out and the training images, or two halves of the training images.
+        """
+        held_out = self.reference.held_out
+        if held_out is not None:
+            return part(self.of_images(held_out), order(len(held_out))), self.train
+        mixed = order(len(self.reference))
+        return part(self.train, mixed[::2]), part(self.train, mixed[1::2])
+
+    @property
+    def floor_source(self) -> str:
+        """Description of the real images whose values are the floors."""
+        return "one half of the reference images" if self.reference.held_out is None else "held-out images"
+
+    def floor_images(self, count: int) -> int:
+        """Return the number of real images whose values are the floors of ``count`` images."""
+        return min(count, len(self.apart[0].features))
+
+    def of_images(self, images: Array) -> ImageSet:
+        """Return images with their features and classes, clipped to the range of the reference images."""
+        return ImageSet(*self.features.features_and_classes(images.clip(*self.reference.data_range)))
+
+    def metrics(self, count: int) -> list[ImageMetric]:
+        """Return the metrics of ``count`` images. Those that depend on the number of images use at most N of them."""
+        n = min(N, self.floor_images(count), len(self.apart[1].features))
+        declared = image_metrics(n=n)
+        return [declared[name] for name in self.names]
+
+    def measured(self, metrics: Sequence[ImageMetric], images: ImageSet) -> Measured:
+        """Return the metrics of images."""
+        return values(metrics, images, self.train, self.floor_set(len(images.features)))
+
+    def floor(self, metrics: Sequence[ImageMetric], count: int) -> Measured:
+        """Return the metrics of ``count`` real images, or of all of them if there are fewer."""
+        return values(metrics, self.floor_set(count), self.apart[1], self.floor_set(count))
+
+    def floor_set(self, count: int) -> ImageSet:
+        """Return ``count`` of the real images whose values are floors, or all of them if there are fewer."""
+        return part(self.apart[0], np.arange(self.floor_images(count)))
+
+
+def values(metrics: Sequence[ImageMetric], images: ImageSet, reference: ImageSet, held_out: ImageSet) -> Measured:
+    """Return values and errors of metrics, without the floors that a metric computes from held-out images."""
+    found = {
+        metric.name: metric.function(images, reference, held_out if metric.needs == "training" else None)
+        for metric in metrics
+    }
+    return {name: (float(one.value), float(one.error)) for name, one in found.items()}
+
+
+def order(count: int) -> Array:
+    """Return the numbers from 0 to count - 1 in a fixed random order."""
+    return np.random.default_rng(0).permutation(count)
+
+
+def part(images: ImageSet, chosen: Array) -> ImageSet:
+    """Return the chosen images."""
+    return ImageSet(images.features[chosen], None if images.classes is None else images.classes[chosen])
