@@ -40,7 +40,7 @@ def main() -> None:
         steps = {scheme: share * net.card.h for scheme, share in SCHEMES.items()}
         images = np.concatenate([states(net, scheme, h) for scheme, h in steps.items()])
         draw_images(
-            coloured(images, net.card),
+            coloured(images, net.display),
             [f"step {EVERY * (i + 1)}" for i in range(COLUMNS)],
             f"{net.at().name}: denoised states along one chain of each integrator, from noise, at equal NFE",
             FIGURES / f"chains-{name}.png",

@@ -127,7 +127,7 @@ def draw(net: Network) -> None:
     for axes_of, row, label in zip(grid, cells, labels, strict=True):
         for axes, (name, make) in zip(axes_of, row.items(), strict=True):
             images, evaluations = counted(net, make)
-            axes.imshow(mosaic(coloured(images, net.card), 4), interpolation="nearest")
+            axes.imshow(mosaic(coloured(images, net.display), 4), interpolation="nearest")
             axes.set_axis_off()
             axes.set_title(f"{name.replace(', ', ',' + chr(10))}: {evaluations}", fontsize=8)
         axes_of[0].text(-0.06, 0.5, label, transform=axes_of[0].transAxes, ha="right", va="center", fontsize=9)

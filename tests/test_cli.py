@@ -625,13 +625,13 @@ def test_anneal_on_a_mixture_prints_the_distance(monkeypatch, capsys, tmp_path):
 
 
 def test_a_movie_of_denoised_images(tmp_path):
-    """A card turns images (n, channels, height, width) into frames; without it they are refused."""
+    """A display turns images (n, channels, height, width) into frames; without it they are refused."""
     level = networks.network().noised(1.0, 0.5)
     images = [level.denoise(level.sample(4, seed)) for seed in (0, 1)]
-    path = draw_gif(images, tmp_path / "movie.gif", networks.network().card)
+    path = draw_gif(images, tmp_path / "movie.gif", networks.network().display)
     with Image.open(path) as picture:
         assert picture.n_frames == 2
-    with pytest.raises(ValueError, match=r"^frames: must be arrays of shape \(n, height, width, 3\); pass card="):
+    with pytest.raises(ValueError, match=r"^frames: must be arrays of shape \(n, height, width, 3\); pass display="):
         draw_gif(images, tmp_path / "movie.gif")
 
 

@@ -17,6 +17,7 @@ from uldnum.studies.configuration import (
     BiasConfiguration,
     ExactBiasConfiguration,
     FrontierConfiguration,
+    QualityConfiguration,
     SamplingConfiguration,
     Whole,
     configured_by,
@@ -26,12 +27,18 @@ from uldnum.studies.configuration import (
 
 CALLS = {
     "bias": BiasConfiguration, "exact_bias": ExactBiasConfiguration, "mixing": SamplingConfiguration,
-    "frontier": FrontierConfiguration,
+    "frontier": FrontierConfiguration, "quality": QualityConfiguration,
 }  # fmt: skip
 COMMANDS = {
     "bias": BiasConfiguration, "mixing": SamplingConfiguration, "frontier": FrontierConfiguration,
-    "advise": FrontierConfiguration,
+    "advise": FrontierConfiguration, "quality": QualityConfiguration,
 }  # fmt: skip
+
+# The first arguments of a study, and those that have a default only in the shell.
+FIRST = {
+    name: ["network", "samplers", "nfe"] if name == "quality" else ["target", "integrators", "h"] for name in CALLS
+}
+REQUIRED = {"target", "integrators", "network", "samplers", "reference"}
 
 
 @pytest.mark.parametrize("name", CALLS)
@@ -39,7 +46,7 @@ def test_calls_take_the_fields_of_a_configuration(name):
     """Arguments have the names, kinds, defaults and documentation of the fields."""
     call, form = getattr(studies, name), inspect.signature(CALLS[name])
     assert inspect.signature(call).parameters == form.parameters
-    assert list(form.parameters)[:3] == ["target", "integrators", "h"]
+    assert list(form.parameters)[:3] == FIRST[name]
     text = " ".join(inspect.getdoc(call).split())
     for part in fields(CALLS[name]):
         about = option_of(CALLS[name], part.name)
@@ -72,15 +79,20 @@ def test_defaults():
         "bias": required | measuring | {"friction": None, "tolerance": 1e-5, "nfe": 2000},
         "mixing": required | sampling | {"friction": None, "tolerance": 1e-4},
         "frontier": required | measuring | {"friction": None, "tolerance": 1e-4, "chains": 4096},
-    }
+        "quality": dict.fromkeys(("network", "samplers", "reference"), inspect.Parameter.empty) | {
+            "nfe": (5, 10, 20), "features": "digits", "data_range": None, "metrics": None, "images": 400, "batch": 100,
+            "levels": "karras:20:0.02:COUNT", "steps": 1, "h": 1.4, "seed": 0, "backend": None, "store": None,
+            "executor": None, "progress": True,
+        },
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", CALLS)
 def test_unknown_and_missing_arguments_are_named(name):
     call = getattr(studies, name)
-    with pytest.raises(TypeError, match=rf"^{name}: unknown argument 'step'; known are target, integrators, h"):
+    with pytest.raises(TypeError, match=rf"^{name}: unknown argument 'step'; known are {', '.join(FIRST[name])}"):
         call("gaussian", "ula", step=0.1)
-    with pytest.raises(TypeError, match=rf"^{name}: missing a required argument: 'integrators'"):
+    with pytest.raises(TypeError, match=rf"^{name}: missing a required argument: '{FIRST[name][1]}'"):
         call("gaussian")
     with pytest.raises(TypeError, match=rf"^{name}: too many positional arguments"):
         call("gaussian", "ula", 0.1, 0.2)
@@ -130,7 +142,9 @@ def test_commands_take_the_fields_of_a_configuration(name):
             assert info.parser(about.check.least) == about.check.least
             with pytest.raises(typer.BadParameter, match=f"must be at least {about.check.least} "):
                 info.parser(about.check.least - 1)
-        if part.name not in ("target", "integrators"):  # a flag that is not given leaves the default
+        if part.name == "nfe" and name == "quality":
+            assert one.default == "5,10,20"
+        elif part.name not in REQUIRED:  # a flag that is not given leaves the default
             assert one.default == (None if part.name == "exact" else part.default)
     assert set(found) <= {"scheduler", "out", "as_json", "exact_only", "max_bias", "metric"}
 

@@ -5,6 +5,7 @@ The network is the exact score of 40 images of 2 x 2 pixels, or an ONNX model of
 
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -19,7 +20,7 @@ import pytest
 import xarray as xr
 from helpers.images import DATA, DIGITS, OPTIONS, SAMPLERS, corners, study
 from helpers.networks import vp_linear
-from helpers.onnx_models import save_mixture
+from helpers.onnx_models import Graph, Value, save_mixture
 from matplotlib.figure import Figure
 from typer.testing import CliRunner
 
@@ -30,7 +31,6 @@ from uldnum.diagnostics.images import frechet_distance, image_metrics, kernel_di
 from uldnum.networks import reference_images
 from uldnum.studies import _sweep, quality
 from uldnum.studies.batches import Batch, decoded, encoded
-from uldnum.studies.comparison import Comparison
 from uldnum.studies.samplers import samplers_of
 
 CARD = """
@@ -185,7 +185,7 @@ def test_batches_are_stored_and_shared(tmp_path, found):
 def test_the_key_names_what_the_features_depend_on(network):
     """Network, sampler, features, range, chains and seed; not the name of the sampler."""
     net = uldnum.networks.network(network)
-    features = Comparison.of(DIGITS, None, "pixels", None).features
+    features = uldnum.networks.features("pixels")
     sampler, other = (samplers_of([name], [4], LEVELS, 1, 1.0, DATA)[name][0] for name in ("ddim", "heun"))
     base = Batch(DATA, "a", sampler, features, (-1.0, 1.0), 0, 8, 4, 0, None)
     assert replace(base, name="b").key == base.key
@@ -258,6 +258,29 @@ study(store=sys.argv[1], features=slow if sys.argv[2] == "slow" else corners)
 """
 
 
+def test_an_interrupted_study_resumes(tmp_path, monkeypatch, found):
+    """Stored batches are not computed again, and the dataset is that of an uninterrupted study."""
+    whole = Batch.result
+
+    def interrupted(batch):
+        if len(list(tmp_path.glob("*.json"))) == 5:
+            raise KeyboardInterrupt
+        return whole(batch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Batch, "result", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            study(store=tmp_path)
+    before = {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("*.json")}
+    assert len(before) == 5
+    resumed = study(store=tmp_path)
+    after = {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("*.json")}
+    assert {name: after[name] for name in before} == before
+    assert len(after) == 18
+    xr.testing.assert_identical(resumed.value, found.value)
+
+
+@pytest.mark.slow
 def test_a_killed_study_resumes(tmp_path):
     """After a kill -9 the stored batches are valid, none is computed twice, and the dataset is the same."""
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
@@ -277,6 +300,18 @@ def test_a_killed_study_resumes(tmp_path):
     xr.testing.assert_identical(resumed.value, study(features=corners).value)
 
 
+def test_a_batch_can_be_sent_to_another_process(network):
+    """The network and the features are opened again."""
+    net, features = uldnum.networks.network(network), uldnum.networks.features(corners)
+    sampler = samplers_of(["ddim"], [4], LEVELS, 1, 1.0, net)["ddim"][0]
+    batch = Batch(net, "a", sampler, features, (-1.0, 1.0), 0, 8, 4, 0, None)
+    sent = pickle.loads(pickle.dumps(batch))
+    assert sent.key == batch.key
+    (first,), (second,) = batch.result()["images"], sent.result()["images"]
+    assert first | {"seconds": 0} == second | {"seconds": 0}
+
+
+@pytest.mark.slow
 def test_processes_share_a_study_of_a_network(network, held_out):
     """The network and the features are opened again in each process."""
     net = uldnum.networks.network(network)
@@ -305,6 +340,9 @@ BAD = {
     "other range": (
         {"reference": reference_images((DIGITS + 1) / 2, (0, 1))}, "reference: the images .* have values from 0 to 1, ",
     ),
+    "other range of arrays": ({"reference": DIGITS + 1}, "reference: train: .* --data-range LOW,HIGH"),
+    "data range": ({"data_range": (1, 1)}, "data_range: must be two finite numbers, the smaller first"),
+    "features of another shape": ({"features": "digits"}, "features: the images of digits: have shape"),
     "NaN": ({"reference": np.where(DIGITS > 0.9, np.nan, DIGITS)}, "reference: train: must be finite"),
     "few evaluations": ({"nfe": [2, 9]}, "samplers: 'heun': nfe: must be at least 3, which a plan with two"),
     "few evaluations for a step": (
@@ -319,7 +357,11 @@ BAD = {
     "no samplers": ({"samplers": {}}, "samplers: must be a dictionary of samplers by name"),
     "sampler twice": ({"samplers": ["ddim", "ddim"]}, "samplers: must be a dictionary of samplers by name, or diff"),
     "unknown sampler": ({"samplers": ["dddim"]}, "samplers: 'dddim': method: unknown name"),
-    "no level": ({"samplers": ["BAOAB@x"]}, "samplers: 'BAOAB@x': must be METHOD@SIGMA with a number"),
+    "no level": ({"samplers": ["BAOAB@x"]}, "samplers: 'BAOAB@x': for chains at one noise level"),
+    "negative level": ({"samplers": ["BAOAB@-1"]}, "samplers: 'BAOAB@-1': .* a positive number SIGMA"),
+    "no integrator": ({"samplers": ["heun@0.5"]}, "samplers: 'heun@0.5': .* NAME@SIGMA with an integrator NAME"),
+    "no name": ({"samplers": ["@0.5"]}, "samplers: '@0.5': .* NAME@SIGMA with an integrator NAME"),
+    "unknown integrator": ({"samplers": ["BAOXB@0.5"]}, "samplers: 'BAOXB@0.5': integrator: unknown name 'BAOXB'"),
     "unknown option": (
         {"samplers": {"a": ("BAOAB", 0.3, {"step": 1})}}, "samplers: 'a': options: unknown option 'step'",
     ),
@@ -391,6 +433,45 @@ def test_the_command_prints_values_and_floors(network, held_out, tmp_path):
     (first, *_), text = (content := json.loads(done.output))["results"], content["data"]
     assert text == str(tmp_path / "quality.nc")
     assert first["value"] == pytest.approx(float(study.value.sel(metric="recall", sampler="ddim", nfe=4)))
+
+
+def test_the_range_of_images_may_be_stated(network, tmp_path):
+    """It replaces that of the card of the network, which is [-1, 1] unless a card states another one."""
+    np.save(tmp_path / "wide.npy", 3 * DIGITS)
+    own = ("quality", "--network", network, "--samplers", "ddim", "--nfe", 4, "--images", 32, "--levels", LEVELS)
+    given = (*own, "--reference", tmp_path / "wide.npy", "--features", "pixels", "--out", tmp_path)
+    assert "state the range of the images as data_range=(low, high)" in str(run(*given).exception)
+    assert "data-range: must be LOW,HIGH" in str(run(*given, "--data-range", "3").exception)
+    done = run(*given, "--data-range", "-3,3", "--metrics", "frechet")
+    assert done.exit_code == 0, done.output
+    states = uldnum.anneal(
+        uldnum.networks.network(network), uldnum.plan("ddim", uldnum.levels.geometric(5.0, 0.1, 4)), chains=32, seed=0,
+        progress=False,
+    ).x  # fmt: skip
+    expected = frechet_distance(states.reshape(32, 4).clip(-3, 3), (3 * DIGITS).reshape(160, 4)).value
+    found = xr.load_dataset(tmp_path / "quality.nc")
+    np.testing.assert_allclose(found.value.values.ravel(), expected, rtol=1e-5)
+    assert found.data_range.tolist() == [-3, 3]
+
+
+def test_unusable_files_are_refused_before_anything_is_computed(network, held_out, tmp_path):
+    """An empty folder, and a model of features with two outputs."""
+    (tmp_path / "empty").mkdir()
+    graph = Graph()
+    for name in ("a", "b"):
+        graph.node("ReduceMean", Value(graph, "x"), keepdims=0, axes=[2, 3], output=name)
+    outputs = dict.fromkeys(("a", "b"), ("float32", ["batch", 1]))
+    model = graph.save(tmp_path / "two.onnx", {"x": ("float32", ["batch", 1, 2, 2])}, outputs)
+    given = ("quality", "--network", network, "--samplers", "ddim", "--nfe", 4, "--out", tmp_path)
+    for options, message in (
+        (("--reference", tmp_path / "empty"), "must contain PNG or JPEG files, got none"),
+        (("--reference", held_out, "--features", model), "the model must have one output, or the outputs features and"),
+    ):  # fmt: skip
+        failed = run(*given, *options)
+        assert failed.exit_code == 1
+        assert message in str(failed.exception)
+        assert "\n" not in str(failed.exception)
+    assert not list(tmp_path.glob("points/*"))
 
 
 @pytest.mark.parametrize("command", ["sample", "anneal"])

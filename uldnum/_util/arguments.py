@@ -26,6 +26,7 @@ __all__ = [
     "file_path",
     "flag",
     "function",
+    "interval",
     "non_negative",
     "number",
     "number_between",
@@ -156,6 +157,14 @@ def whole_number(name: str, value: Any, least: int, most: int) -> int:
     if not least <= whole <= most:
         raise ValueError(f"{name}: must be at least {least} and at most {most}, got {shown(whole)}")
     return whole
+
+
+def interval(name: str, value: Any) -> tuple[float, float]:
+    """Return the ends of an interval as floats, or raise if they are not two finite numbers in ascending order."""
+    ends = reals(name, value)
+    if ends.shape != (2,) or not -np.inf < ends[0] < ends[1] < np.inf:
+        raise ValueError(f"{name}: must be two finite numbers, the smaller first, got {shown(value)}")
+    return float(ends[0]), float(ends[1])
 
 
 def flag(name: str, value: Any) -> bool:

@@ -17,7 +17,7 @@ from uldnum.cli.common import (
     save_result,
 )
 from uldnum.cli.options import ScoreNoise, Seed, Temperature, count
-from uldnum.cli.quality import Features, Reference, compared_with, print_quality
+from uldnum.cli.quality import DataRange, Features, Reference, compared_with, print_quality
 
 __all__ = ["anneal"]
 
@@ -98,6 +98,7 @@ def anneal(
     ] = None,
     reference: Reference = None,
     features: Features = "digits",
+    data_range: DataRange = None,
     backend: Annotated[
         str | None,
         typer.Option(
@@ -127,7 +128,7 @@ def anneal(
     from uldnum._util.files import check_store, writable_folder
     from uldnum.plans._plan import find_method, is_predictor
     from uldnum.plans.presets import PRESETS
-    from uldnum.plotting.pictures import check_look
+    from uldnum.plotting.pictures import check_display
     from uldnum.sampling.lookup import find_data
 
     stored = check_store(writable_folder(out) / "anneal.nc")
@@ -144,11 +145,11 @@ def anneal(
     if not own:  # a network may take long to load
         chosen = uldnum.preset(method) if preset else uldnum.plan(method, uldnum.levels.parse(levels), **given)
     law = find_data(data, "cuda" if backend in ("cuda", "cuda-fast") else "cpu")
-    images = len(law.shape) > 1
+    images = len(law.shape) == 3
     if images:  # fail before the run if its states cannot be drawn
         require("matplotlib", "plot")
-        check_look(look(law))
-    comparison = compared_with(law, reference, features, chains)
+        check_display(law.display)
+    comparison = compared_with(law, chains, reference, features, data_range)
     if own:
         chosen = uldnum.plan(method, own_levels(law, levels), **given)
     if not (preset or is_predictor(method)):
@@ -187,19 +188,11 @@ def own_levels(law: Any, text: str) -> Any:
     return law.levels(number)
 
 
-def look(law: Any) -> Any:
-    """Return the card of a network, or a card with the default look for a data set, which is its own denoiser."""
-    from uldnum.networks import Card
-
-    return getattr(law, "card", None) or Card("denoiser", "ve", "sigma")
-
-
 def show(law: Any, chosen: Any, x: Any, path: Path) -> None:
     """Draw the final states of some chains."""
     from uldnum.plotting.pictures import coloured, draw_images
 
-    images = law.decode(x) if hasattr(law, "decode") else x
-    draw_images(coloured(images, look(law)), [], f"{law.name}: {len(x)} chains of {chosen.name}", path)
+    draw_images(coloured(law.decode(x), law.display), [], f"{law.name}: {len(x)} chains of {chosen.name}", path)
     typer.echo(f"images: {path}")
 
 

@@ -15,7 +15,7 @@ from uuid import uuid4
 
 import typer
 
-from uldnum._util.arguments import positive
+from uldnum._util.arguments import interval, positive
 from uldnum._util.extras import require
 from uldnum._util.interrupt import uninterrupted
 from uldnum._util.names import nearest, split_name
@@ -36,6 +36,7 @@ __all__ = [
     "explain_words",
     "interrupted",
     "naming_result",
+    "parse_interval",
     "print_json",
     "protect_stopped_run",
     "run_study",
@@ -199,6 +200,14 @@ def print_json(study: Any, data: Path, figure: Path) -> None:
 def split_names(text: str) -> list[str]:
     """Split a text at the commas outside parentheses."""
     return [name.strip() for name in re.split(r",(?![^(]*\))", text) if name.strip()]
+
+
+def parse_interval(name: str, text: str | None) -> tuple[float, float] | None:
+    """Return the two numbers of LOW,HIGH, or None for None."""
+    try:
+        return None if text is None else interval(name, [float(part) for part in text.split(",")])
+    except ValueError:
+        raise ValueError(f"{name}: must be LOW,HIGH with two numbers, the smaller first, got {text!r}") from None
 
 
 def parse_steps(name: str, text: str) -> Array:

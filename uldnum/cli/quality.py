@@ -7,12 +7,11 @@ from math import floor, isfinite, log10
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
 import typer
 
 from uldnum.cli import options
-from uldnum.cli.common import print_json, run_study, split_names, write_study
-from uldnum.studies.configuration import QualityConfiguration
+from uldnum.cli.common import parse_interval, print_json, run_study, split_names, write_study
+from uldnum.studies.configuration import QualityConfiguration, option_of
 
 if TYPE_CHECKING:
     from uldnum._util.typing import Array
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
     from uldnum.studies.comparison import Comparison
     from uldnum.targets import Law
 
-__all__ = ["Features", "Reference", "compared_with", "print_quality", "quality"]
+__all__ = ["DataRange", "Features", "Reference", "compared_with", "print_quality", "quality"]
 
 Reference = Annotated[
     str | None,
@@ -31,6 +30,9 @@ Reference = Annotated[
     ),
 ]
 Features = Annotated[str, typer.Option(help="Features of --reference: digits, pixels, projections, or an ONNX file.")]
+DataRange = Annotated[
+    str | None, typer.Option(help=option_of(QualityConfiguration, "data_range").shell, show_default=False)
+]
 
 # Metrics that other commands print.
 PRINTED = ["frechet", "kernel", "precision", "recall"]
@@ -51,17 +53,27 @@ def quality(
 ) -> None:
     """Measure the quality of images of samplers against the number of score evaluations.
 
-    The command compares the images of each sampler with real images: by the Frechet distance (FD) and the kernel
-    distance of features, by precision (the fraction of samples that look real) and recall (the fraction of real images
-    that samples resemble), and others. It prints each value with its standard error, and the floor, which is the value
-    of as many held-out real images. It writes OUT/quality.nc (an xarray dataset) and OUT/quality.png. Images are
-    sampled in batches; a stopped command continues from the stored batches.
+    The images of each sampler are compared with real images in a space of features. The Frechet distance FD(digits) is
+    the distance between two normal distributions, which have the means and the covariances of the features 'digits' of
+    samples and of real images. It is extrapolated to infinitely many samples. It is not FID, which uses the features of
+    Inception v3, and the two numbers cannot be compared. Precision is the fraction of samples that look real, and
+    recall the fraction of real images that samples resemble.
 
-    With the defaults, the command takes about three minutes on two cores. The images download on first use.
+    The command prints each value with its standard error. The last line is the floor: the value of as many real images
+    that are held out. A sampler whose value is at the floor cannot be told from the data by that number. The command
+    writes OUT/quality.nc (an xarray dataset with all metrics) and OUT/quality.png. Images are sampled in batches; a
+    stopped command continues from the stored batches.
+
+    With the defaults, the command takes two to three minutes on two free cores. The real digits download on first use.
+
+    Other images: --reference is a folder of PNG or JPEG files, which may have subfolders train and test, or an .npz
+    file with the arrays train and test. The images in test are held out. For FID, --features is an ONNX model of
+    Inception v3 that includes the preprocessing: clip, round to 8 bits, repeat a grey channel, resize to 299 x 299,
+    scale to [-1, 1]; its output is the 2048 means over positions of the last block.
 
     Examples: uldnum quality
 
-    uldnum quality --samplers "heun,mild(0.38),baoab-limit@1.6" --nfe 20,50 --h 1.4
+    uldnum quality --samplers "heun,mild(0.38),baoab-limit@1.6" --nfe 20,50
 
     uldnum quality --network model.onnx --reference photographs/ --features inception.onnx --images 10000
     """
@@ -81,6 +93,7 @@ def quality(
     chosen = given | {
         "network": find_data(given["network"], "cuda" if cuda else "cpu"), "samplers": split_names(given["samplers"]),
         "nfe": nfe, "metrics": given["metrics"] and split_names(given["metrics"]), "store": out / "points",
+        "data_range": parse_interval("data-range", given["data_range"]),
     }  # fmt: skip
     writable_folder(out)
     with studies.scheduler(scheduler) as executor:
@@ -136,18 +149,20 @@ def pair(value: float, error: float) -> str:
     return f"{value:.{digits}f} ± {error:.{digits}f}"
 
 
-def compared_with(law: Law, reference: str | None, features: str, chains: int) -> Comparison | None:
+def compared_with(
+    law: Law, chains: int, reference: str | None, features: str, data_range: str | None
+) -> Comparison | None:
     """Return the comparison of final images with reference images, or raise if they cannot be compared."""
     from uldnum.studies.comparison import Comparison
 
     if reference is None:
         return None
-    card: Any = getattr(law, "card", None)
-    if card is None:
-        raise ValueError(f"reference: needs images of a network, but {law.name!r} is not one")
-    found = Comparison.of(reference, card.data_range, features, PRINTED)
-    found.check(law.decode(np.zeros((1, *law.shape), np.float32)).shape[1:], card.data_range, chains)  # type: ignore[attr-defined]
-    return found
+    if len(law.shape) != 3:
+        raise ValueError(f"reference: needs images, but {law.name!r} is a distribution of vectors")
+    return Comparison.of(
+        law, law.shape, chains, reference=reference, features=features, metrics=PRINTED,
+        data_range=parse_interval("data-range", data_range),
+    )  # fmt: skip
 
 
 def print_quality(comparison: Comparison, run: Run, images: Array) -> None:

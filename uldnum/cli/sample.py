@@ -23,7 +23,7 @@ from uldnum.cli.common import (
     save_result,
 )
 from uldnum.cli.options import ScoreNoise, Seed, Temperature, count
-from uldnum.cli.quality import Features, Reference, compared_with, print_quality
+from uldnum.cli.quality import DataRange, Features, Reference, compared_with, print_quality
 from uldnum.schemes.catalogue import integrator as find_integrator
 
 if TYPE_CHECKING:
@@ -109,6 +109,7 @@ def sample(
     chunk: Annotated[int, count("Maximum number of images in one call of the network.")] = 64,
     reference: Reference = None,
     features: Features = "digits",
+    data_range: DataRange = None,
     backend: Annotated[str, typer.Option(help="Backend: array (on the CPU), cuda or cuda-fast.")] = "array",
     gif: Annotated[bool, typer.Option("--gif", help="Also write OUT/chains.gif, an animation of the chains.")] = False,
     profile: Annotated[
@@ -139,7 +140,7 @@ def sample(
     import uldnum
     from uldnum import networks
     from uldnum._util.files import check_room, check_store, writable_folder
-    from uldnum.plotting.pictures import check_look
+    from uldnum.plotting.pictures import check_display
     from uldnum.sampling.run import Run
     from uldnum.sampling.storage import write
 
@@ -169,8 +170,8 @@ def sample(
         chunk=chunk,
     )
     level = net.at(sigma, ratio=sigma_ratio, t=t)
-    check_look(net.card)
-    comparison = compared_with(net, reference, features, chains)
+    check_display(net.display)
+    comparison = compared_with(net, chains, reference, features, data_range)
     kept = steps // every * (1 + denoise) + 2 * scheme.rows
     needed = kept * chains * math.prod(level.shape) * np.dtype(level.dtype).itemsize
     check_room(stored, needed, "out" if states is None else "states")
@@ -253,14 +254,14 @@ def draw(net: Network, level: NetworkLevel, run: Run, images: Array, out: Path, 
     """Draw the strip, the grid and the animation, and print the paths of their files."""
     from uldnum.plotting.pictures import coloured, draw_gif, draw_images
 
-    every, card = run.settings.thin or 1, net.card
+    every, display = run.settings.thin or 1, net.display
     shown = np.unique(np.linspace(0, len(images) - 1, STRIP).round().astype(int))
     titles = [f"step {every * (i + 1)}" for i in shown]
     strip, grid = out / "strip.png", out / "grid.png"
-    one_chain, last = coloured(net.decode(images[shown, 0]), card), coloured(net.decode(images[-1, :GRID]), card)
+    one_chain, last = (coloured(net.decode(chosen), display) for chosen in (images[shown, 0], images[-1, :GRID]))
     draw_images(one_chain, titles, f"{level.name}: along one chain of {how}", strip)
     draw_images(last, [], f"{level.name}: {len(last)} chains after {every * len(images)} steps of {how}", grid)
     typer.echo(f"strip:  {strip}\ngrid:   {grid}")
     if gif:
         frames = [net.decode(state[:16]) for state in images]
-        typer.echo(f"movie:  {draw_gif(frames, out / 'chains.gif', card)}")
+        typer.echo(f"movie:  {draw_gif(frames, out / 'chains.gif', display)}")

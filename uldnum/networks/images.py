@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from uldnum._util.arguments import file_path, reals, shown
+from uldnum._util.arguments import file_path, interval, reals, shown
 from uldnum._util.extras import require
 from uldnum._util.files import atomic
 from uldnum._util.memory import available_memory
@@ -26,6 +26,9 @@ __all__ = ["IMAGE_SETS", "KnownImages", "ReferenceImages", "check_like", "refere
 
 # Range to which 8-bit values are mapped unless another one is given. It is the default of cards of networks.
 DATA_RANGE = (-1.0, 1.0)
+
+# How to state the range of images that differs from that of the card of a network.
+REMEDY = "state the range of the images as data_range=(low, high), in the shell --data-range LOW,HIGH"
 
 # Smallest part of the data range that the values of a set of images span. The values of images in [0, 1] span half of
 # [-1, 1].
@@ -98,7 +101,8 @@ class ReferenceImages:
         ValueError
             If the shapes or the ranges differ.
         """
-        check_like(f"reference: the images {self.name}", self.shape, self.data_range, shape, data_range)
+        what = f"reference: the images {self.name}"
+        check_like(what, self.shape, self.data_range, shape, data_range, f"; {REMEDY}")
 
 
 def check_like(
@@ -107,8 +111,12 @@ def check_like(
     wanted_range: tuple[float, float] | None,
     shape: tuple[int | None, ...],
     data_range: tuple[float, float] | None,
+    remedy: str = "",
 ) -> None:
-    """Raise an error if two sets of images differ in shape or range; None means that every shape or range fits."""
+    """Raise an error if two sets of images differ in shape or range; None means that every shape or range fits.
+
+    ``remedy`` ends the error of different ranges.
+    """
     fits = wanted is None or (
         len(wanted) == len(shape) and all(size in (None, own) for size, own in zip(wanted, shape, strict=True))
     )
@@ -118,6 +126,7 @@ def check_like(
         (low, high), (first, last) = wanted_range, data_range
         raise ValueError(
             f"{what}: have values from {low:g} to {high:g}, but those compared have values from {first:g} to {last:g}"
+            f"{remedy}"
         )
 
 
@@ -172,9 +181,9 @@ def reference_images(source: Any, data_range: tuple[float, float] | None = None)
     """
     if isinstance(source, ReferenceImages):
         if data_range is not None:
-            source.check_like(source.shape, checked_range(data_range))
+            source.check_like(source.shape, interval("data_range", data_range))
         return source
-    limits = checked_range(DATA_RANGE if data_range is None else data_range)
+    limits = interval("data_range", DATA_RANGE if data_range is None else data_range)
     if not isinstance(source, str | Path):
         arrays, name = {"train": source}, f"array of {len(source) if hasattr(source, '__len__') else 0} images"
         return of_arrays(name, arrays, limits)
@@ -193,14 +202,6 @@ def reference_images(source: Any, data_range: tuple[float, float] | None = None)
         raise ValueError(f"reference: must be a folder, an .npz file or an .npy file, got {shown(str(path))}")
     where = f"It must be {', '.join(IMAGE_SETS)}, a folder, or an .npz or .npy file"
     raise unknown("reference", str(source), IMAGE_SETS, where)
-
-
-def checked_range(given: Any) -> tuple[float, float]:
-    """Return the values of black and white as floats, or raise."""
-    values = reals("data_range", given)
-    if values.shape != (2,) or not -np.inf < values[0] < values[1] < np.inf:
-        raise ValueError(f"data_range: must be two finite numbers, the smaller first, got {shown(given)}")
-    return float(values[0]), float(values[1])
 
 
 def of_arrays(name: str, arrays: Mapping[str, Any], data_range: tuple[float, float]) -> ReferenceImages:
@@ -228,12 +229,12 @@ def checked_images(name: str, given: Any, data_range: tuple[float, float]) -> Ar
     if least < low - slack or most > high + slack:
         raise ValueError(
             f"{name}: must have values in the data range from {low:g} to {high:g}, got {least:.4g} to {most:.4g}; "
-            "give the data range of the images"
+            f"{REMEDY}"
         )
     if most - least <= SPANNED * (high - low) * (1 + 1e-6):
         raise ValueError(
             f"{name}: must span more than half of the data range from {low:g} to {high:g}, got values from "
-            f"{least:.4g} to {most:.4g}; give the data range of the images"
+            f"{least:.4g} to {most:.4g}; {REMEDY}"
         )
     return array.astype(np.float32)
 

@@ -25,7 +25,7 @@ from uldnum.networks.decoder import Decoder, Latents
 from uldnum.networks.model import Device, Model, Roles
 from uldnum.plans.levels import Levels
 from uldnum.targets.noised import NoisedImages
-from uldnum.targets.protocol import Law
+from uldnum.targets.protocol import Display, Law
 
 __all__ = ["Network", "NetworkLevel"]
 
@@ -148,8 +148,13 @@ class Network(Law):
 
     @property
     def data_range(self) -> tuple[float, float]:
-        """Range of the images, from the card."""
+        """Values of black and white, from the card."""
         return self.card.data_range
+
+    @property
+    def display(self) -> Display:
+        """How images are drawn, from the card."""
+        return Display(self.card.display or self.card.data_range, self.card.gamma, self.card.colours)
 
     def image_shape(self) -> tuple[int, ...]:
         """Return the shape of one image. Sizes that the model leaves open come from the card."""

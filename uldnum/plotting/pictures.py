@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,44 +12,36 @@ from uldnum._util.extras import require
 from uldnum._util.files import atomic
 from uldnum._util.typing import Array
 from uldnum.plotting.style import literal_text
+from uldnum.targets import Display
 
-if TYPE_CHECKING:
-    from uldnum.networks import Card
-
-__all__ = ["check_look", "coloured", "draw_gif", "draw_images", "mosaic", "shaded"]
+__all__ = ["check_display", "coloured", "draw_gif", "draw_images", "mosaic"]
 
 COLUMNS = 10  # images in a row
 PIXELS = 96  # minimum side of an image in an animation, in pixels
 
 
-def check_look(card: Card) -> None:
-    """Raise an error if Matplotlib is missing or does not have the colour map of a card."""
+def check_display(display: Display) -> None:
+    """Raise an error if Matplotlib is missing or does not have the colour map."""
     require("matplotlib", "plot")
     from matplotlib import colormaps
 
-    if card.colours not in colormaps:
-        raise ValueError(f"card: colours must be a Matplotlib colour map, such as 'magma', got {card.colours!r}")
+    if display.colours not in colormaps:
+        raise ValueError(f"card: colours must be a Matplotlib colour map, such as 'magma', got {display.colours!r}")
 
 
-def coloured(images: Array, card: Card) -> Array:
+def coloured(images: Array, display: Display) -> Array:
     """Return images (n, channels, height, width) as RGB values (n, height, width, 3) between 0 and 1.
 
-    Three channels are red, green and blue. For any other number of channels, the first one is shown in the colour map
-    of the card.
+    Three channels are red, green and blue. For any other number of channels, the first one is shown in the colour map.
     """
-    return shaded(images, card.display or card.data_range, card.gamma, card.colours)
-
-
-def shaded(images: Array, display: Sequence[float], gamma: float, colours: str) -> Array:
-    """Return images as RGB values; ``display`` are the values with the darkest and the brightest colour."""
     require("matplotlib", "plot")
     from matplotlib import colormaps
 
-    low, high = display
-    shown = (np.clip((images - low) / (high - low), 0, 1)) ** gamma
+    low, high = display.limits
+    shown = (np.clip((images - low) / (high - low), 0, 1)) ** display.gamma
     if shown.shape[1] == 3:
         return np.moveaxis(shown, 1, -1)
-    return colormaps[colours](shown[:, 0])[..., :3]
+    return colormaps[display.colours](shown[:, 0])[..., :3]
 
 
 @literal_text()
@@ -94,29 +85,30 @@ def draw_images(images: Array, titles: Sequence[str], caption: str, out: Path, l
         figure.savefig(file, dpi=160)
 
 
-def draw_gif(frames: Sequence[Array], out: Path, card: Card | None = None) -> Path:
+def draw_gif(frames: Sequence[Array], out: Path, display: Display | None = None) -> Path:
     """Write an animation and return its path.
 
     Parameters
     ----------
     frames : sequence of arrays, shape (n, height, width, 3)
-        Images of each frame, RGB values between 0 and 1. With a card, images of shape (n, channels, height, width), as
-        ``denoise`` of a noise level returns them.
+        Images of each frame, RGB values between 0 and 1. With ``display``, images of shape (n, channels, height,
+        width), as ``denoise`` of a noise level returns them.
     out : Path
         GIF file to write.
-    card : Card, optional
-        Card of the network, such as ``net.card``. Its data range and colours determine how images are drawn.
+    display : Display, optional
+        How images are drawn, such as ``net.display``.
 
     Returns
     -------
     Path
     """
     image = require("PIL.Image", "plot")
-    if card is not None:
-        frames = [coloured(np.asarray(frame), card) for frame in frames]
+    if display is not None:
+        frames = [coloured(np.asarray(frame), display) for frame in frames]
     if not len(frames) or any(np.ndim(frame) != 4 or np.shape(frame)[-1] != 3 for frame in frames):
         raise ValueError(
-            "frames: must be arrays of shape (n, height, width, 3); pass card= for images (n, channels, height, width)"
+            "frames: must be arrays of shape (n, height, width, 3); pass display= for images (n, channels, height, "
+            "width)"
         )
     columns = math.ceil(math.sqrt(len(frames[0])))
     larger = max(1, PIXELS // frames[0].shape[1])

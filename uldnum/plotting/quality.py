@@ -12,8 +12,9 @@ import xarray as xr
 
 from uldnum._util.names import checked_name, split_name
 from uldnum.plotting.panels import LEAST, MARGIN, PANEL, annotate, as_colour, axes_of, known_metric, opened
-from uldnum.plotting.pictures import mosaic, shaded
+from uldnum.plotting.pictures import coloured, mosaic
 from uldnum.plotting.style import GREY, LOOKS, MARKERS, Look, Style, entry, literal_text, names_of, plain_ticks
+from uldnum.targets import Display
 
 __all__ = ["draw_quality"]
 
@@ -186,12 +187,12 @@ def draw_rows(figure: Any, data: xr.Dataset, styles: Mapping[str, Style], texts:
     grid = figure.subplots(-(-len(styles) // columns), columns, squeeze=False)
     for axes in grid.flat:
         axes.set_axis_off()
-    look = [data.attrs[name] for name in ("display", "gamma", "colours")]
+    display = Display(*(data.attrs[name] for name in ("display", "gamma", "colours")))
     for axes, (name, style) in zip(grid.flat, styles.items(), strict=False):
         one = data.sel(sampler=name)
         last = one.isel(nfe=int(np.argmax(one.evaluations.values)))
         images = last.images.dropna("image").values
         if len(images):
-            axes.imshow(mosaic(shaded(images, *look), len(images)), interpolation="nearest")
+            axes.imshow(mosaic(coloured(images, display), len(images)), interpolation="nearest")
         count = int(last.evaluations)
         axes.set_title(f"{texts[name]}, {count} evaluations", fontsize="small", color=style.look.colour)

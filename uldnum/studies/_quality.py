@@ -17,7 +17,7 @@ from uldnum._util.typing import Array
 from uldnum.diagnostics.images import ImageMetric, ImageSet
 from uldnum.sampling.lookup import find_data
 from uldnum.studies._sweep import collected
-from uldnum.studies.batches import Batch, Images, decode, joined
+from uldnum.studies.batches import Batch, Images, joined
 from uldnum.studies.common import level_outside
 from uldnum.studies.comparison import Comparison
 from uldnum.studies.configuration import QualityConfiguration, configured_by
@@ -133,22 +133,11 @@ class Prepared:
         law = law_of(find_data(given) if isinstance(given, str | Path) else given)
         nfe: Any = study.nfe
         samplers = samplers_of(study.samplers, nfe, study.levels, study.steps, study.h, law)
-        levels = [
-            (sampler, level_of(law, *place))
-            for parts in samplers.values() for sampler in parts for place in sampler.places
-        ]  # fmt: skip
-        for sampler, level in levels:
-            if len(level.shape) != 3:
-                raise ValueError(
-                    f"network: must have images of shape (channels, height, width), got {law.name!r} with shape "
-                    f"{tuple(level.shape)}"
-                )
-            if isinstance(sampler, AtOneLevel) and sampler.denoise and not hasattr(level, "denoise"):
-                raise ValueError(f"network: {law.name!r} cannot denoise images; give denoise=False")
-        declared = getattr(getattr(law, "card", None), "data_range", None)
-        comparison = Comparison.of(study.reference, declared, study.features, study.metrics)
-        zero = decode(law, np.zeros((1, *levels[0][1].shape), np.float32))
-        comparison.check(zero.shape[1:], law.data_range, study.images)
+        for name, parts in samplers.items():
+            for sampler in parts:
+                shape = shape_of(law, name, sampler)
+        options = {name: getattr(study, name) for name in ("reference", "features", "metrics", "data_range")}
+        comparison = Comparison.of(law, shape, study.images, **options)
         if comparison.floor_images(study.images) < study.images:
             warnings.warn(
                 f"reference: the floor is the value of {comparison.floor_images(study.images)} images of "
@@ -253,16 +242,32 @@ class Prepared:
 
     def attributes(self, study: QualityConfiguration) -> dict[str, Any]:
         """Return the attributes of the dataset: what was compared, and how images are drawn."""
-        comparison, card = self.comparison, getattr(self.law, "card", None)
-        low, high = getattr(card, "display", None) or comparison.reference.data_range
+        comparison, display = self.comparison, self.law.display
         return {
             "uldnum": VERSION, "study": "quality", "network": self.law.name, "reference": comparison.reference.name,
             "floor_source": comparison.floor_source, "floor_images": comparison.floor_images(study.images),
             "features": comparison.features.name,
             "features_fingerprint": comparison.features.fingerprint(comparison.reference.shape),
             "reference_fingerprint": comparison.reference.fingerprint,
-            "chains": study.images, "batch": study.batch, "seed": study.seed, "backend": study.backend or "",
+            "data_range": list(comparison.reference.data_range), "chains": study.images, "batch": study.batch,
+            "seed": study.seed, "backend": study.backend or "",
             "levels": study.levels if isinstance(study.levels, str) else shown(study.levels), "steps": study.steps,
-            "h": study.h, "display": [low, high], "colours": getattr(card, "colours", "gray"),
-            "gamma": getattr(card, "gamma", 1.0),
+            "h": study.h, "display": list(display.limits), "gamma": display.gamma, "colours": display.colours,
         }  # fmt: skip
+
+
+def shape_of(law: Law, name: str, sampler: Sampler) -> tuple[int, ...]:
+    """Return the shape of the states of a sampler, or raise if the network does not support its noise levels."""
+    for place in sampler.places:
+        try:
+            level = level_of(law, *place)
+        except ValueError as error:
+            raise ValueError(f"samplers: {name!r}: {error}") from None
+        if len(level.shape) != 3:
+            raise ValueError(
+                f"network: must have images of shape (channels, height, width), got {law.name!r} with shape "
+                f"{tuple(level.shape)}"
+            )
+        if isinstance(sampler, AtOneLevel) and sampler.denoise and not hasattr(level, "denoise"):
+            raise ValueError(f"network: {law.name!r} cannot denoise images; give denoise=False")
+    return tuple(level.shape)

@@ -24,7 +24,7 @@ from uldnum.studies.samplers import Sampler
 from uldnum.targets import Law, level_of
 from uldnum.version import VERSION
 
-__all__ = ["Batch", "Images", "decode", "joined", "survivors"]
+__all__ = ["Batch", "Images", "joined", "survivors"]
 
 # Hash of the sources that determine a result, computed when this process started.
 CODE = digest_of_sources(__name__)
@@ -119,7 +119,7 @@ class Batch:
         parts, seconds, begun = [], 0.0, time.perf_counter()
         with quiet() as stopped:
             for run, states in self.sampler.runs(self.law, progress=False, **options):
-                images = decode(self.law, states)
+                images = self.law.decode(states)
                 seconds += time.perf_counter() - begun
                 whole = survivors(run, images)
                 kept = images[whole].clip(*self.data_range)
@@ -149,16 +149,11 @@ def survivors(run: Run, images: Array) -> Array:
     return (run.state.escape_step[0] == NEVER) & np.isfinite(images).all(axis=(1, 2, 3))
 
 
-def decode(law: Law, states: Array) -> Array:
-    """Return the images of states; they differ if the network of a latent diffusion model has a decoder."""
-    return states if getattr(law, "decode", None) is None else law.decode(states)  # type: ignore[attr-defined]
-
-
 @lru_cache(64)
 def identity(law: Law, sampler: Sampler) -> tuple[tuple[int, ...], list[Any]]:
     """Return the shape of images, and data that identify a sampler and a network at its noise levels."""
     levels = [level_of(law, *place) for place in sampler.places]
-    at_zero = decode(law, np.zeros((1, *levels[0].shape), np.float32))
+    at_zero = law.decode(np.zeros((1, *levels[0].shape), np.float32))
     return at_zero.shape[1:], [[level.fingerprint for level in levels], digest(at_zero), sampler.identity]
 
 

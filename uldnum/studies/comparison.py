@@ -14,7 +14,9 @@ from uldnum._util.names import unknown
 from uldnum._util.typing import Array
 from uldnum.diagnostics.images import IMAGE_METRICS, ImageMetric, ImageSet, image_metrics
 from uldnum.diagnostics.images.manifolds import K, N
-from uldnum.networks import Features, ReferenceImages, features, reference_images
+from uldnum.networks import Features, ReferenceImages, reference_images
+from uldnum.networks import features as find_features
+from uldnum.targets import Law
 
 __all__ = ["Comparison", "Measured"]
 
@@ -44,40 +46,34 @@ class Comparison:
     names: tuple[str, ...]
 
     @classmethod
-    def of(cls, reference: Any, data_range: Any, given: Any, metrics: str | Sequence[str] | None) -> Comparison:
-        """Return the comparison for the arguments of a study, or raise; ``data_range`` is that of a network's card."""
-        known, found = reference_images(reference, data_range), features(given)
-        found.check_like(known.shape, known.data_range)
-        lacking = {
-            "classes": "features with classes" if found.classes(known.train[:1]) is None else "",
-            "training": "a reference with held-out images" if known.held_out is None else "",
-        }
-        possible = [name for name, metric in IMAGE_METRICS.items() if not lacking.get(metric.needs)]
-        names = [metrics] if isinstance(metrics, str) else possible if metrics is None else metrics
-        for name in names:
-            if not isinstance(name, str) or name not in IMAGE_METRICS:
-                raise unknown("metrics", name, IMAGE_METRICS, f"The metrics are {', '.join(IMAGE_METRICS)}")
-            if name not in possible:
-                raise ValueError(f"metrics: {name} needs {lacking[IMAGE_METRICS[name].needs]}")
-        if not names or len(set(names)) < len(names):
-            raise ValueError(f"metrics: must be one or more different names, got {shown(metrics)}")
-        return cls(known, found, tuple(names))
+    def of(
+        cls, law: Law, shape: tuple[int, ...], count: int, *, reference: Any, features: Any = "digits",
+        metrics: str | Sequence[str] | None = None, data_range: tuple[float, float] | None = None,
+    ) -> Comparison:  # fmt: skip
+        """Return the comparison of images with reference images, or raise if they cannot be compared.
 
-    def check(self, shape: tuple[int, ...], limits: tuple[float, float] | None, count: int) -> None:
-        """Raise if images of this shape, range and number cannot be compared with the reference images.
-
-        ``limits`` are the ends of the range of pixels, or None if they are not known.
+        Parameters
+        ----------
+        law : Law
+            Distribution of the images.
+        shape : tuple of int
+            Shape of its states, which ``law.decode`` maps to images.
+        count : int
+            Number of images.
+        reference, features, metrics, data_range
+            As in `uldnum.studies.quality`.
         """
-        low, high = self.reference.data_range
-        self.reference.check_like(shape, (low, high))
-        slack = SLACK * (high - low)
-        if limits is not None and (
-            limits[0] < low - slack or limits[1] > high + slack or limits[1] - limits[0] <= (high - low) / 2
-        ):
-            raise ValueError(
-                f"reference: the images {self.reference.name} have values from {low:g} to {high:g}, but those compared "
-                f"have values from {limits[0]:g} to {limits[1]:g}"
-            )
+        known = reference_images(reference, law.data_range if data_range is None else data_range)
+        known.check_like(law.decode(np.zeros((1, *shape), np.float32)).shape[1:], known.data_range)
+        check_extremes(known, law.extremes)
+        maps = find_features(features)
+        maps.check_like(known.shape, known.data_range)
+        found = cls(known, maps, names_of(metrics, known, maps))
+        found.check_count(count)
+        return found
+
+    def check_count(self, count: int) -> None:
+        """Raise if there are too few images of a sampler, or too few real images, for the number of features."""
         for what, number in (
             ("images: must be", count), ("reference: the training images must be", len(self.reference)),
             (f"reference: {self.floor_source} must be", len(self.apart[0].features)),
@@ -138,6 +134,37 @@ class Comparison:
     def floor_set(self, count: int) -> ImageSet:
         """Return ``count`` of the real images whose values are floors, or all of them if there are fewer."""
         return part(self.apart[0], np.arange(self.floor_images(count)))
+
+
+def names_of(metrics: Any, reference: ReferenceImages, maps: Features) -> tuple[str, ...]:
+    """Return the names of the given metrics, or of all that features and reference permit, or raise."""
+    lacking = {
+        "classes": "features with classes" if maps.classes(reference.train[:1]) is None else "",
+        "training": "a reference with held-out images" if reference.held_out is None else "",
+    }
+    possible = [name for name, metric in IMAGE_METRICS.items() if not lacking.get(metric.needs)]
+    names = [metrics] if isinstance(metrics, str) else possible if metrics is None else metrics
+    for name in names:
+        if not isinstance(name, str) or name not in IMAGE_METRICS:
+            raise unknown("metrics", name, IMAGE_METRICS, f"The metrics are {', '.join(IMAGE_METRICS)}")
+        if name not in possible:
+            raise ValueError(f"metrics: {name} needs {lacking[IMAGE_METRICS[name].needs]}")
+    if not names or len(set(names)) < len(names):
+        raise ValueError(f"metrics: must be one or more different names, got {shown(metrics)}")
+    return tuple(names)
+
+
+def check_extremes(reference: ReferenceImages, extremes: tuple[float, float] | None) -> None:
+    """Raise if images with these extreme values are not in the range of the reference images, or span half of it."""
+    low, high = reference.data_range
+    slack = SLACK * (high - low)
+    if extremes is not None and (
+        extremes[0] < low - slack or extremes[1] > high + slack or extremes[1] - extremes[0] <= (high - low) / 2
+    ):
+        raise ValueError(
+            f"reference: the images {reference.name} have values from {low:g} to {high:g}, but those compared have "
+            f"values from {extremes[0]:g} to {extremes[1]:g}"
+        )
 
 
 def values(metrics: Sequence[ImageMetric], images: ImageSet, reference: ImageSet, held_out: ImageSet) -> Measured:

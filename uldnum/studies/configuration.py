@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, TypeVar
 
 import numpy as np
 
-from uldnum._util.arguments import flag, non_negative, positive, positive_number, shown, whole_number
+from uldnum._util.arguments import flag, interval, non_negative, positive, positive_number, shown, whole_number
 from uldnum._util.names import checked_name
 from uldnum._util.typing import Array, ArrayLike
 from uldnum.diagnostics.metrics import METRICS
@@ -343,8 +343,9 @@ class QualityConfiguration(Checked):
         "integrator, of which a plan is made with as many ``levels`` as ``nfe`` permits; or ``NAME@RATIO``, which "
         "stands for ``(NAME, RATIO, {'h': h})``. A sequence of strings is a dictionary of these strings.",
         shell="Samplers, separated by commas: a predictor or an integrator, of which a plan is made with as many "
-        "--levels as each --nfe permits; NAME@SIGMA for chains of an integrator at one noise level sigma/alpha; or a "
-        "plan of the literature, which has its own levels and number of evaluations.",
+        "--levels as each --nfe permits; NAME@SIGMA, such as BAOAB@0.5, for chains of an integrator at the noise level "
+        "sigma/alpha = SIGMA, which are denoised and measured after each --nfe; or a plan of the literature, which has "
+        "its own levels and number of evaluations.",
     ))  # fmt: skip
     nfe: int | Sequence[int] = field(default=(5, 10, 20), metadata=option(
         "int or sequence of int",
@@ -368,15 +369,22 @@ class QualityConfiguration(Checked):
         shell="Features of images: digits (the classifier of digits in the package), pixels, projections, or an ONNX "
         "file.",
     ))  # fmt: skip
+    data_range: tuple[float, float] | None = field(default=None, metadata=option(
+        "(float, float), optional",
+        "Values of black and white of the images, to which images of samplers are clipped. Default: ``data_range`` of "
+        "the network's card, or (-1, 1) if the network has no card.",
+        shell="Values of black and white of the images, as LOW,HIGH, if the network's card does not state them.",
+        check=lambda name, value: None if value is None else interval(name, value),
+    ))  # fmt: skip
     metrics: str | Sequence[str] | None = field(default=None, metadata=option(
         "str or sequence of str, optional",
         "Metrics, names in `uldnum.diagnostics.IMAGE_METRICS`. Default: all that the features permit.",
         shell="Metrics, separated by commas. Default: all that the features permit.",
     ))  # fmt: skip
-    images: int = field(default=1024, metadata=option(
-        "int", "Images of each sampler. They must be more than the features.", check=Whole(2, 2**32),
+    images: int = field(default=400, metadata=option(
+        "int", "Images of each sampler, at least 2 (f + 1) for f features.", check=Whole(2, 2**32),
     ))  # fmt: skip
-    batch: int = field(default=128, metadata=option(
+    batch: int = field(default=100, metadata=option(
         "int",
         "Images that are sampled and stored together. The images do not depend on it.",
         check=Whole(1, 2**32),
@@ -393,7 +401,7 @@ class QualityConfiguration(Checked):
     steps: int = field(default=1, metadata=option(
         "int", "Steps at each noise level of integrators that are given by name.", check=Whole(1, 2**48),
     ))  # fmt: skip
-    h: float = field(default=1.0, metadata=option(
+    h: float = field(default=1.4, metadata=option(
         "float", "Step size of integrators that are given by name, in units of sigma.", check=positive_number,
     ))  # fmt: skip
     seed: int = field(default=0, metadata=SEED)

@@ -199,11 +199,15 @@ def of_name(name: str, levels: Callable[[int], Levels], steps: int, h: float) ->
     method, at, level = name.partition("@")
     if at:
         try:
-            return method, float(level), {"h": h}
+            ratio = float(level)
         except ValueError:
+            ratio = np.nan
+        if not ratio > 0 or not method or is_predictor(method) or method.lower() in PRESETS:
             raise ValueError(
-                f"must be METHOD@SIGMA with a number SIGMA for chains at one noise level, got {shown(name)}"
-            ) from None
+                "for chains at one noise level the name must be NAME@SIGMA with an integrator NAME and a positive "
+                f"number SIGMA, got {shown(name)}"
+            )
+        return method, ratio, {"h": h}
     if method.lower() in PRESETS:
         return preset(method)
     options: dict[str, Any] = {} if is_predictor(method) else {"steps": steps, "h": h}

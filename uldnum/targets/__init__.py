@@ -11,7 +11,7 @@ from uldnum.targets.data import DataLevel, DataMixture
 from uldnum.targets.files import read_toml
 from uldnum.targets.mixture import GaussianMixture
 from uldnum.targets.presets import PRESETS, TargetPreset
-from uldnum.targets.protocol import Components, Law, Modes, Target, lacking, law_of, level_of
+from uldnum.targets.protocol import Components, Display, Law, Modes, Target, lacking, law_of, level_of
 from uldnum.targets.user import UserTarget
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "Components",
     "DataLevel",
     "DataMixture",
+    "Display",
     "GaussianMixture",
     "Law",
     "Modes",

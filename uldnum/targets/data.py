@@ -17,7 +17,7 @@ from uldnum._util.typing import Array, ArrayLike
 from uldnum.arithmetic.elementary import hypot
 from uldnum.kernels.initial import initial_uniform
 from uldnum.targets.noised import NoisedImages
-from uldnum.targets.protocol import Law
+from uldnum.targets.protocol import Display, Law
 
 __all__ = ["DataLevel", "DataMixture"]
 
@@ -101,10 +101,15 @@ class DataMixture(Law):
         return hashlib.sha256(self.mean.tobytes() + host(self.rows).tobytes()).hexdigest()
 
     @cached_property
-    def data_range(self) -> tuple[float, float]:
+    def extremes(self) -> tuple[float, float]:
         """Smallest and largest value of the images."""
         rows = host(self.rows)
         return float((rows.min(axis=0) + self.mean).min()), float((rows.max(axis=0) + self.mean).max())
+
+    @property
+    def display(self) -> Display:
+        """How images are drawn: in grey, between their smallest and their largest value."""
+        return Display(self.extremes)
 
     def at(self, sigma: float, alpha: float = 1.0) -> DataLevel:
         """Return the distribution of z = alpha x + sigma eps as a target for `uldnum.sample`.

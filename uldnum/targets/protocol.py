@@ -85,6 +85,24 @@ class Modes(NamedTuple):
     responsibilities: Callable[[Array], Array]
 
 
+class Display(NamedTuple):
+    """How images are drawn.
+
+    Attributes
+    ----------
+    limits : (float, float)
+        Values that are drawn with the darkest and the brightest colour.
+    gamma : float
+        Exponent of the brightness.
+    colours : str
+        Matplotlib colour map for images with one channel.
+    """
+
+    limits: tuple[float, float] = (-1.0, 1.0)
+    gamma: float = 1.0
+    colours: str = "gray"
+
+
 class Law:
     """Base class of distributions.
 
@@ -130,8 +148,32 @@ class Law:
 
     @property
     def data_range(self) -> tuple[float, float] | None:
-        """Lower and upper end of the values of x, without noise. Default: None, which means unknown."""
+        """Values of black and white of images. Default: None, which means unknown."""
         return None
+
+    @property
+    def extremes(self) -> tuple[float, float] | None:
+        """Smallest and largest value of x, without noise. Default: None, which means unknown."""
+        return None
+
+    @property
+    def display(self) -> Display:
+        """How samples are drawn that are images. Default: in grey, from -1 to 1."""
+        return Display()
+
+    def decode(self, x: Array) -> Array:
+        """Return the images of samples without noise. Default: the samples themselves.
+
+        Parameters
+        ----------
+        x : array, shape (n, *shape)
+            Samples.
+
+        Returns
+        -------
+        array, shape (n, channels, height, width)
+        """
+        return x
 
 
 class Target(Law, ABC):
