@@ -6,6 +6,7 @@ import sys
 import tomllib
 from pathlib import Path
 
+import numpy as np
 import pytest
 import typer.main
 from typer.testing import CliRunner
@@ -28,10 +29,11 @@ QUICK = {
     "advise": (*STUDY, "--nfe", "4000", "--max-bias", "1"),
     "sample": ("--steps", "2", "--every", "1", "--chains", "2"),
     "anneal": ("--chains", "2"),
+    "quality": ("--samplers", "ddim", "--nfe", "2", "--images", "130", "--reference", "digits.npz"),
 }
 
 # What a command names that no test machine has: a GPU, and files that users download or own.
-ABSENT = ("cuda", "galaxygrad-", "model.onnx", "my-stable-diffusion/")
+ABSENT = ("cuda", "galaxygrad-", "model.onnx", "my-stable-diffusion/", "mnist-images")
 
 
 def blocks(page, language):
@@ -66,6 +68,8 @@ def test_code_runs(page, tmp_path, monkeypatch):
 def test_commands_of_the_package(words, tmp_path, monkeypatch):
     """Every command is parsed; those that this machine can run are run, with fewer steps and chains."""
     monkeypatch.chdir(tmp_path)
+    pixels = np.random.default_rng(0).integers(256, size=(300, 1, 28, 28), dtype=np.uint8)
+    np.savez("digits.npz", train=pixels)  # reference images of the command quality
     name, *options = words
     command = COMMANDS.commands[name]
     command.make_context(name, list(options))
