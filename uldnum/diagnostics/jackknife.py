@@ -32,7 +32,6 @@ __all__ = [
     "contributions",
     "euclidean_norm",
     "jackknife",
-    "jackknife_error",
     "other_norm",
     "split",
     "squared_norm",
@@ -97,14 +96,9 @@ def jackknife(statistic: Callable[[Array], Array], batches: int) -> tuple[Array,
     everything = np.asarray(statistic(np.ones(batches)))
     if batches < 2:
         return everything, np.full_like(everything, np.nan, dtype=float)
-    return everything, jackknife_error(np.array([statistic(1.0 - np.eye(batches)[b]) for b in range(batches)]))
-
-
-def jackknife_error(without: Array) -> Array:
-    """Return the standard error of `jackknife` from the statistics without each batch, shape (B, ...)."""
-    batches = len(without)
+    without = np.array([statistic(1.0 - np.eye(batches)[b]) for b in range(batches)])
     spread = ((without - without.mean(axis=0)) ** 2).sum(axis=0)
-    return np.asarray(np.sqrt((batches - 1) / batches * spread))
+    return everything, np.sqrt((batches - 1) / batches * spread)
 
 
 def squared_norm(projections: Array, second: Array) -> tuple[Array, Array]:

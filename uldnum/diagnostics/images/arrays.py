@@ -57,10 +57,11 @@ def checked_integers(name: str, value: Any, what: str) -> Array:
 def by_chain(values: Array, chains: Any) -> Array:
     """Return values of images grouped by chain, (n, ...) -> (chains, images of a chain, ...), or raise.
 
-    ``chains`` holds the number of the chain of each image. None stands for independent images.
+    ``chains`` holds the number of the chain of each image. None stands for independent images. The order of the chains
+    is random but fixed, because a data set may be sorted or periodic, and subsets and batches are taken in this order.
     """
     if chains is None:
-        return values[:, None]
+        return shuffled(values)[:, None]
     owner = checked_integers("chains", chains, "chain")
     if len(owner) != len(values):
         raise ValueError(f"chains: must have one entry for each of the {len(values)} images, got {len(owner)}")
@@ -71,7 +72,12 @@ def by_chain(values: Array, chains: Any) -> Array:
         )
     if len(sizes) < 2:
         raise ValueError("chains: must contain at least 2 chains, from which errors are estimated, got 1")
-    return values[np.argsort(owner, kind="stable")].reshape(len(sizes), sizes[0], *values.shape[1:])
+    return shuffled(values[np.argsort(owner, kind="stable")].reshape(len(sizes), sizes[0], *values.shape[1:]))
+
+
+def shuffled(values: Array) -> Array:
+    """Return the rows in a fixed random order."""
+    return values[np.random.default_rng(0).permutation(len(values))]
 
 
 def batches_of(*chains: int, most: int = BATCHES) -> int:
@@ -88,12 +94,12 @@ def evenly_spaced(values: Array, number: int) -> Array:
 
 
 def held_out_part(values: Array, number: int) -> Array:
-    """Return a given number of evenly spaced held-out images, grouped as independent chains, or raise if it is less."""
+    """Return a given number of held-out images, grouped as independent chains, or raise if there are fewer."""
     if len(values) < number:
         raise ValueError(
             f"held_out: must have at least {number} images, as many as the samples that are compared, got {len(values)}"
         )
-    return evenly_spaced(values, number)[:, None]
+    return by_chain(values, None)[:number]
 
 
 def with_floor(measure: Callable[[Array], tuple[Any, Any]], samples: Array, held_out: Array | None) -> Bias:

@@ -52,8 +52,8 @@ def class_distribution(labels: Any, reference_labels: Any, *, chains: Any = None
     0.25
     """
     mine, theirs = checked_classes("labels", labels), checked_classes("reference_labels", reference_labels)
-    others = held_out_classes(held_out_labels, len(mine))
-    return with_floor(lambda part: total_variation(part, theirs[:, None])[:2], by_chain(mine, chains), others)
+    others, real = held_out_classes(held_out_labels, len(mine)), by_chain(theirs, None)
+    return with_floor(lambda part: total_variation(part, real)[:2], by_chain(mine, chains), others)
 
 
 def held_out_classes(labels: Any, number: int) -> Array | None:

@@ -146,8 +146,9 @@ def frechet_distance(
     ----------
     samples : array_like, shape (n, f)
         Features of n images.
-    reference : array_like, shape (m, f)
-        Features of m independent reference images.
+    reference : array_like, shape (m, f), or Moments
+        Features of m independent reference images, or the exact moments of the reference distribution. Exact moments
+        add neither noise nor a bias.
     chains : array_like of int, shape (n,), optional
         Number of the chain of each sample. All chains have the same number of images. The default stands for
         independent images.
@@ -197,16 +198,21 @@ def frechet_distance(
     True
     """
     x = checked_features("samples", samples)
-    y = checked_features("reference", reference, x.shape[1])
     extrapolate = flag("extrapolate", extrapolate)
     enough("samples", x, extrapolate)
-    enough("reference", y, extrapolate)
+    real = reference if isinstance(reference, Moments) else checked_features("reference", reference, x.shape[1])
+    if isinstance(real, Moments):
+        if real.mean.shape != x.shape[1:]:
+            raise ValueError(f"reference: must have {x.shape[1]} features, as the samples, got {real.mean.size}")
+    else:
+        enough("reference", real, extrapolate)
+        real = by_chain(real, None)
     grouped, others = by_chain(x, chains), None
     if held_out is not None:
         z = checked_features("held_out", held_out, x.shape[1])
         enough("held_out", z, extrapolate)
-        others = z[:, None] if extrapolate else held_out_part(z, len(x))
-    return with_floor(lambda part: measured(part, y[:, None], extrapolate), grouped, others)
+        others = by_chain(z, None) if extrapolate else held_out_part(z, len(x))
+    return with_floor(lambda part: measured(part, real, extrapolate), grouped, others)
 
 
 def enough(name: str, features: Array, extrapolate: bool) -> None:
@@ -217,10 +223,14 @@ def enough(name: str, features: Array, extrapolate: bool) -> None:
         raise ValueError(f"{name}: must have at least {least} images ({what}), got {len(features)}")
 
 
-def measured(x: Array, y: Array, extrapolate: bool) -> tuple[float, float]:
-    """Return the distance between features grouped by chain, (chains, images, f), and its standard error."""
-    batches = 2 ** int(np.log2(batches_of(len(x), len(y), most=BATCHES)))
-    one, other = batch_moments(x, batches), batch_moments(y, batches)
+def measured(x: Array, y: Array | Moments, extrapolate: bool) -> tuple[float, float]:
+    """Return the distance between features grouped by chain, (chains, images, f), and its standard error.
+
+    If y is a distribution with known moments, each batch is the whole distribution.
+    """
+    sizes = [len(x)] if isinstance(y, Moments) else [len(x), len(y)]
+    batches = 2 ** int(np.log2(batches_of(*sizes, most=BATCHES)))
+    one, other = batch_moments(x, batches), [y] * batches if isinstance(y, Moments) else batch_moments(y, batches)
     total = sum_of(one), sum_of(other)
     value = between(*total)
     error = standard_error(value, one, other)

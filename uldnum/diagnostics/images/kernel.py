@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from uldnum._util.typing import Array
-from uldnum.diagnostics.images.arrays import batches_of, by_chain, checked_features, evenly_spaced, with_floor
+from uldnum.diagnostics.images.arrays import batches_of, by_chain, checked_features, with_floor
 from uldnum.diagnostics.jackknife import Bias
 from uldnum.diagnostics.samples import own_sums, pair_sums, sizes_of, u_statistic
 
@@ -25,7 +25,7 @@ def kernel_distance(samples: Any, reference: Any, *, chains: Any = None, held_ou
     samples : array_like, shape (n, f)
         Features of n images. The cost grows as n^2.
     reference : array_like, shape (m, f)
-        Features of m independent reference images. Of more than 10,000, an evenly spaced subset is used.
+        Features of m independent reference images. Of more than 10,000, a fixed random subset is used.
     chains : array_like of int, shape (n,), optional
         Number of the chain of each sample. All chains have the same number of images. The default stands for
         independent images.
@@ -77,7 +77,7 @@ def kernel_distance(samples: Any, reference: Any, *, chains: Any = None, held_ou
 
 def at_most(features: Array) -> Array:
     """Return at most PAIRED independent images, grouped by chain."""
-    return evenly_spaced(features, min(len(features), PAIRED))[:, None]
+    return by_chain(features, None)[:PAIRED]
 
 
 def kernel(a: Array, b: Array) -> Array:

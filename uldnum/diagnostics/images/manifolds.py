@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
+from scipy.linalg import hadamard
 
 from uldnum._util.arguments import whole_number
 from uldnum._util.typing import Array
@@ -17,42 +18,13 @@ from uldnum.diagnostics.images.arrays import (
     held_out_part,
     with_floor,
 )
-from uldnum.diagnostics.images.neighbours import blocks, rounding
-from uldnum.diagnostics.jackknife import Bias, jackknife_error
+from uldnum.diagnostics.images.neighbours import blocks, nearest, rounding
+from uldnum.diagnostics.jackknife import Bias
 
 __all__ = ["K", "N", "coverage", "density", "precision", "recall"]
 
-# Number of neighbours and of images, unless stated.
-K, N = 5, 1000
-
-
-class Points(NamedTuple):
-    """n images with the number of the batch of each.
-
-    Attributes
-    ----------
-    features : array, shape (n, f)
-    batch : array of int, shape (n,)
-        From 0 to B - 1.
-    """
-
-    features: Array
-    batch: Array
-
-
-class Balls(NamedTuple):
-    """Balls around n images whose squared radius is the squared distance from the k-th nearest other image.
-
-    Attributes
-    ----------
-    squared : array, shape (n,)
-        Squared radii.
-    without : array, shape (B, n)
-        Squared radii without the images of each batch.
-    """
-
-    squared: Array
-    without: Array
+# Number of neighbours and of images, unless stated, and largest number of batches.
+K, N, BATCHES = 5, 1000, 16
 
 
 def precision(
@@ -63,7 +35,7 @@ def precision(
     Parameters
     ----------
     samples : array_like, shape (s, f)
-        Features of s >= n images. Of more than n, an evenly spaced subset is used.
+        Features of s >= n images. Of more than n, a fixed subset is used.
     reference : array_like, shape (m, f)
         Features of m >= n independent reference images, used like the samples.
     k : int, default 5
@@ -93,8 +65,12 @@ def precision(
     et al. 2019, eq. 1 and 2). The radius of a ball is the distance from its centre to the k-th nearest other reference
     image. Balls contain their boundary, and distances that are equal within rounding errors are equal.
 
-    The error is the jackknife error over up to 32 batches of chains and reference images. The intervals cover the
-    expectation of the value at this n, not its limit. Compare numbers with equal k and n only, and with the floor.
+    The error includes the noise of samples and reference images. It follows from the differences between the values of
+    two halves of both sets, for balanced divisions of up to 16 batches of chains and of reference images into halves
+    (McCarthy 1969), because the variance is in proportion to 1/n. The jackknife is not used, because it overestimates
+    the errors of statistics of nearest neighbours, by factors of up to 2. The intervals cover the expectation of the
+    value at this n, not its limit. Compare only numbers with equal k and n, and compare them with the floor. The cost
+    grows as n^2.
 
     Examples
     --------
@@ -213,8 +189,8 @@ def coverage(samples: Any, reference: Any, *, k: int = K, n: int = N, chains: An
     return of_points(share_reached, samples, reference, k, n, chains, held_out)
 
 
-# A statistic maps (samples, reference, k) to its value and to its values without each batch, shape (B,).
-Statistic = Callable[[Points, Points, int], tuple[float, Array]]
+# A statistic maps (samples, reference, k) to its value.
+Statistic = Callable[[Array, Array, int], float]
 
 
 def of_points(statistic: Statistic, samples: Any, reference: Any, k: int, n: int, chains: Any, held_out: Any) -> Bias:
@@ -226,94 +202,64 @@ def of_points(statistic: Statistic, samples: Any, reference: Any, k: int, n: int
     for name, features in (("samples", x), ("reference", y)):
         if len(features) < n:
             raise ValueError(f"{name}: must have at least n = {n} images, got {len(features)}")
-
-    def measured(grouped: Array) -> tuple[float, Array]:
-        owner = evenly_spaced(np.repeat(np.arange(len(grouped)), grouped.shape[1]), n)
-        chain = np.unique(owner, return_inverse=True)[1]
-        batches = batches_of(int(chain.max()) + 1, n)
-        chosen = Points(evenly_spaced(grouped.reshape(-1, x.shape[1]), n), chain % batches)
-        value, without = statistic(chosen, Points(evenly_spaced(y, n), np.arange(n) % batches), k)
-        return value, jackknife_error(without)
-
     grouped, others = by_chain(x, chains), None
     if held_out is not None:
         others = held_out_part(checked_features("held_out", held_out, x.shape[1]), n)
+    real = by_chain(y, None)[:n, 0]
+
+    def measured(part: Array) -> tuple[float, float]:
+        owner = evenly_spaced(np.repeat(np.arange(len(part)), part.shape[1]), n)
+        chain = np.unique(owner, return_inverse=True)[1]
+        chosen = evenly_spaced(part.reshape(-1, x.shape[1]), n)
+        return statistic(chosen, real, k), half_sample_error(statistic, chosen, chain, real, k)
+
     return with_floor(measured, grouped, others)
 
 
-def balls(points: Points, k: int) -> Balls:
-    """Return the balls around images, with all images and without those of each batch."""
-    x, batch = points
-    n, batches = len(x), int(batch.max()) + 1
-    known = min(n - 1, k + int(np.bincount(batch).max()))  # as many neighbours contain k from other batches
-    squared, without = np.empty(n), np.empty((batches, n))
-    for rows, distances in blocks(x, x):
-        here = np.arange(len(distances))
-        distances[here, np.arange(rows.start, rows.stop)] = np.inf
-        order = np.argpartition(distances, known - 1, axis=1)[:, :known]
-        near = np.take_along_axis(distances, order, axis=1)
-        ranks = np.argsort(near, axis=1)
-        near, owner = np.take_along_axis(near, ranks, axis=1), batch[np.take_along_axis(order, ranks, axis=1)]
-        squared[rows] = near[:, k - 1]
-        without[:, rows] = near[:, k - 1]
-        for b in owner[:, :k].T:  # other batches leave the radius as it is
-            last = np.argmax(np.cumsum(owner != b[:, None], axis=1) == k, axis=1)
-            without[b, rows.start + here] = near[here, last]
-    slack = rounding(x, x)
-    return Balls(squared + slack, without + slack)
+def half_sample_error(statistic: Statistic, x: Array, chain: Array, y: Array, k: int) -> float:
+    """Return the standard error of a statistic of samples x of the given chains and independent images y.
 
-
-def inside(points: Points, centres: Points, k: int) -> tuple[Array, Array]:
-    """Return the number of balls around the centres that contain each point.
-
-    The first result, of shape (n,), is that of all balls. The second, of shape (B, n), is that without the centres of
-    each batch.
+    It is NaN if a half has at most k images.
     """
-    each = balls(centres, k)
-    widest = each.without.max(axis=0)
-    batches, n = len(each.without), len(points.features)
-    own, grown = np.zeros(batches * n, dtype=int), np.zeros(batches * n, dtype=int)
-    for rows, distances in blocks(centres.features, points.features):
-        centre, point = np.nonzero(distances <= widest[rows, None])
-        squared = distances[centre, point]
-        centre += rows.start
-        within = squared <= each.squared[centre]
-        own += np.bincount(centres.batch[centre[within]] * n + point[within], minlength=batches * n)
-        centre, point, squared = centre[~within], point[~within], squared[~within]
-        for b in range(batches):
-            new = point[(squared <= each.without[b, centre]) & (centres.batch[centre] != b)]
-            grown += np.bincount(b * n + new, minlength=batches * n)
-    inside_own = own.reshape(batches, n)
-    total = inside_own.sum(axis=0)
-    return total, total - inside_own + grown.reshape(batches, n)
+    batches = 2 ** int(np.log2(batches_of(int(chain.max()) + 1, len(y), most=BATCHES)))
+    squares = []
+    for side in hadamard(batches)[1:]:
+        of_x, of_y = side[chain % batches], side[np.arange(len(y)) % batches]
+        halves = [(x[of_x == sign], y[of_y == sign]) for sign in (1, -1)]
+        if min(len(part) for half in halves for part in half) <= k:
+            return float("nan")
+        gap = statistic(*halves[0], k) - statistic(*halves[1], k)
+        squares.append(gap**2 / sum(len(x) / len(half[0]) for half in halves))
+    return float(np.sqrt(np.mean(squares)))
 
 
-def share_inside(points: Points, centres: Points, k: int) -> tuple[float, Array]:
-    """Return the fraction of points in at least one ball, and without each batch."""
-    total, without = inside(points, centres, k)
-    return float(np.mean(total > 0)), kept_mean(without > 0, points.batch)
+def balls(centres: Array, k: int) -> Array:
+    """Return the squared distance of each centre from its k-th nearest other centre, shape (n,)."""
+    squared = np.empty(len(centres))
+    for rows, distances in blocks(centres, centres):
+        distances[np.arange(len(distances)), np.arange(rows.start, rows.stop)] = np.inf
+        squared[rows] = np.partition(distances, k - 1, axis=1)[:, k - 1]
+    return squared
 
 
-def mean_inside(points: Points, centres: Points, k: int) -> tuple[float, Array]:
-    """Return the mean number of balls that contain a point, divided by k, and without each batch."""
-    total, without = inside(points, centres, k)
-    return float(np.mean(total) / k), kept_mean(without, points.batch) / k
+def inside(points: Array, centres: Array, k: int) -> Array:
+    """Return the number of balls around the centres that contain each point, shape (n,)."""
+    squared, total = balls(centres, k) + rounding(points, centres), np.zeros(len(points), dtype=int)
+    for rows, distances in blocks(centres, points):
+        total += np.sum(distances <= squared[rows, None], axis=0)
+    return total
 
 
-def share_reached(points: Points, centres: Points, k: int) -> tuple[float, Array]:
-    """Return the fraction of balls that contain at least one point, and without each batch."""
-    each = balls(centres, k)
-    batches, n = each.without.shape
-    closest = np.full((batches, n), np.inf)
-    for rows, distances in blocks(centres.features, points.features):
-        for b in range(batches):
-            closest[b, rows] = distances[:, points.batch == b].min(axis=1)
-    first, second = np.partition(closest, 1, axis=0)[:2]
-    others = np.where(np.arange(batches)[:, None] == closest.argmin(axis=0), second, first)
-    return float(np.mean(first <= each.squared)), kept_mean(others <= each.without, centres.batch)
+def share_inside(points: Array, centres: Array, k: int) -> float:
+    """Return the fraction of points in at least one ball."""
+    return float(np.mean(inside(points, centres, k) > 0))
 
 
-def kept_mean(values: Array, batch: Array) -> Array:
-    """Return the means of values without each batch over the images of the other batches, (B, n) -> (B,)."""
-    kept = np.arange(len(values))[:, None] != batch
-    return np.asarray((values * kept).sum(axis=1) / kept.sum(axis=1))
+def mean_inside(points: Array, centres: Array, k: int) -> float:
+    """Return the mean number of balls that contain a point, divided by k."""
+    return float(np.mean(inside(points, centres, k)) / k)
+
+
+def share_reached(points: Array, centres: Array, k: int) -> float:
+    """Return the fraction of balls that contain at least one point."""
+    return float(np.mean(nearest(centres, points) <= balls(centres, k) + rounding(points, centres)))
