@@ -4,6 +4,9 @@ Every scheme of this package acts on each coordinate separately and commutes wit
 is therefore a set of independent one-dimensional chains, one for each eigenvalue of Lambda. For each of these the
 stationary covariance solves a discrete Lyapunov equation, the rate of convergence is a spectral radius, and an
 integrated autocorrelation time is the sum of a geometric series of matrices.
+
+With a mass M and ``M^-1 = F F^T``, the same holds for the coordinates ``y = F^-1 x``, whose precision is
+``F^T Lambda F``. Covariances of y and of their momenta are then transformed to those of x and p.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -22,8 +26,9 @@ from uldnum._util.typing import Array, ArrayLike
 from uldnum.exact.linear import ACCURATE, LinearStep, kron, kron_change, linear_step, solve
 from uldnum.exact.precise import lift
 from uldnum.exact.stability import LOST_PRECISELY, first_instability, force_is_lost, precise_step
-from uldnum.schemes.catalogue import Integrator
+from uldnum.schemes.catalogue import Integrator, conditions
 from uldnum.schemes.catalogue import integrator as find_integrator
+from uldnum.targets.mass import ESTIMATED, Mass
 
 __all__ = ["GaussianLaw", "Spectrum", "gaussian", "max_stable_h", "propagator", "stationary_law"]
 
@@ -36,21 +41,24 @@ RESOLVABLE = 1e22
 
 @dataclass(frozen=True)
 class Spectrum:
-    """The precision of a Gaussian target and the form in which it was given: number, eigenvalues or matrix.
+    """The precision of a Gaussian target in the coordinates y in which the mass is 1, and the axes of x and p.
 
     Attributes
     ----------
     values : array, shape (E,)
-        Eigenvalues of the precision.
-    axes : array, shape (d, E), or None
-        Eigenvectors as columns if the precision was given as a matrix, else None.
+        Eigenvalues of the precision of y.
+    axes : array, shape (d, E) or (E,)
+        Eigenvectors of the precision of y as columns, or ones if the eigenvectors are the coordinates.
     scalar : bool
         Whether the precision was given as a number.
+    mass : Mass or None
+        Mass of the coordinates x; None if it is 1.
     """
 
     values: Array
-    axes: Array | None
+    axes: Array
     scalar: bool
+    mass: Mass | None
 
     def __post_init__(self) -> None:
         least, most = self.values.min(), self.values.max()
@@ -58,35 +66,64 @@ class Spectrum:
             raise ValueError(f"precision: must be between {1 / LARGEST:g} and {LARGEST:g}, got {least:g} to {most:g}")
 
     @classmethod
-    def of(cls, precision: ArrayLike) -> Spectrum:
-        """Return the spectrum of a precision. Raise a ValueError if the precision is not positive definite."""
+    def of(cls, precision: ArrayLike, mass: Any = None) -> Spectrum:
+        """Return the spectrum of a precision and a mass, or raise if one of them is not positive definite."""
         given = converted("precision", precision)
         if not given.size:
             raise ValueError("precision: must not be empty")
         if given.ndim < 2:
-            return cls(np.atleast_1d(positive("precision", given)), None, given.ndim == 0)
-        if given.ndim > 2 or given.shape[0] != given.shape[1]:
+            given = positive("precision", given)
+        elif given.ndim > 2 or given.shape[0] != given.shape[1]:
             raise ValueError(
                 f"precision: must be a number, a vector of eigenvalues or a square matrix, got shape {given.shape}"
             )
-        if not np.all(np.isfinite(given)) or np.abs(given - given.T).max() > 1e-10 * np.abs(given).max():
+        elif not np.all(np.isfinite(given)) or np.abs(given - given.T).max() > 1e-10 * np.abs(given).max():
             raise ValueError("precision: the matrix must be finite and symmetric")
-        values, axes = np.linalg.eigh((given + given.T) / 2)
-        if values[0] <= 0:
-            raise ValueError(
-                f"precision: the matrix must be positive definite, got a least eigenvalue of {values[0]:g}"
-            )
-        return cls(values, axes, False)
+        else:
+            given = (given + given.T) / 2
+            values, axes = np.linalg.eigh(given)
+            if values[0] <= 0:
+                raise ValueError(
+                    f"precision: the matrix must be positive definite, got a least eigenvalue of {values[0]:g}"
+                )
+        known = given if isinstance(mass, str) and mass == ESTIMATED else mass
+        weight, scalar = Mass.of(known, (len(np.atleast_1d(given)),)), given.ndim == 0
+        if given.ndim < 2:
+            values, axes = np.atleast_1d(given), np.ones(given.size)
+        if weight is None:
+            return cls(values, axes, scalar, None)
+        if axes.ndim == 1 and weight.factor.shape[1] == 1:
+            return cls(values * np.square(weight.factor[:, 0]), axes, scalar, weight)
+        matrix = given if given.ndim == 2 else np.diag(values)
+        matrix = weight.forces(weight.forces(matrix).T)  # F^T Lambda F
+        return cls(*np.linalg.eigh((matrix + matrix.T) / 2), scalar, weight)
 
-    def spread(self, values: Array) -> Array:
-        """Convert one value per eigenvalue, shape (..., E), to the form in which the precision was given."""
-        if self.scalar:
-            return np.asarray(values[..., 0])
-        return values if self.axes is None else (self.axes * values[..., None, :]) @ self.axes.T
+    @cached_property
+    def positions(self) -> Array:
+        """Vectors of x along which the coordinates of x vary independently, in the form of `axes`."""
+        return self.axes if self.mass is None else self.mass.outward(self.axes.T).T
+
+    @cached_property
+    def momenta(self) -> Array:
+        """Vectors of p along which the momenta vary independently, in the form of `axes`."""
+        return self.axes if self.mass is None else self.mass.momenta(self.axes.T).T
+
+    def spread(self, values: Array, left: Array, right: Array | None = None) -> Array:
+        """Return the covariance ``left diag(values) right^T``, given one value per eigenvalue, shape (..., E).
+
+        ``left`` and ``right``, by default ``left``, have the form of `axes`. The result is a number, a vector or a
+        matrix for each point.
+        """
+        right = left if right is None else right
+        if self.axes.ndim == 1:
+            spread = left * values * right
+            return np.asarray(spread[..., 0]) if self.scalar else spread
+        spread = (left * values[..., None, :]) @ right.T
+        return spread[..., 0, 0] if self.scalar else spread
 
     def per_coordinate(self, values: Array) -> Array:
         """Reshape a result of `spread` to one row per point and one column per coordinate. Only diagonals are kept."""
-        if self.axes is not None:
+        if self.axes.ndim == 2 and not self.scalar:
             values = np.diagonal(values, axis1=-2, axis2=-1)
         return values.reshape(-1, 1 if self.scalar else len(self.values))
 
@@ -97,11 +134,11 @@ class Spectrum:
         -------
         array, shape (n, E) or (n, E, E)
             Squared coefficients of each of n observables: one for each eigenvector if the observable is linear, one for
-            each pair of eigenvectors if it is quadratic.
+            each pair of eigenvectors if it is quadratic. Observables are functions of x.
         bool
             Whether there is one observable per coordinate. It is False for a single observable.
         """
-        axes = np.eye(len(self.values)) if self.axes is None else self.axes
+        axes = np.diag(self.positions) if self.axes.ndim == 1 else self.positions
         if isinstance(observable, str):
             linear = axes**2
             if observable not in ("x", "x^2"):
@@ -125,8 +162,8 @@ class GaussianLaw(Described):
     The leading axes of every array are those of the step size and the friction, broadcast against each other. The
     covariance properties have no further axes if the precision was given as a number. They have one axis of length d if
     it was given as eigenvalues (variances along the eigenvectors), and two axes of length d if it was given as a
-    matrix. Covariances are NaN where the scheme is unstable or at the limit of stability, and where it needs more than
-    about 1e40 steps to converge. Times are in score evaluations.
+    matrix, or if the mass was. Covariances are NaN where the scheme is unstable or at the limit of stability, and where
+    it needs more than about 1e40 steps to converge. Times are in score evaluations.
 
     Attributes
     ----------
@@ -135,9 +172,10 @@ class GaussianLaw(Described):
     step : LinearStep
         One time step along each eigenvector, as linear maps.
     covariance : float64 array, shape (..., E, k, k)
-        Covariance of the k rows of the state along each of the E eigenvectors, at the end of a step; row 0 is x.
+        Covariance of the k rows of the state along each of the E eigenvectors, at the end of a step; row 0 is x. With
+        a mass, these are the rows of the coordinates in which the mass is 1.
     bias : float64 array, shape (..., E)
-        Variance of x minus that of the target at the temperature of the integrator, along each eigenvector.
+        Variance of row 0 minus that of the target at the temperature of the integrator, along each eigenvector.
     nfe_per_step : int
         Score evaluations per time step.
     doubtful : bool array, shape (..., E)
@@ -147,9 +185,11 @@ class GaussianLaw(Described):
         The time step with fifty digits at the entries where ``doubtful`` is true, along one leading axis. None if there
         are no such entries, or if the recipe of a user-defined integrator does not support numbers of fifty digits.
     name : str
-        Name of the integrator, with its temperature and score noise.
+        Name of the integrator, with its temperature, its score noise and the mass.
     h, friction : float64 arrays, shape (...)
         Step size and friction, broadcast against each other.
+    momenta : bool
+        Whether the second row of the state holds momenta.
 
     See Also
     --------
@@ -166,6 +206,7 @@ class GaussianLaw(Described):
     name: str
     h: Array
     friction: Array
+    momenta: bool
 
     @property
     def summary(self) -> Summary:
@@ -189,22 +230,30 @@ class GaussianLaw(Described):
     @property
     def position_covariance(self) -> Array:
         """Stationary covariance of x."""
-        return self.spectrum.spread(self.covariance[..., 0, 0])
+        return self.spectrum.spread(self.covariance[..., 0, 0], self.spectrum.positions)
 
     @property
     def position_bias(self) -> Array:
         """Stationary covariance of x minus the covariance of the target."""
-        return self.spectrum.spread(self.bias)
+        return self.spectrum.spread(self.bias, self.spectrum.positions)
 
     @property
     def momentum_covariance(self) -> Array:
-        """Stationary covariance of p, or of the second row of the state; NaN for schemes with only one row."""
-        return self.spectrum.spread(self.memory(1))
+        """Stationary covariance of p, or of the second row of the state; NaN for schemes with only one row.
+
+        A second row that holds no momenta is that of the coordinates in which the mass is 1.
+        """
+        return self.spectrum.spread(self.memory(1), self.second)
 
     @property
     def cross_covariance(self) -> Array:
         """Stationary covariance of x with p, or with the second row of the state; NaN for schemes with only one row."""
-        return self.spectrum.spread(self.memory(0))
+        return self.spectrum.spread(self.memory(0), self.spectrum.positions, self.second)
+
+    @property
+    def second(self) -> Array:
+        """Vectors along which the second row of the state varies independently."""
+        return self.spectrum.momenta if self.momenta else self.spectrum.axes
 
     def memory(self, row: int) -> Array:
         """Return the covariance of the second row of the state with row ``row``; NaN for schemes with only one row."""
@@ -317,6 +366,7 @@ def gaussian(
     friction: ArrayLike = 1.0,
     temperature: float | None = None,
     score_noise: float | None = None,
+    mass: str | ArrayLike | None = None,
     precise: bool = False,
 ) -> GaussianLaw:
     """Return the exact stationary distribution of an integrator on the Gaussian target N(0, precision^-1).
@@ -345,6 +395,10 @@ def gaussian(
         Standard deviation tau of the error of the score, in units of 1/x: the integrator uses ``s + tau zeta``, where
         the standard normals zeta are independent for each coordinate and evaluation. The default is that of the
         integrator, which is 0 in the catalogue.
+    mass : float, array_like of shape (d,) or (d, d), or "inverse-covariance", optional
+        Mass M as in `uldnum.sample`: one for all coordinates, one for each coordinate, or a symmetric positive definite
+        matrix (in at most 512 dimensions). "inverse-covariance" stands for ``precision``. The default is 1. All results
+        are those of x and of its momenta p, whose covariance is T M in the exact stationary distribution.
     precise : bool, default False
         Whether to compute with fifty digits everywhere. Covariances and ``position_bias`` are then correct to all
         digits of float64. Otherwise ``position_bias``, which is a difference, suffers from cancellation at small steps.
@@ -358,9 +412,10 @@ def gaussian(
     Raises
     ------
     ValueError
-        If an argument is not positive and finite, if the shapes of step size and friction do not broadcast, if the
-        integrator is unknown, if both or neither of ``h`` and ``delta`` are given, or if ``precise`` is true and the
-        recipe of a user-defined integrator does not support numbers of fifty digits.
+        If an argument is not positive and finite, if the shapes of step size and friction do not broadcast, if the mass
+        does not fit the precision or is not 1 for all coordinates of a noisy score, if the integrator is unknown, if
+        both or neither of ``h`` and ``delta`` are given, or if ``precise`` is true and the recipe of a user-defined
+        integrator does not support numbers of fifty digits.
 
     Warns
     -----
@@ -380,6 +435,11 @@ def gaussian(
     On N(0, 1/lambda) the score is ``-lambda x``, so a time step is a linear map ``u' = M u + noise`` with noise
     covariance Q. The stationary covariance S is the solution of the discrete Lyapunov equation ``S = M S M^T + Q``. The
     spectral radius of M determines stability and the relaxation time.
+
+    With a mass, the coordinates ``y = F^-1 x`` with ``F F^T`` the inverse of the mass have unit mass and the precision
+    ``F^T Lambda F``. If S is the covariance of y and V that of its momenta, the results are ``F S F^T`` and
+    ``F^-T V F^-1``. A number m has the same effect as the step size ``h/sqrt(m)`` with the friction
+    ``sqrt(m) friction``.
 
     References
     ----------
@@ -401,9 +461,15 @@ def gaussian(
     [1.0, 0.5]
     >>> baoab.momentum_covariance.round(6).tolist()
     [0.75, 0.5]
+
+    With the inverse covariance as mass, all coordinates need the same number of evaluations for an independent sample:
+
+    >>> law = exact.gaussian("BAOAB", h=1.0, precision=[1.0, 100.0], mass="inverse-covariance")
+    >>> law.autocorrelation_time("x^2").round(6).tolist()
+    [2.006211, 2.006211]
     """
     scheme = find_integrator(integrator).at(temperature=temperature, score_noise=score_noise)
-    spectrum, precise = Spectrum.of(precision), flag("precise", precise)
+    spectrum, precise = Spectrum.of(precision, mass), flag("precise", precise)
     with np.errstate(over="ignore"):  # the largest values of delta overflow to h = inf, which `stages` rejects
         size, gamma = broadcast(h=step_size(h, delta), friction=positive("friction", friction))
     law = stationary_law(scheme, size, gamma, spectrum, precise)
@@ -416,6 +482,10 @@ def stationary_law(
     scheme: Integrator, size: Array, gamma: Array, spectrum: Spectrum, precise: bool = False
 ) -> GaussianLaw:
     """Return the result of `gaussian`, without a warning where the scheme is unstable."""
+    name, mass = scheme.label, spectrum.mass
+    if mass is not None:
+        name = scheme.name + conditions(scheme.temperature, scheme.score_noise, mass.value)
+        scheme = scheme.at(score_noise=mass.noise(scheme.score_noise))
     size, gamma = size[..., None], gamma[..., None]  # the last axis is that of the eigenvalues
     with np.errstate(all="ignore"):  # very large steps overflow
         tables = scheme.stages(size, friction=gamma)
@@ -438,8 +508,9 @@ def stationary_law(
         points = [np.broadcast_to(part, lost.shape)[lost] for part in (size, gamma, spectrum.values)]
         warn_of_limit(scheme, *(float(part[0]) for part in points))
     return GaussianLaw(
-        spectrum, step, covariance, bias, len(tables.stages), doubtful, sharp, scheme.label, size[..., 0], gamma[..., 0]
-    )
+        spectrum, step, covariance, bias, len(tables.stages), doubtful, sharp, name, size[..., 0], gamma[..., 0],
+        scheme.momenta,
+    )  # fmt: skip
 
 
 def warn_of_instability(scheme: Integrator, law: GaussianLaw, size: Array, gamma: Array) -> None:
@@ -489,7 +560,13 @@ def lags(step: LinearStep) -> tuple[Array, ...]:
     return step.read.push(before)[..., 0, 0], read[..., :1, :], D, ((eye + step.first.D) @ met)[..., :1]
 
 
-def max_stable_h(integrator: str | Integrator, *, precision: ArrayLike = 1.0, friction: float = 1.0) -> float:
+def max_stable_h(
+    integrator: str | Integrator,
+    *,
+    precision: ArrayLike = 1.0,
+    friction: float = 1.0,
+    mass: str | ArrayLike | None = None,
+) -> float:
     """Return the largest step size up to which an integrator is stable on a Gaussian target.
 
     The scheme is stable at every smaller step size. Larger step sizes may be stable again if the scheme is unstable
@@ -503,6 +580,8 @@ def max_stable_h(integrator: str | Integrator, *, precision: ArrayLike = 1.0, fr
         Inverse covariance of the target: a number, its eigenvalues, or a symmetric positive definite matrix.
     friction : float, default 1.0
         Friction in units of 1/time.
+    mass : float, array_like of shape (d,) or (d, d), or "inverse-covariance", optional
+        Mass as in `gaussian`. The default is 1.
 
     Returns
     -------
@@ -513,15 +592,16 @@ def max_stable_h(integrator: str | Integrator, *, precision: ArrayLike = 1.0, fr
     Raises
     ------
     ValueError
-        If the precision or the friction is not positive and finite, if the friction is not a single number, if the
-        integrator is unknown, or if ``friction/sqrt(lambda)`` is not between 1e-22 and 1e22 for every eigenvalue lambda
-        of the precision. Outside this range fifty digits do not suffice to decide stability.
+        If the precision, the friction or the mass is not positive and finite, if the friction is not a single number,
+        if the integrator is unknown, or if ``friction/sqrt(lambda)`` is not between 1e-22 and 1e22 for every eigenvalue
+        lambda of the precision. Outside this range fifty digits do not suffice to decide stability.
 
     Notes
     -----
     For every eigenvalue lambda of the precision, let ``r = friction/sqrt(lambda)``. The search covers step sizes from
     at most ``1e-3 min(r, 1/r)/sqrt(lambda)`` up to ``1e4 max(1, r)/sqrt(lambda)``. Stability is computed in float64,
-    and with fifty digits where float64 cannot decide.
+    and with fifty digits where float64 cannot decide. With a mass, lambda are the eigenvalues in the coordinates in
+    which the mass is 1.
 
     Examples
     --------
@@ -534,7 +614,7 @@ def max_stable_h(integrator: str | Integrator, *, precision: ArrayLike = 1.0, fr
     >>> round(exact.max_stable_h("ULA", precision=4.0), 9)
     1.0
     """
-    scheme, values = find_integrator(integrator), Spectrum.of(precision).values
+    scheme, values = find_integrator(integrator), Spectrum.of(precision, mass).values
     if positive("friction", friction).ndim:
         raise ValueError(
             f"friction: must be a number, got shape {np.shape(friction)}; call the function once per value"
