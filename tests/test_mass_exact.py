@@ -153,6 +153,61 @@ def test_sampled_laws_agree(mass):
     assert np.all(abs(p - v) < 4 * error)
 
 
+# --------------------------------------------------------------------------------------------------- transfer operator
+
+
+@pytest.mark.parametrize("name", ["ula", "BAOAB", "OBABO", "mild(0.5)"])
+def test_transfer_operators_on_a_gaussian(name):
+    options = {"h": 0.9, "friction": 0.8, "mass": 4.0, "temperature": 2.0, "score_noise": 0.3}
+    found = exact.transfer_operator(name, "gaussian", tolerance=1e-4, **options)
+    law = exact.gaussian(name, **options)
+    np.testing.assert_allclose(found.expectation(np.square), law.position_covariance, rtol=3e-4)
+    np.testing.assert_allclose(found.relaxation_time, law.relaxation_time, rtol=3e-4)
+    assert found.problem.title.endswith(
+        f"{name} at temperature 2 with score noise 0.3 with mass 4 at h = 0.9 on 'gaussian'"
+    )
+
+
+@pytest.mark.parametrize("name", ["ula", "BAOAB"])
+def test_transfer_operators_in_other_coordinates(name):
+    """The operator of ``y = 2 x`` with unit mass has the same eigenvalues, and its moments are those of 2 x."""
+    bimodal, options = uldnum.target("bimodal-1d"), {"h": 0.9, "tolerance": 1e-3}
+    scaled = uldnum.GaussianMixture(bimodal.weights, 2 * bimodal.means, 4 * bimodal.variances)
+    found = exact.transfer_operator(name, bimodal, mass=4.0, **options)
+    other = exact.transfer_operator(name, scaled, **options)
+    assert found.resolution == other.resolution
+    np.testing.assert_allclose(found.eigenvalues[:2], other.eigenvalues[:2], rtol=1e-9)
+    np.testing.assert_allclose(2 * found.wasserstein_1, other.wasserstein_1, rtol=1e-7)
+    for order in (1, 2):
+        moments = [one.expectation(lambda x, order=order: x**order) for one in (found, other)]
+        np.testing.assert_allclose(moments[0] * 2**order, moments[1], rtol=1e-9)
+    smaller = exact.transfer_operator(name, bimodal, h=0.45, friction=2.0, tolerance=1e-3)
+    np.testing.assert_allclose(found.cdf([-1.0, 0.5, 2.0]), smaller.cdf([-1.0, 0.5, 2.0]), atol=2e-3)
+
+
+def test_a_recipe_with_its_own_friction():
+    """A recipe that ignores the friction keeps it in the coordinate in which the mass is 1, as in runs."""
+    known = uldnum.integrator("OBABO")
+    fixed = uldnum.Integrator("fixed", lambda h, friction: known.recipe(h, 1.5 + 0 * friction), momenta=True)
+    found = exact.transfer_operator(fixed, "gaussian", h=1.0, mass=9.0, tolerance=1e-4)
+    law = exact.gaussian(fixed, h=1.0, mass=9.0)
+    np.testing.assert_allclose(found.relaxation_time, law.relaxation_time, rtol=3e-4)
+
+
+def test_the_inverse_variance_of_one_coordinate():
+    well = uldnum.target("double-well")
+    found, other = (
+        exact.transfer_operator("ula", well, h=0.3, mass=mass, tolerance=1e-3)
+        for mass in ("inverse-covariance", well.standard_deviation**-2)
+    )
+    np.testing.assert_allclose(found.relaxation_time, other.relaxation_time, rtol=1e-6)
+    with pytest.raises(ValueError, match=r"^mass: the covariance of the target is not known"):
+        exact.transfer_operator("ula", uldnum.UserTarget(lambda x: -x, 1), h=0.3, mass="inverse-covariance")
+
+
+# --------------------------------------------------------------------------------------------------------------- errors
+
+
 @pytest.mark.parametrize(
     ("mass", "message"),
     [

@@ -22,9 +22,11 @@ from uldnum._util.typing import Array, ArrayLike
 from uldnum.exact import poisson
 from uldnum.exact.density import TargetDensity, tabulate
 from uldnum.exact.stationary import Budget, Problem, Solution
-from uldnum.schemes.catalogue import Integrator
+from uldnum.schemes.catalogue import Integrator, conditions
 from uldnum.schemes.catalogue import integrator as find_integrator
+from uldnum.schemes.stage import Step
 from uldnum.targets import Target, vector_target
+from uldnum.targets.mass import Mass, known_covariance
 
 __all__ = ["TransferOperator", "transfer_operator"]
 
@@ -260,6 +262,14 @@ def check_tolerance(tolerance: Any) -> float:
     return value
 
 
+def in_position(scheme: Integrator, h: Array, friction: Array, mass: Mass | None) -> Step:
+    """Return the step of a scheme with a mass of one coordinate, for its position x."""
+    if mass is None:
+        return scheme.stages(h, friction=friction)
+    own = scheme.at(score_noise=mass.factor[0, 0] * scheme.score_noise)
+    return own.stages(h, friction=friction).in_coordinates(mass.factor[0, 0])
+
+
 def transfer_operator(
     integrator: str | Integrator,
     target: Target | str,
@@ -269,6 +279,7 @@ def transfer_operator(
     friction: float = 1.0,
     temperature: float | None = None,
     score_noise: float | None = None,
+    mass: str | ArrayLike | None = None,
     tolerance: float = 1e-6,
 ) -> TransferOperator:
     """Return the exact stationary distribution and mixing rate of an integrator on a one-dimensional target.
@@ -295,6 +306,9 @@ def transfer_operator(
         Standard deviation tau of the error of the score, in units of 1/x: the integrator uses ``s + tau zeta``, where
         the standard normals zeta are independent for each coordinate and evaluation. The default is that of the
         integrator, which is 0 in the catalogue.
+    mass : float or "inverse-covariance", optional
+        Mass m as in `uldnum.sample`. The default is 1. "inverse-covariance" is 1 divided by the variance of the target
+        at temperature 1, which must be known.
     tolerance : float, default 1e-6
         Accuracy of the results, at least 1e-9 and less than 1. It bounds the error of the mean and of the variance (in
         units of the target's standard deviation and variance), of the cdf and of the second eigenvalue, and the
@@ -336,6 +350,10 @@ def transfer_operator(
     then has no stationary distribution on the whole line. The result is the stationary distribution of the confined
     chain, which describes chains until they diverge.
 
+    With a mass m, the operator is that of the scheme with unit mass for the coordinate ``y = sqrt(m) x``, whose score
+    is ``s(x)/sqrt(m)``, with the same step size and friction. For the integrators of the catalogue, this is the scheme
+    with unit mass for x, with the step size ``h/sqrt(m)`` and the friction ``sqrt(m) friction``.
+
     Examples
     --------
     ULA at h = 0.2 on a mixture of two Gaussians with E[x^2] = 3.25:
@@ -360,10 +378,12 @@ def transfer_operator(
         raise ValueError(f"target: must be one-dimensional, got {target.shape[0]} dimensions for {target.name!r}")
     if scheme.rows > 2:
         raise ValueError(f"integrator: must have at most two rows, got {scheme.rows} rows for {scheme.name!r}")
-    step = scheme.stages(size, friction=gamma)
+    weight = Mass.of(mass, target.shape, known_covariance(target) if isinstance(mass, str) else None)
+    step = in_position(scheme, size, gamma, weight)
     if not any(np.any(stage.map.C) for stage in step.stages):
         raise ValueError(f"integrator: must have noise, got {scheme.name!r}, which is deterministic")
-    title = f"{scheme.label} at h = {size:g} on {target.name!r}"
+    held = "" if weight is None else conditions(1.0, 0.0, float(np.squeeze(weight.value)))
+    title = f"{scheme.label}{held} at h = {size:g} on {target.name!r}"
     density = tabulate(target, scheme.temperature)
 
     def score(y: Array) -> Array:

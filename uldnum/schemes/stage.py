@@ -198,6 +198,19 @@ class Step:
             whole, close = replace(last.map, C=noise), replace(self.close, C=reading)
         return replace(self, stages=(*stages, Stage(last.G, whole)), open=noisy(self.open).compressed(), close=close)
 
+    def in_coordinates(self, factor: float) -> Step:
+        """Return the step of positions ``x = factor y``, given this step of y, whose score is ``factor s(x)``.
+
+        Rows other than the position are unchanged.
+        """
+        units = np.array([factor, *np.ones(self.rows - 1)])
+
+        def changed(one: Affine) -> Affine:
+            return Affine(one.dA * units[:, None] / units, one.b * units * factor, one.C * units[:, None])
+
+        step = self.each(changed)
+        return replace(step, stages=tuple(Stage(stage.G * factor / units, stage.map) for stage in step.stages))
+
     @property
     def ends_with_stage(self) -> bool:
         """Whether the end of the step coincides with the end of its last stage."""
