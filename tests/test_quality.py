@@ -32,6 +32,7 @@ from uldnum.networks import reference_images
 from uldnum.studies import _sweep, quality
 from uldnum.studies.batches import Batch, decoded, encoded
 from uldnum.studies.samplers import samplers_of
+from uldnum.targets import Display
 
 CARD = """
 parameterisation = "epsilon"
@@ -393,7 +394,7 @@ def test_the_figure_shows_metrics_floors_and_images(found, tmp_path):
     figure = plotting.draw_quality(found, labels={"heun": "second order"})
     panels = [axes for axes in figure.axes if axes.get_xlabel() or axes.get_ylabel()]
     assert [axes.get_ylabel().split("\n")[0] for axes in panels] == [
-        "Frechet distance, extrapolated", "kernel distance", "precision (k = 5, n = 32)", "recall (k = 5, n = 32)",
+        "FD(pixels), extrapolated", "kernel distance", "precision (k = 5, n = 32)", "recall (k = 5, n = 32)",
     ]  # fmt: skip
     rows = [axes.get_title() for axes in figure.axes if axes.get_title()]
     assert rows == [f"{name}, {count} evaluations" for name, count in (
@@ -410,6 +411,16 @@ def test_the_figure_shows_metrics_floors_and_images(found, tmp_path):
         plotting.draw_quality(found, metrics="recal")
     with pytest.raises(ValueError, match="study: the dataset must contain a study of quality"):
         plotting.draw_quality(xr.Dataset())
+
+
+def test_distributions_state_how_their_images_are_drawn(network):
+    """In the range of the images of a data set, and as the card of a network states."""
+    assert DATA.extremes == pytest.approx((DIGITS[:40].min(), DIGITS[:40].max()), abs=1e-6)
+    assert DATA.display == Display(DATA.extremes, 1.0, "gray")
+    net = uldnum.networks.network(network, {"display": (0, 2), "gamma": 0.5, "colours": "magma"})
+    assert net.display == Display((0, 2), 0.5, "magma")
+    assert uldnum.target("gaussian").display == Display((-1.0, 1.0))
+    assert uldnum.networks.network(network).display.limits == (-1, 1)
 
 
 def run(*words):
@@ -442,16 +453,14 @@ def test_the_range_of_images_may_be_stated(network, tmp_path):
     given = (*own, "--reference", tmp_path / "wide.npy", "--features", "pixels", "--out", tmp_path)
     assert "state the range of the images as data_range=(low, high)" in str(run(*given).exception)
     assert "data-range: must be LOW,HIGH" in str(run(*given, "--data-range", "3").exception)
-    done = run(*given, "--data-range", "-3,3", "--metrics", "frechet")
-    assert done.exit_code == 0, done.output
-    states = uldnum.anneal(
-        uldnum.networks.network(network), uldnum.plan("ddim", uldnum.levels.geometric(5.0, 0.1, 4)), chains=32, seed=0,
-        progress=False,
-    ).x  # fmt: skip
+    net = uldnum.networks.network(network)
+    options = OPTIONS | {"reference": tmp_path / "wide.npy", "levels": LEVELS, "metrics": "frechet"}
+    found = quality(net, ["ddim"], 4, data_range=(-3, 3), **options)
+    plan = uldnum.plan("ddim", uldnum.levels.geometric(5.0, 0.1, 4))
+    states = uldnum.anneal(net, plan, chains=32, seed=0, progress=False).x
     expected = frechet_distance(states.reshape(32, 4).clip(-3, 3), (3 * DIGITS).reshape(160, 4)).value
-    found = xr.load_dataset(tmp_path / "quality.nc")
     np.testing.assert_allclose(found.value.values.ravel(), expected, rtol=1e-5)
-    assert found.data_range.tolist() == [-3, 3]
+    assert found.data_range == [-3, 3]
 
 
 def test_unusable_files_are_refused_before_anything_is_computed(network, held_out, tmp_path):
@@ -483,13 +492,13 @@ def test_final_images_are_compared_with_reference_images(command, network, held_
     given = (command, *own, "--chains", 32, "--reference", held_out, "--features", "pixels", "--out", tmp_path)
     done = run(*given)
     assert done.exit_code == 0, done.output
-    for title in ("Frechet distance, extrapolated", "kernel distance", "precision (k = 5, n = 32)", "recall (k = 5"):
+    for title in ("FD(pixels), extrapolated", "kernel distance", "precision (k = 5, n = 32)", "recall (k = 5"):
         assert title in done.output
     states = xr.load_dataset(tmp_path / ("run.nc" if command == "sample" else "anneal.nc"))
     images = states.denoised.values[-1] if command == "sample" else states.x.values
     reference = reference_images(held_out)
     value = frechet_distance(images.reshape(32, 4).clip(-1, 1), reference.train.reshape(-1, 4)).value
-    printed = next(line for line in done.output.splitlines() if line.startswith("Frechet"))
+    printed = next(line for line in done.output.splitlines() if line.startswith("FD(pixels)"))
     assert float(printed.split(": ")[1].split(" ±")[0]) == pytest.approx(float(value), rel=0.1, abs=0.01)
     short = run(*given, "--chains", 9, "--out", tmp_path / "other")
     assert short.exit_code == 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -118,10 +118,14 @@ class Comparison:
         return ImageSet(*self.features.features_and_classes(images.clip(*self.reference.data_range)))
 
     def metrics(self, count: int) -> list[ImageMetric]:
-        """Return the metrics of ``count`` images. Those that depend on the number of images use at most N of them."""
+        """Return the metrics of ``count`` images. Those that depend on the number of images use at most N of them.
+
+        The label of a Frechet distance contains the name of the features, as in FD(digits).
+        """
         n = min(N, self.floor_images(count), len(self.apart[1].features))
-        declared = image_metrics(n=n)
-        return [declared[name] for name in self.names]
+        declared, distance = image_metrics(n=n), f"FD({self.features.name})"
+        chosen = [declared[name] for name in self.names]
+        return [replace(one, label=one.label.replace("Frechet distance", distance)) for one in chosen]
 
     def measured(self, metrics: Sequence[ImageMetric], images: ImageSet) -> Measured:
         """Return the metrics of images."""
