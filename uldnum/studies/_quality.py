@@ -22,7 +22,7 @@ from uldnum.studies.common import level_outside
 from uldnum.studies.comparison import Comparison
 from uldnum.studies.configuration import QualityConfiguration, configured_by
 from uldnum.studies.samplers import AtOneLevel, Sampler, samplers_of
-from uldnum.targets import Law, law_of, level_of
+from uldnum.targets import Display, Law, law_of, level_of
 from uldnum.version import VERSION
 
 __all__ = ["quality"]
@@ -242,7 +242,8 @@ class Prepared:
 
     def attributes(self, study: QualityConfiguration) -> dict[str, Any]:
         """Return the attributes of the dataset: what was compared, and how images are drawn."""
-        comparison, display = self.comparison, self.law.display
+        comparison = self.comparison
+        display = self.law.display or Display(comparison.reference.data_range)
         return {
             "uldnum": VERSION, "study": "quality", "network": self.law.name, "reference": comparison.reference.name,
             "floor_source": comparison.floor_source, "floor_images": comparison.floor_images(study.images),

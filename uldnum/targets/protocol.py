@@ -98,7 +98,7 @@ class Display(NamedTuple):
         Matplotlib colour map for images with one channel.
     """
 
-    limits: tuple[float, float] = (-1.0, 1.0)
+    limits: tuple[float, float]
     gamma: float = 1.0
     colours: str = "gray"
 
@@ -157,9 +157,9 @@ class Law:
         return None
 
     @property
-    def display(self) -> Display:
-        """How samples are drawn that are images. Default: in grey, from -1 to 1."""
-        return Display()
+    def display(self) -> Display | None:
+        """How samples are drawn that are images. Default: None, which means unknown."""
+        return None
 
     def decode(self, x: Array) -> Array:
         """Return the images of samples without noise. Default: the samples themselves.
