@@ -147,8 +147,8 @@ def frechet_distance(
     samples : array_like, shape (n, f)
         Features of n images.
     reference : array_like, shape (m, f), or Moments
-        Features of m independent reference images, or the exact moments of the reference distribution. Exact moments
-        add neither noise nor a bias.
+        Features of m independent reference images, or the exact moments of the reference distribution, which have no
+        sampling error.
     chains : array_like of int, shape (n,), optional
         Number of the chain of each sample. All chains have the same number of images. The default stands for
         independent images.
@@ -180,12 +180,13 @@ def frechet_distance(
     chains. The average over balanced half-samples (McCarthy 1969) adds almost no noise. A bias of second order in f/n
     remains.
 
-    The error includes the noise of samples and reference images. Chains and reference images are divided into up to 16
-    batches. The deviations of the moments of the batches give the linear part of the error by the derivative of the
-    distance, ``I - T`` with respect to a covariance, where T is the optimal transport map (Bhatia, Jain & Lim 2019).
-    The quadratic part, which dominates near zero, follows from the metric of the distance at the mean covariance, in
-    whose eigenbasis the distance is ``1/2 sum_ij D_ij^2/(l_i + l_j)`` for a small difference D of the covariances.
-    `uldnum.diagnostics.jackknife.squared_norm` combines both. The memory is that of 32 covariance matrices.
+    The error includes the noise of samples and reference images; `Moments` of the reference are exact. Chains and
+    reference images are divided into up to 16 batches. The deviations of the moments of the batches give the linear
+    part of the error by the derivative of the distance, ``I - T`` with respect to a covariance, where T is the optimal
+    transport map (Bhatia, Jain & Lim 2019). The quadratic part, which dominates near zero, follows from the metric of
+    the distance at the mean covariance, in whose eigenbasis the distance is ``1/2 sum_ij D_ij^2/(l_i + l_j)`` for a
+    small difference D of the covariances. `uldnum.diagnostics.jackknife.squared_norm` combines both. The memory is that
+    of 32 covariance matrices.
 
     Examples
     --------
@@ -200,19 +201,28 @@ def frechet_distance(
     x = checked_features("samples", samples)
     extrapolate = flag("extrapolate", extrapolate)
     enough("samples", x, extrapolate)
-    real = reference if isinstance(reference, Moments) else checked_features("reference", reference, x.shape[1])
-    if isinstance(real, Moments):
-        if real.mean.shape != x.shape[1:]:
-            raise ValueError(f"reference: must have {x.shape[1]} features, as the samples, got {real.mean.size}")
-    else:
-        enough("reference", real, extrapolate)
-        real = by_chain(real, None)
+    real = checked_reference(reference, x.shape[1], extrapolate)
     grouped, others = by_chain(x, chains), None
     if held_out is not None:
         z = checked_features("held_out", held_out, x.shape[1])
         enough("held_out", z, extrapolate)
         others = by_chain(z, None) if extrapolate else held_out_part(z, len(x))
     return with_floor(lambda part: measured(part, real, extrapolate), grouped, others)
+
+
+def checked_reference(reference: Any, width: int, extrapolate: bool) -> Array | Moments:
+    """Return features of the reference as independent chains, shape (m, 1, f), or its exact moments, or raise."""
+    if not isinstance(reference, Moments):
+        y = checked_features("reference", reference, width)
+        enough("reference", y, extrapolate)
+        return by_chain(y, None)
+    if reference.mean.shape != (width,):
+        raise ValueError(
+            f"reference: must have {width} features, as the samples, got moments of shape {reference.mean.shape}"
+        )
+    if not np.isfinite(reference.mean).all() or not np.isfinite(reference.covariance).all():
+        raise ValueError("reference: must have finite moments, got NaN or infinity")
+    return reference
 
 
 def enough(name: str, features: Array, extrapolate: bool) -> None:
@@ -224,13 +234,11 @@ def enough(name: str, features: Array, extrapolate: bool) -> None:
 
 
 def measured(x: Array, y: Array | Moments, extrapolate: bool) -> tuple[float, float]:
-    """Return the distance between features grouped by chain, (chains, images, f), and its standard error.
-
-    If y is a distribution with known moments, each batch is the whole distribution.
-    """
+    """Return the distance between features grouped by chain, (chains, images, f), and its standard error."""
     sizes = [len(x)] if isinstance(y, Moments) else [len(x), len(y)]
     batches = 2 ** int(np.log2(batches_of(*sizes, most=BATCHES)))
-    one, other = batch_moments(x, batches), [y] * batches if isinstance(y, Moments) else batch_moments(y, batches)
+    one = batch_moments(x, batches)
+    other = y if isinstance(y, Moments) else batch_moments(y, batches)
     total = sum_of(one), sum_of(other)
     value = between(*total)
     error = standard_error(value, one, other)
@@ -248,8 +256,10 @@ def batch_moments(x: Array, batches: int) -> list[Moments]:
     return [moments_of(x[b::batches].reshape(-1, x.shape[-1])) for b in range(batches)]
 
 
-def sum_of(parts: list[Moments], chosen: Array | None = None) -> Moments:
-    """Return the moments of the union of all batches, or of those that are chosen."""
+def sum_of(parts: list[Moments] | Moments, chosen: Array | None = None) -> Moments:
+    """Return the moments of the union of all batches, or of those that are chosen. Exact moments remain the same."""
+    if isinstance(parts, Moments):
+        return parts
     used = parts if chosen is None else [parts[b] for b in np.flatnonzero(chosen)]
     total = used[0]
     for part in used[1:]:
@@ -262,7 +272,7 @@ def between(one: Moments, other: Moments) -> float:
     return distance(one.mean, one.covariance, other.mean, other.covariance)
 
 
-def standard_error(value: float, one: list[Moments], other: list[Moments]) -> float:
+def standard_error(value: float, one: list[Moments], other: list[Moments] | Moments) -> float:
     """Return the standard error of the distance between two sets of batches; see `frechet_distance`."""
     batches = len(one)
     first, second = sum_of(one), sum_of(other)
@@ -279,8 +289,8 @@ def standard_error(value: float, one: list[Moments], other: list[Moments]) -> fl
     np.divide(0.5, sums, out=weights, where=sums > spread[-1] * len(spread) * np.finfo(float).eps)
     linear, vectors = np.zeros(batches), []
     for b in range(batches):
-        mean1, cov1 = deviation(one[b], first)
-        mean2, cov2 = deviation(other[b], second)
+        mean1, cov1 = deviation(one, b, first)
+        mean2, cov2 = deviation(other, b, second)
         linear[b] = 2 * gap @ (mean1 - mean2) + np.trace(cov1) + np.trace(cov2)
         linear[b] -= np.sum(to_second * cov1) + np.sum(to_first * cov2)
         rotated = axes.T @ (cov1 - cov2) @ axes
@@ -293,8 +303,11 @@ def standard_error(value: float, one: list[Moments], other: list[Moments]) -> fl
     return float(np.sqrt(variance if resolved else without_bias))
 
 
-def deviation(batch: Moments, total: Moments) -> tuple[Array, Array]:
-    """Return the contributions of a batch to the deviations of the mean and of the covariance of all images."""
+def deviation(parts: list[Moments] | Moments, b: int, total: Moments) -> tuple[Array, Array]:
+    """Return the contributions of batch b to the deviations of the mean and of the covariance; 0 for exact moments."""
+    if isinstance(parts, Moments):
+        return np.zeros_like(total.mean), np.zeros_like(total.scatter)
+    batch = parts[b]
     share, gap = batch.count / total.count, batch.mean - total.mean
     second = batch.scatter / total.count + share * np.outer(gap, gap)
     return share * gap, second - share * total.scatter / total.count
