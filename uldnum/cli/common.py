@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 from uuid import uuid4
 
+import numpy as np
 import typer
 
 from uldnum._util.arguments import interval, positive
@@ -24,6 +25,7 @@ from uldnum._util.typing import Array
 from uldnum.arithmetic.elementary import geomspace
 from uldnum.schemes.catalogue import Integrator
 from uldnum.schemes.catalogue import integrators as catalogue
+from uldnum.targets.mass import ESTIMATED
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -144,6 +146,7 @@ def compute_study(name: str, given: dict[str, Any], scheduler: str | None, out: 
     options |= {
         part: parse_steps(part, options[part]) for part in ("h", "delta", "friction") if isinstance(options[part], str)
     }
+    options["mass"] = parse_mass(options["mass"])
     options |= {"integrators": split_names(given["integrators"]), "store": out / "points"}
     chosen = study.configuration(**options)
     grid = StepGrid.of(chosen, bias=name != "mixing")
@@ -208,6 +211,17 @@ def parse_interval(name: str, text: str | None) -> tuple[float, float] | None:
         return None if text is None else interval(name, [float(part) for part in text.split(",")])
     except ValueError:
         raise ValueError(f"{name}: must be LOW,HIGH with two numbers, the smaller first, got {text!r}") from None
+
+
+def parse_mass(text: str | None) -> Any:
+    """Return a number, an array of the numbers of a comma-separated list, or a name or None unchanged."""
+    if text is None or text == ESTIMATED:
+        return text
+    try:
+        values = [float(part) for part in text.split(",")]
+    except ValueError:
+        raise ValueError(f"mass: must be a number, numbers separated by commas, or {ESTIMATED}, got {text!r}") from None
+    return values[0] if len(values) == 1 else np.array(values)
 
 
 def parse_steps(name: str, text: str) -> Array:

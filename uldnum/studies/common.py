@@ -44,6 +44,7 @@ from uldnum.studies.configuration import (
 from uldnum.studies.exact import answers_of, has_exact_law, is_gaussian
 from uldnum.studies.points import Exact, Sampled, has_moments_and_cdf
 from uldnum.targets import Target, find_target, lacking, vector_target
+from uldnum.targets.mass import Mass, known_covariance
 from uldnum.version import VERSION
 
 __all__ = ["AXES", "StepGrid", "narrowest", "place_of", "with_cost", "without_law"]
@@ -67,6 +68,8 @@ class StepGrid:
     known : Target
         The target for sampling. Its expectations are those of the reference, if there is one, or those at the
         temperature of the schemes.
+    mass : Mass or None
+        Mass of the coordinates; None if it is 1.
     """
 
     target: Target
@@ -74,13 +77,15 @@ class StepGrid:
     frictions: Array
     h: Array
     known: Target
+    mass: Mass | None
 
     @classmethod
     def of(cls, study: Configuration, bias: bool = True) -> StepGrid:
         """Return the grid of a study, or raise if an argument is invalid.
 
         If ``bias`` is true, the target must provide the data of at least one metric. If step sizes or frictions are
-        None, they have their defaults, which are scaled with the target's narrowest standard deviation.
+        None, they have their defaults, which are scaled with the target's narrowest standard deviation in the
+        coordinates in which the mass is 1.
         """
         h, delta, friction = study.h, study.delta, study.friction
         target, reference = find_target(study.target), getattr(study, "reference", None)
@@ -94,8 +99,11 @@ class StepGrid:
             raise wanting(target, "its moments and cdf", "moment", "cdf")
         if not np.all(np.isfinite(known.standard_deviation)):
             raise wanting(target, "its standard deviation", "standard_deviation")
+        mass = Mass.of(study.mass, target.shape, known_covariance(target) if isinstance(study.mass, str) else None)
+        if mass is not None:
+            mass.noise(schemes[0].score_noise)
         # That of the target is preferred, because a standard deviation at another temperature limits no step size.
-        width = narrowest(target if np.all(np.isfinite(target.standard_deviation)) else known) / target.time_unit
+        width = narrowest(target if np.all(np.isfinite(target.standard_deviation)) else known, mass) / target.time_unit
         if h is None and delta is None:
             h = geomspace(0.1, 1.6, 12) * width
         frictions = positive("friction", np.array(study.usual_frictions) / width if friction is None else friction)
@@ -105,7 +113,13 @@ class StepGrid:
             several("friction", frictions),
             several("h" if delta is None else "delta", step_size(h, delta)),
             known,
+            mass,
         )
+
+    @property
+    def setting(self) -> Any:
+        """The mass as a number or as nested tuples."""
+        return 1.0 if self.mass is None else self.mass.setting
 
     def check(self, study: SamplingConfiguration) -> None:
         """Raise if the chains of the study cannot be run."""
@@ -160,7 +174,7 @@ class StepGrid:
         tasks = [
             Sampled(
                 self.known, scheme, float(h), float(gamma), *given,
-                metrics=metrics, observables=observables, hopping=hopping,
+                metrics=metrics, observables=observables, hopping=hopping, mass=self.setting,
             )
             for scheme, gamma, h in product(self.schemes, self.frictions, self.h)
         ]  # fmt: skip
@@ -222,7 +236,7 @@ class StepGrid:
         """Return the exact values at every point; NaN where they are unknown or not computed within ``seconds``."""
         tolerance = check_tolerance(study.tolerance)
         tasks = [
-            Exact(self.target, scheme, float(h), float(gamma), tolerance, with_times)
+            Exact(self.target, scheme, float(h), float(gamma), tolerance, with_times, mass=self.setting)
             for scheme, gamma, h in product(self.schemes, self.frictions, self.h)
         ]
         missing, found = 0, [answers_of(None, study_metrics())] * len(tasks)
@@ -282,6 +296,7 @@ class StepGrid:
             "observable": list(TIMES),
         } | names
         common = {name: getattr(self.schemes[0], name) for name in ("temperature", "score_noise")}
+        common["mass"] = json.dumps(self.setting) if np.ndim(self.setting) else self.setting
         return xr.Dataset(data, coordinates, {"uldnum": VERSION} | describe(self.target) | common | attributes)
 
     def warn_of_divergence(self, study: xr.Dataset) -> None:
@@ -396,11 +411,16 @@ def with_cost(study: xr.Dataset) -> xr.Dataset:
     )
 
 
-def narrowest(target: Target) -> float:
-    """Return the smallest standard deviation of a target at temperature 1, or of the components if it is a mixture."""
-    if target.largest_precision is None:
-        return float(np.min(target.standard_deviation)) / math.sqrt(target.temperature_of_expectations)
-    return 1 / math.sqrt(target.largest_precision)
+def narrowest(target: Target, mass: Mass | None = None) -> float:
+    """Return the smallest standard deviation of a target at temperature 1, or of the components if it is a mixture.
+
+    With a mass, it is that in the coordinates in which the mass is 1, or its upper bound `Mass.scale`.
+    """
+    precision = (target if mass is None else target.transformed(mass)).largest_precision
+    if precision is None:
+        deviations = target.standard_deviation if mass is None else mass.scale(target)[1]
+        return float(np.min(deviations)) / math.sqrt(target.temperature_of_expectations)
+    return 1 / math.sqrt(precision)
 
 
 def several(name: str, values: Array) -> Array:
@@ -412,9 +432,11 @@ def several(name: str, values: Array) -> Array:
 
 
 def place_of(study: xr.Dataset) -> str:
-    """Return the target of a study with the temperature and the score noise of its integrators, for titles."""
-    a = study.attrs  # early files state neither temperature nor score noise
-    return str(a["target"]) + conditions(a.get("temperature", 1.0), a.get("score_noise", 0.0))
+    """Return the target of a study with temperature, score noise and mass, for titles."""
+    a = study.attrs  # early files state none of these
+    mass = a.get("mass", 1.0)
+    mass = json.loads(mass) if isinstance(mass, str) else mass
+    return str(a["target"]) + conditions(a.get("temperature", 1.0), a.get("score_noise", 0.0), mass)
 
 
 def describe(target: Target) -> dict[str, str]:

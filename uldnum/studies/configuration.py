@@ -49,6 +49,7 @@ LEAST_SECONDS = 1.0
 NARROWEST = "the smallest standard deviation of the target, or of the components of a mixture"
 USUAL_STEPS = f"Default: 12 step sizes, geometrically spaced, from 0.1 to 1.6 times {NARROWEST}."
 USUAL_FRICTIONS = f"Default: 0.5, 1 and 2 divided by {NARROWEST}."
+USUAL_SCALES = "Default step sizes and frictions use standard deviations in the coordinates in which the mass is 1."
 USUAL_FRICTION = f"Default: 1 divided by {NARROWEST}."
 
 P = ParamSpec("P")
@@ -223,6 +224,13 @@ class Configuration(Checked):
         shell="Standard deviation of the error of the score, which is independent for each evaluation and coordinate. "
         "Default: 0.",
         check=optional_non_negative,
+    ))  # fmt: skip
+    mass: str | ArrayLike | None = field(default=None, metadata=option(
+        'float, array of shape (d,) or (d, d), or "inverse-covariance", optional',
+        "Mass as in `uldnum.sample`, in units of time^2/x^2. \"inverse-covariance\" needs a target whose covariance is "
+        f"known. Results are those of x. {USUAL_SCALES} Default: 1.",
+        shell="Mass, in units of time^2/x^2: a number, a comma-separated list with one number for each coordinate, or "
+        f"inverse-covariance, which needs a target whose covariance is known. {USUAL_SCALES} Default: 1.",
     ))  # fmt: skip
     tolerance: float = field(default=1e-4, metadata=option(
         "float",

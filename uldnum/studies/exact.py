@@ -40,7 +40,7 @@ def has_exact_law(target: Target) -> bool:
 
 def exact_answers(
     scheme: Integrator, target: Target, h: float, friction: float, tolerance: float, metrics: Sequence[str],
-    times: bool,
+    times: bool, mass: Any = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Return the exact value of each metric and, if ``times`` is true, of each of `TIMES` and of the relaxation time.
 
@@ -50,9 +50,9 @@ def exact_answers(
     fault, law = "", None
     try:
         law = (
-            GaussianMarginals.of(scheme, target, h, friction)
+            GaussianMarginals.of(scheme, target, h, friction, mass)
             if is_gaussian(target)
-            else OneDimensionalLaw.of(scheme, target, h, friction, tolerance)
+            else OneDimensionalLaw.of(scheme, target, h, friction, tolerance, mass)
         )
     except UnstableError:
         pass
@@ -116,18 +116,16 @@ class GaussianMarginals:
         return self.variance + self.bias
 
     @classmethod
-    def of(cls, scheme: Integrator, target: Target, h: float, friction: float) -> GaussianMarginals:
+    def of(cls, scheme: Integrator, target: Target, h: float, friction: float, mass: Any = None) -> GaussianMarginals:
         """Return the stationary distribution of a scheme; a bias below the rounding error of the variance is 0."""
         precision, known = np.asarray(target.precision), against(target, None, scheme.temperature)
-        spectrum, at = Spectrum.of(precision), (np.asarray(h), np.asarray(friction))
+        spectrum, at = Spectrum.of(precision, mass), (np.asarray(h), np.asarray(friction))
         found = stationary_law(scheme, *at, spectrum)
         if np.any(np.abs(found.bias) * spectrum.values < CANCELLED * scheme.temperature):
             with suppress(ValueError):  # the recipe of a user-defined integrator may not support fifty digits
                 found = stationary_law(scheme, *at, spectrum, precise=True)
-        bias, variance = found.position_bias, 1 / precision
-        if precision.ndim == 2:
-            bias, variance = np.diag(bias), np.diag(np.linalg.inv(precision))
-        variance = scheme.temperature * variance
+        (bias,) = spectrum.per_coordinate(found.position_bias)
+        variance = scheme.temperature * (1 / precision if precision.ndim < 2 else np.diag(np.linalg.inv(precision)))
         bias = np.where(variance + bias == variance, 0.0, bias)
         return cls(known, found, np.asarray(target.mean), variance, bias)
 
@@ -201,10 +199,12 @@ class OneDimensionalLaw:
     found: TransferOperator
 
     @classmethod
-    def of(cls, scheme: Integrator, target: Target, h: float, friction: float, tolerance: float) -> OneDimensionalLaw:
+    def of(
+        cls, scheme: Integrator, target: Target, h: float, friction: float, tolerance: float, mass: Any = None
+    ) -> OneDimensionalLaw:
         """Return the stationary distribution of a scheme, or raise a ConvergenceError."""
         known = against(target, None, scheme.temperature)
-        return cls(known, transfer_operator(scheme, target, h, friction=friction, tolerance=tolerance))
+        return cls(known, transfer_operator(scheme, target, h, friction=friction, tolerance=tolerance, mass=mass))
 
     def moment_error(self, order: int) -> Array:
         """Return ``E[x^order]`` of the stationary distribution minus that of the target, shape (1,)."""

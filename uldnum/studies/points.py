@@ -36,6 +36,7 @@ from uldnum.sampling.run import Run
 from uldnum.schemes.catalogue import Integrator
 from uldnum.studies.exact import exact_answers, is_gaussian
 from uldnum.targets import Target
+from uldnum.targets.mass import Mass
 from uldnum.version import VERSION
 
 __all__ = ["Exact", "Sampled", "has_moments_and_cdf"]
@@ -70,13 +71,14 @@ def code_of(metrics: tuple[str, ...]) -> list[str]:
 
 @dataclass(frozen=True, eq=False)
 class Point:
-    """One scheme on one target at one step size and friction, as a task of `uldnum.studies.sweep`."""
+    """One scheme on one target at one step size, friction and mass, as a task of `uldnum.studies.sweep`."""
 
     target: Target
     scheme: Integrator
     h: float
     friction: float
     metrics: tuple[str, ...] = field(default_factory=study_metrics, kw_only=True)
+    mass: Any = field(default=1.0, kw_only=True)
 
     @property
     def additional(self) -> list[Any]:
@@ -172,15 +174,17 @@ class Sampled(Point):
     @property
     def unstable(self) -> bool:
         """Whether the scheme has no stationary distribution: on a Gaussian, at or above the limit of stability."""
-        precision = largest_precision(self.target) if is_gaussian(self.target) else None
+        mass = Mass.of(self.mass, self.target.shape)
+        known = self.target if mass is None else self.target.transformed(mass)
+        precision = largest_precision(known) if is_gaussian(self.target) else None
         return precision is not None and bool(unstable(self.scheme, np.array([self.h]), precision, self.friction)[0])
 
     def run(self, steps: int, burn_in: int, chains: int, **options: Any) -> Run:
         """Run chains without warnings of divergence; the study counts diverged chains and warns once for all points."""
         with quiet():
             return sample(
-                self.target, self.scheme, h=self.h, friction=self.friction, steps=steps, burn_in=burn_in,
-                chains=chains, seed=self.seed, backend=self.backend, progress=False, **options,
+                self.target, self.scheme, h=self.h, friction=self.friction, mass=self.mass, steps=steps,
+                burn_in=burn_in, chains=chains, seed=self.seed, backend=self.backend, progress=False, **options,
             )  # fmt: skip
 
     def hops(self) -> list[float]:
@@ -217,7 +221,9 @@ class Exact(Point):
 
     def result(self) -> dict[str, Any]:
         """Compute the exact values."""
-        return exact_answers(self.scheme, self.target, self.h, self.friction, self.tolerance, self.metrics, self.times)
+        return exact_answers(
+            self.scheme, self.target, self.h, self.friction, self.tolerance, self.metrics, self.times, self.mass
+        )
 
 
 def sampled(metric: Metric, run: Run, target: Target) -> list[float]:
