@@ -61,7 +61,7 @@ def test_defaults():
         for name in CALLS
     }
     exact = {"h": None, "delta": None, "store": None, "executor": None, "progress": True}
-    exact |= {"temperature": None, "score_noise": None}
+    exact |= {"temperature": None, "score_noise": None, "mass": None}
     sampling = exact | {
         "nfe": 5000,
         "burn_in": 1000,
