@@ -150,6 +150,13 @@ def test_transfer_operators_on_a_gaussian(name):
     np.testing.assert_allclose(times, [law.autocorrelation_time(f) for f in ("x", "x^2")], atol=1e-2)
 
 
+def test_noise_much_wider_than_the_target():
+    """The errors move ULA by 7.5 standard deviations of N(0, 1) in a step. The spacing of the nodes is below 1."""
+    found = exact.transfer_operator("ula", "gaussian", 0.5, score_noise=60.0, tolerance=1e-4)
+    variance = exact.gaussian("ula", 0.5, score_noise=60.0).position_covariance
+    assert found.expectation(np.square) == pytest.approx(float(variance), rel=1e-5)
+
+
 def test_a_mixture_by_quadrature():
     """The law of ULA on a mixture is the fixed point of its Gaussian kernel, tabulated in the test."""
     x, h = np.linspace(-9, 9, 601), 0.8

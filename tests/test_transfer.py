@@ -14,7 +14,7 @@ import uldnum
 from uldnum._util.threads import controller, one_thread
 from uldnum.exact import ConvergenceError, UnstableError, gaussian, max_stable_h, transfer_operator
 from uldnum.exact.density import tabulate
-from uldnum.exact.grid import Axis, Grid, Noise, Push
+from uldnum.exact.grid import DEGREE, Axis, Grid, Noise, Push, pieces
 from uldnum.exact.resolvent import Factors
 from uldnum.exact.stationary import MOST_WORK, Budget, Solution, wider
 from uldnum.schemes.stage import Affine, Stage
@@ -37,6 +37,15 @@ def test_biases_by_quadrature(name):
     for delta, bias in zip(DELTA, BIAS[name], strict=True):
         law = transfer_operator(name, BIMODAL, delta=delta, tolerance=1e-7)
         assert round(law.expectation(np.square) - 3.25, digits) == bias
+
+
+@pytest.mark.parametrize("spread", [0.0, 0.7, 1.4, 1.6, 10.0, 300.0])
+def test_splines_averaged_over_noise_have_the_variance_of_both(spread):
+    """The sums of splines at all nodes times 1, the distance and its square are exact moments of noise and spline."""
+    values = pieces(spread, 10**4).sum(axis=0)  # at the right end, where all Chebyshev polynomials are 1
+    distance = np.arange(len(values)) - len(values) // 2
+    np.testing.assert_allclose([values.sum(), values @ distance], [1, 0], atol=1e-9)
+    assert values @ distance**2 == pytest.approx(spread**2 + (DEGREE + 1) / 12, rel=1e-8)
 
 
 def thorough(cases, quick):

@@ -224,9 +224,10 @@ def reflected(values: Array, ghosts: int) -> Array:
     """Return values of the splines inside an interval, given values that include splines beyond its lower end.
 
     The coefficients beyond the end are ``c_{-j} = 2 c_0 - c_j`` for j = 1, ..., ``ghosts``. The values of the splines
-    beyond the end are therefore added to those of the splines inside with the weights 2 and -1.
+    beyond the end are therefore added to those of the splines inside with the weights 2 and -1. The argument is
+    overwritten.
     """
-    inner, beyond = values[..., ghosts:].copy(), values[..., ghosts - 1 :: -1]
+    inner, beyond = values[..., ghosts:], values[..., ghosts - 1 :: -1]
     inner[..., 0] += 2 * beyond.sum(axis=-1)
     inner[..., 1 : ghosts + 1] -= beyond
     return inner
@@ -254,11 +255,16 @@ def pieces(spread: float, most: int) -> Array:
     """
     spline = BSpline.basis_element(np.arange(DEGREE + 2), extrapolate=False)
     reach = DEGREE // 2 + int(np.ceil(8 * spread))
-    normals, weights = quadrature(spread)
 
     def smoothed(t: Array) -> Array:
         offsets = (t[:, None] + 2 + DEGREE) / 2 - np.arange(-reach, reach + 2)
-        return np.nan_to_num(spline(offsets[..., None] + spread * normals)) @ weights
+        if spread < NARROW:
+            normals, weights = quadrature(spread)
+            return np.nan_to_num(spline(offsets[..., None] + spread * normals)) @ weights
+        # The trapezoidal rule on the support of the spline, with a step that divides the spacing of the nodes.
+        points = np.linspace(0, DEGREE + 1, (DEGREE + 1) * int(np.ceil(1 / CLOSE)) + 1)
+        density = np.exp(-(((points - offsets[..., None]) / spread) ** 2) / 2) / (np.sqrt(2 * np.pi) * spread)
+        return density @ (spline(points) * points[1])
 
     degree = SMOOTHED if spread else DEGREE
     nodes = np.cos(np.pi * (np.arange(degree + 1) + 0.5) / (degree + 1))
