@@ -138,7 +138,7 @@ def public_calls(w):
     study = {"target": ["gaussian"], "integrators": ["ula", ["ula", "BAOAB"]], "h": [[0.3], 0.2],
              "delta": [None], "friction": [1.0], "nfe": [8], "burn_in": [0, 2], "chains": [8], "seed": [0],
              "tolerance": [0.1], "backend": ["array"], "store": [None], "executor": [None],
-             "progress": [False], **noise}  # fmt: skip
+             "progress": [False], "mass": [None, 2.0, "inverse-covariance"], **noise}  # fmt: skip
     positions = {"x": [x, trace, x.astype(np.float32)], "target": [w.mixture, "bimodal-1d"]}
     run = {"run": [w.run], "target": target}
     drawing = {"ax": [Figure().subplots()], "colours": [None, {"ula": "k"}], "labels": [None, {"ula": "ULA"}]}

@@ -179,5 +179,5 @@ def test_exact_moments_are_a_reference_without_noise():
     means, covariances = (x.mean(0), y.mean(0)), (np.cov(x.T), np.cov(y.T, bias=True))
     assert known.value == pytest.approx(frechet_between(means[0], covariances[0], means[1], covariances[1]), rel=1e-3)
     assert known.error < frechet_distance(x, y, extrapolate=False).error
-    with pytest.raises(ValueError, match="reference: must have 3 features, as the samples, got 2"):
+    with pytest.raises(ValueError, match="reference: must have 3 features"):
         frechet_distance(x, Moments.of(y[:, :2]))

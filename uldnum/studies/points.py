@@ -100,11 +100,13 @@ class Point:
         own = {
             name: value
             for name, value in self.parameters.items()
-            if name not in ("target", "integrator", "friction", "metrics")
+            if name not in ("target", "integrator", "friction", "mass", "metrics")
         }
         scheme = [digest(*map(np.asarray, tables[:-1])), self.scheme.start_deviation]
         if self.scheme.temperature != 1:  # biases are measured at the temperature of the scheme
             scheme.append(self.scheme.temperature)
+        if self.mass != 1:
+            scheme.append({"mass": self.mass})
         whole = [VERSION, CODE + code_of(self.metrics), fingerprint(self.target), scheme, own, *self.additional]
         return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:32]
 
