@@ -7,10 +7,12 @@ import signal
 import subprocess
 import sys
 import tempfile
+import warnings
 from contextlib import contextmanager
 from functools import wraps
 from importlib.metadata import metadata
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -24,6 +26,7 @@ from uldnum._util import files
 from uldnum._util.extras import EXTRAS, distributions
 from uldnum._util.parsing import whole
 from uldnum.cli import app
+from uldnum.cli.options import in_flags
 from uldnum.plans import _plan
 from uldnum.plotting.pictures import draw_gif
 from uldnum.sampling import _anneal, _sample, launch
@@ -105,7 +108,7 @@ def test_advise_prints_a_recommendation(monkeypatch, capsys, tmp_path):
     assert json.loads(out)["integrator"] == "BAOAB"
     code, _, err = uldnum(monkeypatch, capsys, "advise", "--max-bias", "1e-12", *options, "--integrators", "ULA")
     assert code == 2
-    assert err.splitlines()[-1].startswith("error: max_bias: no point was shown to have a bias below 1e-12")
+    assert err.splitlines()[-1].startswith("error: --max-bias: no point was shown to have a bias below 1e-12")
     assert xr.load_dataset(tmp_path / "frontier.nc").integrator.values.tolist() == ["ula"]  # the study is stored
 
 
@@ -135,14 +138,14 @@ def test_bias_json(monkeypatch, capsys, tmp_path):
         (("bias", "--exact-only", "--tolerance", "1e-15"), "tolerance: must be at least 1e-9"),
         (("bias", "--exact-only", "--tolerance", "1"), "tolerance: must be at least 1e-9 and less than 1, got 1"),
         (("bias", "--integrators", "ULA,ula"), "each only once"),
-        (("advise", "--max-bias", "0"), "max_bias: must be positive"),
+        (("advise", "--max-bias", "0"), "error: --max-bias: must be positive"),
         (("advise", "--max-bias", "0.1", "--metric", "men"), "nearest is 'mean'"),
         (("frontier", "--friction", "1,-1"), "friction: must be positive"),
         (("mixing", "--target", "nowhere.toml"), "nowhere.toml"),
         (("sample", "--steps", "5", "--every", "6"), "every: must be at most"),
         (("sample", "--friction", "-1"), "friction: must be positive"),
         (("sample", "--states", "chain.npz"), "must end in .nc"),
-        (("sample", "--sigma", "0.5", "--sigma-ratio", "1"), "sigma and sigma-ratio: give only one of them"),
+        (("sample", "--sigma", "0.5", "--sigma-ratio", "1"), "error: --sigma and --sigma-ratio: give only one of them"),
         (("sample", "--sigma", "100"), "mnist was trained for sigma from 0.02 to 20"),
         (("sample", "--backend", "numba"), "backend: must be one of array, cuda"),
         (("sample", "--set", "colours=grey!"), "colours must be a Matplotlib colour map"),
@@ -157,7 +160,7 @@ def test_bias_json(monkeypatch, capsys, tmp_path):
         (("anneal", "--levels", "geometric:5:x:3"), "levels: "),
         (("anneal", "--levels", "own:20", "--data", "gmm-40"), "own:COUNT needs a network that has a schedule"),
         (("anneal", "--method", "mild-cifar10"), "levels: at sigma/alpha = 50: "),
-        (("anneal", "--method", "ula"), "h, eps, snr: give exactly one"),
+        (("anneal", "--method", "ula"), "error: --h, --eps, --snr: give exactly one"),
         (("anneal", "--method", "mild-ncsn", "--h", "1"), "has its own levels, steps and step sizes; leave out --h"),
         (("anneal", "--method", "mild-ncsn", "--no-denoise"), "leave out --denoise"),
         (("anneal", "--data", "gmm-4o"), "data: unknown name 'gmm-4o'; the nearest is 'gmm-40'"),
@@ -166,7 +169,10 @@ def test_bias_json(monkeypatch, capsys, tmp_path):
         (("anneal", "--method", "hun"), "method: unknown name 'hun'; the nearest is 'heun'"),
         (("anneal", "--predictor", "ddmi", "--method", "ula", "--h", "1"), "nearest is 'ddim'"),
         (("fetch", "galaxy"), "nearest is 'galaxygrad-ztf64'"),
-        (("bias", "--h", "0"), "h: must be positive"),
+        (("bias", "--h", "0"), "error: --h: must be positive"),
+        (("bias", "--score-noise", "-1"), "error: --score-noise: must be finite"),
+        (("bias", "--target", "ring-8", "--reference", "none.npy"), "error: --reference: "),
+        (("anneal", "--data-range", "0", "--reference", "none.npy"), "error: --data-range: must be LOW,HIGH"),
         (("bias", "--out", "/proc/nowhere"), "out: must be a writable folder"),
         (("sample", "--network", "galaxy"), "nearest is 'galaxygrad-ztf64'"),
         (("sample", "--out", "/proc/nowhere"), "out: must be a writable folder"),
@@ -182,6 +188,50 @@ def test_mistakes_are_one_line(monkeypatch, capsys, tmp_path, arguments, fault):
     assert "Traceback" not in err + out
     if arguments[0] in ("bias", "mixing", "frontier", "advise") and "--exact-only" not in arguments:
         assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        (
+            "h, delta: exactly one must be given; delta = h^2/2",
+            "--h, --delta: exactly one must be given; delta = h^2/2",
+        ),
+        ("h and target_name: text", "--h and target_name: text"),
+        ("exact: 3 points; exact=True computes them", "--exact: 3 points; --exact computes them"),
+        ("exact=False", "--no-exact"),
+        ("needs samples; pass reference=samples, or x", "needs samples; pass --reference=samples, or x"),
+        ("state the range as data_range=(low, high)", "state the range as --data-range=low,high"),
+        ("samplers: 'heun': data-range: no", "samplers: 'heun': --data-range: no"),
+        ("the file 'h=1.nc' at h == 1 (in Python card={'h': 1}), keep=True", None),
+        ("no target: the reference has no mean", None),
+    ],
+)
+def test_messages_name_flags(text, shown):
+    at = {
+        "h": "--h",
+        "delta": "--delta",
+        "reference": "--reference",
+        "data_range": "--data-range",
+        "target": "--target",
+    }
+    options = [
+        SimpleNamespace(name=name, opts=["-x", flag], secondary_opts=[], is_flag=False) for name, flag in at.items()
+    ]
+    options.append(SimpleNamespace(name="exact", opts=["--exact"], secondary_opts=["--no-exact"], is_flag=True))
+    assert in_flags(text, options) == (shown or text)
+
+
+def test_warnings_name_flags(monkeypatch, capsys, tmp_path):
+    def warn(*_, **__):
+        warnings.warn("score_noise: too large; exact=True helps", stacklevel=1)
+        raise ValueError("target: no")
+
+    monkeypatch.setattr(studies.common.StepGrid, "of", warn)
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        code, _, err = uldnum(monkeypatch, capsys, "bias", "--out", str(tmp_path))
+    assert (code, err) == (2, "warning: --score-noise: too large; --exact helps\nerror: --target: no\n")
 
 
 @pytest.mark.parametrize("value", ["1.5", "1e-3", "ten", "nan", "1e30", "0"])

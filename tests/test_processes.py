@@ -268,7 +268,7 @@ def test_a_folder_that_cannot_be_written_to(tmp_path):
     assert done.returncode == 0, done.stderr
     *refused, (late, why), (whole,) = [line.split("|") for line in done.stdout.splitlines()]
     closed = f"must be a writable folder, got '{folder}': Permission denied"
-    assert refused[:3] == [["2", f"error: out: {closed}"]] * 3
+    assert refused[:3] == [["2", f"error: --out: {closed}"]] * 3
     assert refused[3] == ["ValueError", f"store: {closed}"]
     for suffix, fault in zip(("nc", "zarr"), refused[4:], strict=True):
         assert fault == ["ValueError", f"path: cannot write '{folder}/run.{suffix}': Permission denied"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import warnings
 from typing import Annotated, Any
 
@@ -15,6 +14,7 @@ from uldnum.cli.anneal import anneal
 from uldnum.cli.bias import bias
 from uldnum.cli.common import interrupted
 from uldnum.cli.listing import doctor, fetch, list_
+from uldnum.cli.options import in_flags
 from uldnum.cli.quality import quality
 from uldnum.cli.sample import sample
 from uldnum.cli.studies import advise, frontier, mixing
@@ -23,19 +23,32 @@ from uldnum.version import VERSION
 __all__ = ["main"]
 
 
+# Maximum number of characters of an error or a warning.
+LONGEST = 2000
+
+
 class Commands(TyperGroup):
-    """Group of commands. Ctrl-C ends a command with a one-line message."""
+    """Group of commands. It prints errors, warnings and interrupts as one line, without a traceback."""
 
     def invoke(self, context: Any) -> Any:
-        """Run the requested command."""
+        """Run the requested command, and exit with status 2 after an error and 130 after Ctrl-C."""
+
+        def show(kind: str, text: str, colour: str) -> None:
+            # Paths, and names in files from others, may contain control sequences of the terminal.
+            line = printable(in_flags(text, self.commands[context.invoked_subcommand].params), LONGEST)
+            typer.secho(f"{kind}: {line}", err=True, fg=colour)
+
+        warnings.showwarning = lambda message, *_, **__: show("warning", str(message), "yellow")
         try:
             return super().invoke(context)
         except KeyboardInterrupt:
             interrupted()
+        except (typer.Exit, typer.Abort, BrokenPipeError):  # typer handles these; two of them may be RuntimeErrors
+            raise
+        except (ValueError, MissingExtraError, RuntimeError, OSError, MemoryError) as error:
+            show("error", str(error) or "out of memory; use fewer chains", "red")
+            raise typer.Exit(2) from None
 
-
-# Maximum number of characters of an error or a warning.
-LONGEST = 2000
 
 app = typer.Typer(
     cls=Commands,
@@ -70,18 +83,6 @@ for command in (doctor, fetch, bias, mixing, frontier, advise, sample, anneal, q
     app.command()(command)
 
 
-def show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
-    """Print a warning as one line."""
-    typer.secho(f"warning: {printable(str(message), LONGEST)}", err=True, fg="yellow")
-
-
 def main() -> None:
-    """Run the command line. After an error, print it as one line without a traceback, and exit with status 2."""
-    warnings.showwarning = show_warning
-    try:
-        app()
-    except (ValueError, MissingExtraError, RuntimeError, OSError, MemoryError) as error:
-        # Paths, and names in files from others, may contain control sequences of the terminal.
-        text = printable(str(error), LONGEST)
-        typer.secho(f"error: {text or 'out of memory; use fewer chains'}", err=True, fg="red")
-        sys.exit(2)
+    """Run the command line."""
+    app()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable
 from dataclasses import fields
 from functools import wraps
 from inspect import Parameter, signature
@@ -14,7 +15,7 @@ import typer
 from uldnum._util.parsing import whole
 from uldnum.studies.configuration import Checked, SamplingConfiguration, Whole, option_of
 
-__all__ = ["AsJson", "Out", "Scheduler", "ScoreNoise", "Seed", "Temperature", "count", "with_options_of"]
+__all__ = ["AsJson", "Out", "Scheduler", "ScoreNoise", "Seed", "Temperature", "count", "in_flags", "with_options_of"]
 
 
 def count(help: str | None, check: Callable[[str, Any], Any] | None = None) -> Any:
@@ -104,3 +105,31 @@ def with_options_of(configuration: type[Checked], **usual: str) -> Callable[[Cal
         return run
 
     return decorate
+
+
+def in_flags(text: str, options: Iterable[Any]) -> str:
+    """Return a message in which the options of a command are called by their flags instead of by their Python names.
+
+    Names before a colon, at the start of the text or after another colon, become flags: ``h, delta: give one`` becomes
+    ``--h, --delta: give one``. Values after ``name=`` are written as in the shell: ``exact=True`` becomes ``--exact``,
+    and ``data_range=(0, 1)`` becomes ``--data-range=0,1``.
+    """
+    known = {flag[2:].replace("-", "_"): one for one in options for flag in one.opts if flag.startswith("--")}
+
+    def flag(name: str) -> str:
+        found = known.get(name.replace("-", "_"))
+        return name if found is None else next(one for one in found.opts if one.startswith("--"))
+
+    def names(match: re.Match[str]) -> str:
+        return re.sub(r"(?!and\b)[\w-]+", lambda name: flag(name[0]), match[0])
+
+    def setting(match: re.Match[str]) -> str:
+        name, pair, word = match.groups()
+        if name not in known:
+            return match[0]
+        if getattr(known[name], "is_flag", False):
+            return known[name].secondary_opts[0] if word == "False" else flag(name)
+        return f"{flag(name)}={word or pair.replace(', ', ',')}"
+
+    text = re.sub(r"(?:^|(?<=: ))[\w-]+(?:(?:, | and )[\w-]+)*(?=: )", names, text)
+    return re.sub(r"(?<![^\s(])(\w+)=(?:\(([^()]*)\)|([^\s,;)]+))", setting, text)

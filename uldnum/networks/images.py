@@ -28,7 +28,7 @@ __all__ = ["IMAGE_SETS", "KnownImages", "ReferenceImages", "check_like", "refere
 DATA_RANGE = (-1.0, 1.0)
 
 # How to state the range of images that differs from that of the card of a network.
-REMEDY = "state the range of the images as data_range=(low, high), in the shell --data-range LOW,HIGH"
+REMEDY = "state the range of the images as data_range=(low, high)"
 
 # Smallest part of the data range that the values of a set of images span. The values of images in [0, 1] span half of
 # [-1, 1].

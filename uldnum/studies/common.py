@@ -274,7 +274,7 @@ class StepGrid:
         if missing:
             warnings.warn(
                 f"exact: {seconds:.2g} s were not enough for the exact values at {missing} of {len(found)} points, "
-                "which are NaN; exact=True (in the shell --exact) computes all of them",
+                "which are NaN; exact=True computes all of them",
                 stacklevel=level_outside(),
             )
 
