@@ -168,6 +168,8 @@ def test_bias_json(monkeypatch, capsys, tmp_path):
         (("anneal", "--method", "heun", "--steps", "3"), "'heun' is a predictor"),
         (("anneal", "--method", "hun"), "method: unknown name 'hun'; the nearest is 'heun'"),
         (("anneal", "--predictor", "ddmi", "--method", "ula", "--h", "1"), "nearest is 'ddim'"),
+        (("sample", "--features", "digits"), "error: --features: must be given together with --reference"),
+        (("anneal", "--data-range", "0,1"), "error: --data-range: must be given together with --reference"),
         (("fetch", "galaxy"), "nearest is 'galaxygrad-ztf64'"),
         (("bias", "--h", "0"), "error: --h: must be positive"),
         (("bias", "--score-noise", "-1"), "error: --score-noise: must be finite"),
@@ -343,6 +345,8 @@ def test_a_word_that_is_not_in_the_catalogue_is_explained(monkeypatch, capsys, t
         ("sample", "--network", "galaxygrad-hsc32", "--h", "-1"),
         ("anneal", "--data", "galaxygrad-hsc32", "--method", "BAOABX"),
         ("anneal", "--data", "galaxygrad-hsc32", "--method", "ula", "--h", "-1"),
+        ("sample", "--network", "galaxygrad-hsc32", "--features", "pixels"),
+        ("anneal", "--data", "galaxygrad-hsc32", "--data-range", "0,1"),
     ],
 )
 def test_arguments_are_checked_before_a_network_is_loaded(monkeypatch, capsys, tmp_path, command):

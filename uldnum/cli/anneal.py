@@ -17,7 +17,7 @@ from uldnum.cli.common import (
     save_result,
 )
 from uldnum.cli.options import ScoreNoise, Seed, Temperature, count
-from uldnum.cli.quality import DataRange, Features, Reference, compared_with, print_quality
+from uldnum.cli.quality import DataRange, Features, Reference, compared_with, comparison_options, print_quality
 
 __all__ = ["anneal"]
 
@@ -97,7 +97,7 @@ def anneal(
         ),
     ] = None,
     reference: Reference = None,
-    features: Features = "digits",
+    features: Features = None,
     data_range: DataRange = None,
     backend: Annotated[
         str | None,
@@ -131,6 +131,7 @@ def anneal(
     from uldnum.plotting.pictures import check_display
     from uldnum.sampling.lookup import find_data
 
+    compared = comparison_options(reference, features, data_range)
     stored = check_store(writable_folder(out) / "anneal.nc")
     protect_stopped_run(stored, resume)
     given: dict[str, Any] = {"steps": steps, "h": h, "eps": eps, "snr": snr, "friction": friction}
@@ -149,7 +150,7 @@ def anneal(
     if images:  # fail before the run if its states cannot be drawn
         require("matplotlib", "plot")
         check_display(law.display)
-    comparison = compared_with(law, chains, reference, features, data_range)
+    comparison = compared_with(law, chains, compared)
     if own:
         chosen = uldnum.plan(method, own_levels(law, levels), **given)
     if not (preset or is_predictor(method)):

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from uldnum.studies.comparison import Comparison
     from uldnum.targets import Law
 
-__all__ = ["DataRange", "Features", "Reference", "compared_with", "print_quality", "quality"]
+__all__ = ["DataRange", "Features", "Reference", "compared_with", "comparison_options", "print_quality", "quality"]
 
 Reference = Annotated[
     str | None,
@@ -29,7 +29,13 @@ Reference = Annotated[
         show_default=False,
     ),
 ]
-Features = Annotated[str, typer.Option(help="Features of --reference: digits, pixels, projections, or an ONNX file.")]
+Features = Annotated[
+    str | None,
+    typer.Option(
+        help="Features of --reference: digits, pixels, projections, or an ONNX file. Default: digits.",
+        show_default=False,
+    ),
+]
 DataRange = Annotated[
     str | None, typer.Option(help=option_of(QualityConfiguration, "data_range").shell, show_default=False)
 ]
@@ -149,20 +155,24 @@ def pair(value: float, error: float) -> str:
     return f"{value:.{digits}f} ± {error:.{digits}f}"
 
 
-def compared_with(
-    law: Law, chains: int, reference: str | None, features: str, data_range: str | None
-) -> Comparison | None:
+def comparison_options(reference: str | None, features: str | None, data_range: str | None) -> dict[str, Any]:
+    """Return the options of a comparison with reference images (empty without a reference), or raise an error."""
+    given = {"features": features, "data_range": parse_interval("data-range", data_range)}
+    given = {name: value for name, value in given.items() if value is not None}
+    if reference is None and given:
+        raise ValueError(f"{', '.join(given)}: must be given together with --reference")
+    return {} if reference is None else given | {"reference": reference}
+
+
+def compared_with(law: Law, chains: int, options: dict[str, Any]) -> Comparison | None:
     """Return the comparison of final images with reference images, or raise if they cannot be compared."""
     from uldnum.studies.comparison import Comparison
 
-    if reference is None:
+    if not options:
         return None
     if len(law.shape) != 3:
         raise ValueError(f"reference: needs images, but {law.name!r} is a distribution of vectors")
-    return Comparison.of(
-        law, law.shape, chains, reference=reference, features=features, metrics=PRINTED,
-        data_range=parse_interval("data-range", data_range),
-    )  # fmt: skip
+    return Comparison.of(law, law.shape, chains, metrics=PRINTED, **options)
 
 
 def print_quality(comparison: Comparison, run: Run, images: Array) -> None:

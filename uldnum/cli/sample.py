@@ -23,7 +23,7 @@ from uldnum.cli.common import (
     save_result,
 )
 from uldnum.cli.options import ScoreNoise, Seed, Temperature, count
-from uldnum.cli.quality import DataRange, Features, Reference, compared_with, print_quality
+from uldnum.cli.quality import DataRange, Features, Reference, compared_with, comparison_options, print_quality
 from uldnum.schemes.catalogue import integrator as find_integrator
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def sample(
     ] = None,
     chunk: Annotated[int, count("Maximum number of images in one call of the network.")] = 64,
     reference: Reference = None,
-    features: Features = "digits",
+    features: Features = None,
     data_range: DataRange = None,
     backend: Annotated[str, typer.Option(help="Backend: array (on the CPU), cuda or cuda-fast.")] = "array",
     gif: Annotated[bool, typer.Option("--gif", help="Also write OUT/chains.gif, an animation of the chains.")] = False,
@@ -150,6 +150,7 @@ def sample(
     given_step = None if h is None and delta is None else float(step_size(h, delta))
     if backend not in (known := ("array", "cuda", "cuda-fast")):
         raise ValueError(f"backend: must be one of {', '.join(known)} for a network, got {backend!r}")
+    compared = comparison_options(reference, features, data_range)
     writable_folder(out)
     stored = check_store(states or out / "run.nc")
     writable_folder(stored.parent)
@@ -171,7 +172,7 @@ def sample(
     )
     level = net.at(sigma, ratio=sigma_ratio, t=t)
     check_display(net.display)
-    comparison = compared_with(net, chains, reference, features, data_range)
+    comparison = compared_with(net, chains, compared)
     kept = steps // every * (1 + denoise) + 2 * scheme.rows
     needed = kept * chains * math.prod(level.shape) * np.dtype(level.dtype).itemsize
     check_room(stored, needed, "out" if states is None else "states")
