@@ -8,10 +8,13 @@ import re
 import matplotlib
 import numpy as np
 import pytest
+import xarray as xr
 from matplotlib.figure import Figure
 
 import uldnum
 from uldnum import plotting, studies
+from uldnum.cli.bias import cell
+from uldnum.diagnostics.jackknife import SEEN
 from uldnum.plotting.style import LOOKS, MARKERS, looks
 
 SHORT = {"nfe": 64, "burn_in": 8, "chains": 8, "backend": "array", "progress": False}
@@ -86,10 +89,25 @@ def test_the_frontier_shows_errors_in_both_directions(given):
     study = study.assign(
         bias=0.5 + 0 * study.bias, error=0.1 + 0 * study.error, floor=0.01 + 0 * study.floor, cost=20 + 0 * study.cost,
         cost_error=2 + 0 * study.cost_error, cost_resolved=study.cost_resolved | True,
+        bias_resolved=study.bias_resolved | True,
     )  # fmt: skip
     axes = plotting.draw_frontier(study, Figure().subplots(), metric="mean")
     ends = [segment.tolist() for bars in axes.collections for segment in bars.get_segments()]
     np.testing.assert_allclose(ends, [[[0.3, 20], [0.7, 20]], [[0.5, 16], [0.5, 24]]])
+
+
+def test_the_table_is_grey_where_the_figure_is_hollow(given):
+    """Both show which biases are larger than 4 noise floors; one bias here is 2 floors, and another one 5."""
+    one = given["bias"].sel(integrator=["ula"], metric=["mean"])
+    resolved = one.bias > SEEN * one.floor
+    np.testing.assert_array_equal(one.resolved, resolved)
+    bias = one.floor * xr.DataArray([0.5, 2.0, 5.0], dims="h")
+    one = one.assign(bias=bias, resolved=bias > SEEN * one.floor)
+    axes = plotting.draw_bias(one, Figure().subplots(), metric="mean")
+    hollow = [line for line in drawn_lines(axes) if line.get_markerfacecolor() == "white"]
+    np.testing.assert_array_equal(np.concatenate([line.get_xdata() for line in hollow]), one.h[:2])
+    cells = [cell(one.isel(h=i, integrator=0, metric=0)) for i in range(3)]
+    assert ["\x1b[" in text for text in cells] == [True, True, False]
 
 
 @pytest.mark.parametrize("kind", DRAW)

@@ -55,6 +55,7 @@ def bias(
 
 def print_table(study: Any, data: Path, figure: Path) -> None:
     """Print the first metric of a study as a table."""
+    from uldnum.diagnostics.jackknife import SEEN
     from uldnum.diagnostics.metrics import METRICS
     from uldnum.studies.common import place_of
 
@@ -74,7 +75,8 @@ def print_table(study: Any, data: Path, figure: Path) -> None:
     if sampled:
         typer.echo(
             f"sampled: the magnitude of the bias and its standard error.\n{exact}\n"
-            "In a terminal, sampled values below the noise floor, which an unbiased run would show, are grey.\n"
+            f"In a terminal, sampled values below {SEEN:g} noise floors are grey. The noise floor is the value of an "
+            "unbiased run.\n"
         )
     else:
         typer.echo(f"{exact}\n")
@@ -115,11 +117,11 @@ def table(one: Any, sampled: bool) -> Iterator[str]:
 
 
 def cell(at: Any) -> str:
-    """Return the text of a sampled bias and its standard error, grey if it is below the noise floor."""
+    """Return the text of a sampled bias and its standard error, grey if it is not resolved."""
     if at.diverged or at.unstable:
         return f"{'diverged' if at.diverged else 'unstable':>{SAMPLED}}"
     text = f"{float(at.bias):.1e} ± {float(at.error):.0e}{' ' if at.settled else '*'}"
-    return typer.style(f"{text:>{SAMPLED}}", fg="bright_black") if at.bias < at.floor else f"{text:>{SAMPLED}}"
+    return f"{text:>{SAMPLED}}" if at.resolved else typer.style(f"{text:>{SAMPLED}}", fg="bright_black")
 
 
 def mean_signed(one: Any) -> Any:

@@ -150,7 +150,7 @@ def sampled_points(axes: Any, one: xr.Dataset, style: Style) -> None:
     """Draw the sampled results of one integrator: noise floor, points (hollow if they may be noise), divergence."""
     bottom = axes.get_ylim()[0]
     curve(axes, one.h, one.floor, **style.lines(0.5, linestyle=":"))
-    seen = (one.bias > SEEN * one.floor).values
+    seen = one.resolved.values
     if not one.exact.notnull().any():
         axes.plot(one.h, one.bias.where(seen), **style.lines(0.5, alpha=0.6))
     bars = style.points(0.75) | {"elinewidth": style.lines(0.7)["linewidth"]}
@@ -169,7 +169,7 @@ def mark_entries(axes: Any, parts: Sequence[xr.Dataset]) -> list[Any]:
     if any(bool(part.exact.notnull().any()) for part in parts):
         found = {"exact": GREY.lines(0.9)} | found
     found |= {
-        "sampled, below 4 noise floors": GREY.hollow(0.65),
+        f"sampled, below {SEEN:g} noise floors": GREY.hollow(0.65),
         "noise floor": GREY.lines(0.5, linestyle=":"),
     }
     if any(bool(part.lost.any()) for part in sampled):

@@ -11,7 +11,7 @@ import xarray as xr
 
 from uldnum._util.typing import Array
 from uldnum.plotting.panels import Shown, annotate, axes_of, known_metric, name_entries, read_studies
-from uldnum.plotting.style import COST_LABEL, GREY, SEEN, Style, bias_label, entry, literal_text, plain_ticks
+from uldnum.plotting.style import COST_LABEL, GREY, Style, bias_label, entry, literal_text, plain_ticks
 from uldnum.studies._frontier import at_most
 from uldnum.studies.common import RESOLVED, place_of
 
@@ -171,7 +171,7 @@ def draw_results(axes: Any, one: xr.Dataset, style: Style, left: float) -> None:
         at = one.sel(friction=friction)
         axes.plot(at.exact, at.exact_cost, **style.lines(0.6, alpha=0.45))
     whole = one.where(~one.lost)
-    seen, resolved, sampled_only = whole.bias > SEEN * whole.floor, one.cost_resolved, ~exactly_known(one)
+    seen, resolved, sampled_only = one.bias_resolved, one.cost_resolved, ~exactly_known(one)
     small, hollow = style.points(0.6, alpha=0.6), style.hollow(0.75, alpha=0.8)
     thin = {"elinewidth": style.lines(0.5)["linewidth"]}
     axes.errorbar(
