@@ -141,7 +141,8 @@ def test_sampled_laws_agree(mass):
     """Each entry within 4 standard errors, once in 2,000 runs not; errors are below 0.02, unit mass is 0.1 off."""
     target = uldnum.GaussianMixture([1.0], [[0.0, 0.0]], covariances=[np.linalg.inv(PRECISION)])
     options = {"h": 1.2, "friction": 1.0, "mass": mass}
-    run = uldnum.sample(target, "OBABO", steps=400, burn_in=20, chains=1000, seed=5, progress=False, **options)
+    given = {"steps": 400, "burn_in": 20, "chains": 1000, "seed": 5, "backend": "array", "progress": False}
+    run = uldnum.sample(target, "OBABO", **given, **options)
     law = exact.gaussian("OBABO", precision=PRECISION, **options)
     assert np.all(abs(run.covariance - law.position_covariance) < 4 * run.covariance_error)
     assert np.all(run.covariance_error < 0.02)
