@@ -245,7 +245,8 @@ class Network(Law):
         try:
             level = self.at(ratio=sigma / alpha)
         except ValueError as error:
-            raise ValueError(f"levels: at sigma/alpha = {sigma / alpha:.6g}: {error}") from None
+            fault = str(error).removeprefix("sigma-ratio: ")
+            raise ValueError(f"levels: {fault} at sigma/alpha = {sigma / alpha:.6g}") from None
         if not math.isclose(level.sigma / level.alpha, sigma / alpha, rel_tol=1e-6):
             raise ValueError(
                 f"levels: {self.name} supports only integer timesteps, and the nearest one to sigma/alpha = "

@@ -263,7 +263,7 @@ def shape_of(law: Law, name: str, sampler: Sampler) -> tuple[int, ...]:
         try:
             level = level_of(law, *place)
         except ValueError as error:
-            raise ValueError(f"samplers: {name!r}: {error}") from None
+            raise ValueError(f"samplers: {name!r}: {str(error).removeprefix('levels: ')}") from None
         if len(level.shape) != 3:
             raise ValueError(
                 f"network: must have images of shape (channels, height, width), got {law.name!r} with shape "
