@@ -124,7 +124,8 @@ def anneal(
     Notes
     -----
     In phase n, each chain takes ``plan.counts[n]`` steps. The target of these steps is the distribution of
-    ``z = alpha_n x + sigma_n eps``. The step size and friction are part of the plan.
+    ``z = alpha_n x + sigma_n eps``. The step size and friction are part of the plan. There is no mass, because a
+    predictor of a plan would give other samples in other coordinates.
 
     The random numbers of a chain depend only on the seed, the index of the chain, the index of the phase and the step
     within the phase. The states of a chain therefore do not depend on the other chains, except with coupled adaptive
