@@ -159,7 +159,8 @@ def test_correct_chains_do_not_diverge(temperature):
 
 def test_the_start_is_limited_as_chains_are():
     far = {"x0": np.full((2, 1), 3000.0), "chains": 2, "steps": 1, "h": 0.1, "backend": "array", "progress": False}
-    assert uldnum.sample(NORMAL, "ula", temperature=16.0, **far).diverged == 0
+    for mass in (None, 2.0):
+        assert uldnum.sample(NORMAL, "ula", temperature=16.0, mass=mass, **far).diverged == 0
     for temperature in (0.01, 1.0, 8.0):
         with pytest.raises(ValueError, match="x0: must be finite and within 1000 standard deviations"):
             uldnum.sample(NORMAL, "ula", temperature=temperature, **far)

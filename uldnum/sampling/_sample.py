@@ -305,7 +305,7 @@ def sample(
         x0 = "target" if x0 is None else x0
         start = find_start(target, x0, chains, first_chain, seed, given.size, scheme.temperature)
     if weight is not None and earlier is None:
-        check_coordinates(target, weight, start.x)
+        check_coordinates(target, weight, start.x, scheme.temperature)
     settings = Settings(
         version=VERSION,
         target=checked_text("target", target.name),

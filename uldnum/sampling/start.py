@@ -176,10 +176,11 @@ def within_bounds(target: Target, x: Array, temperature: float) -> Array:
     return x
 
 
-def check_coordinates(target: Target, mass: Mass, x: Array) -> None:
+def check_coordinates(target: Target, mass: Mass, x: Array, temperature: float) -> None:
     """Raise if positions are beyond the divergence bounds of the coordinates in which a mass is 1."""
     centre, scale = mass.scale(target)
-    if (np.abs(mass.inward(x) - centre) > ESCAPE * scale).any():
+    distance = escape_distance(scale, temperature / target.temperature_of_expectations)
+    if (np.abs(mass.inward(x) - centre) > distance).any():
         raise ValueError(
             f"x0: must be within {ESCAPE:g} standard deviations of the target's mean in the coordinates in which the "
             "mass is 1"
