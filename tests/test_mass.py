@@ -349,5 +349,13 @@ def test_large_matrices_are_refused():
 
 
 def test_noise_of_the_score_needs_one_mass():
+    """One coordinate has one mass in every form, and the error of the score is that of the number."""
+    well = uldnum.target("double-well")
+    number, *others = (
+        uldnum.sample(well, "BAOAB", mass=mass, score_noise=0.5, **OPTIONS | {"h": 0.1, "backend": "array"})
+        for mass in (4.0, [4.0], [[4.0]])
+    )
+    for run in others:
+        np.testing.assert_allclose(run.trace, number.trace, rtol=1e-12)
     with pytest.raises(ValueError, match=r"^score_noise: must be 0 if the mass is a vector"):
         uldnum.sample(FULL, "BAOAB", mass=[1.0, 2.0], score_noise=0.5, **OPTIONS)

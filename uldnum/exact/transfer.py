@@ -266,7 +266,7 @@ def in_position(scheme: Integrator, h: Array, friction: Array, mass: Mass | None
     """Return the step of a scheme with a mass of one coordinate, for its position x."""
     if mass is None:
         return scheme.stages(h, friction=friction)
-    own = scheme.at(score_noise=mass.factor[0, 0] * scheme.score_noise)
+    own = scheme.at(score_noise=mass.noise(scheme.score_noise))
     return own.stages(h, friction=friction).in_coordinates(mass.factor[0, 0])
 
 

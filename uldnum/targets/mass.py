@@ -116,7 +116,7 @@ class Mass:
 
     def noise(self, tau: float) -> float:
         """Return the score noise of y, given that of x, or raise if it is not the same in all coordinates."""
-        if tau and self.value.ndim:
+        if tau and self.value.size > 1:
             raise ValueError("score_noise: must be 0 if the mass is a vector or a matrix")
         return tau * float(self.factor[0, 0])
 
