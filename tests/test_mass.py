@@ -1,5 +1,7 @@
 """A mass is a change of coordinates: chains run with unit mass in y = F^-1 x, and all results are those of x."""
 
+import os
+import signal
 from functools import partial
 from types import SimpleNamespace
 
@@ -295,16 +297,31 @@ def test_inverse_covariance_is_estimated_in_the_burn_in(tmp_path):
         ({"score_noise": 0.5}, "^score_noise: must be 0 if the mass is a vector or a matrix"),
     ],
 )
-@pytest.mark.filterwarnings("ignore:.*diverged")
 def test_refused_estimates(changes, message):
     options = OPTIONS | {"mass": "inverse-covariance", "burn_in": 100, "x0": "normal"}
     with pytest.raises(ValueError, match=message):
         uldnum.sample(KINDS["array"], "BAOAB", **options | changes)
 
 
+def test_an_interrupt_of_an_estimate_leaves_no_run():
+    """The run that is stopped is not one that can be resumed, so there is no warning that offers this."""
+
+    calls = []
+
+    def interrupted(x):
+        calls.append(len(x))
+        if calls.count(12) == 1:  # the second Ctrl-C would end the call at once
+            os.kill(os.getpid(), signal.SIGINT)
+        return -x
+
+    options = OPTIONS | {"mass": "inverse-covariance", "burn_in": 100, "x0": "normal"}
+    with pytest.raises(KeyboardInterrupt):
+        uldnum.sample(uldnum.UserTarget(interrupted, 2), "ula", **options)
+
+
 def test_an_estimate_that_is_not_positive_definite_is_refused():
     settings = SimpleNamespace(temperature=1.0)
-    pilot = SimpleNamespace(complete=True, diverged=0, settings=settings, covariance=np.ones((2, 2)))
+    pilot = SimpleNamespace(diverged=0, settings=settings, covariance=np.ones((2, 2)))
     with pytest.raises(ValueError, match=r"^burn_in: the estimate of the covariance is not positive definite"):
         estimated_mass(pilot)
 

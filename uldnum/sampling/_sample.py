@@ -31,6 +31,7 @@ from uldnum.sampling.launch import (
     execute,
     floating_type,
     in_coordinates,
+    quiet,
     recorded_moments,
     recording_of,
     require_memory,
@@ -272,11 +273,12 @@ def sample(
         if earlier is not None:
             mass = earlier.settings.mass
         else:
-            pilot = sample(
-                target, scheme, h=given, friction=gamma, steps=learning - learning // 2, burn_in=learning // 2,
-                chains=chains, seed=seed, x0=x0, record="covariance", record_every=1, first_chain=first_chain,
-                dtype=kind, backend=backend, threads=threads, progress=progress,
-            )  # fmt: skip
+            with quiet():
+                pilot = sample(
+                    target, scheme, h=given, friction=gamma, steps=learning - learning // 2, burn_in=learning // 2,
+                    chains=chains, seed=seed, x0=x0, record="covariance", record_every=1, first_chain=first_chain,
+                    dtype=kind, backend=backend, threads=threads, progress=progress,
+                )  # fmt: skip
             mass = estimated_mass(pilot)
         burn_in -= learning
     weight = Mass.of(mass, target.shape, known_covariance(target) if isinstance(mass, str) else None)
@@ -383,8 +385,6 @@ def learning_steps(target: Target, scheme: Integrator, h: Array, burn_in: int, c
 
 def estimated_mass(pilot: Run) -> Array:
     """Return the inverse covariance of a run with unit mass, for temperature 1, or raise if it is not known well."""
-    if not pilot.complete:
-        raise KeyboardInterrupt
     if pilot.diverged:
         raise ValueError(
             "h: chains diverged with unit mass, while the mass was estimated; take a smaller step, or pass a mass"
