@@ -8,7 +8,7 @@ import numpy as np
 
 from uldnum._util.typing import Array
 from uldnum.diagnostics.images.arrays import by_chain, checked_features
-from uldnum.diagnostics.images.neighbours import nearest
+from uldnum.diagnostics.images.neighbours import nearest, rounding
 from uldnum.diagnostics.jackknife import Bias
 
 __all__ = ["nearest_training"]
@@ -43,10 +43,11 @@ def nearest_training(samples: Any, training: Any, held_out: Any, *, chains: Any 
     Notes
     -----
     The value is ``P(d(x) < d(z)) + P(d(x) = d(z))/2`` over all pairs of a sample x and a held-out image z, where d is
-    the distance from the nearest training image. It is the statistic of Mann & Whitney (1947), which Meehan, Chaudhuri
-    & Dasgupta (2020, sec. 3) use as a test of data copying. The error is that of DeLong, DeLong & Clarke-Pearson (1988)
-    with the means of chains. The training images are considered as fixed. Values above 0.5 have other causes, too:
-    blurred images are closer to training images, and held-out images of other origin are further away.
+    the distance from the nearest training image. Distances that are equal within rounding errors are equal. The value
+    is the statistic of Mann & Whitney (1947), which Meehan, Chaudhuri & Dasgupta (2020, sec. 3) use as a test of data
+    copying. The error is that of DeLong, DeLong & Clarke-Pearson (1988) with the means of chains. The training images
+    are considered as fixed. Values above 0.5 have other causes, too: blurred images are closer to training images, and
+    held-out images of other origin are further away.
 
     Examples
     --------
@@ -60,19 +61,20 @@ def nearest_training(samples: Any, training: Any, held_out: Any, *, chains: Any 
     y = checked_features("training", training, x.shape[1])
     z = checked_features("held_out", held_out, x.shape[1])
     grouped = by_chain(x, chains)
-    mine = nearest(grouped.reshape(x.shape), y)
-    theirs = nearest(z, y)
-    further = 1 - ranks(mine, theirs)  # for each sample, the fraction of held-out images that are further away
-    closer = ranks(theirs, mine)
+    mine, theirs = nearest(grouped.reshape(x.shape), y), nearest(z, y)
+    tie = max(rounding(x, y), rounding(z, y))
+    further = 1 - ranks(mine, theirs, tie)  # for each sample, the fraction of held-out images that are further away
+    closer = ranks(theirs, mine, tie)
     by_chains = further.reshape(grouped.shape[:2]).mean(axis=1)
     variance = mean_variance(by_chains) + mean_variance(closer)
     return Bias(further.mean(), np.sqrt(variance), np.asarray(0.5))
 
 
-def ranks(values: Array, others: Array) -> Array:
-    """Return, for each value, the fraction of others that are smaller, where equal ones count half."""
+def ranks(values: Array, others: Array, tie: float) -> Array:
+    """Return, for each value, the fraction of others that are smaller, where those within ``tie`` count half."""
     ordered = np.sort(others)
-    return (np.searchsorted(ordered, values, "left") + np.searchsorted(ordered, values, "right")) / (2 * len(others))
+    below = np.searchsorted(ordered, values - tie, "left") + np.searchsorted(ordered, values + tie, "right")
+    return below / (2 * len(others))
 
 
 def mean_variance(values: Array) -> Array:
