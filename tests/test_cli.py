@@ -203,6 +203,7 @@ def test_mistakes_are_one_line(monkeypatch, capsys, tmp_path, arguments, fault):
         ("h and target_name: text", "--h and target_name: text"),
         ("exact: 3 points; exact=True computes them", "--exact: 3 points; --exact computes them"),
         ("exact=False", "--no-exact"),
+        ("clip=False", "clip=False"),
         ("needs samples; pass reference=samples, or x", "needs samples; pass --reference=samples, or x"),
         ("state the range as data_range=(low, high)", "state the range as --data-range=low,high"),
         ("samplers: 'heun': data-range: no", "samplers: 'heun': --data-range: no"),
@@ -222,6 +223,7 @@ def test_messages_name_flags(text, shown):
         SimpleNamespace(name=name, opts=["-x", flag], secondary_opts=[], is_flag=False) for name, flag in at.items()
     ]
     options.append(SimpleNamespace(name="exact", opts=["--exact"], secondary_opts=["--no-exact"], is_flag=True))
+    options.append(SimpleNamespace(name="clip", opts=["--clip"], secondary_opts=[], is_flag=True))
     assert in_flags(text, options) == (shown or text)
 
 

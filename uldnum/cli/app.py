@@ -35,8 +35,9 @@ class Commands(TyperGroup):
 
         def show(kind: str, text: str, colour: str) -> None:
             # Paths, and names in files from others, may contain control sequences of the terminal.
-            line = printable(in_flags(text, self.commands[context.invoked_subcommand].params), LONGEST)
-            typer.secho(f"{kind}: {line}", err=True, fg=colour)
+            command = self.commands.get(context.invoked_subcommand)
+            text = in_flags(text, command.params if command else [])
+            typer.secho(f"{kind}: {printable(text, LONGEST)}", err=True, fg=colour)
 
         warnings.showwarning = lambda message, *_, **__: show("warning", str(message), "yellow")
         try:

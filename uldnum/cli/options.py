@@ -128,7 +128,7 @@ def in_flags(text: str, options: Iterable[Any]) -> str:
         if name not in known:
             return match[0]
         if getattr(known[name], "is_flag", False):
-            return known[name].secondary_opts[0] if word == "False" else flag(name)
+            return next(iter(known[name].secondary_opts), match[0]) if word == "False" else flag(name)
         return f"{flag(name)}={word or pair.replace(', ', ',')}"
 
     text = re.sub(r"(?:^|(?<=: ))[\w-]+(?:(?:, | and )[\w-]+)*(?=: )", names, text)
