@@ -304,6 +304,8 @@ def features(
         return Features(name, MAPS[name], identity=name)
     path = SHIPPED if name == DIGITS else file_path("features", source)
     if path.suffix.lower() == ".onnx":
+        if not path.is_file():
+            raise ValueError(f"features: no such file: {shown(str(path))}")
         return of_model(path, given, count)
     where = f"They are {', '.join(FEATURES)}, an ONNX file that ends in .onnx, or a function"
     raise unknown("features", str(source), FEATURES, where)

@@ -121,11 +121,11 @@ def check_like(
         len(wanted) == len(shape) and all(size in (None, own) for size, own in zip(wanted, shape, strict=True))
     )
     if not fits:
-        raise ValueError(f"{what}: have shape {wanted} (channels, height, width), but those compared have {shape}")
+        raise ValueError(f"{what} have shape {wanted} (channels, height, width), but those compared have {shape}")
     if wanted_range is not None and data_range is not None and not np.allclose(wanted_range, data_range, rtol=1e-6):
         (low, high), (first, last) = wanted_range, data_range
         raise ValueError(
-            f"{what}: have values from {low:g} to {high:g}, but those compared have values from {first:g} to {last:g}"
+            f"{what} have values from {low:g} to {high:g}, but those compared have values from {first:g} to {last:g}"
             f"{remedy}"
         )
 
@@ -263,7 +263,8 @@ def unreadable(path: Path, error: Any) -> ValueError:
 def read_npy(path: Path) -> Array:
     """Return the array in an ``.npy`` file."""
     try:
-        return np.asarray(np.load(path, allow_pickle=False))
+        with path.open("rb") as file:
+            return np.asarray(np.lib.format.read_array(file, allow_pickle=False))
     except (OSError, ValueError, EOFError) as error:
         raise unreadable(path, error) from None
 
@@ -271,6 +272,7 @@ def read_npy(path: Path) -> Array:
 def read_npz(path: Path) -> dict[str, Array]:
     """Return the arrays in an ``.npz`` file; a single array is ``train``."""
     try:
+        zipfile.ZipFile(path).close()  # np.load would read other formats
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:

@@ -163,8 +163,8 @@ def samplers_of(
     """
     if isinstance(given, str):
         given = [given]
-    if isinstance(given, Sequence) and all(isinstance(one, str) for one in given):
-        given = dict(zip(given, given, strict=True)) if len(set(given)) == len(given) else {}
+    if isinstance(given, Sequence) and all(isinstance(one, str) for one in given) and len(set(given)) == len(given):
+        given = dict(zip(given, given, strict=True))
     if not isinstance(given, Mapping) or not given:
         raise ValueError(
             "samplers: must be a dictionary of samplers by name, or different names of integrators, predictors or "
