@@ -12,6 +12,7 @@ import pytest
 from helpers.simulation import (
     CASES,
     CONDITIONS,
+    ERRORS,
     IMAGE_CASES,
     IMAGES,
     KNOWN_ANSWERS,
@@ -22,6 +23,7 @@ from helpers.simulation import (
     results,
     sample,
     sample_images,
+    sample_with_errors,
 )
 
 import uldnum
@@ -57,6 +59,11 @@ def test_simulated_gpu_equals_cpu(simulated, case):
 
 def test_simulated_temperature_and_score_noise_equal_cpu(simulated):
     compare(simulated, "conditions", results(sample(NOISY, "numba", **CONDITIONS)), NOISY[2])
+
+
+@pytest.mark.parametrize("case", ERRORS, ids=" ".join)
+def test_simulated_score_noise_of_each_coordinate_equals_cpu(simulated, case):
+    compare(simulated, f"errors {ERRORS.index(case)}", results(sample_with_errors(case, "numba")), case[2])
 
 
 @pytest.mark.parametrize("n", range(len(MASSES)))

@@ -294,7 +294,7 @@ def test_inverse_covariance_is_estimated_in_the_burn_in(tmp_path):
         ({"burn_in": 0}, "^burn_in: an estimate of the mass needs at least 10 states for each of 2 dimensions"),
         ({"h": [0.1, 0.2]}, "^h: must be a number if the mass is estimated"),
         ({"h": 30.0}, "^h: chains diverged with unit mass"),
-        ({"score_noise": 0.5}, "^score_noise: must be 0 if the mass is a vector or a matrix"),
+        ({"score_noise": 0.5}, "^score_noise: must be 0 if the mass is a matrix"),
     ],
 )
 def test_refused_estimates(changes, message):
@@ -365,7 +365,7 @@ def test_large_matrices_are_refused():
             sample(mass=mass)
 
 
-def test_noise_of_the_score_needs_one_mass():
+def test_noise_of_the_score_needs_a_diagonal_mass():
     """One coordinate has one mass in every form, and the error of the score is that of the number."""
     well = uldnum.target("double-well")
     number, *others = (
@@ -374,5 +374,5 @@ def test_noise_of_the_score_needs_one_mass():
     )
     for run in others:
         np.testing.assert_allclose(run.trace, number.trace, rtol=1e-12)
-    with pytest.raises(ValueError, match=r"^score_noise: must be 0 if the mass is a vector"):
-        uldnum.sample(FULL, "BAOAB", mass=[1.0, 2.0], score_noise=0.5, **OPTIONS)
+    with pytest.raises(ValueError, match=r"^score_noise: must be 0 if the mass is a matrix"):
+        uldnum.sample(FULL, "BAOAB", mass=MATRIX, score_noise=0.5, **OPTIONS)

@@ -226,5 +226,7 @@ def test_refused_masses(mass, message):
 def test_refused_precisions_and_noise():
     with pytest.raises(ValueError, match=r"^precision: the matrix must be positive definite"):
         exact.gaussian("BAOAB", H, precision=[[1.0, 2.0], [2.0, 1.0]], mass="inverse-covariance")
-    with pytest.raises(ValueError, match=r"^score_noise: must be 0 if the mass is a vector or a matrix"):
+    with pytest.raises(ValueError, match=r"^score_noise: with a precision matrix, must be one number"):
         exact.gaussian("BAOAB", H, precision=PRECISION, mass=[1.0, 2.0], score_noise=0.5)
+    with pytest.raises(ValueError, match=r"^score_noise: must be 0 if the mass is a matrix"):
+        exact.gaussian("BAOAB", H, precision=[1.0, 2.0], mass=[[1.0, 0.5], [0.5, 1.0]], score_noise=0.5)

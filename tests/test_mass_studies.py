@@ -109,8 +109,8 @@ def test_refused_masses():
     samples = np.random.default_rng(0).normal(size=(64, 2))
     with pytest.raises(ValueError, match=r"^mass: the covariance of the target is not known"):
         studies.bias(user, "ula", [0.2], reference=samples, mass="inverse-covariance")
-    with pytest.raises(ValueError, match=r"^score_noise: must be 0 if the mass is a vector"):
-        studies.exact_bias(NORMAL, "ula", [0.2], mass=[1.0, 2.0], score_noise=0.5)
+    with pytest.raises(ValueError, match=r"^score_noise: must be 0 if the mass is a matrix"):
+        studies.exact_bias(NORMAL, "ula", [0.2], mass=[[1.0, 0.5], [0.5, 1.0]], score_noise=0.5)
     with pytest.raises(ValueError, match=r"^mass: must be positive"):
         studies.exact_bias(NORMAL, "ula", [0.2], mass=-1.0)
 

@@ -21,6 +21,8 @@ TOLERANCE = {"float64": 1e-13, "float32": 5e-6}
 SCHEMES = [*CATALOGUE, "ABAOABA"]
 # A scheme whose readout uses normals of its own with a noisy score, at another temperature.
 NOISY, CONDITIONS = ("UBU", "2", "float64"), {"temperature": 2.0, "score_noise": 0.7}
+# Score noise that differs between the coordinates: in registers, partly in registers, and in global memory.
+ERRORS = [("BAOAB", "2", "float64"), ("UBU", "2", "float32"), ("UBU", "5", "float64"), ("OABAO", "9 full", "float64")]
 # Masses in the dimensions of the targets; the frame of a chain is read in registers and in global memory.
 MASSES = [
     (("BAOAB", name, dtype), mass)
@@ -88,6 +90,11 @@ def sample_images(case, backend):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         return uldnum.sample(images, scheme, dtype=dtype, backend=backend, progress=False, **options)
+
+
+def sample_with_errors(case, backend):
+    """Sample with another score noise in each coordinate."""
+    return sample(case, backend, score_noise=0.3 + np.arange(TARGETS[case[1]].shape[0]), temperature=2.0)
 
 
 def results(run):
@@ -211,6 +218,8 @@ def simulate(path):
     whole = sample(("UBU", "3 diagonal", "float64"), "cuda", steps=7, resume=first)
     saved |= {f"resumed {i}": part for i, part in enumerate(results(whole))}
     saved |= {f"conditions {i}": part for i, part in enumerate(results(sample(NOISY, "cuda", **CONDITIONS)))}
+    for n, case in enumerate(ERRORS):
+        saved |= {f"errors {n} {i}": part for i, part in enumerate(results(sample_with_errors(case, "cuda")))}
     for n, (case, mass) in enumerate(MASSES):
         saved |= {f"mass {n} {i}": part for i, part in enumerate(results(sample(case, "cuda", mass=mass)))}
     np.savez(path, **saved)

@@ -365,7 +365,7 @@ def gaussian(
     precision: ArrayLike = 1.0,
     friction: ArrayLike = 1.0,
     temperature: float | None = None,
-    score_noise: float | None = None,
+    score_noise: ArrayLike | None = None,
     mass: str | ArrayLike | None = None,
     precise: bool = False,
 ) -> GaussianLaw:
@@ -391,10 +391,11 @@ def gaussian(
     temperature : float, optional
         Temperature T. All noise is multiplied by sqrt(T), and the score is not scaled. The default is that of the
         integrator, which is 1 in the catalogue.
-    score_noise : float, optional
+    score_noise : float or array_like of shape (d,), optional
         Standard deviation tau of the error of the score, in units of 1/x: the integrator uses ``s + tau zeta``, where
-        the standard normals zeta are independent for each coordinate and evaluation. The default is that of the
-        integrator, which is 0 in the catalogue.
+        the standard normals zeta are independent for each coordinate and evaluation. A vector holds one standard
+        deviation for each coordinate, and needs a precision of shape (d,). The default is that of the integrator, which
+        is 0 in the catalogue.
     mass : float, array_like of shape (d,) or (d, d), or "inverse-covariance", optional
         Mass M as in `uldnum.sample`: one for all coordinates, one for each coordinate, or a symmetric positive definite
         matrix (in at most 512 dimensions). "inverse-covariance" stands for ``precision``. The default is 1. All results
@@ -413,9 +414,10 @@ def gaussian(
     ------
     ValueError
         If an argument is not positive and finite, if the shapes of step size and friction do not broadcast, if the mass
-        does not fit the precision or is not 1 for all coordinates of a noisy score, if the integrator is unknown, if
-        both or neither of ``h`` and ``delta`` are given, or if ``precise`` is true and the recipe of a user-defined
-        integrator does not support numbers of fifty digits.
+        does not fit the precision, if the errors of a noisy score are dependent along the axes of the precision in the
+        coordinates in which the mass is 1, if the integrator is unknown, if both or neither of ``h`` and ``delta`` are
+        given, or if ``precise`` is true and the recipe of a user-defined integrator does not support numbers of fifty
+        digits.
 
     Warns
     -----
@@ -485,21 +487,26 @@ def stationary_law(
     name, mass = scheme.label, spectrum.mass
     if mass is not None:
         name = scheme.name + conditions(scheme.temperature, scheme.score_noise, mass.value)
-        scheme = scheme.at(score_noise=mass.noise(scheme.score_noise))
-    size, gamma = size[..., None], gamma[..., None]  # the last axis is that of the eigenvalues
+    scheme.check_errors(spectrum.values.shape)
+    noisy = scheme if mass is None else scheme.at(score_noise=mass.noise(scheme.score_noise))
+    if noisy.errors and spectrum.axes.ndim == 2:
+        raise ValueError("score_noise: with a precision matrix, must be one number, and 0 with a mass vector")
+    # The last axis is that of the eigenvalues.
+    size, gamma, tau = np.broadcast_arrays(size[..., None], gamma[..., None], noisy.score_noise)
+    scheme = scheme.at(score_noise=0.0)
     with np.errstate(all="ignore"):  # very large steps overflow
-        tables = scheme.stages(size, friction=gamma)
+        tables = scheme.stages(size, friction=gamma).with_score_noise(tau)
         step = linear_step(tables, spectrum.values)
         covariance = stationary(step)
         bias = covariance[..., 0, 0] - scheme.temperature / spectrum.values
     damped = force_is_lost(step, size, spectrum.values, ACCURATE)
     doubtful = np.ones(bias.shape, bool) if precise else step.cycle.doubtful | damped
-    points = [np.broadcast_to(part, bias.shape)[doubtful] for part in (size, gamma, spectrum.values)]
+    points = [np.broadcast_to(part, bias.shape)[doubtful] for part in (size, gamma, spectrum.values, tau)]
     sharp = precise_step(scheme, *points) if np.any(doubtful) else None
     if sharp is not None:
-        sharp = sharp.without(force_is_lost(sharp, points[0], points[-1], LOST_PRECISELY))
+        sharp = sharp.without(force_is_lost(sharp, points[0], points[2], LOST_PRECISELY))
         exact = stationary(sharp)
-        covariance[doubtful], bias[doubtful] = exact, exact[..., 0, 0] - scheme.temperature / lift(points[-1])
+        covariance[doubtful], bias[doubtful] = exact, exact[..., 0, 0] - scheme.temperature / lift(points[2])
     elif precise and np.any(doubtful):
         raise ValueError(
             f"precise: must be False for {scheme.name!r}, whose recipe does not support numbers of fifty digits"
@@ -702,6 +709,7 @@ def propagator(
         h=step_size(h, delta), precision=positive("precision", precision), friction=positive("friction", friction)
     )
     scheme = find_integrator(integrator).at(temperature=temperature, score_noise=score_noise)
+    scheme.check_errors(())
     with np.errstate(all="ignore"):  # very large steps overflow
         whole = linear_step(scheme.stages(h, friction=friction), precision).run(steps)
     return np.eye(scheme.rows) + whole.D, whole.Q

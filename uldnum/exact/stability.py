@@ -14,7 +14,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from uldnum._util.typing import Array
+from uldnum._util.typing import Array, ArrayLike
 from uldnum.exact.linear import RESOLVED, LinearStep, determinant, linear_step, positive_margins
 from uldnum.exact.precise import lift
 from uldnum.schemes.catalogue import Integrator
@@ -30,11 +30,17 @@ SAFE = 1e-8
 CHECKS = 32
 
 
-def precise_step(scheme: Integrator, h: Array, friction: Array, precision: Array) -> LinearStep | None:
-    """Return time steps with fifty digits, or None if a user-defined recipe does not support such numbers."""
+def precise_step(
+    scheme: Integrator, h: Array, friction: Array, precision: Array, noise: ArrayLike = 0.0
+) -> LinearStep | None:
+    """Return time steps with fifty digits, or None if a user-defined recipe does not support such numbers.
+
+    ``noise`` is the score noise at each point, in addition to that of the scheme.
+    """
     try:
         size = lift(h)
-        return linear_step(scheme.adjusted(scheme.recipe(size, lift(friction)), size), lift(precision))
+        step = scheme.adjusted(scheme.recipe(size, lift(friction)), size).with_score_noise(np.asarray(noise))
+        return linear_step(step, lift(precision))
     except (ArithmeticError, AttributeError, TypeError, ValueError):
         return None
 

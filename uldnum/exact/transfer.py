@@ -366,6 +366,7 @@ def transfer_operator(
     (0.00291, 180.6)
     """
     scheme = find_integrator(integrator).at(temperature=temperature, score_noise=score_noise)
+    scheme.check_errors((1,))
     size, gamma = step_size(h, delta), positive("friction", friction)
     if size.ndim or gamma.ndim:
         raise ValueError(

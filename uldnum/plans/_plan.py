@@ -23,7 +23,7 @@ from uldnum._util.typing import Array
 from uldnum.plans.levels import Levels
 from uldnum.plans.presets import PRESETS
 from uldnum.schemes.adaptive import Adaptive
-from uldnum.schemes.catalogue import Integrator, checked_score_noise, conditions, unknown_integrator
+from uldnum.schemes.catalogue import Integrator, common_score_noise, conditions, unknown_integrator
 from uldnum.schemes.catalogue import integrator as find_integrator
 from uldnum.schemes.predictors import PREDICTORS, Move, NoiseLevel, Predictor, denoising, embedded
 from uldnum.schemes.predictors import predictor as find_moves
@@ -385,7 +385,7 @@ def plan(
     return with_noisy_scores(whole, noise)
 
 
-def with_noisy_scores(plan: Plan, score_noise: float | Callable[[float, float], float]) -> Plan:
+def with_noisy_scores(plan: Plan, score_noise: Any) -> Plan:
     """Return a plan whose scores have errors.
 
     ``score_noise`` is the standard deviation of the errors, or a function of alpha and sigma that returns it. The noise
@@ -395,8 +395,8 @@ def with_noisy_scores(plan: Plan, score_noise: float | Callable[[float, float], 
 
     def deviation(phase: Phase) -> float:
         if callable(score_noise):
-            return checked_score_noise(answer_of("score_noise", score_noise, phase.alpha, phase.sigma))
-        return checked_score_noise(score_noise)
+            return common_score_noise(answer_of("score_noise", score_noise, phase.alpha, phase.sigma))
+        return common_score_noise(score_noise)
 
     deviations = [deviation(phase) for phase in plan.phases]
     phases = tuple(

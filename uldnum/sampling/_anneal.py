@@ -218,7 +218,7 @@ def program_of(data: Law, plan: Plan, run: Run, kind: np.dtype[Any]) -> Program:
                 "components, compiled scores, or array scores"
             )
     nothing = np.zeros(math.prod(run.settings.shape))
-    reals = {part: getattr(run.tables, part).astype(kind) for part in ("G", "dA", "b", "C")}
+    reals = {part: getattr(run.tables, part).astype(kind) for part in ("G", "dA", "b", "C", "tau")}
     return Program(
         tables=run.tables._replace(**reals),
         counts=plan.counts,
@@ -327,7 +327,7 @@ def tables_of(plan: Plan) -> tuple[Tables, str]:
         for rule in (phase.rule for phase in plan.phases)
     ]
     return tables, digest(
-        plan.memory, plan.counts, plan.alpha, plan.sigma, np.array(rules), *map(np.asarray, tables[:-1])
+        plan.memory, plan.counts, plan.alpha, plan.sigma, np.array(rules), *map(np.asarray, tables[:-2])
     )
 
 

@@ -69,7 +69,7 @@ def sample(
     delta: ArrayLike | None = None,
     friction: float = 1.0,
     temperature: float | None = None,
-    score_noise: float | None = None,
+    score_noise: ArrayLike | None = None,
     mass: str | ArrayLike | None = None,
     steps: int,
     burn_in: int = 0,
@@ -107,10 +107,11 @@ def sample(
         Temperature T. All noise is multiplied by sqrt(T), and the score is not scaled. The chains then sample
         ``density^(1/T)``, and momenta have the variance T. The default is the temperature of the integrator, which is 1
         in the catalogue.
-    score_noise : float, optional
+    score_noise : float or array_like of shape (d,), optional
         Standard deviation tau of the error of the score, in units of 1/x (for a network, in units of 1/sigma). The
-        integrator uses ``s + tau zeta`` with independent standard normals zeta for each coordinate and evaluation. The
-        default is the score noise of the integrator, which is 0 in the catalogue.
+        integrator uses ``s + tau zeta`` with independent standard normals zeta for each coordinate and evaluation. A
+        vector holds one standard deviation for each coordinate; with a mass matrix, tau must be 0. The default is the
+        score noise of the integrator, which is 0 in the catalogue.
     mass : float, array_like of shape (d,) or (d, d), or "inverse-covariance", optional
         Mass M: one for all coordinates, one for each coordinate, or a symmetric positive definite matrix (in at most
         512 dimensions). The default is 1. "inverse-covariance" is the inverse covariance of the target where that is
@@ -250,6 +251,7 @@ def sample(
     """
     target = find_target(target)
     scheme = find_integrator(integrator).at(temperature=temperature, score_noise=score_noise)
+    scheme.check_errors(target.shape)
     given = step_size(h, delta)
     if given.ndim > 1 or given.size == 0:
         raise ValueError(f"{'h' if delta is None else 'delta'}: must be a number or have shape (H,), got {given.shape}")
@@ -287,8 +289,8 @@ def sample(
     noise = scheme.score_noise if weight is None else weight.noise(scheme.score_noise)
 
     h_absolute = np.atleast_1d(given) * target.time_unit
-    absolute = scheme.at(score_noise=noise / target.time_unit)
-    tables = lay_out([absolute.stages(h_absolute, friction=gamma / target.time_unit)], kind)
+    absolute = scheme.at(score_noise=np.divide(noise, target.time_unit))
+    tables = lay_out([absolute.stages(h_absolute, friction=gamma / target.time_unit)], kind, absolute.errors)
     mixture = None if known.kernel_data is None else known.kernel_data(kind)
     number = number_of_chains(chains, earlier, x0)
     positions = given.size * number * math.prod(target.shape) * kind.itemsize

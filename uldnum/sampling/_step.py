@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
@@ -24,7 +25,7 @@ def step(
     delta: float | None = None,
     friction: float = 1.0,
     temperature: float | None = None,
-    score_noise: float | None = None,
+    score_noise: ArrayLike | None = None,
     score: Callable[[Array], ArrayLike],
     xi: ArrayLike | np.random.Generator,
 ) -> tuple[Array, Array | None]:
@@ -51,10 +52,10 @@ def step(
     temperature : float, optional
         Temperature T. All noise is multiplied by sqrt(T), and the score is not scaled. The default is that of the
         integrator, which is 1 in the catalogue.
-    score_noise : float, optional
+    score_noise : float or array_like of shape (d,), optional
         Standard deviation tau of the error of the score, in units of 1/x: the integrator uses ``s + tau zeta``, where
-        the standard normals zeta are independent for each coordinate and evaluation. The default is that of the
-        integrator, which is 0 in the catalogue.
+        the standard normals zeta are independent for each coordinate and evaluation. A vector holds one standard
+        deviation for each coordinate. The default is that of the integrator, which is 0 in the catalogue.
     score : callable
         Gradient of the log density, mapping an array of shape (..., d) to one of the same shape.
     xi : array_like, shape (..., m, d), or numpy.random.Generator
@@ -118,6 +119,7 @@ def step(
     if not position.ndim:
         raise ValueError("x: must have shape (..., d), got a number")
     shape, k = position.shape, scheme.rows
+    scheme.check_errors(shape[-1:])
     rows = {1: (*shape[:-1], 0, shape[-1]), 2: shape}.get(k, (*shape[:-1], k - 1, shape[-1]))
     if k == 1 and p is not None:
         raise ValueError(f"p: {scheme.name!r} has no memory besides x; omit p")
@@ -125,23 +127,26 @@ def step(
     if memory.shape != rows:
         raise ValueError(f"p: {scheme.name!r} needs shape {rows}, got {'none' if p is None else memory.shape}")
     # `close` may share normals with the next step; a single step needs at most k of its own.
-    maps = [table.open, *(stage.map for stage in table.stages[:-1]), table.close.compressed()]
+    close = table.close.compressed()
+    if scheme.errors:  # a normal for the error of the last score, which `compressed` has removed
+        close = replace(close, C=np.insert(close.C, close.normals, 0.0, axis=-1))
+    maps = [table.open, *(stage.map for stage in table.stages[:-1]), close]
     several = sum(map.normals for map in maps)
     wanted = (*shape[:-1], several, shape[-1])
     normals = xi.standard_normal(wanted) if isinstance(xi, np.random.Generator) else converted("xi", xi)
     if normals.shape != wanted:
         raise ValueError(f"xi: {scheme.name!r} needs normals of shape {wanted}, got {normals.shape}")
 
-    def checked(y: Array) -> Array:
+    def checked(y: Array, here: Array) -> Array:
         found = result_of("score", score, y)
         if found.shape != shape:
             raise ValueError(f"score: must return the shape of its argument, {shape}, got {found.shape}")
-        return found
+        return found + scheme.errors * here[..., -1, :] if scheme.errors else found
 
     state = np.concatenate([position[..., None, :], memory.reshape(*shape[:-1], k - 1, shape[-1])], axis=-2)
     ends = np.cumsum([map.normals for map in maps])
     first, *others = np.split(normals, ends[:-1], axis=-2)
-    u = enter(table, state, checked, first)
+    u = enter(table, state, lambda y: checked(y, first), first)
     for stage, map, here in zip(table.stages, maps[1:], others, strict=True):
-        u = apply(map, u, checked(np.einsum("k,...kd->...d", stage.G, u)), here)
+        u = apply(map, u, checked(np.einsum("k,...kd->...d", stage.G, u), here), here)
     return u[..., 0, :], None if k == 1 else u[..., 1:, :].reshape(rows)

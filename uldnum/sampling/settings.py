@@ -58,9 +58,9 @@ class Settings:
         Friction in the reciprocal unit of h; 0 for a plan.
     temperature : float
         Temperature of the integrator.
-    score_noise : float
+    score_noise : float or tuple of float
         Standard deviation of the error of the score, in the unit of the score (networks and plans: in units of
-        1/sigma); for a plan, the largest one of all phases.
+        1/sigma), or that of each coordinate; for a plan, the largest one of all phases.
     mass : float, tuple of float, or tuple of tuples of float
         Mass: one for all coordinates, one for each coordinate, or a matrix; 1 for a plan.
     burn_in, chains, first_chain : int
@@ -97,7 +97,7 @@ class Settings:
     grouped: bool
     friction: float
     temperature: float
-    score_noise: float
+    score_noise: float | tuple[float, ...]
     mass: Any
     burn_in: int
     chains: int
@@ -142,6 +142,8 @@ class Settings:
         }
         if np.ndim(self.mass) or np.ndim(other.mass):
             hashes["mass"] = "the masses differ"
+        if np.ndim(self.score_noise) or np.ndim(other.score_noise):
+            hashes["score_noise"] = "the standard deviations of the errors of the score differ"
         return [
             hashes.get(name, f"{name} is {theirs!r}, was {ours!r}") for name, ours, theirs in pairs if ours != theirs
         ]
@@ -162,11 +164,13 @@ class Settings:
             check(name, isinstance(given[name], bool))
         for name in ("h", "shape"):
             check(name, isinstance(given[name], list) and 0 < len(given[name]) < 2**20)
+        errors = given["score_noise"] if isinstance(given["score_noise"], list) else []
+        check("score_noise", not errors or [len(errors)] == given["shape"])
         for name, numbers in (
             ("h", given["h"]),
             ("friction", [given["friction"]]),
             ("temperature", [given["temperature"]]),
-            ("score_noise", [given["score_noise"]]),
+            ("score_noise", errors or [given["score_noise"]]),
             ("time_unit", [given["time_unit"]]),
         ):
             check(name, all(type(x) is float and 0 <= x < math.inf for x in numbers))
@@ -185,7 +189,7 @@ class Settings:
             mass = Mass.of(given["mass"], tuple(given["shape"]))
         except ValueError as error:
             raise ValueError(f"settings: {error}") from None
-        tuples = {name: tuple(given[name]) for name in ("h", "shape")}
+        tuples = {name: tuple(given[name]) for name in ("h", "shape", *(["score_noise"] if errors else []))}
         return cls(**given | tuples | {"mass": 1.0 if mass is None else mass.setting})
 
 

@@ -24,6 +24,7 @@ from uldnum._util.arguments import (
     number,
     number_between,
     positive,
+    reals,
     shown,
     step_size,
 )
@@ -46,7 +47,7 @@ from uldnum.schemes.words import (
 __all__ = [
     "CatalogueEntry",
     "Integrator",
-    "checked_score_noise",
+    "common_score_noise",
     "conditions",
     "integrator",
     "integrators",
@@ -78,20 +79,35 @@ def summary_of(name: str, order: Order, source: str) -> Summary:
     return Summary(f"Integrator {name}", [], [("order in h", orders), ("source", source)])
 
 
-def conditions(temperature: float, score_noise: float, mass: Any = 1.0) -> str:
+def conditions(temperature: float, score_noise: Any, mass: Any = 1.0) -> str:
     """Return temperature, score noise and mass as text that follows the name of an integrator, without usual values.
 
-    The mass is a number, or has the shape of a vector or a matrix.
+    The score noise is a number or a vector. The mass is a number, or has the shape of a vector or a matrix.
     """
     heat = "" if temperature == 1 else f" at temperature {temperature:g}"
-    heat += "" if score_noise == 0 else f" with score noise {score_noise:g}"
+    if np.ndim(score_noise):
+        heat += " with a score noise vector"
+    else:
+        heat += "" if score_noise == 0 else f" with score noise {score_noise:g}"
     if np.ndim(mass):
         return f"{heat} with a mass {'vector' if np.ndim(mass) == 1 else 'matrix'}"
     return heat if mass == 1 else f"{heat} with mass {mass:g}"
 
 
-def checked_score_noise(value: Any) -> float:
-    """Return the standard deviation of the error of a score as a float, or raise."""
+def checked_score_noise(value: Any) -> float | tuple[float, ...]:
+    """Return the standard deviation of the error of a score, or raise.
+
+    The result is a tuple if the coordinates have different standard deviations.
+    """
+    found = np.asarray(reals("score_noise", value, "a number or one number for each coordinate"), dtype=float)
+    if found.ndim > 1 or not found.size:
+        raise ValueError(f"score_noise: must be a number or have shape (d,), got shape {found.shape}")
+    taus = tuple(number_between("score_noise", tau, 0.0, LARGEST) for tau in np.atleast_1d(found))
+    return taus if len(set(taus)) > 1 else taus[0]
+
+
+def common_score_noise(value: Any) -> float:
+    """Return the standard deviation of the error of a score if it is the same for all coordinates, or raise."""
     wanted = "one number for all coordinates, or in uldnum.plan a function of alpha and sigma"
     return number_between("score_noise", number("score_noise", value, wanted), 0.0, LARGEST)
 
@@ -124,8 +140,9 @@ class Integrator(Described):
         final momenta of a run of this one (``x0=run``).
     temperature : float, default 1.0
         Temperature T. All noise of the tables, and the second row at the start of a run, are multiplied by sqrt(T).
-    score_noise : float, default 0.0
-        Standard deviation tau of the error of each coordinate of each score evaluation, in the unit of the score.
+    score_noise : float or array_like of shape (d,), default 0.0
+        Standard deviation tau of the error of each score evaluation, in the unit of the score: one for all coordinates,
+        or one for each coordinate. The attribute is a tuple if they differ, else a float.
 
     Raises
     ------
@@ -167,7 +184,7 @@ class Integrator(Described):
     memory: float = 1.0
     momenta: bool = False
     temperature: float = 1.0
-    score_noise: float = 0.0
+    score_noise: float | tuple[float, ...] = 0.0
 
     def __post_init__(self) -> None:
         checked_name("name", self.name)
@@ -175,11 +192,11 @@ class Integrator(Described):
         checked_text("source", self.source)
         non_negative("memory", self.memory)
         number_between("temperature", self.temperature, 1 / LARGEST, LARGEST)
-        checked_score_noise(self.score_noise)
+        object.__setattr__(self, "score_noise", checked_score_noise(self.score_noise))
         if not isinstance(self.order, tuple) or len(self.order) != 2:
             raise ValueError(f"order: must be a tuple of two items, numbers or None, got {shown(self.order)}")
 
-    def at(self, *, temperature: float | None = None, score_noise: float | None = None) -> Integrator:
+    def at(self, *, temperature: float | None = None, score_noise: ArrayLike | None = None) -> Integrator:
         """Return this integrator at another temperature, or with a noisy score.
 
         Every function that accepts an integrator accepts the result. The arguments ``temperature`` and ``score_noise``
@@ -189,9 +206,9 @@ class Integrator(Described):
         ----------
         temperature : float, optional
             Temperature T. The default is that of this integrator, which is 1 in the catalogue.
-        score_noise : float, optional
-            Standard deviation tau of the error of the score. The default is that of this integrator, which is 0 in the
-            catalogue.
+        score_noise : float or array_like of shape (d,), optional
+            Standard deviation tau of the error of the score, one for all coordinates or one for each coordinate. The
+            default is that of this integrator, which is 0 in the catalogue.
 
         Returns
         -------
@@ -234,13 +251,24 @@ class Integrator(Described):
         1.666667
         """
         kept = self.temperature if temperature is None else number("temperature", temperature)
-        noise = self.score_noise if score_noise is None else checked_score_noise(score_noise)
+        noise: Any = self.score_noise if score_noise is None else score_noise
         return replace(self, temperature=kept, score_noise=noise)
 
     @property
     def label(self) -> str:
         """Name, temperature and score noise, for output."""
         return self.name + conditions(self.temperature, self.score_noise)
+
+    @property
+    def errors(self) -> tuple[float, ...]:
+        """Score noise of each coordinate if the coordinates have different score noise, else an empty tuple."""
+        return self.score_noise if isinstance(self.score_noise, tuple) else ()
+
+    def check_errors(self, shape: tuple[int, ...]) -> None:
+        """Raise unless the score noise is one number, or one number for each coordinate of samples of a shape."""
+        if self.errors and shape != (len(self.errors),):
+            wanted = f"a number or have shape {shape}" if len(shape) == 1 else "one number for all coordinates"
+            raise ValueError(f"score_noise: must be {wanted}, got shape ({len(self.errors)},)")
 
     @property
     def start_deviation(self) -> float:
@@ -250,9 +278,13 @@ class Integrator(Described):
     def adjusted(self, step: Step, h: Array) -> Step:
         """Return a step of the recipe, of size h, at the temperature and with the score noise of this integrator.
 
-        The entries of ``step`` and ``h`` may be numbers with fifty digits.
+        The entries of ``step`` and ``h`` may be numbers with fifty digits. If the coordinates have different score
+        noise, the step only has the normals for it (`Step.with_normals_for_errors`).
         """
-        return step.at_temperature(self.temperature + 0 * h).with_score_noise(np.full(h.shape, self.score_noise))
+        own = step.at_temperature(self.temperature + 0 * h)
+        if self.errors:
+            return own.with_normals_for_errors()
+        return own.with_score_noise(np.full(h.shape, self.score_noise))
 
     def stages(self, h: ArrayLike | None = None, *, delta: ArrayLike | None = None, friction: ArrayLike = 1.0) -> Step:
         """Return the coefficient tables of one time step.

@@ -198,6 +198,21 @@ class Step:
             whole, close = replace(last.map, C=noise), replace(self.close, C=reading)
         return replace(self, stages=(*stages, Stage(last.G, whole)), open=noisy(self.open).compressed(), close=close)
 
+    def with_normals_for_errors(self) -> Step:
+        """Return the step with one more normal in each map that uses a score, for the error of that score.
+
+        The coefficients of these normals, the last columns of C, are zero. Kernels add the error ``tau_i zeta`` to the
+        score of coordinate i, where zeta is this normal and tau_i may be another number for each coordinate.
+        """
+
+        def longer(one: Affine, m: int) -> Affine:
+            return replace(one, C=np.insert(one.C, m, 0.0, axis=-1))
+
+        stages = tuple(Stage(stage.G, longer(stage.map, stage.map.normals)) for stage in self.stages)
+        begin = longer(self.open, self.open.normals) if self.open_uses_score else self.open
+        end = longer(self.close, self.stages[-1].map.normals)
+        return replace(self, stages=stages, open=begin, close=end)
+
     def in_coordinates(self, factor: float) -> Step:
         """Return the step of positions ``x = factor y``, given this step of y, whose score is ``factor s(x)``.
 

@@ -100,6 +100,7 @@ class StepGrid:
         if not np.all(np.isfinite(known.standard_deviation)):
             raise wanting(target, "its standard deviation", "standard_deviation")
         mass = Mass.of(study.mass, target.shape, known_covariance(target) if isinstance(study.mass, str) else None)
+        schemes[0].check_errors(target.shape)
         if mass is not None:
             mass.noise(schemes[0].score_noise)
         # That of the target is preferred, because a standard deviation at another temperature limits no step size.

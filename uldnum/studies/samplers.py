@@ -127,7 +127,7 @@ class AtOneLevel:
         """Everything that the images depend on, apart from the network and the random numbers."""
         tables = lay_out([self.scheme.stages(np.array([self.h]), friction=self.friction)], np.dtype(float))
         starts = self.scheme.start_deviation, self.scheme.momenta, self.x0
-        return [digest(*map(np.asarray, tables[:-1])), *starts, self.ratio, self.denoise, self.steps]
+        return [digest(*map(np.asarray, tables[:-2])), *starts, self.ratio, self.denoise, self.steps]
 
     def runs(self, law: Law, **options: Any) -> Iterator[tuple[Run, Array]]:
         """Yield the run after each number of steps, and its images; ``options`` are those of `uldnum.sample`."""

@@ -114,11 +114,11 @@ class Mass:
         """Return the scores or momenta F^T s of y, given those of x, shape (..., d)."""
         return applied(self.factor, s, transposed=True)
 
-    def noise(self, tau: float) -> float:
-        """Return the score noise of y, given that of x, or raise if it is not the same in all coordinates."""
-        if tau and self.value.size > 1:
-            raise ValueError("score_noise: must be 0 if the mass is a vector or a matrix")
-        return tau * float(self.factor[0, 0])
+    def noise(self, tau: float | tuple[float, ...]) -> Array:
+        """Return the score noise of each coordinate y, given that of x, or raise if their errors are dependent."""
+        if np.any(tau) and self.factor.shape[1] > 1:
+            raise ValueError("score_noise: must be 0 if the mass is a matrix")
+        return np.asarray(tau * self.factor[:, 0])
 
     def scale(self, target: Target) -> tuple[Array, Array]:
         """Return the mean and the standard deviations of the coordinates y, shape (d,).

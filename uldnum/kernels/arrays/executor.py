@@ -75,7 +75,7 @@ class ArrayExecutor(Executor):
 
         Keyword arguments replace functions of the core.
         """
-        own = {"accumulate": self.accumulate, "first_escape": self.first_escape}
+        own = {"disturb": self.disturb, "accumulate": self.accumulate, "first_escape": self.first_escape}
         core = SimpleNamespace(**vars(self.core) | own | instead)
         return make_chain(self.machine, core, self.score, self.draw, move, read, self.place, self.count, self.keep)
 
@@ -110,6 +110,12 @@ class ArrayExecutor(Executor):
         """Return the first ``count`` normals of each coordinate as values; they are ordered by coordinate."""
         used = values[:, : self.size * count].reshape(len(values), self.size, count)
         return [self.space.array(used[..., i]) if self.space.foreign else used[..., i] for i in range(count)]
+
+    def disturb(self, s: list[Any], xi: Array, t: Tables, j: int, d: int) -> None:
+        """Add the errors of the score for map j, if the coordinates have different ones."""
+        if len(t.tau):
+            tau = self.space.array(t.tau.astype(self.dtype))
+            s[0] = self.machine.fma(self.given(xi, t.normals[j])[-1], tau, s[0])
 
     def move(self, u: Array, s: list[Any], xi: Array, t: Tables, j: int, d: int) -> None:
         """Apply the map of stage j in place."""

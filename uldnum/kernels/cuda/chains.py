@@ -26,6 +26,7 @@ class Coefficients(NamedTuple):
     dA: Array
     b: Array
     C: Array
+    tau: Array
 
 
 class Far(NamedTuple):
@@ -48,6 +49,7 @@ def chain_parts(form: ChainForm) -> SimpleNamespace:
     fill, tail, row, outward = normals_from(bound), machine.tail, machine.row, bound.outward
     d, k, K, moments = form.d, form.rows, form.components, form.moments
     near, small, known, records_too = form.near, form.small, form.known, form.records
+    errors, add_errors = form.errors, bound.disturb
     columns, frame_columns = (count if count < 2 else d for count in (form.columns, form.frame))
     width = max(columns, 1)
     pairs, scratch, maps, stages = form.pairs, form.scratch, len(form.normals), len(form.score_at_x)
@@ -73,6 +75,11 @@ def chain_parts(form: ChainForm) -> SimpleNamespace:
             return tail(xi, begin)
 
         return draw
+
+    @jit
+    def disturb(s, xi, t, j, d):  # type: ignore[no-untyped-def]
+        if errors:
+            add_errors(s, xi, t, j, d)
 
     @jit
     def score(s, q, y, target, d):  # type: ignore[no-untyped-def]
@@ -111,7 +118,8 @@ def chain_parts(form: ChainForm) -> SimpleNamespace:
                 trace[number - kept, g, c, i] = x[0, i]
 
     def steps(dynamics: int) -> SimpleNamespace:
-        return make_chain(machine, bound, score, drawer(dynamics), move, read, place, count, keep)
+        own = SimpleNamespace(**vars(bound) | {"disturb": disturb})
+        return make_chain(machine, own, score, drawer(dynamics), move, read, place, count, keep)
 
     @inline
     def tables_near(of, g):  # type: ignore[no-untyped-def]
@@ -127,13 +135,16 @@ def chain_parts(form: ChainForm) -> SimpleNamespace:
                     dA[j, r, p] = of.dA[g, j, r, p]
                 for p in range(most):
                     C[j, r, p] = of.C[g, j, r, p]
-        return Tables(G, dA, b, C, normals, readout, offset, per_step, open_uses_score, score_at_x, separate_readout, 0)
+        return Tables(
+            G, dA, b, C, normals, readout, offset, per_step, open_uses_score, score_at_x, separate_readout, 0,
+            of.tau[g],
+        )  # fmt: skip
 
     @inline
     def tables_far(of, g):  # type: ignore[no-untyped-def]
         return Tables(
             of.G[g], of.dA[g], of.b[g], of.C[g], normals, readout, offset, per_step, open_uses_score, score_at_x,
-            separate_readout, 0,
+            separate_readout, 0, of.tau[g],
         )  # fmt: skip
 
     @inline
@@ -279,7 +290,8 @@ def parameter_kinds(dtype: np.dtype[Any], single_part: bool) -> dict[str, Any]:
     """Return the Numba types of the parameters of the kernel, by name."""
     axes = [
         (number(dtype), {"G": 3, "dA": 4, "b": 3, "C": 4, "least": 2, "most": 2, "u": 4, "phase_space": 4, "trace": 4}),
-        (number(dtype), {"log2_weights": 2, "precisions": 2, "roots": 4, "shifts": 3, "reals": 3, "frame": 2}),
+        (number(dtype), {"log2_weights": 2, "precisions": 2, "roots": 4, "shifts": 3, "reals": 3}),
+        (number(dtype), {"frame": 2, "tau": 2}),
         (types.float64, {"centre": 1, "low": 1, "per_unit": 1, "sums": 3, "products": 3, "gaps": 3}),
         (types.int64, {"counts": 4, "escape_step": 2, "nfe": 2}),
     ]

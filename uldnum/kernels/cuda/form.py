@@ -30,8 +30,8 @@ class ChainForm:
 
     ``columns`` is the number of columns of the mixture's matrices: 0, 1, or 2 for any larger number. ``moments`` is an
     index of `MOMENTS`, and ``records`` states whether histograms are counted or positions are stored. ``frame`` is the
-    number of columns of the frame of the recording: 0, 1, or 2 for any larger number. The other fields are described in
-    `Tables`.
+    number of columns of the frame of the recording: 0, 1, or 2 for any larger number. ``errors`` states whether
+    coordinates have different score noise. The other fields are described in `Tables`.
     """
 
     dtype: str
@@ -50,6 +50,7 @@ class ChainForm:
     open_uses_score: bool
     score_at_x: tuple[bool, ...]
     separate_readout: bool
+    errors: bool
 
     @classmethod
     def of(cls, t: Tables, mixture: MixtureData, fast: bool, moments: int, records: bool, frame: int = 0) -> ChainForm:
@@ -59,7 +60,7 @@ class ChainForm:
         return cls(
             mixture.shifts.dtype.name, fast, d, t.b.shape[-1], K, min(2, columns), moments, records, min(2, frame),
             per_step=int(t.per_step), open_uses_score=bool(t.open_uses_score),
-            separate_readout=bool(t.separate_readout), **numbers,
+            separate_readout=bool(t.separate_readout), errors=len(t.tau) > 0, **numbers,
         )  # fmt: skip
 
     @property

@@ -138,7 +138,7 @@ def make_chain(
         the start of the recording.
     """
     gather, copy, accumulate, first_escape = core.gather, core.copy, core.accumulate, core.first_escape
-    row, tail = ops.row, ops.tail
+    row, tail, disturb = ops.row, ops.tail, core.disturb
     no_score = ops.constant(0)
 
     @ops.jit
@@ -150,6 +150,8 @@ def make_chain(
         if t.open_uses_score:
             score(scratch.s, scratch.q, row(chain.phase_space, 0), target, d)
         xi = draw(scratch.xi, 0, d * t.normals[opening], DYNAMICS, stream)
+        if t.open_uses_score:
+            disturb(scratch.s, xi, t, opening, d)
         read(chain.u, chain.phase_space, scratch.s, xi, xi, t, opening, d, k)  # open uses no readout normals
         return 1 if t.open_uses_score else 0
 
@@ -189,6 +191,7 @@ def make_chain(
                             gather(scratch.y, u, t, j, d, k)
                             at = scratch.y
                         score(s, scratch.q, at, target, d)
+                        disturb(s, xi, t, j, d)
                         # The readout uses u before the stage, and shares the score and the normals of the stage.
                         if j == last_stage and t.separate_readout and wanted:
                             read(phase_space, u, s, xi, tail(reading, d * n * extra), t, closing, d, rows)

@@ -87,7 +87,8 @@ class Tables(NamedTuple):
     `READOUT` per coordinate; C is padded with zeros. Within a step, the normals of stage j start at ``offset[j]``. If
     ``score_at_x[j]`` holds, stage j evaluates the score at x, and G is not needed. If ``separate_readout`` holds, the
     step ends inside its last stage, and (x, p) is computed by the map ``close``; otherwise (x, p) equals u after the
-    step.
+    step. If ``tau`` is not empty, ``tau_i xi_i`` is added to the score of coordinate i, where xi is the last dynamics
+    normal of the map.
     """
 
     G: Any  # (H, stages, k)
@@ -102,6 +103,7 @@ class Tables(NamedTuple):
     score_at_x: Any  # (stages,)
     separate_readout: Any  # (phases,); a bool for one phase
     stages: Any  # (phases + 1,), index of the first stage of each phase
+    tau: Any  # (d,) or (0,), see `uldnum.schemes.stage.Step.with_normals_for_errors`
 
 
 def phase(t: Tables, g: int, p: int) -> Tables:
@@ -111,11 +113,11 @@ def phase(t: Tables, g: int, p: int) -> Tables:
     return Tables(
         t.G[g][first:last], t.dA[g][begin:end], t.b[g][begin:end], t.C[g][begin:end], t.normals[begin:end],
         t.readout[begin:end], t.offset[begin:end], t.per_step[p], t.open_uses_score[p], t.score_at_x[first:last],
-        t.separate_readout[p], t.stages[p : p + 2],
+        t.separate_readout[p], t.stages[p : p + 2], t.tau,
     )  # fmt: skip
 
 
-def lay_out(steps: Sequence[Step], dtype: np.dtype[Any]) -> Tables:
+def lay_out(steps: Sequence[Step], dtype: np.dtype[Any], tau: Sequence[float] = ()) -> Tables:
     """Concatenate the coefficients of the steps of all phases; the leading axis H runs over step sizes."""
     maps = [map for step in steps for map in (*(stage.map for stage in step.stages), step.open, step.close)]
     stages = [stage for step in steps for stage in step.stages]
@@ -149,6 +151,7 @@ def lay_out(steps: Sequence[Step], dtype: np.dtype[Any]) -> Tables:
         score_at_x=np.all(first_row(G) == G, axis=(0, 2)),
         separate_readout=np.any(separate, axis=0),
         stages=np.cumsum([0] + [len(step.stages) for step in steps]),
+        tau=cast(np.asarray(tau, float)),
     )
 
 
@@ -235,6 +238,14 @@ def make_core(ops: Ops) -> SimpleNamespace:
                 moved[r] = u[r, i] + change
             for r in range(rows):
                 new[r, i] = moved[r]
+
+    @ops.jit
+    def disturb(s, xi, t, j, d):  # type: ignore[no-untyped-def]
+        """Add the errors of the score for map j, if the coordinates have different ones."""
+        if t.tau.shape[0] > 0:
+            m = t.normals[j]
+            for i in range(d):
+                s[i] = fma(xi[i * m + m - 1], t.tau[i], s[i])
 
     @ops.jit
     def gather(y, u, t, j, d, k):  # type: ignore[no-untyped-def]
@@ -417,6 +428,7 @@ def make_core(ops: Ops) -> SimpleNamespace:
         four_normals=four_normals,
         four_uniforms=four_uniforms,
         affine=affine,
+        disturb=disturb,
         gather=gather,
         copy=copy,
         mixture_log2_weights=mixture_log2_weights,
