@@ -12,7 +12,7 @@ from onnx import TensorProto, helper
 import uldnum
 from uldnum._util.extras import MissingExtraError
 from uldnum.networks import Network, network
-from uldnum.networks.forms import PARAMETERISATIONS
+from uldnum.networks.forms import NEEDS, PARAMETERISATIONS, alpha_and_sigma, form
 from uldnum.plans.schedules import schedule
 
 
@@ -92,6 +92,16 @@ def test_score_is_that_of_the_noised_mixture(tmp_path, mixture, what, case):
         image = (x + level.sigma**2 * exact) / level.alpha
         room = (level.sigma**2 * room + 4 * EPS * np.abs(x).max()) / level.alpha
         np.testing.assert_allclose(level.denoise(x), image, rtol=0, atol=room)
+
+
+@pytest.mark.parametrize("what", PARAMETERISATIONS)
+def test_image_and_noise_of_a_form_add_up(what):
+    """For every answer, alpha x0 + sigma eps = z."""
+    for ratio in (1e-3, 0.7, 40.0):
+        alpha, sigma = alpha_and_sigma(NEEDS.get(what, "vp"), ratio)
+        found = form(what, alpha, sigma, 0.47)
+        sums = alpha * np.array(found.image) + sigma * np.array(found.noise)
+        np.testing.assert_allclose(sums, [1, 0], rtol=0, atol=4e-16 * max(1, sigma))
 
 
 def test_interpolated_timesteps(tmp_path, mixture):

@@ -118,15 +118,15 @@ from uldnum.sampling.run import Run
 folder, kills = Path(sys.argv[1]), int(sys.argv[2])
 options = "sample --steps 10 --every 2 --chains 2 --h 0.5 --seed 5".split()
 launch.next_launch = lambda *_: 1  # one step per launch
-score = networks.NetworkLevel.score
+answer = networks.NetworkLevel.answer
 
 
 def slow(level, x):
     time.sleep(0.02)
-    return score(level, x)
+    return answer(level, x)
 
 
-networks.NetworkLevel.score = slow
+networks.NetworkLevel.answer = slow
 
 
 def command(out, operations=None):

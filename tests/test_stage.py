@@ -2,7 +2,11 @@
 
 import numpy as np
 import pytest
+from helpers.catalogue import CATALOGUE
 
+import uldnum
+from uldnum.kernels.reference import advance, enter
+from uldnum.schemes.form import Form
 from uldnum.schemes.stage import Affine, Step, table, triangular
 
 
@@ -72,3 +76,33 @@ def test_table_has_the_axes_of_h_first(shape):
     h = np.full(shape, 0.5)
     assert table(h, [[1, h], [0, 2 * h]]).shape == (*shape, 2, 2)
     assert table(h, [[], []]).shape == (*shape, 2, 0)
+
+
+@pytest.mark.parametrize("name", [*CATALOGUE, "ABAOABA", "BABAOABAB"])
+def test_tables_in_the_answer_of_a_form_equal_those_in_the_score(name):
+    """Steps with the answer N equal steps with the score a y + b N, for every stage, for `open` and for `close`."""
+    form, rng = Form.of((0.3, -0.7), (-0.4, 1.1), 0.8), np.random.default_rng(0)
+    a, b = form.score
+    assert (a, b) == pytest.approx((0.5, -1.375))
+    step = uldnum.integrator(name).stages(np.array(0.6), friction=1.3)
+    start = rng.normal(size=(step.rows, 5))
+    opening, xi = (rng.normal(size=(m, 5)) for m in (step.open.normals, sum(one.map.normals for one in step.stages)))
+    reading = rng.normal(size=(step.readout_normals, 5))
+    ends = []
+    for tables, function in (
+        (step, lambda y: a * y + b * np.sin(3 * y)),
+        (step.answered(form), lambda y: np.sin(3 * y)),
+    ):
+        u = enter(tables, start, function, opening)
+        ends.append(advance(tables, u, function, xi, reading))
+    for ours, theirs in zip(*ends, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-13)
+
+
+def test_forms_at_another_scale():
+    """For z' = 3 z, the image and the noise are the same, and the score is a third."""
+    form = Form.of((0.3, -0.7), (-0.4, 1.1), 0.8)
+    scaled, z, answer = form.rescaled(3.0, 2.4), 0.9, 0.2
+    for part, factor in (("image", 1), ("noise", 1), ("score", 3)):
+        (p, q), (r, t) = getattr(form, part), getattr(scaled, part)
+        assert p * z + q * answer == pytest.approx(factor * (r * 3 * z + t * answer), rel=1e-14)

@@ -251,7 +251,7 @@ def test_no_code_outside_targets_tests_the_class_of_a_target():
     for module in pkgutil.walk_packages(uldnum.__path__, "uldnum."):
         importlib.import_module(module.name)
     classes = {*derived(Law), "Target"} - {"Scored", "Logistic"}
-    assert {"GaussianMixture", "UserTarget", "DataMixture", "DataLevel", "Network", "Rescaled"} < classes
+    assert {"GaussianMixture", "UserTarget", "DataMixture", "DataLevel", "Network", "NetworkLevel"} < classes
     found = []
     for path in (*PACKAGE.rglob("*.py"), *(PACKAGE.parent / "analysis").glob("*.py")):
         if path.parent.name == "targets":

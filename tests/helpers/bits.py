@@ -215,8 +215,7 @@ def table_rows():
         times = [known.time(ratio) for ratio in ratios[1:-1]]
         yield f"schedule {name}", {"ratio": hashed(ratios), "time": hashed(times), "limits": hashed(known.limits)}
     for name in PARAMETERISATIONS:
-        scaling = {"edm": "edm", "v": "vp"}.get(name, "ve")
-        forms = [form(name, scaling, a, s, 0.47) for a, s in zip(ALPHA.tolist(), SIGMA.tolist(), strict=True)]
+        forms = [form(name, a, s, 0.47) for a, s in zip(ALPHA.tolist(), SIGMA.tolist(), strict=True)]
         yield f"form {name}", {"numbers": hashed(forms)}
     drawn = 70, 2**40 + 7, 5
     yield (

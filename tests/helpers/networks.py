@@ -32,5 +32,5 @@ def vp_linear(graph, u):
 def exact_answer(mixture, level, x):
     """Return the exact score of z in float64, and the magnitude of the terms whose float32 sum approximates it."""
     exact = mixture.noised(level.alpha, level.sigma).score(x.reshape(len(x), -1).astype(float)).reshape(x.shape)
-    ax = level.level.form.a * x
+    ax = level.form.score[0] * x
     return exact, np.abs(ax) + np.abs(exact - ax)

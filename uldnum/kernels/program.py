@@ -64,7 +64,9 @@ class Program:
     Parameters
     ----------
     tables : Tables
-        Coefficients of the time steps of all P phases, in the dtype of the run.
+        Coefficients of the time steps of all P phases, in the dtype of the run. They are in terms of the answers of the
+        targets (`uldnum.targets.Target.answer`), which are scores if a target has no form. Phases with a rule are in
+        terms of scores.
     counts : int64 array, shape (P,)
         Number of time steps of each phase.
     seeds : uint64 array, shape (P,)

@@ -18,8 +18,17 @@ from uldnum._util.names import checked_name, checked_text, unknown
 from uldnum._util.parsing import parse_toml, read_toml
 from uldnum._util.summary import Described, Summary
 from uldnum.arithmetic.elementary import log
-from uldnum.networks.forms import CONDITIONS, NEEDS, PARAMETERISATIONS, SCALINGS, Form, alpha_and_sigma, form
+from uldnum.networks.forms import (
+    CONDITIONS,
+    NEEDS,
+    PARAMETERISATIONS,
+    SCALINGS,
+    alpha_and_sigma,
+    form,
+    input_scale,
+)
 from uldnum.plans.schedules import Schedule, schedule
+from uldnum.schemes.form import Form
 
 __all__ = ["Card", "Level", "card_of", "checked_card", "keys_of", "parse_value", "read_card"]
 
@@ -33,7 +42,9 @@ class Level:
     alpha, sigma : float
         Coefficients of the noised image z = alpha x + sigma eps.
     form : Form
-        Coefficients of the affine map from the network's output to the score.
+        Affine maps from z and the network's output to the image, the noise and the score.
+    scale : float
+        Factor c by which z is multiplied before it enters the network.
     condition : float
         Value of the network's noise-level input.
     """
@@ -41,7 +52,13 @@ class Level:
     alpha: float
     sigma: float
     form: Form
+    scale: float
     condition: float
+
+    def rescaled(self, alpha: float, sigma: float) -> Level:
+        """Return the same noise level for z with other coefficients alpha and sigma, of the same ratio."""
+        factor = sigma / self.sigma
+        return Level(alpha, sigma, self.form.rescaled(factor, sigma), self.scale / factor, self.condition)
 
 
 @dataclass(frozen=True, repr=False)
@@ -288,8 +305,9 @@ class Card(Described):
         alpha, there = alpha_and_sigma(self.scaling, found)
         sigma = value if name == "sigma" and self.condition != "timestep" else there  # a given sigma is not rounded
         condition = {"sigma": sigma, "log-sigma": float(log(sigma))}.get(self.condition, time)
-        numbers = form(self.parameterisation, self.scaling, alpha, sigma, self.sigma_data)
-        return Level(alpha, sigma, numbers, self.condition_scale * condition)
+        maps = form(self.parameterisation, alpha, sigma, self.sigma_data)
+        scale = input_scale(self.scaling, sigma, self.sigma_data)
+        return Level(alpha, sigma, maps, scale, self.condition_scale * condition)
 
 
 REQUIRED = ("parameterisation", "scaling", "condition")

@@ -1,30 +1,24 @@
-r"""Affine maps from the output of a network to the score, one for each parameterisation.
+r"""Affine maps from the output of a network to the image, the noise and the score, one for each parameterisation.
 
-Let z = alpha x + sigma eps be the noised image. The input of the network is c z and its output is N. The score is
+Let z = alpha x + sigma eps be the noised image. The input of the network is c z and its output is N. The denoised image
+and the noise are
 
-.. math:: s(z) = a z + b N(c z, \cdot),
+.. math:: x_0 = p z + q N(c z, \cdot), \qquad \varepsilon = r z + t N(c z, \cdot),
 
-where the dot stands for the noise level and the other inputs of the network. The coefficients a, b and c depend only on
-the noise level. The parameterisation defines a and b, and the scaling of the input defines c.
+where the dot stands for the noise level and the other inputs of the network. The score is :math:`-\varepsilon/\sigma`.
+The coefficients depend only on the noise level. The parameterisation defines p, q, r and t, and the scaling of the
+input defines c. They satisfy :math:`\alpha x_0 + \sigma \varepsilon = z`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 from uldnum.arithmetic.elementary import hypot
 from uldnum.plans.schedules import preserved
+from uldnum.schemes.form import Form
 
-__all__ = ["CONDITIONS", "PARAMETERISATIONS", "SCALINGS", "Form", "alpha_and_sigma", "form"]
-
-
-class Form(NamedTuple):
-    """The coefficients of ``s(z) = a z + b N(c z)``."""
-
-    a: float
-    b: float
-    c: float
+__all__ = ["CONDITIONS", "NEEDS", "PARAMETERISATIONS", "SCALINGS", "alpha_and_sigma", "form", "input_scale"]
 
 
 # Input of the network for each scaling, with the image x and the noise eps.
@@ -44,24 +38,30 @@ CONDITIONS = {
     "none": "none: the network infers the noise level from the image, or supports only one",
 }
 
-# Name -> (output of the network, (alpha, sigma, sigma_data) -> (a, b)).
-PARAMETERISATIONS: dict[str, tuple[str, Callable[[float, float, float], tuple[float, float]]]] = {
-    "score": ("the score s", lambda alpha, sigma, data: (0.0, 1.0)),
-    "epsilon": ("the noise eps, s = -eps/sigma", lambda alpha, sigma, data: (0.0, -1 / sigma)),
-    "noise": ("the residual sigma eps, s = -residual/sigma^2", lambda alpha, sigma, data: (0.0, -1 / (sigma * sigma))),
-    "denoiser": (
-        "the image x, s = (alpha x - z)/sigma^2",
-        lambda alpha, sigma, data: (-1 / (sigma * sigma), alpha / (sigma * sigma)),
-    ),
-    # x = alpha z - sigma v (Salimans & Ho 2022, app. D)
-    "v": ("v = alpha eps - sigma x, s = -z - (alpha/sigma) v", lambda alpha, sigma, data: (-1.0, -alpha / sigma)),
-    # x = c_skip z + c_out F with the constants of Karras et al. 2022, table 1. The term (c_skip - 1)/sigma^2 is
-    # simplified algebraically to avoid cancellation.
-    "edm": (
-        "F of EDM's preconditioning",
-        lambda alpha, sigma, data: (-1 / (sigma * sigma + data * data), data / (sigma * float(hypot(sigma, data)))),
-    ),
+# Pairs of coefficients of z and N: of the image x0 = p z + q N, and of the noise eps = r z + t N.
+Maps = tuple[tuple[float, float], tuple[float, float]]
+
+# Name -> (output N of the network, (a, s, sigma_data) -> ((p, q), (r, t))), with a for alpha and s for sigma.
+PARAMETERISATIONS: dict[str, tuple[str, Callable[[float, float, float], Maps]]] = {
+    "score": ("the score s", lambda a, s, data: ((1 / a, s * s / a), (0.0, -s))),
+    "epsilon": ("the noise eps, s = -eps/sigma", lambda a, s, data: ((1 / a, -s / a), (0.0, 1.0))),
+    "noise": ("the residual sigma eps, s = -residual/sigma^2", lambda a, s, data: ((1 / a, -1 / a), (0.0, 1 / s))),
+    "denoiser": ("the image x, s = (alpha x - z)/sigma^2", lambda a, s, data: ((0.0, 1.0), (1 / s, -a / s))),
+    # Salimans & Ho 2022, app. D
+    "v": ("v = alpha eps - sigma x, s = -z - (alpha/sigma) v", lambda a, s, data: ((a, -s), (s, a))),
+    # Karras et al. 2022, table 1: x = c_skip z + c_out F, with 1/c_in = (s^2 + sigma_data^2)^{1/2}
+    "edm": ("F of EDM's preconditioning", lambda a, s, data: preconditioned(s, data, float(hypot(s, data)))),
 }
+
+
+def preconditioned(s: float, data: float, scale: float) -> Maps:
+    """Return the maps of EDM's preconditioning, where ``scale`` is (s^2 + data^2)^{1/2}.
+
+    The noise is (z - x)/s. Its coefficient of z, (1 - c_skip)/s, is simplified to avoid cancellation.
+    """
+    square = s * s + data * data
+    return (data * data / square, s * data / scale), (s / square, -data / scale)
+
 
 # The scaling that a parameterisation requires.
 NEEDS = {"v": "vp", "edm": "edm"}
@@ -75,7 +75,12 @@ def alpha_and_sigma(scaling: str, ratio: float) -> tuple[float, float]:
     return 1.0, ratio
 
 
-def form(parameterisation: str, scaling: str, alpha: float, sigma: float, sigma_data: float) -> Form:
-    """Return the coefficients of a parameterisation at a noise level."""
-    _, numbers = PARAMETERISATIONS[parameterisation]
-    return Form(*numbers(alpha, sigma, sigma_data), 1 / float(hypot(sigma, sigma_data)) if scaling == "edm" else 1.0)
+def form(parameterisation: str, alpha: float, sigma: float, sigma_data: float) -> Form:
+    """Return the form of a parameterisation at a noise level."""
+    _, maps = PARAMETERISATIONS[parameterisation]
+    return Form.of(*maps(alpha, sigma, sigma_data), sigma)
+
+
+def input_scale(scaling: str, sigma: float, sigma_data: float) -> float:
+    """Return the factor c by which z is multiplied before it enters the network."""
+    return 1 / float(hypot(sigma, sigma_data)) if scaling == "edm" else 1.0

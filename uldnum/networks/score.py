@@ -24,7 +24,8 @@ from uldnum.networks.conditions import Conditions
 from uldnum.networks.decoder import Decoder, Latents
 from uldnum.networks.model import Device, Model, Roles
 from uldnum.plans.levels import Levels
-from uldnum.targets.noised import NoisedImages
+from uldnum.schemes.form import Form
+from uldnum.targets.noised import NoisedImages, combined
 from uldnum.targets.protocol import Display, Law
 
 __all__ = ["Network", "NetworkLevel"]
@@ -220,11 +221,14 @@ class Network(Law):
         ValueError
             If more than one argument is given, or the network was not trained for this noise level.
         """
-        level = self.card.level(sigma, ratio, t)
+        return self.target(self.card.level(sigma, ratio, t))
+
+    def target(self, level: Level) -> NetworkLevel:
+        """Return the score at a noise level as a target."""
         name = f"{self.name} at sigma {level.sigma:.4g}"
         return NetworkLevel(name, self.fingerprint(level), self.shape, level.alpha, level.sigma, self, level)
 
-    def noised(self, alpha: float, sigma: float) -> NoisedImages:
+    def noised(self, alpha: float, sigma: float) -> NetworkLevel:
         """Return the distribution of ``z = alpha x + sigma eps`` as a target.
 
         Parameters
@@ -235,7 +239,7 @@ class Network(Law):
 
         Returns
         -------
-        NetworkLevel or Rescaled
+        NetworkLevel
 
         Raises
         ------
@@ -253,7 +257,9 @@ class Network(Law):
                 f"{sigma / alpha:.6g} has sigma/alpha = {level.sigma / level.alpha:.6g}; use card={{'condition': "
                 "'interpolated-timestep'}, or the network's own levels"
             )
-        return level if math.isclose(level.sigma, sigma, rel_tol=1e-9) else Rescaled.of(level, alpha, sigma)
+        if math.isclose(level.sigma, sigma, rel_tol=1e-9):
+            return level
+        return self.target(level.level.rescaled(alpha, sigma))
 
     def levels(self, count: int) -> Levels:
         """Return noise levels that are evenly spaced in the time t of the network's schedule, the noisiest first.
@@ -393,8 +399,28 @@ class NetworkLevel(NoisedImages):
         low, high = self.network.card.data_range
         return np.full(self.shape, hypot(self.alpha * (high - low) / 2, self.sigma))
 
-    def score(self, x: Any) -> Any:
-        """Return the gradient of the log density of z.
+    @cached_property
+    def form(self) -> Form:
+        """Affine maps from z and the answer to the image, the noise and the score."""
+        return Form.of_image(self.alpha, self.sigma) if self.network.clip else self.level.form
+
+    def images(self, x: Any) -> Any:
+        """Return x as an array of the library and a type that `answer` accepts, or raise an error.
+
+        Raises
+        ------
+        ValueError
+            If the shape is wrong.
+        """
+        if self.network.device.name == "cpu" and not (isinstance(x, np.ndarray) and x.dtype.kind == "f"):
+            x = reals("x", x)
+        x = self.network.device.namespace.asarray(x)
+        if tuple(x.shape[1:]) != self.shape:
+            raise ValueError(f"x: images must have shape (n, {', '.join(map(str, self.shape))}), got {x.shape}")
+        return x
+
+    def answer(self, x: Any) -> Any:
+        """Return the output of the network, or the clipped image if the network has the option ``clip``.
 
         Parameters
         ----------
@@ -404,7 +430,7 @@ class NetworkLevel(NoisedImages):
         Returns
         -------
         array, shape (n, *shape)
-            The score, in the widest of the types of x and of the output of the network, but at least float32.
+            Float32, or the type of the output of the network if that is wider.
 
         Raises
         ------
@@ -412,24 +438,12 @@ class NetworkLevel(NoisedImages):
             If the shape is wrong, or if the network returns non-finite values for an image within 100 standard
             deviations of the mean of the initial distribution.
         """
-        if self.network.device.name == "cpu" and not (isinstance(x, np.ndarray) and x.dtype.kind == "f"):
-            x = reals("x", x)
-        x = self.network.device.namespace.asarray(x)
-        if tuple(x.shape[1:]) != self.shape:
-            raise ValueError(f"x: images must have shape (n, {', '.join(map(str, self.shape))}), got {x.shape}")
-        a, b, c = self.level.form
-        answer = self.network.evaluate(x, c, self.level.condition)
+        x = self.images(x)
+        answer = self.network.evaluate(x, self.level.scale, self.level.condition)
         self.check(x, answer)
-        real = np.result_type(x.dtype, np.float32).type
-        score = answer * real(b)
-        if a:
-            score += real(a) * x
-        return self.clipped(x, score) if self.network.clip else score
-
-    def clipped(self, x: Any, score: Any) -> Any:
-        """Return the score that corresponds to the denoised image after clipping to the range of the data."""
-        image = (x + self.sigma * self.sigma * score) / self.alpha
-        return (self.alpha * image.clip(*self.network.card.data_range) - x) / (self.sigma * self.sigma)
+        if not self.network.clip:
+            return answer
+        return combined(self.level.form.image, x, answer).clip(*self.network.card.data_range)
 
     def check(self, x: Any, answer: Any) -> None:
         """Raise an error if outputs are non-finite, except for chains that have already diverged."""
@@ -444,36 +458,3 @@ class NetworkLevel(NoisedImages):
                 f"network: {self.network.name} returned non-finite values at sigma = {self.sigma:.4g}, for "
                 f"{int(bad.sum())} of {len(x)} images"
             )
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class Rescaled(NoisedImages):
-    """The distribution of c z for the z of a network level. Its score at x is the score of z at x/c, divided by c."""
-
-    level: NetworkLevel
-    c: float
-
-    @classmethod
-    def of(cls, level: NetworkLevel, alpha: float, sigma: float) -> Rescaled:
-        """Return a level with the same sigma/alpha, rescaled to the given alpha and sigma."""
-        fingerprint = f"{level.fingerprint}-{sigma!r}"
-        return cls(level.name, fingerprint, level.shape, alpha, sigma, level, sigma / level.sigma)
-
-    @property
-    def like(self) -> Any:
-        """A CuPy array if the score needs CuPy arrays, otherwise None."""
-        return self.level.like
-
-    @property
-    def mean(self) -> Array:
-        """Mean of the initial distribution."""
-        return self.c * self.level.mean
-
-    @property
-    def standard_deviation(self) -> Array:
-        """Standard deviation of the initial distribution."""
-        return self.c * self.level.standard_deviation
-
-    def score(self, x: Any) -> Any:
-        """Return the gradient of the log density."""
-        return self.level.score(x / self.c) / self.c

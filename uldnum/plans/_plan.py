@@ -25,6 +25,7 @@ from uldnum.plans.presets import PRESETS
 from uldnum.schemes.adaptive import Adaptive
 from uldnum.schemes.catalogue import Integrator, common_score_noise, conditions, unknown_integrator
 from uldnum.schemes.catalogue import integrator as find_integrator
+from uldnum.schemes.form import Form
 from uldnum.schemes.predictors import PREDICTORS, Move, NoiseLevel, Predictor, denoising, embedded
 from uldnum.schemes.predictors import predictor as find_moves
 from uldnum.schemes.stage import Affine, Stage, Step, first_row
@@ -53,6 +54,10 @@ class Phase:
     alpha: float
     sigma: float
     rule: Adaptive | None = None
+
+    def answered(self, form: Form | None) -> Step:
+        """Return the tables of one step in terms of the answers of a form, or of scores if it is None."""
+        return self.step if form is None else self.step.answered(form)
 
 
 @dataclass(frozen=True, eq=False, repr=False)

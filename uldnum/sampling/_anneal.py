@@ -39,6 +39,7 @@ from uldnum.sampling.run import Run
 from uldnum.sampling.settings import Settings
 from uldnum.sampling.start import earlier_run, find_start, initial_state, number_of_chains, register_ends, resumed_start
 from uldnum.schemes.adaptive import FEWEST
+from uldnum.schemes.form import Form
 from uldnum.targets import Law, Target, law_of, level_of
 from uldnum.version import VERSION
 
@@ -162,7 +163,8 @@ def anneal(
     if plan.adaptive:
         check_adaptive(law, plan, backend)
     law.check_dtype(kind)
-    tables, hash_of_plan = tables_of(plan)
+    targets = NoisedTargets(data, plan, kind, tuple(law.shape))
+    tables, hash_of_plan = tables_of(plan, targets.forms)
     positions = number_of_chains(chains, earlier, x0) * math.prod(law.shape) * kind.itemsize
     require_memory(chains=2 * plan.rows * positions, keep=positions * keep * len(plan.phases))
     start = (
@@ -183,7 +185,7 @@ def anneal(
         run = Run(settings, plan.steps, state, [], nothing, nothing, nothing, tables, None, {})
     else:
         run = resumed(earlier, settings, plan.steps, tables, None, (nothing, nothing, nothing))
-    program = program_of(data, plan, run, kind)
+    program = program_of(targets, run)
     complete = int(np.searchsorted(program.ends, run.state.step, side="right"))
     if len(run.kept) != (complete if keep else 0):
         raise ValueError(f"keep: the run to be resumed stored the positions after {len(run.kept)} of {complete} phases")
@@ -207,16 +209,14 @@ def check_adaptive(start: Target, plan: Plan, backend: str) -> None:
         )
 
 
-def program_of(data: Law, plan: Plan, run: Run, kind: np.dtype[Any]) -> Program:
+def program_of(targets: NoisedTargets, run: Run) -> Program:
     """Return the program of a plan, with the coefficients stored in the run."""
-    targets = NoisedTargets(data, plan, kind, run.settings.shape)
-    if data.kernel_levels is None:
-        levels = map(targets.target, range(len(plan.phases)))  # raises before the run if the data lack a level
-        if len({form_of(level, kind) for level in levels}) > 1:
-            raise ValueError(
-                "noised: must return targets of one shape and one kind at all levels: mixtures of the same number of "
-                "components, compiled scores, or array scores"
-            )
+    plan, kind = targets.plan, targets.dtype
+    if targets.data.kernel_levels is None and len({kind_of(level, kind) for level in targets.levels}) > 1:
+        raise ValueError(
+            "noised: must return targets of one shape and one kind at all levels: mixtures of the same number of "
+            "components, compiled scores, or array scores"
+        )
     nothing = np.zeros(math.prod(run.settings.shape))
     reals = {part: getattr(run.tables, part).astype(kind) for part in ("G", "dA", "b", "C", "tau")}
     return Program(
@@ -230,7 +230,7 @@ def program_of(data: Law, plan: Plan, run: Run, kind: np.dtype[Any]) -> Program:
     )
 
 
-def form_of(level: Target, kind: np.dtype[Any]) -> tuple[Any, ...]:
+def kind_of(level: Target, kind: np.dtype[Any]) -> tuple[Any, ...]:
     """Return the shape of a target and the form in which executors read its score. They must be equal at all levels."""
     parts = () if level.kernel_data is None else [np.shape(part) for part in level.kernel_data(kind)]
     return tuple(level.shape), tuple(parts), level.compiled_score is None
@@ -271,6 +271,22 @@ class NoisedTargets:
     def known(self) -> Callable[[float, float], Target]:
         """Function that returns the target at a noise level, with a cache."""
         return cache(partial(known_level, self.data, self.plan))
+
+    @cached_property
+    def levels(self) -> list[Target]:
+        """Targets of all phases. This raises an error if the data lack a level."""
+        return [self.target(number) for number in range(len(self.plan.phases))]
+
+    @property
+    def forms(self) -> tuple[Form | None, ...] | None:
+        """Forms of the targets of all phases, in terms of which the tables are; None for scores.
+
+        Rules of adaptive step sizes use scores.
+        """
+        if self.data.kernel_levels is not None:
+            return None
+        pairs = zip(self.levels, self.plan.phases, strict=True)
+        return tuple(level.form if phase.rule is None else None for level, phase in pairs)
 
     def mixtures(self, first: int, last: int) -> MixtureData | None:
         """Return the mixtures of phases first ... last - 1, or None if the target of one of them is not a mixture."""
@@ -315,13 +331,16 @@ def known_level(data: Law, plan: Plan, alpha: float, sigma: float) -> Target:
 
 
 @lru_cache(64)
-def tables_of(plan: Plan) -> tuple[Tables, str]:
+def tables_of(plan: Plan, forms: tuple[Form | None, ...] | None = None) -> tuple[Tables, str]:
     """Return the tables of all phases of a plan in float64, and a hash of the plan.
+
+    The tables are in terms of the answers of the given forms, one per phase, or of scores where there is none.
 
     The result is cached, because studies run a plan many times. With few chains, building the tables takes as long as
     several phases.
     """
-    tables = lay_out([phase.step for phase in plan.phases], np.dtype(float))
+    each = zip(plan.phases, forms or [None] * len(plan.phases), strict=True)
+    tables = lay_out([phase.answered(form) for phase, form in each], np.dtype(float))
     rules = [
         [-1.0] * 4 if rule is None else [rule.snr, rule.scale, rule.friction, rule.coupled]
         for rule in (phase.rule for phase in plan.phases)

@@ -290,7 +290,8 @@ def sample(
 
     h_absolute = np.atleast_1d(given) * target.time_unit
     absolute = scheme.at(score_noise=np.divide(noise, target.time_unit))
-    tables = lay_out([absolute.stages(h_absolute, friction=gamma / target.time_unit)], kind, absolute.errors)
+    step = absolute.stages(h_absolute, friction=gamma / target.time_unit)
+    tables = lay_out([step if known.form is None else step.answered(known.form)], kind, absolute.errors)
     mixture = None if known.kernel_data is None else known.kernel_data(kind)
     number = number_of_chains(chains, earlier, x0)
     positions = given.size * number * math.prod(target.shape) * kind.itemsize

@@ -23,6 +23,7 @@ import numpy as np
 
 from uldnum._util.typing import Array
 from uldnum.arithmetic.dense import product, total
+from uldnum.schemes.form import Form
 
 __all__ = ["Affine", "Stage", "Step", "first_row", "table", "triangular"]
 
@@ -62,6 +63,13 @@ class Affine:
             b=self.b + after.b + product(after.dA, self.b[..., None])[..., 0],
             C=np.concatenate([self.C + product(after.dA, self.C), after.C], axis=-1),
         )
+
+    def answered(self, G: Array, form: Form) -> Affine:
+        """Return the map whose ``s`` is the answer N of a form at ``y = G u``, where the score is ``a y + b N``."""
+        if not self.b.any():
+            return self
+        a, b = form.score
+        return replace(self, dA=self.dA + a * self.b[..., :, None] * G[..., None, :], b=b * self.b)
 
     def compressed(self) -> Affine:
         """Return a map with the same distribution of ``u'`` that uses at most k normals per coordinate."""
@@ -164,6 +172,16 @@ class Step:
         """Return the step with a function applied to each of its maps."""
         stages = tuple(Stage(stage.G, change(stage.map)) for stage in self.stages)
         return replace(self, stages=stages, open=change(self.open), close=change(self.close))
+
+    def answered(self, form: Form) -> Step:
+        """Return the step in terms of the answers of a form instead of scores.
+
+        The answers of the stages are at their own ``G u``. That of ``close`` is the last one of them, and that of
+        ``open`` is at the position.
+        """
+        stages = tuple(Stage(stage.G, stage.map.answered(stage.G, form)) for stage in self.stages)
+        open = self.open.answered(first_row(self.open.b), form)
+        return replace(self, stages=stages, open=open, close=self.close.answered(self.stages[-1].G, form))
 
     def at_temperature(self, temperature: Array) -> Step:
         """Return the step with all noise scaled by the square root of the temperature; the score is not scaled.

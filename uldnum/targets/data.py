@@ -16,6 +16,7 @@ from uldnum._util.names import checked_name
 from uldnum._util.typing import Array, ArrayLike
 from uldnum.arithmetic.elementary import hypot
 from uldnum.kernels.initial import initial_uniform
+from uldnum.schemes.form import Form
 from uldnum.targets.noised import NoisedImages
 from uldnum.targets.protocol import Display, Law
 
@@ -169,8 +170,13 @@ class DataLevel(NoisedImages):
         """Standard deviation of each pixel of z, float64, shape (channels, height, width)."""
         return hypot(self.alpha * self.data.deviation, self.sigma).reshape(self.shape)
 
-    def denoise(self, x: Any) -> Any:
-        """Return the exact mean of the image given z, with the shape of ``x``.
+    @property
+    def form(self) -> Form:
+        """The form of an answer that is the denoised image."""
+        return Form.of_image(self.alpha, self.sigma)
+
+    def answer(self, x: Any) -> Any:
+        """Return the exact mean of the image given z, with the shape of ``x``, computed in float32.
 
         Parameters
         ----------
@@ -198,21 +204,6 @@ class DataLevel(NoisedImages):
             total = total * keep + xp.sum(shares, axis=1, keepdims=True)
             sums, top = sums * keep + shares @ rows, new
         return xp.reshape(sums / total + middle, x.shape)
-
-    def score(self, x: Any) -> Any:
-        """Return the gradient of the log density of z, ``(alpha E[x | z] - z)/sigma^2``.
-
-        Parameters
-        ----------
-        x : array, shape (n, channels, height, width)
-            Noised images z, arrays of the library of the images.
-
-        Returns
-        -------
-        array, shape (n, channels, height, width)
-            Score at z. The mean E[x | z] in this formula is computed in float32.
-        """
-        return (self.alpha * self.denoise(x) - x) / self.sigma**2
 
     def draws(self, n: int, seed: int = 0, first: int = 0) -> Array:
         """Return exact draws: random images of the data, with noise.

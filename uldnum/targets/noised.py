@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from uldnum._util.typing import Array
 from uldnum.kernels.initial import initial_normals
+from uldnum.schemes.form import Form
 from uldnum.targets.protocol import Target
 
-__all__ = ["NoisedImages"]
+__all__ = ["NoisedImages", "combined"]
+
+
+def combined(pair: tuple[float, float], x: Any, answer: Any) -> Any:
+    """Return ``a x + b answer`` for a pair (a, b) of coefficients, without operations on zeros and ones."""
+    a, b = pair
+    found = answer if b == 1 else b * answer
+    return found + a * x if a else found
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -41,8 +51,37 @@ class NoisedImages(Target):
     alpha: float
     sigma: float
 
-    def denoise(self, x: Array) -> Array:
-        """Return the mean of the image given z, ``(z + sigma^2 s(z))/alpha`` (Tweedie's formula).
+    @property
+    @abstractmethod
+    def form(self) -> Form:
+        """Affine maps from z and `answer` to the denoised image, the noise and the score."""
+
+    @abstractmethod
+    def answer(self, x: Any) -> Any:
+        """Return the values N of the `form` at z, (n, *shape) -> (n, *shape)."""
+
+    def images(self, x: Any) -> Any:
+        """Return x as an array that `answer` accepts. Default: x itself."""
+        return x
+
+    def score(self, x: Any) -> Any:
+        """Return the gradient of the log density of z.
+
+        Parameters
+        ----------
+        x : array, shape (n, *shape)
+            Values of z.
+
+        Returns
+        -------
+        array, shape (n, *shape)
+            The score, in the widest of the types of x and of the answer.
+        """
+        x = self.images(x)
+        return combined(self.form.score, x, self.answer(x))
+
+    def denoise(self, x: Any) -> Any:
+        """Return the mean of the image given z (Tweedie's formula).
 
         Parameters
         ----------
@@ -54,7 +93,8 @@ class NoisedImages(Target):
         array, shape (n, channels, height, width)
             Denoised images.
         """
-        return (x + self.sigma * self.sigma * self.score(x)) / self.alpha
+        x = self.images(x)
+        return combined(self.form.image, x, self.answer(x))
 
     @property
     def time_unit(self) -> float:

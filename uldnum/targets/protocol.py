@@ -41,6 +41,7 @@ from uldnum._util.names import digest, named
 from uldnum._util.typing import Array
 from uldnum.kernels.initial import initial_normals
 from uldnum.kernels.source.mixture import MixtureData
+from uldnum.schemes.form import Form
 
 if TYPE_CHECKING:
     from uldnum.plans.levels import Levels
@@ -204,6 +205,20 @@ class Target(Law, ABC):
         array, shape (n, *shape)
             Score at x, an array of the same library and dtype.
         """
+
+    @property
+    def form(self) -> Form | None:
+        """Affine maps from z and `answer` to the denoised image, the noise and the score. Default: None.
+
+        A target that computes the score from another quantity, such as a network that predicts the noise, may return
+        that quantity as its `answer`. The tables of a run are then in terms of the answer, and chains call `answer`
+        instead of `score`. Such a target is the distribution of a noised image ``z = alpha x + sigma eps``.
+        """
+        return None
+
+    def answer(self, x: Any) -> Any:
+        """Return the quantity that chains use, (n, *shape) -> (n, *shape). Default: `score`, if there is no `form`."""
+        return self.score(x)
 
     @property
     def like(self) -> Any:

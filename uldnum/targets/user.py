@@ -220,13 +220,13 @@ class UserTarget(Target):
             If x has the wrong shape, or the score function fails or returns a wrong shape.
         """
         if self.like is not None and type(x) is type(self.like) and not isinstance(x, np.ndarray):
-            return self.answer(x)
+            return self.checked_call(x)
         points = np.array(reals("x", x), order="C")  # a copy, as the score may write to x
         if points.ndim != len(self.shape) + 1 or points.shape[1:] != self.shape:
             raise ValueError(f"x: must have shape (n, {', '.join(map(str, self.shape))}), got {points.shape}")
         if not self.compiled:
             space = Space.of(self.like)
-            return np.asarray(host(self.answer(space.array(points) if space.foreign else points)))
+            return np.asarray(host(self.checked_call(space.array(points) if space.foreign else points)))
         arguments = self.score_arguments(points.dtype)
         out = np.full_like(points, np.nan)  # an entry stays NaN if the function does not write it, or reads it first
         for row, gradient in zip(points, out, strict=True):
@@ -237,7 +237,7 @@ class UserTarget(Target):
                 raise ValueError(f"score: failed as score(x, out) with {kind}: {first_line(error)}") from error
         return out
 
-    def answer(self, points: Any) -> Any:
+    def checked_call(self, points: Any) -> Any:
         """Return the result of an array function, after a check of its shape."""
         wanted = tuple(points.shape)
         try:

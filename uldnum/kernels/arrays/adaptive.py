@@ -51,7 +51,7 @@ class AdaptiveSteps:
         )  # fmt: skip
         self.layout = executor.space.coefficients(own)
         self.closed: Any = None  # x at the end of the current step
-        advance = executor.steps(self.move, self.read, first_escape=self.first_escape).advance
+        advance = executor.steps(executor.score, self.move, self.read, first_escape=self.first_escape).advance
         self.steps = SimpleNamespace(enter=self.enter, advance=advance)
 
     def enter(self, chain: Chain, scratch: Scratch, target: Any, t: Tables, d: int, k: int, stream: Stream) -> int:

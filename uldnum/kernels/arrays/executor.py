@@ -65,19 +65,20 @@ class ArrayExecutor(Executor):
         self.machine = own._replace(tail=self.tail)
         self.mixtures = len(program.shape) == 1 and program.targets.mixtures(0, 1) is not None
         self.score = self.mixture_score if self.mixtures else self.array_score
-        self.chain = self.steps(self.move, self.read)
+        self.answer = self.mixture_score if self.mixtures else self.array_answer
+        self.chain = self.steps(self.answer, self.move, self.read)
         self.adaptive: dict[int, AdaptiveSteps] = {}  # by group, in the current phase
         whole = space.foreign or len(program.shape) > 1 or any(rule is not None for rule in program.rules)
         self.block = None if whole else max(1, BLOCK // self.size)  # number of chains in a block; None for all chains
 
-    def steps(self, move: Any, read: Any, **instead: Any) -> Any:
-        """Return the time steps of `make_chain`, with the given functions ``move`` and ``read``.
+    def steps(self, score: Any, move: Any, read: Any, **instead: Any) -> Any:
+        """Return the time steps of `make_chain`, with the given functions ``score``, ``move`` and ``read``.
 
         Keyword arguments replace functions of the core.
         """
         own = {"disturb": self.disturb, "accumulate": self.accumulate, "first_escape": self.first_escape}
         core = SimpleNamespace(**vars(self.core) | own | instead)
-        return make_chain(self.machine, core, self.score, self.draw, move, read, self.place, self.count, self.keep)
+        return make_chain(self.machine, core, score, self.draw, move, read, self.place, self.count, self.keep)
 
     def mixture_score(self, s: list[Any], q: None, y: list[Any], data: MixtureData, d: int) -> None:
         """Evaluate the score of all chains by the mixture score of the core, which sees each coordinate as a value."""
@@ -87,12 +88,20 @@ class ArrayExecutor(Executor):
 
     def array_score(self, s: list[Any], q: None, y: list[Any], target: Any, d: int) -> None:
         """Evaluate the score of all chains by a function of arrays."""
+        self.evaluate(target.score, s, y, target.shape)
+
+    def array_answer(self, s: list[Any], q: None, y: list[Any], target: Any, d: int) -> None:
+        """Evaluate the answer of the target, in terms of which the tables are, by a function of arrays."""
+        self.evaluate(target.answer, s, y, target.shape)
+
+    def evaluate(self, function: Any, s: list[Any], y: list[Any], shape: tuple[int, ...]) -> None:
+        """Evaluate a function of arrays for all chains."""
         namespace = self.space.namespace
-        x = namespace.reshape(y[0], (-1, *target.shape))
-        answer = target.score(x)
-        if tuple(answer.shape) != tuple(x.shape):
-            raise ValueError(f"score: must return the shape of its argument, {x.shape}, got {answer.shape}")
-        s[0] = namespace.reshape(self.space.cast(answer, self.dtype), y[0].shape)
+        x = namespace.reshape(y[0], (-1, *shape))
+        found = function(x)
+        if tuple(found.shape) != tuple(x.shape):
+            raise ValueError(f"score: must return the shape of its argument, {x.shape}, got {found.shape}")
+        s[0] = namespace.reshape(self.space.cast(found, self.dtype), y[0].shape)
 
     def draw(self, xi: None, first: int, count: int, kind: np.uint64, stream: Stream) -> Array:
         """Return normals of all chains, shape (chains, size count)."""

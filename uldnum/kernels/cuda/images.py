@@ -68,8 +68,8 @@ class ImageExecutor(Executor):
         )
 
     def score(self, s: list[Any], q: None, y: Any, target: Any, d: int) -> None:
-        """Evaluate the score of all chains as a contiguous array in the dtype of the run, as the kernel requires."""
-        answer = target.score(y[0].reshape(-1, *target.shape))
+        """Evaluate the answer of the target for all chains, as the kernel requires: contiguous, in the run's dtype."""
+        answer = target.answer(y[0].reshape(-1, *target.shape))
         if answer.size != y[0].size:
             raise ValueError(f"score: must return {y[0].size} numbers, got an array of shape {answer.shape}")
         s[0] = self.device.like(answer, self.dtype)
