@@ -18,6 +18,7 @@ from uldnum.exact import propagator
 from uldnum.kernels.initial import initial_normals
 from uldnum.kernels.numba.executor import NumbaExecutor
 from uldnum.kernels.source.core import DYNAMICS, READOUT, lay_out
+from uldnum.networks.forms import form
 from uldnum.plans import presets, schedules
 from uldnum.sampling import launch
 from uldnum.sampling._anneal import phase_seeds
@@ -101,6 +102,47 @@ def test_ddim_multiplies_by_its_factor():
     r, q = VP.ratio[:-1], VP.ratio[1:]
     scale = VP.alpha[1:] / VP.alpha[:-1]
     np.testing.assert_allclose(factors("ddim", VP, 0.7), scale * (0.7 + r * q) / (0.7 + r**2), rtol=1e-13)
+
+
+ANSWERS = {
+    # What the network predicts: the row of DDIM's table in z and N, for a noise level (a, s) and the next one (b, t).
+    "score": lambda a, s, b, t: (b / a, b * s**2 / a - s * t),
+    "epsilon": lambda a, s, b, t: (b / a, t - b * s / a),
+    "noise": lambda a, s, b, t: (b / a, t / s - b / a),
+    "denoiser": lambda a, s, b, t: (t / s, b - t * a / s),
+    "v": lambda a, s, b, t: (a * b + s * t, t * a - b * s),
+    "edm": lambda a, s, b, t: (
+        (a * b * 0.25 + s * t) / (s**2 + 0.25 * a**2), 0.5 * (s * b - a * t) / (s**2 + 0.25 * a**2) ** 0.5
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", ANSWERS)
+def test_ddim_in_the_answer_of_a_network_has_closed_forms(what):
+    at = LEVELS if what == "edm" else VP
+    phases = uldnum.plan("ddim", at, denoise=False).phases
+    for n, phase in enumerate(phases):
+        a, s, b, t = at.alpha[n], at.sigma[n], at.alpha[n + 1], at.sigma[n + 1]
+        map = phase.answered(form(what, a, s, 0.5)).close
+        np.testing.assert_allclose([map.dA[0, 0, 0] + 1, map.b[0, 0]], ANSWERS[what](a, s, b, t), rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize("name", [*PREDICTORS, "ddim(0.5)", "heun(0.2)"])
+@pytest.mark.parametrize("what", [name for name in ANSWERS if name != "edm"])
+def test_predictors_in_the_answer_of_a_network_equal_those_in_the_score(name, what):
+    """Substituting the score for the answer in the tables gives the tables in the score, also with an error of it."""
+    for plan in (uldnum.plan(name, VP), uldnum.plan(name, VP, score_noise=0.3)):
+        for phase in plan.phases:
+            answer = form(what, phase.alpha, phase.sigma, 0.5)
+            ours, theirs = (phase.answered(one).stages[0].map for one in (answer, None))
+            # N = (s - a z)/b, where the score is s = a z + b N.
+            a, b = answer.score
+            dA, score = ours.dA.copy(), ours.b / b
+            dA[..., 0] -= a / b * ours.b
+            room = 1e-13 * max(1, np.abs(ours.dA).max(), np.abs(theirs.dA).max())
+            np.testing.assert_allclose(dA, theirs.dA, rtol=0, atol=room)
+            np.testing.assert_allclose(score, theirs.b, rtol=0, atol=room)
+            np.testing.assert_array_equal(ours.C, theirs.C)
 
 
 @pytest.mark.parametrize(

@@ -154,7 +154,7 @@ def plan(
 
     for phase, target in zip(run.phases, targets, strict=True):
         centre, precision = (np.broadcast_to(part, shape).ravel() for part in target)
-        taken = linear_step(phase.step, precision, centre).run(phase.count)
+        taken = linear_step(phase.answered(None), precision, centre).run(phase.count)
         mean, covariance = mean + (taken.D @ mean[..., None])[..., 0], taken.push(covariance)
         means.append(mean[:, :k].reshape(*shape, k))
         covariances.append(covariance[:, :k, :k].reshape(*shape, k, k))

@@ -26,7 +26,7 @@ from uldnum.schemes.adaptive import Adaptive
 from uldnum.schemes.catalogue import Integrator, common_score_noise, conditions, unknown_integrator
 from uldnum.schemes.catalogue import integrator as find_integrator
 from uldnum.schemes.form import Form
-from uldnum.schemes.predictors import PREDICTORS, Move, NoiseLevel, Predictor, denoising, embedded
+from uldnum.schemes.predictors import PREDICTORS, Combination, Move, NoiseLevel, Predictor, denoising, embedded
 from uldnum.schemes.predictors import predictor as find_moves
 from uldnum.schemes.stage import Affine, Stage, Step, first_row
 
@@ -47,6 +47,8 @@ class Phase:
         Noise level: the score is that of ``z = alpha x + sigma eps``.
     rule : Adaptive, optional
         Rule that chooses the step size in every step; ``step`` then holds the tables of step size 1.
+    combination : Combination, optional
+        The step of a predictor in terms of data and noise instead of the score.
     """
 
     step: Step
@@ -54,10 +56,27 @@ class Phase:
     alpha: float
     sigma: float
     rule: Adaptive | None = None
+    combination: Combination | None = None
 
     def answered(self, form: Form | None) -> Step:
-        """Return the tables of one step in terms of the answers of a form, or of scores if it is None."""
-        return self.step if form is None else self.step.answered(form)
+        """Return the tables of one step in terms of the answers of a form, or of scores if it is None.
+
+        Raises
+        ------
+        ValueError
+            If a predictor starts at alpha = 0 and there is no form.
+        """
+        if self.combination is None:
+            return self.step if form is None else self.step.answered(form)
+        if form is not None:
+            dA, b = self.combination.answered(form)
+            return self.step.each_end(lambda one: replace(one, dA=dA, b=b))
+        if self.alpha == 0:
+            raise ValueError(
+                "levels: must have alpha > 0, because the score of pure noise does not depend on the data; only a "
+                "network that predicts the image, v or the velocity, or a DataMixture, supports a start at alpha = 0"
+            )
+        return self.step
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -366,7 +385,7 @@ def plan(
         (scheme.name, None, scheme.source) if predictor is None else find_predictor(predictor, scheme)
     )
     between = moves_between(levels, moves)
-    width = max((len(move.b) for move in between), default=1)
+    width = max((len(move.C) for move in between), default=1)
     k = scheme.rows + (width > 1)
     if coupled and snr is None:
         raise ValueError("coupled: is an option of adaptive step sizes; give snr")
@@ -456,17 +475,20 @@ def places_of(levels: Levels | NoiseLevel) -> list[tuple[float, float]]:
 
 def predicted(moves: Sequence[Move], k: int) -> list[tuple[Phase, ...]]:
     """Return, for each level except the last, the phases that map it to the next level."""
-    phases = [
-        [Phase(step, 1, *place) for step, place in zip(embedded(move, k).split(), places_of(move.place), strict=True)]
-        for move in moves
-    ]
-    return list(zip(*phases, strict=True))
+    return list(zip(*(phases_of(embedded(move, k), move.place) for move in moves), strict=True))
+
+
+def phases_of(tables: tuple[Step, Combination], places: NoiseLevel) -> list[Phase]:
+    """Return one phase for each level of a move."""
+    step, combination = tables
+    each = zip(step.split(), places_of(places), combination.split(), strict=True)
+    return [Phase(step, 1, *place, combination=part) for step, place, part in each]
 
 
 def last_phases(levels: Levels, k: int) -> list[Phase]:
     """Return a list with the denoising phase that ends a plan."""
     last = NoiseLevel(levels.alpha[-1:], levels.sigma[-1:])
-    return [Phase(denoising(last, k), 1, *places_of(last)[0])]
+    return phases_of(denoising(last, k), last)
 
 
 def step_sizes(levels: Levels, h: float | None, eps: float | None, snr: float | None) -> Array:
@@ -487,7 +509,7 @@ def predictions(name: str, levels: Levels, denoise: bool) -> Plan:
     """Return the plan of a predictor without an integrator."""
     full, moves, source = find_moves(name)
     between = moves_between(levels, moves)
-    k = max((len(move.b) for move in between), default=1)
+    k = max((len(move.C) for move in between), default=1)
     phases = [phase for pair in predicted(between, k) for phase in pair]
     if denoise:
         phases += last_phases(levels, k)

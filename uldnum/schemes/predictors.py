@@ -1,15 +1,20 @@
 r"""Predictors as coefficient tables. A predictor maps a sample at one noise level to the next level.
 
-At a noise level, the sample is ``x = a x0 + s eps``, where x0 are the data and eps is standard normal noise. The
+At a noise level, the sample is ``z = a x0 + s eps``, where x0 are the data and eps is standard normal noise. The
 formulas below write a for alpha, s for sigma and r = s/a for the noise-to-signal ratio. Symbols without a prime belong
-to the level at which the predictor starts, and symbols with a prime to the next level. The score is that of the
-starting level, and xi is standard normal noise that is drawn in the step.
+to the level at which the predictor starts, and symbols with a prime to the next level. In the formulas, x0 and eps are
+the estimates of data and noise at z, which satisfy z = a x0 + s eps, and xi is standard normal noise that is drawn in
+the step.
+
+Moves are affine in z, x0, eps and the score. The answer of a network determines x0 and eps (`uldnum.schemes.form`). If
+it does so at a = 0, where z is pure noise, the coefficients of the answer are finite there. A score determines x0 and
+eps only at a > 0: x0 = (z + s^2 score)/a and eps = -s score.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -17,17 +22,19 @@ import numpy as np
 
 from uldnum._util.arguments import shown
 from uldnum._util.names import split_name, unknown
+from uldnum._util.typing import Array
 from uldnum.arithmetic.elementary import log
+from uldnum.schemes.form import Form
 from uldnum.schemes.stage import Affine, Step, first_row
 
-__all__ = ["PREDICTORS", "Move", "NoiseLevel", "Predictor", "denoising", "embedded", "predictor"]
+__all__ = ["PREDICTORS", "Combination", "Move", "NoiseLevel", "Predictor", "denoising", "embedded", "predictor"]
 
 SONG = "Song, Sohl-Dickstein, Kingma, Kumar, Ermon & Poole 2021"
 KARRAS = "Karras, Aittala, Aila & Laine 2022"
 
 
 class NoiseLevel(NamedTuple):
-    """A noise level of ``x = a x0 + s eps``, or arrays of noise levels.
+    """A noise level of ``z = a x0 + s eps``, or arrays of noise levels.
 
     Attributes
     ----------
@@ -42,34 +49,38 @@ class NoiseLevel(NamedTuple):
 
     @property
     def r(self) -> Any:
-        """Noise-to-signal ratio s/a."""
-        return self.s / self.a
+        """Noise-to-signal ratio s/a, which is infinite at a = 0."""
+        with np.errstate(divide="ignore"):
+            return self.s / self.a
 
 
 class Move(NamedTuple):
-    """One score evaluation of a predictor and the affine map that uses it.
+    """One evaluation of a predictor and the affine map that uses it.
 
-    The map is ``u' = A u + b score(row 0) + C xi``. Coefficients are numbers, or arrays with one entry per level at
-    which the predictor starts.
+    The map is ``u' = A u + image x0 + noise eps + score s + C xi``, where x0, eps and s are the data, the noise and the
+    score at z, which is row 0 of u. Coefficients are numbers, or arrays with one entry per level at which the predictor
+    starts. An empty list means that all of its coefficients are 0.
 
     Attributes
     ----------
     A : nested list, shape (k, k)
         Transition matrix.
-    b : list, shape (k,)
-        Coefficients of the score.
     C : list, shape (k,)
         Coefficients of the standard normal.
     place : NoiseLevel
-        Noise level of the score.
+        Noise level of the evaluation.
+    image, noise, score : list, shape (k,) or (0,)
+        Coefficients of the data, of the noise and of the score.
     before : float or array, default 0.0
-        Standard deviation of noise that is added to row 0 before the score is evaluated.
+        Standard deviation of noise that is added to row 0 before the evaluation.
     """
 
     A: list[list[Any]]
-    b: list[Any]
     C: list[Any]
     place: NoiseLevel
+    image: Sequence[Any] = ()
+    noise: Sequence[Any] = ()
+    score: Sequence[Any] = ()
     before: Any = 0.0
 
 
@@ -79,24 +90,24 @@ Predictor = Callable[[NoiseLevel, NoiseLevel, NoiseLevel], list[Move]]
 
 
 def ddim(here: NoiseLevel, there: NoiseLevel, last: NoiseLevel, eta: float) -> list[Move]:
-    r"""Return the move x' = a' x0 + (s'^2 - v^2)^{1/2} eps + v xi, with v = eta s' (1 - r'^2/r^2)^{1/2}.
+    r"""Return the move z' = a' x0 + (s'^2 - v^2)^{1/2} eps + v xi, with v = eta s' (1 - r'^2/r^2)^{1/2}.
 
-    Here x0 = (x + s^2 score)/a and eps = -s score are the estimates of data and noise (Song, Meng & Ermon 2021, eq. 12
-    and 16). With eta = 0 the move is an Euler step of the probability flow ODE d(x/a) = eps dr.
+    The source is Song, Meng & Ermon 2021, eq. 12 and 16. With eta = 0 the move is an Euler step of the probability flow
+    ODE d(z/a) = eps dr, and, on flow levels (a + s = 1), of dz = (eps - x0) ds.
     """
     v = eta * there.s * np.sqrt(1 - np.square(there.r / here.r))
     kept = np.sqrt(np.square(there.s) - np.square(v))
-    return [Move([[there.a / here.a]], [here.s * (there.a * here.r - kept)], [v], here)]
+    return [Move([[0]], [v], here, image=[there.a], noise=[kept])]
 
 
 def reverse_diffusion(here: NoiseLevel, there: NoiseLevel, last: NoiseLevel) -> list[Move]:
-    """Return the move x' = (2 - k) x + g^2 score + g xi, where the forward process is x = k x' + g xi.
+    """Return the move z' = (2 - k) z + g^2 score + g xi, where the forward process is z = k z' + g xi.
 
     The coefficients are k = a/a' and g^2 = s^2 - k^2 s'^2 (Song et al. 2021, eq. 46).
     """
     k = here.a / there.a
     variance = np.square(here.s) - np.square(k * there.s)
-    return [Move([[2 - k]], [variance], [np.sqrt(variance)], here)]
+    return [Move([[2 - k]], [np.sqrt(variance)], here, score=[variance])]
 
 
 def churned(here: NoiseLevel, churn: float) -> tuple[NoiseLevel, Any]:
@@ -105,6 +116,8 @@ def churned(here: NoiseLevel, churn: float) -> tuple[NoiseLevel, Any]:
     ``churn`` is gamma_i in Karras et al. 2022, Algorithm 2. All levels have the same churn, while Algorithm 2 restricts
     it to a range of levels. S_noise is 1. The denoising step at the end of a plan has no churn.
     """
+    if churn and not np.all(here.a):
+        raise ValueError("churn: must be 0 if the first level has alpha = 0, whose noise cannot be raised")
     more = NoiseLevel(here.a, here.s * (1 + churn))
     return more, np.sqrt(np.square(more.s) - np.square(here.s))
 
@@ -119,30 +132,37 @@ def edm_euler(here: NoiseLevel, there: NoiseLevel, last: NoiseLevel, churn: floa
 def heun(here: NoiseLevel, there: NoiseLevel, last: NoiseLevel, churn: float) -> list[Move]:
     """Return two moves that add noise up to the ratio r (1 + churn) and take a step of Heun's method to r'.
 
-    The method solves the probability flow ODE. The first move writes an Euler step to row 0, and the same step with
-    half of the slope to row 1. The second move evaluates the slope at row 0 and r'. It writes row 1 plus half of that
-    slope to row 0.
+    The method solves the probability flow ODE d(z/a) = eps dr. If the first level has a = 0, where z/a is infinite, it
+    solves the same ODE in other coordinates, dw = (eps - x0) dt with w = z/(a + s) and t = s/(a + s). On flow levels w
+    is z and t is s. The first move writes an Euler step to row 0, and the same step with half of the slope to row 1.
+    The second move evaluates the slope at row 0 and r'. It writes row 1 plus half of that slope to row 0.
     """
     start, noise = churned(here, churn)
-    slope = there.a * (start.r - there.r) * start.s  # coefficient of the score, as d(x/a) = -s score dr
-    carry = there.a / start.a
-    first = Move([[carry, 0], [carry, 0]], [slope, slope / 2], [0, 0], start, noise)
-    half = there.a * (start.r - there.r) * there.s / 2
-    return [first, Move([[0, 1], [0, 1]], [half, 0], [0, 0], there)]
+    flow = not np.all(here.a)
+    unit, end = (start.a + start.s, there.a + there.s) if flow else (start.a, there.a)
+    span = end * (there.s / end - start.s / unit)  # of t, or of r, in units of z'
+    carry = end / unit
+
+    def slope(*shares: Any) -> dict[str, list[Any]]:
+        """Return the coefficients for the given shares of the slope in each row."""
+        noise = [share * span for share in shares]
+        return {"noise": noise, "image": [-one for one in noise] if flow else []}
+
+    first = Move([[carry, 0], [carry, 0]], [0, 0], start, **slope(1, 0.5), before=noise)
+    return [first, Move([[0, 1], [0, 1]], [0, 0], there, **slope(0.5, 0))]
 
 
 def dpm_solver(here: NoiseLevel, there: NoiseLevel, last: NoiseLevel) -> list[Move]:
-    """Return the move x' = (s'/s) x + a' (1 - r'/r) ((1 + c) x0 - c x0_last), with c = log(r/r')/(2 log(r_last/r)).
+    """Return the move z' = (s'/s) z + a' (1 - r'/r) ((1 + c) x0 - c x0_last), with c = log(r/r')/(2 log(r_last/r)).
 
-    Here x0 = (x + s^2 score)/a is the estimate of the data, x0_last is that of the previous move, and r_last is the
-    ratio of the previous level (Lu et al. 2022, Algorithm 2). Row 1 stores x0 for the next move. In the first move
-    r_last is infinite, so c = 0.
+    x0_last is the estimate of the data in the previous move, and r_last is the ratio of the previous level (Lu et al.
+    2022, Algorithm 2). Row 1 stores x0 for the next move. In the first move r_last is infinite, so c = 0.
     """
-    c = log(here.r / there.r) / (2 * log(last.r / here.r))
+    with np.errstate(invalid="ignore"):  # inf/inf at a = 0, which is the first level
+        c = np.where(here.a == 0, 0.0, log(here.r / there.r) / (2 * log(last.r / here.r)))
     weight = there.a * (1 - there.r / here.r)
-    new = weight * (1 + c) / here.a
-    A = [[there.s / here.s + new, -weight * c], [1 / here.a, 0]]
-    return [Move(A, [new * np.square(here.s), np.square(here.s) / here.a], [0, 0], here)]
+    A = [[there.s / here.s, -weight * c], [0, 0]]
+    return [Move(A, [0, 0], here, image=[weight * (1 + c), 1])]
 
 
 def ancestral(here: NoiseLevel, there: NoiseLevel, last: NoiseLevel) -> list[Move]:
@@ -235,26 +255,78 @@ def predictor(name: str) -> tuple[str, Predictor, str]:
     return stem if value == entry.default else f"{stem}({value:g})", moves, entry.source
 
 
-def embedded(move: Move, k: int) -> Step:
-    """Return the step of a move for chains with k rows, with a leading axis of levels.
+class Combination(NamedTuple):
+    """The maps ``u' = u + dA u + parts [x0, eps, s]`` of a move at all levels, without normals.
 
-    The second row of a predictor, if there is one, is the last row of the chain.
+    Attributes
+    ----------
+    dA : float64 array, shape (levels, k, k)
+        Transition matrix minus the identity.
+    parts : float64 array, shape (levels, k, 3)
+        Coefficients of the data, of the noise and of the score.
     """
-    own, count = [0, k - 1][: len(move.b)], len(move.place.s)
-    dA, b, C = np.zeros((count, k, k)), np.zeros((count, k)), np.zeros((count, k, 1))
-    for i, row in enumerate(own):
-        for j, column in enumerate(own):
-            dA[:, row, column] = move.A[i][j]
-        dA[:, row, row] -= 1
-        b[:, row], C[:, row, 0] = move.b[i], move.C[i]
-    step = Step.on_step(first_row(b), Affine(dA, b, C if C.any() else C[..., :0]))
-    if not np.any(move.before):
-        return step
-    noise = np.zeros((count, k, 1))
-    noise[:, 0, 0] = move.before
-    return replace(step, open=Affine(np.zeros((count, k, k)), np.zeros((count, k)), noise))
+
+    dA: Array
+    parts: Array
+
+    def split(self) -> list[Combination]:
+        """Return one combination for each level. Each has a leading axis of length 1."""
+        return [Combination(self.dA[i : i + 1], self.parts[i : i + 1]) for i in range(len(self.dA))]
+
+    def answered(self, form: Form) -> tuple[Array, Array]:
+        """Return dA and the coefficients b of the answer N of a form."""
+        found = (self.parts[..., None] * np.array(form)).sum(axis=-2)
+        dA = self.dA.copy()
+        dA[..., 0] += found[..., 0]
+        return dA, found[..., 1]
 
 
-def denoising(place: NoiseLevel, k: int) -> Step:
-    """Return the step x' = (x + s^2 score)/a, the mean of the data given x (Tweedie's formula)."""
-    return embedded(Move([[1 / place.a]], [np.square(place.s) / place.a], [0], place), k)
+def in_score(move: Move, row: int) -> tuple[Any, Any]:
+    """Return the coefficients of z and of the score in a row of image, noise and score.
+
+    They follow from x0 = (z + s^2 score)/a and eps = -s score. The order of operations determines the last bits of
+    stored results.
+    """
+    (a, s), r = move.place, move.place.r
+    image = move.image[row] if move.image else 0
+    if move.score:
+        b = move.score[row]
+    elif move.noise:
+        b = s * (image * r - move.noise[row])
+    else:
+        b = np.square(s) / a if isinstance(image, int) else image / a * np.square(s)
+    return image / a, b
+
+
+def embedded(move: Move, k: int) -> tuple[Step, Combination]:
+    """Return the step of a move in terms of the score, and its combination, for chains with k rows.
+
+    Both have a leading axis of levels. The second row of a predictor, if there is one, is the last row of the chain.
+    The step is not finite at levels with a = 0 if the move uses x0.
+    """
+    own, count = [0, k - 1][: len(move.C)], len(move.place.s)
+    dA, parts, C = np.zeros((count, k, k)), np.zeros((count, k, 3)), np.zeros((count, k, 1))
+    change, b = np.zeros((count, k)), np.zeros((count, k))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        for i, row in enumerate(own):
+            for j, column in enumerate(own):
+                dA[:, row, column] = move.A[i][j]
+            for p, given in enumerate((move.image, move.noise, move.score)):
+                parts[:, row, p] = given[i] if given else 0
+            change[:, row], b[:, row] = in_score(move, i)
+            C[:, row, 0] = move.C[i]
+    whole = dA.copy()
+    whole[:, :, 0] += change
+    for one in (dA, whole):
+        one[:, own, own] -= 1
+    step = Step.on_step(first_row(b), Affine(whole, b, C if C.any() else C[..., :0]))
+    if np.any(move.before):
+        before = np.zeros((count, k, 1))
+        before[:, 0, 0] = move.before
+        step = replace(step, open=Affine(np.zeros((count, k, k)), np.zeros((count, k)), before))
+    return step, Combination(dA, parts)
+
+
+def denoising(place: NoiseLevel, k: int) -> tuple[Step, Combination]:
+    """Return the step z' = x0, the mean of the data given z (Tweedie's formula), as `embedded` does."""
+    return embedded(Move([[0]], [0], place, image=[1]), k)

@@ -183,6 +183,11 @@ class Step:
         open = self.open.answered(first_row(self.open.b), form)
         return replace(self, stages=stages, open=open, close=self.close.answered(self.stages[-1].G, form))
 
+    def each_end(self, change: Callable[[Affine], Affine]) -> Step:
+        """Return a step of one stage with a function applied to the map of the stage and to ``close``."""
+        (stage,) = self.stages
+        return replace(self, stages=(Stage(stage.G, change(stage.map)),), close=change(self.close))
+
     def at_temperature(self, temperature: Array) -> Step:
         """Return the step with all noise scaled by the square root of the temperature; the score is not scaled.
 
