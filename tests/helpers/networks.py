@@ -29,6 +29,18 @@ def vp_linear(graph, u):
     return kept**0.5, (constant(graph, 1.0) - kept) ** 0.5
 
 
+def exact_image(mixture, alpha, sigma, z):
+    """Return the mean of the image given z in float64, for isotropic components; alpha may be 0."""
+    flat, v = z.reshape(len(z), -1).astype(float), mixture.variances[:, 0]
+    total = alpha**2 * v + sigma**2
+    gaps = flat[:, None] - alpha * mixture.means
+    logs = np.log(mixture.weights) - np.log(total) * flat.shape[1] / 2 - (gaps**2).sum(axis=2) / (2 * total)
+    share = np.exp(logs - logs.max(axis=1, keepdims=True))
+    share /= share.sum(axis=1, keepdims=True)
+    means = mixture.means + gaps * (alpha * v / total)[:, None]
+    return (share[..., None] * means).sum(axis=1).reshape(z.shape)
+
+
 def exact_answer(mixture, level, x):
     """Return the exact score of z in float64, and the magnitude of the terms whose float32 sum approximates it."""
     exact = mixture.noised(level.alpha, level.sigma).score(x.reshape(len(x), -1).astype(float)).reshape(x.shape)

@@ -20,9 +20,11 @@ from uldnum._util.summary import Described, Summary
 from uldnum.arithmetic.elementary import log
 from uldnum.networks.forms import (
     CONDITIONS,
+    FROM_NOISE,
     NEEDS,
     PARAMETERISATIONS,
     SCALINGS,
+    WITH_NOISE,
     alpha_and_sigma,
     form,
     input_scale,
@@ -229,7 +231,7 @@ class Card(Described):
         return max(low, self.sigma_min), min(high, self.sigma_max)
 
     def ratio_of(self, name: str, value: float) -> float:
-        """Return sigma/alpha of a noise level given as "sigma", "sigma-ratio" or "t".
+        """Return sigma/alpha of a noise level given as "sigma", "sigma-ratio" or "t". It is infinite at alpha = 0.
 
         Parameters
         ----------
@@ -255,13 +257,34 @@ class Card(Described):
                     f"t: must lie between 0 and {self.times.end:g}, at a positive noise level, got {value}"
                 )
             return float(self.times.ratio(value))
-        if not 0 < value < math.inf:
+        if not (0 < value < math.inf or (name, value) == ("sigma-ratio", math.inf)):
             raise ValueError(f"{name}: must be positive and finite, got {value}")
         if name == "sigma" and self.scaling == "vp":
-            if value >= 1:
+            if value > 1:
                 raise ValueError(f"sigma: must lie between 0 and 1 (alpha^2 + sigma^2 = 1), got {value}")
-            return value / math.sqrt(1 - value * value)
+            return value / math.sqrt(1 - value * value) if value < 1 else math.inf
         return value
+
+    def check_noise(self, name: str) -> None:
+        """Raise an error, in terms of the argument ``name``, unless the network has a level with alpha = 0.
+
+        This is the level where z is pure noise. The denoised image must follow from the output of the network there.
+        """
+        owner = self.name or "the network"
+        if self.parameterisation not in FROM_NOISE:
+            raise ValueError(
+                f"{name}: must be a level with alpha > 0, because {owner} predicts "
+                f"{PARAMETERISATIONS[self.parameterisation][0]}, from which the image does not follow at alpha = 0"
+            )
+        if self.scaling not in WITH_NOISE:
+            raise ValueError(
+                f"{name}: must be a level with alpha > 0, because the scaling {self.scaling!r} has alpha = 1"
+            )
+        if self.schedule and math.isfinite(self.times.limits[1]):
+            raise ValueError(
+                f"{name}: must be a level with alpha > 0, because the schedule of {owner} ends at sigma/alpha = "
+                f"{self.times.limits[1]:.4g}"
+            )
 
     def level(self, sigma: float | None = None, ratio: float | None = None, t: float | None = None) -> Level:
         """Return the noise level at a given sigma, sigma/alpha or t.
@@ -284,14 +307,16 @@ class Card(Described):
         Raises
         ------
         ValueError
-            If more than one argument is given, the value is not positive, or the network was not trained for this noise
-            level.
+            If more than one argument is given, the value is not positive, the network was not trained for this noise
+            level, or alpha = 0 and the image does not follow from the network's output there.
         """
         given = [(name, v) for name, v in (("sigma", sigma), ("sigma-ratio", ratio), ("t", t)) if v is not None]
         if len(given) > 1:
             raise ValueError(f"{' and '.join(name for name, _ in given)}: give only one of them")
         ((name, value),) = [(name, number(name, v)) for name, v in given] or [("sigma", self.sigma)]
         found = self.ratio_of(name, value)
+        if math.isinf(found):
+            self.check_noise(name)
         (low, high), asked = self.limits, alpha_and_sigma(self.scaling, found)[1]
         if not low * (1 - 1e-9) <= asked <= high * (1 + 1e-9):
             owner = self.name or "the network"

@@ -18,7 +18,17 @@ from uldnum.arithmetic.elementary import hypot
 from uldnum.plans.schedules import preserved
 from uldnum.schemes.form import Form
 
-__all__ = ["CONDITIONS", "NEEDS", "PARAMETERISATIONS", "SCALINGS", "alpha_and_sigma", "form", "input_scale"]
+__all__ = [
+    "CONDITIONS",
+    "FROM_NOISE",
+    "NEEDS",
+    "PARAMETERISATIONS",
+    "SCALINGS",
+    "WITH_NOISE",
+    "alpha_and_sigma",
+    "form",
+    "input_scale",
+]
 
 
 # Input of the network for each scaling, with the image x and the noise eps.
@@ -63,12 +73,18 @@ def preconditioned(s: float, data: float, scale: float) -> Maps:
     return (data * data / square, s * data / scale), (s / square, -data / scale)
 
 
+# Parameterisations whose output determines the image at alpha = 0, where z is pure noise.
+FROM_NOISE = ("denoiser", "v")
+
+# Scalings that have a noise level with alpha = 0. The others have alpha = 1.
+WITH_NOISE = ("vp",)
+
 # The scaling that a parameterisation requires.
 NEEDS = {"v": "vp", "edm": "edm"}
 
 
 def alpha_and_sigma(scaling: str, ratio: float) -> tuple[float, float]:
-    """Return alpha and sigma of z at a noise level sigma/alpha."""
+    """Return alpha and sigma of z at a noise level sigma/alpha, which may be infinite."""
     if scaling == "vp":
         alpha, sigma = preserved(ratio)
         return float(alpha), float(sigma)

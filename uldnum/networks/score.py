@@ -25,6 +25,7 @@ from uldnum.networks.decoder import Decoder, Latents
 from uldnum.networks.model import Device, Model, Roles
 from uldnum.plans.levels import Levels
 from uldnum.schemes.form import Form
+from uldnum.schemes.predictors import NoiseLevel
 from uldnum.targets.noised import NoisedImages, combined
 from uldnum.targets.protocol import Display, Law
 
@@ -246,16 +247,18 @@ class Network(Law):
         ValueError
             If the network does not support this sigma/alpha.
         """
+        ratio = float(NoiseLevel(alpha, sigma).r)
         try:
-            level = self.at(ratio=sigma / alpha)
+            level = self.at(ratio=ratio)
         except ValueError as error:
             fault = str(error).removeprefix("sigma-ratio: ")
-            raise ValueError(f"levels: {fault} at sigma/alpha = {sigma / alpha:.6g}") from None
-        if not math.isclose(level.sigma / level.alpha, sigma / alpha, rel_tol=1e-6):
+            raise ValueError(f"levels: {fault} at sigma/alpha = {ratio:.6g}") from None
+        found = float(NoiseLevel(level.alpha, level.sigma).r)
+        if not math.isclose(found, ratio, rel_tol=1e-6):
             raise ValueError(
                 f"levels: {self.name} supports only integer timesteps, and the nearest one to sigma/alpha = "
-                f"{sigma / alpha:.6g} has sigma/alpha = {level.sigma / level.alpha:.6g}; use card={{'condition': "
-                "'interpolated-timestep'}, or the network's own levels"
+                f"{ratio:.6g} has sigma/alpha = {found:.6g}; use card={{'condition': 'interpolated-timestep'}}, or the "
+                "network's own levels"
             )
         if math.isclose(level.sigma, sigma, rel_tol=1e-9):
             return level

@@ -423,6 +423,10 @@ def with_noisy_scores(plan: Plan, score_noise: Any) -> Plan:
         return common_score_noise(score_noise)
 
     deviations = [deviation(phase) for phase in plan.phases]
+    if any(tau > 0 and phase.alpha == 0 for tau, phase in zip(deviations, plan.phases, strict=True)):
+        raise ValueError(
+            "score_noise: must be 0 at a level with alpha = 0, where the image does not follow from the score"
+        )
     phases = tuple(
         replace(phase, step=phase.step.with_score_noise(np.array([tau / phase.sigma])))
         for phase, tau in zip(plan.phases, deviations, strict=True)
@@ -555,6 +559,8 @@ def rules(
     if snr is None:
         return [None] * len(levels)
     ratio = positive_number("snr", snr)
+    if levels.alpha[0] == 0:
+        raise ValueError("snr: needs levels with alpha > 0, because these step sizes are 0 at alpha = 0")
     # 1 - beta_i is (alpha_i/alpha_{i+1})^2, which is 1 for VE levels. The last level uses the value of the one before.
     falls = np.square(levels.alpha[:-1] / levels.alpha[1:])
     scales = np.append(falls, falls[-1:] if len(falls) else 1.0)

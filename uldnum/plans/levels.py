@@ -22,13 +22,14 @@ from functools import partial
 
 import numpy as np
 
-from uldnum._util.arguments import positive, positive_number, shown, whole_number
+from uldnum._util.arguments import numbers, positive, positive_number, shown, whole_number
 from uldnum._util.names import unknown
 from uldnum._util.parsing import whole
 from uldnum._util.summary import Described, Summary, counted
 from uldnum._util.typing import Array, ArrayLike
 from uldnum.plans import schedules
 from uldnum.plans.schedules import Schedule, preserved
+from uldnum.schemes.predictors import NoiseLevel
 
 __all__ = ["Levels", "cosine", "geometric", "given", "karras", "linear", "parse", "scaled_linear", "vp_sde"]
 
@@ -50,7 +51,7 @@ class Levels(Described):
     ------
     ValueError
         If there is no level, if a number is not positive or exceeds 1e150, or if sigma/alpha does not decrease from
-        level to level.
+        level to level. The first of several levels may have alpha = 0.
 
     Examples
     --------
@@ -63,19 +64,18 @@ class Levels(Described):
     sigma: Array
 
     def __post_init__(self) -> None:
-        for name in ("alpha", "sigma"):
-            numbers = positive(name, getattr(self, name)).copy()
-            if numbers.max(initial=0) > LARGEST:
-                raise ValueError(f"{name}: must be at most {LARGEST:g}, got {numbers.max():g}")
-            numbers.flags.writeable = False
-            object.__setattr__(self, name, numbers)
+        for name, values in (("alpha", scales("alpha", self.alpha)), ("sigma", positive("sigma", self.sigma).copy())):
+            if values.max(initial=0) > LARGEST:
+                raise ValueError(f"{name}: must be at most {LARGEST:g}, got {values.max():g}")
+            values.flags.writeable = False
+            object.__setattr__(self, name, values)
         if self.sigma.ndim != 1 or self.alpha.shape != self.sigma.shape or not self.sigma.size:
             raise ValueError(f"sigma: must have shape (L,), like alpha, got {self.sigma.shape} and {self.alpha.shape}")
         with np.errstate(over="ignore", under="ignore"):
             ratio = self.ratio
-        if not np.all((ratio > 1 / LARGEST) & (ratio < LARGEST)):
+        if not np.all((ratio > 1 / LARGEST) & ((ratio < LARGEST) | (self.alpha == 0))):
             raise ValueError(f"alpha, sigma: sigma/alpha must be between {1 / LARGEST:g} and {LARGEST:g}")
-        if not np.all(np.diff(ratio) < 0):
+        if not np.all(ratio[1:] < ratio[:-1]):
             raise ValueError("sigma: sigma/alpha must decrease from level to level")
 
     def __len__(self) -> int:
@@ -92,8 +92,9 @@ class Levels(Described):
 
     @property
     def ratio(self) -> Array:
-        """Noise-to-signal ratio sigma/alpha, float64, shape (L,)."""
-        return self.sigma / self.alpha
+        """Noise-to-signal ratio sigma/alpha, float64, shape (L,). It is infinite at alpha = 0."""
+        ratio: Array = NoiseLevel(self.alpha, self.sigma).r
+        return ratio
 
     def below(self, sigma_max: float) -> Levels:
         """Return the levels with sigma at most ``sigma_max``, as in the reduced sets of Jain & Poole 2022.
@@ -125,6 +126,16 @@ class Levels(Described):
         return Levels(self.alpha[kept], self.sigma[kept])
 
 
+def scales(name: str, value: ArrayLike) -> Array:
+    """Return a float64 copy of positive, finite numbers, of which the first of several may be 0."""
+    found = numbers(name, value)
+    if not (np.all(found.ravel()[1:] > 0) and np.all(found >= 0) and (found.size > 1 or np.all(found > 0))):
+        raise ValueError(
+            f"{name}: must be positive and finite, or 0 at the first of several levels, got {shown(found.tolist())}"
+        )
+    return found
+
+
 def given(sigma: ArrayLike, alpha: ArrayLike = 1.0) -> Levels:
     """Return noise levels with the given values.
 
@@ -133,7 +144,7 @@ def given(sigma: ArrayLike, alpha: ArrayLike = 1.0) -> Levels:
     sigma : array, shape (L,)
         Standard deviation of the noise in ``z = alpha x + sigma eps``.
     alpha : float or array of shape (L,), default 1.0
-        Scale of the data. VE levels have alpha = 1.
+        Scale of the data. VE levels have alpha = 1. The first of several levels may have alpha = 0 (pure noise).
 
     Returns
     -------
@@ -146,7 +157,7 @@ def given(sigma: ArrayLike, alpha: ArrayLike = 1.0) -> Levels:
         If there is no level, a number is not positive and finite, the shapes differ, or sigma/alpha does not decrease
         from level to level.
     """
-    noise, scale = positive("sigma", sigma), positive("alpha", alpha)
+    noise, scale = positive("sigma", sigma), scales("alpha", alpha)
     return Levels(np.broadcast_to(scale, noise.shape) if scale.ndim == 0 else scale, noise)
 
 

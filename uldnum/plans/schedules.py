@@ -44,15 +44,16 @@ class Schedule:
 
     @property
     def limits(self) -> tuple[float, float]:
-        """Smallest and largest noise level sigma/alpha."""
+        """Smallest and largest noise level sigma/alpha. The largest one may be infinite, with alpha = 0."""
         low, high = sorted((float(self.ratio(0.0)), float(self.ratio(self.end))))
         return low, high
 
 
 def preserved(ratio: ArrayLike) -> tuple[Any, Any]:
-    """Return alpha and sigma with alpha^2 + sigma^2 = 1 for the given noise levels sigma/alpha."""
+    """Return alpha and sigma with alpha^2 + sigma^2 = 1 for given noise levels sigma/alpha, which may be infinite."""
     length = hypot(1, ratio)
-    return 1 / length, ratio / length
+    with np.errstate(invalid="ignore"):
+        return 1 / length, np.where(np.isinf(ratio), 1.0, np.divide(ratio, length))[()]
 
 
 def between(first: float, last: float, end: float, warp: Callable[[Any], Any], back: Callable[[Any], Any],
@@ -69,11 +70,16 @@ def between(first: float, last: float, end: float, warp: Callable[[Any], Any], b
 def table(alphas_cumprod: ArrayLike) -> Schedule:
     r"""Return the discrete schedule with the given :math:`\bar\alpha_t = \alpha_t^2` (Ho et al. 2020), t = 0 ... T - 1.
 
-    Between timesteps the logarithm of the noise level is interpolated linearly.
+    Between timesteps the logarithm of the noise level is interpolated linearly. The last number may be 0, so that alpha
+    is 0. Between the last two timesteps alpha/sigma is then interpolated linearly.
     """
     kept = numbers("alphas_cumprod", alphas_cumprod)
-    if kept.ndim != 1 or len(kept) < 2 or not np.all((kept > 0) & (kept < 1)) or not np.all(np.diff(kept) < 0):
+    if kept.ndim != 1 or len(kept) < 2 or not np.all((kept >= 0) & (kept < 1)) or not np.all(np.diff(kept) < 0):
         raise ValueError("schedule: alphas_cumprod must be at least 2 decreasing numbers between 0 and 1")
+    if kept[-1] == 0:
+        if len(kept) < 3:
+            raise ValueError("schedule: alphas_cumprod must be at least 3 numbers if the last one is 0")
+        return extended(table(kept[:-1]))
     logarithms, steps = log((1 - kept) / kept) / 2, np.arange(len(kept))
     return Schedule(
         lambda t: exp(interp(t, steps, logarithms)),
@@ -81,6 +87,17 @@ def table(alphas_cumprod: ArrayLike) -> Schedule:
         len(kept) - 1.0,
         discrete=True,
     )
+
+
+def extended(schedule: Schedule) -> Schedule:
+    """Return a schedule with one more timestep, at alpha = 0. In between, alpha/sigma is interpolated linearly."""
+    end, largest = schedule.end, schedule.ratio(schedule.end)
+
+    def ratio(t: Any) -> Any:
+        with np.errstate(divide="ignore"):
+            return np.divide(schedule.ratio(t), np.clip(end + 1 - np.asarray(t), 0, 1))
+
+    return Schedule(ratio, lambda r: schedule.time(r) + 1 - np.minimum(largest / r, 1), end + 1, discrete=True)
 
 
 def of_betas(betas: Array) -> Schedule:
@@ -193,11 +210,12 @@ def schedule(described: Mapping[str, Any]) -> Schedule:
         with np.errstate(all="ignore"):  # overflow shows in the limits, which are checked below
             found = SCHEDULES[kind](**given)
             limits = found.limits
+            latest = found.time(limits[1])  # not finite if the largest noise level overflows
     except (TypeError, ValueError, ArithmeticError) as error:
         raise ValueError(f"schedule: {kind!r} cannot be built from {shown(given)}: {error}") from None
-    if not 0 <= limits[0] < limits[1] < math.inf:
+    if not (0 <= limits[0] < limits[1] and np.isfinite(latest)):
         raise ValueError(
-            f"schedule: the noise levels of {kind!r} must be non-negative, increasing and finite, "
+            f"schedule: the noise levels of {kind!r} must be non-negative and increasing, and must not overflow, "
             f"got {limits[0]:g} to {limits[1]:g} from {shown(given)}"
         )
     return found

@@ -40,6 +40,7 @@ from uldnum.sampling.settings import Settings
 from uldnum.sampling.start import earlier_run, find_start, initial_state, number_of_chains, register_ends, resumed_start
 from uldnum.schemes.adaptive import FEWEST
 from uldnum.schemes.form import Form
+from uldnum.schemes.predictors import NoiseLevel
 from uldnum.targets import Law, Target, law_of, level_of
 from uldnum.version import VERSION
 
@@ -311,7 +312,13 @@ class NoisedTargets:
             levels = [centre_and_scale(self.target(number)) for number in range(first, first + len(alpha))]
             centre, scale = (np.array(parts) for parts in zip(*levels, strict=True))
         if last == len(self.plan.phases):
-            centre, scale = (np.append(part, part[-1:] / alpha[-1], 0) for part in (centre, scale))
+            # At alpha = 0 the level says nothing of the data.
+            data = (
+                (centre[-1:] / alpha[-1], scale[-1:] / alpha[-1])
+                if alpha[-1]
+                else (0 * centre[-1:], np.inf * scale[-1:])
+            )
+            centre, scale = (np.append(part, more, 0) for part, more in zip((centre, scale), data, strict=True))
         least, most = bounds(centre, scale, self.dtype, self.plan.temperature)
         return np.minimum(least[:-1], least[1:]), np.maximum(most[:-1], most[1:])
 
@@ -321,8 +328,8 @@ def known_level(data: Law, plan: Plan, alpha: float, sigma: float) -> Target:
     try:
         return level_of(data, alpha, sigma)
     except ValueError as error:
-        first = plan.start[1] / plan.start[0]
-        if sigma / alpha <= first * (1 + 1e-9):
+        first = float(NoiseLevel(*plan.start).r)
+        if NoiseLevel(alpha, sigma).r <= first * (1 + 1e-9):
             raise
         raise ValueError(
             f"{error}; the churn of {plan.name} raises the noise to this level, above that of the first level of the "

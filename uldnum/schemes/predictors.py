@@ -51,7 +51,7 @@ class NoiseLevel(NamedTuple):
     def r(self) -> Any:
         """Noise-to-signal ratio s/a, which is infinite at a = 0."""
         with np.errstate(divide="ignore"):
-            return self.s / self.a
+            return np.divide(self.s, self.a)
 
 
 class Move(NamedTuple):
@@ -105,6 +105,11 @@ def reverse_diffusion(here: NoiseLevel, there: NoiseLevel, last: NoiseLevel) -> 
 
     The coefficients are k = a/a' and g^2 = s^2 - k^2 s'^2 (Song et al. 2021, eq. 46).
     """
+    if not np.all(here.a):
+        raise ValueError(
+            "reverse-diffusion: needs alpha > 0 at the first level, because its step from alpha = 0 doubles the "
+            "variance of the noise; use ddim or ancestral"
+        )
     k = here.a / there.a
     variance = np.square(here.s) - np.square(k * there.s)
     return [Move([[2 - k]], [np.sqrt(variance)], here, score=[variance])]

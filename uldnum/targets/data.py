@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from uldnum._util.arguments import numbers, positive_number
+from uldnum._util.arguments import non_negative, numbers, positive_number
 from uldnum._util.arraylib import Space, host
 from uldnum._util.names import checked_name
 from uldnum._util.typing import Array, ArrayLike
@@ -120,7 +120,7 @@ class DataMixture(Law):
         sigma : float
             Standard deviation of the noise, positive.
         alpha : float, default 1.0
-            Scale of the images, positive.
+            Scale of the images, not negative.
 
         Returns
         -------
@@ -130,9 +130,9 @@ class DataMixture(Law):
         Raises
         ------
         ValueError
-            If sigma or alpha is not positive and finite.
+            If sigma is not positive and finite, or alpha is negative or not finite.
         """
-        s, a = positive_number("sigma", sigma), positive_number("alpha", alpha)
+        s, a = positive_number("sigma", sigma), non_negative("alpha", alpha)
         fingerprint = hashlib.sha256(f"{self.digest} {s!r} {a!r}".encode()).hexdigest()[:16]
         return DataLevel(f"{self.name} at sigma {s:.4g}", fingerprint, self.shape, a, s, self)
 

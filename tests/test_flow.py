@@ -1,0 +1,196 @@
+"""Plans from pure noise, alpha = 0, to clean images, with networks whose output is exact for a Gaussian mixture."""
+
+import numpy as np
+import pytest
+from helpers.networks import SHAPE, exact_image, levels_of_betas, vp_linear
+from helpers.onnx_models import save_mixture
+
+import uldnum
+from uldnum.networks import Network
+from uldnum.networks.forms import FROM_NOISE, form
+from uldnum.plans.schedules import schedule
+
+MIXTURE = uldnum.GaussianMixture(
+    [0.5, 0.3, 0.2], np.random.default_rng(0).normal(size=(3, 12)), [0.1, 0.4, 1.0], name="three"
+)
+
+# Twelve betas of which the last is 1, so that alpha is 0 at the last timestep.
+ZERO = [*np.linspace(0.05, 0.6, 11), 1.0]
+KEPT = np.cumprod(1 - np.array(ZERO))
+ZERO_CARD = {"scaling": "vp", "condition": "timestep", "schedule": {"kind": "betas", "values": ZERO}}
+
+
+def zero_network(path, what):
+    """Return a network on the schedule of `ZERO` that is exact for the mixture."""
+    return Network(save_mixture(path / "net.onnx", MIXTURE, SHAPE, what, levels_of_betas(ZERO)),
+                   ZERO_CARD | {"parameterisation": what})  # fmt: skip
+
+
+NETWORKS = {name: (zero_network, name) for name in ("denoiser", "v")}
+
+
+@pytest.fixture(params=NETWORKS)
+def net(request, tmp_path):
+    make, what = NETWORKS[request.param]
+    return make(tmp_path, what)
+
+
+def estimates(alpha, sigma, z):
+    """Return the exact image and noise of z in float64."""
+    image = exact_image(MIXTURE, alpha, sigma, z)
+    return image, (z - alpha * image) / sigma
+
+
+def ddim(levels, z):
+    """Return the end of DDIM from z, step by step in float64, with the denoising step."""
+    for a, s, b, t in zip(levels.alpha, levels.sigma, levels.alpha[1:], levels.sigma[1:], strict=False):
+        image, noise = estimates(a, s, z)
+        z = b * image + t * noise
+    return exact_image(MIXTURE, levels.alpha[-1], levels.sigma[-1], z)
+
+
+def heun(levels, z):
+    """Return the end of Heun's method for dw = (eps - x0) dt, w = z/(alpha + sigma) and t = sigma/(alpha + sigma)."""
+    sums = levels.alpha + levels.sigma
+    w, times = z / sums[0], levels.sigma / sums
+
+    def slope(n, w):
+        image, noise = estimates(levels.alpha[n], levels.sigma[n], w * sums[n])
+        return noise - image
+
+    for n in range(len(levels) - 1):
+        step, first = times[n + 1] - times[n], slope(n, w)
+        w = w + step * (first + slope(n + 1, w + step * first)) / 2
+    return exact_image(MIXTURE, levels.alpha[-1], levels.sigma[-1], w * sums[-1])
+
+
+def dpm_solver(levels, z):
+    """Return the end of DPM-Solver++(2M), whose first two steps are of first order after log(sigma/alpha) = inf."""
+    with np.errstate(divide="ignore"):
+        rates = -np.log(levels.ratio)
+    before = None
+    for n in range(len(levels) - 1):
+        image, _ = estimates(levels.alpha[n], levels.sigma[n], z)
+        data = image
+        if n > 1:
+            share = (rates[n + 1] - rates[n]) / (rates[n] - rates[n - 1]) / 2
+            data = (1 + share) * image - share * before
+        weight = 1 - levels.ratio[n + 1] / levels.ratio[n]
+        z = levels.sigma[n + 1] / levels.sigma[n] * z + levels.alpha[n + 1] * weight * data
+        before = image
+    return exact_image(MIXTURE, levels.alpha[-1], levels.sigma[-1], z)
+
+
+@pytest.mark.parametrize(
+    ("name", "reference"), [("ddim", ddim), ("edm-euler", ddim), ("heun", heun), ("dpm-solver++", dpm_solver)]
+)
+def test_deterministic_predictors_from_pure_noise_equal_loops_in_float64(net, name, reference):
+    levels = net.levels(6)
+    assert levels.alpha[0] == 0
+    start = np.random.default_rng(1).normal(size=(8, *SHAPE))
+    run = uldnum.anneal(net, uldnum.plan(name, levels), chains=8, x0=start, progress=False)
+    np.testing.assert_allclose(run.x, reference(levels, start.astype(np.float32).astype(float)), rtol=0, atol=1e-4)
+    assert run.nfe == (2 * 5 + 1 if name == "heun" else 6)
+
+
+def test_a_single_move_from_pure_noise(net):
+    """It ends at alpha times the mean of the mixture plus sigma times the start."""
+    levels, start = net.levels(2), np.random.default_rng(1).normal(size=(8, *SHAPE)).astype(np.float32)
+    run = uldnum.anneal(net, uldnum.plan("ddim", levels, denoise=False), chains=8, x0=start, progress=False)
+    end = levels.alpha[1] * MIXTURE.mean.reshape(SHAPE) + levels.sigma[1] * start
+    np.testing.assert_allclose(run.x, end, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("what", FROM_NOISE)
+@pytest.mark.parametrize("name", ["ddim", "ddim(0.5)", "ancestral", "edm-euler", "dpm-solver++"])
+def test_tables_at_pure_noise_are_the_limit_of_small_alpha(what, name):
+    """With errors of order alpha; Heun's method changes the coordinates, and is tested above."""
+    small = 1e-9
+    found = []
+    for alpha in (0.0, small):
+        levels = uldnum.levels.given([1.0, 0.8, 0.3], [alpha, 0.6, 0.9])
+        phase = uldnum.plan(name, levels).phases[0]
+        found.append(phase.answered(form(what, alpha, 1.0, 0.5)).close)
+    for part in ("dA", "b", "C"):
+        exact, near = (getattr(one, part) for one in found)
+        np.testing.assert_allclose(exact, near, rtol=0, atol=5 * small)
+
+
+def test_chains_at_pure_noise_see_a_normal_distribution(net):
+    """The score is -z, the denoised image is the mean of the mixture, and Langevin steps forget the start."""
+    level = net.at(ratio=np.inf)
+    assert (level.alpha, level.sigma, level.level.condition) == (0.0, 1.0, 11.0)
+    z = np.random.default_rng(2).normal(size=(5, *SHAPE)).astype(np.float32)
+    np.testing.assert_allclose(level.score(z), -z, rtol=0, atol=1e-6)
+    image = np.broadcast_to(MIXTURE.mean.reshape(SHAPE), z.shape)
+    np.testing.assert_allclose(level.denoise(z), image, rtol=0, atol=1e-6)
+    run = uldnum.sample(level, "BAOAB", h=0.5, steps=5, chains=4, seed=3, progress=False)
+    normal = uldnum.GaussianMixture([1.0], [np.zeros(12)], [1.0])
+    plain = uldnum.sample(normal, "BAOAB", h=0.5, steps=5, chains=4, seed=3, dtype="float32", progress=False)
+    np.testing.assert_allclose(run.x.reshape(4, 12), plain.x, rtol=0, atol=1e-5)
+
+
+def test_samples_of_a_data_mixture_from_pure_noise_are_its_images():
+    """All predictors and correctors end at one of the images, whose distances are about 5."""
+    images = MIXTURE.means.reshape(3, *SHAPE)
+    data = uldnum.targets.DataMixture(images.astype(np.float32))
+    levels = uldnum.levels.given([1.0, 0.95, 0.8, 0.6, 0.4, 0.2], [0.0, 0.05, 0.2, 0.4, 0.6, 0.8])
+    for name, options in (("ancestral", {}), ("ddim(0.5)", {}), ("baoab-limit", {"h": 0.5, "predictor": "ddim"})):
+        run = uldnum.anneal(data, uldnum.plan(name, levels, **options), chains=50, seed=4, progress=False)
+        distance = np.abs(run.x[:, None] - images).max(axis=(2, 3, 4)).min(axis=1)
+        assert (distance < 1e-3).mean() > 0.9
+
+
+def test_a_schedule_that_ends_at_pure_noise():
+    """Timesteps are exact, and alpha/sigma is linear between the last two of them."""
+    found = schedule({"kind": "betas", "values": ZERO})
+    ratio = np.sqrt((1 - KEPT[:-1]) / KEPT[:-1])
+    np.testing.assert_allclose(found.ratio(np.arange(11.0)), ratio, rtol=1e-12)
+    assert found.limits == (pytest.approx(ratio[0]), np.inf)
+    assert 1 / found.ratio(10.25) == pytest.approx(0.75 / ratio[-1], rel=1e-12)
+    np.testing.assert_allclose(found.time(found.ratio(np.array([0, 3.7, 10, 10.6, 11]))), [0, 3.7, 10, 10.6, 11])
+
+
+LEVELS = uldnum.levels.given([1.0, 0.6], [0.0, 0.8])
+
+
+@pytest.mark.parametrize(
+    ("call", "fault"),
+    [
+        (lambda: uldnum.levels.given([1.0], [0.0]), "alpha: must be positive and finite, or 0 at the first of several"),
+        (lambda: uldnum.levels.given([1.0, 0.5], [1.0, 0.0]), "alpha: must be positive and finite, or 0 at the first"),
+        (lambda: uldnum.plan("heun(0.2)", LEVELS), "churn: must be 0 if the first level has alpha = 0"),
+        (lambda: uldnum.plan("edm-euler(0.2)", LEVELS), "churn: must be 0 if the first level has alpha = 0"),
+        (lambda: uldnum.plan("reverse-diffusion", LEVELS), "reverse-diffusion: needs alpha > 0 at the first level"),
+        (lambda: uldnum.plan("ula", LEVELS, snr=0.1), "snr: needs levels with alpha > 0"),
+        (lambda: uldnum.plan("ddim", LEVELS, score_noise=0.1), "score_noise: must be 0 at a level with alpha = 0"),
+        (lambda: uldnum.anneal(MIXTURE, uldnum.plan("ddim", LEVELS), chains=2), "levels: must have alpha > 0, because"),
+        (lambda: uldnum.exact.plan(uldnum.plan("ddim", LEVELS), data_mean=0.0, data_variance=1.0),
+         "levels: must have alpha > 0, because"),
+    ],
+)  # fmt: skip
+def test_what_is_undefined_at_pure_noise_is_refused(call, fault):
+    with pytest.raises(ValueError, match=fault):
+        call()
+
+
+@pytest.mark.parametrize("what", ["score", "epsilon", "noise"])
+def test_outputs_that_do_not_determine_the_image_are_refused(tmp_path, what):
+    net = zero_network(tmp_path, what)
+    with pytest.raises(
+        ValueError, match=r"sigma-ratio: must be a level with alpha > 0, because net predicts the .*, from"
+    ):
+        net.at(ratio=np.inf)
+    with pytest.raises(ValueError, match="levels: at sigma/alpha = inf: sigma-ratio: must be a level with alpha > 0"):
+        uldnum.anneal(net, uldnum.plan("ddim", LEVELS), chains=2)
+
+
+def test_levels_that_the_card_lacks_are_refused(tmp_path):
+    path = save_mixture(tmp_path / "net.onnx", MIXTURE, SHAPE, "denoiser", vp_linear)
+    card = {"parameterisation": "denoiser", "condition": "sigma"}
+    with pytest.raises(ValueError, match="because the scaling 've' has alpha = 1"):
+        Network(path, card | {"scaling": "ve"}).at(ratio=np.inf)
+    assert Network(path, card | {"scaling": "vp"}).at(1.0).alpha == 0
+    sde = {"scaling": "vp", "condition": "t", "schedule": {"kind": "vp-sde", "beta_start": 0.1, "beta_end": 20.0}}
+    with pytest.raises(ValueError, match=r"because the schedule of net ends at sigma/alpha = 152\.2"):
+        Network(path, card | sde).at(1.0)
