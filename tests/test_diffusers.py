@@ -69,6 +69,74 @@ def test_input_types_and_external_weights_of_exporters(tmp_path, mixture, option
     np.testing.assert_allclose(level.score(x), exact, rtol=0, atol=16 * EPS * parts.max())
 
 
+FLOW = {"_class_name": "FlowMatchEulerDiscreteScheduler", "num_train_timesteps": 1000, "shift": 3.0}
+
+
+def shifted(t, a):
+    return a * t / (1 + (a - 1) * t)
+
+
+# The settings of a scheduler, and sigma of its levels for 8 steps and an image of 2 x 3 pixels (one patch of 2 x 2).
+MU = 0.5 + (1.15 - 0.5) * (1 - 256) / (4096 - 256)
+FLOWS = {
+    "static": (FLOW, shifted(np.linspace(1, shifted(1e-3, 3.0), 8), 3.0)),
+    "no shift": (FLOW | {"shift": 1.0}, np.linspace(1, 1e-3, 8)),
+    "dynamic": (FLOW | {"use_dynamic_shifting": True}, shifted(np.linspace(1, 1e-3, 8), np.exp(MU))),
+    "linear": (FLOW | {"use_dynamic_shifting": True, "time_shift_type": "linear"},
+               shifted(np.linspace(1, 1e-3, 8), MU)),
+    "inverted": (FLOW | {"invert_sigmas": True}, shifted(np.linspace(1, shifted(1e-3, 3.0), 8), 3.0)),
+}  # fmt: skip
+TERMINAL = 1 - (1 - FLOWS["static"][1]) * 0.9 / (1 - FLOWS["static"][1][-1])
+FLOWS["terminal"] = FLOW | {"shift_terminal": 0.1}, TERMINAL
+
+
+@pytest.fixture
+def flow_folder(tmp_path, mixture, request):
+    """Return a folder with an exact velocity for the mixture, and sigma of its levels."""
+    scheduler, sigma = FLOWS[request.param]
+    inverted = scheduler.get("invert_sigmas", False)
+    folder = folder_of(tmp_path, mixture, index={"transformer": []}, scheduler=scheduler, config={})
+
+    def levels(graph, u):
+        t = u / 1000.0
+        return (t, 1.0 - t) if inverted else (1.0 - t, t)
+
+    what = "negative-velocity" if inverted else "velocity"
+    save_mixture(folder / "transformer" / "model.onnx", mixture, SHAPE, what, levels)
+    config = {"sample_size": [2, 3], "in_channels": 2, "patch_size": 2}
+    (folder / "transformer" / "config.json").write_text(json.dumps(config))
+    return folder, sigma
+
+
+@pytest.mark.parametrize("flow_folder", FLOWS, indirect=True)
+def test_levels_of_flow_matching_schedulers(flow_folder, mixture):
+    """The levels have the formulas of the scheduler, and the score is that of the mixture."""
+    folder, sigma = flow_folder
+    net = network(folder)
+    np.testing.assert_allclose(net.levels(8).sigma, sigma, rtol=1e-12)
+    level = net.at(0.6)
+    x = np.random.default_rng(1).normal(size=(4, *SHAPE)).astype(np.float32)
+    exact, parts = exact_answer(mixture, level, x)
+    np.testing.assert_allclose(level.score(x), exact, rtol=0, atol=16 * EPS * parts.max())
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("flow_folder", ["static", "no shift", "inverted", "terminal"], indirect=True)
+def test_flow_matching_equals_the_steps_of_diffusers(libraries, flow_folder):
+    torch, diffusers = libraries
+    folder, _ = flow_folder
+    net = network(folder)
+    scheduler = diffusers.FlowMatchEulerDiscreteScheduler.from_pretrained(folder / "scheduler")
+    scheduler.set_timesteps(8)
+    start = np.random.default_rng(1).normal(size=(4, *SHAPE)).astype(np.float32)
+    z = torch.tensor(start)
+    for t in scheduler.timesteps:
+        z = scheduler.step(torch.tensor(net.evaluate(z.numpy(), 1.0, float(t))), t, z).prev_sample
+    run = uldnum.anneal(net, uldnum.plan("ddim", net.levels(8)), chains=4, x0=start, progress=False)
+    assert relative(run.x, z.numpy()) < 1e-5
+
+
 def without(key):
     return {other: value for other, value in DDPM.items() if other != key}
 
@@ -82,7 +150,13 @@ def without(key):
         ({"scheduler": DDPM | {"prediction_type": "flow"}}, "prediction_type must be one of epsilon, sample"),
         ({"scheduler": DDPM | {"beta_end": "big"}}, "'linear' cannot be built from"),
         ({"scheduler": DDPM | {"rescale_betas_zero_snr": True}}, "rescale_betas_zero_snr is not supported"),
-        ({"scheduler": {"_class_name": "FlowMatchEulerDiscreteScheduler"}}, "FlowMatchEulerDiscreteScheduler is not"),
+        ({"scheduler": {"_class_name": "FlowMatchLCMScheduler"}}, "FlowMatchLCMScheduler is not"),
+        ({"scheduler": FLOW | {"use_karras_sigmas": True}}, "use_karras_sigmas is not supported; set it to false"),
+        ({"scheduler": FLOW | {"shift": "3"}}, "shift: must be a number"),
+        ({"scheduler": FLOW | {"shift": -3}}, "shift: must be positive"),
+        ({"scheduler": FLOW | {"num_train_timesteps": 0}}, "num_train_timesteps: must be positive"),
+        ({"scheduler": FLOW | {"use_dynamic_shifting": True, "max_image_seq_len": 256}}, "'dynamic' cannot be built"),
+        ({"scheduler": FLOW | {"use_dynamic_shifting": True, "max_shift": 1e5}}, "'dynamic' cannot be built"),
         ({"scheduler": DDPM | {"timestep_type": "continuous"}}, "timestep_type must be 'discrete', got 'continuous'"),
         ({"scheduler": {"_class_name": "EDMEulerScheduler", "sigma_data": None}}, "sigma_data: must be a number"),
         ({"config": {"sample_size": [1, 2, 3], "in_channels": 4}}, "shape: must be channels, height and width"),

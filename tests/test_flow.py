@@ -1,4 +1,6 @@
-"""Plans from pure noise, alpha = 0, to clean images, with networks whose output is exact for a Gaussian mixture."""
+"""Flow matching, and plans from pure noise, alpha = 0, with networks whose output is exact for a Gaussian mixture."""
+
+from functools import partial
 
 import numpy as np
 import pytest
@@ -26,7 +28,23 @@ def zero_network(path, what):
                    ZERO_CARD | {"parameterisation": what})  # fmt: skip
 
 
-NETWORKS = {name: (zero_network, name) for name in ("denoiser", "v")}
+def flow_network(path, what, reverse=False):
+    """Return a network of flow matching that is exact for the mixture, with times from 0 to 1000."""
+
+    def levels(graph, u):
+        t = u / 1000.0
+        return (t, 1.0 - t) if reverse else (1.0 - t, t)
+
+    path = save_mixture(path / "net.onnx", MIXTURE, SHAPE, what, levels)
+    return Network(path, {"parameterisation": what, "scaling": "flow", "condition": "t", "condition_scale": 1000.0,
+                          "schedule": {"kind": "flow", "reverse": reverse}})  # fmt: skip
+
+
+NETWORKS = {name: (zero_network, name) for name in ("denoiser", "v")} | {
+    "flow denoiser": (flow_network, "denoiser"),
+    "flow velocity": (flow_network, "velocity"),
+    "reversed flow": (partial(flow_network, reverse=True), "negative-velocity"),
+}
 
 
 @pytest.fixture(params=NETWORKS)
@@ -93,6 +111,54 @@ def test_deterministic_predictors_from_pure_noise_equal_loops_in_float64(net, na
     assert run.nfe == (2 * 5 + 1 if name == "heun" else 6)
 
 
+def shifted(t, a):
+    return a * t / (1 + (a - 1) * t)
+
+
+def test_ddim_is_the_euler_step_of_flow_matching(tmp_path):
+    """z' = z + (t' - t) v, for every t; the last step to t = 0 is the denoising step."""
+    net = flow_network(tmp_path, "velocity")
+    levels = uldnum.levels.flow(7, shift=3.0)
+    z = start = np.random.default_rng(1).normal(size=(8, *SHAPE)).astype(np.float32)
+    for t, later in zip(levels.sigma, [*levels.sigma[1:], 0.0], strict=True):
+        z = (z + (later - t) * net.evaluate(z, 1.0, 1000 * t)).astype(np.float32)
+    run = uldnum.anneal(net, uldnum.plan("ddim", levels), chains=8, x0=start, progress=False)
+    np.testing.assert_allclose(run.x, z, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_times_of_flow_matching(reverse):
+    found = schedule({"kind": "flow", "reverse": reverse})
+    t = np.array([0, 1e-9, 0.2, 0.5, 0.9, 1.0])
+    with np.errstate(divide="ignore"):
+        ratio = (1 - t) / t if reverse else t / (1 - t)
+    np.testing.assert_allclose(found.ratio(t), ratio, rtol=1e-14)
+    np.testing.assert_allclose(found.time(ratio), t, rtol=1e-14)
+    assert found.limits == (0, np.inf)
+
+
+def test_levels_of_flow_matching():
+    levels = uldnum.levels.flow(5, shift=2.0, first=0.9, last=0.1)
+    np.testing.assert_allclose(levels.sigma, shifted(np.linspace(0.9, 0.1, 5), 2.0), rtol=1e-14)
+    np.testing.assert_allclose(levels.alpha + levels.sigma, 1, rtol=1e-15)
+    parsed = uldnum.levels.parse("flow:5:2:0.9:0.1")
+    np.testing.assert_array_equal(parsed.sigma, levels.sigma)
+    for given, fault in (
+        ((1,), "count: must"),
+        ((4, 0.0), "shift: must be positive"),
+        ((4, 1, 1.5), "0 < last < first"),
+    ):
+        with pytest.raises(ValueError, match=fault):
+            uldnum.levels.flow(*given)
+
+
+def test_default_levels_of_flow_matching(tmp_path):
+    net = flow_network(tmp_path, "velocity")
+    np.testing.assert_allclose(net.levels(5).sigma, np.linspace(1, 1e-3, 5), rtol=1e-12)
+    net = flow_network(tmp_path, "negative-velocity", reverse=True)
+    np.testing.assert_allclose(net.levels(5).sigma, np.linspace(1, 1e-3, 5), rtol=1e-12)
+
+
 def test_a_single_move_from_pure_noise(net):
     """It ends at alpha times the mean of the mixture plus sigma times the start."""
     levels, start = net.levels(2), np.random.default_rng(1).normal(size=(8, *SHAPE)).astype(np.float32)
@@ -119,7 +185,7 @@ def test_tables_at_pure_noise_are_the_limit_of_small_alpha(what, name):
 def test_chains_at_pure_noise_see_a_normal_distribution(net):
     """The score is -z, the denoised image is the mean of the mixture, and Langevin steps forget the start."""
     level = net.at(ratio=np.inf)
-    assert (level.alpha, level.sigma, level.level.condition) == (0.0, 1.0, 11.0)
+    assert (level.alpha, level.sigma) == (0.0, 1.0)
     z = np.random.default_rng(2).normal(size=(5, *SHAPE)).astype(np.float32)
     np.testing.assert_allclose(level.score(z), -z, rtol=0, atol=1e-6)
     image = np.broadcast_to(MIXTURE.mean.reshape(SHAPE), z.shape)

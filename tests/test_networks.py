@@ -60,6 +60,11 @@ CONDITIONED = {
              ve_of(lambda g, u: (u / 9.0 * np.log(0.01)).exp()), (0.05, 0.7)),
     "Karras": ("ve", "t", {"schedule": {"kind": "karras", "first": 80.0, "last": 0.002}}, ve_of(karras),
                (0.05, 0.7, 30.0)),
+    "flow": ("flow", "t", {"schedule": {"kind": "flow"}, "condition_scale": 1000.0},
+             lambda g, u: (1.0 - u / 1000.0, u / 1000.0), (0.05, 0.5, 0.99)),
+    "reversed flow": ("flow", "t", {"schedule": {"kind": "flow", "reverse": True}},
+                      lambda g, u: (u, 1.0 - u), (0.05, 0.5, 0.99)),
+    "sigma of flow": ("flow", "sigma", {}, lambda g, u: (1.0 - u, u), (0.05, 0.5, 0.99)),
     "none": ("ve", "none", {}, ve_of(lambda g, u: constant(g, 0.6)), (0.6,)),
 }  # fmt: skip
 
@@ -67,7 +72,7 @@ CONDITIONED = {
 # All pairs of a parameterisation and a condition, except parameterisations that require another scaling.
 CASES = [
     (what, case) for what in PARAMETERISATIONS for case, (scaling, *_) in CONDITIONED.items()
-    if {"v": "vp", "edm": "edm"}.get(what, scaling) == scaling
+    if NEEDS.get(what, scaling) == scaling
 ]  # fmt: skip
 
 

@@ -179,6 +179,7 @@ LEVELS = {
     "vp-sde, other rates": levels.vp_sde(100, 0.2, 12.0, 0.01),
     "cosine": levels.cosine(200),
     "cosine, few timesteps": levels.cosine(100, 80, 0.9),
+    "flow": levels.flow(200, 3.0),
 }
 SCHEDULES = {
     "vp-sde": {"beta_start": 0.1, "beta_end": 20.0},
@@ -190,6 +191,9 @@ SCHEDULES = {
     "karras": {"first": 0.002, "last": 80.0},
     "betas": {"values": [i / 4096 for i in range(1, 65)]},
     "alphas-cumprod": {"alphas_cumprod": [1 - i / 128 for i in range(1, 128)]},
+    "alphas-cumprod, to 0": {"alphas_cumprod": [1 - i / 128 for i in range(1, 129)]},
+    "flow": {},
+    "flow, reverse": {"reverse": True},
 }
 
 

@@ -26,6 +26,9 @@ class Value:
     def __truediv__(self, other):
         return self.graph.node("Div", self, other)
 
+    def __rsub__(self, number):
+        return constant(self.graph, number) - self
+
     def __pow__(self, power):
         return self.graph.node("Pow", self, float(power))
 
@@ -92,6 +95,8 @@ def mixture_answer(graph, z, alpha, sigma, mixture, what, sigma_data=0.5):
         "noise": lambda: noise,
         "denoiser": lambda: x0,
         "v": lambda: alpha * noise / sigma - sigma * x0,
+        "velocity": lambda: noise / sigma - x0,
+        "negative-velocity": lambda: x0 - noise / sigma,
         "edm": lambda: (x0 - z * sigma_data**2 / root**2) * root / (sigma * sigma_data),
     }[what]()
 

@@ -45,7 +45,8 @@ def anneal(
         typer.Option(
             help="Noise levels: geometric:FIRST:LAST:COUNT or karras:FIRST:LAST:COUNT, where FIRST and LAST are "
             "values of sigma/alpha; linear:COUNT, scaled-linear:COUNT, cosine:COUNT or vp-sde:COUNT for a "
-            "variance-preserving schedule; or own:COUNT for the schedule of the network."
+            "variance-preserving schedule; flow:COUNT:SHIFT for flow matching; or "
+            "own:COUNT for the schedule of the network."
         ),
     ] = "karras:20:0.02:20",
     steps: Annotated[int, count("Number of steps of the integrator at each noise level.")] = 1,

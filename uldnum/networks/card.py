@@ -29,8 +29,10 @@ from uldnum.networks.forms import (
     form,
     input_scale,
 )
+from uldnum.networks.spacings import times_of
 from uldnum.plans.schedules import Schedule, schedule
 from uldnum.schemes.form import Form
+from uldnum.schemes.predictors import NoiseLevel
 
 __all__ = ["Card", "Level", "card_of", "checked_card", "keys_of", "parse_value", "read_card"]
 
@@ -74,10 +76,11 @@ class Card(Described):
     ----------
     parameterisation : str
         What the network predicts: "score", "epsilon" (the noise eps), "noise" (sigma eps), "denoiser" (the image x),
-        "v" (alpha eps - sigma x) or "edm" (F of EDM's preconditioning).
+        "v" (alpha eps - sigma x), "velocity" (eps - x, of flow matching), "negative-velocity" (x - eps) or "edm" (F of
+        EDM's preconditioning).
     scaling : str
-        Scaling of the network's input: "ve" (x + sigma eps), "vp" (alpha x + sigma eps with alpha^2 + sigma^2 = 1) or
-        "edm" ((x + sigma eps)/sqrt(sigma^2 + sigma_data^2)).
+        Scaling of the network's input: "ve" (x + sigma eps), "vp" (alpha x + sigma eps with alpha^2 + sigma^2 = 1),
+        "flow" (alpha x + sigma eps with alpha + sigma = 1) or "edm" ((x + sigma eps)/sqrt(sigma^2 + sigma_data^2)).
     condition : str
         Quantity that the network receives as its noise level: "sigma", "log-sigma", "t", "timestep",
         "interpolated-timestep" or "none".
@@ -86,6 +89,9 @@ class Card(Described):
     schedule : mapping
         Relation between noise level and time t: ``kind`` and the parameters of that kind (`uldnum.plans.schedules`).
         The conditions "t", "timestep" and "interpolated-timestep" require it.
+    spacing : mapping
+        Spacing of the default noise levels of the network: ``kind`` and the parameters of that kind
+        (`uldnum.networks.spacings`). Default: evenly spaced in t.
     sigma_data : float
         Standard deviation of the data in the scaling "edm". Default: 0.5.
     sigma_min, sigma_max : float
@@ -123,13 +129,19 @@ class Card(Described):
     Notes
     -----
     The noised image is :math:`z = \alpha x + \sigma \varepsilon`, with :math:`\alpha = 1` in the scalings "ve" and
-    "edm", and :math:`\alpha^2 + \sigma^2 = 1` in the scaling "vp". All values of sigma are in units of the image.
+    "edm", :math:`\alpha^2 + \sigma^2 = 1` in the scaling "vp", and :math:`\alpha + \sigma = 1` in the scaling "flow".
+    All values of sigma are in units of the image.
+
+    In flow matching, t is sigma. The condition is "t" with the schedule ``{"kind": "flow"}``. If time runs from noise
+    to data, the schedule is ``{"kind": "flow", "reverse": True}``. If times are multiplied by 1000, ``condition_scale``
+    is 1000.
 
     References
     ----------
     Karras, Aittala, Aila & Laine (2022), "Elucidating the design space of diffusion-based generative models", table 1:
     the scaling and parameterisation "edm". Salimans & Ho (2022), "Progressive distillation for fast sampling of
-    diffusion models", appendix D: the parameterisation "v".
+    diffusion models", appendix D: the parameterisation "v". Lipman, Chen, Ben-Hamu, Nickel & Le (2023), "Flow matching
+    for generative modeling": the parameterisation "velocity".
 
     Examples
     --------
@@ -154,6 +166,7 @@ class Card(Described):
     condition: str
     condition_scale: float = 1.0
     schedule: Mapping[str, Any] = field(default_factory=dict)
+    spacing: Mapping[str, Any] = field(default_factory=dict)
     sigma_data: float = 0.5
     sigma_min: float = 0.0
     sigma_max: float = math.inf
@@ -200,6 +213,10 @@ class Card(Described):
             raise ValueError(f"schedule: condition {self.condition!r} needs a schedule from t to the noise level")
         if timed and self.condition != "t" and not self.times.discrete:
             raise ValueError(f"schedule: condition {self.condition!r} needs a schedule with timesteps")
+        if self.spacing:
+            if not self.schedule:
+                raise ValueError("spacing: needs a schedule from t to the noise level")
+            times_of(self.spacing, 2, self.times, self.shape or (1, 64, 64))  # raises for a spacing that does not exist
 
     @property
     def summary(self) -> Summary:
@@ -226,7 +243,7 @@ class Card(Described):
     def limits(self) -> tuple[float, float]:
         """Smallest and largest sigma that the network supports."""
         if not self.schedule:
-            return self.sigma_min, min(self.sigma_max, 1.0 if self.scaling == "vp" else math.inf)
+            return self.sigma_min, min(self.sigma_max, 1.0 if self.scaling in WITH_NOISE else math.inf)
         low, high = (alpha_and_sigma(self.scaling, ratio)[1] for ratio in self.times.limits)
         return max(low, self.sigma_min), min(high, self.sigma_max)
 
@@ -259,10 +276,11 @@ class Card(Described):
             return float(self.times.ratio(value))
         if not (0 < value < math.inf or (name, value) == ("sigma-ratio", math.inf)):
             raise ValueError(f"{name}: must be positive and finite, got {value}")
-        if name == "sigma" and self.scaling == "vp":
+        if name == "sigma" and self.scaling in WITH_NOISE:
             if value > 1:
-                raise ValueError(f"sigma: must lie between 0 and 1 (alpha^2 + sigma^2 = 1), got {value}")
-            return value / math.sqrt(1 - value * value) if value < 1 else math.inf
+                raise ValueError(f"sigma: must lie between 0 and 1, as the scaling is {self.scaling!r}, got {value}")
+            alpha = math.sqrt(1 - value * value) if self.scaling == "vp" else 1 - value
+            return float(NoiseLevel(alpha, value).r)
         return value
 
     def check_noise(self, name: str) -> None:

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from uldnum._util import parsing
-from uldnum._util.arguments import number
+from uldnum._util.arguments import number, positive_number
 from uldnum._util.names import printable
 from uldnum.networks.decoder import Latents
+from uldnum.plans.schedules import shifted_times
 
 __all__ = ["Pipeline", "read_folder"]
 
@@ -18,7 +19,7 @@ PREDICTIONS = {"epsilon": "epsilon", "sample": "denoiser", "v_prediction": "v"}
 BETAS = {"linear": "linear", "scaled_linear": "scaled-linear", "squaredcos_cap_v2": "cosine"}
 
 # Substrings of the class names of schedulers that do not define the noise schedule of a score network.
-OTHERS = ("FlowMatch", "KarrasVe", "CMStochastic", "Consistency", "Unclip", "VQDiffusion")
+OTHERS = ("FlowMatchLCM", "KarrasVe", "CMStochastic", "Consistency", "Unclip", "VQDiffusion")
 
 
 class Pipeline(NamedTuple):
@@ -61,7 +62,7 @@ def pipeline_of(folder: Path) -> Pipeline:
     if not model.is_file():
         raise ValueError(f"network: {folder} must have {part}/model.onnx; export the pipeline to ONNX first")
     settings = read_optional(folder / part / "config.json")
-    card = schedule_card(folder / "scheduler" / "scheduler_config.json")
+    card = schedule_card(folder / "scheduler" / "scheduler_config.json", settings.get("patch_size") or 2)
     kind, name = printable(str(index.get("_class_name", "a pipeline"))), printable(folder.resolve().name)
     card |= {"name": name, "source": f"{kind} in {printable(folder.name)}"}
     size, channels = settings.get("sample_size"), settings.get("in_channels")
@@ -102,8 +103,11 @@ def read_optional(path: Path) -> dict[str, Any]:
     return read_json(path) if path.is_file() else {}
 
 
-def schedule_card(path: Path) -> dict[str, Any]:
-    """Return the parameterisation, scaling, condition and schedule that a scheduler's configuration defines."""
+def schedule_card(path: Path, patch: int) -> dict[str, Any]:
+    """Return the parameterisation, scaling, condition and schedule that a scheduler's configuration defines.
+
+    ``patch`` is the size of the patches of a transformer, on whose number the levels of flow matching may depend.
+    """
     settings = read_json(path)
 
     def need(key: str) -> Any:
@@ -117,6 +121,8 @@ def schedule_card(path: Path) -> dict[str, Any]:
     kind = str(need("_class_name"))
     if any(other in kind for other in OTHERS) or settings.get("use_flow_sigmas"):
         raise ValueError(f"network: {path}: {kind} is not a supported noise schedule of a score network")
+    if kind.startswith("FlowMatch"):
+        return flow_card(settings, patch, path)
     if settings.get("timestep_type", "discrete") != "discrete":
         raise ValueError(f"network: {path}: timestep_type must be 'discrete', got {settings['timestep_type']!r}")
     if kind == "ScoreSdeVeScheduler":  # its U-Nets predict the score and receive sigma
@@ -145,6 +151,40 @@ def schedule_card(path: Path) -> dict[str, Any]:
         )
     return {"parameterisation": PREDICTIONS[prediction], "scaling": "vp", "condition": "timestep",
             "schedule": betas_of(settings, need, path)}  # fmt: skip
+
+
+def flow_card(settings: Mapping[str, Any], patch: int, path: Path) -> dict[str, Any]:
+    """Return the card of a scheduler of flow matching. Missing keys have the defaults of diffusers.
+
+    With a static shift, `FlowMatchEulerDiscreteScheduler` applies it twice: to the smallest sigma, 1/T for T training
+    timesteps, and to all levels between 1 and the result.
+    """
+    for key in ("use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas"):
+        if settings.get(key):
+            raise ValueError(f"network: {path}: {key} is not supported; set it to false")
+
+    def value(key: str, default: float) -> float:
+        given = settings.get(key)
+        return default if given is None else number(f"network: {path}: {key}", given)
+
+    def positive(key: str, default: float) -> float:
+        return positive_number(f"network: {path}: {key}", value(key, default))
+
+    count, inverted = positive("num_train_timesteps", 1000), bool(settings.get("invert_sigmas"))
+    spacing: dict[str, Any] = {"kind": "dynamic" if settings.get("use_dynamic_shifting") else "shifted"}
+    if spacing["kind"] == "dynamic":
+        spacing |= {"patch": patch, "base_shift": value("base_shift", 0.5), "max_shift": value("max_shift", 1.15),
+                    "base_length": value("base_image_seq_len", 256), "max_length": value("max_image_seq_len", 4096),
+                    "exponential": settings.get("time_shift_type", "exponential") == "exponential",
+                    "last": 1 / count}  # fmt: skip
+    else:
+        shift = positive("shift", 1.0)
+        spacing |= {"shift": shift, "last": float(shifted_times(1, shift, 1 / count, 1 / count)[0])}
+    if settings.get("shift_terminal"):
+        spacing["terminal"] = value("shift_terminal", 0.0)
+    return {"parameterisation": "negative-velocity" if inverted else "velocity", "scaling": "flow", "condition": "t",
+            "condition_scale": count, "schedule": {"kind": "flow", "reverse": inverted},
+            "spacing": spacing}  # fmt: skip
 
 
 def betas_of(settings: Mapping[str, Any], need: Any, path: Path) -> dict[str, Any]:

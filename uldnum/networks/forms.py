@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from uldnum.arithmetic.elementary import hypot
-from uldnum.plans.schedules import preserved
+from uldnum.plans.schedules import flow, preserved
 from uldnum.schemes.form import Form
 
 __all__ = [
@@ -36,6 +36,7 @@ SCALINGS = {
     "ve": "x + sigma eps (variance exploding)",
     "vp": "alpha x + sigma eps with alpha^2 + sigma^2 = 1 (variance preserving)",
     "edm": "(x + sigma eps)/sqrt(sigma^2 + sigma_data^2) (Karras et al. 2022)",
+    "flow": "alpha x + sigma eps with alpha + sigma = 1 (flow matching)",
 }
 
 # Quantity that the network receives as its noise level, for each condition.
@@ -59,6 +60,9 @@ PARAMETERISATIONS: dict[str, tuple[str, Callable[[float, float, float], Maps]]] 
     "denoiser": ("the image x, s = (alpha x - z)/sigma^2", lambda a, s, data: ((0.0, 1.0), (1 / s, -a / s))),
     # Salimans & Ho 2022, app. D
     "v": ("v = alpha eps - sigma x, s = -z - (alpha/sigma) v", lambda a, s, data: ((a, -s), (s, a))),
+    # Lipman et al. 2023, and rectified flow (Liu et al. 2023)
+    "velocity": ("the velocity eps - x", lambda a, s, data: ((1.0, -s), (1.0, a))),
+    "negative-velocity": ("the velocity x - eps", lambda a, s, data: ((1.0, s), (1.0, -a))),
     # Karras et al. 2022, table 1: x = c_skip z + c_out F, with 1/c_in = (s^2 + sigma_data^2)^{1/2}
     "edm": ("F of EDM's preconditioning", lambda a, s, data: preconditioned(s, data, float(hypot(s, data)))),
 }
@@ -74,13 +78,13 @@ def preconditioned(s: float, data: float, scale: float) -> Maps:
 
 
 # Parameterisations whose output determines the image at alpha = 0, where z is pure noise.
-FROM_NOISE = ("denoiser", "v")
+FROM_NOISE = ("denoiser", "v", "velocity", "negative-velocity")
 
 # Scalings that have a noise level with alpha = 0. The others have alpha = 1.
-WITH_NOISE = ("vp",)
+WITH_NOISE = ("vp", "flow")
 
 # The scaling that a parameterisation requires.
-NEEDS = {"v": "vp", "edm": "edm"}
+NEEDS = {"v": "vp", "edm": "edm", "velocity": "flow", "negative-velocity": "flow"}
 
 
 def alpha_and_sigma(scaling: str, ratio: float) -> tuple[float, float]:
@@ -88,6 +92,8 @@ def alpha_and_sigma(scaling: str, ratio: float) -> tuple[float, float]:
     if scaling == "vp":
         alpha, sigma = preserved(ratio)
         return float(alpha), float(sigma)
+    if scaling == "flow":
+        return 1 / (1 + ratio), float(flow().time(ratio))
     return 1.0, ratio
 
 

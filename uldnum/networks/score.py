@@ -23,6 +23,7 @@ from uldnum.networks.card import LARGEST, Card, Level, card_of, checked_card, re
 from uldnum.networks.conditions import Conditions
 from uldnum.networks.decoder import Decoder, Latents
 from uldnum.networks.model import Device, Model, Roles
+from uldnum.networks.spacings import times_of
 from uldnum.plans.levels import Levels
 from uldnum.schemes.form import Form
 from uldnum.schemes.predictors import NoiseLevel
@@ -265,7 +266,7 @@ class Network(Law):
         return self.target(level.level.rescaled(alpha, sigma))
 
     def levels(self, count: int) -> Levels:
-        """Return noise levels that are evenly spaced in the time t of the network's schedule, the noisiest first.
+        """Return noise levels of the network's schedule, with the spacing of its card, the noisiest first.
 
         Parameters
         ----------
@@ -275,8 +276,9 @@ class Network(Law):
         Returns
         -------
         Levels
-            The levels, which span the schedule. If sigma = 0 at t = 0, the least noisy level is at t = end/1000. If the
-            network supports only integer timesteps, all levels are at such timesteps.
+            The levels. If the card has no spacing, they are evenly spaced in the time t and span the schedule; if sigma
+            is 0 at one of its ends, the least noisy level is end/1000 away from it. If the network supports only
+            integer timesteps, all levels are at such timesteps.
 
         Raises
         ------
@@ -286,9 +288,7 @@ class Network(Law):
         if not self.card.schedule:
             raise ValueError(f"levels: {self.name} has no schedule; use uldnum.levels.karras or geometric")
         times, number = self.card.times, whole_number("count", count, 1, 2**20)
-        low, high = 0.0 if times.ratio(0.0) > 0 else times.end / 1000, times.end
-        first, last = (low, high) if times.ratio(low) > times.ratio(high) else (high, low)
-        t = np.linspace(first, last, number)
+        t = times_of(self.card.spacing, number, times, self.shape)
         if self.card.condition == "timestep":
             t = np.rint(t)
         if len(np.unique(t)) < number:

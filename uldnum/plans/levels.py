@@ -1,7 +1,8 @@
 """Sequences of noise levels, in order of decreasing noise.
 
 At a noise level, data x become ``z = alpha x + sigma eps`` with standard normal eps. Variance-exploding (VE) levels
-have ``alpha = 1``, and variance-preserving (VP) levels have ``alpha^2 + sigma^2 = 1``.
+have ``alpha = 1``, variance-preserving (VP) levels have ``alpha^2 + sigma^2 = 1``, and levels of flow matching have
+``alpha + sigma = 1``.
 
 A family is a function that returns levels from a few numbers, such as `geometric`. The cards of networks use the names
 of the families with the same meaning for their schedules (`uldnum.plans.schedules`). `linear`, `scaled_linear` and
@@ -28,10 +29,10 @@ from uldnum._util.parsing import whole
 from uldnum._util.summary import Described, Summary, counted
 from uldnum._util.typing import Array, ArrayLike
 from uldnum.plans import schedules
-from uldnum.plans.schedules import Schedule, preserved
+from uldnum.plans.schedules import Schedule, preserved, shifted_times
 from uldnum.schemes.predictors import NoiseLevel
 
-__all__ = ["Levels", "cosine", "geometric", "given", "karras", "linear", "parse", "scaled_linear", "vp_sde"]
+__all__ = ["Levels", "cosine", "flow", "geometric", "given", "karras", "linear", "parse", "scaled_linear", "vp_sde"]
 
 
 # Largest alpha and sigma. Their squares are finite in float64.
@@ -427,6 +428,53 @@ def cosine(count: int, timesteps: int = 1000, max_beta: float = 0.999) -> Levels
     return noisy("levels of cosine betas", preserving(schedules.cosine(steps, beta), count, 0.0))
 
 
+def flow(count: int, shift: float = 1.0, first: float = 1.0, last: float = 1e-3) -> Levels:
+    """Return levels of flow matching, sigma = t and alpha = 1 - t, from t = ``first`` to t = ``last`` before the shift.
+
+    ``sigma_i = s t_i/(1 + (s - 1) t_i)`` with the shift s and evenly spaced t_i.
+
+    Parameters
+    ----------
+    count : int
+        Number of levels, both ends included, from 2 to 2^20.
+    shift : float, default 1.0
+        The shift s. If it is larger than 1, more levels are at large sigma.
+    first, last : float, default 1.0 and 1e-3
+        First and last t, with 0 < last < first <= 1. At t = 1, alpha is 0 (pure noise), where only networks that
+        predict the velocity, the image or v, and a `DataMixture`, know the denoised image.
+
+    Returns
+    -------
+    Levels
+        Float64 arrays of shape (count,).
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of range.
+
+    Warns
+    -----
+    UserWarning
+        If sigma/alpha of the first level is below 1.
+
+    References
+    ----------
+    Lipman, Chen, Ben-Hamu, Nickel & Le 2023; Esser et al. 2024, eq. 23 (the shift).
+
+    Examples
+    --------
+    >>> import uldnum
+    >>> uldnum.levels.flow(3, shift=3.0, last=0.2).sigma.round(4).tolist()
+    [1.0, 0.8182, 0.4286]
+    """
+    start, end = positive_number("first", first), positive_number("last", last)
+    if not end < start <= 1:
+        raise ValueError(f"first, last: must satisfy 0 < last < first <= 1, got {first} and {last}")
+    sigma = shifted_times(whole_number("count", count, 2, 2**20), positive_number("shift", shift), start, end)
+    return noisy("levels of flow matching", Levels(1 - sigma, sigma))
+
+
 def spaced(family: Callable[[float, float], Schedule], first: float, last: float, count: int) -> Levels:
     """Return VE levels of a family from ``first`` to ``last``. A single level has sigma = ``first``."""
     first, last = positive_number("first", first), positive_number("last", last)
@@ -481,6 +529,7 @@ FAMILIES: dict[str, Callable[..., Levels]] = {
     "scaled-linear": scaled_linear,
     "cosine": cosine,
     "vp-sde": vp_sde,
+    "flow": flow,
 }
 
 
@@ -501,8 +550,9 @@ def parse(text: str) -> Levels:
         Name of a family, in lower case, followed by its arguments in order, each after a colon:
         ``geometric:FIRST:LAST:COUNT``, ``karras:FIRST:LAST:COUNT:RHO``,
         ``linear:COUNT:BETA_START:BETA_END:TIMESTEPS``, ``scaled-linear:COUNT:BETA_START:BETA_END:TIMESTEPS``,
-        ``cosine:COUNT:TIMESTEPS:MAX_BETA`` or ``vp-sde:COUNT:BETA_START:BETA_END:LAST``. Trailing arguments with a
-        default may be omitted. COUNT and TIMESTEPS are whole numbers, such as 1000 or 1e3.
+        ``cosine:COUNT:TIMESTEPS:MAX_BETA``, ``vp-sde:COUNT:BETA_START:BETA_END:LAST`` or
+        ``flow:COUNT:SHIFT:FIRST:LAST``. Trailing arguments with a default may be omitted. COUNT and TIMESTEPS are whole
+        numbers, such as 1000 or 1e3.
 
     Returns
     -------
@@ -528,7 +578,7 @@ def parse(text: str) -> Levels:
             name or text,
             FAMILIES,
             "Write geometric:FIRST:LAST:COUNT, karras:FIRST:LAST:COUNT, linear:COUNT, scaled-linear:COUNT, "
-            "cosine:COUNT or vp-sde:COUNT",
+            "cosine:COUNT, vp-sde:COUNT or flow:COUNT",
         )
     signature = inspect.signature(FAMILIES[name])
     try:

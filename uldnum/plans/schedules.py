@@ -18,7 +18,7 @@ from uldnum._util.names import unknown
 from uldnum._util.typing import Array, ArrayLike
 from uldnum.arithmetic.elementary import cos, exp, expm1, hypot, interp, log, log1p, power
 
-__all__ = ["SCHEDULES", "Schedule", "preserved", "schedule"]
+__all__ = ["SCHEDULES", "Schedule", "preserved", "schedule", "shifted_times"]
 
 
 @dataclass(frozen=True)
@@ -164,6 +164,33 @@ def karras(first: float, last: float, rho: float = 7.0, timesteps: int | None = 
     return between(first, last, end, lambda r: power(r, 1 / rho), lambda r: power(r, rho), timesteps is not None)
 
 
+def flow(reverse: bool = False) -> Schedule:
+    """Return the schedule of flow matching, sigma = t and alpha = 1 - t for t from 0 to 1 (Lipman et al. 2023).
+
+    With ``reverse``, time runs from noise to data: sigma = 1 - t.
+    """
+
+    def ratio(t: Any) -> Any:
+        rest = np.subtract(1, t)
+        with np.errstate(divide="ignore"):
+            return np.divide(rest, t) if reverse else np.divide(t, rest)
+
+    def time(ratio: Any) -> Any:
+        with np.errstate(divide="ignore"):
+            return 1 / (1 + (np.asarray(ratio) if reverse else np.divide(1, ratio)))
+
+    return Schedule(ratio, time, 1.0)
+
+
+def shifted_times(count: int, shift: float, first: float, last: float) -> Array:
+    """Return s t/(1 + (s - 1) t) for evenly spaced t and the shift s (Esser et al. 2024, eq. 23).
+
+    The result is sigma of levels of flow matching. A shift above 1 moves them to more noise.
+    """
+    t = np.linspace(first, last, count)
+    return t / (t + (1 - t) / shift)  # exactly 1 at t = 1
+
+
 SCHEDULES: dict[str, Callable[..., Schedule]] = {
     "linear": linear,
     "scaled-linear": scaled_linear,
@@ -171,6 +198,7 @@ SCHEDULES: dict[str, Callable[..., Schedule]] = {
     "vp-sde": vp_sde,
     "geometric": geometric,
     "karras": karras,
+    "flow": flow,
     "betas": betas,
     "alphas-cumprod": table,
 }
