@@ -1,15 +1,15 @@
 """Flow matching, and plans from pure noise, alpha = 0, with networks whose output is exact for a Gaussian mixture."""
 
-from functools import partial
+from functools import cache, partial
 
 import numpy as np
 import pytest
-from helpers.networks import SHAPE, exact_image, levels_of_betas, vp_linear
+from helpers.networks import EPS, SHAPE, exact_image, levels_of_betas, vp_linear
 from helpers.onnx_models import save_mixture
 
 import uldnum
 from uldnum.networks import Network
-from uldnum.networks.forms import FROM_NOISE, form
+from uldnum.networks.forms import FROM_NOISE, NEEDS, PARAMETERISATIONS, form
 from uldnum.plans.schedules import schedule
 
 MIXTURE = uldnum.GaussianMixture(
@@ -109,6 +109,63 @@ def test_deterministic_predictors_from_pure_noise_equal_loops_in_float64(net, na
     run = uldnum.anneal(net, uldnum.plan(name, levels), chains=8, x0=start, progress=False)
     np.testing.assert_allclose(run.x, reference(levels, start.astype(np.float32).astype(float)), rtol=0, atol=1e-4)
     assert run.nfe == (2 * 5 + 1 if name == "heun" else 6)
+
+
+# Every output with every scaling: how the network receives the noise level, and alpha and sigma as functions of that.
+SCALED = {
+    "ve": ({"condition": "log-sigma"}, lambda g, u: (u * 0.0 + 1.0, u.exp())),
+    "edm": ({"condition": "log-sigma"}, lambda g, u: (u * 0.0 + 1.0, u.exp())),
+    "vp": ({"condition": "t", "condition_scale": 999.0, "schedule": {
+        "kind": "vp-sde", "beta_start": 0.1, "beta_end": 20.0}}, vp_linear),
+    "flow": ({"condition": "t", "schedule": {"kind": "flow"}}, lambda g, u: (1.0 - u, u)),
+}  # fmt: skip
+SHORT = [("score", "ve"), ("epsilon", "vp"), ("denoiser", "flow"), ("v", "vp"), ("velocity", "flow"), ("edm", "edm")]
+PAIRS = [
+    pytest.param(what, scaling, marks=[] if (what, scaling) in SHORT else pytest.mark.slow)
+    for what in PARAMETERISATIONS for scaling in SCALED if NEEDS.get(what, scaling) == scaling
+]  # fmt: skip
+METHODS = {
+    "ddim(0.5)": {}, "ancestral": {}, "reverse-diffusion": {}, "edm-euler(0.1)": {}, "heun": {}, "heun(0.1)": {},
+    "dpm-solver++": {}, "UBU": {"h": 0.5, "predictor": "ddim"}, "baoab-limit": {"h": 0.7, "steps": 2},
+}  # fmt: skip
+
+
+@cache
+def exact_plans(levels):
+    """Return the start of chains and their ends with each method, in float64 on the mixture."""
+    start = np.random.default_rng(1).normal(size=(6, 12)) * levels.sigma[0]
+    plans = {name: uldnum.plan(name, levels, **more) for name, more in METHODS.items()}
+    return start, {plan: uldnum.anneal(MIXTURE, plan, x0=start, backend="array", **RUNS).x for plan in plans.values()}
+
+
+RUNS = {"chains": 6, "seed": 5, "progress": False}
+LEVELS_OF = {}  # by scaling; all networks of a scaling have the same levels
+
+
+@pytest.mark.parametrize(("what", "scaling"), PAIRS)
+def test_every_output_and_scaling_equals_the_mixture_in_plans_and_chains(tmp_path, what, scaling):
+    """Chains in float32 on the network equal chains in float64 on the mixture, with the same random numbers.
+
+    The levels extend from sigma/alpha = 30, where an error of epsilon is multiplied by 30 in the image, to 0.02. The
+    bound is 30 times 16 rounding errors of float32, times the size of the values, 4 in the image and 4 sigma in chains.
+    """
+    card, conditioned = SCALED[scaling]
+    path = save_mixture(tmp_path / "net.onnx", MIXTURE, SHAPE, what, conditioned, edm=scaling == "edm")
+    net = Network(path, card | {"parameterisation": what, "scaling": scaling})
+    at = [net.at(ratio=one) for one in np.geomspace(30.0, 0.02, 9)]
+    given = uldnum.levels.given([level.sigma for level in at], [level.alpha for level in at])
+    start, ends = exact_plans(LEVELS_OF.setdefault(scaling, given))
+    for plan, end in ends.items():
+        run = uldnum.anneal(net, plan, x0=start.reshape(6, *SHAPE), **RUNS)
+        np.testing.assert_allclose(run.x.reshape(6, 12), end, rtol=0, atol=30 * 16 * 4 * EPS)
+    for level in (at[0], at[4], at[-1]):
+        law = MIXTURE.noised(level.alpha, level.sigma)
+        begin = law.sample(6, seed=3)
+        run = uldnum.sample(level, "UBU", h=0.5, steps=5, x0=begin.reshape(6, *SHAPE), **RUNS)
+        exact = uldnum.sample(law, "UBU", h=0.5 * level.sigma, friction=1 / level.sigma, steps=5, x0=begin,
+                              backend="array", **RUNS)  # fmt: skip
+        room = 16 * 4 * EPS * (level.sigma + level.alpha)
+        np.testing.assert_allclose(run.x.reshape(6, 12), exact.x, rtol=0, atol=room)
 
 
 def shifted(t, a):

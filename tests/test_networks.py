@@ -5,14 +5,14 @@ import hashlib
 import numpy as np
 import onnx
 import pytest
-from helpers.networks import BETAS, EPS, SHAPE, exact_answer, levels_of_betas, vp_linear
+from helpers.networks import BETAS, EPS, SHAPE, exact_answer, exact_image, levels_of_betas, vp_linear
 from helpers.onnx_models import Graph, Value, constant, save_mixture
 from onnx import TensorProto, helper
 
 import uldnum
 from uldnum._util.extras import MissingExtraError
 from uldnum.networks import Network, network
-from uldnum.networks.forms import NEEDS, PARAMETERISATIONS, alpha_and_sigma, form
+from uldnum.networks.forms import FROM_NOISE, NEEDS, PARAMETERISATIONS, alpha_and_sigma, form
 from uldnum.plans.schedules import schedule
 
 
@@ -78,7 +78,12 @@ CASES = [
 
 @pytest.mark.parametrize(("what", "case"), CASES)
 def test_score_is_that_of_the_noised_mixture(tmp_path, mixture, what, case):
-    """Scores and denoised images agree with the closed form to float32 rounding of x, the condition and the output."""
+    """Scores and denoised images agree with the closed form to 16 float32 roundings of their parts, at all levels.
+
+    The parts are a z and b N of the score, and p z and q N of the image; q is sigma/alpha if the network predicts the
+    noise. The levels include the cleanest and the noisiest of the network, where alpha is 0 if the image is known
+    there. If time is 1 - sigma, the rounding of the time changes sigma by 1/sigma times as much.
+    """
     scaling, condition, keys, levels, sigmas = CONDITIONED[case]
     path = save_mixture(tmp_path / "net.onnx", mixture, SHAPE, what, levels, edm=scaling == "edm")
     card = {"parameterisation": what, "scaling": scaling, "condition": condition, **keys}
@@ -86,16 +91,18 @@ def test_score_is_that_of_the_noised_mixture(tmp_path, mixture, what, case):
         "timestep": np.zeros(1)} if condition == "none" else None)  # fmt: skip
     assert net.shape == SHAPE
     rng = np.random.default_rng(1)
-    for sigma in sigmas:
+    low, high = net.card.limits
+    ends = (max(low, 1e-3), min(high, 80.0)) if condition != "none" else ()
+    known = [sigma for sigma in ends if sigma != 1 or scaling in ("ve", "edm") or what in FROM_NOISE]
+    for sigma in (*sigmas, *known):
         level = net.at(sigma)
         assert level.sigma == pytest.approx(sigma, rel=0.4 if condition == "timestep" else 1e-12)
-        law = mixture.noised(level.alpha, level.sigma)
+        law, size = mixture.noised(level.alpha, level.sigma), 1 / sigma if case == "reversed flow" else 1
         x = (law.mean + law.standard_deviation * rng.normal(size=(5, 12))).reshape(5, *SHAPE).astype(np.float32)
         exact, parts = exact_answer(mixture, level, x)
-        room = 16 * EPS * parts.max()
-        np.testing.assert_allclose(level.score(x), exact, rtol=0, atol=room)
-        image = (x + level.sigma**2 * exact) / level.alpha
-        room = (level.sigma**2 * room + 4 * EPS * np.abs(x).max()) / level.alpha
+        np.testing.assert_allclose(level.score(x), exact, rtol=0, atol=16 * EPS * size * parts.max())
+        image, px = exact_image(mixture, level.alpha, level.sigma, x), level.form.image[0] * x
+        room = 16 * EPS * size * (np.abs(px) + np.abs(image - px)).max()
         np.testing.assert_allclose(level.denoise(x), image, rtol=0, atol=room)
 
 
