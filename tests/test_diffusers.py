@@ -120,6 +120,52 @@ def test_levels_of_flow_matching_schedulers(flow_folder, mixture):
     np.testing.assert_allclose(level.score(x), exact, rtol=0, atol=16 * EPS * parts.max())
 
 
+# Timesteps of 10 of 1000 and 7 of 1000 levels, from the formulas of the schedulers.
+SPACED = {
+    "trailing": ({"timestep_spacing": "trailing"}, [999, 899, 799, 699, 599, 499, 399, 299, 199, 99]),
+    "leading": ({"_class_name": "DDIMScheduler", "steps_offset": 1}, [901, 801, 701, 601, 501, 401, 301, 201, 101, 1]),
+    "default": ({}, [900, 800, 700, 600, 500, 400, 300, 200, 100, 0]),
+    "linspace": ({"_class_name": "EulerDiscreteScheduler"}, [999, 888, 777, 666, 555, 444, 333, 222, 111, 0]),
+    "seven, trailing": ({"timestep_spacing": "trailing"}, [999, 856, 713, 570, 428, 285, 142]),
+    "seven, leading": ({}, [852, 710, 568, 426, 284, 142, 0]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", SPACED)
+def test_levels_of_schedulers_with_betas(tmp_path, mixture, kind):
+    settings, steps = SPACED[kind]
+    net = network(folder_of(tmp_path, mixture, scheduler=DDPM | settings))
+    levels = net.levels(len(steps))
+    np.testing.assert_allclose(levels.alpha**2, np.cumprod(1 - BETAS)[steps], rtol=1e-10)
+    with pytest.raises(ValueError, match="at most 1000"):
+        net.levels(1001)
+    if levels.ratio[0] > 30:
+        with pytest.warns(UserWarning, match=r"ddim: starts at sigma/alpha = \d+\.?\d*, where errors of the noise"):
+            uldnum.anneal(net, uldnum.plan("ddim", levels), chains=1, progress=False)
+
+
+def test_zero_terminal_snr(tmp_path, mixture):
+    """Alpha is the rescaled one of Lin et al. 2024: the first is kept, and the last is 0."""
+    settings = DDPM | {
+        "rescale_betas_zero_snr": True,
+        "prediction_type": "v_prediction",
+        "timestep_spacing": "trailing",
+    }
+    root = np.sqrt(np.cumprod(1 - BETAS))
+    alpha = (root - root[-1]) * root[0] / (root[0] - root[-1])
+    rescaled = 1 - np.append(alpha[:1], alpha[1:] / alpha[:-1]) ** 2
+    net = network(folder_of(tmp_path, mixture, "v", rescaled, scheduler=settings))
+    levels = net.levels(4)
+    np.testing.assert_allclose(levels.alpha, alpha[[999, 749, 499, 249]], rtol=1e-10)
+    assert (levels.alpha[0], levels.sigma[0]) == (0, 1)
+    z = np.random.default_rng(1).normal(size=(4, *SHAPE)).astype(np.float32)
+    image = np.broadcast_to(mixture.mean.reshape(SHAPE), z.shape)
+    np.testing.assert_allclose(net.at(ratio=np.inf).denoise(z), image, rtol=0, atol=1e-6)
+    run = uldnum.anneal(net, uldnum.plan("ddim", levels, denoise=False), chains=4, x0=z, progress=False)
+    assert np.isfinite(run.x).all()
+    assert run.diverged == 0
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")
 @pytest.mark.parametrize("flow_folder", ["static", "no shift", "inverted", "terminal"], indirect=True)
@@ -149,7 +195,7 @@ def without(key):
         ({"scheduler": DDPM | {"beta_schedule": "sigmoid"}}, "beta_schedule must be one of linear, scaled_linear"),
         ({"scheduler": DDPM | {"prediction_type": "flow"}}, "prediction_type must be one of epsilon, sample"),
         ({"scheduler": DDPM | {"beta_end": "big"}}, "'linear' cannot be built from"),
-        ({"scheduler": DDPM | {"rescale_betas_zero_snr": True}}, "rescale_betas_zero_snr is not supported"),
+        ({"scheduler": DDPM | {"timestep_spacing": "even"}}, "timestep_spacing must be linspace, leading or trailing"),
         ({"scheduler": {"_class_name": "FlowMatchLCMScheduler"}}, "FlowMatchLCMScheduler is not"),
         ({"scheduler": FLOW | {"use_karras_sigmas": True}}, "use_karras_sigmas is not supported; set it to false"),
         ({"scheduler": FLOW | {"shift": "3"}}, "shift: must be a number"),

@@ -9,7 +9,7 @@ from helpers.onnx_models import save_mixture
 
 import uldnum
 from uldnum.networks import Network
-from uldnum.networks.forms import FROM_NOISE, NEEDS, PARAMETERISATIONS, form
+from uldnum.networks.forms import NEEDS, OF_NOISE, PARAMETERISATIONS, form
 from uldnum.plans.schedules import schedule
 
 MIXTURE = uldnum.GaussianMixture(
@@ -224,7 +224,7 @@ def test_a_single_move_from_pure_noise(net):
     np.testing.assert_allclose(run.x, end, rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("what", FROM_NOISE)
+@pytest.mark.parametrize("what", [one for one in PARAMETERISATIONS if one not in (*OF_NOISE, "edm")])
 @pytest.mark.parametrize("name", ["ddim", "ddim(0.5)", "ancestral", "edm-euler", "dpm-solver++"])
 def test_tables_at_pure_noise_are_the_limit_of_small_alpha(what, name):
     """With errors of order alpha; Heun's method changes the coordinates, and is tested above."""
@@ -272,6 +272,55 @@ def test_a_schedule_that_ends_at_pure_noise():
     assert found.limits == (pytest.approx(ratio[0]), np.inf)
     assert 1 / found.ratio(10.25) == pytest.approx(0.75 / ratio[-1], rel=1e-12)
     np.testing.assert_allclose(found.time(found.ratio(np.array([0, 3.7, 10, 10.6, 11]))), [0, 3.7, 10, 10.6, 11])
+
+
+def cosine_network(path, what, **keys):
+    """Return a network on the cosine schedule with 1000 timesteps that is exact for the mixture."""
+    kept = np.cos((np.arange(1001) / 1000 + 0.008) / 1.008 * np.pi / 2) ** 2
+    betas = np.minimum(1 - kept[1:] / kept[:-1], 0.999)
+    model = save_mixture(path / "net.onnx", MIXTURE, SHAPE, what, levels_of_betas(betas))
+    return Network(model, {"parameterisation": what, "scaling": "vp", "condition": "timestep",
+                           "schedule": {"kind": "cosine", "timesteps": 1000}, **keys})  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["ddim", "ancestral", "heun", "baoab-limit"])
+def test_default_levels_tolerate_errors_of_the_noise(tmp_path, monkeypatch, name):
+    """With an error of 1e-3 in epsilon, samples from the default levels are near the exact ones, up to 1e-3 times 30.
+
+    DDIM from the last timestep, where sigma/alpha is 2e4, warns, and most values of the images are wrong.
+    """
+    net = cosine_network(tmp_path, "epsilon")
+    exact, options = Network.evaluate, {"h": 0.5, "predictor": "ddim"} if name == "baoab-limit" else {}
+    errors = 1e-3 * np.random.default_rng(3).normal(size=(64, *SHAPE)).astype(np.float32)
+
+    def with_error(self, x, *others):
+        return exact(self, x, *others) + errors
+
+    def run(levels):
+        return uldnum.anneal(net, uldnum.plan(name, levels, **options), chains=64, seed=2, progress=False).x
+
+    levels = net.levels(20)
+    assert 28 < levels.ratio[0] <= 30
+    wanted = run(levels)
+    monkeypatch.setattr(Network, "evaluate", with_error)
+    assert np.median(np.abs(run(levels) - wanted)) < 0.03
+    if name != "ddim":
+        return
+    net = cosine_network(tmp_path, "epsilon", spacing={"kind": "linspace"})
+    with pytest.warns(UserWarning, match=r"starts at sigma/alpha = 2\.0.*e\+04, where errors of the noise .* or less"):
+        far = run(net.levels(20))
+    assert np.median(np.abs(far - wanted)) > 0.3
+
+
+def test_default_levels_stay_in_the_range_of_the_card(tmp_path):
+    """Levels have whole timesteps between sigma_min and sigma_max, and v reaches the last timestep."""
+    levels = cosine_network(tmp_path, "v", sigma_min=0.1, sigma_max=0.9).levels(9)
+    assert 0.89 < levels.sigma[0] <= 0.9
+    assert 0.1 <= levels.sigma[-1] < 0.11
+    assert cosine_network(tmp_path, "v").levels(9).ratio[0] > 1e4
+    given = {"condition": "t", "schedule": {"kind": "geometric", "first": 0.01, "last": 100.0}, "scaling": "ve"}
+    levels = Network(tmp_path / "net.onnx", given | {"parameterisation": "noise", "sigma_min": 0.1}).levels(4)
+    np.testing.assert_allclose(levels.sigma, np.geomspace(30.0, 0.1, 4), rtol=1e-12)
 
 
 LEVELS = uldnum.levels.given([1.0, 0.6], [0.0, 0.8])

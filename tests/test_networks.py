@@ -12,7 +12,7 @@ from onnx import TensorProto, helper
 import uldnum
 from uldnum._util.extras import MissingExtraError
 from uldnum.networks import Network, network
-from uldnum.networks.forms import FROM_NOISE, NEEDS, PARAMETERISATIONS, alpha_and_sigma, form
+from uldnum.networks.forms import NEEDS, OF_NOISE, PARAMETERISATIONS, alpha_and_sigma, form
 from uldnum.plans.schedules import schedule
 
 
@@ -93,7 +93,7 @@ def test_score_is_that_of_the_noised_mixture(tmp_path, mixture, what, case):
     rng = np.random.default_rng(1)
     low, high = net.card.limits
     ends = (max(low, 1e-3), min(high, 80.0)) if condition != "none" else ()
-    known = [sigma for sigma in ends if sigma != 1 or scaling in ("ve", "edm") or what in FROM_NOISE]
+    known = [sigma for sigma in ends if sigma != 1 or scaling in ("ve", "edm") or what not in OF_NOISE]
     for sigma in (*sigmas, *known):
         level = net.at(sigma)
         assert level.sigma == pytest.approx(sigma, rel=0.4 if condition == "timestep" else 1e-12)

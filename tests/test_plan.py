@@ -288,9 +288,9 @@ def test_levels_of_a_network_follow_its_schedule(tmp_path):
     mixture = uldnum.GaussianMixture([1.0], [np.zeros(12)], [0.3])
     betas = np.linspace(1e-4, 0.02, 1000)
     kept = np.cumprod(1 - betas)
-    path = save_mixture(tmp_path / "net.onnx", mixture, (2, 2, 3), "epsilon", levels_of_betas(betas))
+    path = save_mixture(tmp_path / "net.onnx", mixture, (2, 2, 3), "v", levels_of_betas(betas))
     steps = {"kind": "linear", "beta_start": 1e-4, "beta_end": 0.02, "timesteps": 1000}
-    card = {"parameterisation": "epsilon", "scaling": "vp", "condition": "timestep", "schedule": steps}
+    card = {"parameterisation": "v", "scaling": "vp", "condition": "timestep", "schedule": steps}
     net = uldnum.networks.Network(path, card)
     at = net.levels(4)
     np.testing.assert_allclose(at.alpha**2, kept[[999, 666, 333, 0]], rtol=1e-12)

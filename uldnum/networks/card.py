@@ -17,11 +17,12 @@ from uldnum._util.arguments import number, positive_number, shown
 from uldnum._util.names import checked_name, checked_text, unknown
 from uldnum._util.parsing import parse_toml, read_toml
 from uldnum._util.summary import Described, Summary
+from uldnum._util.typing import Array
 from uldnum.arithmetic.elementary import log
 from uldnum.networks.forms import (
     CONDITIONS,
-    FROM_NOISE,
     NEEDS,
+    OF_NOISE,
     PARAMETERISATIONS,
     SCALINGS,
     WITH_NOISE,
@@ -31,7 +32,7 @@ from uldnum.networks.forms import (
 )
 from uldnum.networks.spacings import times_of
 from uldnum.plans.schedules import Schedule, schedule
-from uldnum.schemes.form import Form
+from uldnum.schemes.form import START, Form
 from uldnum.schemes.predictors import NoiseLevel
 
 __all__ = ["Card", "Level", "card_of", "checked_card", "keys_of", "parse_value", "read_card"]
@@ -91,7 +92,8 @@ class Card(Described):
         The conditions "t", "timestep" and "interpolated-timestep" require it.
     spacing : mapping
         Spacing of the default noise levels of the network: ``kind`` and the parameters of that kind
-        (`uldnum.networks.spacings`). Default: evenly spaced in t.
+        (`uldnum.networks.spacings`). Default: evenly spaced in t, from sigma/alpha = 30 at most if the network predicts
+        the score, epsilon or the noise.
     sigma_data : float
         Standard deviation of the data in the scaling "edm". Default: 0.5.
     sigma_min, sigma_max : float
@@ -216,7 +218,7 @@ class Card(Described):
         if self.spacing:
             if not self.schedule:
                 raise ValueError("spacing: needs a schedule from t to the noise level")
-            times_of(self.spacing, 2, self.times, self.shape or (1, 64, 64))  # raises for a spacing that does not exist
+            self.spaced(2, self.shape or (1, 64, 64))  # raises for a spacing that does not exist
 
     @property
     def summary(self) -> Summary:
@@ -246,6 +248,13 @@ class Card(Described):
             return self.sigma_min, min(self.sigma_max, 1.0 if self.scaling in WITH_NOISE else math.inf)
         low, high = (alpha_and_sigma(self.scaling, ratio)[1] for ratio in self.times.limits)
         return max(low, self.sigma_min), min(high, self.sigma_max)
+
+    def spaced(self, count: int, shape: tuple[int, ...]) -> Array:
+        """Return the times of ``count`` default noise levels for images of a given shape, float64, shape (count,)."""
+        largest = math.inf if self.sigma_max >= (1.0 if self.scaling in WITH_NOISE else math.inf) else self.sigma_max
+        low, high = (self.ratio_of("sigma", one) if 0 < one < math.inf else one for one in (self.sigma_min, largest))
+        span = low, min(high, START if self.parameterisation in OF_NOISE else math.inf)
+        return times_of(self.spacing, count, self.times, shape, span)
 
     def ratio_of(self, name: str, value: float) -> float:
         """Return sigma/alpha of a noise level given as "sigma", "sigma-ratio" or "t". It is infinite at alpha = 0.
@@ -289,7 +298,7 @@ class Card(Described):
         This is the level where z is pure noise. The denoised image must follow from the output of the network there.
         """
         owner = self.name or "the network"
-        if self.parameterisation not in FROM_NOISE:
+        if self.parameterisation in OF_NOISE:
             raise ValueError(
                 f"{name}: must be a level with alpha > 0, because {owner} predicts "
                 f"{PARAMETERISATIONS[self.parameterisation][0]}, from which the image does not follow at alpha = 0"

@@ -144,13 +144,19 @@ def schedule_card(path: Path, patch: int) -> dict[str, Any]:
         raise ValueError(
             f"network: {path}: prediction_type must be one of {', '.join(PREDICTIONS)}, got {prediction!r}"
         )
+    schedule = betas_of(settings, need, path)
     if settings.get("rescale_betas_zero_snr"):
+        schedule["zero_terminal_snr"] = True
+    default = "leading" if kind.startswith(("DDIM", "DDPM", "PNDM")) else "linspace"  # the defaults of diffusers
+    spacing: dict[str, Any] = {"kind": str(settings.get("timestep_spacing", default))}
+    if spacing["kind"] not in ("linspace", "leading", "trailing"):
         raise ValueError(
-            f"network: {path}: rescale_betas_zero_snr is not supported: its last level has alpha = 0, where z does not "
-            "depend on the image"
+            f"network: {path}: timestep_spacing must be linspace, leading or trailing, got {spacing['kind']!r}"
         )
+    if spacing["kind"] == "leading" and settings.get("steps_offset"):
+        spacing["offset"] = need_number("steps_offset")
     return {"parameterisation": PREDICTIONS[prediction], "scaling": "vp", "condition": "timestep",
-            "schedule": betas_of(settings, need, path)}  # fmt: skip
+            "schedule": schedule, "spacing": spacing}  # fmt: skip
 
 
 def flow_card(settings: Mapping[str, Any], patch: int, path: Path) -> dict[str, Any]:

@@ -20,8 +20,8 @@ from uldnum.schemes.form import Form
 
 __all__ = [
     "CONDITIONS",
-    "FROM_NOISE",
     "NEEDS",
+    "OF_NOISE",
     "PARAMETERISATIONS",
     "SCALINGS",
     "WITH_NOISE",
@@ -77,8 +77,9 @@ def preconditioned(s: float, data: float, scale: float) -> Maps:
     return (data * data / square, s * data / scale), (s / square, -data / scale)
 
 
-# Parameterisations whose output determines the image at alpha = 0, where z is pure noise.
-FROM_NOISE = ("denoiser", "v", "velocity", "negative-velocity")
+# Parameterisations whose output is noise. The image is (z - sigma eps)/alpha, so that an error of eps is multiplied by
+# sigma/alpha in the image, and the image does not follow from the output at alpha = 0.
+OF_NOISE = ("score", "epsilon", "noise")
 
 # Scalings that have a noise level with alpha = 0. The others have alpha = 1.
 WITH_NOISE = ("vp", "flow")

@@ -23,7 +23,6 @@ from uldnum.networks.card import LARGEST, Card, Level, card_of, checked_card, re
 from uldnum.networks.conditions import Conditions
 from uldnum.networks.decoder import Decoder, Latents
 from uldnum.networks.model import Device, Model, Roles
-from uldnum.networks.spacings import times_of
 from uldnum.plans.levels import Levels
 from uldnum.schemes.form import Form
 from uldnum.schemes.predictors import NoiseLevel
@@ -276,9 +275,10 @@ class Network(Law):
         Returns
         -------
         Levels
-            The levels. If the card has no spacing, they are evenly spaced in the time t and span the schedule; if sigma
-            is 0 at one of its ends, the least noisy level is end/1000 away from it. If the network supports only
-            integer timesteps, all levels are at such timesteps.
+            The levels. If the card has no spacing, they are evenly spaced in the time t. They span the part of the
+            schedule between ``sigma_min`` and ``sigma_max`` of the card and, if the network predicts the score, epsilon
+            or the noise, below sigma/alpha = 30. If sigma is 0 at one of its ends, the least noisy level is end/1000
+            away from it. If the network supports only integer timesteps, all levels are at such timesteps.
 
         Raises
         ------
@@ -287,12 +287,12 @@ class Network(Law):
         """
         if not self.card.schedule:
             raise ValueError(f"levels: {self.name} has no schedule; use uldnum.levels.karras or geometric")
-        times, number = self.card.times, whole_number("count", count, 1, 2**20)
-        t = times_of(self.card.spacing, number, times, self.shape)
+        number = whole_number("count", count, 1, 2**20)
+        t = self.card.spaced(number, self.shape)
         if self.card.condition == "timestep":
             t = np.rint(t)
-        if len(np.unique(t)) < number:
-            raise ValueError(f"count: must be at most {times.end + 1:g}, the number of timesteps, got {number}")
+        if (different := len(np.unique(t))) < number:
+            raise ValueError(f"count: must be at most {different}, the number of timesteps, got {number}")
         found = [self.card.level(t=float(one)) for one in t]
         return Levels(np.array([level.alpha for level in found]), np.array([level.sigma for level in found]))
 

@@ -100,19 +100,28 @@ def extended(schedule: Schedule) -> Schedule:
     return Schedule(ratio, lambda r: schedule.time(r) + 1 - np.minimum(largest / r, 1), end + 1, discrete=True)
 
 
-def of_betas(betas: Array) -> Schedule:
-    r"""Return the discrete schedule of given betas: :math:`\bar\alpha_t = \prod_{i \le t} (1 - \beta_i)`."""
-    return table(np.cumprod(1 - betas))
+def of_betas(betas: Array, zero_terminal_snr: bool = False) -> Schedule:
+    r"""Return the discrete schedule of given betas: :math:`\bar\alpha_t = \prod_{i \le t} (1 - \beta_i)`.
+
+    With ``zero_terminal_snr``, alpha is shifted and scaled such that its last value is 0 and the first one is kept (Lin
+    et al. 2024, Algorithm 1).
+    """
+    kept = np.cumprod(1 - betas)
+    if zero_terminal_snr:
+        alpha = np.sqrt(kept)
+        kept = np.square((alpha - alpha[-1]) * (alpha[0] / (alpha[0] - alpha[-1])))
+    return table(kept)
 
 
-def linear(beta_start: float, beta_end: float, timesteps: int) -> Schedule:
+def linear(beta_start: float, beta_end: float, timesteps: int, zero_terminal_snr: bool = False) -> Schedule:
     """Return the schedule of betas that grow linearly (DDPM: Ho et al. 2020, sec. 4)."""
-    return of_betas(np.linspace(beta_start, beta_end, timesteps))
+    return of_betas(np.linspace(beta_start, beta_end, timesteps), zero_terminal_snr)
 
 
-def scaled_linear(beta_start: float, beta_end: float, timesteps: int) -> Schedule:
+def scaled_linear(beta_start: float, beta_end: float, timesteps: int, zero_terminal_snr: bool = False) -> Schedule:
     """Return the schedule of betas whose square roots grow linearly (Rombach et al. 2022)."""
-    return of_betas(np.square(np.linspace(math.sqrt(beta_start), math.sqrt(beta_end), timesteps)))
+    roots = np.linspace(math.sqrt(beta_start), math.sqrt(beta_end), timesteps)
+    return of_betas(np.square(roots), zero_terminal_snr)
 
 
 def vp_sde(beta_start: float, beta_end: float, end: float = 1.0) -> Schedule:
@@ -132,18 +141,18 @@ def vp_sde(beta_start: float, beta_end: float, end: float = 1.0) -> Schedule:
     return Schedule(ratio, time, end)
 
 
-def cosine(timesteps: int, max_beta: float = 0.999, shift: float = 0.008) -> Schedule:
+def cosine(timesteps: int, max_beta: float = 0.999, shift: float = 0.008, zero_terminal_snr: bool = False) -> Schedule:
     r"""Return the discrete schedule of :math:`\bar\alpha(t) = \cos^2(\frac{t/T + s}{1 + s} \frac\pi2)`.
 
     T is the number of timesteps. The betas are bounded by ``max_beta`` (Nichol & Dhariwal 2021, eq. 17).
     """
     kept = np.square(cos((np.arange(timesteps + 1) / timesteps + shift) / (1 + shift) * np.pi / 2))
-    return of_betas(np.minimum(1 - kept[1:] / kept[:-1], max_beta))
+    return of_betas(np.minimum(1 - kept[1:] / kept[:-1], max_beta), zero_terminal_snr)
 
 
-def betas(values: ArrayLike) -> Schedule:
+def betas(values: ArrayLike, zero_terminal_snr: bool = False) -> Schedule:
     """Return the schedule of given betas, one per timestep."""
-    return of_betas(numbers("betas", values))
+    return of_betas(numbers("betas", values), zero_terminal_snr)
 
 
 def geometric(first: float, last: float, timesteps: int | None = None) -> Schedule:

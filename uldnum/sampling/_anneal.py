@@ -39,7 +39,7 @@ from uldnum.sampling.run import Run
 from uldnum.sampling.settings import Settings
 from uldnum.sampling.start import earlier_run, find_start, initial_state, number_of_chains, register_ends, resumed_start
 from uldnum.schemes.adaptive import FEWEST
-from uldnum.schemes.form import Form
+from uldnum.schemes.form import START, Form
 from uldnum.schemes.predictors import NoiseLevel
 from uldnum.targets import Law, Target, law_of, level_of
 from uldnum.version import VERSION
@@ -116,7 +116,8 @@ def anneal(
     Warns
     -----
     UserWarning
-        If a chain diverged, if the run was stopped, or if the step sizes are adaptive in fewer than 64 dimensions.
+        If a chain diverged, if the run was stopped, if the step sizes are adaptive in fewer than 64 dimensions, or if a
+        network that predicts the score or the noise starts at sigma/alpha above 30.
 
     See Also
     --------
@@ -159,6 +160,7 @@ def anneal(
         )
     earlier = None if resume is None else earlier_run(resume, x0)
     law = level_of(data, *plan.start)
+    warn_of_start(law, plan)
     kind = floating_type(law.dtype if dtype is None else dtype)
     backend = choose_backend(law, "array" if plan.adaptive and backend is None else backend, kind)
     if plan.adaptive:
@@ -195,6 +197,18 @@ def anneal(
         register_ends(run)
         report(run)
     return run
+
+
+def warn_of_start(law: Target, plan: Plan) -> None:
+    """Warn if errors of the network are amplified in the denoised image at the first level of the plan."""
+    factor = 0.0 if law.form is None else law.form.amplification(plan.start[1])
+    if factor > START * (1 + 1e-6):
+        warnings.warn(
+            f"{plan.name}: starts at sigma/alpha = {NoiseLevel(*plan.start).r:.4g}, where errors of the noise that the "
+            f"network predicts are multiplied by {factor:.4g} in the denoised image, so that samples may be wrong; "
+            f"start at sigma/alpha of {START:g} or less",
+            stacklevel=3,
+        )
 
 
 def check_adaptive(start: Target, plan: Plan, backend: str) -> None:

@@ -10,7 +10,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-__all__ = ["Form"]
+__all__ = ["START", "Form"]
+
+# Largest amplification (`Form.amplification`) at the first level of a plan by default, and without a warning.
+START = 30.0
 
 
 class Form(NamedTuple):
@@ -42,6 +45,14 @@ class Form(NamedTuple):
     def of_image(cls, alpha: float, sigma: float) -> Form:
         """Return the form of an answer that is the denoised image itself, so that ``eps = (z - alpha N)/sigma``."""
         return cls.of((0.0, 1.0), (1 / sigma, -alpha / sigma), sigma)
+
+    def amplification(self, sigma: float) -> float:
+        """Return the factor by which the denoised image multiplies an error of the predicted noise, at most.
+
+        The image p z + q N is then a difference of large numbers. If the answer is the noise or the score, the factor
+        is sigma/alpha. If it is the image, v or the velocity, the factor is at most 1.
+        """
+        return abs(self.image[0]) * sigma
 
     def rescaled(self, factor: float, sigma: float) -> Form:
         """Return the form for z multiplied by a factor, where sigma is the noise level after the multiplication."""
