@@ -353,7 +353,7 @@ def test_outputs_that_do_not_determine_the_image_are_refused(tmp_path, what):
         ValueError, match=r"sigma-ratio: must be a level with alpha > 0, because net predicts the .*, from"
     ):
         net.at(ratio=np.inf)
-    with pytest.raises(ValueError, match="levels: at sigma/alpha = inf: sigma-ratio: must be a level with alpha > 0"):
+    with pytest.raises(ValueError, match="levels: must be a level with alpha > 0, because net predicts"):
         uldnum.anneal(net, uldnum.plan("ddim", LEVELS), chains=2)
 
 

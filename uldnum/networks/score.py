@@ -252,7 +252,7 @@ class Network(Law):
             level = self.at(ratio=ratio)
         except ValueError as error:
             fault = str(error).removeprefix("sigma-ratio: ")
-            raise ValueError(f"levels: {fault} at sigma/alpha = {ratio:.6g}") from None
+            raise ValueError(f"levels: {fault} (level with sigma/alpha = {ratio:.6g})") from None
         found = float(NoiseLevel(level.alpha, level.sigma).r)
         if not math.isclose(found, ratio, rel_tol=1e-6):
             raise ValueError(
