@@ -44,7 +44,7 @@ class Commands(TyperGroup):
             return super().invoke(context)
         except KeyboardInterrupt:
             interrupted()
-        except (typer.Exit, typer.Abort, BrokenPipeError):  # typer handles these; two of them may be RuntimeErrors
+        except (typer.Exit, typer.Abort, BrokenPipeError):  # for typer; the next clause would catch them
             raise
         except (ValueError, MissingExtraError, RuntimeError, OSError, MemoryError) as error:
             show("error", str(error) or "out of memory; use fewer chains", "red")

@@ -17,7 +17,7 @@ __all__ = ["TargetDensity", "tabulate"]
 # narrowest component, and largest number of nodes.
 REACH, DENSE, MOST = 24, 200, 5_000_000
 
-# Largest density at the ends of the table at another temperature than 1, relative to its maximum.
+# Largest density at the ends of the table, relative to its maximum. It is checked at temperatures other than 1 only.
 OUTSIDE = 1e-12
 
 
@@ -119,7 +119,8 @@ def tabulate(target: Target, temperature: float = 1.0) -> TargetDensity:
     """
     centres, own = scales(target)
     deviations = np.sqrt(temperature) * own
-    extent = REACH * (deviations if target.components is not None else np.maximum(own, deviations))  # several modes
+    # A target that is not a mixture may have several modes, which do not approach each other at low temperatures.
+    extent = REACH * (deviations if target.components is not None else np.maximum(own, deviations))
     low, high = (centres - extent).min(), (centres + extent).max()
     nodes = int(DENSE * (high - low) / deviations.min()) + 1
     if nodes > MOST:

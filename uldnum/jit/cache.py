@@ -27,7 +27,7 @@ def source_hash(function: Any) -> bytes:
 
 
 def sealed(name: str, content: bytes) -> bytes:
-    """Return the content of a file after a line with a hash of its name and content; the line is a comment in PTX."""
+    """Return a line with a hash of the name and content of a file, then the content; the line is a comment in PTX."""
     return b"// sha256 " + sha256(name.encode() + content).hexdigest().encode() + b"\n" + content
 
 

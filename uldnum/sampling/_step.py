@@ -41,8 +41,9 @@ def step(
     x : array_like, shape (..., d)
         Positions.
     p : array_like, optional
-        Memory of the integrator besides x. For an integrator with k = 2 rows of memory, these are the momenta (or the
-        second row), shape (..., d). For k > 2 rows the shape is (..., k - 1, d). Omit it for k = 1, such as for "ula".
+        Memory of the integrator besides x. An integrator has k rows of memory, and x is the first. For k = 2, p is the
+        second row, usually the momenta, with shape (..., d). For k > 2, p holds the k - 1 other rows, with shape
+        (..., k - 1, d). For k = 1, such as for "ula", omit p.
     h : float
         Step size in units of time. Give exactly one of ``h`` and ``delta``.
     delta : float
@@ -85,8 +86,9 @@ def step(
         p <- p + (h/2) score(x)
 
     A single step evaluates the score at both of its ends. `uldnum.sample` reuses the last score of a step, and any
-    normals that two steps share, in the next step. With score noise, the two scores of successive calls at one position
-    have independent errors, while they are one score with one error in `uldnum.sample`.
+    normals that two steps share, in the next step. With score noise, the score at the end of one call
+    and that at the start of the next are at the same position, but have independent errors. `uldnum.sample` evaluates
+    this score once, with one error.
 
     References
     ----------
@@ -126,7 +128,7 @@ def step(
     memory = np.zeros(rows) if k == 1 else converted("p", np.nan if p is None else p)
     if memory.shape != rows:
         raise ValueError(f"p: {scheme.name!r} needs shape {rows}, got {'none' if p is None else memory.shape}")
-    # `close` may share normals with the next step; a single step needs at most k of its own.
+    # The normals of `close` may include some that the next step uses, too; a single step can do with at most k instead.
     close = table.close.compressed()
     if scheme.errors:  # a normal for the error of the last score, which `compressed` has removed
         close = replace(close, C=np.insert(close.C, close.normals, 0.0, axis=-1))

@@ -87,8 +87,9 @@ def escape_distance(scale: Array, temperature: float = 1.0) -> Array:
     """Return the distances from the mean beyond which chains have diverged.
 
     They are `ESCAPE` standard deviations of the target or of ``density^(1/temperature)``, whichever is wider. The
-    latter are estimated by sqrt(temperature) times those of the target, which is exact on Gaussians. The temperature is
-    relative to that of the standard deviations ``scale``. Chains may start from the target at any temperature.
+    latter are estimated by sqrt(temperature) times those of the target, which is exact on Gaussians. ``temperature`` is
+    the ratio of the temperature of the chains to the one at which ``scale`` holds. A low temperature does not narrow
+    the bounds, because chains may start from the target itself.
     """
     return np.asarray(ESCAPE * math.sqrt(max(temperature, 1.0)) * scale)
 
@@ -107,10 +108,11 @@ def centre_and_scale(target: Target) -> tuple[Array, Array]:
 
 @contextmanager
 def in_coordinates(state: State, mass: Mass | None, momenta: bool) -> Iterator[None]:
-    """Run a program with a mass: it starts from the coordinates y and their momenta, and ends with those of x.
+    """Convert ``state.phase_space`` for a run with a mass, before and after the run.
 
-    ``state.phase_space`` holds x and, if ``momenta`` is true, its momenta, before and after. Other rows are those of y.
-    Executors read it only before the first step, and write F y instead of y to it.
+    Outside of this context, the rows hold x and, if ``momenta`` is true, the momenta of x. Executors run in the
+    coordinates y: before the first step they read y and its momenta, and at the end they write x = F y and the momenta
+    of y. Rows that are neither positions nor momenta belong to y and are not converted.
     """
     begun, before = state.step, state.phase_space.copy() if mass and not state.step else None
     if mass and before is not None:
@@ -353,7 +355,7 @@ def quiet() -> Iterator[Callable[[], bool]]:
     """Run chains without warnings of divergence and stops; after Ctrl-C raise KeyboardInterrupt at the end.
 
     It yields a function that returns whether Ctrl-C was pressed. The exception is raised even if the run was complete
-    by then, because the work of which the run is a part may not be.
+    by then, because the run may be only a part of the work, the rest of which is not done.
     """
     with warnings.catch_warnings(), interruptible() as stopped:
         warnings.filterwarnings("ignore", ".* diverged")

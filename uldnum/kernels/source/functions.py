@@ -51,7 +51,7 @@ class Format(NamedTuple):
     least: float  # smallest argument for which exp is a normal number
     least_power: float  # smallest argument of exp2, large enough that products with the result are normal numbers
     ln2: tuple[float, float]  # ln 2 in two parts; the product of the first with an exponent is exact
-    half_pi: tuple[float, float, float]  # pi/2 in three parts, with exact products likewise
+    half_pi: tuple[float, float, float]  # pi/2 in three parts; products of the first two with a turn count are exact
     sin: tuple[float, ...]  # (sin(r)/r - 1)/r^2 in powers of r^2, |r| <= pi/4
     cos: tuple[float, ...]  # ((cos(r) - 1)/r^2 + 1/2)/r^2
     log: tuple[float, ...]  # 2 (artanh(s)/s - 1)/s^2 in powers of s^2, |s| <= 3 - 2 sqrt(2)
@@ -179,7 +179,7 @@ def make_functions(ops: Ops) -> SimpleNamespace:
 
     @ops.jit
     def turned(c, s, quadrant):  # type: ignore[no-untyped-def]
-        """Rotate (cosine, sine) by quarter turns; the low two bits of a word hold their number."""
+        """Rotate (cosine, sine) by n quarter turns; n modulo 4 is in the low two bits of ``quadrant``."""
         odd = (quadrant & BIT_0) != NONE
         c_sign, s_sign = ((quadrant + BIT_0) & BIT_1) << TOP_TWO, (quadrant & BIT_1) << TOP_TWO
         return from_bits(bits(where(odd, s, c)) ^ c_sign), from_bits(bits(where(odd, c, s)) ^ s_sign)
@@ -194,7 +194,10 @@ def make_functions(ops: Ops) -> SimpleNamespace:
 
     @ops.jit
     def cos_sin_of(x):  # type: ignore[no-untyped-def]
-        """Return cosine and sine of x for |x| < 1e5 (float32: 1e3), within 1.5 ulp of the numbers in [1/2, 1)."""
+        """Return cosine and sine of x for |x| < 1e5 (float32: 1e3).
+
+        The absolute error is at most 1.5 times the ulp of numbers in [1/2, 1).
+        """
         t = fma(x, TWO_OVER_PI, ROUND)
         n = t - ROUND
         r = fma(n, TURN_LOW, fma(n, TURN_MIDDLE, fma(n, TURN_HIGH, x)))
