@@ -118,7 +118,7 @@ def check_divergence(run: Run, where: str) -> None:
 
 
 def explain_words(*schemes: Integrator) -> None:
-    """Print what splitting words that are not in the catalogue do, because each may be a misspelt name."""
+    """Describe each splitting word that is not in the catalogue, because it may be a misspelt name."""
     names = [entry.name for entry in catalogue()]
     for scheme in schemes:
         if split_name(scheme.name)[0] not in names:
@@ -166,7 +166,7 @@ def compute_study(name: str, given: dict[str, Any], scheduler: str | None, out: 
 
 
 def run_study(study: Callable[..., Any], options: dict[str, Any], out: Path) -> Any:
-    """Return a study; Ctrl-C ends the command with the place of the finished points."""
+    """Return a study. Ctrl-C ends the command with a message that names the folder of the finished points."""
     try:
         return study(**options)
     except KeyboardInterrupt:
@@ -186,7 +186,7 @@ def write_study(study: Any, folder: Path, name: str, draw: Callable[[xr.Dataset]
 
 
 def print_json(study: Any, data: Path, figure: Path) -> None:
-    """Print a study as JSON: attributes, and one record for each point, in which signed biases are lists over axes."""
+    """Print a study as JSON: attributes, and one record for each point. A signed bias is a list over ``axis``."""
     from xarray import apply_ufunc
 
     lists = {
@@ -214,7 +214,7 @@ def parse_interval(name: str, text: str | None) -> tuple[float, float] | None:
 
 
 def parse_mass(text: str | None) -> Any:
-    """Return a number, an array of the numbers of a comma-separated list, or a name or None unchanged."""
+    """Return the number in a text, or an array of its comma-separated numbers. `ESTIMATED` and None are unchanged."""
     if text is None or text == ESTIMATED:
         return text
     try:

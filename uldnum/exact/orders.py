@@ -18,7 +18,7 @@ __all__ = ["Orders", "measured_orders"]
 
 # Precision and friction of the Gaussian on which the weak error after unit time is measured.
 PRECISION, FRICTION = 1.3, 0.9
-# Step sizes between which a slope is measured: each of these and half of it.
+# Larger step size of each slope. The smaller one is half of it.
 WEAK_H, STATIONARY_H = 1 / 16, 0.1
 # Tolerances of the stationary distribution. A smaller one takes up to ten times as long, and few biases need it.
 TOLERANCES = (1e-6, 1e-7, 1e-8)
@@ -65,9 +65,9 @@ def measured_orders(integrator: str | Integrator) -> Orders:
 
     Notes
     -----
-    The weak error is that of the distribution after unit time on a Gaussian target, from ``open`` to ``close``. It is
-    measured against both the underdamped and the overdamped Langevin equation, and the larger of the two orders is
-    returned; it is 0 if the integrator approximates neither.
+    The weak error is that of the distribution after unit time on a Gaussian target, with ``open`` before the first step
+    and ``close`` at the end of the last one. It is measured against both the underdamped and the overdamped Langevin
+    equation, and the larger of the two orders is returned; it is 0 if the integrator approximates neither.
 
     The stationary error is the bias of E[x^2] on the mixture ``bimodal-1d``, since some schemes have no bias on a
     Gaussian.
@@ -98,7 +98,7 @@ def slope(coarse: Array, fine: Array) -> Array:
 
 
 def underdamped_error(scheme: Integrator, h: float) -> float:
-    """Return the largest error of M and Q of (x, p) after unit time; NaN for schemes without a second row."""
+    """Return the largest error after unit time of M and Q, as in `propagator`; NaN for schemes with one row."""
     if scheme.rows == 1:
         return np.nan
     got = propagator(scheme, h, precision=PRECISION, friction=FRICTION, steps=round(1 / h))

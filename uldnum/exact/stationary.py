@@ -4,8 +4,8 @@
 at the nodes. The stationary distribution has the weights w with ``w^T P = w^T`` and ``sum(w) = 1``. The other leading
 eigenvalues of P are the factors by which the slowest modes decay in one time step.
 
-**Position in the time step.** The grid describes the state before the noise of the stage that precedes the last stage.
-For a scheme with one stage, this is the noise of the previous time step. The time step is a product of operators
+**Position in the time step.** The grid describes the state just before a noise acts: that of the stage before the last
+one, or, for a scheme with one stage, that of the previous time step. The time step is a product of operators
 (`uldnum.exact.grid.Push`), each of which starts with the noise of one stage and ends before the next noise. The
 distribution of x at the end of the time step follows from the noise and the map ``close`` (`Problem.read`).
 
@@ -17,8 +17,8 @@ needs few nodes, the score.
 
 **Refinement.** Let d be the change of the results when the nodes of one axis are refined. The number of nodes of this
 axis grows by the factor ``1 + 0.1 log10(d/tolerance)``, clipped to [1.12, 1.4], until d is below the tolerance. The
-axes of memory and position are refined in turn. Since the error decreases fast, d is close to the error before the last
-refinement and bounds the error after it.
+axes of the memory (row 1 of u, such as the momentum) and of the position are refined in turn. Since the error decreases
+fast, d is close to the error before the last refinement and bounds the error after it.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ SAME, ALIKE = 0.01, 0.1
 # first grid is refined to resolve the score.
 LEAST, LEAST_MEMORY, MOST_FOR_SCORE = 24, 18, 60
 # Widths of the regions with denser nodes: RIDGE sqrt(temperature/slope of the score) on a ridge, and BULK standard
-# deviations around the mean of the target. The amplitudes are the additional density at the centre as a multiple of
-# that in the tails.
+# deviations around the mean of the target. MORE_ON_RIDGE and MORE_IN_BULK are the additional density of nodes at the
+# centre of a region, as a multiple of the density in the tails.
 RIDGE, BULK = 2.2, 1.5
 MORE_ON_RIDGE, MORE_IN_BULK = 1.5, 2.5
 # The number of nodes of an axis grows by the factor 1 + GROWTH log10(error/tolerance), clipped to [SLOWEST, FASTEST].
@@ -168,8 +168,8 @@ class Solution:
         rates = [0.0]
         if len(self.eigenvalues) > 1:
             moved = np.abs(coarse.eigenvalues - self.eigenvalues[1]).min()
-            # If modes hardly mix, an error of the small rates between them determines their weights. The relative
-            # change of the gap measures this error.
+            # If the modes of the target hardly mix, their weights depend on the ratio of small transition rates, so
+            # that small errors of these rates matter. The relative change of the gap measures them.
             rates += [moved, moved / self.gap if self.gap > 0 else np.inf]
         return max(*moments, *rates, float(np.abs(self.cdf(x) - coarse.cdf(x)).max()))
 
@@ -230,7 +230,7 @@ class Problem:
         """Refine the grid until a refinement changes the solution by less than the tolerance.
 
         The axes are refined in turn, and each grid is widened until the probability outside it is negligible. The
-        change at a refinement is about the error before it, which exceeds the error after it.
+        change at a refinement approximates the error before it, and bounds the smaller error after it.
 
         Returns
         -------
@@ -421,8 +421,7 @@ class Problem:
 
         Some eigenvalues of large modulus, for example near -1, may not be among those nearest 1. The `candidates` are
         therefore tested in order of modulus. A missing candidate is computed if it may be the second largest
-        eigenvalue. Otherwise only the eigenvalues of larger modulus are returned, so that none of them is
-        missing.
+        eigenvalue. Otherwise only the eigenvalues of larger modulus than the missing one are returned.
         """
         for value in self.candidates[self.candidates.imag >= 0]:
             if not contained(np.array([value]), values, ALIKE).any():

@@ -7,7 +7,7 @@ and the noise are
 
 where the dot stands for the noise level and the other inputs of the network. The score is :math:`-\varepsilon/\sigma`.
 The coefficients depend only on the noise level. The parameterisation defines p, q, r and t, and the scaling of the
-input defines c. They satisfy :math:`\alpha x_0 + \sigma \varepsilon = z`.
+input defines c. For every output N, :math:`\alpha x_0 + \sigma \varepsilon = z`.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ CONDITIONS = {
     "none": "none: the network infers the noise level from the image, or supports only one",
 }
 
-# Pairs of coefficients of z and N: of the image x0 = p z + q N, and of the noise eps = r z + t N.
+# The coefficients ((p, q), (r, t)) of the image x0 = p z + q N and of the noise eps = r z + t N.
 Maps = tuple[tuple[float, float], tuple[float, float]]
 
 # Name -> (output N of the network, (a, s, sigma_data) -> ((p, q), (r, t))), with a for alpha and s for sigma.
@@ -81,7 +81,7 @@ def preconditioned(s: float, data: float, scale: float) -> Maps:
 # sigma/alpha in the image, and the image does not follow from the output at alpha = 0.
 OF_NOISE = ("score", "epsilon", "noise")
 
-# Scalings that have a noise level with alpha = 0. The others have alpha = 1.
+# Scalings in which alpha falls to 0, the level of pure noise. In the others, alpha is 1 at every level.
 WITH_NOISE = ("vp", "flow")
 
 # The scaling that a parameterisation requires.

@@ -58,8 +58,8 @@ __all__ = [
 Recipe = Callable[[Array, Array], Step]
 Order = tuple[float | None, float | None]
 
-# Largest temperature, inverse of the smallest one, and largest score noise. Variances on Gaussians are then in the
-# range of float64.
+# Temperatures are between 1/LARGEST and LARGEST, and score noise is at most LARGEST. Variances on Gaussians are then in
+# the range of float64.
 LARGEST = 1e50
 
 # Largest number of letters of a splitting word. Words in the literature have fewer than twenty.
@@ -80,7 +80,7 @@ def summary_of(name: str, order: Order, source: str) -> Summary:
 
 
 def conditions(temperature: float, score_noise: Any, mass: Any = 1.0) -> str:
-    """Return temperature, score noise and mass as text that follows the name of an integrator, without usual values.
+    """Return temperature, score noise and mass as text after the name of an integrator. Defaults are omitted.
 
     The score noise is a number or a vector. The mass is a number, or has the shape of a vector or a matrix.
     """
@@ -278,8 +278,9 @@ class Integrator(Described):
     def adjusted(self, step: Step, h: Array) -> Step:
         """Return a step of the recipe, of size h, at the temperature and with the score noise of this integrator.
 
-        The entries of ``step`` and ``h`` may be numbers with fifty digits. If the coordinates have different score
-        noise, the step only has the normals for it (`Step.with_normals_for_errors`).
+        The entries of ``step`` and ``h`` are float64, or numbers with fifty digits where exact answers need them. If
+        the coordinates have different score noise, the step contains only the normals for the errors, and the kernel
+        scales them for each coordinate (`Step.with_normals_for_errors`).
         """
         own = step.at_temperature(self.temperature + 0 * h)
         if self.errors:

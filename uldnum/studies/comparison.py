@@ -20,7 +20,7 @@ from uldnum.targets import Law
 
 __all__ = ["Comparison", "Measured"]
 
-# Part of the range of the reference images by which other images may exceed it.
+# Fraction of the range of the reference images by which other images may exceed this range.
 SLACK = 0.01
 
 # Values and standard errors of metrics by name.
@@ -84,7 +84,7 @@ class Comparison:
 
     @property
     def least(self) -> int:
-        """Smallest number of images: twice the number of features plus 2, which the Frechet distance needs."""
+        """Smallest number of images: ``2 f + 2`` for the Frechet distance of f features, but at least ``2 K + 2``."""
         return max(2 * self.apart[0].features.shape[1] + 2, 2 * K + 2)
 
     @cached_property
@@ -94,9 +94,10 @@ class Comparison:
 
     @cached_property
     def apart(self) -> tuple[ImageSet, ImageSet]:
-        """Real images whose values are floors, and those with which they are compared, in a random order.
+        """Two sets of real images. The metrics of the first set, compared with the second, are the floors.
 
-        They are the held-out and the training images, or two halves of the training images.
+        They are the held-out images in a random order and the training images, or two random halves of the training
+        images.
         """
         held_out = self.reference.held_out
         if held_out is not None:
@@ -106,11 +107,11 @@ class Comparison:
 
     @property
     def floor_source(self) -> str:
-        """Description of the real images whose values are the floors."""
+        """Description of the real images whose metrics are the floors."""
         return "one half of the reference images" if self.reference.held_out is None else "held-out images"
 
     def floor_images(self, count: int) -> int:
-        """Return the number of real images whose values are the floors of ``count`` images."""
+        """Return the number of real images from which the floors for ``count`` images of a sampler are computed."""
         return min(count, len(self.apart[0].features))
 
     def of_images(self, images: Array) -> ImageSet:
@@ -136,7 +137,7 @@ class Comparison:
         return values(metrics, self.floor_set(count), self.apart[1], self.floor_set(count))
 
     def floor_set(self, count: int) -> ImageSet:
-        """Return ``count`` of the real images whose values are floors, or all of them if there are fewer."""
+        """Return ``count`` of the real images whose metrics are floors, or all of them if there are fewer."""
         return part(self.apart[0], np.arange(self.floor_images(count)))
 
 
@@ -159,7 +160,7 @@ def names_of(metrics: Any, reference: ReferenceImages, maps: Features) -> tuple[
 
 
 def check_extremes(reference: ReferenceImages, extremes: tuple[float, float] | None) -> None:
-    """Raise if images with these extreme values are not in the range of the reference images, or span half of it."""
+    """Raise if these extreme values of images exceed the range of the reference images, or span at most half of it."""
     low, high = reference.data_range
     slack = SLACK * (high - low)
     if extremes is not None and (

@@ -115,7 +115,10 @@ class Mass:
         return applied(self.factor, s, transposed=True)
 
     def noise(self, tau: float | tuple[float, ...]) -> Array:
-        """Return the score noise of each coordinate y, given that of x, or raise if their errors are dependent."""
+        """Return the score noise of each coordinate y, given that of x.
+
+        Raise if M is a matrix, because the errors of the coordinates y are then dependent.
+        """
         if np.any(tau) and self.factor.shape[1] > 1:
             raise ValueError("score_noise: must be 0 if the mass is a matrix")
         return np.asarray(tau * self.factor[:, 0])
@@ -139,7 +142,10 @@ class Mass:
 
 
 def applied(matrix: Array, x: Array, transposed: bool = False) -> Array:
-    """Return a matrix, or a diagonal one given as a column, or its transpose, times vectors of shape (..., d)."""
+    """Return the product of a matrix or of its transpose with vectors of shape (..., d).
+
+    A diagonal matrix is given as a column.
+    """
     x = np.asarray(x, float)
     if matrix.shape[1] == 1:
         return x * matrix[:, 0]
@@ -150,7 +156,7 @@ def applied(matrix: Array, x: Array, transposed: bool = False) -> Array:
 def factor_of_inverse(value: Array) -> Array:
     """Return the lower triangular F with ``M^-1 = F F^T``, or raise if M is not symmetric and positive definite.
 
-    With the order of the coordinates reversed, M has the Cholesky factor C, and F is the transpose of its inverse.
+    Let J reverse the order of the coordinates, and let C be the Cholesky factor of J M J. Then ``F = J C^-T J``.
     """
     from uldnum.targets.factors import cholesky, inverse, least_eigenvalues, positive_definite
 
@@ -192,11 +198,11 @@ def known_covariance(target: Target) -> Array | None:
 
 
 def check_shape(shape: tuple[int, ...]) -> None:
-    """Raise if samples of a shape have no mass."""
+    """Raise if samples of a shape cannot have a mass."""
     if len(shape) != 1:
         raise ValueError(
-            f"mass: needs samples of shape (d,), got {shape}; a mass m of all pixels is the step size h/sqrt(m) with "
-            "the friction sqrt(m) friction"
+            f"mass: needs samples of shape (d,), got {shape}; for a mass m of all pixels, use the step size h/sqrt(m) "
+            "and multiply the friction by sqrt(m)"
         )
 
 

@@ -122,8 +122,8 @@ def make_chain(
     score : callable
         ``score(s, q, y, target, d)`` writes the score at y to s. q is scratch memory.
     draw : callable
-        ``draw(xi, first, count, kind, stream)`` returns normals first ... first + count - 1 of the stream ``kind``
-        (`DYNAMICS` or `READOUT`). xi is scratch memory.
+        ``draw(xi, first, count, kind, stream)`` returns ``count`` normals of the stream ``kind`` (`DYNAMICS` or
+        `READOUT`), starting at index ``first``. xi is scratch memory.
     move : callable
         ``move(u, s, xi, t, j, d)`` applies the map of stage j to u in place.
     read : callable
@@ -160,9 +160,9 @@ def make_chain(
         """Take the steps of a span and record them. Return the number of score evaluations and the escape step.
 
         In the stream of dynamics normals, those of step n follow those of ``open`` and of steps 1 ... n - 1. In the
-        stream of readout normals, those of step n start at index n times their number per step. At steps that are
-        accumulated or stored only x is read. At the last step of the span all rows are read. The frame of the recording
-        applies to x when it is read, and not to the other rows.
+        stream of readout normals, those of step n start at index n times their number per step. At the last step of the
+        span, all rows of (x, p) are read. At any other step that is accumulated or stored, only x is read. The frame of
+        the recording applies to x when it is read, and not to the other rows.
         """
         u, phase_space, s = chain.u, chain.phase_space, scratch.s
         step, last, window = span.step, span.last, span.window
