@@ -307,7 +307,7 @@ def test_default_levels_tolerate_errors_of_the_noise(tmp_path, monkeypatch, name
     if name != "ddim":
         return
     net = cosine_network(tmp_path, "epsilon", spacing={"kind": "linspace"})
-    with pytest.warns(UserWarning, match=r"starts at sigma/alpha = 2\.0.*e\+04, where errors of the noise .* or less"):
+    with pytest.warns(UserWarning, match=r"starts at sigma/alpha = 2\.0.*e\+04, and the move .* or less"):
         far = run(net.levels(20))
     assert np.median(np.abs(far - wanted)) > 0.3
 

@@ -116,8 +116,8 @@ def anneal(
     Warns
     -----
     UserWarning
-        If a chain diverged, if the run was stopped, if the step sizes are adaptive in fewer than 64 dimensions, or if a
-        network that predicts the score or the noise starts at sigma/alpha above 30.
+        If a chain diverged, if the run was stopped, if the step sizes are adaptive in fewer than 64 dimensions, or if
+        the network predicts the score or the noise and sigma/alpha falls by a factor above 30 after the first level.
 
     See Also
     --------
@@ -200,13 +200,21 @@ def anneal(
 
 
 def warn_of_start(law: Target, plan: Plan) -> None:
-    """Warn if errors of the network are amplified in the denoised image at the first level of the plan."""
-    factor = 0.0 if law.form is None else law.form.amplification(plan.start[1])
+    """Warn if errors of the network are amplified in the move from the first level of the plan to the next one.
+
+    The denoised image multiplies an error of the predicted noise by r = sigma/alpha. After a move to a level with the
+    ratio r', the error of z, in units of sigma, is about r/r' times that of the predicted noise. Errors at levels below
+    r' = 1, and of denoised images, are in units of the image.
+    """
+    if law.form is None:
+        return
+    start, ratios = NoiseLevel(*plan.start).r, NoiseLevel(plan.alpha, plan.sigma).r
+    factor = law.form.amplification(plan.start[1]) / ratios[ratios < start * (1 - 1e-9)].max(initial=1.0)
     if factor > START * (1 + 1e-6):
         warnings.warn(
-            f"{plan.name}: starts at sigma/alpha = {NoiseLevel(*plan.start).r:.4g}, where errors of the noise that the "
-            f"network predicts are multiplied by {factor:.4g} in the denoised image, so that samples may be wrong; "
-            f"start at sigma/alpha of {START:g} or less",
+            f"{plan.name}: starts at sigma/alpha = {start:.4g}, and the move to the next level multiplies errors of "
+            f"the noise that the network predicts by about {factor:.4g}, so that samples may be wrong; start at "
+            f"sigma/alpha of {START:g} or less",
             stacklevel=3,
         )
 

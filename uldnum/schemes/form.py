@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 __all__ = ["START", "Form"]
 
-# Largest amplification (`Form.amplification`) at the first level of a plan by default, and without a warning.
+# Largest amplification (`Form.amplification`) at the first of the default levels, and largest amplification without a
+# warning in the move from the first level of a plan to the next one.
 START = 30.0
 
 
