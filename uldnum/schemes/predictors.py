@@ -280,7 +280,7 @@ class Combination(NamedTuple):
 
     def answered(self, form: Form) -> tuple[Array, Array]:
         """Return dA and the coefficients b of the answer N of a form."""
-        found = (self.parts[..., None] * np.array(form)).sum(axis=-2)
+        found = np.asarray(sum(self.parts[..., i, None] * np.array(part) for i, part in enumerate(form)))
         dA = self.dA.copy()
         dA[..., 0] += found[..., 0]
         return dA, found[..., 1]
