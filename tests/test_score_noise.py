@@ -13,6 +13,7 @@ import uldnum
 from uldnum import exact, studies
 from uldnum.cli import app
 from uldnum.kernels.source.core import lay_out
+from uldnum.schemes.form import Form
 from uldnum.schemes.stage import Affine, Step, first_row, table
 from uldnum.schemes.words import stage_starts
 
@@ -475,3 +476,28 @@ def test_a_distribution_much_wider_than_the_target_is_refused():
     """A grid that contains it would need more memory than there is."""
     with pytest.raises(exact.ConvergenceError, match=r"about 2\.6e\+02 times as wide as the target"):
         exact.transfer_operator("ula", "bimodal-1d", 0.5, score_noise=1000.0)
+
+
+class Answering(uldnum.targets.Target):
+    """N(0, 1) in two dimensions at alpha = 0.6 and sigma = 0.8, with the noise 0.8 z as its answer."""
+
+    name, shape = "answering", (2,)
+    mean, standard_deviation = np.zeros(2), np.ones(2)
+    form = Form.of((1 / 0.6, -0.8 / 0.6), (0.0, 1.0), 0.8)
+
+    def score(self, x):
+        return -x
+
+    def answer(self, x):
+        return 0.8 * x
+
+
+def test_errors_of_coordinates_are_those_of_the_score_if_tables_are_in_terms_of_answers():
+    """Chains equal those of a mixture, with the same random numbers. Errors of the answer would be larger by 1/4."""
+    x0 = np.random.default_rng(1).normal(size=(5, 2))
+    run, plain = (
+        uldnum.sample(target, "UBU", h=0.5, steps=5, chains=5, x0=x0, score_noise=[0.3, 2.0], backend="array",
+                      record=None, progress=False)
+        for target in (Answering(), uldnum.GaussianMixture([1.0], [np.zeros(2)], [1.0]))
+    )  # fmt: skip
+    np.testing.assert_allclose(run.x, plain.x, rtol=0, atol=1e-13)

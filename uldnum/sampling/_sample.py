@@ -291,7 +291,10 @@ def sample(
     h_absolute = np.atleast_1d(given) * target.time_unit
     absolute = scheme.at(score_noise=np.divide(noise, target.time_unit))
     step = absolute.stages(h_absolute, friction=gamma / target.time_unit)
-    tables = lay_out([step if known.form is None else step.answered(known.form)], kind, absolute.errors)
+    errors = absolute.errors
+    if known.form is not None:
+        step, errors = step.answered(known.form), tuple(tau / known.form.score[1] for tau in errors)
+    tables = lay_out([step], kind, errors)
     mixture = None if known.kernel_data is None else known.kernel_data(kind)
     number = number_of_chains(chains, earlier, x0)
     positions = given.size * number * math.prod(target.shape) * kind.itemsize
