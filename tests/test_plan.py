@@ -24,7 +24,8 @@ from uldnum.sampling import launch
 from uldnum.sampling._anneal import phase_seeds
 from uldnum.sampling.lookup import find_data
 from uldnum.schemes.adaptive import Adaptive
-from uldnum.schemes.predictors import PREDICTORS
+from uldnum.schemes.form import Form
+from uldnum.schemes.predictors import PREDICTORS, Move, NoiseLevel, embedded
 
 LEVELS = levels.geometric(5.0, 0.1, 6)
 VP = levels.vp_sde(6, last=0.05)
@@ -903,3 +904,15 @@ class Wide64(uldnum.targets.Law):
 
     def noised(self, alpha, sigma):
         return self.level
+
+
+@pytest.mark.parametrize("parts", [{}, {"image": [1, 0]}, {"noise": [0.7, 2.0]}, {"score": [0.4, 0.0]},
+                                   {"image": [0.5, 2], "noise": [0.7, 0.0], "score": [0.4, 3.0]}])  # fmt: skip
+def test_the_step_of_a_move_in_the_score_equals_its_combination(parts):
+    """x0 = (z + s^2 score)/a and eps = -s score, whichever of data, noise and score a move contains."""
+    a, s = 0.6, 0.8
+    move = Move([[0.3, 0.1], [0.2, 0.9]], [0.5, 0.0], NoiseLevel(np.array([a]), np.array([s])), **parts)
+    step, combination = embedded(move, 2)
+    dA, b = combination.answered(Form.of((1 / a, s * s / a), (0.0, -s), s))
+    np.testing.assert_allclose(step.stages[0].map.dA, dA, rtol=0, atol=1e-15)
+    np.testing.assert_allclose(step.stages[0].map.b, b, rtol=0, atol=1e-15)

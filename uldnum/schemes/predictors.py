@@ -293,14 +293,14 @@ def in_score(move: Move, row: int) -> tuple[Any, Any]:
     stored results.
     """
     (a, s), r = move.place, move.place.r
-    image = move.image[row] if move.image else 0
-    if move.score:
-        b = move.score[row]
-    elif move.noise:
+    image, score = (part[row] if part else 0 for part in (move.image, move.score))
+    if move.noise:
         b = s * (image * r - move.noise[row])
+    elif isinstance(image, int):
+        b = image * np.square(s) / a
     else:
-        b = np.square(s) / a if isinstance(image, int) else image / a * np.square(s)
-    return image / a, b
+        b = image / a * np.square(s)
+    return image / a, b + score
 
 
 def embedded(move: Move, k: int) -> tuple[Step, Combination]:
