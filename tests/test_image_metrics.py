@@ -130,8 +130,11 @@ METRICS = {
     "density": partial(density, k=3, n=128),
     "coverage": partial(coverage, k=3, n=128),
     "classes": lambda x, y, chains: class_distribution(classes_of(x), classes_of(y), chains=chains),
+    "effective classes": lambda x, y, chains: effective_classes(classes_of(x), chains=chains),
+    "nearest training": lambda x, y, chains: nearest_training(x, TRAINING, y, chains=chains),
 }
 EXACT = {"frechet": 3 * 0.8**2, "frechet from moments": 3 * 0.8**2}
+TRAINING = features(3, 64, 3)  # fixed, because errors are those of samples and held-out images
 KNOWN = Moments(10**6, np.zeros(3), 1e6 * np.eye(3))
 
 
