@@ -60,6 +60,7 @@ class ArrayExecutor(Executor):
         self.size = int(np.prod(program.shape))
         centre, frame = [space.array(program.recording.centre)], space.array(program.recording.frame)
         self.recording = program.recording._replace(centre=centre, frame=frame)
+        self.tau = space.array(program.tables.tau)
         own = foreign_ops(space, self.dtype) if space.foreign else ops(self.dtype)
         self.core = make_core(own) if space.foreign else core(self.dtype)
         self.machine = own._replace(tail=self.tail)
@@ -122,9 +123,8 @@ class ArrayExecutor(Executor):
 
     def disturb(self, s: list[Any], xi: Array, t: Tables, j: int, d: int) -> None:
         """Add the errors of the score for map j, if the coordinates have different ones."""
-        if len(t.tau):
-            tau = self.space.array(t.tau.astype(self.dtype))
-            s[0] = self.machine.fma(self.given(xi, t.normals[j])[-1], tau, s[0])
+        if self.tau.shape[0]:
+            s[0] = self.machine.fma(self.given(xi, t.normals[j])[-1], self.tau, s[0])
 
     def move(self, u: Array, s: list[Any], xi: Array, t: Tables, j: int, d: int) -> None:
         """Apply the map of stage j in place."""
