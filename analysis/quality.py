@@ -327,7 +327,7 @@ def draw_pictures(data: xr.Dataset, score: str) -> None:
     from matplotlib.figure import Figure
 
     cells, images = cells_of(numbers_of(data, "eta", score)), data[f"eta_{score}"].values
-    figure = Figure(figsize=(9.6, 9.6), layout="constrained")
+    figure = Figure(figsize=(9.6, 8.6), layout="compressed")
     for axes, one, column in zip(figure.subplots(1, len(cells)), cells, images, strict=True):
         axes.imshow(column.reshape(-1, column.shape[-1]), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
         axes.set_title(f"eta = {one.setting.item():g}", fontsize=9)
@@ -338,7 +338,10 @@ def draw_pictures(data: xr.Dataset, score: str) -> None:
         f"{one.sampler.item()} {metric(one, 'frechet')}"
         for one in cells_of(numbers_of(data, "floor at one level", score))
     )
-    figure.suptitle(f"{TITLES[score]}, sigma = {SIGMA[score]:g}, noise-denoise(eta). FD of {real}", fontsize=9)
+    figure.suptitle(
+        f"{TITLES[score]}, sigma = {SIGMA[score]:g}, noise-denoise(eta). FD of {real}. Changes of class per 1000 "
+        "evaluations", fontsize=8,
+    )  # fmt: skip
     with atomic(pictures(f"quality-eta-{score}")[0]) as file:
         figure.savefig(file, dpi=110, bbox_inches="tight")
 
