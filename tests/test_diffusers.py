@@ -204,7 +204,7 @@ def without(key):
         ({"scheduler": FLOW | {"use_dynamic_shifting": True, "max_shift": 1e5}}, "'dynamic' cannot be built"),
         ({"scheduler": DDPM | {"timestep_type": "continuous"}}, "timestep_type must be 'discrete', got 'continuous'"),
         ({"scheduler": {"_class_name": "EDMEulerScheduler", "sigma_data": None}}, "sigma_data: must be a number"),
-        ({"config": {"sample_size": [1, 2, 3], "in_channels": 4}}, "shape: must be channels, height and width"),
+        ({"config": {"sample_size": [1, 2, 3], "in_channels": 4}}, "shape of an image must be known and fit the model"),
         ({"scheduler": [1]}, "must hold an object"),
         ({"config": {"sample_size": 8, "in_channels": 4}}, "shape of an image must be known and fit the model"),
     ],

@@ -41,6 +41,22 @@ def exact_image(mixture, alpha, sigma, z):
     return (share[..., None] * means).sum(axis=1).reshape(z.shape)
 
 
+def exact_output(mixture, what, alpha, sigma, z, sigma_data=0.5):
+    """Return the output of an exact network with a parameterisation, in float64."""
+    image = exact_image(mixture, alpha, sigma, z)
+    eps, square = (z - alpha * image) / sigma, sigma**2 + sigma_data**2
+    return {
+        "score": -eps / sigma,
+        "epsilon": eps,
+        "noise": sigma * eps,
+        "denoiser": image,
+        "v": alpha * eps - sigma * image,
+        "velocity": eps - image,
+        "negative-velocity": image - eps,
+        "edm": (image - z * sigma_data**2 / square) * np.sqrt(square) / (sigma * sigma_data),
+    }[what]
+
+
 def exact_answer(mixture, level, x):
     """Return the exact score of z in float64, and the magnitude of the terms whose float32 sum approximates it."""
     exact = mixture.noised(level.alpha, level.sigma).score(x.reshape(len(x), -1).astype(float)).reshape(x.shape)

@@ -77,7 +77,12 @@ NUMPY = Space("numpy", np)
 
 
 def host(values: Any) -> Any:
-    """Return an array of another library, on any device, as a NumPy array; return other values unchanged."""
+    """Return an array of another library, on any device, as a NumPy array; return other values unchanged.
+
+    The type bfloat16, which NumPy lacks, becomes float32.
+    """
     if isinstance(values, np.ndarray | type) or not hasattr(values, "__dlpack__"):
         return values
+    if "bfloat16" in str(values.dtype):
+        values = Space.of(values).cast(values, np.dtype(np.float32))
     return np.from_dlpack(values, device="cpu")

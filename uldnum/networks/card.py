@@ -100,7 +100,14 @@ class Card(Described):
         Range of sigma for which the network was trained. Levels of the schedule outside this range are not supported.
         Default: 0 and infinity.
     shape : tuple of int
-        Channels, height and width, for a model in which they are dynamic axes.
+        Shape of one image: channels, height and width, or (d,) for vectors. It is required for a function, and for a
+        model in which these axes are dynamic.
+    channels_last : bool
+        Whether the model takes images with the channels as the last axis. Default: False. It is not needed for a model
+        whose axes have fixed sizes.
+    learned_variance : bool
+        Whether the output has twice as many channels as the image, of which the second half describes the variance of a
+        step of the sampler. Only the first half is used. Default: False.
     image_input, condition_input, output : str
         Names of the model's inputs and output, for a model in which they are ambiguous.
     data_range : (float, float)
@@ -173,6 +180,8 @@ class Card(Described):
     sigma_min: float = 0.0
     sigma_max: float = math.inf
     shape: tuple[int, ...] = ()
+    channels_last: bool = False
+    learned_variance: bool = False
     image_input: str = ""
     condition_input: str = ""
     output: str = ""
@@ -240,6 +249,15 @@ class Card(Described):
     def times(self) -> Schedule:
         """Map between the time t and the noise level."""
         return schedule(self.schedule)
+
+    @property
+    def whole(self) -> bool:
+        """Whether the network receives its noise level as an integer."""
+        return self.condition == "timestep"
+
+    def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the shape of an output of the network, for an image of a given shape."""
+        return (2 * shape[0], *shape[1:]) if self.learned_variance else shape
 
     @property
     def limits(self) -> tuple[float, float]:
@@ -450,12 +468,16 @@ def check_kind(name: str, value: Any, kind: str) -> None:
         fits, wanted = isinstance(value, str), "a string"
     elif kind == "float":
         fits, wanted = number(value), "a number"
+    elif kind == "bool":
+        fits, wanted = isinstance(value, bool), "true or false"
     elif kind.startswith("Mapping"):
         fits, wanted = isinstance(value, Mapping), "a table"
     elif kind == "tuple[int, ...]":
-        fits = isinstance(value, list | tuple) and len(value) == 3 and all(number(v, int) and v > 0 for v in value)
+        fits = isinstance(value, list | tuple) and 0 < len(value) < 8 and all(number(v, int) and v > 0 for v in value)
         fits = fits and math.prod(value) <= LARGEST
-        wanted = f"channels, height and width, such as [3, 32, 32], with a product of at most {LARGEST}"
+        wanted = (
+            f"channels, height and width, such as [3, 32, 32], or [d] for vectors, with a product of at most {LARGEST}"
+        )
     else:
         fits = isinstance(value, list | tuple) and len(value) == 2 and all(map(number, value))
         fits = fits and -BRIGHTEST < value[0] < value[1] < BRIGHTEST

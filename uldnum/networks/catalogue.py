@@ -123,17 +123,20 @@ def fetch(name: str) -> Path:
     return known[name.lower()].fetch(require("platformdirs", "onnx").user_cache_path("uldnum"))
 
 
-def network(source: str | Path = DEFAULT, card: dict[str, Any] | None = None, **options: Any) -> Network:
-    """Return a network of the catalogue, or the network in an ONNX file or in a diffusers folder.
+def network(
+    source: str | Path | Callable[..., Any] = DEFAULT, card: dict[str, Any] | None = None, **options: Any
+) -> Network:
+    """Return a network of the catalogue, the network in an ONNX file or in a diffusers folder, or that of a function.
 
     Parameters
     ----------
-    source : str or Path
+    source : str, Path or callable
         One of
 
         * a name in `NETWORKS` (write ``./name`` for a folder of the same name);
         * a file that ends in ``.onnx``, with its card in its metadata or in a TOML file beside it;
-        * a folder with ``model_index.json``, in the format of diffusers and Optimum.
+        * a folder with ``model_index.json``, in the format of diffusers and Optimum;
+        * a PyTorch module, or another function ``f(z, condition, **inputs)`` of arrays; see `Network`.
 
         Default: "mnist".
     card : mapping, optional
@@ -159,7 +162,20 @@ def network(source: str | Path = DEFAULT, card: dict[str, Any] | None = None, **
     >>> import uldnum
     >>> net = uldnum.networks.network("mnist")  # doctest: +SKIP
     >>> run = uldnum.sample(net.at(0.5), "baoab-limit", h=2.0, steps=100, chains=16)  # doctest: +SKIP
+
+    The score of the standard normal distribution in two dimensions is -z/(1 + sigma^2) at the noise level sigma:
+
+    >>> def score(z, sigma):
+    ...     return -z / (1 + sigma[:, None] ** 2)
+    >>> card = {"parameterisation": "score", "scaling": "ve", "condition": "sigma", "shape": [2]}
+    >>> net = uldnum.networks.network(score, card)
+    >>> plan = uldnum.plan("heun", uldnum.levels.karras(20.0, 0.02, 30))
+    >>> run = uldnum.anneal(net, plan, chains=10_000, seed=1, progress=False)
+    >>> run.x.std(axis=0).round(1)
+    array([1., 1.], dtype=float32)
     """
+    if callable(source):
+        return Network(source, card, **options)
     given, path, name = checked_card(card), file_path("source", source), str(source).lower()
     if name not in NETWORKS and path.is_dir():
         folder = diffusers.read_folder(path)

@@ -14,6 +14,7 @@ import numpy as np
 
 from uldnum._util import arguments
 from uldnum._util.arguments import reals, shown
+from uldnum._util.arraylib import host
 from uldnum._util.names import printable
 from uldnum._util.typing import Array, ArrayLike
 from uldnum.networks.model import Device, Node
@@ -79,6 +80,11 @@ class Conditions:
                 )
         there = [{name: device.namespace.asarray(array) for name, array in arrays.items()} for arrays in sets]
         return cls(nodes, there, float(guidance))
+
+    @property
+    def rows(self) -> int:
+        """Smallest number of images for which there are values of all inputs."""
+        return max((len(self.sets[0][node.name]) for node in self.nodes if per_image(node)), default=1)
 
     @property
     def copies(self) -> int:
@@ -150,7 +156,7 @@ def check(argument: str, nodes: Sequence[Node], given: Mapping[str, ArrayLike] |
 def array_of(argument: str, value: ArrayLike) -> Array:
     """Return a value as an array of numbers or booleans without changing its type, or raise an error."""
     try:
-        array = np.asarray(value)
+        array = np.asarray(host(value))
     except Exception:  # a ragged list, or any error of an object that claims to be an array
         array = np.asarray(None)
     return array if array.dtype.kind in "fiub" else reals(argument, value)

@@ -23,6 +23,7 @@ from uldnum._util.arguments import shown
 from uldnum._util.extras import require
 from uldnum._util.names import printable
 from uldnum._util.typing import Array
+from uldnum.networks.card import Card, read_card
 
 __all__ = ["Device", "Model", "Node", "Roles"]
 
@@ -66,6 +67,11 @@ class Node:
         return cls(node.name, TYPES.get(node.type), sizes, printable(f"{node.name}: {node.type}{node.shape}"))
 
     @property
+    def channels_last(self) -> bool:
+        """Whether it is an image whose last axis are the channels, by the sizes of its axes."""
+        return len(self.shape) == 4 and self.shape[3] in (1, 3, 4) and (self.shape[1] or 0) > 4
+
+    @property
     def real(self) -> bool:
         """Whether its type is floating point."""
         return self.dtype is not None and self.dtype.kind == "f"
@@ -81,7 +87,7 @@ class Roles:
     output: Node
 
     @classmethod
-    def of(cls, inputs: list[Node], outputs: list[Node], card: Any) -> Roles:
+    def of(cls, inputs: list[Node], outputs: list[Node], card: Card) -> Roles:
         """Assign the roles by the card, by the names of the nodes and by their numbers of axes.
 
         Raises
@@ -106,8 +112,15 @@ class Roles:
                 )
             return chosen[0]
 
-        pictures = [node for node in inputs if len(node.shape) == 4]
+        floating = [node for node in inputs if node.real and len(node.shape) > 1]
+        axes = (*([len(card.shape) + 1] if card.shape else []), 4, 2)  # those of the card, else images, else vectors
+        pictures: list[Node] = next((found for n in axes if (found := with_axes(floating, n))), [])
         image = choose("image_input", card.image_input, IMAGES, pictures, inputs, "input is the image")
+        if not image.real or len(image.shape) < 2:
+            raise ValueError(
+                "network: images must be floating point with an axis of images and at least one more, got "
+                f"{image.described}"
+            )
         rest = [node for node in inputs if node is not image]
         condition = None
         if card.condition != "none":
@@ -116,13 +129,19 @@ class Roles:
             condition = choose(
                 "condition_input", card.condition_input, CONDITIONS, numbers, rest, "input is the noise level"
             )
-        answers = [node for node in outputs if len(node.shape) == 4]
+        answers = with_axes([node for node in outputs if node.real], len(image.shape))
         output = choose("output", card.output, OUTPUTS, answers, outputs, "output to use")
-        for node in (image, output):
-            if not node.real or len(node.shape) != 4:
-                raise ValueError(f"network: images must be floating point with four axes, got {node.described}")
+        if not output.real or len(output.shape) != len(image.shape):
+            raise ValueError(
+                f"network: the output must be floating point with the axes of the image, got {output.described}"
+            )
         others = tuple(node for node in rest if node is not condition)
         return cls(image, condition, others, output)
+
+
+def with_axes(nodes: list[Node], count: int) -> list[Node]:
+    """Return the nodes with a given number of axes."""
+    return [node for node in nodes if len(node.shape) == count]
 
 
 @dataclass(frozen=True)
@@ -272,8 +291,26 @@ class Model:
         self.inputs = [Node.of(node) for node in self.session.get_inputs()]
         self.outputs = [Node.of(node) for node in self.session.get_outputs()]
         self.metadata: dict[str, str] = self.session.get_modelmeta().custom_metadata_map
+        self.name, self.label = path.stem, shown(path.name)
         self.bindings: dict[tuple[tuple[str, tuple[int, ...]], ...], tuple[Any, dict[str, Any]]] = {}
         self.seconds = 0.0
+
+    @property
+    def card(self) -> dict[str, Any]:
+        """Keys of the card, from the metadata of the model and from the file beside it."""
+        return read_card(self.path, self.metadata)
+
+    def check_hash(self, wanted: str) -> None:
+        """Raise an error if a hash is given and is not that of the file."""
+        if wanted and wanted.lower() != hashlib.sha256(self.path.read_bytes()).hexdigest():
+            raise ValueError(
+                f"network: the sha256 of {printable(str(self.path))} must equal that in its card; this is a different "
+                "file"
+            )
+
+    def roles(self, card: Card, inputs: Mapping[str, Any]) -> Roles:
+        """Return the roles of the inputs and outputs."""
+        return Roles.of(self.inputs, self.outputs, card)
 
     @cached_property
     def digest(self) -> str:

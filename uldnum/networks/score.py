@@ -1,4 +1,4 @@
-"""Image score networks as targets.
+"""Score networks as targets.
 
 A `Network` is a model with its card. A `NetworkLevel` is the score of a network at one noise level, which is a target.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -16,13 +16,16 @@ from typing import Any
 import numpy as np
 
 from uldnum._util.arguments import file_path, flag, reals, shown, whole_number
+from uldnum._util.arraylib import host
 from uldnum._util.names import printable
 from uldnum._util.typing import Array, ArrayLike
 from uldnum.arithmetic.elementary import hypot
-from uldnum.networks.card import LARGEST, Card, Level, card_of, checked_card, read_card
+from uldnum.kernels.initial import initial_normals
+from uldnum.networks.card import LARGEST, Card, Level, card_of, checked_card
 from uldnum.networks.conditions import Conditions
 from uldnum.networks.decoder import Decoder, Latents
-from uldnum.networks.model import Device, Model, Roles
+from uldnum.networks.function import Function
+from uldnum.networks.model import Device, Model
 from uldnum.plans.levels import Levels
 from uldnum.schemes.form import Form
 from uldnum.schemes.predictors import NoiseLevel
@@ -43,17 +46,26 @@ class Network(Law):
 
     Parameters
     ----------
-    path : Path or str
-        The ONNX model.
+    source : Path, str or callable
+        The ONNX model, or a function: a PyTorch module, or any function of arrays of NumPy, PyTorch, JAX or CuPy.
+        ``source(z, condition, **inputs)`` returns the output of the network. ``z`` has the shape ``(n, *shape)``.
+        ``condition`` has the shape ``(n,)``, and is an integer array for the conditions "timestep" and "index". It is
+        absent for the condition "none". Of several outputs, the first one is used, or the one that the key ``output``
+        of the card names.
     card : mapping, optional
         Keys of the card (`Card`). They take precedence over the TOML file beside the model and over the metadata of the
         model.
+    like : array, optional
+        Example of the arrays that a function accepts. It determines the array library, the device and the
+        floating-point type of z. If it has more than one axis and the card has no shape, it also determines the shape
+        of an image, ``like.shape[1:]``. Default: a parameter of the PyTorch module, or a float32 array of NumPy.
     device : "cpu" or "cuda"
-        Device of the model. On "cuda" the score accepts and returns CuPy arrays. It runs on the CUDA stream that is
+        Device of an ONNX model. On "cuda" the score accepts and returns CuPy arrays. It runs on the CUDA stream that is
         current when the network is opened. Default: "cpu".
     inputs : mapping of arrays, optional
         Arrays for the model's inputs other than image and noise level, such as a class or an embedded text, by the
-        names of the inputs. The length of the first axis is 1 or the number of chains.
+        names of the inputs. The length of the first axis is 1 or the number of chains. A function receives them as
+        keyword arguments with one row for each image.
     unconditional : mapping of arrays, optional
         Values of the same inputs without the condition, for guidance.
     guidance : float
@@ -67,9 +79,10 @@ class Network(Law):
         proportional to ``chunk``. A model with a fixed batch size ignores ``chunk``. Random numbers do not depend on
         ``chunk``. States depend on ``chunk`` only through rounding in the network. Default: 64.
     threads : int, optional
-        Number of threads on the CPU. Default: the number of cores available to this process.
+        Number of threads of an ONNX model on the CPU. Default: the number of cores available to this process.
     tf32 : bool
-        Allow TensorFloat-32 on a GPU, which rounds the factors of matrix products to 11 bits. Default: False.
+        Allow TensorFloat-32 in an ONNX model on a GPU, which rounds the factors of matrix products to 11 bits. Default:
+        False.
     latents : Latents, optional
         Decoder of a latent diffusion model.
 
@@ -78,14 +91,28 @@ class Network(Law):
     card : Card
         The metadata.
     shape : tuple of int
-        Shape of one image: channels, height and width.
+        Shape of one image: channels, height and width, or (d,) for vectors.
 
     Raises
     ------
     ValueError
         If a file cannot be used, the card is incomplete, or an argument does not fit the model.
     MissingExtraError
-        If ONNX Runtime, or CuPy for "cuda", is not installed.
+        If ONNX Runtime, or CuPy for a network on a GPU, is not installed.
+
+    Warns
+    -----
+    UserWarning
+        If a PyTorch module is in training mode.
+
+    Notes
+    -----
+    A PyTorch module is called without gradients and without autocast. `torch.compile` may be applied to it before. If
+    the function runs on an NVIDIA GPU, chains are CuPy arrays, which share memory with the arrays of the function, and
+    the backend "cuda" supports images.
+
+    A function has no hash. The fingerprint of a level, by which a stopped run is resumed, has three digits of an output
+    of the function.
 
     References
     ----------
@@ -96,10 +123,11 @@ class Network(Law):
 
     def __init__(
         self,
-        path: Path | str,
+        source: Path | str | Callable[..., Any],
         card: Mapping[str, Any] | None = None,
         *,
-        device: str = "cpu",
+        like: Any = None,
+        device: str | None = None,
         inputs: Mapping[str, ArrayLike] | None = None,
         unconditional: Mapping[str, ArrayLike] | None = None,
         guidance: float = 1.0,
@@ -109,23 +137,27 @@ class Network(Law):
         tf32: bool = False,
         latents: Latents | None = None,
     ) -> None:
-        path, given = file_path("path", path), checked_card(card)
-        self.arguments: tuple[Path, Any, dict[str, Any]] = path.absolute(), given, {
-            "device": device, "inputs": inputs, "unconditional": unconditional, "guidance": guidance, "clip": clip,
-            "chunk": chunk, "threads": threads, "tf32": tf32, "latents": latents,
+        source, given = source if callable(source) else file_path("source", source).absolute(), checked_card(card)
+        self.arguments: tuple[Any, Any, dict[str, Any]] = source, given, {
+            "like": like, "device": device, "inputs": inputs, "unconditional": unconditional, "guidance": guidance,
+            "clip": clip, "chunk": chunk, "threads": threads, "tf32": tf32, "latents": latents,
         }  # fmt: skip
         threads = None if threads is None else whole_number("threads", threads, 1, 2**16)
-        self.device = Device(device, tf32)
-        self.model = Model(path, self.device, threads)
-        self.card: Card = card_of(
-            {"name": printable(path.stem)} | read_card(path, self.model.metadata) | given, shown(path.name)
-        )
-        wanted = self.card.sha256.lower()
-        if wanted and wanted != hashlib.sha256(path.read_bytes()).hexdigest():
-            raise ValueError(
-                f"network: the sha256 of {printable(str(path))} must equal that in its card; this is a different file"
-            )
-        self.roles = Roles.of(self.model.inputs, self.model.outputs, self.card)
+        if callable(source):
+            for name, value in (("device", device), ("threads", threads), ("tf32", tf32 or None)):
+                if value is not None:
+                    raise ValueError(f"{name}: must be left out for a function; it belongs to ONNX models")
+            self.model: Model | Function = Function(source, like)
+        else:
+            if like is not None:
+                raise ValueError(f"like: must be None for an ONNX model, got {shown(like)}")
+            self.model = Model(source, Device("cpu" if device is None else device, tf32), threads)
+        self.device = self.model.device
+        self.card: Card = card_of({"name": printable(self.model.name)} | self.model.card | given, self.model.label)
+        self.model.check_hash(self.card.sha256)
+        others = {} if inputs is None else inputs
+        self.roles = self.model.roles(self.card, others)
+        self.channels_last = self.card.channels_last or self.roles.image.channels_last
         self.shape = self.image_shape()
         self.check_condition()
         self.conditions = Conditions.of(self.roles.others, self.device, inputs, unconditional, guidance)
@@ -160,26 +192,47 @@ class Network(Law):
 
     def image_shape(self) -> tuple[int, ...]:
         """Return the shape of one image. Sizes that the model leaves open come from the card."""
-        fixed = self.roles.image.shape[1:]
+        fixed = self.channels_first(self.roles.image.shape[1:])
         shape = self.card.shape or fixed
-        if None in shape or any(size not in (None, asked) for size, asked in zip(fixed, shape, strict=True)):
+        if (
+            None in shape
+            or len(shape) != len(fixed)
+            or any(size not in (None, asked) for size, asked in zip(fixed, shape, strict=True))
+        ):
+            wanted = "[channels,height,width]" if len(fixed) == 3 else f"[{','.join('d' * len(fixed))}]"
             raise ValueError(
                 f"network: the shape of an image must be known and fit the model, got "
-                f"{self.roles.image.described}; give --set shape=[channels,height,width] "
-                "(in Python card={'shape': ...})"
+                f"{self.roles.image.described}; give --set shape={wanted} (in Python card={{'shape': ...}})"
             )
-        answer = self.roles.output.shape[1:]
-        if any(size not in (None, asked) for size, asked in zip(answer, shape, strict=True)):
-            raise ValueError(f"network: its output must have shape {shape}, got {self.roles.output.described}")
         known = tuple(int(size) for size in shape)  # type: ignore[arg-type]
         if math.prod(known) > LARGEST:
             raise ValueError(f"network: an image must have at most {LARGEST} values, got shape {known}")
+        self.check_output(self.channels_first(self.roles.output.shape[1:]), known)
         return known
+
+    def channels_first(self, sizes: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """Return sizes of the axes of the model in the order of `shape`."""
+        return (*sizes[-1:], *sizes[:-1]) if self.channels_last else sizes
+
+    def check_output(self, sizes: tuple[int | None, ...], shape: tuple[int, ...]) -> None:
+        """Raise an error if the sizes of the axes of the output do not fit the shape of an image."""
+
+        def fits(wanted: tuple[int, ...]) -> bool:
+            return all(size in (None, asked) for size, asked in zip(sizes, wanted, strict=True))
+
+        if not fits(wanted := self.card.output_shape(shape)):
+            remedy = ""
+            if not self.card.learned_variance and fits((2 * shape[0], *shape[1:])):
+                remedy = (
+                    "; if half of its channels describe a variance, give --set learned_variance=true (in Python "
+                    "card={'learned_variance': True})"
+                )
+            raise ValueError(f"network: its output must have shape {wanted}, got {self.roles.output.described}{remedy}")
 
     def check_condition(self) -> None:
         """Raise an error if the noise-level input of the model is an integer but the condition of the card is not."""
         node = self.roles.condition
-        if node is not None and not node.real and self.card.condition != "timestep":
+        if node is not None and not node.real and not self.card.whole:
             raise ValueError(
                 f"condition: must be 'timestep' for a model with an integer noise-level input ({node.described}), "
                 f"got {self.card.condition!r}"
@@ -227,7 +280,7 @@ class Network(Law):
     def target(self, level: Level) -> NetworkLevel:
         """Return the score at a noise level as a target."""
         name = f"{self.name} at sigma {level.sigma:.4g}"
-        return NetworkLevel(name, self.fingerprint(level), self.shape, level.alpha, level.sigma, self, level)
+        return NetworkLevel(name, self.shape, level.alpha, level.sigma, self, level)
 
     def noised(self, alpha: float, sigma: float) -> NetworkLevel:
         """Return the distribution of ``z = alpha x + sigma eps`` as a target.
@@ -299,8 +352,16 @@ class Network(Law):
     def fingerprint(self, level: Level) -> str:
         """Return a hash of everything on which the score at a noise level depends."""
         settings = level, self.roles, self.shape, self.device, self.clip, self.chunk, self.card.data_range
-        sha = hashlib.sha256(self.model.digest.encode() + repr(settings).encode() + self.conditions.described)
-        return sha.hexdigest()[:16]
+        known = self.model.digest or self.digits(level)
+        return hashlib.sha256(known.encode() + repr(settings).encode() + self.conditions.described).hexdigest()[:16]
+
+    def digits(self, level: Level) -> str:
+        """Return three digits of an output at a noise level, which identify a network whose model has no hash."""
+        n, before = self.conditions.rows, self.images
+        x = initial_normals(n, 0, 0, 0, math.prod(self.shape)).reshape(n, *self.shape)
+        answer = host(self.evaluate(self.device.namespace.asarray(x), level.scale, level.condition))
+        self.images = before
+        return f"{self.model.name} {np.sqrt(np.mean(np.square(answer))):.3g} {np.mean(answer * x):.3g}"
 
     def evaluate(self, x: Any, scale: float, condition: float) -> Any:
         """Return the output of the network for the input ``scale * x``.
@@ -330,17 +391,24 @@ class Network(Law):
         rows = n if self.roles.image.shape[0] is None else self.chunk  # rows beyond n are padding
         binding, buffers = self.model.buffers(self.shapes(rows * copies))
         image = buffers[self.roles.image.name]
+        if self.channels_last:
+            image = self.device.namespace.moveaxis(image, -1, 1)
         for copy in range(copies):
             self.device.namespace.multiply(x[part], scale, out=image[copy * rows : copy * rows + n], casting="unsafe")
         if self.roles.condition is not None:
             buffers[self.roles.condition.name][...] = condition
         self.conditions.fill(buffers, part, rows, len(x))
         self.model.run(binding)
-        answers[part] = self.conditions.guided(buffers[self.roles.output.name], rows, n, answers.dtype.type)
+        output = buffers[self.roles.output.name]
+        if self.channels_last:
+            output = self.device.namespace.moveaxis(output, -1, 1)
+        answers[part] = self.conditions.guided(output[:, : self.shape[0]], rows, n, answers.dtype.type)
 
     def shapes(self, batch: int) -> dict[str, tuple[int, ...]]:
         """Return the shapes of all arrays of a call with ``batch`` rows, by the names of inputs and output."""
-        shapes = dict.fromkeys((self.roles.image.name, self.roles.output.name), (batch, *self.shape))
+        parts = {self.roles.image.name: self.shape, self.roles.output.name: self.card.output_shape(self.shape)}
+        last = {name: (*sizes[1:], sizes[0]) for name, sizes in parts.items()}
+        shapes = {name: (batch, *sizes) for name, sizes in (last if self.channels_last else parts).items()}
         if self.roles.condition is not None:
             first, *rest = (*self.roles.condition.shape, 1)  # the appended 1 covers a scalar input
             sizes = (batch if first is None else first, *(1 if size is None else size for size in rest))
@@ -371,7 +439,7 @@ class NetworkLevel(NoisedImages):
     alpha, sigma : float
         Coefficients of z.
     shape : tuple of int
-        Shape of one image.
+        Shape of one image: channels, height and width, or (d,) for vectors.
     network : Network
         The network.
     level : Level
@@ -387,18 +455,23 @@ class NetworkLevel(NoisedImages):
     level: Level
 
     @cached_property
+    def fingerprint(self) -> str:
+        """Hash of the network and of the noise level."""
+        return self.network.fingerprint(self.level)
+
+    @cached_property
     def like(self) -> Any:
         """A CuPy array if the score needs CuPy arrays, otherwise None."""
         return None if self.network.device.name == "cpu" else self.network.device.namespace.zeros(1, np.float32)
 
     @property
     def mean(self) -> Array:
-        """Mean of the initial distribution, shape (channels, height, width)."""
+        """Mean of the initial distribution, with the shape of an image."""
         return np.full(self.shape, self.alpha * sum(self.network.card.data_range) / 2)
 
     @property
     def standard_deviation(self) -> Array:
-        """Standard deviation of the initial distribution, shape (channels, height, width)."""
+        """Standard deviation of the initial distribution, with the shape of an image."""
         low, high = self.network.card.data_range
         return np.full(self.shape, hypot(self.alpha * (high - low) / 2, self.sigma))
 

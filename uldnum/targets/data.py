@@ -133,8 +133,7 @@ class DataMixture(Law):
             If sigma is not positive and finite, or alpha is negative or not finite.
         """
         s, a = positive_number("sigma", sigma), non_negative("alpha", alpha)
-        fingerprint = hashlib.sha256(f"{self.digest} {s!r} {a!r}".encode()).hexdigest()[:16]
-        return DataLevel(f"{self.name} at sigma {s:.4g}", fingerprint, self.shape, a, s, self)
+        return DataLevel(f"{self.name} at sigma {s:.4g}", self.shape, a, s, self)
 
     def noised(self, alpha: float, sigma: float) -> DataLevel:
         """Return the distribution of z = alpha x + sigma eps, as `at` does, with the arguments of `Law.noised`."""
@@ -154,6 +153,12 @@ class DataLevel(NoisedImages):
     """
 
     data: DataMixture
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of the images and of the noise level."""
+        text = f"{self.data.digest} {self.sigma!r} {self.alpha!r}"
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @property
     def like(self) -> Any:

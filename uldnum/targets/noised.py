@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -35,10 +35,8 @@ class NoisedImages(Target):
     ----------
     name : str
         Name in output and in stored results.
-    fingerprint : str
-        Hash of the data that determine the score.
-    shape : tuple of (int, int, int)
-        Channels, height and width of one image.
+    shape : tuple of int
+        Shape of one image: channels, height and width, or (d,) for vectors.
     alpha : float
         Scale of the image in z.
     sigma : float
@@ -46,7 +44,6 @@ class NoisedImages(Target):
     """
 
     name: str
-    fingerprint: str = field()  # field() hides the property of the base class, which would become the default
     shape: tuple[int, ...]
     alpha: float
     sigma: float
@@ -85,12 +82,12 @@ class NoisedImages(Target):
 
         Parameters
         ----------
-        x : array, shape (n, channels, height, width)
+        x : array, shape (n, *shape)
             Noised images z.
 
         Returns
         -------
-        array, shape (n, channels, height, width)
+        array, shape (n, *shape)
             Denoised images.
         """
         x = self.images(x)
@@ -123,7 +120,7 @@ class NoisedImages(Target):
 
         Returns
         -------
-        float64 array, shape (n, channels, height, width)
+        float64 array, shape (n, *shape)
             Initial states of chains first ... first + n - 1. State i depends only on (seed, i).
         """
         if self.draws is not None:
