@@ -1,9 +1,9 @@
 """Checks and benchmarks on a GPU: ``python -m analysis.gpu_check [FOLDER]`` (some minutes).
 
-The script needs the extras ``cuda``, ``onnx-gpu`` and ``bench``. It checks that results agree bit for bit with those of
-the CPU, and that the fast mode is accurate. It measures the time per step beside CuPy, JAX and PyTorch, and beside an
-estimate of the hardware limit. It writes ``gpu-<device>-<date>.json`` after every part, and finally a figure, to FOLDER
-(default: ``data`` beside this script).
+The script needs the extras ``cuda``, ``onnx-gpu``, ``torch`` and ``bench``. It checks that results agree bit for bit
+with those of the CPU, and that the fast mode is accurate. It measures the time per step beside CuPy, JAX and PyTorch,
+and beside an estimate of the hardware limit. It writes ``gpu-<device>-<date>.json`` after every part, and finally a
+figure, to FOLDER (default: ``data`` beside this script).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from datetime import date
 from functools import partial
-from itertools import product
+from itertools import pairwise, product
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -454,6 +454,53 @@ def shipped_network() -> list[dict[str, Any]]:
     return found
 
 
+def pytorch_network(where: str = "cuda", chains: int = 256, width: int = 192) -> list[dict[str, Any]]:
+    """Compare chains on a PyTorch network of 3 x 32 x 32 images with the same chains on the CPU, and time its calls."""
+    torch = require("torch", "torch")
+    torch.manual_seed(0)
+    layers = [
+        layer
+        for a, b in pairwise([3, *[width] * 6, 3])
+        for layer in (torch.nn.Conv2d(a, b, 3, padding=1), torch.nn.SiLU())
+    ]
+    module = torch.nn.Sequential(*layers[:-1]).eval()
+    card = {"parameterisation": "denoiser", "scaling": "ve", "condition": "sigma", "shape": [3, 32, 32]}
+
+    def chains_of(there: str, steps: int, count: int) -> Run:
+        like, backend = torch.zeros(1, device=there), "array" if there == "cpu" else "cuda"
+        level = network(lambda z, s: module(z), card, like=like, chunk=count).at()
+        options: dict[str, Any] = {"h": 0.5, "seed": 1, "backend": backend, "progress": False}
+        return uldnum.sample(level, "baoab-limit", steps=steps, chains=count, **options)
+
+    def calls(steps: int) -> None:
+        z = torch.zeros((chains, 3, 32, 32), device=where)
+        with torch.no_grad():
+            for _ in range(steps):
+                module(z)
+
+    def seconds(run: Callable[[], Any]) -> float:
+        wait = (lambda: None) if where == "cpu" else torch.cuda.synchronize
+        wait()
+        begun = time.perf_counter()
+        run()
+        wait()
+        return time.perf_counter() - begun
+
+    here = chains_of("cpu", 3, 4).x
+    module.to(where)
+    there = chains_of(where, 3, 4).x
+    chains_of(where, 3, chains)  # compile and allocate
+    calls(3)
+    times: dict[str, list[float]] = {"100 steps": [], "200 steps": [], "100 calls": []}
+    for _ in range(REPEATS):
+        for count in (100, 200):
+            times[f"{count} steps"].append(seconds(partial(chains_of, where, count, chains)))
+        times["100 calls"].append(seconds(partial(calls, 100)))
+    return [
+        {"chains": chains, "relative gap of chains": float(np.abs(there - here).max() / np.abs(here).max())} | times
+    ]
+
+
 def main() -> None:
     """Run all checks and measurements, store the results after every part, and draw the figure."""
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # leave GPU memory to the other libraries
@@ -466,9 +513,9 @@ def main() -> None:
     path = folder / f"gpu-{re.sub(r'[^a-z0-9]+', '-', here.name.lower())}-{found['date']}.json"
     build_all(here.cc)
     parts: dict[str, Callable[[], Any]] = {
-        "bits": bits, "invariance": partial(invariance, here), "image chains": partial(image_chains, here),
-        "plans": plans, "fast mode": fast_mode, "images": partial(images, here), "network": shipped_network,
-        "times of plans": plan_times, "throughput": throughput,
+        "PyTorch network": pytorch_network, "network": shipped_network, "bits": bits,
+        "invariance": partial(invariance, here), "image chains": partial(image_chains, here), "plans": plans,
+        "fast mode": fast_mode, "images": partial(images, here), "times of plans": plan_times, "throughput": throughput,
     }  # fmt: skip
     for name, part in parts.items():
         try:

@@ -172,6 +172,14 @@ def test_inputs_guidance_and_chunks(chunk):
     assert run.x.shape == (5, 2)
 
 
+def test_inputs_of_many_chains_on_vectors():
+    """All chains advance together, so that each one has its own input."""
+    labels, options = np.arange(40_000) / 40_000, {"like": np.zeros((1, 2))}
+    net = network(lambda z, s, label: label[:, None] + 0 * z, SIGMA_CARD, inputs={"label": labels}, **options)
+    run = uldnum.anneal(net, uldnum.plan("ddim", uldnum.levels.given([1.0, 0.5])), chains=40_000, progress=False)
+    np.testing.assert_allclose(run.x[:, 0], labels, rtol=0, atol=1e-6)
+
+
 def test_integers_and_integer_timesteps():
     """The condition "timestep" is an integer array; a network of integer timesteps may use it as an index."""
     table = np.linspace(0.1, 2.0, 10)

@@ -15,6 +15,7 @@ EXTRAS = {
     "plot": "figures",
     "onnx": "image score networks",
     "onnx-gpu": "image score networks on a GPU",
+    "torch": "networks that are PyTorch modules",
     "diffusers": "exports by diffusers and Optimum",
     "train": "training the included network",
     "zarr": "runs stored as Zarr",

@@ -45,7 +45,7 @@ class ArrayExecutor(Executor):
     A step treats the coordinates of a sample independently, except in the score and in sums of products. The source
     therefore sees a single coordinate, whose value is an array of shape (chains, size), where ``size`` is the number of
     numbers in a sample. With NumPy, blocks of chains are advanced one after the other. All chains are advanced together
-    if samples are images, because their score may be a network, and if step sizes depend on all chains.
+    if the score may be a network, whose inputs may differ between chains, and if step sizes depend on all chains.
 
     Parameters
     ----------
@@ -69,7 +69,8 @@ class ArrayExecutor(Executor):
         self.answer = self.mixture_score if self.mixtures else self.array_answer
         self.chain = self.steps(self.answer, self.move, self.read)
         self.adaptive: dict[int, AdaptiveSteps] = {}  # by group, in the current phase
-        whole = space.foreign or len(program.shape) > 1 or any(rule is not None for rule in program.rules)
+        network = len(program.shape) > 1 or program.targets.target(0).form is not None
+        whole = space.foreign or network or any(rule is not None for rule in program.rules)
         self.block = None if whole else max(1, BLOCK // self.size)  # number of chains in a block; None for all chains
 
     def steps(self, score: Any, move: Any, read: Any, **instead: Any) -> Any:
