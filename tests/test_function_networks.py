@@ -127,6 +127,7 @@ def test_numpy_outputs_of_all_kinds_are_accepted():
         (lambda z, s: z, {"shape": [2]}, {"threads": 1}, "threads: must be left out for a function"),
         (lambda z, s: z, {"shape": [2]}, {"tf32": True}, "tf32: must be left out for a function"),
         (lambda z, s: z, {"shape": [2]}, {"guidance": 2.0}, "guidance: must be 1 for a model without a condition"),
+        (lambda z, s: {"x0": z}, {"shape": [2], "output": "x"}, {}, "output: must be the name of an output.*got 'x'"),
         (lambda z, s: z, {"shape": [2], "sha256": "0"}, {}, "sha256: must be absent for a function"),
         (lambda z, s: z, {"shape": [2], "scaling": ""}, {}, "card of lambda: scaling: must be one of"),
         (lambda z, s, y: z, {"shape": [2]}, {"inputs": {"y": ["a"]}}, "inputs: y: must be a number"),

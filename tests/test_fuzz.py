@@ -241,9 +241,13 @@ def public_calls(w):
         "fetch": (networks.fetch, {"name": ["mnist"]}),
         "parse_value": (networks.parse_value, {"text": ["1.5", "[1, 2]"]}),
         "Network": (networks.Network, {
-            "path": [w.folder / "net.onnx"], "card": [CARD], "device": ["cpu"], "inputs": [None, {}],
+            "source": [w.folder / "net.onnx"], "card": [CARD], "like": [None], "device": ["cpu"], "inputs": [None, {}],
             "unconditional": [None], "guidance": [1.0], "clip": [False, True], "chunk": [4], "threads": [1],
             "tf32": [False], "latents": [None],
+        }),
+        "Network of a function": (networks.Network, {
+            "source": [lambda z, t: z], "card": [CARD], "like": [np.zeros((1, 1, 2, 2), np.float32)], "inputs": [None],
+            "unconditional": [None], "guidance": [1.0], "clip": [False, True], "chunk": [4],
         }),
         **{f"card {key}": (partial(card_with, w.folder / "net.onnx", key), {key: [value]})
            for key, value in CARD_KEYS.items()},

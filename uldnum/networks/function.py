@@ -221,7 +221,10 @@ class Function:
 def tensor_of(answer: Any, name: str) -> Any:
     """Return the output with a given name; by default the first one, if the function returns several."""
     if name:
-        return answer[name] if isinstance(answer, Mapping) else getattr(answer, name)
+        found = answer.get(name) if isinstance(answer, Mapping) else getattr(answer, name, None)
+        if found is None:
+            raise ValueError(f"output: must be the name of an output of the function, got {shown(name)}")
+        return found
     if isinstance(answer, Mapping):
         answer = tuple(answer.values())
     return answer[0] if isinstance(answer, tuple | list) and answer else answer
