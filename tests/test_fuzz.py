@@ -120,7 +120,7 @@ def moment(order):
 SCHEME = ["integrator", "word", "momentum", "eta", "churn"]
 ALSO = {
     "integrator": SCHEME, "integrators": SCHEME, "method": SCHEME, "predictor": SCHEME, "name": ["word", "target"],
-    "text": ["levels"], "count": ["levels"], "source": ["network"], "path": ["network"],
+    "text": ["levels"], "count": ["levels"], "source": ["network"], "score_function": ["score"],
 }  # fmt: skip
 
 

@@ -19,7 +19,7 @@ from uldnum._util.names import printable
 from uldnum._util.typing import Array, ArrayLike
 from uldnum.networks.model import Device, Node
 
-__all__ = ["Conditions"]
+__all__ = ["Conditions", "array_of", "named"]
 
 
 @dataclass(frozen=True)
@@ -61,9 +61,7 @@ class Conditions:
         guidance = arguments.number("guidance", guidance)
         if not np.isfinite(guidance):
             raise ValueError(f"guidance: must be a finite number, got {guidance}")
-        for argument, arrays in (("inputs", inputs), ("unconditional", unconditional)):
-            if not (arrays is None or isinstance(arrays, Mapping)):
-                raise ValueError(f"{argument}: must be a mapping of names and arrays, got {shown(arrays)}")
+        named("unconditional", unconditional)
         if guidance == 1 and unconditional:
             raise ValueError("unconditional: needs guidance; give a weight other than 1 (--guidance)")
         if guidance != 1 and not nodes:
@@ -130,6 +128,13 @@ class Conditions:
         return b"".join(parts)
 
 
+def named(argument: str, arrays: Any) -> dict[str, Any]:
+    """Return arrays by name; raise an error if they are not a mapping."""
+    if not (arrays is None or isinstance(arrays, Mapping)):
+        raise ValueError(f"{argument}: must be a mapping of names and arrays, got {shown(arrays)}")
+    return {str(name): array for name, array in (arrays or {}).items()}
+
+
 def per_image(node: Node) -> bool:
     """Return whether an input has one row for each image of a call."""
     return bool(node.shape) and node.shape[0] != 1
@@ -137,8 +142,7 @@ def per_image(node: Node) -> bool:
 
 def check(argument: str, nodes: Sequence[Node], given: Mapping[str, ArrayLike] | None) -> dict[str, Array]:
     """Return the arrays in the types of the model's inputs, or raise an error if they do not fit."""
-    named = {str(name): array for name, array in (given or {}).items()}
-    arrays = {name: array_of(f"{argument}: {printable(name)}", array) for name, array in named.items()}
+    arrays = {name: array_of(f"{argument}: {printable(name)}", array) for name, array in named(argument, given).items()}
     wanted = {node.name: node for node in nodes}
     option = {"inputs": "input"}.get(argument, argument)
     takes = "; ".join(node.described for node in nodes) or "only image and noise level"

@@ -112,7 +112,8 @@ class Roles:
                 )
             return chosen[0]
 
-        floating = [node for node in inputs if node.real and len(node.shape) > 1]
+        tensors = [node for node in inputs if len(node.shape) > 1]
+        floating = [node for node in tensors if node.real] or tensors
         axes = (*([len(card.shape) + 1] if card.shape else []), 4, 2)  # those of the card, else images, else vectors
         pictures: list[Node] = next((found for n in axes if (found := with_axes(floating, n))), [])
         image = choose("image_input", card.image_input, IMAGES, pictures, inputs, "input is the image")

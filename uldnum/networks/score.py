@@ -22,7 +22,7 @@ from uldnum._util.typing import Array, ArrayLike
 from uldnum.arithmetic.elementary import hypot
 from uldnum.kernels.initial import initial_normals
 from uldnum.networks.card import LARGEST, Card, Level, card_of, checked_card
-from uldnum.networks.conditions import Conditions
+from uldnum.networks.conditions import Conditions, named
 from uldnum.networks.decoder import Decoder, Latents
 from uldnum.networks.function import Function
 from uldnum.networks.model import Device, Model
@@ -155,8 +155,7 @@ class Network(Law):
         self.device = self.model.device
         self.card: Card = card_of({"name": printable(self.model.name)} | self.model.card | given, self.model.label)
         self.model.check_hash(self.card.sha256)
-        others = {} if inputs is None else inputs
-        self.roles = self.model.roles(self.card, others)
+        self.roles = self.model.roles(self.card, named("inputs", inputs))
         self.channels_last = self.card.channels_last or self.roles.image.channels_last
         self.shape = self.image_shape()
         self.check_condition()
