@@ -11,7 +11,7 @@ from onnx import TensorProto, helper
 
 import uldnum
 from uldnum._util.extras import MissingExtraError
-from uldnum.networks import Network, network
+from uldnum.networks import Card, Network, network
 from uldnum.networks.forms import NEEDS, OF_NOISE, PARAMETERISATIONS, alpha_and_sigma, form
 from uldnum.plans.schedules import schedule
 
@@ -35,6 +35,20 @@ def karras(graph, u):
 SCALED = np.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2
 BAR = np.cos((np.arange(101) / 100 + 0.008) / 1.008 * np.pi / 2) ** 2
 COSINE = np.minimum(1 - BAR[1:] / BAR[:-1], 0.999)
+TUTORIAL = {"kind": "functions", "sigma": lambda t: np.sqrt((25 ** (2 * t) - 1) / (2 * np.log(25)))}
+NCSN = np.geomspace(10.0, 0.02, 40)
+
+
+def gathered(values):
+    """Return a graph function from an integer to VE levels with the given sigma."""
+
+    def levels(graph, u):
+        row = graph.node("Squeeze", graph.node("Cast", u, to=TensorProto.INT64), np.array([1]))
+        return constant(graph, 1.0) + u * 0.0, graph.node("Gather", values[:, None], row, axis=0)
+
+    return levels
+
+
 DDPM = {"kind": "linear", "beta_start": 1e-4, "beta_end": 0.02, "timesteps": 1000}
 
 # Scaling, condition, other keys of the card, alpha and sigma as functions of the condition, values of sigma to test.
@@ -65,6 +79,22 @@ CONDITIONED = {
     "reversed flow": ("flow", "t", {"schedule": {"kind": "flow", "reverse": True}},
                       lambda g, u: (u, 1.0 - u), (0.05, 0.5, 0.99)),
     "sigma of flow": ("flow", "sigma", {}, lambda g, u: (1.0 - u, u), (0.05, 0.5, 0.99)),
+    "sub-VP": ("sub-vp", "t", {
+        "schedule": {"kind": "sub-vp", "beta_start": 0.1, "beta_end": 20.0}, "condition_scale": 999.0,
+    }, lambda g, u: (vp_linear(g, u)[0], 1.0 - vp_linear(g, u)[0] ** 2), (0.05, 0.5, 0.99)),
+    "tutorial": ("ve", "t", {"schedule": TUTORIAL}, ve_of(
+        lambda g, u: (((u * np.log(625)).exp() - constant(g, 1.0)) / (2 * np.log(25))) ** 0.5), (0.05, 0.7, 9.0)),
+    "table": ("ve", "t", {"schedule": {"kind": "table", "t": [0.0, 0.25, 1.0], "ratio": [0.01, 1.0, 10.0]}},
+              ve_of(lambda g, u: g.node("Where", g.node("Less", u, np.array(0.25)),
+                                        ((u - constant(g, 0.25)) * (np.log(100) / 0.25)).exp(),
+                                        ((u - constant(g, 0.25)) * (np.log(10) / 0.75)).exp())), (0.05, 0.7, 9.0)),
+    "index": ("ve", "index", {"schedule": {"kind": "table", "ratio": NCSN.tolist()}}, gathered(NCSN), (0.05, 0.7, 9.0)),
+    "sigma squared": ("ve", "sigma-squared", {}, ve_of(lambda g, u: u**0.5), (0.05, 0.7, 30.0)),
+    "log-SNR": ("vp", "log-snr", {}, lambda g, u: (
+        (constant(g, 1.0) / ((u * -1.0).exp() + constant(g, 1.0))) ** 0.5,
+        (constant(g, 1.0) / (u.exp() + constant(g, 1.0))) ** 0.5,
+    ), (0.05, 0.5, 0.99)),
+    "alpha-bar": ("vp", "alpha-bar", {}, lambda g, u: (u**0.5, (1.0 - u) ** 0.5), (0.05, 0.5, 0.99)),
     "none": ("ve", "none", {}, ve_of(lambda g, u: constant(g, 0.6)), (0.6,)),
 }  # fmt: skip
 
@@ -82,7 +112,8 @@ def test_score_is_that_of_the_noised_mixture(tmp_path, mixture, what, case):
 
     The parts are a z and b N of the score, and p z and q N of the image; q is sigma/alpha if the network predicts the
     noise. The levels include the cleanest and the noisiest of the network, where alpha is 0 if the image is known
-    there. If time is 1 - sigma, the rounding of the time changes sigma by 1/sigma times as much.
+    there. If time is 1 - sigma, the rounding of the time changes sigma by 1/sigma times as much, and that of alpha^2
+    changes it by 1/sigma^2 times as much.
     """
     scaling, condition, keys, levels, sigmas = CONDITIONED[case]
     path = save_mixture(tmp_path / "net.onnx", mixture, SHAPE, what, levels, edm=scaling == "edm")
@@ -94,16 +125,39 @@ def test_score_is_that_of_the_noised_mixture(tmp_path, mixture, what, case):
     low, high = net.card.limits
     ends = (max(low, 1e-3), min(high, 80.0)) if condition != "none" else ()
     known = [sigma for sigma in ends if sigma != 1 or scaling in ("ve", "edm") or what not in OF_NOISE]
+    known = [min(sigma, 0.9999) if condition == "log-snr" else sigma for sigma in known]
+    growth = {"reversed flow": 1, "alpha-bar": 2}.get(case, 0)
     for sigma in (*sigmas, *known):
         level = net.at(sigma)
-        assert level.sigma == pytest.approx(sigma, rel=0.4 if condition == "timestep" else 1e-12)
-        law, size = mixture.noised(level.alpha, level.sigma), 1 / sigma if case == "reversed flow" else 1
+        assert level.sigma == pytest.approx(sigma, rel=0.4 if condition in ("timestep", "index") else 1e-12)
+        law, size = mixture.noised(level.alpha, level.sigma), sigma**-growth
         x = (law.mean + law.standard_deviation * rng.normal(size=(5, 12))).reshape(5, *SHAPE).astype(np.float32)
         exact, parts = exact_answer(mixture, level, x)
         np.testing.assert_allclose(level.score(x), exact, rtol=0, atol=16 * EPS * size * parts.max())
         image, px = exact_image(mixture, level.alpha, level.sigma, x), level.form.image[0] * x
         room = 16 * EPS * size * (np.abs(px) + np.abs(image - px)).max()
         np.testing.assert_allclose(level.denoise(x), image, rtol=0, atol=room)
+
+
+def test_the_log_snr_excludes_pure_noise():
+    card = Card("v", "vp", "log-snr", schedule={"kind": "cosine", "timesteps": 100, "zero_terminal_snr": True})
+    with pytest.raises(ValueError, match="because the condition 'log-snr' is infinite there"):
+        card.level(ratio=np.inf)
+    levels = [card.level(t=t) for t in card.spaced(10, SHAPE)]
+    assert np.isfinite([level.condition for level in levels]).all()
+    assert levels[0].alpha < 0.02
+
+
+def test_indices_and_times_of_a_table():
+    """Index 0 may be the noisiest level; a level with sigma = 0 has an index, but is not a noise level."""
+    table = {"kind": "table", "ratio": [8.0, 4.0, 2.0, 0.0], "t": [0.0, 0.1, 0.6, 1.0]}
+    card = Card("score", "ve", "index", schedule=table)
+    assert [card.level(ratio=ratio).condition for ratio in (8.0, 5.0, 2.2)] == [0.0, 1.0, 2.0]
+    assert card.level(ratio=5.0).sigma == pytest.approx(4.0)
+    np.testing.assert_allclose(card.spaced(3, SHAPE), [0.0, 0.1, 0.6])
+    with pytest.raises(ValueError, match=r"t: must lie between 0 and 0\.6, at a positive noise level, got 1"):
+        card.level(t=1.0)
+    assert Card("score", "ve", "t", schedule=table).level(t=0.35).sigma == pytest.approx(8**0.5)
 
 
 @pytest.mark.parametrize("what", PARAMETERISATIONS)
@@ -140,15 +194,24 @@ def test_interpolated_timesteps(tmp_path, mixture):
         ({"kind": "vp-sde", "beta_start": 1.0, "beta_end": 1.0, "end": 10.0}, 0.0, np.sqrt(np.expm1(10.0))),
         ({"kind": "geometric", "first": 1.0, "last": 0.01, "timesteps": 10}, 1.0, 0.01),
         ({"kind": "karras", "first": 80.0, "last": 0.002, "rho": 7}, 80.0, 0.002),
+        ({"kind": "sub-vp", "beta_start": 0.1, "beta_end": 20.0}, 0.0, 2 * np.sinh(10.05 / 2)),
+        ({"kind": "table", "t": [0.2, 0.3, 2.0], "ratio": [5.0, 4.0, 0.1]}, 5.0, 0.1),
+        ({"kind": "table", "ratio": [0.0, 0.1, 5.0, np.inf]}, 0.1, np.inf),
+        ({"kind": "table", "ratio": [np.inf, 5.0, 0.1, 0.0]}, np.inf, 0.1),
+        ({"kind": "functions", "sigma": np.sin, "alpha": np.cos, "end": 1.5}, 0.0, np.tan(1.5)),
+        ({"kind": "functions", "sigma": lambda t: 10 - t, "timesteps": 10}, 10.0, 1.0),
+        ({"kind": "functions", "sigma": lambda t: t, "alpha": lambda t: 1 - t}, 0.0, np.inf),
+        (TUTORIAL, 0.0, np.sqrt(624 / np.log(625))),
         ({"kind": "betas", "values": [0.1, 0.2]}, np.sqrt(0.1 / 0.9), np.sqrt(0.28 / 0.72)),
     ],
 )
 def test_schedules_and_their_inverses(described, at_zero, at_end):
     given = schedule(described)
-    assert given.ratio(0.0) == pytest.approx(at_zero, rel=1e-12)
+    assert given.ratio(given.start) == pytest.approx(at_zero, rel=1e-12)
     assert given.ratio(given.end) == pytest.approx(at_end, rel=1e-12)
-    for t in np.linspace(0.01, 1, 7) * given.end:
+    for t in given.start + np.linspace(0.01, 1, 7) * (given.end - given.start):
         assert given.time(given.ratio(t)) == pytest.approx(t, rel=1e-10)
+    assert given.time(np.array([at_zero, at_end])) == pytest.approx([given.start, given.end], abs=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -160,6 +223,14 @@ def test_schedules_and_their_inverses(described, at_zero, at_end):
         ({"kind": "alphas-cumprod", "alphas_cumprod": [0.5, 0.9]}, "must be at least 2 decreasing numbers"),
         ({"kind": "linear", "beta_start": 0.5, "beta_end": 2.0, "timesteps": 10}, "at least 2 decreasing numbers"),
         ({"kind": "cosine", "timesteps": "many"}, "'cosine' cannot be built from"),
+        ({"kind": "table", "ratio": [1.0, 2.0, 2.0]}, "ratio must be non-negative, and must increase or decrease"),
+        ({"kind": "table", "ratio": [1.0, -2.0]}, "ratio must be non-negative"),
+        ({"kind": "table", "ratio": [1.0, 2.0], "t": [0.0, 0.5, 1.0]}, "lists of the same length"),
+        ({"kind": "table", "ratio": [1.0, 2.0], "t": [0.5, 0.0]}, "t must increase"),
+        ({"kind": "table", "ratio": [0.0, 1.0, np.inf]}, "at least 2 levels with positive alpha and sigma"),
+        ({"kind": "functions", "sigma": lambda t: t * (1 - t)}, "must increase or decrease"),
+        ({"kind": "functions", "sigma": lambda t: t, "end": -1.0}, "end: must be positive"),
+        ({"kind": "functions", "sigma": 3.0}, "'functions' cannot be built from"),
     ],
 )
 def test_bad_schedules_are_refused(described, fault):
@@ -225,6 +296,8 @@ def test_external_weights_and_metadata(tmp_path, mixture):
         (CARD | {"foo": 1}, r"unknown key 'foo'\. uldnum.networks.Card documents all keys"),
         (CARD | {"parameterisation": "v"}, "'v' needs 'vp', got 've'"),
         (CARD | {"condition": "t"}, "condition 't' needs a schedule"),
+        (CARD | {"condition": "index", "schedule": WITHOUT_STEPS}, "with timesteps or a table"),
+        (CARD | {"condition": "alpha-bar"}, "'alpha-bar' needs a scaling in which alpha depends on the noise level"),
         (
             CARD | {"condition": "timestep", "schedule": WITHOUT_STEPS},
             "with timesteps",
@@ -279,7 +352,7 @@ PASS = helper.make_node("Neg", ["x"], ["score"])
         ({"x": OPEN, "t": NUMBER}, {"score": OPEN}, [PASS],
          r"shape of an image must be known.*--set shape=\[channels,height,width\]"),
         ({"x": IMAGE, "t": (TensorProto.INT64, ["n"])}, {"score": IMAGE}, [PASS],
-         r"must be 'timestep' for a model with an integer .* \(t: .*got 'sigma'"),
+         r"must be 'timestep' or 'index' for a model with an integer .* \(t: .*got 'sigma'"),
         ({"x": IMAGE, "t": NUMBER, "text": (TensorProto.FLOAT, ["n", 3])}, {"score": IMAGE}, [PASS],
          r"needs text: tensor\(float\).*missing text \(--input NAME=FILE.npy"),
     ],

@@ -13,20 +13,24 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from uldnum._util.arguments import number, positive_number, shown
 from uldnum._util.names import checked_name, checked_text, unknown
 from uldnum._util.parsing import parse_toml, read_toml
 from uldnum._util.summary import Described, Summary
 from uldnum._util.typing import Array
-from uldnum.arithmetic.elementary import log
 from uldnum.networks.forms import (
     CONDITIONS,
     NEEDS,
     OF_NOISE,
     PARAMETERISATIONS,
     SCALINGS,
+    TIMED,
+    WHOLE,
     WITH_NOISE,
     alpha_and_sigma,
+    alpha_of,
     form,
     input_scale,
 )
@@ -81,15 +85,17 @@ class Card(Described):
         EDM's preconditioning).
     scaling : str
         Scaling of the network's input: "ve" (x + sigma eps), "vp" (alpha x + sigma eps with alpha^2 + sigma^2 = 1),
-        "flow" (alpha x + sigma eps with alpha + sigma = 1) or "edm" ((x + sigma eps)/sqrt(sigma^2 + sigma_data^2)).
+        "sub-vp" (alpha x + sigma eps with alpha^2 + sigma = 1), "flow" (alpha x + sigma eps with alpha + sigma = 1) or
+        "edm" ((x + sigma eps)/sqrt(sigma^2 + sigma_data^2)).
     condition : str
-        Quantity that the network receives as its noise level: "sigma", "log-sigma", "t", "timestep",
-        "interpolated-timestep" or "none".
+        Quantity that the network receives as its noise level: "sigma", "sigma-squared", "log-sigma", "log-snr"
+        (log(alpha^2/sigma^2)), "alpha-bar" (alpha^2), "t", "timestep", "interpolated-timestep", "index" or "none".
     condition_scale : float
         Factor by which that quantity is multiplied. Default: 1.
     schedule : mapping
         Relation between noise level and time t: ``kind`` and the parameters of that kind (`uldnum.plans.schedules`).
-        The conditions "t", "timestep" and "interpolated-timestep" require it.
+        The conditions "t", "timestep", "interpolated-timestep" and "index" require it. The kind "functions" takes the
+        Python functions ``sigma`` and ``alpha`` of t.
     spacing : mapping
         Spacing of the default noise levels of the network: ``kind`` and the parameters of that kind
         (`uldnum.networks.spacings`). Default: evenly spaced in t, from sigma/alpha = 30 at most if the network predicts
@@ -219,11 +225,17 @@ class Card(Described):
             )
         if self.schedule:
             schedule(self.schedule)  # raises for a schedule that does not exist
-        timed = self.condition in ("t", "timestep", "interpolated-timestep")
-        if timed and not self.schedule:
+        if self.condition in TIMED and not self.schedule:
             raise ValueError(f"schedule: condition {self.condition!r} needs a schedule from t to the noise level")
-        if timed and self.condition != "t" and not self.times.discrete:
+        if "timestep" in self.condition and not self.times.discrete:
             raise ValueError(f"schedule: condition {self.condition!r} needs a schedule with timesteps")
+        if self.condition == "index" and self.times.steps is None:
+            raise ValueError(f"schedule: condition {self.condition!r} needs a schedule with timesteps or a table")
+        if self.condition == "alpha-bar" and self.scaling not in WITH_NOISE:
+            raise ValueError(
+                f"condition: 'alpha-bar' needs a scaling in which alpha depends on the noise level "
+                f"({', '.join(WITH_NOISE)}), got the scaling {self.scaling!r}"
+            )
         if self.spacing:
             if not self.schedule:
                 raise ValueError("spacing: needs a schedule from t to the noise level")
@@ -253,7 +265,7 @@ class Card(Described):
     @property
     def whole(self) -> bool:
         """Whether the network receives its noise level as an integer."""
-        return self.condition == "timestep"
+        return self.condition in WHOLE
 
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """Return the shape of an output of the network, for an image of a given shape."""
@@ -271,8 +283,15 @@ class Card(Described):
         """Return the times of ``count`` default noise levels for images of a given shape, float64, shape (count,)."""
         largest = math.inf if self.sigma_max >= (1.0 if self.scaling in WITH_NOISE else math.inf) else self.sigma_max
         low, high = (self.ratio_of("sigma", one) if 0 < one < math.inf else one for one in (self.sigma_min, largest))
-        span = low, min(high, START if self.parameterisation in OF_NOISE else math.inf)
-        return times_of(self.spacing, count, self.times, shape, span)
+        if self.parameterisation in OF_NOISE:
+            high = min(high, START)
+        elif self.condition == "log-snr" and math.isinf(self.times.limits[1]):
+            high = min(high, NOISIEST)
+        found = times_of(self.spacing, count, self.times, shape, (low, high))
+        if not self.whole:
+            return found
+        snapped: Array = np.asarray(self.times.steps)[self.times.on_steps(found)]
+        return snapped
 
     def ratio_of(self, name: str, value: float) -> float:
         """Return sigma/alpha of a noise level given as "sigma", "sigma-ratio" or "t". It is infinite at alpha = 0.
@@ -296,18 +315,16 @@ class Card(Described):
         if name == "t":
             if not self.schedule:
                 raise ValueError("t: the network has no schedule; give sigma")
-            if not (0 <= value <= self.times.end and self.times.ratio(value) > 0):
-                raise ValueError(
-                    f"t: must lie between 0 and {self.times.end:g}, at a positive noise level, got {value}"
-                )
+            first, last = self.times.start, self.times.end
+            if not (first <= value <= last and self.times.ratio(value) > 0):
+                raise ValueError(f"t: must lie between {first:g} and {last:g}, at a positive noise level, got {value}")
             return float(self.times.ratio(value))
         if not (0 < value < math.inf or (name, value) == ("sigma-ratio", math.inf)):
             raise ValueError(f"{name}: must be positive and finite, got {value}")
         if name == "sigma" and self.scaling in WITH_NOISE:
             if value > 1:
                 raise ValueError(f"sigma: must lie between 0 and 1, as the scaling is {self.scaling!r}, got {value}")
-            alpha = math.sqrt(1 - value * value) if self.scaling == "vp" else 1 - value
-            return float(NoiseLevel(alpha, value).r)
+            return float(NoiseLevel(alpha_of(self.scaling, value), value).r)
         return value
 
     def check_noise(self, name: str) -> None:
@@ -347,13 +364,14 @@ class Card(Described):
         Returns
         -------
         Level
-            The noise level. With the condition "timestep" this is the level of the nearest integer timestep.
+            The noise level. With the condition "timestep" or "index" this is the level of the nearest timestep.
 
         Raises
         ------
         ValueError
             If more than one argument is given, the value is not positive, the network was not trained for this noise
-            level, or alpha = 0 and the image does not follow from the network's output there.
+            level, or alpha = 0 and the image does not follow from the network's output there or the condition is
+            infinite.
         """
         given = [(name, v) for name, v in (("sigma", sigma), ("sigma-ratio", ratio), ("t", t)) if v is not None]
         if len(given) > 1:
@@ -369,16 +387,24 @@ class Card(Described):
                 f"{name}: {owner} was trained for sigma from {low:.4g} to {high:.4g}, got sigma = {asked:.4g}"
             )
         time = float(self.times.time(found)) if self.schedule else 0.0
-        if self.condition == "timestep":
-            time = float(round(time))
-            found = float(self.times.ratio(time))
+        if self.whole:
+            index = int(self.times.on_steps(time))
+            step = float(np.asarray(self.times.steps)[index])
+            found, time = float(self.times.ratio(step)), float(index) if self.condition == "index" else step
         alpha, there = alpha_and_sigma(self.scaling, found)
-        sigma = value if name == "sigma" and self.condition != "timestep" else there  # a given sigma is not rounded
-        condition = {"sigma": sigma, "log-sigma": float(log(sigma))}.get(self.condition, time)
+        sigma = value if name == "sigma" and not self.whole else there  # a given sigma is not rounded
+        condition = float(CONDITIONS[self.condition][1](alpha, sigma, time))
+        if not math.isfinite(condition):
+            raise ValueError(
+                f"{name}: must be a level with alpha > 0, because the condition {self.condition!r} is infinite there"
+            )
         maps = form(self.parameterisation, alpha, sigma, self.sigma_data)
         scale = input_scale(self.scaling, sigma, self.sigma_data)
         return Level(alpha, sigma, maps, scale, self.condition_scale * condition)
 
+
+# Largest sigma/alpha of the default levels if the condition is infinite at alpha = 0: t = 0.999 of flow matching.
+NOISIEST = 999.0
 
 REQUIRED = ("parameterisation", "scaling", "condition")
 

@@ -13,8 +13,11 @@ input defines c. For every output N, :math:`\alpha x_0 + \sigma \varepsilon = z`
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
-from uldnum.arithmetic.elementary import hypot
+import numpy as np
+
+from uldnum.arithmetic.elementary import hypot, log
 from uldnum.plans.schedules import flow, preserved
 from uldnum.schemes.form import Form
 
@@ -24,8 +27,11 @@ __all__ = [
     "OF_NOISE",
     "PARAMETERISATIONS",
     "SCALINGS",
+    "TIMED",
+    "WHOLE",
     "WITH_NOISE",
     "alpha_and_sigma",
+    "alpha_of",
     "form",
     "input_scale",
 ]
@@ -35,19 +41,32 @@ __all__ = [
 SCALINGS = {
     "ve": "x + sigma eps (variance exploding)",
     "vp": "alpha x + sigma eps with alpha^2 + sigma^2 = 1 (variance preserving)",
+    "sub-vp": "alpha x + sigma eps with alpha^2 + sigma = 1 (sub-VP SDE)",
     "edm": "(x + sigma eps)/sqrt(sigma^2 + sigma_data^2) (Karras et al. 2022)",
     "flow": "alpha x + sigma eps with alpha + sigma = 1 (flow matching)",
 }
 
-# Quantity that the network receives as its noise level, for each condition.
-CONDITIONS = {
-    "sigma": "sigma",
-    "log-sigma": "log(sigma)",
-    "t": "the time t of the schedule, a real number",
-    "timestep": "the integer timestep t of the schedule; other noise levels are rounded to the nearest timestep",
-    "interpolated-timestep": "the time t of the schedule, which may lie between two integers",
-    "none": "none: the network infers the noise level from the image, or supports only one",
+# Quantity that the network receives as its noise level, for each condition: a description, and a function of alpha, of
+# sigma and of the time of the schedule, or of the index of the step for the conditions in `WHOLE`.
+CONDITIONS: dict[str, tuple[str, Callable[[float, float, float], Any]]] = {
+    "sigma": ("sigma", lambda a, s, t: s),
+    "sigma-squared": ("sigma^2", lambda a, s, t: s * s),
+    "log-sigma": ("log(sigma)", lambda a, s, t: log(s)),
+    "log-snr": ("log(alpha^2/sigma^2)", lambda a, s, t: 2 * (log(a) - log(s))),
+    "alpha-bar": ("alpha^2", lambda a, s, t: a * a),
+    "t": ("the time t of the schedule, a real number", lambda a, s, t: t),
+    "timestep": (
+        "the integer timestep t of the schedule; other noise levels are rounded to the nearest timestep",
+        lambda a, s, t: t,
+    ),
+    "interpolated-timestep": ("the time t of the schedule, which may lie between two integers", lambda a, s, t: t),
+    "index": ("the index of the level in the schedule, counted from 0 at its smallest time", lambda a, s, t: t),
+    "none": ("none: the network infers the noise level from the image, or supports only one", lambda a, s, t: 0.0),
 }
+
+# Conditions that are integers, and conditions that need a schedule.
+WHOLE = ("timestep", "index")
+TIMED = ("t", "interpolated-timestep", *WHOLE)
 
 # The coefficients ((p, q), (r, t)) of the image x0 = p z + q N and of the noise eps = r z + t N.
 Maps = tuple[tuple[float, float], tuple[float, float]]
@@ -82,7 +101,7 @@ def preconditioned(s: float, data: float, scale: float) -> Maps:
 OF_NOISE = ("score", "epsilon", "noise")
 
 # Scalings in which alpha falls to 0, the level of pure noise. In the others, alpha is 1 at every level.
-WITH_NOISE = ("vp", "flow")
+WITH_NOISE = ("vp", "sub-vp", "flow")
 
 # The scaling that a parameterisation requires.
 NEEDS = {"v": "vp", "edm": "edm", "velocity": "flow", "negative-velocity": "flow"}
@@ -93,9 +112,18 @@ def alpha_and_sigma(scaling: str, ratio: float) -> tuple[float, float]:
     if scaling == "vp":
         alpha, sigma = preserved(ratio)
         return float(alpha), float(sigma)
+    if scaling == "sub-vp":  # alpha is the positive solution of 1 - alpha^2 = ratio alpha
+        alpha = 2 / (ratio + float(hypot(ratio, 2)))
+        return alpha, 1.0 if np.isinf(ratio) else ratio * alpha
     if scaling == "flow":
         return 1 / (1 + ratio), float(flow().time(ratio))
     return 1.0, ratio
+
+
+def alpha_of(scaling: str, sigma: float) -> float:
+    """Return alpha of z at a noise level sigma."""
+    squares = {"vp": 1 - sigma * sigma, "sub-vp": 1 - sigma, "flow": (1 - sigma) ** 2}
+    return float(np.sqrt(squares.get(scaling, 1.0)))
 
 
 def form(parameterisation: str, alpha: float, sigma: float, sigma_data: float) -> Form:

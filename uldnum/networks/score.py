@@ -233,7 +233,8 @@ class Network(Law):
         node = self.roles.condition
         if node is not None and not node.real and not self.card.whole:
             raise ValueError(
-                f"condition: must be 'timestep' for a model with an integer noise-level input ({node.described}), "
+                f"condition: must be 'timestep' or 'index' for a model with an integer noise-level input "
+                f"({node.described}), "
                 f"got {self.card.condition!r}"
             )
 
@@ -341,8 +342,6 @@ class Network(Law):
             raise ValueError(f"levels: {self.name} has no schedule; use uldnum.levels.karras or geometric")
         number = whole_number("count", count, 1, 2**20)
         t = self.card.spaced(number, self.shape)
-        if self.card.condition == "timestep":
-            t = np.rint(t)
         if (different := len(np.unique(t))) < number:
             raise ValueError(f"count: must be at most {different}, the number of timesteps, got {number}")
         found = [self.card.level(t=float(one)) for one in t]

@@ -23,17 +23,19 @@ def even(count: int, times: Schedule, shape: tuple[int, ...], span: tuple[float,
     An end of the schedule with sigma = 0 is replaced by a time end/1000 away from it.
     """
 
-    def inside(edge: float, inward: Callable[[float], float]) -> float:
+    def inside(edge: float, inward: Callable[[Any], Any]) -> float:
         """Return the time at an end of the schedule, or the first one from there on that is in the span."""
-        edge = edge if times.ratio(edge) > 0 else abs(edge - times.end / 1000)
+        length = times.end - times.start
+        if times.ratio(edge) == 0:
+            edge = times.start + abs(edge - times.start - length / 1000)
         ratio = float(times.ratio(edge))
         bounded = min(max(ratio, span[0]), span[1])
         if bounded == ratio:
             return edge
         found = float(times.time(bounded))
-        return inward(found) if times.discrete else found
+        return found if times.steps is None else float(times.steps[times.on_steps(found, inward)])
 
-    low, high = inside(0.0, math.ceil), inside(times.end, math.floor)
+    low, high = inside(times.start, np.ceil), inside(times.end, np.floor)
     first, last = (low, high) if times.ratio(low) > times.ratio(high) else (high, low)
     return np.linspace(first, last, count)
 
