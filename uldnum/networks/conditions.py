@@ -5,6 +5,7 @@ With guidance, one call of the model evaluates every image twice: with the condi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -82,7 +83,7 @@ class Conditions:
     @property
     def rows(self) -> int:
         """Smallest number of images for which there are values of all inputs."""
-        return max((len(self.sets[0][node.name]) for node in self.nodes if per_image(node)), default=1)
+        return math.lcm(*(len(self.sets[0][node.name]) for node in self.nodes if per_image(node)))
 
     @property
     def copies(self) -> int:
@@ -106,11 +107,12 @@ class Conditions:
                 if not per_image(node):
                     buffer[...] = array
                     continue
-                if len(array) not in (1, images):
+                if not len(array) or images % len(array):
                     raise ValueError(
-                        f"inputs: {node.name} must have 1 row or {images}, one per chain, got {len(array)}"
+                        f"inputs: {node.name} must have a number of rows that divides the number of chains, {images}, "
+                        f"got {len(array)}"
                     )
-                buffer[number * rows : number * rows + n] = array if len(array) == 1 else array[part]
+                buffer[number * rows : number * rows + n] = array[rows_of(part, len(array), images)]
 
     def guided(self, answer: Any, rows: int, n: int, real: Any) -> Any:
         """Return N_0 + w (N_c - N_0), where N_c is the output with the condition and N_0 that without it."""
@@ -133,6 +135,13 @@ def named(argument: str, arrays: Any) -> dict[str, Any]:
     if not (arrays is None or isinstance(arrays, Mapping)):
         raise ValueError(f"{argument}: must be a mapping of names and arrays, got {shown(arrays)}")
     return {str(name): array for name, array in (arrays or {}).items()}
+
+
+def rows_of(part: slice, count: int, images: int) -> slice | list[int]:
+    """Return the rows of an array of ``count`` rows that belong to some of the images: i count/images for image i."""
+    if count in (1, images):
+        return slice(None) if count == 1 else part
+    return [i * count // images for i in range(part.start, part.stop)]
 
 
 def per_image(node: Node) -> bool:

@@ -64,8 +64,8 @@ class Network(Law):
         current when the network is opened. Default: "cpu".
     inputs : mapping of arrays, optional
         Arrays for the model's inputs other than image and noise level, such as a class or an embedded text, by the
-        names of the inputs. The length of the first axis is 1 or the number of chains. A function receives them as
-        keyword arguments with one row for each image.
+        names of the inputs. The length n of the first axis divides the number of chains: chain i of m has row
+        ``i * n // m``. A function receives them as keyword arguments with one row for each image.
     unconditional : mapping of arrays, optional
         Values of the same inputs without the condition, for guidance.
     guidance : float
