@@ -18,6 +18,7 @@ import numpy as np
 import onnx
 import pytest
 import xarray as xr
+from helpers.onnx_models import Graph, Value
 from onnx import TensorProto, helper
 from PIL import Image
 
@@ -161,6 +162,11 @@ def test_bias_json(monkeypatch, capsys, tmp_path):
         (("anneal", "--levels", "own:20", "--data", "gmm-40"), "own:COUNT needs a network that has a schedule"),
         (("anneal", "--method", "mild-cifar10"), "--levels: mnist was trained for sigma from 0.02 to 20, got"),
         (("quality", "--samplers", "BAOAB@50"), "--samplers: 'BAOAB@50': mnist was trained for sigma from 0.02 to 20"),
+        (
+            ("anneal", "--data", "gmm-40", "--guidance", "2", "--set", "sigma=1"),
+            "error: --set and --guidance: must be left out, because 'gmm-40' is not a network",
+        ),
+        (("anneal", "--data", "mnist-images:5", "--clip"), "--clip: must be left out, because 'mnist-images:5' is not"),
         (("anneal", "--method", "ula"), "error: --h, --eps, --snr: give exactly one"),
         (("anneal", "--method", "mild-ncsn", "--h", "1"), "has its own levels, steps and step sizes; leave out --h"),
         (("anneal", "--method", "mild-ncsn", "--no-denoise"), "leave out --denoise"),
@@ -204,6 +210,7 @@ def test_mistakes_are_one_line(monkeypatch, capsys, tmp_path, arguments, fault):
         ("exact: 3 points; exact=True computes them", "--exact: 3 points; --exact computes them"),
         ("exact=False", "--no-exact"),
         ("clip=False", "clip=False"),
+        ("inputs: missing x (in Python inputs={'x': 1})", "--input: missing x (in Python inputs={'x': 1})"),
         ("needs samples; pass reference=samples, or x", "needs samples; pass --reference=samples, or x"),
         ("state the range as data_range=(low, high)", "state the range as --data-range=low,high"),
         ("samplers: 'heun': data-range: no", "samplers: 'heun': --data-range: no"),
@@ -214,6 +221,7 @@ def test_mistakes_are_one_line(monkeypatch, capsys, tmp_path, arguments, fault):
 def test_messages_name_flags(text, shown):
     at = {
         "h": "--h",
+        "inputs": "--input",
         "delta": "--delta",
         "reference": "--reference",
         "data_range": "--data-range",
@@ -470,6 +478,58 @@ def stub(tmp_path):
     card = 'parameterisation = "score"\nscaling = "vp"\ncondition = "sigma"\nsigma = 0.6\n'
     (tmp_path / "stub.toml").write_text(card)
     return tmp_path / "stub.onnx"
+
+
+OPENING = ("--set", "parameterisation=denoiser", "--set", "scaling=ve", "--set", "condition=sigma")
+OPENING += ("--input", "label=three.npy", "--unconditional", "label=ten.npy", "--guidance", "1.5")
+OPENING += ("--clip", "--chunk", "3")
+
+
+@pytest.fixture
+def labelled(tmp_path, monkeypatch):
+    """The file name of a denoiser x/2 + label/20 on images of 2 x 2 pixels, and its arguments in Python."""
+    monkeypatch.chdir(tmp_path)
+    graph = Graph()
+    label = graph.node("Cast", Value(graph, "label"), to=TensorProto.FLOAT)
+    shift = graph.node("Reshape", label, np.array([-1, 1, 1, 1])) * np.float32(0.05)
+    graph.node("Add", Value(graph, "x") * np.float32(0.5), shift, output="denoised")
+    image = ("float32", ["n", 1, 2, 2])
+    inputs = {"x": image, "sigma": ("float32", ["n"]), "label": ("int64", ["n"])}
+    graph.save(tmp_path / "labelled.onnx", inputs, {"denoised": image})
+    np.save("three.npy", [3])
+    np.save("ten.npy", [10])
+    card = {"parameterisation": "denoiser", "scaling": "ve", "condition": "sigma"}
+    options = {"inputs": {"label": [3]}, "unconditional": {"label": [10]}, "guidance": 1.5, "clip": True, "chunk": 3}
+    return "labelled.onnx", {"card": card, **options}
+
+
+def test_commands_open_a_network_with_the_same_options(monkeypatch, capsys, labelled):
+    """The options of networks are the arguments of `network`, in every command that opens one."""
+    path, options = labelled
+    opened = []
+
+    def record(source, **given):
+        opened.append((source, given))
+        raise ValueError("recorded")
+
+    monkeypatch.setattr(networks, "network", record)
+    for command, option in (("sample", "--network"), ("anneal", "--data"), ("quality", "--network")):
+        _, _, err = uldnum(monkeypatch, capsys, command, option, path, *OPENING, "--out", command)
+        assert err == "error: recorded\n"
+    assert opened == [(path, {"device": "cpu", **options})] * 3
+
+
+def test_anneal_takes_the_options_of_networks(monkeypatch, capsys, labelled):
+    path, options = labelled
+    chosen = ("--method", "ddim", "--levels", "geometric:5:0.1:4", "--chains", "4")
+    code, _, err = uldnum(monkeypatch, capsys, "anneal", "--data", path, *OPENING, *chosen)
+    assert code == 0, err
+    net = networks.network(path, **options)
+    run = _anneal.anneal(net, _plan.plan("ddim", levels.geometric(5.0, 0.1, 4)), chains=4, progress=False)
+    np.testing.assert_array_equal(Run.load("out/anneal.nc").x, run.x)
+    code, _, err = uldnum(monkeypatch, capsys, "anneal", "--data", path, *OPENING[:6], *chosen)
+    assert code == 2
+    assert "error: --input: the model needs label: tensor(int64)['n']; missing label (--input NAME=FILE.npy)" in err
 
 
 OPTIONS = ("--steps", "15", "--every", "4", "--chains", "3", "--seed", "5", "--friction", "2", "--h", "0.5")

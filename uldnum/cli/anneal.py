@@ -16,13 +16,16 @@ from uldnum.cli.common import (
     protect_stopped_run,
     save_result,
 )
+from uldnum.cli.networks import device_of, with_network_options
 from uldnum.cli.options import ScoreNoise, Seed, Temperature, count
 from uldnum.cli.quality import DataRange, Features, Reference, compared_with, comparison_options, print_quality
 
 __all__ = ["anneal"]
 
 
+@with_network_options
 def anneal(
+    opening: dict[str, Any],
     context: typer.Context,
     data: Annotated[
         str,
@@ -146,7 +149,7 @@ def anneal(
         raise ValueError(f"{option}: {method!r} has its own levels, steps and step sizes; leave out --{option}")
     if not own:  # a network may take long to load
         chosen = uldnum.preset(method) if preset else uldnum.plan(method, uldnum.levels.parse(levels), **given)
-    law = find_data(data, "cuda" if backend in ("cuda", "cuda-fast") else "cpu")
+    law = find_data(data, device=device_of(backend), **opening)
     images = len(law.shape) == 3
     if images:  # fail before the run if its states cannot be drawn
         require("matplotlib", "plot")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
 from functools import wraps
 from inspect import Parameter, signature
@@ -15,11 +15,25 @@ import typer
 from uldnum._util.parsing import whole
 from uldnum.studies.configuration import Checked, SamplingConfiguration, Whole, option_of
 
-__all__ = ["AsJson", "Out", "Scheduler", "ScoreNoise", "Seed", "Temperature", "count", "in_flags", "with_options_of"]
+__all__ = [
+    "AsJson",
+    "Out",
+    "Scheduler",
+    "ScoreNoise",
+    "Seed",
+    "Temperature",
+    "count",
+    "in_flags",
+    "with_options",
+    "with_options_of",
+]
 
 
-def count(help: str | None, check: Callable[[str, Any], Any] | None = None) -> Any:
-    """Return an option for a whole number, which may be written as 1e4; by default it must be at least 1."""
+def count(help: str | None, check: Callable[[str, Any], Any] | None = None, panel: str | None = None) -> Any:
+    """Return an option for a whole number, which may be written as 1e4; by default it must be at least 1.
+
+    ``panel`` is the heading of the option in the help text.
+    """
     checked = check or Whole(1, 2**48)
 
     def parse(text: Any) -> int:
@@ -28,7 +42,7 @@ def count(help: str | None, check: Callable[[str, Any], Any] | None = None) -> A
         except ValueError as error:
             raise typer.BadParameter(str(error).removeprefix("value: ")) from None
 
-    return typer.Option(help=help, parser=parse, metavar="INTEGER")
+    return typer.Option(help=help, parser=parse, metavar="INTEGER", rich_help_panel=panel)
 
 
 SEED = option_of(SamplingConfiguration, "seed")
@@ -89,17 +103,37 @@ def with_options_of(configuration: type[Checked], **usual: str) -> Callable[[Cal
 
     flags = [name for name, one in shared.items() if one.annotation.__origin__ == FLAG]
 
+    def given(**options: Any) -> dict[str, Any]:
+        return {name: value for name, value in options.items() if not (name in flags and value is None)}
+
+    return with_options("given", shared, given)
+
+
+def with_options(
+    argument: str, shared: Mapping[str, Parameter], collect: Callable[..., Any]
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Return a decorator that adds options to a command, and passes ``collect(**values)`` as one argument.
+
+    Parameters
+    ----------
+    argument : str
+        Name of the argument of the command.
+    shared : mapping
+        Parameters of the options by name. They precede those of the command in the help text.
+    collect : callable
+        Function of the values of the options by name.
+    """
+
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         form = signature(command, eval_str=True)
-        own = {name: one for name, one in form.parameters.items() if name != "given"}
+        own = {name: one for name, one in form.parameters.items() if name != argument}
 
         @wraps(command)
         def run(**options: Any) -> None:
-            given = {name: options.pop(name) for name in shared}
-            unset = [name for name in flags if given[name] is None]
-            command(given={name: value for name, value in given.items() if name not in unset}, **options)
+            values = {name: options.pop(name) for name in shared}
+            command(**{argument: collect(**values)}, **options)
 
-        parameters = [one.replace(kind=Parameter.KEYWORD_ONLY) for one in (shared | own).values()]
+        parameters = [one.replace(kind=Parameter.KEYWORD_ONLY) for one in {**shared, **own}.values()]
         run.__signature__ = form.replace(parameters=parameters)  # type: ignore[attr-defined]
         run.__annotations__ = {one.name: one.annotation for one in parameters}
         return run
@@ -111,13 +145,16 @@ def in_flags(text: str, options: Iterable[Any]) -> str:
     """Return a message in which the options of a command are called by their flags instead of by their Python names.
 
     Names before a colon, at the start of the text or after another colon, become flags: ``h, delta: give one`` becomes
-    ``--h, --delta: give one``. Values after ``name=`` are written as in the shell: ``exact=True`` becomes ``--exact``,
-    and ``data_range=(0, 1)`` becomes ``--data-range=0,1``.
+    ``--h, --delta: give one``, and ``inputs: ...`` becomes ``--input: ...``, the flag of that parameter. Values after
+    ``name=`` are written as in the shell: ``exact=True`` becomes ``--exact``, and ``data_range=(0, 1)`` becomes
+    ``--data-range=0,1``.
     """
+    options = list(options)
     known = {flag[2:].replace("-", "_"): one for one in options for flag in one.opts if flag.startswith("--")}
+    parameters = {one.name: one for one in options if any(flag.startswith("--") for flag in one.opts)}
 
     def flag(name: str) -> str:
-        found = known.get(name.replace("-", "_"))
+        found = (parameters | known).get(name.replace("-", "_"))
         return name if found is None else next(one for one in found.opts if one.startswith("--"))
 
     def names(match: re.Match[str]) -> str:

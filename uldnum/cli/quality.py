@@ -11,6 +11,7 @@ import typer
 
 from uldnum.cli import options
 from uldnum.cli.common import parse_interval, print_json, run_study, split_names, write_study
+from uldnum.cli.networks import device_of, with_network_options
 from uldnum.studies.configuration import QualityConfiguration, option_of
 
 if TYPE_CHECKING:
@@ -47,12 +48,14 @@ PRINTED = ["frechet", "kernel", "precision", "recall"]
 CELL = 19
 
 
+@with_network_options
 @options.with_options_of(
     QualityConfiguration, network="mnist", samplers="heun,ddim,dpm-solver++,baoab-limit", nfe="5,10,20",
     reference="mnist-images",
 )  # fmt: skip
 def quality(
     given: dict[str, Any],
+    opening: dict[str, Any],
     scheduler: options.Scheduler = None,
     out: options.Out = Path("out"),
     as_json: options.AsJson = False,
@@ -95,10 +98,10 @@ def quality(
         nfe = [whole(part) for part in given["nfe"].split(",")]
     except ValueError as error:
         raise ValueError(f"nfe: {error}") from None
-    cuda = given["backend"] in ("cuda", "cuda-fast")
     chosen = given | {
-        "network": find_data(given["network"], "cuda" if cuda else "cpu"), "samplers": split_names(given["samplers"]),
-        "nfe": nfe, "metrics": given["metrics"] and split_names(given["metrics"]), "store": out / "points",
+        "network": find_data(given["network"], device=device_of(given["backend"]), **opening),
+        "samplers": split_names(given["samplers"]), "nfe": nfe,
+        "metrics": given["metrics"] and split_names(given["metrics"]), "store": out / "points",
         "data_range": parse_interval("data-range", given["data_range"]),
     }  # fmt: skip
     writable_folder(out)

@@ -22,6 +22,7 @@ from uldnum.cli.common import (
     protect_stopped_run,
     save_result,
 )
+from uldnum.cli.networks import device_of, with_network_options
 from uldnum.cli.options import ScoreNoise, Seed, Temperature, count
 from uldnum.cli.quality import DataRange, Features, Reference, compared_with, comparison_options, print_quality
 from uldnum.schemes.catalogue import integrator as find_integrator
@@ -38,7 +39,9 @@ __all__ = ["sample"]
 STRIP, GRID = 30, 64
 
 
+@with_network_options
 def sample(
+    opening: dict[str, Any],
     network: Annotated[
         str,
         typer.Option(help="Network: a name in 'uldnum list', an ONNX file, or a diffusers folder with ONNX models."),
@@ -81,32 +84,6 @@ def sample(
     denoise: Annotated[
         bool, typer.Option(help="Draw and store denoised images, instead of drawing the noisy states.")
     ] = True,
-    given: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--input",
-            help="Array for another input of the model, as NAME=FILE.npy, with one row for all chains or one row for "
-            "each chain. The option may be repeated.",
-        ),
-    ] = None,
-    unconditional: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Unconditional value of an input of the model, as NAME=FILE.npy, for classifier-free guidance. "
-            "The option may be repeated."
-        ),
-    ] = None,
-    guidance: Annotated[float, typer.Option(help="Weight of classifier-free guidance; 1 means no guidance.")] = 1.0,
-    clip: Annotated[
-        bool, typer.Option("--clip", help="Clip denoised images to the range of the data in every step.")
-    ] = False,
-    card: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set", help="Entry of the network's card, as KEY=VALUE in TOML syntax. The option may be repeated."
-        ),
-    ] = None,
-    chunk: Annotated[int, count("Maximum number of images in one call of the network.")] = 64,
     reference: Reference = None,
     features: Features = None,
     data_range: DataRange = None,
@@ -160,16 +137,7 @@ def sample(
         every = -(-steps // 20) if earlier is None else earlier.settings.thin
     if every is None or every > steps:
         raise ValueError(f"every: must be at most steps = {steps}, got {every}")
-    net = networks.network(
-        network,
-        pairs("set", card, networks.parse_value),
-        device="cpu" if backend == "array" else "cuda",
-        inputs=pairs("input", given, load_array),
-        unconditional=pairs("unconditional", unconditional, load_array),
-        guidance=guidance,
-        clip=clip,
-        chunk=chunk,
-    )
+    net = networks.network(network, device=device_of(backend), **opening)
     level = net.at(sigma, ratio=sigma_ratio, t=t)
     check_display(net.display)
     comparison = compared_with(net, chains, compared)
@@ -207,25 +175,6 @@ def sample(
         if comparison is not None:
             print_quality(comparison, run, net.decode(images[-1]))
         typer.echo(f"states: {stored}")
-
-
-def pairs(option: str, texts: list[str] | None, read: Any) -> dict[str, Any]:
-    """Return the names and values of options of the form NAME=VALUE."""
-    found = {}
-    for text in texts or []:
-        name, equals, value = text.partition("=")
-        if not equals:
-            raise ValueError(f"{option}: must be NAME=VALUE, got {text!r}")
-        found[name.strip()] = read(value)
-    return found
-
-
-def load_array(path: str) -> Array:
-    """Return the array in a file of NumPy's format."""
-    try:
-        return np.asarray(np.load(path, allow_pickle=False))
-    except (OSError, ValueError, EOFError) as error:
-        raise ValueError(f"input: {path!r} is not an array in NumPy's format (.npy): {error}") from None
 
 
 def recorded_images(net: Network, level: NetworkLevel, run: Run, denoise: bool) -> Array:

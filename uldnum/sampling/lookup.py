@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from uldnum._util.arguments import file_path
+from uldnum._util.arguments import file_path, shown
 from uldnum._util.names import unknown
 from uldnum._util.parsing import whole
 from uldnum.targets import PRESETS, DataMixture
@@ -14,32 +14,35 @@ from uldnum.targets import target as find_target
 __all__ = ["find_data"]
 
 
-def find_data(name: str | Path, device: str = "cpu") -> Any:
+def find_data(name: str | Path, **options: Any) -> Any:
     """Return a mixture, a network or a data set by name, or a mixture or a network from a file.
 
     Parameters
     ----------
     name : str or Path
         Name, or path of a file. ``NAME:COUNT`` stands for the first COUNT training images of a set of images.
-    device : str, default "cpu"
-        Device on which a network runs.
+    **options
+        Arguments of `uldnum.networks.network`.
 
     Raises
     ------
     ValueError
-        If the name is unknown. The message suggests a similar name.
+        If the name is unknown (the message suggests a similar name), or there are options other than ``device`` and the
+        name is not that of a network.
     """
     from uldnum.networks import IMAGE_SETS, NETWORKS, network
 
     text = str(file_path("data", name))
-    if text.lower() in PRESETS or text.endswith(".toml"):
-        return find_target(text)
-    if text.lower() in NETWORKS or text.lower().endswith(".onnx") or Path(text).exists():
-        return network(text, device=device)
     images, _, count = text.partition(":")
-    if images.lower() in IMAGE_SETS:
-        return data_set(images, count)
-    raise unknown("data", text, [*PRESETS, *NETWORKS, *IMAGE_SETS])
+    mixture = text.lower() in PRESETS or text.endswith(".toml")
+    if not mixture and (text.lower() in NETWORKS or text.lower().endswith(".onnx") or Path(text).exists()):
+        return network(text, **options)
+    if not (mixture or images.lower() in IMAGE_SETS):
+        raise unknown("data", text, [*PRESETS, *NETWORKS, *IMAGE_SETS])
+    given = [option for option in options if option != "device"]
+    if given:
+        raise ValueError(f"{' and '.join(given)}: must be left out, because {shown(text)} is not a network")
+    return find_target(text) if mixture else data_set(images, count)
 
 
 def data_set(name: str, count: str) -> DataMixture:
