@@ -532,6 +532,32 @@ def test_anneal_takes_the_options_of_networks(monkeypatch, capsys, labelled):
     assert "error: --input: the model needs label: tensor(int64)['n']; missing label (--input NAME=FILE.npy)" in err
 
 
+TIMED = ("--set", "parameterisation=score", "--set", "condition=timestep", "--set", "scaling=vp")
+TIMED += ("--set", 'schedule={kind = "linear", beta_start = 1e-4, beta_end = 0.02, timesteps = 1000}')
+
+
+@pytest.mark.parametrize(
+    ("asked", "chosen"),
+    [
+        ((), lambda net: net.levels(20)),
+        (("--levels", "own:7"), lambda net: net.levels(7)),
+        (("--levels", "karras:20:0.02:9"), lambda net: net.nearest(levels.karras(20.0, 0.02, 9))),
+        (("--levels", "linear:300"), lambda net: net.nearest(levels.linear(300))),
+    ],
+)
+def test_anneal_moves_levels_to_timesteps(monkeypatch, capsys, tmp_path, stub, asked, chosen):
+    """Every notation of levels works for a network with integer timesteps; its own schedule is the default."""
+    stub.with_suffix(".toml").unlink()
+    options = ("--data", str(stub), *TIMED, "--method", "ddim", "--chains", "2", "--out", str(tmp_path), *asked)
+    code, _, err = uldnum(monkeypatch, capsys, "anneal", *options)
+    assert code == 0, err
+    card = {"parameterisation": "score", "condition": "timestep", "scaling": "vp"}
+    card["schedule"] = {"kind": "linear", "beta_start": 1e-4, "beta_end": 0.02, "timesteps": 1000}
+    net = networks.network(stub, card)
+    run = _anneal.anneal(net, _plan.plan("ddim", chosen(net)), chains=2, progress=False)
+    np.testing.assert_array_equal(Run.load(tmp_path / "anneal.nc").x, run.x)
+
+
 OPTIONS = ("--steps", "15", "--every", "4", "--chains", "3", "--seed", "5", "--friction", "2", "--h", "0.5")
 
 

@@ -187,6 +187,46 @@ def test_interpolated_timesteps(tmp_path, mixture):
     assert (nearest.level.condition, nearest.sigma / nearest.alpha) == (10, pytest.approx(ratios[10], rel=1e-12))
 
 
+def timesteps_of(net, levels):
+    """Return the timestep of each level, with its ratio of the schedule as an error bound of 1e-12."""
+    t = np.array([net.time(ratio) for ratio in levels.ratio])
+    np.testing.assert_allclose(levels.ratio, net.card.times.ratio(t), rtol=1e-12)
+    return t
+
+
+def test_nearest_levels_are_at_timesteps(tmp_path):
+    """Levels move to the nearest timestep and keep alpha; two levels at one timestep become one."""
+    path = save_nodes(tmp_path / "net.onnx", {"x": IMAGE, "t": NUMBER}, {"score": IMAGE}, [PASS])
+    card = {"parameterisation": "v", "scaling": "vp", "condition": "timestep", "schedule": DDPM}
+    net = Network(path, card)
+    asked = uldnum.levels.karras(20.0, 0.02, 20)
+    found = net.nearest(asked)
+    times = net.card.times.time(asked.ratio)
+    np.testing.assert_array_equal(timesteps_of(net, found), np.rint(times))
+    np.testing.assert_array_equal(found.alpha, 1)
+    alpha = np.array([0.5, 0.4, 0.3, 0.2])
+    found = net.nearest(uldnum.levels.given(alpha * net.card.times.ratio(np.array([500.4, 499.8, 400.0, 10.1])), alpha))
+    np.testing.assert_array_equal(timesteps_of(net, found), [500, 400, 10])
+    np.testing.assert_array_equal(found.alpha, [0.5, 0.3, 0.2])
+    assert net.nearest(found) is found
+    with pytest.raises(ValueError, match=r"levels: net was trained for sigma from .*level with sigma/alpha = 200\)"):
+        net.nearest(uldnum.levels.karras(200.0, 0.02, 20))
+    with pytest.raises(ValueError, match=r"the nearest one to sigma/alpha = 20 has sigma/alpha = 19\.96\d+; use "
+                       r"uldnum\.plan\(\.\.\., net\.nearest\(levels\)\)"):  # fmt: skip
+        uldnum.anneal(net, uldnum.plan("ddim", asked), chains=2)
+    run = uldnum.anneal(net, uldnum.plan("ddim", net.nearest(asked)), chains=2, progress=False)
+    assert np.isfinite(run.x).all()
+    other = Network(path, card | {"condition": "interpolated-timestep"})
+    assert other.nearest(asked) is asked
+    assert other.time(other.card.times.ratio(10.25)) == pytest.approx(10.25)
+    assert Network(path, gaussian_card()).time is None
+    zero = Network(path, card | {"schedule": DDPM | {"zero_terminal_snr": True}})
+    pure = zero.nearest(uldnum.levels.given([3e3, 1.0], [4e-4, 1.0]))
+    np.testing.assert_allclose(pure.alpha, [0, 1])
+    assert pure.sigma[0] == pytest.approx(3e3)
+    assert pure.ratio[0] == np.inf
+
+
 @pytest.mark.parametrize(
     ("described", "at_zero", "at_end"),
     [

@@ -76,6 +76,18 @@ PLANS = [
 ]  # fmt: skip
 
 
+def test_samplers_by_name_use_the_timesteps_of_a_network(network):
+    """Levels of plans, and those of chains at one level, are at the nearest timesteps."""
+    schedule = {"kind": "linear", "beta_start": 1e-4, "beta_end": 0.02, "timesteps": 1000}
+    net = uldnum.networks.network(network, {"condition": "timestep", "condition_scale": 1.0, "schedule": schedule})
+    samplers = samplers_of(["ddim", "BAOAB@0.5"], [8], LEVELS, 1, 1.0, net)
+    wanted = net.nearest(uldnum.levels.geometric(5.0, 0.1, 8)).ratio
+    np.testing.assert_allclose([sigma for _, sigma in samplers["ddim"][0].places], wanted)
+    (chain,) = samplers["BAOAB@0.5"]
+    assert chain.ratio == pytest.approx(net.at(ratio=0.5).sigma / net.at(ratio=0.5).alpha)
+    assert chain.ratio != 0.5
+
+
 @pytest.mark.parametrize(("method", "options"), PLANS, ids=str)
 def test_a_plan_states_its_evaluations(method, options):
     plan = uldnum.plan(method, uldnum.levels.geometric(5.0, 0.1, 4), **options)

@@ -22,6 +22,9 @@ from uldnum.cli.quality import DataRange, Features, Reference, compared_with, co
 
 __all__ = ["anneal"]
 
+# Default noise levels of data that have no schedule.
+USUAL = "karras:20:0.02:20"
+
 
 @with_network_options
 def anneal(
@@ -44,14 +47,16 @@ def anneal(
         ),
     ] = "heun",
     levels: Annotated[
-        str,
+        str | None,
         typer.Option(
             help="Noise levels: geometric:FIRST:LAST:COUNT or karras:FIRST:LAST:COUNT, where FIRST and LAST are "
             "values of sigma/alpha; linear:COUNT, scaled-linear:COUNT, cosine:COUNT or vp-sde:COUNT for a "
-            "variance-preserving schedule; flow:COUNT:SHIFT for flow matching; or "
-            "own:COUNT for the schedule of the network."
+            "variance-preserving schedule; flow:COUNT:SHIFT for flow matching; or own:COUNT for the schedule of the "
+            "network. If the network supports only integer timesteps, the levels are moved to the nearest timesteps. "
+            "Default: own:20 for a network that has a schedule, otherwise karras:20:0.02:20.",
+            show_default=False,
         ),
-    ] = "karras:20:0.02:20",
+    ] = None,
     steps: Annotated[int, count("Number of steps of the integrator at each noise level.")] = 1,
     h: Annotated[
         float | None,
@@ -133,7 +138,7 @@ def anneal(
     from uldnum.plans._plan import find_method, is_predictor
     from uldnum.plans.presets import PRESETS
     from uldnum.plotting.pictures import check_display
-    from uldnum.sampling.lookup import find_data
+    from uldnum.sampling.lookup import find_data, find_levels
 
     compared = comparison_options(reference, features, data_range)
     stored = check_store(writable_folder(out) / "anneal.nc")
@@ -143,20 +148,23 @@ def anneal(
     given |= {"boundary": boundary, "denoise": denoise}
     sources = {name: context.get_parameter_source(name) for name in ("levels", *given)}
     said = [name for name, source in sources.items() if source and source.name != "DEFAULT"]
-    preset, own = method.lower() in PRESETS, levels.partition(":")[0] == "own"
+    preset = method.lower() in PRESETS
     if preset and said:
         option = said[0].replace("_", "-")
         raise ValueError(f"{option}: {method!r} has its own levels, steps and step sizes; leave out --{option}")
-    if not own:  # a network may take long to load
-        chosen = uldnum.preset(method) if preset else uldnum.plan(method, uldnum.levels.parse(levels), **given)
+    # A plan with the usual levels shows faults of the other options before a network is loaded, which may take long.
+    own = (levels or "own").partition(":")[0].strip() == "own"
+    asked = uldnum.levels.parse(USUAL if own else str(levels))
+    chosen = uldnum.preset(method) if preset else uldnum.plan(method, asked, **given)
     law = find_data(data, device=device_of(backend), **opening)
     images = len(law.shape) == 3
     if images:  # fail before the run if its states cannot be drawn
         require("matplotlib", "plot")
         check_display(law.display)
     comparison = compared_with(law, chains, compared)
-    if own:
-        chosen = uldnum.plan(method, own_levels(law, levels), **given)
+    if not preset:
+        found = find_levels(levels or (USUAL if law.time is None else "own:20"), law)
+        chosen = uldnum.plan(method, found, **given)
     if not (preset or is_predictor(method)):
         explain_words(find_method(method))
     begun = time.perf_counter()
@@ -178,19 +186,6 @@ def anneal(
         elif chains > 1 and not run.diverged:
             compare(law, run.x, seed, chosen.temperature)
         typer.echo(f"states: {stored}")
-
-
-def own_levels(law: Any, text: str) -> Any:
-    """Return levels of the schedule of a network from their notation, own:COUNT."""
-    from uldnum._util.parsing import whole
-
-    if law.levels is None:
-        raise ValueError(f"levels: own:COUNT needs a network that has a schedule, got {text!r}")
-    try:
-        number = whole(text.partition(":")[2])
-    except ValueError as error:
-        raise ValueError(f"levels: COUNT in own:COUNT {error}") from None
-    return law.levels(number)
 
 
 def show(law: Any, chosen: Any, x: Any, path: Path) -> None:

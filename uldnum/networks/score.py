@@ -37,6 +37,9 @@ __all__ = ["Network", "NetworkLevel"]
 # Default of the maximum number of images in one call of the network.
 CHUNK = 64
 
+# Relative difference up to which two ratios sigma/alpha are the same noise level.
+SAME = 1e-6
+
 # Maximum number of values in one call of a model with a fixed batch size: 4 GiB in float32.
 MOST = 2**30
 
@@ -301,21 +304,73 @@ class Network(Law):
             If the network does not support this sigma/alpha.
         """
         ratio = float(NoiseLevel(alpha, sigma).r)
-        try:
-            level = self.at(ratio=ratio)
-        except ValueError as error:
-            fault = str(error).removeprefix("sigma-ratio: ")
-            raise ValueError(f"levels: {fault} (level with sigma/alpha = {ratio:.6g})") from None
+        level = self.target(self.known_level(ratio))
         found = float(NoiseLevel(level.alpha, level.sigma).r)
-        if not math.isclose(found, ratio, rel_tol=1e-6):
+        if not math.isclose(found, ratio, rel_tol=SAME):
             raise ValueError(
                 f"levels: {self.name} supports only integer timesteps, and the nearest one to sigma/alpha = "
-                f"{ratio:.6g} has sigma/alpha = {found:.6g}; use card={{'condition': 'interpolated-timestep'}}, or the "
-                "network's own levels"
+                f"{ratio:.6g} has sigma/alpha = {found:.6g}; use uldnum.plan(..., net.nearest(levels)), or "
+                "card={'condition': 'interpolated-timestep'} for a plan with churn"
             )
         if math.isclose(level.sigma, sigma, rel_tol=1e-9):
             return level
         return self.target(level.level.rescaled(alpha, sigma))
+
+    def known_level(self, ratio: float) -> Level:
+        """Return the noise level at sigma/alpha = ratio, or raise an error in terms of the levels of a plan."""
+        try:
+            return self.card.level(ratio=ratio)
+        except ValueError as error:
+            fault = str(error).removeprefix("sigma-ratio: ")
+            raise ValueError(f"levels: {fault} (level with sigma/alpha = {ratio:.6g})") from None
+
+    @property
+    def time(self) -> Callable[[float], float] | None:
+        """Function that returns the time of the network's schedule at sigma/alpha; None if there is no schedule."""
+        return self.time_at if self.card.schedule else None
+
+    def time_at(self, ratio: float) -> float:
+        """Return the time of the schedule at sigma/alpha = ratio, or the nearest integer timestep."""
+        time = float(self.card.times.time(ratio))
+        return float(round(time)) if self.card.whole else time
+
+    def nearest(self, levels: Levels) -> Levels:
+        """Return the nearest noise levels at which the network was trained.
+
+        Parameters
+        ----------
+        levels : Levels
+            Noise levels, in order of decreasing noise.
+
+        Returns
+        -------
+        Levels
+            The same levels, unless the network supports only integer timesteps. Then each level is replaced by that of
+            the nearest timestep, with the same alpha and another sigma, or with alpha = 0 if alpha is 0 at the
+            timestep. Levels with the same nearest timestep become one level.
+
+        Raises
+        ------
+        ValueError
+            If the network was not trained for one of the levels.
+
+        Examples
+        --------
+        >>> import uldnum
+        >>> net = uldnum.networks.network("ddpm.onnx")  # doctest: +SKIP
+        >>> levels = uldnum.levels.karras(20.0, 0.02, 20)
+        >>> plan = uldnum.plan("heun", net.nearest(levels))  # doctest: +SKIP
+        """
+        if not self.card.whole:
+            return levels
+        found = [self.known_level(ratio) for ratio in levels.ratio.tolist()]
+        ratio: Array = NoiseLevel(np.array([one.alpha for one in found]), np.array([one.sigma for one in found])).r
+        kept = np.append(True, ratio[1:] < ratio[:-1])
+        if kept.all() and np.allclose(ratio, levels.ratio, rtol=SAME, atol=0):
+            return levels
+        pure = np.isinf(ratio)
+        alpha, sigma = levels.alpha, np.where(pure, hypot(levels.alpha, levels.sigma), levels.alpha * ratio)
+        return Levels(np.where(pure, 0.0, alpha)[kept], sigma[kept])
 
     def levels(self, count: int) -> Levels:
         """Return noise levels of the network's schedule, with the spacing of its card, the noisiest first.

@@ -1,4 +1,4 @@
-"""Lookup of the data of a plan, by name or from a file."""
+"""Lookup of the data of a plan, by name or from a file, and of the levels of a plan for these data."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from typing import Any
 from uldnum._util.arguments import file_path, shown
 from uldnum._util.names import unknown
 from uldnum._util.parsing import whole
-from uldnum.targets import PRESETS, DataMixture
+from uldnum.plans import levels as families
+from uldnum.plans.levels import Levels
+from uldnum.targets import PRESETS, DataMixture, Law
 from uldnum.targets import target as find_target
 
-__all__ = ["find_data"]
+__all__ = ["find_data", "find_levels"]
 
 
 def find_data(name: str | Path, **options: Any) -> Any:
@@ -43,6 +45,40 @@ def find_data(name: str | Path, **options: Any) -> Any:
     if given:
         raise ValueError(f"{' and '.join(given)}: must be left out, because {shown(text)} is not a network")
     return find_target(text) if mixture else data_set(images, count)
+
+
+def find_levels(text: str, law: Law) -> Levels:
+    """Return noise levels from their notation, at which the score of a distribution is known.
+
+    Parameters
+    ----------
+    text : str
+        A notation of `uldnum.levels.parse`, or ``own:COUNT`` for the schedule of a network.
+    law : Law
+        The distribution.
+
+    Returns
+    -------
+    Levels
+        The levels. For a network that supports only integer timesteps, they are those nearest to the levels of the
+        notation.
+
+    Raises
+    ------
+    ValueError
+        If the notation is invalid, the distribution has no schedule, or the network was not trained for a level.
+    """
+    family, _, count = text.partition(":")
+    if family.strip() != "own":
+        levels = families.parse(text)
+        return levels if law.nearest is None else law.nearest(levels)
+    if law.levels is None or law.time is None:
+        raise ValueError(f"levels: own:COUNT needs a network that has a schedule, got {shown(text)} for {law.name}")
+    try:
+        number = whole(count)
+    except ValueError as error:
+        raise ValueError(f"levels: COUNT in own:COUNT {error}") from None
+    return law.levels(number)
 
 
 def data_set(name: str, count: str) -> DataMixture:

@@ -24,6 +24,7 @@ from uldnum.plans.levels import Levels
 from uldnum.plans.presets import PRESETS
 from uldnum.sampling._anneal import anneal, tables_of
 from uldnum.sampling._sample import sample
+from uldnum.sampling.lookup import find_levels
 from uldnum.sampling.run import Run
 from uldnum.schemes.catalogue import Integrator
 from uldnum.schemes.catalogue import integrator as find_integrator
@@ -175,7 +176,7 @@ def samplers_of(
     for name, one in given.items():
         checked_name("samplers", name)
         try:
-            found[name] = one_sampler(of_name(one, make, steps, h) if isinstance(one, str) else one, tuple(nfe))
+            found[name] = one_sampler(of_name(one, make, steps, h) if isinstance(one, str) else one, tuple(nfe), law)
         except ValueError as error:
             raise ValueError(f"samplers: {name!r}: {error}") from None
     return found
@@ -185,13 +186,9 @@ def levels_of(levels: str | Callable[[int], Levels], law: Law, count: int) -> Le
     """Return ``count`` noise levels."""
     if callable(levels):
         return answer_of("levels", levels, count)
-    if levels.strip() == "own:COUNT":
-        if law.levels is None:
-            raise ValueError("levels: own:COUNT needs a network that has a schedule")
-        return law.levels(count)
     if "COUNT" not in levels:
         raise ValueError(f"levels: must contain the word COUNT, as in karras:20:0.02:COUNT, got {shown(levels)}")
-    return families.parse(levels.replace("COUNT", str(count)))
+    return find_levels(levels.replace("COUNT", str(count)), law)
 
 
 def of_name(name: str, levels: Callable[[int], Levels], steps: int, h: float) -> Any:
@@ -222,12 +219,12 @@ def plan_within(of: Callable[[int], Plan], nfe: int) -> Plan:
     return of(2 + (nfe - least) // (more - least))
 
 
-def one_sampler(given: Any, nfe: tuple[int, ...]) -> list[Sampler]:
+def one_sampler(given: Any, nfe: tuple[int, ...], law: Law) -> list[Sampler]:
     """Return a sampler for all numbers of evaluations: one object for each plan, or one for chains at one level."""
     if isinstance(given, Plan):
         return [Annealed(given, (given.nfe,))]
     if isinstance(given, tuple):
-        return [at_one_level(*given, nfe=nfe) if len(given) == 3 else raise_for(given)]
+        return [at_one_level(*given, nfe=nfe, law=law) if len(given) == 3 else raise_for(given)]
     if not callable(given):
         raise_for(given)
     found: list[Sampler] = []
@@ -248,8 +245,8 @@ def raise_for(given: Any) -> Any:
     )
 
 
-def at_one_level(integrator: Any, ratio: Any, options: Any, *, nfe: tuple[int, ...]) -> AtOneLevel:
-    """Return an integrator at one noise level, or raise if an option is unknown or out of range."""
+def at_one_level(integrator: Any, ratio: Any, options: Any, *, nfe: tuple[int, ...], law: Law) -> AtOneLevel:
+    """Return an integrator at the noise level nearest to a ratio, or raise if an option is unknown or out of range."""
     if not isinstance(options, Mapping):
         raise ValueError(f"options must be a dictionary of options of uldnum.sample, got {shown(options)}")
     for name in options:
@@ -258,9 +255,10 @@ def at_one_level(integrator: Any, ratio: Any, options: Any, *, nfe: tuple[int, .
     start = options.get("x0", "target")
     if not isinstance(start, str) or start not in STARTS:
         raise ValueError(f"x0: must be one of {', '.join(STARTS)}, got {shown(start)}")
+    level = families.given([positive_number("sigma/alpha", ratio)])
     found = AtOneLevel(
         find_integrator(integrator).at(**{name: options.get(name) for name in ("temperature", "score_noise")}),
-        positive_number("sigma/alpha", ratio),
+        float((level if law.nearest is None else law.nearest(level)).ratio[0]),
         positive_number("h", float(step_size(options.get("h"), options.get("delta")))),
         positive_number("friction", options.get("friction", 1.0)),
         start,

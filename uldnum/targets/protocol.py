@@ -148,6 +148,19 @@ class Law:
         return None
 
     @property
+    def nearest(self) -> Callable[[Levels], Levels] | None:
+        """``nearest(levels)`` returns the nearest noise levels at which the score is known. Default: None, all are."""
+        return None
+
+    @property
+    def time(self) -> Callable[[float], float] | None:
+        """``time(ratio)`` returns the time t of the own schedule at the noise level sigma/alpha = ratio.
+
+        Default: None, which means that there is no schedule.
+        """
+        return None
+
+    @property
     def data_range(self) -> tuple[float, float] | None:
         """Values of black and white of images. Default: None, which means unknown."""
         return None
