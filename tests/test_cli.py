@@ -29,6 +29,7 @@ from uldnum._util.parsing import whole
 from uldnum.cli import app
 from uldnum.cli.options import in_flags
 from uldnum.plans import _plan
+from uldnum.plotting import pictures
 from uldnum.plotting.pictures import draw_gif
 from uldnum.sampling import _anneal, _sample, launch
 from uldnum.sampling.run import Run
@@ -152,8 +153,8 @@ def test_bias_json(monkeypatch, capsys, tmp_path):
         (("sample", "--set", "colours=grey!"), "colours must be a Matplotlib colour map"),
         (("sample", "--set", "sigma"), "set: must be NAME=VALUE"),
         (("sample", "--set", "sigm=1"), "nearest is 'sigma'"),
-        (("sample", "--input", "text=none.npy"), "is not an array in NumPy's format"),
-        (("sample", "--network", "none.onnx"), "no such file: none.onnx"),
+        (("sample", "--input", "text=none.npy"), "is not a number, and not an array in NumPy's format"),
+        (("sample", "--network", "none.onnx"), "none.onnx"),
         (("sample", "--resume"), "resume: "),
         (("sample", "--resume"), "is not a saved run"),
         (("anneal", "--levels", "geometrc:5:1:3"), "nearest is 'geometric'"),
@@ -164,9 +165,13 @@ def test_bias_json(monkeypatch, capsys, tmp_path):
         (("quality", "--samplers", "BAOAB@50"), "--samplers: 'BAOAB@50': mnist was trained for sigma from 0.02 to 20"),
         (
             ("anneal", "--data", "gmm-40", "--guidance", "2", "--set", "sigma=1"),
-            "error: --set and --guidance: must be left out, because 'gmm-40' is not a network",
+            "error: --data: must be a network, which the options of networks need, got 'gmm-40'",
         ),
-        (("anneal", "--data", "mnist-images:5", "--clip"), "--clip: must be left out, because 'mnist-images:5' is not"),
+        (("anneal", "--data", "mnist-images:5", "--class", "3"), "--data: must be a network, which the options of"),
+        (("sample", "--class", "3"), "--input: --class: needs a model with one integer input, besides the noise level"),
+        (("sample", "--class", "1,x"), "--class: must be a whole number, such as 10000 or 1e4, got 'x'"),
+        (("anneal", "--class", "1,1"), "--class: must be different classes"),
+        (("quality", "--class", "1,2"), "--class: must be one class"),
         (("anneal", "--method", "ula"), "error: --h, --eps, --snr: give exactly one"),
         (("anneal", "--method", "mild-ncsn", "--h", "1"), "has its own levels, steps and step sizes; leave out --h"),
         (("anneal", "--method", "mild-ncsn", "--no-denoise"), "leave out --denoise"),
@@ -529,7 +534,42 @@ def test_anneal_takes_the_options_of_networks(monkeypatch, capsys, labelled):
     np.testing.assert_array_equal(Run.load("out/anneal.nc").x, run.x)
     code, _, err = uldnum(monkeypatch, capsys, "anneal", "--data", path, *OPENING[:6], *chosen)
     assert code == 2
-    assert "error: --input: the model needs label: tensor(int64)['n']; missing label (--input NAME=FILE.npy)" in err
+    assert "error: --input: the model needs label: tensor(int64)['n']; missing label (--input NAME=" in err
+
+
+@pytest.mark.parametrize("command", [("anneal", "--data"), ("sample", "--network")])
+def test_classes_are_repeated_over_the_chains(monkeypatch, capsys, labelled, command):
+    """The class is the one integer input; several classes alternate, and each has a row of the grid, with its label."""
+    path, options = labelled
+    name, option = command
+    short = {"anneal": ("--method", "ddim", "--levels", "geometric:5:0.1:4"), "sample": ("--steps", "3", "--h", "1")}
+    drawn = []
+    monkeypatch.setattr(pictures, "draw_images", lambda *arguments: drawn.append(arguments))
+    common = (name, option, path, *OPENING[:6], *short[name], "--chains", "5")
+    code, _, err = uldnum(monkeypatch, capsys, *common, "--class", "3,8")
+    assert code == 0, err
+    rows = [3, 8, 3, 8, 3]
+    net = networks.network(path, options["card"], inputs={"label": rows})
+    if name == "anneal":
+        run = _anneal.anneal(net, _plan.plan("ddim", levels.geometric(5.0, 0.1, 4)), chains=5, progress=False)
+        stored = Run.load("out/anneal.nc")
+    else:
+        run = _sample.sample(net.at(), "baoab-limit", h=1.0, steps=3, chains=5, progress=False)
+        stored = Run.load("out/run.nc")
+    np.testing.assert_array_equal(stored.x, run.x)
+    images, titles, _, _, labels = drawn[-1]
+    assert (titles, labels) == (["", "", ""], ["class 3", "class 8"])
+    final = run.x if name == "anneal" else net.at().denoise(run.x)
+    white = np.ones_like(pictures.coloured(final, net.display)[:1])
+    shown = pictures.coloured(final[[0, 2, 4, 1, 3]], net.display)
+    np.testing.assert_array_equal(images, np.concatenate([shown, white]))
+    guided = ("--unconditional", "class=10", "--guidance", "2")
+    code, _, err = uldnum(monkeypatch, capsys, *common, "--class", "3", *guided, "--out", "guided")
+    assert code == 0, err
+    assert len(drawn[-1]) == 4
+    code, _, err = uldnum(monkeypatch, capsys, *common, "--class", "3", *guided[2:], "--out", "guided")
+    assert code == 2
+    assert "--unconditional: the model needs label: tensor(int64)['n']; missing label (--unconditional NAME=" in err
 
 
 TIMED = ("--set", "parameterisation=score", "--set", "condition=timestep", "--set", "scaling=vp")

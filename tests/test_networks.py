@@ -538,6 +538,40 @@ def test_conditions_that_do_not_fit_are_refused(labelled, given, fault):
         Network(labelled, CARD, inputs=given)
 
 
+def test_the_class_is_the_one_integer_input(labelled, tmp_path):
+    """The name "class" stands for it, also without the condition, and a number for one row."""
+    text = np.zeros((1, 2, 3))
+    x = np.random.default_rng(0).normal(size=(2, 1, 2, 2))
+    for given, shift in ((7, [7, 7]), ([7], [7, 7]), ([7, 9], [7, 9])):
+        level = Network(labelled, CARD, inputs={"text": text, "class": given}).at(0.5)
+        np.testing.assert_allclose(level.denoise(x), x + np.reshape(shift, (2, 1, 1, 1)), rtol=1e-6)
+        named = Network(labelled, CARD, inputs={"text": text, "label": np.atleast_1d(given)}).at(0.5)
+        assert level.fingerprint == named.fingerprint
+    plain = {"text": text, "class": 10}
+    level = Network(labelled, CARD, inputs=plain | {"class": 7}, unconditional=plain, guidance=2.5).at(0.5)
+    np.testing.assert_allclose(level.denoise(x), x + (10 + 2.5 * (7 - 10)), rtol=1e-6)
+    column = {"x": IMAGE, "t": NUMBER, "y": (TensorProto.INT64, ["n", 1]), "ids": (TensorProto.INT64, ["n", "m"])}
+    path = save_nodes(tmp_path / "column.onnx", column, {"score": IMAGE}, [PASS])
+    given = {"class": [1, 2], "ids": np.ones((1, 3), int)}
+    assert Network(path, CARD, inputs=given).conditions.sets[0]["y"].tolist() == [[1], [2]]
+
+
+@pytest.mark.parametrize(
+    ("inputs", "given", "fault"),
+    [
+        ({}, {"class": 1}, "inputs: class: needs a model with one integer input, .*accepts only image and noise level"),
+        ({"y": NUMBER}, {"class": 1}, r"class: needs a model with one integer input.* accepts y: tensor\(float\)"),
+        ({name: (TensorProto.INT64, ["n"]) for name in "ab"}, {"class": 1}, "class: needs a model with one integer"),
+        ({"y": (TensorProto.INT64, ["n"])}, {"class": 1, "y": 2}, "inputs: class: stands for y; give only one of them"),
+        ({"y": (TensorProto.INT64, ["n"])}, {"class": 1.5}, "y must be integers, got"),
+    ],
+)
+def test_a_class_that_the_model_does_not_take_is_refused(tmp_path, inputs, given, fault):
+    path = save_nodes(tmp_path / "net.onnx", {"x": IMAGE, "t": NUMBER, **inputs}, {"score": IMAGE}, [PASS])
+    with pytest.raises(ValueError, match=fault):
+        Network(path, CARD | {"condition_input": "t"}, inputs=given)
+
+
 def test_invalid_guidance_is_refused(labelled, gaussian):
     given = {"text": np.zeros((1, 2, 3)), "label": np.array([1])}
     longer = {"text": np.zeros((1, 2, 4)), "label": np.array([1])}

@@ -16,7 +16,7 @@ from uldnum.cli.common import (
     protect_stopped_run,
     save_result,
 )
-from uldnum.cli.networks import device_of, with_network_options
+from uldnum.cli.networks import Opening, with_network_options
 from uldnum.cli.options import ScoreNoise, Seed, Temperature, count
 from uldnum.cli.quality import DataRange, Features, Reference, compared_with, comparison_options, print_quality
 
@@ -28,7 +28,7 @@ USUAL = "karras:20:0.02:20"
 
 @with_network_options
 def anneal(
-    opening: dict[str, Any],
+    opening: Opening,
     context: typer.Context,
     data: Annotated[
         str,
@@ -156,7 +156,7 @@ def anneal(
     own = (levels or "own").partition(":")[0].strip() == "own"
     asked = uldnum.levels.parse(USUAL if own else str(levels))
     chosen = uldnum.preset(method) if preset else uldnum.plan(method, asked, **given)
-    law = find_data(data, device=device_of(backend), **opening)
+    law = find_data(data, **opening.arguments(backend, chains))
     images = len(law.shape) == 3
     if images:  # fail before the run if its states cannot be drawn
         require("matplotlib", "plot")
@@ -180,7 +180,7 @@ def anneal(
         if not run.complete:
             interrupted(f"{run.recorded_steps} of {run.steps} steps are in {stored}; continue with --resume")
         if images:
-            show(law, chosen, run.x[:64], out / "anneal.png")
+            show(law, chosen, run.x[:64], out / "anneal.png", opening.labels)
             if comparison is not None:
                 print_quality(comparison, run, law.decode(run.x))
         elif chains > 1 and not run.diverged:
@@ -188,11 +188,11 @@ def anneal(
         typer.echo(f"states: {stored}")
 
 
-def show(law: Any, chosen: Any, x: Any, path: Path) -> None:
+def show(law: Any, chosen: Any, x: Any, path: Path, labels: list[str]) -> None:
     """Draw the final states of some chains."""
-    from uldnum.plotting.pictures import coloured, draw_images
+    from uldnum.plotting.pictures import coloured, draw_grid
 
-    draw_images(coloured(law.decode(x), law.display), [], f"{law.name}: {len(x)} chains of {chosen.name}", path)
+    draw_grid(coloured(law.decode(x), law.display), f"{law.name}: {len(x)} chains of {chosen.name}", path, labels)
     typer.echo(f"images: {path}")
 
 

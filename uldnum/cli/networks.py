@@ -3,15 +3,46 @@
 from __future__ import annotations
 
 from inspect import signature
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import typer
 
-from uldnum._util.typing import Array
+from uldnum._util.parsing import whole
 from uldnum.cli.options import count, with_options
+from uldnum.networks import parse_value
+from uldnum.networks.conditions import CLASS
 
-__all__ = ["device_of", "with_network_options"]
+__all__ = ["Opening", "device_of", "with_network_options"]
+
+
+class Opening(NamedTuple):
+    """How a command opens a network.
+
+    Attributes
+    ----------
+    options : dict
+        Keyword arguments of `uldnum.networks.network`.
+    classes : tuple of int
+        Classes of the images, which are repeated over the chains.
+    """
+
+    options: dict[str, Any]
+    classes: tuple[int, ...]
+
+    def arguments(self, backend: str | None, chains: int) -> dict[str, Any]:
+        """Return the keyword arguments of a network for a number of chains on a backend."""
+        found = self.options | {"device": device_of(backend)}
+        if not self.classes:
+            return found
+        classes = self.classes if len(self.classes) == 1 else np.resize(self.classes, chains)
+        return found | {"inputs": {**self.options.get("inputs", {}), CLASS: classes}}
+
+    @property
+    def labels(self) -> list[str]:
+        """Labels of the rows of a grid of images, of which each has its own condition; empty without such rows."""
+        return [f"class {one}" for one in self.classes] if len(self.classes) > 1 else []
+
 
 # Heading of these options in the help text of a command.
 PANEL = "Options of networks"
@@ -31,24 +62,37 @@ def network_options(
         list[str] | None,
         typer.Option(
             "--input",
-            metavar="NAME=FILE.npy",
-            help="Array for another input of the model, with one row for all chains or one row for each chain. The "
-            "option may be repeated.",
+            metavar="NAME=VALUE",
+            help="Value of another input of the model: a number, or an .npy file of an array with one row for all "
+            "chains or one row for each chain. The option may be repeated.",
+            rich_help_panel=PANEL,
+        ),
+    ] = None,
+    classes: Annotated[
+        str | None,
+        typer.Option(
+            "--class",
+            help="Class of the images, for a class-conditional model: the value of its one integer input other than "
+            "the noise level. Several classes, separated by commas, are repeated in order over the chains, and each "
+            "class has a row of the grid of images.",
             rich_help_panel=PANEL,
         ),
     ] = None,
     unconditional: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="NAME=FILE.npy",
-            help="Unconditional value of an input of the model, for classifier-free guidance. The option may be "
-            "repeated.",
+            metavar="NAME=VALUE",
+            help="Value of such an input without the condition, for classifier-free guidance: a number, or an .npy "
+            "file. The option may be repeated. The name 'class' stands for the input of --class.",
             rich_help_panel=PANEL,
         ),
     ] = None,
     guidance: Annotated[
         float | None,
-        typer.Option(help="Weight of classifier-free guidance. Default: 1, no guidance.", rich_help_panel=PANEL),
+        typer.Option(
+            help="Weight of classifier-free guidance, which needs --unconditional. Default: 1, no guidance.",
+            rich_help_panel=PANEL,
+        ),
     ] = None,
     clip: Annotated[
         bool,
@@ -59,19 +103,18 @@ def network_options(
     chunk: Annotated[
         int | None, count("Maximum number of images in one call of the network. Default: 64.", panel=PANEL)
     ] = None,
-) -> dict[str, Any]:
-    """Return the keyword arguments of `uldnum.networks.network` that the options state."""
-    from uldnum.networks import parse_value
-
+) -> Opening:
+    """Return how the options open a network."""
     found = {
         "card": pairs("set", card, parse_value),
-        "inputs": pairs("input", inputs, load_array),
-        "unconditional": pairs("unconditional", unconditional, load_array),
+        "inputs": pairs("input", inputs, number_or_array),
+        "unconditional": pairs("unconditional", unconditional, number_or_array),
         "guidance": guidance,
         "clip": clip or None,
         "chunk": chunk,
     }
-    return {name: value for name, value in found.items() if value is not None}
+    options = {name: value for name, value in found.items() if value is not None}
+    return Opening(options, () if classes is None else parse_classes(classes))
 
 
 # Decorator that adds these options to a command. The command receives the result of `network_options` as ``opening``.
@@ -94,9 +137,25 @@ def pairs(option: str, texts: list[str] | None, read: Any) -> dict[str, Any] | N
     return found or None
 
 
-def load_array(path: str) -> Array:
-    """Return the array in a file of NumPy's format."""
+def number_or_array(text: str) -> Any:
+    """Return a number, or the array in a file of NumPy's format."""
+    value = parse_value(text)
+    if isinstance(value, int | float):
+        return value
     try:
-        return np.asarray(np.load(path, allow_pickle=False))
+        return np.asarray(np.load(text, allow_pickle=False))
     except (OSError, ValueError, EOFError) as error:
-        raise ValueError(f"input: {path!r} is not an array in NumPy's format (.npy): {error}") from None
+        raise ValueError(
+            f"input: {text!r} is not a number, and not an array in NumPy's format (.npy): {error}"
+        ) from None
+
+
+def parse_classes(text: str) -> tuple[int, ...]:
+    """Return the whole numbers of a text, which commas separate."""
+    try:
+        found = tuple(whole(part) for part in text.split(","))
+    except ValueError as error:
+        raise ValueError(f"class: {error}") from None
+    if len(set(found)) < len(found):
+        raise ValueError(f"class: must be different classes, got {text!r}")
+    return found

@@ -11,7 +11,7 @@ import typer
 
 from uldnum.cli import options
 from uldnum.cli.common import parse_interval, print_json, run_study, split_names, write_study
-from uldnum.cli.networks import device_of, with_network_options
+from uldnum.cli.networks import Opening, with_network_options
 from uldnum.studies.configuration import QualityConfiguration, option_of
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ CELL = 19
 )  # fmt: skip
 def quality(
     given: dict[str, Any],
-    opening: dict[str, Any],
+    opening: Opening,
     scheduler: options.Scheduler = None,
     out: options.Out = Path("out"),
     as_json: options.AsJson = False,
@@ -98,8 +98,10 @@ def quality(
         nfe = [whole(part) for part in given["nfe"].split(",")]
     except ValueError as error:
         raise ValueError(f"nfe: {error}") from None
+    if opening.labels:
+        raise ValueError("class: must be one class, whose images are compared, got several")
     chosen = given | {
-        "network": find_data(given["network"], device=device_of(given["backend"]), **opening),
+        "network": find_data(given["network"], **opening.arguments(given["backend"], 1)),
         "samplers": split_names(given["samplers"]), "nfe": nfe,
         "metrics": given["metrics"] and split_names(given["metrics"]), "store": out / "points",
         "data_range": parse_interval("data-range", given["data_range"]),

@@ -22,7 +22,7 @@ from uldnum.cli.common import (
     protect_stopped_run,
     save_result,
 )
-from uldnum.cli.networks import device_of, with_network_options
+from uldnum.cli.networks import Opening, with_network_options
 from uldnum.cli.options import ScoreNoise, Seed, Temperature, count
 from uldnum.cli.quality import DataRange, Features, Reference, compared_with, comparison_options, print_quality
 from uldnum.schemes.catalogue import integrator as find_integrator
@@ -41,7 +41,7 @@ STRIP, GRID = 30, 64
 
 @with_network_options
 def sample(
-    opening: dict[str, Any],
+    opening: Opening,
     network: Annotated[
         str,
         typer.Option(help="Network: a name in 'uldnum list', an ONNX file, or a diffusers folder with ONNX models."),
@@ -137,7 +137,7 @@ def sample(
         every = -(-steps // 20) if earlier is None else earlier.settings.thin
     if every is None or every > steps:
         raise ValueError(f"every: must be at most steps = {steps}, got {every}")
-    net = networks.network(network, device=device_of(backend), **opening)
+    net = networks.network(network, **opening.arguments(backend, chains))
     level = net.at(sigma, ratio=sigma_ratio, t=t)
     check_display(net.display)
     comparison = compared_with(net, chains, compared)
@@ -171,7 +171,7 @@ def sample(
             typer.echo(f"network {inside:.2f} s, everything else {other:.2f} s ({other / seconds:.1%})")
         if not run.complete:
             interrupted(f"{run.recorded_steps} of {steps} steps are in {stored}; continue with --resume")
-        draw(net, level, run, images, out, gif, how)
+        draw(net, level, run, images, out, gif, how, opening.labels)
         if comparison is not None:
             print_quality(comparison, run, net.decode(images[-1]))
         typer.echo(f"states: {stored}")
@@ -200,9 +200,11 @@ def dataset_of(run: Run, net: Network, level: NetworkLevel, images: Array | None
     return dataset.assign_attrs(origin | {"alpha": level.alpha, "sigma": level.sigma})
 
 
-def draw(net: Network, level: NetworkLevel, run: Run, images: Array, out: Path, gif: bool, how: str) -> None:
+def draw(
+    net: Network, level: NetworkLevel, run: Run, images: Array, out: Path, gif: bool, how: str, labels: list[str]
+) -> None:
     """Draw the strip, the grid and the animation, and print the paths of their files."""
-    from uldnum.plotting.pictures import coloured, draw_gif, draw_images
+    from uldnum.plotting.pictures import coloured, draw_gif, draw_grid, draw_images
 
     every, display = run.settings.thin or 1, net.display
     shown = np.unique(np.linspace(0, len(images) - 1, STRIP).round().astype(int))
@@ -210,7 +212,7 @@ def draw(net: Network, level: NetworkLevel, run: Run, images: Array, out: Path, 
     strip, grid = out / "strip.png", out / "grid.png"
     one_chain, last = (coloured(net.decode(chosen), display) for chosen in (images[shown, 0], images[-1, :GRID]))
     draw_images(one_chain, titles, f"{level.name}: along one chain of {how}", strip)
-    draw_images(last, [], f"{level.name}: {len(last)} chains after {every * len(images)} steps of {how}", grid)
+    draw_grid(last, f"{level.name}: {len(last)} chains after {every * len(images)} steps of {how}", grid, labels)
     typer.echo(f"strip:  {strip}\ngrid:   {grid}")
     if gif:
         frames = [net.decode(state[:16]) for state in images]

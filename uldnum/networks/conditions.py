@@ -20,7 +20,10 @@ from uldnum._util.names import printable
 from uldnum._util.typing import Array, ArrayLike
 from uldnum.networks.model import Device, Node
 
-__all__ = ["Conditions", "array_of", "named"]
+__all__ = ["CLASS", "Conditions", "array_of", "named"]
+
+# Name that stands for the input of a model that holds the class of each image, whatever its name in the model.
+CLASS = "class"
 
 
 @dataclass(frozen=True)
@@ -153,17 +156,36 @@ def check(argument: str, nodes: Sequence[Node], given: Mapping[str, ArrayLike] |
     """Return the arrays in the types of the model's inputs, or raise an error if they do not fit."""
     arrays = {name: array_of(f"{argument}: {printable(name)}", array) for name, array in named(argument, given).items()}
     wanted = {node.name: node for node in nodes}
+    if CLASS in arrays and CLASS not in wanted:
+        node = class_input(argument, nodes)
+        if node.name in arrays:
+            raise ValueError(f"{argument}: {CLASS}: stands for {printable(node.name)}; give only one of them")
+        arrays[node.name] = arrays.pop(CLASS).reshape(-1, *node.shape[1:])
     option = {"inputs": "input"}.get(argument, argument)
     takes = "; ".join(node.described for node in nodes) or "only image and noise level"
     missing = [name for name in wanted if name not in arrays]
     if missing:
         raise ValueError(
-            f"{argument}: the model needs {takes}; missing {', '.join(missing)} (--{option} NAME=FILE.npy)"
+            f"{argument}: the model needs {takes}; missing {', '.join(missing)} (--{option} NAME=FILE.npy or "
+            "NAME=NUMBER)"
         )
     extra = [printable(name) for name in arrays if name not in wanted]
     if extra:
         raise ValueError(f"{argument}: the model accepts {takes}; unknown {', '.join(extra)}")
     return {name: fitted(argument, wanted[name], array) for name, array in arrays.items()}
+
+
+def class_input(argument: str, nodes: Sequence[Node]) -> Node:
+    """Return the one input that holds the class of each image: integers, one for each image."""
+    whole = [node for node in nodes if node.dtype is not None and node.dtype.kind in "iu" and per_image(node)]
+    found = [node for node in whole if all(size == 1 for size in node.shape[1:])]
+    if len(found) != 1:
+        known = "; ".join(node.described for node in nodes) or "only image and noise level"
+        raise ValueError(
+            f"{argument}: {CLASS}: needs a model with one integer input, besides the noise level, that has one number "
+            f"for each image; this one accepts {known}"
+        )
+    return found[0]
 
 
 def array_of(argument: str, value: ArrayLike) -> Array:
@@ -176,7 +198,12 @@ def array_of(argument: str, value: ArrayLike) -> Array:
 
 
 def fitted(argument: str, node: Node, array: Array) -> Array:
-    """Return an array in the type of an input, or raise an error if its type or shape does not fit."""
+    """Return an array in the type of an input, or raise an error if its type or shape does not fit.
+
+    A single number stands for an array with that one element.
+    """
+    if not array.ndim:
+        array = array.reshape((1,) * len(node.shape))
     fits = array.ndim == len(node.shape) and all(
         size in (None, n) for size, n in zip(node.shape[1:], array.shape[1:], strict=True)
     )

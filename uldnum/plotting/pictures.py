@@ -14,7 +14,7 @@ from uldnum._util.typing import Array
 from uldnum.plotting.style import literal_text
 from uldnum.targets import Display
 
-__all__ = ["check_display", "coloured", "draw_gif", "draw_images", "mosaic"]
+__all__ = ["check_display", "coloured", "draw_gif", "draw_grid", "draw_images", "mosaic"]
 
 COLUMNS = 10  # images in a row
 PIXELS = 96  # minimum side of an image in an animation, in pixels
@@ -83,6 +83,30 @@ def draw_images(images: Array, titles: Sequence[str], caption: str, out: Path, l
     figure.suptitle(caption, fontsize=min(9, size[0] * 72 / (0.55 * len(caption))))
     with atomic(out) as file:
         figure.savefig(file, dpi=160)
+
+
+def draw_grid(images: Array, caption: str, out: Path, labels: Sequence[str] = ()) -> None:
+    """Draw images in a square, or in one row for each label.
+
+    Parameters
+    ----------
+    images : array, shape (n, height, width, 3)
+        RGB values between 0 and 1. Image i belongs to the label i modulo the number of labels.
+    caption : str
+        Title of the figure.
+    out : Path
+        Image file to write.
+    labels : sequence of str
+        Labels of the rows. Default: no labels.
+    """
+    if not labels:
+        draw_images(images, [], caption, out)
+        return
+    rows = [images[first :: len(labels)] for first in range(min(len(labels), len(images)))]
+    columns = len(rows[0])
+    blank = np.ones((1, *images.shape[1:]))
+    places = [part for row in rows for part in (row, *[blank] * (columns - len(row)))]
+    draw_images(np.concatenate(places), [""] * columns, caption, out, labels[: len(rows)])
 
 
 def draw_gif(frames: Sequence[Array], out: Path, display: Display | None = None) -> Path:

@@ -41,9 +41,8 @@ def find_data(name: str | Path, **options: Any) -> Any:
         return network(text, **options)
     if not (mixture or images.lower() in IMAGE_SETS):
         raise unknown("data", text, [*PRESETS, *NETWORKS, *IMAGE_SETS])
-    given = [option for option in options if option != "device"]
-    if given:
-        raise ValueError(f"{' and '.join(given)}: must be left out, because {shown(text)} is not a network")
+    if set(options) - {"device"}:
+        raise ValueError(f"data: must be a network, which the options of networks need, got {shown(text)}")
     return find_target(text) if mixture else data_set(images, count)
 
 
