@@ -505,21 +505,21 @@ def test_conditions_and_guidance_in_one_call(labelled, chunk):
     np.testing.assert_allclose(guided.denoise(x), x + (10 + 2.5 * (shift - 10))[:, None, None, None], rtol=1e-6)
     assert len(calls) == -(-5 // chunk)
     assert guided.fingerprint != level.fingerprint
-    with pytest.raises(ValueError, match="text must have a number of rows that divides the number of chains, 3, got 5"):
+    with pytest.raises(ValueError, match="text must have at least 1 row and at most 3, one per chain, got 5"):
         level.score(x[:3])
 
 
 @pytest.mark.parametrize("chunk", [4, 64])
 def test_rows_of_conditions_are_repeated_over_the_chains(labelled, chunk):
-    """Six chains share three rows of one input and two rows of the other, in order."""
+    """Six chains share three rows of one input and two rows of the other, in turn."""
     text, label = np.arange(18.0).reshape(3, 2, 3), np.array([100, 200])
     plain = {"text": np.zeros((1, 2, 3)), "label": np.array([7, 8, 9])}
     net = Network(labelled, CARD, inputs={"text": text, "label": label}, unconditional=plain, guidance=2.0, chunk=chunk)
     x = np.zeros((6, 1, 2, 2))
-    shift = np.repeat(text.sum(axis=(1, 2)), 2) + np.repeat(label, 3)
-    without = np.repeat([7, 8, 9], 2)
+    shift = np.tile(text.sum(axis=(1, 2)), 2) + np.tile(label, 3)
+    without = np.tile([7, 8, 9], 2)
     np.testing.assert_allclose(net.at(0.5).denoise(x)[:, 0, 0, 0], without + 2.0 * (shift - without), rtol=1e-6)
-    with pytest.raises(ValueError, match="rows that divides the number of chains, 2, got 3"):
+    with pytest.raises(ValueError, match="at least 1 row and at most 2, one per chain, got 3"):
         net.at(0.5).denoise(x[:2])
 
 

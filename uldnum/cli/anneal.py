@@ -156,7 +156,7 @@ def anneal(
     own = (levels or "own").partition(":")[0].strip() == "own"
     asked = uldnum.levels.parse(USUAL if own else str(levels))
     chosen = uldnum.preset(method) if preset else uldnum.plan(method, asked, **given)
-    law = find_data(data, **opening.arguments(backend, chains))
+    law = find_data(data, **opening.arguments(backend))
     images = len(law.shape) == 3
     if images:  # fail before the run if its states cannot be drawn
         require("matplotlib", "plot")

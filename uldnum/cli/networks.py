@@ -30,13 +30,11 @@ class Opening(NamedTuple):
     options: dict[str, Any]
     classes: tuple[int, ...]
 
-    def arguments(self, backend: str | None, chains: int) -> dict[str, Any]:
-        """Return the keyword arguments of a network for a number of chains on a backend."""
-        found = self.options | {"device": device_of(backend)}
-        if not self.classes:
-            return found
-        classes = self.classes if len(self.classes) == 1 else np.resize(self.classes, chains)
-        return found | {"inputs": {**self.options.get("inputs", {}), CLASS: classes}}
+    def arguments(self, backend: str | None) -> dict[str, Any]:
+        """Return the keyword arguments of a network on a backend."""
+        classes = {CLASS: self.classes} if self.classes else {}
+        inputs = {**self.options.get("inputs", {}), **classes}
+        return self.options | {"device": device_of(backend)} | ({"inputs": inputs} if inputs else {})
 
     @property
     def labels(self) -> list[str]:
@@ -64,7 +62,7 @@ def network_options(
             "--input",
             metavar="NAME=VALUE",
             help="Value of another input of the model: a number, or an .npy file of an array with one row for all "
-            "chains or one row for each chain. The option may be repeated.",
+            "chains, or rows that are repeated over the chains. The option may be repeated.",
             rich_help_panel=PANEL,
         ),
     ] = None,

@@ -101,7 +101,7 @@ def quality(
     if opening.labels:
         raise ValueError("class: must be one class, whose images are compared, got several")
     chosen = given | {
-        "network": find_data(given["network"], **opening.arguments(given["backend"], 1)),
+        "network": find_data(given["network"], **opening.arguments(given["backend"])),
         "samplers": split_names(given["samplers"]), "nfe": nfe,
         "metrics": given["metrics"] and split_names(given["metrics"]), "store": out / "points",
         "data_range": parse_interval("data-range", given["data_range"]),

@@ -137,7 +137,7 @@ def sample(
         every = -(-steps // 20) if earlier is None else earlier.settings.thin
     if every is None or every > steps:
         raise ValueError(f"every: must be at most steps = {steps}, got {every}")
-    net = networks.network(network, **opening.arguments(backend, chains))
+    net = networks.network(network, **opening.arguments(backend))
     level = net.at(sigma, ratio=sigma_ratio, t=t)
     check_display(net.display)
     comparison = compared_with(net, chains, compared)

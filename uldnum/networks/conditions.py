@@ -5,7 +5,6 @@ With guidance, one call of the model evaluates every image twice: with the condi
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -86,7 +85,8 @@ class Conditions:
     @property
     def rows(self) -> int:
         """Smallest number of images for which there are values of all inputs."""
-        return math.lcm(*(len(self.sets[0][node.name]) for node in self.nodes if per_image(node)))
+        each = (len(arrays[node.name]) for arrays in self.sets for node in self.nodes if per_image(node))
+        return max(each, default=1)
 
     @property
     def copies(self) -> int:
@@ -110,12 +110,12 @@ class Conditions:
                 if not per_image(node):
                     buffer[...] = array
                     continue
-                if not len(array) or images % len(array):
+                if not 0 < len(array) <= images:
                     raise ValueError(
-                        f"inputs: {node.name} must have a number of rows that divides the number of chains, {images}, "
-                        f"got {len(array)}"
+                        f"inputs: {node.name} must have at least 1 row and at most {images}, one per chain, got "
+                        f"{len(array)}"
                     )
-                buffer[number * rows : number * rows + n] = array[rows_of(part, len(array), images)]
+                buffer[number * rows : number * rows + n] = array[rows_of(part, len(array))]
 
     def guided(self, answer: Any, rows: int, n: int, real: Any) -> Any:
         """Return N_0 + w (N_c - N_0), where N_c is the output with the condition and N_0 that without it."""
@@ -140,11 +140,11 @@ def named(argument: str, arrays: Any) -> dict[str, Any]:
     return {str(name): array for name, array in (arrays or {}).items()}
 
 
-def rows_of(part: slice, count: int, images: int) -> slice | list[int]:
-    """Return the rows of an array of ``count`` rows that belong to some of the images: i count/images for image i."""
-    if count in (1, images):
-        return slice(None) if count == 1 else part
-    return [i * count // images for i in range(part.start, part.stop)]
+def rows_of(part: slice, count: int) -> slice | list[int]:
+    """Return the rows of an array of ``count`` rows that belong to some of the images: i modulo count for image i."""
+    if part.stop <= count:
+        return part
+    return slice(None) if count == 1 else [i % count for i in range(part.start, part.stop)]
 
 
 def per_image(node: Node) -> bool:

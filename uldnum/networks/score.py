@@ -67,8 +67,8 @@ class Network(Law):
         current when the network is opened. Default: "cpu".
     inputs : mapping of arrays, optional
         Arrays for the model's inputs other than image and noise level, such as a class or an embedded text, by the
-        names of the inputs. The length n of the first axis divides the number of chains: chain i of m has row
-        ``i * n // m``. A number stands for one row. The name "class" stands for the one input that holds a whole number
+        names of the inputs. The n rows of an array are repeated over the chains: chain i has row ``i % n``. A number
+        stands for one row. The name "class" stands for the one input that holds a whole number
         for each image, the class, whatever its name in the model. A function receives the arrays as keyword arguments
         with one row for each image.
     unconditional : mapping of arrays, optional
