@@ -237,7 +237,9 @@ def public_calls(w):
         "exact_bias": (studies.exact_bias, {key: study[key] for key in signature(studies.exact_bias).parameters}),
         "advise": (studies.advise, {"study": [w.study], "max_bias": [1.0], "metric": ["second_moment", "mean"]}),
         "sweep": (studies.sweep, {"tasks": [[]], "store": [None], "executor": [None], "progress": [False]}),
-        "network": (networks.network, {"source": [w.folder / "net.onnx"], "card": [CARD]}),
+        "network": (networks.network, {
+            "source": [w.folder / "net.onnx"], "card": [CARD], "prompt": [None], "negative_prompt": [None],
+        }),
         "fetch": (networks.fetch, {"name": ["mnist"]}),
         "parse_value": (networks.parse_value, {"text": ["1.5", "[1, 2]"]}),
         "Network": (networks.Network, {

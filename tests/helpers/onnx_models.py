@@ -5,7 +5,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 TYPES = {"float16": TensorProto.FLOAT16, "float32": TensorProto.FLOAT, "float64": TensorProto.DOUBLE,
-         "int64": TensorProto.INT64}  # fmt: skip
+         "int32": TensorProto.INT32, "int64": TensorProto.INT64}  # fmt: skip
 
 
 class Value:

@@ -16,6 +16,7 @@ EXTRAS = {
     "onnx": "image score networks",
     "onnx-gpu": "image score networks on a GPU",
     "torch": "networks that are PyTorch modules",
+    "text": "prompts",
     "diffusers": "exports by diffusers and Optimum",
     "train": "training the included network",
     "zarr": "runs stored as Zarr",

@@ -12,7 +12,7 @@ from typing import Any
 
 from uldnum._util.arguments import shown
 
-__all__ = ["parse_toml", "read_json", "read_toml", "whole"]
+__all__ = ["parse_toml", "read_json", "read_text", "read_toml", "whole"]
 
 # Largest size of a card or a configuration, in bytes.
 SMALL = 2**20
@@ -52,15 +52,20 @@ def shallow(parse: Callable[[str], Any], text: str) -> Any:
 def read_toml(argument: str, path: Path, most: int = SMALL) -> dict[str, Any]:
     """Return the table in a TOML file of at most ``most`` bytes, or raise an error that names argument and file."""
     try:
-        return parse_toml(read_text(path, most))
+        return parse_toml(content_of(path, most))
     except ValueError as error:
         raise named_fault(argument, path, "TOML", error) from None
 
 
-def read_json(argument: str, path: Path) -> dict[str, Any]:
-    """Return the object in a JSON file, or raise an error that names argument and file."""
+def read_json(argument: str, path: Path, most: int = SMALL, *, optional: bool = False) -> dict[str, Any]:
+    """Return the object in a JSON file of at most ``most`` bytes, or raise an error that names argument and file.
+
+    An optional file that does not exist is an empty object.
+    """
+    if optional and not path.is_file():
+        return {}
     try:
-        found = shallow(json.loads, read_text(path, SMALL))
+        found = shallow(json.loads, content_of(path, most))
         if not isinstance(found, dict):
             raise ValueError("it must hold an object")
     except ValueError as error:
@@ -68,7 +73,15 @@ def read_json(argument: str, path: Path) -> dict[str, Any]:
     return found
 
 
-def read_text(path: Path, most: int) -> str:
+def read_text(argument: str, path: Path, most: int) -> str:
+    """Return the text of a file of at most ``most`` bytes, or raise an error that names argument and file."""
+    try:
+        return content_of(path, most)
+    except ValueError as error:
+        raise named_fault(argument, path, "text", error) from None
+
+
+def content_of(path: Path, most: int) -> str:
     """Return the text of a file, or raise if it cannot be read or has more than ``most`` bytes."""
     try:
         with path.open("rb") as stream:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,8 +12,9 @@ from uldnum._util.arguments import file_path, shown
 from uldnum._util.extras import require
 from uldnum._util.names import unknown
 from uldnum.networks import diffusers, ffdnet, galaxygrad
-from uldnum.networks.card import checked_card, read_card
+from uldnum.networks.card import card_of, checked_card, read_card
 from uldnum.networks.images import IMAGE_SETS, KnownImages
+from uldnum.networks.prompts import prompted
 from uldnum.networks.score import Network
 
 __all__ = ["DEFAULT", "NETWORKS", "KnownNetwork", "fetch", "network"]
@@ -124,7 +125,12 @@ def fetch(name: str) -> Path:
 
 
 def network(
-    source: str | Path | Callable[..., Any] = DEFAULT, card: dict[str, Any] | None = None, **options: Any
+    source: str | Path | Callable[..., Any] = DEFAULT,
+    card: dict[str, Any] | None = None,
+    *,
+    prompt: str | Sequence[str] | None = None,
+    negative_prompt: str | Sequence[str] | None = None,
+    **options: Any,
 ) -> Network:
     """Return a network of the catalogue, the network in an ONNX file or in a diffusers folder, or that of a function.
 
@@ -141,6 +147,13 @@ def network(
         Default: "mnist".
     card : mapping, optional
         Keys of the card (`Card`) that replace those of the source.
+    prompt : str or sequence of str, optional
+        Texts for a folder of Stable Diffusion 1, 2, XL or 3, whose text encoders compute the inputs of the network.
+        With n texts, chain i of m has text ``i * n // m``. The default of ``guidance`` is then that of the pipeline:
+        7.5 for versions 1 and 2, 5 for XL, and 7 for version 3.
+    negative_prompt : str or sequence of str, optional
+        Texts in place of the condition in the second branch of guidance: one for all prompts, or as many. Default: that
+        of the pipeline, which is an empty text or, for XL, an embedding of zeros unless the folder states otherwise.
     **options
         Keyword arguments of `Network`.
 
@@ -151,11 +164,18 @@ def network(
     Raises
     ------
     ValueError
-        If the name is unknown, the model cannot be used, or its card is incomplete.
+        If the name is unknown, the model cannot be used, its card is incomplete, or a prompt is given to a network
+        without text encoders.
     MissingExtraError
-        If the extra ``onnx`` is not installed.
+        If the extra ``onnx``, or ``text`` for prompts, is not installed.
     RuntimeError
         If the download fails.
+
+    Notes
+    -----
+    The inputs are those of `StableDiffusionPipeline`, `StableDiffusionXLPipeline` and `StableDiffusion3Pipeline` of
+    diffusers with default arguments. Texts that are longer than the text encoder allows are cut off with a warning. The
+    text encoders run once, on the CPU.
 
     Examples
     --------
@@ -174,11 +194,19 @@ def network(
     >>> run.x.std(axis=0).round(1)
     array([1., 1.], dtype=float32)
     """
-    if callable(source):
+    prompts = {"prompt": prompt, "negative_prompt": negative_prompt}
+    asked = [argument for argument, text in prompts.items() if text is not None]
+    if callable(source) and not asked:
         return Network(source, card, **options)
-    given, path, name = checked_card(card), file_path("source", source), str(source).lower()
-    if name not in NETWORKS and path.is_dir():
+    path, name = Path() if callable(source) else file_path("source", source), str(source).lower()
+    given, pipeline = checked_card(card), not callable(source) and name not in NETWORKS and path.is_dir()
+    if asked and not pipeline:
+        raise ValueError(f"{asked[0]}: needs a pipeline folder with text encoders, got {shown(str(source))}")
+    if pipeline:
         folder = diffusers.read_folder(path)
+        if asked:
+            shape = card_of(folder.card | given, shown(path.name)).shape
+            options = prompted(folder.texts, shape, prompt, negative_prompt, options)
         return Network(folder.model, folder.card | given, latents=folder.latents, **options)
     if path.suffix.lower() == ".onnx":
         return Network(path, given, **options)

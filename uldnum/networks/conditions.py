@@ -19,7 +19,7 @@ from uldnum._util.names import printable
 from uldnum._util.typing import Array, ArrayLike
 from uldnum.networks.model import Device, Node
 
-__all__ = ["CLASS", "Conditions", "array_of", "named"]
+__all__ = ["CLASS", "Conditions", "array_of", "named_arrays", "weight"]
 
 # Name that stands for the input of a model that holds the class of each image, whatever its name in the model.
 CLASS = "class"
@@ -61,10 +61,8 @@ class Conditions:
             If an input is missing, unknown, or has the wrong type or shape, if guidance is given for a model without
             further inputs, or if ``unconditional`` is given without guidance.
         """
-        guidance = arguments.number("guidance", guidance)
-        if not np.isfinite(guidance):
-            raise ValueError(f"guidance: must be a finite number, got {guidance}")
-        named("unconditional", unconditional)
+        guidance = weight(guidance)
+        inputs, unconditional = named_arrays("inputs", inputs), named_arrays("unconditional", unconditional)
         if guidance == 1 and unconditional:
             raise ValueError("unconditional: needs guidance; give a weight other than 1 (--guidance)")
         if guidance != 1 and not nodes:
@@ -80,7 +78,7 @@ class Conditions:
                     f"values if the input has one row for all images; got {others[0].shape} for {node.described}"
                 )
         there = [{name: device.namespace.asarray(array) for name, array in arrays.items()} for arrays in sets]
-        return cls(nodes, there, float(guidance))
+        return cls(nodes, there, guidance)
 
     @property
     def rows(self) -> int:
@@ -133,13 +131,6 @@ class Conditions:
         return b"".join(parts)
 
 
-def named(argument: str, arrays: Any) -> dict[str, Any]:
-    """Return arrays by name; raise an error if they are not a mapping."""
-    if not (arrays is None or isinstance(arrays, Mapping)):
-        raise ValueError(f"{argument}: must be a mapping of names and arrays, got {shown(arrays)}")
-    return {str(name): array for name, array in (arrays or {}).items()}
-
-
 def rows_of(part: slice, count: int) -> slice | list[int]:
     """Return the rows of an array of ``count`` rows that belong to some of the images: i modulo count for image i."""
     if part.stop <= count:
@@ -152,9 +143,24 @@ def per_image(node: Node) -> bool:
     return bool(node.shape) and node.shape[0] != 1
 
 
-def check(argument: str, nodes: Sequence[Node], given: Mapping[str, ArrayLike] | None) -> dict[str, Array]:
+def weight(guidance: Any) -> float:
+    """Return the weight of guidance, or raise an error if it is not a finite number."""
+    found = arguments.number("guidance", guidance)
+    if not np.isfinite(found):
+        raise ValueError(f"guidance: must be a finite number, got {found}")
+    return found
+
+
+def named_arrays(argument: str, given: Any) -> dict[str, ArrayLike]:
+    """Return a copy of a mapping of names and arrays, which may be None, or raise an error if it is not a mapping."""
+    if not (given is None or isinstance(given, Mapping)):
+        raise ValueError(f"{argument}: must be a mapping of names and arrays, got {shown(given)}")
+    return {str(name): array for name, array in (given or {}).items()}
+
+
+def check(argument: str, nodes: Sequence[Node], given: Mapping[str, ArrayLike]) -> dict[str, Array]:
     """Return the arrays in the types of the model's inputs, or raise an error if they do not fit."""
-    arrays = {name: array_of(f"{argument}: {printable(name)}", array) for name, array in named(argument, given).items()}
+    arrays = {name: array_of(f"{argument}: {printable(name)}", array) for name, array in given.items()}
     wanted = {node.name: node for node in nodes}
     if CLASS in arrays and CLASS not in wanted:
         node = class_input(argument, nodes)

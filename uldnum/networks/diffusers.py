@@ -10,6 +10,7 @@ from uldnum._util import parsing
 from uldnum._util.arguments import number, positive_number
 from uldnum._util.names import printable
 from uldnum.networks.decoder import Latents
+from uldnum.networks.prompts import Texts
 from uldnum.plans.schedules import shifted_times
 
 __all__ = ["Pipeline", "read_folder"]
@@ -33,11 +34,14 @@ class Pipeline(NamedTuple):
         Keys of its card.
     latents : Latents or None
         The decoder of a latent diffusion model.
+    texts : Texts
+        The text encoders.
     """
 
     model: Path
     card: dict[str, Any]
     latents: Latents | None
+    texts: Texts
 
 
 def read_folder(folder: Path) -> Pipeline:
@@ -72,7 +76,18 @@ def pipeline_of(folder: Path) -> Pipeline:
             if isinstance(size, int)
             else [channels, *(size if isinstance(size, list) else [size])]
         )
-    return Pipeline(model, card, latents_of(folder / "vae_decoder"))
+    return Pipeline(model, card, latents_of(folder / "vae_decoder"), texts_of(folder, index, settings))
+
+
+def texts_of(folder: Path, index: Mapping[str, Any], settings: Mapping[str, Any]) -> Texts:
+    """Return the text encoders of a pipeline, from ``model_index.json`` and the settings of its network."""
+    listed = [end for end in ("", "_2", "_3") if index.get(f"text_encoder{end}") not in (None, [None, None])]
+    zeros, width = index.get("force_zeros_for_empty_prompt", True), settings.get("joint_attention_dim")
+    blocks = read_optional(folder / "vae_decoder" / "config.json").get("block_out_channels")
+    return Texts(
+        folder, printable(str(index.get("_class_name"))), tuple(listed), bool(zeros),
+        2 ** (len(blocks) - 1) if isinstance(blocks, list) else 8, width if isinstance(width, int) else 0,
+    )  # fmt: skip
 
 
 def latents_of(folder: Path) -> Latents | None:
@@ -100,7 +115,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def read_optional(path: Path) -> dict[str, Any]:
     """Return the content of a JSON file, or an empty dictionary if the file does not exist."""
-    return read_json(path) if path.is_file() else {}
+    return parsing.read_json("network", path, optional=True)
 
 
 def schedule_card(path: Path, patch: int) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from uldnum._util.arguments import shown
+from uldnum._util.arguments import shown, whole_number
 from uldnum._util.extras import require
 from uldnum._util.names import printable
 from uldnum._util.typing import Array
@@ -287,6 +287,7 @@ class Model:
     def __init__(self, path: Path, device: Device, threads: int | None = None) -> None:
         if not path.is_file():
             raise ValueError(f"network: no such file: {printable(str(path))}")
+        threads = None if threads is None else whole_number("threads", threads, 1, 2**16)
         self.path, self.device = path, device
         self.session = device.open(path, threads)
         self.inputs = [Node.of(node) for node in self.session.get_inputs()]

@@ -22,7 +22,7 @@ from uldnum._util.typing import Array, ArrayLike
 from uldnum.arithmetic.elementary import hypot
 from uldnum.kernels.initial import initial_normals
 from uldnum.networks.card import LARGEST, Card, Level, card_of, checked_card
-from uldnum.networks.conditions import Conditions, named
+from uldnum.networks.conditions import Conditions, named_arrays
 from uldnum.networks.decoder import Decoder, Latents
 from uldnum.networks.function import Function
 from uldnum.networks.model import Device, Model
@@ -147,7 +147,6 @@ class Network(Law):
             "like": like, "device": device, "inputs": inputs, "unconditional": unconditional, "guidance": guidance,
             "clip": clip, "chunk": chunk, "threads": threads, "tf32": tf32, "latents": latents,
         }  # fmt: skip
-        threads = None if threads is None else whole_number("threads", threads, 1, 2**16)
         if callable(source):
             for name, value in (("device", device), ("threads", threads), ("tf32", tf32 or None)):
                 if value is not None:
@@ -160,7 +159,7 @@ class Network(Law):
         self.device = self.model.device
         self.card: Card = card_of({"name": printable(self.model.name)} | self.model.card | given, self.model.label)
         self.model.check_hash(self.card.sha256)
-        self.roles = self.model.roles(self.card, named("inputs", inputs))
+        self.roles = self.model.roles(self.card, named_arrays("inputs", inputs))
         self.channels_last = self.card.channels_last or self.roles.image.channels_last
         self.shape = self.image_shape()
         self.check_condition()
