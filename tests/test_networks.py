@@ -1,6 +1,9 @@
 """Networks as targets: scores of every parameterisation against closed forms, invalid files and cards, and chains."""
 
+import ast
 import hashlib
+import re
+import shlex
 
 import numpy as np
 import onnx
@@ -11,8 +14,9 @@ from onnx import TensorProto, helper
 
 import uldnum
 from uldnum._util.extras import MissingExtraError
-from uldnum.networks import Card, Network, network
+from uldnum.networks import Card, Network, network, parse_value
 from uldnum.networks.forms import NEEDS, OF_NOISE, PARAMETERISATIONS, alpha_and_sigma, form
+from uldnum.networks.words import EXAMPLES, KEYS, example, translated
 from uldnum.plans.schedules import schedule
 
 
@@ -357,6 +361,83 @@ def test_external_weights_and_metadata(tmp_path, mixture):
 def test_bad_cards_are_refused(tmp_path, mixture, keys, fault):
     path = save_mixture(tmp_path / "net.onnx", mixture, SHAPE, "denoiser", ve_of(lambda g, u: u))
     with pytest.raises(ValueError, match=fault):
+        Network(path, keys)
+
+
+WORDS = {"prediction_type": "v_prediction", "beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012,
+         "num_train_timesteps": 100, "rescale_betas_zero_snr": True, "timestep_spacing": "leading",
+         "steps_offset": 1, "trained_betas": None}  # fmt: skip
+OWN = {"parameterisation": "v", "schedule": {"kind": "scaled-linear", "beta_start": 0.00085, "beta_end": 0.012,
+       "timesteps": 100, "zero_terminal_snr": True}, "spacing": {"kind": "leading", "offset": 1}}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("given", "own"),
+    [
+        (WORDS, OWN),
+        (OWN, OWN),
+        ({"schedule": {key: WORDS[key] for key in WORDS if key.startswith(("beta", "num", "rescale", "trained"))},
+          "spacing": {"timestep_spacing": "leading", "steps_offset": 1}, "parameterisation": "v_prediction"}, OWN),
+        ({"schedule": {"kind": "squaredcos_cap_v2", "beta_start": 1.0, "num_train_timesteps": 10}},
+         {"schedule": {"kind": "cosine", "timesteps": 10}}),
+        ({"trained_betas": [0.1, 0.2], "beta_schedule": "linear", "beta_start": 1.0},
+         {"schedule": {"kind": "betas", "values": [0.1, 0.2]}}),
+        ({"prediction_type": "sample", "scaling": "sub_vp", "condition": "log_sigma"},
+         {"parameterisation": "denoiser", "scaling": "sub-vp", "condition": "log-sigma"}),
+        ({"prediction_type": "flow_prediction"}, {"parameterisation": "velocity"}),
+        ({"timestep_spacing": "trailing", "steps_offset": 1}, {"spacing": {"kind": "trailing"}}),
+    ],
+)  # fmt: skip
+def test_words_of_diffusers(given, own):
+    assert translated(given) == own
+
+
+def test_words_of_diffusers_in_cards_and_files(tmp_path, mixture):
+    """A card in Python, a TOML file and the keys of a card have the same meaning in both vocabularies."""
+    own = Card(scaling="vp", condition="timestep", **OWN)
+    assert Card("v_prediction", "vp", "timestep", schedule=WORDS_OF_SCHEDULE, spacing=OWN["spacing"]) == own
+    path = save_mixture(tmp_path / "net.onnx", mixture, SHAPE, "v", levels_of_betas(BETAS))
+    assert Network(path, WORDS | {"scaling": "vp", "condition": "timestep", "name": ""}).card == own
+    text = "\n".join(f"{key} = {str(one).lower() if isinstance(one, bool) else repr(one)}"
+                     for key, one in WORDS.items() if one is not None)  # fmt: skip
+    path.with_suffix(".toml").write_text(f'{text}\nscaling = "vp"\ncondition = "timestep"')
+    assert Network(path, {"name": ""}).card == own
+    assert Network(path, {"name": "", "prediction_type": "epsilon"}).card.parameterisation == "epsilon"
+
+
+WORDS_OF_SCHEDULE = {key: WORDS[key] for key in WORDS if KEYS[key][0] == "schedule"}
+
+
+@pytest.mark.parametrize("kind", EXAMPLES)
+def test_lines_in_messages_are_valid(kind):
+    """The line for the shell and the one for Python have the same meaning, and the schedule exists."""
+    shell, python = re.fullmatch(r"--set (.*) \(in Python card=(.*)\)", example("", kind)).groups()
+    (given,) = shlex.split(shell)
+    key, _, text = given.partition("=")
+    assert {key: parse_value(text)} == ast.literal_eval(python)
+    assert schedule(parse_value(text)).end > 0
+
+
+@pytest.mark.parametrize(
+    ("keys", "line"),
+    [
+        ({}, "--set parameterisation=epsilon (in Python card={'parameterisation': 'epsilon'}) and --set scaling=vp"),
+        (CARD | {"parameterisation": "velocty"}, "--set parameterisation=velocity (in Python"),
+        (CARD | {"parameterisation": "velocity"}, "--set scaling=flow (in Python"),
+        (CARD | {"conditoin": "t"}, "write --set condition=t (in Python"),
+        (
+            CARD | {"condition": "t"},
+            "--set schedule='{kind = \"geometric\", first = 50.0, last = 0.01, timesteps = 232}'",
+        ),
+        (CARD | {"scaling": "vp", "condition": "timestep", "schedule": {"kind": "linaer"}}, '{kind = "linear", beta_s'),
+        (CARD | {"schedule": {"kind": "cosine"}}, "--set schedule='{kind = \"cosine\", timesteps = 1000}'"),
+        (CARD | {"spacing": {"kind": "even"}}, '--set schedule=\'{kind = "geometric"'),
+        (CARD | {"prediction_type": "epsilon"}, "must be given once, got parameterisation and prediction_type"),
+    ],
+)
+def test_messages_about_cards_show_the_line_that_mends_them(tmp_path, mixture, keys, line):
+    path = save_mixture(tmp_path / "net.onnx", mixture, SHAPE, "denoiser", ve_of(lambda g, u: u))
+    with pytest.raises(ValueError, match=re.escape(line)):
         Network(path, keys)
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from uldnum._util.arguments import number, positive_number, shown
-from uldnum._util.names import checked_name, checked_text, unknown
+from uldnum._util.names import checked_name, checked_text, nearest, unknown
 from uldnum._util.parsing import parse_toml, read_toml
 from uldnum._util.summary import Described, Summary
 from uldnum._util.typing import Array
@@ -35,7 +35,8 @@ from uldnum.networks.forms import (
     input_scale,
 )
 from uldnum.networks.spacings import times_of
-from uldnum.plans.schedules import Schedule, schedule
+from uldnum.networks.words import example, line, translated
+from uldnum.plans.schedules import SCHEDULES, Schedule, schedule
 from uldnum.schemes.form import START, Form
 from uldnum.schemes.predictors import NoiseLevel
 
@@ -151,6 +152,11 @@ class Card(Described):
     to data, the schedule is ``{"kind": "flow", "reverse": True}``. If times are multiplied by 1000, ``condition_scale``
     is 1000.
 
+    Keys and values of a scheduler of diffusers are accepted too: ``prediction_type``, ``beta_schedule``,
+    ``num_train_timesteps``, ``beta_start``, ``beta_end``, ``trained_betas``, ``rescale_betas_zero_snr``,
+    ``timestep_spacing`` and ``steps_offset`` in a TOML file or in ``card=``, and values such as "v_prediction" and
+    "scaled_linear" in the arguments of this class.
+
     References
     ----------
     Karras, Aittala, Aila & Laine (2022), "Elucidating the design space of diffusion-based generative models", table 1:
@@ -205,13 +211,18 @@ class Card(Described):
     sha256: str = ""
 
     def __post_init__(self) -> None:
-        for key, names in (("parameterisation", PARAMETERISATIONS), ("scaling", SCALINGS), ("condition", CONDITIONS)):
-            if getattr(self, key) not in names:
-                raise ValueError(f"{key}: must be one of {', '.join(names)}, got {shown(getattr(self, key))}")
+        own = translated({key: getattr(self, key) for key in (*REQUIRED, "schedule", "spacing")})
+        for key, value in own.items():
+            object.__setattr__(self, key, value)
+        for key, names in CHOICES.items():
+            if (value := getattr(self, key)) not in names:
+                remedy = line(key, nearest(value, names) or next(iter(names)))
+                raise ValueError(f"{key}: must be one of {', '.join(names)}, got {shown(value)}; for example {remedy}")
         needed = NEEDS.get(self.parameterisation, self.scaling)
         if self.scaling != needed:
             raise ValueError(
-                f"scaling: parameterisation {self.parameterisation!r} needs {needed!r}, got {self.scaling!r}"
+                f"scaling: parameterisation {self.parameterisation!r} needs {needed!r}, got {self.scaling!r}; "
+                f"give {line('scaling', needed)}"
             )
         for key in ("condition_scale", "sigma_data", "sigma", "h", "gamma"):
             positive_number(key, getattr(self, key))
@@ -223,14 +234,7 @@ class Card(Described):
             raise ValueError(
                 f"sigma_min: must lie between 0 and sigma_max = {self.sigma_max:g}, got {self.sigma_min:g}"
             )
-        if self.schedule:
-            schedule(self.schedule)  # raises for a schedule that does not exist
-        if self.condition in TIMED and not self.schedule:
-            raise ValueError(f"schedule: condition {self.condition!r} needs a schedule from t to the noise level")
-        if "timestep" in self.condition and not self.times.discrete:
-            raise ValueError(f"schedule: condition {self.condition!r} needs a schedule with timesteps")
-        if self.condition == "index" and self.times.steps is None:
-            raise ValueError(f"schedule: condition {self.condition!r} needs a schedule with timesteps or a table")
+        self.check_schedule()
         if self.condition == "alpha-bar" and self.scaling not in WITH_NOISE:
             raise ValueError(
                 f"condition: 'alpha-bar' needs a scaling in which alpha depends on the noise level "
@@ -238,8 +242,30 @@ class Card(Described):
             )
         if self.spacing:
             if not self.schedule:
-                raise ValueError("spacing: needs a schedule from t to the noise level")
+                raise ValueError(
+                    f"spacing: needs a schedule from t to the noise level, such as {example(self.scaling)}"
+                )
             self.spaced(2, self.shape or (1, 64, 64))  # raises for a spacing that does not exist
+
+    def check_schedule(self) -> None:
+        """Raise an error, with a line that mends it, if the schedule is invalid or does not fit the condition."""
+        asked = f"schedule: condition {self.condition!r} needs a schedule"
+        if not self.schedule:
+            if self.condition in TIMED:
+                raise ValueError(f"{asked} from t to the noise level, such as {example(self.scaling)}")
+            return
+        try:
+            found = schedule(self.schedule)
+        except ValueError as error:
+            kind = str(self.schedule.get("kind", ""))
+            remedy = example(self.scaling, kind if kind in SCHEDULES else nearest(kind, SCHEDULES) or "")
+            raise ValueError(f"{error}; a valid line is {remedy}") from None
+        if "timestep" in self.condition and not found.discrete:
+            raise ValueError(
+                f"{asked} with timesteps; if the network receives real times, give {line('condition', 't')}"
+            )
+        if self.condition == "index" and found.steps is None:
+            raise ValueError(f"{asked} with timesteps or a table, such as {example('', 'table')}")
 
     @property
     def summary(self) -> Summary:
@@ -408,6 +434,9 @@ NOISIEST = 999.0
 
 REQUIRED = ("parameterisation", "scaling", "condition")
 
+# Names of each required key.
+CHOICES: dict[str, Mapping[str, Any]] = dict(zip(REQUIRED, (PARAMETERISATIONS, SCALINGS, CONDITIONS), strict=True))
+
 # String-valued keys, which are printed or looked up in a model.
 TEXTS = tuple(one.name for one in fields(Card) if one.type == "str")
 
@@ -419,10 +448,10 @@ BRIGHTEST = 1e15
 
 
 def checked_card(card: Any) -> dict[str, Any]:
-    """Return the keys of a card argument, or raise an error if it is not a mapping."""
+    """Return the keys of a card argument in the words of this package, or raise an error if it is not a mapping."""
     if not (card is None or isinstance(card, Mapping)):
         raise ValueError(f"card: must be a mapping of keys and values, got {shown(card)}")
-    return dict(card or {})
+    return translated(card or {})
 
 
 def card_of(given: Mapping[str, Any], where: str) -> Card:
@@ -443,11 +472,13 @@ def card_of(given: Mapping[str, Any], where: str) -> Card:
     values = keys_of(given, where, Card)
     missing = [key for key in REQUIRED if key not in given]
     if missing:
-        choices: tuple[Mapping[str, Any], ...] = (PARAMETERISATIONS, SCALINGS, CONDITIONS)
-        names = [f"{key} ({', '.join(c)})" for key, c in zip(REQUIRED, choices, strict=True) if key in missing]
+        names = [f"{key} ({', '.join(CHOICES[key])})" for key in missing]
+        lines = [
+            line(key, {"parameterisation": "epsilon", "scaling": "vp", "condition": "sigma"}[key]) for key in missing
+        ]
         raise ValueError(
-            f"card of {where}: must have {' and '.join(names)}; write a card beside the model, or give "
-            f"--set {missing[0]}=... (in Python card={{'{missing[0]}': ...}})"
+            f"card of {where}: must have {' and '.join(names)}; write a card beside the model, or give, for example, "
+            f"{' and '.join(lines)}"
         )
     try:
         return Card(**values)
@@ -475,7 +506,10 @@ def keys_of(given: Mapping[str, Any], where: str, card: Any) -> dict[str, Any]:
     kinds = {one.name: one.type for one in fields(card)}
     for key, value in given.items():
         if key not in kinds or not isinstance(key, str):
-            raise unknown(f"card of {where}", key, kinds, f"uldnum.networks.{card.__name__} documents all keys", "key")
+            near = nearest(key, kinds)
+            remedy = f"; write {line(near, value)}" if near and isinstance(value, int | float | str) else ""
+            listed = f"uldnum.networks.{card.__name__} documents all keys{remedy}"
+            raise unknown(f"card of {where}", key, kinds, listed, "key")
         if kinds[key] != "str" or not isinstance(value, int | float):  # TOML reads a name such as 7 as a number
             check_kind(f"card of {where}: {key}", value, str(kinds[key]))
     values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in given.items()}
@@ -558,6 +592,4 @@ def read_card(model: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
         key.removeprefix("uldnum."): parse_value(text) for key, text in metadata.items() if key.startswith("uldnum.")
     }
     beside = model.with_suffix(".toml")
-    if not beside.is_file():
-        return keys
-    return keys | read_toml("card", beside)
+    return translated(keys) | translated(read_toml("card", beside) if beside.is_file() else {})
