@@ -9,9 +9,11 @@ from helpers.onnx_models import Graph, Value, save_mixture
 
 import uldnum
 from uldnum.networks import network
+from uldnum.networks.card import card_of
+from uldnum.networks.diffusers import schedule_card
 
 DDPM = {"_class_name": "DDPMScheduler", "beta_start": 1e-4, "beta_end": 0.02, "beta_schedule": "linear",
-        "num_train_timesteps": 1000, "clip_sample": True}  # fmt: skip
+        "num_train_timesteps": 1000, "clip_sample": False}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -120,14 +122,21 @@ def test_levels_of_flow_matching_schedulers(flow_folder, mixture):
     np.testing.assert_allclose(level.score(x), exact, rtol=0, atol=16 * EPS * parts.max())
 
 
+EULER, SOLVER = {"_class_name": "EulerDiscreteScheduler"}, {"_class_name": "DPMSolverMultistepScheduler"}
+
 # Timesteps of 10 of 1000 and 7 of 1000 levels, from the formulas of the schedulers.
 SPACED = {
     "trailing": ({"timestep_spacing": "trailing"}, [999, 899, 799, 699, 599, 499, 399, 299, 199, 99]),
     "leading": ({"_class_name": "DDIMScheduler", "steps_offset": 1}, [901, 801, 701, 601, 501, 401, 301, 201, 101, 1]),
     "default": ({}, [900, 800, 700, 600, 500, 400, 300, 200, 100, 0]),
-    "linspace": ({"_class_name": "EulerDiscreteScheduler"}, [999, 888, 777, 666, 555, 444, 333, 222, 111, 0]),
+    "linspace": ({"timestep_spacing": "linspace"}, [999, 888, 777, 666, 555, 444, 333, 222, 111, 0]),
     "seven, trailing": ({"timestep_spacing": "trailing"}, [999, 856, 713, 570, 428, 285, 142]),
     "seven, leading": ({}, [852, 710, 568, 426, 284, 142, 0]),
+    "real": (EULER, [999, 832.5, 666, 499.5, 333, 166.5, 0]),
+    "real, leading": (EULER | {"timestep_spacing": "leading", "steps_offset": 1}, [751, 501, 251, 1]),
+    "one more": (SOLVER, [999, 799, 599, 400, 200]),
+    "one more, leading": (SOLVER | {"timestep_spacing": "leading"}, [830, 664, 498, 332, 166]),
+    "one more, trailing": (SOLVER | {"timestep_spacing": "trailing"}, [999, 799, 599, 399, 199]),
 }  # fmt: skip
 
 
@@ -136,11 +145,135 @@ def test_levels_of_schedulers_with_betas(tmp_path, mixture, kind):
     settings, steps = SPACED[kind]
     net = network(folder_of(tmp_path, mixture, scheduler=DDPM | settings))
     levels = net.levels(len(steps))
-    np.testing.assert_allclose(levels.alpha**2, np.cumprod(1 - BETAS)[steps], rtol=1e-10)
-    with pytest.raises(ValueError, match="at most 1000"):
+    logarithms = np.log((1 - np.cumprod(1 - BETAS)) / np.cumprod(1 - BETAS)) / 2
+    np.testing.assert_allclose(levels.ratio, np.exp(np.interp(steps, np.arange(1000), logarithms)), rtol=1e-10)
+    if "real" in kind:
+        return
+    with pytest.raises(ValueError, match=r"at most (999|1000)"):
         net.levels(1001)
     assert levels.ratio[0] > 30
     uldnum.anneal(net, uldnum.plan("ddim", levels), chains=1, progress=False)  # sigma/alpha falls slowly: no warning
+
+
+def levels_of(path, settings, count=10, shape=(4, 8, 8), patch=2):
+    """Return the card of a scheduler, and its default levels."""
+    card = card_of(schedule_card(path, settings, patch), "test")
+    return card, [card.level(t=float(t)) for t in card.spaced(count, shape)]
+
+
+def test_intermediate_levels_of_karras_and_exponential_schedulers(tmp_path):
+    """The first and the last level are those of the timesteps; the others have the formulas of these spacings."""
+    kept = np.cumprod(1 - BETAS)
+    low, high = (np.sqrt((1 - kept[i]) / kept[i]) for i in (0, 999))
+    for settings in (EULER, SOLVER | {"timestep_spacing": "leading"}):
+        for key, wanted in (
+            ("use_karras_sigmas", np.linspace(high ** (1 / 7), low ** (1 / 7), 10) ** 7),
+            ("use_exponential_sigmas", np.geomspace(high, low, 10)),
+        ):
+            card, levels = levels_of(tmp_path, DDPM | settings | {key: True})
+            np.testing.assert_allclose([one.sigma / one.alpha for one in levels], wanted, rtol=1e-9)
+            assert card.condition == "interpolated-timestep"
+    _, levels = levels_of(tmp_path, FLOW | {"use_karras_sigmas": True})
+    last = shifted(shifted(1e-3, 3.0), 3.0)
+    wanted = np.linspace(1, last ** (1 / 7), 10) ** 7
+    np.testing.assert_allclose([one.sigma for one in levels], wanted, rtol=1e-9)
+
+
+def test_levels_of_solvers_of_flow_matching(tmp_path):
+    """They have one more level, at 0 or 1/1000, which is omitted, and one shift."""
+    flow = {"use_flow_sigmas": True, "prediction_type": "flow_prediction", "flow_shift": 3.0}
+    for kind, ends in (
+        ("DPMSolverMultistep", (0.999, 0)),
+        ("DEISMultistep", (0.999, 0)),
+        ("UniPCMultistep", (1, 1e-3)),
+    ):
+        card, levels = levels_of(tmp_path, flow | {"_class_name": f"{kind}Scheduler"})
+        np.testing.assert_allclose([one.sigma for one in levels], shifted(np.linspace(*ends, 11)[:-1], 3.0), rtol=1e-9)
+        assert (card.parameterisation, card.condition, card.condition_scale) == ("velocity", "t", 1000)
+
+
+def test_a_continuous_scheduler_of_v_receives_the_logarithm_of_sigma(tmp_path):
+    """As in Stable Video Diffusion: log(sigma/alpha)/4, at the levels of Karras et al. from 700 to 0.002."""
+    settings = DDPM | EULER | {"prediction_type": "v_prediction", "timestep_type": "continuous",
+                               "use_karras_sigmas": True, "sigma_min": 0.002, "sigma_max": 700.0}  # fmt: skip
+    card, levels = levels_of(tmp_path, settings)
+    ratios = np.array([one.sigma / one.alpha for one in levels])
+    np.testing.assert_allclose(ratios, np.linspace(700 ** (1 / 7), 0.002 ** (1 / 7), 10) ** 7, rtol=1e-9)
+    np.testing.assert_allclose([one.condition for one in levels], np.log(ratios) / 4, rtol=1e-9, atol=1e-12)
+    assert (card.parameterisation, card.scaling) == ("v", "vp")
+    card, levels = levels_of(tmp_path, settings | {"prediction_type": "epsilon"})
+    assert card.condition == "interpolated-timestep"
+
+
+def test_shapes_of_dynamic_shifts(tmp_path):
+    dynamic = FLOW | {"use_dynamic_shifting": True}
+    _, images = levels_of(tmp_path, dynamic, shape=(16, 64, 32))
+    _, patches = levels_of(tmp_path, dynamic, shape=(512, 64))
+    assert [one.sigma for one in images] == [one.sigma for one in patches]
+    with pytest.raises(ValueError, match=r"needs images or sequences of patches, got the shape \(12,\)"):
+        levels_of(tmp_path, dynamic, shape=(12,))
+
+
+# Class names of pipelines: sigma of levels, and what the network receives there and predicts.
+PIPELINES = {
+    "FluxPipeline": (np.linspace(1, 1 / 8, 8), lambda s: s, "velocity"),
+    "StableDiffusion3Pipeline": (np.linspace(1, 1e-3, 8), lambda s: 1000 * s, "velocity"),
+    "Lumina2Pipeline": (np.linspace(1, 1 / 8, 8), lambda s: 1 - s, "negative-velocity"),
+    "HiDreamImagePipeline": (np.linspace(1, 1e-3, 8), lambda s: 1000 * s, "negative-velocity"),
+}
+
+
+@pytest.mark.parametrize("name", PIPELINES)
+def test_pipelines_that_give_other_times_or_levels(tmp_path, mixture, name):
+    sigma, received, what = PIPELINES[name]
+    index = {"_class_name": name, "transformer": []}
+    folder = folder_of(tmp_path, mixture, index=index, scheduler=FLOW | {"shift": 1.0})
+    (folder / "unet").rename(folder / "transformer")
+    net = network(folder)
+    np.testing.assert_allclose(net.levels(8).sigma, sigma, rtol=1e-12)
+    assert net.at(0.3).level.condition == pytest.approx(received(0.3))
+    assert net.card.parameterisation == what
+
+
+FIRST_TIMESTEP = r"ends at the smallest noise level, as plan\(\.\.\., denoise=False\)"
+DIFFERENCES = {
+    "clip": ({"clip_sample": True}, r"it clips denoised images, as clip=True \(--clip\) does here"),
+    "range": ({"clip_sample": True, "clip_sample_range": 2.0}, r"\(--clip\) and card={'data_range': \[-2, 2\]} does"),
+    "thresholding": ({"thresholding": True}, "bounds denoised images by dynamic thresholding"),
+    "alpha": ({"_class_name": "DDIMScheduler", "set_alpha_to_one": False}, FIRST_TIMESTEP),
+    "sigmas": (EULER | {"final_sigmas_type": "sigma_min"}, FIRST_TIMESTEP),
+    "PNDM": ({"_class_name": "PNDMScheduler"}, f"no predictor takes the steps of PNDMScheduler; .*{FIRST_TIMESTEP}"),
+    "unknown": ({"_class_name": "NewScheduler"}, "NewScheduler, and the default levels are those of DDIMScheduler"),
+    "LCM": ({"_class_name": "LCMScheduler"}, "'lcm' stands for a distilled network, whose output is not the score"),
+    "beta": (EULER | {"use_beta_sigmas": True}, "the default levels ignore use_beta_sigmas = True"),
+    "lambda": (SOLVER | {"lambda_min_clipped": -5.1}, "the default levels ignore lambda_min_clipped = -5.1"),
+}
+
+
+@pytest.mark.parametrize("kind", DIFFERENCES)
+def test_what_a_pipeline_does_besides_is_named(tmp_path, mixture, kind):
+    settings, sentence = DIFFERENCES[kind]
+    with pytest.warns(UserWarning, match=rf"scheduler_config\.json in diffusers differs: .*{sentence}"):
+        network(folder_of(tmp_path / "pipeline", mixture, scheduler=DDPM | settings))
+
+
+def test_clipping_is_the_default_of_diffusers(tmp_path, mixture):
+    with pytest.warns(UserWarning, match="it clips denoised images"):
+        network(folder_of(tmp_path / "pipeline", mixture, scheduler=without("clip_sample")))
+
+
+def test_names_of_distilled_networks(tmp_path, mixture):
+    index = {"_class_name": "StableDiffusionXLPipeline", "_name_or_path": "someone/sdxl-Turbo"}
+    with pytest.warns(UserWarning, match="'turbo' stands for a distilled network"):
+        network(folder_of(tmp_path / "pipeline", mixture, index=index))
+
+
+def test_integer_inputs_receive_whole_timesteps(tmp_path, mixture):
+    """Also if the scheduler has real timesteps; the levels are at the nearest integers."""
+    folder = folder_of(tmp_path, mixture, scheduler=DDPM | EULER, condition=("int64", ["batch"]), opset=18)
+    levels = network(folder).levels(7)
+    steps = np.rint([999, 832.5, 666, 499.5, 333, 166.5, 0]).astype(int)
+    np.testing.assert_allclose(levels.alpha**2, np.cumprod(1 - BETAS)[steps], rtol=1e-10)
 
 
 def test_zero_terminal_snr(tmp_path, mixture):
@@ -191,19 +324,23 @@ def without(key):
     [
         *[({"scheduler": without(key)}, f"scheduler_config.json must have the key '{key}'") for key in
           ("_class_name", "beta_start", "beta_end", "beta_schedule", "num_train_timesteps")],
-        ({"scheduler": DDPM | {"beta_schedule": "sigmoid"}}, "beta_schedule must be one of linear, scaled_linear"),
-        ({"scheduler": DDPM | {"prediction_type": "flow"}}, "prediction_type must be one of epsilon, sample"),
+        ({"scheduler": DDPM | {"beta_schedule": "sigmoid"}}, "beta_schedule must be linear, scaled_linear or sq"),
+        ({"scheduler": DDPM | {"prediction_type": "flow"}}, "prediction_type must be epsilon, sample or v_pred"),
         ({"scheduler": DDPM | {"beta_end": "big"}}, "'linear' cannot be built from"),
         ({"scheduler": DDPM | {"timestep_spacing": "even"}}, "timestep_spacing must be linspace, leading or trailing"),
         ({"scheduler": {"_class_name": "FlowMatchLCMScheduler"}}, "FlowMatchLCMScheduler is not"),
-        ({"scheduler": FLOW | {"use_karras_sigmas": True}}, "use_karras_sigmas is not supported; set it to false"),
+        ({"scheduler": FLOW | {"use_karras_sigmas": True, "use_exponential_sigmas": True}}, "only one of use_karras"),
+        ({"scheduler": FLOW | {"time_shift_type": "cubic"}}, "time_shift_type must be exponential or linear"),
+        ({"scheduler": DDPM | {"use_flow_sigmas": True}}, "prediction_type must be flow_prediction, got 'epsilon'"),
+        ({"scheduler": {"_class_name": "EDMDPMSolverMultistepScheduler", "prediction_type": "sample"}},
+         "prediction_type must be epsilon or v_prediction, got 'sample'"),
         ({"scheduler": FLOW | {"shift": "3"}}, "shift: must be a number"),
         ({"scheduler": FLOW | {"shift": -3}}, "shift: must be positive"),
         ({"scheduler": FLOW | {"num_train_timesteps": 0}}, "num_train_timesteps: must be positive"),
         ({"scheduler": FLOW | {"use_dynamic_shifting": True, "max_image_seq_len": 256}}, "'dynamic' cannot be built"),
         ({"scheduler": FLOW | {"use_dynamic_shifting": True, "max_shift": 1e5}}, "'dynamic' cannot be built"),
-        ({"scheduler": DDPM | {"timestep_type": "continuous"}}, "timestep_type must be 'discrete', got 'continuous'"),
-        ({"scheduler": {"_class_name": "EDMEulerScheduler", "sigma_data": None}}, "sigma_data: must be a number"),
+        ({"scheduler": DDPM | {"timestep_type": "real"}}, "timestep_type must be discrete or continuous, got 'real'"),
+        ({"scheduler": {"_class_name": "EDMEulerScheduler", "sigma_max": None}}, "sigma_max: must be a number"),
         ({"config": {"sample_size": [1, 2, 3], "in_channels": 4}}, "shape of an image must be known and fit the model"),
         ({"scheduler": [1]}, "must hold an object"),
         ({"config": {"sample_size": 8, "in_channels": 4}}, "shape of an image must be known and fit the model"),
@@ -225,11 +362,15 @@ def test_incomplete_folders_are_refused(tmp_path, mixture):
         network(tmp_path)
 
 
+EDM = {"_class_name": "EDMEulerScheduler", "sigma_data": 0.5, "sigma_min": 0.01, "sigma_max": 50.0}
+
+
 @pytest.mark.parametrize(
     ("scheduler", "what", "edm"),
     [
         ({"_class_name": "ScoreSdeVeScheduler", "sigma_min": 0.01, "sigma_max": 50.0}, "score", False),
-        ({"_class_name": "EDMEulerScheduler", "sigma_data": 0.5, "sigma_min": 0.01, "sigma_max": 50.0}, "edm", True),
+        (EDM, "edm", True),
+        (EDM | {"prediction_type": "v_prediction"}, "negative-edm", True),
     ],
 )
 def test_schedulers_without_betas(tmp_path, mixture, scheduler, what, edm):
@@ -239,7 +380,11 @@ def test_schedulers_without_betas(tmp_path, mixture, scheduler, what, edm):
         return u * 0.0 + 1.0, (u * 4.0).exp() if edm else u
 
     save_mixture(folder / "unet" / "model.onnx", mixture, SHAPE, what, levels, edm=edm)
-    level = network(folder).at(2.0)
+    net = network(folder)
+    if edm:
+        wanted = np.linspace(50 ** (1 / 7), 0.01 ** (1 / 7), 9) ** 7
+        np.testing.assert_allclose(net.levels(9).sigma, wanted, rtol=1e-9)
+    level = net.at(2.0)
     x = np.random.default_rng(1).normal(size=(4, *SHAPE)).astype(np.float32)
     exact, parts = exact_answer(mixture, level, x)
     np.testing.assert_allclose(level.score(x), exact, rtol=0, atol=16 * EPS * parts.max())
@@ -293,6 +438,94 @@ CIFAR10 = {"act_fn": "silu", "attention_head_dim": None, "block_out_channels": [
            "layers_per_block": 2, "mid_block_scale_factor": 1, "norm_eps": 1e-6, "norm_num_groups": 32,
            "out_channels": 3, "sample_size": 32, "time_embedding_type": "positional",
            "up_block_types": ["UpBlock2D", "UpBlock2D", "AttnUpBlock2D", "UpBlock2D"]}  # fmt: skip
+
+
+# Classes of schedulers and settings. Those with real timesteps interpolate sigma/alpha linearly between integers, and
+# this package interpolates its logarithm; the tests allow for the difference.
+SCALED_BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+CLASSES = [
+    (name, {"timestep_spacing": spacing, "steps_offset": 1})
+    for name in ("DDIM", "DDPM", "EulerDiscrete", "EulerAncestralDiscrete", "LMSDiscrete", "DPMSolverMultistep",
+                 "UniPCMultistep", "DEISMultistep")
+    for spacing in ("linspace", "leading", "trailing")
+] + [
+    ("HeunDiscrete", {}), ("DPMSolverSinglestep", {}),
+    *((name, {key: True}) for key in ("use_karras_sigmas", "use_exponential_sigmas")
+      for name in ("EulerDiscrete", "LMSDiscrete", "HeunDiscrete", "DPMSolverMultistep", "UniPCMultistep")),
+    ("EulerDiscrete", {"use_karras_sigmas": True, "timestep_spacing": "leading", "steps_offset": 1}),
+    ("EulerDiscrete", {"use_karras_sigmas": True, "timestep_type": "continuous", "prediction_type": "v_prediction",
+                       "sigma_min": 0.002, "sigma_max": 700.0}),
+]  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize(("name", "settings"), CLASSES)
+@pytest.mark.parametrize("count", [7, 10])
+def test_levels_equal_those_of_diffusers(libraries, tmp_path, name, settings, count):
+    """Sigma/alpha and times of all classes, without the repeated timesteps of Heun's method and without the last 0."""
+    _, diffusers = libraries
+    scheduler = getattr(diffusers, f"{name}Scheduler")(**SCALED_BETAS, **settings)
+    scheduler.save_pretrained(tmp_path)
+    scheduler.set_timesteps(count)
+    card, levels = levels_of(tmp_path, json.loads((tmp_path / "scheduler_config.json").read_text()), count)
+    times = np.array([float(t) for t in scheduler.timesteps])
+    kept = scheduler.alphas_cumprod.double().numpy()
+    ratios = (
+        np.sqrt((1 - kept) / kept)[times.astype(int)] if name in ("DDIM", "DDPM") else scheduler.sigmas.numpy()[:-1]
+    )
+    if name == "HeunDiscrete":
+        times, ratios = times[:1].tolist() + times[1::2].tolist(), ratios[:1].tolist() + ratios[1::2].tolist()
+    np.testing.assert_allclose([one.sigma / one.alpha for one in levels], ratios, rtol=2e-5)
+    # Multistep solvers round the times that the network receives if sigmas are those of Karras et al.
+    rounded = name.endswith("Multistep") and card.condition == "interpolated-timestep"
+    np.testing.assert_allclose([one.condition for one in levels], times, rtol=1e-4, atol=1 if rounded else 2e-2)
+
+
+FLOW_CLASSES = [
+    ("FlowMatchEulerDiscrete", {"shift": 3.0}), ("FlowMatchHeunDiscrete", {"shift": 3.0}),
+    ("FlowMatchEulerDiscrete", {"shift": 3.0, "use_karras_sigmas": True}),
+    ("FlowMatchEulerDiscrete", {"shift": 3.0, "use_exponential_sigmas": True}),
+    ("FlowMatchEulerDiscrete", {"shift": 3.0, "shift_terminal": 0.1}),
+    *((name, {"use_flow_sigmas": True, "flow_shift": 3.0, "prediction_type": "flow_prediction"})
+      for name in ("DPMSolverMultistep", "UniPCMultistep", "DEISMultistep", "DPMSolverSinglestep", "SASolver")),
+]  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize(("name", "settings"), FLOW_CLASSES)
+def test_levels_of_flow_matching_equal_those_of_diffusers(libraries, tmp_path, name, settings):
+    _, diffusers = libraries
+    scheduler = getattr(diffusers, f"{name}Scheduler")(**settings)
+    scheduler.save_pretrained(tmp_path)
+    scheduler.set_timesteps(10)
+    _, levels = levels_of(tmp_path, json.loads((tmp_path / "scheduler_config.json").read_text()))
+    sigmas = scheduler.sigmas.numpy()[:-1]
+    sigmas = np.append(sigmas[:1], sigmas[1::2]) if "Heun" in name else sigmas
+    np.testing.assert_allclose([one.sigma for one in levels], sigmas, rtol=2e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("name", ["EDMEuler", "EDMDPMSolverMultistep"])
+@pytest.mark.parametrize("rate", ["karras", "exponential"])
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
+def test_edm_schedulers_equal_those_of_diffusers(libraries, tmp_path, name, rate, prediction):
+    """Levels, the inputs of the network and its denoised image."""
+    torch, diffusers = libraries
+    kind = getattr(diffusers, f"{name}Scheduler")
+    scheduler = kind(sigma_schedule=rate, prediction_type=prediction, sigma_data=0.7)
+    scheduler.save_pretrained(tmp_path)
+    scheduler.set_timesteps(10)
+    card, levels = levels_of(tmp_path, json.loads((tmp_path / "scheduler_config.json").read_text()))
+    np.testing.assert_allclose([one.sigma for one in levels], scheduler.sigmas[:-1], rtol=1e-5)
+    np.testing.assert_allclose([one.condition for one in levels], scheduler.timesteps, rtol=1e-4, atol=1e-6)
+    level, (z, answer) = card.level(0.4), np.random.default_rng(0).normal(size=(2, 5))
+    image = scheduler.precondition_outputs(torch.tensor(z), torch.tensor(answer), 0.4).numpy()
+    np.testing.assert_allclose(level.form.image[0] * z + level.form.image[1] * answer, image, rtol=1e-12)
+    scaled = scheduler.precondition_inputs(torch.tensor(z), 0.4)
+    np.testing.assert_allclose(level.scale * z, scaled, rtol=1e-12)
 
 
 def relative(found, wanted):

@@ -98,6 +98,7 @@ def mixture_answer(graph, z, alpha, sigma, mixture, what, sigma_data=0.5):
         "velocity": lambda: noise / sigma - x0,
         "negative-velocity": lambda: x0 - noise / sigma,
         "edm": lambda: (x0 - z * sigma_data**2 / root**2) * root / (sigma * sigma_data),
+        "negative-edm": lambda: (z * sigma_data**2 / root**2 - x0) * root / (sigma * sigma_data),
     }[what]()
 
 

@@ -82,8 +82,8 @@ class Card(Described):
     ----------
     parameterisation : str
         What the network predicts: "score", "epsilon" (the noise eps), "noise" (sigma eps), "denoiser" (the image x),
-        "v" (alpha eps - sigma x), "velocity" (eps - x, of flow matching), "negative-velocity" (x - eps) or "edm" (F of
-        EDM's preconditioning).
+        "v" (alpha eps - sigma x), "velocity" (eps - x, of flow matching), "negative-velocity" (x - eps), "edm" (F of
+        EDM's preconditioning) or "negative-edm" (-F).
     scaling : str
         Scaling of the network's input: "ve" (x + sigma eps), "vp" (alpha x + sigma eps with alpha^2 + sigma^2 = 1),
         "sub-vp" (alpha x + sigma eps with alpha^2 + sigma = 1), "flow" (alpha x + sigma eps with alpha + sigma = 1) or
@@ -92,7 +92,7 @@ class Card(Described):
         Quantity that the network receives as its noise level: "sigma", "sigma-squared", "log-sigma", "log-snr"
         (log(alpha^2/sigma^2)), "alpha-bar" (alpha^2), "t", "timestep", "interpolated-timestep", "index" or "none".
     condition_scale : float
-        Factor by which that quantity is multiplied. Default: 1.
+        Factor by which that quantity is multiplied, not 0. Default: 1.
     schedule : mapping
         Relation between noise level and time t: ``kind`` and the parameters of that kind (`uldnum.plans.schedules`).
         The conditions "t", "timestep", "interpolated-timestep" and "index" require it. The kind "functions" takes the
@@ -224,8 +224,10 @@ class Card(Described):
                 f"scaling: parameterisation {self.parameterisation!r} needs {needed!r}, got {self.scaling!r}; "
                 f"give {line('scaling', needed)}"
             )
-        for key in ("condition_scale", "sigma_data", "sigma", "h", "gamma"):
+        for key in ("sigma_data", "sigma", "h", "gamma"):
             positive_number(key, getattr(self, key))
+        if not (math.isfinite(number("condition_scale", self.condition_scale)) and self.condition_scale):
+            raise ValueError(f"condition_scale: must be finite and not 0, got {self.condition_scale}")
         if self.name:
             checked_name("name", self.name)
         for key in TEXTS:

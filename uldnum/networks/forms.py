@@ -84,7 +84,17 @@ PARAMETERISATIONS: dict[str, tuple[str, Callable[[float, float, float], Maps]]] 
     "negative-velocity": ("the velocity x - eps", lambda a, s, data: ((1.0, s), (1.0, -a))),
     # Karras et al. 2022, table 1: x = c_skip z + c_out F, with 1/c_in = (s^2 + sigma_data^2)^{1/2}
     "edm": ("F of EDM's preconditioning", lambda a, s, data: preconditioned(s, data, float(hypot(s, data)))),
+    "negative-edm": (
+        "-F of EDM's preconditioning",
+        lambda a, s, data: negative(preconditioned(s, data, float(hypot(s, data)))),
+    ),
 }
+
+
+def negative(maps: Maps) -> Maps:
+    """Return the maps of an output with the opposite sign."""
+    (p, q), (r, t) = maps
+    return (p, -q), (r, -t)
 
 
 def preconditioned(s: float, data: float, scale: float) -> Maps:
@@ -104,7 +114,7 @@ OF_NOISE = ("score", "epsilon", "noise")
 WITH_NOISE = ("vp", "sub-vp", "flow")
 
 # The scaling that a parameterisation requires.
-NEEDS = {"v": "vp", "edm": "edm", "velocity": "flow", "negative-velocity": "flow"}
+NEEDS = {"v": "vp", "edm": "edm", "negative-edm": "edm", "velocity": "flow", "negative-velocity": "flow"}
 
 
 def alpha_and_sigma(scaling: str, ratio: float) -> tuple[float, float]:

@@ -168,7 +168,7 @@ def stable_diffusion_3(read: Reader) -> dict[str, Array]:
     }
 
 
-class Family(NamedTuple):
+class Encoding(NamedTuple):
     """Pipelines that compute the same inputs from texts.
 
     Attributes
@@ -191,12 +191,14 @@ class Family(NamedTuple):
 
 
 # Pipelines of diffusers by the names of their classes.
-FAMILIES = {
-    "StableDiffusionPipeline": Family(stable_diffusion, ("encoder_hidden_states",), 7.5, False),
-    "StableDiffusionXLPipeline": Family(
+ENCODINGS = {
+    "StableDiffusionPipeline": Encoding(stable_diffusion, ("encoder_hidden_states",), 7.5, False),
+    "StableDiffusionXLPipeline": Encoding(
         stable_diffusion_xl, ("encoder_hidden_states", "text_embeds", "time_ids"), 5.0, True
     ),
-    "StableDiffusion3Pipeline": Family(stable_diffusion_3, ("encoder_hidden_states", "pooled_projections"), 7.0, False),
+    "StableDiffusion3Pipeline": Encoding(
+        stable_diffusion_3, ("encoder_hidden_states", "pooled_projections"), 7.0, False
+    ),
 }
 
 
@@ -225,8 +227,8 @@ def prompted(
     """
     if prompt is None:
         raise ValueError("negative_prompt: needs a prompt")
-    prompts, family = texts_of("prompt", prompt), family_of(texts)
-    guidance = weight(options.get("guidance", family.guidance))
+    prompts, encoding = texts_of("prompt", prompt), encoding_of(texts)
+    guidance = weight(options.get("guidance", encoding.guidance))
     negatives: list[str | None] = []
     if negative_prompt is not None:
         negatives += texts_of("negative_prompt", negative_prompt)
@@ -235,29 +237,29 @@ def prompted(
         if len(negatives) not in (1, len(prompts)):
             raise ValueError(f"negative_prompt: must be 1 text or {len(prompts)}, as prompt, got {len(negatives)}")
     elif guidance != 1:
-        negatives.append(None if family.zeros and texts.zeros else "")
+        negatives.append(None if encoding.zeros and texts.zeros else "")
     given = {argument: named_arrays(argument, options.get(argument)) for argument in ("inputs", "unconditional")}
     for argument, arrays in given.items():
-        if twice := [name for name in family.names if name in arrays]:
+        if twice := [name for name in encoding.names if name in arrays]:
             raise ValueError(f"{argument}: must not have {', '.join(twice)}, which the prompt determines")
-    found = family.inputs(Reader(texts, [*prompts, *negatives], shape, options.get("threads")))
+    found = encoding.inputs(Reader(texts, [*prompts, *negatives], shape, options.get("threads")))
     given["inputs"] |= {name: array[: len(prompts)] for name, array in found.items()}
     if negatives:
         given["unconditional"] |= {name: array[len(prompts) :] for name, array in found.items()}
     return {**options, **given, "guidance": guidance}
 
 
-def family_of(texts: Texts) -> Family:
-    """Return the family of a pipeline, or raise an error if its inputs cannot be computed from texts."""
+def encoding_of(texts: Texts) -> Encoding:
+    """Return the encoding of a pipeline, or raise an error if its inputs cannot be computed from texts."""
     where, name = shown(texts.folder.name), texts.pipeline.removeprefix("ORT")  # ORT: classes of Optimum
-    if name not in FAMILIES:
+    if name not in ENCODINGS:
         raise ValueError(
-            f"prompt: needs {' or '.join(FAMILIES)}, and {where} is {shown(name)}; give the embedded text as inputs "
+            f"prompt: needs {' or '.join(ENCODINGS)}, and {where} is {shown(name)}; give the embedded text as inputs "
             "(--input NAME=FILE.npy)"
         )
     if not texts.ends:
         raise ValueError(f"prompt: needs a text encoder, and model_index.json of {where} lists none")
-    return FAMILIES[name]
+    return ENCODINGS[name]
 
 
 def texts_of(argument: str, value: Any) -> list[str]:

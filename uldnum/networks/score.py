@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -233,9 +233,13 @@ class Network(Law):
             raise ValueError(f"network: its output must have shape {wanted}, got {self.roles.output.described}{remedy}")
 
     def check_condition(self) -> None:
-        """Raise an error if the noise-level input of the model is an integer but the condition of the card is not."""
+        """Round timesteps if the noise-level input is an integer. Raise an error if the condition is no timestep."""
         node = self.roles.condition
-        if node is not None and not node.real and not self.card.whole:
+        if node is None or node.real:
+            return
+        if self.card.condition == "interpolated-timestep":
+            self.card = replace(self.card, condition="timestep")
+        if not self.card.whole:
             raise ValueError(
                 f"condition: must be 'timestep' or 'index' for a model with an integer noise-level input "
                 f"({node.described}), "
