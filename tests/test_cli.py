@@ -577,25 +577,32 @@ TIMED += ("--set", 'schedule={kind = "linear", beta_start = 1e-4, beta_end = 0.0
 
 
 @pytest.mark.parametrize(
-    ("asked", "chosen"),
+    ("asked", "chosen", "given"),
     [
-        ((), lambda net: net.levels(20)),
-        (("--levels", "own:7"), lambda net: net.levels(7)),
-        (("--levels", "karras:20:0.02:9"), lambda net: net.nearest(levels.karras(20.0, 0.02, 9))),
-        (("--levels", "linear:300"), lambda net: net.nearest(levels.linear(300))),
+        ((), lambda net: net.levels(20), None),
+        (("--levels", "own:7"), lambda net: net.levels(7), None),
+        (("--levels", "karras:20:0.02:9"), lambda net: net.nearest(levels.karras(20.0, 0.02, 9)), 9),
+        (("--levels", "geometric:20:0.011:90"), lambda net: net.nearest(levels.geometric(20.0, 0.011, 90)), 90),
     ],
 )
-def test_anneal_moves_levels_to_timesteps(monkeypatch, capsys, tmp_path, stub, asked, chosen):
+def test_anneal_moves_levels_to_timesteps(monkeypatch, capsys, tmp_path, stub, asked, chosen, given):
     """Every notation of levels works for a network with integer timesteps; its own schedule is the default."""
     stub.with_suffix(".toml").unlink()
     options = ("--data", str(stub), *TIMED, "--method", "ddim", "--chains", "2", "--out", str(tmp_path), *asked)
-    code, _, err = uldnum(monkeypatch, capsys, "anneal", *options)
+    code, out, err = uldnum(monkeypatch, capsys, "anneal", *options)
     assert code == 0, err
     card = {"parameterisation": "score", "condition": "timestep", "scaling": "vp"}
     card["schedule"] = {"kind": "linear", "beta_start": 1e-4, "beta_end": 0.02, "timesteps": 1000}
     net = networks.network(stub, card)
-    run = _anneal.anneal(net, _plan.plan("ddim", chosen(net)), chains=2, progress=False)
+    at = chosen(net)
+    run = _anneal.anneal(net, _plan.plan("ddim", at), chains=2, progress=False)
     np.testing.assert_array_equal(Run.load(tmp_path / "anneal.nc").x, run.x)
+    first, last = (f"sigma/alpha = {at.ratio[i]:.4g} (t = {net.time(at.ratio[i]):g})" for i in (0, -1))
+    said = [f"noise levels: from {first} to {last}"]
+    if given is not None:
+        said.append(f"the {given} levels are moved to the nearest timesteps of stub; {len(at)} differ")
+    assert out.splitlines()[1:-2] == said
+    assert given != 90 or len(at) < 90
 
 
 OPTIONS = ("--steps", "15", "--every", "4", "--chains", "3", "--seed", "5", "--friction", "2", "--h", "0.5")
@@ -680,7 +687,7 @@ def test_the_run_is_stored_even_if_denoising_fails(monkeypatch, capsys, tmp_path
 
 COMMANDS = {
     "sample": ("--steps", "2", "--every", "1", "--chains", "2"),
-    "anneal": ("--levels", "karras:20:0.02:2", "--chains", "2"),
+    "anneal": ("--levels", "karras:20:0.02:6", "--chains", "2"),
     "bias": ("--exact-only", "--target", "gaussian", "--integrators", "ULA", "--h", "0.5"),
 }
 

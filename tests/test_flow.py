@@ -151,7 +151,7 @@ def test_every_output_and_scaling_equals_the_mixture_in_plans_and_chains(tmp_pat
     """
     card, conditioned = SCALED[scaling]
     path = save_mixture(tmp_path / "net.onnx", MIXTURE, SHAPE, what, conditioned, edm=scaling == "edm")
-    net = Network(path, card | {"parameterisation": what, "scaling": scaling})
+    net = Network(path, card | {"parameterisation": what, "scaling": scaling, "data_range": (-30.0, 30.0)})
     at = [net.at(ratio=one) for one in np.geomspace(30.0, 0.02, 9)]
     given = uldnum.levels.given([level.sigma for level in at], [level.alpha for level in at])
     start, ends = exact_plans(LEVELS_OF.setdefault(scaling, given))
@@ -307,7 +307,11 @@ def test_default_levels_tolerate_errors_of_the_noise(tmp_path, monkeypatch, name
     if name != "ddim":
         return
     net = cosine_network(tmp_path, "epsilon", spacing={"kind": "linspace"})
-    with pytest.warns(UserWarning, match=r"starts at sigma/alpha = 2\.0.*e\+04, and the move .* or less"):
+    beyond = r"ddim: \d\d% of the values of the final states are far outside the range of the data of net, -1 to 1, so"
+    with (
+        pytest.warns(UserWarning, match=r"starts at sigma/alpha = 2\.0.*e\+04, and the move .* or less"),
+        pytest.warns(UserWarning, match=beyond),
+    ):
         far = run(net.levels(20))
     assert np.median(np.abs(far - wanted)) > 0.3
 

@@ -201,7 +201,7 @@ def timesteps_of(net, levels):
 def test_nearest_levels_are_at_timesteps(tmp_path):
     """Levels move to the nearest timestep and keep alpha; two levels at one timestep become one."""
     path = save_nodes(tmp_path / "net.onnx", {"x": IMAGE, "t": NUMBER}, {"score": IMAGE}, [PASS])
-    card = {"parameterisation": "v", "scaling": "vp", "condition": "timestep", "schedule": DDPM}
+    card = {"parameterisation": "score", "scaling": "vp", "condition": "timestep", "schedule": DDPM}
     net = Network(path, card)
     asked = uldnum.levels.karras(20.0, 0.02, 20)
     found = net.nearest(asked)
@@ -224,7 +224,7 @@ def test_nearest_levels_are_at_timesteps(tmp_path):
     assert other.nearest(asked) is asked
     assert other.time(other.card.times.ratio(10.25)) == pytest.approx(10.25)
     assert Network(path, gaussian_card()).time is None
-    zero = Network(path, card | {"schedule": DDPM | {"zero_terminal_snr": True}})
+    zero = Network(path, card | {"parameterisation": "v", "schedule": DDPM | {"zero_terminal_snr": True}})
     pure = zero.nearest(uldnum.levels.given([3e3, 1.0], [4e-4, 1.0]))
     np.testing.assert_allclose(pure.alpha, [0, 1])
     assert pure.sigma[0] == pytest.approx(3e3)
@@ -754,6 +754,32 @@ def test_a_run_on_a_network_is_stored_and_resumed(gaussian, tmp_path, suffix):
         uldnum.sample(gaussian.at(0.6), "UBU", steps=12, resume=path, **common)
     with pytest.raises(ValueError, match=r"must end in .nc \(NetCDF\) or .zarr"):
         longer.save(tmp_path / "run.txt")
+
+
+def test_values_far_outside_the_range_of_the_data_warn(gaussian):
+    """Final states are N(0, 1), and the last level has sigma = 0.1: values beyond twice the range and 0.4 count."""
+    plan = uldnum.plan("ddim", uldnum.levels.geometric(10.0, 0.1, 20))
+
+    def run(half, **change):
+        net = Network(gaussian.model.path, gaussian_card() | {"data_range": (-half, half)})
+        vars(net).update(change)
+        return uldnum.anneal(net, plan, chains=500, seed=3, progress=False)
+
+    def share(run, half):
+        return np.mean(np.abs(run.x) > 2 * half + 0.4)
+
+    assert 0.03 < share(run(0.8), 0.8) < 0.1
+    with pytest.warns(UserWarning, match="are far outside the range of the data of gaussian, -0.5 to 0.5") as caught:
+        found = share(run(0.5), 0.5)
+    assert found > 0.11
+    assert str(caught[0].message).startswith(f"ddim: {found:.0%} of the values of the final states")
+    run(0.5, decoder=print)  # latents have no range
+
+    def score(z, sigma):
+        return -z
+
+    vectors = network(score, gaussian_card() | {"shape": [3], "data_range": (-0.1, 0.1)})
+    uldnum.anneal(vectors, plan, chains=20, progress=False)
 
 
 def test_initial_states_and_denoising_of_a_level(gaussian):

@@ -274,7 +274,8 @@ def test_a_network_runs_at_any_scale(tmp_path):
     mixture = uldnum.GaussianMixture([0.5, 0.5], np.random.default_rng(0).normal(size=(2, 12)), [0.1, 0.4])
     path = save_mixture(tmp_path / "net.onnx", mixture, (2, 2, 3), "epsilon", vp_linear)
     card = {"parameterisation": "epsilon", "scaling": "vp", "condition": "t", "condition_scale": 999.0}
-    net = uldnum.networks.Network(path, card | {"schedule": {"kind": "vp-sde", "beta_start": 0.1, "beta_end": 20.0}})
+    card |= {"schedule": {"kind": "vp-sde", "beta_start": 0.1, "beta_end": 20.0}, "data_range": (-4.0, 4.0)}
+    net = uldnum.networks.Network(path, card)
     x0 = np.random.default_rng(1).normal(size=(3, 12))
     for name, at in (("heun(0.1)", levels.vp_sde(6, last=0.05).below(0.99)), ("ddim", levels.geometric(5.0, 0.1, 6)),
                      ("BAOAB", levels.geometric(5.0, 0.1, 6))):  # fmt: skip

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import typer
 
 from uldnum.cli.common import (
@@ -19,6 +20,7 @@ from uldnum.cli.common import (
 from uldnum.cli.networks import Opening, with_network_options
 from uldnum.cli.options import ScoreNoise, Seed, Temperature, count
 from uldnum.cli.quality import DataRange, Features, Reference, compared_with, comparison_options, print_quality
+from uldnum.schemes.predictors import NoiseLevel
 
 __all__ = ["anneal"]
 
@@ -162,9 +164,11 @@ def anneal(
         require("matplotlib", "plot")
         check_display(law.display)
     comparison = compared_with(law, chains, compared)
+    moved = False
     if not preset:
         found = find_levels(levels or (USUAL if law.time is None else "own:20"), law)
         chosen = uldnum.plan(method, found, **given)
+        moved = not (own or np.array_equal(found.ratio, asked.ratio))
     if not (preset or is_predictor(method)):
         explain_words(find_method(method))
     begun = time.perf_counter()
@@ -177,6 +181,11 @@ def anneal(
         check_divergence(run, "the step sizes of the plan; take smaller steps or more levels")
         seconds, name = time.perf_counter() - begun, chosen.name + run.settings.conditions
         typer.echo(f"{name}: {run.nfe} evaluations of {chains} chains in {seconds:.2f} s")
+        typer.echo(
+            f"noise levels: from {place(law, *chosen.start)} to {place(law, chosen.alpha[-1], chosen.sigma[-1])}"
+        )
+        if moved:
+            typer.echo(f"the {len(asked)} levels are moved to the nearest timesteps of {law.name}; {len(found)} differ")
         if not run.complete:
             interrupted(f"{run.recorded_steps} of {run.steps} steps are in {stored}; continue with --resume")
         if images:
@@ -186,6 +195,12 @@ def anneal(
         elif chains > 1 and not run.diverged:
             compare(law, run.x, seed, chosen.temperature)
         typer.echo(f"states: {stored}")
+
+
+def place(law: Any, alpha: float, sigma: float) -> str:
+    """Return the text of a noise level: sigma/alpha and, if the data have a schedule, the time."""
+    ratio = float(NoiseLevel(alpha, sigma).r)
+    return f"sigma/alpha = {ratio:.4g}" + ("" if law.time is None else f" (t = {law.time(ratio):.4g})")
 
 
 def show(law: Any, chosen: Any, x: Any, path: Path, labels: list[str]) -> None:

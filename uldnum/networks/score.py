@@ -189,6 +189,11 @@ class Network(Law):
         return self.card.data_range
 
     @property
+    def support(self) -> tuple[float, float] | None:
+        """Range of the values of images, from the card. It is None for vectors and latents, which have no range."""
+        return self.data_range if self.decoder is None and len(self.shape) == 3 else None
+
+    @property
     def display(self) -> Display:
         """How images are drawn, from the card."""
         return Display(self.card.display or self.card.data_range, self.card.gamma, self.card.colours)

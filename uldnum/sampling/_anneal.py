@@ -18,7 +18,7 @@ from uldnum._util.names import checked_text, digest
 from uldnum._util.typing import Array
 from uldnum.arithmetic.elementary import hypot
 from uldnum.kernels.program import Program
-from uldnum.kernels.source.core import Recording, Tables, lay_out
+from uldnum.kernels.source.core import NEVER, Recording, Tables, lay_out
 from uldnum.kernels.source.mixture import MixtureData
 from uldnum.kernels.state import State
 from uldnum.plans._plan import Plan
@@ -45,6 +45,10 @@ from uldnum.targets import Law, Target, law_of, level_of
 from uldnum.version import VERSION
 
 __all__ = ["anneal"]
+
+# Largest share of the values of final states that may be far outside the range of the data. Images of working networks
+# have almost none there, and bright galaxies less than a tenth.
+OUTSIDE = 0.1
 
 
 def anneal(
@@ -116,8 +120,10 @@ def anneal(
     Warns
     -----
     UserWarning
-        If a chain diverged, if the run was stopped, if the step sizes are adaptive in fewer than 64 dimensions, or if
-        the network predicts the score or the noise and sigma/alpha falls by a factor above 30 after the first level.
+        If a chain diverged, if the run was stopped, if the step sizes are adaptive in fewer than 64 dimensions, if the
+        network predicts the score or the noise and sigma/alpha falls by a factor above 30 after the first level, or if
+        more than a tenth of the values of the final images lie outside the range of the data by more than half its
+        width.
 
     See Also
     --------
@@ -196,6 +202,7 @@ def anneal(
     with attach_run_to_errors(run):
         register_ends(run)
         report(run)
+        warn_of_values(run, data, plan)
     return run
 
 
@@ -215,6 +222,27 @@ def warn_of_start(law: Target, plan: Plan) -> None:
             f"{plan.name}: starts at sigma/alpha = {start:.4g}, and the move to the next level multiplies errors of "
             f"the noise that the network predicts by about {factor:.4g}, so that samples may be wrong; start at "
             f"sigma/alpha of {START:g} or less",
+            stacklevel=3,
+        )
+
+
+def warn_of_values(run: Run, data: Law, plan: Plan) -> None:
+    """Warn if many values of the final states are far outside the range of the data, as they are in wrong samples.
+
+    Chains that diverged do not count. Values may be beyond the range by half its width, and by four standard deviations
+    of the noise of the last level, in case the plan does not remove it.
+    """
+    if data.support is None or not run.complete:
+        return
+    (low, high), noise = data.support, NoiseLevel(plan.alpha[-1], plan.sigma[-1]).r
+    room = (high - low) / 2 + 4 * float(noise)
+    x = run.x[run.state.escape_step[0] == NEVER]
+    share = float(np.mean((x < low - room) | (x > high + room))) if len(x) else 0.0
+    if share > OUTSIDE:
+        warnings.warn(
+            f"{plan.name}: {share:.0%} of the values of the final states are far outside the range of the data of "
+            f"{data.name}, {low:g} to {high:g}, so that the samples are probably wrong; use more levels, a start at "
+            "less noise or smaller steps, or correct the key data_range of the card",
             stacklevel=3,
         )
 

@@ -171,6 +171,11 @@ class Law:
         return None
 
     @property
+    def support(self) -> tuple[float, float] | None:
+        """Range of the values of samples, which wrong samples leave. Default: None, which means unknown."""
+        return None
+
+    @property
     def display(self) -> Display | None:
         """How samples are drawn that are images. Default: None, which means unknown."""
         return None
