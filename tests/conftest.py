@@ -7,9 +7,10 @@ import pytest
 
 pytest.register_assert_rewrite("helpers")
 
-# There are as many test processes as cores; threads of BLAS that wait for each other would take most of their time. It
-# counts its threads when NumPy is loaded.
+# There are as many test processes as cores; threads of BLAS or OpenMP that wait for each other would take most of their
+# time. The libraries count their threads when they are loaded.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # Files begin in an order in which the processes to which they are handed out (-n) end together. The first one compiles
 # most kernels for this processor. Meanwhile, another process runs files that compile hardly any, so that no kernel is

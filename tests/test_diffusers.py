@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import onnx
 import pytest
 from helpers.networks import BETAS, EPS, SHAPE, exact_answer, levels_of_betas
 from helpers.onnx_models import Graph, Value, save_mixture
@@ -69,6 +70,21 @@ def test_input_types_and_external_weights_of_exporters(tmp_path, mixture, option
     x = np.random.default_rng(1).normal(size=(4, *SHAPE)).astype(np.float32)
     exact, parts = exact_answer(mixture, level, x)
     np.testing.assert_allclose(level.score(x), exact, rtol=0, atol=16 * EPS * parts.max())
+
+
+def test_a_folder_with_a_learned_variance(tmp_path, mixture):
+    """The output has twice the channels of the image; the first half is the noise."""
+    folder = folder_of(tmp_path, mixture)
+    plain, x = network(folder).at(0.3), np.random.default_rng(1).normal(size=(4, *SHAPE)).astype(np.float32)
+    path = folder / "unet" / "model.onnx"
+    model = onnx.load(path)
+    model.graph.node.append(onnx.helper.make_node("Concat", ["answer", "sample"], ["both"], axis=1))
+    model.graph.output[0].name = "both"
+    model.graph.output[0].type.tensor_type.shape.dim[1].dim_value = 2 * SHAPE[0]
+    onnx.save(model, path)
+    config = {"sample_size": [2, 3], "in_channels": 2, "out_channels": 4}
+    (folder / "unet" / "config.json").write_text(json.dumps(config))
+    np.testing.assert_array_equal(network(folder).at(0.3).score(x), plain.score(x))
 
 
 FLOW = {"_class_name": "FlowMatchEulerDiscreteScheduler", "num_train_timesteps": 1000, "shift": 3.0}

@@ -149,6 +149,8 @@ def pipeline_of(folder: Path) -> Pipeline:
             if isinstance(size, int)
             else [channels, *(size if isinstance(size, list) else [size])]
         )
+    if channels is not None and settings.get("out_channels") == 2 * channels:
+        card["learned_variance"] = True
     return Pipeline(model, card, latents_of(folder / "vae_decoder"), texts_of(folder, index, settings))
 
 
