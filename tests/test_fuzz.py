@@ -240,7 +240,7 @@ def public_calls(w):
         "network": (networks.network, {
             "source": [w.folder / "net.onnx"], "card": [CARD], "prompt": [None], "negative_prompt": [None],
         }),
-        "fetch": (networks.fetch, {"name": ["mnist"]}),
+        "fetch": (networks.fetch, {"source": ["mnist"], "name": [None], "sha256": [None], "card": [None]}),
         "parse_value": (networks.parse_value, {"text": ["1.5", "[1, 2]"]}),
         "Network": (networks.Network, {
             "source": [w.folder / "net.onnx"], "card": [CARD], "like": [None], "device": ["cpu"], "inputs": [None, {}],

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import re
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any
 
 from uldnum._util.arguments import shown
 
-__all__ = ["parse_toml", "read_json", "read_text", "read_toml", "whole"]
+__all__ = ["parse_toml", "read_json", "read_text", "read_toml", "toml_text", "whole"]
 
 # Largest size of a card or a configuration, in bytes.
 SMALL = 2**20
@@ -39,6 +39,23 @@ def parse_toml(text: str) -> dict[str, Any]:
     if LONG_KEY.search(text):
         raise ValueError("a key has more than 100 parts")
     return shallow(tomllib.loads, text)
+
+
+def toml_text(table: Mapping[str, Any]) -> str:
+    """Return the TOML text of a table of strings, numbers, booleans, lists and tables."""
+    return "".join(f"{json.dumps(key, ensure_ascii=False)} = {toml_value(value)}\n" for key, value in table.items())
+
+
+def toml_value(value: Any) -> str:
+    """Return a value in TOML notation."""
+    if isinstance(value, Mapping):
+        pairs = (f"{json.dumps(key, ensure_ascii=False)} = {toml_value(part)}" for key, part in value.items())
+        return f"{{{', '.join(pairs)}}}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(toml_value, value))}]"
+    if isinstance(value, float):
+        return repr(float(value))
+    return json.dumps(value, ensure_ascii=False)
 
 
 def shallow(parse: Callable[[str], Any], text: str) -> Any:

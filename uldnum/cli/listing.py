@@ -14,6 +14,7 @@ import typer
 from uldnum._util.arguments import shown
 from uldnum._util.extras import EXTRAS, distributions, installed, require
 from uldnum._util.names import unknown
+from uldnum.cli.networks import CardEntries, pairs
 from uldnum.schemes.catalogue import CatalogueEntry
 from uldnum.schemes.catalogue import integrators as catalogue
 from uldnum.version import VERSION
@@ -54,12 +55,16 @@ class Section(NamedTuple):
 def sections() -> dict[str, Section]:
     """Return the entries of all kinds by the name of the kind."""
     from uldnum.diagnostics.metrics import METRICS, study_metrics
-    from uldnum.networks import FEATURES, IMAGE_SETS, NETWORKS
+    from uldnum.networks import FEATURES, IMAGE_SETS
+    from uldnum.networks import fetch as fetch_network
+    from uldnum.networks.card import read_card
+    from uldnum.networks.catalogue import known_networks
     from uldnum.plans.presets import PRESETS as PLANS
     from uldnum.sampling.backends import BACKENDS
     from uldnum.schemes.predictors import PREDICTORS
     from uldnum.targets import PRESETS
 
+    cards = {name: entry.card or read_card(fetch_network(name), {}) for name, entry in known_networks().items()}
     return {
         "integrators": Section(
             "Integrators (orders in h: weak, stationary)",
@@ -74,8 +79,8 @@ def sections() -> dict[str, Section]:
         "metrics": Section("Metrics of studies", {name: METRICS[name].title for name in study_metrics()}),
         "networks": Section(
             "Networks",
-            {name: entry.card["source"] for name, entry in NETWORKS.items()},
-            {name: f"licence: {entry.card['licence']}" for name, entry in NETWORKS.items()},
+            {name: card["source"] for name, card in cards.items()},
+            {name: f"licence: {card['licence']}" for name, card in cards.items() if card.get("licence")},
         ),
         "images": Section(
             "Reference images",
@@ -190,16 +195,40 @@ def check_cuda() -> str:
 
 
 def fetch(
-    name: Annotated[str, typer.Argument(help="Name of a network or of a set of images in 'uldnum list'.")],
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="Name of a network or of a set of images in 'uldnum list'; or the URL, the DOI or the path of an ONNX "
+            "model."
+        ),
+    ],
+    name: Annotated[
+        str | None,
+        typer.Option(
+            help="Name of the network of a URL or path, which other commands accept. Default: that of the file.",
+            show_default=False,
+        ),
+    ] = None,
+    sha256: Annotated[
+        str | None,
+        typer.Option(help="Hash of the file of a URL or path, which is verified. A URL needs it.", show_default=False),
+    ] = None,
+    card: CardEntries = None,
 ) -> None:
     """Download a network or a set of images to the cache folder, verify its hash, and print its path.
 
-    Other commands download what they need on first use. This command prepares a machine that will be offline.
+    Other commands download what they need on first use. This command prepares a machine that will be offline. It also
+    adds other ONNX models to the networks that commands know by name, with their cards: from a URL, from a DOI such as
+    doi:10.5281/zenodo.4924875/model.onnx, or from a file, together with its weights and the card beside it.
 
     Examples: uldnum fetch galaxygrad-quasar72
 
     uldnum fetch mnist-images
+
+    uldnum fetch model.onnx --name my-net --set parameterisation=epsilon --set scaling=ve --set condition=sigma
+
+    uldnum sample --network my-net
     """
     from uldnum import networks
 
-    typer.echo(networks.fetch(name))
+    typer.echo(networks.fetch(source, name=name, sha256=sha256, card=pairs("set", card, networks.parse_value)))

@@ -13,7 +13,7 @@ from uldnum.cli.options import count, with_options
 from uldnum.networks import parse_value
 from uldnum.networks.conditions import CLASS
 
-__all__ = ["Opening", "device_of", "with_network_options"]
+__all__ = ["CardEntries", "Opening", "device_of", "pairs", "with_network_options"]
 
 
 class Opening(NamedTuple):
@@ -45,17 +45,19 @@ class Opening(NamedTuple):
 # Heading of these options in the help text of a command.
 PANEL = "Options of networks"
 
+CardEntries = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Entry of the network's card, in TOML syntax. The option may be repeated.",
+        rich_help_panel=PANEL,
+    ),
+]
+
 
 def network_options(
-    card: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="KEY=VALUE",
-            help="Entry of the network's card, in TOML syntax. The option may be repeated.",
-            rich_help_panel=PANEL,
-        ),
-    ] = None,
+    card: CardEntries = None,
     inputs: Annotated[
         list[str] | None,
         typer.Option(

@@ -1,23 +1,25 @@
-"""The catalogue of networks: one is part of the package, the others are downloaded on first use."""
+"""The catalogue of networks: one is part of the package, others are downloaded on first use or fetched by users."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from uldnum._util.arguments import file_path, shown
-from uldnum._util.extras import require
+from uldnum._util.extras import MissingExtraError, require
 from uldnum._util.names import unknown
 from uldnum.networks import diffusers, ffdnet, galaxygrad
 from uldnum.networks.card import card_of, checked_card, read_card
+from uldnum.networks.fetched import fetched, is_url, store
 from uldnum.networks.images import IMAGE_SETS, KnownImages
 from uldnum.networks.prompts import prompted
 from uldnum.networks.score import Network
+from uldnum.targets import PRESETS
 
-__all__ = ["DEFAULT", "NETWORKS", "KnownNetwork", "fetch", "network"]
+__all__ = ["DEFAULT", "NETWORKS", "KnownNetwork", "fetch", "known_networks", "network"]
 
 
 class KnownNetwork(NamedTuple):
@@ -28,7 +30,7 @@ class KnownNetwork(NamedTuple):
     fetch : callable
         ``fetch(cache)`` returns the path of the ONNX model, and creates it in the cache folder if it is absent.
     card : mapping
-        Keys of its card.
+        Keys of its card. It is empty for a network that the user has fetched, whose card is beside the model.
     """
 
     fetch: Callable[[Path], Path]
@@ -96,13 +98,47 @@ for name, (what, look) in IMAGES.items():
     )
 
 
-def fetch(name: str) -> Path:
-    """Return the path of a network or a set of images, and download it to the user's cache folder on first use.
+def known_networks() -> dict[str, KnownNetwork]:
+    """Return the networks of the catalogue and those that the user has fetched, by name."""
+    try:
+        models = fetched(cache())
+    except MissingExtraError:  # without the extra onnx there are no fetched networks
+        return NETWORKS
+    own = {name: KnownNetwork(partial(stored, path), {}) for name, path in models.items() if name not in NETWORKS}
+    return NETWORKS | own
+
+
+def stored(path: Path, cache: Path) -> Path:
+    """Return the path of a fetched network."""
+    return path
+
+
+def cache() -> Path:
+    """Return the cache folder of the user."""
+    found: Path = require("platformdirs", "onnx").user_cache_path("uldnum")
+    return found
+
+
+def fetch(
+    source: str | Path, *, name: str | None = None, sha256: str | None = None, card: dict[str, Any] | None = None
+) -> Path:
+    """Return the path of a network or a set of images in the user's cache folder, and put it there on first use.
 
     Parameters
     ----------
-    name : str
-        A key of `NETWORKS` or `IMAGE_SETS`; upper and lower case are equivalent.
+    source : str or Path
+        One of
+
+        * a key of `NETWORKS` or `IMAGE_SETS`, or the name of a fetched network; upper and lower case are equivalent;
+        * the URL of an ONNX model, or its DOI, such as ``doi:10.5281/zenodo.4924875/model.onnx``;
+        * the path of an ONNX model. Files of weights and a card beside it are copied, too.
+    name : str, optional
+        Name of the network of a URL or path, by which `network` finds it. A network of the same name is replaced.
+        Default: the name of the file, without its suffix and in lower case.
+    sha256 : str, optional
+        Hash of the file, which is verified. It is required for a URL.
+    card : mapping, optional
+        Keys of the card of the network (`Card`), which is stored beside the model.
 
     Returns
     -------
@@ -112,16 +148,31 @@ def fetch(name: str) -> Path:
     Raises
     ------
     ValueError
-        If the name is unknown; the message suggests a similar name.
+        If the name is unknown (the message suggests a similar name), the hash is missing or wrong, or the model or its
+        card cannot be used.
     MissingExtraError
         If the extra ``onnx`` is not installed.
     RuntimeError
         If the download fails.
+
+    Examples
+    --------
+    >>> import uldnum
+    >>> path = uldnum.networks.fetch(  # doctest: +SKIP
+    ...     "https://example.org/model.onnx", name="my-net", sha256="0123...", card={"scaling": "ve"}
+    ... )
+    >>> net = uldnum.networks.network("my-net")  # doctest: +SKIP
     """
-    known: dict[str, KnownNetwork | KnownImages] = {**NETWORKS, **IMAGE_SETS}
-    if not isinstance(name, str) or name.lower() not in known:
-        raise unknown("name", name, known)
-    return known[name.lower()].fetch(require("platformdirs", "onnx").user_cache_path("uldnum"))
+    path, text, given = file_path("source", source), str(source), checked_card(card)
+    known: dict[str, KnownNetwork | KnownImages] = {**known_networks(), **IMAGE_SETS}
+    own = [option for option, value in (("name", name), ("sha256", sha256), ("card", card)) if value is not None]
+    if text.lower() in known:
+        if own:
+            raise ValueError(f"{', '.join(own)}: must be left out for {text!r}, whose name is already known")
+        return known[text.lower()].fetch(cache())
+    if not (is_url(text) or own or path.is_file()):
+        raise unknown("source", text, known)
+    return store(cache(), text, name, sha256, given, {**NETWORKS, **IMAGE_SETS, **PRESETS})
 
 
 def network(
@@ -139,7 +190,7 @@ def network(
     source : str, Path or callable
         One of
 
-        * a name in `NETWORKS` (write ``./name`` for a folder of the same name);
+        * a name in `NETWORKS`, or that of a network from `fetch` (write ``./name`` for a folder of the same name);
         * a file that ends in ``.onnx``, with its card in its metadata or in a TOML file beside it;
         * a folder with ``model_index.json``, in the format of diffusers and Optimum;
         * a PyTorch module, or another function ``f(z, condition, **inputs)`` of arrays; see `Network`.
@@ -194,24 +245,30 @@ def network(
     >>> run.x.std(axis=0).round(1)
     array([1., 1.], dtype=float32)
     """
-    prompts = {"prompt": prompt, "negative_prompt": negative_prompt}
-    asked = [argument for argument, text in prompts.items() if text is not None]
-    if callable(source) and not asked:
+    known, texts = known_networks(), {"prompt": prompt, "negative_prompt": negative_prompt}
+    texts = {argument: text for argument, text in texts.items() if text is not None}
+    if not callable(source) and str(source).lower() not in known and file_path("source", source).is_dir():
+        return network_in_folder(Path(source), checked_card(card), texts, options)
+    if texts:
+        raise ValueError(f"{next(iter(texts))}: needs a pipeline folder with text encoders, got {shown(str(source))}")
+    if callable(source):
         return Network(source, card, **options)
-    path, name = Path() if callable(source) else file_path("source", source), str(source).lower()
-    given, pipeline = checked_card(card), not callable(source) and name not in NETWORKS and path.is_dir()
-    if asked and not pipeline:
-        raise ValueError(f"{asked[0]}: needs a pipeline folder with text encoders, got {shown(str(source))}")
-    if pipeline:
-        folder = diffusers.read_folder(path)
-        if asked:
-            shape = card_of(folder.card | given, shown(path.name)).shape
-            options = prompted(folder.texts, shape, prompt, negative_prompt, options)
-        return Network(folder.model, folder.card | given, latents=folder.latents, **options)
+    given, path, name = checked_card(card), file_path("source", source), str(source).lower()
     if path.suffix.lower() == ".onnx":
         return Network(path, given, **options)
-    if name not in NETWORKS and path.is_file():
+    if name not in known and path.is_file():
         raise ValueError(f"network: must be a folder or an ONNX file that ends in .onnx, got {shown(str(path))}")
-    if name not in NETWORKS:
-        raise unknown("network", str(source), NETWORKS)
-    return Network(fetch(name), {"name": name} | NETWORKS[name].card | given, **options)
+    if name not in known:
+        raise unknown("network", str(source), known)
+    return Network(fetch(name), {"name": name} | known[name].card | given, **options)
+
+
+def network_in_folder(
+    path: Path, given: dict[str, Any], texts: Mapping[str, Any], options: Mapping[str, Any]
+) -> Network:
+    """Return the network in a pipeline folder, with inputs that are computed from the prompts, if there are any."""
+    folder = diffusers.read_folder(path)
+    if texts:
+        shape = card_of(folder.card | given, shown(path.name)).shape
+        options = prompted(folder.texts, shape, texts.get("prompt"), texts.get("negative_prompt"), options)
+    return Network(folder.model, folder.card | given, latents=folder.latents, **options)

@@ -32,15 +32,17 @@ def find_data(name: str | Path, **options: Any) -> Any:
         If the name is unknown (the message suggests a similar name), or there are options other than ``device`` and the
         name is not that of a network.
     """
-    from uldnum.networks import IMAGE_SETS, NETWORKS, network
+    from uldnum.networks import IMAGE_SETS, network
+    from uldnum.networks.catalogue import known_networks
 
     text = str(file_path("data", name))
     images, _, count = text.partition(":")
     mixture = text.lower() in PRESETS or text.endswith(".toml")
-    if not mixture and (text.lower() in NETWORKS or text.lower().endswith(".onnx") or Path(text).exists()):
+    networks = known_networks()
+    if not mixture and (text.lower() in networks or text.lower().endswith(".onnx") or Path(text).exists()):
         return network(text, **options)
     if not (mixture or images.lower() in IMAGE_SETS):
-        raise unknown("data", text, [*PRESETS, *NETWORKS, *IMAGE_SETS])
+        raise unknown("data", text, [*PRESETS, *networks, *IMAGE_SETS])
     if set(options) - {"device"}:
         raise ValueError(f"data: must be a network, which the options of networks need, got {shown(text)}")
     return find_target(text) if mixture else data_set(images, count)
