@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 import uldnum
 from uldnum import studies
 from uldnum.cli import app as commands
+from uldnum.cli.networks import network_options
 from uldnum.cli.options import with_options_of
 from uldnum.studies.configuration import (
     BiasConfiguration,
@@ -146,7 +147,8 @@ def test_commands_take_the_fields_of_a_configuration(name):
             assert one.default == "5,10,20"
         elif part.name not in REQUIRED:  # a flag that is not given leaves the default
             assert one.default == (None if part.name == "exact" else part.default)
-    assert set(found) <= {"scheduler", "out", "as_json", "exact_only", "max_bias", "metric"}
+    own = {"scheduler", "out", "as_json", "exact_only", "max_bias", "metric"}
+    assert set(found) <= own | (set(inspect.signature(network_options).parameters) if name == "quality" else set())
 
 
 def test_an_option_takes_one_declaration():
@@ -192,7 +194,9 @@ EXEMPT = {"cli/sample.py": {"sample"}, "cli/anneal.py": {"anneal"}}
 def test_no_function_takes_many_parameters():
     """Functions take at most twelve parameters, except for public functions and commands."""
     root = Path(uldnum.__file__).parent
-    public = EXEMPT | {"sampling/_sample.py": {"sample"}, "plans/_plan.py": {"plan"}}
+    public = EXEMPT | {
+        "sampling/_sample.py": {"sample"}, "plans/_plan.py": {"plan"}, "networks/score.py": {"__init__"},
+    }  # fmt: skip
     for path in root.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):

@@ -162,7 +162,7 @@ INPUTS = {
 }  # fmt: skip
 SHAPE = (4, 2, 3)
 SCHEDULER = {"_class_name": "DDIMScheduler", "beta_start": 1e-4, "beta_end": 0.02, "beta_schedule": "linear",
-             "num_train_timesteps": 1000, "timestep_spacing": "trailing"}  # fmt: skip
+             "num_train_timesteps": 1000, "timestep_spacing": "trailing", "clip_sample": False}  # fmt: skip
 
 
 def save_pipeline(folder, name, encoders=("", "_2"), config=None, **index):

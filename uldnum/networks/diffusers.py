@@ -72,6 +72,9 @@ IGNORED = {
     "stochastic_sampling": (None, False),
 }
 
+# Settings of the scheduler that StableDiffusionPipeline replaces.
+STABLE = {"clip_sample": False, "steps_offset": 1}
+
 # Pipelines of flow matching that give the transformer other times than 1000 sigma, or the scheduler other levels than
 # its own: by the beginning of their class names, keys of the card and of its spacing.
 BY_COUNT = {"last": 0.0, "omit_last": True}  # linspace(1, 1/n, n) for n levels
@@ -132,9 +135,9 @@ def pipeline_of(folder: Path) -> Pipeline:
         raise ValueError(f"network: {folder} must have {part}/model.onnx; export the pipeline to ONNX first")
     settings = read_optional(folder / part / "config.json")
     path = folder / "scheduler" / "scheduler_config.json"
-    scheduler = read_json(path)
-    card = schedule_card(path, scheduler, settings.get("patch_size") or 2)
     kind, name = printable(str(index.get("_class_name", "a pipeline"))), printable(folder.resolve().name)
+    scheduler = read_json(path) | (STABLE if kind.removeprefix("ORT") == "StableDiffusionPipeline" else {})
+    card = schedule_card(path, scheduler, settings.get("patch_size") or 2)
     if card["scaling"] == "flow":
         keys, spacing = next((both for stem, both in PIPELINES.items() if kind.startswith(stem)), ({}, {}))
         card |= keys | {"spacing": card["spacing"] | spacing}

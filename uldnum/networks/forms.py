@@ -132,7 +132,7 @@ def alpha_and_sigma(scaling: str, ratio: float) -> tuple[float, float]:
 
 def alpha_of(scaling: str, sigma: float) -> float:
     """Return alpha of z at a noise level sigma."""
-    squares = {"vp": 1 - sigma * sigma, "sub-vp": 1 - sigma, "flow": (1 - sigma) ** 2}
+    squares = {"vp": 1 - sigma * sigma, "sub-vp": 1 - sigma, "flow": (1 - sigma) * (1 - sigma)}
     return float(np.sqrt(squares.get(scaling, 1.0)))
 
 

@@ -19,6 +19,7 @@ from uldnum._util.arguments import file_path, flag, reals, shown, whole_number
 from uldnum._util.arraylib import host
 from uldnum._util.names import printable
 from uldnum._util.typing import Array, ArrayLike
+from uldnum.arithmetic.dense import total
 from uldnum.arithmetic.elementary import hypot
 from uldnum.kernels.initial import initial_normals
 from uldnum.networks.card import LARGEST, Card, Level, card_of, checked_card
@@ -424,7 +425,8 @@ class Network(Law):
         x = initial_normals(n, 0, 0, 0, math.prod(self.shape)).reshape(n, *self.shape)
         answer = host(self.evaluate(self.device.namespace.asarray(x), level.scale, level.condition))
         self.images = before
-        return f"{self.model.name} {np.sqrt(np.mean(np.square(answer))):.3g} {np.mean(answer * x):.3g}"
+        parts = (float(total((answer * other).ravel())) / answer.size for other in (answer, x))
+        return " ".join([self.model.name, *(f"{part:.3g}" for part in parts)])
 
     def evaluate(self, x: Any, scale: float, condition: float) -> Any:
         """Return the output of the network for the input ``scale * x``.

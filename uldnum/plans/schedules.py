@@ -141,7 +141,7 @@ def tabulated(t: Array, logarithms: Array, name: str) -> Schedule:
     An entry with sigma = 0 is a step, but no noise level. An entry with alpha = 0 extends the schedule.
     """
     known = np.isfinite(logarithms)
-    if known.sum() < 2:
+    if np.count_nonzero(known) < 2:
         raise ValueError(f"schedule: {name} must be at least 2 levels with positive alpha and sigma")
     found = interpolated(t[known], logarithms[known], t)
     far = t[logarithms == np.inf]

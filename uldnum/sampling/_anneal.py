@@ -237,7 +237,7 @@ def warn_of_values(run: Run, data: Law, plan: Plan) -> None:
     (low, high), noise = data.support, NoiseLevel(plan.alpha[-1], plan.sigma[-1]).r
     room = (high - low) / 2 + 4 * float(noise)
     x = run.x[run.state.escape_step[0] == NEVER]
-    share = float(np.mean((x < low - room) | (x > high + room))) if len(x) else 0.0
+    share = np.count_nonzero((x < low - room) | (x > high + room)) / max(1, x.size)
     if share > OUTSIDE:
         warnings.warn(
             f"{plan.name}: {share:.0%} of the values of the final states are far outside the range of the data of "
