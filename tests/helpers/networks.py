@@ -53,7 +53,8 @@ def exact_output(mixture, what, alpha, sigma, z, sigma_data=0.5):
         "v": alpha * eps - sigma * image,
         "velocity": eps - image,
         "negative-velocity": image - eps,
-        "edm": (image - z * sigma_data**2 / square) * np.sqrt(square) / (sigma * sigma_data),
+        "edm": (F := (image - z * sigma_data**2 / square) * np.sqrt(square) / (sigma * sigma_data)),
+        "negative-edm": -F,
     }[what]
 
 
