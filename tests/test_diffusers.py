@@ -544,6 +544,41 @@ def test_edm_schedulers_equal_those_of_diffusers(libraries, tmp_path, name, rate
     np.testing.assert_allclose(level.scale * z, scaled, rtol=1e-12)
 
 
+STEPS = {
+    "DDIM": ("ddim", DDPM), "EulerDiscrete": ("ddim", DDPM), "HeunDiscrete": ("heun", DDPM),
+    "DPMSolverMultistep": ("dpm-solver++", DDPM), "EDMEuler": ("ddim", EDM),
+    "EDMDPMSolverMultistep": ("dpm-solver++", EDM), "FlowMatchHeunDiscrete": ("heun", FLOW),
+}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("name", STEPS)
+def test_predictors_take_the_steps_of_diffusers(libraries, tmp_path, mixture, name):
+    """Ten levels, from the same start, with a network that is exact for the mixture."""
+    torch, diffusers = libraries
+    predictor, settings = STEPS[name]
+    folder = folder_of(tmp_path, mixture, scheduler=settings | {"_class_name": f"{name}Scheduler"})
+    if settings is not DDPM:
+        levels = (lambda g, u: (1.0 - u / 1000.0, u / 1000.0)) if settings is FLOW else (
+            lambda g, u: (u * 0.0 + 1.0, (u * 4.0).exp()))  # fmt: skip
+        what = "velocity" if settings is FLOW else "edm"
+        save_mixture(folder / "unet" / "model.onnx", mixture, SHAPE, what, levels, edm=settings is EDM)
+    net = network(folder)
+    scheduler = getattr(diffusers, f"{name}Scheduler").from_pretrained(folder / "scheduler")
+    scheduler.set_timesteps(10)
+    levels = net.levels(10)
+    start = np.random.default_rng(1).normal(size=(4, *SHAPE)).astype(np.float32) * levels.sigma[0]
+    # Schedulers of k-diffusion have z/alpha as their state.
+    z = torch.tensor(start / (levels.alpha[0] if name in ("EulerDiscrete", "HeunDiscrete") else 1.0))
+    for t in scheduler.timesteps:
+        given = z if settings is FLOW else scheduler.scale_model_input(z, t)
+        answer = net.evaluate(given.numpy().astype(np.float32), 1.0, float(t))
+        z = scheduler.step(torch.tensor(answer), t, z).prev_sample
+    run = uldnum.anneal(net, uldnum.plan(predictor, levels), chains=4, x0=start, progress=False)
+    assert relative(run.x, z.numpy()) < 1e-4
+
+
 def relative(found, wanted):
     return np.linalg.norm(found - wanted) / np.linalg.norm(wanted)
 
@@ -575,10 +610,96 @@ def test_ddpm_cifar10_exported_by_pytorch(libraries, tmp_path, dynamo):
     assert run.nfe == 2
 
 
+def export(torch, module, path, inputs, output):
+    """Write a PyTorch module to an ONNX file whose inputs have a dynamic first axis."""
+    axes = {name: {0: "batch"} for name in (*inputs, output)}
+    torch.onnx.export(
+        module.eval(), (), path, kwargs=inputs | {"return_dict": False}, input_names=list(inputs),
+        output_names=[output], dynamo=False, opset_version=17, dynamic_axes=axes,
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize(
+    ("settings", "options"),
+    [({"clip_sample": False}, {}), ({"clip_sample": False, "timestep_spacing": "trailing"}, {}),
+     ({"prediction_type": "v_prediction", "rescale_betas_zero_snr": True, "timestep_spacing": "trailing",
+       "clip_sample": False}, {}),
+     ({"clip_sample": True}, {"clip": True})],
+    ids=["leading", "trailing", "zero SNR", "clipped"],
+)  # fmt: skip
+def test_ten_steps_of_ddim_equal_those_of_diffusers(libraries, tmp_path, settings, options):
+    """A DDPM with random weights. If images are clipped, the scheduler recomputes the noise from the clipped image."""
+    torch, diffusers = libraries
+    torch.manual_seed(0)
+    unet = diffusers.UNet2DModel(
+        sample_size=8, in_channels=3, out_channels=3, block_out_channels=(16, 32), layers_per_block=1,
+        norm_num_groups=8, down_block_types=["DownBlock2D"] * 2, up_block_types=["UpBlock2D"] * 2,
+    )  # fmt: skip
+    scheduler = diffusers.DDIMScheduler(**settings)
+    diffusers.DDIMPipeline(unet, scheduler).save_pretrained(tmp_path)
+    inputs = {"sample": torch.randn(2, 3, 8, 8), "timestep": torch.tensor([3.0, 5.0])}
+    export(torch, unet, tmp_path / "unet" / "model.onnx", inputs, "out_sample")
+    net = network(tmp_path, **options)
+    start = np.random.default_rng(0).normal(size=(3, 3, 8, 8)).astype(np.float32)
+    scheduler.set_timesteps(10)
+    z = torch.tensor(start)
+    with torch.no_grad():
+        for t in scheduler.timesteps:
+            z = scheduler.step(unet(z, t).sample, t, z, use_clipped_model_output=bool(options)).prev_sample
+    run = uldnum.anneal(net, uldnum.plan("ddim", net.levels(10)), chains=3, x0=start, progress=False)
+    assert relative(run.x, z.numpy()) < 1e-4
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_ten_steps_of_stable_diffusion_3_equal_those_of_its_pipeline(libraries, tmp_path, dynamic):
+    """A transformer with random weights and the scheduler FlowMatchEulerDiscrete, with guidance."""
+    torch, diffusers = libraries
+    torch.manual_seed(0)
+    transformer = diffusers.SD3Transformer2DModel(
+        sample_size=8, patch_size=2, in_channels=4, out_channels=4, num_layers=2, attention_head_dim=8,
+        num_attention_heads=4, joint_attention_dim=32, caption_projection_dim=32, pooled_projection_dim=16,
+        pos_embed_max_size=8,
+    )  # fmt: skip
+    scheduler = diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0, use_dynamic_shifting=dynamic)
+    vae = diffusers.AutoencoderKL(
+        block_out_channels=(8, 8), norm_num_groups=8, latent_channels=4, down_block_types=["DownEncoderBlock2D"] * 2,
+        up_block_types=["UpDecoderBlock2D"] * 2, shift_factor=0.1,
+    )  # fmt: skip
+    texts = dict.fromkeys(f"{kind}{n}" for kind in ("text_encoder", "tokenizer") for n in ("", "_2", "_3"))
+    pipeline = diffusers.StableDiffusion3Pipeline(transformer, scheduler, vae, **texts)
+    pipeline.set_progress_bar_config(disable=True)
+    pipeline.save_pretrained(tmp_path)
+    rng = np.random.default_rng(0)
+    arrays = {"encoder_hidden_states": rng.normal(size=(2, 5, 32)), "pooled_projections": rng.normal(size=(2, 16))}
+    arrays = {name: array.astype(np.float32) for name, array in arrays.items()}
+    tensors = {name: torch.tensor(array) for name, array in arrays.items()}
+    inputs = {"hidden_states": torch.randn(2, 4, 8, 8), **tensors, "timestep": torch.tensor([3.0, 5.0])}
+    export(torch, transformer, tmp_path / "transformer" / "model.onnx", inputs, "out_sample")
+    given = {key: {name: array[i : i + 1] for name, array in arrays.items()}
+             for i, key in enumerate(("inputs", "unconditional"))}  # fmt: skip
+    net = network(tmp_path, {"image_input": "hidden_states"}, guidance=4.0, **given)
+    start = rng.normal(size=(1, 4, 8, 8)).astype(np.float32)
+    text, pooled = tensors.values()
+    wanted = pipeline(
+        prompt_embeds=text[:1], pooled_prompt_embeds=pooled[:1], negative_prompt_embeds=text[1:],
+        negative_pooled_prompt_embeds=pooled[1:], guidance_scale=4.0, latents=torch.tensor(start), height=16, width=16,
+        num_inference_steps=10, output_type="latent",
+    ).images.numpy()  # fmt: skip
+    run = uldnum.anneal(net, uldnum.plan("ddim", net.levels(10)), chains=1, x0=start, progress=False)
+    assert relative(run.x, wanted) < 1e-4
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")
 def test_stable_diffusion_exported_by_optimum(libraries, tmp_path):
-    """A tiny pipeline with random weights agrees with PyTorch in guided scores and decoded images."""
+    """A tiny pipeline with random weights agrees with PyTorch in guided scores, decoded images and ten steps of DDIM.
+
+    As in Stable Diffusion 1.5, the last step ends at timestep 0.
+    """
     torch, diffusers = libraries
     transformers, exporters = pytest.importorskip("transformers"), pytest.importorskip("optimum.exporters.onnx")
     torch.manual_seed(0)
@@ -602,7 +723,9 @@ def test_stable_diffusion_exported_by_optimum(libraries, tmp_path):
         vocab_size=4, hidden_size=32, intermediate_size=37, num_hidden_layers=2, num_attention_heads=4,
         bos_token_id=0, eos_token_id=1,
     ))  # fmt: skip
-    scheduler = diffusers.DDIMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear")
+    scheduler = diffusers.DDIMScheduler(
+        **SCALED_BETAS, clip_sample=False, set_alpha_to_one=False, steps_offset=1, timestep_spacing="leading"
+    )
     parts = {"vae": vae, "text_encoder": text, "tokenizer": tokenizer, "unet": unet, "scheduler": scheduler}
     pipeline = diffusers.StableDiffusionPipeline(
         **parts, safety_checker=None, feature_extractor=None, requires_safety_checker=False
@@ -613,7 +736,8 @@ def test_stable_diffusion_exported_by_optimum(libraries, tmp_path):
     rng = np.random.default_rng(0)
     prompt, empty = rng.normal(size=(3, 77, 32)).astype(np.float32), rng.normal(size=(1, 77, 32)).astype(np.float32)
     given = {"inputs": {"encoder_hidden_states": prompt}, "unconditional": {"encoder_hidden_states": empty}}
-    net = network(tmp_path / "onnx", guidance=7.5, **given)
+    with pytest.warns(UserWarning, match="its last step ends at the smallest noise level"):
+        net = network(tmp_path / "onnx", guidance=7.5, **given)
     assert net.shape == (4, 8, 8)
     level = net.at(t=321)
     x = rng.normal(size=(3, 4, 8, 8)).astype(np.float32)
@@ -627,3 +751,12 @@ def test_stable_diffusion_exported_by_optimum(libraries, tmp_path):
     assert relative(net.decode(x), images) < 1e-4
     run = uldnum.sample(level, "baoab-limit", h=1.0, steps=3, chains=3, progress=False)
     assert np.isfinite(run.x).all()
+    pipeline.set_progress_bar_config(disable=True)
+    wanted = pipeline(
+        prompt_embeds=torch.tensor(prompt), negative_prompt_embeds=torch.tensor(empty).expand(3, -1, -1),
+        guidance_scale=7.5, latents=torch.tensor(x), height=16, width=16, num_inference_steps=10, output_type="latent",
+    ).images.numpy()  # fmt: skip
+    levels, last = net.levels(10), net.at(t=0)
+    to_zero = uldnum.levels.given([*levels.sigma, last.sigma], [*levels.alpha, last.alpha])
+    run = uldnum.anneal(net, uldnum.plan("ddim", to_zero, denoise=False), chains=3, x0=x, progress=False)
+    assert relative(run.x, wanted) < 1e-4

@@ -343,7 +343,8 @@ def differences(settings: Mapping[str, Any], names: Sequence[str]) -> list[str]:
     if settings.get("clip_sample", stem in ("DDIM", "DDPM")):
         bound = number("clip_sample_range", settings.get("clip_sample_range", 1.0))
         card = "" if bound == 1 else f" and card={{'data_range': [{-bound:g}, {bound:g}]}}"
-        found.append(f"it clips denoised images, as clip=True (--clip){card} does here")
+        noise = " except that it keeps the predicted noise" if stem == "DDIM" else ""
+        found.append(f"it clips denoised images, as clip=True (--clip){card} does here{noise}")
     if settings.get("thresholding"):
         found.append("it bounds denoised images by dynamic thresholding, which this package does not have")
     to_one = settings.get("set_alpha_to_one", stem != "PNDM") and stem != "DEISMultistep"
