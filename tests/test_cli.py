@@ -19,6 +19,7 @@ import onnx
 import pytest
 import xarray as xr
 from helpers.onnx_models import Graph, Value
+from matplotlib.figure import Figure
 from onnx import TensorProto, helper
 from PIL import Image
 
@@ -572,6 +573,60 @@ def test_classes_are_repeated_over_the_chains(monkeypatch, capsys, labelled, com
     assert "--unconditional: the model needs label: tensor(int64)['n']; missing label (--unconditional NAME=" in err
 
 
+@pytest.fixture
+def vectors(tmp_path):
+    """Return a function that writes a network with score -x on vectors of d coordinates, and returns its path."""
+
+    def write(d):
+        graph, path = Graph(), tmp_path / f"vectors{d}.onnx"
+        graph.node("Neg", Value(graph, "x"), output="score")
+        shape = ("float32", ["n", d])
+        path.with_suffix(".toml").write_text('parameterisation = "score"\nscaling = "vp"\ncondition = "sigma"\n')
+        return graph.save(path, {"x": shape, "t": ("float32", ["n"])}, {"score": shape})
+
+    return write
+
+
+@pytest.mark.parametrize("d", [1, 3])
+def test_vectors_are_drawn_as_points(monkeypatch, capsys, tmp_path, vectors, d):
+    """Histograms of one coordinate, and the first two of more, of the last states of all chains."""
+    figures, path = [], str(vectors(d))
+    monkeypatch.setattr(Figure, "savefig", lambda self, *_, **__: figures.append(self))
+    common = ("--chains", "70", "--out", str(tmp_path))
+    code, out, err = uldnum(monkeypatch, capsys, "sample", "--network", path, "--steps", "3", "--h", "1", *common)
+    assert code == 0, err
+    assert f" evaluations of 70 vectors on vectors{d} at sigma 0.5: " in out
+    assert not (tmp_path / "strip.png").exists()
+    levels = ("--levels", "geometric:5:0.1:4", "--method", "ddim")
+    code, out, err = uldnum(monkeypatch, capsys, "anneal", "--data", path, *levels, *common)
+    assert code == 0, err
+    assert "distance" not in out
+    ends = files.load(tmp_path / "run.nc").denoised.values[-1], Run.load(tmp_path / "anneal.nc").x
+    for figure, points in zip(figures, ends, strict=True):
+        (axes,) = figure.axes
+        if d == 1:
+            heights = np.array([bar.get_height() for bar in axes.patches])
+            edges = np.array([bar.get_x() for bar in axes.patches] + [points.max()])
+            counts = heights * np.diff(edges) * len(points)
+            np.testing.assert_allclose(counts, np.histogram(points, edges)[0], atol=1e-3)
+        else:
+            np.testing.assert_allclose(axes.collections[0].get_offsets(), points[:, :2], rtol=1e-6)
+    code, _, err = uldnum(monkeypatch, capsys, "sample", "--network", path, "--gif", *common)
+    assert (code, err) == (2, f"error: --gif: needs images, but the samples of vectors{d} have the shape ({d},)\n")
+
+
+def test_points_of_classes_have_their_colours(monkeypatch, tmp_path):
+    figures = []
+    monkeypatch.setattr(Figure, "savefig", lambda self, *_, **__: figures.append(self))
+    points = np.arange(10.0).reshape(5, 2)
+    points[3, 1] = np.nan  # a chain that diverged
+    pictures.draw_points(points, "five points", tmp_path / "points.png", ["class 1", "class 2"])
+    (axes,) = figures[0].axes
+    found = [collection.get_offsets().tolist() for collection in axes.collections]
+    assert found == [points[[0, 2, 4]].tolist(), points[[1]].tolist()]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["class 1", "class 2"]
+
+
 TIMED = ("--set", "parameterisation=score", "--set", "condition=timestep", "--set", "scaling=vp")
 TIMED += ("--set", 'schedule={kind = "linear", beta_start = 1e-4, beta_end = 0.02, timesteps = 1000}')
 
@@ -806,6 +861,7 @@ def test_anneal_on_a_mixture_prints_the_distance(monkeypatch, capsys, tmp_path):
     code, out, err = uldnum(monkeypatch, capsys, "anneal", *options)
     assert code == 0, err
     assert "BAOAB: 18 evaluations of 200 chains" in out
+    assert (tmp_path / "anneal.png").is_file()
     assert re.search(r"sliced Wasserstein-2 distance \S+ ± \S+ \(as many exact samples: \S+ ± \S+\)\n", out)
     code, out, err = uldnum(monkeypatch, capsys, "anneal", *options, "--resume", "--x0", "target")
     assert code == 0, err

@@ -24,6 +24,9 @@ from uldnum.schemes.predictors import NoiseLevel
 
 __all__ = ["anneal"]
 
+# Maximum number of chains in the grid of images.
+GRID = 64
+
 # Default noise levels of data that have no schedule.
 USUAL = "karras:20:0.02:20"
 
@@ -124,9 +127,10 @@ def anneal(
 ) -> None:
     """Run chains through a sequence of noise levels, from noise to data.
 
-    The command writes OUT/anneal.nc and, for images, OUT/anneal.png with the final states of at most 64 chains. For a
-    mixture it prints two distances between the final states and the data distribution. For comparison it prints the
-    distances of the same number of exact samples. After Ctrl-C, the same command with --resume resumes the run.
+    The command writes OUT/anneal.nc, and OUT/anneal.png with the final states: images of at most 64 chains, or the
+    first two coordinates of vectors. For a mixture it prints two distances between the final states and the data
+    distribution. For comparison it prints the distances of the same number of exact samples. After Ctrl-C, the same
+    command with --resume resumes the run.
 
     Examples: uldnum anneal
 
@@ -142,6 +146,7 @@ def anneal(
     from uldnum.plotting.pictures import check_display
     from uldnum.sampling.lookup import find_data, find_levels
 
+    require("matplotlib", "plot")
     compared = comparison_options(reference, features, data_range)
     stored = check_store(writable_folder(out) / "anneal.nc")
     protect_stopped_run(stored, resume)
@@ -160,8 +165,7 @@ def anneal(
     chosen = uldnum.preset(method) if preset else uldnum.plan(method, asked, **given)
     law = find_data(data, **opening.arguments(backend))
     images = len(law.shape) == 3
-    if images:  # fail before the run if its states cannot be drawn
-        require("matplotlib", "plot")
+    if images:
         check_display(law.display)
     comparison = compared_with(law, chains, compared)
     moved = False
@@ -188,11 +192,11 @@ def anneal(
             typer.echo(f"the {len(asked)} levels are moved to the nearest timesteps of {law.name}; {len(found)} differ")
         if not run.complete:
             interrupted(f"{run.recorded_steps} of {run.steps} steps are in {stored}; continue with --resume")
+        show(law, chosen, run.x, out / "anneal.png", opening.labels)
         if images:
-            show(law, chosen, run.x[:64], out / "anneal.png", opening.labels)
             if comparison is not None:
                 print_quality(comparison, run, law.decode(run.x))
-        elif chains > 1 and not run.diverged:
+        elif chains > 1 and not run.diverged and getattr(law, "draws", None) is not None:
             compare(law, run.x, seed, chosen.temperature)
         typer.echo(f"states: {stored}")
 
@@ -204,11 +208,15 @@ def place(law: Any, alpha: float, sigma: float) -> str:
 
 
 def show(law: Any, chosen: Any, x: Any, path: Path, labels: list[str]) -> None:
-    """Draw the final states of some chains."""
-    from uldnum.plotting.pictures import coloured, draw_grid
+    """Draw the final states: images of at most 64 chains, or the points of all chains."""
+    from uldnum.plotting.pictures import coloured, draw_grid, draw_points
 
-    draw_grid(coloured(law.decode(x), law.display), f"{law.name}: {len(x)} chains of {chosen.name}", path, labels)
-    typer.echo(f"images: {path}")
+    caption = f"{law.name}: {{}} chains of {chosen.name}"
+    if len(law.shape) == 3:
+        draw_grid(coloured(law.decode(x[:GRID]), law.display), caption.format(min(len(x), GRID)), path, labels)
+    else:
+        draw_points(x.reshape(len(x), -1), caption.format(len(x)), path, labels)
+    typer.echo(f"figure: {path}")
 
 
 def compare(mixture: Any, x: Any, seed: int, temperature: float) -> None:

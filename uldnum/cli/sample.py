@@ -102,11 +102,12 @@ def sample(
     ] = False,
     out: Annotated[Path, typer.Option(help="Folder for all output files; it is created if absent.")] = Path("out"),
 ) -> None:
-    """Run chains on an image network at one noise level, and plot the denoised images.
+    """Run chains on a network at one noise level, and plot the denoised images.
 
     The chains start from noise. The command writes OUT/strip.png (states along the first chain), OUT/grid.png (the last
     states of all chains) and OUT/run.nc, an xarray dataset with the states ('trace'), their denoised images
-    ('denoised') and all parameters. After Ctrl-C, the same command with --resume resumes the run.
+    ('denoised') and all parameters. If the samples are vectors, OUT/points.png with the first two coordinates of the
+    last states, or their histogram, replaces the images. After Ctrl-C, the same command with --resume resumes the run.
 
     Examples: uldnum sample
 
@@ -139,7 +140,11 @@ def sample(
         raise ValueError(f"every: must be at most steps = {steps}, got {every}")
     net = networks.network(network, **opening.arguments(backend))
     level = net.at(sigma, ratio=sigma_ratio, t=t)
-    check_display(net.display)
+    pictures = len(level.shape) == 3
+    if pictures:
+        check_display(net.display)
+    elif gif:
+        raise ValueError(f"gif: needs images, but the samples of {net.name} have the shape {level.shape}")
     comparison = compared_with(net, chains, compared)
     kept = steps // every * (1 + denoise) + 2 * scheme.rows
     needed = kept * chains * math.prod(level.shape) * np.dtype(level.dtype).itemsize
@@ -165,13 +170,17 @@ def sample(
         save_result(lambda path: write(run, dataset_of(run, net, level, images), path), stored)
     how = f"{scheme.label}, h = {step:.3g} sigma{'' if denoise else ', not denoised'}"
     with naming_result(stored):
-        typer.echo(f"{run.nfe} evaluations of {chains} images on {level.name}: {rate:.4g} images a second")
+        kind = "images" if pictures else "vectors"
+        typer.echo(f"{run.nfe} evaluations of {chains} {kind} on {level.name}: {rate:.4g} {kind} a second")
         if profile:
             other = seconds - inside
             typer.echo(f"network {inside:.2f} s, everything else {other:.2f} s ({other / seconds:.1%})")
         if not run.complete:
             interrupted(f"{run.recorded_steps} of {steps} steps are in {stored}; continue with --resume")
-        draw(net, level, run, images, out, gif, how, opening.labels)
+        if pictures:
+            draw(net, level, run, images, out, gif, how, opening.labels)
+        else:
+            draw_last(level, images, out / "points.png", how, opening.labels)
         if comparison is not None:
             print_quality(comparison, run, net.decode(images[-1]))
         typer.echo(f"states: {stored}")
@@ -198,6 +207,15 @@ def dataset_of(run: Run, net: Network, level: NetworkLevel, images: Array | None
         dataset["denoised"] = (("draw", "chain", *sample_dims(level.shape)), images, {"units": net.card.unit})
     origin = {"network": net.name, "source": net.card.source, "licence": net.card.licence}
     return dataset.assign_attrs(origin | {"alpha": level.alpha, "sigma": level.sigma})
+
+
+def draw_last(level: NetworkLevel, states: Array, path: Path, how: str, labels: list[str]) -> None:
+    """Draw the last states of chains of vectors, and print the path of the figure."""
+    from uldnum.plotting.pictures import draw_points
+
+    caption = f"{level.name}: {states.shape[1]} chains of {how}"
+    draw_points(states[-1].reshape(states.shape[1], -1), caption, path, labels)
+    typer.echo(f"points: {path}")
 
 
 def draw(

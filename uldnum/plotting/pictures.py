@@ -1,8 +1,9 @@
-"""Pictures and animations of batches of images."""
+"""Pictures and animations of batches of images, and figures of points."""
 
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from uldnum._util.typing import Array
 from uldnum.plotting.style import literal_text
 from uldnum.targets import Display
 
-__all__ = ["check_display", "coloured", "draw_gif", "draw_grid", "draw_images", "mosaic"]
+__all__ = ["check_display", "coloured", "draw_gif", "draw_grid", "draw_images", "draw_points", "mosaic"]
 
 COLUMNS = 10  # images in a row
 PIXELS = 96  # minimum side of an image in an animation, in pixels
@@ -107,6 +108,45 @@ def draw_grid(images: Array, caption: str, out: Path, labels: Sequence[str] = ()
     blank = np.ones((1, *images.shape[1:]))
     places = [part for row in rows for part in (row, *[blank] * (columns - len(row)))]
     draw_images(np.concatenate(places), [""] * columns, caption, out, labels[: len(rows)])
+
+
+@literal_text()
+def draw_points(points: Array, caption: str, out: Path, labels: Sequence[str] = ()) -> None:
+    """Draw the first two coordinates of points, or a histogram of points with one coordinate.
+
+    Parameters
+    ----------
+    points : array, shape (n, d)
+        The points. Those with a non-finite coordinate are left out.
+    caption : str
+        Title of the figure.
+    out : Path
+        Image file to write; its suffix determines the format.
+    labels : sequence of str
+        Labels of groups. Point i belongs to the label i modulo the number of labels. Default: no labels.
+    """
+    from matplotlib.figure import Figure
+
+    count = max(1, len(labels))
+    parts = [points[first::count] for first in range(count)]
+    groups = [part[np.isfinite(part).all(axis=1)] for part in parts]
+    figure = Figure(figsize=(5.5, 5.0 if points.shape[1] > 1 else 4.0), layout="constrained")
+    axes = figure.subplots()
+    if points.shape[1] == 1:
+        edges = np.histogram_bin_edges(np.concatenate(groups), bins=min(100, 10 + math.isqrt(len(points))))
+        for group in groups:
+            axes.hist(group[:, 0], edges.tolist(), density=True, histtype="step" if labels else "bar")
+        axes.set(xlabel="x", ylabel="density")
+    else:
+        for group in groups:
+            axes.scatter(group[:, 0], group[:, 1], s=min(20, max(3, 8000 / len(points))), alpha=0.6, linewidths=0)
+        axes.set(xlabel="first coordinate", ylabel="second coordinate", aspect="equal")
+        axes.set_adjustable("datalim")
+    if labels:
+        axes.legend(labels, fontsize=8)
+    axes.set_title(textwrap.fill(caption, 75), fontsize=9)
+    with atomic(out) as file:
+        figure.savefig(file, dpi=160)
 
 
 def draw_gif(frames: Sequence[Array], out: Path, display: Display | None = None) -> Path:
