@@ -109,6 +109,11 @@ def test_a_file_is_stored_with_its_weights_and_its_card(folder, tmp_path):
         ("models/Mine.onnx", {}, r"card of 'mine.onnx': must have parameterisation .*--set parameterisation="),
         ("models/Mine.onnx", {"card": CARD | {"condition": "t"}}, "card of 'mine.onnx': schedule: condition 't' needs"),
         ("models/Mine.onnx", {"card": CARD, "sha256": "0" * 64}, "sha256: must be that of the file, [0-9a-f]{64}, got"),
+        (
+            "models/Mine.onnx",
+            {"card": CARD | {"sha256": "00"}},
+            "must equal that in its card; this is a different file",
+        ),
         ("models/Mine.onnx", {"card": CARD | {"image_input": "y"}}, "determine which input is the image"),
         ("models/Mine.onnx", {"card": CARD, "name": "../up"}, "name: must be at most 100 letters, digits"),
         (

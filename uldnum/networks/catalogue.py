@@ -13,7 +13,7 @@ from uldnum._util.extras import MissingExtraError, require
 from uldnum._util.names import unknown
 from uldnum.networks import diffusers, ffdnet, galaxygrad
 from uldnum.networks.card import card_of, checked_card, read_card
-from uldnum.networks.fetched import fetched, is_url, store
+from uldnum.networks.downloads import fetched, is_url, store
 from uldnum.networks.images import IMAGE_SETS, KnownImages
 from uldnum.networks.prompts import prompted
 from uldnum.networks.score import Network

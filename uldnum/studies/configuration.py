@@ -404,7 +404,8 @@ class QualityConfiguration(Checked):
         "that returns `uldnum.levels.Levels` for a number of levels.",
         shell="Noise levels of plans: geometric:FIRST:LAST:COUNT, karras:FIRST:LAST:COUNT, linear:COUNT, "
         "scaled-linear:COUNT, cosine:COUNT or vp-sde:COUNT with numbers FIRST and LAST (sigma/alpha) and the word "
-        "COUNT, which stands for the number of levels; or own:COUNT for the schedule of the network.",
+        "COUNT, which stands for the number of levels; or own:COUNT for the schedule of the network. If the network "
+        "supports only integer timesteps, levels are moved to the nearest timesteps.",
     ))  # fmt: skip
     steps: int = field(default=1, metadata=option(
         "int", "Steps at each noise level of integrators that are given by name.", check=Whole(1, 2**48),

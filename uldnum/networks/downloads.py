@@ -92,10 +92,12 @@ def store(
             )
         copy_weights(path.parent, weights, new)
         beside = {} if remote else read_card(path, {})
-        keys = {"source": source, **beside, **card, "name": chosen, "sha256": digest}
+        keys = {"source": source, "sha256": digest, **beside, **card, "name": chosen}
         model.with_suffix(".toml").write_text(toml_text(keys), encoding="utf-8")
-        opened = Model(model, Device())  # the model and its card must fit
-        opened.roles(card_of(opened.card, opened.label), {})
+        opened = Model(model, Device())
+        known = card_of(opened.card, opened.label)
+        opened.check_hash(known.sha256)
+        opened.roles(known, {})  # the card must fit the inputs and outputs
     return folder / model.name
 
 
