@@ -172,7 +172,8 @@ def test_bias_json(monkeypatch, capsys, tmp_path):
         (("sample", "--class", "3"), "--input: --class: needs a model with one integer input, besides the noise level"),
         (("sample", "--class", "1,x"), "--class: must be a whole number, such as 10000 or 1e4, got 'x'"),
         (("anneal", "--class", "1,1"), "--class: must be different classes"),
-        (("quality", "--class", "1,2"), "--class: must be one class"),
+        (("quality", "--class", "1,2"), "--class, --prompt: must be one class and one prompt, whose images"),
+        (("sample", "--class", "1,2", "--prompt", "a", "--prompt", "b"), "--class, --prompt: must be one class or one"),
         (("anneal", "--method", "ula"), "error: --h, --eps, --snr: give exactly one"),
         (("anneal", "--method", "mild-ncsn", "--h", "1"), "has its own levels, steps and step sizes; leave out --h"),
         (("anneal", "--method", "mild-ncsn", "--no-denoise"), "leave out --denoise"),
@@ -613,6 +614,31 @@ def test_vectors_are_drawn_as_points(monkeypatch, capsys, tmp_path, vectors, d):
             np.testing.assert_allclose(axes.collections[0].get_offsets(), points[:, :2], rtol=1e-6)
     code, _, err = uldnum(monkeypatch, capsys, "sample", "--network", path, "--gif", *common)
     assert (code, err) == (2, f"error: --gif: needs images, but the samples of vectors{d} have the shape ({d},)\n")
+
+
+@pytest.mark.parametrize("command", [("anneal", "--data"), ("sample", "--network")])
+def test_prompts_are_repeated_over_the_chains(monkeypatch, capsys, tmp_path, stub, command):
+    """The command passes the prompts; several prompts have rows of the grid."""
+    given, drawn, real = [], [], networks.network
+
+    def network(source, prompt=None, negative_prompt=None, **options):
+        given.append((prompt, negative_prompt))
+        return real(source, **options)
+
+    monkeypatch.setattr(networks, "network", network)
+    monkeypatch.setattr(pictures, "draw_images", lambda *arguments: drawn.append(arguments))
+    name, option = command
+    short = {"anneal": ("--method", "ddim", "--levels", "geometric:5:0.1:4"), "sample": ("--steps", "3", "--h", "1")}
+    common = (name, option, str(stub), *short[name], "--chains", "5", "--out", str(tmp_path))
+    texts = ("a cat", "a very long description of a dog that needs several lines in the label of its row")
+    code, _, err = uldnum(monkeypatch, capsys, *common, "--prompt", texts[0], "--prompt", texts[1])
+    assert code == 0, err
+    assert given.pop() == ([*texts], None)
+    assert drawn[-1][4][0] == "a cat"
+    assert max(map(len, drawn[-1][4][1].split("\n"))) <= 25
+    code, _, err = uldnum(monkeypatch, capsys, *common, "--prompt", texts[0], "--negative-prompt", "blur")
+    assert (code, given.pop()) == (0, ([texts[0]], "blur")), err
+    assert len(drawn[-1]) == 4
 
 
 def test_points_of_classes_have_their_colours(monkeypatch, tmp_path):

@@ -230,7 +230,7 @@ def refused(call):
         print(type(error).__name__, error, sep="|")
 
 
-anneal = "anneal", "--levels", "karras:20:0.02:2", "--chains", "1"
+anneal = "anneal", "--levels", "karras:20:0.02:10", "--chains", "1"
 command("bias", "--exact-only", "--target", "gaussian", "--h", "0.5")
 command("sample")
 command(*anneal)

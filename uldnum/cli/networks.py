@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from inspect import signature
 from typing import Annotated, Any, NamedTuple
 
@@ -25,20 +26,28 @@ class Opening(NamedTuple):
         Keyword arguments of `uldnum.networks.network`.
     classes : tuple of int
         Classes of the images, which are repeated over the chains.
+    prompts : tuple of str
+        Texts that describe the images, which are repeated over the chains.
     """
 
     options: dict[str, Any]
-    classes: tuple[int, ...]
+    classes: tuple[int, ...] = ()
+    prompts: tuple[str, ...] = ()
 
     def arguments(self, backend: str | None) -> dict[str, Any]:
         """Return the keyword arguments of a network on a backend."""
-        classes = {CLASS: self.classes} if self.classes else {}
-        inputs = {**self.options.get("inputs", {}), **classes}
-        return self.options | {"device": device_of(backend)} | ({"inputs": inputs} if inputs else {})
+        found = self.options | {"device": device_of(backend)}
+        if self.prompts:
+            found["prompt"] = list(self.prompts)
+        if self.classes:
+            found["inputs"] = {**self.options.get("inputs", {}), CLASS: self.classes}
+        return found
 
     @property
     def labels(self) -> list[str]:
         """Labels of the rows of a grid of images, of which each has its own condition; empty without such rows."""
+        if len(self.prompts) > 1:
+            return [textwrap.fill(textwrap.shorten(one, 100), 25) for one in self.prompts]
         return [f"class {one}" for one in self.classes] if len(self.classes) > 1 else []
 
 
@@ -68,6 +77,22 @@ def network_options(
             rich_help_panel=PANEL,
         ),
     ] = None,
+    prompts: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--prompt",
+            metavar="TEXT",
+            help="Text that describes the images, for a diffusers folder with a text encoder. The option may be "
+            "repeated: the texts are repeated in order over the chains, and each text has a row of the grid of images.",
+            rich_help_panel=PANEL,
+        ),
+    ] = None,
+    negative_prompt: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TEXT", help="Text of the images without the condition, for guidance.", rich_help_panel=PANEL
+        ),
+    ] = None,
     classes: Annotated[
         str | None,
         typer.Option(
@@ -90,7 +115,8 @@ def network_options(
     guidance: Annotated[
         float | None,
         typer.Option(
-            help="Weight of classifier-free guidance, which needs --unconditional. Default: 1, no guidance.",
+            help="Weight of classifier-free guidance, which needs --unconditional or --prompt. Default: 1, which means "
+            "no guidance, or with --prompt the weight of the pipeline.",
             rich_help_panel=PANEL,
         ),
     ] = None,
@@ -112,9 +138,13 @@ def network_options(
         "guidance": guidance,
         "clip": clip or None,
         "chunk": chunk,
+        "negative_prompt": negative_prompt,
     }
     options = {name: value for name, value in found.items() if value is not None}
-    return Opening(options, () if classes is None else parse_classes(classes))
+    opening = Opening(options, () if classes is None else parse_classes(classes), tuple(prompts or ()))
+    if len(opening.classes) > 1 and len(opening.prompts) > 1:
+        raise ValueError("class, prompt: must be one class or one prompt, got several of both")
+    return opening
 
 
 # Decorator that adds these options to a command. The command receives the result of `network_options` as ``opening``.

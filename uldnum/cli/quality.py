@@ -99,7 +99,7 @@ def quality(
     except ValueError as error:
         raise ValueError(f"nfe: {error}") from None
     if opening.labels:
-        raise ValueError("class: must be one class, whose images are compared, got several")
+        raise ValueError("class, prompt: must be one class and one prompt, whose images are compared, got several")
     chosen = given | {
         "network": find_data(given["network"], **opening.arguments(given["backend"])),
         "samplers": split_names(given["samplers"]), "nfe": nfe,
