@@ -143,6 +143,16 @@ def test_score_is_that_of_the_noised_mixture(tmp_path, mixture, what, case):
         np.testing.assert_allclose(level.denoise(x), image, rtol=0, atol=room)
 
 
+def test_alpha_and_sigma_of_sub_vp():
+    """Alpha^2 + sigma = 1 at every level, up to pure noise, and sigma is accurate where it is small."""
+    card = Card("denoiser", "sub-vp", "sigma")
+    for sigma in (1e-9, 0.3, 1.0):
+        level = card.level(sigma)
+        assert level.alpha == pytest.approx((1 - sigma) ** 0.5, abs=1e-15)
+        assert alpha_and_sigma("sub-vp", sigma / level.alpha if level.alpha else np.inf) == pytest.approx(
+            (level.alpha, sigma), rel=1e-15)  # fmt: skip
+
+
 def test_the_log_snr_excludes_pure_noise():
     card = Card("v", "vp", "log-snr", schedule={"kind": "cosine", "timesteps": 100, "zero_terminal_snr": True})
     with pytest.raises(ValueError, match="because the condition 'log-snr' is infinite there"):
@@ -432,6 +442,7 @@ def test_lines_in_messages_are_valid(kind):
         (CARD | {"scaling": "vp", "condition": "timestep", "schedule": {"kind": "linaer"}}, '{kind = "linear", beta_s'),
         (CARD | {"schedule": {"kind": "cosine"}}, "--set schedule='{kind = \"cosine\", timesteps = 1000}'"),
         (CARD | {"spacing": {"kind": "even"}}, '--set schedule=\'{kind = "geometric"'),
+        (CARD | {"spacing": {"kind": "leadin"}, "schedule": DDPM}, "--set spacing='{kind = \"leading\"}' (in Python"),
         (CARD | {"prediction_type": "epsilon"}, "must be given once, got parameterisation and prediction_type"),
     ],
 )

@@ -34,7 +34,7 @@ from uldnum.networks.forms import (
     form,
     input_scale,
 )
-from uldnum.networks.spacings import times_of
+from uldnum.networks.spacings import SPACINGS, times_of
 from uldnum.networks.words import example, line, translated
 from uldnum.plans.schedules import SCHEDULES, Schedule, schedule
 from uldnum.schemes.form import START, Form
@@ -247,7 +247,11 @@ class Card(Described):
                 raise ValueError(
                     f"spacing: needs a schedule from t to the noise level, such as {example(self.scaling)}"
                 )
-            self.spaced(2, self.shape or (1, 64, 64))  # raises for a spacing that does not exist
+            try:
+                self.spaced(2, self.shape or (1, 64, 64))
+            except ValueError as error:
+                kind = nearest(str(self.spacing.get("kind", "")), SPACINGS) or "even"
+                raise ValueError(f"{error}; a valid line is {line('spacing', {'kind': kind})}") from None
 
     def check_schedule(self) -> None:
         """Raise an error, with a line that mends it, if the schedule is invalid or does not fit the condition."""

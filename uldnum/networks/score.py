@@ -248,8 +248,7 @@ class Network(Law):
         if not self.card.whole:
             raise ValueError(
                 f"condition: must be 'timestep' or 'index' for a model with an integer noise-level input "
-                f"({node.described}), "
-                f"got {self.card.condition!r}"
+                f"({node.described}), got {self.card.condition!r}"
             )
 
     def images_in_a_call(self, most: int) -> int:
