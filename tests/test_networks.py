@@ -443,6 +443,7 @@ def test_lines_in_messages_are_valid(kind):
         (CARD | {"schedule": {"kind": "cosine"}}, "--set schedule='{kind = \"cosine\", timesteps = 1000}'"),
         (CARD | {"spacing": {"kind": "even"}}, '--set schedule=\'{kind = "geometric"'),
         (CARD | {"spacing": {"kind": "leadin"}, "schedule": DDPM}, "--set spacing='{kind = \"leading\"}' (in Python"),
+        (CARD | {"schedule": 3, "beta_start": 0.1}, "schedule: must be a table, got 3"),
         (CARD | {"prediction_type": "epsilon"}, "must be given once, got parameterisation and prediction_type"),
     ],
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from uldnum._util.arguments import shown
 from uldnum.networks.forms import CONDITIONS, PARAMETERISATIONS, SCALINGS
 from uldnum.networks.spacings import SPACINGS
 from uldnum.plans.schedules import SCHEDULES
@@ -86,7 +87,7 @@ def translated(given: Mapping[str, Any]) -> dict[str, Any]:
     Raises
     ------
     ValueError
-        If a key is given twice, in both vocabularies.
+        If a key is given twice, in both vocabularies, or a table is no table.
     """
     entries: list[tuple[str, str, str, Any]] = []  # the key as it was given, its table, its key, its value
     tables = []
@@ -104,7 +105,10 @@ def translated(given: Mapping[str, Any]) -> dict[str, Any]:
         if (table, key) in sources:
             raise ValueError(f"{key}: must be given once, got {sources[table, key]} and {source}")
         sources[table, key] = source
-        (found.setdefault(table, {}) if table else found)[key] = renamed(table, key, value)
+        part = found.setdefault(table, {}) if table else found
+        if not isinstance(part, dict):
+            raise ValueError(f"{table}: must be a table, got {shown(part)}")
+        part[key] = renamed(table, key, value)
     return without_unused(found, sources)
 
 
