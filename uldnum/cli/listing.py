@@ -219,7 +219,7 @@ def fetch(
 
     Other commands download what they need on first use. This command prepares a machine that will be offline. It also
     adds other ONNX models to the networks that commands know by name, with their cards: from a URL, from a DOI such as
-    doi:10.5281/zenodo.4924875/model.onnx, or from a file, together with its weights and the card beside it.
+    doi:10.5281/zenodo.NUMBER/model.onnx, or from a file, together with its weights and the card beside it.
 
     Examples: uldnum fetch galaxygrad-quasar72
 

@@ -130,7 +130,7 @@ def fetch(
         One of
 
         * a key of `NETWORKS` or `IMAGE_SETS`, or the name of a fetched network; upper and lower case are equivalent;
-        * the URL of an ONNX model, or its DOI, such as ``doi:10.5281/zenodo.4924875/model.onnx``;
+        * the URL of an ONNX model, or its DOI, such as ``doi:10.5281/zenodo.NUMBER/model.onnx``;
         * the path of an ONNX model. Files of weights and a card beside it are copied, too.
     name : str, optional
         Name of the network of a URL or path, by which `network` finds it. A network of the same name is replaced.

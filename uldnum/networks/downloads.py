@@ -27,7 +27,7 @@ __all__ = ["fetched", "is_url", "store"]
 
 
 def is_url(source: str) -> bool:
-    """Return whether a source is a URL or a DOI of a file, such as ``doi:10.5281/zenodo.4924875/model.onnx``."""
+    """Return whether a source is a URL or a DOI of a file, such as ``doi:10.5281/zenodo.NUMBER/model.onnx``."""
     return source.startswith("doi:") or "://" in source
 
 
