@@ -186,15 +186,20 @@ def test_numpy_outputs_of_all_kinds_are_accepted():
     ("function", "card", "options", "fault"),
     [
         (lambda z, s: z, {}, {}, "shape: must be known for a function"),
-        (lambda z, s: z[:, :1], {"shape": [2]}, {}, r"must return an array of shape \(2, 2\), got shape \(2, 1\)"),
-        (lambda z, s: None, {"shape": [2]}, {}, r"must return an array of shape \(2, 2\), got None"),
+        (lambda z, s: z[:, :1], {"shape": [2]}, {},
+         r"must return a floating-point array of shape \(2, 2\), got numpy array of type float32 and shape \(2, 1\)$"),
+        (lambda z, s: z > 0, {"shape": [2]}, {}, "must return a floating-point array.*got numpy array of type bool"),
+        (lambda z, s: z * 1j, {"shape": [2]}, {}, "must return a floating-point array.*got numpy array of type comp"),
+        (lambda z, s: None, {"shape": [2]}, {}, r"got None; card={'output': 'NAME'} selects an output by its name"),
+        (type("Net", (), {}), {"shape": [2]}, {}, "network: must be a function or a module, got the class Net"),
         (lambda z, s: z, {"shape": [2]}, {"like": [1.0]}, r"like: must be an array or a tensor, got \[1\.0\]"),
         (lambda z, s: z, {"shape": [2]}, {"like": np.zeros(2, int)}, "like: must have a floating-point type, got int"),
         (lambda z, s: z, {"shape": [2]}, {"device": "cpu"}, "device: must be left out for a function"),
         (lambda z, s: z, {"shape": [2]}, {"threads": 1}, "threads: must be left out for a function"),
         (lambda z, s: z, {"shape": [2]}, {"tf32": True}, "tf32: must be left out for a function"),
         (lambda z, s: z, {"shape": [2]}, {"guidance": 2.0}, "guidance: must be 1 for a model without a condition"),
-        (lambda z, s: {"x0": z}, {"shape": [2], "output": "x"}, {}, "output: must be the name of an output.*got 'x'"),
+        (lambda z, s: {"x0": z}, {"shape": [2], "output": "x"}, {},
+         r"output: must be the name of an output of the function \('x0'\), got 'x'"),
         (lambda z, s: z, {"shape": [2], "sha256": "0"}, {}, "sha256: must be absent for a function"),
         (lambda z, s: z, {"shape": [2], "scaling": ""}, {}, "card of lambda: scaling: must be one of"),
         (lambda z, s, y: z, {"shape": [2]}, {"inputs": {"y": ["a"]}}, "inputs: y: must be a number"),
@@ -208,31 +213,38 @@ def test_invalid_functions_are_refused(function, card, options, fault):
 
 
 def test_errors_of_a_function_reach_the_user():
-    def fails(z, s):
+    """They have a note with the arguments of the call."""
+
+    def fails(z, s, label):
         raise KeyError("weights")
 
-    with pytest.raises(KeyError, match="weights"):
-        network(fails, SIGMA_CARD, like=np.zeros((1, 2))).at(0.5).score(np.ones((2, 2)))
+    with pytest.raises(KeyError, match="weights") as error:
+        network(fails, SIGMA_CARD, like=np.zeros((1, 2)), inputs={"label": 3}).at(0.5).score(np.ones((2, 2)))
+    assert error.value.__notes__ == [
+        "network: fails was called with z: numpy array of type float64 and shape (2, 2), condition: numpy array of "
+        "type float64 and shape (2,), label: numpy array of type int64 and shape (2,); like sets the library, device "
+        "and type"
+    ]
 
 
 @pytest.mark.parametrize("chunk", [1, 4, 64])
 def test_inputs_guidance_and_chunks(chunk):
-    """Every chain has its own row of the inputs; guidance calls both conditions at once."""
+    """Every chain has its own row of the inputs, and a number is a row; guidance calls both conditions at once."""
     sizes = []
 
     def image(z, s, label, scale):
         sizes.append(len(z))
-        assert np.ndim(scale) == 0
-        return z * scale + label[:, None]
+        assert scale.shape == (len(z),)
+        return z * scale[:, None] + label[:, None]
 
     labels, x = np.arange(5), np.random.default_rng(0).normal(size=(5, 2)).astype(np.float32)
-    given, plain = {"label": labels, "scale": 2.0}, {"label": [10], "scale": 2.0}
+    given, plain = {"label": labels, "scale": 2.0}, {"label": 10, "scale": 3.0}
     card = SIGMA_CARD | {"shape": [2]}
     level = network(image, card, inputs=given, chunk=chunk).at(0.5)
     np.testing.assert_allclose(level.denoise(x), 2 * x + labels[:, None], rtol=1e-6)
     guided = network(image, card, inputs=given, unconditional=plain, guidance=2.5, chunk=2 * chunk).at(0.5)
     sizes.clear()
-    np.testing.assert_allclose(guided.denoise(x), 2 * x + 10 + 2.5 * (labels[:, None] - 10), rtol=1e-5)
+    np.testing.assert_allclose(guided.denoise(x), 3 * x + 10 + 2.5 * (labels[:, None] - 10 - x), rtol=1e-5, atol=1e-5)
     assert sum(sizes) == 10
     assert len(sizes) == -(-5 // chunk)
     assert guided.fingerprint != level.fingerprint
@@ -462,6 +474,53 @@ def test_gradients_inside_a_function(torch):
 
     level = network(score, SIGMA_CARD | {"parameterisation": "score"}, like=torch.zeros(1, 2)).at(0.5)
     np.testing.assert_array_equal(level.score(np.ones((3, 2), np.float32)), -1)
+
+
+def test_the_example_of_a_module_is_a_parameter_a_buffer_or_a_tensor(torch):
+    """Modules without floating-point parameters receive tensors, too."""
+
+    class Half(torch.nn.Module):
+        def forward(self, z):
+            assert isinstance(z, torch.Tensor)
+            return z / 2
+
+    for kind, dtype in (("none", torch.float32), ("buffer", torch.float64), ("parameter", torch.float64)):
+        module = Half().eval()
+        module.register_buffer("count", torch.tensor(1))
+        if kind == "buffer":
+            module.register_buffer("scale", torch.ones(1, dtype=dtype))
+        if kind == "parameter":
+            module.scale = torch.nn.Parameter(torch.ones(1, dtype=dtype))
+        net = network(module, SIGMA_CARD | {"condition": "none", "shape": [2]})
+        assert net.model.library.dtype == dtype
+        np.testing.assert_array_equal(net.at(0.5).denoise(np.ones((3, 2), np.float32)), 0.5)
+
+
+def test_modules_without_values_are_refused(torch):
+    module = torch.nn.Linear(2, 2, device="meta").eval()
+    with pytest.raises(ValueError, match=r"like: must be on the device.*got an array on the device meta, which"):
+        network(module, SIGMA_CARD | {"condition": "none", "shape": [2]})
+
+
+def test_outputs_of_pytorch_are_arrays_of_any_kind(torch):
+    """Views, tensors with gradients and lazily negated tensors have their values; NumPy arrays are accepted."""
+    x, like = np.random.default_rng(0).normal(size=(4, 2)).astype(np.float32), torch.zeros(1, 2)
+    for function in (
+        lambda z: z / 2,
+        lambda z: (z / 2).requires_grad_(),
+        lambda z: (z / 2).T.contiguous().T,
+        lambda z: torch.complex(z, -z / 2).conj().imag,
+        lambda z: z.numpy() / 2,
+        lambda z: z.mul_(0.5),
+    ):
+        found = network(function, SIGMA_CARD | {"condition": "none"}, like=like).at(0.5).denoise(x)
+        np.testing.assert_array_equal(found, x / 2)
+    constant = network(lambda z: torch.ones(1, 1).expand(z.shape), SIGMA_CARD | {"condition": "none"}, like=like)
+    np.testing.assert_array_equal(constant.at(0.5).denoise(x), 1)
+    numpy = network(
+        lambda z: torch.from_numpy(z).requires_grad_() / 2, SIGMA_CARD | {"condition": "none", "shape": [2]}
+    )
+    np.testing.assert_array_equal(numpy.at(0.5).denoise(x), x / 2)
 
 
 def test_a_module_in_training_mode_warns(torch):

@@ -5,12 +5,14 @@ A `Function` has the interface of `Model`, so that the same code evaluates both.
 
 from __future__ import annotations
 
+import sys
 import time
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -69,7 +71,14 @@ class Library:
             raise ValueError(f"like: must be an array or a tensor, got {shown(like)}")
         if "float" not in str(like.dtype):
             raise ValueError(f"like: must have a floating-point type, got {printable(str(like.dtype))}")
-        return cls(Space.of(like), like.dtype, *map(int, like.__dlpack_device__()))
+        try:
+            kind, number = map(int, like.__dlpack_device__())
+        except ValueError:  # the device "meta" of PyTorch, for example, holds no values
+            raise ValueError(
+                f"like: must be on the device on which the function runs, got an array on the device "
+                f"{printable(str(like.device))}, which has no values"
+            ) from None
+        return cls(Space.of(like), like.dtype, kind, number)
 
     @property
     def real(self) -> np.dtype[Any]:
@@ -92,10 +101,11 @@ class Library:
         return self.space.namespace.astype(values, self.dtype)
 
     def outward(self, values: Any) -> Any:
-        """Convert an output of the function to an array of the chains."""
-        if self.space.name == "torch":
-            values = values.detach()
-        values = self.space.cast(values, self.real)
+        """Convert an output of the function, an array of any library, to an array of the chains."""
+        space = Space.of(values)
+        if space.name == "torch":
+            values = values.detach().resolve_neg()  # DLPack does not transfer the negative bit of lazy tensors
+        values = space.cast(values, self.real)
         return require("cupy", "cuda").from_dlpack(values) if self.kind == CUDA else host(values)
 
     def call(self, function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
@@ -116,8 +126,12 @@ class Function:
     function : callable
         ``function(z, condition, **inputs)`` returns the output of the network for a batch of noised images.
     like : array, optional
-        Example of the arrays that the function accepts. Default: a parameter of a PyTorch module, and a float32 array
-        of NumPy for any other function.
+        Example of the arrays that the function accepts. Default: `example` of the function.
+
+    Raises
+    ------
+    ValueError
+        If the function is a class, or the example is not an array of floating-point numbers.
 
     Warns
     -----
@@ -126,9 +140,9 @@ class Function:
     """
 
     def __init__(self, function: Callable[..., Any], like: Any) -> None:
-        parameters: Callable[[], Iterable[Any]] = getattr(function, "parameters", tuple)
-        default = next(iter(parameters()), np.zeros(1, np.float32))
-        self.function, self.library = function, Library.of(default if like is None else like)
+        if isinstance(function, type):
+            raise ValueError(f"network: must be a function or a module, got the class {printable(function.__name__)}")
+        self.function, self.library = function, Library.of(example(function) if like is None else like)
         self.name = self.label = printable(getattr(function, "__name__", type(function).__name__).strip("<>"))
         self.like_shape = () if like is None else tuple(like.shape[1:])
         self.device = Device("cuda" if self.library.kind == CUDA else "cpu")
@@ -160,10 +174,7 @@ class Function:
             raise ValueError("sha256: must be absent for a function, which is not a file")
 
     def roles(self, card: Card, inputs: Mapping[str, ArrayLike]) -> Roles:
-        """Return the roles of the arguments of the function.
-
-        Arrays of further inputs have one row for each image, unless they are single numbers.
-        """
+        """Return the roles of the arguments of the function. Arrays of further inputs have one row for each image."""
         if not card.shape:
             raise ValueError(
                 "shape: must be known for a function; give card={'shape': [...]}, or an array (n, *shape) as like"
@@ -179,7 +190,7 @@ class Function:
         def node_of(name: str, value: ArrayLike) -> Node:
             array = array_of(f"inputs: {printable(name)}", value)
             kind = {"f": real, "i": integer, "u": integer}.get(array.dtype.kind, array.dtype)
-            return node(name, kind, (None, *array.shape[1:]) if array.ndim else ())
+            return node(name, kind, (None, *array.shape[1:]))
 
         roles = Roles(
             image=node(IMAGE, real, (None, *shape)),
@@ -204,18 +215,52 @@ class Function:
         Raises
         ------
         ValueError
-            If the function does not return an array of the expected shape.
+            If the function does not return a floating-point array of the expected shape.
+
+        Notes
+        -----
+        An error of the function has a note with the arguments of the call.
         """
         begun = time.perf_counter()
         given = {name: self.library.inward(array) for name, array in arrays.items()}
         positional = [given.pop(name) for name in (IMAGE, LEVEL) if name in given]
-        answer = tensor_of(self.library.call(self.function, *positional, **given), self.output)
-        wanted = (len(arrays[IMAGE]), *self.sizes)
-        if tuple(getattr(answer, "shape", ())) != wanted:
-            got = f"shape {tuple(answer.shape)}" if hasattr(answer, "shape") else shown(answer)
-            raise ValueError(f"network: {self.name} must return an array of shape {wanted}, got {got}")
+        try:
+            answer = self.library.call(self.function, *positional, **given)
+        except Exception as error:
+            named = [*zip(("z", "condition"), positional, strict=False), *given.items()]
+            listed = ", ".join(f"{name}: {described(value)}" for name, value in named)
+            error.add_note(f"network: {self.name} was called with {listed}; like sets the library, device and type")
+            raise
+        answer, wanted = tensor_of(answer, self.output), (len(arrays[IMAGE]), *self.sizes)
+        if not hasattr(answer, "__dlpack__") or tuple(answer.shape) != wanted or "float" not in str(answer.dtype):
+            remedy = "" if hasattr(answer, "shape") else "; card={'output': 'NAME'} selects an output by its name"
+            raise ValueError(
+                f"network: {self.name} must return a floating-point array of shape {wanted}, got "
+                f"{described(answer)}{remedy}"
+            )
         arrays[OUTPUT] = self.library.outward(answer)
         self.seconds += time.perf_counter() - begun
+
+
+def example(function: Callable[..., Any]) -> Any:
+    """Return an array of the library that a function accepts.
+
+    It is the first floating-point parameter or buffer of a PyTorch module, or a float32 tensor on the CPU if the module
+    has none. For any other function it is a float32 array of NumPy.
+    """
+    torch: Any = sys.modules.get("torch")
+    if torch is None or not isinstance(function, torch.nn.Module):
+        return np.zeros(1, np.float32)
+    tensors = (one for one in chain(function.parameters(), function.buffers()) if one.is_floating_point())
+    return next(tensors, torch.zeros(1, dtype=torch.float32, device="cpu"))
+
+
+def described(value: Any) -> str:
+    """Return the type and the shape of an array for a message, or the value itself if it is not an array."""
+    if not (hasattr(value, "shape") and hasattr(value, "dtype")):
+        return shown(value)
+    library = type(value).__module__.partition(".")[0]
+    return printable(f"{library} array of type {value.dtype} and shape {tuple(value.shape)}", 200)
 
 
 def tensor_of(answer: Any, name: str) -> Any:
@@ -223,7 +268,8 @@ def tensor_of(answer: Any, name: str) -> Any:
     if name:
         found = answer.get(name) if isinstance(answer, Mapping) else getattr(answer, name, None)
         if found is None:
-            raise ValueError(f"output: must be the name of an output of the function, got {shown(name)}")
+            known = f" ({', '.join(map(shown, answer))})" if isinstance(answer, Mapping) else ""
+            raise ValueError(f"output: must be the name of an output of the function{known}, got {shown(name)}")
         return found
     if isinstance(answer, Mapping):
         answer = tuple(answer.values())
