@@ -260,6 +260,20 @@ def test_inputs_of_many_chains_on_vectors():
     np.testing.assert_allclose(run.x[:, 0], labels, rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize(("shape", "most"), [([2], 2**14), ([512], 64), ([1, 32, 32], 64)])
+def test_calls_have_more_vectors_than_images(shape, most):
+    """By default a call has 64 images, or as many as have 2^15 values."""
+    sizes = []
+
+    def image(z, s):
+        sizes.append(len(z))
+        return z
+
+    level = network(image, SIGMA_CARD | {"shape": shape}).at(0.5)
+    level.score(np.zeros((most + 1, *shape), np.float32))
+    assert sizes == [most, 1]
+
+
 def test_integers_and_integer_timesteps():
     """The condition "timestep" is an integer array; a network of integer timesteps may use it as an index."""
     table = np.linspace(0.1, 2.0, 10)

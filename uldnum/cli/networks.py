@@ -127,7 +127,8 @@ def network_options(
         ),
     ] = False,
     chunk: Annotated[
-        int | None, count("Maximum number of images in one call of the network. Default: 64.", panel=PANEL)
+        int | None,
+        count("Maximum number of images in one call of the network. Default: 64, or more for vectors.", panel=PANEL),
     ] = None,
 ) -> Opening:
     """Return how the options open a network."""

@@ -35,8 +35,8 @@ from uldnum.targets.protocol import Display, Law
 
 __all__ = ["Network", "NetworkLevel"]
 
-# Default of the maximum number of images in one call of the network.
-CHUNK = 64
+# Default of the maximum number of images in one call of the network: as many as have VALUES values, but at least CHUNK.
+CHUNK, VALUES = 64, 2**15
 
 # Relative difference up to which two ratios sigma/alpha are the same noise level.
 SAME = 1e-6
@@ -80,10 +80,11 @@ class Network(Law):
     clip : bool
         Clip the denoised image to the range of the data in every evaluation. The clipped score is in general not the
         gradient of a log density. Default: False.
-    chunk : int
+    chunk : int, optional
         Maximum number of images in one call. With guidance, each image counts twice. The memory of a call is
         proportional to ``chunk``. A model with a fixed batch size ignores ``chunk``. Random numbers do not depend on
-        ``chunk``. States depend on ``chunk`` only through rounding in the network. Default: 64.
+        ``chunk``. States depend on ``chunk`` only through rounding in the network. Default: 64, or for images of fewer
+        than 512 values as many as have 2^15 values: 16384 vectors of two values.
     threads : int, optional
         Number of threads of an ONNX model on the CPU. Default: the number of cores available to this process.
     tf32 : bool
@@ -138,7 +139,7 @@ class Network(Law):
         unconditional: Mapping[str, ArrayLike] | None = None,
         guidance: float = 1.0,
         clip: bool = False,
-        chunk: int = CHUNK,
+        chunk: int | None = None,
         threads: int | None = None,
         tf32: bool = False,
         latents: Latents | None = None,
@@ -165,7 +166,8 @@ class Network(Law):
         self.shape = self.image_shape()
         self.check_condition()
         self.conditions = Conditions.of(self.roles.others, self.device, inputs, unconditional, guidance)
-        self.chunk = self.images_in_a_call(whole_number("chunk", chunk, 1, 2**20))
+        most = max(CHUNK, VALUES // math.prod(self.shape)) if chunk is None else whole_number("chunk", chunk, 1, 2**20)
+        self.chunk = self.images_in_a_call(most)
         self.clip = flag("clip", clip)
         if self.clip and latents is not None:
             raise ValueError("clip: must be False for a network of latents, whose range is unbounded")
