@@ -212,6 +212,13 @@ def test_invalid_functions_are_refused(function, card, options, fault):
         network("mnist", like=np.zeros(1))
 
 
+@pytest.mark.parametrize(("scaling", "family"), [("ve", "karras or geometric"), ("flow", "flow")])
+def test_networks_without_a_schedule_name_families_of_levels(scaling, family):
+    net = network(lambda z, s: z, SIGMA_CARD | {"scaling": scaling, "shape": [2]})
+    with pytest.raises(ValueError, match=rf"levels: lambda has no schedule; use uldnum\.levels\.{family}$"):
+        net.levels(4)
+
+
 def test_errors_of_a_function_reach_the_user():
     """They have a note with the arguments of the call."""
 
@@ -302,6 +309,8 @@ def test_fingerprints_distinguish_functions():
     assert one.at(0.5).fingerprint == net(0.5).at(0.5).fingerprint
     assert one.at(0.5).fingerprint != one.at(0.6).fingerprint
     assert one.at(0.5).fingerprint != net(0.6).at(0.5).fingerprint
+    elsewhere = network(lambda z, s: np.where(z > 2, 0.6, 0.5) * z, SIGMA_CARD | {"shape": [2]})
+    assert one.at(0.5).fingerprint != elsewhere.at(0.5).fingerprint
     assert one.images == 0
 
 

@@ -131,11 +131,11 @@ class Conditions:
         return b"".join(parts)
 
 
-def rows_of(part: slice, count: int) -> slice | list[int]:
+def rows_of(part: slice, count: int) -> slice | Array:
     """Return the rows of an array of ``count`` rows that belong to some of the images: i modulo count for image i."""
     if part.stop <= count:
         return part
-    return slice(None) if count == 1 else [i % count for i in range(part.start, part.stop)]
+    return slice(None) if count == 1 else np.arange(part.start, part.stop) % count
 
 
 def per_image(node: Node) -> bool:

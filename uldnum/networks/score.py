@@ -118,8 +118,9 @@ class Network(Law):
     the function runs on an NVIDIA GPU, chains are CuPy arrays, which share memory with the arrays of the function, and
     the backend "cuda" supports images.
 
-    A function has no hash. The fingerprint of a level, by which a stopped run is resumed, has three digits of an output
-    of the function.
+    A function has no hash. The fingerprint of a level, by which a stopped run is resumed and the results of a study are
+    found, has three digits of averages over outputs of the function for 64 images, or for as few as have 2^12 values.
+    The function is pickled with the network, for example for an ``executor``, so that it must not be a lambda then.
 
     References
     ----------
@@ -406,7 +407,8 @@ class Network(Law):
             If the network has no schedule, or fewer than ``count`` timesteps.
         """
         if not self.card.schedule:
-            raise ValueError(f"levels: {self.name} has no schedule; use uldnum.levels.karras or geometric")
+            families = "flow" if self.card.scaling == "flow" else "karras or geometric"
+            raise ValueError(f"levels: {self.name} has no schedule; use uldnum.levels.{families}")
         number = whole_number("count", count, 1, 2**20)
         t = self.card.spaced(number, self.shape)
         if (different := len(np.unique(t))) < number:
@@ -421,9 +423,10 @@ class Network(Law):
         return hashlib.sha256(known.encode() + repr(settings).encode() + self.conditions.described).hexdigest()[:16]
 
     def digits(self, level: Level) -> str:
-        """Return three digits of an output at a noise level, which identify a network whose model has no hash."""
-        n, before = self.conditions.rows, self.images
-        x = initial_normals(n, 0, 0, 0, math.prod(self.shape)).reshape(n, *self.shape)
+        """Return digits of averages over outputs at a noise level, which identify a network whose model has no hash."""
+        size, before = math.prod(self.shape), self.images
+        n = max(self.conditions.rows, min(CHUNK, -(-(2**12) // size)))
+        x = initial_normals(n, 0, 0, 0, size).reshape(n, *self.shape)
         answer = host(self.evaluate(self.device.namespace.asarray(x), level.scale, level.condition))
         self.images = before
         parts = (float(total((answer * other).ravel())) / answer.size for other in (answer, x))
