@@ -16,6 +16,7 @@ from uldnum.exact import (
     propagator,
     underdamped_flow,
 )
+from uldnum.exact._gaussian import log1p_gap
 from uldnum.exact.linear import linear_step
 from uldnum.exact.precise import Number
 from uldnum.schemes.stage import Affine, Step, first_row, table
@@ -61,6 +62,104 @@ def test_closed_forms(name):
         np.testing.assert_allclose(law.momentum_covariance, p, rtol=0, atol=1e-12)
     if xp is not None:
         np.testing.assert_allclose(law.cross_covariance, xp * ONE, rtol=0, atol=1e-12)
+
+
+# scheme: Kullback-Leibler divergences of x and of (x, p) at h = lambda = gamma = 1, computed with forty digits
+DIVERGENCES = {
+    "OBABO": (0.02282563, 0.02282563),
+    "OABAO": (0.01884104, 0.01884104),
+    "BAOAB": (0.0, 0.01884104),
+    "ABOBA": (0.0, 0.02282563),
+    "UBU": (0.00731691, 0.01074161),
+    "BUB": (0.00265435, 0.01378245),
+}
+
+
+@pytest.mark.parametrize("name", DIVERGENCES)
+def test_divergences_in_forty_digits(name):
+    law = gaussian(name, 1.0)
+    np.testing.assert_allclose((law.position_kl, law.phase_space_kl), DIVERGENCES[name], rtol=0, atol=5e-9)
+
+
+def covariance(law):
+    """Covariance of (x, p) on a Gaussian with a precision that is a number or a matrix."""
+    x, xp, p = (
+        np.atleast_2d(part) for part in (law.position_covariance, law.cross_covariance, law.momentum_covariance)
+    )
+    return np.block([[x, xp], [xp.T, p]])
+
+
+def divergence(law, reference):
+    """Kullback-Leibler divergence of N(0, law) from N(0, reference)."""
+    ratio = np.linalg.solve(reference, law)
+    return (np.trace(ratio) - len(law) - np.linalg.slogdet(ratio)[1]) / 2
+
+
+@pytest.mark.parametrize("mass", [None, 3.0, [1.0, 4.0], [[2.0, 0.5], [0.5, 1.0]], "inverse-covariance"])
+@pytest.mark.parametrize("name", ["UBU", "BAOA", "exponential-euler"])
+def test_divergences_and_temperature_of_covariances(name, mass):
+    """Against dense matrices of x and p, with a temperature and score noise or a mass matrix."""
+    precision, temperature = np.array([[2.0, 0.5], [0.5, 1.0]]), 2.5
+    noise = 0.0 if np.ndim(mass) or mass == "inverse-covariance" else 0.3
+    law = gaussian(name, 0.6, precision=precision, temperature=temperature, mass=mass, score_noise=noise)
+    M = np.asarray(precision if mass == "inverse-covariance" else 1.0 if mass is None else mass, float)
+    M = M if M.ndim == 2 else np.diag(np.broadcast_to(M, 2))
+    target, zero = temperature * np.linalg.inv(precision), np.zeros((2, 2))
+    joint, wanted = covariance(law), np.block([[target, zero], [zero, temperature * M]])
+    np.testing.assert_allclose(law.position_kl, divergence(joint[:2, :2], target), rtol=1e-9, atol=1e-14)
+    np.testing.assert_allclose(law.phase_space_kl, divergence(joint, wanted), rtol=1e-9, atol=1e-14)
+    np.testing.assert_allclose(law.kinetic_temperature, np.trace(np.linalg.solve(M, joint[2:, 2:])) / 2, rtol=1e-12)
+
+
+def test_divergences_of_tiny_steps():
+    """The divergence of N(0, 1 + mu) is mu^2/4 - mu^3/6 + ..., with mu = h^2/4 for OBABO."""
+    h = np.array([1e-6, 1e-4, 1e-3])
+    mu = h**2 / 4 / (1 - h**2 / 4)
+    law = gaussian("OBABO", h, precise=True)
+    np.testing.assert_allclose(law.position_kl, mu**2 / 4 - mu**3 / 6, rtol=1e-13)
+
+
+@pytest.mark.parametrize("mu", [-0.999, -0.5000001, -0.4999999, -1e-3, 0.0, 1e-9, 0.4999999, 0.5000001, 1e6])
+def test_the_gap_of_a_logarithm(mu):
+    with mpmath.workdps(40):
+        exact = mpmath.mpf(mu) - mpmath.log1p(mpmath.mpf(mu))
+    assert log1p_gap(np.array(mu)) == pytest.approx(float(exact), rel=1e-15, abs=0)
+
+
+@pytest.mark.parametrize("name", ["ula", "baoab-limit", "mild(0.5)"])
+def test_schemes_without_momenta_have_no_kinetic_temperature(name):
+    law = gaussian(name, [0.5, 1.0], precision=[1.0, 2.0])
+    np.testing.assert_array_equal([law.kinetic_temperature, law.phase_space_kl], np.full((2, 2), np.nan))
+    assert law.position_kl.shape == (2,)
+    assert np.isfinite(law.position_kl).all()
+
+
+@pytest.mark.parametrize("name", ["BAOAB", "OBABO", "ABOBA", "OABAO", "BABAOBAB"])
+def test_half_steps(name):
+    """Momenta at the half step: x of the scheme itself, and p = dx/t over the last A, by the linear maps of letters."""
+    half = uldnum.integrator(name).at(temperature=2.0).at_half_step()
+    assert half.name.endswith("A")
+    own, read = (gaussian(scheme, 0.8, precision=1.3, temperature=2.0) for scheme in (name, half))
+    assert read.position_covariance == pytest.approx(own.position_covariance, rel=1e-12)
+    # From the end of the last A to the end of the step, B and O map (x, p) linearly.
+    c, t = np.exp(-0.8 / name.count("O")), 0.8 / name.count("B")
+    joint = covariance(read)
+    for letter in name[name.rindex("A") + 1 :]:
+        M = np.array([[1, 0], [-1.3 * t, 1]]) if letter == "B" else np.diag([1, c])
+        joint = M @ joint @ M.T + np.diag([0, 2 * (1 - c**2) if letter == "O" else 0])
+    np.testing.assert_allclose(joint, covariance(own), rtol=0, atol=1e-12)
+
+
+def test_half_steps_of_fractions():
+    whole = uldnum.splitting("OBABO", [0.25, 0.5, 1, 0.5, 0.75]).at_half_step()
+    assert whole.name == "BOOBA[0.5,0.75,0.25,0.5,1]"
+    assert uldnum.integrator("BAOA").at_half_step() == uldnum.integrator("BAOA")
+
+
+@pytest.mark.parametrize("name", ["UBU", "ula", "euler-maruyama"])
+def test_half_steps_of_words_only(name):
+    with pytest.raises(ValueError, match="integrator: must be a splitting word with an A"):
+        uldnum.integrator(name).at_half_step()
 
 
 @pytest.mark.filterwarnings("ignore:.* has no stationary distribution")

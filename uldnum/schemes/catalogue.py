@@ -254,6 +254,47 @@ class Integrator(Described):
         noise: Any = self.score_noise if score_noise is None else score_noise
         return replace(self, temperature=kept, score_noise=noise)
 
+    def at_half_step(self) -> Integrator:
+        """Return this splitting scheme with time steps that end after the last A of its word.
+
+        The momenta at the end of these steps are the half-step momenta: those with which the last A moves the
+        positions. The positions are those at the end of the steps of the word itself, because only B and O follow.
+
+        Returns
+        -------
+        Integrator
+            The scheme of the rotated word, at the same temperature and score noise. It is this integrator if its word
+            ends with A.
+
+        Raises
+        ------
+        ValueError
+            If the integrator is not a splitting word, or if its word has no A.
+
+        Notes
+        -----
+        Consecutive steps repeat a word, so a word describes the same chain wherever its steps begin. The half-step
+        momenta of BAOAB are those between its two A, after O. They are the momenta of BAOA, the word of OpenMM's
+        LangevinMiddleIntegrator (Zhang et al. 2019, J. Phys. Chem. A 123, 6056), on its step. In OBABO they are the
+        momenta between its two B.
+
+        Examples
+        --------
+        >>> import uldnum
+        >>> uldnum.integrator("BAOAB").at_half_step().name
+        'BBAOA'
+        """
+        recipe = self.recipe
+        word, shares = recipe.args if isinstance(recipe, partial) and recipe.func is compile_word else ("", ())
+        if "A" not in word:
+            raise ValueError(f"integrator: must be a splitting word with an A to have a half step, got {self.name!r}")
+        end = word.rindex("A") + 1
+        if end == len(word):
+            return self
+        rotated, own = word[end:] + word[:end], shares[end:] + shares[:end]
+        equal = own == tuple(1 / word.count(letter) for letter in rotated)
+        return splitting(rotated, None if equal else own).at(temperature=self.temperature, score_noise=self.score_noise)
+
     @property
     def label(self) -> str:
         """Name, temperature and score noise, for output."""
