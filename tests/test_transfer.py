@@ -306,6 +306,14 @@ def test_the_interval_grows_to_hold_the_distribution():
     assert np.abs(law.weights[[0, -1]]).max() < 1e-6
 
 
+@pytest.mark.parametrize(("name", "share"), [("UBU", 0.9), ("ABOBA", 0.8)])
+def test_the_grid_contains_the_position_within_a_step(name, share):
+    """Close to the stability limit, the position before the noise of a step is much wider than at its end."""
+    h = share * max_stable_h(name)
+    second = transfer_operator(name, GAUSSIAN, h).expectation(np.square)
+    assert second == pytest.approx(gaussian(name, h).position_covariance, rel=0, abs=1e-6)
+
+
 def test_eigenvalues_that_only_one_grid_has_are_omitted():
     """Only eigenvalues that two grids have in common remain. The change of the gap is relative to the gap."""
     x = Grid(Axis(-1.0, 1.0, 40), Axis(0.0, 0.0, 1))

@@ -261,11 +261,13 @@ class Problem:
         """Widen a grid until the probability outside it is negligible, and return the solution on it."""
         for _ in range(WIDENINGS):
             stationary = self.stationary(grid)
-            weights = self.read(stationary.law, grid)
-            wide = widened(grid, weights, OUTERMOST * self.tolerance)
+            x, memory = self.read(stationary.law, grid)
+            # The grid also contains the sheared position before the noise, which may be wider than x.
+            outer = np.maximum(x, stationary.law.reshape(grid.shape).sum(axis=1)), memory
+            wide = widened(grid, outer, OUTERMOST * self.tolerance)
             if wide == grid:  # only then are the eigenvalues needed
-                law = Solution(grid, *weights, self.eigenvalues(stationary))
-                wide = widened(grid, weights, OUTERMOST * float(np.clip(law.gap, LEAST_GAP, self.tolerance)))
+                law = Solution(grid, x, memory, self.eigenvalues(stationary))
+                wide = widened(grid, outer, OUTERMOST * float(np.clip(law.gap, LEAST_GAP, self.tolerance)))
                 if wide == grid:
                     return law
             grid = wide
