@@ -135,6 +135,7 @@ def public_calls(w):
     common = {"chains": [2], "seed": [0, 7], "first_chain": [0, 5], "dtype": [None, "float32"], "backend": ["array"],
               "threads": [None, 1], "resume": [None], "progress": [False]}  # fmt: skip
     # On a target with one mode no hops are counted, and points take milliseconds.
+    joint = exact.transfer_operator("OBABO", "gaussian", 0.5, tolerance=1e-2).phase_space
     study = {"target": ["gaussian"], "integrators": ["ula", ["ula", "BAOAB"]], "h": [[0.3], 0.2],
              "delta": [None], "friction": [1.0], "nfe": [8], "burn_in": [0, 2], "chains": [8], "seed": [0],
              "tolerance": [0.1], "backend": ["array"], "store": [None], "executor": [None],
@@ -216,6 +217,8 @@ def public_calls(w):
         "TransferOperator.expectation": (w.law.expectation, {"f": [np.square, np.cos]}),
         "TransferOperator.density": (w.law.density, {"x": [0.5, x]}),
         "TransferOperator.cdf": (w.law.cdf, {"x": [0.5, x]}),
+        "PhaseSpaceLaw.expectation": (joint.expectation, {"f": [np.multiply]}),
+        "PhaseSpaceLaw.density": (joint.density, {"x": [0.5, x], "p": [0.0]}),
         "TransferOperator.autocorrelation_time": (w.law.autocorrelation_time, {"f": [np.square]}),
         **{name: (getattr(diagnostics, name), run) for name in ("mean_bias", "second_moment_bias", "relaxation")},
         **{name: (getattr(diagnostics, name), {"run": [w.run, x], "target": target, "summary": [np.mean, np.max]})

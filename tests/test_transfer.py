@@ -3,12 +3,13 @@
 import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 
 import numba
 import numpy as np
 import pytest
 from helpers.catalogue import CATALOGUE_AT_HALF
-from scipy.stats import norm
+from scipy.stats import multivariate_normal, norm
 
 import uldnum
 from uldnum._util.threads import controller, one_thread
@@ -98,6 +99,112 @@ def test_distances_of_gaussians():
     assert law.total_variation == pytest.approx(2 * gap, abs=1e-6)
     assert law.density([-100.0, 100.0]).tolist() == [0.0, 0.0]
     np.testing.assert_allclose(law.cdf([-100.0, 100.0]), [0, 1], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "friction", "share"),
+    thorough(
+        [
+            (name, friction, share)
+            for name in ("BAOAB", "OBABO", "ABOBA", "OABAO", "UBU", "BUB", "BAOA", "ABAOABA", "exponential-euler")
+            for friction in (0.3, 1.0, 5.0)
+            for share in (0.1, 0.5, 0.75)
+        ],
+        quick=[(name, 1.0, 0.5) for name in ("BAOAB", "OBABO", "UBU", "BUB")] + [("exponential-euler", 5.0, 0.1)],
+    ),
+)
+def test_momenta_on_gaussians(name, friction, share):
+    """Moments and divergences of (x, p) agree with linear algebra to 2e-6 and densities to 5e-6."""
+    h = share * min(max_stable_h(name, friction=friction), 3.0)
+    exact, law = gaussian(name, h, friction=friction), transfer_operator(name, GAUSSIAN, h, friction=friction)
+    joint = law.phase_space
+    assert law.kl == pytest.approx(exact.position_kl, abs=1e-6)
+    assert joint.kl == pytest.approx(exact.phase_space_kl, abs=2e-6)
+    assert joint.momentum_variance == pytest.approx(exact.momentum_covariance, abs=2e-6)
+    assert joint.kinetic_temperature == pytest.approx(exact.kinetic_temperature, abs=2e-6)
+    assert joint.expectation(lambda x, p: x * p) == pytest.approx(exact.cross_covariance, abs=2e-6)
+    x, p = np.meshgrid(np.linspace(-4, 4, 21), np.linspace(-4, 4, 19))
+    covariance = [
+        [exact.position_covariance, exact.cross_covariance],
+        [exact.cross_covariance, exact.momentum_covariance],
+    ]
+    wanted = multivariate_normal([0, 0], covariance).pdf(np.stack([x, p], axis=-1))
+    np.testing.assert_allclose(joint.density(x, p), wanted, rtol=0, atol=5e-6)
+
+
+def test_momenta_with_mass_and_temperature():
+    exact, law = (
+        f("BAOAB", h=1.5, mass=4.0, temperature=2.0) for f in (gaussian, partial(transfer_operator, target=GAUSSIAN))
+    )
+    joint = law.phase_space
+    assert joint.kl == pytest.approx(exact.phase_space_kl, abs=1e-6)
+    assert joint.momentum_variance == pytest.approx(exact.momentum_covariance, abs=1e-5)
+    assert joint.kinetic_temperature == pytest.approx(exact.kinetic_temperature, abs=1e-6)
+    wanted = norm.pdf(0.5, 0, exact.position_covariance**0.5) * norm.pdf(1.0, 0, exact.momentum_covariance**0.5)
+    assert joint.density(0.5, 1.0) == pytest.approx(wanted, abs=1e-6)
+
+
+def stepped(word, density, x, p, h, friction):
+    """Densities on a grid after one step of a word. Flows of A and B are exact shifts of trigonometric polynomials."""
+    score, (n, k) = BIMODAL.score(x[:, None])[:, 0], (len(x), len(p))
+    waves = [2 * np.pi * np.fft.fftfreq(count, axis[1] - axis[0]) for count, axis in ((n, x), (k, p))]
+    for letter in word:
+        t = h / word.count(letter)
+        if letter == "A":
+            density = np.fft.ifft(np.fft.fft(density, axis=0) * np.exp(-1j * np.outer(waves[0], t * p)), axis=0).real
+        elif letter == "B":
+            density = np.fft.ifft(
+                np.fft.fft(density, axis=1) * np.exp(-1j * np.outer(t * score, waves[1])), axis=1
+            ).real
+        else:
+            c = np.exp(-friction * t)
+            density = density @ norm.pdf(p, c * p[:, None], np.sqrt(1 - c**2)) * (p[1] - p[0])
+    return density
+
+
+@pytest.mark.parametrize("word", ["BAOAB", "OBABO"])
+def test_joint_densities_by_quadrature(word):
+    """The joint density on the mixture is that after one more step, in which flows act on a fine grid."""
+    h, friction = 1.0, 1.3
+    law = transfer_operator(word, BIMODAL, h, friction=friction)
+    x, p = np.linspace(-10, 10, 300, endpoint=False), np.linspace(-9, 9, 256, endpoint=False)
+    cell, density = (x[1] - x[0]) * (p[1] - p[0]), law.phase_space.density(x[:, None], p)
+    np.testing.assert_allclose(stepped(word, density, x, p, h, friction), density, rtol=0, atol=2e-6)
+    assert density.sum() * cell == pytest.approx(1, abs=1e-6)
+    np.testing.assert_allclose(density.sum(axis=1) * (p[1] - p[0]), law.density(x), rtol=0, atol=2e-6)
+    assert (density * p**2).sum() * cell == pytest.approx(law.phase_space.momentum_variance, abs=1e-6)
+    # Distances from the target with independent momenta, by the same quadrature.
+    log = BIMODAL.log_density(x[:, None])[:, None] + norm.logpdf(p)
+    some = density > 1e-12
+    kl = (density[some] * (np.log(density[some]) - log[some])).sum() * cell
+    assert law.phase_space.kl == pytest.approx(kl, abs=2e-6)
+    total = np.abs(density - np.exp(log)).sum() * cell / 2
+    assert law.phase_space.total_variation == pytest.approx(total, rel=2e-3)
+
+
+def test_the_divergence_of_ula_by_quadrature():
+    law = transfer_operator("ula", BIMODAL, delta=0.4, tolerance=1e-8)
+    x = np.linspace(-12, 13, 4001)
+    density, log = law.density(x), BIMODAL.log_density(x[:, None])
+    some = density > 1e-12
+    kl = np.trapezoid(np.where(some, density * (np.log(np.where(some, density, 1)) - log), 0), x)
+    assert law.kl == pytest.approx(kl, rel=1e-6)
+
+
+def test_schemes_without_momenta_have_no_joint_distribution():
+    law = transfer_operator("baoab-limit", GAUSSIAN, 0.5, tolerance=1e-3)
+    with pytest.raises(ValueError, match="integrator: must have momenta"):
+        _ = law.phase_space
+
+
+def test_functions_of_momenta_have_their_shape():
+    law = transfer_operator("OBABO", GAUSSIAN, 0.5, tolerance=1e-2).phase_space
+    assert law.expectation(lambda x, p: 3.0) == pytest.approx(3.0)
+    with pytest.raises(ValueError, match="f: must return the shape of its arguments"):
+        law.expectation(lambda x, p: p[0])
+    with pytest.raises(ValueError, match="x, p: must have shapes that broadcast"):
+        law.density([0.0, 1.0], [0.0, 1.0, 2.0])
+    assert law.density(100.0, 0.0) == law.density(0.0, 100.0) == 0
 
 
 @pytest.mark.parametrize("delta", [pytest.param(0.1, marks=pytest.mark.slow), 0.8])

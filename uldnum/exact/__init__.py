@@ -11,6 +11,7 @@ from uldnum.exact._gaussian import GaussianLaw, gaussian, max_stable_h, propagat
 from uldnum.exact._plan import PlanLaw, plan
 from uldnum.exact.flow import overdamped_flow, underdamped_flow
 from uldnum.exact.orders import Orders, measured_orders
+from uldnum.exact.phase_space import PhaseSpaceLaw
 from uldnum.exact.stationary import ConvergenceError, UnstableError
 from uldnum.exact.transfer import TransferOperator, transfer_operator
 
@@ -18,6 +19,7 @@ __all__ = [
     "ConvergenceError",
     "GaussianLaw",
     "Orders",
+    "PhaseSpaceLaw",
     "PlanLaw",
     "TransferOperator",
     "UnstableError",

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from scipy.interpolate import make_interp_spline
+from scipy.interpolate import BSpline, make_interp_spline
 
 from uldnum._util.typing import Array
 from uldnum.targets import Target, lacking
 
-__all__ = ["TargetDensity", "tabulate"]
+__all__ = ["TargetDensity", "relative_entropy", "tabulate"]
 
 # Extent of the table beyond the outermost means in standard deviations, number of nodes per standard deviation of the
 # narrowest component, and largest number of nodes.
@@ -72,6 +72,11 @@ class TargetDensity:
         """Standard deviation of the target."""
         return float(np.sqrt(self.integral((self.x - self.mean) ** 2 * self.density)))
 
+    @cached_property
+    def log_curve(self) -> BSpline:
+        """Log density as a cubic spline of x, within the table."""
+        return make_interp_spline(self.x, self.log_density, k=3)
+
     def interval(self, reach: float) -> tuple[float, float]:
         """Return the ends of the interval where the density exceeds ``exp(-reach^2/2)`` times its maximum.
 
@@ -97,6 +102,16 @@ class TargetDensity:
         coarse = np.interp(nodes, self.x, self.density) * (nodes - self.mean) ** 2 / nodes_per_unit
         fine = self.density * (self.x - self.mean) ** 2 * ((self.x >= nodes[0]) & (self.x <= nodes[-1]))
         return abs(float(np.trapezoid(coarse)) / self.integral(fine) - 1) < 1e-3
+
+
+def relative_entropy(density: Array, log_target: Array) -> Array:
+    """Return ``rho log(rho/pi) - rho + pi`` at points, given rho and log pi; the integral is the divergence of rho.
+
+    It is never negative. Small negative values of rho, which are numerical errors, count as 0.
+    """
+    some = density > 0
+    log = np.log(np.where(some, density, 1.0)) - log_target
+    return np.where(some, density * (log - 1), 0.0) + np.exp(log_target)
 
 
 def scales(target: Target) -> tuple[Array, Array]:

@@ -57,6 +57,8 @@ RIDGE, BULK = 2.2, 1.5
 MORE_ON_RIDGE, MORE_IN_BULK = 1.5, 2.5
 # The number of nodes of an axis grows by the factor 1 + GROWTH log10(error/tolerance), clipped to [SLOWEST, FASTEST].
 GROWTH, SLOWEST, FASTEST = 0.1, 1.12, 1.4
+# Nodes of p at the end of a time step, per standard deviation on the narrowest component.
+P_NODES = 4.0
 # Margin of a grid, in standard deviations, beyond the point where a normal density equals the tolerance.
 MARGIN = 0.5
 # Largest probability of the outermost nodes, as a fraction of the tolerance or of the gap, whichever is smaller. A gap
@@ -93,15 +95,15 @@ class Solution:
         The grid.
     weights : array, shape (n,)
         Probabilities of the nodes in x.
-    memory_weights : array, shape (k,)
-        Probabilities of the nodes in memory, before the noise of the stage that precedes the last one.
+    state_weights : array, shape (n, k)
+        Probabilities of the nodes of the grid, before the noise of the stage that precedes the last one.
     eigenvalues : complex array, shape (m,)
         Eigenvalues of one time step in descending order of modulus. The first one is 1.
     """
 
     grid: Grid
     weights: Array
-    memory_weights: Array
+    state_weights: Array
     eigenvalues: Array
 
     @property
@@ -261,12 +263,13 @@ class Problem:
         """Widen a grid until the probability outside it is negligible, and return the solution on it."""
         for _ in range(WIDENINGS):
             stationary = self.stationary(grid)
-            x, memory = self.read(stationary.law, grid)
+            state = stationary.law.reshape(grid.shape)
+            x = self.read(state, grid)
             # The grid also contains the sheared position before the noise, which may be wider than x.
-            outer = np.maximum(x, stationary.law.reshape(grid.shape).sum(axis=1)), memory
+            outer = np.maximum(x, state.sum(axis=1)), state.sum(axis=0)
             wide = widened(grid, outer, OUTERMOST * self.tolerance)
             if wide == grid:  # only then are the eigenvalues needed
-                law = Solution(grid, x, memory, self.eigenvalues(stationary))
+                law = Solution(grid, x, state, self.eigenvalues(stationary))
                 wide = widened(grid, outer, OUTERMOST * float(np.clip(law.gap, LEAST_GAP, self.tolerance)))
                 if wide == grid:
                     return law
@@ -473,23 +476,57 @@ class Problem:
             pushes.append(Push(grid, grid, noise, stages, self.score, following))
         return TimeStep(pushes)
 
-    def read(self, law: Array, grid: Grid) -> tuple[Array, Array]:
-        """Return the weights of x at the end of a time step and the weights of the memory on the grid.
+    def read(self, weights: Array, grid: Grid) -> Array:
+        """Return the weights of x at the end of a time step.
 
         Parameters
         ----------
-        law : array, shape (nodes,)
-            Weights of the stationary distribution on the grid.
+        weights : array, shape (n, k)
+            Weights of the stationary distribution on the grid, before the noise of the stage that precedes the last.
         grid : Grid
             The grid.
         """
-        close, positions = self.step.close, Grid(grid.x, Axis(0.0, 0.0, 1))
-        noise, _ = self.parts[0]
-        last = Stage(self.step.stages[-1].G, close)
-        weights = law.reshape(grid.x.n, -1)
-        ending = Noise(np.zeros(self.step.rows), float(np.linalg.norm(close.C[0])))
-        reading = Push(grid, positions, noise, [last], self.score, ending)
-        return reading.law(weights)[:, 0], weights.sum(axis=0)
+        ending = Noise(np.zeros(self.step.rows), float(np.linalg.norm(self.step.close.C[0])))
+        return self.reading(grid, Grid(grid.x, Axis(0.0, 0.0, 1)), ending).law(weights)[:, 0]
+
+    def read_phase_space(self, law: Solution) -> tuple[Grid, Array, float]:
+        """Return the distribution of (x, p) at the end of a time step.
+
+        Let a be the shear of the noise of ``close``. The result is the distribution of (x - a p, p), which is wider
+        than the noise in both coordinates.
+
+        Without noise of the position in ``close``, each node of the grid becomes a line in the plane of x and p. The
+        nodes are then interpolated to half their distance, so that the density is not that of a comb of lines.
+
+        Returns
+        -------
+        grid : Grid
+            Grid of x - a p and p.
+        weights : array, shape (n, k)
+            Probabilities of its nodes.
+        shear : float
+            The number a.
+        """
+        ending, x = split(self.step.close.compressed().C), law.grid.x
+        variance = self.linear.read.push(self.covariance)[:, 1, 1]
+        # Between the components of a mixture, the momenta are not narrower than those of the Langevin equation.
+        p = self.memory_axis(x, np.maximum(variance, self.target.temperature))
+        nodes = np.ceil(P_NODES * (p.high - p.low) / np.sqrt(np.nanmin(variance)))
+        p, margin = replace(p, n=max(law.grid.memory.n, int(nodes))), abs(ending.shear) * p.high
+        onto = replace(x, low=x.low - margin, high=x.high + margin, n=int(np.ceil(x.n + 2 * margin / x.spacing)))
+        finer = 1 if ending.independent > x.spacing / 2 else 2
+        fine = replace(x, n=finer * (x.n - 1) + 1)
+        state = x.curve(law.state_weights)(x.place(fine.nodes))
+        weights = self.reading(replace(law.grid, x=fine), Grid(onto, p), ending).law(state / state.sum())
+        if ending.shared[1:].any():
+            first, values = p.window(p.nodes, abs(float(ending.shared[1])))
+            weights = weights @ values @ p.interpolation[first : first + values.shape[1]]
+        return Grid(onto, p), weights, ending.shear
+
+    def reading(self, grid: Grid, onto: Grid, ending: Noise) -> Push:
+        """Return the operator from the state of the grid to (x, p) at the end of the time step, before its noise."""
+        last = Stage(self.step.stages[-1].G, self.step.close)
+        return Push(grid, onto, self.parts[0][0], [last], self.score, ending)
 
 
 def split(noise: Array) -> Noise:
