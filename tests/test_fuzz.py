@@ -222,7 +222,8 @@ def public_calls(w):
         "TransferOperator.autocorrelation_time": (w.law.autocorrelation_time, {"f": [np.square]}),
         **{name: (getattr(diagnostics, name), run) for name in ("mean_bias", "second_moment_bias", "relaxation")},
         **{name: (getattr(diagnostics, name), {"run": [w.run, x], "target": target, "summary": [np.mean, np.max]})
-           for name in ("wasserstein_1", "kolmogorov")},
+           for name in ("wasserstein_1", "kolmogorov", "total_variation")},
+        "kl": (diagnostics.kl, {"run": [w.run, x], "target": target}),
         **{name: (getattr(diagnostics, name), {"run": [w.run]})
            for name in ("chain_mean_times", "effective_sample_size")},
         "autocorrelation_time": (diagnostics.autocorrelation_time, {"series": [trace[..., 0]], "nfe": [1, 2.0]}),
@@ -231,6 +232,7 @@ def public_calls(w):
         }),
         "time_below": (diagnostics.time_below, {"times": [[1, 2]], "distances": [[3.0, 1.0]], "bound": [2.0]}),
         "mode_weights": (diagnostics.mode_weights, positions),
+        "virial": (diagnostics.virial, positions),
         "kernel_stein_discrepancy": (diagnostics.kernel_stein_discrepancy, positions),
         "sliced_wasserstein_2": (diagnostics.sliced_wasserstein_2, positions | {"seed": [0]}),
         "maximum_mean_discrepancy": (diagnostics.maximum_mean_discrepancy, positions | {"seed": [0]}),

@@ -52,8 +52,9 @@ GIVEN = {"nfe": 500, "burn_in": 50, "chains": 256, "backend": "array", "progress
 def test_a_metric_takes_one_declaration(fourth, tmp_path, monkeypatch):
     """A registered metric appears in datasets (sampled and exact), figures, tables and advice."""
     study = uldnum.studies.frontier("gaussian", ["ula", "BAOAB"], [0.5, 0.9], friction=1.0, **GIVEN)
-    assert list(study.metric.values) == [*study_metrics()] == ["second_moment", "mean", "wasserstein_1", "kolmogorov",
-                                                               "fourth_moment"]  # fmt: skip
+    assert list(study.metric.values) == [*study_metrics()] == [
+        "second_moment", "mean", "wasserstein_1", "kolmogorov", "total_variation", "kl", "virial", "fourth_moment",
+    ]  # fmt: skip
     one = study.sel(metric="fourth_moment", integrator="ula").squeeze()
     variance = 1 / (1 - np.array([0.5, 0.9]) ** 2 / 4)
     np.testing.assert_allclose(one.exact, 3 * variance**2 - 3, rtol=1e-12)
@@ -85,7 +86,10 @@ def test_a_metric_is_drawn_and_printed(fourth, tmp_path, monkeypatch, capsys):
     assert [" ".join(label.split("\n")) for label in labels] == [
         f"bias: {METRICS[name].title}" for name in study_metrics()
     ]
-    assert "also in the data and the figure: mean, Wasserstein-1 distance, Kolmogorov distance, fourth moment" in out
+    assert (
+        "also in the data and the figure: mean, Wasserstein-1 distance, Kolmogorov distance, total variation distance, "
+        "Kullback-Leibler divergence, error of the virial theorem, fourth moment"
+    ) in out
     assert "fourth_moment" in xr.load_dataset(tmp_path / "bias.nc").metric
     one = xr.load_dataset(tmp_path / "bias.nc").sel(metric="fourth_moment")
     assert list(table(one, sampled=False))[2].split() == ["0.5", "4.13e-01"]

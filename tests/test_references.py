@@ -340,7 +340,7 @@ def test_a_long_run_that_cannot_know_says_so(monkeypatch):
 def test_studies_make_a_long_run():
     study = uldnum.studies.bias("bimodal-1d", "ula", [0.8], reference="long", exact=False, **QUICK)
     assert "samples of a long run of baoab-limit on bimodal-1d" in study.attrs["reference"]
-    assert study.sizes["metric"] == 8
+    assert study.sizes["metric"] == 11
     with pytest.raises(ValueError, match="integrator: unknown name"):
         uldnum.studies.bias(SCORE_ONLY, "no such scheme", [0.8], reference="long", **QUICK)
 
@@ -379,8 +379,8 @@ def test_a_score_and_samples_are_enough_for_a_study(compiled, backend):
         banana, ["ula", "BAOAB"], [0.3, 0.9], reference=banana_draws(20_000, 0), observables={"r": residual}, **options
     )
     assert list(study.metric.values) == [
-        "second_moment", "mean", "wasserstein_1", "kolmogorov", "sliced_wasserstein_2", "maximum_mean_discrepancy",
-        "kernel_stein_discrepancy", "r", "r^2",
+        "second_moment", "mean", "wasserstein_1", "kolmogorov", "total_variation", "kl", "virial",
+        "sliced_wasserstein_2", "maximum_mean_discrepancy", "kernel_stein_discrepancy", "r", "r^2",
     ]  # fmt: skip
     assert list(study.moment.values) == ["second_moment", "mean", "r", "r^2"]
     assert np.isfinite(study.bias).all()
@@ -416,11 +416,14 @@ def test_a_target_that_knows_something_is_measured_by_that():
         lambda x: -x, 1, sampler=lambda n, seed, first: uldnum.target("gaussian").sample(n, seed, first),
         standard_deviation=[1.0], moment=uldnum.target("gaussian").moment, name="some",
     )  # fmt: skip
-    text = "wasserstein_1, kolmogorov: left out, because 'some' lacks a cdf ('cdf'); pass reference=samples"
+    text = (
+        "wasserstein_1, kolmogorov, total_variation, kl: left out, because 'some' lacks a cdf ('cdf'); "
+        "pass reference=samples"
+    )
     with pytest.warns(UserWarning, match="left out") as said:
         study = uldnum.studies.bias(some, "ula", [0.5], **QUICK)
     assert [str(one.message) for one in said] == [study.left_out] == [text]
-    assert list(study.metric.values) == ["second_moment", "mean"]
+    assert list(study.metric.values) == ["second_moment", "mean", "virial"]
 
 
 def test_exact_draws_give_the_expectations_of_observables():
@@ -474,7 +477,7 @@ def test_keys_contain_the_reference_and_the_observables():
 def test_images_are_measured():
     """A level of eight random images of 2 x 6 x 6 pixels against its own draws; every metric is a number.
 
-    The chains start from the reference and ULA takes small steps, so no distance is resolved: 7 metrics within 5
+    The chains start from the reference and ULA takes small steps, so no distance is resolved: 10 metrics within 5
     floors. Against images that are displaced by 1.5 in each pixel, all distances are resolved.
     """
     level = DataMixture(np.random.default_rng(0).normal(size=(8, 2, 6, 6))).at(sigma=0.8)
@@ -483,7 +486,7 @@ def test_images_are_measured():
     with pytest.raises(ValueError, match=r"does not provide its moments and cdf; .*, or pass reference=target.sample"):
         uldnum.studies.bias(level, "ula", [0.2], **options)
     near = uldnum.studies.bias(level, "ula", [0.2], reference=draws, **options).squeeze()
-    assert near.sizes["metric"] == 7
+    assert near.sizes["metric"] == 10
     assert near.sizes["axis"] == 72
     assert np.all(np.isfinite(near.bias) & np.isfinite(near.error) & (near.floor > 0))
     assert np.all(np.abs(near.bias) < 5 * near.floor)

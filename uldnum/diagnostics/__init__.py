@@ -1,7 +1,8 @@
 """Bias, distance and mixing diagnostics of runs, with standard errors.
 
 * Bias of moments and other expectations: `mean_bias`, `second_moment_bias`, `observable_bias`, `signed_bias`.
-* Distances between marginals: `wasserstein_1`, `kolmogorov`.
+* Distances between marginals: `wasserstein_1`, `kolmogorov`, `total_variation`, `kl`.
+* A bias that needs only the score: `virial`.
 * Distances between samples: `sliced_wasserstein_2`, `maximum_mean_discrepancy`, `kernel_stein_discrepancy`,
   `mode_weights`.
 * Images, by features or classes: `frechet_distance`, `kernel_distance`, `precision`, `recall`, `density`, `coverage`,
@@ -17,7 +18,7 @@ Biases and distances are measured against the properties of a target, or against
 
 from uldnum.diagnostics._relaxation import relaxation
 from uldnum.diagnostics.bias import mean_bias, observable_bias, second_moment_bias, signed_bias
-from uldnum.diagnostics.histograms import kolmogorov, wasserstein_1
+from uldnum.diagnostics.histograms import kl, kolmogorov, total_variation, wasserstein_1
 from uldnum.diagnostics.image_mixing import (
     burn_in_time,
     class_change_rate,
@@ -58,6 +59,7 @@ from uldnum.diagnostics.samples import (
     maximum_mean_discrepancy,
     mode_weights,
     sliced_wasserstein_2,
+    virial,
 )
 
 __all__ = [
@@ -87,6 +89,7 @@ __all__ = [
     "image_metrics",
     "kernel_distance",
     "kernel_stein_discrepancy",
+    "kl",
     "kolmogorov",
     "maximum_mean_discrepancy",
     "mean_bias",
@@ -100,5 +103,7 @@ __all__ = [
     "signed_bias",
     "sliced_wasserstein_2",
     "time_below",
+    "total_variation",
+    "virial",
     "wasserstein_1",
 ]

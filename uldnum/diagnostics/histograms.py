@@ -1,8 +1,7 @@
-"""Distances between the marginal distributions of a run and of its target, from histograms and the exact cdf."""
+"""Distances and divergences between the marginals of a run and of its target, from histograms and the exact cdf."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -13,17 +12,21 @@ from uldnum._util.arguments import result_of
 from uldnum._util.typing import Array
 from uldnum.diagnostics.arguments import flattened, positions
 from uldnum.diagnostics.expectations import against, target_of
-from uldnum.diagnostics.jackknife import BATCHES, Bias, other_norm, split
+from uldnum.diagnostics.jackknife import BATCHES, Bias, other_norm, split, squared_norm, squared_trace
 from uldnum.sampling.launch import REACH
 from uldnum.sampling.run import Run
 from uldnum.targets import Target, find_target, lacking
 
-__all__ = ["BINS", "kolmogorov", "wasserstein_1"]
+__all__ = ["BINS", "kl", "kolmogorov", "total_variation", "wasserstein_1"]
 
 Summary = Callable[[Array], Array]
 
 # Number of bins over `REACH` = 8 standard deviations to either side of the mean, 32 per standard deviation.
 BINS = 512
+
+# Largest number of cells of bins between the ends of the histogram, for distances between densities, and least expected
+# number of independent positions and least probability of a cell for divergences.
+CELLS, OCCUPIED, LEAST = 128, 10, 1e-12
 
 
 def each_axis(distances: Array) -> Array:
@@ -136,17 +139,169 @@ def kolmogorov(run: Run | Array, target: Target | str, summary: Summary = each_a
     return marginal_distance(distance, summary, run, target, reference, with_excess=True)
 
 
+def total_variation(
+    run: Run | Array, target: Target | str, summary: Summary = each_axis, *, reference: Any = None
+) -> Bias:
+    """Return the total variation distance between the marginals of a run and of its target on each axis.
+
+    Parameters
+    ----------
+    run : Run, or array of shape (chains, *shape) or (draws, chains, *shape)
+        Run with histograms (``bins``), or positions of independent chains, which are counted in 512 bins.
+    target : str, GaussianMixture, UserTarget or another Target
+        Target, or its name. Without a reference, its cdf must be known and, if ``run`` is an array, its standard
+        deviation.
+    summary : callable, optional
+        Linear function of the array of d distances, such as ``numpy.mean``. The error of the result includes the
+        correlation between axes. By default the distances are returned.
+    reference : array, Run, str, Path, callable or Reference, optional
+        Samples whose distribution replaces that of the target, as in `Reference.of`. They are counted in the same bins,
+        and their noise enters error and floor.
+
+    Returns
+    -------
+    Bias
+        Between 0 and 1; arrays of shape (d,), or of the shape that ``summary`` returns, with a leading axis H for
+        several step sizes. All parts are NaN where a chain diverged. Error and floor are NaN for a single chain.
+
+    Raises
+    ------
+    ValueError
+        If the cdf of the target is unknown and there is no reference, if shapes differ, or if the run has no
+        histograms.
+
+    Notes
+    -----
+    The distance is ``1/2 sum_k |P_k - Q_k|``, where P_k and Q_k are the probabilities of cell k for the run and the
+    target. The cells are at most 128 groups of adjacent bins, and the two tails. It is at most the distance of the
+    densities, which it approaches as the cells become narrow. Error and floor are those of
+    `uldnum.diagnostics.jackknife.other_norm`. The floor grows as the square root of the number of cells.
+
+    Examples
+    --------
+    On N(0, 1), the distance of ULA with delta = 0.5, N(0, 4/3), is 0.069:
+
+    >>> import uldnum
+    >>> options = dict(burn_in=20, chains=2000, bins=256, backend="array")
+    >>> run = uldnum.sample("gaussian", "ula", delta=0.5, steps=200, **options)
+    >>> distance = uldnum.diagnostics.total_variation(run, "gaussian")
+    >>> bool(abs(distance.value[0] - 0.0695) < 4 * distance.error[0])
+    True
+    """
+
+    def distance(gap: Array, edges: Array) -> Array:
+        cells = gap[..., cell_edges(edges.shape[-1] - 1)]
+        return np.asarray(np.abs(probabilities(cells, 0.0)).sum(axis=-1) / 2)
+
+    return marginal_distance(distance, summary, run, target, reference)
+
+
+def kl(run: Run | Array, target: Target | str, *, reference: Any = None) -> Bias:
+    """Return the mean over axes of the Kullback-Leibler divergence of the marginals of a run from those of its target.
+
+    Parameters
+    ----------
+    run : Run, or array of shape (chains, *shape) or (draws, chains, *shape)
+        Run with histograms (``bins``), or positions of independent chains, which are counted in 512 bins.
+    target : str, GaussianMixture, UserTarget or another Target
+        Target, or its name. Without a reference, its cdf must be known and, if ``run`` is an array, its standard
+        deviation.
+    reference : array, Run, str, Path, callable or Reference, optional
+        Samples whose distribution replaces that of the target, as in `Reference.of`. They are counted in the same bins,
+        and their noise enters value, error and floor.
+
+    Returns
+    -------
+    Bias
+        In nats; scalars, or arrays of shape (H,) for several step sizes. The value may be negative. All parts are NaN
+        where a chain diverged, and for a single chain. Error and floor are NaN for fewer than three chains.
+
+    Raises
+    ------
+    ValueError
+        If the cdf of the target is unknown and there is no reference, if shapes differ, or if the run has no
+        histograms.
+
+    Notes
+    -----
+    Let P_k and Q_k be the probabilities of cell k for the run and the target. The estimate of
+    ``sum_k P_k log(P_k/Q_k)`` from a histogram is too large, by (cells - 1)/(2N) for N independent positions (Miller
+    1955). Positions of a chain are not independent. The covariance C of the P_k is therefore estimated from batches of
+    chains, and the bias ``1/2 sum_k C_kk/P_k`` is subtracted. The value is then 0 on average for an unbiased run. A
+    reference contributes ``1/2 sum_k P_k D_kk/Q_k^2``, where D is the covariance of the Q_k.
+
+    Near zero, the divergence is half a squared norm with the components ``(P_k - Q_k)/sqrt(P_k)``. Error and floor are
+    those of `uldnum.diagnostics.jackknife.squared_norm`. The floor is the standard deviation of the value for an
+    unbiased run. They contain the error of the subtracted bias.
+
+    The cells are at most 128 groups of adjacent bins. Groups in which the target has a probability below ``10/N_e``
+    are merged with their neighbours, where ``N_e = sum_k P_k (1 - P_k)/sum_k C_kk`` is an effective number of
+    independent positions. The correction is not valid for fewer positions in a cell. The divergence between the
+    probabilities of cells is at most that of the densities. For N(0, 4/3) and the target N(0, 1), it is smaller by 9%
+    for N_e = 1e3, 2% for 1e4 and 0.6% for 1e5.
+
+    References
+    ----------
+    G. A. Miller 1955, Note on the bias of information estimates, in Information Theory in Psychology, Free Press.
+
+    Examples
+    --------
+    On N(0, 1), the divergence of ULA with delta = 0.5, N(0, 4/3), is 0.0228:
+
+    >>> import uldnum
+    >>> options = dict(burn_in=20, chains=2000, bins=256, backend="array")
+    >>> run = uldnum.sample("gaussian", "ula", delta=0.5, steps=200, **options)
+    >>> divergence = uldnum.diagnostics.kl(run, "gaussian")
+    >>> bool(abs(divergence.value - 0.0228) < 4 * divergence.error + 0.05 * 0.0228)
+    True
+    """
+
+    def divergence(counts: Array, exact: Array | Cumulative, edges: Array) -> Bias:
+        found, known = paired(counts, exact)
+        batches, d = found.noise.shape[:2]
+        if batches < 2:
+            return Bias(*np.full(3, np.nan))
+        noise = np.sqrt(batches / (batches - 1)) * probabilities(found.noise, 0.0)
+        P = probabilities(found.cdf, 1.0)
+        least = max(OCCUPIED * np.square(noise).sum() / (P * (1 - P)).sum(), LEAST)
+        cells = cell_edges(edges.shape[-1] - 1)
+        axes = [relative(found.axis(i), known.axis(i), cells, least) for i in range(d)]
+        value, deviations, projections = (sum(part) / d for part in zip(*axes, strict=True))
+        second = squared_trace(deviations, batches)
+        variance, floor = squared_norm(projections, second)
+        own = 2 * second / (batches - 1)  # variance of the trace that is subtracted
+        return Bias(value, np.sqrt(variance + own) / 2, np.sqrt(floor + own) / 2)
+
+    return over_groups(divergence, run, target, reference)
+
+
 def marginal_distance(
     distance: Callable[[Array, Array], Array], summary: Summary, run: Run | Array, target: Target | str, reference: Any,
     with_excess: bool = False,
 ) -> Bias:  # fmt: skip
     """Return a norm of ``F_run - F`` on the edges of the bins as a `Bias`, for every step size."""
+
+    def norm(counts: Array, exact: Array | Cumulative, edges: Array) -> Bias:
+        result_of("summary", summary, np.zeros(counts.shape[1]))
+        of = partial(other_norm, lambda gap: distance(gap, edges), summary=summary, with_excess=with_excess)
+        return of(*group_gaps(counts, exact))
+
+    return over_groups(norm, run, target, reference)
+
+
+def over_groups(
+    measure: Callable[[Array, Array | Cumulative, Array], Bias], run: Run | Array, target: Target | str, reference: Any
+) -> Bias:
+    """Return a measure of the histograms of each step size, given the distribution of the target, as a `Bias`.
+
+    The arguments of ``measure`` are counts of shape (batches, d, bins + 2), the cdf of the target or of a reference at
+    the edges of the bins, and the edges.
+    """
     if isinstance(run, Run):
         known, x = target_of(run, target, reference), np.empty(0)
     else:
         known = find_target(target)
         x, known = positions(run, known, "run"), against(known, reference)
-    result_of("summary", summary, np.zeros(math.prod(known.shape)))
     if known.cdf is None:
         raise lacking(known, "its cdf", "cdf")
     if isinstance(run, Run):
@@ -161,8 +316,7 @@ def marginal_distance(
     else:
         batches = min(groups.shape[1], known.reference.chains)
         exact = cumulative(counted(known.reference.batches(batches), edges))
-    of = partial(other_norm, lambda gap: distance(gap, edges), summary=summary, with_excess=with_excess)
-    each = [of(*group_gaps(counts, exact)) for counts in groups]
+    each = [measure(counts, exact, edges) for counts in groups]
 
     def masked(part: list[Array]) -> Array:
         stacked = np.stack(part).astype(float)
@@ -201,6 +355,10 @@ class Cumulative(NamedTuple):
     cdf: Array
     noise: Array
 
+    def axis(self, i: int) -> Cumulative:
+        """Return the distribution function of one axis, shapes (bins + 1,) and (batches, bins + 1)."""
+        return Cumulative(self.cdf[i], self.noise[:, i])
+
 
 def cumulative(counts: Array) -> Cumulative:
     """Return the distribution functions of counts of shape (batches, d, bins + 2)."""
@@ -210,15 +368,71 @@ def cumulative(counts: Array) -> Cumulative:
     return Cumulative(cdf, (below - totals * cdf) / totals.sum(axis=0))
 
 
-def group_gaps(counts: Array, exact: Array | Cumulative) -> tuple[Array, Array]:
-    """Return ``F_run - F`` of one group of chains, and the contributions of batches to its noise.
+def paired(counts: Array, exact: Array | Cumulative) -> tuple[Cumulative, Cumulative]:
+    """Return the distribution functions of one group of chains and of the target, with noise of as many batches.
 
     ``counts`` are the histograms of the batches of chains, shape (batches, d, bins + 2). If there is a reference, they
     are merged into as many batches as the reference has, and are paired with those.
     """
     if not isinstance(exact, Cumulative):
         found = cumulative(counts)
-        return found.cdf - exact, found.noise
+        return found, Cumulative(exact, np.zeros_like(found.noise))
     firsts = np.arange(len(exact.noise)) * len(counts) // len(exact.noise)
-    found = cumulative(np.add.reduceat(counts, firsts, axis=0))
-    return found.cdf - exact.cdf, found.noise - exact.noise
+    return cumulative(np.add.reduceat(counts, firsts, axis=0)), exact
+
+
+def group_gaps(counts: Array, exact: Array | Cumulative) -> tuple[Array, Array]:
+    """Return ``F_run - F`` of one group of chains, and the contributions of batches to its noise, as in `paired`."""
+    found, known = paired(counts, exact)
+    return found.cdf - known.cdf, found.noise - known.noise
+
+
+def cell_edges(bins: int) -> Array:
+    """Return the indices of the edges of bins that are edges of at most `CELLS` cells, from the first to the last."""
+    return np.unique(np.append(np.arange(0, bins, -(-bins // CELLS)), bins))
+
+
+def probabilities(cdf: Array, total: float) -> Array:
+    """Return the probabilities below, between and above edges, (..., n) -> (..., n + 1), given the cdf at the edges.
+
+    ``total`` is 1 for a cdf and 0 for a difference of two.
+    """
+    ends = np.zeros((*cdf.shape[:-1], 1))
+    return np.diff(np.concatenate([ends, cdf, ends + total], axis=-1), axis=-1)
+
+
+def relative(found: Cumulative, known: Cumulative, edges: Array, least: float) -> tuple[Any, Array, Array]:
+    """Return the divergence of one axis, and the products and projections of its deviations.
+
+    Parameters
+    ----------
+    found, known : Cumulative
+        Distribution functions of the run and of the target.
+    edges : array of int
+        Indices of the edges of cells.
+    least : float
+        Smallest probability of a cell under the target. Cells of a smaller probability are merged.
+
+    Returns
+    -------
+    value : float
+        ``sum_k P_k log(P_k/Q_k)``, without its bias.
+    products : array, shape (B, B)
+        Scalar products of the deviations ``(dP_k - P_k dQ_k/Q_k)/sqrt(P_k)`` of batches.
+    projections : array, shape (B,)
+        Deviations of the divergence, to first order.
+    """
+    kept, last = [], 0.0
+    for edge in edges:
+        if known.cdf[edge] - last >= least and 1 - known.cdf[edge] >= least:
+            kept.append(edge)
+            last = known.cdf[edge]
+    P, Q = (probabilities(part.cdf[kept], 1.0) for part in (found, known))
+    B = len(found.noise)
+    dP, dQ = (np.sqrt(B / (B - 1)) * probabilities(part.noise[:, kept], 0.0) for part in (found, known))
+    some = P > 0
+    log = np.log(np.where(some, P, 1.0) / Q)
+    scale = np.sqrt(np.where(some, P, Q))
+    deviations = (dP - dQ * P / Q) / scale
+    bias = np.square(deviations).sum() / 2
+    return (P * log).sum() - bias, deviations @ deviations.T, dP @ log - dQ @ (P / Q)

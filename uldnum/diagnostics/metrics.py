@@ -27,7 +27,8 @@ from uldnum.diagnostics.bias import (
     second_moment_bias,
     signed_bias,
 )
-from uldnum.diagnostics.histograms import kolmogorov, wasserstein_1
+from uldnum.diagnostics.expectations import target_of
+from uldnum.diagnostics.histograms import kl, kolmogorov, total_variation, wasserstein_1
 from uldnum.diagnostics.jackknife import Bias
 from uldnum.diagnostics.mixing import Estimate, chain_mean_times, hopping_rate
 from uldnum.diagnostics.samples import (
@@ -35,6 +36,7 @@ from uldnum.diagnostics.samples import (
     maximum_mean_discrepancy,
     mode_weights,
     sliced_wasserstein_2,
+    virial,
 )
 from uldnum.sampling.run import Run
 from uldnum.targets import Target
@@ -73,6 +75,18 @@ class StationaryLaw(Protocol):
     @property
     def kolmogorov(self) -> float:
         """Mean over axes of the Kolmogorov distance of the marginals."""
+
+    @property
+    def total_variation(self) -> float:
+        """Mean over axes of the total variation distance of the marginals."""
+
+    @property
+    def kl(self) -> float:
+        """Mean over axes of the Kullback-Leibler divergence of the marginals from those of the target."""
+
+    @property
+    def virial(self) -> float:
+        """``E[-(x - E[x]).s(x)]/d - 1`` for the score s at the temperature of the integrator."""
 
     def autocorrelation_time(self, power: int) -> float:
         """Return the integrated autocorrelation time of ``x_i^power`` in score evaluations, on the slowest axis."""
@@ -178,6 +192,22 @@ def mean_kolmogorov(x: Run | Array, target: Target) -> Bias:
     return kolmogorov(counted_positions(x), target, mean_over_axes)
 
 
+def mean_total_variation(x: Run | Array, target: Target) -> Bias:
+    """Return the mean of `total_variation` over axes."""
+    return total_variation(counted_positions(x), target, mean_over_axes)
+
+
+def mean_kl(x: Run | Array, target: Target) -> Bias:
+    """Return `kl`, the mean over axes."""
+    return kl(counted_positions(x), target)
+
+
+def virial_of_run(run: Run, target: Target) -> Bias:
+    """Return `virial` of the stored positions; NaN if chains diverged."""
+    known = target_of(run, target, None)
+    return Bias(*np.full(3, np.nan)) if run.diverged else virial(stored_positions(run), known)
+
+
 def mean_over_axes(distances: Array) -> Any:
     """Return the mean; `numpy.mean` takes several times as long on short arrays, and is called hundreds of times."""
     return distances.sum() / distances.size
@@ -229,6 +259,14 @@ def knows_moments(target: Target) -> bool:
 def knows_marginals(target: Target) -> bool:
     """Return whether the cdf of a target, and the standard deviation that scales its histograms, are known."""
     return target.cdf is not None and bool(np.all(np.isfinite(target.standard_deviation)))
+
+
+def knows_expectations(target: Target) -> bool:
+    """Return whether moments or the cdf of a target are known.
+
+    The virial theorem needs only the score, but it does not replace the metrics that need them.
+    """
+    return knows_moments(target) or knows_marginals(target)
 
 
 def knows_draws(target: Target) -> bool:
@@ -296,6 +334,31 @@ METRICS = by_name(
         exact=lambda law: law.kolmogorov,
         known=knows_marginals,
         needs="a cdf ('cdf')",
+    ),
+    Metric(
+        "total_variation",
+        "total variation distance",
+        of_run=mean_total_variation,
+        exact=lambda law: law.total_variation,
+        known=knows_marginals,
+        needs="a cdf ('cdf')",
+    ),
+    Metric(
+        "kl",
+        "Kullback-Leibler divergence",
+        "nats",
+        of_run=mean_kl,
+        exact=lambda law: law.kl,
+        known=knows_marginals,
+        needs="a cdf ('cdf')",
+    ),
+    Metric(
+        "virial",
+        "error of the virial theorem",
+        of_run=virial_of_run,
+        exact=lambda law: abs(law.virial),
+        known=knows_expectations,
+        needs="moments ('moment')",
     ),
     Metric(
         "sliced_wasserstein_2",

@@ -17,11 +17,12 @@ from uldnum._util.arguments import whole_number
 from uldnum._util.arraylib import Space, host
 from uldnum._util.typing import Array
 from uldnum.diagnostics.arguments import flattened, modes_of, positions, scored
+from uldnum.diagnostics.bias import Truth, rms_bias
 from uldnum.diagnostics.expectations import against
 from uldnum.diagnostics.jackknife import BATCHES, Bias, euclidean_norm, other_norm, split, squared_norm
 from uldnum.targets import Target, find_target, lacking
 
-__all__ = ["kernel_stein_discrepancy", "maximum_mean_discrepancy", "mode_weights", "sliced_wasserstein_2"]
+__all__ = ["kernel_stein_discrepancy", "maximum_mean_discrepancy", "mode_weights", "sliced_wasserstein_2", "virial"]
 
 # Smallest number of directions of the sliced Wasserstein distance.
 DIRECTIONS = 64
@@ -238,15 +239,66 @@ def kernel_stein_discrepancy(x: Array, target: Any) -> Bias:
         along = np.sum(sa * xa, axis=1)[:, None] - sa @ xb.T + np.sum(sb * xb, axis=1) - xa @ sb.T  # (s_x - s_y).g
         return k * (sa @ sb.T) - slope * (along + d) - curve * square
 
-    space = Space.of(getattr(target, "like", None))
-
     def with_score(batch: Array) -> Array:
-        images = batch.reshape(len(batch), *shape)
-        scores = host(target.score(space.array(images) if space.foreign else images))
-        scores = scores / getattr(target, "temperature_of_expectations", 1.0)
-        return np.concatenate([batch, np.reshape(scores, batch.shape)], axis=1, dtype=float)
+        return np.concatenate([batch, scores_at(batch, target, shape)], axis=1, dtype=float)
 
     return u_statistic(own_sums(stein, [with_score(batch) for batch in batches]), sizes_of(batches))
+
+
+def scores_at(x: Array, target: Any, shape: tuple[int, ...]) -> Array:
+    """Return scores of a target of a given shape at the temperature of its expectations; x has shape (n, d)."""
+    space, images = Space.of(getattr(target, "like", None)), x.reshape(len(x), *shape)
+    scores = host(target.score(space.array(images) if space.foreign else images))
+    return np.reshape(scores, x.shape) / getattr(target, "temperature_of_expectations", 1.0)
+
+
+def virial(x: Array, target: Any) -> Bias:
+    """Return the error of the virial theorem, ``|E[-(x - c).s(x)]/d - 1|``, where c is the mean of the samples.
+
+    Only the score of the target is used. The expectation is d for samples of the target.
+
+    Parameters
+    ----------
+    x : array_like, shape (chains, *shape) or (draws, chains, *shape)
+        Samples of at least two chains, such as `Run.x` or `Run.trace`.
+    target : str, GaussianMixture, UserTarget, or any object with a method ``score``
+        Target, or its name. ``score(x)`` maps an array of shape (n, *shape) to the gradients of the log density.
+
+    Returns
+    -------
+    Bias
+        Dimensionless scalars. All parts are NaN if a position is NaN. The error is NaN for fewer than three chains.
+
+    Raises
+    ------
+    ValueError
+        If ``x`` has another shape or fewer than two chains.
+
+    Notes
+    -----
+    By integration by parts, ``E[-(x - c).s(x)] = d`` for any density whose tails decay fast enough and any c. The mean
+    has a small variance. At temperature T, s is the score of ``density^(1/T)``. A bias that does not change this
+    expectation is not detected. For a scheme with the covariance S on a Gaussian with the precision Lambda, the value
+    is ``|tr(Lambda S)/d - 1|``. Error and floor are those of `uldnum.diagnostics.bias.mean_bias`.
+
+    Examples
+    --------
+    On N(0, 1), ULA with delta = 0.5 has the variance 4/3:
+
+    >>> import uldnum
+    >>> run = uldnum.sample("gaussian", "ula", delta=0.5, steps=200, chains=4000, thin=20, backend="array")
+    >>> found = uldnum.diagnostics.virial(run.trace, "gaussian")
+    >>> bool(abs(found.value - 1 / 3) < 4 * found.error)
+    True
+    """
+    target = scored(target)
+    x = positions(x, target)
+    shape = getattr(target, "shape", x.shape[-1:])
+    trace = flattened(x, shape)
+    trace = trace if trace.ndim == 3 else trace[None]
+    centre = trace.mean(axis=(0, 1), dtype=float)
+    parts = [-((draw - centre) * scores_at(draw, target, shape)).mean(axis=-1) for draw in trace]
+    return rms_bias(np.mean(parts, axis=0)[:, None], Truth(np.ones(1), np.ones(1)))
 
 
 def u_statistic(sums: Array, sizes: Array) -> Bias:

@@ -30,10 +30,12 @@ def bias(study: BiasConfiguration) -> xr.Dataset:
 
         * ``bias``: measured bias. For ``second_moment`` and ``mean`` it is the root mean square over axes of the error
           of the averages of x^2 and of x, in standard deviations of x^2 and of x. For ``wasserstein_1`` (in standard
-          deviations of the axis) and ``kolmogorov`` it is the mean over axes of the distance of the marginal. With a
-          reference there are also ``sliced_wasserstein_2``, ``maximum_mean_discrepancy``, ``kernel_stein_discrepancy``
-          and, if the target has modes, ``mode_weights``, as in `uldnum.diagnostics`; they use 32 positions of each
-          chain. Metrics that cannot be measured are left out, with a warning.
+          deviations of the axis), ``kolmogorov``, ``total_variation`` and ``kl`` (in nats) it is the mean over axes of
+          the distance or divergence of the marginal. ``virial`` is the error of ``E[-(x - E[x]).s(x)] = d`` at the
+          stored positions, or at the final ones. With a reference there are also ``sliced_wasserstein_2``,
+          ``maximum_mean_discrepancy``, ``kernel_stein_discrepancy`` and, if the target has modes, ``mode_weights``, as
+          in `uldnum.diagnostics`; they use 32 positions of each chain. Metrics that cannot be measured are left out,
+          with a warning.
         * ``error``: standard error of the bias.
         * ``floor``: expected value of ``bias`` for a run without bias, due to statistical noise. With a reference,
           error and floor include its noise.

@@ -16,7 +16,7 @@ from uldnum.diagnostics.bias import deviation, known_moment
 from uldnum.diagnostics.expectations import against
 from uldnum.diagnostics.metrics import RELAXATION_TIME, TIMES, StationaryLaw, study_metric
 from uldnum.exact import ConvergenceError, GaussianLaw, TransferOperator, UnstableError, transfer_operator
-from uldnum.exact._gaussian import Spectrum, stationary_law
+from uldnum.exact._gaussian import Spectrum, log1p_gap, stationary_law
 from uldnum.schemes.catalogue import Integrator
 from uldnum.targets import Target
 from uldnum.targets.mixture import erf
@@ -157,6 +157,21 @@ class GaussianMarginals:
         """Mean over axes of the Kolmogorov distance of the marginals."""
         return float(np.mean(normal_kolmogorov(self.log_ratio)))
 
+    @property
+    def total_variation(self) -> float:
+        """Mean over axes of the total variation distance of the marginals, twice that of the cdfs by symmetry."""
+        return 2 * self.kolmogorov
+
+    @property
+    def kl(self) -> float:
+        """Mean over axes of the Kullback-Leibler divergence of the marginals from those of the target."""
+        return float(np.mean(log1p_gap(self.bias / self.variance)) / 2)
+
+    @property
+    def virial(self) -> float:
+        """``E[-(x - E[x]).s(x)]/d - 1`` at the temperature of the scheme."""
+        return float(self.found.position_excess.mean())
+
     def autocorrelation_time(self, power: int) -> float:
         """Return the autocorrelation time of ``x_i^power``, power 1 or 2, on the slowest axis.
 
@@ -220,6 +235,22 @@ class OneDimensionalLaw:
     def kolmogorov(self) -> float:
         """Kolmogorov distance to the target."""
         return self.found.kolmogorov
+
+    @property
+    def total_variation(self) -> float:
+        """Total variation distance to the target."""
+        return self.found.total_variation
+
+    @property
+    def kl(self) -> float:
+        """Kullback-Leibler divergence from the target."""
+        return self.found.kl
+
+    @property
+    def virial(self) -> float:
+        """``E[-(x - E[x]) s(x)] - 1`` at the temperature of the scheme."""
+        score, mean = self.found.problem.score, self.found.law.mean
+        return self.found.expectation(lambda x: -(x - mean) * score(x)) / self.found.target.temperature - 1
 
     @cached_property
     def times(self) -> Array:

@@ -1,0 +1,150 @@
+"""Divergences of marginals from histograms, total variation, and the virial theorem: truth, bias and errors."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+import uldnum
+from uldnum.diagnostics import kl, total_variation, virial
+from uldnum.diagnostics.histograms import Cumulative, cell_edges, relative
+
+NORMAL = uldnum.target("gaussian")
+
+
+def moving(seed, chains, steps, rho, variance):
+    """Positions N(0, variance) of chains whose correlation is rho from step to step, shape (steps, chains, 1)."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(steps, chains))
+    for n in range(1, steps):
+        x[n] = rho * x[n - 1] + np.sqrt(1 - rho**2) * x[n]
+    return np.sqrt(variance) * x[..., None]
+
+
+def gaussian_kl(variance):
+    return (variance - 1 - np.log(variance)) / 2
+
+
+@pytest.mark.parametrize(("variance", "loss"), [(4 / 3, 0.006), (1.05, 0.0035), (0.75, 0.003)])
+def test_cells_lose_little(variance, loss):
+    """The divergence between the probabilities of cells is smaller than that of Gaussians, by the stated share."""
+    edges = np.linspace(-8, 8, 513)
+    found, known = (
+        Cumulative(stats.norm.cdf(edges, 0, scale), np.zeros((2, 513))) for scale in (np.sqrt(variance), 1.0)
+    )
+    value, products, projections = relative(found, known, cell_edges(512), 10 / 1e5)
+    assert 0 < 1 - value / gaussian_kl(variance) < 1.05 * loss
+    assert not products.any()
+    assert not projections.any()
+
+
+def test_cells_of_any_number_of_bins():
+    for bins in (1, 2, 7, 127, 128, 129, 512, 1000):
+        edges = cell_edges(bins)
+        assert (edges[0], edges[-1]) == (0, bins)
+        assert len(edges) <= 129
+        assert (np.diff(edges) > 0).all()
+
+
+@pytest.mark.parametrize(("chains", "steps", "rho"), [(640, 1, 0.0), (320, 20, 0.8)])
+@pytest.mark.parametrize("variance", [1.0, 1.25])
+def test_divergences_without_their_bias(chains, steps, rho, variance):
+    """The mean of 100 values is the divergence to 4 standard errors, and errors are those of the values to 35%.
+
+    The false-fail rate of the mean is 6e-5. The bias of the histogram, about 8 standard errors of the mean at the
+    variance 1, would be detected. A ratio of standard deviations of 100 values has a relative error of 7% or more, as
+    values have a skewed distribution.
+    """
+    found = np.array([kl(moving(seed, chains, steps, rho, variance), NORMAL) for seed in range(100, 200)])
+    values, errors, floors = found.T
+    spread = values.std(ddof=1)
+    # With 640 independent positions, the divergence between the probabilities of cells is smaller by 11%.
+    loss = 0.11 * gaussian_kl(variance)
+    assert -loss - 0.4 * spread < values.mean() - gaussian_kl(variance) < 0.4 * spread
+    assert np.sqrt(np.mean(errors**2)) == pytest.approx(spread, rel=0.35)
+    if variance == 1:
+        assert np.sqrt(np.mean(floors**2)) == pytest.approx(spread, rel=0.35)
+
+
+def test_divergences_of_several_axes_are_means():
+    """Axes that are equal have the divergence and the error of one of them; independent ones have smaller errors."""
+    x = moving(3, 640, 4, 0.3, 1.2)
+    plane = uldnum.GaussianMixture([1.0], [[0.0, 0.0]], [1.0])
+    one, same = kl(x, NORMAL), kl(np.concatenate([x, x], axis=-1), plane)
+    np.testing.assert_allclose(same, one, rtol=1e-10)
+    apart = kl(np.concatenate([x, moving(4, 640, 4, 0.3, 1.2)], axis=-1), plane)
+    assert apart.error < 0.95 * one.error
+
+
+def test_divergences_from_reference_samples():
+    """With samples instead of the cdf, the mean of 60 values of equal distributions is 0 to 4 standard errors."""
+    values = [
+        kl(moving(seed, 640, 1, 0.0, 1.0), NORMAL, reference=moving(1000 + seed, 1280, 1, 0.0, 1.0)[0])
+        for seed in range(60)
+    ]
+    values, errors, _ = np.array(values).T
+    assert abs(values.mean()) < 4 * values.std(ddof=1) / np.sqrt(60)
+    assert np.sqrt(np.mean(errors**2)) == pytest.approx(values.std(ddof=1), rel=0.45)
+
+
+@pytest.mark.filterwarnings("ignore:.* diverged")
+def test_single_chains_and_diverged_ones_have_no_divergence():
+    run = uldnum.sample("gaussian", "ula", h=0.5, steps=20, chains=1, bins=64, backend="array")
+    assert np.isnan(kl(run, NORMAL)).all()
+    run = uldnum.sample("gaussian", "ula", h=2.5, steps=4000, chains=4, bins=64, backend="array", x0=[[1.0]] * 4)
+    assert np.isnan([*kl(run, NORMAL), *(part[0] for part in total_variation(run, NORMAL))]).all()
+    run = uldnum.sample("gaussian", "ula", h=[0.5, 1.0], steps=20, chains=8, bins=64, backend="array")
+    assert kl(run, NORMAL).value.shape == (2,)
+    assert total_variation(run, NORMAL).value.shape == (2, 1)
+
+
+def test_total_variation():
+    """The total variation distance of Gaussians, by many positions, is twice their Kolmogorov distance."""
+    grid = np.linspace(-6, 6, 6001)
+    truth = 2 * np.abs(stats.norm.cdf(grid) - stats.norm.cdf(grid / 1.3)).max()
+    found = total_variation(moving(0, 40_000, 1, 0.0, 1.69), NORMAL, np.mean)
+    assert abs(found.value - truth) < 4 * found.error
+    assert found.error < truth / 40
+    assert total_variation(moving(0, 40_000, 1, 0.0, 1.0), NORMAL, np.mean).value < 1.3 * found.floor
+
+
+def test_virial():
+    """On a Gaussian with the precision Lambda, samples of covariance S have tr(Lambda S)/d - 1; a score suffices."""
+    scale, rng = np.array([0.5, 2.0]), np.random.default_rng(0)
+    target = uldnum.GaussianMixture([1.0], [[3.0, -1.0]], [scale**2])
+    x = target.mean + scale * np.sqrt([1.3, 0.9]) * rng.normal(size=(40_000, 2))
+    found = virial(x, target)
+    assert found.value == pytest.approx(0.1, abs=4 * found.error)
+    assert found.error < 0.01
+    scored = uldnum.UserTarget(lambda x: -(x - target.mean) / scale**2, dimension=2)
+    assert virial(x, scored) == pytest.approx(found, rel=1e-9)
+    assert virial(x[None].repeat(3, axis=0), target) == pytest.approx(found, rel=1e-12)
+
+
+GIVEN = {"nfe": 400, "burn_in": 40, "chains": 2048, "backend": "numba", "progress": False, "exact": True}
+
+
+@pytest.mark.parametrize(("temperature", "mass"), [(1.0, 1.0), (2.0, 4.0)])
+def test_studies_measure_and_know_them(temperature, mass):
+    """Sampled values agree with exact ones to 4 errors, or 2% for the loss of cells; the false-fail rate is 1e-3."""
+    h = np.sqrt(mass) * np.array([1.0])
+    found = uldnum.studies.bias(
+        "gaussian", ["OBABO", "ula"], h=h, friction=1.0, temperature=temperature, mass=mass, **GIVEN
+    )
+    names = ["total_variation", "kl", "virial"]
+    exact = found.exact.sel(metric=names).squeeze()
+    np.testing.assert_allclose(exact.sel(metric="kl"), gaussian_kl(4 / 3), rtol=1e-9)
+    np.testing.assert_allclose(exact.sel(metric="virial"), 1 / 3, rtol=1e-9)
+    gap = np.abs(found.bias.sel(metric=names).squeeze() - exact)
+    assert (gap < 4 * found.error.sel(metric=names).squeeze() + 0.02 * exact).all()
+    assert (found.error.sel(metric="kl") < 0.1 * gaussian_kl(4 / 3)).all()
+
+
+def test_exact_values_in_one_dimension():
+    """They are those of the transfer operator; the virial theorem by quadrature with its density."""
+    found = uldnum.studies.exact_bias("bimodal-1d", ["ula"], h=[0.8], tolerance=1e-6).exact.squeeze()
+    law = uldnum.exact.transfer_operator("ula", "bimodal-1d", 0.8)
+    target = uldnum.target("bimodal-1d")
+    x = np.linspace(-12, 12, 4001)
+    value = np.trapezoid(-(x - law.law.mean) * target.score(x[:, None])[:, 0] * law.density(x), x) - 1
+    wanted = [law.total_variation, law.kl, abs(value)]
+    np.testing.assert_allclose(found.sel(metric=["total_variation", "kl", "virial"]), wanted, rtol=1e-5)
