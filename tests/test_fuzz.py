@@ -225,7 +225,7 @@ def public_calls(w):
            for name in ("wasserstein_1", "kolmogorov", "total_variation")},
         "kl": (diagnostics.kl, {"run": [w.run, x], "target": target}),
         **{name: (getattr(diagnostics, name), {"run": [w.run]})
-           for name in ("chain_mean_times", "effective_sample_size")},
+           for name in ("chain_mean_times", "effective_sample_size", "kinetic_temperature")},
         "autocorrelation_time": (diagnostics.autocorrelation_time, {"series": [trace[..., 0]], "nfe": [1, 2.0]}),
         "hopping_rate": (diagnostics.hopping_rate, {
             "trace": [trace], "target": [w.mixture, "bimodal-1d"], "nfe": [1, 2.0],

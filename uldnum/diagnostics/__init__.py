@@ -7,6 +7,7 @@
   `mode_weights`.
 * Images, by features or classes: `frechet_distance`, `kernel_distance`, `precision`, `recall`, `density`, `coverage`,
   `class_distribution`, `effective_classes`, `nearest_training`; all of them in `IMAGE_METRICS`.
+* Momenta: `kinetic_temperature`.
 * Convergence from the initial state: `relaxation`, `time_below`.
 * Mixing in equilibrium: `autocorrelation_time`, `chain_mean_times`, `effective_sample_size`, `hopping_rate`.
 * Mixing of images: `feature_times`, `class_time`, `class_change_rate`, `classes_visited`, `burn_in_time`.
@@ -53,6 +54,7 @@ from uldnum.diagnostics.mixing import (
     hopping_rate,
     time_below,
 )
+from uldnum.diagnostics.momenta import kinetic_temperature
 from uldnum.diagnostics.reference import Reference
 from uldnum.diagnostics.samples import (
     kernel_stein_discrepancy,
@@ -89,6 +91,7 @@ __all__ = [
     "image_metrics",
     "kernel_distance",
     "kernel_stein_discrepancy",
+    "kinetic_temperature",
     "kl",
     "kolmogorov",
     "maximum_mean_discrepancy",
