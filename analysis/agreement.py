@@ -1,4 +1,4 @@
-"""Comparison of sampled moments with the exact moments of each scheme, for the catalogue at three step sizes."""
+"""Comparison of sampled moments with the exact moments of each scheme, for thirteen integrators at three step sizes."""
 
 from __future__ import annotations
 

@@ -169,6 +169,7 @@ GUARDED = {
     "arithmetic/dense.py": (),
     "arithmetic/elementary.py": (),
     "schemes/catalogue.py": (),
+    "schemes/molecular.py": (),
     "sampling/launch.py": (),
     "plans/levels.py": (),
     "plans/_plan.py": (),

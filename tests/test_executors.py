@@ -15,7 +15,7 @@ from types import SimpleNamespace
 import numba
 import numpy as np
 import pytest
-from helpers.catalogue import CATALOGUE
+from helpers.catalogue import SHAPES
 from helpers.normals import normals
 
 import uldnum
@@ -28,7 +28,7 @@ from uldnum.sampling._sample import one_phase
 from uldnum.schemes.catalogue import Integrator
 from uldnum.schemes.stage import Affine, Step, first_row, table
 
-SCHEMES = [*CATALOGUE, "ABAOABA"]
+SCHEMES = [*SHAPES, "ABAOABA"]
 SEED = 0xDEADBEEF12345
 
 

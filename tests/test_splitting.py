@@ -66,14 +66,14 @@ def test_random_words_equal_their_letters_one_by_one(seed):
     [
         ("", None, "empty"),
         ("BAXAB", None, "'X'"),
-        ("AOA", None, "no B"),
+        ("AOA", None, "neither B nor K"),
         ("BOB", None, "neither A nor U"),
         ("BUAB", None, "mixes U"),
         ("BUBO", None, "mixes U"),
         ("BAOAB", [0.5, 0.5], "needs 5 numbers"),
         ("BAOAB", [0.5, 0.5, 1, 0.5, 0.4], "must sum to 1 for each letter, got a sum of 0.9 for B in 'BAOAB'"),
-        ("OBABO", [-1, 0.5, 1, 0.5, 2], "fractions: must be positive for O and U, .* for O"),
-        ("UBU", [0, 1, 1], "fractions: must be positive for O and U, .* for U"),
+        ("OBABO", [-1, 0.5, 1, 0.5, 2], "fractions: must be positive for O, U and K, .* for O"),
+        ("UBU", [0, 1, 1], "fractions: must be positive for O, U and K, .* for U"),
         ("BAOAB", [np.nan, 0.5, 1, 0.5, 0.5], "finite"),
     ],
 )

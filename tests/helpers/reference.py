@@ -35,6 +35,13 @@ def word_map(word, fractions, h, precision, friction):
     return M, Q
 
 
+def linear(step, rows, normals):
+    """Return the matrices M, N of a linear recurrence ``step(u, xi) = M u + N xi``, applied to unit vectors."""
+    M = [step(u, np.zeros(normals)) for u in np.eye(rows)]
+    N = [step(np.zeros(rows), xi) for xi in np.eye(normals)]
+    return np.array(M, float).T, np.array(N, float).T
+
+
 def stationary(M, Q):
     return solve_discrete_lyapunov(M, Q)
 

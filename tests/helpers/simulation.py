@@ -13,12 +13,12 @@ import pytest
 
 import uldnum
 from analysis.gpu_check import Images
-from helpers.catalogue import CATALOGUE
+from helpers.catalogue import SHAPES
 from helpers.plans import stop_and_go_on
 
 DTYPES = ("float64", "float32")
 TOLERANCE = {"float64": 1e-13, "float32": 5e-6}
-SCHEMES = [*CATALOGUE, "ABAOABA"]
+SCHEMES = [*SHAPES, "ABAOABA"]
 # A scheme whose readout uses normals of its own with a noisy score, at another temperature.
 NOISY, CONDITIONS = ("UBU", "2", "float64"), {"temperature": 2.0, "score_noise": 0.7}
 # Score noise that differs between the coordinates: in registers, partly in registers, and in global memory.

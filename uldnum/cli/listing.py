@@ -24,7 +24,8 @@ __all__ = ["doctor", "fetch", "list_"]
 
 # What an integrator can be, and what its orders mean.
 INTEGRATORS = """\
-Any word in A, B and O, or in B and U, is also an integrator, such as ABAOABA. V and R of openmmtools mean B and A.
+Any word in A, B and O, in B and U, or in A and K, is also an integrator, such as ABAOABA. V and R of openmmtools mean
+B and A.
 A step must be affine in the state, the score and normals, with coefficients that depend only on h and the friction.
 Metropolis tests, clipping and randomised midpoints therefore cannot be part of an integrator.
 An order is the power of h in the error of expectations at a fixed time (weak), or in the bias of x (stationary).

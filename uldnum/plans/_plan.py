@@ -333,7 +333,7 @@ def plan(
     Warns
     -----
     UserWarning
-        If a splitting word has neither O nor U, so that the scheme has no noise and no thermostat.
+        If a splitting word has neither O nor U nor K, so that the scheme has no noise and no thermostat.
 
     References
     ----------

@@ -10,6 +10,7 @@ are independent for each evaluation.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -31,6 +32,7 @@ from uldnum._util.arguments import (
 from uldnum._util.names import NAME, UnknownNameError, checked_name, checked_text, digest, split_name, unknown
 from uldnum._util.summary import Described, Summary, counted
 from uldnum._util.typing import Array, ArrayLike
+from uldnum.schemes.molecular import brunger_brooks_karplus, ciccotti_21, ciccotti_23, gronbech_jensen
 from uldnum.schemes.predictors import PREDICTORS
 from uldnum.schemes.stage import Affine, Step, first_row, table
 from uldnum.schemes.words import (
@@ -69,7 +71,16 @@ LEIMKUHLER = "Leimkuhler & Matthews 2013, Appl. Math. Res. Express 2013:34"
 JAIN = "Jain & Poole 2022, Journey to the BAOAB-limit"
 CHADA = "Chada, Leimkuhler, Paulin & Whalley 2023, Unbiased kinetic Langevin Monte Carlo with inexact gradients"
 SHETTY = "Shetty, Bandla, Neema, Asokan & Seelamantula 2024, Momentum-imbued Langevin dynamics (MILD)"
+MELCHIONNA = "Melchionna 2007, J. Chem. Phys. 127, 044108"
+CICCOTTI = "Vanden-Eijnden & Ciccotti 2006, Chem. Phys. Lett. 429, 310"
+GRONBECH_JENSEN = "Gronbech-Jensen 2020, Mol. Phys. 118, e1662506"
+BCSS = "Blanes, Casas & Sanz-Serna 2014, SIAM J. Sci. Comput. 36, A1556"
 CHENG = "Cheng, Chatterji, Bartlett & Jordan 2018, Underdamped Langevin MCMC"
+
+
+# Fractions of the first kick, and of the first drift, of the compositions with the smallest error of their energies.
+TWO = (3 - math.sqrt(3)) / 6
+THREE = 0.11888010966548, 0.29619504261126
 
 
 def summary_of(name: str, order: Order, source: str) -> Summary:
@@ -362,7 +373,7 @@ class Integrator(Described):
         """
         size, gamma = broadcast(h=step_size(h, delta), friction=positive("friction", friction))
         # The tables of extremely large steps may overflow. Chains then diverge in the first step.
-        with np.errstate(over="ignore", invalid="ignore"):
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             step = self.recipe(size, gamma)
         if not isinstance(step, Step):
             raise ValueError(
@@ -555,12 +566,12 @@ def splitting(word: str, fractions: Sequence[float] | None = None) -> Integrator
     Parameters
     ----------
     word : str
-        Letters in the order of time: A (drift), B (kick), O (exact Ornstein-Uhlenbeck thermostat) and U (A and O
-        together, exactly). Case and spaces are ignored, and R and V, the letters of openmmtools, stand for A and B.
-        `uldnum.schemes.words` states the flow of each letter.
+        Letters in the order of time: A (drift), B (kick), O (exact Ornstein-Uhlenbeck thermostat), U (A and O
+        together, exactly) and K (B and O together, exactly). Case and spaces are ignored, and R and V, the letters of
+        openmmtools, stand for A and B. `uldnum.schemes.words` states the flow of each letter.
     fractions : sequence of float, optional
         Duration of each letter as a fraction of the time step. The fractions of all occurrences of a letter sum to 1,
-        and those of O and U are positive. Default: all occurrences of a letter have equal fractions.
+        and those of O, U and K are positive. Default: all occurrences of a letter have equal fractions.
 
     Returns
     -------
@@ -577,7 +588,7 @@ def splitting(word: str, fractions: Sequence[float] | None = None) -> Integrator
     Warns
     -----
     UserWarning
-        If the word has neither O nor U, so that the scheme has no noise and no thermostat.
+        If the word has neither O nor U nor K, so that the scheme has no noise and no thermostat.
 
     References
     ----------
@@ -595,7 +606,7 @@ def splitting(word: str, fractions: Sequence[float] | None = None) -> Integrator
     'BAOAB'
     """
     if not isinstance(word, str):
-        raise ValueError(f"word: must be a string of the letters A, B, O, U, got {shown(word)}")
+        raise ValueError(f"word: must be a string of the letters A, B, O, U, K, got {shown(word)}")
     word = spelled(word)
     if len(word) > LONGEST:
         raise ValueError(f"word: must have at most {LONGEST} letters, got {len(word)}")
@@ -612,49 +623,103 @@ def splitting(word: str, fractions: Sequence[float] | None = None) -> Integrator
     return Integrator(name, partial(compile_word, word, shares), order, source, momenta=True)
 
 
+def named_word(
+    name: str, word: str, fractions: Sequence[float] | None, order: Order, source: str, *aliases: str
+) -> CatalogueEntry:
+    """Return the catalogue entry of a splitting word with a name of its own."""
+    recipe = partial(compile_word, word, validate_word(word, fractions))
+    return CatalogueEntry(name, recipe, order, source, momenta=True, aliases=aliases)
+
+
 def word_entry(word: str, order: Order, source: str, *aliases: str) -> CatalogueEntry:
     """Return the catalogue entry of a well-known splitting word."""
-    recipe = partial(compile_word, word, validate_word(word))
-    return CatalogueEntry(word, recipe, order, source, momenta=True, aliases=aliases)
+    return named_word(word, word, None, order, source, *aliases)
 
 
-ENTRIES = (
-    CatalogueEntry(
-        "ula",
-        ula,
-        (2, 2),
-        f"overdamped Langevin, Euler-Maruyama: {JAIN}, eq. 5",
-        # Langevin Monte Carlo, SGLD and annealed Langevin dynamics differ from ULA in the score, not in the step.
-        aliases=("lmc", "sgld", "ald"),
+def gj_entry(name: str, member: str, order: Order, source: str = "", *aliases: str) -> CatalogueEntry:
+    """Return the catalogue entry of a member of the GJ set."""
+    recipe = partial(gronbech_jensen, member=member)
+    whole = "; ".join(part for part in (source, f"{GRONBECH_JENSEN}, GJ-{member}") if part)
+    return CatalogueEntry(name, recipe, order, whole, momenta=True, aliases=aliases)
+
+
+# Families of the catalogue, by title.
+FAMILIES: dict[str, tuple[CatalogueEntry, ...]] = {
+    "Overdamped Langevin and diffusion models": (
+        CatalogueEntry(
+            "ula",
+            ula,
+            (2, 2),
+            f"overdamped Langevin, Euler-Maruyama: {JAIN}, eq. 5",
+            # Langevin Monte Carlo, SGLD and annealed Langevin dynamics differ from ULA in the score, not in the step.
+            aliases=("lmc", "sgld", "ald"),
+        ),
+        CatalogueEntry("baoab-limit", partial(noise_denoise, eta=2.0), (2, 4), f"{LEIMKUHLER}; {JAIN}, eq. 10"),
+        CatalogueEntry(
+            "noise-denoise",
+            noise_denoise,
+            (0, 0),  # for a fixed eta other than 2 (baoab-limit), the limit h -> 0 has another temperature
+            f"{JAIN}, eq. 3",
+            parameter=Parameter("eta", "0 < eta < inf", lambda eta: 0 < eta < np.inf),
+        ),
+        CatalogueEntry(
+            "mild",
+            mild,
+            (0, 0),  # for a fixed momentum, the limit h -> 0 has a faster time scale and a lower temperature
+            f"{SHETTY}, Algorithm 1",
+            memory=0.0,  # the algorithm starts with v = 0
+            parameter=Parameter("momentum", "0 <= momentum < 1", lambda momentum: 0 <= momentum < 1),
+        ),
     ),
-    CatalogueEntry("baoab-limit", partial(noise_denoise, eta=2.0), (2, 4), f"{LEIMKUHLER}; {JAIN}, eq. 10"),
-    CatalogueEntry(
-        "noise-denoise",
-        noise_denoise,
-        (0, 0),  # for a fixed eta other than 2 (baoab-limit), the limit h -> 0 has another temperature
-        f"{JAIN}, eq. 3",
-        parameter=Parameter("eta", "0 < eta < inf", lambda eta: 0 < eta < np.inf),
+    "Splitting words": (
+        word_entry("BAOAB", (2, 2), LEIMKUHLER),
+        word_entry("BAOA", (1, 2), f"{JAIN}, eq. 9", "lfmiddle"),  # OpenMM's LangevinMiddleIntegrator
+        word_entry("OBABO", (2, 2), "Bussi & Parrinello 2007, Phys. Rev. E 75, 056707"),
+        word_entry("ABOBA", (2, 2), LEIMKUHLER),
+        word_entry("OABAO", (2, 2), LEIMKUHLER),
+        word_entry("UBU", (2, 2), f"Sanz-Serna & Zygalakis 2021, J. Mach. Learn. Res. 22:242; {CHADA}"),
+        word_entry("BUB", (2, 2), f"Skeel & Izaguirre 2002, Mol. Phys. 100, 3885; {CHADA}", "langevin-impulse"),
+        word_entry("AKA", (2, 2), f"stochastic position Verlet: {MELCHIONNA}", "spv"),
+        word_entry("KAK", (2, 2), f"stochastic velocity Verlet: {MELCHIONNA}", "svv"),
+        named_word("BCSS-2", "OBABABO", (0.5, TWO, 0.5, 1 - 2 * TWO, 0.5, TWO, 0.5), (2, 2), f"{BCSS}, eq. 6.4"),
+        named_word(
+            "BCSS-3",
+            "OBABABABO",
+            (0.5, THREE[0], THREE[1], 0.5 - THREE[0], 1 - 2 * THREE[1], 0.5 - THREE[0], THREE[1], THREE[0], 0.5),
+            (2, 2),
+            f"{BCSS}, eq. 6.7",
+        ),
     ),
-    CatalogueEntry(
-        "mild",
-        mild,
-        (0, 0),  # for a fixed momentum, the limit h -> 0 has a faster time scale and a lower temperature
-        f"{SHETTY}, Algorithm 1",
-        memory=0.0,  # the algorithm starts with v = 0
-        parameter=Parameter("momentum", "0 <= momentum < 1", lambda momentum: 0 <= momentum < 1),
+    "Molecular dynamics": (
+        CatalogueEntry(
+            "BBK",
+            brunger_brooks_karplus,
+            (1, 2),  # the error of the momenta on the step is of order 1, that of the positions of order 2
+            "Brunger, Brooks & Karplus 1984, Chem. Phys. Lett. 105, 495",
+            momenta=True,
+        ),
+        gj_entry("GJF", "I", (2, 2), "Gronbech-Jensen & Farago 2013, Mol. Phys. 111, 983", "gj-i"),
+        gj_entry("GJ-II", "II", (2, 2)),
+        gj_entry("GJ-III", "III", (1, 2)),
+        gj_entry("GJ-IV", "IV", (1, 2)),
+        gj_entry("GJ-V", "V", (1, 2)),
+        gj_entry("GJ-VI", "VI", (1, 2)),
+        gj_entry("GJ-VIII", "VIII", (2, 2)),
+        CatalogueEntry("VEC-21", ciccotti_21, (2, 2), f"{CICCOTTI}, eq. 21", momenta=True),
+        CatalogueEntry("VEC-23", ciccotti_23, (2, 2), f"{CICCOTTI}, eq. 23", momenta=True, aliases=("vec",)),
     ),
-    word_entry("BAOAB", (2, 2), LEIMKUHLER),
-    word_entry("BAOA", (1, 2), f"{JAIN}, eq. 9", "lfmiddle"),  # OpenMM's LangevinMiddleIntegrator
-    word_entry("OBABO", (2, 2), "Bussi & Parrinello 2007, Phys. Rev. E 75, 056707"),
-    word_entry("ABOBA", (2, 2), LEIMKUHLER),
-    word_entry("OABAO", (2, 2), LEIMKUHLER),
-    word_entry("UBU", (2, 2), f"Sanz-Serna & Zygalakis 2021, J. Mach. Learn. Res. 22:242; {CHADA}"),
-    word_entry("BUB", (2, 2), CHADA),
-    CatalogueEntry(
-        "euler-maruyama", euler_maruyama, (1, 1), "textbook: Euler-Maruyama for the underdamped equation", momenta=True
+    "Numerics of stochastic differential equations": (
+        CatalogueEntry(
+            "euler-maruyama",
+            euler_maruyama,
+            (1, 1),
+            "textbook: Euler-Maruyama for the underdamped equation",
+            momenta=True,
+        ),
+        CatalogueEntry("exponential-euler", exponential_euler, (1, 1), CHENG, momenta=True),
     ),
-    CatalogueEntry("exponential-euler", exponential_euler, (1, 1), CHENG, momenta=True),
-)
+}
+ENTRIES = tuple(entry for entries in FAMILIES.values() for entry in entries)
 BY_NAME = {name.lower(): entry for entry in ENTRIES for name in (entry.name, *entry.aliases)}
 
 
@@ -715,7 +780,7 @@ def integrator(name: str | Integrator, **parameters: float) -> Integrator:
     Warns
     -----
     UserWarning
-        If a splitting word has neither O nor U, so that the scheme has no noise and no thermostat.
+        If a splitting word has neither O nor U nor K, so that the scheme has no noise and no thermostat.
 
     Examples
     --------

@@ -10,6 +10,7 @@ A      x += t p
 B      p += t s(x)
 O      p = e^{-gamma t} p + sqrt(1 - e^{-2 gamma t}) xi
 U      A and O together, exactly: dx = p dt, dp = -gamma p dt + sqrt(2 gamma) dW
+K      B and O together, exactly, at a fixed x: dp = s(x) dt - gamma p dt + sqrt(2 gamma) dW
 ====== ============================================================================================
 
 All occurrences of a letter share the time step h equally, unless fractions are given: in BAOAB, each A and each B lasts
@@ -20,12 +21,14 @@ References
 ----------
 Leimkuhler & Matthews 2013, Appl. Math. Res. Express 2013:34 (words of A, B and O).
 Chada, Leimkuhler, Paulin & Whalley 2023, Unbiased kinetic Langevin Monte Carlo with inexact gradients (U).
+Melchionna 2007, J. Chem. Phys. 127, 044108 (K).
 """
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from functools import reduce
 from itertools import combinations, groupby, pairwise
@@ -50,7 +53,15 @@ __all__ = [
     "weak_order",
 ]
 
-LETTERS = {"A": "drift", "B": "kick", "O": "thermostat", "U": "drift and thermostat together"}
+LETTERS = {
+    "A": "drift",
+    "B": "kick",
+    "O": "thermostat",
+    "U": "drift and thermostat together",
+    "K": "kick and thermostat together",
+}
+# Letters that use the score, that move the position, and that contain noise.
+SCORED, MOVING, NOISY = "BK", "AU", "OUK"
 ALPHABET = ", ".join(f"{letter} ({flow})" for letter, flow in LETTERS.items())
 
 # The letters of openmmtools for the flows of A and B; O is the same in both.
@@ -106,6 +117,12 @@ def free_flight(t: Array, friction: Array) -> Affine:
     )
 
 
+def thermostatted_kick(t: Array, friction: Array) -> Affine:
+    """Return the flow of K: p = c p + (1 - c) s/gamma + sqrt(1 - c^2) xi with c = exp(-gamma t)."""
+    free = thermostat(t, friction)
+    return replace(free, b=table(t, [0, -expm1(-friction * t) / friction]))
+
+
 def frozen_score(t: Array, friction: Array) -> Affine:
     """Return the exact flow of ``dx = p dt, dp = s dt - gamma p dt + sqrt(2 gamma) dW`` with a constant score s.
 
@@ -124,7 +141,13 @@ def spelled(word: str) -> str:
     return "".join(word.split()).upper().translate(OPENMMTOOLS)
 
 
-FLOWS: dict[str, Callable[[Array, Array], Affine]] = {"A": drift, "B": kick, "O": thermostat, "U": free_flight}
+FLOWS: dict[str, Callable[[Array, Array], Affine]] = {
+    "A": drift,
+    "B": kick,
+    "O": thermostat,
+    "U": free_flight,
+    "K": thermostatted_kick,
+}
 
 
 def validate_word(word: str, fractions: Sequence[float] | None = None) -> tuple[float, ...]:
@@ -151,21 +174,27 @@ def validate_word(word: str, fractions: Sequence[float] | None = None) -> tuple[
     Warns
     -----
     UserWarning
-        If the word has neither O nor U, so that the scheme has no noise and no thermostat.
+        If the word has neither O nor U nor K, so that the scheme has no noise and no thermostat.
     """
     if not word:
-        raise ValueError("word: must be a string of the letters A, B, O and U, such as 'BAOAB', got an empty string")
+        raise ValueError("word: must be a string of the letters A, B, O, U and K, such as 'BAOAB', got an empty string")
     unknown = sorted(set(word) - set(LETTERS))
     if unknown:
         raise ValueError(f"word: {word!r} contains {', '.join(map(repr, unknown))}; the letters are {ALPHABET}")
-    if "B" not in word:
-        raise ValueError(f"word: {word!r} has no B, so the score is never used")
-    if "A" not in word and "U" not in word:
+    if not set(word) & set(SCORED):
+        raise ValueError(f"word: {word!r} has neither B nor K, so the score is never used")
+    if not set(word) & set(MOVING):
         raise ValueError(f"word: {word!r} has neither A nor U, so the position never moves")
-    if "U" in word and ("A" in word or "O" in word):
-        raise ValueError(f"word: {word!r} mixes U with A or O; U contains both flows, so A or O would act twice")
-    if "O" not in word and "U" not in word:
-        warnings.warn(f"word: {word!r} has neither O nor U, so it has no noise and no thermostat", stacklevel=3)
+    for both, first, second in (("U", "A", "O"), ("K", "B", "O")):
+        if both in word and (first in word or second in word):
+            raise ValueError(
+                f"word: {word!r} mixes {both} with {first} or {second}; {both} contains both flows, so {first} or "
+                f"{second} would act twice"
+            )
+    if "U" in word and "K" in word:
+        raise ValueError(f"word: {word!r} mixes U and K; both contain the flow of O, which would act twice")
+    if not set(word) & set(NOISY):
+        warnings.warn(f"word: {word!r} has neither O nor U nor K, so it has no noise and no thermostat", stacklevel=3)
     if fractions is None:
         return tuple(1 / word.count(letter) for letter in word)
     shares = numbers("fractions", fractions)
@@ -177,13 +206,13 @@ def validate_word(word: str, fractions: Sequence[float] | None = None) -> tuple[
             raise ValueError(
                 f"fractions: must sum to 1 for each letter, got a sum of {total(own):.15g} for {letter} in {word!r}"
             )
-        if letter in "OU" and np.any(own <= 0):
-            raise ValueError(f"fractions: must be positive for O and U, got {own} for {letter}")
+        if letter in NOISY and np.any(own <= 0):
+            raise ValueError(f"fractions: must be positive for O, U and K, got {own} for {letter}")
     return tuple(float(share) for share in shares)
 
 
 def weak_order(word: str, fractions: Sequence[float]) -> int:
-    """Return the weak order of a validated word: 1 or 2, or 0 if the word has neither O nor U.
+    """Return the weak order of a validated word: 1 or 2, or 0 if the word has neither O nor U nor K.
 
     A word is a product of exponentials of generators, ``exp(h x_1 L_1) exp(h x_2 L_2) ...``, where x_i is the fraction
     of letter i. By the Baker-Campbell-Hausdorff formula, the second-order error is a sum over pairs of distinct
@@ -192,10 +221,10 @@ def weak_order(word: str, fractions: Sequence[float]) -> int:
     independent, so the order is 2 if all these coefficients vanish, and 1 otherwise.
 
     Order 3 would need at least one negative fraction for every letter (Goldman & Kaper 1996, SIAM J. Numer. Anal. 33,
-    349), but O and U cannot run backwards in time. A word without O and U does not converge to the Langevin equation,
+    349), but O, U and K cannot run backwards in time. A word without them does not converge to the Langevin equation,
     so its order is 0.
     """
-    if not set(word) & set("OU"):
+    if not set(word) & set(NOISY):
         return 0
     letters = tuple(zip(word, fractions, strict=True))
 
@@ -228,12 +257,12 @@ def duration(share: float) -> str:
 
 
 def stage_starts(word: str) -> list[int]:
-    """Return the index of each B that starts a stage of the cyclic word: x has moved since the previous B."""
+    """Return the index of each B or K that starts a stage of the cyclic word: x has moved since the previous one."""
     starts, moved = [], False
-    for i, letter in enumerate(2 * word):  # the first pass only finds whether x moves before the first B
-        if letter in "AU":
+    for i, letter in enumerate(2 * word):  # the first pass only finds whether x moves before the first kick
+        if letter in MOVING:
             moved = True
-        elif letter == "B":
+        elif letter in SCORED:
             if moved and i >= len(word):
                 starts.append(i - len(word))
             moved = False
@@ -243,9 +272,9 @@ def stage_starts(word: str) -> list[int]:
 def compile_word(word: str, fractions: Sequence[float], h: Array, friction: Array) -> Step:
     """Compile a validated word to a step with the fewest score evaluations.
 
-    Consecutive time steps repeat the word, so the word is treated as cyclic. Each stage starts at a B that needs a new
-    score evaluation and contains all letters up to the next such B. The end of the time step lies inside the last
-    stage.
+    Consecutive time steps repeat the word, so the word is treated as cyclic. Each stage starts at a B or K that needs a
+    new score evaluation and contains all letters up to the next such letter. The end of the time step lies inside the
+    last stage.
     """
     flows = [FLOWS[letter](fraction * h, friction) for letter, fraction in zip(word, fractions, strict=True)]
     nothing = Affine.identity(h, 2)
@@ -257,4 +286,5 @@ def compile_word(word: str, fractions: Sequence[float], h: Array, friction: Arra
     whole = (between(start, stop).compressed() for start, stop in pairwise(starts))
     stages = tuple(Stage(first_row(map.b), map) for map in whole)
     before, after = between(starts[-1], len(word)), between(0, starts[0])
-    return Step.inside_stage(stages, before, after, open_uses_score="B" in word[: starts[0]])
+    uses_score = any(letter in SCORED for letter in word[: starts[0]])
+    return Step.inside_stage(stages, before, after, open_uses_score=uses_score)
