@@ -170,6 +170,7 @@ GUARDED = {
     "arithmetic/elementary.py": (),
     "schemes/catalogue.py": (),
     "schemes/molecular.py": (),
+    "schemes/runge_kutta.py": (),
     "sampling/launch.py": (),
     "plans/levels.py": (),
     "plans/_plan.py": (),

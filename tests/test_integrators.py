@@ -10,7 +10,7 @@ from uldnum.schemes.stage import Affine, Step, first_row, table
 from uldnum.schemes.words import LETTERS, spelled
 
 # Score evaluations per step, where there is more than one.
-EVALUATIONS = {"BCSS-2": 2, "BCSS-3": 3}
+EVALUATIONS = {"BCSS-2": 2, "BCSS-3": 3, "ShOULD": 2, "QUICSORT": 2, "SRK": 3}
 
 
 @pytest.mark.parametrize("name", CATALOGUE)

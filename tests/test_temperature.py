@@ -52,7 +52,7 @@ def test_a_temperature_is_a_change_of_units(name):
     root = T**0.5
     hot = exact.gaussian(name, H, precision=PRECISION, friction=FRICTION, temperature=T)
     other = exact.gaussian(name, H * root, precision=PRECISION / T, friction=FRICTION / root)
-    units = np.array([1, root])[: hot.covariance.shape[-1]]
+    units = np.array([1, root, 1])[: hot.covariance.shape[-1]]  # a third row is empty
     scaled = other.covariance * np.multiply.outer(units, units)
     if name.startswith("mild"):  # its second row is a displacement, not a momentum
         scaled = other.covariance

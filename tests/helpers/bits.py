@@ -62,6 +62,8 @@ INTEGRATORS = {name: CATALOGUE[name] for name in NAMES} | {
     "BABOBAB, fractions": uldnum.splitting("BABOBAB", [0.2, 0.4, 0.3, 1, 0.4, 0.6, 0.1]),
 }  # fmt: skip
 
+THREE_ROWS = {"QUICSORT": CATALOGUE["QUICSORT"]}
+
 # The number of chains is not a multiple of the block size, the first chain is not 0, and the key has a high word.
 CHAINS = {"chains": 70, "first_chain": 5, "seed": 2**40 + 7, "progress": False}
 STEPS = {"steps": 21, "burn_in": 4, "thin": 5, "bins": 24}
@@ -242,7 +244,7 @@ def sample_rows():
     foreign = StrictGaussian(one.weights, one.means, covariances=one.covariances)
     for dtype in DTYPES:
         run = partial(sample, **given, dtype=dtype)
-        for name, scheme in INTEGRATORS.items():
+        for name, scheme in (INTEGRATORS | THREE_ROWS).items():
             yield f"sample {name} {dtype}", parts(run(mixture(2, "diagonal"), scheme))
         for name in TARGETS:
             target = uldnum.target(name)

@@ -19,7 +19,17 @@ import numpy as np
 from uldnum._util.typing import Array
 from uldnum.schemes.stage import Affine, Step, first_row
 
-__all__ = ["RESOLVED", "Linear", "LinearStep", "kron", "kron_change", "linear_step", "positive_margins", "solve"]
+__all__ = [
+    "RESOLVED",
+    "Linear",
+    "LinearStep",
+    "kron",
+    "kron_change",
+    "linear_stage",
+    "linear_step",
+    "positive_margins",
+    "solve",
+]
 
 
 # A margin in float64 counts as positive above this bound. The rounding errors of margins are far smaller.

@@ -34,6 +34,7 @@ from uldnum._util.summary import Described, Summary, counted
 from uldnum._util.typing import Array, ArrayLike
 from uldnum.schemes.molecular import brunger_brooks_karplus, ciccotti_21, ciccotti_23, gronbech_jensen
 from uldnum.schemes.predictors import PREDICTORS
+from uldnum.schemes.runge_kutta import align, quicsort, should, srk
 from uldnum.schemes.stage import Affine, Step, first_row, table
 from uldnum.schemes.words import (
     ALPHABET,
@@ -71,6 +72,8 @@ LEIMKUHLER = "Leimkuhler & Matthews 2013, Appl. Math. Res. Express 2013:34"
 JAIN = "Jain & Poole 2022, Journey to the BAOAB-limit"
 CHADA = "Chada, Leimkuhler, Paulin & Whalley 2023, Unbiased kinetic Langevin Monte Carlo with inexact gradients"
 SHETTY = "Shetty, Bandla, Neema, Asokan & Seelamantula 2024, Momentum-imbued Langevin dynamics (MILD)"
+FOSTER = "Foster, Lyons & Oberhauser 2021, The shifted ODE method for underdamped Langevin MCMC"
+SCOTT = "Scott, O'Kane, Jelincic & Foster 2025, Underdamped Langevin MCMC with third order convergence"
 MELCHIONNA = "Melchionna 2007, J. Chem. Phys. 127, 044108"
 CICCOTTI = "Vanden-Eijnden & Ciccotti 2006, Chem. Phys. Lett. 429, 310"
 GRONBECH_JENSEN = "Gronbech-Jensen 2020, Mol. Phys. 118, e1662506"
@@ -174,7 +177,8 @@ class Integrator(Described):
     Define the Euler-Maruyama scheme of the overdamped equation with twice the time step:
 
     >>> import uldnum
-    >>> from uldnum.schemes.stage import Affine, Step, first_row, table
+    >>> from uldnum.schemes.runge_kutta import align, quicsort, should, srk
+    from uldnum.schemes.stage import Affine, Step, first_row, table
     >>> def recipe(h, friction):
     ...     map = Affine(dA=table(h, [[0]]), b=table(h, [h**2]), C=table(h, [[2**0.5 * h]]))
     ...     return Step.on_step(first_row(map.b), map)
@@ -717,6 +721,17 @@ FAMILIES: dict[str, tuple[CatalogueEntry, ...]] = {
             momenta=True,
         ),
         CatalogueEntry("exponential-euler", exponential_euler, (1, 1), CHENG, momenta=True),
+        CatalogueEntry("ALIGN", align, (2, 2), f"{FOSTER}; as in diffrax", momenta=True),
+        CatalogueEntry("ShOULD", should, (3, 3), f"{FOSTER}, Def. 7.1; as in diffrax", momenta=True),
+        CatalogueEntry("QUICSORT", quicsort, (3, 3), f"{SCOTT}; as in diffrax", momenta=True),
+        CatalogueEntry(
+            "SRK",
+            srk,
+            (4, 4),
+            "overdamped: Li, Wu, Mackey & Erdogdu 2019, Stochastic Runge-Kutta accelerates Langevin Monte Carlo",
+            memory=0.0,
+            aliases=("srk-ld",),
+        ),
     ),
 }
 ENTRIES = tuple(entry for entries in FAMILIES.values() for entry in entries)

@@ -49,6 +49,7 @@ __all__ = [
     "frozen_score",
     "spelled",
     "tanh_gap",
+    "tanh_second_gap",
     "validate_word",
     "weak_order",
 ]
@@ -68,16 +69,34 @@ ALPHABET = ", ".join(f"{letter} ({flow})" for letter, flow in LETTERS.items())
 OPENMMTOOLS = str.maketrans("RV", "AB")
 
 
+def lambert_tails(z: Array) -> tuple[Array, Array]:
+    """Return the tails v and w of Lambert's continued fraction of tanh(z), for 0 <= z < 1.
+
+    They are defined by ``tanh z = z/(1 + w)``, ``w = z^2/(3 + v)`` and ``v = z^2/(5 + z^2/(7 + ...))``. All terms are
+    positive.
+    """
+    v = reduce(lambda tail, odd: np.square(z) / (odd + tail), range(25, 3, -2), 0 * z)
+    return v, np.square(z) / (3 + v)
+
+
 def tanh_gap(z: Array) -> Array:
     """Return z - tanh(z) for z >= 0, without cancellation, accurate to a few units in the last place.
 
-    For small z the result is about z^3/3. For z < 1 it is computed as ``z w / (1 + w)``, where
-    ``tanh z = z / (1 + w)`` and ``w = z^2/(3 + z^2/(5 + z^2/(7 + ...)))`` is the tail of Lambert's continued fraction.
-    All terms are positive.
+    For small z the result is about z^3/3. For z < 1 it is ``z w/(1 + w)``, as in `lambert_tails`.
     """
     small = np.minimum(z, 1)
-    w = reduce(lambda tail, odd: np.square(small) / (odd + tail), range(25, 1, -2), 0 * small)
+    _, w = lambert_tails(small)
     return np.where(z < 1, small * w / (1 + w), z - tanh(z))
+
+
+def tanh_second_gap(z: Array) -> Array:
+    """Return (z^2 + 3) tanh(z) - 3 z for z >= 0, without cancellation at small z, where it is about z^5/15.
+
+    For z < 1 it is ``z w v/(1 + w)``, as in `lambert_tails`.
+    """
+    small = np.minimum(z, 1)
+    v, w = lambert_tails(small)
+    return np.where(z < 1, small * w * v / (1 + w), (np.square(z) + 3) * tanh(z) - 3 * z)
 
 
 def drift(t: Array, friction: Array) -> Affine:

@@ -48,6 +48,9 @@ def exact_answers(
     resolved; in the second case ``fault`` holds the reason.
     """
     fault, law = "", None
+    if not is_gaussian(target) and scheme.rows > 2:
+        fault = f"no exact bias: the state of {scheme.name} has {scheme.rows} rows; at most 2 on {target.name!r}"
+        return answers_of(None, metrics, times, fault)
     try:
         law = (
             GaussianMarginals.of(scheme, target, h, friction, mass)
