@@ -29,11 +29,13 @@ from uldnum._util.extras import EXTRAS, distributions
 from uldnum._util.parsing import whole
 from uldnum.cli import app
 from uldnum.cli.options import in_flags
+from uldnum.exact import properties
 from uldnum.plans import _plan
 from uldnum.plotting import pictures
 from uldnum.plotting.pictures import draw_gif
 from uldnum.sampling import _anneal, _sample, launch
 from uldnum.sampling.run import Run
+from uldnum.schemes.catalogue import FAMILIES
 from uldnum.version import VERSION
 
 
@@ -918,14 +920,18 @@ def test_version(monkeypatch, capsys):
 
 
 def test_list_takes_a_kind_and_a_word(monkeypatch, capsys):
-    """One table with the entries that contain the word; each licence is printed once."""
+    """One table for each family, with the entries that contain the word; each licence is printed once."""
     _, out, _ = uldnum(monkeypatch, capsys, "list", "Integrators")
-    assert out.startswith("Integrators ")
-    assert out.count("\n\n") == 1
+    assert [line.split(" (")[0] for line in out.splitlines() if line.startswith("Integrators: ")] == [
+        f"Integrators: {family}" for family in FAMILIES
+    ]
     assert "ula                 (2, 2)" in out
     assert "also called lmc, sgld, ald" in out
     assert "cannot be part of an integrator" in out
     assert "order 1 in its own time step delta = h^2/2" in out
+    _, out, _ = uldnum(monkeypatch, capsys, "list", "integrators", "diffrax")
+    assert [line.split()[0] for line in out.splitlines() if "diffrax" in line] == ["ALIGN", "ShOULD", "QUICSORT"]
+    assert out.count("Integrators: ") == 1
     _, out, _ = uldnum(monkeypatch, capsys, "list", "networks", "GALAXY")
     names = [line.split()[0] for line in out.splitlines() if "[1]" in line]
     assert len(names) == 10
@@ -933,6 +939,17 @@ def test_list_takes_a_kind_and_a_word(monkeypatch, capsys):
     assert out.count("none stated") == 1
     _, out, _ = uldnum(monkeypatch, capsys, "list", "networks")
     assert out.count("licence") == len({entry.card["licence"] for entry in networks.NETWORKS.values()}) == 3
+
+
+def test_show_prints_the_properties_of_an_integrator(monkeypatch, capsys):
+    code, out, _ = uldnum(monkeypatch, capsys, "show", "sgld", "--h", "1", "--friction", "2")
+    assert (code, out) == (0, f"{properties('ula', 1.0, friction=2.0)!r}\n")
+    code, out, err = uldnum(monkeypatch, capsys, "show", "BAOABX")
+    assert (code, out) == (2, "")
+    assert "The letters of splitting words are" in err
+    code, _, err = uldnum(monkeypatch, capsys, "show", "BAOAB", "--h", "0")
+    assert code == 2
+    assert err.startswith("error: --h: must be positive")
 
 
 def test_list_and_doctor(monkeypatch, capsys):
@@ -946,7 +963,19 @@ def test_list_and_doctor(monkeypatch, capsys):
 
 @pytest.mark.parametrize(
     "command",
-    [[], ["bias"], ["sample"], ["list"], ["doctor"], ["fetch"], ["anneal"], ["mixing"], ["frontier"], ["advise"]],
+    [
+        [],
+        ["bias"],
+        ["sample"],
+        ["list"],
+        ["show"],
+        ["doctor"],
+        ["fetch"],
+        ["anneal"],
+        ["mixing"],
+        ["frontier"],
+        ["advise"],
+    ],
 )
 def test_help_teaches(monkeypatch, capsys, command):
     code, out, _ = uldnum(monkeypatch, capsys, *command, "--help")

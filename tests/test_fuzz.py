@@ -204,6 +204,7 @@ def public_calls(w):
             "observable": ["x", "x^2", [1.0]],
         }),
         "max_stable_h": (exact.max_stable_h, {"integrator": scheme, "precision": [1.0], "friction": [1.0]}),
+        "properties": (exact.properties, {"integrator": scheme, "h": [0.5], "friction": [1.0]}),
         "propagator": (exact.propagator, {"integrator": scheme, **noisy_step, "precision": [1.0], "steps": [1, 3]}),
         "measured_orders": (exact.measured_orders, {"integrator": [Broken()]}),
         "exact.plan": (exact.plan, {

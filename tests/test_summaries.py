@@ -120,10 +120,10 @@ def test_a_plan_and_its_law_print_phases():
 
 
 def test_integrators_print_their_orders_and_cost():
-    assert rows_of(uldnum.integrator("UBU"))[-1] == ["one step", "1 score evaluation, 2 rows"]
-    assert rows_of(uldnum.splitting("ABAOABA")) == [
+    assert rows_of(uldnum.integrator("UBU"))[-1] == ["one step", "1 score evaluation, 2 rows, 2 normals"]
+    assert rows_of(uldnum.splitting("ABAOABA"))[-3:] == [
         ["order in h", "2 for expectations after a fixed time, unknown for the stationary distribution of x"],
-        ["source", uldnum.splitting("ABAOABA").source], ["one step", "2 score evaluations, 2 rows"],
+        ["source", uldnum.splitting("ABAOABA").source], ["one step", "2 score evaluations, 2 rows, 1 normal"],
     ]  # fmt: skip
 
     def recipe(h, friction):
@@ -131,7 +131,31 @@ def test_integrators_print_their_orders_and_cost():
 
     assert rows_of(uldnum.Integrator("mine", recipe))[-1] == ["one step", "the recipe failed with KeyError"]
     for entry in uldnum.integrators():
-        assert repr(entry).startswith(f"Integrator {entry.signature}\n  order in h  ")
+        assert repr(entry).startswith(f"Integrator {entry.signature}\n  update      ")
+    update = [text for label, text in uldnum.integrator("noise-denoise(1.5)").summary.rows if label in ("update", "")]
+    assert " ".join(update).startswith("the step x' = x + eta sigma^2 s + (eta - 1) sigma p + sigma xi, p' = xi, with")
+    assert update[-1].endswith("Here eta = 1.5.")
+
+
+def test_formulas_of_a_step_in_numbers():
+    """The printed coefficients are those of the update of BAOAB and, with three rows and two scores, of QUICSORT."""
+    c, h = np.exp(-0.5), 0.5
+    rows = uldnum.exact.properties("BAOAB", h).summary.rows
+    assert ("evaluation 1", "s at x") in rows
+    assert ("", f"p' = {c:.4g} p + {c * h:.4g} s + {np.sqrt(1 - c**2):.4g} xi1") in rows
+    assert rows[-4:] == [
+        ("stable on N(0, 1)", "up to h = 2"), ("Var(x) on N(0, 1)", "1"), ("Var(p) on N(0, 1)", "0.9375"),
+        ("relaxation time", "4 score evaluations"),
+    ]  # fmt: skip
+    found = uldnum.exact.properties("QUICSORT", h)
+    assert ("evaluation 2", "s at x") in found.summary.rows
+    assert found.position_variance == pytest.approx(0.999501755, abs=1e-9)
+    assert found.momentum_variance == pytest.approx(0.997423244, abs=1e-9)
+    assert np.isnan(uldnum.exact.properties("ula", h).momentum_variance)
+    assert uldnum.exact.properties("BAOAB", 2.5).summary.rows[-1] == ("on N(0, 1)", "unstable")
+    for wrong in ({"h": -1.0}, {"h": [0.1, 0.2]}, {"friction": 0.0}):
+        with pytest.raises(ValueError, match=f"^{next(iter(wrong))}: "):
+            uldnum.exact.properties("BAOAB", **wrong)
 
 
 def test_levels_print_their_range():

@@ -1,4 +1,4 @@
-"""The application: commands ``list``, ``doctor``, ``fetch``, ``bias``, ``mixing``, ``frontier``, ``advise``, ..."""
+"""The application: commands ``list``, ``show``, ``doctor``, ``fetch``, ``bias``, ``mixing``, ``frontier``, ..."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from uldnum._util.names import printable
 from uldnum.cli.anneal import anneal
 from uldnum.cli.bias import bias
 from uldnum.cli.common import interrupted
-from uldnum.cli.listing import doctor, fetch, list_
+from uldnum.cli.listing import doctor, fetch, list_, show
 from uldnum.cli.options import in_flags
 from uldnum.cli.quality import quality
 from uldnum.cli.sample import sample
@@ -80,7 +80,7 @@ def options(
 
 
 app.command("list")(list_)
-for command in (doctor, fetch, bias, mixing, frontier, advise, sample, anneal, quality):
+for command in (show, doctor, fetch, bias, mixing, frontier, advise, sample, anneal, quality):
     app.command()(command)
 
 

@@ -1,4 +1,4 @@
-"""The commands ``uldnum list``, ``uldnum doctor`` and ``uldnum fetch``: catalogue, installation and downloads."""
+"""The commands ``list``, ``show``, ``doctor`` and ``fetch``: catalogue, properties, installation and downloads."""
 
 from __future__ import annotations
 
@@ -15,11 +15,10 @@ from uldnum._util.arguments import shown
 from uldnum._util.extras import EXTRAS, distributions, installed, require
 from uldnum._util.names import unknown
 from uldnum.cli.networks import CardEntries, pairs
-from uldnum.schemes.catalogue import CatalogueEntry
-from uldnum.schemes.catalogue import integrators as catalogue
+from uldnum.schemes.catalogue import FAMILIES, CatalogueEntry
 from uldnum.version import VERSION
 
-__all__ = ["doctor", "fetch", "list_"]
+__all__ = ["doctor", "fetch", "list_", "show"]
 
 
 # What an integrator can be, and what its orders mean.
@@ -33,22 +32,19 @@ ULA is of order 1 in its own time step delta = h^2/2, and therefore of order 2 i
 
 
 class Section(NamedTuple):
-    """Entries of one kind.
+    """Entries of one kind, in one table or in several.
 
     Attributes
     ----------
-    title : str
-        Title of the table.
-    lines : dict
-        Description of each entry by name.
+    tables : dict
+        Descriptions of entries by the title of the table and by name.
     footnotes : dict
         Footnotes of entries by name; entries may share a footnote, which is then printed once.
     about : str
-        Text below the whole table.
+        Text below the last table.
     """
 
-    title: str
-    lines: dict[str, str]
+    tables: dict[str, dict[str, str]]
     footnotes: Mapping[str, str] = MappingProxyType({})
     about: str = ""
 
@@ -68,28 +64,30 @@ def sections() -> dict[str, Section]:
     cards = {name: entry.card or read_card(fetch_network(name), {}) for name, entry in known_networks().items()}
     return {
         "integrators": Section(
-            "Integrators (orders in h: weak, stationary)",
-            {entry.signature: described(entry) for entry in catalogue()},
+            {
+                f"Integrators: {family} (orders in h: weak, stationary)": {
+                    entry.signature: described(entry) for entry in entries
+                }
+                for family, entries in FAMILIES.items()
+            },
             about=INTEGRATORS,
         ),
         "predictors": Section(
-            "Predictors (plans through noise levels)", {name: entry.source for name, entry in PREDICTORS.items()}
+            {"Predictors (plans through noise levels)": {name: entry.source for name, entry in PREDICTORS.items()}}
         ),
-        "plans": Section("Plans of the literature", {name: entry.source for name, entry in PLANS.items()}),
-        "targets": Section("Targets", {name: preset.source for name, preset in PRESETS.items()}),
-        "metrics": Section("Metrics of studies", {name: METRICS[name].title for name in study_metrics()}),
+        "plans": Section({"Plans of the literature": {name: entry.source for name, entry in PLANS.items()}}),
+        "targets": Section({"Targets": {name: preset.source for name, preset in PRESETS.items()}}),
+        "metrics": Section({"Metrics of studies": {name: METRICS[name].title for name in study_metrics()}}),
         "networks": Section(
-            "Networks",
-            {name: card["source"] for name, card in cards.items()},
+            {"Networks": {name: card["source"] for name, card in cards.items()}},
             {name: f"licence: {card['licence']}" for name, card in cards.items() if card.get("licence")},
         ),
         "images": Section(
-            "Reference images",
-            {name: entry.source for name, entry in IMAGE_SETS.items()},
+            {"Reference images": {name: entry.source for name, entry in IMAGE_SETS.items()}},
             {name: f"licence: {entry.licence}" for name, entry in IMAGE_SETS.items()},
         ),
-        "features": Section("Features of images", FEATURES),
-        "backends": Section("Backends", {name: purpose for name, (_, purpose) in BACKENDS.items()}),
+        "features": Section({"Features of images": FEATURES}),
+        "backends": Section({"Backends": {name: purpose for name, (_, purpose) in BACKENDS.items()}}),
     }
 
 
@@ -123,18 +121,39 @@ def list_(
     known = sections()
     if kind is not None and kind.lower() not in known:
         raise unknown("kind", kind, known, f"The kinds are {', '.join(known)}")
+    wanted = (word or "").lower()
     for section in known.values() if kind is None else [known[kind.lower()]]:
-        wanted = (word or "").lower()
-        lines = {name: text for name, text in section.lines.items() if wanted in f"{name} {text}".lower()}
-        if not lines:
+        tables = {
+            title: {name: text for name, text in lines.items() if wanted in f"{name} {text}".lower()}
+            for title, lines in section.tables.items()
+        }
+        if not any(tables.values()):
             raise ValueError(f"word: none of the {kind} contains {shown(word)}")
-        show(section.title, lines, section.footnotes, "" if word else section.about)
+        for title, lines in tables.items():
+            if lines:
+                print_table(title, lines, section.footnotes)
+        if section.about and not word:
+            typer.echo(f"{section.about}\n")
 
 
 def show(
-    title: str, lines: dict[str, str], footnotes: Mapping[str, str] = MappingProxyType({}), about: str = ""
+    name: Annotated[str, typer.Argument(help="Name of an integrator in 'uldnum list', or a splitting word.")],
+    h: Annotated[float, typer.Option(help="Step size, in units of time.")] = 0.5,
+    friction: Annotated[float, typer.Option(help="Friction, in units of 1/time.")] = 1.0,
 ) -> None:
-    """Print a table with a title and two columns, then each footnote once, then a text."""
+    """Show what an integrator does in a step: formulas, cost, orders, limit of stability, exact results on N(0, 1).
+
+    Examples: uldnum show BAOAB
+
+    uldnum show QUICSORT --h 1
+    """
+    from uldnum.exact import properties
+
+    typer.echo(repr(properties(name, h, friction=friction)))
+
+
+def print_table(title: str, lines: dict[str, str], footnotes: Mapping[str, str] = MappingProxyType({})) -> None:
+    """Print a table with a title and two columns, then each footnote once."""
     typer.secho(title, bold=True)
     width = max(map(len, lines))
     marks = {note: f"[{i}]" for i, note in enumerate(dict.fromkeys(footnotes[n] for n in lines if n in footnotes), 1)}
@@ -142,8 +161,6 @@ def show(
         typer.echo(f"  {name:<{width}}  {text} {marks.get(footnotes.get(name, ''), '')}".rstrip())
     for note, mark in marks.items():
         typer.echo(f"  {mark} {note}")
-    for line in about.splitlines():
-        typer.echo(f"  {line}")
     typer.echo()
 
 
@@ -153,17 +170,17 @@ def doctor() -> None:
     Example: uldnum doctor
     """
     typer.echo(f"uldnum {VERSION}, Python {platform.python_version()}, {platform.platform()}")
-    show("\nBase", {name: installed(name) for name in distributions()})
-    show("Backends", {"array": "works", "numba": check_numba(), "cuda": check_cuda()})
+    print_table("\nBase", {name: installed(name) for name in distributions()})
+    print_table("Backends", {"array": "works", "numba": check_numba(), "cuda": check_cuda()})
     extras = {}
     for extra, purpose in EXTRAS.items():
         missing = [name for name in distributions(extra) if installed(name) == "missing"]
         state = f"missing {', '.join(missing)}; run: pip install 'uldnum[{extra}]'" if missing else "installed"
         extras[extra] = f"{purpose}: {state}"
-    show("Extras", extras)
+    print_table("Extras", extras)
     if importlib.util.find_spec("onnxruntime") is not None:
         runtime = require("onnxruntime", "onnx")
-        show("ONNX Runtime", {runtime.__version__: ", ".join(runtime.get_available_providers())})
+        print_table("ONNX Runtime", {runtime.__version__: ", ".join(runtime.get_available_providers())})
 
 
 def check_numba() -> str:

@@ -10,7 +10,9 @@ are independent for each evaluation.
 
 from __future__ import annotations
 
+import inspect
 import math
+import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -65,6 +67,9 @@ Order = tuple[float | None, float | None]
 # the range of float64.
 LARGEST = 1e50
 
+# Number of characters of a line of the update in a summary.
+WIDTH = 90
+
 # Largest number of letters of a splitting word. Words in the literature have fewer than twenty.
 LONGEST = 100
 
@@ -86,11 +91,23 @@ TWO = (3 - math.sqrt(3)) / 6
 THREE = 0.11888010966548, 0.29619504261126
 
 
-def summary_of(name: str, order: Order, source: str) -> Summary:
+def summary_of(name: str, recipe: Recipe, order: Order, source: str) -> Summary:
     """Return the summary of a method."""
     weak, stationary = ("unknown" if one is None else shown(one) for one in order)
     orders = f"{weak} for expectations after a fixed time, {stationary} for the stationary distribution of x"
-    return Summary(f"Integrator {name}", [], [("order in h", orders), ("source", source)])
+    lines = textwrap.wrap(update_of(recipe), WIDTH)
+    update = list(zip(("update", *[""] * len(lines)), lines, strict=False))
+    return Summary(f"Integrator {name}", [], [*update, ("order in h", orders), ("source", source)])
+
+
+def update_of(recipe: Recipe) -> str:
+    """Return the update of a recipe in words: the flows of a splitting word, or the docstring of a function."""
+    function, arguments = (recipe.func, recipe.args) if isinstance(recipe, partial) else (recipe, ())
+    if function is compile_word:
+        return described(*arguments)
+    text = " ".join((inspect.getdoc(function) or "").replace("``", "").split())
+    given = recipe.keywords if isinstance(recipe, partial) else {}
+    return text.removeprefix("Return ") + "".join(f" Here {name} = {shown(value)}." for name, value in given.items())
 
 
 def conditions(temperature: float, score_noise: Any, mass: Any = 1.0) -> str:
@@ -177,8 +194,7 @@ class Integrator(Described):
     Define the Euler-Maruyama scheme of the overdamped equation with twice the time step:
 
     >>> import uldnum
-    >>> from uldnum.schemes.runge_kutta import align, quicsort, should, srk
-    from uldnum.schemes.stage import Affine, Step, first_row, table
+    >>> from uldnum.schemes.stage import Affine, Step, first_row, table
     >>> def recipe(h, friction):
     ...     map = Affine(dA=table(h, [[0]]), b=table(h, [h**2]), C=table(h, [[2**0.5 * h]]))
     ...     return Step.on_step(first_row(map.b), map)
@@ -189,7 +205,7 @@ class Integrator(Described):
     Integrator ula-doubled
       order in h  2 for expectations after a fixed time, 2 for the stationary distribution of x
       source      user
-      one step    1 score evaluation, 1 row
+      one step    1 score evaluation, 1 row, 1 normal
     """
 
     name: str
@@ -390,10 +406,11 @@ class Integrator(Described):
 
     @property
     def summary(self) -> Summary:
-        """Orders, source, and the cost of a step."""
-        found = summary_of(self.name, self.order, self.source)
+        """Update, orders, source, and the cost of a step."""
+        found = summary_of(self.name, self.recipe, self.order, self.source)
         try:
-            size = f"{counted(self.nfe_per_step, 'score evaluation')}, {counted(self.rows, 'row')}"
+            parts = {"score evaluation": self.nfe_per_step, "row": self.rows, "normal": self.normals_per_step}
+            size = ", ".join(counted(count, name) for name, count in parts.items())
         except Exception as error:  # a user-defined recipe may raise any exception
             size = f"the recipe failed with {type(error).__name__}"
         usual = {"temperature": 1.0, "score_noise": 0.0}
@@ -409,6 +426,11 @@ class Integrator(Described):
     def nfe_per_step(self) -> int:
         """Number of score evaluations per time step."""
         return len(self.unit.stages)
+
+    @property
+    def normals_per_step(self) -> int:
+        """Number of standard normals per coordinate and time step, without those of readouts."""
+        return sum(stage.map.normals for stage in self.unit.stages)
 
     @property
     def rows(self) -> int:
@@ -518,8 +540,8 @@ class CatalogueEntry(Described):
 
     @property
     def summary(self) -> Summary:
-        """Orders and source."""
-        return summary_of(self.signature, self.order, self.source)
+        """Update, orders and source."""
+        return summary_of(self.signature, self.recipe, self.order, self.source)
 
     @property
     def signature(self) -> str:
