@@ -169,6 +169,7 @@ GUARDED = {
     "arithmetic/dense.py": (),
     "arithmetic/elementary.py": (),
     "schemes/catalogue.py": (),
+    "schemes/controlled.py": (),
     "schemes/molecular.py": (),
     "schemes/runge_kutta.py": (),
     "sampling/launch.py": (),

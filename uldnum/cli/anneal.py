@@ -141,7 +141,7 @@ def anneal(
     import uldnum
     from uldnum._util.extras import require
     from uldnum._util.files import check_store, writable_folder
-    from uldnum.plans._plan import find_method, is_predictor
+    from uldnum.plans._plan import find_method, is_controlled, is_predictor
     from uldnum.plans.presets import PRESETS
     from uldnum.plotting.pictures import check_display
     from uldnum.sampling.lookup import find_data, find_levels
@@ -173,7 +173,7 @@ def anneal(
         found = find_levels(levels or (USUAL if law.time is None else "own:20"), law)
         chosen = uldnum.plan(method, found, **given)
         moved = not (own or np.array_equal(found.ratio, asked.ratio))
-    if not (preset or is_predictor(method)):
+    if not (preset or is_predictor(method) or is_controlled(method)):
         explain_words(find_method(method))
     begun = time.perf_counter()
     run = uldnum.anneal(

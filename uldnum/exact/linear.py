@@ -79,8 +79,9 @@ class Linear:
 
     def push(self, covariance: Array) -> Array:
         """Return the covariance after the map, given the covariance before it."""
-        moved = self.D @ covariance
-        return covariance + moved + moved.swapaxes(-1, -2) + moved @ self.D.swapaxes(-1, -2) + self.Q
+        # With the transpose of D S in place of S D^T, many steps amplify the asymmetry of S that is due to rounding.
+        moved, turned = self.D @ covariance, self.D.swapaxes(-1, -2)
+        return covariance + moved + covariance @ turned + moved @ turned + self.Q
 
     def stationary(self) -> Array:
         """Return the stationary covariance, or NaN where the map is not stable.

@@ -25,6 +25,7 @@ from uldnum.plans.presets import PRESETS
 from uldnum.schemes.adaptive import Adaptive
 from uldnum.schemes.catalogue import Integrator, common_score_noise, conditions, unknown_integrator
 from uldnum.schemes.catalogue import integrator as find_integrator
+from uldnum.schemes.controlled import PIDLD, SOURCE, gains_of, pid
 from uldnum.schemes.form import Form
 from uldnum.schemes.predictors import PREDICTORS, Combination, Move, NoiseLevel, Predictor, denoising, embedded
 from uldnum.schemes.predictors import predictor as find_moves
@@ -274,7 +275,8 @@ def plan(
     Parameters
     ----------
     method : str or Integrator
-        An integrator (see `uldnum.integrators`), or the name of a predictor: ``ddim(eta)``, ``ancestral``,
+        An integrator (see `uldnum.integrators`), ``pidld(k_p,k_i,k_d)`` for PID-controlled Langevin dynamics with two
+        optional decay rates (`uldnum.schemes.controlled`), or the name of a predictor: ``ddim(eta)``, ``ancestral``,
         ``reverse-diffusion``, ``edm-euler(churn)``, ``heun(churn)`` or ``dpm-solver++``. Parameters default to 0:
         eta is from 0 to 1, and churn from 0 to sqrt(2) - 1. `uldnum.schemes.predictors` states the formulas.
     levels : Levels
@@ -377,6 +379,19 @@ def plan(
         if given:
             raise ValueError(f"{given}: {method!r} is a predictor, which accepts only levels, score_noise and denoise")
         return with_noisy_scores(predictions(str(method), levels, denoise), 0.0 if score_noise is None else score_noise)
+    if is_controlled(method):
+        options = {
+            "snr": snr is not None, "coupled": coupled, "friction": not is_one(friction),
+            "predictor": predictor is not None, "momentum": momentum != "kept", "boundary": boundary != "own",
+        }  # fmt: skip
+        given = ", ".join(name for name, unusual in options.items() if unusual)
+        if given:
+            raise ValueError(
+                f"{given}: {method!r} accepts only levels, steps, h, eps, temperature, score_noise and denoise"
+            )
+        each = whole_number("steps", steps, 1, 2**48)
+        built = controlled(str(method), levels, each, step_sizes(levels, h, eps, None), temperature, denoise)
+        return with_noisy_scores(built, 0.0 if score_noise is None else score_noise)
     scheme, count = find_method(method).at(temperature=temperature), whole_number("steps", steps, 1, 2**48)
     noise, scheme = scheme.score_noise if score_noise is None else score_noise, scheme.at(score_noise=0.0)
     sizes = step_sizes(levels, h, eps, snr)
@@ -444,6 +459,11 @@ def is_predictor(method: Any) -> bool:
     return isinstance(method, str) and split_name(method)[0].lower() in PREDICTORS
 
 
+def is_controlled(method: Any) -> bool:
+    """Return whether a value is the name of PID-controlled Langevin dynamics."""
+    return isinstance(method, str) and split_name(method)[0].lower() == PIDLD
+
+
 def find_method(method: str | Integrator) -> Integrator:
     """Return an integrator, or raise an error that suggests an integrator, a predictor or a preset."""
     if not isinstance(method, str | Integrator):
@@ -453,7 +473,7 @@ def find_method(method: str | Integrator) -> Integrator:
     except UnknownNameError:
         if str(method).lower() in PRESETS:
             raise ValueError(f"method: {method!r} is a preset plan; use uldnum.preset({method!r})") from None
-        raise unknown_integrator("method", str(method), [*PREDICTORS, *PRESETS]) from None
+        raise unknown_integrator("method", str(method), [*PREDICTORS, PIDLD, *PRESETS]) from None
 
 
 def find_predictor(name: str, scheme: Integrator) -> tuple[str, Predictor, str]:
@@ -520,6 +540,20 @@ def predictions(name: str, levels: Levels, denoise: bool) -> Plan:
     if not phases:
         raise ValueError("levels: a predictor needs at least 2 levels, or denoise=True, got 1 level")
     return Plan(full, places_of(levels)[0], tuple(phases), np.zeros(k - 1), source)
+
+
+def controlled(name: str, levels: Levels, count: int, sizes: Array, temperature: float | None, denoise: bool) -> Plan:
+    """Return the plan of PIDLD, with ``count`` steps at each level. Each step is a phase, because its tables differ."""
+    gains, past, phases = gains_of(name), 0, []
+    heat = positive_number("temperature", 1.0 if temperature is None else temperature)
+    for size, place in zip(sizes, places_of(levels), strict=True):
+        for _ in range(count):
+            step = pid(np.array([size]), gains, past).at_temperature(np.array([heat]))
+            phases.append(Phase(step, 1, *place))
+            gains, past = gains.decayed(), past + 1
+    if denoise:
+        phases += last_phases(levels, 3)
+    return Plan(name.lower(), places_of(levels)[0], tuple(phases), np.zeros(2), SOURCE, temperature=heat)
 
 
 def corrected(

@@ -42,6 +42,7 @@ SCORE_SDE = partial(geometric, 50.0, 0.01, 1000)
 
 NCSNV2 = "Song & Ermon 2020 (NCSNv2), Algorithm 1"
 MILD = "Shetty et al. 2024 (MILD), Algorithm 1, from N(0, I); the published code starts from U[0, 1]"
+PIDLD = "Chen et al. 2025 (PIDLD), Algorithm 1, with the gains in its code"
 
 PRESETS = {
     "ald-cifar10": PlanPreset("ula", CIFAR10, {"steps": 5, "eps": 6.2e-6}, f"{NCSNV2}, CIFAR-10"),
@@ -55,6 +56,10 @@ PRESETS = {
         "mild(0.1)", CIFAR10, {"steps": 5, "eps": 6.2e-6}, f"{MILD}; CIFAR-10, T = 5", "normal"
     ),
     "mild-celeba": PlanPreset("mild(0.4)", CELEBA, {"eps": 3.3e-6}, f"{MILD}; CelebA, T = 1", "normal"),
+    "pidld-cifar10": PlanPreset(
+        "pidld(2,0.5,4.5)", partial(geometric, 50.0, 0.01, 100), {"eps": 6.2e-6}, f"{PIDLD}; CIFAR-10, 100 levels",
+        "uniform",
+    ),
     "pc-cifar10": PlanPreset(
         "ula", SCORE_SDE, {"snr": 0.16, "predictor": "reverse-diffusion"},
         "Song et al. 2021, Algorithms 2 and 4 (VE), CIFAR-10; corrector before predictor, norms per chain",
