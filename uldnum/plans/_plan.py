@@ -250,7 +250,7 @@ def preset(name: str) -> Plan:
 
 
 def plan(
-    method: str | Integrator,
+    method: str | Integrator | Sequence[str | Integrator],
     levels: Levels,
     *,
     steps: int = 1,
@@ -278,7 +278,9 @@ def plan(
         An integrator (see `uldnum.integrators`), ``pidld(k_p,k_i,k_d)`` for PID-controlled Langevin dynamics with two
         optional decay rates (`uldnum.schemes.controlled`), or the name of a predictor: ``ddim(eta)``, ``ancestral``,
         ``reverse-diffusion``, ``edm-euler(churn)``, ``heun(churn)`` or ``dpm-solver++``. Parameters default to 0:
-        eta is from 0 to 1, and churn from 0 to sqrt(2) - 1. `uldnum.schemes.predictors` states the formulas.
+        eta is from 0 to 1, and churn from 0 to sqrt(2) - 1. `uldnum.schemes.predictors` states the formulas. A list of
+        integrators, one for each level, is permitted if their tables have the same shape, for example MILD with another
+        momentum at each level.
     levels : Levels
         Noise levels alpha_i, sigma_i with i = 1 ... L, from `uldnum.levels`.
     steps : int, default 1
@@ -392,12 +394,15 @@ def plan(
         each = whole_number("steps", steps, 1, 2**48)
         built = controlled(str(method), levels, each, step_sizes(levels, h, eps, None), temperature, denoise)
         return with_noisy_scores(built, 0.0 if score_noise is None else score_noise)
-    scheme, count = find_method(method).at(temperature=temperature), whole_number("steps", steps, 1, 2**48)
+    schemes, count = methods(method, len(levels), temperature), whole_number("steps", steps, 1, 2**48)
+    scheme = schemes[0]
     noise, scheme = scheme.score_noise if score_noise is None else score_noise, scheme.at(score_noise=0.0)
     sizes = step_sizes(levels, h, eps, snr)
     gamma = positive_number("friction", friction)
     named, moves, source = (
-        (scheme.name, None, scheme.source) if predictor is None else find_predictor(predictor, scheme)
+        (name_of(schemes), None, scheme.source)
+        if predictor is None
+        else find_predictor(predictor, name_of(schemes), scheme.source)
     )
     between = moves_between(levels, moves)
     width = max((len(move.C) for move in between), default=1)
@@ -410,8 +415,10 @@ def plan(
         )
     if snr is not None and noise != 0:
         raise ValueError("score_noise: must be 0 with snr, because these step sizes depend on the score")
+    if len(set(schemes)) > 1 and (snr is not None or boundary == "shared"):
+        raise ValueError("method: a list of different integrators needs boundary 'own' and no snr")
     chosen = rules(scheme, levels, snr, gamma, coupled)
-    own = widened(scheme.stages(sizes, friction=gamma / levels.sigma), k)
+    own = widened(steps_of(schemes, sizes, gamma / levels.sigma), k)
     phases = corrected(scheme, own, levels, count, momentum, boundary, between, chosen)
     if denoise:
         phases += last_phases(levels, k)
@@ -476,10 +483,37 @@ def find_method(method: str | Integrator) -> Integrator:
         raise unknown_integrator("method", str(method), [*PREDICTORS, PIDLD, *PRESETS]) from None
 
 
-def find_predictor(name: str, scheme: Integrator) -> tuple[str, Predictor, str]:
+def find_predictor(name: str, corrector: str, reference: str) -> tuple[str, Predictor, str]:
     """Return the name, the function and the references of a predictor with an integrator as its corrector."""
     full, moves, source = find_moves(name)
-    return f"{full} with {scheme.name}", moves, f"{source}; {scheme.source}"
+    return f"{full} with {corrector}", moves, f"{source}; {reference}"
+
+
+def methods(method: Any, levels: int, temperature: float | None) -> list[Integrator]:
+    """Return the integrator at every level at a temperature, given one integrator or one for each level."""
+    if not isinstance(method, list | tuple):
+        return [find_method(method).at(temperature=temperature)] * levels
+    found = [find_method(one).at(temperature=temperature) for one in method]
+    if len(found) != levels:
+        raise ValueError(f"method: must have one integrator for each of the {levels} levels, got {len(found)}")
+    for name in ("memory", "momenta", "temperature", "score_noise"):
+        if len({getattr(one, name) for one in found}) > 1:
+            raise ValueError(f"method: the integrators of all levels must have the same {name}")
+    return found
+
+
+def name_of(schemes: Sequence[Integrator]) -> str:
+    """Return the name of one integrator, or those of the first and the last level."""
+    names = list(dict.fromkeys(scheme.name for scheme in schemes))
+    return names[0] if len(names) == 1 else f"{schemes[0].name} to {schemes[-1].name}"
+
+
+def steps_of(schemes: Sequence[Integrator], sizes: Array, frictions: Array) -> Step:
+    """Return the tables at every level, along the leading axis."""
+    if len(set(schemes)) == 1:
+        return schemes[0].stages(sizes, friction=frictions)
+    each = zip(schemes, sizes, frictions, strict=True)
+    return Step.joined([scheme.stages(size[None], friction=friction[None]) for scheme, size, friction in each])
 
 
 def moves_between(levels: Levels, moves: Predictor | None) -> list[Move]:

@@ -15,7 +15,7 @@ step size varies.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -258,6 +258,27 @@ class Step:
     def split(self) -> list[Step]:
         """Return one step for each index of the leading axis. Each has a leading axis of length 1."""
         return [self.at(slice(i, i + 1)) for i in range(len(self.open.b))]
+
+    @classmethod
+    def joined(cls, steps: Sequence[Step]) -> Step:
+        """Return the tables of several steps along the leading axis, or raise unless they have the same shapes."""
+
+        def shape(step: Step) -> tuple[object, ...]:
+            maps = (step.open, *(stage.map for stage in step.stages), step.close)
+            return step.rows, step.open_uses_score, *(map.normals for map in maps)
+
+        def along(maps: Sequence[Affine]) -> Affine:
+            dA, b, C = (np.concatenate(parts) for parts in zip(*((map.dA, map.b, map.C) for map in maps), strict=True))
+            return Affine(dA, b, C)
+
+        if len({shape(step) for step in steps}) > 1:
+            raise ValueError("method: integrators at different levels must have tables of the same shape")
+        stages = tuple(
+            Stage(np.concatenate([stage.G for stage in group]), along([stage.map for stage in group]))
+            for group in zip(*(step.stages for step in steps), strict=True)
+        )
+        open, close = along([step.open for step in steps]), along([step.close for step in steps])
+        return cls(stages, open, close, steps[0].open_uses_score)
 
     @classmethod
     def on_step(cls, G: Array, map: Affine) -> Step:
