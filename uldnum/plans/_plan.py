@@ -277,10 +277,11 @@ def plan(
     method : str or Integrator
         An integrator (see `uldnum.integrators`), ``pidld(k_p,k_i,k_d)`` for PID-controlled Langevin dynamics with two
         optional decay rates (`uldnum.schemes.controlled`), or the name of a predictor: ``ddim(eta)``, ``ancestral``,
-        ``reverse-diffusion``, ``edm-euler(churn)``, ``heun(churn)`` or ``dpm-solver++``. Parameters default to 0:
-        eta is from 0 to 1, and churn from 0 to sqrt(2) - 1. `uldnum.schemes.predictors` states the formulas. A list of
-        integrators, one for each level, is permitted if their tables have the same shape, for example MILD with another
-        momentum at each level.
+        ``reverse-diffusion``, ``edm-euler(churn,S_tmin,S_tmax,S_noise)``, ``heun`` with the same parameters, or
+        ``dpm-solver++(order)``. The defaults are eta = 0 (it is from 0 to 1), churn = 0 (from 0 to sqrt(2) - 1) at all
+        noise-to-signal ratios from S_tmin = 0 to S_tmax = inf, S_noise = 1 and order = 2 (2 or 3).
+        `uldnum.schemes.predictors` states the formulas. A list of integrators, one for each level, is permitted if
+        their tables have the same shape, for example MILD with another momentum at each level.
     levels : Levels
         Noise levels alpha_i, sigma_i with i = 1 ... L, from `uldnum.levels`.
     steps : int, default 1
@@ -406,7 +407,7 @@ def plan(
     )
     between = moves_between(levels, moves)
     width = max((len(move.C) for move in between), default=1)
-    k = scheme.rows + (width > 1)
+    k = scheme.rows + width - 1
     if coupled and snr is None:
         raise ValueError("coupled: is an option of adaptive step sizes; give snr")
     if snr is not None and (boundary == "shared" or momentum != "kept" or width > 1):
@@ -422,7 +423,7 @@ def plan(
     phases = corrected(scheme, own, levels, count, momentum, boundary, between, chosen)
     if denoise:
         phases += last_phases(levels, k)
-    memory = np.array([scheme.start_deviation] * (scheme.rows - 1) + [0.0] * (width > 1))
+    memory = np.array([scheme.start_deviation] * (scheme.rows - 1) + [0.0] * (width - 1))
     on_step = boundary == "own" or not own.open_uses_score
     whole = Plan(
         named, places_of(levels)[0], tuple(phases), memory, source, momenta=scheme.momenta, on_step=on_step,

@@ -115,26 +115,28 @@ def reverse_diffusion(here: NoiseLevel, there: NoiseLevel, last: NoiseLevel) -> 
     return [Move([[2 - k]], [np.sqrt(variance)], here, score=[variance])]
 
 
-def churned(here: NoiseLevel, churn: float) -> tuple[NoiseLevel, Any]:
+def churned(here: NoiseLevel, churn: float, least: float, most: float, inflation: float) -> tuple[NoiseLevel, Any]:
     """Return the level with ratio r (1 + churn), and the standard deviation of the noise that is added to reach it.
 
-    ``churn`` is gamma_i in Karras et al. 2022, Algorithm 2. All levels have the same churn, while Algorithm 2 restricts
-    it to a range of levels. S_noise is 1. The denoising step at the end of a plan has no churn.
+    ``churn`` is gamma_i in Karras et al. 2022, Algorithm 2, at the levels with a ratio from ``least`` (S_tmin) to
+    ``most`` (S_tmax), and 0 at the others. The added noise is multiplied by ``inflation`` (S_noise), while the level is
+    still that of S_noise = 1. The denoising step at the end of a plan has no churn.
     """
-    if churn and not np.all(here.a):
+    raised = np.where((here.r >= least) & (here.r <= most), churn, 0.0)
+    if np.any(raised[here.a == 0]):
         raise ValueError("churn: must be 0 if the first level has alpha = 0, whose noise cannot be raised")
-    more = NoiseLevel(here.a, here.s * (1 + churn))
-    return more, np.sqrt(np.square(more.s) - np.square(here.s))
+    more = NoiseLevel(here.a, here.s * (1 + raised))
+    return more, inflation * np.sqrt(np.square(more.s) - np.square(here.s))
 
 
-def edm_euler(here: NoiseLevel, there: NoiseLevel, last: NoiseLevel, churn: float) -> list[Move]:
+def edm_euler(here: NoiseLevel, there: NoiseLevel, last: NoiseLevel, *churn: float) -> list[Move]:
     """Return the move that adds noise up to the ratio r (1 + churn) and takes an Euler step of the ODE to r'."""
-    start, noise = churned(here, churn)
+    start, noise = churned(here, *churn)
     (move,) = ddim(start, there, last, 0.0)
     return [move._replace(before=noise)]
 
 
-def heun(here: NoiseLevel, there: NoiseLevel, last: NoiseLevel, churn: float) -> list[Move]:
+def heun(here: NoiseLevel, there: NoiseLevel, last: NoiseLevel, *churn: float) -> list[Move]:
     """Return two moves that add noise up to the ratio r (1 + churn) and take a step of Heun's method to r'.
 
     The method solves the probability flow ODE d(z/a) = eps dr. If the first level has a = 0, where z/a is infinite, it
@@ -142,7 +144,7 @@ def heun(here: NoiseLevel, there: NoiseLevel, last: NoiseLevel, churn: float) ->
     is z and t is s. The first move writes an Euler step to row 0, and the same step with half of the slope to row 1.
     The second move evaluates the slope at row 0 and r'. It writes row 1 plus half of that slope to row 0.
     """
-    start, noise = churned(here, churn)
+    start, noise = churned(here, *churn)
     flow = not np.all(here.a)
     unit, end = (start.a + start.s, there.a + there.s) if flow else (start.a, there.a)
     span = end * (there.s / end - start.s / unit)  # of t, or of r, in units of z'
@@ -157,7 +159,14 @@ def heun(here: NoiseLevel, there: NoiseLevel, last: NoiseLevel, churn: float) ->
     return [first, Move([[0, 1], [0, 1]], [0, 0], there, **slope(0.5, 0))]
 
 
-def dpm_solver(here: NoiseLevel, there: NoiseLevel, last: NoiseLevel) -> list[Move]:
+def dpm_solver(here: NoiseLevel, there: NoiseLevel, last: NoiseLevel, order: float) -> list[Move]:
+    """Return the move of the multistep method of order 2 or 3."""
+    if order not in (2, 3):
+        raise ValueError(f"order: dpm-solver++ needs 2 or 3, got {order:g}")
+    return second_order(here, there, last) if order == 2 else third_order(here, there, last)
+
+
+def second_order(here: NoiseLevel, there: NoiseLevel, last: NoiseLevel) -> list[Move]:
     """Return the move z' = (s'/s) z + a' (1 - r'/r) ((1 + c) x0 - c x0_last), with c = log(r/r')/(2 log(r_last/r)).
 
     x0_last is the estimate of the data in the previous move, and r_last is the ratio of the previous level (Lu et al.
@@ -170,6 +179,33 @@ def dpm_solver(here: NoiseLevel, there: NoiseLevel, last: NoiseLevel) -> list[Mo
     return [Move(A, [0, 0], here, image=[weight * (1 + c), 1])]
 
 
+def third_order(here: NoiseLevel, there: NoiseLevel, last: NoiseLevel) -> list[Move]:
+    r"""Return the move of the multistep method of order 3, which uses the last three estimates of the data.
+
+    With l = -log r, let h, h0 and h1 be the steps of l in this move and in the two moves before, and m0, m1 and m2 the
+    estimates of the data in these moves. The move is the exact solution of the ODE for the quadratic in l through them:
+
+        z' = (s'/s) z + a' (f1 m0 + f2 d1 - f3 d2),
+        d1 = (1 + q) e0 - q e1,   d2 = w (e0 - e1),   q = h0/(h0 + h1),   w = 2 h/(h0 + h1),
+        e0 = (h/h0) (m0 - m1),   e1 = (h/h1) (m1 - m2),
+        f1 = 1 - e^{-h},   f2 = 1 - f1/h,   f3 = (h - f1)/h^2 - 1/2.
+
+    The code of Lu et al., and other code that follows it, has w = h/(h0 + h1). With that factor the move is not exact
+    for a quadratic, and the order is 2. The first move has order 1 (h0 is infinite) and the second one has order 2 (h1
+    is infinite). Rows 1 and 2 store the estimates for the next moves.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):  # infinite steps at the first two levels and at a = 0
+        earlier = np.append(np.inf, last.r[:-1])
+        h, h0, h1 = log(here.r / there.r), log(last.r / here.r), log(earlier / last.r)
+        f1 = 1 - there.r / here.r
+        f2, f3, q, w = 1 - f1 / h, (h - f1) / np.square(h) - 0.5, h0 / (h0 + h1), 2 * h / (h0 + h1)
+        first, second = (f2 * (1 + q) - f3 * w) * h / h0, (f2 * q - f3 * w) * h / h1
+        first = there.a * np.where(np.isinf(last.r), 0.0, first)
+        second = there.a * np.where(np.isinf(earlier), 0.0, second)
+    A = [[there.s / here.s, -first - second, second], [0, 0, 0], [0, 1, 0]]
+    return [Move(A, [0, 0, 0], here, image=[there.a * f1 + first, 1, 0])]
+
+
 def ancestral(here: NoiseLevel, there: NoiseLevel, last: NoiseLevel) -> list[Move]:
     """Return the move of ancestral sampling, which is that of DDIM with eta = 1.
 
@@ -179,39 +215,61 @@ def ancestral(here: NoiseLevel, there: NoiseLevel, last: NoiseLevel) -> list[Mov
     return ddim(here, there, last, 1.0)
 
 
+class Setting(NamedTuple):
+    """Parameter of a predictor.
+
+    Attributes
+    ----------
+    name : str
+        Name of the parameter.
+    default : float
+        Default of the parameter.
+    least, most : float
+        Smallest and largest value of the parameter.
+    """
+
+    name: str
+    default: float
+    least: float
+    most: float
+
+
 class PredictorEntry(NamedTuple):
     """Entry of the table of predictors.
 
     Attributes
     ----------
     moves : callable
-        Function that returns a list of `Move`. Its arguments are three `NoiseLevel` and the parameter, if there is one.
-    parameter : str
-        Name of the parameter, or "" if there is none.
-    default : float
-        Default of the parameter.
-    domain : (float, float)
-        Smallest and largest value of the parameter.
+        Function that returns a list of `Move`. Its arguments are three `NoiseLevel` and the parameters, if there are
+        any.
     source : str
         Reference that defines the predictor.
+    settings : tuple of Setting, default ()
+        Parameters, in the order of the arguments.
     """
 
     moves: Callable[..., list[Move]]
-    parameter: str
-    default: float
-    domain: tuple[float, float]
     source: str
+    settings: tuple[Setting, ...] = ()
 
 
+CHURN = (
+    Setting("churn", 0.0, 0.0, math.sqrt(2) - 1),
+    Setting("S_tmin", 0.0, 0.0, math.inf),
+    Setting("S_tmax", math.inf, 0.0, math.inf),
+    Setting("S_noise", 1.0, 0.0, math.inf),
+)
 PREDICTORS = {
-    "ddim": PredictorEntry(ddim, "eta", 0.0, (0.0, 1.0), "Song, Meng & Ermon 2021, eq. 12 and 16"),
-    "ancestral": PredictorEntry(ancestral, "", 0.0, (0, 0), f"{SONG}, app. F (VE); Ho, Jain & Abbeel 2020, eq. 7 (VP)"),
-    "reverse-diffusion": PredictorEntry(reverse_diffusion, "", 0.0, (0, 0), f"{SONG}, eq. 46"),
-    "edm-euler": PredictorEntry(
-        edm_euler, "churn", 0.0, (0.0, math.sqrt(2) - 1), f"{KARRAS}, Algorithm 2, without lines 9 to 11"
+    "ddim": PredictorEntry(ddim, "Song, Meng & Ermon 2021, eq. 12 and 16", (Setting("eta", 0.0, 0.0, 1.0),)),
+    "ancestral": PredictorEntry(ancestral, f"{SONG}, app. F (VE); Ho, Jain & Abbeel 2020, eq. 7 (VP)"),
+    "reverse-diffusion": PredictorEntry(reverse_diffusion, f"{SONG}, eq. 46"),
+    "edm-euler": PredictorEntry(edm_euler, f"{KARRAS}, Algorithm 2, without lines 9 to 11", CHURN),
+    "heun": PredictorEntry(heun, f"{KARRAS}, Algorithms 1 and 2", CHURN),
+    "dpm-solver++": PredictorEntry(
+        dpm_solver,
+        "Lu, Zhou, Bao, Chen, Li & Zhu 2022, Algorithm 2 (2M); order 3: the quadratic in place of the line",
+        (Setting("order", 2.0, 2.0, 3.0),),
     ),
-    "heun": PredictorEntry(heun, "churn", 0.0, (0.0, math.sqrt(2) - 1), f"{KARRAS}, Algorithms 1 and 2"),
-    "dpm-solver++": PredictorEntry(dpm_solver, "", 0.0, (0, 0), "Lu, Zhou, Bao, Chen, Li & Zhu 2022, Algorithm 2 (2M)"),
 }
 
 
@@ -221,43 +279,50 @@ def predictor(name: str) -> tuple[str, Predictor, str]:
     Parameters
     ----------
     name : str
-        A name in `PREDICTORS`, with its parameter in parentheses if it has one. Case is ignored.
+        A name in `PREDICTORS`, with its parameters in parentheses if it has any, such as ``heun(0.1,0.05,50,1.003)``.
+        Parameters that are omitted have their defaults. Case is ignored.
 
     Returns
     -------
     tuple of (str, callable, str)
-        The name, the function that returns the moves, and the reference. The name includes the value of the parameter
-        if it is not the default.
+        The name, the function that returns the moves, and the reference. The name includes the parameters up to the
+        last one that is not the default.
 
     Raises
     ------
     ValueError
-        If there is no such predictor, or if the parameter is invalid. For an unknown name, the message suggests a
+        If there is no such predictor, or if a parameter is invalid. For an unknown name, the message suggests a
         similar one.
     """
     if not isinstance(name, str):
         raise ValueError(f"predictor: must be a name, got {shown(name)}")
-    given, argument = split_name(name)
-    stem = given.lower()
+    start, argument = split_name(name)
+    stem = start.lower()
     if stem not in PREDICTORS:
         raise unknown("predictor", name, PREDICTORS, f"The predictors are {', '.join(PREDICTORS)}")
     entry = PREDICTORS[stem]
-    if not entry.parameter:
-        if argument is not None:
-            raise ValueError(f"predictor: {stem!r} takes no parameter")
-        return stem, entry.moves, entry.source
-    try:
-        value = entry.default if argument is None else float(argument)
-    except ValueError:
-        raise ValueError(f"predictor: {shown(name)}: {shown(argument)} is not a number") from None
-    low, high = entry.domain
-    if not low <= value <= high:
-        raise ValueError(f"{entry.parameter}: {stem} needs {low:g} <= {entry.parameter} <= {high:.3g}, got {value:g}")
+    given = [] if argument is None else argument.split(",")
+    if len(given) > len(entry.settings):
+        count = len(entry.settings)
+        wanted = f"takes at most {count} parameter{'s' if count > 1 else ''}" if count else "takes no parameter"
+        raise ValueError(f"predictor: {stem!r} {wanted}")
+    values = [setting.default for setting in entry.settings]
+    for i, (text, setting) in enumerate(zip(given, entry.settings, strict=False)):
+        try:
+            values[i] = float(text)
+        except ValueError:
+            raise ValueError(f"predictor: {shown(name)}: {shown(text)} is not a number") from None
+        if not setting.least <= values[i] <= setting.most:
+            bounds = f"{setting.least:g} <= {setting.name} <= {setting.most:.3g}"
+            raise ValueError(f"{setting.name}: {stem} needs {bounds}, got {values[i]:g}")
 
     def moves(*places: NoiseLevel) -> list[Move]:
-        return entry.moves(*places, value)
+        return entry.moves(*places, *values)
 
-    return stem if value == entry.default else f"{stem}({value:g})", moves, entry.source
+    changed = [i for i, setting in enumerate(entry.settings) if values[i] != setting.default]
+    own = ",".join(f"{value:g}" for value in values[: changed[-1] + 1]) if changed else ""
+    full = f"{stem}({own})" if own else stem
+    return full, moves, entry.source
 
 
 class Combination(NamedTuple):
@@ -306,10 +371,10 @@ def in_score(move: Move, row: int) -> tuple[Any, Any]:
 def embedded(move: Move, k: int) -> tuple[Step, Combination]:
     """Return the step of a move in terms of the score, and its combination, for chains with k rows.
 
-    Both have a leading axis of levels. The second row of a predictor, if there is one, is the last row of the chain.
+    Both have a leading axis of levels. The rows of a predictor other than the first are the last rows of the chain.
     The step is not finite at levels with a = 0 if the move uses x0.
     """
-    own, count = [0, k - 1][: len(move.C)], len(move.place.s)
+    own, count = [0, *range(k - len(move.C) + 1, k)], len(move.place.s)
     dA, parts, C = np.zeros((count, k, k)), np.zeros((count, k, 3)), np.zeros((count, k, 1))
     change, b = np.zeros((count, k)), np.zeros((count, k))
     with np.errstate(divide="ignore", invalid="ignore"):
