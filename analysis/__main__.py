@@ -11,7 +11,7 @@ from importlib import import_module
 
 FIGURES = (
     "annealing", "bias", "chains", "densities", "frontier", "grids", "mixing", "orders", "quality", "score_error",
-    "temperature", "trajectories",
+    "temperature", "trajectories", "zoo",
 )  # fmt: skip
 # Modules that take long or need further packages; "all" does not include them.
 LONG = ("agreement", "denoising", "overhead", "registers", "throughput")
