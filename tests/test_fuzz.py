@@ -186,7 +186,7 @@ def public_calls(w):
             "method": ["ula", "BAOAB", "ddim", "heun"], "levels": [w.levels], "steps": [1, 2], "h": [1.0, None],
             "eps": [None], "snr": [None], "coupled": [False], "friction": [1.0], "predictor": [None, "ddim(0.5)"],
             "momentum": ["kept", "refreshed"], "boundary": ["own", "shared"], "denoise": [True, False],
-            **noise,
+            "restarts": [(), [(3, 2, 0.3, 1.0)]], **noise,
         }),
         "preset": (uldnum.preset, {"name": ["mild-ncsn"]}),
         "Run.load": (uldnum.Run.load, {"path": [w.folder / "run.nc"]}),

@@ -303,6 +303,11 @@ RUN_PLANS = {
     "edm-euler(0.3), karras": plan("edm-euler(0.3)", KARRAS),
     "heun, karras": plan("heun", KARRAS),
     "dpm-solver++, linear": plan("dpm-solver++", VP),
+    "dpm-solver++(3), linear": plan("dpm-solver++(3)", VP),
+    "noise of EDM, karras": plan("heun(0.2,0.3,4,1.01)", KARRAS),
+    "restart, karras": plan("heun", KARRAS, restarts=[(3, 2, 0.4, 2.0)]),
+    "PIDLD": plan("pidld(2,0.5,4.5,0.9,0.8)", VE, steps=2, eps=0.001),
+    "MILD, a momentum for each level": plan([f"mild({i / 16})" for i in range(7)], VE, steps=2, h=0.3),
 }
 # Plans in which a rule chooses the step size of each chain; they need the array executor and at least 64 dimensions.
 ADAPTIVE_PLANS = {

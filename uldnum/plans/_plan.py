@@ -9,9 +9,10 @@ MILD, predictor-corrector sampling, DDIM and Heun's method differ only in the ta
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,8 @@ from uldnum._util.arguments import answer_of, flag, positive_number, shown, step
 from uldnum._util.names import UnknownNameError, checked_text, split_name, unknown
 from uldnum._util.summary import Described, Summary, counted, selected, shown_of
 from uldnum._util.typing import Array
-from uldnum.plans.levels import Levels
+from uldnum.plans import schedules
+from uldnum.plans.levels import Levels, spaced
 from uldnum.plans.presets import PRESETS
 from uldnum.schemes.adaptive import Adaptive
 from uldnum.schemes.catalogue import Integrator, common_score_noise, conditions, unknown_integrator
@@ -265,12 +267,13 @@ def plan(
     momentum: str = "kept",
     boundary: str = "own",
     denoise: bool = True,
+    restarts: Sequence[tuple[int, int, float, float]] = (),
 ) -> Plan:
     r"""Build a plan of an integrator at every noise level, of a predictor between the levels, or of both.
 
     With an integrator as the method, the plan runs ``steps`` steps at each level, in order of decreasing noise. Give
     exactly one of ``h``, ``eps`` and ``snr``. With a predictor as the method, the plan maps each level to the next, and
-    only ``levels``, ``score_noise`` and ``denoise`` are permitted.
+    only ``levels``, ``score_noise``, ``denoise`` and ``restarts`` are permitted.
 
     Parameters
     ----------
@@ -324,6 +327,10 @@ def plan(
     denoise : bool, default True
         Whether the plan ends with a denoising step, which replaces the state by the mean of the data given the state at
         the last level (Tweedie's formula). It costs one evaluation.
+    restarts : sequence of (int, int, float, float), default ()
+        Restarts of a predictor on VE levels (Xu et al. 2023, Algorithm 1), each as (N, K, t_min, t_max). After the
+        level that is closest to sigma = t_min, the plan K times raises the noise to sigma = t_max by adding noise, and
+        returns on N levels, which are spaced as in `uldnum.levels.karras` with rho = 7.
 
     Returns
     -------
@@ -344,6 +351,7 @@ def plan(
     ----------
     Song & Ermon 2020 (NCSNv2), Algorithm 1: annealed Langevin dynamics.
     Song, Sohl-Dickstein, Kingma, Kumar, Ermon & Poole 2021, Algorithms 1 to 5: predictor-corrector sampling.
+    Xu, Deng, Cheng, Tian, Liu & Jaakkola 2023, Restart sampling for improving generative processes, Algorithm 1.
 
     Examples
     --------
@@ -372,6 +380,7 @@ def plan(
         raise ValueError(f"momentum: must be one of {', '.join(MOMENTA)}, got {shown(momentum)}")
     if not isinstance(boundary, str) or boundary not in BOUNDARIES:
         raise ValueError(f"boundary: must be one of {', '.join(BOUNDARIES)}, got {shown(boundary)}")
+    returns = checked_restarts(restarts)
     if is_predictor(method):
         options = {
             "steps": not is_one(steps), "h": h is not None, "eps": eps is not None, "snr": snr is not None,
@@ -380,8 +389,13 @@ def plan(
         }  # fmt: skip
         given = ", ".join(name for name, unusual in options.items() if unusual)
         if given:
-            raise ValueError(f"{given}: {method!r} is a predictor, which accepts only levels, score_noise and denoise")
-        return with_noisy_scores(predictions(str(method), levels, denoise), 0.0 if score_noise is None else score_noise)
+            raise ValueError(
+                f"{given}: {method!r} is a predictor, which accepts only levels, score_noise, denoise and restarts"
+            )
+        built = predictions(str(method), segments(levels, returns), denoise)
+        return with_noisy_scores(built, 0.0 if score_noise is None else score_noise)
+    if returns:
+        raise ValueError("restarts: need a predictor as the method, such as heun")
     if is_controlled(method):
         options = {
             "snr": snr is not None, "coupled": coupled, "friction": not is_one(friction),
@@ -564,17 +578,61 @@ def step_sizes(levels: Levels, h: float | None, eps: float | None, snr: float | 
     return positive_number("h", h) * levels.sigma
 
 
-def predictions(name: str, levels: Levels, denoise: bool) -> Plan:
-    """Return the plan of a predictor without an integrator."""
+def checked_restarts(restarts: Any) -> list[tuple[int, int, float, float]]:
+    """Return restarts, or raise unless each consists of two whole and two positive numbers."""
+    wanted = "restarts: must be a sequence of (N, K, t_min, t_max), got"
+    if not isinstance(restarts, list | tuple):
+        raise ValueError(f"{wanted} {shown(restarts)}")
+    found = []
+    for one in restarts:
+        if not isinstance(one, list | tuple) or len(one) != 4:
+            raise ValueError(f"{wanted} {shown(one)} in it")
+        count, repetitions = (whole_number("restarts", one[i], 2 - i, 2**20) for i in range(2))
+        lowest, highest = (positive_number("restarts", value) for value in one[2:])
+        found.append((count, repetitions, lowest, highest))
+    return found
+
+
+def segments(levels: Levels, restarts: Sequence[tuple[int, int, float, float]]) -> list[Levels]:
+    """Return the levels of a plan in parts: those between restarts, and those of each repetition of a restart."""
+    if restarts and not np.all(levels.alpha == 1):
+        raise ValueError("restarts: need VE levels, with alpha = 1")
+    parts, first, sigma, family = [], 0, levels.sigma, partial(schedules.karras, rho=7.0)
+    ends = [(int(np.argmin(np.abs(sigma - lowest))), i) for i, (_, _, lowest, _) in enumerate(restarts)]
+    for end, i in sorted(ends):
+        count, repetitions, _, highest = restarts[i]
+        if highest <= sigma[end]:
+            raise ValueError(f"restarts: t_max must be above the level sigma = {sigma[end]:.4g}, got {highest:.4g}")
+        parts.append(Levels(levels.alpha[first : end + 1], sigma[first : end + 1]))
+        parts += [spaced(family, highest, float(sigma[end]), count)] * repetitions
+        first = end
+    return [*parts, Levels(levels.alpha[first:], sigma[first:])]
+
+
+def risen(phase: Phase, deviation: float) -> Phase:
+    """Return a phase that first adds noise of a standard deviation to the position."""
+    k = phase.step.rows
+    C = np.zeros((1, k, 1))
+    C[:, 0] = deviation
+    rise = Affine(np.zeros((1, k, k)), np.zeros((1, k)), C)
+    return replace(phase, step=replace(phase.step, open=rise.then(phase.step.open).compressed()))
+
+
+def predictions(name: str, parts: Sequence[Levels], denoise: bool) -> Plan:
+    """Return the plan of a predictor without an integrator, given levels in parts with noise added between them."""
     full, moves, source = find_moves(name)
-    between = moves_between(levels, moves)
-    k = max((len(move.C) for move in between), default=1)
-    phases = [phase for pair in predicted(between, k) for phase in pair]
+    between = [moves_between(levels, moves) for levels in parts]
+    k = max((len(move.C) for one in between for move in one), default=1)
+    phases: list[Phase] = []
+    for i, (levels, own) in enumerate(zip(parts, between, strict=True)):
+        found = [phase for pair in predicted(own, k) for phase in pair]
+        above = levels.sigma[0] ** 2 - parts[i - 1].sigma[-1] ** 2 if i else 0.0
+        phases += [risen(found[0], math.sqrt(above)), *found[1:]] if above > 0 else found
     if denoise:
-        phases += last_phases(levels, k)
+        phases += last_phases(parts[-1], k)
     if not phases:
         raise ValueError("levels: a predictor needs at least 2 levels, or denoise=True, got 1 level")
-    return Plan(full, places_of(levels)[0], tuple(phases), np.zeros(k - 1), source)
+    return Plan(full, places_of(parts[0])[0], tuple(phases), np.zeros(k - 1), source)
 
 
 def controlled(name: str, levels: Levels, count: int, sizes: Array, temperature: float | None, denoise: bool) -> Plan:

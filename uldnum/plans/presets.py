@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
-from uldnum.plans.levels import Levels, geometric
+from uldnum.plans.levels import Levels, geometric, karras
 
 __all__ = ["PRESETS", "PlanPreset"]
 
@@ -59,6 +59,10 @@ PRESETS = {
     "pidld-cifar10": PlanPreset(
         "pidld(2,0.5,4.5)", partial(geometric, 50.0, 0.01, 100), {"eps": 6.2e-6}, f"{PIDLD}; CIFAR-10, 100 levels",
         "uniform",
+    ),
+    "restart-cifar10": PlanPreset(
+        "heun", partial(karras, 80.0, 0.002, 18), {"restarts": [(3, 2, 0.06, 0.3)]},
+        "Xu et al. 2023 (Restart), Algorithm 1, CIFAR-10 (VP), 43 evaluations; S_noise = 1",
     ),
     "pc-cifar10": PlanPreset(
         "ula", SCORE_SDE, {"snr": 0.16, "predictor": "reverse-diffusion"},
