@@ -153,6 +153,8 @@ def test_formulas_of_a_step_in_numbers():
     assert found.momentum_variance == pytest.approx(0.997423244, abs=1e-9)
     assert np.isnan(uldnum.exact.properties("ula", h).momentum_variance)
     assert uldnum.exact.properties("BAOAB", 2.5).summary.rows[-1] == ("on N(0, 1)", "unstable")
+    rows = uldnum.exact.properties("GJ-III", 0.5, friction=5.0).summary.rows  # c2 is below -1
+    assert ("", "p' = nan x + nan p + nan s") in rows
     for wrong in ({"h": -1.0}, {"h": [0.1, 0.2]}, {"friction": 0.0}):
         with pytest.raises(ValueError, match=f"^{next(iter(wrong))}: "):
             uldnum.exact.properties("BAOAB", **wrong)

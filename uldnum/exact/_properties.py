@@ -160,9 +160,9 @@ def equations(map: Affine) -> list[str]:
 def combined(coefficients: Array, names: Sequence[str]) -> str:
     """Return a linear combination as text, such as ``x + 0.5 p - 0.1 s``, without terms that are rounding errors."""
     text, values = "", np.asarray(coefficients)
-    least = 1e-14 * np.abs(values).max()
+    least = 1e-14 * np.nanmax(np.abs(values), initial=0.0)
     for value, name in zip(values.tolist(), names, strict=False):
-        if abs(value) > least:
+        if not abs(value) <= least:  # also if the coefficient is NaN
             sign = ("-" if value < 0 else "") if not text else (" - " if value < 0 else " + ")
             text += sign + (name if abs(value) == 1 else f"{abs(value):.4g} {name}")
     return text or "0"
