@@ -375,19 +375,35 @@ def test_learned_variance_of_an_onnx_model(tmp_path, fixed):
     np.testing.assert_array_equal(level.denoise(x), x)
 
 
-@pytest.mark.parametrize("d", [1, 2])
+# Alpha and sigma of an ONNX model as functions of its noise level u, which is sigma, or log(sigma)/4 for EDM.
+GRAPHS = {
+    "ve": lambda g, u: (u * 0.0 + 1.0, u),
+    "edm": lambda g, u: (u * 0.0 + 1.0, (u * 4.0).exp()),
+    "vp": lambda g, u: ((1.0 - u * u) ** 0.5, u),
+    "sub-vp": lambda g, u: ((1.0 - u) ** 0.5, u),
+    "flow": lambda g, u: (1.0 - u, u),
+}
+
+
 @pytest.mark.parametrize("rank", [1, 2])
-def test_onnx_models_of_vectors(tmp_path, d, rank):
+@pytest.mark.parametrize("d", [1, 2])
+@pytest.mark.parametrize(("what", "scaling"), [
+    pytest.param(*pair, marks=[] if pair in SHORT else pytest.mark.slow) for pair in ALL_PAIRS
+])  # fmt: skip
+def test_onnx_models_of_vectors(tmp_path, what, scaling, d, rank):
     """A model on (n, d), with a noise level of shape (n,) or (n, 1)."""
     mixture = uldnum.GaussianMixture([0.6, 0.4], np.arange(2.0 * d).reshape(2, d), [0.2, 0.5])
     condition = ("float32", ["batch", 1][:rank])
-    path = save_mixture(tmp_path / "net.onnx", mixture, (d,), "epsilon", lambda g, u: (1.0 - u, u), condition=condition)
-    net = Network(path, {"parameterisation": "epsilon", "scaling": "flow", "condition": "sigma"})
+    path = save_mixture(tmp_path / "net.onnx", mixture, (d,), what, GRAPHS[scaling], condition=condition,
+                        edm=scaling == "edm")  # fmt: skip
+    card = {"condition": "log-sigma", "condition_scale": 0.25} if scaling == "edm" else {"condition": "sigma"}
+    net = Network(path, card | {"parameterisation": what, "scaling": scaling})
     assert net.shape == (d,)
-    level = net.at(0.4)
-    x = np.random.default_rng(1).normal(size=(4, d)).astype(np.float32)
-    exact, parts = exact_answer(mixture, level, x)
-    np.testing.assert_allclose(level.score(x), exact, rtol=0, atol=16 * EPS * parts.max())
+    for sigma in (0.05, 0.4, 0.9):
+        level = net.at(sigma)
+        x = np.random.default_rng(1).normal(size=(4, d)).astype(np.float32)
+        exact, parts = exact_answer(mixture, level, x)
+        np.testing.assert_allclose(level.score(x), exact, rtol=0, atol=16 * EPS * parts.max())
     run = uldnum.sample(level, "BAOAB", h=0.5, steps=4, chains=3, bins=10, progress=False)
     assert run.covariance.shape == (d, d)
 
