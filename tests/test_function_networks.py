@@ -620,3 +620,13 @@ def test_a_pytorch_network_runs_at_the_speed_of_a_loop(torch):
     ours(), loop()
     ratios = [seconds(ours) / seconds(loop) for _ in range(9)]
     assert np.median(ratios) < 1.05
+
+
+def test_quality_of_images_of_a_function():
+    """`studies.quality` accepts a function, here one that returns a constant image at all levels."""
+    card = SIGMA_CARD | {"shape": [1, 28, 28], "data_range": [-1.0, 1.0]}
+    net = network(lambda z, s: np.full_like(z, -1.0), card)
+    images = np.random.default_rng(0).uniform(-1, 1, size=(300, 1, 28, 28)).astype(np.float32)
+    study = uldnum.studies.quality(net, "ddim", nfe=3, images=130, batch=130, reference=images, progress=False)
+    assert np.isfinite(study.value).all()
+    np.testing.assert_allclose(study.images, -1, atol=1e-5)
