@@ -479,17 +479,22 @@ def test_a_plan_on_a_pytorch_module(torch):
 
 @pytest.mark.parametrize("kind", ["float16", "bfloat16", "float32", "float64"])
 def test_types_of_pytorch_modules(torch, kind):
-    """A module in half precision sees half precision, also in its further inputs; chains stay in float32."""
+    """A module in half precision sees half precision, also in its further inputs; chains stay in float32.
+
+    The noise level is not rounded to half precision.
+    """
     dtype = getattr(torch, kind)
+    wide = torch.float64 if kind == "float64" else torch.float32
 
     def image(z, s, shift, label):
-        assert (z.dtype, s.dtype, shift.dtype, label.dtype) == (dtype, dtype, dtype, torch.int64)
+        assert (z.dtype, s.dtype, shift.dtype, label.dtype) == (dtype, wide, dtype, torch.int64)
+        torch.testing.assert_close(s, torch.full((5,), 0.503, dtype=wide), rtol=1e-7, atol=0)
         return z / 2 + shift + label[:, None]
 
     inputs = {"shift": torch.ones(1, 2, dtype=dtype), "label": torch.tensor([1])}
     net = network(image, SIGMA_CARD, like=torch.zeros(1, 2, dtype=dtype), inputs=inputs)
     x = np.random.default_rng(0).normal(size=(5, 2)).astype(np.float32)
-    found = net.at(0.5).denoise(x)
+    found = net.at(0.503).denoise(x)
     assert found.dtype == (np.float64 if kind == "float64" else np.float32)
     np.testing.assert_allclose(found, x.astype(float) / 2 + 2, rtol=0, atol=4 * float(torch.finfo(dtype).eps))
 

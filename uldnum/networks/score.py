@@ -53,9 +53,9 @@ class Network(Law):
     source : Path, str or callable
         The ONNX model, or a function: a PyTorch module, or any function of arrays of NumPy, PyTorch, JAX or CuPy.
         ``source(z, condition, **inputs)`` returns the output of the network. ``z`` has the shape ``(n, *shape)``.
-        ``condition`` has the shape ``(n,)``, and is an integer array for the conditions "timestep" and "index". It is
-        absent for the condition "none". Of several outputs, the first one is used, or the one that the key ``output``
-        of the card names.
+        ``condition`` has the shape ``(n,)``. It is an integer array for the conditions "timestep" and "index", it is
+        float32 for a function in half precision, and it is absent for the condition "none". Of several outputs, the
+        first one is used, or the one that the key ``output`` of the card names.
     card : mapping, optional
         Keys of the card (`Card`). They take precedence over the TOML file beside the model and over the metadata of the
         model.
