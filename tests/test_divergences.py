@@ -86,6 +86,13 @@ def test_divergences_from_reference_samples():
     assert np.sqrt(np.mean(errors**2)) == pytest.approx(values.std(ddof=1), rel=0.45)
 
 
+def test_positions_in_one_cell():
+    """All positions are above the histogram, where the target has almost no probability."""
+    found = kl(np.full((64, 1), 20.0), NORMAL)
+    assert found.value > 20
+    assert found.error == 0
+
+
 @pytest.mark.filterwarnings("ignore:.* diverged")
 def test_single_chains_and_diverged_ones_have_no_divergence():
     run = uldnum.sample("gaussian", "ula", h=0.5, steps=20, chains=1, bins=64, backend="array")

@@ -198,6 +198,13 @@ def test_schemes_without_momenta_have_no_joint_distribution():
         _ = law.phase_space
 
 
+def test_momenta_that_need_too_many_nodes_are_refused(monkeypatch):
+    law = transfer_operator("OBABO", GAUSSIAN, 0.5, tolerance=1e-2)
+    monkeypatch.setattr("uldnum.exact.stationary.MOST_ON_AXIS", 20)
+    with pytest.raises(ConvergenceError, match="this would require more than 20 nodes for the momentum"):
+        _ = law.phase_space
+
+
 def test_functions_of_momenta_have_their_shape():
     law = transfer_operator("OBABO", GAUSSIAN, 0.5, tolerance=1e-2).phase_space
     assert law.expectation(lambda x, p: 3.0) == pytest.approx(3.0)

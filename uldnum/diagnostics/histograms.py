@@ -263,7 +263,8 @@ def kl(run: Run | Array, target: Target | str, *, reference: Any = None) -> Bias
             return Bias(*np.full(3, np.nan))
         noise = np.sqrt(batches / (batches - 1)) * probabilities(found.noise, 0.0)
         P = probabilities(found.cdf, 1.0)
-        least = max(OCCUPIED * np.square(noise).sum() / (P * (1 - P)).sum(), LEAST)
+        independent = max((P * (1 - P)).sum(), LEAST)  # it is 0 if all positions are in one cell
+        least = max(OCCUPIED * np.square(noise).sum() / independent, LEAST)
         cells = cell_edges(edges.shape[-1] - 1)
         axes = [relative(found.axis(i), known.axis(i), cells, least) for i in range(d)]
         value, deviations, projections = (sum(part) / d for part in zip(*axes, strict=True))

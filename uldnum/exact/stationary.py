@@ -492,8 +492,8 @@ class Problem:
     def read_phase_space(self, law: Solution) -> tuple[Grid, Array, float]:
         """Return the distribution of (x, p) at the end of a time step.
 
-        Let a be the shear of the noise of ``close``. The result is the distribution of (x - a p, p), which is wider
-        than the noise in both coordinates.
+        Let a be the shear of the noise of ``close``. The result is the distribution of (x - a p, p), because the noise
+        that x and p share then changes only p.
 
         Without noise of the position in ``close``, each node of the grid becomes a line in the plane of x and p. The
         nodes are then interpolated to half their distance, so that the density is not that of a comb of lines.
@@ -506,6 +506,11 @@ class Problem:
             Probabilities of its nodes.
         shear : float
             The number a.
+
+        Raises
+        ------
+        ConvergenceError
+            If the momentum would need too many nodes.
         """
         ending, x = split(self.step.close.compressed().C), law.grid.x
         variance = self.linear.read.push(self.covariance)[:, 1, 1]
@@ -513,6 +518,8 @@ class Problem:
         p = self.memory_axis(x, np.maximum(variance, self.target.temperature))
         nodes = np.ceil(P_NODES * (p.high - p.low) / np.sqrt(np.nanmin(variance)))
         p, margin = replace(p, n=max(law.grid.memory.n, int(nodes))), abs(ending.shear) * p.high
+        if p.n > MOST_ON_AXIS:
+            raise self.unresolved(f"more than {MOST_ON_AXIS} nodes for the momentum")
         onto = replace(x, low=x.low - margin, high=x.high + margin, n=int(np.ceil(x.n + 2 * margin / x.spacing)))
         finer = 1 if ending.independent > x.spacing / 2 else 2
         fine = replace(x, n=finer * (x.n - 1) + 1)

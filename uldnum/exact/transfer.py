@@ -190,7 +190,7 @@ class TransferOperator(Described):
     def phase_space(self) -> PhaseSpaceLaw:
         """Stationary distribution of (x, p) at the end of a time step.
 
-        Raises a ValueError if the integrator has no momenta.
+        Raises a ValueError if the integrator has no momenta, and a ConvergenceError if the momenta need too many nodes.
         """
         if self.mass is None:
             raise ValueError(f"integrator: must have momenta for their distribution, got {self.problem.title}")
