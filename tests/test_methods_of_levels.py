@@ -56,3 +56,11 @@ def test_a_list_of_equal_integrators_is_that_integrator():
 def test_lists_that_do_not_fit_are_refused(methods, options, fault):
     with pytest.raises(ValueError, match=f"(method|integrator): .*{fault}"):
         uldnum.plan(methods, LEVELS, h=0.4, **options)
+
+
+def test_the_noise_of_the_score_is_added_once():
+    """An integrator with score noise is the plan with this score noise, for one integrator and for a list."""
+    noisy, plain = uldnum.integrator("OBABO").at(score_noise=0.5), uldnum.integrator("OBABO")
+    expected = exact.plan(uldnum.plan(plain, LEVELS, h=0.4, score_noise=0.5)).covariance
+    for method in (noisy, [noisy] * 4, [uldnum.integrator("OBABO").at(score_noise=0.5) for _ in range(4)]):
+        np.testing.assert_allclose(exact.plan(uldnum.plan(method, LEVELS, h=0.4)).covariance, expected, rtol=1e-13)

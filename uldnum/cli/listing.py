@@ -73,7 +73,11 @@ def sections() -> dict[str, Section]:
             about=INTEGRATORS,
         ),
         "predictors": Section(
-            {"Predictors (plans through noise levels)": {name: entry.source for name, entry in PREDICTORS.items()}}
+            {
+                "Predictors (plans through noise levels)": {
+                    entry.signature(name): entry.source for name, entry in PREDICTORS.items()
+                }
+            }
         ),
         "plans": Section({"Plans of the literature": {name: entry.source for name, entry in PLANS.items()}}),
         "targets": Section({"Targets": {name: preset.source for name, preset in PRESETS.items()}}),

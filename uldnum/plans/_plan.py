@@ -409,9 +409,11 @@ def plan(
         each = whole_number("steps", steps, 1, 2**48)
         built = controlled(str(method), levels, each, step_sizes(levels, h, eps, None), temperature, denoise)
         return with_noisy_scores(built, 0.0 if score_noise is None else score_noise)
-    schemes, count = methods(method, len(levels), temperature), whole_number("steps", steps, 1, 2**48)
+    given_methods, count = methods(method, len(levels), temperature), whole_number("steps", steps, 1, 2**48)
+    noise = given_methods[0].score_noise if score_noise is None else score_noise
+    silent = {id(one): one.at(score_noise=0.0) for one in given_methods}
+    schemes = [silent[id(one)] for one in given_methods]  # one object if the method is a single integrator
     scheme = schemes[0]
-    noise, scheme = scheme.score_noise if score_noise is None else score_noise, scheme.at(score_noise=0.0)
     sizes = step_sizes(levels, h, eps, snr)
     gamma = positive_number("friction", friction)
     named, moves, source = (
@@ -430,7 +432,7 @@ def plan(
         )
     if snr is not None and noise != 0:
         raise ValueError("score_noise: must be 0 with snr, because these step sizes depend on the score")
-    if len(set(schemes)) > 1 and (snr is not None or boundary == "shared"):
+    if len(silent) > 1 and (snr is not None or boundary == "shared"):
         raise ValueError("method: a list of different integrators needs boundary 'own' and no snr")
     chosen = rules(scheme, levels, snr, gamma, coupled)
     own = widened(steps_of(schemes, sizes, gamma / levels.sigma), k)
@@ -525,7 +527,7 @@ def name_of(schemes: Sequence[Integrator]) -> str:
 
 def steps_of(schemes: Sequence[Integrator], sizes: Array, frictions: Array) -> Step:
     """Return the tables at every level, along the leading axis."""
-    if len(set(schemes)) == 1:
+    if all(scheme is schemes[0] for scheme in schemes):
         return schemes[0].stages(sizes, friction=frictions)
     each = zip(schemes, sizes, frictions, strict=True)
     return Step.joined([scheme.stages(size[None], friction=friction[None]) for scheme, size, friction in each])

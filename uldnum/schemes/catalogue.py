@@ -778,7 +778,8 @@ def integrators() -> tuple[CatalogueEntry, ...]:
     -----
     An integrator is a step that is affine in the state, the score and independent normals, with coefficients that
     depend only on the step size and the friction. Steps whose coefficients are random or depend on the state, such as
-    Metropolis tests, clipping and randomised midpoints, cannot be integrators.
+    Metropolis tests, clipping and randomised midpoints, cannot be integrators. If a fraction of the step were drawn
+    once for all chains, the chains would not be independent, and standard errors from their spread would be wrong.
 
     Orders are powers of h. ULA is of order 1 in its own time step ``delta = h^2/2``, and therefore of order 2 in h.
 

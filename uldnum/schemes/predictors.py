@@ -252,6 +252,10 @@ class PredictorEntry(NamedTuple):
     source: str
     settings: tuple[Setting, ...] = ()
 
+    def signature(self, name: str) -> str:
+        """Return a name with the names of the parameters, for example ``ddim(eta)``."""
+        return f"{name}({','.join(setting.name for setting in self.settings)})" if self.settings else name
+
 
 CHURN = (
     Setting("churn", 0.0, 0.0, math.sqrt(2) - 1),
