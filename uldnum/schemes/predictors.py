@@ -261,7 +261,7 @@ CHURN = (
     Setting("churn", 0.0, 0.0, math.sqrt(2) - 1),
     Setting("S_tmin", 0.0, 0.0, math.inf),
     Setting("S_tmax", math.inf, 0.0, math.inf),
-    Setting("S_noise", 1.0, 0.0, math.inf),
+    Setting("S_noise", 1.0, 0.0, 10.0),
 )
 PREDICTORS = {
     "ddim": PredictorEntry(ddim, "Song, Meng & Ermon 2021, eq. 12 and 16", (Setting("eta", 0.0, 0.0, 1.0),)),
