@@ -531,6 +531,7 @@ def test_the_example_of_a_module_is_a_parameter_a_buffer_or_a_tensor(torch):
     for kind, dtype in (("none", torch.float32), ("buffer", torch.float64), ("parameter", torch.float64)):
         module = Half().eval()
         module.register_buffer("count", torch.tensor(1))
+        module.register_buffer("stored", torch.ones(1).to(torch.float8_e4m3fn))
         if kind == "buffer":
             module.register_buffer("scale", torch.ones(1, dtype=dtype))
         if kind == "parameter":

@@ -249,14 +249,16 @@ class Function:
 def example(function: Callable[..., Any]) -> Any:
     """Return an array of the library that a function accepts.
 
-    It is the first floating-point parameter or buffer of a PyTorch module, or a float32 tensor on the CPU if the module
-    has none. For any other function it is a float32 array of NumPy.
+    It is the first floating-point parameter or buffer of a PyTorch module, other than those of 8 bits, a type in which
+    weights are only stored. If the module has none, it is a float32 tensor on the CPU. For any other function it is a
+    float32 array of NumPy.
     """
     torch: Any = sys.modules.get("torch")
     if torch is None or not isinstance(function, torch.nn.Module):
         return np.zeros(1, np.float32)
-    tensors = (one for one in chain(function.parameters(), function.buffers()) if one.is_floating_point())
-    return next(tensors, torch.zeros(1, dtype=torch.float32, device="cpu"))
+    tensors = chain(function.parameters(), function.buffers())
+    fitting = (one for one in tensors if one.is_floating_point() and one.itemsize > 1)
+    return next(fitting, torch.zeros(1, dtype=torch.float32, device="cpu"))
 
 
 def described(value: Any) -> str:

@@ -69,9 +69,9 @@ class Network(Law):
     inputs : mapping of arrays, optional
         Arrays for the model's inputs other than image and noise level, such as a class or an embedded text, by the
         names of the inputs. The n rows of an array are repeated over the chains: chain i has row ``i % n``. A number
-        stands for one row. The name "class" stands for the one input that holds a whole number
-        for each image, the class, whatever its name in the model. A function receives the arrays as keyword arguments
-        with one row for each image.
+        stands for one row. For an ONNX model the name "class" stands for the one input that holds a whole number for
+        each image, the class, whatever its name in the model. A function receives the arrays as keyword arguments with
+        one row for each image.
     unconditional : mapping of arrays, optional
         Values of the same inputs without the condition, for guidance.
     guidance : float
