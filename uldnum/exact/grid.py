@@ -141,7 +141,7 @@ class Axis:
         if self.n == 1:
             return np.zeros_like(x)
         low, dense = self.scale
-        return (dense * (self.stretched(x) - low)).clip(0, self.n - 1)
+        return (dense * (self.stretched(x.clip(self.low, self.high)) - low)).clip(0, self.n - 1)
 
     def window(self, x: Array, noise: float = 0.0) -> tuple[int, Array]:
         """Return the values at points x of a contiguous range of splines that contains all nonzero ones.

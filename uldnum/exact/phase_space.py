@@ -12,7 +12,7 @@ import numpy as np
 from uldnum._util.arguments import broadcast, converted, result_of
 from uldnum._util.typing import Array, ArrayLike
 from uldnum.exact.density import TargetDensity, relative_entropy
-from uldnum.exact.grid import Grid
+from uldnum.exact.grid import Axis, Grid
 
 __all__ = ["PhaseSpaceLaw"]
 
@@ -105,17 +105,22 @@ class PhaseSpaceLaw:
             the order of the tolerance.
         """
         x, p = broadcast(x=converted("x", x), p=converted("p", p))
-        q = p / math.sqrt(self.mass)
-        points = np.stack([np.ravel(x - self.shear * q), np.ravel(q)])
-        parts = np.array_split(points, -(-points.shape[1] // TOGETHER) or 1, axis=1)
-        return np.concatenate([self.at(*part) for part in parts]).reshape(x.shape) / math.sqrt(self.mass)
+        with np.errstate(over="ignore", invalid="ignore"):  # the density of infinite coordinates is 0
+            q = p / math.sqrt(self.mass)
+            points = np.stack([np.ravel(x - self.shear * q), np.ravel(q)])
+        starts = range(0, points.shape[1], TOGETHER)
+        parts = [self.at(*points[:, start : start + TOGETHER]) for start in starts]
+        return np.concatenate([np.empty(0), *parts]).reshape(x.shape) / math.sqrt(self.mass)
 
     def at(self, x: Array, q: Array) -> Array:
         """Return the density of the coordinates of the grid at points, arrays of shape (n,)."""
-        axes = self.grid.x, self.grid.memory
-        along_x, along_q = (axis.values(u) * axis.density(u)[:, None] for axis, u in zip(axes, (x, q), strict=True))
-        inside = [(axis.low <= u) & (u <= axis.high) for axis, u in zip(axes, (x, q), strict=True)]
-        return np.where(inside[0] & inside[1], ((along_x @ self.coefficients) * along_q).sum(axis=1), 0.0)
+        grid = self.grid
+        inside = (grid.x.low <= x) & (x <= grid.x.high) & (grid.memory.low <= q) & (q <= grid.memory.high)
+        found = np.zeros(x.shape)
+        if inside.any():
+            along_x, along_q = along(grid.x, x[inside]), along(grid.memory, q[inside])
+            found[inside] = ((along_x @ self.coefficients) * along_q).sum(axis=1)
+        return found
 
     @cached_property
     def coefficients(self) -> Array:
@@ -148,14 +153,16 @@ class PhaseSpaceLaw:
 
         The function must return the second density where the first one is 0, as it is outside the grid.
         """
-        axes = self.grid.x, self.grid.memory
-        x, q = (replace(axis, n=FINER * (axis.n - 1) + 1) for axis in axes)
-        along_x, along_q = (
-            axis.values(fine.nodes) * axis.density(fine.nodes)[:, None] for axis, fine in zip(axes, (x, q), strict=True)
-        )
+        x, q = (replace(axis, n=FINER * (axis.n - 1) + 1) for axis in (self.grid.x, self.grid.memory))
+        along_x, along_q = along(self.grid.x, x.nodes), along(self.grid.memory, q.nodes)
         cells = 1 / np.multiply.outer(x.density(x.nodes), q.density(q.nodes))
         positions = np.add.outer(x.nodes, self.shear * q.nodes).clip(self.target.x[0], self.target.x[-1])
         T = self.target.temperature
         log_target = self.target.log_curve(positions) - q.nodes**2 / (2 * T) - math.log(2 * math.pi * T) / 2
         inside = integrand(along_x @ self.coefficients @ along_q.T, log_target)
         return float((cells * inside).sum() + 1 - (cells * np.exp(log_target)).sum())
+
+
+def along(axis: Axis, points: Array) -> Array:
+    """Return the splines of an axis as densities at points, (n,) -> (n, nodes), for coefficients per node."""
+    return axis.values(points) * axis.density(points)[:, None]
