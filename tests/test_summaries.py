@@ -148,7 +148,7 @@ def test_formulas_of_a_step_in_numbers():
         ("relaxation time", "4 score evaluations"),
     ]  # fmt: skip
     found = uldnum.exact.properties("QUICSORT", h)
-    assert ("evaluation 2", "s at x") in found.summary.rows
+    assert ("evaluation 2", "s at x + q") in found.summary.rows
     assert found.position_variance == pytest.approx(0.999501755, abs=1e-9)
     assert found.momentum_variance == pytest.approx(0.997423244, abs=1e-9)
     assert np.isnan(uldnum.exact.properties("ula", h).momentum_variance)

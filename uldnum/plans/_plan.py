@@ -628,7 +628,7 @@ def predictions(name: str, parts: Sequence[Levels], denoise: bool) -> Plan:
     phases: list[Phase] = []
     for i, (levels, own) in enumerate(zip(parts, between, strict=True)):
         found = [phase for pair in predicted(own, k) for phase in pair]
-        above = levels.sigma[0] ** 2 - parts[i - 1].sigma[-1] ** 2 if i else 0.0
+        above = np.square(levels.sigma[0]) - np.square(parts[i - 1].sigma[-1]) if i else 0.0
         phases += [risen(found[0], math.sqrt(above)), *found[1:]] if above > 0 else found
     if denoise:
         phases += last_phases(parts[-1], k)

@@ -18,6 +18,7 @@ Li, Wu, Mackey & Erdogdu 2019, Stochastic Runge-Kutta accelerates Langevin Monte
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -121,8 +122,8 @@ def quicsort(h: Array, friction: Array) -> Step:
     The formulas are ``y_l = x + a_l v + b_l k``, ``y_r = x + a_r v + b_r k + a_{h/3} h s_l``,
     ``x' = x + a v + b k + (h/2) (a_r s_l + a_l s_r)`` and
     ``p' = c v + a k/h - r (H - 6 K) + (h/2) (c_r s_l + c_l s_r)``, with ``v = p + r (H + 6 K)`` and
-    ``k = r (w - 12 K)``. Row 2 holds the normal in y_l until s_l is known, then row 0 holds y_r and row 2 the part of
-    x' - y_r without s_r. It is zero at the end of a step.
+    ``k = r (w - 12 K)``. Row 2 holds the normal in y_l until s_l is known, and then the difference of y_r from
+    the part of x' without s_r. It is zero at the end of a step.
     """
     apart = np.sqrt(3 + 0 * h) / 6
     left, right = (weights((0.5 + sign * apart) * h, h, friction) for sign in (-1, 1))
@@ -131,16 +132,18 @@ def quicsort(h: Array, friction: Array) -> Step:
     v, k = first + 6 * second, w - 12 * second
     noise = [scaled(part.a, v) + scaled(part.b, k) for part in (left, one, right)]
     p = scaled(1 + one.lost, v) + scaled(one.a / h, k) - (first - 6 * second)
-    # The rows are those of y_l, y_r, p' and x' - y_r. The first normal is the one in y_l.
-    factor, _ = triangular(np.stack([noise[0], noise[2], p, noise[1] - noise[2]], axis=-2))
-    turn = table(h, [[0, right.a], [0, one.lost], [0, one.a - right.a]])
+    # The rows are those of y_l, x', p' and y_r - x'. The first normal is the one in y_l.
+    factor, _ = triangular(np.stack([noise[0], noise[1], p, noise[2] - noise[1]], axis=-2))
+    turn = table(h, [[0, one.a], [0, one.lost], [0, right.a - one.a]])
     moves = np.concatenate([turn, (factor[..., 1:, 0] - table(h, [0, 0, 1]))[..., None]], axis=-1)
-    kicked = table(h, [third * h, h * (1 + right.lost) / 2, h * right.a / 2 - third * h])
+    kicked = table(h, [h * right.a / 2, h * (1 + right.lost) / 2, third * h - h * right.a / 2])
     middle = Affine(moves, kicked, factor[..., 1:, 1:])
     drawn = Affine(table(h, EMPTY), table(h, [0, 0, 0]), table(h, [[0], [0], [1]]))
     G = np.stack([1 + 0 * h, left.a, factor[..., 0, 0]], axis=-1)
     last = ending(h, h * left.a / 2, h * (1 + left.lost) / 2)
-    return Step.inside_stage((Stage(G, middle),), last, drawn, False)
+    step = Step.inside_stage((Stage(G, middle),), last, drawn, open_uses_score=False)
+    first_stage, last_stage = step.stages
+    return replace(step, stages=(first_stage, replace(last_stage, G=table(h, [1, 0, 1]))))
 
 
 def srk(h: Array, friction: Array) -> Step:
@@ -165,5 +168,5 @@ def scaled(weight: Array, noise: Array) -> Array:
 
 
 def ending(h: Array, x: Array, p: Array) -> Affine:
-    """Return the map that adds row 2 and ``x s`` to row 0, adds ``p s`` to row 1, and sets row 2 to zero."""
-    return Affine(table(h, [[0, 0, 1], [0, 0, 0], [0, 0, -1]]), table(h, [x, p, 0]), table(h, [[], [], []]))
+    """Return the map that adds ``x s`` to row 0 and ``p s`` to row 1, and sets row 2 to zero."""
+    return Affine(table(h, EMPTY), table(h, [x, p, 0]), table(h, [[], [], []]))
