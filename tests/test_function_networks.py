@@ -10,7 +10,7 @@ from helpers.networks import EPS, exact_answer, exact_image, exact_output
 from helpers.onnx_models import Graph, Value, save_mixture
 
 import uldnum
-from uldnum.networks import Network, network
+from uldnum.networks import Card, Network, network
 from uldnum.networks.forms import CONDITIONS, NEEDS, PARAMETERISATIONS, SCALINGS
 
 RNG = np.random.default_rng(0)
@@ -232,6 +232,24 @@ def test_errors_of_a_function_reach_the_user():
         "type float64 and shape (2,), label: numpy array of type int64 and shape (2,); like sets the library, device "
         "and type"
     ]
+
+
+def test_cards_of_all_kinds():
+    """A card may be a `Card`, have numbers of NumPy, or be the settings of a scheduler of diffusers."""
+    beta, at = np.linspace(1e-4, 0.02, 1000), {"like": np.zeros((1, 2))}
+    keys = {"parameterisation": "v", "scaling": "vp", "condition": "timestep"}
+    keys["schedule"] = {"kind": "linear", "beta_start": 1e-4, "beta_end": 0.02, "timesteps": 1000}
+    settings = {"_class_name": "DDIMScheduler", "_diffusers_version": "0.39.0", "variance_type": "fixed_small",
+                "prediction_type": "v_prediction", "beta_schedule": "linear", "beta_start": 1e-4, "beta_end": 0.02,
+                "num_train_timesteps": 1000, "clip_sample": False, "trained_betas": None, "sigma": 0.3}  # fmt: skip
+    numbers = keys | {"sigma": np.float32(0.3), "schedule": keys["schedule"] | {"timesteps": np.int64(1000)}}
+    for card in (keys, Card(**keys, sigma=0.3), numbers, settings):
+        net = network(lambda z, t: z, card, **at)
+        np.testing.assert_allclose(net.at(t=500).alpha, np.sqrt(np.cumprod(1 - beta)[500]), rtol=1e-9)
+        assert net.at(t=500).form == network(lambda z, t: z, keys, **at).at(t=500).form
+        assert net.card.sigma == pytest.approx(0.5 if card is keys else 0.3)
+    with pytest.warns(UserWarning, match=r"scheduler DDIMScheduler in diffusers differs: it clips denoised images"):
+        network(lambda z, t: z, settings | {"clip_sample": True}, **at)
 
 
 @pytest.mark.parametrize("chunk", [1, 4, 64])

@@ -728,7 +728,7 @@ def test_intended_low_levels_do_not_warn():
         (lambda: uldnum.plan("mild-cifar", LEVELS), "method: unknown name 'mild-cifar'; the nearest is 'mild-cifar10'"),
         (lambda: uldnum.plan("ula", LEVELS, h=0.5, predictor=3), "predictor: must be a name, got 3"),
         (lambda: uldnum.plan("ula", LEVELS, h=0.5, coupled=True), "coupled: is an option of adaptive step sizes"),
-        (lambda: uldnum.plan("ddim", LEVELS, coupled=True), "accepts only levels, score_noise and denoise"),
+        (lambda: uldnum.plan("ddim", LEVELS, coupled=True), "accepts only levels, score_noise, denoise and restarts"),
         (lambda: levels.geometric("five", 0.1, 6), "first: must be a number"),
         (lambda: levels.geometric([5.0, 4.0], 0.1, 6), "first: must be a number"),
         (lambda: levels.karras(80, 0.002, 5, 1e-3), "first, last, count: 5 levels from 80 to 0.002: "),

@@ -62,7 +62,7 @@ def interrupted(*_):
 sys.argv = ["uldnum", "list"]
 uldnum.cli.command.main()
 """
-    for stop in ("uldnum.cli.app.main", "listing.show"):
+    for stop in ("uldnum.cli.app.main", "listing.sections"):
         done = python(script.format(stop=stop))
         assert (done.returncode, done.stderr, done.stdout) == (130, "interrupted\n", "")
 

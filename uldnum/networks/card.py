@@ -455,9 +455,20 @@ BRIGHTEST = 1e15
 
 def checked_card(card: Any) -> dict[str, Any]:
     """Return the keys of a card argument in the words of this package, or raise an error if it is not a mapping."""
+    if isinstance(card, Card):
+        return {
+            one.name: value for one in fields(Card) if (value := getattr(card, one.name)) != one.default and value != {}
+        }
     if not (card is None or isinstance(card, Mapping)):
         raise ValueError(f"card: must be a mapping of keys and values, got {shown(card)}")
-    return translated(card or {})
+    return plain(translated(card or {}))
+
+
+def plain(value: Any) -> Any:
+    """Return a value whose numbers and arrays of NumPy are replaced by numbers and lists of Python, also in tables."""
+    if isinstance(value, Mapping):
+        return {key: plain(one) for key, one in value.items()}
+    return value.tolist() if isinstance(value, np.generic | np.ndarray) else value
 
 
 def card_of(given: Mapping[str, Any], where: str) -> Card:

@@ -196,8 +196,9 @@ def network(
         * a PyTorch module, or another function ``f(z, condition, **inputs)`` of arrays; see `Network`.
 
         Default: "mnist".
-    card : mapping, optional
-        Keys of the card (`Card`) that replace those of the source.
+    card : mapping or Card, optional
+        Keys of the card (`Card`) that replace those of the source. They may be the settings of a scheduler of
+        diffusers, ``dict(scheduler.config)``.
     prompt : str or sequence of str, optional
         Texts for a folder of Stable Diffusion 1, 2, XL or 3, whose text encoders compute the inputs of the network.
         With n texts, chain i of m has text ``i * n // m``. The default of ``guidance`` is then that of the pipeline:
@@ -251,9 +252,10 @@ def network(
         return network_in_folder(Path(source), checked_card(card), texts, options)
     if texts:
         raise ValueError(f"{next(iter(texts))}: needs a pipeline folder with text encoders, got {shown(str(source))}")
+    given = checked_card(diffusers.with_scheduler(card))
     if callable(source):
-        return Network(source, card, **options)
-    given, path, name = checked_card(card), file_path("source", source), str(source).lower()
+        return Network(source, given, **options)
+    path, name = file_path("source", source), str(source).lower()
     if path.suffix.lower() == ".onnx":
         return Network(path, given, **options)
     if name not in known and path.is_file():

@@ -5,18 +5,20 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from uldnum._util import parsing
 from uldnum._util.arguments import number, positive_number
 from uldnum._util.names import printable
+from uldnum.networks.card import Card
 from uldnum.networks.decoder import Latents
 from uldnum.networks.prompts import Texts
 from uldnum.networks.words import BETAS, KEYS, translated
 from uldnum.plans.schedules import shifted_times
 
-__all__ = ["Pipeline", "read_folder"]
+__all__ = ["Pipeline", "read_folder", "with_scheduler"]
 
 # Substrings of the class names of schedulers that do not define the noise schedule of a score network.
 OTHERS = ("FlowMatchLCM", "KarrasVe", "CMStochastic", "Consistency", "Unclip", "VQDiffusion")
@@ -142,8 +144,7 @@ def pipeline_of(folder: Path) -> Pipeline:
         keys, spacing = next((both for stem, both in PIPELINES.items() if kind.startswith(stem)), ({}, {}))
         card |= keys | {"spacing": card["spacing"] | spacing}
     names = [name, *(str(one.get("_name_or_path", "")) for one in (index, settings)), str(scheduler["_class_name"])]
-    if found := differences(scheduler, names):
-        warnings.warn(f"network: the pipeline of {path} in diffusers differs: {'; '.join(found)}", stacklevel=2)
+    warn_of_differences(f"pipeline of {path}", scheduler, names)
     card |= {"name": name, "source": f"{kind} in {printable(folder.name)}"}
     size, channels = settings.get("sample_size"), settings.get("in_channels")
     if size is not None and channels is not None:
@@ -321,6 +322,27 @@ def flow_card(settings: Mapping[str, Any], patch: int, path: Path) -> dict[str, 
     return {"parameterisation": "negative-velocity" if inverted else "velocity", "scaling": "flow", "condition": "t",
             "condition_scale": count, "schedule": {"kind": "flow", "reverse": inverted},
             "spacing": spacing}  # fmt: skip
+
+
+def with_scheduler(card: Any) -> Any:
+    """Return a card in which the settings of a scheduler are replaced by the keys that they define.
+
+    The settings are recognised by the key ``_class_name``, as in ``dict(scheduler.config)``. Keys of a card take
+    precedence over them. Any other value is returned unchanged.
+    """
+    if not (isinstance(card, Mapping) and "_class_name" in card):
+        return card
+    shared = ("sigma_min", "sigma_max", "sigma_data")  # these are settings of schedulers, too
+    own = {one.name: card[one.name] for one in fields(Card) if one.name in card and one.name not in shared}
+    kind = str(card["_class_name"])
+    warn_of_differences(f"scheduler {kind}", card, [kind])
+    return schedule_card(Path("card"), card, 2) | own
+
+
+def warn_of_differences(subject: str, settings: Mapping[str, Any], names: Sequence[str]) -> None:
+    """Warn of what a pipeline of diffusers does and this package does not do by default; see `differences`."""
+    if found := differences(settings, names):
+        warnings.warn(f"network: the {subject} in diffusers differs: {'; '.join(found)}", stacklevel=4)
 
 
 def alternatives(names: Sequence[str]) -> str:

@@ -56,7 +56,7 @@ class Network(Law):
         ``condition`` has the shape ``(n,)``. It is an integer array for the conditions "timestep" and "index", it is
         float32 for a function in half precision, and it is absent for the condition "none". Of several outputs, the
         first one is used, or the one that the key ``output`` of the card names.
-    card : mapping, optional
+    card : mapping or Card, optional
         Keys of the card (`Card`). They take precedence over the TOML file beside the model and over the metadata of the
         model.
     like : array, optional
