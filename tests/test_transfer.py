@@ -736,3 +736,11 @@ def test_three_rows_are_refused():
 
     with pytest.raises(ValueError, match=r"^integrator: must have at most two rows, got 3"):
         transfer_operator(uldnum.Integrator("three", recipe), BIMODAL, 0.1)
+
+
+@pytest.mark.parametrize("name", ["ula", "BAOAB"])
+@pytest.mark.parametrize("h", [1e-12, 1e-40])
+def test_steps_that_are_lost_in_rounding_are_refused(name, h):
+    fault = "a step must be at least 1e-08 standard deviations of the target"
+    with pytest.raises(uldnum.exact.ConvergenceError, match=fault):
+        uldnum.exact.transfer_operator(name, "bimodal-1d", h)

@@ -23,7 +23,7 @@ from uldnum._util.typing import Array, ArrayLike
 from uldnum.exact import poisson
 from uldnum.exact.density import TargetDensity, relative_entropy, tabulate
 from uldnum.exact.phase_space import PhaseSpaceLaw
-from uldnum.exact.stationary import Budget, Problem, Solution
+from uldnum.exact.stationary import Budget, ConvergenceError, Problem, Solution
 from uldnum.schemes.catalogue import Integrator, conditions
 from uldnum.schemes.catalogue import integrator as find_integrator
 from uldnum.schemes.stage import Step
@@ -31,6 +31,9 @@ from uldnum.targets import Target, vector_target
 from uldnum.targets.mass import Mass, known_covariance
 
 __all__ = ["TransferOperator", "transfer_operator"]
+
+# Smallest step size in standard deviations of the target.
+SMALLEST = 1e-8
 
 
 @dataclass(frozen=True, repr=False)
@@ -352,7 +355,8 @@ def transfer_operator(
         If the scheme is unstable in the tails of a Gaussian mixture.
     ConvergenceError
         If the tolerance cannot be reached within the limits on nodes and operations, which correspond to about ten
-        seconds of computing. `UnstableError` is a subclass.
+        seconds of computing, or if a step is below 1e-8 standard deviations of the target. `UnstableError` is a
+        subclass.
 
     See Also
     --------
@@ -417,6 +421,11 @@ def transfer_operator(
     held = "" if weight is None else conditions(1.0, 0.0, float(np.squeeze(weight.value)))
     title = f"{scheme.label}{held} at h = {size:g} on {target.name!r}"
     density = tabulate(target, scheme.temperature)
+    if size < SMALLEST * np.min(target.standard_deviation):
+        raise ConvergenceError(
+            f"{title}: a step must be at least {SMALLEST:g} standard deviations of the target; the probabilities of "
+            "smaller moves are lost in rounding"
+        )
 
     def score(y: Array) -> Array:
         return target.score(y[:, None])[:, 0]
