@@ -45,14 +45,14 @@ from uldnum.targets.presets import PRESETS as TARGETS
 DATA = Path(__file__).parents[1] / "data" / "bits.json"
 DTYPES = "float64", "float32"
 
-PARAMETERS = {"noise-denoise": ["noise-denoise(1.3)"], "mild": ["mild(0.38)", "mild(0)"]}
+PARAMETERS = {"noise-denoise": ["noise-denoise(1.3)"], "mild": ["mild(0.38)", "mild(0)"], "hmc": ["hmc(3)"]}
 CATALOGUE = {
     name: uldnum.integrator(name) for entry in uldnum.integrators() for name in PARAMETERS.get(entry.name, [entry.name])
 }
 # Integrators whose runs are hashed. Of the others, which have tables of the same shapes, the tables are hashed.
 NAMES = (
     "ula", "baoab-limit", "noise-denoise(1.3)", "mild(0.38)", "mild(0)", "BAOAB", "BAOA", "OBABO", "ABOBA", "OABAO",
-    "UBU", "BUB", "euler-maruyama", "exponential-euler",
+    "UBU", "BUB", "euler-maruyama", "exponential-euler", "mala", "hmc(3)", "ghmc",
 )  # fmt: skip
 INTEGRATORS = {name: CATALOGUE[name] for name in NAMES} | {
     "ABAOABA": uldnum.splitting("ABAOABA"),
@@ -95,6 +95,8 @@ def parts(run):
         "states": hashed(state.u, state.phase_space, state.escape_step),
         "nfe": hashed(state.nfe),
     }
+    if settings.metropolised:
+        row["tests"] = hashed(state.score, state.log_density, state.accepted)
     if state.sums.size:
         row["moments"] = hashed(state.sums, state.products, run.centre)
         names = "mean", settings.record, "mean_error", f"{settings.record}_error"
@@ -254,7 +256,7 @@ def sample_rows():
             yield f"sample on {name} {dtype}", parts(run(target, "OBABO", h=h, backend=backend))
         for name, target in MIXTURES.items():
             yield f"sample on mixture, {name} {dtype}", parts(run(target, "UBU"))
-        for name in ("ula", "mild(0.38)", "BAOAB", "UBU"):
+        for name in ("ula", "mild(0.38)", "BAOAB", "UBU", "ghmc"):
             for kind in ("diagonal", "full"):
                 yield f"arrays {name} {kind} {dtype}", parts(run(mixture(2, kind), name, backend="array"))
         yield f"strict arrays OBABO full {dtype}", parts(run(foreign, "OBABO", backend="array"))

@@ -4,8 +4,22 @@ import numpy as np
 
 import uldnum
 
-CATALOGUE = [entry.signature.replace("(eta)", "(1)").replace("(momentum)", "(0.5)") for entry in uldnum.integrators()]
-CATALOGUE_AT_HALF = [f"{entry.name}(0.5)" if entry.parameter else entry.name for entry in uldnum.integrators()]
+VALUES = {"(eta)": "(1)", "(momentum)": "(0.5)", "(steps)": "(3)"}
+
+
+def with_value(entry):
+    """Return the name of an entry with a value of its parameter."""
+    name = entry.signature
+    for parameter, value in VALUES.items():
+        name = name.replace(parameter, value)
+    return name
+
+
+NAMES = [with_value(entry) for entry in uldnum.integrators()]
+# Steps that are affine, and steps with a Metropolis test.
+CATALOGUE = [name for name in NAMES if not uldnum.integrator(name).metropolised]
+METROPOLISED = [name for name in NAMES if name not in CATALOGUE]
+CATALOGUE_AT_HALF = [f"{name.partition('(')[0]}(0.5)" if "(" in name else name for name in CATALOGUE]
 
 
 def shape(name):

@@ -26,7 +26,8 @@ INTEGRATORS = """\
 Any word in A, B and O, in B and U, or in A and K, is also an integrator, such as ABAOABA. V and R of openmmtools mean
 B and A.
 A step must be affine in the state, the score and normals, with coefficients that depend only on h and the friction.
-Metropolis tests, clipping and randomised midpoints therefore cannot be part of an integrator.
+Clipping and randomised midpoints therefore cannot be part of an integrator. Braces stand for a Metropolis test, as in
+"O {BAB} O", which makes the stationary distribution exact (order inf).
 An order is the power of h in the error of expectations at a fixed time (weak), or in the bias of x (stationary).
 ULA is of order 1 in its own time step delta = h^2/2, and therefore of order 2 in h."""
 

@@ -23,7 +23,7 @@ import numpy as np
 from uldnum._util.arguments import broadcast, converted, flag, positive, shown, step_size, whole_number
 from uldnum._util.summary import Described, Summary, counted, entries, selected, shown_of
 from uldnum._util.typing import Array, ArrayLike
-from uldnum.exact.linear import ACCURATE, LinearStep, kron, kron_change, linear_step, solve
+from uldnum.exact.linear import ACCURATE, LinearStep, affine, kron, kron_change, linear_step, solve
 from uldnum.exact.precise import lift
 from uldnum.exact.stability import LOST_PRECISELY, first_instability, force_is_lost, precise_step
 from uldnum.schemes.catalogue import Integrator, conditions
@@ -527,7 +527,7 @@ def gaussian(
     >>> law.autocorrelation_time("x^2").round(6).tolist()
     [2.006211, 2.006211]
     """
-    scheme = find_integrator(integrator).at(temperature=temperature, score_noise=score_noise)
+    scheme = affine(find_integrator(integrator)).at(temperature=temperature, score_noise=score_noise)
     spectrum, precise = Spectrum.of(precision, mass), flag("precise", precise)
     with np.errstate(over="ignore"):  # the largest values of delta overflow to h = inf, which `stages` rejects
         size, gamma = broadcast(h=step_size(h, delta), friction=positive("friction", friction))
@@ -690,7 +690,7 @@ def max_stable_h(
     >>> round(exact.max_stable_h("ULA", precision=4.0), 9)
     1.0
     """
-    scheme, values = find_integrator(integrator), Spectrum.of(precision, mass).values
+    scheme, values = affine(find_integrator(integrator)), Spectrum.of(precision, mass).values
     if positive("friction", friction).ndim:
         raise ValueError(
             f"friction: must be a number, got shape {np.shape(friction)}; call the function once per value"
@@ -777,7 +777,7 @@ def propagator(
     h, precision, friction = broadcast(
         h=step_size(h, delta), precision=positive("precision", precision), friction=positive("friction", friction)
     )
-    scheme = find_integrator(integrator).at(temperature=temperature, score_noise=score_noise)
+    scheme = affine(find_integrator(integrator)).at(temperature=temperature, score_noise=score_noise)
     scheme.check_errors(())
     with np.errstate(all="ignore"):  # very large steps overflow
         whole = linear_step(scheme.stages(h, friction=friction), precision).run(steps)

@@ -17,6 +17,7 @@ from functools import cached_property, reduce
 import numpy as np
 
 from uldnum._util.typing import Array
+from uldnum.schemes.catalogue import Integrator
 from uldnum.schemes.stage import Affine, Step, first_row
 
 __all__ = [
@@ -292,6 +293,16 @@ class LinearStep:
         with np.errstate(all="ignore"):  # unstable schemes overflow
             begin = self.enter.then(self.first)
             return (begin if steps == 1 else begin.then(self.cycle.power(steps - 1))).then(self.read)
+
+
+def affine(scheme: Integrator) -> Integrator:
+    """Return an integrator, or raise if it has a Metropolis test, whose steps are not affine."""
+    if scheme.metropolised:
+        raise ValueError(
+            f"integrator: {scheme.name!r} has a Metropolis test, so that its stationary distribution is that of the "
+            "target; uldnum.exact computes only steps without tests"
+        )
+    return scheme
 
 
 def linear_step(step: Step, precision: Array, centre: Array | None = None) -> LinearStep:

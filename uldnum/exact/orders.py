@@ -9,7 +9,7 @@ import numpy as np
 from uldnum._util.typing import Array
 from uldnum.exact._gaussian import propagator
 from uldnum.exact.flow import overdamped_flow, underdamped_flow
-from uldnum.exact.linear import Linear, linear_stage
+from uldnum.exact.linear import Linear, affine, linear_stage
 from uldnum.exact.transfer import transfer_operator
 from uldnum.schemes.catalogue import Integrator
 from uldnum.schemes.catalogue import integrator as find_integrator
@@ -89,7 +89,7 @@ def measured_orders(integrator: str | Integrator) -> Orders:
     [2, 2]
     """
     # The orders are the same at every temperature. A noisy score would change them.
-    scheme = find_integrator(integrator).at(temperature=1.0, score_noise=0.0)
+    scheme = affine(find_integrator(integrator)).at(temperature=1.0, score_noise=0.0)
     errors = [(underdamped_error(scheme, h), overdamped_error(scheme, h)) for h in (WEAK_H, WEAK_H / 2)]
     bias = stationary_bias if scheme.rows <= 2 else quartic_bias
     biases = [bias(scheme, h) for h in (STATIONARY_H, STATIONARY_H / 2)]

@@ -137,8 +137,11 @@ def first_instability(scheme: Integrator, precision: float, friction: float, bel
 def unstable(scheme: Integrator, h: Array, precision: float, friction: float) -> Array:
     """Return whether step sizes, shape (H,), are unstable or exactly at the limit of stability on N(0, 1/precision).
 
-    A step size that needs fifty digits counts as stable if a user-defined recipe does not support such numbers.
+    A step size that needs fifty digits counts as stable if a user-defined recipe does not support such numbers. With a
+    Metropolis test, every step size is stable.
     """
+    if scheme.metropolised:
+        return np.zeros(len(h), bool)
     family = Family(scheme, precision, friction)
     margins = family.margins(h)
     found = np.asarray((margins < -RESOLVED).any(axis=-1))

@@ -22,6 +22,7 @@ from uldnum._util.threads import one_thread
 from uldnum._util.typing import Array, ArrayLike
 from uldnum.exact import poisson
 from uldnum.exact.density import TargetDensity, relative_entropy, tabulate
+from uldnum.exact.linear import affine
 from uldnum.exact.phase_space import PhaseSpaceLaw
 from uldnum.exact.stationary import Budget, ConvergenceError, Problem, Solution
 from uldnum.schemes.catalogue import Integrator, conditions
@@ -400,7 +401,7 @@ def transfer_operator(
     >>> round(baoab.kl, 5), round(baoab.phase_space.kl, 4), round(baoab.phase_space.kinetic_temperature, 4)
     (0.00045, 0.0145, 0.8542)
     """
-    scheme = find_integrator(integrator).at(temperature=temperature, score_noise=score_noise)
+    scheme = affine(find_integrator(integrator)).at(temperature=temperature, score_noise=score_noise)
     scheme.check_errors((1,))
     size, gamma = step_size(h, delta), positive("friction", friction)
     if size.ndim or gamma.ndim:

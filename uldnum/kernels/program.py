@@ -99,6 +99,11 @@ class Program:
         """Shape of one sample."""
         return self.targets.shape
 
+    @property
+    def metropolised(self) -> bool:
+        """Whether the steps have Metropolis tests."""
+        return bool(self.tables.temperature.any())
+
     @cached_property
     def ends(self) -> Array:
         """Cumulative number of time steps at the end of each phase, shape (P,)."""

@@ -1,7 +1,7 @@
 """Reference implementation of one time step on NumPy arrays, for readers and for tests.
 
-The functions `apply`, `enter` and `advance` define what every executor computes. States have shape (..., k, d), with k
-rows of d coordinates; row 0 is the position. Normals have shape (..., m, d).
+The functions `apply`, `enter`, `advance` and `tested` define what every executor computes. States have shape
+(..., k, d), with k rows of d coordinates; row 0 is the position. Normals have shape (..., m, d).
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ import numpy as np
 from uldnum._util.typing import Array
 from uldnum.schemes.stage import Affine, Step
 
-__all__ = ["advance", "apply", "enter"]
+__all__ = ["advance", "apply", "energy", "enter", "reversed_momentum", "tested"]
 
 Score = Callable[[Array], Array]
+LogDensity = Callable[[Array], Array]
 
 
 def apply(map: Affine, u: Array, s: Array, xi: Array) -> Array:
@@ -52,3 +53,47 @@ def advance(table: Step, u: Array, score: Score, xi: Array, eta: Array) -> tuple
         s = score(np.einsum("k,...kd->...d", stage.G, u))
         last, u = u, apply(stage.map, u, s, here)
     return u, apply(table.close, last, s, np.concatenate([here, eta], axis=-2))
+
+
+def energy(state: Array, log_density: LogDensity) -> Array:
+    """Return the energy ``p^2/2 - log density(x)`` of states (x, p), shape (...)."""
+    kinetic: Array = np.square(state[..., 1, :]).sum(axis=-1) / 2
+    return kinetic - log_density(state[..., 0, :])
+
+
+def reversed_momentum(state: Array) -> Array:
+    """Return the states (x, -p)."""
+    return state * np.array([[1.0], [-1.0]])
+
+
+def tested(
+    table: Step, state: Array, score: Score, log_density: LogDensity, xi: Array, log_uniform: Array
+) -> tuple[Array, Array]:
+    """Take one time step with a Metropolis test. Return the state (x, p), and whether the proposal was accepted.
+
+    ``xi`` holds the normals of ``open`` and then those of ``close``, and ``log_uniform`` the logarithm of a uniform
+    number, shape (...).
+
+    Examples
+    --------
+    A leapfrog step of size 1 from (x, p) = (1, 0) on a standard Gaussian changes the energy from 1/2 to 13/32:
+
+    >>> import numpy as np
+    >>> import uldnum
+    >>> from uldnum.kernels.reference import tested
+    >>> table = uldnum.integrator("mala").stages(np.array(1.0))
+    >>> normals, log_density = np.zeros((1, 1)), lambda x: -np.square(x).sum(axis=-1) / 2
+    >>> state, accepted = tested(table, np.array([[1.0], [0.0]]), lambda x: -x, log_density, normals, np.log(0.9))
+    >>> state.ravel().tolist(), bool(accepted)
+    ([0.5, -0.75], True)
+    """
+    start, end = np.split(xi, [table.open.normals], axis=-2)
+    nothing = np.zeros_like(state[..., 0, :])
+    begun = apply(table.open, state, nothing, start)
+    proposed = begun
+    for stage in table.stages:
+        proposed = apply(stage.map, proposed, score(proposed[..., 0, :]), xi[..., :0, :])
+    change = energy(proposed, log_density) - energy(begun, log_density)
+    accepted = np.isfinite(change) & (table.temperature * log_uniform <= -change)
+    after = np.where(accepted[..., None, None], proposed, reversed_momentum(begun))
+    return apply(table.close, after, nothing, end), accepted

@@ -9,7 +9,7 @@ import numpy as np
 from uldnum._util.typing import Array
 from uldnum.kernels.source.core import MOMENTS, NEVER, Recording
 
-__all__ = ["BATCHES", "State", "products_of", "statistics_shapes"]
+__all__ = ["BATCHES", "State", "carried_shapes", "products_of", "statistics_shapes"]
 
 # Maximum number of batches into which the chains of a group are divided. Each batch has histograms of its own, so
 # different threads can run different batches.
@@ -33,6 +33,12 @@ def statistics_shapes(H: int, n: int, d: int, record: str | None, bins: int) -> 
     }
 
 
+def carried_shapes(H: int, n: int, d: int, metropolised: bool) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of the arrays `Carried` of H groups of n chains; they are empty without Metropolis tests."""
+    one = int(metropolised)
+    return {"score": (H, n, d * one), "log_density": (H, n, one), "accepted": (H, n, one)}
+
+
 @dataclass
 class State:
     """State of H groups of n chains with k rows of d coordinates. Executors update the arrays in place.
@@ -54,6 +60,12 @@ class State:
         Step at which each chain diverged, `NEVER` if it did not.
     nfe : int64 array, shape (H, n)
         Number of score evaluations of each chain.
+    score : array, shape (H, n, d) or (H, n, 0)
+        Score at the position, for a scheme with Metropolis tests.
+    log_density : float64 array, shape (H, n, 1) or (H, n, 0)
+        Log density at the position, up to a constant, for a scheme with Metropolis tests.
+    accepted : int64 array, shape (H, n, 1) or (H, n, 0)
+        Number of accepted recorded steps of each chain, for a scheme with Metropolis tests.
     step : int
         Number of time steps taken, including burn-in.
     """
@@ -65,16 +77,21 @@ class State:
     counts: Array
     escape_step: Array
     nfe: Array
+    score: Array
+    log_density: Array
+    accepted: Array
     step: int = 0
 
     @classmethod
-    def start(cls, phase_space: Array, record: str | None = "covariance", bins: int = 0) -> State:
+    def start(
+        cls, phase_space: Array, record: str | None = "covariance", bins: int = 0, metropolised: bool = False
+    ) -> State:
         """Return the initial state for given (x, p); arrays of statistics that are not recorded are empty.
 
         All arrays are contiguous, so that executors can merge the axes of rows and coordinates without a copy.
         """
         H, n, _, d = phase_space.shape
-        shapes = statistics_shapes(H, n, d, record, bins)
+        shapes = statistics_shapes(H, n, d, record, bins) | carried_shapes(H, n, d, metropolised)
         return cls(
             u=np.empty(phase_space.shape, phase_space.dtype),
             phase_space=np.ascontiguousarray(phase_space),
@@ -83,6 +100,9 @@ class State:
             counts=np.zeros(shapes["counts"], dtype=np.int64),
             escape_step=np.full((H, n), NEVER),
             nfe=np.zeros((H, n), dtype=np.int64),
+            score=np.zeros(shapes["score"], phase_space.dtype),
+            log_density=np.zeros(shapes["log_density"]),
+            accepted=np.zeros(shapes["accepted"], dtype=np.int64),
         )
 
     def trace(self, recording: Recording, until: int) -> tuple[int, Array]:

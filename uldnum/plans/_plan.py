@@ -493,11 +493,16 @@ def find_method(method: str | Integrator) -> Integrator:
     if not isinstance(method, str | Integrator):
         raise ValueError(f"method: must be a name or an Integrator, got {shown(method)}")
     try:
-        return find_integrator(method)
+        scheme = find_integrator(method)
     except UnknownNameError:
         if str(method).lower() in PRESETS:
             raise ValueError(f"method: {method!r} is a preset plan; use uldnum.preset({method!r})") from None
         raise unknown_integrator("method", str(method), [*PREDICTORS, PIDLD, *PRESETS]) from None
+    if scheme.metropolised:
+        raise ValueError(
+            f"method: {scheme.name!r} has a Metropolis test, which plans do not support; uldnum.sample does"
+        )
+    return scheme
 
 
 def find_predictor(name: str, corrector: str, reference: str) -> tuple[str, Predictor, str]:

@@ -186,7 +186,7 @@ def anneal(
         integrator=plan.name, coefficients=hash_of_plan, backend=backend, dtype=kind.name, h=(0.0,), friction=0.0,
         temperature=plan.temperature, score_noise=plan.score_noise, mass=1.0, grouped=False, burn_in=0,
         chains=start.chains, first_chain=start.first_chain, seed=start.seed, generation=start.generation, thin=None,
-        record=None, record_every=1, bins=0, x0=start.name, momenta=plan.momenta, time_unit=1.0,
+        record=None, record_every=1, bins=0, x0=start.name, momenta=plan.momenta, time_unit=1.0, metropolised=False,
     )  # fmt: skip
     nothing = np.zeros(math.prod(settings.shape))
     if earlier is None:
@@ -403,7 +403,7 @@ def tables_of(plan: Plan, forms: tuple[Form | None, ...] | None = None) -> tuple
         for rule in (phase.rule for phase in plan.phases)
     ]
     return tables, digest(
-        plan.memory, plan.counts, plan.alpha, plan.sigma, np.array(rules), *map(np.asarray, tables[:-2])
+        plan.memory, plan.counts, plan.alpha, plan.sigma, np.array(rules), *map(np.asarray, tables[:-3])
     )
 
 

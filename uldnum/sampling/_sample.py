@@ -57,6 +57,9 @@ from uldnum.version import VERSION
 
 __all__ = ["one_phase", "sample"]
 
+# Largest relative rounding error of a density without a warning, for Metropolis tests.
+DENSITY_ERROR = 1e-3
+
 # Smallest number of states, for each dimension, from which a mass is estimated.
 STATES_PER_DIMENSION = 10
 
@@ -95,7 +98,8 @@ def sample(
         Distribution to sample: a `GaussianMixture`, a `UserTarget`, a network or a `DataMixture` at one noise level, or
         any other `uldnum.targets.Target`. A string is the name of a preset or the path of a TOML file.
     integrator : str or Integrator
-        Name of a catalogue entry (see `uldnum.integrators`), a splitting word such as "BAOAB", or an `Integrator`.
+        Name of a catalogue entry (see `uldnum.integrators`), a splitting word such as "BAOAB" or "O {BAB} O", or an
+        `Integrator`.
     h : float or array_like, shape (H,)
         Step size in units of time (for a network, in units of sigma). Give exactly one of ``h`` and ``delta``. An array
         runs H groups of ``chains`` chains each, with common random numbers across the groups.
@@ -158,7 +162,8 @@ def sample(
         Moments are always float64.
     backend : {"numba", "array", "cuda", "cuda-fast"}, optional
         Implementation that runs the steps. The default is "numba" for mixtures and compiled scores and "array" for all
-        other targets. "cuda-fast" needs float32.
+        other targets. "cuda-fast" needs float32. Steps with a Metropolis test run on "numba" for mixtures and on
+        "array" for all other targets.
     threads : int, optional
         Number of threads of the Numba backend. The default is ``numba.get_num_threads()``, the number of cores that the
         process may use unless Numba is configured otherwise.
@@ -188,7 +193,7 @@ def sample(
         If a chain diverged, if the target is a single Gaussian on which the integrator is unstable at a step size, or
         if the run was stopped. A chain diverges if a coordinate becomes non-finite or is more than 1000 standard
         deviations away from the mean of the target; at temperatures above 1, the standard deviations are multiplied by
-        sqrt(T).
+        sqrt(T). With a Metropolis test, also if float32 is too inaccurate for the log densities of the target.
 
     See Also
     --------
@@ -215,6 +220,13 @@ def sample(
     fixed. The chains continue from there with the rest of ``burn_in``, and ``settings.burn_in`` counts only that rest.
     `Run.nfe` counts all evaluations, and ``settings.mass`` holds the estimate, which a resumed run keeps. The step size
     must be stable with unit mass, too.
+
+    **Metropolis test.** Integrators such as "mala", "hmc(3)", "ghmc" and "O {BAB} O" accept the state that they propose
+    with probability min(1, exp(-dH/T)), where dH is the change of the energy ``H = p^2/2 - log density(x)``. Otherwise
+    the position stays and the momentum is reversed. The stationary distribution is then exactly ``density^(1/T)`` at
+    any step size. The target must have a `log_density`. `Run.acceptance` is the fraction of accepted recorded steps. A
+    chain keeps the score and the log density at its position, so that a step of "ghmc" takes one evaluation of each.
+    ``nfe`` counts scores; the log density is evaluated once per step and once at the start.
 
     **Reproducibility.** Random numbers come from Philox4x32-10 [1]_ with a counter for each chain. They depend only on
     the seed, the index of the chain and the step. The states of a chain therefore do not depend on the number of chains
@@ -262,7 +274,7 @@ def sample(
     earlier = None if resume is None else earlier_run(resume, x0)
     thin = None if thin is None else whole_number("thin", thin, 1, steps)
     kind = floating_type(target.dtype if dtype is None else dtype)
-    choose_backend(target, backend, kind)
+    choose_backend(target, backend, kind, scheme.metropolised)
     target.check_dtype(kind)
     moments, every = recorded_moments(record, record_every, steps, target.shape, kind)
     progress = title("progress", progress)
@@ -285,7 +297,7 @@ def sample(
         burn_in -= learning
     weight = Mass.of(mass, target.shape, known_covariance(target) if isinstance(mass, str) else None)
     known = target if weight is None else target.transformed(weight)
-    backend = choose_backend(known, backend, kind)
+    backend = choose_backend(known, backend, kind, scheme.metropolised)
     noise = scheme.score_noise if weight is None else weight.noise(scheme.score_noise)
 
     h_absolute = np.atleast_1d(given) * target.time_unit
@@ -314,6 +326,8 @@ def sample(
         start = find_start(target, x0, chains, first_chain, seed, given.size, scheme.temperature)
     if weight is not None and earlier is None:
         check_coordinates(target, weight, start.x, scheme.temperature)
+    if scheme.metropolised and earlier is None:
+        check_densities(target, start.x, kind)
     settings = Settings(
         version=VERSION,
         target=checked_text("target", target.name),
@@ -341,12 +355,13 @@ def sample(
         x0=start.name,
         momenta=scheme.momenta,
         time_unit=float(target.time_unit),
+        metropolised=scheme.metropolised,
     )
     recording, low, high = recording_of(target, moments, every, bins, burn_in, thin, scheme.temperature)
     if earlier is None:
         deviations = np.full(scheme.rows - 1, scheme.start_deviation)
         phase_space = initial_state(start, deviations, scheme.momenta, given.size, kind, weight)
-        state = State.start(phase_space, record=moments, bins=bins)
+        state = State.start(phase_space, record=moments, bins=bins, metropolised=scheme.metropolised)
         if pilot is not None:
             state.nfe += pilot.state.nfe
         run = Run(settings, steps, state, [], recording.centre, low, high, tables, mixture, {})
@@ -364,6 +379,24 @@ def sample(
         register_ends(run)
         report(run, known, scheme)
     return run
+
+
+def check_densities(target: Target, x: Array, kind: np.dtype[Any]) -> None:
+    """Raise unless log densities at initial positions are finite; warn if they are too large for the dtype of a run.
+
+    A chain samples the density that it computes. The relative error of the density is the rounding error of its
+    logarithm.
+    """
+    found = np.asarray(target.log_density(x.reshape(-1, *target.shape)), float)  # type: ignore[misc]
+    if not np.isfinite(found).all():
+        raise ValueError("x0: must have a finite log density, which a Metropolis test compares with the next one")
+    error = np.abs(found).max() * np.finfo(kind).eps
+    if error > DENSITY_ERROR:
+        warnings.warn(
+            f"dtype: {kind} rounds log densities of the target by up to {error:.2g}, so that the density that the "
+            "chains sample has this relative error; use float64",
+            stacklevel=3,
+        )
 
 
 def is_estimated(mass: Any, target: Target) -> bool:

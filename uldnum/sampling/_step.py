@@ -112,6 +112,10 @@ def step(
     True
     """
     scheme = find_integrator(integrator).at(temperature=temperature, score_noise=score_noise)
+    if scheme.metropolised:
+        raise ValueError(
+            f"integrator: {scheme.name!r} has a Metropolis test, which uldnum.step does not support; uldnum.sample does"
+        )
     size = step_size(h, delta)
     if size.ndim:
         raise ValueError(f"{'h' if delta is None else 'delta'}: must be a number, got shape {size.shape}")

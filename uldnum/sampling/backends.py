@@ -56,14 +56,26 @@ BACKENDS: dict[str, tuple[Callable[[Program, Options], Executor], str]] = {
 }
 
 
-def choose_backend(target: Any, backend: str | None, dtype: np.dtype[Any]) -> str:
-    """Return the name of the backend, or raise if it is unknown or cannot run the target."""
+def choose_backend(target: Any, backend: str | None, dtype: np.dtype[Any], metropolised: bool = False) -> str:
+    """Return the name of the backend, or raise if it is unknown or cannot run the target.
+
+    ``metropolised`` states whether the steps have Metropolis tests, which need the density of the target.
+    """
+    if metropolised and target.log_density is None:
+        raise ValueError(
+            f"target: {target.name!r} must have a log_density, because a Metropolis test compares densities; networks "
+            "have none"
+        )
     if backend is None:
-        return "numba" if target.compiled else "array"
+        compiled = target.kernel_data is not None if metropolised else target.compiled
+        return "numba" if compiled else "array"
     if not isinstance(backend, str) or backend not in BACKENDS:
         raise unknown("backend", backend, BACKENDS)
     if backend == "numba" and not target.compiled:
         raise ValueError(f"backend: 'numba' runs mixtures and compiled scores; {target.name!r} needs 'array'")
+    if metropolised and not (backend == "array" or (backend == "numba" and target.kernel_data is not None)):
+        usable = "array" if target.kernel_data is None else "numba"
+        raise ValueError(f"backend: {backend!r} does not support Metropolis tests on {target.name!r}; use {usable!r}")
     images = len(target.shape) > 1 and target.like is not None
     if backend.startswith("cuda") and not (images or target.kernel_data is not None):
         raise ValueError(

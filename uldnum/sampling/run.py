@@ -12,7 +12,7 @@ import xarray as xr
 
 from uldnum._util.arguments import file_path, shown
 from uldnum._util.extras import MissingExtraError, require
-from uldnum._util.summary import COORDINATES, Described, Summary, counted, entries, selected, shown_of
+from uldnum._util.summary import COORDINATES, Described, Summary, counted, entries, selected, shown_of, with_error
 from uldnum._util.typing import Array
 from uldnum.kernels.source.core import NEVER, Tables
 from uldnum.kernels.source.mixture import MixtureData
@@ -92,6 +92,9 @@ class Run(Described):
             state += f", {s.record} recorded every {counted(s.record_every, 'step') if s.record_every > 1 else 'step'}"
         name, values = typical(self)
         columns = {"h": [f"{h:g}" for h in s.h]} if any(s.h) else {}
+        if s.metropolised:
+            rates = zip(np.atleast_1d(self.acceptance), np.atleast_1d(self.acceptance_error), strict=True)
+            columns["acceptance"] = [with_error(*rate) for rate in rates]
         columns |= {name: values, "diverged": [str(count) for count in np.atleast_1d(self.diverged)]}
         rows, chosen = list(zip(*columns.values(), strict=True)), selected(len(s.h), LINES)
         part = shown_of(len(chosen), len(rows), "step size")
@@ -183,6 +186,25 @@ class Run(Described):
         return np.asarray(self.each(np.where(first < NEVER, first, -1)))
 
     # ---------------------------------------------------------------------------------------------------- statistics
+
+    @property
+    def acceptance(self) -> Array:
+        """Fraction of the recorded steps that the Metropolis test accepted, float or shape (H,)."""
+        return np.asarray(self.each(self.acceptances.mean(axis=1)))
+
+    @property
+    def acceptance_error(self) -> Array:
+        """Standard error of `acceptance`, estimated from the variance between chains; NaN for one chain."""
+        return np.asarray(self.each(standard_error(self.acceptances, axis=1)))
+
+    @property
+    def acceptances(self) -> Array:
+        """Fraction of accepted recorded steps of each chain, shape (H, chains); NaN before the first recorded step."""
+        if not self.settings.metropolised:
+            raise NotRecordedError(
+                f"the run has no acceptance: {self.settings.integrator} has no Metropolis test, and takes every step"
+            )
+        return self.state.accepted[..., 0] / (self.recorded_steps or np.nan)
 
     @cached_property
     def moments(self) -> Moments:

@@ -83,6 +83,8 @@ class Settings:
         Whether the second row of the memory holds momenta.
     time_unit : float
         Unit of h: sigma of the noise level for a network, else 1.
+    metropolised : bool
+        Whether the steps have Metropolis tests.
     """
 
     version: str
@@ -111,6 +113,7 @@ class Settings:
     x0: str
     momenta: bool
     time_unit: float
+    metropolised: bool
 
     @property
     def conditions(self) -> str:
@@ -160,7 +163,7 @@ class Settings:
             raise ValueError("settings: must have the fields of this version of uldnum")
         for name in ("version", "target", "fingerprint", "integrator", "coefficients", "backend", "dtype", "x0"):
             check(name, isinstance(given[name], str))
-        for name in ("grouped", "momenta"):
+        for name in ("grouped", "momenta", "metropolised"):
             check(name, isinstance(given[name], bool))
         for name in ("h", "shape"):
             check(name, isinstance(given[name], list) and 0 < len(given[name]) < 2**20)

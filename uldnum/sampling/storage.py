@@ -21,7 +21,7 @@ from uldnum._util.files import load, store
 from uldnum._util.typing import Array
 from uldnum.kernels.source.core import NEVER, Tables
 from uldnum.kernels.source.mixture import MixtureData
-from uldnum.kernels.state import State, statistics_shapes
+from uldnum.kernels.state import State, carried_shapes, statistics_shapes
 from uldnum.sampling.settings import Settings
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["FormatError", "content_digest", "labelled", "pack", "read", "sample_dims", "write"]
 
 # Number of the format of files, to be increased when a file that this version writes cannot be read by an earlier one.
-FORMAT = 4
+FORMAT = 5
 
 # Variables of the root group that are read back; all others are results that are computed from the state.
 READ = ("x", "p", "trace")
@@ -52,6 +52,9 @@ STATE = {
     "counts": ("h", "batch", "histogram_axis", "bin"),
     "escape_step": ("h", "chain"),
     "nfe": ("h", "chain"),
+    "score": ("h", "chain", "carried_coordinate"),
+    "log_density": ("h", "chain", "carried"),
+    "accepted": ("h", "chain", "carried"),
 }
 AXES = ("centre", "low", "high")
 COEFFICIENTS: dict[str, Any] = {"tables": Tables, "mixture": MixtureData}
@@ -96,6 +99,9 @@ def labelled(run: Run) -> xr.Dataset:
         data["below"] = ((*lead, "dim"), counts[..., 0], {"long_name": "counts below the first edge"})
         data["above"] = ((*lead, "dim"), counts[..., -1], {"long_name": "counts above the last edge"})
         data["edges"] = (("dim", "edge"), run.edges, {"long_name": "edges of the bins"})
+    if run.settings.metropolised:
+        for of in ("acceptance", "acceptance_error"):
+            data[of] = (lead, getattr(run, of), {"long_name": f"{of.replace('_', ' ')} of recorded steps"})
     data["nfe"] = ((), run.nfe, {"long_name": "score evaluations per chain"})
     data["diverged"] = (lead, run.diverged, {"long_name": "number of chains that diverged"})
     return xr.Dataset(data, coordinates, attributes_of(run))
@@ -245,11 +251,14 @@ def check_arrays(settings: Settings, arrays: dict[str, Array], step: int) -> Non
     if (settings.record is None) != (plan or len(settings.shape) > 1):
         raise ValueError("settings: record must be None for images and plans, and only for them")
     shapes = statistics_shapes(H, n, d, settings.record, settings.bins)
+    shapes |= carried_shapes(H, n, d, settings.metropolised)
     expected: dict[str, tuple[tuple[int, ...], str]] = {
         **dict.fromkeys(("x", "p")[:k], ((*lead, n, *settings.shape), kind)), "u": ((H, n, k, d), kind),
         "more_rows": ((H, n, max(k - 2, 0), d), kind), "sums": (shapes["sums"], "float64"),
         "products": (shapes["products"], "float64"), "counts": (shapes["counts"], "int64"),
-        "escape_step": ((H, n), "int64"), "nfe": ((H, n), "int64"), **dict.fromkeys(AXES, ((d,), "float64")),
+        "escape_step": ((H, n), "int64"), "nfe": ((H, n), "int64"), "score": (shapes["score"], kind),
+        "log_density": (shapes["log_density"], "float64"), "accepted": (shapes["accepted"], "int64"),
+        **dict.fromkeys(AXES, ((d,), "float64")),
     }  # fmt: skip
     recorded = max(0, step - settings.burn_in)
     draws = recorded // (settings.thin or step + 1)
@@ -266,9 +275,12 @@ def check_arrays(settings: Settings, arrays: dict[str, Array], step: int) -> Non
     escape_step = arrays["escape_step"]
     if np.any((escape_step < 0) | ((escape_step > step) & (escape_step != NEVER))) or np.any(arrays["nfe"] < 0):
         raise ValueError("escape_step or nfe is out of range")
+    if np.any((arrays["accepted"] < 0) | (arrays["accepted"] > step)):
+        raise ValueError("accepted is out of range")
     going = escape_step == NEVER  # diverged chains may have non-finite values
     finite = {name: arrays[name].reshape(H, n, d)[going] for name in ("x", "p")[:k]}
-    finite |= {name: arrays[name][going] for name in ("more_rows", "sums", *(["u"] if step else []))}
+    own = ("more_rows", "sums", "score", "log_density", *(["u"] if step else []))
+    finite |= {name: arrays[name][going] for name in own}
     finite["centre"] = arrays["centre"]
     for name, array in finite.items():
         if not np.isfinite(array).all():

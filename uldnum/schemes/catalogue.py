@@ -34,6 +34,7 @@ from uldnum._util.arguments import (
 from uldnum._util.names import NAME, UnknownNameError, checked_name, checked_text, digest, split_name, unknown
 from uldnum._util.summary import Described, Summary, counted
 from uldnum._util.typing import Array, ArrayLike
+from uldnum.schemes.braces import BRACES, check_fractions, compile_braces, described_braces, hmc, letters_of, parts_of
 from uldnum.schemes.molecular import brunger_brooks_karplus, ciccotti_21, ciccotti_23, gronbech_jensen
 from uldnum.schemes.predictors import PREDICTORS
 from uldnum.schemes.runge_kutta import align, quicsort, should, srk
@@ -84,6 +85,9 @@ CICCOTTI = "Vanden-Eijnden & Ciccotti 2006, Chem. Phys. Lett. 429, 310"
 GRONBECH_JENSEN = "Gronbech-Jensen 2020, Mol. Phys. 118, e1662506"
 BCSS = "Blanes, Casas & Sanz-Serna 2014, SIAM J. Sci. Comput. 36, A1556"
 CHENG = "Cheng, Chatterji, Bartlett & Jordan 2018, Underdamped Langevin MCMC"
+ROBERTS = "Metropolis-adjusted Langevin algorithm: Roberts & Tweedie 1996, Bernoulli 2, 341"
+DUANE = "hybrid (Hamiltonian) Monte Carlo: Duane, Kennedy, Pendleton & Roweth 1987, Phys. Lett. B 195, 216"
+HOROWITZ = "generalised hybrid Monte Carlo: Horowitz 1991, Phys. Lett. B 268, 247"
 
 
 # Fractions of the first kick, and of the first drift, of the compositions with the smallest error of their energies.
@@ -184,10 +188,12 @@ class Integrator(Described):
     Notes
     -----
     A step must be affine in the state, the score and independent normals, with coefficients that depend only on the
-    step size and the friction. Steps whose coefficients are random or depend on the state, such as Metropolis tests,
-    clipping and randomised midpoints, cannot be integrators. `uldnum.plan` has step sizes that adapt to the score.
+    step size and the friction. It may contain a Metropolis test (`uldnum.schemes.stage.Step.metropolis`). Steps whose
+    coefficients are random or depend on the state, such as clipping and randomised midpoints, cannot be integrators.
+    `uldnum.plan` has step sizes that adapt to the score.
 
-    Orders are powers of h. ULA is of order 1 in its own time step ``delta = h^2/2``, and therefore of order 2 in h.
+    Orders are powers of h. ULA is of order 1 in its own time step ``delta = h^2/2``, and therefore of order 2 in h. A
+    step with a Metropolis test has the stationary order inf, because its stationary distribution is exact.
 
     Examples
     --------
@@ -354,6 +360,10 @@ class Integrator(Described):
         the coordinates have different score noise, the step contains only the normals for the errors, and the kernel
         scales them for each coordinate (`Step.with_normals_for_errors`).
         """
+        if step.metropolised and self.score_noise:
+            raise ValueError(
+                f"score_noise: must be 0 for {self.name!r}, because a Metropolis test needs the exact score and density"
+            )
         own = step.at_temperature(self.temperature + 0 * h)
         if self.errors:
             return own.with_normals_for_errors()
@@ -425,7 +435,12 @@ class Integrator(Described):
     @property
     def nfe_per_step(self) -> int:
         """Number of score evaluations per time step."""
-        return len(self.unit.stages)
+        return self.unit.evaluations
+
+    @property
+    def metropolised(self) -> bool:
+        """Whether a step has a Metropolis test, so that the stationary distribution is exactly that of the target."""
+        return self.unit.metropolised
 
     @property
     def normals_per_step(self) -> int:
@@ -594,7 +609,9 @@ def splitting(word: str, fractions: Sequence[float] | None = None) -> Integrator
     word : str
         Letters in the order of time: A (drift), B (kick), O (exact Ornstein-Uhlenbeck thermostat), U (A and O
         together, exactly) and K (B and O together, exactly). Case and spaces are ignored, and R and V, the letters of
-        openmmtools, stand for A and B. `uldnum.schemes.words` states the flow of each letter.
+        openmmtools, stand for A and B. Braces around a palindrome of A and B stand for a Metropolis test, as in
+        ``"O {BAB} O"``; then only O may stand outside. `uldnum.schemes.words` and `uldnum.schemes.braces` describe
+        words.
     fractions : sequence of float, optional
         Duration of each letter as a fraction of the time step. The fractions of all occurrences of a letter sum to 1,
         and those of O, U and K are positive. Default: all occurrences of a letter have equal fractions.
@@ -604,7 +621,8 @@ def splitting(word: str, fractions: Sequence[float] | None = None) -> Integrator
     Integrator
         The name is the word, followed by the fractions if given. A word of the catalogue without fractions has the
         order and the source of its entry. For all other words the weak order follows from the order conditions
-        (`uldnum.schemes.words.weak_order`), the stationary order is None, and the source describes the word.
+        (`uldnum.schemes.words.weak_order`), the stationary order is None, and the source describes the word. With
+        braces, the weak order is None and the stationary order is inf.
 
     Raises
     ------
@@ -630,23 +648,33 @@ def splitting(word: str, fractions: Sequence[float] | None = None) -> Integrator
     'OBABO[0.25,0.5,1,0.5,0.75]'
     >>> uldnum.splitting("V R O R V").name
     'BAOAB'
+    >>> uldnum.splitting("O {BABAB} O").nfe_per_step
+    2
     """
     if not isinstance(word, str):
         raise ValueError(f"word: must be a string of the letters A, B, O, U, K, got {shown(word)}")
     word = spelled(word)
     if len(word) > LONGEST:
         raise ValueError(f"word: must have at most {LONGEST} letters, got {len(word)}")
-    shares = validate_word(word, fractions)
+    braces, letters = bool(set(word) & set(BRACES)), letters_of(word)
+    if braces:
+        parts_of(word)  # raises if a test cannot correct the letters between the braces
+    shares = validate_word(letters, fractions)
+    if braces:
+        check_fractions(word, shares)
     entry = BY_NAME.get(word.lower()) if fractions is None else None
     order, source = (
         (entry.order, entry.source)
         if entry
+        else ((None, np.inf), f"splitting word {word} {described_braces(word)}")
+        if braces
         else ((weak_order(word, shares), None), f"splitting word {described(word, shares)}")
     )
     name = word if fractions is None else f"{word}[{','.join(f'{share:g}' for share in shares)}]"
     if len(name) > NAME:
         name = f"{word}[{digest(np.array(shares))}]"
-    return Integrator(name, partial(compile_word, word, shares), order, source, momenta=True)
+    compiler = compile_braces if braces else compile_word
+    return Integrator(name, partial(compiler, word, shares), order, source, momenta=True)
 
 
 def named_word(
@@ -755,6 +783,27 @@ FAMILIES: dict[str, tuple[CatalogueEntry, ...]] = {
             aliases=("srk-ld",),
         ),
     ),
+    "Metropolised": (
+        CatalogueEntry("mala", hmc, (None, np.inf), ROBERTS, momenta=True),
+        CatalogueEntry(
+            "hmc",
+            hmc,
+            (None, np.inf),
+            DUANE,
+            momenta=True,
+            parameter=Parameter(
+                "steps", "a whole number of leapfrog steps from 1 to 1000", lambda n: n in range(1, 1001)
+            ),
+        ),
+        CatalogueEntry(
+            "ghmc",
+            partial(compile_braces, "O{BAB}O", validate_word("OBABO")),
+            (None, np.inf),
+            HOROWITZ,
+            momenta=True,
+            aliases=("O{BAB}O",),
+        ),
+    ),
 }
 ENTRIES = tuple(entry for entries in FAMILIES.values() for entry in entries)
 BY_NAME = {name.lower(): entry for entry in ENTRIES for name in (entry.name, *entry.aliases)}
@@ -777,11 +826,13 @@ def integrators() -> tuple[CatalogueEntry, ...]:
     Notes
     -----
     An integrator is a step that is affine in the state, the score and independent normals, with coefficients that
-    depend only on the step size and the friction. Steps whose coefficients are random or depend on the state, such as
-    Metropolis tests, clipping and randomised midpoints, cannot be integrators. If a fraction of the step were drawn
-    once for all chains, the chains would not be independent, and standard errors from their spread would be wrong.
+    depend only on the step size and the friction. It may contain a Metropolis test. Steps whose coefficients are random
+    or depend on the state, such as clipping and randomised midpoints, cannot be integrators. If a fraction of the step
+    were drawn once for all chains, the chains would not be independent, and standard errors from their spread would be
+    wrong.
 
-    Orders are powers of h. ULA is of order 1 in its own time step ``delta = h^2/2``, and therefore of order 2 in h.
+    Orders are powers of h. ULA is of order 1 in its own time step ``delta = h^2/2``, and therefore of order 2 in h. The
+    stationary order inf stands for an exact stationary distribution, which a Metropolis test ensures.
 
     Examples
     --------
@@ -842,7 +893,7 @@ def integrator(name: str | Integrator, **parameters: float) -> Integrator:
     stem, argument = split_name(name)
     if stem.lower() in BY_NAME:
         return BY_NAME[stem.lower()].build(*read_numbers(name, argument), **parameters)
-    if stem and set(spelled(stem)) <= set(LETTERS) and argument is None:
+    if stem and set(spelled(stem)) <= {*LETTERS, *BRACES} and argument is None:
         if parameters:
             raise ValueError(f"integrator: the word {shown(stem)} takes no parameter, got {', '.join(parameters)}")
         return splitting(stem)

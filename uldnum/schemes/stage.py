@@ -124,12 +124,22 @@ class Step:
         of that stage; the remaining columns multiply normals that only the readout uses.
     open_uses_score : bool, default False
         Whether ``open`` needs a score evaluation, once per run.
+    temperature : array, optional
+        Temperature T of the Metropolis test of the step, with the shape of the step size. None means no test.
+
+    Notes
+    -----
+    A step with a Metropolis test (`metropolised`) has another order. It applies ``open`` to the state (x, p), then the
+    stages, which propose a new state, then the test, which accepts the new state or returns to the state after ``open``
+    with the momentum reversed, and then ``close``. The score of the first stage is known from the previous step. The
+    last stage evaluates the score at the proposed position.
     """
 
     stages: tuple[Stage, ...]
     open: Affine
     close: Affine
     open_uses_score: bool = False
+    temperature: Array | None = None
 
     def check(self, name: str, shape: tuple[int, ...]) -> None:
         """Raise a ValueError unless every table has the correct shape.
@@ -152,6 +162,21 @@ class Step:
                 raise ValueError(
                     f"recipe: G of stage {j} of {name!r} must have shape {(*shape, k)}, got {stage.G.shape}"
                 )
+        if self.metropolised and (k != 2 or any(stage.map.normals for stage in self.stages)):
+            raise ValueError(
+                f"recipe: {name!r} has a Metropolis test, so it must have two rows, (x, p), and noise only in open and "
+                "close"
+            )
+
+    @property
+    def metropolised(self) -> bool:
+        """Whether the step has a Metropolis test."""
+        return self.temperature is not None
+
+    @property
+    def evaluations(self) -> int:
+        """Number of score evaluations of the step."""
+        return len(self.stages) - self.metropolised
 
     @property
     def rows(self) -> int:
@@ -166,7 +191,8 @@ class Step:
     def at(self, index: slice) -> Step:
         """Return the tables at the given indices of the first leading axis."""
         stages = tuple(Stage(stage.G[index], stage.map.at(index)) for stage in self.stages)
-        return Step(stages, self.open.at(index), self.close.at(index), self.open_uses_score)
+        heat = None if self.temperature is None else self.temperature[index]
+        return Step(stages, self.open.at(index), self.close.at(index), self.open_uses_score, heat)
 
     def each(self, change: Callable[[Affine], Affine]) -> Step:
         """Return the step with a function applied to each of its maps."""
@@ -195,7 +221,8 @@ class Step:
         becomes ``density^(1/temperature)``.
         """
         root = np.sqrt(temperature)[..., None, None]
-        return self.each(lambda one: replace(one, C=root * one.C))
+        step = self.each(lambda one: replace(one, C=root * one.C))
+        return replace(step, temperature=temperature * self.temperature) if step.metropolised else step
 
     def with_score_noise(self, deviation: Array) -> Step:
         """Return the step with the score ``s + deviation zeta``, where zeta are independent standard normals.
@@ -298,6 +325,15 @@ class Step:
         noise, reading = joint(whole.C, np.concatenate([before.C, silent], axis=-1))
         last = Stage(first_row(whole.b), replace(whole, C=noise))
         return cls((*stages, last), after.compressed(), replace(before, C=reading), open_uses_score)
+
+    @classmethod
+    def metropolis(cls, stages: tuple[Stage, ...], before: Affine, after: Affine) -> Step:
+        """Return a step that applies ``before``, proposes a state by its stages, tests it, and applies ``after``.
+
+        The first stage uses the score at the present position. The last one must evaluate the score at the proposed
+        position. The map of all stages must preserve volume and be reversed by a reversal of the momentum.
+        """
+        return cls(stages, before.compressed(), after.compressed(), True, np.ones(before.b.shape[:-1]))
 
 
 def table(h: Array, rows: Any) -> Array:

@@ -15,7 +15,7 @@ K      B and O together, exactly, at a fixed x: dp = s(x) dt - gamma p dt + sqrt
 
 All occurrences of a letter share the time step h equally, unless fractions are given: in BAOAB, each A and each B lasts
 h/2, and O lasts h. Case and spaces are ignored. The letters R and V of openmmtools stand for A and B: ``V R O R V`` is
-BAOAB.
+BAOAB. `uldnum.schemes.braces` describes words with braces, such as ``O {BAB} O``.
 
 References
 ----------

@@ -41,7 +41,7 @@ from uldnum.studies.configuration import (
     MeasuringConfiguration,
     SamplingConfiguration,
 )
-from uldnum.studies.exact import answers_of, has_exact_law, is_gaussian
+from uldnum.studies.exact import answers_of, has_exact_law, is_gaussian, unbiased
 from uldnum.studies.points import Exact, Sampled, has_moments_and_cdf
 from uldnum.targets import Target, find_target, lacking, vector_target
 from uldnum.targets.mass import Mass, known_covariance
@@ -143,7 +143,9 @@ class StepGrid:
 
     def backend(self, study: SamplingConfiguration) -> str:
         """Return the name of the backend that runs the chains of the study, or raise if it cannot."""
-        return choose_backend(self.known, study.backend, np.dtype(self.known.dtype))
+        kind = np.dtype(self.known.dtype)
+        names = [choose_backend(self.known, study.backend, kind, scheme.metropolised) for scheme in self.schemes]
+        return names[0]
 
     @property
     def has_exact_values(self) -> bool:
@@ -241,13 +243,16 @@ class StepGrid:
             for scheme, gamma, h in product(self.schemes, self.frictions, self.h)
         ]
         missing, found = 0, [answers_of(None, study_metrics())] * len(tasks)
-        if self.has_exact_values and seconds:
+        tested = [task for task in tasks if task.scheme.metropolised]
+        if (self.has_exact_values or tested) and seconds:
             places = {h: coarse_to_fine(i) for i, h in enumerate(np.sort(self.h).tolist())}
-            known = swept(
-                tasks, study, f"exact values on {self.target.name}", seconds,
+            own = [task for task in tasks if self.has_exact_values and not task.scheme.metropolised]
+            known = {task.key: unbiased(study_metrics(), self.size) for task in tested}
+            known |= swept(
+                own, study, f"exact values on {self.target.name}", seconds,
                 lambda task: (task.remembers, places[task.h]),
             )  # fmt: skip
-            missing = len({task.key for task in tasks} - set(known))
+            missing = len({task.key for task in own} - set(known))
             found = [known.get(task.key, nothing) for task, nothing in zip(tasks, found, strict=True)]
             self.warn_of_unknown(found, missing, seconds)
         biases, times = (self.stacked([one[name] for one in found]) for name in ("bias", "time"))

@@ -21,7 +21,7 @@ from uldnum.schemes.catalogue import Integrator
 from uldnum.targets import Target
 from uldnum.targets.mixture import erf
 
-__all__ = ["answers_of", "exact_answers", "has_exact_law", "is_gaussian"]
+__all__ = ["answers_of", "exact_answers", "has_exact_law", "is_gaussian", "unbiased"]
 
 # A smaller relative difference of the variances of scheme and target is computed with fifty digits, because float64
 # loses too many of its digits to cancellation.
@@ -79,6 +79,13 @@ def answers_of(
         RELAXATION_TIME.name: float(exact_value(RELAXATION_TIME.exact, law if times else None)),
         "fault": fault,
     }
+
+
+def unbiased(metrics: Sequence[str], size: int) -> dict[str, Any]:
+    """Return the exact values of a scheme with Metropolis tests in ``size`` dimensions: no bias, and unknown times."""
+    nothing = answers_of(None, metrics)
+    signed = {name: [0.0] * size for name in nothing["signed"]}
+    return nothing | {"bias": dict.fromkeys(nothing["bias"], 0.0), "signed": signed}
 
 
 def exact_value(exact: Callable[[StationaryLaw], Any] | None, law: StationaryLaw | None) -> Any:

@@ -102,7 +102,7 @@ class Point:
             for name, value in self.parameters.items()
             if name not in ("target", "integrator", "friction", "mass", "metrics")
         }
-        scheme = [digest(*map(np.asarray, tables[:-2])), self.scheme.start_deviation]
+        scheme = [digest(*map(np.asarray, tables[:-3])), self.scheme.start_deviation]
         if self.scheme.errors:  # the tables do not contain them
             scheme.append(self.scheme.errors)
         if self.scheme.temperature != 1:  # biases are measured at the temperature of the scheme

@@ -62,6 +62,15 @@ class Transformed(Target):
         """The matrix F."""
         return self.mass.factor
 
+    @property
+    def log_density(self) -> Any:
+        """Log density of y up to a constant, if that of x is known."""
+        return None if self.inner.log_density is None else self.log_density_of
+
+    def log_density_of(self, y: Array) -> Array:
+        """Return the log density of y, (n, d) -> (n,)."""
+        return self.inner.log_density(self.mass.outward(y))  # type: ignore[misc]
+
     def score(self, x: Any) -> Any:
         """Return the score of y, (n, d) -> (n, d), in the library and dtype of its argument."""
         space = Space.of(self.like)

@@ -47,7 +47,7 @@ class AdaptiveSteps:
         own = Tables(
             G[None], None, None, None, tuple(normals), (0, 0, 0), (0, 0, normals[STAGE]), normals[STAGE], self.opens,
             (bool((first_row(unit.open.b) == G).all()),), self.opens, (0, 1),
-            (),
+            (), 0.0,
         )  # fmt: skip
         self.layout = executor.space.coefficients(own)
         self.closed: Any = None  # x at the end of the current step

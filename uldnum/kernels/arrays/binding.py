@@ -31,6 +31,7 @@ def ops(dtype: np.dtype[Any]) -> Ops:
     integer = np.dtype(f"i{dtype.itemsize}")
     return Ops(
         jit=lambda function: function,
+        inline=lambda function: function,
         real=dtype.type,
         constant=dtype.type,
         fma=fma,
@@ -52,7 +53,7 @@ def ops(dtype: np.dtype[Any]) -> Ops:
 def foreign_ops(space: Space, dtype: np.dtype[Any]) -> Ops:
     """Return the operations of the source on arrays of another library.
 
-    Other libraries lack operations on the bits of numbers, so exp2 is computed by the exp of the library.
+    Other libraries lack operations on the bits of numbers, so exp2 and log are computed by the library.
     """
     xp, one_bit = space.namespace, LN2
 
@@ -68,7 +69,7 @@ def foreign_ops(space: Space, dtype: np.dtype[Any]) -> Ops:
         as_double=lambda value: xp.astype(value, xp.float64),
         as_index=lambda value: xp.astype(value, xp.int64),
         local=lambda count: [0.0] * count,
-        instead={"exp2": lambda x: xp.exp(x * one_bit)},
+        instead={"exp2": lambda x: xp.exp(x * one_bit), "log": xp.log},
     )
 
 

@@ -19,8 +19,8 @@ from uldnum.arithmetic.dense import product
 from uldnum.kernels.arrays.adaptive import AdaptiveSteps
 from uldnum.kernels.arrays.binding import core, foreign_ops, ops
 from uldnum.kernels.program import Executor, Part, Program
-from uldnum.kernels.source.chain import Bounds, Chain, Scratch, Span, Stream, make_chain
-from uldnum.kernels.source.core import COVARIANCE, VARIANCE, Recording, Tables, make_core, phase, split_seed
+from uldnum.kernels.source.chain import Bounds, Carried, Chain, Scratch, Span, Stream, make_chain
+from uldnum.kernels.source.core import COVARIANCE, METROPOLIS, VARIANCE, Recording, Tables, make_core, phase, split_seed
 from uldnum.kernels.source.mixture import MixtureData
 from uldnum.kernels.state import State
 
@@ -67,26 +67,49 @@ class ArrayExecutor(Executor):
         self.mixtures = len(program.shape) == 1 and program.targets.mixtures(0, 1) is not None
         self.score = self.mixture_score if self.mixtures else self.array_score
         self.answer = self.mixture_score if self.mixtures else self.array_answer
-        self.chain = self.steps(self.answer, self.move, self.read)
+        density = self.mixture_density if self.mixtures else self.array_density
+        self.chain = self.steps(self.answer, self.move, self.read, density if program.metropolised else None)
         self.adaptive: dict[int, AdaptiveSteps] = {}  # by group, in the current phase
         network = len(program.shape) > 1 or program.targets.target(0).form is not None
         whole = space.foreign or network or any(rule is not None for rule in program.rules)
         self.block = None if whole else max(1, BLOCK // self.size)  # number of chains in a block; None for all chains
 
-    def steps(self, score: Any, move: Any, read: Any, **instead: Any) -> Any:
-        """Return the time steps of `make_chain`, with the given functions ``score``, ``move`` and ``read``.
+    def steps(self, score: Any, move: Any, read: Any, evaluate: Any = None, **instead: Any) -> Any:
+        """Return the time steps of `make_chain`, with the given functions ``score``, ``move``, ``read``, ``evaluate``.
 
         Keyword arguments replace functions of the core.
         """
-        own = {"disturb": self.disturb, "accumulate": self.accumulate, "first_escape": self.first_escape}
+        own = {
+            "disturb": self.disturb, "accumulate": self.accumulate, "first_escape": self.first_escape,
+            "kinetic_change": self.kinetic_change,
+        }  # fmt: skip
         core = SimpleNamespace(**vars(self.core) | own | instead)
-        return make_chain(self.machine, core, score, self.draw, move, read, self.place, self.count, self.keep)
+        return make_chain(self.machine, core, score, self.draw, move, read, self.place, self.count, self.keep, evaluate)
 
-    def mixture_score(self, s: list[Any], q: None, y: list[Any], data: MixtureData, d: int) -> None:
-        """Evaluate the score of all chains by the mixture score of the core, which sees each coordinate as a value."""
+    def mixture_score(self, s: list[Any], q: None, y: list[Any], data: MixtureData, d: int) -> tuple[Any, Any]:
+        """Evaluate the score of all chains by the mixture score of the core, which sees each coordinate as a value.
+
+        Return the two arrays from which the log density follows.
+        """
         columns, result = [y[0][:, i] for i in range(self.size)], [None] * self.size
-        self.core.mixture_score(result, [None] * data.scratch, columns, data, self.size, data.roots.shape[2])
+        shares = self.core.mixture_score(result, [None] * data.scratch, columns, data, self.size, data.roots.shape[2])
         s[0] = self.space.namespace.stack(result, axis=1)
+        return shares
+
+    def mixture_density(self, s: list[Any], q: None, y: list[Any], data: MixtureData, d: int, needed: bool) -> Any:
+        """Evaluate the score of all chains, and return their log density, shape (chains, 1)."""
+        return self.core.mixture_log_density(*self.mixture_score(s, q, y, data, d))[:, None]
+
+    def array_density(self, s: list[Any], q: None, y: list[Any], target: Any, d: int, needed: bool) -> Any:
+        """Evaluate the score of all chains, and return their log density if it is needed, shape (chains, 1)."""
+        self.array_score(s, q, y, target, d)
+        if not needed:
+            return None
+        x = host(y[0]).reshape(-1, *target.shape)
+        found = np.asarray(target.log_density(x), float)
+        if found.shape != x.shape[:1]:
+            raise ValueError(f"log_density: must return an array of shape {x.shape[:1]}, got {found.shape}")
+        return self.space.array(found[:, None])
 
     def array_score(self, s: list[Any], q: None, y: list[Any], target: Any, d: int) -> None:
         """Evaluate the score of all chains by a function of arrays."""
@@ -105,17 +128,20 @@ class ArrayExecutor(Executor):
             raise ValueError(f"score: must return the shape of its argument, {x.shape}, got {found.shape}")
         s[0] = namespace.reshape(self.space.cast(found, self.dtype), y[0].shape)
 
-    def draw(self, xi: None, first: int, count: int, kind: np.uint64, stream: Stream) -> Array:
-        """Return normals of all chains, shape (chains, size count)."""
+    def draw(self, xi: None, first: int, count: int, kind: np.uint64, stream: Stream) -> Any:
+        """Return normals of all chains, shape (chains, size count), or logarithms of uniform numbers, as one value."""
         # Drawing by NumPy would take longer than many scores, so a compiled function draws.
-        from uldnum.kernels.numba.drawing import chain_normals
+        from uldnum.kernels.numba.drawing import chain_normals, chain_uniforms
 
         (chain, n), seed = stream.chain, int(stream.k1) << 32 | int(stream.k0)
+        if kind == METROPOLIS:
+            uniform = chain_uniforms(int(first), int(count), chain, n, kind, seed, self.dtype)
+            return [self.space.array(core(self.dtype).functions.log(uniform))]
         return chain_normals(self.size * int(first), self.size * int(count), chain, n, kind, seed, self.dtype)
 
     def tail(self, values: Array, j: int) -> Array:
         """Return the normals from number j on, counted per coordinate of the source."""
-        return values[:, self.size * j :]
+        return values[:, self.size * j :] if j else values
 
     def given(self, values: Array, count: int) -> list[Any]:
         """Return the first ``count`` normals of each coordinate as values; they are ordered by coordinate."""
@@ -161,6 +187,11 @@ class ArrayExecutor(Executor):
             flat = self.space.namespace.reshape(outer, (-1, self.size**2))
             products[0] += self.space.namespace.take(flat, self.space.array(row * self.size + column), axis=1)
 
+    def kinetic_change(self, p: list[Any], before: list[Any], d: int) -> Any:
+        """Return the changes of the kinetic energies of all chains, shape (chains, 1)."""
+        new, old = self.machine.as_double(p[0]), self.machine.as_double(before[0])
+        return 0.5 * self.space.namespace.sum((new - old) * (new + old), axis=1, keepdims=True)
+
     def first_escape(self, escape_step: Any, step: Any, u: Any, least: list[Any], most: list[Any], d: int) -> Any:
         """Return the first step at which the position of each chain was not within its bounds."""
         inside = self.space.namespace.all((u[0, 0] >= least[0]) & (u[0, 0] <= most[0]), axis=1)
@@ -204,7 +235,9 @@ class ArrayExecutor(Executor):
         u, phase_space, sums, products = (
             of[g, here] for of in (state.u, state.phase_space, state.sums, state.products)
         )
-        chain = Chain(self.load(u), self.load(phase_space), [array(sums)], [array(products)])
+        kept = Carried(state.score[g, here], state.log_density[g, here], state.accepted[g, here])
+        carried = Carried(*([array(of)] for of in kept))
+        chain = Chain(self.load(u), self.load(phase_space), [array(sums)], [array(products)], carried)
         k, room = len(chain.u), Scratch([None], [None], None, None, None, None)
         steps, t, entered = self.steps_of(g, part)
         if not entered:
@@ -222,6 +255,8 @@ class ArrayExecutor(Executor):
             for r in range(k):
                 of[:, r] = host(table[r, 0])
         sums[...], products[...] = host(chain.sums[0]), host(chain.products[0])
+        for of, values in zip(kept, carried, strict=True):
+            of[...] = host(values[0])
 
     def steps_of(self, g: int, part: Part) -> tuple[Any, Tables, bool]:
         """Return the time steps and the tables for a part of a phase, and whether the recurrence is already open."""

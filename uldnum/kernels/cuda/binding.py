@@ -81,6 +81,7 @@ def ops(dtype: np.dtype[Any], fast: bool) -> Ops:
 
     return Ops(
         jit=jit,
+        inline=inline,
         real=real,
         constant=real,
         fma=jit(lambda x, y, z: cuda.fma(x, y, z)),

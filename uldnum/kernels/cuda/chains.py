@@ -137,14 +137,14 @@ def chain_parts(form: ChainForm) -> SimpleNamespace:
                     C[j, r, p] = of.C[g, j, r, p]
         return Tables(
             G, dA, b, C, normals, readout, offset, per_step, open_uses_score, score_at_x, separate_readout, 0,
-            of.tau[g],
+            of.tau[g], 0,
         )  # fmt: skip
 
     @inline
     def tables_far(of, g):  # type: ignore[no-untyped-def]
         return Tables(
             of.G[g], of.dA[g], of.b[g], of.C[g], normals, readout, offset, per_step, open_uses_score, score_at_x,
-            separate_readout, 0, of.tau[g],
+            separate_readout, 0, of.tau[g], 0,
         )  # fmt: skip
 
     @inline
@@ -184,7 +184,7 @@ def chain_parts(form: ChainForm) -> SimpleNamespace:
                 sums[i] = of.sums[g, i, c]
             for i in range(pairs):
                 products[i] = of.products[g, i, c]
-        return Chain(u, phase_space, sums, products), scratch_near()
+        return Chain(u, phase_space, sums, products, 0), scratch_near()
 
     @inline
     def chain_middle(of, far, g, c):  # type: ignore[no-untyped-def]
@@ -193,7 +193,7 @@ def chain_parts(form: ChainForm) -> SimpleNamespace:
         for i in range(d):
             for r in range(k):
                 u[r, i] = of.u[g, r, i, c]
-        return Chain(u, of.phase_space[g, :, :, c], of.sums[g, :, c], of.products[g, :, c]), scratch_near()
+        return Chain(u, of.phase_space[g, :, :, c], of.sums[g, :, c], of.products[g, :, c], 0), scratch_near()
 
     @inline
     def chain_far(of, far, g, c):  # type: ignore[no-untyped-def]
@@ -201,7 +201,7 @@ def chain_parts(form: ChainForm) -> SimpleNamespace:
         y, s, q = far.reals[g, :d, c], far.reals[g, d : 2 * d, c], far.reals[g, 2 * d : 2 * d + scratch, c]
         xi = far.reals[g, 2 * d + scratch : 2 * d + scratch + n_xi, c]
         eta = far.reals[g, 2 * d + scratch + n_xi :, c]
-        chain = Chain(of.u[g, :, :, c], of.phase_space[g, :, :, c], of.sums[g, :, c], of.products[g, :, c])
+        chain = Chain(of.u[g, :, :, c], of.phase_space[g, :, :, c], of.sums[g, :, c], of.products[g, :, c], 0)
         return chain, Scratch(y, s, q, xi, eta, far.gaps[g, :, c])
 
     @inline

@@ -59,6 +59,8 @@ class CudaExecutor(Executor):
 
     def __init__(self, program: Program, fast: bool = False) -> None:
         program.check_compiled("cuda")
+        if program.metropolised:
+            raise ValueError("backend: 'cuda' does not support Metropolis tests; use 'numba'")
         self.program = program
         self.device = device()
         self.info = {"device": self.device.name}
@@ -143,7 +145,7 @@ class CudaExecutor(Executor):
             bytes_each += (sum(array.nbytes for array in arrays.values()) - shared) // n
             require_room(here, n, bytes_each, shared)
             there = {name: here.array(array.transpose(LAYOUT[name])) for name, array in arrays.items()}
-            chains = Chains(**there, trace=here.empty((0, H, n, form.d), dtype), kept=0)
+            chains = Chains(**there, carried=0, trace=here.empty((0, H, n, form.d), dtype), kept=0)
             self.memory = chains, Far(here.empty((H, reals, n), dtype), here.empty((H, gaps, n), float))
         return self.memory
 

@@ -138,7 +138,7 @@ class ImageExecutor(Executor):
         least, most, maps = self.constants(part.phase, g)
         self.maps, self.bounds, self.escape_step, self.key = maps, (least, most), escape_step, (k0, k1)
         self.now = part.before + part.first - 1
-        chain, scratch = Chain(u, phase_space, None, None), Scratch([None], [0], None, None, None, None)
+        chain, scratch = Chain(u, phase_space, None, None, None), Scratch([None], [0], None, None, None, None)
         stream, span = Stream(None, k0, k1), Span(part.first, part.last, part.first, 1)
         recording = program.recording._replace(record_from=program.recording.record_from - part.before)
         entered = self.chain.enter(chain, scratch, target, t, 1, len(u), stream) if part.first == 1 else 0

@@ -25,6 +25,7 @@ def ops(dtype: np.dtype[Any], lanes: int) -> Ops:
     word = numba.from_dtype(np.dtype(FORMATS[dtype.type].word))
     return Ops(
         jit=partial(jit, variant=f"{dtype}-{lanes}"),
+        inline=partial(jit, inline="always"),
         real=dtype.type,
         constant=dtype.type,
         fma=vectors.fma,

@@ -16,8 +16,8 @@ from uldnum.jit.compiling import compiled, jit
 from uldnum.jit.values import borrowed
 from uldnum.kernels.numba.binding import core, ops
 from uldnum.kernels.numba.lift import lift
-from uldnum.kernels.source.chain import Bounds, Chain, Scratch, Span, Stream, make_chain
-from uldnum.kernels.source.core import Recording, Tables, phase
+from uldnum.kernels.source.chain import Bounds, Carried, Chain, Scratch, Span, Stream, make_chain
+from uldnum.kernels.source.core import METROPOLIS, Recording, Tables, phase
 from uldnum.kernels.source.mixture import MixtureData
 
 __all__ = ["Room", "lanes_of", "mixture_kernel", "room", "user_kernel"]
@@ -33,7 +33,7 @@ class Room(NamedTuple):
     rows: int
     window: int  # number of steps whose normals are drawn together
     normals: int  # number of dynamics normals per coordinate in a window
-    extra: int  # number of readout normals per coordinate and step
+    extra: int  # number of readout normals per coordinate and step, or of uniform numbers per step
     scratch: int  # number of scratch values of the score
 
 
@@ -44,6 +44,7 @@ def room(t: Tables, d: int, scratch: int, longest: int) -> Room:
     """
     per_step, most, extra = (int(np.max(part)) for part in (t.per_step, t.normals, t.readout))
     window = max(1, min(longest, NORMALS // max(1, d * per_step)))
+    extra = max(extra, int(t.temperature.any()))
     return Room(t.b.shape[2], window, max(window * per_step, most), extra, scratch)
 
 
@@ -81,16 +82,19 @@ def user_arguments(arguments, p):  # type: ignore[no-untyped-def]
 
 
 def make_kernel(
-    dtype: np.dtype[Any], lanes: int, score: Callable[..., Any], target_of: Callable[..., Any], variant: str
-) -> Any:
+    dtype: np.dtype[Any], lanes: int, score: Callable[..., Any], target_of: Callable[..., Any], variant: str,
+    evaluate: Callable[..., Any] | None = None,
+) -> Any:  # fmt: skip
     """Return the uncompiled kernel for a score; ``variant`` makes its name unique among all kernels.
 
-    ``target_of(targets, p)`` returns the data that the score reads in part p of a launch.
+    ``target_of(targets, p)`` returns the data that the score reads in part p of a launch. ``evaluate`` is that of
+    `make_chain`.
     """
     inlined = partial(jit, variant=variant)
     apart = partial(inlined, forceinline=False)  # for functions that are called rarely; inlining slows compilation
     machine, bound = ops(dtype, lanes), core(dtype, lanes)
     words, box_muller, affine, bin_of = bound.words, bound.box_muller, bound.affine, bound.bin_of
+    uniform, log = bound.uniform, bound.functions.log
     outward, row = bound.outward, machine.row
     bits, from_bits, tail = machine.bits, machine.from_bits, machine.tail
     view, iota = values.view(lanes), vectors.iota(lanes)
@@ -107,6 +111,30 @@ def make_kernel(
         for pair in range(2 * blocks):
             xi[2 * pair], xi[2 * pair + 1] = box_muller(bits(xi[2 * pair]), bits(xi[2 * pair + 1]))
         return tail(xi, first - 4 * begin)
+
+    draw_apart = apart(draw)
+
+    @apart
+    def log_uniforms(xi, first, count, stream):  # type: ignore[no-untyped-def]
+        begin = first // 4
+        for b in range((first % 4 + count + 3) // 4):
+            w0, w1, w2, w3 = words(np.uint64(begin + b), stream.chain, METROPOLIS, stream.k0, stream.k1)
+            xi[4 * b], xi[4 * b + 1], xi[4 * b + 2], xi[4 * b + 3] = uniform(w0), uniform(w1), uniform(w2), uniform(w3)
+            for j in range(4 * b, 4 * b + 4):
+                xi[j] = log(xi[j])
+        return tail(xi, first - 4 * begin)
+
+    def draw_either(xi, first, count, kind, stream):  # type: ignore[no-untyped-def]
+        if kind == METROPOLIS:
+            return log_uniforms(xi, first, count, stream)
+        return draw_apart(xi, first, count, kind, stream)
+
+    def move_apart(u, s, xi, t, j, d):  # type: ignore[no-untyped-def]
+        # Steps with Metropolis tests have two rows, and at most one normal in a map.
+        if t.normals[j] == 0:
+            affine(u, u, s, xi, xi, t, j, d, 2, 2, 0, 0)
+        else:
+            affine(u, u, s, xi, xi, t, j, d, 2, 2, 1, 0)
 
     def move(u, s, xi, t, j, d):  # type: ignore[no-untyped-def]
         # The common cases use constants, so that the compiler unrolls the loops.
@@ -147,9 +175,11 @@ def make_kernel(
                 trace[number - kept, chain + c, i] = numbers[place + i * lanes + c]
 
     named = machine._replace(jit=inlined)
+    tested = evaluate is not None
     steps = make_chain(
-        named, bound, score, apart(draw), inlined(move), apart(read), apart(place), apart(count), apart(keep)
-    )
+        named, bound, score, inlined(draw_either) if tested else draw_apart, inlined(move_apart if tested else move),
+        apart(read), apart(place), apart(count), apart(keep), evaluate,
+    )  # fmt: skip
     enter_chain, advance_chain = steps.enter, steps.advance
 
     @inlined
@@ -182,11 +212,15 @@ def make_kernel(
         d = chains.u.shape[2] // k
         n_xi, n_eta = 4 * (d * normals // 4 + 2), 4 * (d * extra * window // 4 + 2)
         axes, pairs = chains.sums.shape[2], chains.products.shape[2]
+        # A chain with Metropolis tests carries a score, a log density (one) and a count of accepted steps (one).
+        carried, one = chains.carried.score.shape[2], chains.carried.accepted.shape[2]
         # Views do not own memory. The arrays below are used until the end of the function, so they stay allocated.
         rows, place = k * d, 2 * k * d * tile
-        reals = scratch(place + 2 * d + width + n_xi + n_eta, chains.u)
-        doubles = scratch((axes + pairs) * tile + axes, chains.sums)
-        indices = scratch(tile + 1, chains.escape_step)
+        scores = place + 2 * d + width + n_xi + n_eta
+        densities = (axes + pairs) * tile + axes
+        reals = scratch(scores + carried * tile, chains.u)
+        doubles = scratch(densities + one * tile, chains.sums)
+        indices = scratch((1 + one) * tile + 1, chains.escape_step)
         books = borrowed(chains.counts[g, batch]), borrowed(chains.trace[:, g]), borrowed(reals), borrowed(indices)
         scratch_of_chain = Scratch(
             view(reals, place, d), view(reals, place + d, d), view(reals, place + 2 * d, 1),
@@ -203,6 +237,10 @@ def make_kernel(
                 take(doubles[(axes + pairs) * b * lanes :], chains.sums[g], low, high)
                 take(doubles[((axes + pairs) * b + axes) * lanes :], chains.products[g], low, high)
                 take(indices[b * lanes :], chains.escape_step[g], low, high)
+                if tested:
+                    take(reals[(scores + carried * b) * lanes :], chains.carried.score[g], low, high)
+                    take(doubles[(densities + b) * lanes :], chains.carried.log_density[g], low, high)
+                    take(indices[(tile + 1 + b) * lanes :], chains.carried.accepted[g], low, high)
             evaluations = 0
             for p in range(len(launch.first)):
                 t, recording, bounds = part_of(launch, g, p)
@@ -216,6 +254,10 @@ def make_kernel(
                     chain = Chain(
                         view(reals, 2 * rows * b, d), view(reals, (2 * b + 1) * rows, d),
                         view(doubles, (axes + pairs) * b, axes), view(doubles, (axes + pairs) * b + axes, pairs),
+                        Carried(
+                            view(reals, scores + carried * b, d), view(doubles, densities + b, 1),
+                            view(indices, tile + 1 + b, 1),
+                        ),
                     )  # fmt: skip
                     if step == 1:
                         entered = enter_chain(chain, scratch_of_chain, target, t, d, k, stream)
@@ -233,6 +275,10 @@ def make_kernel(
                 give(doubles[(axes + pairs) * b * lanes :], chains.sums[g], low, high)
                 give(doubles[((axes + pairs) * b + axes) * lanes :], chains.products[g], low, high)
                 give(indices[b * lanes :], chains.escape_step[g], low, high)
+                if tested:
+                    give(reals[(scores + carried * b) * lanes :], chains.carried.score[g], low, high)
+                    give(doubles[(densities + b) * lanes :], chains.carried.log_density[g], low, high)
+                    give(indices[(tile + 1 + b) * lanes :], chains.carried.accepted[g], low, high)
                 for c in range(low, high):
                     chains.nfe[g, c] += evaluations
 
@@ -241,15 +287,23 @@ def make_kernel(
 
 
 @cache
-def mixture_kernel(dtype: np.dtype[Any], lanes: int, columns: int) -> Any:
+def mixture_kernel(dtype: np.dtype[Any], lanes: int, columns: int, metropolised: bool = False) -> Any:
     """Return the kernel for mixtures whose matrices R have 0, 1 or more columns (``columns`` is 0, 1 or 2)."""
-    mixture_score = core(dtype, lanes).mixture_score
+    mixture_score, mixture_log_density = core(dtype, lanes).mixture_score, core(dtype, lanes).mixture_log_density
 
     @partial(jit, variant=f"{dtype}-{lanes}-{columns}")
     def score(s, q, y, target, d):  # type: ignore[no-untyped-def]
         mixture_score(s, q, y, target, d, columns if columns < 2 else d)
 
-    return compiled(make_kernel(dtype, lanes, score, mixture_at, f"{dtype}-{lanes}-mixture-{columns}"))
+    @partial(jit, variant=f"{dtype}-{lanes}-{columns}")
+    def density(s, q, y, target, d, needed):  # type: ignore[no-untyped-def]
+        top, total = mixture_score(s, q, y, target, d, columns if columns < 2 else d)
+        return mixture_log_density(top, total)
+
+    variant = f"{dtype}-{lanes}-mixture-{columns}"
+    if metropolised:
+        return compiled(make_kernel(dtype, lanes, score, mixture_at, f"{variant}-metropolis", density))
+    return compiled(make_kernel(dtype, lanes, score, mixture_at, variant))
 
 
 def in_frame(score: Callable[..., Any], dtype: np.dtype[Any], lanes: int) -> Callable[..., Any]:

@@ -13,7 +13,7 @@ from uldnum.jit.compiling import compiled
 from uldnum.kernels.numba.binding import core
 from uldnum.kernels.source.core import split_seed
 
-__all__ = ["chain_normals", "drawn"]
+__all__ = ["chain_normals", "chain_uniforms", "drawn"]
 
 LANES = 32
 
@@ -65,3 +65,4 @@ def drawn(
 
 
 chain_normals = partial(drawn, "normal")
+chain_uniforms = partial(drawn, "uniform")

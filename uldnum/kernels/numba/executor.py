@@ -20,7 +20,7 @@ from tqdm.auto import tqdm
 from uldnum._util.typing import Array
 from uldnum.kernels.numba.blocks import lanes_of, mixture_kernel, room, user_kernel
 from uldnum.kernels.program import MAX_COEFFICIENTS, Executor, Part, Program
-from uldnum.kernels.source.chain import Chains, Launch
+from uldnum.kernels.source.chain import Carried, Chains, Launch
 from uldnum.kernels.source.mixture import MixtureData
 from uldnum.kernels.state import State
 
@@ -148,6 +148,8 @@ class NumbaExecutor(Executor):
         self.announcement = announced(announce)
         self.lanes = lanes or lanes_of(self.dtype, self.d)
         self.info = {"threads": str(self.threads)}
+        if program.metropolised and program.targets.mixtures(0, 1) is None:
+            raise ValueError("backend: 'numba' supports Metropolis tests only on mixtures; use 'array'")
         _, data, fault = self.kernel_of(0, 1)
         if isinstance(data, MixtureData):
             numbers = sum(part.size for part in data)
@@ -170,7 +172,8 @@ class NumbaExecutor(Executor):
         """
         mixture = self.program.targets.mixtures(first, last)
         if mixture is not None:
-            return mixture_kernel(self.dtype, self.lanes, min(mixture.roots.shape[-1], 2)), mixture, ""
+            columns = min(mixture.roots.shape[-1], 2)
+            return mixture_kernel(self.dtype, self.lanes, columns, self.program.metropolised), mixture, ""
         target = self.program.targets.target(first)
         arguments, framed = target.score_arguments(self.dtype), target.frame is not None
         kinds = tuple(map(numba.typeof, arguments))
@@ -204,7 +207,8 @@ class NumbaExecutor(Executor):
         )  # fmt: skip
         chains = Chains(
             state.u.reshape(H, n, -1), state.phase_space.reshape(H, n, -1), state.sums, state.products, state.counts,
-            state.escape_step[..., None], state.nfe, trace, kept,
+            state.escape_step[..., None], state.nfe, Carried(state.score, state.log_density, state.accepted), trace,
+            kept,
         )  # fmt: skip
         needed = room(program.tables, self.d, self.scratch, int((last - first).max()) + 1)
         # If histograms are recorded, the ranges are the batches, so that no two threads write to the same histogram.

@@ -12,10 +12,19 @@ from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 from uldnum._util.typing import Array
-from uldnum.kernels.source.core import DYNAMICS, READOUT, Recording
+from uldnum.kernels.source.core import DYNAMICS, METROPOLIS, READOUT, Recording
 from uldnum.kernels.source.functions import Ops
+from uldnum.kernels.source.metropolis import make_metropolis
 
-__all__ = ["Bounds", "Chain", "Chains", "Launch", "Scratch", "Span", "Stream", "make_chain"]
+__all__ = ["Bounds", "Carried", "Chain", "Chains", "Launch", "Scratch", "Span", "Stream", "make_chain"]
+
+
+class Carried(NamedTuple):
+    """Further arrays of a chain with Metropolis tests; for all chains of a state, with leading axes."""
+
+    score: Any  # [d], score at x
+    log_density: Any  # [1], float64, log density at x, up to a constant
+    accepted: Any  # [1], number of recorded steps that were accepted
 
 
 class Chain(NamedTuple):
@@ -25,6 +34,7 @@ class Chain(NamedTuple):
     phase_space: Any  # [k, d], (x, p) at the end of the last step at which it was read
     sums: Any  # [d]
     products: Any  # [0], [d] or [d (d + 1)/2], squares of x - centre or the lower triangle of its outer product
+    carried: Any  # `Carried`; not used by chains without Metropolis tests
 
 
 class Scratch(NamedTuple):
@@ -34,7 +44,7 @@ class Scratch(NamedTuple):
     s: Any  # [d], score
     q: Any  # scratch memory of the score function
     xi: Any  # dynamics normals of a window
-    eta: Any  # readout normals of a window
+    eta: Any  # readout normals of a window, or logarithms of uniform numbers
     gap: Any  # [d], x - centre, for sums of products
 
 
@@ -96,6 +106,7 @@ class Chains(NamedTuple):
     counts: Array
     escape_step: Array
     nfe: Array
+    carried: Any  # `Carried`, with arrays that are empty without Metropolis tests
     trace: Array
     kept: int  # number of positions stored before this launch
 
@@ -110,6 +121,7 @@ def make_chain(
     place: Callable[..., Any],
     count: Callable[..., Any],
     keep: Callable[..., Any],
+    evaluate: Callable[..., Any] | None = None,
 ) -> SimpleNamespace:
     """Return the functions ``enter`` and ``advance``, bound to a backend.
 
@@ -123,7 +135,8 @@ def make_chain(
         ``score(s, q, y, target, d)`` writes the score at y to s. q is scratch memory.
     draw : callable
         ``draw(xi, first, count, kind, stream)`` returns ``count`` normals of the stream ``kind`` (`DYNAMICS` or
-        `READOUT`), starting at index ``first``. xi is scratch memory.
+        `READOUT`), starting at index ``first``. xi is scratch memory. For `METROPOLIS` it returns logarithms of uniform
+        numbers instead.
     move : callable
         ``move(u, s, xi, t, j, d)`` applies the map of stage j to u in place.
     read : callable
@@ -136,10 +149,15 @@ def make_chain(
     keep : callable
         ``keep(records, x, number)`` stores positions. ``number`` is the number of positions stored before, counted from
         the start of the recording.
+    evaluate : callable, optional
+        Score with the log density, for steps with Metropolis tests (`make_metropolis`). None means no tests.
     """
     gather, copy, accumulate, first_escape = core.gather, core.copy, core.accumulate, core.first_escape
     row, tail, disturb = ops.row, ops.tail, core.disturb
     no_score = ops.constant(0)
+    tested = evaluate is not None
+    further = METROPOLIS if tested else READOUT
+    known = int(tested)  # number of stages whose score is known
 
     @ops.jit
     def enter(chain, scratch, target, t, d, k, stream):  # type: ignore[no-untyped-def]
@@ -155,6 +173,30 @@ def make_chain(
         read(chain.u, chain.phase_space, scratch.s, xi, xi, t, opening, d, k)  # open uses no readout normals
         return 1 if t.open_uses_score else 0
 
+    @ops.inline
+    def take(chain, scratch, target, t, d, k, xi, eta, rows, wanted, recorded):  # type: ignore[no-untyped-def]
+        """Take a time step, and compute the first rows of (x, p) if they are wanted."""
+        u, phase_space, s = chain.u, chain.phase_space, scratch.s
+        closing = len(t.normals) - 1
+        last_stage = closing - 2
+        for j in range(last_stage + 1):
+            here, at = tail(xi, d * t.offset[j]), row(u, 0)
+            if not t.score_at_x[j]:
+                gather(scratch.y, u, t, j, d, k)
+                at = scratch.y
+            score(s, scratch.q, at, target, d)
+            disturb(s, here, t, j, d)
+            # The readout uses u before the stage, and shares the score and the normals of the stage.
+            if j == last_stage and t.separate_readout and wanted:
+                read(phase_space, u, s, here, eta, t, closing, d, rows)
+            move(u, s, here, t, j, d)
+        if not t.separate_readout and wanted:
+            copy(phase_space, u, d, k)
+
+    if evaluate is not None:
+        tests = make_metropolis(ops, core, evaluate, move)
+        enter, take = tests.enter, tests.take
+
     @ops.jit
     def advance(chain, scratch, target, t, d, k, stream, span, bounds, recording, records, escape_step):  # type: ignore[no-untyped-def]
         """Take the steps of a span and record them. Return the number of score evaluations and the escape step.
@@ -162,12 +204,14 @@ def make_chain(
         In the stream of dynamics normals, those of step n follow those of ``open`` and of steps 1 ... n - 1. In the
         stream of readout normals, those of step n start at index n times their number per step. At the last step of the
         span, all rows of (x, p) are read. At any other step that is accumulated or stored, only x is read. The frame of
-        the recording applies to x when it is read, and not to the other rows.
+        the recording applies to x when it is read, and not to the other rows. The Metropolis test of step n uses the
+        uniform number n of its stream.
         """
-        u, phase_space, s = chain.u, chain.phase_space, scratch.s
+        u, phase_space = chain.u, chain.phase_space
         step, last, window = span.step, span.last, span.window
         closing = len(t.normals) - 1
-        opening, last_stage, extra = closing - 1, closing - 2, t.readout[closing]
+        opening, evaluations = closing - 1, closing - 1 - known
+        extra = 1 if tested else d * t.readout[closing]
         due = recording.record_from  # step at which moments are accumulated next
         if step > due:
             due += (step - due + recording.every - 1) // recording.every * recording.every
@@ -176,28 +220,16 @@ def make_chain(
             steps = min(window, last + 1 - begin)
             first = d * (t.normals[opening] + (begin - 1) * t.per_step)
             normals = draw(scratch.xi, first, d * steps * t.per_step, DYNAMICS, stream)
-            read_normals = d * steps * extra if begin + steps > min(last, recording.record_from) else 0
-            reading = draw(scratch.eta, d * begin * extra, read_normals, READOUT, stream)
+            needed = steps * extra if tested or begin + steps > min(last, recording.record_from) else 0
+            others = draw(scratch.eta, begin * extra, needed, further, stream)
             for n in range(window):
                 now = begin + n
                 if step <= now <= last:
                     rows = k if now == last else 1
                     summed = now == due
                     wanted = now == last or summed or (recording.thin > 0 and now >= recording.record_from)
-                    for j in range(last_stage + 1):
-                        xi = tail(normals, d * (n * t.per_step + t.offset[j]))
-                        at = row(u, 0)
-                        if not t.score_at_x[j]:
-                            gather(scratch.y, u, t, j, d, k)
-                            at = scratch.y
-                        score(s, scratch.q, at, target, d)
-                        disturb(s, xi, t, j, d)
-                        # The readout uses u before the stage, and shares the score and the normals of the stage.
-                        if j == last_stage and t.separate_readout and wanted:
-                            read(phase_space, u, s, xi, tail(reading, d * n * extra), t, closing, d, rows)
-                        move(u, s, xi, t, j, d)
-                    if not t.separate_readout and wanted:
-                        copy(phase_space, u, d, k)
+                    xi, eta = tail(normals, d * n * t.per_step), tail(others, n * extra)
+                    take(chain, scratch, target, t, d, k, xi, eta, rows, wanted, now >= recording.record_from)
                     if wanted:
                         place(phase_space, recording, d)
                     done = now - recording.record_from
@@ -211,6 +243,6 @@ def make_chain(
                         keep(records, phase_space, (done + 1) // recording.thin - 1)
                     escape_step = first_escape(escape_step, now, u, bounds.least, bounds.most, d)
             begin += window
-        return (last + 1 - step) * (last_stage + 1), escape_step
+        return (last + 1 - step) * evaluations, escape_step
 
     return SimpleNamespace(enter=enter, advance=advance)

@@ -31,13 +31,14 @@ from uldnum.kernels.source.functions import FORMATS, Ops, make_functions
 from uldnum.schemes.stage import Step, first_row
 
 __all__ = [
-    "DYNAMICS", "INITIAL", "LOCAL", "MOMENTS", "NEVER", "READOUT", "Recording", "Tables", "lay_out", "make_core",
-    "phase", "split_seed",
+    "DYNAMICS", "INITIAL", "LOCAL", "METROPOLIS", "MOMENTS", "NEVER", "READOUT", "Recording", "Tables", "lay_out",
+    "make_core", "phase", "split_seed",
 ]  # fmt: skip
 
-# Streams of the random numbers of a chain: time steps, initial states, and the readout. The readout is the map
-# ``close``, which computes (x, p) at the end of a step and may need more normals than the time step.
-DYNAMICS, INITIAL, READOUT = (np.uint64(i) for i in range(3))
+# Streams of the random numbers of a chain: time steps, initial states, the readout, and Metropolis tests. The readout
+# is the map ``close``, which computes (x, p) at the end of a step and may need more normals than the time step. The
+# test of step n uses the uniform number n of its stream.
+DYNAMICS, INITIAL, READOUT, METROPOLIS = (np.uint64(i) for i in range(4))
 
 # Value of the escape step of a chain that has not diverged.
 NEVER = np.int64(2**62)
@@ -89,6 +90,9 @@ class Tables(NamedTuple):
     step ends inside its last stage, and (x, p) is computed by the map ``close``; otherwise (x, p) equals u after the
     step. If ``tau`` is not empty, ``tau_i xi_i`` is added to the score of coordinate i, where xi is the last dynamics
     normal of the map.
+
+    In a phase with Metropolis tests, ``open`` and ``close`` belong to each step and use dynamics normals, those of
+    ``close`` after those of ``open``; the stages have none.
     """
 
     G: Any  # (H, stages, k)
@@ -104,6 +108,7 @@ class Tables(NamedTuple):
     separate_readout: Any  # (phases,); a bool for one phase
     stages: Any  # (phases + 1,), index of the first stage of each phase
     tau: Any  # (d,) or (0,), see `uldnum.schemes.stage.Step.with_normals_for_errors`
+    temperature: Any  # (H, phases), float64, of Metropolis tests; 0 without tests; a number for one phase
 
 
 def phase(t: Tables, g: int, p: int) -> Tables:
@@ -113,7 +118,7 @@ def phase(t: Tables, g: int, p: int) -> Tables:
     return Tables(
         t.G[g][first:last], t.dA[g][begin:end], t.b[g][begin:end], t.C[g][begin:end], t.normals[begin:end],
         t.readout[begin:end], t.offset[begin:end], t.per_step[p], t.open_uses_score[p], t.score_at_x[first:last],
-        t.separate_readout[p], t.stages[p : p + 2], t.tau,
+        t.separate_readout[p], t.stages[p : p + 2], t.tau, t.temperature[g, p],
     )  # fmt: skip
 
 
@@ -124,7 +129,9 @@ def lay_out(steps: Sequence[Step], dtype: np.dtype[Any], tau: Sequence[float] = 
     ends = np.cumsum([len(step.stages) + 2 for step in steps])
     begins, close, last = np.append(0, ends[:-1]), ends - 1, ends - 3
     normals, readout = np.array([map.normals for map in maps]), np.zeros(len(maps), dtype=np.int64)
-    normals[close], readout[close] = normals[last], [step.readout_normals for step in steps]
+    tested = np.array([step.metropolised for step in steps])
+    normals[close] = np.where(tested, normals[close], normals[last])
+    readout[close] = [0 if step.metropolised else step.readout_normals for step in steps]
     before = np.cumsum(normals) - normals
     offset = before - np.repeat(before[begins], np.diff(ends, prepend=0))
     C = np.zeros((len(maps[0].b), len(maps), maps[0].rows, max(map.normals for map in maps)))
@@ -146,12 +153,15 @@ def lay_out(steps: Sequence[Step], dtype: np.dtype[Any], tau: Sequence[float] = 
         normals=normals,
         readout=readout,
         offset=offset,
-        per_step=before[ends - 2] - before[begins],
+        per_step=np.where(tested, before[close] + normals[close], before[ends - 2]) - before[begins],
         open_uses_score=np.array([step.open_uses_score for step in steps]),
         score_at_x=np.all(first_row(G) == G, axis=(0, 2)),
-        separate_readout=np.any(separate, axis=0),
+        separate_readout=np.any(separate, axis=0) & ~tested,
         stages=np.cumsum([0] + [len(step.stages) for step in steps]),
         tau=cast(np.asarray(tau, float)),
+        temperature=np.stack(
+            [np.zeros(len(C)) if step.temperature is None else step.temperature for step in steps], axis=1
+        ),
     )
 
 
@@ -341,7 +351,8 @@ def make_core(ops: Ops) -> SimpleNamespace:
     def mixture_score(s, q, y, mixture, d, columns):  # type: ignore[no-untyped-def]
         """Set s to the gradient of log sum_j w_j N(y; mu_j, Sigma_j), the weighted mean of the component scores.
 
-        q is scratch memory with one value per component, and d more per component if the covariances are full.
+        q is scratch memory with one value per component, and d more per component if the covariances are full. Return
+        the two numbers that `mixture_log_density` needs.
         """
         top = mixture_log2_weights(q, y, mixture, d, columns)
         total, strength = ZERO, ZERO
@@ -358,6 +369,21 @@ def make_core(ops: Ops) -> SimpleNamespace:
             forces(s, q, y, mixture, strength, scale, i, 2, d, columns)
         for i in range(paired, d):
             forces(s, q, y, mixture, strength, scale, i, 1, d, columns)
+        return top, total
+
+    @ops.jit
+    def mixture_log_density(top, total):  # type: ignore[no-untyped-def]
+        """Return the log density in float64, up to a constant: log2 is ``top`` plus log2 of ``total`` (1 to K)."""
+        return as_double(top) * LN2 + as_double(log(total))
+
+    @ops.jit
+    def kinetic_change(p, before, d):  # type: ignore[no-untyped-def]
+        """Return (p^2 - before^2)/2 in float64, as a sum of products that do not cancel."""
+        total = 0.0
+        for i in range(d):
+            new, old = as_double(p[i]), as_double(before[i])
+            total = total + (new - old) * (new + old)
+        return 0.5 * total
 
     @ops.jit
     def outward(x, frame, d, columns):  # type: ignore[no-untyped-def]
@@ -433,6 +459,8 @@ def make_core(ops: Ops) -> SimpleNamespace:
         copy=copy,
         mixture_log2_weights=mixture_log2_weights,
         mixture_score=mixture_score,
+        mixture_log_density=mixture_log_density,
+        kinetic_change=kinetic_change,
         outward=outward,
         inward=inward,
         accumulate=accumulate,

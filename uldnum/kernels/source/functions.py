@@ -23,6 +23,7 @@ class Ops(NamedTuple):
     """Operations that the source needs from a backend; they act on values (arrays, vectors or scalars)."""
 
     jit: Callable[..., Any]  # compiles a function, or returns it unchanged
+    inline: Callable[..., Any]  # copies a function into its callers before they are compiled, or returns it unchanged
     real: Any  # NumPy floating-point type of the state
     constant: Callable[..., Any]  # converts a number to a constant of that type
     fma: Callable[..., Any]  # x y + z, with one rounding where the hardware has the instruction

@@ -1,0 +1,398 @@
+"""Steps with a Metropolis test: acceptance, laws, detailed balance, and agreement of the executors."""
+
+import numpy as np
+import pytest
+import xarray as xr
+from helpers.catalogue import METROPOLISED
+
+import uldnum
+from uldnum import exact, studies
+from uldnum.kernels import reference
+from uldnum.kernels.initial import initial_normals
+from uldnum.kernels.numba.drawing import chain_normals, chain_uniforms
+from uldnum.kernels.source.core import DYNAMICS, METROPOLIS
+from uldnum.sampling.run import Run
+
+NORMAL, RING = uldnum.target("gaussian"), uldnum.target("ring-8")
+SEED = 11
+
+
+def ring(name="ghmc", **changes):
+    """Run a few chains on ring-8, on which all tests of the Numba executor share a kernel."""
+    arguments = {"h": [0.3, 0.7], "steps": 40, "burn_in": 6, "chains": 37, "seed": SEED, "bins": 8, "thin": 5}
+    return uldnum.sample(RING, name, **arguments | {"friction": 0.8, "progress": False} | changes)
+
+
+def assert_equal(one, other):
+    for part, value in vars(one.state).items():
+        np.testing.assert_array_equal(value, getattr(other.state, part))
+    np.testing.assert_array_equal(one.trace, other.trace)
+
+
+# ---------------------------------------------------------------------------------------------------------------- words
+
+
+@pytest.mark.parametrize(
+    ("name", "evaluations", "stages"),
+    [("mala", 1, 2), ("ghmc", 1, 2), ("hmc(3)", 3, 4), ("o {v r v} o", 1, 2), ("O{ABA}", 2, 3), ("O{BABAB}O", 2, 3)],
+)
+def test_structure(name, evaluations, stages):
+    scheme = uldnum.integrator(name)
+    step = scheme.stages([0.2, 0.5], friction=0.7)
+    assert (scheme.nfe_per_step, len(step.stages), scheme.rows) == (evaluations, stages, 2)
+    assert scheme.metropolised
+    assert scheme.order == (None, np.inf)
+    assert not any(stage.map.normals for stage in step.stages)
+    np.testing.assert_array_equal(step.temperature, [1.0, 1.0])
+
+
+@pytest.mark.parametrize("word", ["{BAB}", "{ABA}", "{BABAB}", "{BBAABB}", "{ABABABA}"])
+def test_a_proposal_equals_its_letters_one_by_one(word):
+    rng, h = np.random.default_rng(0), 0.3
+    start, letters = rng.normal(size=(5, 2, 3)), word[1:-1]
+    x, p = start[:, 0], start[:, 1]
+    for letter in letters:
+        t = h / letters.count(letter)
+        x, p = (x + t * p, p) if letter == "A" else (x, p - t * x**3)
+    with pytest.warns(UserWarning, match="neither O nor U"):
+        table = uldnum.integrator(word).stages(h)
+    found, accepted = reference.tested(
+        table, start, lambda x: -(x**3), lambda x: np.zeros(len(x)), np.zeros((5, 0, 3)), np.full(5, -1e9)
+    )
+    assert accepted.all()
+    np.testing.assert_allclose(found, np.stack([x, p], axis=1), rtol=1e-13)
+
+
+def test_names_and_fractions():
+    assert uldnum.integrator("hmc", steps=3).name == "hmc(3)"
+    assert uldnum.splitting(" o {v r v} o").name == "O{BAB}O"
+    one = uldnum.splitting("O {BABAB} O", [0.5, 0.2, 0.5, 0.6, 0.5, 0.2, 0.5]).stages(0.4)
+    assert one.stages[1].map.b.tolist() == pytest.approx([0.5 * 0.6 * 0.4**2, 0.6 * 0.4])
+    for part in ("dA", "b", "C"):
+        maps = (getattr(uldnum.integrator(name).stages(0.4).open, part) for name in ("ghmc", "O{BAB}O"))
+        np.testing.assert_array_equal(*maps)
+
+
+@pytest.mark.parametrize(
+    ("call", "fault"),
+    [
+        (lambda: uldnum.integrator("A{BAB}A"), "has A outside the braces, where only O may stand"),
+        (lambda: uldnum.integrator("U{BAB}U"), "has U outside the braces"),
+        (lambda: uldnum.integrator("O{BA}O"), "palindrome of A and B .* got 'BA'"),
+        (lambda: uldnum.integrator("O{BOB}O"), "palindrome"),
+        (lambda: uldnum.integrator("O{}O"), "palindrome"),
+        (lambda: uldnum.integrator("O{BAB"), "one pair of braces"),
+        (lambda: uldnum.integrator("{BAB}O{BAB}"), "one pair of braces"),
+        (lambda: uldnum.splitting("O{BAB}", [1, 0.4, 1, 0.6]), "^fractions: must be a palindrome"),
+        (lambda: uldnum.integrator("hmc(2.5)"), "^steps: hmc needs a whole number"),
+        (lambda: uldnum.integrator("hmc"), "'hmc\\(steps\\)' with a number"),
+        (lambda: exact.gaussian("mala", h=1.0), "^integrator: 'mala' has a Metropolis test"),
+        (lambda: exact.propagator("mala", h=1.0, steps=1), "^integrator: 'mala' has a Metropolis test"),
+        (lambda: exact.transfer_operator("ghmc", "bimodal-1d", h=0.5), "^integrator: 'ghmc' has"),
+        (lambda: exact.measured_orders("hmc(2)"), "^integrator: 'hmc\\(2\\)' has"),
+        (lambda: exact.max_stable_h("ghmc"), "^integrator: 'ghmc' has"),
+        (lambda: uldnum.plan("mala", uldnum.levels.given([1.0]), h=0.5), "^method: 'mala' has a Metropolis test"),
+        (lambda: uldnum.step("mala", [0.0], [0.0], h=0.1, score=lambda x: -x, xi=[[0.0]]), "^integrator: 'mala' has"),
+        (lambda: ring(score_noise=0.1), "^score_noise: must be 0 for 'ghmc'"),
+        (lambda: ring(score_noise=[0.1, 0.2]), "^score_noise: must be 0 for 'ghmc'"),
+        (lambda: ring(backend="cuda"), "^backend: 'cuda' does not support Metropolis tests on 'ring-8'; use 'numba'"),
+        (lambda: uldnum.sample(cubic(log_density=None), "mala", h=0.1, steps=1, chains=2, x0=np.zeros((2, 1))),
+         "^target: 'user' must have a log_density"),
+        (lambda: uldnum.sample(cubic(log_density=lambda x: np.log(x[:, 0])), "mala", h=0.1, steps=1, chains=2,
+                               x0=np.zeros((2, 1))), "^x0: must have a finite log density"),
+        (lambda: uldnum.sample(cubic(log_density=lambda x: x), "mala", h=0.1, steps=1, chains=2, x0=np.zeros((2, 1))),
+         "^log_density: must return an array of shape"),
+        (lambda: uldnum.sample("double-well", "mala", h=0.1, steps=1, chains=2, backend="numba"), "use 'array'"),
+        (lambda: uldnum.sample(NORMAL, "BAOAB", h=0.1, steps=1, chains=2, backend="array").acceptance,
+         "no acceptance: BAOAB has no Metropolis test"),
+    ],
+)  # fmt: skip
+def test_refusals(call, fault):
+    with np.errstate(all="ignore"), pytest.raises(ValueError, match=fault):
+        call()
+
+
+def cubic(**options):
+    options = {"log_density": lambda x: -(x[:, 0] ** 4) / 4} | options
+    return uldnum.UserTarget(lambda x: -(x**3), 1, **options)
+
+
+# ----------------------------------------------------------------------------------------------------------- acceptance
+
+
+@pytest.mark.parametrize(
+    ("name", "h", "friction", "expected"),
+    [
+        ("ghmc", 0.5, 0.5, 0.99005363), ("mala", 1.0, 1.0, 0.92083315), ("ghmc", 1.5, 2.0, 0.74584816),
+        ("O{ABA}", 1.0, 2.0, 0.92083315), ("hmc(3)", 0.5, 1.0, 0.97949103), ("hmc(3)", 1.5, 1.0, 0.76023129),
+    ],
+)  # fmt: skip
+def test_acceptance_on_a_gaussian(name, h, friction, expected):
+    """It is 1 - (2/pi) arctan(h^3/8) for one leapfrog step, whatever the friction.
+
+    Six comparisons at 4 standard errors fail once in 2600 times. An acceptance that is wrong by 0.01 is found.
+    """
+    run = uldnum.sample(
+        NORMAL, name, h=h, friction=friction, steps=200, chains=1000, seed=SEED, backend="array", progress=False
+    )
+    assert abs(run.acceptance - expected) < 4 * run.acceptance_error
+    assert 8 * run.acceptance_error < 0.01
+    assert run.nfe == 200 * uldnum.integrator(name).nfe_per_step + 1
+
+
+def test_acceptance_at_a_temperature():
+    """On N(0, 1) at temperature T, x and p are scaled by sqrt(T), so the acceptance does not depend on T."""
+    run = uldnum.sample(
+        NORMAL, "ghmc", h=1.5, steps=200, chains=1000, seed=SEED, backend="array", progress=False, temperature=4.0,
+        burn_in=20,
+    )  # fmt: skip
+    assert abs(run.acceptance - 0.74584816) < 4 * run.acceptance_error
+    assert abs(run.covariance[0, 0] - 4) < 4 * run.covariance_error[0, 0]
+    assert run.covariance_error[0, 0] < 0.05
+
+
+# ----------------------------------------------------------------------------------------------------- detailed balance
+
+
+def well(x):
+    """Log density and score of a double well, which is not symmetric."""
+    x = x[..., 0]
+    return -((x**2 - 1) ** 2) / 2 + 0.3 * x, (-2 * x * (x**2 - 1) + 0.3)[..., None]
+
+
+def balance(temperature=1.0, h=1.1):
+    """Return violations of the reversibility of MALA and of the invariance under {BAB}, by quadrature over x, p and u.
+
+    For a reversible transition, ``E[g(x) f(x')] - E[f(x) g(x')]`` is 0. The midpoint rule for u has 24 nodes.
+    """
+    grid, u = np.linspace(-3.5, 3.5, 101), (np.arange(24) + 0.5) / 24
+    x, p, u = (part[..., None] for part in np.meshgrid(grid, 1.4 * grid, u, indexing="ij"))
+    state = np.stack([x, p], axis=-2)
+    parts = lambda x: well(x)[1], lambda x: well(x)[0]
+    mala = uldnum.integrator("mala").at(temperature=temperature).stages(h)
+    xi = p[..., None, :] / temperature**0.5
+    (new, _), log_u = reference.tested(mala, state, *parts, xi, np.log(u[..., 0])), np.log(u[..., 0])
+    weight = np.exp((well(x)[0] - p[..., 0] ** 2 / 2) / temperature)
+    weight /= weight.sum()
+    f, g = np.cos(x[..., 0]), np.tanh(x[..., 0] - 0.5)
+    f_new, g_new = np.cos(new[..., 0, 0]), np.tanh(new[..., 0, 0] - 0.5)
+    reversible = (weight * (g * f_new - f * g_new)).sum()
+    with pytest.warns(UserWarning, match="neither O nor U"):
+        alone = uldnum.integrator("{BAB}").at(temperature=temperature).stages(h)
+    moved, accepted = reference.tested(alone, state, *parts, np.zeros((*x.shape[:-1], 0, 1)), log_u)
+
+    def odd(state):
+        return np.sin(state[..., 1, 0]) * np.tanh(state[..., 0, 0]) + np.cos(state[..., 1, 0] + state[..., 0, 0])
+
+    assert 0.2 < (weight * accepted).sum() < 0.95
+    return np.abs([reversible, (weight * (odd(moved) - odd(state))).sum()])
+
+
+@pytest.mark.parametrize("temperature", [1.0, 2.0])
+def test_detailed_balance(temperature):
+    assert balance(temperature).max() < 3e-4
+
+
+MUTANTS = {
+    "no reversal": {"reversed_momentum": lambda state: state},
+    "no kinetic energy": {"energy": lambda state, log_density: -log_density(state[..., 0, :])},
+    "twice the kinetic energy": {
+        "energy": lambda state, log_density: (state[..., 1, :] ** 2).sum(axis=-1) - log_density(state[..., 0, :])
+    },
+    "no potential energy": {"energy": lambda state, log_density: (state[..., 1, :] ** 2).sum(axis=-1) / 2},
+}
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_wrong_steps_violate_detailed_balance(name, monkeypatch):
+    for part, wrong in MUTANTS[name].items():
+        monkeypatch.setattr(reference, part, wrong)
+    assert balance().max() > 3e-3
+
+
+# ------------------------------------------------------------------------------------------------------------ executors
+
+
+@pytest.mark.parametrize("name", [*METROPOLISED, "O{ABA}", "OO{BABAB}O"])
+@pytest.mark.parametrize("backend", ["array", "numba"])
+def test_executors_take_the_steps_of_the_reference(name, backend):
+    """The decisions are equal, because no change of the energy is within rounding of its threshold."""
+    h, friction, n, steps = 0.6, 0.8, 9, 12
+    run = ring(name, h=h, steps=steps, burn_in=0, chains=n, thin=1, bins=0, backend=backend, first_chain=3)
+    step = uldnum.integrator(name).stages(h, friction=friction)
+    d, opening, each = 2, step.open.normals, step.open.normals + step.close.normals
+    draws = chain_normals(0, d * (opening + steps * each), 3, n, DYNAMICS, SEED, np.dtype(float))
+    log_u = np.log(chain_uniforms(1, steps, 3, n, METROPOLIS, SEED, np.dtype(float)))
+    x = RING.sample(n, SEED, 3)
+    state = np.stack([x, initial_normals(n, SEED, 3, d, d)], axis=1)
+    counts = np.zeros(n, int)
+    for step_number in range(steps):
+        begin = d * (opening + step_number * each)
+        parts = np.split(draws[:, begin : begin + d * each], [d * opening], axis=1)
+        xi = np.concatenate([part.reshape(n, d, -1).swapaxes(1, 2) for part in parts], axis=1)
+        state, accepted = reference.tested(step, state, RING.score, RING.log_density, xi, log_u[:, step_number])
+        counts += accepted
+        np.testing.assert_allclose(run.trace[step_number], state[:, 0], rtol=0, atol=1e-11)
+    np.testing.assert_allclose(run.p, state[:, 1], rtol=0, atol=1e-11)
+    np.testing.assert_array_equal(run.state.accepted[0, :, 0], counts)
+    assert 0 < counts.sum() < n * steps
+    np.testing.assert_allclose(run.state.score[0], RING.score(run.x), atol=1e-12)
+    known = run.state.log_density[0, :, 0] - RING.log_density(run.x)
+    np.testing.assert_allclose(known, known[0], atol=1e-12)
+
+
+def test_numba_equals_arrays_to_rounding():
+    """Of 2 x 37 x 46 decisions, one is expected to be within 1e-10 of its threshold once in a million times."""
+    one, other = ring(backend="numba"), ring(backend="array")
+    for part in ("u", "phase_space", "score", "log_density", "sums", "products"):
+        np.testing.assert_allclose(getattr(one.state, part), getattr(other.state, part), rtol=1e-9, atol=1e-9)
+    np.testing.assert_array_equal(one.state.accepted, other.state.accepted)
+    np.testing.assert_array_equal(one.state.nfe, 47)
+
+
+@pytest.mark.parametrize("backend", ["array", "numba"])
+def test_resumed_and_split_runs_have_the_same_bits(tmp_path, backend):
+    whole = ring(backend=backend)
+    part = ring(backend=backend, steps=17)
+    part.save(tmp_path / "part.nc")
+    for earlier in (part, tmp_path / "part.nc"):
+        assert_equal(whole, ring(backend=backend, resume=earlier))
+    assert_equal(part, Run.load(tmp_path / "part.nc"))
+    few = ring(backend=backend, chains=20, first_chain=11)
+    for name in ("u", "phase_space", "score", "log_density", "accepted", "sums"):
+        np.testing.assert_array_equal(getattr(few.state, name), getattr(whole.state, name)[:, 11:31])
+
+
+def test_threads_and_groups_do_not_matter():
+    assert_equal(ring(threads=1), ring(threads=2))
+    alone = ring(h=0.7)
+    np.testing.assert_array_equal(alone.x, ring().x[1])
+    assert float(alone.acceptance) == ring().acceptance[1]
+
+
+def test_a_stopped_run_carries_scores_from_launch_to_launch(monkeypatch):
+    """Launches of one step give the bits of a single launch, without further score evaluations."""
+    from uldnum.kernels.numba.executor import NumbaExecutor
+    from uldnum.sampling.launch import Pace
+
+    whole = ring()
+    monkeypatch.setattr(NumbaExecutor, "first_launch", lambda executor, state: 1)
+    monkeypatch.setattr(Pace, "after", lambda pace, taken, elapsed: pace)
+    assert_equal(whole, ring())
+
+
+# ----------------------------------------------------------------------------------------------------- laws and results
+
+
+def check_law(run, target, smallest):
+    """Compare moments with the target's at 4 standard errors; biases of ``smallest`` standard deviations are found."""
+    scale, full = target.standard_deviation, target.covariance
+    units = np.multiply.outer(scale, scale)
+    assert (np.abs(run.mean - target.mean) < 4 * run.mean_error).all()
+    assert (np.abs(run.covariance - full) < 4 * run.covariance_error).all()
+    assert (8 * run.mean_error / scale).max() < smallest
+    assert (8 * run.covariance_error / units).max() < smallest
+    assert 0.2 < run.acceptance < 0.99
+
+
+@pytest.mark.parametrize("name", METROPOLISED)
+def test_law_on_a_ring(name):
+    """Five comparisons at 4 standard errors fail once in 3000 times; biases of 0.05 standard deviations are found.
+
+    At this step size, the variances of the same steps without tests are wrong by more.
+    """
+    run = ring(name, h=0.8, steps=1500, burn_in=50, chains=1000, bins=0, thin=None, friction=1.0)
+    check_law(run, RING, 0.05)
+
+
+def full_mixture(d, components=3):
+    rng = np.random.default_rng(d)
+    factors = rng.normal(size=(components, d, d)) / d**0.5 + 0.7 * np.eye(d)
+    means = rng.normal(size=(components, d))
+    return uldnum.GaussianMixture([0.5, 0.3, 0.2], means, covariances=factors @ factors.swapaxes(1, 2))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", METROPOLISED)
+@pytest.mark.parametrize(
+    ("target", "h"), [(uldnum.target("bimodal-1d"), 1.5), (full_mixture(3), 0.4), (full_mixture(16), 0.2)]
+)
+def test_law_on_mixtures(name, target, h):
+    """At most 168 comparisons at 4 standard errors in 16 dimensions fail once in 100 times (together: once in 27)."""
+    run = uldnum.sample(
+        target, name, h=h, steps=4000, burn_in=400, chains=2000, seed=SEED, progress=False, record="covariance"
+    )
+    check_law(run, target, 0.1)
+
+
+@pytest.mark.parametrize("name", ["mala", "ghmc"])
+def test_law_of_a_user_target(name):
+    """A quartic density: E[x^2] = 2 gamma(3/4)/gamma(1/4). Bias of 3% are found; fails once in 16000 times."""
+    run = uldnum.sample(
+        cubic(standard_deviation=[0.8]), name, h=0.9, steps=800, burn_in=100, chains=1000, seed=SEED,
+        x0=np.zeros((1000, 1)), progress=False,
+    )  # fmt: skip
+    assert run.settings.backend == "array"
+    assert abs(run.covariance[0, 0] - 0.6759782) < 4 * run.covariance_error[0, 0]
+    assert 8 * run.covariance_error[0, 0] < 0.03
+    assert abs(run.mean[0]) < 4 * run.mean_error[0]
+
+
+def test_a_mass_changes_the_coordinates():
+    """With the inverse covariance as mass, all coordinates of a Gaussian have the acceptance of N(0, I)."""
+    variances = np.array([0.01, 4.0])
+    target = uldnum.GaussianMixture([1.0], [[1.0, -1.0]], [variances])
+    options = {"h": 1.5, "steps": 100, "chains": 500, "seed": SEED, "backend": "array", "progress": False}
+    plain = uldnum.sample(uldnum.GaussianMixture([1.0], [[0.0, 0.0]], [1.0]), "mala", **options)
+    run = uldnum.sample(target, "mala", mass=1 / variances, **options)
+    np.testing.assert_array_equal(run.state.accepted, plain.state.accepted)
+    np.testing.assert_allclose(run.x, [1.0, -1.0] + np.sqrt(variances) * plain.x, atol=1e-9)
+    of_user = uldnum.UserTarget(target.score, 2, target.log_density, target.draws, target.mean, np.sqrt(variances))
+    same = uldnum.sample(of_user, "mala", mass=1 / variances, **options)
+    np.testing.assert_allclose(same.x, run.x, atol=1e-9)
+
+
+def test_non_finite_proposals_are_rejected():
+    """Outside of (-1, 1) the log density is -inf or NaN, and chains stay inside, with a finite score."""
+
+    def log_density(x):
+        with np.errstate(all="ignore"):
+            return np.where(x[:, 0] > 0, np.log(1 - x[:, 0] ** 2), np.where(x[:, 0] > -1, 0.0, -np.inf) + 0 * x[:, 0])
+
+    target = uldnum.UserTarget(lambda x: np.where(np.abs(x) < 1, 0.0, np.nan), 1, log_density, standard_deviation=[1.0])
+    run = uldnum.sample(target, "ghmc", h=0.5, steps=50, chains=50, x0=np.zeros((50, 1)), progress=False, thin=1)
+    assert np.abs(run.trace).max() < 1
+    assert run.diverged == 0
+    assert np.isfinite(run.p).all()
+    assert 0.1 < run.acceptance < 0.9
+
+
+def test_large_log_densities_in_float32_warn():
+    options = {"h": 0.1, "steps": 1, "chains": 2, "x0": np.ones((2, 1), np.float32), "progress": False}
+    large = uldnum.UserTarget(lambda x: -x, 1, lambda x: 1e5 - x[:, 0] ** 2 / 2)
+    with pytest.warns(UserWarning, match=r"dtype: float32 rounds log densities of the target by up to 0\.012"):
+        uldnum.sample(large, "mala", dtype="float32", **options)
+    uldnum.sample(large, "mala", **options)
+
+
+def test_results_state_the_acceptance(tmp_path):
+    run = ring()
+    data = run.to_xarray()
+    np.testing.assert_array_equal(data.acceptance, run.acceptance)
+    np.testing.assert_array_equal(data.acceptance_error, run.acceptance_error)
+    run.save(tmp_path / "run.nc")
+    with xr.open_dataset(tmp_path / "run.nc") as saved:
+        np.testing.assert_array_equal(saved.acceptance, run.acceptance)
+    assert "h    acceptance" in repr(run)
+    assert not hasattr(ring("OBABO", backend="array"), "acceptance")
+    error = run.state.accepted[..., 0].std(axis=1, ddof=1) / 40 / 37**0.5
+    np.testing.assert_allclose(run.acceptance_error, error, rtol=1e-12)
+
+
+def test_studies_know_that_there_is_no_bias():
+    study = studies.bias(
+        RING, ["ghmc", "BAOAB"], h=[0.3, 0.7], nfe=200, chains=64, backend="array", progress=False, store=None
+    )
+    assert (study.exact.sel(integrator="ghmc") == 0).all()
+    assert study.exact.sel(integrator="BAOAB").isnull().all()
+    assert not study.unstable.any()
