@@ -1,5 +1,7 @@
 """Steps with a Metropolis test: acceptance, laws, detailed balance, and agreement of the executors."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import xarray as xr
@@ -7,6 +9,7 @@ from helpers.catalogue import METROPOLISED
 
 import uldnum
 from uldnum import exact, studies
+from uldnum.diagnostics import Reference
 from uldnum.kernels import reference
 from uldnum.kernels.initial import initial_normals
 from uldnum.kernels.numba.drawing import chain_normals, chain_uniforms
@@ -115,6 +118,35 @@ def test_refusals(call, fault):
 def cubic(**options):
     options = {"log_density": lambda x: -(x[:, 0] ** 4) / 4} | options
     return uldnum.UserTarget(lambda x: -(x**3), 1, **options)
+
+
+@pytest.mark.parametrize("part", ["open", "close"])
+def test_recipes_that_the_kernels_do_not_support_are_refused(part):
+    step = uldnum.integrator("ghmc").stages(0.3)
+    moving = replace(step, **{part: replace(step.open, dA=np.array([[0.0, 0.3], [0.0, 0.0]]))})
+    noisy = replace(step, **{part: replace(step.open, C=np.eye(2))})
+    for wrong in (
+        moving,
+        noisy,
+        replace(step, stages=(replace(step.stages[0], G=np.array([1.0, 0.1])), step.stages[1])),
+    ):
+        with pytest.raises(ValueError, match=r"^recipe: 'mine' has a Metropolis test, so it must have two rows"):
+            uldnum.Integrator("mine", lambda h, friction, wrong=wrong: wrong).stages(0.3)
+
+
+@pytest.mark.parametrize("library", ["torch", "array_api_strict"])
+def test_other_array_libraries_take_the_same_steps(library):
+    """A log density receives NumPy arrays in every library."""
+    xp = pytest.importorskip(library)
+    options = {"h": 0.9, "steps": 20, "burn_in": 3, "chains": 10, "x0": np.zeros((10, 2)), "seed": 3, "progress": False}
+    runs = [
+        uldnum.sample(
+            uldnum.UserTarget(lambda x: -(x**3), 2, lambda x: -(x**4).sum(axis=1) / 4, like=like), "ghmc", **options
+        )
+        for like in (None, xp.zeros(1))
+    ]
+    np.testing.assert_array_equal(runs[0].state.accepted, runs[1].state.accepted)
+    np.testing.assert_allclose(runs[0].x, runs[1].x, rtol=1e-12)
 
 
 # ----------------------------------------------------------------------------------------------------------- acceptance
@@ -307,22 +339,25 @@ def test_law_on_a_ring(name):
 
 def full_mixture(d, components=3):
     rng = np.random.default_rng(d)
-    factors = rng.normal(size=(components, d, d)) / d**0.5 + 0.7 * np.eye(d)
-    means = rng.normal(size=(components, d))
+    factors = 0.4 * rng.normal(size=(components, d, d)) / d**0.5 + 0.8 * np.eye(d)
+    means = 0.7 * rng.normal(size=(components, d))
     return uldnum.GaussianMixture([0.5, 0.3, 0.2], means, covariances=factors @ factors.swapaxes(1, 2))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", METROPOLISED)
 @pytest.mark.parametrize(
-    ("target", "h"), [(uldnum.target("bimodal-1d"), 1.5), (full_mixture(3), 0.4), (full_mixture(16), 0.2)]
+    ("target", "h"), [(uldnum.target("bimodal-1d"), 1.5), (full_mixture(3), 0.6), (full_mixture(16), 0.5)]
 )
 def test_law_on_mixtures(name, target, h):
-    """At most 168 comparisons at 4 standard errors in 16 dimensions fail once in 100 times (together: once in 27)."""
+    """At most 168 comparisons at 4 standard errors in 16 dimensions fail once in 100 times (together: once in 27).
+
+    Biases of 0.05 standard deviations, and of covariances in units of both standard deviations, are found.
+    """
     run = uldnum.sample(
         target, name, h=h, steps=4000, burn_in=400, chains=2000, seed=SEED, progress=False, record="covariance"
     )
-    check_law(run, target, 0.1)
+    check_law(run, target, 0.05)
 
 
 @pytest.mark.parametrize("name", ["mala", "ghmc"])
@@ -396,3 +431,30 @@ def test_studies_know_that_there_is_no_bias():
     assert (study.exact.sel(integrator="ghmc") == 0).all()
     assert study.exact.sel(integrator="BAOAB").isnull().all()
     assert not study.unstable.any()
+
+
+@pytest.mark.parametrize("temperature", [1.0, 2.0])
+def test_a_metropolised_reference_has_the_moments_of_the_target(temperature):
+    """Six comparisons at 4 standard errors fail once in 2600 times; the standard errors are below 0.03 deviations."""
+    target = uldnum.GaussianMixture([1.0], [[1.0, 0.0, -2.0]], [[1.0, 0.01, 4.0]], name="narrow")
+    found = Reference.metropolised(target, noise=0.03, temperature=temperature)
+    x, chains = found.samples.astype(float), found.samples.shape[1]
+    for power, expected in ((1, target.mean), (2, temperature * target.variances[0] + target.mean**2)):
+        each = (x**power).mean(axis=0)
+        assert (np.abs(each.mean(axis=0) - expected) < 4 * each.std(axis=0, ddof=1) / chains**0.5).all()
+    assert 0.001 < found.evidence.noise <= 0.03
+    assert found.evidence.bias == 0
+    assert "a run of mala" in found.origin
+
+
+def test_a_metropolised_reference_needs_a_density():
+    with pytest.raises(ValueError, match=r"^target: 'user' does not provide the density .* 'log_density'"):
+        Reference.metropolised(uldnum.UserTarget(lambda x: -x, 1))
+    wrong = uldnum.UserTarget(lambda x: -x, 1, lambda x: 50 * np.sin(400 * x[:, 0]))
+    with pytest.raises(ValueError, match=r"^reference: 'metropolised' accepted only .* gradient of log_density"):
+        Reference.metropolised(wrong, noise=0.1)
+    normal = uldnum.UserTarget(lambda x: -x, 1, lambda x: -(x[:, 0] ** 2) / 2)
+    study = studies.bias(
+        normal, "ula", h=[0.8], nfe=100, chains=64, progress=False, store=None, exact=False, reference="metropolised"
+    )
+    assert "a run of mala on user" in study.reference

@@ -65,7 +65,7 @@ def test_results_are_named_variables(runs, tmp_path, suffix):
         assert data.attrs == {
             "target": "ring-8", "integrator": "OBABO", "friction": 1.0, "steps": 20, "recorded_steps": 20, "burn_in": 4,
             "units": "h in units of time, friction in units of 1/time", "chains": 5, "first_chain": 0, "seed": 3,
-            "backend": "numba", "dtype": "float64", "version": uldnum.__version__, "format": 4,
+            "backend": "numba", "dtype": "float64", "version": uldnum.__version__, "format": 5,
             "temperature": 1.0, "score_noise": 0.0, "mass": 1.0, "record": "covariance", "record_every": 1,
         }  # fmt: skip
 
@@ -218,13 +218,13 @@ def test_a_run_of_the_first_format_is_named(runs, tmp_path, suffix):
     path = tmp_path / f"run.{suffix}"
     files.store(xr.Dataset(attrs={"settings": "{}", "digest": "0"}), path)
     told = (
-        rf"^path: '.*run\.{suffix}' was saved in format 1, and this version of uldnum reads format 4; repeat the run$"
+        rf"^path: '.*run\.{suffix}' was saved in format 1, and this version of uldnum reads format 5; repeat the run$"
     )
     with pytest.raises(ValueError, match=told):
         Run.load(path)
     results, resume = parts_of(runs["sample"])
-    stored(path, results.assign_attrs(format=5), resume)
-    with pytest.raises(ValueError, match="was saved in format 5, and this version of uldnum reads format 4"):
+    stored(path, results.assign_attrs(format=6), resume)
+    with pytest.raises(ValueError, match="was saved in format 6, and this version of uldnum reads format 5"):
         Run.load(path)
     files.store(runs["sample"].to_xarray(), path)
     with pytest.raises(ValueError, match=r"is not a saved run: it has no format; uldnum\.Run\.save writes runs"):

@@ -195,6 +195,10 @@ class Tempered(Restated):
         return f"{self.inner.fingerprint}-{digest(np.array(self.temperature_of_expectations))}"
 
 
+# Names of references that are made by runs.
+MADE: dict[str, Callable[..., Reference]] = {"long": Reference.long, "metropolised": Reference.metropolised}
+
+
 def against(target: Target, reference: Any, temperature: float | None = None) -> Target:
     """Return a target with the expectations of a reference, or with those of its own density at a temperature.
 
@@ -205,8 +209,8 @@ def against(target: Target, reference: Any, temperature: float | None = None) ->
     """
     own = target.temperature_of_expectations
     temperature = own if temperature is None else temperature
-    if isinstance(reference, str) and reference == "long":
-        reference = Reference.long(target, temperature=temperature)
+    if isinstance(reference, str) and reference in MADE:
+        reference = MADE[reference](target, temperature=temperature)
     if reference is not None:
         samples = Reference.of(reference, target.shape)
         if samples.temperature not in (None, temperature):

@@ -1,4 +1,4 @@
-"""Samples of a long run whose standard error and bias are below a given number."""
+"""Samples of a long run whose standard error and bias are below a given number, or whose bias is 0."""
 
 from __future__ import annotations
 
@@ -16,15 +16,18 @@ from uldnum.kernels.initial import initial_normals
 from uldnum.sampling._sample import sample
 from uldnum.sampling.run import Run
 from uldnum.schemes.catalogue import Integrator, integrator
-from uldnum.targets import Target
+from uldnum.targets import Target, lacking
 
-__all__ = ["COORDINATES", "Evidence", "long_samples"]
+__all__ = ["COORDINATES", "Evidence", "long_samples", "metropolised_samples"]
 
 # Largest number of coordinates that the samples have in total.
 COORDINATES = 2**24
 
-# The integrator.
-LONG = "baoab-limit"
+# The integrator without and with a Metropolis test.
+LONG, TESTED = "baoab-limit", "mala"
+# Smallest fraction of accepted steps. The efficiency of MALA in many dimensions is largest at 0.574 (Roberts &
+# Rosenthal 1998, J. R. Stat. Soc. B 60, 255).
+ACCEPTED = 0.574
 # First step size in units of the narrowest scale, and the largest number of times that it is halved.
 STEP, HALVINGS = 0.5, 6
 # Intended number of independent samples of each chain. Chains of this length forget their initial positions.
@@ -46,7 +49,7 @@ class Evidence:
     noise : float
         Largest standard error of the means of x and x^2 over all coordinates, in standard deviations of x and x^2.
     bias : float
-        Upper limit of the bias of these means, in the same units.
+        Upper limit of the bias of these means, in the same units; 0 with a Metropolis test.
     evaluations : int
         Total number of score evaluations of all runs and chains, without the runs at step sizes at which chains
         diverged.
@@ -62,7 +65,7 @@ def long_samples(target: Target, noise: float, seed: int, temperature: float) ->
     """Return samples, shape (draws, chains, *shape), their description and their evidence; see `Reference.long`."""
     seed = whole_number("seed", seed, 0, 2**64 - 1 - ROUNDS)
     scheme = integrator(LONG).at(temperature=temperature)
-    chains = 32 * max(1, math.ceil(1 / (LASTING * noise**2) / 32))
+    chains = chains_for(noise)
     start, width, evaluations = settled(target, chains, seed, scheme.temperature)
     order = scheme.order[1] or 0.0
     wide: LongRun | None = None
@@ -87,6 +90,43 @@ def long_samples(target: Target, noise: float, seed: int, temperature: float) ->
         f"reference: 'long' found no step size on {target.name!r} with a bias below {noise:g} standard deviations, "
         f"down to h = {h:.3g}; pass samples"
     )
+
+
+def metropolised_samples(target: Target, noise: float, seed: int, temperature: float) -> tuple[Array, str, Evidence]:
+    """Return samples as `long_samples` does, of a run with a Metropolis test; see `Reference.metropolised`."""
+    seed = whole_number("seed", seed, 0, 2**64 - 1 - ROUNDS)
+    scheme = integrator(TESTED).at(temperature=temperature)
+    if target.log_density is None:
+        raise lacking(target, "the density that a Metropolis test compares", "log_density")
+    chains = chains_for(noise)
+    start, width, evaluations = settled(target, chains, seed, scheme.temperature)
+    for halvings in range(2 * HALVINGS + 1):
+        h = 2 * width / 2 ** (halvings / 2)
+        trial = quiet_run(target, scheme, x0=start, h=h, steps=ROUND, seed=seed + ROUNDS)
+        evaluations += trial.nfe * chains
+        if trial.acceptance >= ACCEPTED:
+            break
+    else:
+        raise ValueError(
+            f"reference: 'metropolised' accepted only {float(trial.acceptance):.2g} of the steps on {target.name!r}, "
+            f"down to h = {h:.3g}; is the score the gradient of log_density?"
+        )
+    found = long_run(target, scheme, start, h, noise, seed + ROUNDS)
+    if found is None:
+        raise ValueError(f"reference: 'metropolised' left the bounds of {target.name!r}; pass samples")
+    evaluations += found.evaluations
+    known = Evidence(h, float(np.max(found.error / found.scale)), 0.0, evaluations)
+    count = found.trace.shape[0] * found.trace.shape[1]
+    origin = (
+        f"{count} samples of a run of {scheme.label} on {target.name} with h = {h:.3g} and {evaluations:.2g} score "
+        f"evaluations, noise {known.noise:.1g} standard deviations"
+    )
+    return found.trace, origin, known
+
+
+def chains_for(noise: float) -> int:
+    """Return the number of chains of a long run."""
+    return 32 * max(1, math.ceil(1 / (LASTING * noise**2) / 32))
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,9 +183,10 @@ def long_run(target: Target, scheme: Integrator, start: Array, h: float, noise: 
         if excess <= 1:
             return found
         steps = math.ceil(steps * max(1.5, 1.2 * excess**2))
+    kind = "metropolised" if scheme.metropolised else "long"
     raise ValueError(
-        f"reference: 'long' did not reach a noise of {noise:g} standard deviations on {target.name!r} in {STEPS} steps "
-        f"of h = {h:.3g}: its chains mix too slowly; pass samples"
+        f"reference: {kind!r} did not reach a noise of {noise:g} standard deviations on {target.name!r} in {STEPS} "
+        f"steps of h = {h:.3g}: its chains mix too slowly; pass samples"
     )
 
 

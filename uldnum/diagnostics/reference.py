@@ -16,7 +16,7 @@ from uldnum._util.arguments import answer_of, file_path, positive_number, reals,
 from uldnum._util.arraylib import host
 from uldnum._util.typing import Array
 from uldnum.diagnostics.jackknife import split
-from uldnum.diagnostics.long_run import COORDINATES, Evidence, long_samples
+from uldnum.diagnostics.long_run import COORDINATES, Evidence, long_samples, metropolised_samples
 from uldnum.sampling.run import Run
 from uldnum.targets import Target, find_target
 
@@ -43,7 +43,7 @@ class Reference:
     origin : str
         Description of the samples.
     evidence : Evidence, optional
-        Step size, noise, bias and cost of the run that `long` made; None for other samples.
+        Step size, noise, bias and cost of the run that `long` or `metropolised` made; None for other samples.
     temperature : float, optional
         Temperature of the run that the samples are from; None if it is unknown.
 
@@ -122,13 +122,61 @@ class Reference:
         return cls(shaped(trace, target.shape), origin, evidence, temperature)
 
     @classmethod
+    def metropolised(
+        cls, target: Target | str, noise: float = 0.005, seed: int = 1 << 62, temperature: float = 1.0
+    ) -> Reference:
+        """Return the samples of a run with a Metropolis test, which has no bias, with a given standard error.
+
+        ``reference="metropolised"`` calls this method with its defaults, and with the temperature of what is measured.
+
+        Parameters
+        ----------
+        target : str, UserTarget or another Target
+            Target with a `log_density`, or its name. Chains start as those of `long`.
+        noise : float, default 0.005
+            Upper limit of the standard errors of the means of x and x^2, in standard deviations of x and x^2.
+        seed : int, default 2^62
+            Seed of the runs, from 0 to 2^64 - 9.
+        temperature : float, default 1.0
+            Temperature T of the runs. The samples are then from ``density^(1/T)``.
+
+        Returns
+        -------
+        Reference
+            The samples, whose ``origin`` and ``evidence`` state the step size, the noise and the cost. The bias is 0.
+
+        Raises
+        ------
+        ValueError
+            If an argument is out of range, if the target has no log density, if too few steps are accepted at all step
+            sizes, or if the standard errors do not reach ``noise`` in 2^17 recorded steps.
+
+        Notes
+        -----
+        The integrator is MALA. The first step size is twice the narrowest scale of the target. It is reduced by factors
+        of sqrt(2) until at least 57.4% of the steps are accepted. The number of chains and the burn-in are those of
+        `long`. A run cannot detect a mode that none of its chains visits.
+
+        Examples
+        --------
+        >>> import uldnum
+        >>> reference = uldnum.diagnostics.Reference.metropolised("gaussian", noise=0.05)
+        >>> reference.evidence.noise < 0.05, reference.evidence.bias
+        (True, 0.0)
+        """
+        target = find_target(target)
+        trace, origin, evidence = metropolised_samples(target, positive_number("noise", noise), seed, temperature)
+        return cls(shaped(trace, target.shape), origin, evidence, temperature)
+
+    @classmethod
     def of(cls, given: Any, shape: tuple[int, ...], seed: int = 0) -> Reference:
         """Return a reference.
 
         Parameters
         ----------
         given : Reference, array, Run, str, Path or callable
-            Samples. The argument ``reference`` of diagnostics and studies may also be ``"long"``; see `long`.
+            Samples. The argument ``reference`` of diagnostics and studies may also be ``"long"`` or
+            ``"metropolised"``; see `long` and `metropolised`.
 
             * array of shape (n, *shape): independent samples.
             * array of shape (draws, chains, *shape): samples of independent chains; the draws of a chain may be

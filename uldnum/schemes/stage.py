@@ -162,16 +162,29 @@ class Step:
                 raise ValueError(
                     f"recipe: G of stage {j} of {name!r} must have shape {(*shape, k)}, got {stage.G.shape}"
                 )
-        if self.metropolised and (k != 2 or any(stage.map.normals for stage in self.stages)):
+        if self.metropolised and not self.testable:
             raise ValueError(
-                f"recipe: {name!r} has a Metropolis test, so it must have two rows, (x, p), and noise only in open and "
-                "close"
+                f"recipe: {name!r} has a Metropolis test, so it must have two rows, (x, p), stages without noise that "
+                "evaluate the score at x, and maps open and close that change only p, with at most one normal"
             )
 
     @property
     def metropolised(self) -> bool:
         """Whether the step has a Metropolis test."""
         return self.temperature is not None
+
+    @property
+    def testable(self) -> bool:
+        """Whether kernels support the tables of a step with a Metropolis test."""
+        inside = all(not stage.map.normals and (first_row(stage.G) == stage.G).all() for stage in self.stages)
+        return (
+            self.rows == 2
+            and inside
+            and not any(
+                map.normals > 1 or map.b.any() or map.dA[..., 0, :].any() or map.C[..., 0, :].any()
+                for map in (self.open, self.close)
+            )
+        )
 
     @property
     def evaluations(self) -> int:

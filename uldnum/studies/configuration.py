@@ -285,9 +285,11 @@ class SamplingConfiguration(Configuration):
         "array, Run, str, Path, callable or Reference, optional",
         "Samples of the target, as in `uldnum.diagnostics.Reference.of`. They replace the moments, the cdf and the "
         "draws of the target. Biases are measured against them, and chains start from them. \"long\" takes the samples "
-        "of a long run, as in `uldnum.diagnostics.Reference.long`.",
+        "of a long run, as in `uldnum.diagnostics.Reference.long`, and \"metropolised\" those of a run with a "
+        "Metropolis test, as in `uldnum.diagnostics.Reference.metropolised`.",
         shell="Samples that replace the moments, the cdf and the draws of the target: a saved run, a .npy file, or "
-        "'long' for the samples of a long run, whose standard error and bias are below 0.005 standard deviations.",
+        "'long' for the samples of a long run, whose standard error and bias are below 0.005 standard deviations, or "
+        "'metropolised' for those of a run with a Metropolis test, which has no bias.",
     ))  # fmt: skip
 
 
