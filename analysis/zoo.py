@@ -49,6 +49,7 @@ def study() -> xr.Dataset:
         f"{entry.name}(0.5)" if entry.parameter else entry.name: family
         for family, entries in FAMILIES.items()
         for entry in entries
+        if not entry.metropolised
     }
     found = [numbers(uldnum.integrator(name)) for name in names]
     dims = ("integrator", "time")

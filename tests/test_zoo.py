@@ -14,7 +14,8 @@ def stored():
 
 
 def test_the_whole_catalogue_is_stored(stored):
-    assert [name.split("(")[0] for name in stored.integrator.values] == [entry.name for entry in uldnum.integrators()]
+    known = [entry.name for entry in uldnum.integrators() if not entry.metropolised]
+    assert [name.split("(")[0] for name in stored.integrator.values] == known
 
 
 @pytest.mark.parametrize("name", ["ula", "GJ-IV", "QUICSORT", "SRK"])

@@ -15,7 +15,7 @@ from uldnum._util.arguments import shown
 from uldnum._util.extras import EXTRAS, distributions, installed, require
 from uldnum._util.names import unknown
 from uldnum.cli.networks import CardEntries, pairs
-from uldnum.schemes.catalogue import FAMILIES, CatalogueEntry
+from uldnum.schemes.catalogue import FAMILIES, CatalogueEntry, integrator
 from uldnum.version import VERSION
 
 __all__ = ["doctor", "fetch", "list_", "show"]
@@ -154,7 +154,8 @@ def show(
     """
     from uldnum.exact import properties
 
-    typer.echo(repr(properties(name, h, friction=friction)))
+    scheme = integrator(name)  # exact results of steps with a Metropolis test are not known
+    typer.echo(repr(scheme if scheme.metropolised else properties(scheme, h, friction=friction)))
 
 
 def print_table(title: str, lines: dict[str, str], footnotes: Mapping[str, str] = MappingProxyType({})) -> None:

@@ -109,6 +109,8 @@ def update_of(recipe: Recipe) -> str:
     function, arguments = (recipe.func, recipe.args) if isinstance(recipe, partial) else (recipe, ())
     if function is compile_word:
         return described(*arguments)
+    if function is compile_braces:
+        return f"{arguments[0]} {described_braces(arguments[0])}"
     text = " ".join((inspect.getdoc(function) or "").replace("``", "").split())
     given = recipe.keywords if isinstance(recipe, partial) else {}
     return text.removeprefix("Return ") + "".join(f" Here {name} = {shown(value)}." for name, value in given.items())
@@ -445,7 +447,9 @@ class Integrator(Described):
     @property
     def normals_per_step(self) -> int:
         """Number of standard normals per coordinate and time step, without those of readouts."""
-        return sum(stage.map.normals for stage in self.unit.stages)
+        step = self.unit
+        ends = [step.open, step.close] if step.metropolised else []
+        return sum(one.normals for one in [stage.map for stage in step.stages] + ends)
 
     @property
     def rows(self) -> int:
@@ -552,6 +556,11 @@ class CatalogueEntry(Described):
     momenta: bool = False
     parameter: Parameter | None = None
     aliases: tuple[str, ...] = ()
+
+    @property
+    def metropolised(self) -> bool:
+        """Whether a step has a Metropolis test. Only these integrators have an exact stationary distribution."""
+        return self.order[1] == np.inf
 
     @property
     def summary(self) -> Summary:
