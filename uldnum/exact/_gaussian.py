@@ -23,7 +23,7 @@ import numpy as np
 from uldnum._util.arguments import broadcast, converted, flag, positive, shown, step_size, whole_number
 from uldnum._util.summary import Described, Summary, counted, entries, selected, shown_of
 from uldnum._util.typing import Array, ArrayLike
-from uldnum.exact.linear import ACCURATE, LinearStep, affine, kron, kron_change, linear_step, solve
+from uldnum.exact.linear import ACCURATE, LinearStep, affine, check_affine, kron, kron_change, linear_step, solve
 from uldnum.exact.precise import lift
 from uldnum.exact.stability import LOST_PRECISELY, first_instability, force_is_lost, precise_step
 from uldnum.schemes.catalogue import Integrator, conditions
@@ -527,7 +527,7 @@ def gaussian(
     >>> law.autocorrelation_time("x^2").round(6).tolist()
     [2.006211, 2.006211]
     """
-    scheme = affine(find_integrator(integrator)).at(temperature=temperature, score_noise=score_noise)
+    scheme = find_integrator(integrator).at(temperature=temperature, score_noise=score_noise)
     spectrum, precise = Spectrum.of(precision, mass), flag("precise", precise)
     with np.errstate(over="ignore"):  # the largest values of delta overflow to h = inf, which `stages` rejects
         size, gamma = broadcast(h=step_size(h, delta), friction=positive("friction", friction))
@@ -552,8 +552,9 @@ def stationary_law(
     size, gamma, tau = np.broadcast_arrays(size[..., None], gamma[..., None], noisy.score_noise)
     scheme = scheme.at(score_noise=0.0)
     with np.errstate(all="ignore"):  # very large steps overflow
-        tables = scheme.stages(size, friction=gamma).with_score_noise(tau)
-        step = linear_step(tables, spectrum.values)
+        tables = scheme.stages(size, friction=gamma)
+        check_affine(tables, scheme.name)
+        step = linear_step(tables.with_score_noise(tau), spectrum.values)
         covariance = stationary(step)
         bias = covariance[..., 0, 0] - scheme.temperature / spectrum.values
     damped = force_is_lost(step, size, spectrum.values, ACCURATE)

@@ -24,6 +24,8 @@ __all__ = [
     "RESOLVED",
     "Linear",
     "LinearStep",
+    "affine",
+    "check_affine",
     "kron",
     "kron_change",
     "linear_stage",
@@ -297,12 +299,17 @@ class LinearStep:
 
 def affine(scheme: Integrator) -> Integrator:
     """Return an integrator, or raise if it has a Metropolis test, whose steps are not affine."""
-    if scheme.metropolised:
-        raise ValueError(
-            f"integrator: {scheme.name!r} has a Metropolis test, so that its stationary distribution is that of the "
-            "target; uldnum.exact computes only steps without tests"
-        )
+    check_affine(scheme.unit, scheme.name)
     return scheme
+
+
+def check_affine(step: Step, name: str) -> None:
+    """Raise if a step of an integrator of a given name has a Metropolis test."""
+    if step.metropolised:
+        raise ValueError(
+            f"integrator: {name!r} has a Metropolis test, so that its stationary distribution is that of the target; "
+            "uldnum.exact computes only steps without tests"
+        )
 
 
 def linear_step(step: Step, precision: Array, centre: Array | None = None) -> LinearStep:
