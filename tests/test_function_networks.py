@@ -1,8 +1,11 @@
 """Networks that are functions of arrays of NumPy, PyTorch and other libraries, on images and on vectors."""
 
 import pickle
+import sys
 import time
+from dataclasses import replace
 from itertools import pairwise
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +15,7 @@ from helpers.onnx_models import Graph, Value, save_mixture
 import uldnum
 from uldnum.networks import Card, Network, network
 from uldnum.networks.forms import CONDITIONS, NEEDS, PARAMETERISATIONS, SCALINGS
+from uldnum.networks.function import CUDA, Library
 
 RNG = np.random.default_rng(0)
 MIXTURE = uldnum.GaussianMixture([0.5, 0.3, 0.2], RNG.normal(size=(3, 12)), [0.1, 0.4, 1.0], name="three")
@@ -589,6 +593,24 @@ def test_outputs_of_pytorch_are_arrays_of_any_kind(torch):
 def test_a_module_in_training_mode_warns(torch):
     with pytest.warns(UserWarning, match=r"Dropout is in training mode.*call its method eval\(\) first"):
         network(torch.nn.Dropout(), SIGMA_CARD | {"condition": "none", "shape": [2]})
+
+
+@pytest.mark.parametrize(("ours", "recorded"), [(7, [7]), (0, [])])
+def test_memory_is_kept_until_another_stream_has_read_it(monkeypatch, torch, ours, recorded):
+    """A stand-in for a GPU: PyTorch works on stream 0, and the chains on stream ``ours``."""
+    streams = []
+    cupy = SimpleNamespace(
+        ndarray=type("ndarray", (), {}),
+        from_dlpack=lambda values: values.numpy(),
+        cuda=SimpleNamespace(get_current_stream=lambda: SimpleNamespace(ptr=ours)),
+    )
+    monkeypatch.setitem(sys.modules, "cupy", cupy)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda: SimpleNamespace(cuda_stream=0))
+    monkeypatch.setattr(torch.cuda, "ExternalStream", lambda pointer: pointer)
+    monkeypatch.setattr(torch.Tensor, "record_stream", lambda _, stream: streams.append(stream))
+    library = replace(Library.of(torch.zeros(1)), kind=CUDA)
+    np.testing.assert_array_equal(library.outward(torch.ones(2, dtype=torch.float16)), np.ones(2, np.float32))
+    assert streams == recorded
 
 
 @pytest.mark.parametrize("name", ["array_api_strict", "jax"])

@@ -109,7 +109,15 @@ class Library:
         if space.name == "torch":
             values = values.detach().resolve_neg()  # DLPack does not transfer the negative bit of lazy tensors
         values = space.cast(values, self.real)
-        return require("cupy", "cuda").from_dlpack(values) if self.kind == CUDA else host(values)
+        if self.kind != CUDA:
+            return host(values)
+        cupy = require("cupy", "cuda")
+        if space.name == "torch":
+            torch, own = require("torch", "torch"), cupy.cuda.get_current_stream().ptr
+            if torch.cuda.current_stream().cuda_stream != own:
+                # PyTorch must not reuse the memory before the work on the other stream has read it.
+                values.record_stream(torch.cuda.ExternalStream(own))
+        return cupy.from_dlpack(values)
 
     def call(self, function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
         """Call a function of arrays of the library. PyTorch records no gradients and does not choose types."""
