@@ -406,9 +406,10 @@ def test_a_second_interrupt_ends_a_run_whose_model_does_not_answer(tmp_path):
     endless(tmp_path / "net.onnx")
     code = (
         "import uldnum, numpy as np\n"
-        f"level = uldnum.networks.network({str(tmp_path / 'net.onnx')!r}, {CARD}).at(0.5)\n"
-        "print('ready', flush=True)\n"
-        "uldnum.sample(level, 'ula', h=1, steps=3, chains=1)\n"
+        f"net = uldnum.networks.network({str(tmp_path / 'net.onnx')!r}, {CARD})\n"
+        "run = net.model.run\n"
+        "net.model.run = lambda binding: (print('ready', flush=True), run(binding))\n"
+        "uldnum.sample(net.at(0.5), 'ula', h=1, steps=3, chains=1)\n"
     )
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "ready\n"
