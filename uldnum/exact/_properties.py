@@ -78,7 +78,10 @@ class Properties(Described):
                 results.append(("Var(p) on N(0, 1)", f"{self.momentum_variance:.9g}"))
             results.append(("relaxation time", f"{self.relaxation_time:.6g} score evaluations"))
         title = f"{known.title} at h = {self.h:g}, friction {self.friction:g}"
-        return replace(known, title=title, rows=[*known.rows, *formulas(self.step), *results])
+        names = "; ".join(f"row {i} is {name}" for i, name in enumerate(ROWS[: self.step.rows]))
+        usual = self.step.rows == 1 or (self.integrator.momenta and self.step.rows == 2)
+        memory = [] if usual else [("memory", names)]
+        return replace(known, title=title, rows=[*known.rows, *memory, *formulas(self.step), *results])
 
 
 def properties(integrator: str | Integrator, h: float = 0.5, *, friction: float = 1.0) -> Properties:
@@ -140,8 +143,11 @@ def formulas(step: Step) -> list[tuple[str, str]]:
     """Return the formulas of each stage in numbers."""
     lines = []
     for count, stage in enumerate(step.stages, 1):
+        map = stage.map
+        if not all(np.all(np.isfinite(part)) for part in (stage.G, map.dA, map.b, map.C)):
+            return [("formulas", "the coefficients are not finite at this step size and friction")]
         lines.append((f"evaluation {count}", f"s at {combined(stage.G, ROWS)}"))
-        lines += [("", line) for line in equations(stage.map)]
+        lines += [("", line) for line in equations(map)]
     return lines
 
 
@@ -160,9 +166,9 @@ def equations(map: Affine) -> list[str]:
 def combined(coefficients: Array, names: Sequence[str]) -> str:
     """Return a linear combination as text, such as ``x + 0.5 p - 0.1 s``, without terms that are rounding errors."""
     text, values = "", np.asarray(coefficients)
-    least = 1e-14 * np.nanmax(np.abs(values), initial=0.0)
+    least = 1e-14 * np.max(np.abs(values), initial=0.0)
     for value, name in zip(values.tolist(), names, strict=False):
-        if not abs(value) <= least:  # also if the coefficient is NaN
+        if abs(value) > least:
             sign = ("-" if value < 0 else "") if not text else (" - " if value < 0 else " + ")
             text += sign + (name if abs(value) == 1 else f"{abs(value):.4g} {name}")
     return text or "0"
