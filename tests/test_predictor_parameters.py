@@ -113,6 +113,7 @@ def test_names_contain_the_parameters_that_are_not_the_defaults():
         ("heun(0.1,0,1,1,1)", "predictor: 'heun' takes at most 4 parameters"),
         ("ancestral(1)", "predictor: 'ancestral' takes no parameter"),
         ("heun(0.1,-1)", "S_tmin: heun needs 0 <= S_tmin <= inf, got -1"),
+        ("heun(0.1,5,1)", "S_tmin: must be at most S_tmax, got 5 and 1"),
         ("heun(0.1,0,inf,inf)", "S_noise: heun needs 0 <= S_noise <= 10, got inf"),
         ("heun(0.1,x)", "'x' is not a number"),
     ],

@@ -125,6 +125,8 @@ def churned(here: NoiseLevel, churn: float, least: float, most: float, inflation
     raised = np.where((here.r >= least) & (here.r <= most), churn, 0.0)
     if np.any(raised[here.a == 0]):
         raise ValueError("churn: must be 0 if the first level has alpha = 0, whose noise cannot be raised")
+    if least > most:
+        raise ValueError(f"S_tmin: must be at most S_tmax, got {least:g} and {most:g}")
     more = NoiseLevel(here.a, here.s * (1 + raised))
     return more, inflation * np.sqrt(np.square(more.s) - np.square(here.s))
 
