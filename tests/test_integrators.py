@@ -107,6 +107,7 @@ def test_names_ignore_case_and_read_parameters():
         ("AOA", "neither B nor K"),
         ("Heun", "'Heun' is a predictor, which moves samples between noise levels; pass it to uldnum.plan"),
         ("ddim(0.5)", "'ddim(0.5)' is a predictor"),
+        ("PIDLD(2,0.5,4.5)", "'PIDLD(2,0.5,4.5)' is a plan, because its coefficients depend on"),
         ("BAOABX", "The letters of splitting words are A (drift), B (kick), O (thermostat), U (drift and .*, not 'X'"),
     ],
 )

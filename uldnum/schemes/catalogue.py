@@ -35,6 +35,7 @@ from uldnum._util.names import NAME, UnknownNameError, checked_name, checked_tex
 from uldnum._util.summary import Described, Summary, counted
 from uldnum._util.typing import Array, ArrayLike
 from uldnum.schemes.braces import BRACES, check_fractions, compile_braces, described_braces, hmc, letters_of, parts_of
+from uldnum.schemes.controlled import PIDLD
 from uldnum.schemes.molecular import brunger_brooks_karplus, ciccotti_21, ciccotti_23, gronbech_jensen
 from uldnum.schemes.predictors import PREDICTORS
 from uldnum.schemes.runge_kutta import align, quicsort, should, srk
@@ -910,6 +911,11 @@ def integrator(name: str | Integrator, **parameters: float) -> Integrator:
         raise ValueError(
             f"integrator: {shown(name)} is a predictor, which moves samples between noise levels; pass it to "
             "uldnum.plan"
+        )
+    if stem.lower() == PIDLD:
+        raise ValueError(
+            f"integrator: {shown(name)} is a plan, because its coefficients depend on the number of past steps; pass "
+            f"'{PIDLD}(k_p,k_i,k_d)' to uldnum.plan"
         )
     raise unknown_integrator("integrator", name)
 
