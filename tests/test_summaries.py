@@ -135,6 +135,8 @@ def test_integrators_print_their_orders_and_cost():
     update = [text for label, text in uldnum.integrator("noise-denoise(1.5)").summary.rows if label in ("update", "")]
     assert " ".join(update).startswith("the step x' = x + eta sigma^2 s + (eta - 1) sigma p + sigma xi, p' = xi, with")
     assert update[-1].endswith("Here eta = 1.5.")
+    for name, steps in (("mala", 1), ("hmc(3)", 3)):
+        assert f"Here steps = {steps}." in " ".join(repr(uldnum.integrator(name)).split())
 
 
 def test_formulas_of_a_step_in_numbers():

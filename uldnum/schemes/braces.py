@@ -106,9 +106,9 @@ def compile_braces(word: str, fractions: Sequence[float], h: Array, friction: Ar
 
 
 def hmc(h: Array, friction: Array, steps: float = 1.0) -> Step:
-    """Return the step p <- xi, n leapfrog steps BAB of size h, and a Metropolis test.
+    """Return the step p <- xi, a number of leapfrog steps BAB of size h, and a Metropolis test.
 
-    With n = 1 it is MALA: x' = x + (h^2/2) s + h xi is accepted with the probability of Metropolis and Hastings,
+    With steps = 1 it is MALA: x' = x + (h^2/2) s + h xi is accepted with the probability of Metropolis and Hastings,
     because the kinetic energies before and after the leapfrog step are, up to a constant, minus the log densities of
     the proposals.
     """

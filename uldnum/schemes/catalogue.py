@@ -114,7 +114,12 @@ def update_of(recipe: Recipe) -> str:
         return f"{arguments[0]} {described_braces(arguments[0])}"
     text = " ".join((inspect.getdoc(function) or "").replace("``", "").split())
     given = recipe.keywords if isinstance(recipe, partial) else {}
-    return text.removeprefix("Return ") + "".join(f" Here {name} = {shown(value)}." for name, value in given.items())
+    return text.removeprefix("Return ") + "".join(f" Here {name} = {plain(value)}." for name, value in given.items())
+
+
+def plain(value: Any) -> str:
+    """Return a parameter of a recipe as text: a number without a decimal point if it is whole."""
+    return f"{value:g}" if isinstance(value, float) else f"{value}"
 
 
 def conditions(temperature: float, score_noise: Any, mass: Any = 1.0) -> str:
@@ -781,7 +786,7 @@ FAMILIES: dict[str, tuple[CatalogueEntry, ...]] = {
             momenta=True,
         ),
         CatalogueEntry("exponential-euler", exponential_euler, (1, 1), CHENG, momenta=True),
-        CatalogueEntry("ALIGN", align, (2, 2), f"{FOSTER}; as in diffrax", momenta=True),
+        CatalogueEntry("ALIGN", align, (2, 2), f"modified from {FOSTER}, Def. 4.2; as in diffrax", momenta=True),
         CatalogueEntry("ShOULD", should, (3, 3), f"{FOSTER}, Def. 7.1; as in diffrax", momenta=True),
         CatalogueEntry("QUICSORT", quicsort, (3, 3), f"{SCOTT}; as in diffrax", momenta=True),
         CatalogueEntry(
@@ -794,7 +799,7 @@ FAMILIES: dict[str, tuple[CatalogueEntry, ...]] = {
         ),
     ),
     "Metropolised": (
-        CatalogueEntry("mala", hmc, (None, np.inf), ROBERTS, momenta=True),
+        CatalogueEntry("mala", partial(hmc, steps=1.0), (None, np.inf), ROBERTS, momenta=True),
         CatalogueEntry(
             "hmc",
             hmc,

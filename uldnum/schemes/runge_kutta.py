@@ -77,14 +77,14 @@ def levy_areas(h: Array, friction: Array) -> tuple[Array, Array]:
 
 
 def align(h: Array, friction: Array) -> Step:
-    """Return the step x' = x + a p + b h s + r (b w + q H), p' = c p + (a - b) s + b s' + r (a w/h - gamma q H).
+    """Return the step x' = x + a p + b h s + r (b w + e H), p' = c p + (a - b) s + b s' + r (a w/h - gamma e H).
 
-    The weights c, a and b are those of the whole step, and q is the weight of H.
+    The weights c, a and b are those of the whole step, and e is the weight of H.
     """
-    one, (q, _) = weights(h, h, friction), levy_areas(h, friction)
+    one, (e, _) = weights(h, h, friction), levy_areas(h, friction)
     w, area, _ = path(h, friction)
-    x = scaled(one.b, w) + scaled(q, area)
-    p = scaled(one.a / h, w) - scaled(friction * q, area)
+    x = scaled(one.b, w) + scaled(e, area)
+    p = scaled(one.a / h, w) - scaled(friction * e, area)
     after = Affine(
         table(h, [[0, one.a], [0, one.lost]]), table(h, [one.b * h, one.a - one.b]), np.stack([x, p], axis=-2)[..., :2]
     )
@@ -95,8 +95,8 @@ def should(h: Array, friction: Array) -> Step:
     """Return a step of ShOULD, with the scores s at x, s_y at y and s' at x'.
 
     The formulas are ``y = x + a_{h/2} (p + r (H + 6 K)) + b_{h/2} (h s + r (w - 12 K))``,
-    ``x' = x + a p + b h (s + 2 s_y)/3 + r (b w + q H + q' K)`` and
-    ``p' = c p + (h/6) (c s + 4 c_{h/2} s_y + s') + r (a w/h - gamma (q H + q' K))``. Here q and q' are the weights of H
+    ``x' = x + a p + b h (s + 2 s_y)/3 + r (b w + e H + e' K)`` and
+    ``p' = c p + (h/6) (c s + 4 c_{h/2} s_y + s') + r (a w/h - gamma (e H + e' K))``. Here e and e' are the weights of H
     and K. Row 2 holds y minus the part of x' without s_y, and is zero at the end of a step.
     """
     one, half = weights(h, h, friction), weights(h / 2, h, friction)
