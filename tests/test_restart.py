@@ -95,10 +95,10 @@ def test_the_history_of_a_multistep_predictor_ends_at_a_restart():
         ("ula", LEVELS, [(3, 2, 0.3, 2.0)], "need a predictor as the method"),
         ("heun", uldnum.levels.vp_sde(5), [(3, 2, 0.3, 2.0)], "need VE levels"),
         ("heun", LEVELS, [(3, 2, 0.3, 0.1)], "t_max must be above the level sigma = "),
-        ("heun", LEVELS, [(1, 2, 0.3, 2.0)], "must be at least 2"),
-        ("heun", LEVELS, [(3, 0, 0.3, 2.0)], "must be at least 1"),
+        ("heun", LEVELS, [(1, 2, 0.3, 2.0)], "N: must be at least 2"),
+        ("heun", LEVELS, [(3, 0, 0.3, 2.0)], "K: must be at least 1"),
         ("heun", LEVELS, 3, "must be a sequence of"),
-        ("heun", LEVELS, [(3, 2, -1.0, 2.0)], "must be positive"),
+        ("heun", LEVELS, [(3, 2, -1.0, 2.0)], "t_min: must be positive"),
         ("heun", LEVELS, [3, 2, 0.3, 2.0], "must be a sequence of"),
     ],
 )

@@ -594,8 +594,8 @@ def checked_restarts(restarts: Any) -> list[tuple[int, int, float, float]]:
     for one in restarts:
         if not isinstance(one, list | tuple) or len(one) != 4:
             raise ValueError(f"{wanted} {shown(one)} in it")
-        count, repetitions = (whole_number("restarts", one[i], 2 - i, 2**20) for i in range(2))
-        lowest, highest = (positive_number("restarts", value) for value in one[2:])
+        count, repetitions = (whole_number(f"restarts: {name}", one[i], 2 - i, 2**20) for i, name in enumerate("NK"))
+        lowest, highest = (positive_number(f"restarts: {name}", one[i]) for i, name in ((2, "t_min"), (3, "t_max")))
         found.append((count, repetitions, lowest, highest))
     return found
 
