@@ -934,6 +934,8 @@ def test_list_takes_a_kind_and_a_word(monkeypatch, capsys):
     assert out.count("Integrators: ") == 1
     _, out, _ = uldnum(monkeypatch, capsys, "list", "predictors")
     assert "  heun(churn,S_tmin,S_tmax,S_noise)       Karras" in out
+    _, out, _ = uldnum(monkeypatch, capsys, "list", "plans")
+    assert "  pidld(k_p,k_i,k_d)  Chen" in out
     _, out, _ = uldnum(monkeypatch, capsys, "list", "networks", "GALAXY")
     names = [line.split()[0] for line in out.splitlines() if "[1]" in line]
     assert len(names) == 10

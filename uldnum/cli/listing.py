@@ -59,6 +59,8 @@ def sections() -> dict[str, Section]:
     from uldnum.networks.catalogue import known_networks
     from uldnum.plans.presets import PRESETS as PLANS
     from uldnum.sampling.backends import BACKENDS
+    from uldnum.schemes.controlled import PIDLD
+    from uldnum.schemes.controlled import SOURCE as PIDLD_SOURCE
     from uldnum.schemes.predictors import PREDICTORS
     from uldnum.targets import PRESETS
 
@@ -80,7 +82,12 @@ def sections() -> dict[str, Section]:
                 }
             }
         ),
-        "plans": Section({"Plans of the literature": {name: entry.source for name, entry in PLANS.items()}}),
+        "plans": Section(
+            {
+                "Methods of plans": {f"{PIDLD}(k_p,k_i,k_d)": PIDLD_SOURCE},
+                "Plans of the literature": {name: entry.source for name, entry in PLANS.items()},
+            }
+        ),
         "targets": Section({"Targets": {name: preset.source for name, preset in PRESETS.items()}}),
         "metrics": Section({"Metrics of studies": {name: METRICS[name].title for name in study_metrics()}}),
         "networks": Section(
