@@ -201,7 +201,7 @@ def network(
         diffusers, ``dict(scheduler.config)``.
     prompt : str or sequence of str, optional
         Texts for a folder of Stable Diffusion 1, 2, XL or 3, whose text encoders compute the inputs of the network.
-        With n texts, chain i of m has text ``i * n // m``. The default of ``guidance`` is then that of the pipeline:
+        With n texts, chain i has text ``i % n``. The default of ``guidance`` is then that of the pipeline:
         7.5 for versions 1 and 2, 5 for XL, and 7 for version 3.
     negative_prompt : str or sequence of str, optional
         Texts in place of the condition in the second branch of guidance: one for all prompts, or as many. Default: that
@@ -248,11 +248,11 @@ def network(
     """
     known, texts = known_networks(), {"prompt": prompt, "negative_prompt": negative_prompt}
     texts = {argument: text for argument, text in texts.items() if text is not None}
+    given = checked_card(diffusers.with_scheduler(card))
     if not callable(source) and str(source).lower() not in known and file_path("source", source).is_dir():
-        return network_in_folder(Path(source), checked_card(card), texts, options)
+        return network_in_folder(Path(source), given, texts, options)
     if texts:
         raise ValueError(f"{next(iter(texts))}: needs a pipeline folder with text encoders, got {shown(str(source))}")
-    given = checked_card(diffusers.with_scheduler(card))
     if callable(source):
         return Network(source, given, **options)
     path, name = file_path("source", source), str(source).lower()
