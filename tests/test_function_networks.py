@@ -323,6 +323,14 @@ def test_integers_and_integer_timesteps():
     np.testing.assert_allclose(level.denoise(np.ones((1, 2))), 1 / 5, rtol=1e-6)
 
 
+def test_the_time_of_a_level_is_a_step_of_the_schedule():
+    """Steps of a table need not be integers; a network that receives their index knows no time between them."""
+    schedule = {"kind": "table", "t": [0.1, 0.45, 1.0], "ratio": [0.1, 1.0, 10.0]}
+    card = SIGMA_CARD | {"schedule": schedule, "shape": [2]}
+    assert network(lambda z, t: z, card | {"condition": "index"}).time(2.0) == 0.45
+    assert 0.45 < network(lambda z, t: z, card | {"condition": "t"}).time(2.0) < 1.0
+
+
 def test_fingerprints_distinguish_functions():
     def net(factor):
         return network(lambda z, s: factor * z, SIGMA_CARD | {"shape": [2]})

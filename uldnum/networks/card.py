@@ -319,11 +319,13 @@ class Card(Described):
             high = min(high, START)
         elif self.condition == "log-snr" and math.isinf(self.times.limits[1]):
             high = min(high, NOISIEST)
-        found = times_of(self.spacing, count, self.times, shape, (low, high))
+        return self.snapped(times_of(self.spacing, count, self.times, shape, (low, high)))
+
+    def snapped(self, t: Any) -> Array:
+        """Return the nearest steps of the schedule to given times, or the times if the network receives no integer."""
         if not self.whole:
-            return found
-        snapped: Array = np.asarray(self.times.steps)[self.times.on_steps(found)]
-        return snapped
+            return np.asarray(t)
+        return np.asarray(np.asarray(self.times.steps)[self.times.on_steps(t)])
 
     def ratio_of(self, name: str, value: float) -> float:
         """Return sigma/alpha of a noise level given as "sigma", "sigma-ratio" or "t". It is infinite at alpha = 0.

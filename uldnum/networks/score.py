@@ -343,9 +343,8 @@ class Network(Law):
         return self.time_at if self.card.schedule else None
 
     def time_at(self, ratio: float) -> float:
-        """Return the time of the schedule at sigma/alpha = ratio, or the nearest integer timestep."""
-        time = float(self.card.times.time(ratio))
-        return float(round(time)) if self.card.whole else time
+        """Return the time of the schedule at sigma/alpha = ratio, or the nearest step of the schedule."""
+        return float(self.card.snapped(self.card.times.time(ratio)))
 
     def nearest(self, levels: Levels) -> Levels:
         """Return the nearest noise levels at which the network was trained.
