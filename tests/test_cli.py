@@ -21,11 +21,12 @@ import xarray as xr
 from helpers.onnx_models import Graph, Value
 from matplotlib.figure import Figure
 from onnx import TensorProto, helper
+from packaging.requirements import Requirement
 from PIL import Image
 
 from uldnum import levels, networks, studies
 from uldnum._util import files
-from uldnum._util.extras import EXTRAS, distributions
+from uldnum._util.extras import EXTRAS, installed, requirements, unmet
 from uldnum._util.parsing import whole
 from uldnum.cli import app
 from uldnum.cli.options import in_flags
@@ -990,9 +991,17 @@ def test_help_teaches(monkeypatch, capsys, command):
 def test_every_extra_has_a_purpose():
     extras = set(metadata("uldnum").get_all("Provides-Extra"))
     assert extras - {"test", "dev"} == set(EXTRAS)
-    assert {"onnx", "onnxruntime"} <= set(distributions("train"))  # this extra includes another one
-    assert {"numpy", "numba"} <= set(distributions())
-    assert "matplotlib" not in distributions()
+    base, train = ({one.name for one in requirements(extra)} for extra in ("", "train"))
+    assert {"onnx", "onnxruntime"} <= train  # this extra includes another one
+    assert {"numpy", "numba"} <= base
+    assert "matplotlib" not in base
+
+
+def test_requirements_that_are_not_met_are_named():
+    found = installed("numpy")
+    assert unmet(Requirement("numpy>=2.1")) == ""
+    assert unmet(Requirement("numpy<2")) == f"numpy {found} does not fit <2"
+    assert unmet(Requirement("no-such-package>=1")) == "missing no-such-package"
 
 
 def test_a_missing_extra_names_its_command(monkeypatch, capsys, tmp_path):

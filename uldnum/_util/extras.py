@@ -8,7 +8,7 @@ from types import ModuleType
 
 from packaging.requirements import Requirement
 
-__all__ = ["EXTRAS", "MissingExtraError", "distributions", "installed", "require"]
+__all__ = ["EXTRAS", "MissingExtraError", "installed", "require", "requirements", "unmet"]
 
 # Purpose of each extra, as the subject of an error message. pyproject.toml lists the dependencies of each.
 EXTRAS = {
@@ -41,16 +41,25 @@ def installed(name: str) -> str:
         return "missing"
 
 
-def distributions(extra: str = "") -> list[str]:
-    """Return the names of the dependencies of an extra, or of the package itself, from its metadata."""
+def requirements(extra: str = "") -> list[Requirement]:
+    """Return the dependencies of an extra, or of the package itself, from its metadata."""
     found = []
     for requirement in map(Requirement, requires("uldnum") or []):
         asked = not extra if requirement.marker is None else requirement.marker.evaluate({"extra": extra})
         if asked and requirement.name == "uldnum":
-            found += [name for other in sorted(requirement.extras) for name in distributions(other)]
+            found += [one for other in sorted(requirement.extras) for one in requirements(other)]
         elif asked:
-            found.append(requirement.name)
+            found.append(requirement)
     return found
+
+
+def unmet(requirement: Requirement) -> str:
+    """Return why an installed distribution does not meet a requirement; "" if it does."""
+    found = installed(requirement.name)
+    if found == "missing":
+        return f"missing {requirement.name}"
+    fits = requirement.specifier.contains(found, prereleases=True)
+    return "" if fits else f"{requirement.name} {found} does not fit {requirement.specifier}"
 
 
 def require(module: str, extra: str) -> ModuleType:

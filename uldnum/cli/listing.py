@@ -12,7 +12,7 @@ import numpy as np
 import typer
 
 from uldnum._util.arguments import shown
-from uldnum._util.extras import EXTRAS, distributions, installed, require
+from uldnum._util.extras import EXTRAS, installed, require, requirements, unmet
 from uldnum._util.names import unknown
 from uldnum.cli.networks import CardEntries, pairs
 from uldnum.schemes.catalogue import FAMILIES, CatalogueEntry, integrator
@@ -183,12 +183,12 @@ def doctor() -> None:
     Example: uldnum doctor
     """
     typer.echo(f"uldnum {VERSION}, Python {platform.python_version()}, {platform.platform()}")
-    print_table("\nBase", {name: installed(name) for name in distributions()})
+    print_table("\nBase", {one.name: unmet(one) or installed(one.name) for one in requirements()})
     print_table("Backends", {"array": "works", "numba": check_numba(), "cuda": check_cuda()})
     extras = {}
     for extra, purpose in EXTRAS.items():
-        missing = [name for name in distributions(extra) if installed(name) == "missing"]
-        state = f"missing {', '.join(missing)}; run: pip install 'uldnum[{extra}]'" if missing else "installed"
+        faults = [fault for fault in map(unmet, requirements(extra)) if fault]
+        state = f"{', '.join(faults)}; run: pip install 'uldnum[{extra}]'" if faults else "installed"
         extras[extra] = f"{purpose}: {state}"
     print_table("Extras", extras)
     if importlib.util.find_spec("onnxruntime") is not None:

@@ -8,8 +8,22 @@
   kernel (`stages`) applies each map, with four coordinates per thread.
 """
 
+import importlib
+import warnings
+from unittest.mock import patch
+
+import numpy as np
+from numba.core import config
+
 from uldnum._util.extras import require
 
 __all__: list[str] = []
 
 require("numba_cuda", "cuda")
+if not config.ENABLE_CUDASIM:
+    # numba-cuda 0.30, the last series, compiles np.row_stack, which NumPy 2.5 removed (NVIDIA/numba-cuda#907), and uses
+    # a deprecated conversion.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        with patch.object(np, "row_stack", np.vstack, create=True):
+            importlib.import_module("numba.cuda.np.arrayobj")
