@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -272,3 +273,9 @@ def test_user_targets_and_integrators_are_pickled(processes):
     # The score of the double well is a local function.
     study = uldnum.studies.exact_bias("double-well", "ula", 0.05, executor=processes, progress=False)
     assert np.isfinite(study.exact).all()
+    moment, cdf = (lambda order: np.ones(1)), partial(np.clip, a_min=0.0, a_max=1.0)
+    unnamed = uldnum.UserTarget(
+        lambda x: -x, 1, sampler=mixture.sample, standard_deviation=[1.0], moment=moment, cdf=cdf
+    )
+    with pytest.raises(ValueError, match=r"^executor: a task cannot be sent to another process"):
+        uldnum.studies.bias(unnamed, scheme, executor=processes, **given)

@@ -187,6 +187,7 @@ def test_messages_name_missing_abilities():
             r"data: must be .* object with a function noised\(alpha, sigma\), .* got Scored",
         ),
         (lambda: sampled(object()), "target: must be a name, a GaussianMixture"),
+        (lambda: sampled(uldnum.targets.DataMixture(np.ones((1, 1, 2, 2)))), r"got .*noise level by its method at"),
     ):
         with pytest.raises(ValueError, match=fault):
             measure()

@@ -215,6 +215,11 @@ def computed(
     finally:
         for future in futures:
             future.cancel()
+    if fault is not None and "pickle" in f"{type(fault)} {fault}":
+        raise ValueError(
+            f"executor: a task cannot be sent to another process ({fault}); define the functions of a target at the "
+            "top level of a module, or use a ThreadPoolExecutor"
+        ) from fault
     if fault is not None:
         raise fault
 

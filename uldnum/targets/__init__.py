@@ -92,9 +92,10 @@ def find_target(given: Any) -> Target:
     """
     found = target(given) if isinstance(given, str | Path) else given
     if not isinstance(found, Target):
+        level = "; choose a noise level by its method at(sigma)" if callable(getattr(found, "at", None)) else ""
         raise ValueError(
             "target: must be a name, a GaussianMixture, a UserTarget, a network or DataMixture at a noise level, or "
-            f"another uldnum.targets.Target, got {shown(given)}"
+            f"another uldnum.targets.Target, got {shown(given)}{level}"
         )
     return found
 

@@ -487,8 +487,8 @@ def law_of(data: Any) -> Law:
     noised = getattr(data, "noised", None)
     if not callable(noised):
         raise ValueError(
-            "data: must be a GaussianMixture, a DataMixture, a network, or another object with a function "
-            f"noised(alpha, sigma), such as UserTarget(..., noised=f), got {shown(data)}"
+            "data: must be a GaussianMixture, a DataMixture, a network (without a noise level), or another object "
+            f"with a function noised(alpha, sigma), such as UserTarget(..., noised=f), got {shown(data)}"
         )
     return data if isinstance(data, Law) else NoisedLaw(getattr(data, "name", type(data).__name__), noised)
 
