@@ -14,9 +14,9 @@ FIGURES = (
     "temperature", "trajectories", "zoo",
 )  # fmt: skip
 # Modules that take long or need further packages; "all" does not include them.
-LONG = ("agreement", "denoising", "overhead", "registers", "throughput")
-# Modules that write a page or a picture without storing data.
-WHOLE = ("agreement", "chains", "grids", "orders", "overhead", "registers")
+LONG = ("agreement", "denoising", "overhead", "reference", "registers", "throughput")
+# Modules that write pages or a picture without storing data.
+WHOLE = ("agreement", "chains", "grids", "orders", "overhead", "reference", "registers")
 
 
 def main() -> None:

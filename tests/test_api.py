@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import uldnum
+from analysis.reference import MODULES as PUBLIC
 
 MODULES = [module.name for module in pkgutil.walk_packages(uldnum.__path__, "uldnum.")]
 TESTS = Path(__file__).parent
@@ -42,6 +43,14 @@ def test_tests_do_not_import_each_other():
     for path in TESTS.rglob("*.py"):
         found = re.findall(r"^\s*(?:from|import) (test_\w+|conftest)", path.read_text(), re.M)
         assert not found, path
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_every_public_name_has_an_example(name):
+    """Functions and classes; constants have no docstrings."""
+    module = importlib.import_module(name)
+    public = {other: getattr(module, other) for other in module.__all__}
+    assert not [other for other, one in public.items() if callable(one) and ">>>" not in (one.__doc__ or "")]
 
 
 @pytest.mark.parametrize("name", ["uldnum", *MODULES])

@@ -153,7 +153,7 @@ def expected(target: Target, function: Callable[[Array], Array], chains: int) ->
 
 
 def mean_bias(run: Run, target: Target | str, *, reference: Any = None) -> Bias:
-    """Return the bias of E[x_i] in standard deviations of x_i.
+    r"""Return the bias of E[x_i] in standard deviations of x_i.
 
     Parameters
     ----------
@@ -179,9 +179,9 @@ def mean_bias(run: Run, target: Target | str, *, reference: Any = None) -> Bias:
 
     Notes
     -----
-    The value b is the root mean square over the axes i::
+    The value b is the root mean square over the d axes:
 
-        b^2 = mean_i (E[x_i]_run - E[x_i])^2 / Var[x_i].
+    .. math:: b^2 = \frac{1}{d} \sum_{i=1}^d \frac{(E[x_i]_\mathrm{run} - E[x_i])^2}{Var[x_i]}
 
     The floor is the root mean square of the standard errors of the axes, which is the root mean square of b for an
     unbiased run. The error is that of `uldnum.diagnostics.jackknife.euclidean_norm`.
@@ -199,7 +199,7 @@ def mean_bias(run: Run, target: Target | str, *, reference: Any = None) -> Bias:
 
 
 def second_moment_bias(run: Run, target: Target | str, *, reference: Any = None) -> Bias:
-    """Return the bias of E[x_i^2] in standard deviations of x_i^2.
+    r"""Return the bias of E[x_i^2] in standard deviations of x_i^2.
 
     Parameters
     ----------
@@ -224,9 +224,9 @@ def second_moment_bias(run: Run, target: Target | str, *, reference: Any = None)
 
     Notes
     -----
-    The value b is the root mean square over the axes i, with moments about 0::
+    The value b is the root mean square over the d axes, with moments about 0:
 
-        b^2 = mean_i (E[x_i^2]_run - E[x_i^2])^2 / Var[x_i^2].
+    .. math:: b^2 = \frac{1}{d} \sum_{i=1}^d \frac{(E[x_i^2]_\mathrm{run} - E[x_i^2])^2}{Var[x_i^2]}
 
     Error and floor are those of `mean_bias`. On N(0, 1), ULA has ``b = 1/sqrt(2) (1/(1 - delta/2) - 1)``.
 

@@ -131,6 +131,17 @@ def kolmogorov(run: Run | Array, target: Target | str, summary: Summary = each_a
     different variance. The error is therefore the root mean square deviation from the true distance instead of the
     standard deviation of the value. It is too large by up to 40% if there is a single maximum. If the value is below
     two floors, the error is at least the floor.
+
+    Examples
+    --------
+    The largest distance between N(0, 1) and N(0.5, 1) is 0.197:
+
+    >>> import numpy as np
+    >>> import uldnum
+    >>> x = np.random.default_rng(0).normal(0.5, 1.0, size=(10_000, 1))
+    >>> distance = uldnum.diagnostics.kolmogorov(x, "gaussian")
+    >>> bool(abs(distance.value[0] - 0.197) < 4 * distance.error[0])
+    True
     """
 
     def distance(gap: Array, edges: Array) -> Array:

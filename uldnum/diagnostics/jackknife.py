@@ -66,6 +66,15 @@ class Bias(NamedTuple):
     A norm is not negative, so a value near the floor overestimates the true bias. The interval ``value +- 2 error``
     covers the true bias only if the value is well above the floor. It always covers the mean of ``value`` over
     repetitions of the run.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import uldnum
+    >>> x = np.random.default_rng(0).normal(size=(1000, 1))
+    >>> bias = uldnum.diagnostics.wasserstein_1(x, "gaussian")
+    >>> bool(bias.value < 4 * bias.floor)
+    True
     """
 
     value: Array

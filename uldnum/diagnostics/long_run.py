@@ -53,6 +53,12 @@ class Evidence:
     evaluations : int
         Total number of score evaluations of all runs and chains, without the runs at step sizes at which chains
         diverged.
+
+    Examples
+    --------
+    >>> from uldnum.diagnostics import Evidence
+    >>> Evidence(h=0.1, noise=0.01, bias=0.002, evaluations=1_000_000).noise
+    0.01
     """
 
     h: float

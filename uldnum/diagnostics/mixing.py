@@ -50,6 +50,14 @@ class Estimate(NamedTuple):
         Estimate.
     error : float or array
         Standard error.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import uldnum
+    >>> time = uldnum.diagnostics.autocorrelation_time(np.random.default_rng(0).normal(size=(1000, 100)))
+    >>> bool(abs(time.value - 1) < 4 * time.error)
+    True
     """
 
     value: Array
@@ -57,7 +65,7 @@ class Estimate(NamedTuple):
 
 
 def autocorrelation_time(series: Array, *, nfe: float = 1.0) -> Estimate:
-    """Return the integrated autocorrelation time of chains in equilibrium.
+    r"""Return the integrated autocorrelation time of chains in equilibrium.
 
     Parameters
     ----------
@@ -80,11 +88,15 @@ def autocorrelation_time(series: Array, *, nfe: float = 1.0) -> Estimate:
 
     Notes
     -----
-    The time is ``nfe (1 + 2 sum_{n=1}^M rho(n))``. The autocorrelation rho is computed from the autocovariances of the
-    chains about their common mean, averaged over the chains and summed over the components of a vector. The window M is
-    the smallest lag with::
+    The time is
 
-        M >= 5 (1 + 2 sum_{n=1}^M |rho(n)|).
+    .. math:: \tau = \mathrm{nfe} \left(1 + 2 \sum_{n=1}^M \rho(n)\right)
+
+    The autocorrelation rho is computed from the autocovariances of the
+    chains about their common mean, averaged over the chains and summed over the components of a vector. The window M is
+    the smallest lag with
+
+    .. math:: M \ge 5 \left(1 + 2 \sum_{n=1}^M |\rho(n)|\right)
 
     Sokal (1997, section 3) sums rho instead of its absolute value. The two sums are equal if rho is positive. For
     kinetic integrators rho may oscillate, and its sum may then be small long before rho has decayed. If rho is
@@ -162,6 +174,17 @@ def chain_mean_times(run: Run) -> dict[str, Estimate]:
     larger than the time. `autocorrelation_time` does not have this bias, but needs a trace. If the run accumulated
     moments at every ``record_every``-th step only, the time is that of averages over these steps. It is longer than
     that of averages over all steps, and at least ``record_every`` steps if correlations are positive.
+
+    Examples
+    --------
+    On N(0, 1) at delta = 0.5, the autocorrelation of ULA decreases by the factor 1 - delta in each step. The time is
+    therefore (2 - delta)/delta = 3:
+
+    >>> import uldnum
+    >>> run = uldnum.sample("gaussian", "ULA", delta=0.5, steps=200, chains=1000, burn_in=20, backend="array")
+    >>> time = uldnum.diagnostics.chain_mean_times(run)["x"]
+    >>> bool(abs(time.value[0] - 3) < 4 * time.error[0])
+    True
     """
     checked_run(run).check_one_step_size()
     if run.settings.record is None:
@@ -232,6 +255,14 @@ def effective_sample_size(run: Run) -> Any:
     ----------
     A. Vehtari, A. Gelman, D. Simpson, B. Carpenter and P.-C. Bürkner, "Rank-normalization, folding, and localization:
     an improved R-hat for assessing convergence of MCMC", Bayesian Analysis 16 (2021).
+
+    Examples
+    --------
+    >>> import uldnum
+    >>> run = uldnum.sample("gaussian", "ULA", delta=0.5, steps=200, chains=4, thin=1, backend="array")
+    >>> found = uldnum.diagnostics.effective_sample_size(run)
+    >>> sorted(found.data_vars)
+    ['bulk', 'bulk_per_nfe', 'r_hat', 'tail']
     """
     stats, posterior = require("arviz_stats", "arviz"), checked_run(run).to_arviz()
     bulk, tail = (stats.ess(posterior, method=method)["x"] for method in ("bulk", "tail"))
@@ -273,6 +304,17 @@ def hopping_rate(trace: Array | None, target: Target | str, *, nfe: float = 1.0)
 
     The time of a chain starts when it first visits a core. The total time should be much longer than the duration of
     one transition. If a chain hops to another mode and back between two draws, these two hops are not detected.
+
+    Examples
+    --------
+    A chain that alternates between the two modes at every draw hops once in each of 9 intervals:
+
+    >>> import numpy as np
+    >>> import uldnum
+    >>> trace = 1.5 * (-1.0) ** np.arange(10).reshape(10, 1, 1)
+    >>> pair = uldnum.GaussianMixture(weights=[0.5, 0.5], means=[[1.5], [-1.5]], variances=[0.1, 0.1])
+    >>> float(uldnum.diagnostics.hopping_rate(trace, pair).value)
+    1.0
     """
     positions = np.empty(0) if trace is None else reals("trace", trace)
     if positions.ndim != 3 or not positions.size:

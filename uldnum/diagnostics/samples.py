@@ -133,7 +133,7 @@ def quantile_gaps(one: list[Array], other: list[Array], halvings: Array) -> tupl
 
 
 def maximum_mean_discrepancy(x: Array, target: Target | str, *, seed: int = 0, reference: Any = None) -> Bias:
-    """Return the squared maximum mean discrepancy between samples and exact draws or reference samples.
+    r"""Return the squared maximum mean discrepancy between samples and exact draws or reference samples.
 
     Parameters
     ----------
@@ -162,13 +162,23 @@ def maximum_mean_discrepancy(x: Array, target: Target | str, *, seed: int = 0, r
     Notes
     -----
     The number of exact draws or reference samples y is equal to the number of samples x, and the sizes of their batches
-    are equal. The squared discrepancy is (Gretton et al. 2012, eq. 3)::
+    are equal. The squared discrepancy is (Gretton et al. 2012, eq. 3):
 
-        E k(x, x') + E k(y, y') - 2 E k(x, y),    k(x, y) = exp(-|x - y|^2/(2 l^2)).
+    .. math:: E k(x, x') + E k(y, y') - 2 E k(x, y), \qquad k(x, y) = \exp\left(-\frac{|x - y|^2}{2 l^2}\right)
 
     l^2 is the trace of the covariance of the target or of the reference. Pairs of samples from the same batch of chains
     are omitted, because the autocorrelation of a trace would bias them. The mean of the value for unbiased samples is
     therefore 0. Error and floor are those of `uldnum.diagnostics.samples.u_statistic`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import uldnum
+    >>> x = np.random.default_rng(0).normal(size=(1000, 1))
+    >>> exact = uldnum.diagnostics.maximum_mean_discrepancy(x, "gaussian")
+    >>> wide = uldnum.diagnostics.maximum_mean_discrepancy(2 * x, "gaussian")
+    >>> bool(abs(exact.value) < 4 * exact.floor), bool(wide.value > 4 * wide.floor)
+    (True, True)
     """
     batches, draws, known = compared(x, target, reference, seed, PAIRED)
     sizes = sizes_of(batches)
@@ -186,7 +196,7 @@ def maximum_mean_discrepancy(x: Array, target: Target | str, *, seed: int = 0, r
 
 
 def kernel_stein_discrepancy(x: Array, target: Any) -> Bias:
-    """Return the squared kernelised Stein discrepancy between samples and a target.
+    r"""Return the squared kernelised Stein discrepancy between samples and a target.
 
     Only the score of the target is used.
 
@@ -211,13 +221,26 @@ def kernel_stein_discrepancy(x: Array, target: Any) -> Bias:
 
     Notes
     -----
-    The value is the mean over pairs of samples x and y of::
+    The value is the mean over pairs of samples x and y of
 
-        k s_x.s_y + s_x.grad_y k + s_y.grad_x k + div_x grad_y k,    k(x, y) = (1 + |x - y|^2/l^2)^(-1/2),
+    .. math::
+
+        k \, s_x \cdot s_y + s_x \cdot \nabla_y k + s_y \cdot \nabla_x k + \nabla_x \cdot \nabla_y k,
+        \qquad k(x, y) = (1 + |x - y|^2/l^2)^{-1/2}
 
     where s_x is the score at x and k is the inverse multiquadric kernel (Gorham & Mackey 2017). l^2 is the trace of the
     covariance of the samples. Pairs of samples from the same batch of chains are omitted, so the mean of the value for
     unbiased samples is 0. Error and floor are those of `uldnum.diagnostics.samples.u_statistic`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import uldnum
+    >>> x = np.random.default_rng(0).normal(size=(1000, 1))
+    >>> exact = uldnum.diagnostics.kernel_stein_discrepancy(x, "gaussian")
+    >>> wide = uldnum.diagnostics.kernel_stein_discrepancy(2 * x, "gaussian")
+    >>> bool(abs(exact.value) < 4 * exact.floor), bool(wide.value > 4 * wide.floor)
+    (True, True)
     """
     target = scored(target)
     x = positions(x, target)

@@ -32,6 +32,17 @@ class PlanLaw(NamedTuple):
     See Also
     --------
     plan : Function that returns this object.
+
+    Examples
+    --------
+    On data N(0, 1), one step of DDIM from sigma = 3 to sigma = 1 multiplies z by 0.1 + 0.3, and N(0, 10) becomes
+    N(0, 1.6):
+
+    >>> import uldnum
+    >>> plan = uldnum.plan("ddim", uldnum.levels.given([3.0, 1.0]), denoise=False)
+    >>> law = uldnum.exact.plan(plan, start_variance=10.0)
+    >>> round(float(law.covariance[-1, 0, 0]), 12)
+    1.6
     """
 
     mean: Array

@@ -41,6 +41,13 @@ class Properties(Described):
     See Also
     --------
     properties : Function that returns this object.
+
+    Examples
+    --------
+    >>> import uldnum
+    >>> found = uldnum.exact.properties("BAOAB")
+    >>> round(found.limit, 9)
+    2.0
     """
 
     integrator: Integrator

@@ -38,6 +38,12 @@ class Orders(NamedTuple):
     See Also
     --------
     measured_orders : Function that returns this object.
+
+    Examples
+    --------
+    >>> from uldnum.exact import measured_orders
+    >>> round(measured_orders("OBABO").stationary, 1)
+    2.0
     """
 
     weak: float

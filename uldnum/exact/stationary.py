@@ -78,11 +78,31 @@ MOST_DENSE = 1_000
 
 
 class ConvergenceError(RuntimeError):
-    """An exact answer cannot be computed to the requested tolerance."""
+    """An exact answer cannot be computed to the requested tolerance.
+
+    Examples
+    --------
+    >>> import uldnum
+    >>> try:
+    ...     uldnum.exact.transfer_operator("ULA", "gaussian", h=2.5, tolerance=1e-3)
+    ... except uldnum.exact.ConvergenceError as error:
+    ...     print(type(error).__name__)
+    UnstableError
+    """
 
 
 class UnstableError(ConvergenceError):
-    """A scheme is unstable on a target and has no stationary distribution."""
+    """A scheme is unstable on a target and has no stationary distribution.
+
+    Examples
+    --------
+    >>> import uldnum
+    >>> try:
+    ...     uldnum.exact.transfer_operator("ULA", "gaussian", h=2.5, tolerance=1e-3)
+    ... except uldnum.exact.UnstableError:
+    ...     print("no stationary distribution")
+    no stationary distribution
+    """
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ SMALLEST = 1e-8
 
 @dataclass(frozen=True, repr=False)
 class TransferOperator(Described):
-    """Stationary distribution of x at the end of a time step, and leading eigenvalues of one time step.
+    r"""Stationary distribution of x at the end of a time step, and leading eigenvalues of one time step.
 
     Attributes
     ----------
@@ -65,13 +65,20 @@ class TransferOperator(Described):
     Let F and rho be the cdf and the density of x in the stationary distribution, and let ``lambda_2`` be the second
     eigenvalue of one time step. The distances to the target are
 
-    * Wasserstein-1 distance, ``int |F - F_target| dx``;
-    * Kolmogorov distance, ``max |F - F_target|``;
-    * total variation distance, ``1/2 int |rho - rho_target| dx``;
-    * Kullback-Leibler divergence from the target, ``int rho log(rho/rho_target) dx``.
+    * Wasserstein-1 distance, :math:`\int |F - F_\mathrm{target}| \, dx`;
+    * Kolmogorov distance, :math:`\max |F - F_\mathrm{target}|`;
+    * total variation distance, :math:`\frac{1}{2} \int |\rho - \rho_\mathrm{target}| \, dx`;
+    * Kullback-Leibler divergence from the target, :math:`\int \rho \log(\rho/\rho_\mathrm{target}) \, dx`.
 
-    The spectral gap is ``1 - |lambda_2|``, and the relaxation time in score evaluations is
+    The spectral gap is :math:`1 - |\lambda_2|`, and the relaxation time in score evaluations is
     ``-nfe_per_step / log |lambda_2|``.
+
+    Examples
+    --------
+    >>> import uldnum
+    >>> law = uldnum.exact.transfer_operator("ULA", "gaussian", delta=0.5, tolerance=1e-6)
+    >>> round(law.relaxation_time, 3), round(law.expectation(lambda x: x**2), 3)
+    (1.443, 1.333)
     """
 
     law: Solution

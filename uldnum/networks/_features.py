@@ -60,6 +60,12 @@ class FeatureCard:
         names "features" and "logits".
     source, licence, citation : str
         Origin, licence and citation of the model.
+
+    Examples
+    --------
+    >>> from uldnum.networks import FeatureCard
+    >>> FeatureCard(name="inception", shape=(3, 299, 299), data_range=(-1.0, 1.0)).shape
+    (3, 299, 299)
     """
 
     name: str = ""
@@ -94,6 +100,14 @@ class Features:
         Values of black and white that the map expects; None if every range is accepted.
     identity : str
         Hash of the model; empty for a function.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from uldnum.networks import features
+    >>> pixels = features("pixels")
+    >>> pixels.name, pixels(np.zeros((2, 1, 4, 4), np.float32)).shape
+    ('pixels', (2, 16))
     """
 
     name: str

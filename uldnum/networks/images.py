@@ -62,6 +62,14 @@ class ReferenceImages:
         Values of black and white.
     train_labels, held_out_labels : int arrays, shapes (n,) and (m,), or None
         Classes of the images; None if they are unknown.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from uldnum.networks import reference_images
+    >>> found = reference_images(np.linspace(0.0, 1.0, 160).reshape(10, 1, 4, 4), data_range=(0.0, 1.0))
+    >>> found.train.shape, found.held_out
+    ((10, 1, 4, 4), None)
     """
 
     name: str

@@ -125,6 +125,19 @@ class Network(Law):
     References
     ----------
     Ho & Salimans (2022), "Classifier-free diffusion guidance", equation 6; its weight is ``guidance - 1``.
+
+    Examples
+    --------
+    The exact score network of N(0, 4) in one dimension, which answers with the denoised position:
+
+    >>> import numpy as np
+    >>> import uldnum
+    >>> def denoiser(z, sigma):
+    ...     return 4 * z / (4 + sigma[:, None] ** 2)
+    >>> card = {"parameterisation": "denoiser", "scaling": "ve", "condition": "sigma", "shape": (1,)}
+    >>> net = uldnum.networks.Network(denoiser, card)
+    >>> net.at(1.0).score(np.array([[5.0]], np.float32)).tolist()
+    [[-1.0]]
     """
 
     shape: tuple[int, ...]
@@ -517,6 +530,16 @@ class NetworkLevel(NoisedImages):
     -----
     Chains start from N(alpha m, alpha^2 r^2 + sigma^2), where [m - r, m + r] is the range of the data. For data in
     [-1, 1] this distribution is N(0, alpha^2 + sigma^2).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import uldnum
+    >>> card = {"parameterisation": "epsilon", "scaling": "ve", "condition": "sigma", "shape": (1,)}
+    >>> net = uldnum.networks.Network(lambda z, sigma: z / sigma[:, None], card)
+    >>> level = net.at(2.0)
+    >>> level.alpha, level.sigma, level.score(np.array([[2.0]], np.float32)).tolist()
+    (1.0, 2.0, [[-0.5]])
     """
 
     network: Network

@@ -111,6 +111,13 @@ class Plan(Described):
         Temperature of the integrator.
     score_noise : float, default 0.0
         Standard deviation of the error of the score in units of 1/sigma, the largest one of all phases.
+
+    Examples
+    --------
+    >>> import uldnum
+    >>> plan = uldnum.plan("ddim", uldnum.levels.geometric(10.0, 0.1, 3), denoise=False)
+    >>> plan.name, plan.start, len(plan.phases)
+    ('ddim', (1.0, 10.0), 2)
     """
 
     name: str

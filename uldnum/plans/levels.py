@@ -157,6 +157,12 @@ def given(sigma: ArrayLike, alpha: ArrayLike = 1.0) -> Levels:
     ValueError
         If there is no level, a number is not positive and finite, the shapes differ, or sigma/alpha does not decrease
         from level to level.
+
+    Examples
+    --------
+    >>> import uldnum
+    >>> uldnum.levels.given([10.0, 1.0, 0.1])
+    3 noise levels, sigma from 10 to 0.1, alpha = 1
     """
     noise, scale = positive("sigma", sigma), scales("alpha", alpha)
     return Levels(np.broadcast_to(scale, noise.shape) if scale.ndim == 0 else scale, noise)
@@ -335,6 +341,12 @@ def scaled_linear(count: int, beta_start: float = 0.00085, beta_end: float = 0.0
     References
     ----------
     Rombach et al. 2022.
+
+    Examples
+    --------
+    >>> import uldnum
+    >>> uldnum.levels.scaled_linear(3).sigma.round(4).tolist()
+    [0.9977, 0.8503, 0.0292]
     """
     found = of_betas(schedules.scaled_linear, count, beta_start, beta_end, timesteps)
     return noisy("levels of scaled-linear betas", found)
@@ -375,6 +387,12 @@ def vp_sde(count: int, beta_start: float = 0.1, beta_end: float = 20.0, last: fl
     References
     ----------
     Song, Sohl-Dickstein, Kingma, Kumar, Ermon & Poole 2021, eq. 32.
+
+    Examples
+    --------
+    >>> import uldnum
+    >>> uldnum.levels.vp_sde(3).sigma.round(4).tolist()
+    [1.0, 0.9599, 0.0105]
     """
     low, high = positive_number("beta_start", beta_start), positive_number("beta_end", beta_end)
     end = positive_number("last", last)
@@ -421,6 +439,12 @@ def cosine(count: int, timesteps: int = 1000, max_beta: float = 0.999) -> Levels
     References
     ----------
     Nichol & Dhariwal 2021, eq. 17.
+
+    Examples
+    --------
+    >>> import uldnum
+    >>> uldnum.levels.cosine(3).sigma.round(4).tolist()
+    [1.0, 0.712, 0.0064]
     """
     steps, beta = whole_number("timesteps", timesteps, 2, 2**20), positive_number("max_beta", max_beta)
     if not 1e-16 < beta < 1:

@@ -60,6 +60,12 @@ class Look:
         A Matplotlib colour.
     marker : str
         A Matplotlib marker.
+
+    Examples
+    --------
+    >>> from uldnum.plotting import look
+    >>> look("ula").marker
+    'o'
     """
 
     colour: str

@@ -90,7 +90,7 @@ def sample(
     resume: Run | str | Path | None = None,
     progress: bool | str = True,
 ) -> Run:
-    """Run independent chains of an integrator on a target.
+    r"""Run independent chains of an integrator on a target.
 
     Parameters
     ----------
@@ -202,11 +202,9 @@ def sample(
 
     Notes
     -----
-    One stage of an integrator evaluates the score once and applies an affine map to the state u of the chain::
+    One stage of an integrator evaluates the score once and applies an affine map to the state u of the chain:
 
-        y  = G u
-        s  = score(y)
-        u' = A u + b s + C xi,    xi ~ N(0, I).
+    .. math:: u' = A u + b \, s(G u) + C \xi, \qquad \xi \sim N(0, I)
 
     **Mass.** The momenta obey ``dx = M^-1 p dt, dp = s dt - friction p dt + sqrt(2 friction T) M^(1/2) dW``. Chains run
     with unit mass in the coordinates ``y = F^-1 x`` with ``M^-1 = F F^T``, where F is diagonal or lower triangular, and

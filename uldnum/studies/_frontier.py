@@ -85,6 +85,15 @@ class Advice:
     See Also
     --------
     advise : Function that returns this object.
+
+    Examples
+    --------
+    >>> from uldnum import studies
+    >>> found = studies.frontier("gaussian", ["ULA", "OBABO"], [0.25, 0.5], friction=1.0, nfe=50, burn_in=20,
+    ...                          chains=16, backend="array")
+    >>> advice = studies.advise(found, max_bias=0.05)
+    >>> advice.integrator, advice.h
+    ('OBABO', 0.5)
     """
 
     integrator: str

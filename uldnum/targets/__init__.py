@@ -89,6 +89,12 @@ def find_target(given: Any) -> Target:
     ------
     ValueError
         If ``given`` is neither a target nor the name of one.
+
+    Examples
+    --------
+    >>> from uldnum.targets import find_target
+    >>> find_target("ring-8").shape
+    (2,)
     """
     found = target(given) if isinstance(given, str | Path) else given
     if not isinstance(found, Target):
@@ -117,6 +123,12 @@ def vector_target(given: Target | str | Path) -> Target:
     ------
     ValueError
         If ``given`` is neither a target nor the name of one, or its samples are not vectors.
+
+    Examples
+    --------
+    >>> from uldnum.targets import vector_target
+    >>> vector_target("gaussian").shape
+    (1,)
     """
     found = find_target(given)
     if len(found.shape) != 1:

@@ -150,6 +150,14 @@ class DataLevel(NoisedImages):
     ----------
     data : DataMixture
         Distribution of the images.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import uldnum
+    >>> level = uldnum.targets.DataMixture(np.zeros((1, 1, 1, 1))).at(2.0)
+    >>> level.score(np.full((1, 1, 1, 1), 2.0)).item()
+    -0.5
     """
 
     data: DataMixture

@@ -42,6 +42,16 @@ def read_toml(path: Path) -> GaussianMixture:
         weights = [0.7, 0.3]
         means = [[1.5], [-1.5]]
         variances = [1.0, 1.0]
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from uldnum.targets import read_toml
+    >>> path = Path("pair.toml")
+    >>> with path.open("w") as file:
+    ...     print("weights = [0.7, 0.3]", "means = [[1.5], [-1.5]]", "variances = [1.0, 1.0]", sep=chr(10), file=file)
+    >>> read_toml(path).name
+    'pair'
     """
     table = read_table("target", path, LARGEST)
     known = (*REQUIRED, *CHOICE, *OPTIONAL)

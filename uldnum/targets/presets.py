@@ -25,6 +25,12 @@ class TargetPreset(NamedTuple):
         Function without arguments that returns the target.
     source : str
         One-line description, with a reference where the target is from the literature.
+
+    Examples
+    --------
+    >>> from uldnum.targets import PRESETS
+    >>> PRESETS["gaussian"].make().shape
+    (1,)
     """
 
     make: Callable[[], GaussianMixture | UserTarget]

@@ -63,6 +63,13 @@ class Components(NamedTuple):
         Variances of the coordinates in each component.
     covariances : float64 array, shape (K, d, d), or None
         Covariances of the components; None if the coordinates of each component are independent.
+
+    Examples
+    --------
+    >>> import uldnum
+    >>> parts = uldnum.target("bimodal-1d").components
+    >>> parts.weights.shape, parts.means.shape, parts.covariances is None
+    ((2,), (2, 1), True)
     """
 
     weights: Array
@@ -80,6 +87,14 @@ class Modes(NamedTuple):
         Probabilities of the modes.
     responsibilities : callable
         Function that returns the probability of each mode given x, (n, d) -> (n, K).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import uldnum
+    >>> modes = uldnum.target("bimodal-1d").modes
+    >>> modes.responsibilities(np.array([[5.0]])).round(6).tolist()
+    [[1.0, 0.0]]
     """
 
     weights: Array
@@ -97,6 +112,12 @@ class Display(NamedTuple):
         Exponent of the brightness.
     colours : str
         Matplotlib colour map for images with one channel.
+
+    Examples
+    --------
+    >>> from uldnum.targets import Display
+    >>> Display((-1.0, 1.0))
+    Display(limits=(-1.0, 1.0), gamma=1.0, colours='gray')
     """
 
     limits: tuple[float, float]
@@ -110,6 +131,18 @@ class Law:
     `uldnum.anneal` runs on any `Law` with the ability `noised`. ``name`` and ``shape`` are required. The properties
     below are optional abilities, which are None by default. A class defines an ability by an attribute, a property or a
     method of that name.
+
+    Examples
+    --------
+    >>> import uldnum
+    >>> class Normal(uldnum.targets.Law):
+    ...     name, shape = "N(3, 1)", (1,)
+    ...
+    ...     def noised(self, alpha, sigma):
+    ...         return uldnum.GaussianMixture([1.0], [[3 * alpha]], [[alpha**2 + sigma**2]])
+    >>> plan = uldnum.plan("ddim", uldnum.levels.geometric(50.0, 0.01, 200))
+    >>> uldnum.exact.plan(plan, data=Normal(), start_mean=3.0, start_variance=50.0**2).mean[-1].round(6).tolist()
+    [[3.0]]
     """
 
     # These properties are declared only for type checkers. In a derived dataclass, an attribute of the base class would
@@ -205,6 +238,19 @@ class Target(Law, ABC):
     See Also
     --------
     uldnum.UserTarget : Target given by a function, without a new class.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import uldnum
+    >>> class Logistic(uldnum.targets.Target):
+    ...     name, shape = "logistic", (1,)
+    ...
+    ...     def score(self, x):
+    ...         return -np.tanh(x / 2)
+    >>> run = uldnum.sample(Logistic(), "BAOAB", h=0.5, steps=10, chains=4, x0=np.zeros((4, 1)), progress=False)
+    >>> run.nfe
+    11
     """
 
     # ------------------------------------------------------------------------------------------------------ the score
@@ -483,7 +529,14 @@ class NoisedLaw(Law):
 
 
 def law_of(data: Any) -> Law:
-    """Return an object with the ability ``noised`` as a `Law`, or raise an error if it does not have it."""
+    """Return an object with the ability ``noised`` as a `Law`, or raise an error if it does not have it.
+
+    Examples
+    --------
+    >>> import uldnum
+    >>> uldnum.targets.law_of(uldnum.target("gaussian")).name
+    'gaussian'
+    """
     noised = getattr(data, "noised", None)
     if not callable(noised):
         raise ValueError(
@@ -509,6 +562,13 @@ def lacking(target: Law, what: str, *abilities: str) -> ValueError:
     -------
     ValueError
         The error, for the caller to raise.
+
+    Examples
+    --------
+    >>> import uldnum
+    >>> target = uldnum.UserTarget(lambda x: -x, dimension=1)
+    >>> print(uldnum.targets.lacking(target, "its moments", "moments"))
+    target: 'user' does not provide its moments; define its 'moments', as uldnum.targets.Target describes
     """
     names = " and ".join(map(repr, abilities))
     return ValueError(

@@ -80,7 +80,7 @@ def moments_of(features: Array) -> Moments:
 
 
 def frechet_between(mean1: Any, cov1: Any, mean2: Any, cov2: Any) -> float:
-    """Return the Frechet distance between two Gaussian distributions, which is a squared length.
+    r"""Return the Frechet distance between two Gaussian distributions, which is a squared length.
 
     Parameters
     ----------
@@ -101,9 +101,9 @@ def frechet_between(mean1: Any, cov1: Any, mean2: Any, cov2: Any) -> float:
 
     Notes
     -----
-    The distance is the squared Wasserstein-2 distance (Dowson & Landau 1982, eq. 4; Heusel et al. 2017, eq. 6)::
+    The distance is the squared Wasserstein-2 distance (Dowson & Landau 1982, eq. 4; Heusel et al. 2017, eq. 6):
 
-        |m1 - m2|^2 + tr(C1 + C2 - 2 (C1^1/2 C2 C1^1/2)^1/2).
+    .. math:: |m_1 - m_2|^2 + \mathrm{tr}(C_1 + C_2 - 2 (C_1^{1/2} C_2 C_1^{1/2})^{1/2})
 
     The last trace is the sum of the singular values of ``S1^T S2``, where ``C = S S^T`` with S from the
     eigendecomposition of C. Its rounding error is of the order of that of tr C, also for singular covariances.

@@ -18,7 +18,7 @@ PAIRED, ROWS = 10_000, 2**10
 
 
 def kernel_distance(samples: Any, reference: Any, *, chains: Any = None, held_out: Any = None) -> Bias:
-    """Return the kernel distance between the features of samples and of reference images.
+    r"""Return the kernel distance between the features of samples and of reference images.
 
     Parameters
     ----------
@@ -45,9 +45,9 @@ def kernel_distance(samples: Any, reference: Any, *, chains: Any = None, held_ou
 
     Notes
     -----
-    The distance is the unbiased estimate of the squared maximum mean discrepancy (Binkowski et al. 2018, eq. 4)::
+    The distance is the unbiased estimate of the squared maximum mean discrepancy (Binkowski et al. 2018, eq. 4):
 
-        E k(x, x') + E k(y, y') - 2 E k(x, y),    k(x, y) = (x.y/f + 1)^3.
+    .. math:: E k(x, x') + E k(y, y') - 2 E k(x, y), \qquad k(x, y) = (x \cdot y/f + 1)^3
 
     It is the KID of that paper if the features are those of the Inception network. The mean over pairs of samples x and
     x' omits pairs from the same chain, because these are correlated. The error includes the noise of samples and

@@ -32,6 +32,13 @@ class ImageSet:
         Class of each image, if the feature model has classes.
     chains : array of int, shape (n,), optional
         Number of the chain of each image. The default stands for independent images.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from uldnum.diagnostics import ImageSet
+    >>> ImageSet(np.zeros((3, 2)), classes=np.array([0, 1, 1])).classes.tolist()
+    [0, 1, 1]
     """
 
     features: Array
@@ -58,6 +65,13 @@ class ImageMetric:
         be None, except for a metric that needs "training".
     better : {"less", "more", ""}
         Whether less or more is better; empty if the value of the held-out images is best.
+
+    Examples
+    --------
+    >>> from uldnum.diagnostics import IMAGE_METRICS
+    >>> one = IMAGE_METRICS["precision"]
+    >>> one.name, one.needs, one.better
+    ('precision', 'features', 'more')
     """
 
     name: str
