@@ -227,6 +227,10 @@ def public_calls(w):
         "kl": (diagnostics.kl, {"run": [w.run, x], "target": target}),
         **{name: (getattr(diagnostics, name), {"run": [w.run]})
            for name in ("chain_mean_times", "effective_sample_size", "kinetic_temperature")},
+        **{name: (getattr(diagnostics, name), {
+            "target": target, "integrator": ["BAOAB", "OBABO"], "h": [0.5], "delta": [None], "friction": [1.0],
+            "steps": [2], "chains": [4], "seed": [0], **extra,
+        }) for name, extra in (("shadow_work", {}), ("kl_by_shadow_work", {"joint": [False, True]}))},
         "autocorrelation_time": (diagnostics.autocorrelation_time, {"series": [trace[..., 0]], "nfe": [1, 2.0]}),
         "hopping_rate": (diagnostics.hopping_rate, {
             "trace": [trace], "target": [w.mixture, "bimodal-1d"], "nfe": [1, 2.0],

@@ -8,6 +8,7 @@
 * Images, by features or classes: `frechet_distance`, `kernel_distance`, `precision`, `recall`, `density`, `coverage`,
   `class_distribution`, `effective_classes`, `nearest_training`; all of them in `IMAGE_METRICS`.
 * Momenta: `kinetic_temperature`.
+* Energies of splitting words: `shadow_work`, and the divergence from it, `kl_by_shadow_work`.
 * Convergence from the initial state: `relaxation`, `time_below`.
 * Mixing in equilibrium: `autocorrelation_time`, `chain_mean_times`, `effective_sample_size`, `hopping_rate`.
 * Mixing of images: `feature_times`, `class_time`, `class_change_rate`, `classes_visited`, `burn_in_time`.
@@ -63,6 +64,7 @@ from uldnum.diagnostics.samples import (
     sliced_wasserstein_2,
     virial,
 )
+from uldnum.diagnostics.work import kl_by_shadow_work, shadow_work
 
 __all__ = [
     "IMAGE_METRICS",
@@ -93,6 +95,7 @@ __all__ = [
     "kernel_stein_discrepancy",
     "kinetic_temperature",
     "kl",
+    "kl_by_shadow_work",
     "kolmogorov",
     "maximum_mean_discrepancy",
     "mean_bias",
@@ -103,6 +106,7 @@ __all__ = [
     "recall",
     "relaxation",
     "second_moment_bias",
+    "shadow_work",
     "signed_bias",
     "sliced_wasserstein_2",
     "time_below",

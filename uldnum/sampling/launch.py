@@ -79,7 +79,7 @@ def floating_type(dtype: DTypeLike) -> np.dtype[Any]:
     except TypeError:
         kind = np.dtype(object)
     if kind not in (np.dtype(np.float32), np.dtype(np.float64)):
-        raise ValueError(f"dtype: must be float32 or float64, got {dtype!r}")
+        raise ValueError(f"dtype: must be float32 or float64, got {shown(dtype)}")
     return kind
 
 

@@ -329,8 +329,7 @@ class Integrator(Described):
         >>> uldnum.integrator("BAOAB").at_half_step().name
         'BBAOA'
         """
-        recipe = self.recipe
-        word, shares = recipe.args if isinstance(recipe, partial) and recipe.func is compile_word else ("", ())
+        word, shares = self.word
         if "A" not in word:
             raise ValueError(f"integrator: must be a splitting word with an A to have a half step, got {self.name!r}")
         end = word.rindex("A") + 1
@@ -339,6 +338,12 @@ class Integrator(Described):
         rotated, own = word[end:] + word[:end], shares[end:] + shares[:end]
         equal = own == tuple(1 / word.count(letter) for letter in rotated)
         return splitting(rotated, None if equal else own).at(temperature=self.temperature, score_noise=self.score_noise)
+
+    @property
+    def word(self) -> tuple[str, tuple[float, ...]]:
+        """Letters of a splitting word without braces, and their fractions of the time step; empty for other recipes."""
+        recipe = self.recipe
+        return recipe.args if isinstance(recipe, partial) and recipe.func is compile_word else ("", ())
 
     @property
     def label(self) -> str:
