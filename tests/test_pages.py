@@ -11,6 +11,7 @@ import pytest
 import typer.main
 from typer.testing import CliRunner
 
+import uldnum
 from analysis.__main__ import FIGURES, LONG, WHOLE
 from uldnum.cli.app import app
 
@@ -70,6 +71,8 @@ def test_commands_of_the_package(words, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     pixels = np.random.default_rng(0).integers(256, size=(300, 1, 28, 28), dtype=np.uint8)
     np.savez("digits.npz", train=pixels)  # reference images of the command quality
+    Path("out").mkdir()
+    uldnum.studies.exact_bias("gaussian", ["ULA"], [0.5]).to_netcdf("out/bias.nc")  # results for the command report
     name, *options = words
     command = COMMANDS.commands[name]
     command.make_context(name, list(options))

@@ -13,6 +13,7 @@ __all__ = ["EXTRAS", "MissingExtraError", "installed", "require", "requirements"
 # Purpose of each extra, as the subject of an error message. pyproject.toml lists the dependencies of each.
 EXTRAS = {
     "plot": "figures",
+    "report": "interactive reports",
     "onnx": "image score networks",
     "onnx-gpu": "image score networks on a GPU",
     "torch": "networks that are PyTorch modules",

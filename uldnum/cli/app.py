@@ -16,6 +16,7 @@ from uldnum.cli.common import interrupted
 from uldnum.cli.listing import doctor, fetch, list_, show
 from uldnum.cli.options import in_flags
 from uldnum.cli.quality import quality
+from uldnum.cli.report import report
 from uldnum.cli.sample import sample
 from uldnum.cli.studies import advise, frontier, mixing
 from uldnum.version import VERSION
@@ -80,7 +81,7 @@ def options(
 
 
 app.command("list")(list_)
-for command in (show, doctor, fetch, bias, mixing, frontier, advise, sample, anneal, quality):
+for command in (show, doctor, fetch, bias, mixing, frontier, advise, sample, anneal, quality, report):
     app.command()(command)
 
 

@@ -206,7 +206,8 @@ def dataset_of(run: Run, net: Network, level: NetworkLevel, images: Array | None
     if images is not None:
         dataset["denoised"] = (("draw", "chain", *sample_dims(level.shape)), images, {"units": net.card.unit})
     origin = {"network": net.name, "source": net.card.source, "licence": net.card.licence}
-    return dataset.assign_attrs(origin | {"alpha": level.alpha, "sigma": level.sigma})
+    shown = {"display": list(net.display.limits), "gamma": net.display.gamma, "colours": net.display.colours}
+    return dataset.assign_attrs(origin | shown | {"alpha": level.alpha, "sigma": level.sigma})
 
 
 def draw_last(level: NetworkLevel, states: Array, path: Path, how: str, labels: list[str]) -> None:
