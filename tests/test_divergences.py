@@ -127,6 +127,35 @@ def test_virial():
     assert virial(x[None].repeat(3, axis=0), target) == pytest.approx(found, rel=1e-12)
 
 
+@pytest.mark.filterwarnings("ignore:.* diverged")
+def test_virial_of_runs():
+    """A run is measured at its temperature; ULA on N(0, 1) has the error k/(2 - k), with k = h^2/2, at any."""
+    h = np.array([0.7, 1.0, 2.5])
+    for thin in (None, 50):
+        run = uldnum.sample(
+            "gaussian", "ula", h=h, steps=200, chains=20_000, temperature=3.0, thin=thin, backend="array"
+        )
+        found, k = virial(run, "gaussian"), h[:2] ** 2 / 2
+        assert (np.abs(found.value[:2] - k / (2 - k)) < 4 * found.error[:2]).all()
+        assert (found.error[:2] < 0.05 * k).all()
+        assert np.isnan([part[2] for part in found]).all()
+
+
+def test_virial_of_networks():
+    """The network denoises images of variance 1/4, so that those at sigma = 1 have the variance 5/4.
+
+    ULA at h = 1 on N(0, 5/4) has the error 1/4, which is 40 standard errors; the false-fail rate is 6e-5.
+    """
+    card = {"parameterisation": "denoiser", "scaling": "ve", "condition": "sigma", "shape": [1, 2, 2]}
+    like = np.zeros(1, np.float32)
+    net = uldnum.networks.network(lambda z, sigma: z / (1 + 4 * sigma[0] ** 2), card, like=like)
+    run = uldnum.sample(net.at(1.0), "ula", h=1.0, steps=20, chains=10_000, x0="normal", progress=False)
+    found = virial(run, net.at(1.0))
+    assert abs(found.value - 1 / 4) < 4 * found.error
+    assert found.error < 0.01
+    assert virial(run.x, net.at(1.0)) == pytest.approx(found, rel=1e-6)
+
+
 GIVEN = {"nfe": 400, "burn_in": 40, "chains": 2048, "backend": "numba", "progress": False, "exact": True}
 
 

@@ -237,7 +237,7 @@ def public_calls(w):
         }),
         "time_below": (diagnostics.time_below, {"times": [[1, 2]], "distances": [[3.0, 1.0]], "bound": [2.0]}),
         "mode_weights": (diagnostics.mode_weights, positions),
-        "virial": (diagnostics.virial, positions),
+        "virial": (diagnostics.virial, {**positions, "x": [w.run, x]}),
         "kernel_stein_discrepancy": (diagnostics.kernel_stein_discrepancy, positions),
         "sliced_wasserstein_2": (diagnostics.sliced_wasserstein_2, positions | {"seed": [0]}),
         "maximum_mean_discrepancy": (diagnostics.maximum_mean_discrepancy, positions | {"seed": [0]}),

@@ -10,7 +10,16 @@ from uldnum._util.typing import Array
 from uldnum.sampling.run import Run
 from uldnum.targets import Modes, Target, find_target, lacking
 
-__all__ = ["checked_run", "flattened", "matching", "modes_of", "positions", "scored"]
+__all__ = [
+    "checked_run",
+    "flattened",
+    "matching",
+    "modes_of",
+    "positions",
+    "scored",
+    "stored_positions",
+    "temperature_of",
+]
 
 
 def checked_run(run: Any) -> Run:
@@ -47,6 +56,11 @@ def scored(target: Any) -> Any:
     return target if callable(getattr(target, "score", None)) else find_target(target)
 
 
+def temperature_of(target: Any) -> float:
+    """Return the temperature of the expectations of a target, or of any object with a method ``score``."""
+    return float(getattr(target, "temperature_of_expectations", 1.0))
+
+
 def positions(x: Any, target: Any, name: str = "x") -> Array:
     """Return samples of at least two chains, shape (chains, *shape) or (draws, chains, *shape), or raise.
 
@@ -66,6 +80,11 @@ def positions(x: Any, target: Any, name: str = "x") -> Array:
     if hasattr(target, "shape"):
         fitting(target, found.shape[-axes:])
     return found
+
+
+def stored_positions(run: Run) -> Array:
+    """Return the trace of a run, or its final positions if it has no trace."""
+    return run.x if run.trace is None else run.trace
 
 
 def flattened(x: Array, shape: tuple[int, ...]) -> Array:

@@ -18,6 +18,7 @@ import numpy as np
 
 from uldnum._util.names import unknown
 from uldnum._util.typing import Array
+from uldnum.diagnostics.arguments import stored_positions
 from uldnum.diagnostics.bias import (
     Observable,
     deviation,
@@ -27,7 +28,6 @@ from uldnum.diagnostics.bias import (
     second_moment_bias,
     signed_bias,
 )
-from uldnum.diagnostics.expectations import target_of
 from uldnum.diagnostics.histograms import kl, kolmogorov, total_variation, wasserstein_1
 from uldnum.diagnostics.jackknife import Bias
 from uldnum.diagnostics.mixing import Estimate, chain_mean_times, hopping_rate
@@ -202,12 +202,6 @@ def mean_kl(x: Run | Array, target: Target) -> Bias:
     return kl(counted_positions(x), target)
 
 
-def virial_of_run(run: Run, target: Target) -> Bias:
-    """Return `virial` of the stored positions; NaN if chains diverged."""
-    known = target_of(run, target, None)
-    return Bias(*np.full(3, np.nan)) if run.diverged else virial(stored_positions(run), known)
-
-
 def mean_over_axes(distances: Array) -> Any:
     """Return the mean; `numpy.mean` takes several times as long on short arrays, and is called hundreds of times."""
     return distances.sum() / distances.size
@@ -216,11 +210,6 @@ def mean_over_axes(distances: Array) -> Any:
 def counted_positions(x: Run | Array) -> Run | Array:
     """Return the stored positions of a run on images, which has no histograms; otherwise x itself."""
     return stored_positions(x) if isinstance(x, Run) and len(x.settings.shape) > 1 else x
-
-
-def stored_positions(run: Run) -> Array:
-    """Return the trace of a run, or its final positions if it has no trace."""
-    return run.x if run.trace is None else run.trace
 
 
 def signed_mean(run: Run, target: Target) -> Estimate:
@@ -355,7 +344,7 @@ METRICS = by_name(
     Metric(
         "virial",
         "error of the virial theorem",
-        of_run=virial_of_run,
+        of_run=virial,
         exact=lambda law: abs(law.virial),
         known=knows_expectations,
         needs="moments ('moment')",

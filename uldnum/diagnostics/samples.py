@@ -16,10 +16,11 @@ from scipy.linalg import hadamard
 from uldnum._util.arguments import whole_number
 from uldnum._util.arraylib import Space, host
 from uldnum._util.typing import Array
-from uldnum.diagnostics.arguments import flattened, modes_of, positions, scored
+from uldnum.diagnostics.arguments import flattened, modes_of, positions, scored, stored_positions, temperature_of
 from uldnum.diagnostics.bias import Truth, rms_bias
 from uldnum.diagnostics.expectations import against
 from uldnum.diagnostics.jackknife import BATCHES, Bias, euclidean_norm, other_norm, split, squared_norm
+from uldnum.sampling.run import Run
 from uldnum.targets import Target, find_target, lacking
 
 __all__ = ["kernel_stein_discrepancy", "maximum_mean_discrepancy", "mode_weights", "sliced_wasserstein_2", "virial"]
@@ -263,34 +264,38 @@ def kernel_stein_discrepancy(x: Array, target: Any) -> Bias:
         return k * (sa @ sb.T) - slope * (along + d) - curve * square
 
     def with_score(batch: Array) -> Array:
-        return np.concatenate([batch, scores_at(batch, target, shape)], axis=1, dtype=float)
+        score = scores_at(batch, target, shape) / temperature_of(target)
+        return np.concatenate([batch, score], axis=1, dtype=float)
 
     return u_statistic(own_sums(stein, [with_score(batch) for batch in batches]), sizes_of(batches))
 
 
 def scores_at(x: Array, target: Any, shape: tuple[int, ...]) -> Array:
-    """Return scores of a target of a given shape at the temperature of its expectations; x has shape (n, d)."""
+    """Return scores of a target of a given shape, (n, d) -> (n, d)."""
     space, images = Space.of(getattr(target, "like", None)), x.reshape(len(x), *shape)
     scores = host(target.score(space.array(images) if space.foreign else images))
-    return np.reshape(scores, x.shape) / getattr(target, "temperature_of_expectations", 1.0)
+    return np.reshape(scores, x.shape)
 
 
-def virial(x: Array, target: Any) -> Bias:
+def virial(x: Run | Array, target: Any) -> Bias:
     """Return the error of the virial theorem, ``|E[-(x - c).s(x)]/d - 1|``, where c is the mean of the samples.
 
-    Only the score of the target is used. The expectation is d for samples of the target.
+    Only the score of the target is used, so that score networks are measured like other targets. The expectation is d
+    for samples of the target.
 
     Parameters
     ----------
-    x : array_like, shape (chains, *shape) or (draws, chains, *shape)
-        Samples of at least two chains, such as `Run.x` or `Run.trace`.
+    x : Run, or array_like of shape (chains, *shape) or (draws, chains, *shape)
+        Run, of which the trace or, without a trace, the final positions are used, or samples of at least two chains.
     target : str, GaussianMixture, UserTarget, or any object with a method ``score``
-        Target, or its name. ``score(x)`` maps an array of shape (n, *shape) to the gradients of the log density.
+        Target, such as a network at a noise level, or its name. ``score(x)`` maps an array of shape (n, *shape) to the
+        gradients of the log density.
 
     Returns
     -------
     Bias
-        Dimensionless scalars. All parts are NaN if a position is NaN. The error is NaN for fewer than three chains.
+        Dimensionless scalars, or arrays of shape (H,) for a run with several step sizes. All parts are NaN if a
+        position is NaN or a chain of a run diverged. The error is NaN for fewer than three chains.
 
     Raises
     ------
@@ -300,9 +305,9 @@ def virial(x: Array, target: Any) -> Bias:
     Notes
     -----
     By integration by parts, ``E[-(x - c).s(x)] = d`` for any density whose tails decay fast enough and any c. The mean
-    has a small variance. At temperature T, s is the score of ``density^(1/T)``. A bias that does not change this
-    expectation is not detected. For a scheme with the covariance S on a Gaussian with the precision Lambda, the value
-    is ``|tr(Lambda S)/d - 1|``. Error and floor are those of `uldnum.diagnostics.bias.mean_bias`.
+    has a small variance. At temperature T, s is the score of ``density^(1/T)``; T is that of the run. A bias that does
+    not change this expectation is not detected. For a scheme with the covariance S on a Gaussian with the precision
+    Lambda, the value is ``|tr(Lambda S)/d - 1|``. Error and floor are those of `uldnum.diagnostics.bias.mean_bias`.
 
     Examples
     --------
@@ -310,18 +315,29 @@ def virial(x: Array, target: Any) -> Bias:
 
     >>> import uldnum
     >>> run = uldnum.sample("gaussian", "ula", delta=0.5, steps=200, chains=4000, thin=20, backend="array")
-    >>> found = uldnum.diagnostics.virial(run.trace, "gaussian")
+    >>> found = uldnum.diagnostics.virial(run, "gaussian")
     >>> bool(abs(found.value - 1 / 3) < 4 * found.error)
     True
     """
     target = scored(target)
+    if not isinstance(x, Run):
+        return virial_at(x, target, temperature_of(target))
+    stored, lost = stored_positions(x), np.atleast_1d(x.diverged) > 0
+    groups = stored if x.settings.grouped else stored[None]
+    with np.errstate(all="ignore"):  # the scores of diverged chains may overflow
+        parts = np.array([virial_at(group, target, x.settings.temperature) for group in groups]).T
+    return Bias(*(x.each(np.where(lost, np.nan, part)) for part in parts))
+
+
+def virial_at(x: Any, target: Any, temperature: float) -> Bias:
+    """Return `virial` of samples at a temperature."""
     x = positions(x, target)
     shape = getattr(target, "shape", x.shape[-1:])
     trace = flattened(x, shape)
     trace = trace if trace.ndim == 3 else trace[None]
     centre = trace.mean(axis=(0, 1), dtype=float)
     parts = [-((draw - centre) * scores_at(draw, target, shape)).mean(axis=-1) for draw in trace]
-    return rms_bias(np.mean(parts, axis=0)[:, None], Truth(np.ones(1), np.ones(1)))
+    return rms_bias(np.mean(parts, axis=0)[:, None] / temperature, Truth(np.ones(1), np.ones(1)))
 
 
 def u_statistic(sums: Array, sizes: Array) -> Bias:

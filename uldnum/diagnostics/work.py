@@ -269,7 +269,7 @@ def works(process: Process, state: Array, begin: int, end: int, seed: int) -> tu
     m, word = sum(flow.normals for flow in flows), scheme.word[0]
 
     def score(u: Array) -> Array:
-        return scores_at(u[:, 0], target, target.shape) * target.temperature_of_expectations
+        return scores_at(u[:, 0], target, target.shape)
 
     with np.errstate(all="ignore"):  # diverged chains may overflow
         u, s, heat = state, score(state), np.zeros(n)
