@@ -16,7 +16,7 @@ from analysis.__main__ import FIGURES, LONG, WHOLE
 from uldnum.cli.app import app
 
 ROOT = Path(__file__).parents[1]
-FOLDERS = ("", ".github", "analysis", "analysis/guide", "figures", "tests", "uldnum")
+FOLDERS = ("", ".github", "analysis", "analysis/guide", "analysis/tutorials", "figures", "tests", "uldnum")
 PAGES = sorted(page for folder in FOLDERS for page in (ROOT / folder).glob("*.md"))
 NAMES = [page.relative_to(ROOT).as_posix() for page in PAGES]
 COMMANDS = typer.main.get_command(app)
@@ -42,9 +42,10 @@ def blocks(page, language):
 
 
 def lines():
-    """The commands of all pages, with the name of their page."""
+    """The commands of all pages, those in code blocks and those in cells of tables, with the name of their page."""
     for page, name in zip(PAGES, NAMES, strict=True):
-        for block in blocks(page, "sh"):
+        cells = "\n".join(re.findall(r"^\|.*\| `(uldnum [^`]*)` \|$", page.read_text(), re.MULTILINE))
+        for block in [*blocks(page, "sh"), cells]:
             for line in block.replace("\\\n", " ").splitlines():
                 for command in line.split("&&"):
                     words = shlex.split(command, comments=True)
