@@ -35,8 +35,7 @@ from uldnum._util.files import atomic, writable_folder
 from uldnum._util.typing import Array
 from uldnum.kernels.cuda.chains import chain_kernel
 from uldnum.kernels.cuda.device import CuPy, Simulator, code, device
-from uldnum.kernels.cuda.executor import forms
-from uldnum.kernels.cuda.form import ChainForm
+from uldnum.kernels.cuda.form import ChainForm, MixtureForm
 from uldnum.kernels.cuda.stages import Batch, MapTable, Numbers, StageForm, stage_kernel
 from uldnum.kernels.source.core import COVARIANCE, NEVER, lay_out, phase
 from uldnum.networks import network
@@ -97,7 +96,8 @@ def build(job: tuple[str, str, str, bool, tuple[int, int]]) -> None:
     kind = np.dtype(dtype)
     target = targets()[name]
     tables = phase(peers.program(target, kind.type, scheme).tables, 0, 0)
-    code(chain_kernel(ChainForm.of(tables, target.kernel_data(kind), fast, moments=COVARIANCE, records=True)), cc)
+    score = MixtureForm.of(target.kernel_data(kind))
+    code(chain_kernel(ChainForm.of(tables, score, fast, moments=COVARIANCE, records=True)), cc)
 
 
 def build_plan(job: tuple[str, str, tuple[int, int]]) -> None:
@@ -105,7 +105,9 @@ def build_plan(job: tuple[str, str, tuple[int, int]]) -> None:
     name, dtype, cc = job
     mixture: Any = uldnum.target("gmm-40")
     tables, _ = tables_of(plan_of(name))
-    for form in set(forms(tables, mixture.kernel_data(np.dtype(dtype)), fast=False, moments=0, records=False)):
+    tables, score = tables._replace(b=tables.b.astype(dtype)), MixtureForm.of(mixture.kernel_data(np.dtype(dtype)))
+    phases = (phase(tables, 0, number) for number in range(len(tables.per_step)))
+    for form in {ChainForm.of(t, score, fast=False, moments=0, records=False) for t in phases}:
         code(chain_kernel(form), cc)
 
 

@@ -15,6 +15,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+import numba
 import numpy as np
 from tqdm.auto import tqdm
 
@@ -23,12 +24,13 @@ from analysis import peers
 from uldnum._util.typing import Array
 from uldnum.kernels.cuda.binding import Kernel, ptx
 from uldnum.kernels.cuda.chains import chain_kernel
+from uldnum.kernels.cuda.executor import score_form
 from uldnum.kernels.cuda.form import ChainForm
 from uldnum.kernels.cuda.stages import StageForm, stage_kernel
 from uldnum.kernels.source.core import COVARIANCE, phase
 from uldnum.schemes.stage import Affine, Step, first_row, table
 
-__all__ = ["ARCHITECTURES", "Case", "Count", "assemble", "cases", "count_all", "main"]
+__all__ = ["ARCHITECTURES", "Case", "Count", "assemble", "cases", "count_all", "kernel_of", "main"]
 
 PAGE = Path(__file__).with_suffix(".md")
 
@@ -36,9 +38,17 @@ PAGE = Path(__file__).with_suffix(".md")
 SCHEMES = {(1, 1): "ULA", (2, 1): "BAOAB", (2, 2): "UBU"}
 PAIRS = tuple(product((1, 2), (0, 1, 2)))
 
+# Steps with Metropolis tests, by the same pairs, where the second number is the number of normals of a step.
+TESTED = {(2, 1): "mala", (2, 2): "ghmc"}
+
 # Dimensions and number of components of the mixtures.
 DIMENSIONS = (1, 2, 3, 4, 8)
 COMPONENTS = 8
+
+# Dimensions of the kernels with a user's score.
+USER_DIMENSIONS = (1, 2, 4)
+
+NAMES = {"user": "a user's score", "tested": "Metropolis tests"}
 ARCHITECTURES = ((8, 0), (9, 0))
 
 
@@ -50,9 +60,9 @@ class Case:
     ----------
     name : str
         "chains" for chains on a mixture with all quantities recorded, "levels" for chains without recorded quantities,
-        "update" for one affine map of an image target.
+        "user" for chains on a user's score, "tested" for chains with Metropolis tests, "update" for one map of images.
     k, m : int
-        Rows of the memory, and normals of a stage.
+        Rows of the memory, and normals of a stage; with Metropolis tests, of a step.
     d : int
         Dimension of the mixture; 0 for "update".
     dtype : str
@@ -69,8 +79,10 @@ class Case:
         """Return the kernel."""
         if self.name == "update":
             return stage_kernel(StageForm(self.dtype, False, self.k, self.k, self.m, 0, 0, 0, True))
-        scheme = SCHEMES.get((self.k, self.m)) or full(self.k, self.m)
-        return chain_kernel(chain_form(scheme, self.d, np.dtype(self.dtype), records=self.name == "chains"))
+        schemes = TESTED if self.name == "tested" else SCHEMES
+        scheme = schemes.get((self.k, self.m)) or full(self.k, self.m)
+        target = uldnum.UserTarget(lattice, self.d, args=(0.5,)) if self.name == "user" else mixture(self.d)
+        return kernel_of(target, scheme, np.dtype(self.dtype), records=self.name != "levels")
 
 
 @dataclass(frozen=True)
@@ -94,12 +106,28 @@ def full(k: int, m: int) -> uldnum.Integrator:
     return uldnum.Integrator(f"all of {k} rows and {m} normals", step)
 
 
-def chain_form(scheme: str | uldnum.Integrator, d: int, dtype: np.dtype[Any], records: bool) -> ChainForm:
-    """Return the form of the kernel of an integrator on an isotropic mixture."""
+def mixture(d: int) -> uldnum.GaussianMixture:
+    """Return a mixture of isotropic components."""
     means = np.random.default_rng(d).normal(size=(COMPONENTS, d))
-    target = uldnum.GaussianMixture(np.full(COMPONENTS, 1 / COMPONENTS), means, np.ones(COMPONENTS))
-    tables = phase(peers.program(target, dtype.type, scheme).tables, 0, 0)
-    return ChainForm.of(tables, target.kernel_data(dtype), fast=False, moments=COVARIANCE * records, records=records)
+    return uldnum.GaussianMixture(np.full(COMPONENTS, 1 / COMPONENTS), means, np.ones(COMPONENTS))
+
+
+@numba.njit
+def lattice(x, out, stiffness):  # type: ignore[no-untyped-def]
+    """Write the score of a chain of quartic wells that are coupled by springs, with a bump at the origin."""
+    for i in range(len(x)):
+        out[i] = x[i] - x[i] ** 3 + x[i] * np.exp(-(x[i] ** 2))
+    for i in range(len(x) - 1):
+        pull = stiffness * (x[i + 1] - x[i])
+        out[i] += pull
+        out[i + 1] -= pull
+
+
+def kernel_of(target: Any, scheme: str | uldnum.Integrator, dtype: np.dtype[Any], records: bool = True) -> Kernel:
+    """Return the kernel of an integrator on a target, which records everything or nothing."""
+    asked = peers.program(target, dtype.type, scheme)
+    form = ChainForm.of(phase(asked.tables, 0, 0), score_form(asked, 0), False, COVARIANCE * records, records)
+    return chain_kernel(form)
 
 
 def assembler() -> Path:
@@ -129,7 +157,10 @@ def assemble(kernel: Kernel, architecture: tuple[int, int]) -> Count:
 def cases() -> list[Case]:
     """Return all kernels of the table."""
     kinds = [*(("chains", d) for d in DIMENSIONS), ("levels", 2), ("update", 0)]
-    return [Case(name, k, m, d, t) for (name, d), (k, m), t in product(kinds, PAIRS, ("float32", "float64"))]
+    plain = [(*kind, pair) for kind, pair in product(kinds, PAIRS)]
+    users = [("user", d, pair) for d, pair in product(USER_DIMENSIONS, SCHEMES)]
+    tested = [("tested", d, pair) for d, pair in product(DIMENSIONS, TESTED)]
+    return [Case(name, *pair, d, t) for (name, d, pair), t in product(plain + users + tested, ("float32", "float64"))]
 
 
 def counts(architectures: Sequence[tuple[int, int]], case: Case) -> list[Count]:
@@ -156,14 +187,15 @@ def main() -> None:
         "",
         "The columns sm_80 and sm_90 show registers of a thread and bytes of its stack on that architecture. Chains",
         f"run on a mixture of {COMPONENTS} isotropic components. The kernels named chains record mean and covariance",
-        "at every step; the kernels named levels run through noise levels without recording. The stack contains arrays",
-        "whose indices are not known when the kernel is compiled.",
+        "at every step; the kernels named levels run through noise levels without recording. A user's score is one of",
+        "coupled quartic wells. The steps with Metropolis tests are mala, with one normal a step, and ghmc. The stack",
+        "contains arrays whose indices are not known when the kernel is compiled.",
         "",
         "| kernel | rows k | normals m | type | sm_80 | sm_90 | bytes spilled |",
         "|---|---|---|---|---|---|---|",
     ]
     for case, found in count_all(cases()):
-        name = {"levels": f"levels, d = {case.d}", "update": "a map of images"}.get(case.name, f"chains, d = {case.d}")
+        name = "a map of images" if case.name == "update" else f"{NAMES.get(case.name, case.name)}, d = {case.d}"
         taken = " | ".join(f"{count.registers}, {count.stack}" for count in found)
         spilled = max(count.spilled for count in found)
         lines.append(f"| {name} | {case.k} | {case.m} | {case.dtype} | {taken} | {spilled} |")

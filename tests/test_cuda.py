@@ -1,5 +1,7 @@
 """The GPU kernels without a GPU: they are compiled and assembled, and run by Numba's simulator."""
 
+import inspect
+import math
 import os
 import re
 import subprocess
@@ -7,8 +9,10 @@ import sys
 from dataclasses import fields, is_dataclass
 from types import SimpleNamespace
 
+import numba
 import numpy as np
 import pytest
+from helpers.scores import LIFTED, rosenbrock
 from helpers.simulation import (
     CASES,
     CONDITIONS,
@@ -19,10 +23,15 @@ from helpers.simulation import (
     MASSES,
     NOISY,
     TARGETS,
+    TESTED,
     TOLERANCE,
+    USERS,
+    anneal_user,
     results,
     sample,
     sample_images,
+    sample_tested,
+    sample_user,
     sample_with_errors,
 )
 
@@ -70,6 +79,39 @@ def test_simulated_score_noise_of_each_coordinate_equals_cpu(simulated, case):
 def test_simulated_masses_equal_cpu(simulated, n):
     case, mass = MASSES[n]
     compare(simulated, f"mass {n}", results(sample(case, "numba", mass=mass)), case[2])
+
+
+@pytest.mark.parametrize("case", TESTED, ids=" ".join)
+def test_simulated_metropolis_tests_equal_cpu(simulated, case):
+    """Also the numbers of accepted steps: no change of the energy is within rounding of its threshold.
+
+    The log density in float32 is the logarithm of a sum of terms in float32.
+    """
+    run = sample_tested(case, "array")
+    assert 0 < run.state.accepted.sum() < run.state.accepted.size * 7
+    compare(simulated, f"tested {TESTED.index(case)}", results(run), case[2])
+
+
+def test_resumed_metropolis_tests_have_the_same_bits(simulated):
+    for i in range(11):
+        np.testing.assert_array_equal(simulated[f"tested resumed {i}"], simulated[f"tested 0 {i}"])
+    run = sample_tested(TESTED[0], "array")
+    np.testing.assert_allclose(simulated["acceptance"], [run.acceptance, run.acceptance_error], rtol=1e-12)
+
+
+@pytest.mark.parametrize("n", range(len(USERS)), ids=lambda n: f"{USERS[n][0].__name__} {USERS[n][1]} {USERS[n][3]}")
+def test_simulated_scores_of_users_equal_cpu(simulated, n):
+    """The backend "array" calls the same functions, compiled for the CPU, for one chain at a time."""
+    compare(simulated, f"user {n}", results(sample_user(USERS[n], "array")), USERS[n][3])
+
+
+def test_a_resumed_run_with_the_score_of_a_user_has_the_same_bits(simulated):
+    for i in range(8):
+        np.testing.assert_array_equal(simulated[f"user resumed {i}"], simulated[f"user 0 {i}"])
+
+
+def test_simulated_levels_with_scores_of_users_equal_cpu(simulated):
+    np.testing.assert_allclose(simulated["user levels"], anneal_user("array").x, rtol=1e-12)
 
 
 @pytest.mark.parametrize("case", IMAGE_CASES, ids=lambda case: f"{case[0]} {case[1].shape} {case[2]}")
@@ -178,17 +220,82 @@ def test_everything_fits_into_registers():
         check_registers(case, counts)
 
 
+def user_kernel(score, d, args=(), dtype="float64"):
+    """Return the kernel of BAOAB on a target with a user's score, which records all moments."""
+    from analysis import registers
+
+    return registers.kernel_of(uldnum.UserTarget(score, d, args=args), "BAOAB", np.dtype(dtype))
+
+
+# The sizes and types of a list are known to Numba's target for CPUs only.
+ON_GPU = [case[:3] for case in LIFTED if case[0].__name__ != "listing"]
+
+
+@pytest.mark.parametrize(
+    ("case", "dtype"),
+    [
+        pytest.param(case, dtype, marks=[] if case[0] is rosenbrock and dtype == "float64" else pytest.mark.slow)
+        for case in ON_GPU
+        for dtype in ("float64", "float32")
+    ],
+    ids=lambda part: part if isinstance(part, str) else part[0].__name__,
+)
+def test_scores_of_users_fit_into_registers(case, dtype):
+    from analysis import registers
+
+    kernel = user_kernel(*case, dtype)
+    assert not kernel.stored
+    check_registers(case, [registers.assemble(kernel, (9, 0))])
+
+
+def test_kernels_of_users_differ_by_function_and_types():
+    """Closures of one function, and arguments of other types, have kernels of their own; equal ones are reused."""
+
+    def made(factor):
+        @numba.njit
+        def score(x, out, *args):
+            out[0] = -factor * x[0]
+
+        return score
+
+    one, other = made(1.0), made(2.0)
+    assert user_kernel(one, 1) is user_kernel(one, 1)
+    keys = [
+        user_kernel(one, 1).key, user_kernel(other, 1).key, user_kernel(one, 1, (1,)).key,
+        user_kernel(one, 1, (1.0,)).key, user_kernel(one, 1, (np.ones(2),)).key, user_kernel(one, 1, ((1, 2.0),)).key,
+    ]  # fmt: skip
+    assert len(set(keys)) == len(keys)
+
+
+def test_the_functions_of_a_user_are_those_of_the_core():
+    """A score calls the polynomials of the core, also by functions and modules that it calls, and not a library."""
+    from uldnum.kernels.cuda.binding import ptx
+
+    @numba.njit
+    def inner(y):
+        return math.tanh(y) + np.exp(y) * np.where(y > 1, np.sqrt(y), 2) + math.sin(2)
+
+    @numba.njit
+    def score(x, out):
+        out[0] = -inner(x[0]) + np.log(np.abs(x[0]) + np.pi)
+
+    text = ptx(user_kernel(score, 1), (9, 0))
+    assert "__nv_" not in text
+    # Those of CUDA have tables in constant memory, or calls.
+    assert ".const" not in text
+
+
 @pytest.mark.parametrize("word", ["BAB", pytest.param("AB", marks=pytest.mark.slow)])
 def test_words_without_noise_compile(word):
     """Numba does not compile arrays of length 0, which the simulator accepts."""
     from uldnum.kernels.cuda.binding import ptx
     from uldnum.kernels.cuda.chains import chain_kernel
-    from uldnum.kernels.cuda.form import ChainForm
+    from uldnum.kernels.cuda.form import ChainForm, MixtureForm
 
     with pytest.warns(UserWarning, match="no noise"):
         scheme = uldnum.integrator(word)
     tables = phase(lay_out([scheme.stages(np.array([0.1]))], np.dtype(np.float32)), 0, 0)
-    form = ChainForm.of(tables, TARGETS["1"].kernel_data(np.dtype(np.float32)), False, False, True)
+    form = ChainForm.of(tables, MixtureForm.of(TARGETS["1"].kernel_data(np.dtype(np.float32))), False, 0, True)
     assert ".entry" in ptx(chain_kernel(form), (9, 0))
 
 
@@ -295,8 +402,55 @@ def test_refusals():
         sample(("BAOAB", "2", "float64"), "cuda-fast")
     for like in (None, np.zeros(1)):  # vectors, for any array library
         target = uldnum.UserTarget(lambda x: -x, 1, like=like)
-        with pytest.raises(ValueError, match="'cuda' runs mixtures, and images"):
+        with pytest.raises(ValueError, match="'cuda' runs mixtures, compiled scores, and images"):
             uldnum.sample(target, "BAOAB", h=0.1, steps=1, chains=1, backend="cuda")
+
+
+@numba.njit
+def sorting(x, out):
+    out[0] = 0.0
+    out[0] = np.sort(x)[0]
+
+
+@numba.njit
+def array_making(x, out):
+    out[:] = -x
+
+
+@numba.njit
+def sign(x, out):
+    out[0] = -np.sign(x[0])
+
+
+@pytest.mark.parametrize(
+    ("score", "line", "why"),
+    [
+        (sorting, "out[0] = np.sort(x)[0]", "No implementation of function"), (array_making, "out[:] = -x", ""),
+        (sign, "out[0] = -np.sign(x[0])", "sign"),
+    ],
+)  # fmt: skip
+def test_the_line_that_does_not_compile_is_named(score, line, why, monkeypatch):
+    from uldnum.kernels.cuda import device, executor
+
+    monkeypatch.setattr(executor, "device", device.Simulator)
+    target = uldnum.UserTarget(score, 1)
+    start, lines = score.py_func.__code__.co_firstlineno, inspect.getsource(score.py_func).splitlines()
+    number = start + next(i for i, text in enumerate(lines) if line in text)
+    with pytest.raises(ValueError, match=re.escape(f"{__file__}:{number}: '{line}': ") + f".*{why}"):
+        uldnum.sample(target, "BAOAB", h=0.1, steps=1, chains=1, x0=[[0.0]], backend="cuda", progress=False)
+
+
+def test_arguments_of_other_types_are_refused(monkeypatch):
+    from uldnum.kernels.cuda import device, executor
+
+    @numba.njit
+    def score(x, out, name):
+        out[0] = -x[0]
+
+    monkeypatch.setattr(executor, "device", device.Simulator)
+    target = uldnum.UserTarget(score, 1, args=("name",))
+    with pytest.raises(ValueError, match=r"^args: must be real numbers and arrays of them for backend 'cuda', got"):
+        uldnum.sample(target, "BAOAB", h=0.1, steps=1, chains=1, x0=[[0.0]], backend="cuda", progress=False)
 
 
 @pytest.mark.parametrize("module", ["cupy", "numba_cuda"])

@@ -13,8 +13,9 @@ import pytest
 
 import uldnum
 from analysis.gpu_check import Images
-from helpers.catalogue import SHAPES
+from helpers.catalogue import METROPOLISED, SHAPES
 from helpers.plans import stop_and_go_on
+from helpers.scores import LIFTED, branching, counting_conditions, rosenbrock
 
 DTYPES = ("float64", "float32")
 TOLERANCE = {"float64": 1e-13, "float32": 5e-6}
@@ -73,6 +74,52 @@ def sample(case, backend, steps=7, **changes):
     return uldnum.sample(TARGETS[name], scheme, **arguments | options | changes)
 
 
+# Steps with Metropolis tests, which reject some proposals.
+TESTED = [(word, "2", dtype) for word in (*METROPOLISED, "OO{BABAB}O", "O{ABA}") for dtype in DTYPES]
+TESTED += [("ghmc", name, dtype) for name in TARGETS if name not in ("2", "2 of 40") for dtype in DTYPES]
+
+
+def sample_tested(case, backend, **changes):
+    """Sample with Metropolis tests."""
+    return sample(case, backend, **{"h": [0.9, 1.4], "friction": 0.8, "temperature": 1.5} | changes)
+
+
+# Scores of users, also of chains that are partly and entirely in global memory. In the simulator the sum of two
+# conditions is a condition, so it cannot run the score that counts them.
+USERS = [
+    (score, d, args, dtype)
+    for score, d, args, _ in [*LIFTED, (rosenbrock, 6, (1.0, 5.0), ""), (rosenbrock, 9, (1.0, 5.0), "")]
+    if score is not counting_conditions
+    for dtype in DTYPES
+]
+
+
+def sample_user(case, backend, **changes):
+    """Sample with a user's score, and with a mass that is not diagonal."""
+    score, d, args, dtype = case
+
+    def start(n, seed, first):
+        return np.linspace(-1, 1.5, n * d).reshape(n, d)
+
+    target = uldnum.UserTarget(score, d, sampler=start, args=args)
+    options = {"h": [0.1, 0.2], "steps": 9, "burn_in": 2, "chains": 3, "first_chain": 4, "seed": 2**40 + 5, "thin": 3}
+    options |= {"mass": np.eye(d) + 0.5 if d % 3 == 0 else None, "dtype": dtype, "backend": backend}
+    return uldnum.sample(target, "UBU", progress=False, **options | changes)
+
+
+def anneal_user(backend):
+    """Run a plan whose levels have different scores, with arguments of different types."""
+
+    def noised(alpha, sigma):
+        return uldnum.UserTarget(
+            *((branching, 3) if sigma > 1 else (rosenbrock, 3)), args=(np.inf,) if sigma > 1 else (1, 0.5)
+        )
+
+    plan = uldnum.plan("BAOAB", uldnum.levels.geometric(2.0, 0.5, 4), steps=3, h=0.2)
+    data = uldnum.UserTarget(branching, 3, args=(np.inf,), noised=noised)
+    return uldnum.anneal(data, plan, chains=3, x0=np.ones((3, 3)), seed=1, backend=backend, progress=False)
+
+
 IMAGES = Images((3, 2, 2), np.zeros(1)), Images((1, 5), np.zeros(1))
 IMAGE_CASES = [
     (scheme, images, dtype)
@@ -100,7 +147,8 @@ def sample_with_errors(case, backend):
 def results(run):
     state = run.state
     own = (state.sums, state.products, state.counts, state.escape_step, state.nfe)
-    parts = (state.u, state.phase_space, run.trace, *own)
+    carried = (state.score, state.log_density, state.accepted)
+    parts = (state.u, state.phase_space, run.trace, *own, *carried)
     return [np.asarray(part) for part in parts]
 
 
@@ -222,6 +270,17 @@ def simulate(path):
         saved |= {f"errors {n} {i}": part for i, part in enumerate(results(sample_with_errors(case, "cuda")))}
     for n, (case, mass) in enumerate(MASSES):
         saved |= {f"mass {n} {i}": part for i, part in enumerate(results(sample(case, "cuda", mass=mass)))}
+    for n, case in enumerate(TESTED):
+        saved |= {f"tested {n} {i}": part for i, part in enumerate(results(sample_tested(case, "cuda")))}
+    part = sample_tested(TESTED[0], "cuda", steps=4)
+    whole = sample_tested(TESTED[0], "cuda", resume=part)
+    saved |= {f"tested resumed {i}": one for i, one in enumerate(results(whole))}
+    saved["acceptance"] = np.stack([whole.acceptance, whole.acceptance_error])
+    for n, case in enumerate(USERS):
+        saved |= {f"user {n} {i}": part for i, part in enumerate(results(sample_user(case, "cuda")))}
+    part = sample_user(USERS[0], "cuda", steps=4)
+    saved |= {f"user resumed {i}": one for i, one in enumerate(results(sample_user(USERS[0], "cuda", resume=part)))}
+    saved["user levels"] = anneal_user("cuda").x
     np.savez(path, **saved)
 
 

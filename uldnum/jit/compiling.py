@@ -9,7 +9,7 @@ import numba
 
 from uldnum.jit.cache import KernelCache, warn_not_stored
 
-__all__ = ["compiled", "jit"]
+__all__ = ["compiled", "jit", "reason"]
 
 
 def jit(function: Any, variant: str = "", **options: Any) -> Any:
@@ -43,3 +43,9 @@ def compiled(function: Callable[..., Any], keep: bool = True) -> Any:
         except (RuntimeError, OSError) as error:  # no cache folder is writable
             warn_not_stored("any folder", error)
     return kernel
+
+
+def reason(error: Exception) -> str:
+    """Return the line of Numba's error message that says why a function does not compile."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return lines[lines[0].startswith("Failed in") and len(lines) > 1]

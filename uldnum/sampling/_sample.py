@@ -162,8 +162,8 @@ def sample(
         Moments are always float64.
     backend : {"numba", "array", "cuda", "cuda-fast"}, optional
         Implementation that runs the steps. The default is "numba" for mixtures and compiled scores and "array" for all
-        other targets. "cuda-fast" needs float32. Steps with a Metropolis test run on "numba" for mixtures and on
-        "array" for all other targets.
+        other targets. "cuda-fast" needs float32. Steps with a Metropolis test run on "numba", "cuda" and "cuda-fast"
+        for mixtures, and on "array" for all targets with a log density.
     threads : int, optional
         Number of threads of the Numba backend. The default is ``numba.get_num_threads()``, the number of cores that the
         process may use unless Numba is configured otherwise.

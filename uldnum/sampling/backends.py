@@ -48,7 +48,10 @@ BACKENDS: dict[str, tuple[Callable[[Program, Options], Executor], str]] = {
         array,
         "arrays of NumPy or of the library of the target; runs any target; the default for all other targets",
     ),
-    "cuda": (partial(cuda, fast=False), "NVIDIA GPUs; runs mixtures, and images whose score accepts CuPy arrays"),
+    "cuda": (
+        partial(cuda, fast=False),
+        "NVIDIA GPUs; runs mixtures, compiled scores, and images whose score accepts CuPy arrays",
+    ),
     "cuda-fast": (
         partial(cuda, fast=True),
         "the same in float32, with the sine, cosine and exp2 instructions of the GPU",
@@ -73,14 +76,13 @@ def choose_backend(target: Any, backend: str | None, dtype: np.dtype[Any], metro
         raise unknown("backend", backend, BACKENDS)
     if backend == "numba" and not target.compiled:
         raise ValueError(f"backend: 'numba' runs mixtures and compiled scores; {target.name!r} needs 'array'")
-    if metropolised and not (backend == "array" or (backend == "numba" and target.kernel_data is not None)):
-        usable = "array" if target.kernel_data is None else "numba"
-        raise ValueError(f"backend: {backend!r} does not support Metropolis tests on {target.name!r}; use {usable!r}")
+    if metropolised and backend != "array" and target.kernel_data is None:
+        raise ValueError(f"backend: {backend!r} does not support Metropolis tests on {target.name!r}; use 'array'")
     images = len(target.shape) > 1 and target.like is not None
-    if backend.startswith("cuda") and not (images or target.kernel_data is not None):
+    if backend.startswith("cuda") and not (images or target.compiled):
         raise ValueError(
-            f"backend: {backend!r} runs mixtures, and images whose score accepts CuPy arrays (see ``like``); "
-            f"{target.name!r} needs {'numba' if target.compiled else 'array'!r}"
+            f"backend: {backend!r} runs mixtures, compiled scores, and images whose score accepts CuPy arrays (see "
+            f"``like``); {target.name!r} needs 'array'"
         )
     if backend == "cuda-fast" and dtype != np.float32:
         raise ValueError(f"dtype: backend 'cuda-fast' needs float32, got {dtype}; backend 'cuda' runs both types")

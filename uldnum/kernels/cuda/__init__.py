@@ -2,8 +2,9 @@
 
 * `binding`: the source bound to scalars, because one thread runs one chain, and the compilation of kernels to PTX.
 * `device`: the GPU, through CuPy, or Numba's simulator; loading and launching kernels.
-* `form`, `chains` and `executor`: mixtures. `form` lists the properties for which a kernel is compiled. In the kernel
-  (`chains`) one thread runs one chain for many steps; `executor` launches it.
+* `form`, `chains` and `executor`: mixtures and users' scores. `form` lists the properties for which a kernel is
+  compiled. In the kernel (`chains`) one thread runs one chain for many steps; `executor` launches it.
+* `users`: users' scores as device functions.
 * `stages` and `images`: image targets. The time steps run in Python (`images`). The score runs on the GPU, and one
   kernel (`stages`) applies each map, with four coordinates per thread.
 """

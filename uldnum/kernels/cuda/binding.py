@@ -23,7 +23,8 @@ from uldnum.kernels.source.core import LOCAL, make_core
 from uldnum.kernels.source.functions import FORMATS, Ops
 
 __all__ = [
-    "OLDEST", "SIMULATED", "Kernel", "core", "inline", "jit", "normals_from", "number", "ops", "ptx", "transfers",
+    "OLDEST", "SIMULATED", "Kernel", "compute_capability", "core", "inline", "jit", "normals_from", "number", "ops",
+    "ptx", "transfers",
 ]  # fmt: skip
 
 # The oldest compute capability for which CUDA 13 compiles.
@@ -182,11 +183,16 @@ def normals_from(core: SimpleNamespace) -> Any:
 
 @dataclass(frozen=True, eq=False)
 class Kernel:
-    """A kernel: its Python function, the Numba types of its parameters by name, and a key that identifies its form."""
+    """A kernel: its Python function, the Numba types of its parameters by name, and a key that identifies its form.
+
+    ``stored`` states whether the compiled kernel may be stored on the disk. It must not be if its code depends on a
+    function of a user, whose code may depend on anything.
+    """
 
     function: Callable[..., None]
     parameters: dict[str, Any]
     key: Any
+    stored: bool = True
 
     @property
     def name(self) -> str:

@@ -1,4 +1,4 @@
-"""The kernel of the CUDA executor of mixtures: one thread runs one chain for many steps."""
+"""The kernel of the CUDA executor of vectors: one thread runs one chain for many steps."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from numba import cuda, types
 
 from uldnum._util.typing import Array
 from uldnum.kernels.cuda.binding import Kernel, core, inline, jit, normals_from, number, ops
-from uldnum.kernels.cuda.form import ChainForm
-from uldnum.kernels.source.chain import Bounds, Chain, Chains, Launch, Scratch, Span, Stream, make_chain
-from uldnum.kernels.source.core import READOUT, Recording, Tables
+from uldnum.kernels.cuda.form import ChainForm, MixtureForm, UserForm
+from uldnum.kernels.cuda.users import UserData, user_parts
+from uldnum.kernels.source.chain import Bounds, Carried, Chain, Chains, Launch, Scratch, Span, Stream, make_chain
+from uldnum.kernels.source.core import METROPOLIS, READOUT, Recording, Tables
 from uldnum.kernels.source.mixture import MixtureData
 
 __all__ = ["Coefficients", "Far", "chain_kernel"]
@@ -27,6 +28,7 @@ class Coefficients(NamedTuple):
     b: Array
     C: Array
     tau: Array
+    temperature: Array
 
 
 class Far(NamedTuple):
@@ -39,25 +41,75 @@ class Far(NamedTuple):
     gaps: Array
 
 
+def mixture_parts(bound: SimpleNamespace, dtype: np.dtype[Any], form: MixtureForm) -> SimpleNamespace:
+    """Return the score and log density of a mixture, and the function that places the mixture of a part in memory."""
+    real, d, K = dtype.type, form.d, form.components
+    mixture_score, mixture_log_density = bound.mixture_score, bound.mixture_log_density
+    columns = form.columns if form.columns < 2 else d
+    width = max(columns, 1)
+
+    @jit
+    def score(s, q, y, target, d):  # type: ignore[no-untyped-def]
+        mixture_score(s, q, y, target, d, columns)
+
+    @jit
+    def density(s, q, y, target, d, needed):  # type: ignore[no-untyped-def]
+        top, total = mixture_score(s, q, y, target, d, columns)
+        return mixture_log_density(top, total)
+
+    @inline
+    def near(of, p):  # type: ignore[no-untyped-def]
+        """Copy the mixture of part p into registers."""
+        w, P = cuda.local.array(K, real), cuda.local.array(K, real)
+        R, m = cuda.local.array((K, d, width), real), cuda.local.array((K, d), real)
+        for j in range(K):
+            w[j], P[j] = of.log2_weights[p, j], of.precisions[p, j]
+            for i in range(d):
+                m[j, i] = of.shifts[p, j, i]
+                for e in range(columns):
+                    R[j, i, e] = of.roots[p, j, i, e]
+        return MixtureData(w, P, R, m)
+
+    @inline
+    def far(of, p):  # type: ignore[no-untyped-def]
+        return MixtureData(of.log2_weights[p], of.precisions[p], of.roots[p], of.shifts[p])
+
+    return SimpleNamespace(score=score, density=density, target=near if form.few else far)
+
+
 @cache
 def chain_parts(form: ChainForm) -> SimpleNamespace:
-    """Return the parts of the kernel: time steps, and functions that place tables, mixture and chain in memory."""
+    """Return the parts of the kernel: time steps, and functions that place tables, target and chain in memory."""
     dtype = np.dtype(form.dtype)
     machine, real = ops(dtype, form.fast), dtype.type
     bound = core(dtype, form.fast)
-    affine, bin_of, mixture_score = bound.affine, bound.bin_of, bound.mixture_score
+    affine, bin_of = bound.affine, bound.bin_of
+    if isinstance(form.score, UserForm):
+        own = user_parts(bound, dtype, form.score)
+    else:
+        own = mixture_parts(bound, dtype, form.score)
     fill, tail, row, outward = normals_from(bound), machine.tail, machine.row, bound.outward
-    d, k, K, moments = form.d, form.rows, form.components, form.moments
+    d, k, moments = form.d, form.rows, form.moments
     near, small, known, records_too = form.near, form.small, form.known, form.records
     errors, add_errors = form.errors, bound.disturb
-    columns, frame_columns = (count if count < 2 else d for count in (form.columns, form.frame))
-    width = max(columns, 1)
-    pairs, scratch, maps, stages = form.pairs, form.scratch, len(form.normals), len(form.score_at_x)
+    frame_columns = form.frame if form.frame < 2 else d
+    pairs, scratch, maps, stages = form.pairs, form.score.scratch, len(form.normals), len(form.score_at_x)
     most = max(m + e for m, e in zip(form.normals, form.readout, strict=True))
     room, held = max(1, most), max(1, pairs)  # Numba has no local arrays of length 0
     normals, readout, offset, score_at_x = form.normals, form.readout, form.offset, form.score_at_x
     per_step, open_uses_score, separate_readout = form.per_step, form.open_uses_score, form.separate_readout
     n_xi, n_eta = form.drawn
+    four_uniforms, log, where = bound.four_uniforms, bound.functions.log, machine.where
+    window, tested = form.window, form.tested
+
+    @inline
+    def log_uniforms(eta, first, stream):  # type: ignore[no-untyped-def]
+        """Return the logarithms of the uniform numbers of the steps of a window."""
+        for n in range(window):
+            u0, u1, u2, u3 = four_uniforms(np.uint64((first + n) // 4), stream.chain, METROPOLIS, stream.k0, stream.k1)
+            place = (first + n) % 4
+            eta[n] = log(where(place < 2, where(place < 1, u0, u1), where(place < 3, u2, u3)))
+        return eta
 
     def drawer(dynamics: int) -> Any:
         """Return the function that draws normals: for the map open (dynamics = 0), or for the time steps (1)."""
@@ -74,16 +126,18 @@ def chain_parts(form: ChainForm) -> SimpleNamespace:
                 fill(xi, first // 4, blocks, stream.chain, kind, stream.k0, stream.k1)
             return tail(xi, begin)
 
-        return draw
+        @inline
+        def draw_either(xi, first, needed, kind, stream):  # type: ignore[no-untyped-def]
+            if kind == METROPOLIS:
+                return log_uniforms(xi, first, stream)
+            return draw(xi, first, needed, kind, stream)
+
+        return draw_either if tested else draw
 
     @jit
     def disturb(s, xi, t, j, d):  # type: ignore[no-untyped-def]
         if errors:
             add_errors(s, xi, t, j, d)
-
-    @jit
-    def score(s, q, y, target, d):  # type: ignore[no-untyped-def]
-        mixture_score(s, q, y, target, d, columns)
 
     @jit
     def move(u, s, xi, t, j, d):  # type: ignore[no-untyped-def]
@@ -118,8 +172,11 @@ def chain_parts(form: ChainForm) -> SimpleNamespace:
                 trace[number - kept, g, c, i] = x[0, i]
 
     def steps(dynamics: int) -> SimpleNamespace:
-        own = SimpleNamespace(**vars(bound) | {"disturb": disturb})
-        return make_chain(machine, own, score, drawer(dynamics), move, read, place, count, keep)
+        disturbed = SimpleNamespace(**vars(bound) | {"disturb": disturb})
+        evaluate = own.density if tested else None
+        return make_chain(
+            machine, disturbed, own.score, drawer(dynamics), move, read, place, count, keep, evaluate
+        )  # fmt: skip
 
     @inline
     def tables_near(of, g):  # type: ignore[no-untyped-def]
@@ -137,32 +194,15 @@ def chain_parts(form: ChainForm) -> SimpleNamespace:
                     C[j, r, p] = of.C[g, j, r, p]
         return Tables(
             G, dA, b, C, normals, readout, offset, per_step, open_uses_score, score_at_x, separate_readout, 0,
-            of.tau[g], 0,
+            of.tau[g], of.temperature[g],
         )  # fmt: skip
 
     @inline
     def tables_far(of, g):  # type: ignore[no-untyped-def]
         return Tables(
             of.G[g], of.dA[g], of.b[g], of.C[g], normals, readout, offset, per_step, open_uses_score, score_at_x,
-            separate_readout, 0, of.tau[g], 0,
+            separate_readout, 0, of.tau[g], of.temperature[g],
         )  # fmt: skip
-
-    @inline
-    def mixture_near(of, p):  # type: ignore[no-untyped-def]
-        """Copy the mixture of part p into registers."""
-        w, P = cuda.local.array(K, real), cuda.local.array(K, real)
-        R, m = cuda.local.array((K, d, width), real), cuda.local.array((K, d), real)
-        for j in range(K):
-            w[j], P[j] = of.log2_weights[p, j], of.precisions[p, j]
-            for i in range(d):
-                m[j, i] = of.shifts[p, j, i]
-                for e in range(columns):
-                    R[j, i, e] = of.roots[p, j, i, e]
-        return MixtureData(w, P, R, m)
-
-    @inline
-    def mixture_far(of, p):  # type: ignore[no-untyped-def]
-        return MixtureData(of.log2_weights[p], of.precisions[p], of.roots[p], of.shifts[p])
 
     @inline
     def scratch_near():  # type: ignore[no-untyped-def]
@@ -170,6 +210,27 @@ def chain_parts(form: ChainForm) -> SimpleNamespace:
         y, s, q = cuda.local.array(d, real), cuda.local.array(d, real), cuda.local.array(scratch, real)
         xi, eta = cuda.local.array(n_xi, real), cuda.local.array(n_eta, real)
         return Scratch(y, s, q, xi, eta, cuda.local.array(d, np.float64))
+
+    @inline
+    def carried_none(of, g, c):  # type: ignore[no-untyped-def]
+        return 0
+
+    @inline
+    def carried_near(of, g, c):  # type: ignore[no-untyped-def]
+        """Copy what a chain with Metropolis tests carries into registers."""
+        s, log_density = cuda.local.array(d, real), cuda.local.array(1, np.float64)
+        accepted = cuda.local.array(1, np.int64)
+        for i in range(d):
+            s[i] = of.carried.score[g, i, c]
+        log_density[0], accepted[0] = of.carried.log_density[g, 0, c], of.carried.accepted[g, 0, c]
+        return Carried(s, log_density, accepted)
+
+    @inline
+    def carried_far(of, g, c):  # type: ignore[no-untyped-def]
+        carried = of.carried
+        return Carried(carried.score[g, :, c], carried.log_density[g, :, c], carried.accepted[g, :, c])
+
+    carried_of = (carried_near if small else carried_far) if tested else carried_none
 
     @inline
     def chain_near(of, far, g, c):  # type: ignore[no-untyped-def]
@@ -184,7 +245,7 @@ def chain_parts(form: ChainForm) -> SimpleNamespace:
                 sums[i] = of.sums[g, i, c]
             for i in range(pairs):
                 products[i] = of.products[g, i, c]
-        return Chain(u, phase_space, sums, products, 0), scratch_near()
+        return Chain(u, phase_space, sums, products, carried_of(of, g, c)), scratch_near()
 
     @inline
     def chain_middle(of, far, g, c):  # type: ignore[no-untyped-def]
@@ -193,7 +254,8 @@ def chain_parts(form: ChainForm) -> SimpleNamespace:
         for i in range(d):
             for r in range(k):
                 u[r, i] = of.u[g, r, i, c]
-        return Chain(u, of.phase_space[g, :, :, c], of.sums[g, :, c], of.products[g, :, c], 0), scratch_near()
+        phase_space, sums, products = of.phase_space[g, :, :, c], of.sums[g, :, c], of.products[g, :, c]
+        return Chain(u, phase_space, sums, products, carried_of(of, g, c)), scratch_near()
 
     @inline
     def chain_far(of, far, g, c):  # type: ignore[no-untyped-def]
@@ -201,7 +263,8 @@ def chain_parts(form: ChainForm) -> SimpleNamespace:
         y, s, q = far.reals[g, :d, c], far.reals[g, d : 2 * d, c], far.reals[g, 2 * d : 2 * d + scratch, c]
         xi = far.reals[g, 2 * d + scratch : 2 * d + scratch + n_xi, c]
         eta = far.reals[g, 2 * d + scratch + n_xi :, c]
-        chain = Chain(of.u[g, :, :, c], of.phase_space[g, :, :, c], of.sums[g, :, c], of.products[g, :, c], 0)
+        phase_space, sums, products = of.phase_space[g, :, :, c], of.sums[g, :, c], of.products[g, :, c]
+        chain = Chain(of.u[g, :, :, c], phase_space, sums, products, carried_of(of, g, c))
         return chain, Scratch(y, s, q, xi, eta, far.gaps[g, :, c])
 
     @inline
@@ -221,11 +284,21 @@ def chain_parts(form: ChainForm) -> SimpleNamespace:
             for i in range(pairs):
                 of.products[g, i, c] = chain.products[i]
 
+    @inline
+    def store_tested(of, g, c, chain):  # type: ignore[no-untyped-def]
+        """Write a chain with Metropolis tests from registers to global memory."""
+        store(of, g, c, chain)
+        if small:
+            there, here = of.carried, chain.carried
+            for i in range(d):
+                there.score[g, i, c] = here.score[i]
+            there.log_density[g, 0, c], there.accepted[g, 0, c] = here.log_density[0], here.accepted[0]
+
     return SimpleNamespace(
         tables=tables_near if near else tables_far,
-        mixture=mixture_near if form.few else mixture_far,
+        target=own.target,
         chain=chain_near if near else chain_middle if small else chain_far,
-        store=store,
+        store=store_tested if tested else store,
         enter=steps(0).enter,
         advance=steps(1).advance,
     )
@@ -239,7 +312,7 @@ def chain_kernel(form: ChainForm, opening: bool = False) -> Kernel:
     and the other one takes the steps.
     """
     parts = chain_parts(form)
-    tables, mixture, chain_of, store = parts.tables, parts.mixture, parts.chain, parts.store
+    tables, target_of, chain_of, store = parts.tables, parts.target, parts.chain, parts.store
     enter_chain, advance_chain = parts.enter, parts.advance
     d, k, window, moments, single_part = form.d, form.rows, form.window, form.moments, form.single_part
     records_too = form.records  # if False, thin is 0, and this constant saves registers
@@ -262,7 +335,7 @@ def chain_kernel(form: ChainForm, opening: bool = False) -> Kernel:
             w, evaluations, escaped = launch.recording, 0, chains.escape_step[g, c]
             records = (chains.counts, chains.trace, chains.kept, g, ((c + 1) * chains.counts.shape[1] - 1) // n, c)
             for p in range(1 if single_part else several):
-                t, target = tables(launch.tables, g * several + p), mixture(launch.target, p)
+                t, target = tables(launch.tables, g * several + p), target_of(launch.target, p)
                 first, last, begin, before, k0, k1 = part(launch, p)
                 stream = Stream(np.uint64(launch.first_chain + c), k0, k1)
                 if opening or (not single_part and first == 1):
@@ -283,17 +356,19 @@ def chain_kernel(form: ChainForm, opening: bool = False) -> Kernel:
             chains.escape_step[g, c] = escaped
             store(chains, g, c, chain)
 
-    return Kernel(advance, parameter_kinds(np.dtype(form.dtype), single_part), (form, opening))
+    return Kernel(advance, parameter_kinds(form), (form, opening), stored=not form.user)
 
 
-def parameter_kinds(dtype: np.dtype[Any], single_part: bool) -> dict[str, Any]:
+def parameter_kinds(form: ChainForm) -> dict[str, Any]:
     """Return the Numba types of the parameters of the kernel, by name."""
+    dtype, single_part = np.dtype(form.dtype), form.single_part
     axes = [
         (number(dtype), {"G": 3, "dA": 4, "b": 3, "C": 4, "least": 2, "most": 2, "u": 4, "phase_space": 4, "trace": 4}),
         (number(dtype), {"log2_weights": 2, "precisions": 2, "roots": 4, "shifts": 3, "reals": 3}),
-        (number(dtype), {"frame": 2, "tau": 2}),
+        (number(dtype), {"frame": 2, "tau": 2, "score": 3}),
         (types.float64, {"centre": 1, "low": 1, "per_unit": 1, "sums": 3, "products": 3, "gaps": 3}),
-        (types.int64, {"counts": 4, "escape_step": 2, "nfe": 2}),
+        (types.float64, {"temperature": 1, "log_density": 3}),
+        (types.int64, {"counts": 4, "escape_step": 2, "nfe": 2, "accepted": 3}),
     ]
     if not single_part:
         axes += [(types.int64, {"first": 1, "last": 1, "begin": 1, "before": 1}), (types.uint64, {"keys": 2})]
@@ -304,5 +379,10 @@ def parameter_kinds(dtype: np.dtype[Any], single_part: bool) -> dict[str, Any]:
         """Return the type of a named tuple, whose fields are arrays, structs or integers."""
         return types.NamedTuple(tuple((arrays | structs).get(name, types.int64) for name in kind._fields), kind)
 
-    launch = struct(Launch, tables=struct(Coefficients), target=struct(MixtureData), recording=struct(Recording))
-    return {"chains": struct(Chains), "far": struct(Far), "launch": launch}
+    if isinstance(form.score, UserForm):
+        target = struct(UserData, arguments=types.BaseTuple.from_types(form.score.kinds))
+    else:
+        target = struct(MixtureData)
+    launch = struct(Launch, tables=struct(Coefficients), target=target, recording=struct(Recording))
+    chains = struct(Chains, carried=struct(Carried)) if form.tested else struct(Chains)
+    return {"chains": chains, "far": struct(Far), "launch": launch}

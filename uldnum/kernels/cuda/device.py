@@ -45,8 +45,11 @@ def code(kernel: Kernel, cc: tuple[int, int]) -> Path:
     """Return the file with the PTX of a kernel, after compiling it unless the user's cache contains a valid file.
 
     The name of the file is a hash of the kernel sources, the form of the kernel, the compute capability and the
-    versions of the compilers. If the cache folder is not writable, the file is in a temporary folder of this process.
+    versions of the compilers. If the cache folder is not writable, or the kernel must not be stored, the file is in a
+    temporary folder of this process.
     """
+    if not kernel.stored:
+        return spare_file(kernel, ptx(kernel, cc).encode())
     sources = digest_of_sources(kernel.function.__module__)
     compilers = [installed(name) for name in ("numba", "numba-cuda", "llvmlite", "nvidia-nvvm")]
     key = sha256(repr((sources, kernel.key, kernel.name, cc, compilers)).encode()).hexdigest()[:32]
@@ -54,8 +57,14 @@ def code(kernel: Kernel, cc: tuple[int, int]) -> Path:
     if read(path) is None:
         text = ptx(kernel, cc).encode()
         if not store(path, text):
-            path = Path(spare_folder().name) / path.name
-            path.write_bytes(text)
+            return spare_file(kernel, text)
+    return path
+
+
+def spare_file(kernel: Kernel, text: bytes) -> Path:
+    """Write the PTX of a kernel to a file that lasts as long as this process."""
+    path = Path(spare_folder().name) / f"{kernel.name}-{sha256(text).hexdigest()[:32]}.ptx"
+    path.write_bytes(text)
     return path
 
 

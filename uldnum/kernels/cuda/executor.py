@@ -1,4 +1,4 @@
-"""The CUDA executor of mixtures: one chain per thread, many steps per launch."""
+"""The CUDA executor of vectors: one chain per thread, many steps per launch."""
 
 from __future__ import annotations
 
@@ -12,41 +12,58 @@ import numpy as np
 from uldnum._util.typing import Array
 from uldnum.kernels.cuda.chains import Coefficients, Far, chain_kernel
 from uldnum.kernels.cuda.device import device, require_room
-from uldnum.kernels.cuda.form import ChainForm
+from uldnum.kernels.cuda.form import ChainForm, MixtureForm, UserForm
+from uldnum.kernels.cuda.users import UserData, check_compiles, kind_of
 from uldnum.kernels.program import MAX_COEFFICIENTS, Executor, Part, Program
-from uldnum.kernels.source.chain import Chains, Launch
-from uldnum.kernels.source.core import Tables, phase
+from uldnum.kernels.source.chain import Carried, Chains, Launch
+from uldnum.kernels.source.core import phase
 from uldnum.kernels.source.mixture import MixtureData
 from uldnum.kernels.state import State
 
-__all__ = ["CudaExecutor", "forms"]
+__all__ = ["CudaExecutor", "forms", "score_form"]
 
 # Maximum numbers of score terms and of steps in the first launch, which takes some milliseconds. A launch with fewer
 # chains than FEW_CHAINS takes as long as one with this many.
 FIRST_TERMS, FIRST_STEPS, FEW_CHAINS = 1_000_000_000, 1000, 100_000
+
+# Assumed cost of a user's score, which is unknown, per coordinate and in units of one score term.
+USER_SCORE_COST = 64
 
 # Order of the axes on the GPU. Chains are last, so that neighbouring threads access neighbouring numbers.
 LAYOUT = {
     "u": (0, 2, 3, 1), "phase_space": (0, 2, 3, 1), "sums": (0, 2, 1), "products": (0, 2, 1), "counts": (0, 1, 2, 3),
     "escape_step": (0, 1), "nfe": (0, 1),
 }  # fmt: skip
+CARRIED = dict.fromkeys(Carried._fields, (0, 2, 1))
 
 
-def forms(t: Tables, mixture: MixtureData, fast: bool, moments: int, records: bool, frame: int = 0) -> list[ChainForm]:
-    """Return the form of the kernel of every phase."""
-    kind = mixture, fast, moments, records, frame
-    return [ChainForm.of(phase(t, 0, number), *kind) for number in range(len(t.per_step))]
+def score_form(program: Program, number: int) -> MixtureForm | UserForm:
+    """Return the form of the score of a phase."""
+    mixture = program.targets.mixtures(number, number + 1)
+    if mixture is not None:
+        return MixtureForm.of(mixture)
+    target = program.targets.target(number)
+    kinds = tuple(map(kind_of, target.score_arguments(program.dtype)))
+    columns = 0 if target.frame is None else target.frame.shape[1]
+    return UserForm(program.shape[0], target.compiled_score, kinds, min(2, columns))
+
+
+def forms(program: Program, fast: bool) -> list[ChainForm]:
+    """Return the form of the kernel of every phase of a program."""
+    tables, w = program.tables, program.recording
+    kind = fast, w.moments, bool(w.thin or np.any(w.per_unit)), w.frame.shape[1]
+    return [ChainForm.of(phase(tables, 0, p), score_form(program, p), *kind) for p in range(len(program.counts))]
 
 
 class CudaExecutor(Executor):
-    """Executor of mixtures on a GPU, which runs neighbouring phases of the same kernel form in one launch.
+    """Executor of vectors on a GPU, which runs neighbouring phases of the same kernel form in one launch.
 
     The state stays on the GPU until `sync` copies it back.
 
     Parameters
     ----------
     program : Program
-        Its targets are mixtures.
+        Its targets are mixtures, or have a score that Numba compiles.
     fast : bool
         Whether the hardware computes sine, cosine and powers of 2 (float32 only). The last bits then differ from the
         CPU's.
@@ -59,22 +76,22 @@ class CudaExecutor(Executor):
 
     def __init__(self, program: Program, fast: bool = False) -> None:
         program.check_compiled("cuda")
-        if program.metropolised:
-            raise ValueError("backend: 'cuda' does not support Metropolis tests; use 'numba'")
+        if program.metropolised and program.targets.mixtures(0, 1) is None:
+            raise ValueError("backend: 'cuda' supports Metropolis tests only on mixtures; use 'array'")
         self.program = program
         self.device = device()
         self.info = {"device": self.device.name}
-        mixture, recording = program.targets.mixtures(0, 1), program.recording
-        if mixture is None:
-            raise ValueError("program: the targets must be mixtures, with kernel_data")
-        self.terms, self.numbers = mixture.terms, sum(part.size for part in mixture)
-        records = bool(recording.thin or np.any(recording.per_unit))
-        columns = recording.frame.shape[1]
-        self.forms = forms(program.tables, mixture, fast, recording.moments, records, columns)
+        mixture, recording, self.forms = program.targets.mixtures(0, 1), program.recording, forms(program, fast)
+        for form in self.forms:
+            if isinstance(form.score, UserForm):
+                check_compiles(form.score.function, self.program.dtype, form.small, form.score.kinds)
+        self.terms = USER_SCORE_COST * program.shape[0] if mixture is None else mixture.terms
+        self.numbers = 0 if mixture is None else sum(part.size for part in mixture)
         axes = ("centre", "low", "per_unit", "frame")
         there = {name: self.device.array(getattr(recording, name)) for name in axes}
         self.recording = recording._replace(**there)
         self.uploaded = lru_cache(1)(self.upload)  # a run of one phase has many launches with the same tables
+        self.carried = CARRIED if program.metropolised else {}
         self.memory: tuple[Chains, Far] | None = None
 
     def first_launch(self, state: State) -> int:
@@ -102,7 +119,7 @@ class CudaExecutor(Executor):
 
     def launch_of(self, form: ChainForm, parts: Sequence[Part]) -> Launch:
         """Return the arguments of a launch of parts with a common form; arrays are on the GPU."""
-        tables, mixtures, least, most = self.uploaded(parts[0].phase, parts[-1].phase + 1)
+        tables, target, least, most = self.uploaded(parts[0].phase, parts[-1].phase + 1)
         keys: Any = self.program.keys[parts[0].phase : parts[-1].phase + 1]
         _, first, last, before = np.array(parts).T
         steps = first, last, np.array([form.begin(int(step)) for step in first]), before
@@ -110,7 +127,7 @@ class CudaExecutor(Executor):
         return Launch(
             tables=tables,
             phase=0,
-            target=mixtures,
+            target=target,
             least=least,
             most=most,
             keys=tuple(keys[0]) if form.single_part else self.device.array(keys),
@@ -123,15 +140,30 @@ class CudaExecutor(Executor):
         )
 
     def upload(self, begin: int, end: int) -> tuple[Any, ...]:
-        """Copy the tables, mixtures and divergence bounds of phases begin ... end - 1 to the GPU."""
+        """Copy the tables, data of the targets and divergence bounds of phases begin ... end - 1 to the GPU."""
         program, array = self.program, self.device.array
         groups = [
             phase(program.tables, g, number) for g in range(len(program.tables.b)) for number in range(begin, end)
         ]
         tables = Coefficients(*(array(np.stack([getattr(t, part) for t in groups])) for part in Coefficients._fields))
-        mixtures: Any = program.targets.mixtures(begin, end)
         bounds = program.targets.bounds(begin, end)
-        return tables, MixtureData(*map(array, mixtures)), *map(array, bounds)
+        return tables, self.target_of(begin, end), *map(array, bounds)
+
+    def target_of(self, begin: int, end: int) -> MixtureData | UserData:
+        """Copy the mixtures of phases begin ... end - 1, or the data of a user's score, to the GPU."""
+
+        def there(value: Any) -> Any:
+            if isinstance(value, tuple):
+                return tuple(map(there, value))
+            return self.device.array(value) if isinstance(value, np.ndarray) else value
+
+        program = self.program
+        mixtures = program.targets.mixtures(begin, end)
+        if mixtures is not None:
+            return MixtureData(*map(self.device.array, mixtures))
+        target, dtype = program.targets.target(begin), program.dtype
+        frame = np.empty((program.shape[0], 0)) if target.frame is None else target.frame
+        return UserData(self.device.array(frame.astype(dtype)), there(target.score_arguments(dtype)))
 
     def load(self, state: State) -> tuple[Chains, Far]:
         """Copy the state to the GPU at the first call, and allocate scratch memory for the kernels."""
@@ -139,18 +171,23 @@ class CudaExecutor(Executor):
             (H, n), here = state.escape_step.shape, self.device
             form = max(self.forms, key=lambda form: form.far)
             reals, gaps = (0, 0) if form.small else (form.far, form.d)
-            dtype, arrays = self.program.dtype, {name: getattr(state, name) for name in LAYOUT}
+            dtype, arrays = self.program.dtype, {name: getattr(state, name) for name in LAYOUT | self.carried}
             shared = state.counts.nbytes
             bytes_each = H * (reals * dtype.itemsize + gaps * 8)
             bytes_each += (sum(array.nbytes for array in arrays.values()) - shared) // n
             require_room(here, n, bytes_each, shared)
-            there = {name: here.array(array.transpose(LAYOUT[name])) for name, array in arrays.items()}
-            chains = Chains(**there, carried=0, trace=here.empty((0, H, n, form.d), dtype), kept=0)
+            there, carried = (
+                {name: here.array(arrays[name].transpose(axes)) for name, axes in layout.items()}
+                for layout in (LAYOUT, self.carried)
+            )
+            trace = here.empty((0, H, n, form.d), dtype)
+            chains = Chains(**there, carried=Carried(**carried) if carried else 0, trace=trace, kept=0)
             self.memory = chains, Far(here.empty((H, reals, n), dtype), here.empty((H, gaps, n), float))
         return self.memory
 
     def sync(self, state: State) -> None:
         """Copy the state back from the GPU."""
         chains, _ = self.load(state)
-        for name, axes in LAYOUT.items():
-            getattr(state, name)[...] = self.device.host(getattr(chains, name)).transpose(np.argsort(axes))
+        for name, axes in (LAYOUT | self.carried).items():
+            found = getattr(chains.carried if name in CARRIED else chains, name)
+            getattr(state, name)[...] = self.device.host(found).transpose(np.argsort(axes))

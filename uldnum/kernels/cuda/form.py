@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 from uldnum.kernels.source.core import Tables
 from uldnum.kernels.source.mixture import MixtureData
 from uldnum.kernels.state import products_of
 
-__all__ = ["ChainForm"]
+__all__ = ["ChainForm", "MixtureForm", "UserForm"]
 
 # Maximum number of coordinates of a chain that is held in registers; larger chains are in global memory.
 REGISTERS = 8
@@ -25,21 +26,66 @@ FEW = 32
 
 
 @dataclass(frozen=True)
+class MixtureForm:
+    """Everything of a mixture for which a kernel is compiled.
+
+    ``columns`` is the number of columns of its matrices: 0, 1, or 2 for any larger number.
+    """
+
+    d: int
+    components: int
+    columns: int
+
+    @classmethod
+    def of(cls, mixture: MixtureData) -> MixtureForm:
+        """Return the form of a mixture; its arrays may have leading axes."""
+        K, d, columns = mixture.roots.shape[-3:]
+        return cls(d, K, min(2, columns))
+
+    @property
+    def scratch(self) -> int:
+        """Number of scratch values of the score."""
+        return self.components * (self.d + 1 if self.columns > 1 else 1)
+
+    @property
+    def few(self) -> bool:
+        """Whether the mixture is held in registers."""
+        return self.columns < 2 and self.components * (self.d + 2 + self.d * self.columns) <= FEW
+
+
+@dataclass(frozen=True)
+class UserForm:
+    """Everything of a user's score for which a kernel is compiled.
+
+    ``function`` is the Numba function, ``kinds`` are the Numba types of its arguments, and ``columns`` is the number of
+    columns of the frame of the target: 0, 1, or 2 for any larger number.
+    """
+
+    d: int
+    function: Any
+    kinds: tuple[Any, ...]
+    columns: int
+
+    @property
+    def scratch(self) -> int:
+        """Number of scratch values of the score: the position that the function receives."""
+        return self.d
+
+
+@dataclass(frozen=True)
 class ChainForm:
     """Everything for which a kernel of chains is compiled; other quantities are arguments of the kernel.
 
-    ``columns`` is the number of columns of the mixture's matrices: 0, 1, or 2 for any larger number. ``moments`` is an
-    index of `MOMENTS`, and ``records`` states whether histograms are counted or positions are stored. ``frame`` is the
-    number of columns of the frame of the recording: 0, 1, or 2 for any larger number. ``errors`` states whether
-    coordinates have different score noise. The other fields are described in `Tables`.
+    ``moments`` is an index of `MOMENTS`, and ``records`` states whether histograms are counted or positions are stored.
+    ``frame`` is the number of columns of the frame of the recording: 0, 1, or 2 for any larger number. ``errors``
+    states whether coordinates have different score noise, and ``tested`` whether the steps have Metropolis tests. The
+    other fields are described in `Tables`.
     """
 
     dtype: str
     fast: bool
-    d: int
+    score: MixtureForm | UserForm
     rows: int
-    components: int
-    columns: int
     moments: int
     records: bool
     frame: int
@@ -51,17 +97,29 @@ class ChainForm:
     score_at_x: tuple[bool, ...]
     separate_readout: bool
     errors: bool
+    tested: bool
 
     @classmethod
-    def of(cls, t: Tables, mixture: MixtureData, fast: bool, moments: int, records: bool, frame: int = 0) -> ChainForm:
-        """Return the form for a phase and a mixture; arrays of the mixture may have leading axes."""
+    def of(
+        cls, t: Tables, score: MixtureForm | UserForm, fast: bool, moments: int, records: bool, frame: int = 0
+    ) -> ChainForm:
+        """Return the form for a phase and the score of its target."""
         numbers = {name: tuple(getattr(t, name).tolist()) for name in ("normals", "readout", "offset", "score_at_x")}
-        K, d, columns = mixture.roots.shape[-3:]
         return cls(
-            mixture.shifts.dtype.name, fast, d, t.b.shape[-1], K, min(2, columns), moments, records, min(2, frame),
+            t.b.dtype.name, fast, score, t.b.shape[-1], moments, records, min(2, frame),
             per_step=int(t.per_step), open_uses_score=bool(t.open_uses_score),
-            separate_readout=bool(t.separate_readout), errors=len(t.tau) > 0, **numbers,
+            separate_readout=bool(t.separate_readout), errors=len(t.tau) > 0, tested=bool(t.temperature), **numbers,
         )  # fmt: skip
+
+    @property
+    def d(self) -> int:
+        """Number of coordinates."""
+        return self.score.d
+
+    @property
+    def user(self) -> bool:
+        """Whether the score is a user's function."""
+        return isinstance(self.score, UserForm)
 
     @property
     def small(self) -> bool:
@@ -78,19 +136,15 @@ class ChainForm:
         """Whether each launch runs a single part of a phase.
 
         The steps of the part are then scalars, and a separate launch opens the recurrence. Without this, chains that
-        record and are held entirely in registers would spill registers.
+        record and are held entirely in registers would spill registers. The arguments of a user's score are those of
+        one phase.
         """
-        return self.near and (self.moments > 0 or self.records)
+        return self.user or (self.near and (self.moments > 0 or self.records))
 
     @property
     def known(self) -> bool:
         """Whether the indices of normals are known to the compiler."""
         return self.small and self.drawn[0] <= WHERE_KNOWN
-
-    @property
-    def few(self) -> bool:
-        """Whether the mixture is held in registers."""
-        return self.columns < 2 and self.components * (self.d + 2 + self.d * self.columns) <= FEW
 
     @property
     def drawn(self) -> tuple[int, int]:
@@ -100,17 +154,12 @@ class ChainForm:
     @property
     def far(self) -> int:
         """Number of scratch values of a chain in global memory: y, s, q, xi, eta."""
-        return 2 * self.d + self.scratch + sum(self.drawn)
+        return 2 * self.d + self.score.scratch + sum(self.drawn)
 
     @property
     def pairs(self) -> int:
         """Number of sums of products."""
         return products_of(self.moments, self.d)
-
-    @property
-    def scratch(self) -> int:
-        """Number of scratch values of the score."""
-        return self.components * (self.d + 1 if self.columns > 1 else 1)
 
     @property
     def window(self) -> int:

@@ -11,7 +11,8 @@ import builtins
 import math
 import operator
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
+from types import SimpleNamespace
 from typing import Any
 
 import numba
@@ -19,10 +20,11 @@ import numpy as np
 from numba import types
 from numba.extending import overload, overload_attribute
 
-from uldnum.jit.compiling import jit
+from uldnum.jit.compiling import jit, reason
 from uldnum.jit.values import Row, length, numbers, user_row
-from uldnum.jit.vectors import Vector, sqrt, where
-from uldnum.kernels.numba.binding import core
+from uldnum.jit.vectors import Vector, where
+from uldnum.kernels.numba.binding import core, ops
+from uldnum.kernels.source.functions import make_total_functions
 
 __all__ = ["lift"]
 
@@ -31,56 +33,29 @@ __all__ = ["lift"]
 defined = partial(overload, strict=False)
 
 
-def functions(kind: Vector) -> Any:
+@cache
+def functions(kind: Vector) -> SimpleNamespace:
     """Return the elementary functions on vectors of a type."""
-    return core(np.dtype(str(kind.number)), kind.lanes).functions
+    dtype = np.dtype(str(kind.number))
+    return make_total_functions(ops(dtype, kind.lanes), core(dtype, kind.lanes).functions)
 
 
-def lifted(names: tuple[Any, ...], make: Callable[[Vector], Any]) -> None:
+def lifted(name: str, *keys: Any) -> None:
     """Define functions of one argument on vectors of reals."""
-    for name in names:
 
-        def definition(x: Any) -> Any:
-            return make(x) if isinstance(x, Vector) and x.real else None
+    def definition(x: Any) -> Any:
+        if not (isinstance(x, Vector) and x.real):
+            return None
+        function = getattr(functions(x), name)
+        return lambda x: function(x)
 
-        defined(name)(definition)
-
-
-def exp_of(kind: Vector) -> Any:
-    """Return exp; arguments are clipped to [-708, 709] (float32: [-87, 88])."""
-    exp, most = functions(kind).exp, 709.0 if kind.number == types.float64 else 88.0
-    return lambda x: exp(where(x > most, most, x))
+    for key in keys:
+        defined(key)(definition)
 
 
-def log_of(kind: Vector) -> Any:
-    """Return log, which is -inf at 0 and NaN below 0."""
-    log = functions(kind).log
-    return lambda x: where((x > 0.0) & (x < np.inf), log(x), where(x < 0.0, x * np.nan, where(x == 0.0, x - np.inf, x)))
-
-
-def turning(which: int) -> Callable[[Vector], Any]:
-    """Return cos (which = 0) or sin (1), which is NaN for |x| >= 1e5 (float32: 1e3), where it would be inaccurate."""
-
-    def make(kind: Vector) -> Any:
-        cos_sin, far = functions(kind).cos_sin_of, 1e5 if kind.number == types.float64 else 1e3
-        return lambda x: where((x < far) & (x > -far), cos_sin(x)[which], x * np.nan)
-
-    return make
-
-
-def tanh_of(kind: Vector) -> Any:
-    """Return tanh."""
-    tanh = functions(kind).tanh
-    return lambda x: tanh(x)
-
-
-lifted((math.exp, np.exp), exp_of)
-lifted((math.log, np.log), log_of)
-lifted((math.cos, np.cos), turning(0))
-lifted((math.sin, np.sin), turning(1))
-lifted((math.tanh, np.tanh), tanh_of)
-lifted((math.sqrt, np.sqrt), lambda kind: lambda x: sqrt(x))
-lifted((builtins.abs, math.fabs, np.abs), lambda kind: lambda x: where(x < 0.0, -x, x))
+for name in ("exp", "log", "cos", "sin", "tanh", "sqrt"):
+    lifted(name, getattr(math, name), getattr(np, name))
+lifted("absolute", builtins.abs, math.fabs, np.abs)
 
 
 def either(a: Any, b: Any) -> bool:
@@ -176,6 +151,5 @@ def lift(user_score: Any, dtype: np.dtype[Any], lanes: int, arguments: tuple[Any
     try:
         score.compile((to_read, to_write, *arguments))
     except Exception as error:  # Numba raises many classes of errors
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-        return chain_by_chain(score, lanes), lines[lines[0].startswith("Failed in") and len(lines) > 1]
+        return chain_by_chain(score, lanes), reason(error)
     return on_vectors(score), ""

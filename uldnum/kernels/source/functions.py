@@ -16,7 +16,7 @@ import numpy as np
 
 from uldnum.arithmetic import elementary
 
-__all__ = ["FORMATS", "Ops", "make_functions"]
+__all__ = ["FORMATS", "Ops", "make_functions", "make_total_functions"]
 
 
 class Ops(NamedTuple):
@@ -213,3 +213,48 @@ def make_functions(ops: Ops) -> SimpleNamespace:
 
     own = {"log": log, "exp": exp, "exp2": exp2, "tanh": tanh, "cos_sin_of": cos_sin_of, "direction": direction}
     return SimpleNamespace(**own | dict(ops.instead))
+
+
+def make_total_functions(ops: Ops, functions: SimpleNamespace) -> SimpleNamespace:
+    """Return elementary functions for every argument, which users' scores call; see `make_functions`.
+
+    exp clips its argument to [-708, 709] (float32: [-87, 88]). cos and sin are NaN for |x| >= 1e5 (float32: 1e3), where
+    they would be inaccurate. log is -inf at 0 and NaN below 0.
+    """
+    where, constant, double = ops.where, ops.constant, ops.real is np.float64
+    ZERO, INFINITY, NAN = constant(0), constant(np.inf), constant(np.nan)
+    MOST, FAR = constant(709 if double else 88), constant(1e5 if double else 1e3)
+    exp_of, log_of, tanh_of, cos_sin_of, sqrt_of = (
+        functions.exp, functions.log, functions.tanh, functions.cos_sin_of, ops.sqrt
+    )  # fmt: skip
+
+    @ops.jit
+    def exp(x):  # type: ignore[no-untyped-def]
+        return exp_of(where(x > MOST, MOST, x))
+
+    @ops.jit
+    def log(x):  # type: ignore[no-untyped-def]
+        special = where(x < ZERO, x * NAN, where(x == ZERO, x - INFINITY, x))
+        return where((x > ZERO) & (x < INFINITY), log_of(x), special)
+
+    @ops.jit
+    def cos(x):  # type: ignore[no-untyped-def]
+        return where((x < FAR) & (x > -FAR), cos_sin_of(x)[0], x * NAN)
+
+    @ops.jit
+    def sin(x):  # type: ignore[no-untyped-def]
+        return where((x < FAR) & (x > -FAR), cos_sin_of(x)[1], x * NAN)
+
+    @ops.jit
+    def tanh(x):  # type: ignore[no-untyped-def]
+        return tanh_of(x)
+
+    @ops.jit
+    def sqrt(x):  # type: ignore[no-untyped-def]
+        return sqrt_of(x)
+
+    @ops.jit
+    def absolute(x):  # type: ignore[no-untyped-def]
+        return where(x < ZERO, -x, x)
+
+    return SimpleNamespace(exp=exp, log=log, cos=cos, sin=sin, tanh=tanh, sqrt=sqrt, absolute=absolute)
