@@ -160,7 +160,7 @@ def public_calls(w):
         "UserTarget": (uldnum.UserTarget, {
             "score_function": [score], "dimension": [1, 2], "log_density": [None], "sampler": [None, draw],
             "mean": [None], "standard_deviation": [None], "moment": [None], "cdf": [None, cdf], "name": ["user"],
-            "args": [()], "like": [None], "noised": [None, w.mixture.noised],
+            "args": [()], "like": [None], "noised": [None, w.mixture.noised], "returns_log_density": [False],
         }),
         "UserTarget.score": (w.user.score, {"x": [x]}),
         "double-well.cdf": (uldnum.target("double-well").cdf, {"x": [x]}),

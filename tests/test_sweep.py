@@ -162,7 +162,7 @@ def test_any_change_of_parameters_changes_the_key(tmp_path):
         for changes in (
             {"sampler": zeros},
             {"sampler": ones},
-            {"sampler": zeros, "log_density": np.sum},
+            {"sampler": zeros, "log_density": parabola},
             {"mean": [1.0]},
         )
     }
@@ -174,6 +174,10 @@ def test_any_change_of_parameters_changes_the_key(tmp_path):
 
 def minus(x):
     return -x
+
+
+def parabola(x):
+    return -(x[:, 0] ** 2) / 2
 
 
 def zeros(n, seed, first):

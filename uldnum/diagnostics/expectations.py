@@ -46,7 +46,10 @@ class Restated(Target):
     temperature_of_expectations: float = field(default=1.0, kw_only=True)
 
     name, shape, like = (of_part("inner", name) for name in ("name", "shape", "like"))
-    kernel_data, compiled_score = (of_part("inner", name) for name in ("kernel_data", "compiled_score"))
+    kernel_data, compiled_score, compiled_log_density, log_density, log_density_in_float64 = (
+        of_part("inner", name)
+        for name in ("kernel_data", "compiled_score", "compiled_log_density", "log_density", "log_density_in_float64")
+    )
     time_unit, dtype = (of_part("inner", name) for name in ("time_unit", "dtype"))
     largest_precision, precision, modes = (
         of_part("inner", name) for name in ("largest_precision", "precision", "modes")
@@ -56,8 +59,12 @@ class Restated(Target):
         """Return the score of the wrapped target."""
         return self.inner.score(x)
 
+    def score_and_log_density(self, x: Any) -> tuple[Any, Array]:
+        """Return the score and the log density of the wrapped target."""
+        return self.inner.score_and_log_density(x)
+
     def score_arguments(self, dtype: np.dtype[Any]) -> tuple[Any, ...]:
-        """Return the arguments of the compiled score."""
+        """Return the arguments of the compiled functions."""
         return self.inner.score_arguments(dtype)
 
     def check_dtype(self, dtype: np.dtype[Any]) -> None:

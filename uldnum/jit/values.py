@@ -23,17 +23,21 @@ class Values(types.Type):
     """Type of a view of memory that holds vectors. A view does not own the memory."""
 
     def __init__(self, number: Any, lanes: int) -> None:
-        self.vector = Vector(number, lanes)
+        self.vector = self.result = Vector(number, lanes)
         super().__init__(f"{type(self).__name__}({number}, {lanes})")
 
 
 class Row(Values):
-    """Type of the argument of a user's score: like an array of shape (d,), with a vector in place of each number."""
+    """Type of the argument of a user's function: like an array of shape (d,), with a vector in place of each number.
 
-    def __init__(self, number: Any, lanes: int, writable: bool) -> None:
+    If ``double``, the numbers are converted to float64 when they are read.
+    """
+
+    def __init__(self, number: Any, lanes: int, writable: bool, double: bool = False) -> None:
         self.writable = writable
         super().__init__(number, lanes)
-        self.name += " to write" if writable else " to read"
+        self.result = Vector(types.float64, lanes) if double else self.vector
+        self.name += (" to write" if writable else " to read") + (" as float64" if double else "")
 
 
 @register_model(Row)
@@ -86,7 +90,7 @@ class GetVector(AbstractTemplate):
         """Return the signature, whose result is a vector."""
         kind, index = arguments
         if isinstance(kind, Values) and index_type(index):
-            return signature(kind.vector, kind, index_type(index))
+            return signature(kind.result, kind, index_type(index))
         return None
 
 
@@ -105,7 +109,9 @@ class SetVector(AbstractTemplate):
 @lower_builtin(operator.getitem, Values, types.Any)
 def load(context: Any, builder: Any, sig: Any, values: Any) -> Any:
     """Read a vector."""
-    return builder.load(place(context, builder, sig, values), align=sig.args[0].vector.number.bitwidth // 8)
+    kind = sig.args[0]
+    vector = builder.load(place(context, builder, sig, values), align=kind.vector.number.bitwidth // 8)
+    return vector if kind.result == kind.vector else builder.fpext(vector, llvm(kind.result))
 
 
 @lower_builtin(operator.setitem, Values, types.Any, types.Any)
@@ -189,12 +195,12 @@ def numbers(context: Any, values: Any) -> Any:
     return types.CPointer(values.vector.number)(values), build
 
 
-def user_row(writable: bool) -> Any:
-    """Return a function that views the first d vectors as the argument of a user's score."""
+def user_row(writable: bool, double: bool = False) -> Any:
+    """Return a function that views the first d vectors as the argument of a user's function (`Row`)."""
 
     @intrinsic
     def rows(context: Any, values: Any, d: Any) -> Any:
-        kind = Row(values.vector.number, values.vector.lanes, writable)
+        kind = Row(values.vector.number, values.vector.lanes, writable, double)
 
         def build(context: Any, builder: Any, sig: Any, given: Any) -> Any:
             made = struct(context, builder, kind)

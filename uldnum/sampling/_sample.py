@@ -162,8 +162,8 @@ def sample(
         Moments are always float64.
     backend : {"numba", "array", "cuda", "cuda-fast"}, optional
         Implementation that runs the steps. The default is "numba" for mixtures and compiled scores and "array" for all
-        other targets. "cuda-fast" needs float32. Steps with a Metropolis test run on "numba", "cuda" and "cuda-fast"
-        for mixtures, and on "array" for all targets with a log density.
+        other targets. "cuda-fast" needs float32. With a Metropolis test, compiled backends need a compiled log density
+        of a target that is not a mixture.
     threads : int, optional
         Number of threads of the Numba backend. The default is ``numba.get_num_threads()``, the number of cores that the
         process may use unless Numba is configured otherwise.
@@ -388,7 +388,7 @@ def check_densities(target: Target, x: Array, kind: np.dtype[Any]) -> None:
     found = np.asarray(target.log_density(x.reshape(-1, *target.shape)), float)  # type: ignore[misc]
     if not np.isfinite(found).all():
         raise ValueError("x0: must have a finite log density, which a Metropolis test compares with the next one")
-    error = np.abs(found).max() * np.finfo(kind).eps
+    error = np.abs(found).max() * np.finfo(float if target.log_density_in_float64 else kind).eps
     if error > DENSITY_ERROR:
         warnings.warn(
             f"dtype: {kind} rounds log densities of the target by up to {error:.2g}, so that the density that the "

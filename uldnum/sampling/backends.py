@@ -69,15 +69,18 @@ def choose_backend(target: Any, backend: str | None, dtype: np.dtype[Any], metro
             f"target: {target.name!r} must have a log_density, because a Metropolis test compares densities; networks "
             "have none"
         )
+    compiled = target.kernel_data is not None or (
+        target.compiled_score is not None and (not metropolised or target.compiled_log_density is not None)
+    )
     if backend is None:
-        compiled = target.kernel_data is not None if metropolised else target.compiled
         return "numba" if compiled else "array"
     if not isinstance(backend, str) or backend not in BACKENDS:
         raise unknown("backend", backend, BACKENDS)
     if backend == "numba" and not target.compiled:
         raise ValueError(f"backend: 'numba' runs mixtures and compiled scores; {target.name!r} needs 'array'")
-    if metropolised and backend != "array" and target.kernel_data is None:
-        raise ValueError(f"backend: {backend!r} does not support Metropolis tests on {target.name!r}; use 'array'")
+    if metropolised and backend != "array" and not compiled:
+        usable = "'array', or a log density that is a Numba function as the score is"
+        raise ValueError(f"backend: {backend!r} does not support Metropolis tests on {target.name!r}; use {usable}")
     images = len(target.shape) > 1 and target.like is not None
     if backend.startswith("cuda") and not (images or target.compiled):
         raise ValueError(

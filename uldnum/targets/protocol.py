@@ -285,6 +285,18 @@ class Target(Law, ABC):
         return self.score(x)
 
     @property
+    def log_density_in_float64(self) -> bool:
+        """Whether a run in float32 computes the log density in float64. Default: True, except for mixtures."""
+        return self.kernel_data is None
+
+    def score_and_log_density(self, x: Any) -> tuple[Any, Array]:
+        """Return the score and the log density at x, (n, *shape) -> (n, *shape) and (n,), as arrays call them.
+
+        Default: `score`, and `log_density` of a NumPy array in float64.
+        """
+        return self.score(x), self.log_density(np.asarray(host(x), float))  # type: ignore[misc]
+
+    @property
     def like(self) -> Any:
         """Example array of the library and device that `score` requires. Default: None, which means NumPy.
 
@@ -299,15 +311,24 @@ class Target(Law, ABC):
         return None
 
     @property
-    def compiled_score(self) -> Callable[..., None] | None:
+    def compiled_score(self) -> Callable[..., Any] | None:
         """``compiled_score(x, out, *args)`` is a Numba function that compiled kernels call. Default: None.
 
         It writes the score at ``x``, one sample of shape (d,), to ``out``.
         """
         return None
 
+    @property
+    def compiled_log_density(self) -> Callable[..., Any] | None:
+        """``compiled_log_density(x, *args)`` is a Numba function for steps with a Metropolis test. Default: None.
+
+        It returns the log density at ``x``, one sample of shape (d,) in float64, up to a constant. If it is
+        `compiled_score` itself, that function returns the log density, too.
+        """
+        return None
+
     def score_arguments(self, dtype: np.dtype[Any]) -> tuple[Any, ...]:
-        """Return the ``args`` of `compiled_score` in a run of the given dtype. Default: an empty tuple."""
+        """Return the ``args`` of the compiled functions in a run of the given dtype. Default: an empty tuple."""
         return ()
 
     @property
@@ -322,7 +343,8 @@ class Target(Law, ABC):
     def frame(self) -> Array | None:
         """Matrix F, shape (d, 1) if it is diagonal, else (d, d) and lower triangular. Default: None.
 
-        Where it is given, compiled kernels evaluate `compiled_score` at F y and multiply the result by F^T.
+        Where it is given, compiled kernels evaluate `compiled_score` at F y and multiply the result by F^T, and
+        evaluate `compiled_log_density` at F y.
         """
         return None
 

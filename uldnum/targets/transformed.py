@@ -53,8 +53,13 @@ class Transformed(Target):
         """The compiled score of x."""
         return self.inner.compiled_score
 
+    @property
+    def compiled_log_density(self) -> Any:
+        """The compiled log density of x, which is that of y up to a constant."""
+        return self.inner.compiled_log_density
+
     def score_arguments(self, dtype: np.dtype[Any]) -> tuple[Any, ...]:
-        """Return the arguments of the compiled score."""
+        """Return the arguments of the compiled functions."""
         return self.inner.score_arguments(dtype)
 
     @property
@@ -73,10 +78,28 @@ class Transformed(Target):
 
     def score(self, x: Any) -> Any:
         """Return the score of y, (n, d) -> (n, d), in the library and dtype of its argument."""
+        return self.inward(self.inner.score(self.outward(x)), x.dtype)
+
+    def score_and_log_density(self, x: Any) -> tuple[Any, Array]:
+        """Return the score and the log density of y."""
+        score, log_density = self.inner.score_and_log_density(self.outward(x))
+        return self.inward(score, x.dtype), log_density
+
+    def outward(self, y: Any) -> Any:
+        """Return F y, in the library and dtype of y."""
         space = Space.of(self.like)
         if not space.foreign:
-            own = self.inner.score(self.mass.outward(x).astype(x.dtype))
-            return self.mass.forces(own).astype(x.dtype)
+            return self.mass.outward(y).astype(y.dtype)
+        return space.namespace.matmul(y, self.factor(space, y.dtype).T)
+
+    def inward(self, score: Any, dtype: Any) -> Any:
+        """Return F^T s, in the library of s."""
+        space = Space.of(self.like)
+        if not space.foreign:
+            return self.mass.forces(score).astype(dtype)
+        return space.namespace.matmul(score, self.factor(space, dtype))
+
+    def factor(self, space: Space, dtype: Any) -> Any:
+        """Return F as an array of a library and one of its dtypes."""
         factor = np.diag(self.frame[:, 0]) if self.frame.shape[1] == 1 else self.frame
-        outward = space.namespace.astype(space.array(factor), x.dtype)
-        return space.namespace.matmul(self.inner.score(space.namespace.matmul(x, outward.T)), outward)
+        return space.namespace.astype(space.array(factor), dtype)

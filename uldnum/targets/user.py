@@ -12,13 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from uldnum._util.arguments import converted, function, numbers, reals, shown, whole_number
+from uldnum._util.arguments import converted, flag, function, numbers, reals, shown, whole_number
 from uldnum._util.arraylib import Space, host
 from uldnum._util.names import checked_name
 from uldnum._util.typing import Array, ArrayLike
 from uldnum.arithmetic.dense import total
 from uldnum.arithmetic.elementary import exp, interp
 from uldnum.kernels.initial import initial_uniform
+from uldnum.targets.densities import LogDensity, check_gradient, first_line
 from uldnum.targets.protocol import Target
 
 __all__ = ["UserTarget", "quadrature_target"]
@@ -44,7 +45,9 @@ class UserTarget(Target):
         Number of dimensions d, or the shape of a sample, such as (channels, height, width). Below, (d,) stands for the
         shape. A Numba function requires an int.
     log_density : callable, optional
-        ``log_density(x)`` returns the log density up to a constant, (n, d) -> (n,).
+        Function that computes the log density up to a constant. It is either an array function
+        ``log_density(x, *args)``, (n, d) -> (n,), or a Numba function ``log_density(x, *args)`` that returns the number
+        for one position of shape (d,). The attribute ``target.log_density`` is a function of arrays in both cases.
     sampler : callable, optional
         ``sampler(n, seed, first)`` returns n exact draws, shape (n, d). Their indices are ``first`` to
         ``first + n - 1``, and draw i must depend only on seed and i. Without a sampler, `uldnum.sample` needs ``x0``.
@@ -61,8 +64,8 @@ class UserTarget(Target):
     name : str, default "user"
         Name in output and in stored results.
     args : tuple of numbers and arrays, default ()
-        Further arguments of the score function. NumPy arrays of floating-point numbers are converted to the type of the
-        run.
+        Further arguments of the functions that compute the score and the log density. NumPy arrays of floating-point
+        numbers are converted to the type of the run.
     like : array, optional
         Example of the arrays that an array function accepts. It determines their library and device. The library may be
         PyTorch, CuPy, or any other that follows the array API standard (needs the extra ``arrays``). Default: NumPy.
@@ -70,11 +73,16 @@ class UserTarget(Target):
         ``noised(alpha, sigma)`` returns the distribution of ``alpha x + sigma eps`` as a target, where eps is standard
         normal noise: another `UserTarget`, a `GaussianMixture`, or any `uldnum.targets.Target`. With it,
         `uldnum.anneal` runs plans on this target.
+    returns_log_density : bool, default False
+        Whether the score function computes the log density, too. An array function then returns the pair
+        ``(score, log density)``, and a Numba function returns the log density. ``log_density`` must be omitted.
 
     Raises
     ------
     ValueError
-        If an argument is invalid, or the score function fails, returns a wrong shape, or is not finite at the mean.
+        If an argument is invalid, or if the functions of the score and of the log density fail, return a wrong shape,
+        are not finite at the mean, or if the score is not the gradient of the log density. The gradient is tested by
+        finite differences at three points, where an error of 5% is found.
 
     Notes
     -----
@@ -87,6 +95,11 @@ class UserTarget(Target):
     arguments of sin and cos must then not exceed 1e5, or 1e3 in float32. With any other operation that depends on x,
     such as a branch, the function runs for one chain at a time. ``Run.info`` reports which of the two applies. In the
     kernel, a division by zero gives inf and does not raise an exception.
+
+    Steps with a Metropolis test compare log densities. On the backend "numba", both the score and the log density must
+    be Numba functions, or the score function must return the log density. The log density is computed in float64 at
+    positions of either type; only a function that computes both works in the type of the run. A log density runs on
+    vectors of chains under the same conditions as a score.
 
     An array function of PyTorch must not record gradients: decorate it with ``@torch.no_grad()``, or return
     ``result.detach()`` if it uses automatic differentiation.
@@ -103,6 +116,17 @@ class UserTarget(Target):
     >>> run.x.shape
     (4, 1)
 
+    The same target with compiled functions, for steps with a Metropolis test:
+
+    >>> import numba
+    >>> @numba.njit
+    ... def score_and_log_density(x, out):
+    ...     out[0] = -(x[0] ** 3)
+    ...     return -(x[0] ** 4) / 4
+    >>> target = uldnum.UserTarget(score_and_log_density, dimension=1, returns_log_density=True)
+    >>> target.log_density([[2.0]]).tolist()
+    [-4.0]
+
     A normal distribution with the scores of its noised distributions, for `uldnum.anneal`:
 
     >>> def noised(alpha, sigma):
@@ -116,7 +140,7 @@ class UserTarget(Target):
 
     score_function: Callable[..., Any]
     dimension: int | tuple[int, ...]
-    log_density: Callable[[Array], Array] | None = None
+    log_density: Callable[..., Any] | None = None
     sampler: Callable[[int, int, int], Array] | None = None
     mean: Any = None
     standard_deviation: Any = None
@@ -126,6 +150,7 @@ class UserTarget(Target):
     args: tuple[Any, ...] = ()
     like: Any = None
     noised: Callable[[float, float], Target] | None = None
+    returns_log_density: bool = False
 
     def __post_init__(self) -> None:
         axes = self.dimension if isinstance(self.dimension, tuple | list) else (self.dimension,)
@@ -156,6 +181,10 @@ class UserTarget(Target):
             Space.of(self.like)
         except TypeError:
             raise ValueError(f"like: must be an array, got {shown(self.like)}") from None
+        combined = flag("returns_log_density", self.returns_log_density)
+        given = self.log_density.function if isinstance(self.log_density, LogDensity) else self.log_density
+        if combined and given is not None:
+            raise ValueError("log_density: must be omitted if returns_log_density is True")
         at_mean = self.score(self.mean[None])
         if not np.all(np.isfinite(at_mean)):
             raise ValueError(
@@ -163,11 +192,25 @@ class UserTarget(Target):
             )
         if not self.compiled and self.mixes_chains():
             raise ValueError(f"score: the result for a chain depends on the other chains; {FOR_ONE_POSITION}")
+        if combined or given is not None:
+            log_density = LogDensity(self, given)
+            check_gradient(self, log_density)
+            object.__setattr__(self, "log_density", log_density)
 
     @property
-    def compiled_score(self) -> Callable[..., None] | None:
+    def compiled_score(self) -> Callable[..., Any] | None:
         """The score function if it is a Numba function, else None. Compiled kernels call it."""
         return self.score_function if hasattr(self.score_function, "py_func") else None
+
+    @property
+    def compiled_log_density(self) -> Callable[..., Any] | None:
+        """The Numba function that returns the log density, else None. It may be the score function."""
+        return self.log_density.compiled if isinstance(self.log_density, LogDensity) else None
+
+    @property
+    def log_density_in_float64(self) -> bool:
+        """Whether a run in float32 computes the log density in float64; not if the score function computes it."""
+        return not self.returns_log_density
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -219,34 +262,56 @@ class UserTarget(Target):
         ValueError
             If x has the wrong shape, or the score function fails or returns a wrong shape.
         """
-        if self.like is not None and type(x) is type(self.like) and not isinstance(x, np.ndarray):
-            return self.checked_call(x)
-        points = np.array(reals("x", x), order="C")  # a copy, as the score may write to x
+        return self.evaluate(x)[0]
+
+    def score_and_log_density(self, x: ArrayLike) -> tuple[Array, Array]:
+        """Return the gradient of the log density, (n, d) -> (n, d), and the log density, (n, d) -> (n,)."""
+        score, log_density = self.evaluate(x)
+        return score, self.log_density(host(x)) if log_density is None else log_density  # type: ignore[misc]
+
+    def points(self, x: ArrayLike) -> Array:
+        """Return a copy of positions, shape (n, d), in float32 or float64, or raise if their shape is wrong."""
+        points = np.array(reals("x", x), order="C")  # the functions of the user may write to x
         if points.ndim != len(self.shape) + 1 or points.shape[1:] != self.shape:
             raise ValueError(f"x: must have shape (n, {', '.join(map(str, self.shape))}), got {points.shape}")
+        return points
+
+    def evaluate(self, x: ArrayLike) -> tuple[Any, Array | None]:
+        """Return the score, and the log density in float64 if the score function computes it."""
+        if self.like is not None and type(x) is type(self.like) and not isinstance(x, np.ndarray):
+            return self.checked_call(x)
+        points = self.points(x)
         if not self.compiled:
             space = Space.of(self.like)
-            return np.asarray(host(self.checked_call(space.array(points) if space.foreign else points)))
+            score, log_density = self.checked_call(space.array(points) if space.foreign else points)
+            return np.asarray(host(score)), log_density
         arguments = self.score_arguments(points.dtype)
         out = np.full_like(points, np.nan)  # an entry stays NaN if the function does not write it, or reads it first
+        found = []
         for row, gradient in zip(points, out, strict=True):
             try:
-                self.score_function(row, gradient, *arguments)
+                found.append(self.score_function(row, gradient, *arguments))
             except Exception as error:  # Numba raises many classes of exceptions
                 kind = f"two arrays of shape (d,) and dtype {points.dtype}"
                 raise ValueError(f"score: failed as score(x, out) with {kind}: {first_line(error)}") from error
-        return out
+        if not self.returns_log_density:
+            return out, None
+        if not all(isinstance(value, int | float) for value in found):
+            raise ValueError(
+                f"score: must return the log density, a number, because returns_log_density is True, got {found[0]}"
+            )
+        return out, np.array(found, float)
 
-    def checked_call(self, points: Any) -> Any:
-        """Return the result of an array function, after a check of its shape."""
-        wanted = tuple(points.shape)
+    def checked_call(self, points: Any) -> tuple[Any, Array | None]:
+        """Return the score of an array function, and its log density if it computes both, after a check of shapes."""
+        wanted, of_numpy = tuple(points.shape), isinstance(points, np.ndarray)
         try:
-            answer = self.call(points)
-            shape = tuple(np.shape(answer) if isinstance(points, np.ndarray) else answer.shape)
+            answer, log_density = self.call(points)
+            shape = tuple(np.shape(answer) if of_numpy else answer.shape)
         except Exception as error:
             fault = f"score: failed on an array of shape {wanted}: {first_line(error)}"
             raise ValueError(fault + self.remedy(points)) from error
-        if getattr(answer, "requires_grad", False):
+        if getattr(answer, "requires_grad", False) or getattr(log_density, "requires_grad", False):
             raise ValueError(
                 "score: returns a tensor that records gradients, so that the steps of the whole run would be kept in "
                 "memory; decorate the function with @torch.no_grad(), or return result.detach()"
@@ -255,21 +320,33 @@ class UserTarget(Target):
             raise ValueError(
                 f"score: must return the shape of its argument, {wanted}, got {shape}{self.remedy(points)}"
             )
-        return np.asarray(answer) if isinstance(points, np.ndarray) else answer
+        if self.returns_log_density:
+            log_density = np.asarray(host(log_density), float)
+            if log_density.shape != wanted[:1]:
+                raise ValueError(
+                    f"score: must return log densities of shape {wanted[:1]} as its second result, got "
+                    f"{log_density.shape}"
+                )
+        return np.asarray(answer) if of_numpy else answer, log_density
 
-    def call(self, points: Any) -> Any:
-        """Call an array function."""
+    def call(self, points: Any) -> tuple[Any, Any]:
+        """Call an array function. Return the score, and the log density or None."""
         of_numpy = isinstance(points, np.ndarray)
-        return self.score_function(points, *(self.score_arguments(points.dtype) if of_numpy else self.args))
+        answer = self.score_function(points, *(self.score_arguments(points.dtype) if of_numpy else self.args))
+        if not self.returns_log_density:
+            return answer, None
+        if not isinstance(answer, tuple | list) or len(answer) != 2:
+            raise TypeError("must return the pair (score, log density), because returns_log_density is True")
+        return answer[0], answer[1]
 
     def remedy(self, points: Any) -> str:
         """Return what the user can change in an array function that fails on positions, or an empty string."""
         with suppress(Exception), np.errstate(all="ignore"):
-            if np.shape(host(self.call(points[0, ...]))) == tuple(points.shape[1:]):
+            if np.shape(host(self.call(points[0, ...])[0])) == tuple(points.shape[1:]):
                 return f"; {FOR_ONE_POSITION}"
         with suppress(Exception), np.errstate(all="ignore"):
             space = Space.of(self.like)
-            if np.shape(host(self.call(space.cast(points, np.dtype("float32"))))) == tuple(points.shape):
+            if np.shape(host(self.call(space.cast(points, np.dtype("float32")))[0])) == tuple(points.shape):
                 return (
                     "; it accepts only float32, but is also called with float64: convert its argument, for example "
                     "with x.astype('float32') in NumPy or x.float() in PyTorch"
@@ -286,17 +363,12 @@ class UserTarget(Target):
         points = np.stack([self.mean - scale / 2, self.mean + scale])
         both = space.array(points) if space.foreign else points
         with suppress(Exception), np.errstate(all="ignore"):
-            rows = [host(self.call(both[i, ...])) for i in range(2)]
-            alone = [host(self.call(both[i : i + 1, ...]))[0] for i in range(2)]
-            together = host(self.call(both))
+            rows = [host(self.call(both[i, ...])[0]) for i in range(2)]
+            alone = [host(self.call(both[i : i + 1, ...])[0])[0] for i in range(2)]
+            together = host(self.call(both)[0])
             close = partial(np.allclose, rtol=1e-4, atol=1e-6, equal_nan=True)
             return close(rows, alone) and not close(together, alone)
         return False
-
-
-def first_line(error: Exception) -> str:
-    """Return the first line of the message of an exception, or the name of its class."""
-    return str(error).strip().split("\n")[0] or type(error).__name__
 
 
 @dataclass(frozen=True, eq=False)

@@ -102,13 +102,15 @@ class ArrayExecutor(Executor):
 
     def array_density(self, s: list[Any], q: None, y: list[Any], target: Any, d: int, needed: bool) -> Any:
         """Evaluate the score of all chains, and return their log density if it is needed, shape (chains, 1)."""
-        self.array_score(s, q, y, target, d)
         if not needed:
+            self.array_score(s, q, y, target, d)
             return None
-        x = host(y[0]).reshape(-1, *target.shape)
-        found = np.asarray(target.log_density(x), float)
+        x = self.space.namespace.reshape(y[0], (-1, *target.shape))
+        score, log_density = target.score_and_log_density(x)
+        found = np.asarray(log_density, float)
         if found.shape != x.shape[:1]:
             raise ValueError(f"log_density: must return an array of shape {x.shape[:1]}, got {found.shape}")
+        self.store(score, s, x)
         return self.space.array(found[:, None])
 
     def array_score(self, s: list[Any], q: None, y: list[Any], target: Any, d: int) -> None:
@@ -121,12 +123,14 @@ class ArrayExecutor(Executor):
 
     def evaluate(self, function: Any, s: list[Any], y: list[Any], shape: tuple[int, ...]) -> None:
         """Evaluate a function of arrays for all chains."""
-        namespace = self.space.namespace
-        x = namespace.reshape(y[0], (-1, *shape))
-        found = function(x)
+        x = self.space.namespace.reshape(y[0], (-1, *shape))
+        self.store(function(x), s, x)
+
+    def store(self, found: Any, s: list[Any], x: Any) -> None:
+        """Write the score at x, which has the shape of x, to s, shape (chains, size)."""
         if tuple(found.shape) != tuple(x.shape):
             raise ValueError(f"score: must return the shape of its argument, {x.shape}, got {found.shape}")
-        s[0] = namespace.reshape(self.space.cast(found, self.dtype), y[0].shape)
+        s[0] = self.space.namespace.reshape(self.space.cast(found, self.dtype), (-1, self.size))
 
     def draw(self, xi: None, first: int, count: int, kind: np.uint64, stream: Stream) -> Any:
         """Return normals of all chains, shape (chains, size count), or logarithms of uniform numbers, as one value."""

@@ -15,7 +15,7 @@ from uldnum.jit import values, vectors
 from uldnum.jit.compiling import compiled, jit
 from uldnum.jit.values import borrowed
 from uldnum.kernels.numba.binding import core, ops
-from uldnum.kernels.numba.lift import lift
+from uldnum.kernels.numba.lift import lift, lift_density
 from uldnum.kernels.source.chain import Bounds, Carried, Chain, Scratch, Span, Stream, make_chain
 from uldnum.kernels.source.core import METROPOLIS, Recording, Tables, phase
 from uldnum.kernels.source.mixture import MixtureData
@@ -307,30 +307,58 @@ def mixture_kernel(dtype: np.dtype[Any], lanes: int, columns: int, metropolised:
 
 
 def in_frame(score: Callable[..., Any], dtype: np.dtype[Any], lanes: int) -> Callable[..., Any]:
-    """Return the function that evaluates a score at F y and multiplies it by F^T; q holds F y before its own memory."""
+    """Return the function that evaluates a score at F y and multiplies it by F^T; q holds F y before its own memory.
+
+    Further arguments and the result are those of ``score``.
+    """
     outward, inward, tail = core(dtype, lanes).outward, core(dtype, lanes).inward, ops(dtype, lanes).tail
 
     @jit
-    def framed(s, q, y, target, d):  # type: ignore[no-untyped-def]
+    def framed(s, q, y, target, d, *further):  # type: ignore[no-untyped-def]
         frame, arguments = target
         for i in range(d):
             q[i] = y[i]
         outward(q, frame, d, frame.shape[1])
-        score(s, tail(q, d), q, arguments, d)
+        result = score(s, tail(q, d), q, arguments, d, *further)
         inward(s, frame, d, frame.shape[1])
+        return result
 
     return framed
 
 
 @lru_cache(16)
 def user_kernel(
-    dtype: np.dtype[Any], lanes: int, user_score: Any, arguments: tuple[Any, ...], framed: bool
-) -> tuple[Any, str]:
-    """Return the kernel for a user's score with arguments of given types, and why it does not run on vectors.
+    dtype: np.dtype[Any], lanes: int, user_score: Any, kinds: tuple[Any, ...], framed: bool,
+    user_density: Any = None, density_kinds: tuple[Any, ...] = (),
+) -> tuple[Any, dict[str, str]]:  # fmt: skip
+    """Return the kernel for a user's score, and why the functions of the user do not run on vectors.
 
-    The second value is an empty string if the score runs on vectors. If ``framed`` is true, the kernel reads the frame
-    of the target (`uldnum.targets.Target.frame`) and the arguments.
+    The second value has an empty string for each function that runs on vectors. The kernel reads the arguments of the
+    score, whose types are ``kinds``. If ``framed`` is true, it reads the frame of the target
+    (`uldnum.targets.Target.frame`) and the arguments.
+
+    With a log density, the kernel is that of steps with Metropolis tests, and reads the pair of the arguments of both
+    functions in place of the arguments of the score. If the log density is the score function itself, one call returns
+    both.
     """
-    score, fault = lift(user_score, dtype, lanes, arguments)
-    score = in_frame(score, dtype, lanes) if framed else score
-    return compiled(make_kernel(dtype, lanes, score, user_arguments, f"{dtype}-{lanes}-user"), keep=False), fault
+    combined = user_density is user_score
+    score, fault = lift(user_score, dtype, lanes, kinds, combined)
+    faults, variant = {"score": fault}, f"{dtype}-{lanes}-user"
+    evaluate: Any = None
+    if user_density is not None:
+        variant = f"{variant}-metropolis"
+        if not combined:
+            log_density, faults["log density"] = lift_density(user_density, dtype, lanes, density_kinds)
+
+        @jit
+        def both(s, q, y, target, d, needed):  # type: ignore[no-untyped-def]
+            found = score(s, q, y, target[0], d)
+            if combined:
+                return found
+            return log_density(q, y, target[1], d) if needed else 0.0
+
+        evaluate = both
+
+    parts = [part and in_frame(part, dtype, lanes) if framed else part for part in (score, evaluate)]
+    kernel = make_kernel(dtype, lanes, parts[0], user_arguments, variant, parts[1])
+    return compiled(kernel, keep=False), faults

@@ -148,37 +148,40 @@ class NumbaExecutor(Executor):
         self.announcement = announced(announce)
         self.lanes = lanes or lanes_of(self.dtype, self.d)
         self.info = {"threads": str(self.threads)}
-        if program.metropolised and program.targets.mixtures(0, 1) is None:
-            raise ValueError("backend: 'numba' supports Metropolis tests only on mixtures; use 'array'")
-        _, data, fault = self.kernel_of(0, 1)
+        _, data, faults = self.kernel_of(0, 1)
         if isinstance(data, MixtureData):
             numbers = sum(part.size for part in data)
             terms, self.phases, self.scratch = data.terms, max(1, MAX_COEFFICIENTS // numbers), data.scratch
         else:
-            self.info["score"] = (
-                f"called chain by chain because it does not run on vectors: {fault}" if fault else "on vectors"
-            )
+            for name, fault in faults.items():
+                self.info[name] = (
+                    f"called chain by chain because it does not run on vectors: {fault}" if fault else "on vectors"
+                )
             # The scratch memory holds two rows of scalars.
             terms, self.phases, self.scratch = USER_SCORE_COST * self.d, 1, 2 * self.d // self.lanes + 1
             if program.targets.target(0).frame is not None:
                 self.scratch += self.d  # for F y
         self.work = terms + STEP_COST * self.d
 
-    def kernel_of(self, first: int, last: int) -> tuple[Any, Any, str]:
-        """Return the kernel for phases first ... last - 1, the data that it reads, and a fault.
+    def kernel_of(self, first: int, last: int) -> tuple[Any, Any, dict[str, str]]:
+        """Return the kernel for phases first ... last - 1, the data that it reads, and the faults of `user_kernel`.
 
-        The fault explains why a user's score does not run on vectors. It is empty if the score runs on vectors or the
-        target is a mixture. With a user's score, a launch has a single phase.
+        With a user's score, a launch has a single phase.
         """
         mixture = self.program.targets.mixtures(first, last)
         if mixture is not None:
             columns = min(mixture.roots.shape[-1], 2)
-            return mixture_kernel(self.dtype, self.lanes, columns, self.program.metropolised), mixture, ""
+            return mixture_kernel(self.dtype, self.lanes, columns, self.program.metropolised), mixture, {}
         target = self.program.targets.target(first)
-        arguments, framed = target.score_arguments(self.dtype), target.frame is not None
-        kinds = tuple(map(numba.typeof, arguments))
-        kernel, fault = user_kernel(self.dtype, self.lanes, target.compiled_score, kinds, framed)
-        return kernel, (target.frame.astype(self.dtype), arguments) if framed else arguments, fault
+        framed, density = target.frame is not None, target.compiled_log_density if self.program.metropolised else None
+        # A log density is computed in float64.
+        of_score, of_density = (target.score_arguments(dtype) for dtype in (self.dtype, np.dtype(float)))
+        kinds, density_kinds = (tuple(map(numba.typeof, arguments)) for arguments in (of_score, of_density))
+        kernel, faults = user_kernel(
+            self.dtype, self.lanes, target.compiled_score, kinds, framed, density, density_kinds
+        )
+        data = of_score if density is None else (of_score, of_density)
+        return kernel, (target.frame.astype(self.dtype), data) if framed else data, faults
 
     def first_launch(self, state: State) -> int:
         """Return a number of steps that takes a few hundredths of a second. Unused lanes cost as much as chains."""
