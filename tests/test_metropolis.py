@@ -426,9 +426,32 @@ def test_results_state_the_acceptance(tmp_path):
     with xr.open_dataset(tmp_path / "run.nc") as saved:
         np.testing.assert_array_equal(saved.acceptance, run.acceptance)
     assert "h    acceptance" in repr(run)
+    assert f"{run.nfe} evaluations and 47 of the log density per chain" in repr(run)
+    assert data.density_evaluations == 47
     assert not hasattr(ring("OBABO", backend="array"), "acceptance")
     error = run.state.accepted[..., 0].std(axis=1, ddof=1) / 40 / 37**0.5
     np.testing.assert_allclose(run.acceptance_error, error, rtol=1e-12)
+
+
+def test_evaluations_of_densities_are_counted():
+    """The counts equal the calls of a function, without the call that checks the initial positions of a run."""
+    calls: list[int] = []
+
+    def log_density(x):
+        calls.append(len(x))
+        return -(x[:, 0] ** 4) / 4
+
+    target = cubic(log_density=log_density)
+    options = {"h": 0.3, "chains": 12, "x0": np.zeros((12, 1)), "progress": False, "seed": 1}
+    for name, per_step in (("ghmc", 1), ("hmc(3)", 3), ("O{ABA}O", 2)):
+        calls.clear()
+        run = uldnum.sample(target, name, steps=7, burn_in=2, **options)
+        assert sum(calls) == 12 * (run.density_evaluations + 1) == 12 * 11
+        assert run.nfe == 1 + 9 * per_step
+        calls.clear()
+        learnt = uldnum.sample(target, name, steps=7, burn_in=20, mass="inverse-covariance", **options)
+        assert sum(calls) == 12 * (learnt.density_evaluations + 2) == 12 * 31
+    assert uldnum.sample(target, "BAOAB", steps=7, **options).density_evaluations == 0
 
 
 def test_studies_know_that_there_is_no_bias():

@@ -224,7 +224,8 @@ def sample(
     the position stays and the momentum is reversed. The stationary distribution is then exactly ``density^(1/T)`` at
     any step size. The target must have a `log_density`. `Run.acceptance` is the fraction of accepted recorded steps. A
     chain keeps the score and the log density at its position, so that a step of "ghmc" takes one evaluation of each.
-    ``nfe`` counts scores; the log density is evaluated once per step and once at the start.
+    `Run.nfe` counts scores, and `Run.density_evaluations` log densities, one per step and one at the start. A step of
+    "O {ABA} O" takes two scores, because the one at its end comes with the log density.
 
     **Reproducibility.** Random numbers come from Philox4x32-10 [1]_ with a counter for each chain. They depend only on
     the seed, the index of the chain and the step. The states of a chain therefore do not depend on the number of chains

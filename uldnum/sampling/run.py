@@ -92,15 +92,17 @@ class Run(Described):
             state += f", {s.record} recorded every {counted(s.record_every, 'step') if s.record_every > 1 else 'step'}"
         name, values = typical(self)
         columns = {"h": [f"{h:g}" for h in s.h]} if any(s.h) else {}
+        evaluations = counted(self.nfe, "evaluation")
         if s.metropolised:
             rates = zip(np.atleast_1d(self.acceptance), np.atleast_1d(self.acceptance_error), strict=True)
             columns["acceptance"] = [with_error(*rate) for rate in rates]
+            evaluations += f" and {self.density_evaluations} of the log density"
         columns |= {name: values, "diverged": [str(count) for count in np.atleast_1d(self.diverged)]}
         rows, chosen = list(zip(*columns.values(), strict=True)), selected(len(s.h), LINES)
         part = shown_of(len(chosen), len(rows), "step size")
         return Summary(
             f"Run of {s.integrator}{s.conditions} on {s.target}: {counted(s.chains, 'chain')}, {steps}, "
-            f"{counted(self.nfe, 'evaluation')} per chain, {state}{part}",
+            f"{evaluations} per chain, {state}{part}",
             list(columns),
             [rows[i] for i in chosen],
         )
@@ -173,6 +175,20 @@ class Run(Described):
     def nfe(self) -> int:
         """Number of score evaluations per chain, including burn-in."""
         return int(self.state.nfe.max())
+
+    @property
+    def density_evaluations(self) -> int:
+        """Number of log density evaluations per chain, including burn-in; 0 without Metropolis tests.
+
+        It is one per step and one at the start. On a mixture, and if the score function returns the log density, each
+        of them is part of a score evaluation and adds nothing to the cost. Otherwise it adds one call of the log
+        density.
+        """
+        if not self.settings.metropolised:
+            return 0
+        per_step = self.tables.normals.shape[-1] - 3  # scores; the maps are those of the stages, open and close
+        steps = max(0, self.nfe - 1) // per_step
+        return steps + self.nfe - per_step * steps
 
     @property
     def diverged(self) -> Array:
@@ -276,8 +292,9 @@ class Run(Described):
             Variables ``x``, ``p`` and ``trace`` with dimensions (draw,) chain and ``dim`` (images: channel, row and
             column), ``mean``, ``mean_error``, ``covariance``, ``covariance_error`` (or ``variance`` and
             ``variance_error``, if the variance was recorded), ``histogram`` (counts in the bins, summed over chains),
-            ``below`` and ``above`` (counts outside the bins), ``edges``, ``nfe`` and ``diverged``. Variables that the
-            run did not record are absent. If ``h`` was an array, results have a leading dimension ``h``. The attributes
+            ``below`` and ``above`` (counts outside the bins), ``edges``, ``nfe`` and ``diverged``. Runs with a Metropolis
+            test also have ``density_evaluations``, ``acceptance`` and ``acceptance_error``. Variables that the run did
+            not record are absent. If ``h`` was an array, results have a leading dimension ``h``. The attributes
             are the settings of the run, with the units of h and of the friction.
 
         Examples

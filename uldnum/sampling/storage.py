@@ -102,6 +102,7 @@ def labelled(run: Run) -> xr.Dataset:
     if run.settings.metropolised:
         for of in ("acceptance", "acceptance_error"):
             data[of] = (lead, getattr(run, of), {"long_name": f"{of.replace('_', ' ')} of recorded steps"})
+        data["density_evaluations"] = ((), run.density_evaluations, {"long_name": "log densities per chain"})
     data["nfe"] = ((), run.nfe, {"long_name": "score evaluations per chain"})
     data["diverged"] = (lead, run.diverged, {"long_name": "number of chains that diverged"})
     return xr.Dataset(data, coordinates, attributes_of(run))
