@@ -156,13 +156,15 @@ def test_other_array_libraries_take_the_same_steps(library):
     ("name", "h", "friction", "expected"),
     [
         ("ghmc", 0.5, 0.5, 0.99005363), ("mala", 1.0, 1.0, 0.92083315), ("ghmc", 1.5, 2.0, 0.74584816),
-        ("O{ABA}", 1.0, 2.0, 0.92083315), ("hmc(3)", 0.5, 1.0, 0.97949103), ("hmc(3)", 1.5, 1.0, 0.76023129),
+        ("ghmc", 1.0, 0.1, 0.92083315), ("O{ABA}", 1.0, 2.0, 0.92083315), ("hmc(3)", 0.5, 1.0, 0.97949103),
+        ("hmc(3)", 1.5, 1.0, 0.76023129),
     ],
 )  # fmt: skip
 def test_acceptance_on_a_gaussian(name, h, friction, expected):
     """It is 1 - (2/pi) arctan(h^3/8) for one leapfrog step, whatever the friction.
 
-    Six comparisons at 4 standard errors fail once in 2600 times. An acceptance that is wrong by 0.01 is found.
+    Seven comparisons at 4 standard errors fail once in 2200 times. An acceptance that is wrong by 0.01 is found. The
+    errors are those between chains; at friction 0.1 they are 1.7 times those of independent steps.
     """
     run = uldnum.sample(
         NORMAL, name, h=h, friction=friction, steps=200, chains=1000, seed=SEED, backend="array", progress=False
@@ -231,6 +233,17 @@ MUTANTS = {
     "twice the kinetic energy": {
         "energy": lambda state, log_density: (state[..., 1, :] ** 2).sum(axis=-1) - log_density(state[..., 0, :])
     },
+    "opposite potential energy": {
+        "energy": lambda state, log_density: (state[..., 1, :] ** 2).sum(axis=-1) / 2 + log_density(state[..., 0, :])
+    },
+    "opposite kinetic energy": {
+        "energy": lambda state, log_density: -(state[..., 1, :] ** 2).sum(axis=-1) / 2 - log_density(state[..., 0, :])
+    },
+    "density": {
+        "energy": lambda state, log_density: (
+            (state[..., 1, :] ** 2).sum(axis=-1) / 2 - np.exp(log_density(state[..., 0, :]))
+        )
+    },
     "no potential energy": {"energy": lambda state, log_density: (state[..., 1, :] ** 2).sum(axis=-1) / 2},
 }
 
@@ -274,7 +287,10 @@ def test_executors_take_the_steps_of_the_reference(name, backend):
 
 
 def test_numba_equals_arrays_to_rounding():
-    """Of 2 x 37 x 46 decisions, one is expected to be within 1e-10 of its threshold once in a million times."""
+    """Up to the first decision within 1e-10 of its threshold: of 2 x 37 x 46, one is so close once in a million times.
+
+    This run has none, so that all decisions are equal and all results agree.
+    """
     one, other = ring(backend="numba"), ring(backend="array")
     for part in ("u", "phase_space", "score", "log_density", "sums", "products"):
         np.testing.assert_allclose(getattr(one.state, part), getattr(other.state, part), rtol=1e-9, atol=1e-9)

@@ -257,6 +257,41 @@ def test_kernels_take_the_steps_of_arrays(way, dtype, mass):
     np.testing.assert_allclose(run.state.log_density, other.state.log_density, rtol=0, atol=tolerance)
 
 
+def law_of_the_banana(name, steps, chains, smallest):
+    """Compare moments with the exact ones; biases of ``smallest`` standard deviations are 8 standard errors.
+
+    x_0 is N(a, 1/2), and x_1 given x_0 is N(x_0^2, 1/(2b)). Without a test, chains diverge at this step size.
+    """
+    a, b = ARGS
+    mean = np.array([a, a**2 + 0.5])
+    full = np.array([[0.5, a], [a, 2 * a**2 + 0.5 + 0.5 / b]])
+    units = np.sqrt(np.multiply.outer(full.diagonal(), full.diagonal()))
+    z = np.random.default_rng(5).normal(size=(2, chains)) / 2**0.5
+    x0 = np.stack([a + z[0], (a + z[0]) ** 2 + z[1] / b**0.5], axis=1)
+    run = uldnum.sample(
+        target_of("compiled"), name, h=0.2, steps=steps, burn_in=20, chains=chains, x0=x0, seed=8, progress=False
+    )
+    assert run.settings.backend == "numba"
+    assert 0.85 < run.acceptance < 0.92
+    assert (8 * run.mean_error / units.diagonal() ** 0.5).max() < smallest
+    assert (8 * run.covariance_error / units).max() < smallest
+    assert (np.abs(run.mean - mean) < 4 * run.mean_error).all()
+    assert (np.abs(run.covariance - full) < 4 * run.covariance_error).all()
+
+
+@pytest.mark.parametrize("name", ["mala", "ghmc", "hmc(3)"])
+def test_law_of_a_banana(name):
+    """Five comparisons at 4 standard errors fail once in 3000 times; biases of 0.3 standard deviations are found."""
+    law_of_the_banana(name, 10_000, 1000, 0.3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["mala", "ghmc", "hmc(3)"])
+def test_law_of_a_banana_in_long_runs(name):
+    """Fails as seldom; biases of 0.03 standard deviations are found."""
+    law_of_the_banana(name, 500_000, 2000, 0.03)
+
+
 def test_a_compiled_score_needs_a_compiled_log_density():
     options = {"h": 0.2, "steps": 1, "chains": 2, "x0": np.zeros((2, 2)), "progress": False}
     target = target_of("compiled score")

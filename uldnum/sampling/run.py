@@ -292,10 +292,10 @@ class Run(Described):
             Variables ``x``, ``p`` and ``trace`` with dimensions (draw,) chain and ``dim`` (images: channel, row and
             column), ``mean``, ``mean_error``, ``covariance``, ``covariance_error`` (or ``variance`` and
             ``variance_error``, if the variance was recorded), ``histogram`` (counts in the bins, summed over chains),
-            ``below`` and ``above`` (counts outside the bins), ``edges``, ``nfe`` and ``diverged``. Runs with a Metropolis
-            test also have ``density_evaluations``, ``acceptance`` and ``acceptance_error``. Variables that the run did
-            not record are absent. If ``h`` was an array, results have a leading dimension ``h``. The attributes
-            are the settings of the run, with the units of h and of the friction.
+            ``below`` and ``above`` (counts outside the bins), ``edges``, ``nfe`` and ``diverged``. Runs with a
+            Metropolis test also have ``density_evaluations``, ``acceptance`` and ``acceptance_error``. Variables that
+            the run did not record are absent. If ``h`` was an array, results have a leading dimension ``h``. The
+            attributes are the settings of the run, with the units of h and of the friction.
 
         Examples
         --------
