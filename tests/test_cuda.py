@@ -12,10 +12,11 @@ from types import SimpleNamespace
 import numba
 import numpy as np
 import pytest
-from helpers.scores import LIFTED, rosenbrock
+from helpers.scores import LIFTED, WITH_DENSITY, rosenbrock
 from helpers.simulation import (
     CASES,
     CONDITIONS,
+    DENSITIES,
     ERRORS,
     IMAGE_CASES,
     IMAGES,
@@ -29,6 +30,7 @@ from helpers.simulation import (
     anneal_user,
     results,
     sample,
+    sample_density,
     sample_images,
     sample_tested,
     sample_user,
@@ -90,6 +92,13 @@ def test_simulated_metropolis_tests_equal_cpu(simulated, case):
     run = sample_tested(case, "array")
     assert 0 < run.state.accepted.sum() < run.state.accepted.size * 7
     compare(simulated, f"tested {TESTED.index(case)}", results(run), case[2])
+
+
+@pytest.mark.parametrize("n", range(len(DENSITIES)))
+def test_simulated_log_densities_of_users_equal_cpu(simulated, n):
+    run = sample_density(DENSITIES[n], "array")
+    assert 0 < run.state.accepted.sum() < run.state.accepted.size * 9
+    compare(simulated, f"density {n}", results(run), DENSITIES[n][-1])
 
 
 def test_resumed_metropolis_tests_have_the_same_bits(simulated):
@@ -220,11 +229,11 @@ def test_everything_fits_into_registers():
         check_registers(case, counts)
 
 
-def user_kernel(score, d, args=(), dtype="float64"):
-    """Return the kernel of BAOAB on a target with a user's score, which records all moments."""
+def user_kernel(score, d, args=(), dtype="float64", scheme="BAOAB", **known):
+    """Return the kernel of an integrator on a target with a user's score, which records all moments."""
     from analysis import registers
 
-    return registers.kernel_of(uldnum.UserTarget(score, d, args=args), "BAOAB", np.dtype(dtype))
+    return registers.kernel_of(uldnum.UserTarget(score, d, args=args, **known), scheme, np.dtype(dtype))
 
 
 # The sizes and types of a list are known to Numba's target for CPUs only.
@@ -246,6 +255,16 @@ def test_scores_of_users_fit_into_registers(case, dtype):
     kernel = user_kernel(*case, dtype)
     assert not kernel.stored
     check_registers(case, [registers.assemble(kernel, (9, 0))])
+
+
+@pytest.mark.parametrize("dtype", [pytest.param("float64", marks=pytest.mark.slow), "float32"])
+@pytest.mark.parametrize("case", [WITH_DENSITY[0], WITH_DENSITY[2]], ids=["two functions", "one function"])
+def test_log_densities_of_users_fit_into_registers(case, dtype):
+    from analysis import registers
+
+    score, density, d, args = case
+    own = {"log_density": density, "returns_log_density": density is None}
+    check_registers(case, [registers.assemble(user_kernel(score, d, args, dtype, "ghmc", **own), (9, 0))])
 
 
 def test_kernels_of_users_differ_by_function_and_types():

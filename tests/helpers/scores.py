@@ -1,4 +1,4 @@
-"""Scores of users: Numba functions of one position, with their dimensions, arguments, and how the CPU calls them."""
+"""Functions of users: scores of one position with dimensions, arguments, and how a CPU calls them; log densities."""
 
 import math
 
@@ -14,6 +14,24 @@ def rosenbrock(x, out, a, b):
         slope = x[i + 1] - x[i] ** 2
         out[i] += 2 * b * slope * x[i] + 2 * a * (1 - x[i])
         out[i + 1] -= b * slope
+
+
+@numba.njit
+def rosenbrock_density(x, a, b):
+    total = 0.0
+    for i in range(len(x) - 1):
+        total -= b * (x[i + 1] - x[i] ** 2) ** 2 / 2 + a * (1 - x[i]) ** 2
+    return total
+
+
+@numba.njit
+def quartic_and_density(x, out):
+    total = 0.0
+    for i in range(len(x)):
+        out[i] = -(x[i] ** 3)
+        total -= np.exp(4 * np.log(np.abs(x[i]) + 1e-300)) / 4
+        x[i] = 0.0  # a function may write to its argument
+    return total
 
 
 @numba.njit
@@ -90,4 +108,11 @@ LIFTED = [
     (two_modes, 2, (np.array([[1.5, 0.0], [-1.5, 0.5]]), np.log([0.7, 0.3])), "on vectors"),
     (everything, 1, (), "on vectors"),
     (branching, 3, (np.inf,), "called chain by chain because it does not run on vectors: "),
+]
+
+# Scores with their log densities, or None if the score returns it, dimensions and arguments.
+WITH_DENSITY = [
+    (rosenbrock, rosenbrock_density, 4, (1.0, 5.0)),
+    (rosenbrock, rosenbrock_density, 9, (1.0, 5.0)),
+    (quartic_and_density, None, 3, ()),
 ]

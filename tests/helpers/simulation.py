@@ -15,7 +15,7 @@ import uldnum
 from analysis.gpu_check import Images
 from helpers.catalogue import METROPOLISED, SHAPES
 from helpers.plans import stop_and_go_on
-from helpers.scores import LIFTED, branching, counting_conditions, rosenbrock
+from helpers.scores import LIFTED, WITH_DENSITY, branching, counting_conditions, rosenbrock
 
 DTYPES = ("float64", "float32")
 TOLERANCE = {"float64": 1e-13, "float32": 5e-6}
@@ -94,17 +94,28 @@ USERS = [
 ]
 
 
-def sample_user(case, backend, **changes):
+# Log densities of users.
+DENSITIES = [(*case, dtype) for case in WITH_DENSITY for dtype in DTYPES]
+
+
+def sample_density(case, backend):
+    """Sample with a user's log density, and with Metropolis tests that reject some proposals."""
+    score, density, d, args, dtype = case
+    own = {"log_density": density, "returns_log_density": density is None}
+    return sample_user((score, d, args, dtype), backend, scheme="ghmc", known=own, h=[0.3, 0.5])
+
+
+def sample_user(case, backend, scheme="UBU", known=None, **changes):
     """Sample with a user's score, and with a mass that is not diagonal."""
     score, d, args, dtype = case
 
     def start(n, seed, first):
         return np.linspace(-1, 1.5, n * d).reshape(n, d)
 
-    target = uldnum.UserTarget(score, d, sampler=start, args=args)
+    target = uldnum.UserTarget(score, d, sampler=start, args=args, **known or {})
     options = {"h": [0.1, 0.2], "steps": 9, "burn_in": 2, "chains": 3, "first_chain": 4, "seed": 2**40 + 5, "thin": 3}
     options |= {"mass": np.eye(d) + 0.5 if d % 3 == 0 else None, "dtype": dtype, "backend": backend}
-    return uldnum.sample(target, "UBU", progress=False, **options | changes)
+    return uldnum.sample(target, scheme, progress=False, **options | changes)
 
 
 def anneal_user(backend):
@@ -278,6 +289,8 @@ def simulate(path):
     saved["acceptance"] = np.stack([whole.acceptance, whole.acceptance_error])
     for n, case in enumerate(USERS):
         saved |= {f"user {n} {i}": part for i, part in enumerate(results(sample_user(case, "cuda")))}
+    for n, case in enumerate(DENSITIES):
+        saved |= {f"density {n} {i}": part for i, part in enumerate(results(sample_density(case, "cuda")))}
     part = sample_user(USERS[0], "cuda", steps=4)
     saved |= {f"user resumed {i}": one for i, one in enumerate(results(sample_user(USERS[0], "cuda", resume=part)))}
     saved["user levels"] = anneal_user("cuda").x

@@ -12,7 +12,7 @@ from numba import cuda, types
 from uldnum._util.typing import Array
 from uldnum.kernels.cuda.binding import Kernel, core, inline, jit, normals_from, number, ops
 from uldnum.kernels.cuda.form import ChainForm, MixtureForm, UserForm
-from uldnum.kernels.cuda.users import UserData, user_parts
+from uldnum.kernels.cuda.users import UserData, device_function
 from uldnum.kernels.source.chain import Bounds, Carried, Chain, Chains, Launch, Scratch, Span, Stream, make_chain
 from uldnum.kernels.source.core import METROPOLIS, READOUT, Recording, Tables
 from uldnum.kernels.source.mixture import MixtureData
@@ -75,6 +75,54 @@ def mixture_parts(bound: SimpleNamespace, dtype: np.dtype[Any], form: MixtureFor
         return MixtureData(of.log2_weights[p], of.precisions[p], of.roots[p], of.shifts[p])
 
     return SimpleNamespace(score=score, density=density, target=near if form.few else far)
+
+
+def user_parts(bound: SimpleNamespace, dtype: np.dtype[Any], form: UserForm) -> SimpleNamespace:
+    """Return the score and log density of a user, and the function that returns their data.
+
+    A launch with a user's score has one part, so these are the data of the launch.
+    """
+    function, columns = device_function(form.function), form.columns if form.columns < 2 else form.d
+    outward, inward, size = bound.outward, bound.inward, form.d
+
+    @jit
+    def place(q, y, target, d):  # type: ignore[no-untyped-def]
+        """Copy the position, because a function of a user may write to its argument."""
+        for i in range(d):
+            q[i] = y[i]
+        if columns > 0:
+            outward(q, target.frame, d, columns)
+
+    @jit
+    def score(s, q, y, target, d):  # type: ignore[no-untyped-def]
+        place(q, y, target, d)
+        found = function(q, s, *target.arguments)
+        if columns > 0:
+            inward(s, target.frame, d, columns)
+        return found
+
+    @jit
+    def both(s, q, y, target, d, needed):  # type: ignore[no-untyped-def]
+        return np.float64(score(s, q, y, target, d))
+
+    log_density: Any = device_function(form.density) if form.density else None
+
+    @jit
+    def one_by_one(s, q, y, target, d, needed):  # type: ignore[no-untyped-def]
+        score(s, q, y, target, d)
+        if not needed:
+            return 0.0
+        place(q, y, target, d)
+        x = cuda.local.array(size, np.float64)
+        for i in range(d):
+            x[i] = q[i]
+        return np.float64(log_density(x, *target.doubles))
+
+    @inline
+    def target(of, p):  # type: ignore[no-untyped-def]
+        return of
+
+    return SimpleNamespace(score=score, density=both if form.density is form.function else one_by_one, target=target)
 
 
 @cache
@@ -380,7 +428,8 @@ def parameter_kinds(form: ChainForm) -> dict[str, Any]:
         return types.NamedTuple(tuple((arrays | structs).get(name, types.int64) for name in kind._fields), kind)
 
     if isinstance(form.score, UserForm):
-        target = struct(UserData, arguments=types.BaseTuple.from_types(form.score.kinds))
+        kinds, double_kinds = map(types.BaseTuple.from_types, (form.score.kinds, form.score.density_kinds))
+        target = struct(UserData, arguments=kinds, doubles=double_kinds)
     else:
         target = struct(MixtureData)
     launch = struct(Launch, tables=struct(Coefficients), target=target, recording=struct(Recording))

@@ -43,9 +43,10 @@ def score_form(program: Program, number: int) -> MixtureForm | UserForm:
     if mixture is not None:
         return MixtureForm.of(mixture)
     target = program.targets.target(number)
-    kinds = tuple(map(kind_of, target.score_arguments(program.dtype)))
+    density = target.compiled_log_density if program.metropolised else None
+    kinds, doubles = (tuple(map(kind_of, target.score_arguments(kind))) for kind in (program.dtype, np.dtype(float)))
     columns = 0 if target.frame is None else target.frame.shape[1]
-    return UserForm(program.shape[0], target.compiled_score, kinds, min(2, columns))
+    return UserForm(program.shape[0], target.compiled_score, kinds, min(2, columns), density, doubles)
 
 
 def forms(program: Program, fast: bool) -> list[ChainForm]:
@@ -76,15 +77,13 @@ class CudaExecutor(Executor):
 
     def __init__(self, program: Program, fast: bool = False) -> None:
         program.check_compiled("cuda")
-        if program.metropolised and program.targets.mixtures(0, 1) is None:
-            raise ValueError("backend: 'cuda' supports Metropolis tests only on mixtures; use 'array'")
         self.program = program
         self.device = device()
         self.info = {"device": self.device.name}
         mixture, recording, self.forms = program.targets.mixtures(0, 1), program.recording, forms(program, fast)
         for form in self.forms:
             if isinstance(form.score, UserForm):
-                check_compiles(form.score.function, self.program.dtype, form.small, form.score.kinds)
+                check_compiles(form.score, program.dtype, form.small)
         self.terms = USER_SCORE_COST * program.shape[0] if mixture is None else mixture.terms
         self.numbers = 0 if mixture is None else sum(part.size for part in mixture)
         axes = ("centre", "low", "per_unit", "frame")
@@ -163,7 +162,8 @@ class CudaExecutor(Executor):
             return MixtureData(*map(self.device.array, mixtures))
         target, dtype = program.targets.target(begin), program.dtype
         frame = np.empty((program.shape[0], 0)) if target.frame is None else target.frame
-        return UserData(self.device.array(frame.astype(dtype)), there(target.score_arguments(dtype)))
+        arguments, doubles = (there(target.score_arguments(kind)) for kind in (dtype, np.dtype(float)))
+        return UserData(self.device.array(frame.astype(dtype)), arguments, doubles)
 
     def load(self, state: State) -> tuple[Chains, Far]:
         """Copy the state to the GPU at the first call, and allocate scratch memory for the kernels."""

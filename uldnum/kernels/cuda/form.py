@@ -58,13 +58,17 @@ class UserForm:
     """Everything of a user's score for which a kernel is compiled.
 
     ``function`` is the Numba function, ``kinds`` are the Numba types of its arguments, and ``columns`` is the number of
-    columns of the frame of the target: 0, 1, or 2 for any larger number.
+    columns of the frame of the target: 0, 1, or 2 for any larger number. For steps with Metropolis tests, ``density``
+    is the Numba function of the log density, which may be ``function`` itself, and ``density_kinds`` are the types of
+    its arguments.
     """
 
     d: int
     function: Any
     kinds: tuple[Any, ...]
     columns: int
+    density: Any = None
+    density_kinds: tuple[Any, ...] = ()
 
     @property
     def scratch(self) -> int:

@@ -24,21 +24,22 @@ from numba import types
 from uldnum._util.arguments import shown
 from uldnum._util.typing import Array
 from uldnum.jit.compiling import reason
-from uldnum.kernels.cuda.binding import OLDEST, SIMULATED, compute_capability, core, inline, jit, number, ops
+from uldnum.kernels.cuda.binding import OLDEST, SIMULATED, compute_capability, core, jit, number, ops
 from uldnum.kernels.cuda.form import UserForm
 from uldnum.kernels.source.functions import make_total_functions
 
 if not SIMULATED:
     from numba.cuda.extending import overload
 
-__all__ = ["UserData", "check_compiles", "kind_of", "user_parts"]
+__all__ = ["UserData", "check_compiles", "device_function", "kind_of"]
 
 
 class UserData(NamedTuple):
-    """What a user's score reads: the frame of the target (`uldnum.targets.Target.frame`), and its arguments."""
+    """What a user's functions read: the frame of the target (`uldnum.targets.Target.frame`), and their arguments."""
 
     frame: Array  # (d, columns) in the dtype of the run; no columns if there is no frame
     arguments: tuple[Any, ...]
+    doubles: tuple[Any, ...]  # arguments of the log density, which is computed in float64
 
 
 def kind_of(value: Any) -> Any:
@@ -126,42 +127,29 @@ def device_function(function: Any) -> Any:
     return bound(function, {})
 
 
-def user_parts(bound: SimpleNamespace, dtype: np.dtype[Any], form: UserForm) -> SimpleNamespace:
-    """Return the score of a user, and the function that returns its data; a launch with such a score has one part."""
-    function, columns = device_function(form.function), form.columns if form.columns < 2 else form.d
-    outward, inward = bound.outward, bound.inward
+def check_compiles(form: UserForm, dtype: np.dtype[Any], contiguous: bool) -> None:
+    """Raise `ValueError` that names the line of a user's score or log density that does not compile for GPUs.
 
-    @jit
-    def score(s, q, y, target, d):  # type: ignore[no-untyped-def]
-        for i in range(d):
-            q[i] = y[i]  # the function may write to its argument
-        if columns > 0:
-            outward(q, target.frame, d, columns)
-        function(q, s, *target.arguments)
-        if columns > 0:
-            inward(s, target.frame, d, columns)
-
-    @inline
-    def target(of, p):  # type: ignore[no-untyped-def]
-        return of
-
-    return SimpleNamespace(score=score, target=target)
-
-
-@lru_cache(64)
-def check_compiles(function: Any, dtype: np.dtype[Any], contiguous: bool, kinds: tuple[Any, ...]) -> None:
-    """Raise `ValueError` that names the line of a user's score that does not compile for GPUs."""
+    ``contiguous`` states whether positions are contiguous in memory.
+    """
     if SIMULATED:
         return
     x = types.Array(number(dtype), 1, "C" if contiguous else "A")
+    compile_for_device("score", form.function, (x, x, *form.kinds))
+    if form.density not in (None, form.function):
+        compile_for_device("log density", form.density, (types.Array(types.float64, 1, "C"), *form.density_kinds))
+
+
+def compile_for_device(name: str, function: Any, kinds: tuple[Any, ...]) -> None:
+    """Compile a user's function for arguments of the given types, or raise `ValueError`."""
     try:
         with compute_capability(OLDEST):
-            device_function(function).compile_device((x, x, *kinds))
+            device_function(function).compile_device(kinds)
     except Exception as error:  # Numba raises many classes of errors
         file, line = function.py_func.__code__.co_filename, line_of(error, function.py_func.__code__)
         raise ValueError(
-            f"backend: 'cuda' cannot compile the score: {file}:{line}: {linecache.getline(file, line).strip()!r}: "
-            f"{reason(error)}; scores on a GPU cannot make arrays or lists; backend 'numba' runs this score"
+            f"backend: 'cuda' cannot compile the {name}: {file}:{line}: {linecache.getline(file, line).strip()!r}: "
+            f"{reason(error)}; functions on a GPU cannot make arrays or lists; backend 'numba' runs it"
         ) from error
 
 
