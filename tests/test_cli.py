@@ -949,6 +949,9 @@ def test_list_takes_a_kind_and_a_word(monkeypatch, capsys):
 def test_show_prints_the_properties_of_an_integrator(monkeypatch, capsys):
     code, out, _ = uldnum(monkeypatch, capsys, "show", "sgld", "--h", "1", "--friction", "2")
     assert (code, out) == (0, f"{properties('ula', 1.0, friction=2.0)!r}\n")
+    code, out, _ = uldnum(monkeypatch, capsys, "show", "ghmc", "--h", "1.5")
+    assert code == 0
+    assert "acceptance on N(0, 1) at h = 1.5: 0.745848, at any friction" in out
     code, out, err = uldnum(monkeypatch, capsys, "show", "BAOABX")
     assert (code, out) == (2, "")
     assert "The letters of splitting words are" in err

@@ -203,6 +203,7 @@ def public_calls(w):
         "GaussianLaw.autocorrelation_time": (exact.gaussian("BAOAB", 0.3).autocorrelation_time, {
             "observable": ["x", "x^2", [1.0]],
         }),
+        "acceptance": (exact.acceptance, {"integrator": ["ghmc"], "h": [0.1], "delta": [None], "precision": [1.0]}),
         "max_stable_h": (exact.max_stable_h, {"integrator": scheme, "precision": [1.0], "friction": [1.0]}),
         "properties": (exact.properties, {"integrator": scheme, "h": [0.5], "friction": [1.0]}),
         "propagator": (exact.propagator, {"integrator": scheme, **noisy_step, "precision": [1.0], "steps": [1, 3]}),

@@ -174,6 +174,38 @@ def test_acceptance_on_a_gaussian(name, h, friction, expected):
     assert run.nfe == 200 * uldnum.integrator(name).nfe_per_step + 1
 
 
+@pytest.mark.parametrize("precision", [1.0, 4.0])
+def test_exact_acceptance(precision):
+    """It equals the closed forms of one and of n leapfrog steps, also where the acceptance is close to 1."""
+    h = np.array([[1e-3, 0.1, 0.5], [1.0, 1.5, 1.9]])
+    expected = 1 - 2 / np.pi * np.arctan(h**3 / 8)
+    for name in ("ghmc", "mala", "O{ABA}O", "hmc(1)"):
+        found = exact.acceptance(name, h=h / precision**0.5, precision=precision)
+        np.testing.assert_allclose(1 - found, 1 - expected, rtol=1e-7, atol=1e-15)
+    angle = np.arccos(1 - h**2 / 2)
+    of_three = h**3 / 8 * np.abs(np.sin(3 * angle) / np.sin(angle))
+    np.testing.assert_allclose(
+        exact.acceptance("hmc(3)", delta=h**2 / 2 / precision, precision=precision),
+        1 - 2 / np.pi * np.arctan(of_three), rtol=1e-12,
+    )  # fmt: skip
+    for wrong in ({"h": -1.0}, {}, {"h": 1.0, "precision": 0.0}):
+        with pytest.raises(ValueError, match=r"^(h|precision)"):
+            exact.acceptance("mala", **wrong)
+    with pytest.raises(ValueError, match="integrator: 'BAOAB' has no Metropolis test, and"):
+        exact.acceptance("BAOAB", h=1.0)
+
+
+def test_exact_acceptance_of_longer_proposals():
+    """Two comparisons with runs at 4 standard errors fail once in 8000 times; an acceptance wrong by 0.01 is found."""
+    fractions = [0.5, 0.2, 0.5, 0.6, 0.5, 0.2, 0.5]
+    for scheme in (uldnum.splitting("O {BABAB} O", fractions), uldnum.integrator("O {ABABA} O")):
+        run = uldnum.sample(NORMAL, scheme, h=1.7, steps=500, chains=1000, seed=SEED, backend="array", progress=False)
+        expected = exact.acceptance(scheme, h=1.7)
+        assert 0.5 < expected < 0.99
+        assert abs(run.acceptance - expected) < 4 * run.acceptance_error
+        assert 8 * run.acceptance_error < 0.01
+
+
 def test_acceptance_at_a_temperature():
     """On N(0, 1) at temperature T, x and p are scaled by sqrt(T), so the acceptance does not depend on T."""
     run = uldnum.sample(

@@ -155,14 +155,20 @@ def show(
 ) -> None:
     """Show what an integrator does in a step: formulas, cost, orders, limit of stability, exact results on N(0, 1).
 
+    For an integrator with a Metropolis test, the exact result is the acceptance at the step size.
+
     Examples: uldnum show BAOAB
 
     uldnum show QUICSORT --h 1
     """
-    from uldnum.exact import properties
+    from uldnum.exact import acceptance, properties
 
-    scheme = integrator(name)  # exact results of steps with a Metropolis test are not known
-    typer.echo(repr(scheme if scheme.metropolised else properties(scheme, h, friction=friction)))
+    scheme = integrator(name)
+    if not scheme.metropolised:
+        typer.echo(repr(properties(scheme, h, friction=friction)))
+        return
+    typer.echo(repr(scheme))
+    typer.echo(f"  acceptance on N(0, 1) at h = {h:g}: {float(acceptance(scheme, h=h)):.6f}, at any friction")
 
 
 def print_table(title: str, lines: dict[str, str], footnotes: Mapping[str, str] = MappingProxyType({})) -> None:
