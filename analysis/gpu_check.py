@@ -41,7 +41,7 @@ from uldnum.kernels.source.core import COVARIANCE, NEVER, lay_out, phase
 from uldnum.networks import network
 from uldnum.sampling._anneal import tables_of
 from uldnum.sampling.run import Run
-from uldnum.targets import Target
+from uldnum.targets import Law, Target
 
 FOLDER = Path(__file__).parent / "data"
 SCHEMES = ("ula", "baoab-limit", "BAOAB", "OBABO", "UBU")
@@ -186,6 +186,7 @@ class Images(Target):
 
     shape: tuple[int, ...]
     like: Any = None
+    strength: float = 2.0
     name = "images"
     fingerprint = ""
 
@@ -196,11 +197,24 @@ class Images(Target):
 
     def score(self, x: Any) -> Any:
         """Return the gradient of the log density."""
-        return -2 * x
+        return -self.strength * x
 
     def sample(self, n: int, seed: int = 0, first: int = 0) -> Array:
         """Return initial states."""
         return np.random.default_rng(first).normal(size=(n, *self.shape))
+
+
+@dataclass(frozen=True)
+class NoisedImages(Law):
+    """The noised images of a Gaussian, for plans."""
+
+    shape: tuple[int, ...]
+    like: Any = None
+    name = "images"
+
+    def noised(self, alpha: float, sigma: float) -> Images:
+        """Return the Gaussian at a noise level."""
+        return Images(self.shape, self.like, 1 / (alpha**2 / 2 + sigma**2))
 
 
 def image_chains(here: CuPy | Simulator) -> list[dict[str, Any]]:
@@ -217,6 +231,31 @@ def image_chains(here: CuPy | Simulator) -> list[dict[str, Any]]:
             gap = np.abs(ours.state.u - theirs.state.u).max() / np.abs(theirs.state.u).max()
             same = np.array_equal(ours.state.escape_step, theirs.state.escape_step) and ours.nfe == theirs.nfe
             found.append({"scheme": scheme, "shape": shape, "relative": float(gap), "left and nfe equal": same})
+    return found
+
+
+def adaptive_chains(here: CuPy | Simulator) -> list[dict[str, Any]]:
+    """Compare plans of images with adaptive step sizes with those of NumPy; with the larger ratio chains diverge."""
+    found = []
+    cases = [
+        ("ula", 0.16, False), ("BAOAB", 0.16, True), ("OBABO", 0.16, False), ("mild(0.3)", 0.16, False),
+        ("ula", 20.0, False), ("BAOAB", 20.0, False),
+    ]  # fmt: skip
+    for (scheme, snr, coupled), shape, dtype in product(cases, ((3, 2, 2), (1, 5)), KINDS):
+        levels = uldnum.levels.geometric(2.0, 0.5, 3)
+        options: dict[str, Any] = {"chains": 7, "x0": "target", "seed": 3, "dtype": dtype, "progress": False}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            plan = uldnum.plan(scheme, levels, steps=4, snr=snr, coupled=coupled, predictor="ancestral")
+            ours = uldnum.anneal(NoisedImages(shape, here.empty((1,), np.float64)), plan, backend="cuda", **options)
+            theirs = uldnum.anneal(NoisedImages(shape, None), plan, backend="array", **options)
+        stays = theirs.state.escape_step[0] == NEVER
+        gap = np.abs(ours.x - theirs.x)[stays].max(initial=0) / np.abs(theirs.x[stays]).max(initial=1)
+        same = np.array_equal(ours.state.escape_step, theirs.state.escape_step) and ours.nfe == theirs.nfe
+        found.append(
+            {"scheme": scheme, "snr": snr, "shape": shape, "dtype": dtype, "diverged": int((~stays).sum()),
+             "relative": float(gap), "left and nfe equal": same}
+        )  # fmt: skip
     return found
 
 
@@ -516,7 +555,8 @@ def main() -> None:
     build_all(here.cc)
     parts: dict[str, Callable[[], Any]] = {
         "PyTorch network": pytorch_network, "network": shipped_network, "bits": bits,
-        "invariance": partial(invariance, here), "image chains": partial(image_chains, here), "plans": plans,
+        "invariance": partial(invariance, here), "image chains": partial(image_chains, here),
+        "adaptive chains": partial(adaptive_chains, here), "plans": plans,
         "fast mode": fast_mode, "images": partial(images, here), "times of plans": plan_times, "throughput": throughput,
     }  # fmt: skip
     for name, part in parts.items():

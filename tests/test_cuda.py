@@ -23,6 +23,7 @@ from helpers.simulation import (
     KNOWN_ANSWERS,
     MASSES,
     NOISY,
+    NORMS,
     TARGETS,
     TESTED,
     TOLERANCE,
@@ -35,10 +36,14 @@ from helpers.simulation import (
     sample_tested,
     sample_user,
     sample_with_errors,
+    scores_of_norms,
+    stopped_adaptive_plan,
 )
 
 import uldnum
-from uldnum.kernels.source.core import lay_out, phase
+from analysis.gpu_check import NoisedImages
+from uldnum.kernels.numba.drawing import chain_normals
+from uldnum.kernels.source.core import DYNAMICS, lay_out, phase
 from uldnum.schemes.stage import Affine, Step, first_row, table
 
 
@@ -164,6 +169,29 @@ def test_a_plan_stopped_on_a_gpu_goes_on(simulated):
     for i in (1, 2, 3, 5, 6):
         np.testing.assert_array_equal(simulated[f"stopped {i}"], whole)
     np.testing.assert_array_equal(simulated["stopped 4"], whole[0, :, 0])
+
+
+def test_simulated_adaptive_steps_of_images_equal_cpu(simulated):
+    """Six plans, two shapes, both dtypes; errors are relative to the tolerance. All chains of the last two diverge."""
+    assert len(simulated["adaptive"]) == 24
+    assert simulated["adaptive"].max() < 1
+    assert simulated["adaptive count"].all()
+    np.testing.assert_array_equal(simulated["adaptive diverged"], np.repeat([0, 7], [16, 8]))
+
+
+def test_an_adaptive_plan_of_images_stopped_on_a_gpu_goes_on(simulated, tmp_path):
+    whole, longer = simulated["adaptive stopped"]
+    np.testing.assert_array_equal(longer, whole)
+    np.testing.assert_allclose(whole, stopped_adaptive_plan(tmp_path / "run.nc", "array")[0], rtol=1e-12)
+
+
+def test_norms_on_a_gpu(simulated):
+    """Sums of squares of normals and scores, which do not depend on the other chains of a launch."""
+    size, m, first = NORMS["size"], NORMS["m"], NORMS["first"]
+    xi = chain_normals(first, size * m, 0, NORMS["chains"], DYNAMICS, NORMS["seed"], np.dtype(float))
+    expected = [np.square(xi).sum(axis=1), np.square(scores_of_norms()).sum(axis=1)]
+    np.testing.assert_allclose(simulated["norms"], expected, rtol=1e-13)
+    np.testing.assert_array_equal(simulated["norms alone"], simulated["norms"])
 
 
 def test_tables_of_each_chain(simulated):
@@ -404,11 +432,15 @@ def test_kernels_of_image_and_plan_launches_compile(monkeypatch):
     for module in (images, executor):
         monkeypatch.setattr(module, "device", Recorder)
     sample_images(("UBU", IMAGES[1], "float32"), "cuda")
-    plan = uldnum.plan("BAOAB", uldnum.levels.geometric(2.0, 0.5, 3), h=0.5, momentum="refreshed")
+    levels = uldnum.levels.geometric(2.0, 0.5, 3)
+    plan = uldnum.plan("BAOAB", levels, h=0.5, momentum="refreshed")
     uldnum.anneal(TARGETS["2 of 40"], plan, chains=3, backend="cuda", progress=False)
+    images_law = NoisedImages((1, 5), np.zeros(1))
+    with pytest.warns(UserWarning, match="biases the samples"):
+        uldnum.anneal(images_law, uldnum.plan("ula", levels, snr=0.16), chains=3, x0="target", backend="cuda")
     assert {type(value) for kernel in launched for value in constants(kernel.key)} == {str, bool, int}
     first = {kernel.name: kernel for kernel in reversed(launched)}
-    assert set(first) == {"update", "advance"}
+    assert set(first) == {"update", "advance", "squares", "totals"}
     for kernel in first.values():
         assert ".entry" in ptx(kernel, (9, 0))
 
@@ -423,6 +455,9 @@ def test_refusals():
         target = uldnum.UserTarget(lambda x: -x, 1, like=like)
         with pytest.raises(ValueError, match="'cuda' runs mixtures, compiled scores, and images"):
             uldnum.sample(target, "BAOAB", h=0.1, steps=1, chains=1, backend="cuda")
+    plan = uldnum.plan("ula", uldnum.levels.given([1.0]), snr=0.16)
+    with pytest.raises(ValueError, match=r"\(snr\) need 'array', or 'cuda' for images, got 'cuda'"):
+        uldnum.anneal(TARGETS["2"], plan, chains=1, backend="cuda")
 
 
 @numba.njit

@@ -570,8 +570,8 @@ def test_adaptive_steps_equal_steps_of_the_chosen_size(monkeypatch, name):
     data, at = uldnum.targets.DataMixture(images), levels.given([0.8])
     sizes, usual = [], Adaptive.size
 
-    def noted(rule, xi, s):
-        sizes.append(usual(rule, xi, s))
+    def noted(*given):
+        sizes.append(usual(*given))
         return sizes[-1]
 
     monkeypatch.setattr(Adaptive, "size", noted)
@@ -591,8 +591,10 @@ def test_adaptive_steps_follow_the_formula():
     rng = np.random.default_rng(0)
     xi, s = rng.normal(size=(4, 1, 100)), rng.normal(size=(4, 100))
     delta = 2 * 0.9 * (0.16 * np.linalg.norm(xi[:, 0], axis=1) / np.linalg.norm(s, axis=1)) ** 2
-    np.testing.assert_allclose(rule.size(xi, s) ** 2 / 2, delta, rtol=1e-12)
-    coupled = replace(rule, coupled=True).size(xi, s)
+    squares = np.square(xi).sum(axis=(1, 2)), np.square(s).sum(axis=1)
+    np.testing.assert_allclose(rule.size(*squares, 1) ** 2 / 2, delta, rtol=1e-12)
+    np.testing.assert_allclose(rule.size(*squares, 2), rule.size(*squares, 1) / 2**0.5, rtol=1e-12)
+    coupled = replace(rule, coupled=True).size(*squares, 1)
     ratio = np.linalg.norm(xi[:, 0], axis=1).mean() / np.linalg.norm(s, axis=1).mean()
     np.testing.assert_allclose(coupled**2 / 2, 2 * 0.9 * (0.16 * ratio) ** 2, rtol=1e-12)
 

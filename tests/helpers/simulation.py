@@ -7,18 +7,20 @@ simulate a GPU only once per process.
 import sys
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 import uldnum
-from analysis.gpu_check import Images
+from analysis.gpu_check import Images, NoisedImages
 from helpers.catalogue import METROPOLISED, SHAPES
 from helpers.plans import stop_and_go_on
 from helpers.scores import LIFTED, WITH_DENSITY, branching, counting_conditions, rosenbrock
 
 DTYPES = ("float64", "float32")
 TOLERANCE = {"float64": 1e-13, "float32": 5e-6}
+ADAPTIVE_TOLERANCE = {"float64": 1e-12, "float32": 5e-6}  # step sizes are computed from sums in another order
 SCHEMES = [*SHAPES, "ABAOABA"]
 # A scheme whose readout uses normals of its own with a noisy score, at another temperature.
 NOISY, CONDITIONS = ("UBU", "2", "float64"), {"temperature": 2.0, "score_noise": 0.7}
@@ -215,6 +217,38 @@ def stopped_plans(path):
     return ends
 
 
+def stopped_adaptive_plan(path, backend):
+    """Return the ends of a plan of images with adaptive step sizes: of a whole run, and of one stopped in a phase."""
+    plan = uldnum.plan("BAOAB", uldnum.levels.geometric(2.0, 0.5, 2), steps=4, snr=0.16)
+    options = {"chains": 3, "x0": "target", "seed": 5, "backend": backend}
+    with warnings.catch_warnings(), pytest.MonkeyPatch.context() as patch:
+        warnings.filterwarnings("ignore", ".*biases the samples")
+        law = NoisedImages((1, 5), np.zeros(1))
+        whole, stopped, longer = stop_and_go_on(patch, path, 6, law, plan, **options)
+    assert 4 < stopped.state.step < 8
+    return [np.concatenate([run.state.phase_space.ravel(), run.state.nfe.ravel()]) for run in (whole, longer)]
+
+
+# Images with more blocks of four coordinates than a chain has threads, with two normals per coordinate.
+NORMS = {"size": 1030, "chains": 3, "first": 5, "m": 2, "seed": 2**40 + 5}
+
+
+def scores_of_norms():
+    return np.random.default_rng(0).normal(size=(NORMS["chains"], NORMS["size"]))
+
+
+def sums_of_squares(first_chain, chains):
+    """Return the sums of squares of normals and scores of some chains, as the GPU computes them, shape (2, chains)."""
+    from uldnum.kernels.cuda.device import device
+    from uldnum.kernels.cuda.images import ImageExecutor
+    from uldnum.kernels.source.core import split_seed
+
+    machine = ImageExecutor.__new__(ImageExecutor)
+    machine.device, machine.dtype, machine.fast, machine.size = device(), np.dtype(float), False, NORMS["size"]
+    machine.key, machine.program = split_seed(np.uint64(NORMS["seed"])), SimpleNamespace(first_chain=first_chain)
+    return np.array(machine.squares([scores_of_norms()[first_chain:][:chains]], NORMS["first"], NORMS["m"]))
+
+
 def unlike_cpu():
     """Yield runs of plans on the GPU and on the CPU that take less common paths of the executor.
 
@@ -272,6 +306,13 @@ def simulate(path):
             f"left {n}": np.array([gpu.escape_step, cpu.escape_step, gpu.nfe, cpu.nfe]),
         }
     saved |= {f"stopped {i}": part for i, part in enumerate(stopped_plans(path.with_name("plan.nc")))}
+    adaptive = gpu_check.adaptive_chains(device())
+    saved["adaptive"] = np.array([row["relative"] / ADAPTIVE_TOLERANCE[row["dtype"]] for row in adaptive])
+    saved["adaptive count"] = np.array([row["left and nfe equal"] for row in adaptive])
+    saved["adaptive diverged"] = np.array([row["diverged"] for row in adaptive])
+    saved["adaptive stopped"] = np.array(stopped_adaptive_plan(path.with_name("adaptive.nc"), "cuda"))
+    saved["norms"] = sums_of_squares(0, NORMS["chains"])
+    saved["norms alone"] = np.concatenate([sums_of_squares(c, 1) for c in range(NORMS["chains"])], axis=1)
     saved["apart"] = tables_of_each_chain()
     first = sample(("UBU", "3 diagonal", "float64"), "cuda", steps=4)
     whole = sample(("UBU", "3 diagonal", "float64"), "cuda", steps=7, resume=first)

@@ -125,12 +125,16 @@ class Program:
     def check_compiled(self, backend: str) -> None:
         """Raise `ValueError` if compiled kernels cannot run the program.
 
-        In compiled kernels all chains share the tables of a phase, and the tables have at most `LOCAL` rows.
+        In compiled kernels of several steps, all chains share the tables of a phase.
         """
         if any(rule is not None for rule in self.rules):
             raise ValueError(
                 f"backend: {backend!r} does not support step sizes that depend on the score; use backend 'array'"
             )
+        self.check_rows(backend)
+
+    def check_rows(self, backend: str) -> None:
+        """Raise `ValueError` if the tables have more than `LOCAL` rows, which compiled maps do not support."""
         rows = self.tables.b.shape[2]
         if rows > LOCAL:
             raise ValueError(

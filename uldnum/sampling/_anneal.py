@@ -92,7 +92,7 @@ def anneal(
         Floating-point type of the state. The default is float64, or float32 for a network or `DataMixture`.
     backend : {"numba", "array", "cuda", "cuda-fast"}, optional
         Implementation that runs the steps. The default is "numba" for mixtures and compiled scores, and "array" for
-        all other data and for plans with adaptive step sizes (``snr``), which no other backend runs.
+        all other data and for plans with adaptive step sizes (``snr``), which otherwise only "cuda" runs, for images.
     threads : int, optional
         Number of threads of the Numba backend. The default is ``numba.get_num_threads()``, the number of cores that the
         process may use unless Numba is configured otherwise.
@@ -249,8 +249,8 @@ def warn_of_values(run: Run, data: Law, plan: Plan) -> None:
 
 def check_adaptive(start: Target, plan: Plan, backend: str) -> None:
     """Raise if the backend does not support adaptive step sizes; warn if they bias the result in a low dimension."""
-    if backend != "array":
-        raise ValueError(f"backend: adaptive step sizes (snr) need 'array', got {backend!r}")
+    if not (backend == "array" or (backend.startswith("cuda") and len(start.shape) > 1)):
+        raise ValueError(f"backend: adaptive step sizes (snr) need 'array', or 'cuda' for images, got {backend!r}")
     d = math.prod(start.shape)
     if d < FEWEST:
         warnings.warn(

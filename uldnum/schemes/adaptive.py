@@ -60,10 +60,13 @@ class Adaptive:
                 f"{self.scheme.name}; use for example ula, baoab-limit, BAOAB or OBABO"
             )
 
-    def size(self, xi: Array, s: Array) -> Array:
-        """Return the step size of each chain, shape (n,), given the normals (n, m, d) and the score (n, d)."""
-        noise = np.sqrt(total(np.square(xi).reshape(len(xi), -1)) / max(1, xi.shape[1]))
-        signal = np.sqrt(total(np.square(s)))
+    def size(self, normals: Array, score: Array, count: int) -> Array:
+        """Return the step size of each chain, shape (n,).
+
+        ``normals`` and ``score`` are the sums of squares of the normals and of the score of each chain. A step has
+        ``count`` normals per coordinate.
+        """
+        noise, signal = np.sqrt(normals / max(1, count)), np.sqrt(score)
         if self.coupled:
             noise, signal = (np.full_like(norms, total(norms) / len(norms)) for norms in (noise, signal))
         return 2 * self.snr * np.sqrt(self.scale) * noise / signal  # h = (2 delta)^(1/2)

@@ -7,6 +7,7 @@ executor has an array over chains and coordinates. `ArrayExecutor.take` runs one
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -15,14 +16,15 @@ import numpy as np
 
 from uldnum._util.arraylib import Space, host
 from uldnum._util.typing import Array
-from uldnum.arithmetic.dense import product
-from uldnum.kernels.arrays.adaptive import AdaptiveSteps
+from uldnum.arithmetic.dense import product, total
+from uldnum.kernels.arrays.adaptive import AdaptiveSteps, steps_of
 from uldnum.kernels.arrays.binding import core, foreign_ops, ops
 from uldnum.kernels.program import Executor, Part, Program
 from uldnum.kernels.source.chain import Bounds, Carried, Chain, Scratch, Span, Stream, make_chain
-from uldnum.kernels.source.core import COVARIANCE, METROPOLIS, VARIANCE, Recording, Tables, make_core, phase, split_seed
+from uldnum.kernels.source.core import COVARIANCE, METROPOLIS, VARIANCE, Recording, Tables, make_core, split_seed
 from uldnum.kernels.source.mixture import MixtureData
 from uldnum.kernels.state import State
+from uldnum.schemes.stage import Affine
 
 __all__ = ["ArrayExecutor"]
 
@@ -243,7 +245,7 @@ class ArrayExecutor(Executor):
         carried = Carried(*([array(of)] for of in kept))
         chain = Chain(self.load(u), self.load(phase_space), [array(sums)], [array(products)], carried)
         k, room = len(chain.u), Scratch([None], [None], None, None, None, None)
-        steps, t, entered = self.steps_of(g, part)
+        steps, t, entered = steps_of(self, g, part)
         if not entered:
             evaluations = steps.enter(chain, room, target, t, 1, k, stream)
             state.nfe[g, here] += evaluations if part.first == 1 else 0
@@ -262,15 +264,30 @@ class ArrayExecutor(Executor):
         for of, values in zip(kept, carried, strict=True):
             of[...] = host(values[0])
 
-    def steps_of(self, g: int, part: Part) -> tuple[Any, Tables, bool]:
-        """Return the time steps and the tables for a part of a phase, and whether the recurrence is already open."""
-        rule, here = self.program.rules[part.phase], part.first > 1
-        if rule is None:
-            return self.chain, self.space.coefficients(phase(self.program.tables, g, part.phase)), here
-        here = here and g in self.adaptive and self.adaptive[g].phase == part.phase
-        if not here:
-            self.adaptive[g] = AdaptiveSteps(self, rule, part)
-        return self.adaptive[g].steps, self.adaptive[g].layout, here
+    def coefficients(self, t: Tables) -> Tables:
+        """Return tables of a phase, with coefficients that multiply arrays of the library."""
+        return self.space.coefficients(t)
+
+    def squares(self, s: list[Any], xi: Array, m: int) -> tuple[Array, Array]:
+        """Return the sums of squares of the first m normals of each coordinate and of the score, shape (chains,)."""
+        normals = np.asarray(xi[:, : self.size * m], float).reshape(len(xi), self.size, m).transpose(0, 2, 1)
+        return total(np.square(normals).reshape(len(xi), -1)), total(np.square(host(s[0]).astype(float)))
+
+    def bind(self, maps: Sequence[Affine]) -> list[Affine]:
+        """Return maps, whose parts have a leading axis over chains, with coefficients that are values."""
+
+        def along(part: Array) -> Array:
+            return self.table(np.moveaxis(part, 0, -1)[None].astype(self.dtype)[..., None], part.ndim)
+
+        return [Affine(along(map.dA), along(map.b), along(map.C)) for map in maps]
+
+    def apply(self, new: Any, u: Any, s: list[Any], xi: Array, map: Affine, m: int, rows: int, ends: bool) -> None:
+        """Apply a map that `bind` returned to u and write the first rows of the result to ``new``."""
+        self.core.affine(new, u, s, self.given(xi, m), [], map, 0, 1, rows, len(u), m, 0)
+
+    def end(self, u: Array) -> Array:
+        """Return x; the array of values changes, but not the values."""
+        return u[:1].copy()
 
     def load(self, state: Array) -> Array:
         """Convert an array of shape (n, k, size) to a table of values."""

@@ -6,7 +6,8 @@
   compiled. In the kernel (`chains`) one thread runs one chain for many steps; `executor` launches it.
 * `users`: users' scores as device functions.
 * `stages` and `images`: image targets. The time steps run in Python (`images`). The score runs on the GPU, and one
-  kernel (`stages`) applies each map, with four coordinates per thread.
+  kernel (`stages`) applies each map, with four coordinates per thread. The kernels of `norms` compute the norms from
+  which adaptive step sizes follow.
 """
 
 import importlib

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from types import SimpleNamespace
 from typing import Any
@@ -10,13 +11,16 @@ import numpy as np
 
 from uldnum._util.arraylib import Space
 from uldnum._util.typing import Array
+from uldnum.kernels.arrays.adaptive import AdaptiveSteps, steps_of
 from uldnum.kernels.arrays.binding import core, ops
 from uldnum.kernels.cuda.device import device, require_room
+from uldnum.kernels.cuda.norms import LANES, NormForm, Sources, sum_kernel, total_kernel
 from uldnum.kernels.cuda.stages import Batch, MapTable, Numbers, StageForm, stage_kernel
 from uldnum.kernels.program import Executor, Part, Program
 from uldnum.kernels.source.chain import Bounds, Chain, Scratch, Span, Stream, make_chain
 from uldnum.kernels.source.core import NEVER, Recording, Tables, phase, split_seed
 from uldnum.kernels.state import State
+from uldnum.schemes.stage import Affine
 
 __all__ = ["ImageExecutor"]
 
@@ -37,24 +41,33 @@ class ImageExecutor(Executor):
     """
 
     def __init__(self, program: Program, fast: bool = False) -> None:
-        program.check_compiled("cuda")
+        program.check_rows("cuda")
         self.program, self.dtype, self.fast = program, program.dtype, fast
         self.device = device()
         self.device.require(Space.of(program.targets.target(0).like))
         self.info = {"device": self.device.name}
         self.size = int(np.prod(program.shape))
-        machine = ops(self.dtype)._replace(tail=lambda first, j: first + self.size * j)
-        # The kernel of the last stage checks the divergence bounds, so `first_escape` does nothing.
-        parts = SimpleNamespace(**vars(core(self.dtype)) | {"first_escape": lambda escape_step, *_: escape_step})
-        self.chain = make_chain(
-            machine, parts, self.score, self.draw, self.move, self.read, lambda x, *_: None, self.count, self.keep
-        )  # fmt: skip
+        self.core = core(self.dtype)
+        self.chain = self.steps(self.answer, self.move, self.read)
+        self.adaptive: dict[int, AdaptiveSteps] = {}  # by group, in the current phase
         self.groups: list[tuple[Any, Any, Any]] = []  # u, (x, p) (k, 1, chains, size) and escape steps, on the GPU
         self.constants = lru_cache(2 * len(program.tables.b))(self.upload)
         # Arguments of the kernel for the current part of a phase and the current group.
         self.maps: list[list[Any]] = []
         self.bounds, self.escape_step, self.key = (None, None), None, (0, 0)
         self.now = 0  # current step of the program
+
+    def steps(self, score: Any, move: Any, read: Any, **instead: Any) -> SimpleNamespace:
+        """Return the time steps of `make_chain` with these functions, and others instead of those of the core."""
+        machine = ops(self.dtype)._replace(tail=self.tail)
+        parts = SimpleNamespace(**vars(self.core) | {"first_escape": self.first_escape} | instead)
+        return make_chain(
+            machine, parts, score, self.draw, move, read, lambda x, *_: None, self.count, self.keep
+        )  # fmt: skip
+
+    def first_escape(self, escape_step: Any, *_: Any) -> Any:
+        """Do nothing: the kernel of the last stage checks the divergence bounds."""
+        return escape_step
 
     def upload(self, number: int, g: int) -> tuple[Any, Any, list[list[Any]]]:
         """Return the divergence bounds of a phase, and dA, b and C of its maps for step size g, on the GPU."""
@@ -68,15 +81,27 @@ class ImageExecutor(Executor):
         )
 
     def score(self, s: list[Any], q: None, y: Any, target: Any, d: int) -> None:
-        """Evaluate the answer of the target for all chains, as the kernel requires: contiguous, in the run's dtype."""
-        answer = target.answer(y[0].reshape(-1, *target.shape))
-        if answer.size != y[0].size:
-            raise ValueError(f"score: must return {y[0].size} numbers, got an array of shape {answer.shape}")
-        s[0] = self.device.like(answer, self.dtype)
+        """Evaluate the score of all chains."""
+        self.evaluate(target.score, s, y, target.shape)
+
+    def answer(self, s: list[Any], q: None, y: Any, target: Any, d: int) -> None:
+        """Evaluate the answer of the target, in terms of which the tables are, for all chains."""
+        self.evaluate(target.answer, s, y, target.shape)
+
+    def evaluate(self, function: Any, s: list[Any], y: Any, shape: tuple[int, ...]) -> None:
+        """Evaluate a function for all chains, as the kernel requires: contiguous, in the run's dtype."""
+        found = function(y[0].reshape(-1, *shape))
+        if found.size != y[0].size:
+            raise ValueError(f"score: must return {y[0].size} numbers, got an array of shape {found.shape}")
+        s[0] = self.device.like(found, self.dtype)
 
     def draw(self, xi: None, first: int, count: int, kind: np.uint64, stream: Stream) -> int:
         """Return the index of the first normal."""
         return self.size * int(first)
+
+    def tail(self, first: int, j: int) -> int:
+        """Return the index of normal j of the first coordinate."""
+        return first + self.size * int(j)
 
     def move(self, u: Any, s: list[Any], xi: int, t: Tables, j: int, d: int) -> None:
         """Apply the map of stage j in place."""
@@ -88,18 +113,66 @@ class ImageExecutor(Executor):
         self, new: Any, u: Any, s: list[Any], xi: int, eta: int, t: Tables, j: int, d: int, rows: int, now: Any = NEVER
     ) -> None:
         """Apply map j to u and write the first rows to ``new``; chains outside the bounds diverge at step ``now``."""
-        k, _, chains, size = u.shape
-        xi, eta = int(xi), int(eta)  # Numba requires compile-time constants to be Python integers
+        dA, b, C = self.maps[j]
         m, e = int(t.normals[j]), int(t.readout[j])
+        self.update(new, u, s, int(xi), int(eta), MapTable(dA, b, C, 0), m, e, rows, now)
+
+    def apply(self, new: Any, u: Any, s: list[Any], xi: int, map: MapTable, m: int, rows: int, ends: bool) -> None:
+        """Apply a map that `bind` returned; chains outside the bounds diverge if a step ``ends`` here."""
+        self.now += ends
+        self.update(new, u, s, xi, 0, map, m, 0, rows, self.now if ends else NEVER)
+
+    def update(
+        self, new: Any, u: Any, s: list[Any], xi: int, eta: int, of: MapTable, m: int, e: int, rows: int, now: Any
+    ) -> None:
+        """Launch the kernel of a map with m dynamics normals and e readout normals.
+
+        Numba requires compile-time constants to be Python integers.
+        """
+        k, _, chains, size = u.shape
         form = StageForm(self.dtype.name, self.fast, k, rows, m, e, xi % 4, eta % 4, size % 4 == 0)
         score = s[0].reshape(-1) if np.ndim(s[0]) else u.reshape(-1)  # if there is no score, its coefficient is 0
-        first_chain, (dA, b, C) = self.program.first_chain, self.maps[j]
         values = {
             "images": Batch(new.reshape(-1), u.reshape(-1), score, *self.bounds, self.escape_step),
-            "of": MapTable(dA, b, C, 0),
-            "numbers": Numbers(chains, size, first_chain, xi, eta, *self.key, now),
+            "of": of,
+            "numbers": Numbers(chains, size, self.program.first_chain, xi, eta, *self.key, now),
         }
         self.device.launch(stage_kernel(form), (chains * -(-size // 4), 1), values)
+
+    def coefficients(self, t: Tables) -> Tables:
+        """Return tables of a phase; the time steps read only their numbers of normals and their G."""
+        return t
+
+    def squares(self, s: list[Any], xi: int, m: int) -> tuple[Array, Array]:
+        """Return the sums of squares of the normals of a map and of the score, from the GPU, shape (chains,) each.
+
+        A chain has a fixed number of partial sums, which are then added in a fixed order, so that the results depend
+        neither on the launch nor on the other chains.
+        """
+        score, size, empty = s[0].reshape(-1), self.size, self.device.empty
+        chains, quads = score.size // size, -(-size // 4)
+        lanes, whole = min(LANES, quads), size % 4 == 0
+        parts, sums = empty((lanes * 2 * chains,), float), empty((2 * chains,), float)
+        sources = Sources(score, chains, size, self.program.first_chain, xi, *self.key)
+        form = NormForm(self.dtype.name, self.fast, m, xi % 4, whole)
+        self.device.launch(sum_kernel(form), (lanes * chains, 1), {"sources": sources, "lanes": lanes, "parts": parts})
+        self.device.launch(total_kernel(), (2 * chains, 1), {"parts": parts, "lanes": lanes, "sums": sums})
+        normals, scores = self.device.host(sums).reshape(2, chains)
+        return normals, scores
+
+    def bind(self, maps: Sequence[Affine]) -> list[MapTable]:
+        """Return maps, whose parts have a leading axis over chains, on the GPU."""
+        parts = self.together([part.astype(self.dtype) for map in maps for part in (map.dA, map.b, map.C)])
+        return [MapTable(dA, b, C, 1) for dA, b, C in zip(*[iter(parts)] * 3, strict=True)]
+
+    def together(self, arrays: Sequence[Array]) -> list[Any]:
+        """Copy arrays of one dtype to the GPU in one transfer, and return their flat parts there."""
+        ends = np.cumsum([part.size for part in arrays])
+        there = self.device.array(np.concatenate([part.ravel() for part in arrays]))
+        return [there[end - part.size : end] for part, end in zip(arrays, ends.tolist(), strict=True)]
+
+    def end(self, u: Any) -> None:
+        """Return None: `apply` has checked the bounds at the end of a step."""
 
     def count(self, records: tuple[Array, int], x: Any, recording: Recording) -> None:
         """Do nothing: images have no histograms."""
@@ -133,7 +206,8 @@ class ImageExecutor(Executor):
     def take(self, g: int, part: Part, records: tuple[Array, int]) -> int:
         """Advance the chains of group g through one part of a phase. Return the number of score evaluations."""
         program, (u, phase_space, escape_step) = self.program, self.groups[g]
-        t, target = phase(program.tables, g, part.phase), program.targets.target(part.phase)
+        target = program.targets.target(part.phase)
+        steps, t, entered = steps_of(self, g, part)
         k0, k1 = split_seed(program.seeds[part.phase])
         least, most, maps = self.constants(part.phase, g)
         self.maps, self.bounds, self.escape_step, self.key = maps, (least, most), escape_step, (k0, k1)
@@ -141,11 +215,11 @@ class ImageExecutor(Executor):
         chain, scratch = Chain(u, phase_space, None, None, None), Scratch([None], [0], None, None, None, None)
         stream, span = Stream(None, k0, k1), Span(part.first, part.last, part.first, 1)
         recording = program.recording._replace(record_from=program.recording.record_from - part.before)
-        entered = self.chain.enter(chain, scratch, target, t, 1, len(u), stream) if part.first == 1 else 0
-        taken, _ = self.chain.advance(
+        evaluations = 0 if entered else steps.enter(chain, scratch, target, t, 1, len(u), stream)
+        taken, _ = steps.advance(
             chain, scratch, target, t, 1, len(u), stream, span, Bounds(least, most), recording, records, escape_step
         )
-        return int(entered + taken)
+        return int(taken + (evaluations if part.first == 1 else 0))
 
     def sync(self, state: State) -> None:
         """Copy the state back from the GPU."""
