@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import warnings
 from dataclasses import fields, is_dataclass
 from types import SimpleNamespace
 
@@ -41,7 +42,7 @@ from helpers.simulation import (
 )
 
 import uldnum
-from analysis.gpu_check import NoisedImages
+from analysis.gpu_check import Images, NoisedImages
 from uldnum.kernels.numba.drawing import chain_normals
 from uldnum.kernels.source.core import DYNAMICS, lay_out, phase
 from uldnum.schemes.stage import Affine, Step, first_row, table
@@ -443,6 +444,81 @@ def test_kernels_of_image_and_plan_launches_compile(monkeypatch):
     assert set(first) == {"update", "advance", "squares", "totals"}
     for kernel in first.values():
         assert ".entry" in ptx(kernel, (9, 0))
+
+
+def events_of(monkeypatch, module, run):
+    """Return the transfers and launches of a run without kernels: "launch", or direction and number of bytes."""
+    from uldnum.kernels.cuda import device
+
+    events = []
+
+    class Counter(device.Simulator):
+        def array(self, values):
+            events.append(("in", values.nbytes))
+            return super().array(values)
+
+        def host(self, values):
+            events.append(("out", values.nbytes))
+            return super().host(values)
+
+        def launch(self, kernel, threads, values):
+            events.append("launch")
+
+    monkeypatch.setattr(module, "device", Counter)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        run()
+    return events
+
+
+def during(events):
+    """Return the transfers between the first launch and the last one."""
+    last = len(events) - 1 - events[::-1].index("launch")
+    return [event for event in events[events.index("launch") : last] if event != "launch"]
+
+
+CHAINS, PIXELS, REAL = 3, 12, 8  # of the runs below, and the bytes of a number
+
+
+@pytest.mark.parametrize("method", ["BAOAB", "heun"])
+def test_levels_of_a_launch_transfer_nothing(monkeypatch, method):
+    """Tables and bounds of all levels are copied before the first launch, the final state after the last one."""
+    from uldnum.kernels.cuda import images
+
+    law = NoisedImages((3, 2, 2), np.zeros(1))
+    plan = uldnum.plan(method, uldnum.levels.geometric(2.0, 0.5, 5), **({} if method == "heun" else {"h": 0.5}))
+    options = {"chains": CHAINS, "x0": "target", "dtype": "float64", "backend": "cuda", "progress": False}
+    monkeypatch.setattr(images.ImageExecutor, "first_launch", lambda executor, state: plan.steps)
+    events = events_of(monkeypatch, images, lambda: uldnum.anneal(law, plan, **options))
+    assert events.count("launch") >= 5
+    assert not during(events)
+    monkeypatch.setattr("uldnum.kernels.cuda.images.MAX_COEFFICIENTS", 2 * 2 * PIXELS)  # two levels at once
+    events = events_of(monkeypatch, images, lambda: uldnum.anneal(law, plan, **options))
+    assert len(during(events)) == -(-len(plan.phases) // 2) - 1
+    kept = events_of(monkeypatch, images, lambda: uldnum.anneal(law, plan, keep=True, **options))
+    assert kept.count(("out", CHAINS * PIXELS * REAL)) >= len(plan.phases)
+    rows = ("out", plan.rows * CHAINS * PIXELS * REAL)
+    assert kept.count(rows) == (2 if plan.rows > 1 else len(plan.phases) + 2)  # u and (x, p), once
+
+
+def test_adaptive_steps_copy_two_numbers_a_chain_and_the_tables(monkeypatch):
+    from uldnum.kernels.cuda import images
+
+    law, plan = NoisedImages((3, 2, 2), np.zeros(1)), uldnum.plan("ula", uldnum.levels.given([1.0]), steps=6, snr=0.1)
+    options = {"chains": CHAINS, "x0": "target", "dtype": "float64", "backend": "cuda", "progress": False}
+    monkeypatch.setattr(images.ImageExecutor, "first_launch", lambda executor, state: plan.steps)
+    events = events_of(monkeypatch, images, lambda: uldnum.anneal(law, plan, **options))
+    assert {event for event in during(events) if event[0] == "out"} == {("out", 2 * CHAINS * REAL)}
+    assert {event for event in during(events) if event[0] == "in"} == {("in", 3 * CHAINS * REAL)}  # dA, b and C
+
+
+def test_images_are_copied_at_their_stride(monkeypatch):
+    from uldnum.kernels.cuda import images
+
+    options = {"h": 0.2, "steps": 12, "burn_in": 3, "chains": CHAINS, "thin": 4, "backend": "cuda", "progress": False}
+    target = Images((3, 2, 2), np.zeros(1))
+    events = events_of(monkeypatch, images, lambda: uldnum.sample(target, "BAOAB", dtype="float64", **options))
+    assert during(events) == [("out", CHAINS * PIXELS * REAL)] * 2  # the third one follows the last launch
 
 
 # ------------------------------------------------------------------------------------------------------------ messages

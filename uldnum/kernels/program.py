@@ -169,6 +169,10 @@ class Executor(Protocol):
             Stored positions.
         """
 
+    def positions(self, state: State) -> Array:
+        """Return a copy of the positions at the end of the last step, shape (H, n, d)."""
+        return state.phase_space[:, :, 0].copy()
+
     def sync(self, state: State) -> None:
         """Copy the state back into the arrays of ``state``, if the executor holds it elsewhere."""
         return

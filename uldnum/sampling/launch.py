@@ -246,8 +246,7 @@ def execute(
             for kept in take_steps(executor, state, end, bar, stopped):
                 run.kept.extend(kept)
             if keep and state.step == end:
-                executor.sync(state)
-                run.kept.append(state.phase_space[:, :, 0].copy())
+                run.kept.append(executor.positions(state))
     executor.sync(state)
     return run
 

@@ -185,6 +185,11 @@ class CudaExecutor(Executor):
             self.memory = chains, Far(here.empty((H, reals, n), dtype), here.empty((H, gaps, n), float))
         return self.memory
 
+    def positions(self, state: State) -> Array:
+        """Copy the positions at the end of the last step from the GPU."""
+        chains, _ = self.load(state)
+        return self.device.host(chains.phase_space[:, 0]).swapaxes(1, 2)
+
     def sync(self, state: State) -> None:
         """Copy the state back from the GPU."""
         chains, _ = self.load(state)

@@ -16,7 +16,7 @@ from uldnum.kernels.arrays.binding import core, ops
 from uldnum.kernels.cuda.device import device, require_room
 from uldnum.kernels.cuda.norms import LANES, NormForm, Sources, sum_kernel, total_kernel
 from uldnum.kernels.cuda.stages import Batch, MapTable, Numbers, StageForm, stage_kernel
-from uldnum.kernels.program import Executor, Part, Program
+from uldnum.kernels.program import MAX_COEFFICIENTS, Executor, Part, Program
 from uldnum.kernels.source.chain import Bounds, Chain, Scratch, Span, Stream, make_chain
 from uldnum.kernels.source.core import NEVER, Recording, Tables, phase, split_seed
 from uldnum.kernels.state import State
@@ -51,7 +51,7 @@ class ImageExecutor(Executor):
         self.chain = self.steps(self.answer, self.move, self.read)
         self.adaptive: dict[int, AdaptiveSteps] = {}  # by group, in the current phase
         self.groups: list[tuple[Any, Any, Any]] = []  # u, (x, p) (k, 1, chains, size) and escape steps, on the GPU
-        self.constants = lru_cache(2 * len(program.tables.b))(self.upload)
+        self.uploaded = lru_cache(1)(self.upload)  # a run of one phase has many launches with the same tables
         # Arguments of the kernel for the current part of a phase and the current group.
         self.maps: list[list[Any]] = []
         self.bounds, self.escape_step, self.key = (None, None), None, (0, 0)
@@ -69,16 +69,26 @@ class ImageExecutor(Executor):
         """Do nothing: the kernel of the last stage checks the divergence bounds."""
         return escape_step
 
-    def upload(self, number: int, g: int) -> tuple[Any, Any, list[list[Any]]]:
-        """Return the divergence bounds of a phase, and dA, b and C of its maps for step size g, on the GPU."""
-        t, array = phase(self.program.tables, g, number), self.device.array
-        least, most = (array(bound[0]) for bound in self.program.targets.bounds(number, number + 1))
-        used = t.normals + t.readout
-        return (
-            least,
-            most,
-            [[array(part).reshape(-1) for part in (t.dA[j], t.b[j], t.C[j, :, : used[j]])] for j in range(len(used))],
-        )
+    def upload(self, begin: int, end: int) -> list[list[tuple[Any, Any, list[list[Any]]]]]:
+        """Copy the divergence bounds and maps of phases begin ... end - 1 to the GPU in one transfer.
+
+        Return the bounds and the arrays dA, b and C of each map, by phase and by group. The bounds are first, so that
+        groups of four of their numbers are aligned.
+        """
+        least, most = self.program.targets.bounds(begin, end)
+        arrays, counts, groups = [*least, *most], [], range(len(self.program.tables.b))
+        for number in range(begin, end):
+            for g in groups:
+                t = phase(self.program.tables, g, number)
+                used = t.normals + t.readout
+                arrays += [part for j, m in enumerate(used) for part in (t.dA[j], t.b[j], t.C[j, :, :m])]
+            counts.append(len(used))
+        there = iter(self.together(arrays))
+        bounds = [[next(there) for _ in range(begin, end)] for _ in (least, most)]
+        return [
+            [(low, high, [[next(there) for _ in range(3)] for _ in range(maps)]) for _ in groups]
+            for maps, low, high in zip(counts, *bounds, strict=True)
+        ]
 
     def score(self, s: list[Any], q: None, y: Any, target: Any, d: int) -> None:
         """Evaluate the score of all chains."""
@@ -196,20 +206,32 @@ class ImageExecutor(Executor):
         """Run up to step ``until``; see `uldnum.kernels.program.Executor.advance`."""
         self.load(state)
         kept, trace = state.trace(self.program.recording, until)
-        for part in self.program.parts(state.step, until):
-            for g in range(len(self.groups)):
-                state.nfe[g] += self.take(g, part, (trace[:, g], kept))
-            state.step = part.before + part.last
+        parts = list(self.program.parts(state.step, until))
+        most = max(1, MAX_COEFFICIENTS // (2 * self.size))
+        for begin in range(0, len(parts), most):
+            self.launch(state, parts[begin : begin + most], (trace, kept))
         self.device.wait()
         return trace
 
-    def take(self, g: int, part: Part, records: tuple[Array, int]) -> int:
-        """Advance the chains of group g through one part of a phase. Return the number of score evaluations."""
+    def launch(self, state: State, parts: Sequence[Part], records: tuple[Array, int]) -> None:
+        """Run parts of consecutive phases; nothing is copied between host and GPU except stored positions."""
+        trace, kept = records
+        constants = self.uploaded(parts[0].phase, parts[-1].phase + 1)
+        for part, of in zip(parts, constants, strict=True):
+            for g in range(len(self.groups)):
+                state.nfe[g] += self.take(g, part, of[g], (trace[:, g], kept))
+            state.step = part.before + part.last
+
+    def take(self, g: int, part: Part, constants: tuple[Any, Any, list[list[Any]]], records: tuple[Array, int]) -> int:
+        """Advance the chains of group g through one part of a phase. Return the number of score evaluations.
+
+        ``constants`` are the divergence bounds and the maps of the group.
+        """
         program, (u, phase_space, escape_step) = self.program, self.groups[g]
         target = program.targets.target(part.phase)
         steps, t, entered = steps_of(self, g, part)
         k0, k1 = split_seed(program.seeds[part.phase])
-        least, most, maps = self.constants(part.phase, g)
+        least, most, maps = constants
         self.maps, self.bounds, self.escape_step, self.key = maps, (least, most), escape_step, (k0, k1)
         self.now = part.before + part.first - 1
         chain, scratch = Chain(u, phase_space, None, None, None), Scratch([None], [0], None, None, None, None)
@@ -220,6 +242,10 @@ class ImageExecutor(Executor):
             chain, scratch, target, t, 1, len(u), stream, span, Bounds(least, most), recording, records, escape_step
         )
         return int(taken + (evaluations if part.first == 1 else 0))
+
+    def positions(self, state: State) -> Array:
+        """Copy the positions at the end of the last step from the GPU."""
+        return np.stack([self.device.host(phase_space[0, 0]) for _, phase_space, _ in self.groups])
 
     def sync(self, state: State) -> None:
         """Copy the state back from the GPU."""
