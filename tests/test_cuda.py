@@ -23,6 +23,7 @@ from helpers.simulation import (
     IMAGES,
     KNOWN_ANSWERS,
     MASSES,
+    MOMENTA,
     NOISY,
     NORMS,
     TARGETS,
@@ -127,6 +128,12 @@ def test_a_resumed_run_with_the_score_of_a_user_has_the_same_bits(simulated):
 
 def test_simulated_levels_with_scores_of_users_equal_cpu(simulated):
     np.testing.assert_allclose(simulated["user levels"], anneal_user("array").x, rtol=1e-12)
+
+
+@pytest.mark.parametrize("n", range(len(MOMENTA)))
+def test_simulated_momenta_equal_cpu(simulated, n):
+    case, record = MOMENTA[n]
+    compare(simulated, f"momenta {n}", results(sample(case, "numba", record=record)), case[2])
 
 
 @pytest.mark.parametrize("case", IMAGE_CASES, ids=lambda case: f"{case[0]} {case[1].shape} {case[2]}")

@@ -38,24 +38,26 @@ def mixture(d):
     return uldnum.GaussianMixture(weights, rng.normal(size=(3, d)), rng.uniform(0.5, 2, size=(3, d)))
 
 
-def program(target, scheme, h, dtype=np.float64, friction=1.0, first=0, record=1, every=1, bins=10, reach=None):
+def program(target, scheme, h, dtype=np.float64, friction=1.0, first=0, record=1, every=1, bins=10, reach=None, rows=1):
     """Return a program; histograms span two standard deviations, so that both overflow bins are used."""
     mean, scale = target.mean.copy(), target.standard_deviation  # a read-only centre would need another compilation
     tables = lay_out([scheme.stages(np.array(h), friction=friction)], np.dtype(dtype))
     recording = Recording(
-        COVARIANCE, record, every, 2 * every, 3, mean, mean - 2 * scale, bins / (4 * scale), np.empty((len(mean), 0))
-    )
+        COVARIANCE, rows, record, every, 2 * every, 3, mean, mean - 2 * scale, bins / (4 * scale),
+        np.empty((len(mean), 0)),
+    )  # fmt: skip
     made = one_phase(target, tables, 2**60, recording, SEED, first)
     bounds = {} if reach is None else {"least": np.full_like(made.targets.least, -reach)}
     bounds |= {} if reach is None else {"most": np.full_like(made.targets.most, reach)}
     return replace(made, targets=replace(made.targets, **bounds))
 
 
-def run(make, name, d, dtype=np.float64, h=(0.1, 0.5), chains=6, launches=(9, 25), first=0, record=4):
+def run(make, name, d, dtype=np.float64, h=(0.1, 0.5), chains=6, launches=(9, 25), first=0, record=4, rows=1):
     dtype, target, scheme = np.dtype(dtype), mixture(d), uldnum.integrator(name)
     everyone = np.random.default_rng(0).normal(size=(first + chains, scheme.rows, d))
-    state = State.start(np.repeat(everyone[None, first:], len(h), axis=0).astype(dtype), bins=10)
-    executor = make(program(target, scheme, h, dtype, 0.8, first, record))
+    start = np.repeat(everyone[None, first:], len(h), axis=0).astype(dtype)
+    state = State.start(start, record="phase-space-covariance" if rows > 1 else "covariance", bins=10)
+    executor = make(program(target, scheme, h, dtype, 0.8, first, record, rows=rows))
     state.kept = np.concatenate([executor.advance(state, last) for last in launches])
     return state
 
@@ -76,6 +78,19 @@ def test_array_equals_numba(name, d):
     for dtype, rtol in ((np.float64, 1e-13), (np.float32, 2e-5)):
         a, b = (run(make, name, d, dtype) for make in (ArrayExecutor, NumbaExecutor))
         assert_same(a, b, exact=False, rtol=rtol)
+
+
+@pytest.mark.parametrize("d", [1, 3])
+@pytest.mark.parametrize("name", ["BAOAB", "OBABO", "UBU", "ABAOABA"])
+def test_momenta_are_recorded_beside_positions(name, d):
+    """The executors agree, results do not depend on launches and threads, and the moments of x keep their bits."""
+    for dtype, rtol in ((np.float64, 1e-13), (np.float32, 2e-5)):
+        array, whole = (run(make, name, d, dtype, rows=2) for make in (ArrayExecutor, NumbaExecutor))
+        assert_same(array, whole, exact=False, rtol=rtol)
+    assert_same(whole, run(lambda program: NumbaExecutor(program, 3), name, d, dtype, launches=[1, 3, 25], rows=2))
+    alone, pairs = run(NumbaExecutor, name, d, dtype), d * (d + 1) // 2
+    whole.sums, whole.products = whole.sums[..., :d], whole.products[..., :pairs]
+    assert_same(whole, alone)
 
 
 @pytest.mark.parametrize("make", [ArrayExecutor, NumbaExecutor])

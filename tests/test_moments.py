@@ -42,16 +42,18 @@ def test_errors_are_those_of_the_jackknife():
 
 
 @pytest.mark.parametrize("d", [1, 3, 9])
+@pytest.mark.parametrize("rows", [1, 2])
 @pytest.mark.parametrize("moments", range(1, len(MOMENTS)))
-def test_the_core_accumulates_the_chosen_moments(d, moments):
+def test_the_core_accumulates_the_chosen_moments(d, moments, rows):
     """Sums over several steps equal those of NumPy."""
-    x, centre = np.random.default_rng(1).normal(size=(4, d, 5)), np.arange(d)
-    gap = x - centre[:, None]
-    pairs = [[], [], zip(range(d), range(d), strict=True), zip(*np.tril_indices(d), strict=True)][moments]
+    D = rows * d
+    z, centre = np.random.default_rng(1).normal(size=(4, D, 5)), np.arange(D)
+    gap = z - centre[:, None]
+    pairs = [[], [], zip(range(D), range(D), strict=True), zip(*np.tril_indices(D), strict=True)][moments]
     expected = np.array([(gap[:, i] * gap[:, j]).sum(axis=0) for i, j in pairs]).reshape(-1, 5)
-    sums, products = np.zeros((d, 5)), np.zeros(expected.shape)
-    for step in x:
-        core(np.dtype(float)).accumulate(sums, products, np.empty((d, 5)), step, centre, d, moments)
+    sums, products = np.zeros((D, 5)), np.zeros(expected.shape)
+    for step in z.reshape(4, rows, d, 5):
+        core(np.dtype(float)).accumulate(sums, products, np.empty((D, 5)), step, centre, d, rows, moments)
     np.testing.assert_allclose(sums, gap.sum(axis=0))
     np.testing.assert_allclose(products, expected)
 

@@ -57,6 +57,9 @@ def test_default_moments_depend_on_dimension_and_type():
         ("covariance", 2), ("covariance", 2), ("covariance", 2), ("covariance", 16)
     ]  # fmt: skip
     assert chosen(100, record="covariance") == ("covariance", 50)
+    assert [chosen(16, record=f"phase-space-{name}") for name in ("variance", "covariance")] == [
+        ("phase-space-variance", 2), ("phase-space-covariance", 8)
+    ]  # fmt: skip
     assert recorded_moments("mean", 7, 7, (100,), np.dtype(float)) == ("mean", 7)
     assert recorded_moments(None, None, 1, (1, 8, 8), np.dtype(float)) == (None, 1)
 
@@ -64,7 +67,7 @@ def test_default_moments_depend_on_dimension_and_type():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"record": "all"}, "record: must be one of mean, variance, covariance, got 'all'"),
+        ({"record": "all"}, "record: must be one of mean, variance, covariance, phase-space-variance, .*, got 'all'"),
         ({"record_every": 0}, "record_every: must be at least 1"),
         ({"record_every": 10**6}, "record_every: must be at"),
         ({"record": "mean", "dimension": (1, 2, 2)}, r"record: needs samples of shape \(d,\), got \(1, 2, 2\)"),

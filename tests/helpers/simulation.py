@@ -33,6 +33,17 @@ MASSES = [
     for dtype in DTYPES
     for mass in (2 + np.arange(d) / d, np.eye(d) + 0.5)
 ]
+# Momenta that are recorded: in registers, partly in registers, and in global memory.
+MOMENTA = [
+    ((scheme, name, dtype), f"phase-space-{moments}")
+    for scheme, name, dtype, moments in (
+        ("BAOAB", "1", "float64", "covariance"),
+        ("OBABO", "2", "float32", "covariance"),
+        ("UBU", "3 diagonal", "float64", "variance"),
+        ("UBU", "5", "float32", "covariance"),
+        ("BAOAB", "9 full", "float64", "covariance"),
+    )
+]
 KNOWN_ANSWERS = [
     ((0, 0, 0, 0), (0, 0), "6627e8d5 e169c58d bc57ac4c 9b00dbd8"),
     ((0xFFFFFFFF,) * 4, (0xFFFFFFFF,) * 2, "408f276d 41c83b0e a20bc7c6 6d5451fd"),
@@ -335,6 +346,8 @@ def simulate(path):
     part = sample_user(USERS[0], "cuda", steps=4)
     saved |= {f"user resumed {i}": one for i, one in enumerate(results(sample_user(USERS[0], "cuda", resume=part)))}
     saved["user levels"] = anneal_user("cuda").x
+    for n, (case, record) in enumerate(MOMENTA):
+        saved |= {f"momenta {n} {i}": part for i, part in enumerate(results(sample(case, "cuda", record=record)))}
     np.savez(path, **saved)
 
 

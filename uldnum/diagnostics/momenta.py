@@ -15,7 +15,7 @@ __all__ = ["kinetic_temperature"]
 
 
 def kinetic_temperature(run: Any) -> Estimate:
-    """Return the kinetic temperature ``E[p.M^-1 p]/d`` of the chains of a run at the end of the last step.
+    """Return the kinetic temperature ``E[p.M^-1 p]/d`` of the chains of a run.
 
     Parameters
     ----------
@@ -35,8 +35,10 @@ def kinetic_temperature(run: Any) -> Estimate:
 
     Notes
     -----
-    The value is the average over chains, which are independent. Its relative error on Gaussians is about
-    ``sqrt(2/(d chains))``. `Integrator.at_half_step` returns the integrator with the momenta of the half step.
+    If the run recorded its momenta, the average is over chains and recorded steps, and the result is
+    `Run.kinetic_temperature`. Otherwise it is the average over chains at the end of the last step, and its relative
+    error on Gaussians is about ``sqrt(2/(d chains))``. `Integrator.at_half_step` returns the integrator with the
+    momenta of the half step.
 
     Examples
     --------
@@ -44,8 +46,9 @@ def kinetic_temperature(run: Any) -> Estimate:
 
     >>> import uldnum
     >>> baoab = uldnum.integrator("BAOAB")
+    >>> options = {"h": 1.0, "steps": 100, "burn_in": 20, "chains": 2000, "record": "phase-space-variance"}
     >>> for scheme, exact in ((baoab, 0.75), (baoab.at_half_step(), 1.0)):
-    ...     run = uldnum.sample("gaussian", scheme, h=1.0, steps=20, chains=20_000, backend="array")
+    ...     run = uldnum.sample("gaussian", scheme, backend="array", **options)
     ...     found = uldnum.diagnostics.kinetic_temperature(run)
     ...     print(bool(abs(found.value - exact) < 4 * found.error))
     True
@@ -54,6 +57,8 @@ def kinetic_temperature(run: Any) -> Estimate:
     settings = checked_run(run).settings
     if not settings.momenta:
         raise ValueError(f"run: must be one of an integrator with momenta, got {settings.integrator!r}")
+    if run.records_momenta:
+        return Estimate(run.kinetic_temperature, run.kinetic_temperature_error)
     p, mass = run.state.phase_space[:, :, 1].astype(float), Mass.of(settings.mass, settings.shape)
     with np.errstate(all="ignore"):  # the momenta of diverged chains may overflow
         own = np.mean(np.square(p if mass is None else mass.forces(p)), axis=-1)

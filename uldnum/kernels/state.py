@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from uldnum._util.typing import Array
-from uldnum.kernels.source.core import MOMENTS, NEVER, Recording
+from uldnum.kernels.source.core import NEVER, RECORDS, Recording
 
 __all__ = ["BATCHES", "State", "carried_shapes", "products_of", "statistics_shapes"]
 
@@ -24,11 +24,12 @@ def products_of(moments: int, d: int) -> int:
 def statistics_shapes(H: int, n: int, d: int, record: str | None, bins: int) -> dict[str, tuple[int, ...]]:
     """Return the shapes of the statistics of H groups of n chains; the keys are names of arrays of `State`.
 
-    ``record`` is one of `MOMENTS`.
+    ``record`` is one of `RECORDS`.
     """
+    moments, rows = RECORDS[record]
     return {
-        "sums": (H, n, d if record else 0),
-        "products": (H, n, products_of(MOMENTS.index(record), d)),
+        "sums": (H, n, rows * d if moments else 0),
+        "products": (H, n, products_of(moments, rows * d)),
         "counts": (H, min(n, BATCHES), d if bins else 0, bins + 2),
     }
 
@@ -49,11 +50,12 @@ class State:
         Memory of the recurrence; row 0 is the position.
     phase_space : array, shape (H, n, k, d)
         Positions and momenta at the end of the last step at which they were read.
-    sums : float64 array, shape (H, n, d) or (H, n, 0)
-        Sums of x - centre over the recorded steps at which moments are accumulated.
+    sums : float64 array, shape (H, n, D) or (H, n, 0)
+        Sums of z - centre over the recorded steps at which moments are accumulated, where z is x (D = d) or (x, p) (D =
+        2 d). With a mass, p is the momentum in the coordinates in which the mass is 1.
     products : float64 array, shape (H, n, pairs)
-        Sums over the same steps of nothing (pairs = 0), of the squares of x - centre (pairs = d), or of the lower
-        triangle of its outer product with itself (pairs = d (d + 1)/2).
+        Sums over the same steps of nothing (pairs = 0), of the squares of z - centre (pairs = D), or of the lower
+        triangle of its outer product with itself (pairs = D (D + 1)/2).
     counts : int64 array, shape (H, batches, d, bins + 2)
         Histogram of each axis for each batch of chains: underflow, the bins, overflow.
     escape_step : int64 array, shape (H, n)

@@ -275,7 +275,9 @@ def program_of(targets: NoisedTargets, run: Run) -> Program:
         counts=plan.counts,
         seeds=phase_seeds(run.settings.key, len(plan.phases)),
         targets=targets,
-        recording=Recording(0, plan.steps + 1, 1, 1, 0, nothing, nothing, nothing, np.empty((len(nothing), 0), kind)),
+        recording=Recording(
+            0, 1, plan.steps + 1, 1, 1, 0, nothing, nothing, nothing, np.empty((len(nothing), 0), kind)
+        ),
         first_chain=run.settings.first_chain,
         rules=[phase.rule for phase in plan.phases],
     )

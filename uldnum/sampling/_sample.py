@@ -19,7 +19,7 @@ from uldnum._util.typing import Array, ArrayLike
 from uldnum.exact._gaussian import LARGEST, max_stable_h
 from uldnum.exact.stability import unstable
 from uldnum.kernels.program import Program
-from uldnum.kernels.source.core import Recording, Tables, lay_out
+from uldnum.kernels.source.core import RECORDS, Recording, Tables, lay_out
 from uldnum.kernels.source.mixture import MixtureData
 from uldnum.kernels.state import State, statistics_shapes
 from uldnum.sampling.backends import choose_backend
@@ -143,9 +143,12 @@ def sample(
           equilibrium at the temperature of that run are in equilibrium at ``temperature``.
     thin : int, optional
         Store the positions after every ``thin``-th recorded step in `Run.trace`. By default no positions are stored.
-    record : {"mean", "variance", "covariance"}, optional
-        Moments that the run accumulates: the mean, the mean and the variances, or the mean and the covariance.
-        The default is the covariance in at most 32 dimensions and the variance in more. Images have no moments.
+    record : str, optional
+        Moments that the run accumulates: "mean", "variance" (the mean and the variances of x), "covariance" (the mean
+        and the covariance of x), "phase-space-variance" (the means and the variances of x and p), or
+        "phase-space-covariance" (the means and the covariance of (x, p)). The last two need an integrator with momenta,
+        whose kinetic temperature is then `Run.kinetic_temperature`. The default is "covariance" in at most 32
+        dimensions and "variance" in more. Images have no moments.
     record_every : int, optional
         Accumulate moments at the first recorded step and at every ``record_every``-th step after it. In at most 4
         dimensions, the default is 1 (float32: 2). In more, it is 2, or d/2 (rounded down) for a covariance. Recording
@@ -276,6 +279,9 @@ def sample(
     choose_backend(target, backend, kind, scheme.metropolised)
     target.check_dtype(kind)
     moments, every = recorded_moments(record, record_every, steps, target.shape, kind)
+    if RECORDS[moments][1] > 1 and not scheme.momenta:
+        rest = "whose state holds positions only" if scheme.rows == 1 else "whose second row holds no momenta"
+        raise ValueError(f"record: {moments!r} needs an integrator with momenta, got {scheme.name!r}, {rest}")
     progress = title("progress", progress)
     if bins and not (moments and np.all(np.isfinite(target.standard_deviation))):
         raise ValueError("bins: histograms need a target of vectors with a known standard deviation")
@@ -487,13 +493,14 @@ def one_phase(
     """Return the program of an integrator on a target.
 
     ``mixture``, if given, replaces the kernel data of the target. With a mass, chains run in the coordinates y in which
-    the mass is 1, and record the positions x.
+    the mass is 1, and record the positions x and the momenta of y. The centre of ``recording`` is that of x.
     """
     dtype = tables.b.dtype
     relative = temperature / target.temperature_of_expectations
     least, most = bounds(*(centre_and_scale(target) if mass is None else mass.scale(target)), dtype, relative)
     frame, known = (recording.frame, target) if mass is None else (mass.factor, target.transformed(mass))
-    recording = recording._replace(frame=frame.astype(dtype))
+    centre = np.concatenate([recording.centre, np.zeros((recording.rows - 1) * len(recording.centre))])
+    recording = recording._replace(centre=centre, frame=frame.astype(dtype))
     if mixture is None and known.kernel_data is not None:
         mixture = known.kernel_data(dtype)
     stacked = None if mixture is None else MixtureData(*(part[None] for part in mixture))

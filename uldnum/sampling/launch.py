@@ -20,7 +20,7 @@ from uldnum._util.interrupt import interruptible
 from uldnum._util.memory import available_memory
 from uldnum._util.typing import Array
 from uldnum.kernels.program import Executor, Program
-from uldnum.kernels.source.core import MOMENTS, Recording, Tables
+from uldnum.kernels.source.core import COVARIANCE, RECORDS, Recording, Tables
 from uldnum.kernels.source.mixture import MixtureData
 from uldnum.kernels.state import State
 from uldnum.sampling.backends import BACKENDS, Options
@@ -134,8 +134,8 @@ def recorded_moments(
 
     The defaults do not depend on the backend, so that a run has the same statistics on all of them.
     """
-    if record is not None and record not in MOMENTS[1:]:
-        raise ValueError(f"record: must be one of {', '.join(map(str, MOMENTS[1:]))}, got {shown(record)}")
+    if record not in list(RECORDS):
+        raise ValueError(f"record: must be one of {', '.join(filter(None, RECORDS))}, got {shown(record)}")
     if every is not None:
         every = whole_number("record_every", every, 1, steps)
     if len(shape) > 1:
@@ -156,7 +156,7 @@ def default_every(record: str, d: int, dtype: np.dtype[Any]) -> int:
     """
     if d <= 4:
         return 1 if dtype == np.float64 else 2
-    return d // 2 if record == "covariance" else 2
+    return d // 2 if RECORDS[record][0] == COVARIANCE else 2
 
 
 def recording_of(
@@ -168,7 +168,7 @@ def recording_of(
     low, high = centre - reach, centre + reach
     bin_every = -(-BIN_EVERY // every) * every
     axes = centre, low, bins / (high - low), np.empty((len(centre), 0))
-    return Recording(MOMENTS.index(record), burn_in + 1, every, bin_every, thin or 0, *axes), low, high
+    return Recording(*RECORDS[record], burn_in + 1, every, bin_every, thin or 0, *axes), low, high
 
 
 def resumed(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -18,7 +19,7 @@ class NotRecordedError(ValueError, AttributeError):
 
 @dataclass(frozen=True, eq=False)
 class Moments:
-    """First and second moments of each chain, averaged over the steps at which they were accumulated.
+    """First and second moments of x, or of (x, p), of each chain, averaged over the accumulated steps.
 
     Chains are independent, but the steps of one chain are not. Standard errors are therefore the standard deviation
     between chains divided by the square root of their number; with one chain they are NaN.
@@ -35,6 +36,9 @@ class Moments:
         are none.
     weight : float or float64 array, shape (..., 1, 1), default 1.0
         Factor of all sums: the reciprocal of the number of these steps, or NaN if a chain diverged.
+    records : tuple of two str, default ("variance", "covariance")
+        Values of the argument ``record`` of `uldnum.sample` with which a run has these variances and covariances, for
+        error messages.
 
     Raises
     ------
@@ -46,6 +50,34 @@ class Moments:
     sums: Array
     products: Array
     weight: float | Array = 1.0
+    records: tuple[str, str] = ("variance", "covariance")
+
+    @property
+    def has_covariance(self) -> bool:
+        """Whether the products are those of a covariance."""
+        return self.products.shape[-1] == len(self.pairs[0])
+
+    def leading(self, d: int) -> Moments:
+        """Return the moments of the first d coordinates."""
+        products = self.products[..., : d * (d + 1) // 2 if self.has_covariance else d]
+        return replace(self, centre=self.centre[:d], sums=self.sums[..., :d], products=products)
+
+    def mapped(self, linear: Callable[[Array], Array], diagonal: bool) -> Moments:
+        """Return the moments of L z for moments of z, where L maps the centre to itself.
+
+        ``linear`` applies L to the last axis of an array. Unless L is diagonal, the variances of L z follow from the
+        covariance of z only.
+        """
+        row, column = self.pairs
+        if self.has_covariance:
+            products = linear(linear(self.matrix(self.products)).swapaxes(-1, -2))[..., row, column]
+        elif diagonal:
+            products = self.products * linear(np.ones(len(self.centre)))[: self.products.shape[-1]] ** 2
+        else:
+            return replace(
+                self, sums=linear(self.sums), products=self.products[..., :0], records=(self.records[1],) * 2
+            )
+        return replace(self, sums=linear(self.sums), products=products)
 
     @cached_property
     def first(self) -> Array:
@@ -61,17 +93,17 @@ class Moments:
     def square(self) -> Array:
         """Average of ``(x - centre)^2`` over the steps of each chain, shape (..., chains, d)."""
         row, column = self.pairs
-        if self.products.shape[-1] == len(row):
+        if self.has_covariance:
             return self.second[..., row == column]
         if not self.products.shape[-1]:
-            raise NotRecordedError("the run recorded no second moments; pass record='variance' to sample()")
+            raise NotRecordedError(f"the run recorded no second moments; pass record='{self.records[0]}' to sample()")
         return self.second
 
     @property
     def triangle(self) -> Array:
         """Average of the lower triangle over the steps of each chain, shape (..., chains, d (d + 1)/2)."""
-        if self.products.shape[-1] < len(self.pairs[0]):
-            raise NotRecordedError("the run recorded no covariance; pass record='covariance' to sample()")
+        if not self.has_covariance:
+            raise NotRecordedError(f"the run recorded no covariance; pass record='{self.records[1]}' to sample()")
         return self.second
 
     @property

@@ -14,12 +14,13 @@ from uldnum._util.arguments import file_path, shown
 from uldnum._util.extras import MissingExtraError, require
 from uldnum._util.summary import COORDINATES, Described, Summary, counted, entries, selected, shown_of, with_error
 from uldnum._util.typing import Array
-from uldnum.kernels.source.core import NEVER, Tables
+from uldnum.kernels.source.core import NEVER, RECORDS, Tables
 from uldnum.kernels.source.mixture import MixtureData
 from uldnum.kernels.state import State
 from uldnum.sampling.moments import Moments, NotRecordedError, standard_error
 from uldnum.sampling.settings import Settings
 from uldnum.sampling.storage import FormatError, labelled, read, write
+from uldnum.targets.mass import Mass
 
 __all__ = ["Run", "Settings"]
 
@@ -97,6 +98,9 @@ class Run(Described):
             rates = zip(np.atleast_1d(self.acceptance), np.atleast_1d(self.acceptance_error), strict=True)
             columns["acceptance"] = [with_error(*rate) for rate in rates]
             evaluations += f" and {self.density_evaluations} of the log density"
+        if self.records_momenta:
+            temperatures = np.atleast_1d(self.kinetic_temperature, self.kinetic_temperature_error)
+            columns["kinetic temperature"] = [with_error(*one) for one in zip(*temperatures, strict=True)]
         columns |= {name: values, "diverged": [str(count) for count in np.atleast_1d(self.diverged)]}
         rows, chosen = list(zip(*columns.values(), strict=True)), selected(len(s.h), LINES)
         part = shown_of(len(chosen), len(rows), "step size")
@@ -222,17 +226,51 @@ class Run(Described):
             )
         return self.state.accepted[..., 0] / (self.recorded_steps or np.nan)
 
+    @property
+    def records_momenta(self) -> bool:
+        """Whether the run records moments of the momenta."""
+        return RECORDS[self.settings.record][1] > 1
+
     @cached_property
-    def moments(self) -> Moments:
-        """First and second moments of every chain (`Moments`); NaN if a chain diverged."""
+    def accumulated(self) -> Moments:
+        """Moments of all recorded coordinates of every chain, in which momenta are those for unit mass (`State`)."""
         if self.settings.record is None:
             raise NotRecordedError(
                 f"the run on {self.settings.target!r} has no moments: images and plans do not record them; use run.x"
             )
         bad = (self.state.escape_step.min(axis=1) < NEVER)[:, None, None]
         share = 1 / self.accumulated_steps if self.recorded_steps else np.nan
-        parts = self.state.sums, self.state.products, np.where(bad, np.nan, share)
-        return Moments(self.centre, *map(self.each, parts))
+        sums, products, weight = map(self.each, (self.state.sums, self.state.products, np.where(bad, np.nan, share)))
+        centre = np.append(self.centre, np.zeros(len(self.centre) * self.records_momenta))
+        return Moments(centre, sums, products, weight)
+
+    @cached_property
+    def moments(self) -> Moments:
+        """First and second moments of the positions of every chain (`Moments`); NaN if a chain diverged."""
+        return self.accumulated.leading(len(self.centre))
+
+    @cached_property
+    def phase_space_moments(self) -> Moments:
+        """First and second moments of (x, p) of every chain, 2 d coordinates (`Moments`); NaN if a chain diverged."""
+        mass, d = Mass.of(self.settings.mass, self.settings.shape), len(self.centre)
+        found = replace(self.with_momenta, records=("phase-space-variance", "phase-space-covariance"))
+        if mass is None:
+            return found
+
+        def linear(z: Array) -> Array:
+            return np.concatenate([z[..., :d], mass.momenta(z[..., d:])], axis=-1)
+
+        return found.mapped(linear, diagonal=mass.factor.shape[1] == 1)
+
+    @property
+    def with_momenta(self) -> Moments:
+        """`accumulated`; raises an error if the run does not record momenta."""
+        found = self.accumulated
+        if not self.settings.momenta:
+            raise NotRecordedError(f"the run has no momenta: {self.settings.integrator} has none")
+        if not self.records_momenta:
+            raise NotRecordedError("the run recorded no momenta; pass record='phase-space-variance' to sample()")
+        return found
 
     @property
     def mean(self) -> Array:
@@ -265,6 +303,65 @@ class Run(Described):
         return self.moments.covariance_error
 
     @property
+    def momentum_mean(self) -> Array:
+        """Mean of the momenta over the same chains and steps as `mean`, float64, shape (d,)."""
+        return self.momenta_of("mean")
+
+    @property
+    def momentum_mean_error(self) -> Array:
+        """Standard error of `momentum_mean`, estimated from the variance between chains; NaN for one chain."""
+        return self.momenta_of("mean_error")
+
+    @property
+    def momentum_variance(self) -> Array:
+        """Variance of each momentum over the same chains and steps as `mean`, float64, shape (d,)."""
+        return self.momenta_of("variance")
+
+    @property
+    def momentum_variance_error(self) -> Array:
+        """Standard error of `momentum_variance`, estimated from the variance between chains; NaN for one chain."""
+        return self.momenta_of("variance_error")
+
+    @property
+    def momentum_covariance(self) -> Array:
+        """Covariance of the momenta over the same chains and steps as `mean`, float64, shape (d, d)."""
+        return self.momenta_of("covariance")[..., len(self.centre) :, :]
+
+    @property
+    def momentum_covariance_error(self) -> Array:
+        """Standard error of `momentum_covariance`, estimated from the variance between chains; NaN for one chain."""
+        return self.momenta_of("covariance_error")[..., len(self.centre) :, :]
+
+    @property
+    def position_momentum_covariance(self) -> Array:
+        """Covariance of x_i and p_j over the same chains and steps as `mean`, float64, shape (d, d)."""
+        return self.momenta_of("covariance")[..., : len(self.centre), :]
+
+    @property
+    def position_momentum_covariance_error(self) -> Array:
+        """Standard error of `position_momentum_covariance`, estimated from the variance between chains."""
+        return self.momenta_of("covariance_error")[..., : len(self.centre), :]
+
+    def momenta_of(self, statistic: str) -> Array:
+        """Return the entries of a statistic of (x, p) whose last index is that of a momentum."""
+        return np.asarray(getattr(self.phase_space_moments, statistic)[..., len(self.centre) :])
+
+    @property
+    def kinetic_temperature(self) -> Array:
+        """Kinetic temperature ``E[p.M^-1 p]/d`` over the same chains and steps as `mean`, float or shape (H,)."""
+        return np.asarray(self.kinetic_temperatures.mean(axis=-1))
+
+    @property
+    def kinetic_temperature_error(self) -> Array:
+        """Standard error of `kinetic_temperature`, estimated from the variance between chains; NaN for one chain."""
+        return np.asarray(standard_error(self.kinetic_temperatures, axis=-1))
+
+    @cached_property
+    def kinetic_temperatures(self) -> Array:
+        """Kinetic temperature of each chain, averaged over its steps, shape (chains,) or (H, chains)."""
+        return np.asarray(self.with_momenta.square[..., len(self.centre) :].mean(axis=-1))
+
+    @property
     def histogram(self) -> Array:
         """Histogram counts of each axis in batches of chains, int64, shape (batches, d, bins + 2).
 
@@ -291,7 +388,9 @@ class Run(Described):
         xarray.Dataset
             Variables ``x``, ``p`` and ``trace`` with dimensions (draw,) chain and ``dim`` (images: channel, row and
             column), ``mean``, ``mean_error``, ``covariance``, ``covariance_error`` (or ``variance`` and
-            ``variance_error``, if the variance was recorded), ``histogram`` (counts in the bins, summed over chains),
+            ``variance_error``, if the variance was recorded), the statistics of recorded momenta (``momentum_mean``,
+            ``momentum_covariance`` or ``momentum_variance``, ``position_momentum_covariance``, and
+            ``kinetic_temperature``) with their errors, ``histogram`` (counts in the bins, summed over chains),
             ``below`` and ``above`` (counts outside the bins), ``edges``, ``nfe`` and ``diverged``. Runs with a
             Metropolis test also have ``density_evaluations``, ``acceptance`` and ``acceptance_error``. Variables that
             the run did not record are absent. If ``h`` was an array, results have a leading dimension ``h``. The

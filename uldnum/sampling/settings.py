@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from uldnum._util.arguments import whole_number
-from uldnum.kernels.source.core import MOMENTS
+from uldnum.kernels.source.core import RECORDS
 from uldnum.schemes.catalogue import conditions
 from uldnum.targets.mass import Mass
 
@@ -71,7 +71,7 @@ class Settings:
         How many times the chains have continued from the end of an earlier run.
     thin : int or None
         Number of recorded steps between two positions of the trace.
-    record : {"mean", "variance", "covariance"} or None
+    record : {"mean", "variance", "covariance", "phase-space-variance", "phase-space-covariance"} or None
         Accumulated moments; None for images and plans, which have none.
     record_every : int
         Moments are accumulated at every ``record_every``-th recorded step, starting with the first.
@@ -179,7 +179,7 @@ class Settings:
             check(name, all(type(x) is float and 0 <= x < math.inf for x in numbers))
         check("grouped", given["grouped"] or len(given["h"]) == 1)
         check("dtype", given["dtype"] in ("float32", "float64"))
-        check("record", given["record"] in MOMENTS)
+        check("record", given["record"] in list(RECORDS) and given["momenta"] >= (RECORDS[given["record"]][1] > 1))
         names = ("burn_in", "chains", "first_chain", "seed", "generation", "record_every", "bins")
         whole = {name: given[name] for name in names}
         whole |= {f"shape {i}": size for i, size in enumerate(given["shape"])}

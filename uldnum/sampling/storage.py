@@ -41,7 +41,16 @@ STATISTICS: dict[str | None, dict[str, tuple[str, ...]]] = {
     "mean": {"mean": ("dim",)},
     "variance": {"mean": ("dim",), "variance": ("dim",)},
     "covariance": {"mean": ("dim",), "covariance": ("dim", "dim_2")},
-}
+    "phase-space-variance": {
+        "mean": ("dim",), "variance": ("dim",), "momentum_mean": ("dim",), "momentum_variance": ("dim",),
+        "kinetic_temperature": (),
+    },
+    "phase-space-covariance": {
+        "mean": ("dim",), "covariance": ("dim", "dim_2"), "momentum_mean": ("dim",),
+        "momentum_covariance": ("dim", "dim_2"), "position_momentum_covariance": ("dim", "dim_2"),
+        "kinetic_temperature": (),
+    },
+}  # fmt: skip
 
 # Dimensions of the arrays of a state in the group ``resume``. ``more_rows`` are the rows of (x, p) beyond the second.
 STATE = {
@@ -91,7 +100,8 @@ def labelled(run: Run) -> xr.Dataset:
         draws = np.arange(1, len(run.kept) + 1) * (s.thin or 1)
         counted = "recorded steps" if s.thin else "phases"
         coordinates["draw"] = ("draw", draws, {"long_name": f"number of {counted} before the draw"})
-    for name, dims in STATISTICS[s.record].items():
+    known = {name: dims for name, dims in STATISTICS[s.record].items() if hasattr(run, name)}
+    for name, dims in known.items():
         data |= {of: ((*lead, *dims), getattr(run, of)) for of in (name, f"{name}_error")}
     if s.bins:
         counts = run.histogram.sum(axis=-3)

@@ -179,19 +179,23 @@ class ArrayExecutor(Executor):
             x[0, 0] = self.space.namespace.matmul(y, frame.T) if self.space.foreign else product(y, frame.T)
 
     def accumulate(
-        self, sums: list[Any], products: list[Any], gap: None, x: list[Any], centre: list[Any], d: int, moments: int
-    ) -> None:
+        self, sums: list[Any], products: list[Any], gap: None, phase_space: Array, centre: list[Any], d: int, rows: int,
+        moments: int,
+    ) -> None:  # fmt: skip
         """Add deviations from the centre to ``sums``, and their squares or outer products, if any, to ``products``."""
-        own = self.machine.as_double(x[0]) - centre[0]
+        space, size = self.space.namespace, rows * self.size
+        z = phase_space[0, 0]
+        if rows > 1:
+            z = space.reshape(space.stack(list(phase_space[:rows, 0]), axis=1), (-1, size))
+        own = self.machine.as_double(z) - centre[0]
         sums[0] += own
         if moments == VARIANCE:
             own *= own
             products[0] += own
         if moments == COVARIANCE:
-            row, column = np.tril_indices(self.size)
-            outer = self.space.namespace.matmul(own[:, :, None], own[:, None, :])
-            flat = self.space.namespace.reshape(outer, (-1, self.size**2))
-            products[0] += self.space.namespace.take(flat, self.space.array(row * self.size + column), axis=1)
+            row, column = np.tril_indices(size)
+            flat = space.reshape(space.matmul(own[:, :, None], own[:, None, :]), (-1, size**2))
+            products[0] += space.take(flat, self.space.array(row * size + column), axis=1)
 
     def kinetic_change(self, p: list[Any], before: list[Any], d: int) -> Any:
         """Return the changes of the kinetic energies of all chains, shape (chains, 1)."""

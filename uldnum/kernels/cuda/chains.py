@@ -34,7 +34,8 @@ class Coefficients(NamedTuple):
 class Far(NamedTuple):
     """Scratch in global memory, for chains that do not fit into registers.
 
-    For H step sizes and n chains, ``reals`` has shape (H, scratch numbers of a chain, n), and ``gaps`` (H, d, n).
+    For H step sizes and n chains, ``reals`` has shape (H, scratch numbers of a chain, n), and ``gaps`` (H, D, n) for D
+    coordinates of which moments are taken.
     """
 
     reals: Array
@@ -137,7 +138,7 @@ def chain_parts(form: ChainForm) -> SimpleNamespace:
     else:
         own = mixture_parts(bound, dtype, form.score)
     fill, tail, row, outward = normals_from(bound), machine.tail, machine.row, bound.outward
-    d, k, moments = form.d, form.rows, form.moments
+    d, k, moments, recorded = form.d, form.rows, form.moments, form.recorded
     near, small, known, records_too = form.near, form.small, form.known, form.records
     errors, add_errors = form.errors, bound.disturb
     frame_columns = form.frame if form.frame < 2 else d
@@ -257,7 +258,7 @@ def chain_parts(form: ChainForm) -> SimpleNamespace:
         """Return scratch memory in registers."""
         y, s, q = cuda.local.array(d, real), cuda.local.array(d, real), cuda.local.array(scratch, real)
         xi, eta = cuda.local.array(n_xi, real), cuda.local.array(n_eta, real)
-        return Scratch(y, s, q, xi, eta, cuda.local.array(d, np.float64))
+        return Scratch(y, s, q, xi, eta, cuda.local.array(recorded, np.float64))
 
     @inline
     def carried_none(of, g, c):  # type: ignore[no-untyped-def]
@@ -284,12 +285,12 @@ def chain_parts(form: ChainForm) -> SimpleNamespace:
     def chain_near(of, far, g, c):  # type: ignore[no-untyped-def]
         """Return a chain and its scratch memory, all in registers."""
         u, phase_space = cuda.local.array((k, d), real), cuda.local.array((k, d), real)
-        sums, products = cuda.local.array(d, np.float64), cuda.local.array(held, np.float64)
+        sums, products = cuda.local.array(recorded, np.float64), cuda.local.array(held, np.float64)
         for i in range(d):
             for r in range(k):
                 u[r, i], phase_space[r, i] = of.u[g, r, i, c], of.phase_space[g, r, i, c]
         if moments:
-            for i in range(d):
+            for i in range(recorded):
                 sums[i] = of.sums[g, i, c]
             for i in range(pairs):
                 products[i] = of.products[g, i, c]
@@ -327,7 +328,7 @@ def chain_parts(form: ChainForm) -> SimpleNamespace:
                 for r in range(k):
                     of.phase_space[g, r, i, c] = chain.phase_space[r, i]
         if near and moments:
-            for i in range(d):
+            for i in range(recorded):
                 of.sums[g, i, c] = chain.sums[i]
             for i in range(pairs):
                 of.products[g, i, c] = chain.products[i]
@@ -362,7 +363,8 @@ def chain_kernel(form: ChainForm, opening: bool = False) -> Kernel:
     parts = chain_parts(form)
     tables, target_of, chain_of, store = parts.tables, parts.target, parts.chain, parts.store
     enter_chain, advance_chain = parts.enter, parts.advance
-    d, k, window, moments, single_part = form.d, form.rows, form.window, form.moments, form.single_part
+    d, k, window, single_part = form.d, form.rows, form.window, form.single_part
+    moments, recorded_rows = form.moments, form.recorded_rows
     records_too = form.records  # if False, thin is 0, and this constant saves registers
 
     @inline
@@ -391,8 +393,8 @@ def chain_kernel(form: ChainForm, opening: bool = False) -> Kernel:
                 if not opening:
                     thin = w.thin if records_too else 0
                     recording = Recording(
-                        moments, w.record_from - before, w.every, w.bin_every, thin, w.centre, w.low, w.per_unit,
-                        w.frame,
+                        moments, recorded_rows, w.record_from - before, w.every, w.bin_every, thin, w.centre, w.low,
+                        w.per_unit, w.frame,
                     )  # fmt: skip
                     taken, escaped_here = advance_chain(
                         chain, scratch, target, t, d, k, stream, Span(first, last, begin, window),

@@ -52,7 +52,7 @@ def score_form(program: Program, number: int) -> MixtureForm | UserForm:
 def forms(program: Program, fast: bool) -> list[ChainForm]:
     """Return the form of the kernel of every phase of a program."""
     tables, w = program.tables, program.recording
-    kind = fast, w.moments, bool(w.thin or np.any(w.per_unit)), w.frame.shape[1]
+    kind = fast, w.moments, bool(w.thin or np.any(w.per_unit)), w.frame.shape[1], w.rows
     return [ChainForm.of(phase(tables, 0, p), score_form(program, p), *kind) for p in range(len(program.counts))]
 
 
@@ -170,7 +170,7 @@ class CudaExecutor(Executor):
         if self.memory is None:
             (H, n), here = state.escape_step.shape, self.device
             form = max(self.forms, key=lambda form: form.far)
-            reals, gaps = (0, 0) if form.small else (form.far, form.d)
+            reals, gaps = (0, 0) if form.small else (form.far, form.recorded)
             dtype, arrays = self.program.dtype, {name: getattr(state, name) for name in LAYOUT | self.carried}
             shared = state.counts.nbytes
             bytes_each = H * (reals * dtype.itemsize + gaps * 8)

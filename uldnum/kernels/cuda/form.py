@@ -80,10 +80,10 @@ class UserForm:
 class ChainForm:
     """Everything for which a kernel of chains is compiled; other quantities are arguments of the kernel.
 
-    ``moments`` is an index of `MOMENTS`, and ``records`` states whether histograms are counted or positions are stored.
-    ``frame`` is the number of columns of the frame of the recording: 0, 1, or 2 for any larger number. ``errors``
-    states whether coordinates have different score noise, and ``tested`` whether the steps have Metropolis tests. The
-    other fields are described in `Tables`.
+    ``moments`` is an index of `MOMENTS`, and ``recorded_rows`` the number of rows of (x, p) of which moments are taken.
+    ``records`` states whether histograms are counted or positions are stored. ``frame`` is the number of columns of the
+    frame of the recording: 0, 1, or 2 for any larger number. ``errors`` states whether coordinates have different score
+    noise, and ``tested`` whether the steps have Metropolis tests. The other fields are described in `Tables`.
     """
 
     dtype: str
@@ -91,6 +91,7 @@ class ChainForm:
     score: MixtureForm | UserForm
     rows: int
     moments: int
+    recorded_rows: int
     records: bool
     frame: int
     normals: tuple[int, ...]
@@ -105,12 +106,13 @@ class ChainForm:
 
     @classmethod
     def of(
-        cls, t: Tables, score: MixtureForm | UserForm, fast: bool, moments: int, records: bool, frame: int = 0
-    ) -> ChainForm:
+        cls, t: Tables, score: MixtureForm | UserForm, fast: bool, moments: int, records: bool, frame: int = 0,
+        recorded_rows: int = 1,
+    ) -> ChainForm:  # fmt: skip
         """Return the form for a phase and the score of its target."""
         numbers = {name: tuple(getattr(t, name).tolist()) for name in ("normals", "readout", "offset", "score_at_x")}
         return cls(
-            t.b.dtype.name, fast, score, t.b.shape[-1], moments, records, min(2, frame),
+            t.b.dtype.name, fast, score, t.b.shape[-1], moments, recorded_rows, records, min(2, frame),
             per_step=int(t.per_step), open_uses_score=bool(t.open_uses_score),
             separate_readout=bool(t.separate_readout), errors=len(t.tau) > 0, tested=bool(t.temperature), **numbers,
         )  # fmt: skip
@@ -133,7 +135,7 @@ class ChainForm:
     @property
     def near(self) -> bool:
         """Whether the last state, the moments and the tables are held in registers, too."""
-        return self.d <= ALL_IN_REGISTERS
+        return self.recorded <= ALL_IN_REGISTERS
 
     @property
     def single_part(self) -> bool:
@@ -161,9 +163,14 @@ class ChainForm:
         return 2 * self.d + self.score.scratch + sum(self.drawn)
 
     @property
+    def recorded(self) -> int:
+        """Number of coordinates of which moments are taken."""
+        return self.recorded_rows * self.d
+
+    @property
     def pairs(self) -> int:
         """Number of sums of products."""
-        return products_of(self.moments, self.d)
+        return products_of(self.moments, self.recorded)
 
     @property
     def window(self) -> int:

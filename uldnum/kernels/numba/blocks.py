@@ -65,7 +65,9 @@ def part_of(launch, g, p):  # type: ignore[no-untyped-def]
     """Return the tables, the recording and the divergence bounds of part p for group g, the chains of step size g."""
     t, w = phase_of(launch.tables, g, launch.phase + p), launch.recording
     record_from = w.record_from - launch.before[p]
-    recording = Recording(w.moments, record_from, w.every, w.bin_every, w.thin, w.centre, w.low, w.per_unit, w.frame)
+    recording = Recording(
+        w.moments, w.rows, record_from, w.every, w.bin_every, w.thin, w.centre, w.low, w.per_unit, w.frame
+    )
     return borrowed((t, recording, Bounds(launch.least[p], launch.most[p])))
 
 
@@ -152,6 +154,8 @@ def make_kernel(
         k, m, e = t.b.shape[1], t.normals[j], t.readout[j]
         if k == 2 and m == 1 and rows == 1:
             affine(new, u, s, xi, eta, t, j, d, 1, 2, 1, e)
+        elif k == 2 and m == 1:
+            affine(new, u, s, xi, eta, t, j, d, 2, 2, 1, e)
         else:
             affine(new, u, s, xi, eta, t, j, d, rows, k, m, e)
 

@@ -32,8 +32,8 @@ class Chain(NamedTuple):
 
     u: Any  # [k, d]
     phase_space: Any  # [k, d], (x, p) at the end of the last step at which it was read
-    sums: Any  # [d]
-    products: Any  # [0], [d] or [d (d + 1)/2], squares of x - centre or the lower triangle of its outer product
+    sums: Any  # [D], where D = rows d counts the recorded rows (`Recording`)
+    products: Any  # [0], [D] or [D (D + 1)/2], squares of z - centre or the lower triangle of its outer product
     carried: Any  # `Carried`; not used by chains without Metropolis tests
 
 
@@ -45,7 +45,7 @@ class Scratch(NamedTuple):
     q: Any  # scratch memory of the score function
     xi: Any  # dynamics normals of a window
     eta: Any  # readout normals of a window, or logarithms of uniform numbers
-    gap: Any  # [d], x - centre, for sums of products
+    gap: Any  # [D], z - centre, for sums of products
 
 
 class Stream(NamedTuple):
@@ -203,9 +203,9 @@ def make_chain(
 
         In the stream of dynamics normals, those of step n follow those of ``open`` and of steps 1 ... n - 1. In the
         stream of readout normals, those of step n start at index n times their number per step. At the last step of the
-        span, all rows of (x, p) are read. At any other step that is accumulated or stored, only x is read. The frame of
-        the recording applies to x when it is read, and not to the other rows. The Metropolis test of step n uses the
-        uniform number n of its stream.
+        span, and at steps at which moments of p are accumulated, all rows of (x, p) are read. At any other step that is
+        accumulated or stored, only x is read. The frame of the recording applies to x when it is read, and not to the
+        other rows. The Metropolis test of step n uses the uniform number n of its stream.
         """
         u, phase_space = chain.u, chain.phase_space
         step, last, window = span.step, span.last, span.window
@@ -225,8 +225,8 @@ def make_chain(
             for n in range(window):
                 now = begin + n
                 if step <= now <= last:
-                    rows = k if now == last else 1
                     summed = now == due
+                    rows = k if now == last or (summed and recording.rows > 1) else 1
                     wanted = now == last or summed or (recording.thin > 0 and now >= recording.record_from)
                     xi, eta = tail(normals, d * n * t.per_step), tail(others, n * extra)
                     take(chain, scratch, target, t, d, k, xi, eta, rows, wanted, now >= recording.record_from)
@@ -234,8 +234,10 @@ def make_chain(
                         place(phase_space, recording, d)
                     done = now - recording.record_from
                     if recording.moments > 0 and summed:
-                        x, centre = row(phase_space, 0), recording.centre
-                        accumulate(chain.sums, chain.products, scratch.gap, x, centre, d, recording.moments)
+                        accumulate(
+                            chain.sums, chain.products, scratch.gap, phase_space, recording.centre, d, recording.rows,
+                            recording.moments,
+                        )  # fmt: skip
                         if done % recording.bin_every == 0:
                             count(records, phase_space, recording)
                         due += recording.every

@@ -31,8 +31,8 @@ from uldnum.kernels.source.functions import FORMATS, Ops, make_functions
 from uldnum.schemes.stage import Step, first_row
 
 __all__ = [
-    "DYNAMICS", "INITIAL", "LOCAL", "METROPOLIS", "MOMENTS", "NEVER", "READOUT", "Recording", "Tables", "lay_out",
-    "make_core", "phase", "split_seed",
+    "DYNAMICS", "INITIAL", "LOCAL", "METROPOLIS", "MOMENTS", "NEVER", "READOUT", "RECORDS", "Recording", "Tables",
+    "lay_out", "make_core", "phase", "split_seed",
 ]  # fmt: skip
 
 # Streams of the random numbers of a chain: time steps, initial states, the readout, and Metropolis tests. The readout
@@ -43,10 +43,14 @@ DYNAMICS, INITIAL, READOUT, METROPOLIS = (np.uint64(i) for i in range(4))
 # Value of the escape step of a chain that has not diverged.
 NEVER = np.int64(2**62)
 
-# Moments of the positions that a run may record. A run that records one of them also records those before it. A
-# recording holds an index of this list.
+# Moments that a run may record. A run that records one of them also records those before it. A recording holds an
+# index of this list.
 MOMENTS = (None, "mean", "variance", "covariance")
 VARIANCE, COVARIANCE = 2, 3
+
+# What a run may record: an index of `MOMENTS`, and the number of rows of (x, p) of which the moments are taken.
+RECORDS: dict[str | None, tuple[int, int]] = {name: (index, 1) for index, name in enumerate(MOMENTS)}
+RECORDS |= {"phase-space-variance": (VARIANCE, 2), "phase-space-covariance": (COVARIANCE, 2)}
 
 # Capacity of the scratch arrays of compiled kernels, and therefore the largest number of rows of a scheme.
 LOCAL = 8
@@ -58,18 +62,21 @@ def split_seed(seed: Any) -> tuple[Any, Any]:
 
 
 class Recording(NamedTuple):
-    """Recorded quantities. Arrays have shape (d,) and dtype float64, except for ``frame``.
+    """Recorded quantities. Arrays have shape (d,) and dtype float64, except for ``centre`` and ``frame``.
 
-    Recording starts with step ``record_from``. Moments about ``centre`` are accumulated at this step and at every
-    ``every``-th step after it. Histograms count this step and every ``bin_every``-th step after it, where
+    Recording starts with step ``record_from``. Moments of the first ``rows`` rows of (x, p) are accumulated at this
+    step and at every ``every``-th step after it. They are moments about ``centre``, which has shape (rows d,) and is 0
+    for p. Histograms count this step and every ``bin_every``-th step after it, where
     ``bin_every`` is a multiple of ``every``. The histograms begin at the positions ``low`` and have ``per_unit`` bins
     per unit of length. Positions are stored after every ``thin`` steps from ``record_from`` on; 0 means never.
 
     The recorded positions are F x, where the matrix F is ``frame``, with the dtype of the run and shape (d, columns).
-    If there are no columns, F is 1. If there is one column, F is diagonal, otherwise it is lower triangular.
+    If there are no columns, F is 1. If there is one column, F is diagonal, otherwise it is lower triangular. Momenta
+    are recorded as they are.
     """
 
     moments: Any  # index of `MOMENTS`; without moments there are no histograms
+    rows: Any  # 1 or 2; a compile-time constant on a GPU
     record_from: Any
     every: Any
     bin_every: Any
@@ -411,21 +418,24 @@ def make_core(ops: Ops) -> SimpleNamespace:
                 s[i] = total
 
     @ops.jit
-    def accumulate(sums, products, gap, x, centre, d, moments):  # type: ignore[no-untyped-def]
-        """Add x - centre to the sums, and its squares, or the lower triangle of its outer product, to the products.
+    def accumulate(sums, products, gap, phase_space, centre, d, rows, moments):  # type: ignore[no-untyped-def]
+        """Add z - centre to the sums, and its squares, or the lower triangle of its outer product, to the products.
 
-        ``moments`` is an index of `MOMENTS`, and gap is scratch memory.
+        z consists of the first ``rows`` rows of (x, p), so the moments of x come first. ``moments`` is an index of
+        `MOMENTS`, and gap is scratch memory.
         """
-        for i in range(d):
-            own = as_double(x[i]) - centre[i]
-            sums[i] = sums[i] + own
-            if moments == VARIANCE:
-                products[i] = fma(own, own, products[i])
-            if moments == COVARIANCE:
-                gap[i], begin = own, i * (i + 1) // 2
-                for j in range(i):
-                    products[begin + j] = fma(own, gap[j], products[begin + j])
-                products[begin + i] = fma(own, own, products[begin + i])
+        for r in range(rows):
+            for c in range(d):
+                i = r * d + c
+                own = as_double(phase_space[r, c]) - centre[i]
+                sums[i] = sums[i] + own
+                if moments == VARIANCE:
+                    products[i] = fma(own, own, products[i])
+                if moments == COVARIANCE:
+                    gap[i], begin = own, i * (i + 1) // 2
+                    for j in range(i):
+                        products[begin + j] = fma(own, gap[j], products[begin + j])
+                    products[begin + i] = fma(own, own, products[begin + i])
 
     @ops.jit
     def bin_of(x, low, per_unit, bins):  # type: ignore[no-untyped-def]
