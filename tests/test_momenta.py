@@ -228,3 +228,52 @@ def test_schemes_without_momenta_do_not_record_them(scheme, what):
         _ = uldnum.sample("gaussian", "ula", h=0.1, steps=2, chains=4, backend="array").kinetic_temperature
     with pytest.raises(ValueError, match="recorded no momenta; pass record='phase-space-variance' to sample"):
         _ = run.kinetic_temperature
+
+
+# -------------------------------------------------------------------------------------------------------- in studies
+
+
+@pytest.mark.parametrize("target", ["gaussian", "bimodal-1d"])
+def test_a_study_measures_the_error_of_the_temperature(target):
+    """Sampled and exact errors agree to 4 standard errors (false-fail rate 6e-5 each), at two temperatures.
+
+    An error of 0.01 of the temperature is found.
+    """
+    schemes = ["BAOAB", "ABOBA", "ula", "ghmc"]
+    given = {"nfe": 1500, "burn_in": 150, "chains": 256, "exact": True, "progress": False}
+    for temperature in (1.0, 2.0) if target == "gaussian" else (1.0,):
+        found = uldnum.studies.bias(
+            target, schemes[: 3 if temperature > 1 else 4], [1.0], temperature=temperature, **given
+        )
+        one = found.sel(metric="kinetic_temperature", h=1.0)
+        none = one.sel(integrator="ula")
+        assert np.isnan([none.bias, none.error, none.floor, none.exact]).all()
+        wrong = one.sel(integrator=["BAOAB", "ABOBA"])
+        np.testing.assert_allclose(wrong.bias, wrong.exact, rtol=0, atol=0.01)
+        assert np.all(np.abs(wrong.bias - wrong.exact) < 4 * wrong.error)
+        assert wrong.resolved.all()
+        if target == "gaussian":
+            np.testing.assert_allclose(wrong.exact, [1 / 4, 1 / 3], rtol=1e-12)
+        if temperature == 1:
+            metropolised = one.sel(integrator="ghmc")
+            assert metropolised.exact == 0
+            assert metropolised.bias < 4 * metropolised.floor
+
+
+def test_a_study_without_momenta_has_no_temperature():
+    for study in (
+        uldnum.studies.bias("gaussian", ["ula", "mild(0.5)"], [0.5], nfe=50, burn_in=5, chains=8, backend="array"),
+        uldnum.studies.exact_bias("gaussian", ["ula", "mild(0.5)"], [0.5]),
+    ):
+        assert "kinetic_temperature" not in study.metric
+        assert "virial" in study.metric
+
+
+def test_exact_errors_of_temperatures():
+    """On a Gaussian with a mass matrix, also at the half step and for a scheme of three rows."""
+    target = uldnum.GaussianMixture([1.0], [[0.0, 1.0]], covariances=[[[1.0, 0.3], [0.3, 2.0]]])
+    precision, mass = np.linalg.inv([[1.0, 0.3], [0.3, 2.0]]), [[2.0, 0.5], [0.5, 1.0]]
+    schemes = ["OABAO", BAOAB.at_half_step(), "ABOBA", "QUICSORT"]
+    found = uldnum.studies.exact_bias(target, schemes, [0.8], mass=mass, friction=1.0)
+    known = [gaussian(scheme, 0.8, precision=precision, mass=mass).kinetic_temperature - 1 for scheme in schemes]
+    np.testing.assert_allclose(found.exact.sel(metric="kinetic_temperature", h=0.8), np.abs(known), atol=1e-13)

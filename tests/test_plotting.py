@@ -45,7 +45,7 @@ def drawn_lines(axes):
 def test_given_axes_are_drawn_into_and_returned(given, kind, tmp_path):
     """Axes, arrays of axes, figures and subfigures; a study in memory is drawn as its file is."""
     draw, study = DRAW[kind], given[kind]
-    panels = {"bias": 7, "mixing": 3, "frontier": 1}[kind]
+    panels = {"bias": 8, "mixing": 3, "frontier": 1}[kind]
     axes = Figure().subplots()
     assert draw(study, axes) is axes
     assert axes.get_legend() is None
@@ -133,7 +133,7 @@ def test_a_single_point_of_a_study_is_drawn(given):
     """A selection that has lost dimensions is a study, and studies may have different metrics and step sizes."""
     one = given["bias"].sel(integrator="BAOAB", metric="mean", h=0.5)
     figure = plotting.draw_bias({"all": given["bias"], "one": one})
-    assert len(figure.axes) == 7
+    assert len(figure.axes) == 8
     assert len(plotting.draw_bias(one).axes) == 1
     assert len(plotting.draw_mixing(given["mixing"].sel(friction=1.0, integrator="ula")).axes) == 1
 
@@ -210,8 +210,8 @@ def test_arguments_are_checked(given):
         (lambda: plotting.draw_bias(bias, "axes"), "ax: must be axes, an array of axes, a Figure or a SubFigure"),
         (
             lambda: plotting.draw_bias(bias, Figure().subplots(1, 2)),
-            "ax: must be 7 axes, one each for second_moment, mean, wasserstein_1, kolmogorov, total_variation, kl, "
-            "virial, got 2",
+            "ax: must be 8 axes, one each for second_moment, mean, wasserstein_1, kolmogorov, total_variation, kl, "
+            "virial, kinetic_temperature, got 2",
         ),
     ):
         with pytest.raises(ValueError, match="^" + re.escape(message)):
@@ -239,12 +239,12 @@ def test_signed_biases_are_drawn_by_magnitude(given):
 
 
 def test_a_study_with_a_reference_says_so_and_fits():
-    """Twelve metrics are in rows of three, no label is longer than its panel, and the title names the reference."""
+    """Thirteen metrics are in rows of three, no label is longer than its panel, and the title names the reference."""
     draws = np.random.default_rng(0).normal(size=(200, 1))
     target = uldnum.UserTarget(lambda x: -x, 1, name="normal")
     study = studies.bias(target, ["ula", "BAOAB"], [0.3, 0.9], reference=draws, observables={"r": np.abs}, **SHORT)
     figure = plotting.draw_bias(study)
-    assert [axes.get_subplotspec().get_gridspec().ncols for axes in figure.axes] == [3] * 12
+    assert [axes.get_subplotspec().get_gridspec().ncols for axes in figure.axes] == [3] * 13
     assert "against reference samples" in figure.get_suptitle()
     figure.draw_without_rendering()
     for axes in figure.axes:

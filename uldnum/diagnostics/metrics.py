@@ -31,6 +31,7 @@ from uldnum.diagnostics.bias import (
 from uldnum.diagnostics.histograms import kl, kolmogorov, total_variation, wasserstein_1
 from uldnum.diagnostics.jackknife import Bias
 from uldnum.diagnostics.mixing import Estimate, chain_mean_times, hopping_rate
+from uldnum.diagnostics.momenta import kinetic_temperature_bias
 from uldnum.diagnostics.samples import (
     kernel_stein_discrepancy,
     maximum_mean_discrepancy,
@@ -88,6 +89,10 @@ class StationaryLaw(Protocol):
     def virial(self) -> float:
         """``E[-(x - E[x]).s(x)]/d - 1`` for the score s at the temperature of the integrator."""
 
+    @property
+    def kinetic_excess(self) -> float:
+        """Kinetic temperature divided by the temperature of the integrator, minus 1; NaN without momenta."""
+
     def autocorrelation_time(self, power: int) -> float:
         """Return the integrated autocorrelation time of ``x_i^power`` in score evaluations, on the slowest axis."""
 
@@ -131,6 +136,9 @@ class Metric:
         metric out. The default returns True.
     needs : str, optional
         Description of the data that ``known`` requires, for messages.
+    momenta : bool, default False
+        Whether the metric is one of the momenta. It is NaN for integrators without momenta, and studies without any
+        integrator with momenta do not have it.
     """
 
     name: str
@@ -144,6 +152,7 @@ class Metric:
     exact_signed: Callable[[StationaryLaw], Any] | None = None
     known: Callable[[Target], bool] = lambda target: True
     needs: str = ""
+    momenta: bool = False
 
     @property
     def title(self) -> str:
@@ -253,7 +262,8 @@ def knows_marginals(target: Target) -> bool:
 def knows_expectations(target: Target) -> bool:
     """Return whether moments or the cdf of a target are known.
 
-    The virial theorem needs only the score, but it does not replace the metrics that need them.
+    The virial theorem needs only the score and the kinetic temperature nothing, but they do not replace the metrics
+    that need them.
     """
     return knows_moments(target) or knows_marginals(target)
 
@@ -348,6 +358,15 @@ METRICS = by_name(
         exact=lambda law: abs(law.virial),
         known=knows_expectations,
         needs="moments ('moment')",
+    ),
+    Metric(
+        "kinetic_temperature",
+        "error of the kinetic temperature",
+        of_run=kinetic_temperature_bias,
+        exact=lambda law: abs(law.kinetic_excess),
+        known=knows_expectations,
+        needs="moments ('moment')",
+        momenta=True,
     ),
     Metric(
         "sliced_wasserstein_2",

@@ -1,4 +1,4 @@
-"""Kinetic temperature of the momenta of a run."""
+"""Kinetic temperature of the momenta of a run, and its error."""
 
 from __future__ import annotations
 
@@ -6,12 +6,16 @@ from typing import Any
 
 import numpy as np
 
+from uldnum._util.typing import Array
 from uldnum.diagnostics.arguments import checked_run
+from uldnum.diagnostics.bias import Truth, rms_bias
+from uldnum.diagnostics.jackknife import Bias
 from uldnum.diagnostics.mixing import Estimate
 from uldnum.sampling.moments import standard_error
+from uldnum.sampling.run import Run
 from uldnum.targets.mass import Mass
 
-__all__ = ["kinetic_temperature"]
+__all__ = ["kinetic_temperature", "kinetic_temperature_bias"]
 
 
 def kinetic_temperature(run: Any) -> Estimate:
@@ -57,10 +61,27 @@ def kinetic_temperature(run: Any) -> Estimate:
     settings = checked_run(run).settings
     if not settings.momenta:
         raise ValueError(f"run: must be one of an integrator with momenta, got {settings.integrator!r}")
+    own = temperatures(run)
+    return Estimate(own.mean(axis=-1), standard_error(own, axis=-1))
+
+
+def temperatures(run: Run) -> Array:
+    """Return the kinetic temperature of each chain, shape (chains,) or (H, chains), as in `kinetic_temperature`."""
     if run.records_momenta:
-        return Estimate(run.kinetic_temperature, run.kinetic_temperature_error)
-    p, mass = run.state.phase_space[:, :, 1].astype(float), Mass.of(settings.mass, settings.shape)
+        return run.kinetic_temperatures
+    settings, p = run.settings, run.state.phase_space[:, :, 1].astype(float)
+    mass = Mass.of(settings.mass, settings.shape)
     with np.errstate(all="ignore"):  # the momenta of diverged chains may overflow
         own = np.mean(np.square(p if mass is None else mass.forces(p)), axis=-1)
         own[np.atleast_1d(run.diverged) > 0] = np.nan
-    return Estimate(run.each(own.mean(axis=1)), run.each(standard_error(own, axis=1)))
+    return run.each(own)
+
+
+def kinetic_temperature_bias(run: Run, target: Any) -> Bias:
+    """Return the error ``|T_kinetic/T - 1|`` of the kinetic temperature of a run at the temperature T.
+
+    The run has a single step size. All parts are NaN if the integrator has no momenta, or if a chain diverged.
+    """
+    if not run.settings.momenta or run.diverged:
+        return Bias(*np.full(3, np.nan))
+    return rms_bias(temperatures(run)[:, None] / run.settings.temperature, Truth(np.ones(1), np.ones(1)))

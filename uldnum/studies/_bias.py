@@ -32,7 +32,9 @@ def bias(study: BiasConfiguration) -> xr.Dataset:
           of the averages of x^2 and of x, in standard deviations of x^2 and of x. For ``wasserstein_1`` (in standard
           deviations of the axis), ``kolmogorov``, ``total_variation`` and ``kl`` (in nats) it is the mean over axes of
           the distance or divergence of the marginal. ``virial`` is the error of ``E[-(x - E[x]).s(x)] = d`` at the
-          stored positions, or at the final ones. With a reference there are also ``sliced_wasserstein_2``,
+          stored positions, or at the final ones. ``kinetic_temperature`` is the error of the kinetic temperature
+          divided by the temperature. It is NaN for integrators without momenta, and there is no such metric if no
+          integrator has momenta. With a reference there are also ``sliced_wasserstein_2``,
           ``maximum_mean_discrepancy``, ``kernel_stein_discrepancy`` and, if the target has modes, ``mode_weights``, as
           in `uldnum.diagnostics`; they use 32 positions of each chain. Metrics that cannot be measured are left out,
           with a warning.

@@ -294,7 +294,10 @@ class StepGrid:
         return self.shaped([list(one.values()) for one in values])
 
     def dataset(self, data: dict[str, Any], names: dict[str, Any], **attributes: Any) -> xr.Dataset:
-        """Return labelled data with the coordinates of the grid and attributes that describe the target."""
+        """Return labelled data with the coordinates of the grid and attributes that describe the target.
+
+        Metrics of momenta are left out if no scheme has momenta.
+        """
         coordinates = {
             "integrator": [scheme.name for scheme in self.schemes],
             "friction": ("friction", self.frictions, {"long_name": "friction", "units": "1/time"}),
@@ -303,7 +306,9 @@ class StepGrid:
         } | names
         common = {name: getattr(self.schemes[0], name) for name in ("temperature", "score_noise")}
         common["mass"] = json.dumps(self.setting) if np.ndim(self.setting) else self.setting
-        return xr.Dataset(data, coordinates, {"uldnum": VERSION} | describe(self.target) | common | attributes)
+        found = xr.Dataset(data, coordinates, {"uldnum": VERSION} | describe(self.target) | common | attributes)
+        momenta = [name for name in names["metric"] if name in METRICS and METRICS[name].momenta]
+        return found if any(scheme.momenta for scheme in self.schemes) else found.drop_sel(metric=momenta)
 
     def warn_of_divergence(self, study: xr.Dataset) -> None:
         """Warn, for each scheme, of the step sizes at which chains diverged and of those at which it is unstable."""

@@ -182,6 +182,11 @@ class GaussianMarginals:
         """``E[-(x - E[x]).s(x)]/d - 1`` at the temperature of the scheme."""
         return float(self.found.position_excess.mean())
 
+    @property
+    def kinetic_excess(self) -> float:
+        """Kinetic temperature divided by the temperature of the scheme, minus 1; NaN without momenta."""
+        return float(self.found.kinetic_temperature) / self.found.temperature - 1
+
     def autocorrelation_time(self, power: int) -> float:
         """Return the autocorrelation time of ``x_i^power``, power 1 or 2, on the slowest axis.
 
@@ -261,6 +266,13 @@ class OneDimensionalLaw:
         """``E[-(x - E[x]) s(x)] - 1`` at the temperature of the scheme."""
         score, mean = self.found.problem.score, self.found.law.mean
         return self.found.expectation(lambda x: -(x - mean) * score(x)) / self.found.target.temperature - 1
+
+    @property
+    def kinetic_excess(self) -> float:
+        """Kinetic temperature divided by the temperature of the scheme, minus 1; NaN without momenta."""
+        if self.found.mass is None:
+            return math.nan
+        return self.found.phase_space.kinetic_temperature / self.found.target.temperature - 1
 
     @cached_property
     def times(self) -> Array:

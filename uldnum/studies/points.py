@@ -159,7 +159,9 @@ class Sampled(Point):
     def result(self) -> dict[str, Any]:
         """Run the chains and return the measured values."""
         per_step = self.scheme.nfe_per_step
-        recorded = {"record": "variance", "record_every": 1, "bins": BINS} if len(self.target.shape) == 1 else {}
+        momenta = self.scheme.momenta and any(metric.momenta for metric in self.measures)
+        record = "phase-space-variance" if momenta else "variance"
+        recorded = {"record": record, "record_every": 1, "bins": BINS} if len(self.target.shape) == 1 else {}
         run = self.run(self.nfe // per_step, self.burn_in // per_step, self.chains, thin=self.stride, **recorded)
         return {
             "bias": {metric.name: sampled(metric, run, self.target) for metric in self.measures},
