@@ -29,12 +29,14 @@ from tqdm.auto import tqdm
 
 import uldnum
 from analysis import gpu_peers, peers
+from analysis.registers import lattice
 from analysis.throughput import built, duration, two_fastest
 from uldnum._util.extras import MissingExtraError, installed, require
 from uldnum._util.files import atomic, writable_folder
 from uldnum._util.typing import Array
 from uldnum.kernels.cuda.chains import chain_kernel
 from uldnum.kernels.cuda.device import CuPy, Simulator, code, device
+from uldnum.kernels.cuda.executor import score_form
 from uldnum.kernels.cuda.form import ChainForm, MixtureForm
 from uldnum.kernels.cuda.stages import Batch, MapTable, Numbers, StageForm, stage_kernel
 from uldnum.kernels.source.core import COVARIANCE, NEVER, lay_out, phase
@@ -46,9 +48,16 @@ from uldnum.targets import Law, Target
 FOLDER = Path(__file__).parent / "data"
 SCHEMES = ("ula", "baoab-limit", "BAOAB", "OBABO", "UBU")
 KINDS = ("float64", "float32")
-EVERYTHING = ("u", "phase_space", "sums", "products", "counts", "escape_step", "nfe")
+EVERYTHING = (
+    "u", "phase_space", "sums", "products", "counts", "escape_step", "nfe", "score", "log_density", "accepted",
+)  # fmt: skip
 CHAINS, STEPS, REPEATS = 256, 1000, 5
 PLAN_LEVELS = 20
+
+# Dimensions of users' scores, and steps with Metropolis tests and their targets. Chains are held in registers, partly
+# in registers, and in global memory.
+USER_DIMENSIONS = (1, 2, 4, 6, 12)
+TESTED, TESTED_ON = ("mala", "hmc(3)", "ghmc"), ("ring-8", "8-D", "16-D")
 
 # Estimated least time of a step of ULA in float32, with 1e6 chains on 8 components in 2-D, on an H100: 190 instructions
 # at 0.93e12 warp instructions per second, which corresponds to 1.76 GHz.
@@ -93,11 +102,10 @@ def different(a: Run, b: Run) -> list[str]:
 def build(job: tuple[str, str, str, bool, tuple[int, int]]) -> None:
     """Compile the kernels of a case into the cache on disk."""
     name, scheme, dtype, fast, cc = job
-    kind = np.dtype(dtype)
-    target = targets()[name]
-    tables = phase(peers.program(target, kind.type, scheme).tables, 0, 0)
-    score = MixtureForm.of(target.kernel_data(kind))
-    code(chain_kernel(ChainForm.of(tables, score, fast, moments=COVARIANCE, records=True)), cc)
+    asked = peers.program(targets()[name], np.dtype(dtype).type, scheme)
+    form = ChainForm.of(phase(asked.tables, 0, 0), score_form(asked, 0), fast, moments=COVARIANCE, records=True)
+    for opening in (False, True)[: 1 + form.single_part]:
+        code(chain_kernel(form, opening), cc)
 
 
 def build_plan(job: tuple[str, str, tuple[int, int]]) -> None:
@@ -115,28 +123,61 @@ def build_all(cc: tuple[int, int]) -> None:
     """Compile all kernels on all cores."""
     jobs = [(name, scheme, kind, False, cc) for name, scheme, kind in product(targets(), SCHEMES, KINDS)]
     jobs += [("ring-8", scheme, "float32", True, cc) for scheme in SCHEMES]
+    jobs += [(name, word, kind, False, cc) for name, word, kind in product(TESTED_ON, TESTED, KINDS)]
     with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
         list(tqdm(pool.map(build, jobs), total=len(jobs), desc="compiling"))
         plan_jobs = [(name, kind, cc) for name, kind in product(PLANS, KINDS)]
         list(tqdm(pool.map(build_plan, plan_jobs), total=len(plan_jobs), desc="compiling plans"))
 
 
+def compared(run: Callable[..., Run]) -> dict[str, Any]:
+    """Compare a run with that of the CPU: chains whose final state differs in any bit, and the differences."""
+    runs, short = ([run(backend=backend, steps=steps) for backend in ("cuda", "numba")] for steps in (STEPS, 20))
+    states = [np.concatenate([one.state.u, one.state.phase_space], axis=2)[0] for one in runs]
+    gap = np.abs(short[0].x - short[1].x).max() / np.abs(short[1].x).max()
+    return {
+        "chains": CHAINS, "steps": STEPS, "chains that differ": int(np.any(states[0] != states[1], axis=(1, 2)).sum()),
+        "different": different(*runs), "relative, 20 steps": float(gap),
+    }  # fmt: skip
+
+
 def bits() -> list[dict[str, Any]]:
-    """Compare trajectories with those of the CPU: chains whose final state differs in any bit, and the differences."""
-    found = []
-    for name in tqdm(targets(), desc="bits"):
-        for scheme in SCHEMES:
-            for dtype in KINDS:
-                runs = [sample(name, scheme, dtype, backend) for backend in ("cuda", "numba")]
-                short = [sample(name, scheme, dtype, backend, steps=20) for backend in ("cuda", "numba")]
-                states = [np.concatenate([run.state.u, run.state.phase_space], axis=2)[0] for run in runs]
-                gap = np.abs(short[0].x - short[1].x).max() / np.abs(short[1].x).max()
-                found.append(
-                    {"target": name, "scheme": scheme, "dtype": dtype, "chains": CHAINS, "steps": STEPS,
-                     "chains that differ": int(np.any(states[0] != states[1], axis=(1, 2)).sum()),
-                     "different": different(*runs), "relative, 20 steps": float(gap)}
-                )  # fmt: skip
-    return found
+    """Compare trajectories on mixtures with those of the CPU."""
+    return [
+        {"target": name, "scheme": scheme, "dtype": dtype} | compared(partial(sample, name, scheme, dtype))
+        for name, scheme, dtype in tqdm(list(product(targets(), SCHEMES, KINDS)), desc="bits")
+    ]
+
+
+def tested_bits() -> list[dict[str, Any]]:
+    """Compare steps with Metropolis tests with those of the CPU; the decisions are part of the state."""
+    return [
+        {"target": name, "scheme": word, "dtype": dtype} | compared(partial(sample, name, word, dtype, h=0.5))
+        for name, word, dtype in tqdm(list(product(TESTED_ON, TESTED, KINDS)), desc="Metropolis tests")
+    ]
+
+
+def normals(n: int, seed: int, first: int, d: int) -> Array:
+    """Return initial states for a user's score."""
+    return np.random.default_rng(seed).normal(size=(n, d))
+
+
+def user_target(d: int) -> uldnum.UserTarget:
+    """Return a target with a user's score of d dimensions."""
+    return uldnum.UserTarget(lattice, d, args=(0.5,), sampler=partial(normals, d=d), standard_deviation=np.ones(d))
+
+
+def user_bits() -> list[dict[str, Any]]:
+    """Compare trajectories on a user's score with those of the CPU; in float32 they differ in the last bits.
+
+    In float32 a GPU computes with the numbers in the source of the score in double precision, and vectors do not.
+    """
+    options: dict[str, Any] = {"h": 0.1, "chains": CHAINS, "seed": 7, "thin": 3, "progress": False}
+    return [
+        {"d": d, "scheme": "BAOAB", "dtype": dtype}
+        | compared(partial(uldnum.sample, user_target(d), "BAOAB", dtype=dtype, **options))
+        for d, dtype in tqdm(list(product(USER_DIMENSIONS, KINDS)), desc="users' scores")
+    ]
 
 
 def fast_mode() -> list[dict[str, Any]]:
@@ -339,6 +380,21 @@ def throughput() -> list[dict[str, Any]]:
             for name, (run, steps) in runs.items():
                 times[name].append(duration(run, steps) / steps)
         rows += [{"peer": name, "dtype": kind, "seconds a step": values} for name, values in times.items()]
+    return rows
+
+
+def step_times() -> list[dict[str, Any]]:
+    """Return timings of a step of 1e6 chains: with Metropolis tests and without, and on users' scores."""
+    peers.CHAINS = 1_000_000
+    ring: Any = uldnum.target("ring-8")
+    chosen: list[tuple[str, Any, str]] = [("ring-8", ring, scheme) for scheme in ("ula", "mala", "OBABO", "ghmc")]
+    chosen += [(f"user's score, d = {d}", user_target(d), "BAOAB") for d in USER_DIMENSIONS]
+    rows = []
+    for name, target, scheme in tqdm(chosen, desc="times of steps"):
+        for dtype in KINDS:
+            run, steps = built(gpu_peers.ours(scheme), target, np.dtype(dtype).type)
+            times = [duration(run, steps) / steps for _ in range(REPEATS)]
+            rows.append({"target": name, "scheme": scheme, "dtype": dtype, "seconds a step": times})
     return rows
 
 
@@ -554,9 +610,10 @@ def main() -> None:
     path = folder / f"gpu-{re.sub(r'[^a-z0-9]+', '-', here.name.lower())}-{found['date']}.json"
     build_all(here.cc)
     parts: dict[str, Callable[[], Any]] = {
-        "PyTorch network": pytorch_network, "network": shipped_network, "bits": bits,
-        "invariance": partial(invariance, here), "image chains": partial(image_chains, here),
-        "adaptive chains": partial(adaptive_chains, here), "plans": plans,
+        "PyTorch network": pytorch_network, "network": shipped_network, "user bits": user_bits,
+        "tested bits": tested_bits, "adaptive chains": partial(adaptive_chains, here),
+        "image chains": partial(image_chains, here), "plans": plans, "bits": bits,
+        "invariance": partial(invariance, here), "times of steps": step_times,
         "fast mode": fast_mode, "images": partial(images, here), "times of plans": plan_times, "throughput": throughput,
     }  # fmt: skip
     for name, part in parts.items():
@@ -569,7 +626,9 @@ def main() -> None:
         with atomic(path) as file:
             file.write_text(json.dumps(found, indent=1, default=str) + "\n")
         print(f"{name}: {found.get(f'{name}: failed', 'done')}, {found['seconds']:.0f} s")
-    print(f"{sum(bool(row['different']) for row in found['bits'])} of {len(found['bits'])} cases differ from the CPU")
+    for name in ("bits", "tested bits", "user bits"):
+        rows = found[name]
+        print(f"{name}: {sum(bool(row['different']) for row in rows)} of {len(rows)} cases differ from the CPU")
     print(json.dumps({name: found[name] for name in ("invariance", "images", "network")}, indent=1))
     draw(found, path.with_suffix(".png"))
 

@@ -96,7 +96,7 @@ def kernel(
     asked = program(case, dtype, integrator, recorded)
     executor = make(asked)
     start = np.zeros((1, CHAINS, asked.tables.b.shape[2], *case.shape), dtype)
-    state = State.start(start, record=MOMENTS[asked.recording.moments])
+    state = State.start(start, record=MOMENTS[asked.recording.moments], metropolised=asked.metropolised)
     executor.advance(state, 1)  # compile, and enter the recurrence
     return lambda steps: executor.advance(state, state.step + steps)
 

@@ -148,6 +148,8 @@ def test_the_gpu_check_passes_in_the_simulator(simulated):
     """`analysis.gpu_check` runs the part of its checks that needs no GPU."""
     assert len(simulated["checked"]) == 6
     assert simulated["checked"].max() < 1e-12
+    assert len(simulated["checked further"]) == 2
+    assert simulated["checked further"].max() < 1e-12
     assert not simulated["varies"].size
     assert simulated["images"].max() < 1e-13
 

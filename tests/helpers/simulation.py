@@ -304,6 +304,11 @@ def simulate(path):
         saved |= {f"image {n} {i}": part for i, part in enumerate(results(sample_images(case, "cuda")))}
     gpu_check.CHAINS, gpu_check.STEPS, gpu_check.SCHEMES = 2, 10, ("BAOAB",)
     saved["checked"] = np.array([row["relative, 20 steps"] for row in gpu_check.bits() if row["dtype"] == "float64"])
+    with pytest.MonkeyPatch.context() as patch:
+        for name, few in {"KINDS": "float64", "USER_DIMENSIONS": 2, "TESTED": "ghmc", "TESTED_ON": "ring-8"}.items():
+            patch.setattr(gpu_check, name, (few,))
+        rows = [*gpu_check.user_bits(), *gpu_check.tested_bits()]
+    saved["checked further"] = np.array([row["relative, 20 steps"] for row in rows])
     saved["varies"] = np.array([name for found in gpu_check.invariance(device()).values() for name in found])
     saved["images"] = np.array([row["relative"] for row in gpu_check.image_chains(device())])
     gpu_check.PLAN_LEVELS = 3
