@@ -202,6 +202,18 @@ def test_resumed_and_stored_runs_have_the_same_bits(record, backend, tmp_path):
         uldnum.sample("ring-8", "OBABO", steps=11, resume=loaded, **given | {"record": "covariance"})
 
 
+@pytest.mark.parametrize("record", [VARIANCE, COVARIANCE])
+def test_arrays_of_another_library_record_the_same(record):
+    torch = pytest.importorskip("torch")
+    given = {"h": 0.5, "steps": 5, "chains": 4, "record": record, "x0": "normal", "seed": 2, "progress": False}
+    plain, other = (
+        uldnum.sample(uldnum.UserTarget(lambda x: -x, 3, standard_deviation=np.ones(3), like=like), "OBABO", **given)
+        for like in (None, torch.zeros(1, dtype=torch.float64))
+    )
+    np.testing.assert_allclose(other.state.sums, plain.state.sums, rtol=1e-12, atol=1e-13)
+    np.testing.assert_allclose(other.state.products, plain.state.products, rtol=1e-12, atol=1e-13)
+
+
 @pytest.mark.filterwarnings("ignore:.* diverged")
 def test_runs_of_diverged_chains_have_no_temperature():
     run = uldnum.sample("gaussian", "BAOAB", h=[0.5, 3.0], steps=2000, chains=4, backend="array", record=VARIANCE)
