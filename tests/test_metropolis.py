@@ -522,7 +522,7 @@ def test_a_metropolised_reference_has_the_moments_of_the_target(temperature):
         assert (np.abs(each.mean(axis=0) - expected) < 4 * each.std(axis=0, ddof=1) / chains**0.5).all()
     assert 0.001 < found.evidence.noise <= 0.03
     assert found.evidence.bias == 0
-    assert "a run of mala" in found.origin
+    assert "a run of ghmc" in found.origin
 
 
 def test_a_metropolised_reference_needs_a_density():
@@ -535,4 +535,25 @@ def test_a_metropolised_reference_needs_a_density():
     study = studies.bias(
         normal, "ula", h=[0.8], nfe=100, chains=64, progress=False, store=None, exact=False, reference="metropolised"
     )
-    assert "a run of mala on user" in study.reference
+    assert "a run of ghmc on user" in study.reference
+
+
+@pytest.mark.parametrize(
+    "x0", [[3.0, 9.0], pytest.param([[-2.0, 4.0], [0.0, 0.0], [3.0, 2.0]], marks=pytest.mark.slow)]
+)
+def test_a_metropolised_reference_starts_from_given_positions(x0):
+    """A banana: x_0 is N(1, 1/2), and x_1 given x_0 is N(x_0^2, 1/2). Four comparisons fail once in 4000 times."""
+
+    def score(x):
+        rest = x[:, 1] - x[:, 0] ** 2
+        return np.stack([2 * (1 - x[:, 0]) + 4 * x[:, 0] * rest, -2 * rest], axis=1)
+
+    target = uldnum.UserTarget(score, 2, lambda x: -((1 - x[:, 0]) ** 2) - (x[:, 1] - x[:, 0] ** 2) ** 2)
+    found = Reference.metropolised(target, noise=0.1, x0=x0)
+    x, chains = found.samples, found.samples.shape[1]
+    for power, expected in ((1, [1.0, 1.5]), (2, [1.5, 5.25])):
+        each = (x**power).mean(axis=0)
+        assert (np.abs(each.mean(axis=0) - expected) < 4 * each.std(axis=0, ddof=1) / chains**0.5).all()
+    for wrong, fault in (([1.0], r"shape \(2\) or \(n, 2\)"), ([[np.nan, 0.0]], "finite"), (np.zeros((0, 2)), "shape")):
+        with pytest.raises(ValueError, match=f"^x0: must .*{fault}"):
+            Reference.metropolised(target, noise=0.1, x0=wrong)

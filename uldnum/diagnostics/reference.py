@@ -14,7 +14,7 @@ import numpy as np
 
 from uldnum._util.arguments import answer_of, file_path, positive_number, reals, shown
 from uldnum._util.arraylib import host
-from uldnum._util.typing import Array
+from uldnum._util.typing import Array, ArrayLike
 from uldnum.diagnostics.jackknife import split
 from uldnum.diagnostics.long_run import COORDINATES, Evidence, long_samples, metropolised_samples
 from uldnum.sampling.run import Run
@@ -123,7 +123,12 @@ class Reference:
 
     @classmethod
     def metropolised(
-        cls, target: Target | str, noise: float = 0.005, seed: int = 1 << 62, temperature: float = 1.0
+        cls,
+        target: Target | str,
+        noise: float = 0.005,
+        seed: int = 1 << 62,
+        temperature: float = 1.0,
+        x0: ArrayLike | None = None,
     ) -> Reference:
         """Return the samples of a run with a Metropolis test, which has no bias, with a given standard error.
 
@@ -132,13 +137,16 @@ class Reference:
         Parameters
         ----------
         target : str, UserTarget or another Target
-            Target with a `log_density`, or its name. Chains start as those of `long`.
+            Target with a `log_density`, or its name.
         noise : float, default 0.005
             Upper limit of the standard errors of the means of x and x^2, in standard deviations of x and x^2.
         seed : int, default 2^62
             Seed of the runs, from 0 to 2^64 - 9.
         temperature : float, default 1.0
             Temperature T of the runs. The samples are then from ``density^(1/T)``.
+        x0 : array_like of shape (*shape) or (n, *shape), optional
+            Positions from which chains approach the target, repeated as often as necessary. By default chains start as
+            those of `long`.
 
         Returns
         -------
@@ -153,9 +161,10 @@ class Reference:
 
         Notes
         -----
-        The integrator is MALA. The first step size is twice the narrowest scale of the target. It is reduced by factors
-        of sqrt(2) until at least 57.4% of the steps are accepted. The number of chains and the burn-in are those of
-        `long`. A run cannot detect a mode that none of its chains visits.
+        The integrator is "ghmc" with the friction 0.2/w, where w is the narrowest scale of the target. The first step
+        size is 2 w. It is reduced by factors of sqrt(2) until at least 90% of the steps are accepted. From ``x0``,
+        chains approach the target by 4096 steps of "mala" with a step size that is adapted to its acceptance. The
+        number of chains and the burn-in are those of `long`. A run cannot detect a mode that none of its chains visits.
 
         Examples
         --------
@@ -165,7 +174,7 @@ class Reference:
         (True, 0.0)
         """
         target = find_target(target)
-        trace, origin, evidence = metropolised_samples(target, positive_number("noise", noise), seed, temperature)
+        trace, origin, evidence = metropolised_samples(target, positive_number("noise", noise), seed, temperature, x0)
         return cls(shaped(trace, target.shape), origin, evidence, temperature)
 
     @classmethod
