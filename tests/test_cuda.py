@@ -8,6 +8,7 @@ import subprocess
 import sys
 import warnings
 from dataclasses import fields, is_dataclass
+from itertools import pairwise
 from types import SimpleNamespace
 
 import numba
@@ -26,6 +27,7 @@ from helpers.simulation import (
     MOMENTA,
     NOISY,
     NORMS,
+    SPLIT,
     TARGETS,
     TESTED,
     TOLERANCE,
@@ -44,8 +46,10 @@ from helpers.simulation import (
 
 import uldnum
 from analysis.gpu_check import Images, NoisedImages
+from uldnum.kernels.cuda.split import cuts
 from uldnum.kernels.numba.drawing import chain_normals
 from uldnum.kernels.source.core import DYNAMICS, lay_out, phase
+from uldnum.kernels.state import State
 from uldnum.schemes.stage import Affine, Step, first_row, table
 
 
@@ -193,6 +197,38 @@ def test_an_adaptive_plan_of_images_stopped_on_a_gpu_goes_on(simulated, tmp_path
     whole, longer = simulated["adaptive stopped"]
     np.testing.assert_array_equal(longer, whole)
     np.testing.assert_allclose(whole, stopped_adaptive_plan(tmp_path / "run.nc", "array")[0], rtol=1e-12)
+
+
+@pytest.mark.parametrize("n", range(len(SPLIT) + 2))
+def test_two_gpus_compute_the_same_bits_as_one(simulated, n):
+    """Runs with and without histograms, a run begun on two GPUs and resumed on one, and a plan that keeps positions."""
+    for i in range(8):
+        np.testing.assert_array_equal(simulated[f"two {n} {i}"], simulated[f"one {n} {i}"])
+    assert simulated[f"one {n} 2"].std() > 0  # the trace
+
+
+def test_two_gpus_share_the_launches(simulated):
+    assert simulated["launches"].min() > 0
+    assert len(set(simulated["launches"])) == 1
+
+
+@pytest.mark.parametrize("chains", [1, 7, 31, 32, 36, 100, 1000, 1001])
+@pytest.mark.parametrize("parts", [1, 2, 3, 8])
+def test_ranges_of_chains_for_gpus(chains, parts):
+    """The batches of every range are batches of all chains; ranges are about equal."""
+    if chains >= parts:
+        assert cuts(chains, parts, counted=False) == [part * chains // parts for part in range(parts + 1)]
+    whole = State.start(np.zeros((2, chains, 1, 1)), bins=4)
+    periods = math.gcd(chains, whole.counts.shape[1])
+    if periods < parts:
+        with pytest.raises(ValueError, match="chains: must be a multiple of 32, for histograms on"):
+            cuts(chains, parts, counted=True)
+        return
+    edges = cuts(chains, parts, counted=True)
+    assert max(map(np.ptp, pairwise(edges))) - min(map(np.ptp, pairwise(edges))) <= chains // periods
+    found = [lo + whole.part(lo, hi).batches()[:-1] for lo, hi in pairwise(edges)]
+    np.testing.assert_array_equal(np.concatenate(found), whole.batches()[:-1])
+    assert sum(whole.part(lo, hi).counts.shape[1] for lo, hi in pairwise(edges)) == whole.counts.shape[1]
 
 
 def test_norms_on_a_gpu(simulated):
@@ -592,11 +628,32 @@ def test_arguments_of_other_types_are_refused(monkeypatch):
         uldnum.sample(target, "BAOAB", h=0.1, steps=1, chains=1, x0=[[0.0]], backend="cuda", progress=False)
 
 
+def test_devices_are_checked(monkeypatch):
+    from uldnum.kernels.cuda import device
+
+    monkeypatch.setattr(device, "device_count", lambda: 2)
+    for devices, message in [
+        (1, "must be a list of numbers of GPUs, got 1"), ([], r"must be a list of numbers of GPUs, got \[\]"),
+        ([0.5], "must be an integer, got 0.5"), ([-1], "must be at least 0"),
+        ([0, 0], r"must be different, got \[0, 0\]"),
+        ([0, 2], "must be less than 2, the number of GPUs of this process, got 2"),
+    ]:  # fmt: skip
+        with pytest.raises(ValueError, match=f"devices: {message}"):
+            sample(("BAOAB", "2", "float64"), "cuda", devices=devices)
+    with pytest.raises(ValueError, match="devices: needs backend 'cuda' or 'cuda-fast', got 'numba'"):
+        sample(("BAOAB", "2", "float64"), "numba", devices=[0])
+    with pytest.raises(ValueError, match="devices: must be omitted for images"):
+        uldnum.sample(IMAGES[0], "ULA", h=0.1, steps=1, chains=2, backend="cuda", devices=[0, 1])
+    monkeypatch.setattr("uldnum.kernels.cuda.executor.device", device.Simulator)
+    with pytest.raises(ValueError, match="chains: must be at least 2, got 1; or give fewer devices"):
+        sample(("BAOAB", "2", "float64"), "cuda", chains=1, bins=0, devices=[0, 1])
+
+
 @pytest.mark.parametrize("module", ["cupy", "numba_cuda"])
 def test_a_missing_package_is_named(module, monkeypatch):
     from uldnum.kernels.cuda import device
 
-    device.device.cache_clear()
+    device.numbered.cache_clear()
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(ImportError, match=r"pip install 'uldnum\[cuda\]'"):
         sample(("BAOAB", "2", "float64"), "cuda")
@@ -609,7 +666,7 @@ class NoDriverError(Exception):
 def no_driver(missing):
     """Return a stand-in for CuPy without a driver, or with an old GPU."""
 
-    def device():
+    def device(number=0):
         if missing:
             raise NoDriverError("cudaErrorInsufficientDriver")
         return SimpleNamespace(id=0, compute_capability="52")
@@ -623,10 +680,63 @@ def no_driver(missing):
 def test_an_unusable_gpu_is_named(missing, message, monkeypatch):
     from uldnum.kernels.cuda import device
 
-    device.device.cache_clear()
+    device.numbered.cache_clear()
     monkeypatch.setitem(sys.modules, "cupy", no_driver(missing))
     with pytest.raises(RuntimeError, match=message):
         sample(("BAOAB", "2", "float64"), "cuda")
+
+
+def test_a_gpu_is_the_current_one_of_its_calls(monkeypatch):
+    """A stand-in for CuPy notes which GPU is the current one when memory is allocated, copied or waited for."""
+    from uldnum.kernels.cuda import device
+
+    current, seen = [0], []
+
+    class Device:
+        compute_capability = "90"
+
+        def __init__(self, number=None):
+            self.id = current[-1] if number is None else number
+
+        def __enter__(self):
+            current.append(self.id)
+
+        def __exit__(self, *_):
+            current.pop()
+
+    def noted(result=None):
+        return lambda *_, **__: (seen.append(current[-1]), result)[1]
+
+    runtime = SimpleNamespace(
+        CUDARuntimeError=NoDriverError, getDeviceProperties=lambda number: {"name": b"H200"}, memGetInfo=noted((8, 9)),
+        getDeviceCount=lambda: 3,
+    )  # fmt: skip
+    cuda = SimpleNamespace(
+        runtime=runtime, Device=Device, get_current_stream=lambda: SimpleNamespace(synchronize=noted())
+    )  # fmt: skip
+    array = SimpleNamespace(set=noted())
+    cupy = SimpleNamespace(
+        cuda=cuda, empty=noted(array), asnumpy=noted(np.zeros(1)), ascontiguousarray=noted(),
+        get_default_memory_pool=lambda: SimpleNamespace(free_bytes=lambda: 0),
+    )  # fmt: skip
+    monkeypatch.setitem(sys.modules, "cupy", cupy)
+    device.numbered.cache_clear()
+    assert device.device_count() == 3
+    with device.on_device(2):
+        here = device.device()
+    assert current == [0]
+    assert (here.number, device.device().number, device.device() is here) == (2, 0, False)
+    monkeypatch.setattr(here, "function", lambda kernel: noted())
+    for call in (here.like, here.empty):
+        call(array, float)
+    for call in (here.wait, here.free):
+        call()
+    here.array(np.zeros(1))  # allocates and copies
+    here.host(array)
+    here.launch(SimpleNamespace(parameters={}), (1, 1), {})
+    assert seen == [2] * 8
+    assert current == [0]
+    device.numbered.cache_clear()
 
 
 def test_too_many_chains_are_refused(monkeypatch):

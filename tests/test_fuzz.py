@@ -133,7 +133,7 @@ def public_calls(w):
     step = {"h": [0.3, [0.1, 0.2]], "delta": [None], "friction": [1, 2.0]}
     noisy_step = {**step, **noise}
     common = {"chains": [2], "seed": [0, 7], "first_chain": [0, 5], "dtype": [None, "float32"], "backend": ["array"],
-              "threads": [None, 1], "resume": [None], "progress": [False]}  # fmt: skip
+              "threads": [None, 1], "devices": [None], "resume": [None], "progress": [False]}  # fmt: skip
     # On a target with one mode no hops are counted, and points take milliseconds.
     joint = exact.transfer_operator("OBABO", "gaussian", 0.5, tolerance=1e-2).phase_space
     study = {"target": ["gaussian"], "integrators": ["ula", ["ula", "BAOAB"]], "h": [[0.3], 0.2],

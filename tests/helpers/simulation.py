@@ -260,6 +260,37 @@ def sums_of_squares(first_chain, chains):
     return np.array(machine.squares([scores_of_norms()[first_chain:][:chains]], NORMS["first"], NORMS["m"]))
 
 
+# Runs that two GPUs share: cases, and options that change their number of chains and what they record.
+SPLIT = [
+    (("UBU", "2", "float64"), {"chains": 6}),
+    (("BAOAB", "2", "float32"), {"chains": 5, "bins": 0}),
+    (("ULA", "1", "float64"), {"chains": 36, "steps": 5}),  # 32 batches, of one and two chains
+]
+
+
+def split_runs():
+    """Yield the same results on one GPU and on two."""
+    for case, options in SPLIT:
+        yield [results(sample(case, "cuda", **options, devices=devices)) for devices in (None, [1, 0])]
+    case, options = SPLIT[0]
+    first = sample(case, "cuda", **options | {"steps": 4}, devices=[0, 1])
+    yield [results(sample(case, "cuda", **options)), results(sample(case, "cuda", **options, resume=first))]
+    plan = uldnum.plan("UBU", uldnum.levels.geometric(2.0, 0.5, 3), h=0.5, predictor="ancestral", momentum="refreshed")
+    options = {"chains": 5, "seed": 5, "keep": True, "backend": "cuda", "progress": False}
+    yield [results(uldnum.anneal(TARGETS["2"], plan, **options, devices=devices)) for devices in (None, [0, 1])]
+
+
+def launches_by_device():
+    """Return the numbers of launches of each GPU in a run that two share."""
+    from uldnum.kernels.cuda.device import Simulator
+
+    seen, launch = [], Simulator.launch
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Simulator, "launch", lambda here, *given: (seen.append(here.number), launch(here, *given)))
+        sample(SPLIT[0][0], "cuda", chains=2, devices=[0, 1])
+    return [seen.count(number) for number in (0, 1)]
+
+
 def unlike_cpu():
     """Yield runs of plans on the GPU and on the CPU that take less common paths of the executor.
 
@@ -327,6 +358,10 @@ def simulate(path):
     saved["adaptive count"] = np.array([row["left and nfe equal"] for row in adaptive])
     saved["adaptive diverged"] = np.array([row["diverged"] for row in adaptive])
     saved["adaptive stopped"] = np.array(stopped_adaptive_plan(path.with_name("adaptive.nc"), "cuda"))
+    for n, both in enumerate(split_runs()):
+        for where, parts in zip(("one", "two"), both, strict=True):
+            saved |= {f"{where} {n} {i}": part for i, part in enumerate(parts)}
+    saved["launches"] = np.array(launches_by_device())
     saved["norms"] = sums_of_squares(0, NORMS["chains"])
     saved["norms alone"] = np.concatenate([sums_of_squares(c, 1) for c in range(NORMS["chains"])], axis=1)
     saved["apart"] = tables_of_each_chain()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
@@ -106,6 +106,15 @@ class State:
             log_density=np.zeros(shapes["log_density"]),
             accepted=np.zeros(shapes["accepted"], dtype=np.int64),
         )
+
+    def part(self, lo: int, hi: int) -> State:
+        """Return the state of chains lo ... hi - 1 of each group, whose arrays are parts of those of this state.
+
+        With histograms, both must be edges of batches, at which the batches of the part begin and end.
+        """
+        edges = {array.name: (lo, hi) for array in fields(self) if array.name != "step"}
+        edges["counts"] = tuple(chain * self.counts.shape[1] // self.escape_step.shape[1] for chain in (lo, hi))
+        return replace(self, **{name: getattr(self, name)[:, slice(*ends)] for name, ends in edges.items()})
 
     def trace(self, recording: Recording, until: int) -> tuple[int, Array]:
         """Return the number of positions stored so far, and an empty array for those of the steps up to ``until``.

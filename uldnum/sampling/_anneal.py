@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property, lru_cache, partial
 from pathlib import Path
@@ -22,7 +22,7 @@ from uldnum.kernels.source.core import NEVER, Recording, Tables, lay_out
 from uldnum.kernels.source.mixture import MixtureData
 from uldnum.kernels.state import State
 from uldnum.plans._plan import Plan
-from uldnum.sampling.backends import choose_backend
+from uldnum.sampling.backends import choose_backend, chosen_devices
 from uldnum.sampling.launch import (
     attach_run_to_errors,
     bounds,
@@ -63,6 +63,7 @@ def anneal(
     dtype: DTypeLike | None = None,
     backend: str | None = None,
     threads: int | None = None,
+    devices: Sequence[int] | None = None,
     resume: Run | str | Path | None = None,
     progress: bool | str = True,
 ) -> Run:
@@ -96,10 +97,13 @@ def anneal(
     threads : int, optional
         Number of threads of the Numba backend. The default is ``numba.get_num_threads()``, the number of cores that the
         process may use unless Numba is configured otherwise.
+    devices : list of int, optional
+        Numbers of the GPUs that share the chains, for backends "cuda" and "cuda-fast". Results have the
+        same bits for any list. The default is CuPy's current GPU. Images need one GPU.
     resume : Run, str or Path, optional
         Stopped run to resume, or the path of a saved one. All arguments must equal those of that run, except
-        ``threads`` and ``progress``. ``chains``, ``first_chain`` and ``seed`` may be omitted. ``x0`` must be omitted
-        unless it is a name.
+        ``threads``, ``devices`` and ``progress``. ``chains``, ``first_chain`` and ``seed`` may be omitted. ``x0`` must
+        be omitted unless it is a name.
     progress : bool or str, default True
         Whether to show a progress bar in a terminal if the run lasts more than a second. A string is its label.
 
@@ -169,6 +173,7 @@ def anneal(
     warn_of_start(law, plan)
     kind = floating_type(law.dtype if dtype is None else dtype)
     backend = choose_backend(law, "array" if plan.adaptive and backend is None else backend, kind)
+    devices = chosen_devices(devices, backend, law.shape)
     if plan.adaptive:
         check_adaptive(law, plan, backend)
     law.check_dtype(kind)
@@ -198,7 +203,7 @@ def anneal(
     complete = int(np.searchsorted(program.ends, run.state.step, side="right"))
     if len(run.kept) != (complete if keep else 0):
         raise ValueError(f"keep: the run to be resumed stored the positions after {len(run.kept)} of {complete} phases")
-    run = execute(program, run, threads, progress, keep=keep)
+    run = execute(program, run, threads, devices, progress, keep=keep)
     with attach_run_to_errors(run):
         register_ends(run)
         report(run)

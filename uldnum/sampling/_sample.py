@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,7 +22,7 @@ from uldnum.kernels.program import Program
 from uldnum.kernels.source.core import RECORDS, Recording, Tables, lay_out
 from uldnum.kernels.source.mixture import MixtureData
 from uldnum.kernels.state import State, statistics_shapes
-from uldnum.sampling.backends import choose_backend
+from uldnum.sampling.backends import choose_backend, chosen_devices
 from uldnum.sampling.launch import (
     attach_run_to_errors,
     bounds,
@@ -87,6 +87,7 @@ def sample(
     dtype: DTypeLike | None = None,
     backend: str | None = None,
     threads: int | None = None,
+    devices: Sequence[int] | None = None,
     resume: Run | str | Path | None = None,
     progress: bool | str = True,
 ) -> Run:
@@ -170,10 +171,14 @@ def sample(
     threads : int, optional
         Number of threads of the Numba backend. The default is ``numba.get_num_threads()``, the number of cores that the
         process may use unless Numba is configured otherwise.
+    devices : list of int, optional
+        Numbers of the GPUs that share the chains of each group, for backends "cuda" and "cuda-fast". Results have the
+        same bits for any list. With ``bins``, ``chains`` should be a multiple of 32, the number of batches that
+        histograms have. The default is CuPy's current GPU. Images need one GPU.
     resume : Run, str or Path, optional
         Run to resume, or the path of a saved run. All arguments must equal those of that run, except ``steps``,
-        ``threads`` and ``progress``. ``chains``, ``first_chain`` and ``seed`` may be omitted. ``x0`` must be omitted
-        unless it is a string. ``steps`` is the total number of recorded steps, including those already taken.
+        ``threads``, ``devices`` and ``progress``. ``chains``, ``first_chain`` and ``seed`` may be omitted. ``x0`` must
+        be omitted unless it is a string. ``steps`` is the total number of recorded steps, with those already taken.
     progress : bool or str, default True
         Whether to show a progress bar in a terminal if the run lasts more than a second. A string is its label.
 
@@ -276,7 +281,7 @@ def sample(
     earlier = None if resume is None else earlier_run(resume, x0)
     thin = None if thin is None else whole_number("thin", thin, 1, steps)
     kind = floating_type(target.dtype if dtype is None else dtype)
-    choose_backend(target, backend, kind, scheme.metropolised)
+    devices = chosen_devices(devices, choose_backend(target, backend, kind, scheme.metropolised), target.shape)
     target.check_dtype(kind)
     moments, every = recorded_moments(record, record_every, steps, target.shape, kind)
     if RECORDS[moments][1] > 1 and not scheme.momenta:
@@ -296,7 +301,7 @@ def sample(
                 pilot = sample(
                     target, scheme, h=given, friction=gamma, steps=learning - learning // 2, burn_in=learning // 2,
                     chains=chains, seed=seed, x0=x0, record="covariance", record_every=1, first_chain=first_chain,
-                    dtype=kind, backend=backend, threads=threads, progress=progress,
+                    dtype=kind, backend=backend, threads=threads, devices=devices, progress=progress,
                 )  # fmt: skip
             mass = estimated_mass(pilot)
         burn_in -= learning
@@ -379,7 +384,7 @@ def sample(
     )  # fmt: skip
     unit, scale = ("step", False) if moments else ("image", len(h_absolute) * start.chains)
     with in_coordinates(run.state, weight, scheme.momenta):
-        run = execute(program, run, threads, progress, unit, scale)
+        run = execute(program, run, threads, devices, progress, unit, scale)
     with attach_run_to_errors(run):
         register_ends(run)
         report(run, known, scheme)

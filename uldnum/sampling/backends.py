@@ -8,17 +8,20 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from uldnum._util.arguments import shown, whole_number
 from uldnum._util.names import unknown
 from uldnum.kernels.arrays.executor import ArrayExecutor
 from uldnum.kernels.program import Executor, Program
 
-__all__ = ["BACKENDS", "Options", "choose_backend"]
+__all__ = ["BACKENDS", "Options", "choose_backend", "chosen_devices"]
 
 
 class Options(NamedTuple):
     """Options of a backend that do not change the result of a run."""
 
     threads: int | None
+    devices: tuple[int, ...] | None  # GPUs that share the chains; None for the current one
+    chains: int  # chains of each group
     announce: bool  # whether to report compilation in a terminal
 
 
@@ -39,6 +42,10 @@ def cuda(program: Program, options: Options, *, fast: bool) -> Executor:
     from uldnum.kernels.cuda.executor import CudaExecutor
     from uldnum.kernels.cuda.images import ImageExecutor
 
+    if options.devices is not None:
+        from uldnum.kernels.cuda.split import SplitExecutor
+
+        return SplitExecutor(partial(CudaExecutor, fast=fast), program, options.devices, options.chains)
     return CudaExecutor(program, fast) if len(program.shape) == 1 else ImageExecutor(program, fast)
 
 
@@ -57,6 +64,29 @@ BACKENDS: dict[str, tuple[Callable[[Program, Options], Executor], str]] = {
         "the same in float32, with the sine, cosine and exp2 instructions of the GPU",
     ),
 }
+
+
+def chosen_devices(devices: Any, backend: str, shape: tuple[int, ...]) -> tuple[int, ...] | None:
+    """Return the numbers of the GPUs that share the chains of a run, or raise if they are invalid.
+
+    ``shape`` is the shape of a sample.
+    """
+    if devices is None:
+        return None
+    if not backend.startswith("cuda"):
+        raise ValueError(f"devices: needs backend 'cuda' or 'cuda-fast', got {backend!r}")
+    if not isinstance(devices, list | tuple) or not devices:
+        raise ValueError(f"devices: must be a list of numbers of GPUs, got {shown(devices)}")
+    if len(shape) > 1:
+        raise ValueError("devices: must be omitted for images, whose score is computed by one GPU")
+    numbers = tuple(whole_number("devices", number, 0, 2**16) for number in devices)
+    if len(set(numbers)) < len(numbers):
+        raise ValueError(f"devices: must be different, got {shown(devices)}")
+    from uldnum.kernels.cuda.device import device_count
+
+    if max(numbers) >= (found := device_count()):
+        raise ValueError(f"devices: must be less than {found}, the number of GPUs of this process, got {max(numbers)}")
+    return numbers
 
 
 def choose_backend(target: Any, backend: str | None, dtype: np.dtype[Any], metropolised: bool = False) -> str:

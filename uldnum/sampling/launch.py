@@ -213,8 +213,8 @@ def alike(one: Any, other: Any) -> bool:
 
 
 def execute(
-    program: Program, run: Run, threads: int | None, progress: bool | str, unit: str = "step",
-    scale: int | bool = False, keep: bool = False,
+    program: Program, run: Run, threads: int | None, devices: tuple[int, ...] | None, progress: bool | str,
+    unit: str = "step", scale: int | bool = False, keep: bool = False,
 ) -> Run:  # fmt: skip
     """Take the remaining steps of a program, or fewer if Ctrl-C interrupts it, and return the run.
 
@@ -224,7 +224,7 @@ def execute(
         Program to run.
     run : Run
         Run to advance. Its state and its list of stored positions change in place.
-    threads, progress
+    threads, devices, progress
         Arguments of `uldnum.sample`.
     unit, scale
         Arguments ``unit`` and ``unit_scale`` of tqdm.
@@ -232,7 +232,8 @@ def execute(
         Whether to store the positions after every phase.
     """
     make_executor, _ = BACKENDS[run.settings.backend]
-    executor, state, total = make_executor(program, Options(threads, bool(progress))), run.state, int(program.ends[-1])
+    options = Options(threads, devices, run.settings.chains, bool(progress))
+    executor, state, total = make_executor(program, options), run.state, int(program.ends[-1])
     run = replace(run, info=executor.info)
     label = progress if isinstance(progress, str) else run.settings.integrator
     hidden = None if progress else True

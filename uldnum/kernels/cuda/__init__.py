@@ -5,6 +5,7 @@
 * `form`, `chains` and `executor`: mixtures and users' scores. `form` lists the properties for which a kernel is
   compiled. In the kernel (`chains`) one thread runs one chain for many steps; `executor` launches it.
 * `users`: users' scores as device functions.
+* `split`: the executor that divides the chains of a run among several GPUs.
 * `stages` and `images`: image targets. The time steps run in Python (`images`). The score runs on the GPU, and one
   kernel (`stages`) applies each map, with four coordinates per thread. The kernels of `norms` compute the norms from
   which adaptive step sizes follow.

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -20,7 +23,9 @@ from uldnum._util.typing import Array
 from uldnum.jit.cache import read, store
 from uldnum.kernels.cuda.binding import OLDEST, SIMULATED, Kernel, ptx
 
-__all__ = ["CuPy", "Simulator", "arguments", "cache_folder", "code", "device", "require_room"]
+__all__ = [
+    "CuPy", "Simulator", "arguments", "cache_folder", "code", "device", "device_count", "on_device", "require_room",
+]  # fmt: skip
 
 
 # Maximum number of groups of chains in a launch (a limit of CUDA).
@@ -98,7 +103,12 @@ def require_room(here: CuPy | Simulator, chains: int, each: int, shared: int) ->
 
 
 class CuPy:
-    """A GPU: its memory and its kernel launches, all on CuPy's current stream.
+    """A GPU: its memory and its kernel launches, all on CuPy's current stream of that GPU.
+
+    Parameters
+    ----------
+    number : int
+        Number of the GPU in this process. Which GPU is the current one of a thread does not matter.
 
     Attributes
     ----------
@@ -115,14 +125,11 @@ class CuPy:
 
     block = 128
 
-    def __init__(self) -> None:
-        self.cupy = require("cupy", "cuda")
-        try:
-            here = self.cupy.cuda.Device()
-            self.cc = divmod(int(here.compute_capability), 10)
-            properties = self.cupy.cuda.runtime.getDeviceProperties(here.id)
-        except self.cupy.cuda.runtime.CUDARuntimeError as error:
-            raise RuntimeError(f"backend: 'cuda' needs an NVIDIA GPU and its driver; CuPy reports: {error}") from None
+    def __init__(self, number: int) -> None:
+        self.cupy, self.number = cupy_library(), number
+        with driver_errors(self.cupy):
+            self.cc = divmod(int(self.here().compute_capability), 10)
+            properties = self.cupy.cuda.runtime.getDeviceProperties(number)
         self.name = properties["name"].decode()
         if self.cc < OLDEST:
             raise RuntimeError(
@@ -130,6 +137,10 @@ class CuPy:
                 f"{self.name} has {self.cc[0]}.{self.cc[1]}"
             )
         self.loaded: dict[tuple[Any, str], Any] = {}
+
+    def here(self) -> Any:
+        """Return a context in which this GPU is the current one of the thread; threads do not share contexts."""
+        return self.cupy.cuda.Device(self.number)
 
     def describe(self) -> str:
         """Return a description of the GPU, its free memory, the driver and CuPy."""
@@ -142,18 +153,21 @@ class CuPy:
     def array(self, values: Array) -> Any:
         """Copy a NumPy array to the GPU in C order; NumPy reorders it, so that no GPU kernel is needed for that."""
         values = np.ascontiguousarray(values)
-        there = self.cupy.empty(values.shape, values.dtype)
-        if values.size:
-            there.set(values)
+        with self.here():
+            there = self.cupy.empty(values.shape, values.dtype)
+            if values.size:
+                there.set(values)
         return there
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> Any:
         """Allocate memory on the GPU."""
-        return self.cupy.empty(shape, dtype)
+        with self.here():
+            return self.cupy.empty(shape, dtype)
 
     def like(self, values: Any, dtype: np.dtype[Any]) -> Any:
         """Return an array on the GPU that is contiguous and of the given dtype; copy only if necessary."""
-        return self.cupy.ascontiguousarray(values, dtype=dtype)
+        with self.here():
+            return self.cupy.ascontiguousarray(values, dtype=dtype)
 
     def require(self, space: Space) -> None:
         """Raise `ValueError` if the arrays of a library are not CuPy arrays."""
@@ -164,16 +178,19 @@ class CuPy:
 
     def host(self, values: Any) -> Array:
         """Copy an array from the GPU to NumPy, after waiting for the kernels that compute it."""
-        return np.asarray(self.cupy.asnumpy(values))
+        with self.here():
+            return np.asarray(self.cupy.asnumpy(values))
 
     def wait(self) -> None:
         """Wait until all launched kernels have finished."""
-        self.cupy.cuda.get_current_stream().synchronize()
+        with self.here():
+            self.cupy.cuda.get_current_stream().synchronize()
 
     def free(self) -> int:
         """Return the available memory in bytes: free on the GPU, or unused in CuPy's pool."""
-        free, _ = self.cupy.cuda.runtime.memGetInfo()
-        return int(free + self.cupy.get_default_memory_pool().free_bytes())
+        with self.here():
+            free, _ = self.cupy.cuda.runtime.memGetInfo()
+            return int(free + self.cupy.get_default_memory_pool().free_bytes())
 
     def function(self, kernel: Kernel) -> Any:
         """Return a kernel, compiled and loaded by the driver."""
@@ -200,7 +217,8 @@ class CuPy:
                 f"h: a GPU runs at most {GROUPS} step sizes of 2^32 threads in one launch, got {threads[::-1]}"
             )
         grid = (-(-threads[0] // self.block), threads[1])
-        self.function(kernel)(grid, (self.block,), tuple(arguments(kernel, values)))
+        with self.here():
+            self.function(kernel)(grid, (self.block,), tuple(arguments(kernel, values)))
 
 
 class Simulator:
@@ -208,6 +226,10 @@ class Simulator:
 
     name = "Numba's simulator"
     block = 1
+    one_at_a_time = Lock()  # Numba's simulator cannot run kernels in several threads
+
+    def __init__(self, number: int = 0) -> None:
+        self.number = number
 
     def describe(self) -> str:
         """Return the name of the simulator."""
@@ -250,10 +272,63 @@ class Simulator:
                 return type(value)(*map(shared, value)) if hasattr(value, "_fields") else value
             return FakeCUDAArray(value) if isinstance(value, np.ndarray) else value
 
-        cuda.jit(kernel.function)[threads, (1,)](*(shared(values[name]) for name in kernel.parameters))
+        with self.one_at_a_time:
+            cuda.jit(kernel.function)[threads, (1,)](*(shared(values[name]) for name in kernel.parameters))
+
+
+# Number of stand-ins for GPUs in the simulator, and the current one.
+SIMULATED_DEVICES = 2
+CURRENT: ContextVar[int] = ContextVar("CURRENT", default=0)
+
+
+def cupy_library() -> Any:
+    """Return CuPy, or raise `MissingExtraError`."""
+    return require("cupy", "cuda")
+
+
+@contextmanager
+def driver_errors(cupy: Any) -> Iterator[None]:
+    """Explain an error of the driver."""
+    try:
+        yield
+    except cupy.cuda.runtime.CUDARuntimeError as error:
+        raise RuntimeError(f"backend: 'cuda' needs an NVIDIA GPU and its driver; CuPy reports: {error}") from None
+
+
+def device_count() -> int:
+    """Return the number of GPUs of this process, or of stand-ins if the simulator is enabled."""
+    if SIMULATED:
+        return SIMULATED_DEVICES
+    cupy = cupy_library()
+    with driver_errors(cupy):
+        return int(cupy.cuda.runtime.getDeviceCount())
+
+
+@contextmanager
+def on_device(number: int) -> Iterator[None]:
+    """Make a GPU the current one of this thread."""
+    if SIMULATED:
+        before = CURRENT.set(number)
+        try:
+            yield
+        finally:
+            CURRENT.reset(before)
+    else:
+        with cupy_library().cuda.Device(number):
+            yield
+
+
+def device() -> CuPy | Simulator:
+    """Return the current GPU of this thread, or the simulator if it is enabled."""
+    if SIMULATED:
+        return numbered(CURRENT.get())
+    cupy = cupy_library()
+    with driver_errors(cupy):
+        number = cupy.cuda.Device().id
+    return numbered(number)
 
 
 @cache
-def device() -> CuPy | Simulator:
-    """Return the current GPU, or the simulator if it is enabled."""
-    return Simulator() if SIMULATED else CuPy()
+def numbered(number: int) -> CuPy | Simulator:
+    """Return the GPU, or the stand-in for one, with a number."""
+    return Simulator(number) if SIMULATED else CuPy(number)
