@@ -6,7 +6,8 @@ from scipy import stats
 
 import uldnum
 from uldnum.diagnostics import kl, total_variation, virial
-from uldnum.diagnostics.histograms import Cumulative, cell_edges, relative
+from uldnum.diagnostics.histograms import Cumulative, cell_edges, edges_of, joint_divergence, relative
+from uldnum.diagnostics.planes import partition, plane_of_density, shares
 
 NORMAL = uldnum.target("gaussian")
 
@@ -112,6 +113,123 @@ def test_total_variation():
     assert abs(found.value - truth) < 4 * found.error
     assert found.error < truth / 40
     assert total_variation(moving(0, 40_000, 1, 0.0, 1.0), NORMAL, np.mean).value < 1.3 * found.floor
+
+
+# ---------------------------------------------------------------------------------------------- joint distributions
+
+RING, PLANE = uldnum.target("ring-8"), uldnum.GaussianMixture([1.0], [[0.0, 0.0]], [1.0])
+
+
+def banana():
+    """Return the density of (x, y), where x is N(0, 1) and y - x^2 is N(0, 1/4), and its draws."""
+
+    def draws(n, seed, first):
+        z = PLANE.sample(n, seed, first)
+        return np.stack([z[:, 0], z[:, 0] ** 2 + z[:, 1] / 2], axis=1)
+
+    def log_density(x):
+        return -(x[:, 0] ** 2) / 2 - 2 * (x[:, 1] - x[:, 0] ** 2) ** 2
+
+    def score(x):
+        gap = 4 * (x[:, 1] - x[:, 0] ** 2)
+        return np.stack([2 * x[:, 0] * gap - x[:, 0], -gap], axis=1)
+
+    # The variance of y is that of x^2, which is 2, plus 1/4.
+    return uldnum.UserTarget(score, 2, log_density, draws, [0.0, 1.0], [1.0, 1.5], name="banana")
+
+
+def test_bins_of_a_plane_integrate_the_density():
+    """The mass of rows and columns of bins are differences of the exact marginal cdfs."""
+    edges = edges_of(RING)[:, ::2]
+    mass = plane_of_density(RING.log_density, edges).mass
+    for axis, column in enumerate(np.diff(RING.cdf(edges.T), axis=0).T):
+        np.testing.assert_allclose(mass.sum(axis=1 - axis), column, atol=1e-9)
+
+
+@pytest.mark.parametrize(("samples", "loss"), [(1e4, 0.15), (1e5, 0.045), (1e6, 0.02)])
+def test_cells_of_a_plane_lose_little(samples, loss):
+    """The divergence between the exact probabilities of cells is smaller by the stated share; no cell is too small."""
+    edges = np.linspace(-8, 8, 257)
+    Q, P = (np.outer(*2 * [np.diff(stats.norm.cdf(edges / scale))]) for scale in (1.0, np.sqrt(4 / 3)))
+    labels = partition(Q, 10 / samples)
+    q, p = (np.bincount(labels.ravel(), mass.ravel()) for mass in (Q, P))
+    assert q.min() >= 10 / samples
+    assert 0 < 1 - np.sum(p * np.log(p / q)) / (2 * gaussian_kl(4 / 3)) < 1.05 * loss
+    for cell in range(len(q)):
+        rows, columns = np.nonzero(labels == cell)
+        assert len(rows) == np.prod([np.ptp(one) + 1 for one in (rows, columns)])  # a rectangle
+
+
+@pytest.mark.parametrize("target", [RING, banana()], ids=["ring-8", "banana"])
+@pytest.mark.parametrize(("chains", "steps", "rho"), [(2000, 1, 0.0), (500, 12, 0.7)])
+def test_joint_divergences_of_a_target_from_itself(target, chains, steps, rho):
+    """The mean of 50 values is 0 to 4 standard errors (false-fail rate 6e-5), and floors are the spread to 35%.
+
+    A chain keeps its last draw with the probability rho. Without the correction, the mean would be wrong by tens of
+    standard errors.
+    """
+    plane, values, floors = plane_of_density(target.log_density, edges_of(target)[:, ::2]), [], []
+    for seed in range(50):
+        x = target.sample(chains * steps, seed).reshape(steps, chains, 2)
+        kept = np.random.default_rng(seed).random((steps, chains, 1)) < rho
+        for n in range(1, steps):
+            x[n] = np.where(kept[n], x[n - 1], x[n])
+        found = joint_divergence(shares(x, plane))
+        values.append(found.value)
+        floors.append(found.floor)
+    assert kl(x, target, joint=True) == pytest.approx(found)
+    away = total_variation(x, target, joint=True)
+    assert 0.7 < away.value / away.floor < 1.4
+    spread = np.std(values, ddof=1)
+    assert abs(np.mean(values)) < 4 * spread / np.sqrt(50)
+    assert np.sqrt(np.mean(np.square(floors))) == pytest.approx(spread, rel=0.35)
+
+
+def test_joint_divergences_of_wrong_samples():
+    """The value is the divergence of the Gaussians to 4 errors and the loss of cells, which is 3% to 6% here."""
+    S = np.array([[1.5, 0.4], [0.4, 1.0]])
+    x = PLANE.sample(100_000, 5) @ np.linalg.cholesky(S).T
+    truth = (np.trace(S) - 2 - np.log(np.linalg.det(S))) / 2
+    found = kl(x, PLANE, joint=True)
+    assert -0.06 * truth - 4 * found.error < found.value - truth < 4 * found.error
+    assert found.error < 0.02 * truth
+    # The marginals do not show a correlation.
+    turned = PLANE.sample(20_000, 5) @ np.linalg.cholesky([[1.0, 0.5], [0.5, 1.0]]).T
+    assert abs(kl(turned, PLANE).value) < 4 * kl(turned, PLANE).floor
+    assert kl(turned, PLANE, joint=True).value > 0.1
+
+
+@pytest.mark.parametrize("options", [{}, {"temperature": 2.0, "mass": 3.0}])
+def test_joint_distributions_of_position_and_momentum(options):
+    """On a mixture, x of BAOAB is better than (x, p); the values are those of the transfer operator.
+
+    The interval is 4 errors (false-fail rate 6e-5) and a loss of 15% in cells; the divergences are 20 errors or more.
+    """
+    h = np.sqrt(options.get("mass", 1.0))
+    given = {"friction": 1.0 / h, **options}
+    run = uldnum.sample(
+        "bimodal-1d", "BAOAB", h=[0.8 * h, h], steps=60, chains=100_000, progress=False, backend="numba", **given
+    )
+    found, away = kl(run, "bimodal-1d", joint=True), total_variation(run, "bimodal-1d", joint=True)
+    law = uldnum.exact.transfer_operator("BAOAB", "bimodal-1d", h, tolerance=1e-4, **given).phase_space
+    assert -0.15 * law.kl - 4 * found.error[1] < found.value[1] - law.kl < 4 * found.error[1]
+    assert found.error[1] < 0.06 * law.kl
+    assert abs(away.value[1] - law.total_variation) < 4 * away.error[1] + away.floor[1] ** 2 / law.total_variation
+    assert found.value[0] < found.value[1]
+
+
+def test_joint_distributions_that_are_unknown():
+    x = np.zeros((4, 3))
+    with pytest.raises(ValueError, match=r"joint: must be False for samples of shape \(3,\)"):
+        kl(x, uldnum.GaussianMixture([1.0], [[0.0] * 3], [1.0]), joint=True)
+    with pytest.raises(ValueError, match="run: must be a Run of an integrator with momenta"):
+        kl(x[:, :1], "gaussian", joint=True)
+    with pytest.raises(ValueError, match="reference: must be None with joint"):
+        kl(x[:, :2], RING, joint=True, reference=np.zeros((9, 2)))
+    with pytest.raises(ValueError, match="does not provide its density; define its 'log_density'"):
+        total_variation(x[:, :2], uldnum.UserTarget(lambda x: -x, 2, standard_deviation=[1.0, 1.0]), joint=True)
+    run = uldnum.sample("gaussian", "BAOAB", h=0.5, steps=2, chains=1, backend="array")
+    assert np.isnan(kl(run, "gaussian", joint=True)).all()
 
 
 def test_virial():

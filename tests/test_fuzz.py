@@ -224,8 +224,11 @@ def public_calls(w):
         "TransferOperator.autocorrelation_time": (w.law.autocorrelation_time, {"f": [np.square]}),
         **{name: (getattr(diagnostics, name), run) for name in ("mean_bias", "second_moment_bias", "relaxation")},
         **{name: (getattr(diagnostics, name), {"run": [w.run, x], "target": target, "summary": [np.mean, np.max]})
-           for name in ("wasserstein_1", "kolmogorov", "total_variation")},
-        "kl": (diagnostics.kl, {"run": [w.run, x], "target": target}),
+           for name in ("wasserstein_1", "kolmogorov")},
+        "total_variation": (diagnostics.total_variation, {
+            "run": [w.run, x], "target": target, "summary": [np.mean, np.max], "joint": [False, True],
+        }),
+        "kl": (diagnostics.kl, {"run": [w.run, x], "target": target, "joint": [False, True]}),
         **{name: (getattr(diagnostics, name), {"run": [w.run]})
            for name in ("chain_mean_times", "effective_sample_size", "kinetic_temperature")},
         **{name: (getattr(diagnostics, name), {

@@ -1,4 +1,7 @@
-"""Distances and divergences between the marginals of a run and of its target, from histograms and the exact cdf."""
+"""Distances and divergences between the marginals of a run and of its target, from histograms and the exact cdf.
+
+Those of joint distributions of two coordinates, or of x and p, are computed from positions and the density.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +11,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from uldnum._util.arguments import result_of
+from uldnum._util.arguments import flag, result_of
 from uldnum._util.typing import Array
-from uldnum.diagnostics.arguments import flattened, positions
+from uldnum.diagnostics.arguments import flattened, positions, stored_positions
 from uldnum.diagnostics.expectations import against, target_of
 from uldnum.diagnostics.jackknife import BATCHES, Bias, other_norm, split, squared_norm, squared_trace
+from uldnum.diagnostics.planes import Cells, Plane, plane_of_density, plane_of_state, shares
 from uldnum.sampling.launch import REACH
 from uldnum.sampling.run import Run
 from uldnum.targets import Target, find_target, lacking
+from uldnum.targets.mass import Mass
 
 __all__ = ["BINS", "kl", "kolmogorov", "total_variation", "wasserstein_1"]
 
@@ -151,7 +156,7 @@ def kolmogorov(run: Run | Array, target: Target | str, summary: Summary = each_a
 
 
 def total_variation(
-    run: Run | Array, target: Target | str, summary: Summary = each_axis, *, reference: Any = None
+    run: Run | Array, target: Target | str, summary: Summary = each_axis, *, reference: Any = None, joint: bool = False
 ) -> Bias:
     """Return the total variation distance between the marginals of a run and of its target on each axis.
 
@@ -168,6 +173,9 @@ def total_variation(
     reference : array, Run, str, Path, callable or Reference, optional
         Samples whose distribution replaces that of the target, as in `Reference.of`. They are counted in the same bins,
         and their noise enters error and floor.
+    joint : bool, default False
+        Whether to compare the joint distribution of the two coordinates of x instead of the marginals, or that of x and
+        p on a one-dimensional target; see `kl`.
 
     Returns
     -------
@@ -204,11 +212,15 @@ def total_variation(
         cells = gap[..., cell_edges(edges.shape[-1] - 1)]
         return np.asarray(np.abs(probabilities(cells, 0.0)).sum(axis=-1) / 2)
 
+    if flag("joint", joint):
+        return over_cells(lambda found: other_norm(absolute, found.P - found.Q, found.noise), run, target, reference)
     return marginal_distance(distance, summary, run, target, reference)
 
 
-def kl(run: Run | Array, target: Target | str, *, reference: Any = None) -> Bias:
+def kl(run: Run | Array, target: Target | str, *, reference: Any = None, joint: bool = False) -> Bias:
     """Return the mean over axes of the Kullback-Leibler divergence of the marginals of a run from those of its target.
+
+    With ``joint``, return the divergence of a joint distribution in two dimensions.
 
     Parameters
     ----------
@@ -220,6 +232,10 @@ def kl(run: Run | Array, target: Target | str, *, reference: Any = None) -> Bias
     reference : array, Run, str, Path, callable or Reference, optional
         Samples whose distribution replaces that of the target, as in `Reference.of`. They are counted in the same bins,
         and their noise enters value, error and floor.
+    joint : bool, default False
+        Whether to compare the joint distribution of the two coordinates of x, or that of x and p on a one-dimensional
+        target, which then needs a run. In two dimensions, the log density of the target must be known. The stored
+        positions of a run are used, and the final x and p.
 
     Returns
     -------
@@ -231,7 +247,7 @@ def kl(run: Run | Array, target: Target | str, *, reference: Any = None) -> Bias
     ------
     ValueError
         If the cdf of the target is unknown and there is no reference, if shapes differ, or if the run has no
-        histograms.
+        histograms. With ``joint``, if there is a reference, or if samples have more than two coordinates.
 
     Notes
     -----
@@ -250,6 +266,13 @@ def kl(run: Run | Array, target: Target | str, *, reference: Any = None) -> Bias
     independent positions. The correction is not valid for fewer positions in a cell. The divergence between the
     probabilities of cells is at most that of the densities. For N(0, 4/3) and the target N(0, 1), it is smaller by 9%
     for N_e = 1e3, 2% for 1e4 and 0.6% for 1e5.
+
+    For joint distributions, the cells are rectangles, a few hundred for 1e5 independent positions. They have a
+    probability of at most 1/128 under the target and are at most half a standard deviation long, except where the
+    target expects fewer than 10 independent positions in a part of a cell. Their probabilities are integrals of the
+    density of the target, or products of those of x and of normal momenta with the variance T times the mass. For two
+    coordinates with the distribution N(0, 4/3) and the target N(0, 1), the divergence between the cells is smaller by
+    15% for N_e = 1e4, 4% for 1e5 and 2% for 1e6.
 
     References
     ----------
@@ -272,18 +295,16 @@ def kl(run: Run | Array, target: Target | str, *, reference: Any = None) -> Bias
         batches, d = found.noise.shape[:2]
         if batches < 2:
             return Bias(*np.full(3, np.nan))
-        noise = np.sqrt(batches / (batches - 1)) * probabilities(found.noise, 0.0)
+        noise = unbiased(probabilities(found.noise, 0.0))
         P = probabilities(found.cdf, 1.0)
         independent = max((P * (1 - P)).sum(), LEAST)  # it is 0 if all positions are in one cell
         least = max(OCCUPIED * np.square(noise).sum() / independent, LEAST)
         cells = cell_edges(edges.shape[-1] - 1)
         axes = [relative(found.axis(i), known.axis(i), cells, least) for i in range(d)]
-        value, deviations, projections = (sum(part) / d for part in zip(*axes, strict=True))
-        second = squared_trace(deviations, batches)
-        variance, floor = squared_norm(projections, second)
-        own = 2 * second / (batches - 1)  # variance of the trace that is subtracted
-        return Bias(value, np.sqrt(variance + own) / 2, np.sqrt(floor + own) / 2)
+        return divergence_of(*(sum(part) / d for part in zip(*axes, strict=True)))
 
+    if flag("joint", joint):
+        return over_cells(joint_divergence, run, target, reference)
     return over_groups(divergence, run, target, reference)
 
 
@@ -314,8 +335,7 @@ def over_groups(
     else:
         known = find_target(target)
         x, known = positions(run, known, "run"), against(known, reference)
-    if known.cdf is None:
-        raise lacking(known, "its cdf", "cdf")
+    cdf = distribution(known)
     if isinstance(run, Run):
         groups, edges = run.histogram if run.settings.grouped else run.histogram[None], run.edges
         lost = np.atleast_1d(run.diverged) > 0
@@ -324,19 +344,92 @@ def over_groups(
         groups = counted(split(flattened(x, known.shape), BATCHES), edges)[None]
         lost = np.array([not np.isfinite(x).all()])
     if known.reference is None:
-        exact: Array | Cumulative = known.cdf(edges.T).T
+        exact: Array | Cumulative = cdf(edges.T).T
     else:
         batches = min(groups.shape[1], known.reference.chains)
         exact = cumulative(counted(known.reference.batches(batches), edges))
-    each = [measure(counts, exact, edges) for counts in groups]
+    return collected([measure(counts, exact, edges) for counts in groups], run, lost)
 
-    def masked(part: list[Array]) -> Array:
+
+def collected(each: list[Bias], run: Run | Array, lost: Array) -> Bias:
+    """Return the measures of each step size as one `Bias`; those of lost step sizes are NaN."""
+
+    def masked(part: tuple[Array, ...]) -> Array:
         stacked = np.stack(part).astype(float)
         stacked[lost] = np.nan
         return run.each(stacked) if isinstance(run, Run) else stacked[0]
 
-    value, error, floor = (masked(list(part)) for part in zip(*each, strict=True))
+    value, error, floor = (masked(part) for part in zip(*each, strict=True))
     return Bias(value, error, floor)
+
+
+def over_cells(measure: Callable[[Cells], Bias], run: Run | Array, target: Target | str, reference: Any) -> Bias:
+    """Return a measure of the samples of each step size in the cells of a plane as a `Bias`."""
+    if reference is not None:
+        raise ValueError("reference: must be None with joint, because the cells are those of the density of the target")
+    given = find_target(target)
+    if not isinstance(run, Run):
+        x = positions(run, given, "run")
+        plane, groups, lost = plane_of(given, given, None), x[None], np.array([not np.isfinite(x).all()])
+    else:
+        known, lost = target_of(run, given, None), np.atleast_1d(run.diverged) > 0
+        plane = plane_of(known, given, run)
+        x = run.state.phase_space[..., 0] if known.shape == (1,) else stored_positions(run)
+        groups = x if run.settings.grouped or known.shape == (1,) else x[None]
+    return collected([measure(shares(group.astype(float), plane)) for group in groups], run, lost)
+
+
+def plane_of(known: Target, given: Target, run: Run | None) -> Plane:
+    """Return the plane of two coordinates, or of x and p of a run on a one-dimensional target, or raise.
+
+    ``known`` is the target at the temperature of the samples, and ``given`` provides the density at temperature 1.
+    """
+    edges, temperature = edges_of(known)[:, ::2], known.temperature_of_expectations
+    if known.shape == (2,):
+        if given.log_density is None:
+            raise lacking(given, "its density", "log_density")
+        log_density = given.log_density
+        return plane_of_density(lambda points: log_density(points) / temperature, edges)
+    if known.shape != (1,):
+        raise ValueError(f"joint: must be False for samples of shape {known.shape}; joint histograms have two axes")
+    if run is None or not run.settings.momenta:
+        raise ValueError("run: must be a Run of an integrator with momenta, for the joint distribution of x and p")
+    mass = Mass.of(run.settings.mass, known.shape)
+    unit = 1.0 if mass is None else float(mass.momenta(np.ones(1))[0])
+    return plane_of_state(distribution(known)(edges.T)[:, 0], edges[0], np.sqrt(temperature) * unit)
+
+
+def distribution(known: Target) -> Callable[[Any], Array]:
+    """Return the cdf of a target, or raise."""
+    if known.cdf is None:
+        raise lacking(known, "its cdf", "cdf")
+    return known.cdf
+
+
+def absolute(gap: Array) -> Array:
+    """Return half the sum of the absolute values along the last axis."""
+    return np.asarray(np.abs(gap).sum(axis=-1) / 2)
+
+
+def joint_divergence(found: Cells) -> Bias:
+    """Return the divergence of the fractions in cells, without its bias."""
+    if len(found.noise) < 2:
+        return Bias(*np.full(3, np.nan))
+    return divergence_of(*relative_of(found.P, found.Q, unbiased(found.noise), np.zeros_like(found.noise)))
+
+
+def unbiased(noise: Array) -> Array:
+    """Return contributions of B batches, scaled so that the sum of their squares estimates a variance without bias."""
+    return np.sqrt(len(noise) / (len(noise) - 1)) * noise
+
+
+def divergence_of(value: Any, products: Array, projections: Array) -> Bias:
+    """Return a divergence as a `Bias`, given what `relative_of` returns."""
+    batches = len(products)
+    second = squared_trace(products, batches)
+    variance, floor = squared_norm(projections, second)
+    own = 2 * second / (batches - 1)  # variance of the trace that is subtracted
+    return Bias(value, np.sqrt(variance + own) / 2, np.sqrt(floor + own) / 2)
 
 
 def edges_of(target: Target) -> Array:
@@ -440,8 +533,12 @@ def relative(found: Cumulative, known: Cumulative, edges: Array, least: float) -
             kept.append(edge)
             last = known.cdf[edge]
     P, Q = (probabilities(part.cdf[kept], 1.0) for part in (found, known))
-    B = len(found.noise)
-    dP, dQ = (np.sqrt(B / (B - 1)) * probabilities(part.noise[:, kept], 0.0) for part in (found, known))
+    dP, dQ = (unbiased(probabilities(part.noise[:, kept], 0.0)) for part in (found, known))
+    return relative_of(P, Q, dP, dQ)
+
+
+def relative_of(P: Array, Q: Array, dP: Array, dQ: Array) -> tuple[Any, Array, Array]:
+    """Return what `relative` does, given the probabilities of cells and the deviations of batches, (B, cells)."""
     some = P > 0
     log = np.log(np.where(some, P, 1.0) / Q)
     scale = np.sqrt(np.where(some, P, Q))
