@@ -1,0 +1,174 @@
+"""Numbers in the README and in the guide are those of the stored files, or of the commands beside them."""
+
+import ast
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+
+import uldnum
+from analysis import quality
+
+ROOT = Path(__file__).parents[1]
+DATA = ROOT / "analysis" / "data"
+
+
+def text(name):
+    """The text of a page with single spaces."""
+    return " ".join((ROOT / name).read_text().split())
+
+
+def stored(name):
+    return xr.load_dataset(DATA / f"{name}.nc")
+
+
+def rounded(value):
+    return f"{value:.1f}" if value < 10 else f"{value:.0f}"
+
+
+def cheapest(study, names, bias):
+    """The advice on each integrator alone."""
+    return [uldnum.studies.advise(study.sel(integrator=[name]), bias, metric="wasserstein_1") for name in names]
+
+
+def test_temperatures():
+    row = stored("temperature").sel(h=0.02)
+    assert "the variance on N(0, 1) is 0.500 (" in text("README.md")
+    assert [f"{row.variance.sel(integrator=name):.3f}" for name in ("mild(0.5)", "noise-denoise(1)")] == ["0.500"] * 2
+
+
+def test_the_gain_of_mild():
+    first = quality.gain_table(stored("quality"), "network", "frechet").splitlines()[2].split(" | ")
+    assert first[0] == "| T = 3, h = 0.5, beta = 0.38"
+    ald, cold, mild = first[1], first[4], first[5].removesuffix(" |")
+    said = f"its Frechet distance is {mild}, and {ald} for annealed Langevin dynamics. The latter has {cold} with"
+    assert said in text("README.md")
+
+
+def test_costs_of_integrators():
+    baoab, obabo, ula = cheapest(stored("frontier-bimodal-1d"), ("BAOAB", "OBABO", "ula"), 0.01)
+    said = (
+        f"costs {rounded(baoab.cost)} score evaluations with BAOAB, {rounded(obabo.cost)} with OBABO and {ula.cost:.0f}"
+    )
+    assert said in text("README.md")
+
+
+@pytest.mark.parametrize(
+    ("target", "label", "biases"),
+    [("bimodal-1d", "two modes", (0.003, 0.01, 0.03)), ("ring-8", "`ring-8`", (0.01, 0.03))],
+)
+def test_the_table_of_costs(target, label, biases):
+    page, study = text("analysis/guide/choosing.md"), stored(f"frontier-{target}")
+    for bias in biases:
+        row = cheapest(study, ("BAOAB", "UBU", "baoab-limit", "OBABO", "ula"), bias)
+        cells = " | ".join(f"{rounded(one.cost)} ({one.h:.2f})" for one in row)
+        assert f"| {label} | {bias:g} | {cells} |" in page
+
+
+def test_the_table_of_frictions():
+    page = text("analysis/guide/choosing.md")
+    for friction in (0.1, 0.5, 1.0, 2.0, 10.0):
+        time = uldnum.exact.gaussian("BAOAB", h=0.5, friction=friction).autocorrelation_time("x^2")
+        assert f"| {friction:g} | {time:.3g} |" in page
+
+
+def test_noisy_scores():
+    distance = stored("score_error").distance.sel(target="bimodal-1d", friction=1.0)
+    ratio = distance.sel(integrator="ula") / distance.sel(integrator="BAOAB")
+    said = f"is {ratio.sel(tau=0):.0f} times that of BAOAB without noise, and {ratio.sel(tau=2):.2f} times with noise"
+    assert said in text("README.md")
+
+
+def test_predictors():
+    distance = stored("annealing").distance
+    solver, ald = distance.sel(plan="DPM-Solver++(2M)", cost=16), distance.sel(plan="ALD", cost=512)
+    page = text("README.md")
+    assert f"to the target is {solver:.2f} after 15 evaluations, like that of exact samples" in page
+    assert f"That of annealed ULA is {ald:.1f} after 512 (" in page
+    assert int(stored("annealing").nfe.sel(plan="DPM-Solver++(2M)", cost=16)) == 15
+    exact = stored("annealing").exact_distance
+    assert exact.min() < solver < exact.max()
+
+
+def test_speed_on_a_cpu():
+    data = json.loads((DATA / "throughput.json").read_text())["results"]
+    table = {}
+    for row in data:
+        if (row["threads"], row["dtype"]) == (2, "float64"):
+            table.setdefault(row["peer"], {})[row["column"]] = np.array(row["nanoseconds"])
+    ours = table["uldnum"]
+    times = sorted(np.median(ours[column]) for column in ours)
+    assert f"| {times[0]:.2f} to {times[-1]:.0f} ns |" in text("README.md")
+
+    def ratios(*peers):
+        """The smallest and the largest median ratio over the targets, for the fastest of several programs."""
+        least = [
+            min(np.median(table[peer][column] / ours[column]) for peer in peers if column in table[peer])
+            for column in ours
+        ]
+        return f"{min(least):.0f} to {max(least):.0f}"
+
+    jax = [peer for peer in table if peer.startswith("JAX")]
+    said = f"| {ratios(*jax)}, {ratios('diffrax ALIGN')}, {ratios('NumPy')} times as long |"
+    assert said in text("README.md")
+
+
+def test_speed_and_bits_on_a_gpu():
+    data = json.loads((DATA / "gpu-nvidia-h200-2026-11-27.json").read_text())
+    times = {}
+    for row in data["throughput"]:
+        if row["dtype"] == "float32":
+            times[row["peer"]] = 1e6 * np.median(row["seconds a step"])
+    jax = min(time for peer, time in times.items() if peer.startswith("JAX"))
+    page = text("README.md")
+    assert f"| {times['uldnum, BAOA']:.1f} microseconds; JAX {jax:.0f} |" in page
+    cases = data["bits"]
+    assert f"equal bits in {sum(not case['chains that differ'] for case in cases)} of {len(cases)} cases" in page
+    assert {case["steps"] for case in cases} == {1000}
+
+
+def test_agreement():
+    data = stored("agreement")
+    most = float(np.abs((data.sampled - data.exact) / data.error).max())
+    limit = float(re.search(r"within ([\d.]+) standard errors of the exact", text("README.md"))[1])
+    assert limit - 0.1 < most <= limit
+    assert data.sizes["integrator"] == 13
+    assert data.sizes["h"] == 3
+
+
+def test_the_bond_between_carbon_and_hydrogen():
+    kT, k, m = 0.0083145 * 300, 2.8e5, 12.011 * 1.008 / 13.019
+    page = text("analysis/guide/conventions.md")
+    for word in ("V R O R V", "O V R V O"):
+        bond = uldnum.exact.gaussian(word, h=0.002, friction=1.0, precision=k / kT, mass=m / kT)
+        variance = bond.position_covariance * k / kT
+        assert f"| `{word}` | {variance:.4g} | {bond.kinetic_temperature:.3g} |" in page
+
+
+def test_momenta_and_divergences():
+    page = text("analysis/guide/exact.md")
+    for name in ("BAOAB", "OBABO", "UBU"):
+        law = uldnum.exact.gaussian(name, h=1.0)
+        cells = f"{law.kinetic_temperature:.3g} | {abs(law.position_kl.round(9)):.3g} | {law.phase_space_kl:.3g}"
+        assert f"| {name} | {cells} |" in page
+
+
+def test_the_troubleshooting_list_quotes_messages():
+    """Every piece of a quoted message occurs in a string of the package."""
+    pieces = []
+    for path in (ROOT / "uldnum").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.JoinedStr):
+                parts = [str(part.value) if isinstance(part, ast.Constant) else "\0" for part in node.values]
+                pieces.append("".join(parts))
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                pieces.append(node.value)
+    everything = "\n".join(pieces)
+    section = (ROOT / "analysis/guide/networks.md").read_text().split("## Troubleshooting")[1]
+    quoted = re.findall(r"^\| `(.+?)` \| ", section, re.MULTILINE)
+    assert len(quoted) > 10
+    missing = [part for message in quoted for part in message.split("...") if part.strip() not in everything]
+    assert not missing
