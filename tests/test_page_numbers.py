@@ -93,27 +93,39 @@ def test_predictors():
     assert exact.min() < solver < exact.max()
 
 
-def test_speed_on_a_cpu():
-    data = json.loads((DATA / "throughput.json").read_text())["results"]
+def cpu_times(dtype):
+    """Nanoseconds of each repeat, for each program and target, on two threads."""
     table = {}
-    for row in data:
-        if (row["threads"], row["dtype"]) == (2, "float64"):
+    for row in json.loads((DATA / "throughput.json").read_text())["results"]:
+        if (row["threads"], row["dtype"]) == (2, dtype):
             table.setdefault(row["peer"], {})[row["column"]] = np.array(row["nanoseconds"])
-    ours = table["uldnum"]
-    times = sorted(np.median(ours[column]) for column in ours)
-    assert f"| {times[0]:.2f} to {times[-1]:.0f} ns |" in text("README.md")
+    return table
 
-    def ratios(*peers):
-        """The smallest and the largest median ratio over the targets, for the fastest of several programs."""
-        least = [
-            min(np.median(table[peer][column] / ours[column]) for peer in peers if column in table[peer])
-            for column in ours
-        ]
-        return f"{min(least):.0f} to {max(least):.0f}"
 
-    jax = [peer for peer in table if peer.startswith("JAX")]
-    said = f"| {ratios(*jax)}, {ratios('diffrax ALIGN')}, {ratios('NumPy')} times as long |"
-    assert said in text("README.md")
+def ratios(table, name, ours="uldnum"):
+    """The smallest and the largest median ratio over the targets, for the fastest program whose name begins so."""
+    peers, base = [peer for peer in table if peer.startswith(name)], table[ours]
+    least = [
+        min(np.median(table[peer][column] / base[column]) for peer in peers if column in table[peer]) for column in base
+    ]
+    return f"{min(least):.0f} to {max(least):.0f}"
+
+
+def test_speed_on_a_cpu():
+    table, readme, page = cpu_times("float64"), text("README.md"), text("analysis/guide/speed.md")
+    times = sorted(np.median(repeats) for repeats in table["uldnum"].values())
+    assert f"| {times[0]:.2f} to {times[-1]:.0f} ns |" in readme
+    jax, diffrax, numpy = (ratios(table, name) for name in ("JAX", "diffrax", "NumPy"))
+    assert f"| {jax}, {diffrax}, {numpy} times as long |" in readme
+    for label, found in (
+        ("JAX, the best of 16 ways to write the loop, float64", jax),
+        ("JAX, the same in float32", ratios(cpu_times("float32"), "JAX")),
+        ("diffrax, ALIGN", diffrax),
+        ("NumPy", numpy),
+        ("a Numba loop over chains with `prange`", ratios(table, "Numba")),
+        ("blackjax, sgld (against ULA)", ratios(table, "blackjax", "uldnum, ULA")),
+    ):
+        assert f"| {label} | {found} |" in page
 
 
 def test_speed_and_bits_on_a_gpu():
@@ -154,6 +166,25 @@ def test_momenta_and_divergences():
         law = uldnum.exact.gaussian(name, h=1.0)
         cells = f"{law.kinetic_temperature:.3g} | {abs(law.position_kl.round(9)):.3g} | {law.phase_space_kl:.3g}"
         assert f"| {name} | {cells} |" in page
+
+
+def test_the_table_of_masses():
+    page, precision = text("analysis/guide/exact.md"), uldnum.target("ill-conditioned").precision
+    for mass, h, friction in ((1.0, 0.1, 0.2), ("inverse-covariance", 1.0, 2.0)):
+        cells = []
+        for name in ("BAOAB", "baoab-limit", "ula"):
+            law = uldnum.exact.gaussian(name, h, precision=precision, friction=friction, mass=mass)
+            cells.append(f"{max(law.autocorrelation_time(x).max() for x in ('x', 'x^2')):.5g}")
+        label = f'`"{mass}"`' if isinstance(mass, str) else "1"
+        shown = [f"{float(cell):.3g}" if float(cell) < 10 else f"{float(cell):.0f}" for cell in cells]
+        assert f"| {label} | {' | '.join(shown)} |" in page
+
+
+def test_acceptance_of_a_leapfrog_step():
+    shares = [f"{1 - 2 / np.pi * np.arctan(h**3 / 8):.0%}" for h in (0.5, 1, 1.5)]
+    assert f"whatever the friction: {shares[0]}, {shares[1]} and {shares[2]} at h = 0.5, 1 and 1.5" in text(
+        "analysis/guide/exact.md"
+    )
 
 
 def test_the_troubleshooting_list_quotes_messages():
