@@ -275,7 +275,12 @@ class ArrayExecutor(Executor):
     def squares(self, s: list[Any], xi: Array, m: int) -> tuple[Array, Array]:
         """Return the sums of squares of the first m normals of each coordinate and of the score, shape (chains,)."""
         normals = np.asarray(xi[:, : self.size * m], float).reshape(len(xi), self.size, m).transpose(0, 2, 1)
-        return total(np.square(normals).reshape(len(xi), -1)), total(np.square(host(s[0]).astype(float)))
+        score = self.machine.as_double(s[0])
+        if self.space.foreign:  # the sums are computed where the score is
+            scores = host(self.space.namespace.sum(score * score, axis=1))
+        else:
+            scores = total(np.square(score))
+        return total(np.square(normals).reshape(len(xi), -1)), scores
 
     def bind(self, maps: Sequence[Affine]) -> list[Affine]:
         """Return maps, whose parts have a leading axis over chains, with coefficients that are values."""
