@@ -26,14 +26,16 @@ def test_exact_values_are_those_of_closed_forms(stored):
 
 
 @pytest.mark.parametrize("name", ["OBABO", "UBU"])
-def test_exact_values_are_reproduced(stored, name):
+def test_exact_values_are_reproduced(stored, name, monkeypatch):
+    """With a tolerance that is ten times as large, which takes less time."""
+    monkeypatch.setattr(kinetic, "TOLERANCE", 1e-4)
     one = stored.sel(integrator=name, target="bimodal-1d", h=1.0)
     for scheme, reading in zip(kinetic.readings(name), kinetic.READINGS, strict=True):
         if scheme is None:
             assert np.isnan(one.exact.sel(reading=reading))
         else:
             temperature, divergence = kinetic.exact(scheme, "bimodal-1d", 1.0)
-            np.testing.assert_allclose(one.exact.sel(reading=reading), temperature, rtol=1e-5)
+            np.testing.assert_allclose(one.exact.sel(reading=reading), temperature, rtol=1e-4)
             np.testing.assert_allclose(one.kl.sel(reading=reading), divergence, atol=1e-5)
 
 
