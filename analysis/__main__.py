@@ -10,7 +10,7 @@ import sys
 from importlib import import_module
 
 FIGURES = (
-    "annealing", "bias", "chains", "densities", "frontier", "grids", "kinetic", "mixing", "orders", "quality",
+    "acceptance", "annealing", "bias", "chains", "densities", "frontier", "grids", "kinetic", "mixing", "orders", "quality",
     "score_error", "temperature", "trajectories", "zoo",
 )  # fmt: skip
 # Modules that take long or need further packages; "all" does not include them.
