@@ -10,8 +10,8 @@ import sys
 from importlib import import_module
 
 FIGURES = (
-    "acceptance", "annealing", "bias", "chains", "densities", "frontier", "grids", "kinetic", "mixing", "orders", "quality",
-    "score_error", "temperature", "trajectories", "zoo",
+    "acceptance", "annealing", "bias", "chains", "densities", "frontier", "grids", "joint_laws", "kinetic", "mixing",
+    "orders", "quality", "score_error", "temperature", "trajectories", "zoo",
 )  # fmt: skip
 # Modules that take long or need further packages; "all" does not include them.
 LONG = ("agreement", "denoising", "overhead", "reference", "registers", "throughput")

@@ -84,8 +84,8 @@ def test_there_is_no_work_without_forces():
 def test_the_mean_work_is_exact_on_gaussians(name, h):
     """4 standard errors, false-fail rate 6e-5 each; exp(-W) has the mean 1 at any step size (Jarzynski's equality).
 
-    The means are 0.002 to 2.5 per coordinate, and 8 to 120 standard errors. Without the heat of one O of two, the mean
-    of OBABO would be wrong by 60 standard errors.
+    The means are 0.002 to 2.2 per coordinate, and 6 to 170 standard errors. Without the heat of the second O, the mean
+    of OBABO would be wrong by 50 standard errors.
     """
     work = shadow_work(WIDE, name, h=h, steps=20, chains=4000, seed=1)
     assert abs(work.mean() - 8 * expected(name, h, 20)[0]) < 4 * work.std() / np.sqrt(len(work))
