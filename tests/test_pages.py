@@ -134,3 +134,11 @@ def test_ci_runs_the_command_of_the_readme():
     """`.ci/run` takes the test command from the README."""
     found = re.findall(r"^python3 -m venv .*pytest.*$", (ROOT / "README.md").read_text(), re.MULTILINE)
     assert len(found) == 1
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_references_of_links_are_defined(page):
+    """Links of the form [text][name], which Markdown shows as text if the name is not defined."""
+    text = re.sub(r"```.*?```|`[^`]*`", "", page.read_text(), flags=re.DOTALL)
+    defined = set(re.findall(r"^\[([\w-]+)\]: \S+$", text, re.MULTILINE))
+    assert set(re.findall(r"\]\[([\w-]+)\]", text)) == defined
