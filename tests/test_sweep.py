@@ -17,10 +17,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray as xr
-from helpers.sweeps import Square, diary_of, study
+from helpers.sweeps import Square, Visible, diary_of, study
 
 import uldnum
-from uldnum.studies import scheduler, sweep
+from uldnum.sampling.backends import device_numbers
+from uldnum.studies import gpus, scheduler, sweep
+from uldnum.studies._gpus import visible
 from uldnum.studies.common import coarse_to_fine
 from uldnum.studies.points import Sampled
 
@@ -221,6 +223,30 @@ def test_pools_of_threads_give_the_same_numbers(whole, tmp_path):
     with ThreadPoolExecutor(2) as pool:
         xr.testing.assert_identical(study(executor=pool, store=tmp_path), whole)
     assert len(points(tmp_path)) == 15
+
+
+def test_every_gpu_has_a_process(monkeypatch, tmp_path):
+    from uldnum.kernels.cuda import device
+
+    monkeypatch.setattr(device, "device_count", lambda: 3)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4, GPU-5,6")
+    with gpus([2, 1]) as executor:
+        found = sweep([Visible(n, str(tmp_path)) for n in range(2)], executor=executor, progress=False)
+    assert sorted(one["gpu"] for one in found) == ["6", "GPU-5"]
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "4, GPU-5,6"
+
+
+def test_gpus_of_a_process(monkeypatch):
+    from uldnum.kernels.cuda import device
+
+    monkeypatch.setattr(device, "device_count", lambda: 2)
+    assert device_numbers(None) == (0, 1)
+    assert visible([1, 0], None) == visible([1, 0], "") == ["1", "0"]
+    with pytest.raises(ValueError, match="devices: must be less than 2"), gpus([2]):
+        pass
+    monkeypatch.setattr(device, "device_count", lambda: 0)
+    with pytest.raises(RuntimeError, match="backend: 'cuda' needs an NVIDIA GPU, and this process has none"), gpus():
+        pass
 
 
 @pytest.mark.filterwarnings("ignore")  # Dask warns when a worker dies

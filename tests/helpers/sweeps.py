@@ -1,5 +1,6 @@
 """A small study, and tasks that record in a file when they are computed."""
 
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,3 +40,26 @@ class Square:
 
 def diary_of(path):
     return [int(line) for line in Path(path).read_text(encoding="utf-8").split()] if Path(path).exists() else []
+
+
+@dataclass
+class Visible:
+    """A task that reports which GPU its process sees; two of them meet, so that no process computes both."""
+
+    number: int
+    folder: str
+
+    @property
+    def key(self):
+        return f"visible-{self.number}"
+
+    @property
+    def parameters(self):
+        return {}
+
+    def result(self):
+        Path(self.folder, str(self.number)).touch()
+        begun = time.monotonic()
+        while len(os.listdir(self.folder)) < 2 and time.monotonic() < begun + 60:
+            time.sleep(0.01)
+        return {"gpu": os.environ["CUDA_VISIBLE_DEVICES"]}

@@ -13,7 +13,7 @@ from uldnum._util.names import unknown
 from uldnum.kernels.arrays.executor import ArrayExecutor
 from uldnum.kernels.program import Executor, Program
 
-__all__ = ["BACKENDS", "Options", "choose_backend", "chosen_devices"]
+__all__ = ["BACKENDS", "Options", "choose_backend", "chosen_devices", "device_numbers"]
 
 
 class Options(NamedTuple):
@@ -75,18 +75,26 @@ def chosen_devices(devices: Any, backend: str, shape: tuple[int, ...]) -> tuple[
         return None
     if not backend.startswith("cuda"):
         raise ValueError(f"devices: needs backend 'cuda' or 'cuda-fast', got {backend!r}")
-    if not isinstance(devices, list | tuple) or not devices:
-        raise ValueError(f"devices: must be a list of numbers of GPUs, got {shown(devices)}")
     if len(shape) > 1:
         raise ValueError("devices: must be omitted for images, whose score is computed by one GPU")
-    numbers = tuple(whole_number("devices", number, 0, 2**16) for number in devices)
+    return device_numbers(devices)
+
+
+def device_numbers(devices: Any) -> tuple[int, ...]:
+    """Return numbers of GPUs, or raise if they do not exist; None stands for all GPUs of this process."""
+    if devices is not None and not (isinstance(devices, list | tuple) and devices):
+        raise ValueError(f"devices: must be a list of numbers of GPUs, got {shown(devices)}")
+    numbers = tuple(whole_number("devices", number, 0, 2**16) for number in devices or ())
     if len(set(numbers)) < len(numbers):
         raise ValueError(f"devices: must be different, got {shown(devices)}")
     from uldnum.kernels.cuda.device import device_count
 
-    if max(numbers) >= (found := device_count()):
+    found = device_count()
+    if not found:
+        raise RuntimeError("backend: 'cuda' needs an NVIDIA GPU, and this process has none")
+    if max(numbers, default=0) >= found:
         raise ValueError(f"devices: must be less than {found}, the number of GPUs of this process, got {max(numbers)}")
-    return numbers
+    return numbers or tuple(range(found))
 
 
 def choose_backend(target: Any, backend: str | None, dtype: np.dtype[Any], metropolised: bool = False) -> str:
