@@ -6,7 +6,9 @@ import os
 import re
 import subprocess
 import sys
+import time
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields, is_dataclass
 from itertools import pairwise
 from types import SimpleNamespace
@@ -46,6 +48,7 @@ from helpers.simulation import (
 
 import uldnum
 from analysis.gpu_check import Images, NoisedImages
+from uldnum.kernels.cuda.binding import Kernel
 from uldnum.kernels.cuda.split import cuts
 from uldnum.kernels.numba.drawing import chain_normals
 from uldnum.kernels.source.core import DYNAMICS, lay_out, phase
@@ -733,10 +736,33 @@ def test_a_gpu_is_the_current_one_of_its_calls(monkeypatch):
         call()
     here.array(np.zeros(1))  # allocates and copies
     here.host(array)
-    here.launch(SimpleNamespace(parameters={}), (1, 1), {})
+    here.launch(Kernel(noted(), {}, "nothing"), (1, 1), {})
     assert seen == [2] * 8
     assert current == [0]
     device.numbered.cache_clear()
+
+
+def test_threads_compile_one_kernel_at_a_time(monkeypatch):
+    from uldnum.kernels.cuda import device
+
+    running, most = [], []
+
+    def load(here, kernel):
+        running.append(kernel)
+        time.sleep(0.05)
+        most.append(len(running))
+        running.remove(kernel)
+        return kernel.name
+
+    monkeypatch.setattr(device.CuPy, "load", load)
+    gpus = [device.CuPy.__new__(device.CuPy) for _ in range(2)]
+    for gpu in gpus:
+        gpu.loaded = {}
+    kernels = [SimpleNamespace(key=n, name=f"kernel {n}") for n in range(2)]
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(lambda gpu: [gpu.function(kernel) for kernel in [*kernels, *kernels]], gpus))
+    assert found == [["kernel 0", "kernel 1"] * 2] * 2
+    assert most == [1] * 4
 
 
 def test_too_many_chains_are_refused(monkeypatch):

@@ -855,6 +855,23 @@ def test_adaptive_steps_in_both_dtypes_and_on_other_arrays(name):
     assert foreign.nfe == double.nfe == single.nfe
 
 
+def test_adaptive_steps_copy_one_number_of_each_chain_to_the_cpu(monkeypatch):
+    """A library on a device sends the sum of squares of the score of each chain, and not the score."""
+    from uldnum.kernels.arrays import executor
+
+    sizes, usual, squares = [], executor.host, executor.ArrayExecutor.squares
+
+    def noted(*given):
+        with monkeypatch.context() as patch:
+            patch.setattr(executor, "host", lambda values: (sizes.append(values.size), usual(values))[1])
+            return squares(*given)
+
+    monkeypatch.setattr(executor.ArrayExecutor, "squares", noted)
+    plan = uldnum.plan("BAOAB", levels.given([2.0, 1.0]), steps=3, snr=0.16, denoise=False)
+    uldnum.anneal(Foreign(), plan, chains=4, seed=2, x0=np.ones((4, 64)), progress=False)
+    assert set(sizes) == {4}
+
+
 def test_adaptive_steps_without_noise_stand_still():
     """Without noise the rule chooses steps of size 0."""
     with pytest.warns(UserWarning, match="no noise"):

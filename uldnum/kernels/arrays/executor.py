@@ -273,14 +273,14 @@ class ArrayExecutor(Executor):
         return self.space.coefficients(t)
 
     def squares(self, s: list[Any], xi: Array, m: int) -> tuple[Array, Array]:
-        """Return the sums of squares of the first m normals of each coordinate and of the score, shape (chains,)."""
+        """Return the sums of squares of the first m normals of each coordinate and of the score, shape (chains,).
+
+        Other libraries than NumPy add the squares of the score where it is.
+        """
         normals = np.asarray(xi[:, : self.size * m], float).reshape(len(xi), self.size, m).transpose(0, 2, 1)
         score = self.machine.as_double(s[0])
-        if self.space.foreign:  # the sums are computed where the score is
-            scores = host(self.space.namespace.sum(score * score, axis=1))
-        else:
-            scores = total(np.square(score))
-        return total(np.square(normals).reshape(len(xi), -1)), scores
+        squares = host(self.space.namespace.sum(score * score, axis=1)) if self.space.foreign else total(score * score)
+        return total(np.square(normals).reshape(len(xi), -1)), squares
 
     def bind(self, maps: Sequence[Affine]) -> list[Affine]:
         """Return maps, whose parts have a leading axis over chains, with coefficients that are values."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
@@ -30,6 +30,9 @@ __all__ = [
 
 # Maximum number of groups of chains in a launch (a limit of CUDA).
 GROUPS = 65_535
+
+# Numba compiles one kernel at a time, because it is told the compute capability by a global function.
+LOADING = Lock()
 
 # Usable share of the free memory. The rest allows for the rounding of allocations and for stored positions.
 ROOM = 0.9
@@ -75,21 +78,40 @@ def spare_file(kernel: Kernel, text: bytes) -> Path:
 
 def arguments(kernel: Kernel, values: Mapping[str, Any]) -> list[Any]:
     """Return the parameters of a launch as a flat list of pointers and numbers."""
-    return [one for name, kind in kernel.parameters.items() for one in flat(kind, values[name])]
+    return [one for name, flat in parameters(kernel) for one in flat(values[name])]
 
 
-def flat(kind: Any, value: Any) -> list[Any]:
-    """Return the pointers and numbers that represent a parameter of a Numba type.
+@cache
+def parameters(kernel: Kernel) -> list[tuple[str, Callable[[Any], list[Any]]]]:
+    """Return the name of each parameter of a kernel, and the function that represents its value by a list."""
+    return [(name, flattening(kind)) for name, kind in kernel.parameters.items()]
+
+
+def flattening(kind: Any) -> Callable[[Any], list[Any]]:
+    """Return the function that represents a value of a Numba type by pointers and numbers.
 
     A named tuple is represented by its fields. An array is represented by two owners (here null), its size, the size of
-    an item, its address, its shape and its strides.
+    an item, its address, its shape and its strides. The type is inspected once per kernel, because that takes longer
+    than to convert the values.
     """
     if isinstance(kind, types.BaseTuple):
-        return [one for part, of in zip(value, kind.types, strict=True) for one in flat(of, part)]
+        fields = [flattening(of) for of in kind.types]
+        return lambda value: [one for flat, part in zip(fields, value, strict=True) for one in flat(part)]
     if isinstance(kind, types.Array):
-        sizes = map(np.int64, (value.size, value.dtype.itemsize))
-        return [np.uint64(0), np.uint64(0), *sizes, value, *map(np.int64, (*value.shape, *value.strides))]
-    return [value if isinstance(kind, types.CPointer) else np.dtype(kind.name).type(value)]
+        return array_parameters
+    if isinstance(kind, types.CPointer):
+        return lambda value: [value]
+    number = np.dtype(kind.name).type
+    return lambda value: [number(value)]
+
+
+NULL = np.uint64(0)
+
+
+def array_parameters(value: Any) -> list[Any]:
+    """Return the pointers and numbers that represent an array."""
+    sizes = map(np.int64, (value.size, value.dtype.itemsize))
+    return [NULL, NULL, *sizes, value, *map(np.int64, (*value.shape, *value.strides))]
 
 
 def require_room(here: CuPy | Simulator, chains: int, each: int, shared: int) -> None:
@@ -196,19 +218,23 @@ class CuPy:
         """Return a kernel, compiled and loaded by the driver."""
         key = (kernel.key, kernel.name)
         if key not in self.loaded:
-            path = code(kernel, self.cc)
-            found = re.search(r"\.entry\s+(\w+)", path.read_text())
-            assert found is not None
-            try:
-                self.loaded[key] = self.cupy.RawModule(path=str(path)).get_function(found[1])
-            except self.cupy.cuda.driver.CUDADriverError as error:
-                written = re.search(r"tools, release ([\d.]+)", path.read_text())
-                raise RuntimeError(
-                    f"backend: the driver cannot load a kernel ({error}); kernels compiled by CUDA "
-                    f"{written[1] if written else '13.0'} need the driver of that version or a later one: update the "
-                    "driver"
-                ) from None
+            with LOADING:
+                self.loaded[key] = self.load(kernel)
         return self.loaded[key]
+
+    def load(self, kernel: Kernel) -> Any:
+        """Return a kernel after compiling and loading it."""
+        path = code(kernel, self.cc)
+        found = re.search(r"\.entry\s+(\w+)", path.read_text())
+        assert found is not None
+        try:
+            return self.cupy.RawModule(path=str(path)).get_function(found[1])
+        except self.cupy.cuda.driver.CUDADriverError as error:
+            written = re.search(r"tools, release ([\d.]+)", path.read_text())
+            raise RuntimeError(
+                f"backend: the driver cannot load a kernel ({error}); kernels compiled by CUDA "
+                f"{written[1] if written else '13.0'} need the driver of that version or a later one: update the driver"
+            ) from None
 
     def launch(self, kernel: Kernel, threads: tuple[int, int], values: Mapping[str, Any]) -> None:
         """Run a kernel with threads[0] threads in x, divided into blocks, and threads[1] threads in y."""
