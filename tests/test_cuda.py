@@ -298,6 +298,15 @@ def test_kernels_fit_into_registers():
         check_registers(case, registers.counts([(9, 0)], case))
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_norms_fit_into_registers(dtype):
+    from analysis import registers
+    from uldnum.kernels.cuda.norms import NormForm, sum_kernel, total_kernel
+
+    for kernel in (sum_kernel(NormForm(dtype, False, 2, 0, True)), total_kernel()):
+        check_registers(kernel.name, [registers.assemble(kernel, (9, 0))])
+
+
 @pytest.mark.slow
 def test_everything_fits_into_registers():
     from analysis import registers
