@@ -414,14 +414,25 @@ def test_schemes_of_many_rows_are_refused():
         uldnum.sample(TARGETS["1"], scheme, h=0.1, steps=1, chains=1, backend="cuda", progress=False)
 
 
-@pytest.mark.parametrize("name", ["chains", "levels"])
+@numba.njit
+def mixed(x, out, whole, real, single, flag, table, pair):
+    out[0] = -x[0] * (whole + real + single + flag + table[1, 0] + pair[0] + pair[1])
+
+
+@pytest.mark.parametrize("name", ["chains", "levels", "user"])
 def test_a_launch_has_the_parameters_of_its_kernel(name):
-    """Of kernels for one part of a phase, and for many; `test_kernels_fit_into_registers` compiles them, too."""
+    """Of kernels for one part of a phase, and for many; `test_kernels_fit_into_registers` compiles them, too.
+
+    The score of a user has arguments of all types.
+    """
     from analysis import registers
     from uldnum.kernels.cuda.binding import ptx
     from uldnum.kernels.cuda.device import arguments
 
-    kernel = registers.Case(name, 2, 2, 4 if name == "chains" else 2, "float64").kernel()
+    if name == "user":
+        kernel = user_kernel(mixed, 1, (1, 2.0, np.float32(3), True, np.ones((2, 2)), (np.int32(4), 5.0)), "float32")
+    else:
+        kernel = registers.Case(name, 2, 2, 4 if name == "chains" else 2, "float64").kernel()
 
     def example(kind):
         if hasattr(kind, "types"):
@@ -635,9 +646,10 @@ def test_arguments_of_other_types_are_refused(monkeypatch):
         out[0] = -x[0]
 
     monkeypatch.setattr(executor, "device", device.Simulator)
-    target = uldnum.UserTarget(score, 1, args=("name",))
-    with pytest.raises(ValueError, match=r"^args: must be real numbers and arrays of them for backend 'cuda', got"):
-        uldnum.sample(target, "BAOAB", h=0.1, steps=1, chains=1, x0=[[0.0]], backend="cuda", progress=False)
+    for wrong in ("name", 1j, np.array(1.0)):
+        target = uldnum.UserTarget(score, 1, args=(wrong,))
+        with pytest.raises(ValueError, match=r"^args: must be real numbers and arrays of them for backend 'cuda', got"):
+            uldnum.sample(target, "BAOAB", h=0.1, steps=1, chains=1, x0=[[0.0]], backend="cuda", progress=False)
 
 
 def test_devices_are_checked(monkeypatch):

@@ -1,4 +1,4 @@
-"""Users' scores on a GPU: the types of their arguments, and the functions of NumPy and `math` that they call.
+"""Users' functions on a GPU: the types of their arguments, and the functions of NumPy and `math` that they call.
 
 Numba compiles a score again as a device function. Its target CUDA lacks `numpy.exp` and others, and the functions that
 it has differ from those of the CPU in the last bits. Therefore a copy of the score is compiled, in which the functions
@@ -46,7 +46,7 @@ def kind_of(value: Any) -> Any:
     """Return the Numba type of an argument of a score on the GPU, where arrays are contiguous."""
     if isinstance(value, tuple):
         return types.BaseTuple.from_types(tuple(map(kind_of, value)))
-    if isinstance(value, np.ndarray) and value.dtype.kind in "fiub":
+    if isinstance(value, np.ndarray) and value.dtype.kind in "fiub" and value.ndim:
         return types.Array(numba.from_dtype(value.dtype), value.ndim, "C")
     if isinstance(value, bool | int | float | np.bool_ | np.integer | np.floating):
         return numba.typeof(value)
