@@ -7,20 +7,23 @@ level, so that the error is only that of the plan. Plans are compared at equal n
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
 from tqdm import tqdm
 
 import uldnum
-from analysis import pictures
-from uldnum._util.extras import require
+from analysis import PAGE, paper, pictures
 from uldnum._util.files import store
 from uldnum._util.typing import Array
 from uldnum.diagnostics import mode_weights, sliced_wasserstein_2
-from uldnum.plotting import look, save
+from uldnum.plotting import save
+from uldnum.plotting.style import plain_ticks
 from uldnum.targets.presets import gmm_40
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 DATA = Path(__file__).parent / "data" / "annealing.nc"
 FIGURES = pictures("annealing")
@@ -36,6 +39,7 @@ MEASURES = {
 }
 
 H = 0.7  # step size in units of sigma
+EXACT = "exact samples, ± 2 standard deviations"
 # Label in the figure -> method, its options, and its score evaluations per level.
 PLANS: dict[str, tuple[str, dict[str, Any], float]] = {
     "ALD": ("ula", {"h": H}, 1),
@@ -51,10 +55,14 @@ PLANS: dict[str, tuple[str, dict[str, Any], float]] = {
     "Heun": ("heun", {}, 2),
     "DPM-Solver++(2M)": ("dpm-solver++", {}, 1),
 }
-COLOURS = {
-    "ALD": look("ula").colour, "annealed baoab-limit": look("baoab-limit").colour,
-    "annealed OBABO": look("OBABO").colour, "ALD and DDIM": "#D55E00", "DDIM": "#0072B2",
-    "ancestral": "#6A51A3", "Heun": "#000000", "DPM-Solver++(2M)": "#8B4513",
+# Label -> colour, marker and line. Lines of MILD are dashed, and those of predictors dotted.
+LOOKS = {
+    "ALD": ("#E69F00", "o", "-"), "annealed baoab-limit": ("#009E73", "p", "-"),
+    "annealed OBABO": ("#56B4E9", "D", "-"), "ALD and DDIM": ("#D55E00", "v", "-"),
+    "MILD(0.1)": ("#F0A6D0", "o", "--"), "MILD(0.22)": ("#CC5AA7", "s", "--"), "MILD(0.38)": ("#8E2A73", "d", "--"),
+    "MILD(0.6)": ("#4A0D3F", ">", "--"),
+    "DDIM": ("#0072B2", "s", ":"), "ancestral": ("#8B4513", "<", ":"), "Heun": ("#000000", "^", ":"),
+    "DPM-Solver++(2M)": ("#7F7F7F", "h", ":"),
 }  # fmt: skip
 
 
@@ -92,37 +100,43 @@ def measured(x: Array, mixture: uldnum.GaussianMixture) -> dict[str, float]:
 
 def draw() -> None:
     """Draw the stored results."""
-    require("matplotlib", "plot")
-    found = xr.load_dataset(DATA)
-    from matplotlib import colormaps
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+    with paper():
+        save(figure_of(xr.load_dataset(DATA)), *FIGURES)
 
-    figure = Figure(figsize=(11, 4.6), layout="constrained")
-    greys = iter(colormaps["RdPu"](np.linspace(0.35, 0.95, 4)))
-    colours = {name: COLOURS.get(name) or next(greys) for name in map(str, found.plan.values)}
+
+def figure_of(found: xr.Dataset) -> Figure:
+    """Return the figure: one panel for each measure."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(PAGE, 3.5), layout="constrained")
     for axes, (name, title) in zip(figure.subplots(1, 3), MEASURES.items(), strict=True):
         exact = found[f"exact_{name}"]
-        unit = exact.mean() if name == "variance" else 1.0
-        for plan, colour in colours.items():
+        unit = float(exact.mean()) if name == "variance" else 1.0
+        middle, spread = float(exact.mean()) / unit, 2 * float(exact.std(ddof=1)) / unit
+        axes.axhspan(middle - spread, middle + spread, color="0.87", linewidth=0, zorder=0, label=EXACT)
+        axes.axhline(middle, color="0.6", linewidth=0.8, zorder=0)
+        for plan, (colour, marker, line) in LOOKS.items():
             one = found.sel(plan=plan)
-            axes.plot(one.nfe, one[name] / unit, color=colour, marker="o", markersize=3, linewidth=1.2, label=plan)
-        low, high = float(exact.min() / unit), float(exact.max() / unit)
-        axes.axhspan(low, high, color="0.85", zorder=0, label=f"exact samples, {exact.size} sets")
+            if name == "distance":
+                bars = {"linestyle": "", "elinewidth": 0.6, "ecolor": colour, "alpha": 0.4, "marker": ""}
+                axes.errorbar(one.nfe, one[name], 2 * one.error, **bars)
+            edge = {"markeredgecolor": "white", "markeredgewidth": 0.4}
+            axes.plot(one.nfe, one[name] / unit, label=plan, color=colour, marker=marker, linestyle=line, **edge)
         axes.set(xscale="log", yscale="log", xlabel="score evaluations (NFE)", title=title)
-        axes.title.set_fontsize(10)
-        axes.set_xticks(found.cost.values, [str(nfe) for nfe in found.cost.values], fontsize=8)
-        axes.xaxis.set_minor_formatter(NullFormatter())
-        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-        axes.yaxis.set_minor_formatter(NullFormatter())
-        axes.grid(alpha=0.25, which="both", linewidth=0.5)
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=7, frameon=False, fontsize=8)
-    figure.suptitle(
-        f"Errors of plans through noise levels from {FIRST:g} to {LAST:g} on gmm-40: one step per level, "
-        f"h = {found.attrs['h']:g} sigma, {found.attrs['chains']} chains", fontsize=10,
+        axes.set_xticks(found.cost.values, [str(nfe) for nfe in found.cost.values])
+        axes.minorticks_off()
+        axes.set_ylim(bottom=min(middle - spread, float(found[name].min()) / unit) / 1.1)
+        plain_ticks(axes, axes.yaxis)
+        axes.grid(alpha=0.25, linewidth=0.5)
+    handles, labels = axes.get_legend_handles_labels()
+    # The band is the last entry.
+    figure.legend(
+        [*handles[1:], handles[0]], [*labels[1:], labels[0]], loc="outside lower center", ncols=4, frameon=False,
+        labelspacing=0.3, handlelength=2.4,
     )  # fmt: skip
-    save(figure, *FIGURES)
+    settings = f"one step per level, h = {found.attrs['h']:g} sigma, {found.attrs['chains']} chains"
+    figure.suptitle(f"Plans through noise levels from {FIRST:g} to {LAST:g} on gmm-40: {settings}", fontsize="medium")
+    return figure
 
 
 def main() -> None:

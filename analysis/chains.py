@@ -11,9 +11,12 @@ from pathlib import Path
 import numpy as np
 
 import uldnum
+from analysis import PAGE, paper
+from analysis.quality import distance_at_one_level
+from uldnum._util.files import atomic
 from uldnum._util.typing import Array
 from uldnum.networks import Network, network
-from uldnum.plotting.pictures import coloured, draw_images
+from uldnum.plotting.pictures import coloured, mosaic
 
 FIGURES = Path(__file__).parents[1] / "figures"
 
@@ -22,8 +25,11 @@ COLUMNS, EVERY = 12, 20  # number of states shown, and number of steps between t
 
 # Step sizes in units of the card's step size, which is h = 2 sigma for most networks. At h = 2 sigma a step of
 # noise-denoise is one noising and denoising at level sigma, and the paper uses this step for BAOAB-limit. The other
-# schemes use half of it, because it is their stability limit on a flat background, a Gaussian of variance sigma^2.
-SCHEMES = {"noise-denoise(1)": 1.0, "noise-denoise(2)": 1.0, "ula": 0.5, "BAOAB": 0.5, "OBABO": 0.5, "baoab-limit": 1.0}
+# schemes use 0.45 of it, because half of it is their stability limit on a flat background, a Gaussian of variance
+# sigma^2. These are step sizes at which `analysis.quality` measures distances.
+SCHEMES = {
+    "noise-denoise(1)": 1.0, "noise-denoise(2)": 1.0, "ula": 0.45, "BAOAB": 0.45, "OBABO": 0.45, "baoab-limit": 1.0,
+}  # fmt: skip
 
 
 def states(net: Network, scheme: str, h: float) -> Array:
@@ -33,19 +39,38 @@ def states(net: Network, scheme: str, h: float) -> Array:
     return level.denoise(run.recorded[:, 0])
 
 
+def draw(net: Network) -> None:
+    """Run the chains on a network, and draw one row for each."""
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    layout = ConstrainedLayoutEngine(h_pad=0.01, w_pad=0.02, hspace=0)
+    figure = Figure(figsize=(PAGE, 0.52 * len(SCHEMES) + 0.45), layout=layout)
+    for axes, (scheme, share) in zip(figure.subplots(len(SCHEMES)), SCHEMES.items(), strict=True):
+        h = share * net.card.h
+        images = coloured(states(net, scheme, h), net.display)
+        images = np.pad(images, ((0, 0), (0, 0), (0, 1), (0, 0)), constant_values=1)  # a white line between images
+        axes.imshow(mosaic(images, COLUMNS), interpolation="nearest")
+        distance = distance_at_one_level(scheme, h) if net.name == "mnist" else ""
+        label = "\n".join(filter(None, [scheme, f"h = {h:.2g} sigma", distance]))
+        axes.text(-0.01, 0.5, label, transform=axes.transAxes, ha="right", va="center")
+        axes.set(yticks=[], xticks=[])
+        axes.spines[:].set_visible(False)
+        if axes.get_subplotspec().is_first_row():
+            width = images.shape[2]
+            axes.xaxis.tick_top()
+            axes.set_xticks([(i + 0.5) * width for i in range(COLUMNS)], [EVERY * (i + 1) for i in range(COLUMNS)])
+            axes.tick_params(length=0, pad=1)
+    figure.suptitle(f"{net.at().name}: denoised states along one chain of each integrator, by step", fontsize="medium")
+    with atomic(FIGURES / f"chains-{net.name}.png") as file:
+        figure.savefig(file, dpi=300)
+
+
 def main() -> None:
     """Run the chains and draw them."""
-    for name in NETWORKS:
-        net = network(name)
-        steps = {scheme: share * net.card.h for scheme, share in SCHEMES.items()}
-        images = np.concatenate([states(net, scheme, h) for scheme, h in steps.items()])
-        draw_images(
-            coloured(images, net.display),
-            [f"step {EVERY * (i + 1)}" for i in range(COLUMNS)],
-            f"{net.at().name}: denoised states along one chain of each integrator, from noise, at equal NFE",
-            FIGURES / f"chains-{name}.png",
-            [f"{scheme}\nh = {h:.2g} sigma" for scheme, h in steps.items()],
-        )
+    with paper():
+        for name in NETWORKS:
+            draw(network(name))
 
 
 if __name__ == "__main__":

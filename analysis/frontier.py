@@ -13,7 +13,7 @@ from typing import Any
 import xarray as xr
 
 import uldnum
-from analysis import pictures
+from analysis import paper, pictures
 from uldnum._util.files import store
 from uldnum.plotting import draw_frontier, save
 
@@ -44,7 +44,8 @@ def deviations(study: xr.Dataset) -> tuple[float, float]:
 
 def draw() -> None:
     """Draw the stored data for a distance of distributions, which has no accidental zeros."""
-    save(draw_frontier(DATA, metric="wasserstein_1"), *FIGURES)
+    with paper():
+        save(draw_frontier(DATA, metric="wasserstein_1"), *FIGURES)
 
 
 def main() -> None:

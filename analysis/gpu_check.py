@@ -28,7 +28,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 import uldnum
-from analysis import gpu_peers, peers
+from analysis import PAGE, gpu_peers, paper, peers
 from analysis.registers import lattice
 from analysis.throughput import built, duration, two_fastest
 from uldnum._util.extras import MissingExtraError, installed, require
@@ -41,6 +41,8 @@ from uldnum.kernels.cuda.form import ChainForm, MixtureForm
 from uldnum.kernels.cuda.stages import Batch, MapTable, Numbers, StageForm, stage_kernel
 from uldnum.kernels.source.core import COVARIANCE, NEVER, lay_out, phase
 from uldnum.networks import network
+from uldnum.plotting import save
+from uldnum.plotting.style import plain_ticks
 from uldnum.sampling._anneal import tables_of
 from uldnum.sampling.run import Run
 from uldnum.targets import Law, Target
@@ -496,37 +498,48 @@ def stamp(here: CuPy) -> dict[str, Any]:
 
 
 def draw(found: dict[str, Any], path: Path) -> None:
-    """Draw the time of a step of all peers, and the memory rate of the update and of a copy."""
-    require("matplotlib", "plot")
-    import matplotlib.pyplot as plt
+    """Draw the time of a step of all peers, and the memory rate of the update and of a copy, in PNG and SVG."""
+    from matplotlib.figure import Figure
 
-    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
-    rows = [row for row in found["throughput"] if row["dtype"] == "float32" and "failed" not in row]
+    with paper():
+        figure = Figure(figsize=(PAGE, 2.7), layout="constrained")
+        left, right = figure.subplots(1, 2)
+        draw_times(left, found["throughput"])
+        draw_rates(right, found["images"])
+        figure.suptitle(f"{found['device']}, {found['date']}", fontsize="medium")
+        save(figure, path, path.with_suffix(".svg"))
+
+
+def draw_times(axes: Any, measured: list[dict[str, Any]]) -> None:
+    """Draw times as factors of the estimated lower bound for ULA, where the axis begins."""
+    rows = [row for row in measured if row["dtype"] == "float32" and "failed" not in row]
     jax_rows = [row for row in rows if row["peer"].startswith("JAX")]
     best = min(jax_rows, key=lambda row: float(np.median(row["seconds a step"])), default=None)
     shown = [row for row in rows if row not in jax_rows] + ([best | {"peer": "JAX, BAOA"}] if best else [])
     shown.sort(key=lambda row: -float(np.median(row["seconds a step"])))
-    times = np.array([np.median(row["seconds a step"]) for row in shown]) * 1e6
-    left.barh([row["peer"] for row in shown], times, color=["C0" if "uldnum" in row["peer"] else "C7" for row in shown])
-    left.bar_label(left.containers[0], fmt=" %.3g", fontsize=8)
-    left.axvline(FLOOR * 1e6, color="k", ls=":", lw=1)
-    left.set(
-        xscale="log", xlim=(FLOOR * 5e5, 2 * times.max()), xlabel="time per step of 1e6 chains on ring-8, float32 (µs)"
-    )
-    left.set_title("dotted: estimated lower bound for ULA, H100 at 1.76 GHz", fontsize=9)
+    times = np.array([np.median(row["seconds a step"]) for row in shown])
+    colours = ["#0072B2" if "uldnum" in row["peer"] else "0.6" for row in shown]
+    bars = axes.barh([row["peer"] for row in shown], times / FLOOR - 1, left=1, color=colours)
+    axes.bar_label(bars, [f" {1e6 * time:.3g} µs" for time in times])
+    axes.set(xscale="log", xlim=(1, 4 * times.max() / FLOOR))
+    axes.set_xlabel(f"time per step / lower bound for ULA on an H100 ({1e6 * FLOOR:.2g} µs)")
+    plain_ticks(axes, axes.xaxis)
+    axes.set_title("1e6 chains on ring-8, float32")
+
+
+def draw_rates(axes: Any, measured: list[dict[str, Any]]) -> None:
+    """Draw the memory rates of updates of images and of a copy of the same size."""
     names = ["copy in a graph", "accurate in a graph", "fast in a graph"]
-    rows = [row for row in found["images"] if all(row[name] for name in names)]
-    for n, row in enumerate(rows):
+    rows = [row for row in measured if all(row[name] for name in names)]
+    for n, (row, colour) in enumerate(zip(rows, ("#0072B2", "#56B4E9", "#D55E00", "#E69F00"), strict=False)):
         rates = [row["bytes"] / row[name] / 1e12 for name in names]
-        label = f"{row['chains']} images, k = {row['rows']}: {row['bytes'] / 1e6:.0f} MB"
-        right.bar(np.arange(3) + 0.2 * n - 0.3, rates, 0.18, label=label)
-    right.set_title("update of images of 3 x 32 x 32 in a CUDA graph", fontsize=9)
-    right.set(xticks=range(3), xticklabels=["copy", "update", "update, fast"], ylabel="bandwidth (TB/s)")
+        label = f"{row['chains']}, k = {row['rows']}: {row['bytes'] / 1e6:.0f} MB"
+        axes.bar(np.arange(3) + 0.2 * n - 0.3, rates, 0.18, label=label, color=colour)
+    axes.set_title("images of 3 x 32 x 32 in a CUDA graph")
+    axes.set(xticks=range(3), xticklabels=["copy", "update", "update, fast"], ylabel="bandwidth (TB/s)")
     if rows:
-        right.set_ylim(top=1.3 * right.get_ylim()[1])
-        right.legend(frameon=False, fontsize=8, ncols=2, loc="upper center", handlelength=1, columnspacing=1)
-    figure.suptitle(f"{found['device']}, {found['date']}")
-    figure.savefig(path, dpi=150)
+        axes.set_ylim(top=1.35 * axes.get_ylim()[1])
+        axes.legend(frameon=False, ncols=2, loc="upper center", handlelength=1, columnspacing=1)
 
 
 def shipped_network() -> list[dict[str, Any]]:

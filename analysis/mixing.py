@@ -12,7 +12,7 @@ import numpy as np
 import xarray as xr
 
 import uldnum
-from analysis import pictures
+from analysis import paper, pictures
 from uldnum._util.files import store
 from uldnum.plotting import draw_mixing, save
 
@@ -32,7 +32,8 @@ def deviation(study: xr.Dataset) -> float:
 
 def draw() -> None:
     """Draw the stored data."""
-    save(draw_mixing(DATA), *FIGURES)
+    with paper():
+        save(draw_mixing(DATA), *FIGURES)
 
 
 def main() -> None:

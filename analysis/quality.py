@@ -103,6 +103,15 @@ def metric(one: xr.Dataset, name: str) -> str:
     return shown(one.value.sel(metric=name), one.error.sel(metric=name))
 
 
+def distance_at_one_level(scheme: str, h: float) -> str:
+    """Return the Frechet distance of a scheme at the single level of the network as text, empty if it is not stored."""
+    part = numbers_of(xr.load_dataset(DATA), "level", "network")
+    for one in cells_of(part):
+        if FIXED.get(one.sampler.item()) == scheme and np.isclose(one.setting, h):
+            return f"FD {metric(one, 'frechet')}"
+    return ""
+
+
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Return a table in Markdown."""
     lines = [head, ["---"] * len(head), *rows]

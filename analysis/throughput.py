@@ -22,12 +22,13 @@ import numpy as np
 from tqdm.auto import tqdm
 
 import uldnum
-from analysis import peers, pictures
+from analysis import PAGE, paper, peers, pictures
 from analysis.limit import limit
 from uldnum._util.extras import installed, require
 from uldnum._util.files import atomic
 from uldnum._util.typing import Array
 from uldnum.plotting import save
+from uldnum.plotting.style import plain_ticks
 
 REPEATS, SECONDS = 5, 0.3
 DATA = Path(__file__).parent / "data" / "throughput.json"
@@ -169,28 +170,37 @@ def report() -> str:
 
 def draw() -> None:
     """Draw the ratios on two threads, and print all ratios."""
-    plt = require("matplotlib.pyplot", "plot")
+    with paper():
+        draw_ratios()
+    print(report())
+
+
+def draw_ratios() -> None:
+    """Draw the ratios on two threads. The axis begins at 1, the time of uldnum."""
+    from matplotlib.figure import Figure
+
     stored = json.loads(DATA.read_text())
     table = grouped(stored["results"])
     names = ["JAX", "diffrax ALIGN", "blackjax sgld (ULA)", "NumPy", "Numba, plain prange"]
-    figure, axes = plt.subplots(1, 2, figsize=(10, 4), sharey=True, layout="constrained")
+    colours = "#0072B2", "#E69F00", "#009E73", "#D55E00", "0.6"
+    figure = Figure(figsize=(PAGE, 2.9), layout="constrained")
+    axes = figure.subplots(1, 2, sharey=True)
     for axis, kind in zip(axes, DTYPES, strict=True):
         groups = {column: ratios(group) for (k, column, threads), group in table.items() if k == kind and threads == 2}
         for j, name in enumerate(names):
             places = np.arange(len(groups)) + (j - 2) * 0.16
             medians = np.array([np.median(group[name]) for group in groups.values()])
             spread = np.abs([[group[name].min(), group[name].max()] for group in groups.values()] - medians[:, None])
-            axis.bar(places, medians, 0.15, yerr=spread.T, color=f"C{j}", label=name, error_kw={"elinewidth": 0.8})
+            axis.bar(places, medians, 0.15, yerr=spread.T, color=colours[j], label=name, error_kw={"elinewidth": 0.8})
             for place, median, above in zip(places, medians, spread[:, 1], strict=True):
-                axis.text(place, 1.06 * (median + above), f"{median:.0f}", ha="center", fontsize=7)
+                axis.text(place, 1.06 * (median + above), f"{median:.0f}", ha="center", fontsize="x-small")
         own = [np.median(table[kind, column, 2]["uldnum"]) for column in groups]
         labels = [f"{column}\n{time:.2g} ns" for column, time in zip(groups, own, strict=True)]
         axis.set(xticks=range(len(groups)), xticklabels=labels, yscale="log", title=kind, ylim=(1, 400))
         axis.axhline(1, color="k", lw=0.8)
     axes[0].set_ylabel("time relative to uldnum")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5, fontsize=8)
+    plain_ticks(axes[0], axes[0].yaxis)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5, frameon=False)
     settings = f"{stored['chains']} chains, two threads, {stored['processor']}"
-    figure.suptitle(f"Time per step and chain: {settings}", fontsize=10)
+    figure.suptitle(f"Time per step and chain: {settings}", fontsize="medium")
     save(figure, *FIGURES)
-    plt.close(figure)
-    print(report())

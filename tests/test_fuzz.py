@@ -270,7 +270,8 @@ def public_calls(w):
         "Network.at": (w.net.at, {"sigma": [0.5, None], "ratio": [None], "t": [None]}),
         "Network.levels": (w.net.levels, {"count": [3]}),
         "NetworkLevel.score": (w.net.at(0.5).score, {"x": [np.ones((2, 1, 2, 2), np.float32)]}),
-        "draw_bias": (plotting.draw_bias, {"study": [w.bias, {"one": w.bias}], **drawing, "metric": [None, "mean"]}),
+        "draw_bias": (plotting.draw_bias, {"study": [w.bias, {"one": w.bias}], **drawing, "metric": [None, "mean"],
+                                         "exact": [None, w.bias]}),  # which has exact values too
         "draw_mixing": (plotting.draw_mixing, {"study": [w.folder / "run.nc"], **drawing, "friction": [None, 1.0]}),
         "draw_frontier": (plotting.draw_frontier, {"study": [w.study, {"one": w.study}, w.folder / "study.nc"],
                                                    **drawing, "metric": ["mean"]}),

@@ -4,6 +4,8 @@ The studies are exact, or of eight chains on arrays, so that nothing is compiled
 """
 
 import re
+from itertools import pairwise
+from pathlib import Path
 
 import matplotlib
 import numpy as np
@@ -12,11 +14,14 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 import uldnum
+from analysis import COLUMN, PAGE, paper
 from uldnum import plotting, studies
 from uldnum.cli.bias import cell
 from uldnum.diagnostics.jackknife import SEEN
-from uldnum.plotting.style import LOOKS, MARKERS, looks
+from uldnum.plotting.frontier import strip
+from uldnum.plotting.style import LOOKS, MARKERS, Style, looks
 
+FIGURES = Path(__file__).parents[1] / "figures"
 SHORT = {"nfe": 64, "burn_in": 8, "chains": 8, "backend": "array", "progress": False}
 DRAW = {"bias": plotting.draw_bias, "mixing": plotting.draw_mixing, "frontier": plotting.draw_frontier}
 
@@ -45,7 +50,7 @@ def drawn_lines(axes):
 def test_given_axes_are_drawn_into_and_returned(given, kind, tmp_path):
     """Axes, arrays of axes, figures and subfigures; a study in memory is drawn as its file is."""
     draw, study = DRAW[kind], given[kind]
-    panels = {"bias": 8, "mixing": 3, "frontier": 1}[kind]
+    panels = {"bias": 8, "mixing": 4, "frontier": 1}[kind]  # that of mixing without friction, and three frictions
     axes = Figure().subplots()
     assert draw(study, axes) is axes
     assert axes.get_legend() is None
@@ -81,6 +86,90 @@ def test_axes_say_what_they_show_with_units(given):
     assert axes.get_ylabel() == "bias: mean\n(standard deviations of x)"
     axes = plotting.draw_mixing(given["mixing"], Figure().subplots(), friction=2.0)
     assert axes.get_title() == "friction 2"
+
+
+def test_costs_without_friction_are_drawn_once(given):
+    """ULA has a panel of its own; the others have one for each friction."""
+    figure = plotting.draw_mixing(given["mixing"])
+    assert [one.get_title() for one in figure.axes] == ["any friction", "friction 0.5", "friction 1", "friction 2"]
+    colours = [{line.get_color() for line in drawn_lines(one)} for one in figure.axes]
+    own = {name: plotting.look(name).colour for name in ("ula", "BAOAB", "OBABO")}
+    assert colours == [{own["ula"]}, *[{own["BAOAB"], own["OBABO"]}] * 3]
+    texts = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert texts[:3] == ["ula", "BAOAB", "OBABO"]
+    alone = plotting.draw_mixing(given["mixing"].sel(friction=[1.0]))
+    assert len(alone.axes) == 1
+
+
+def test_lines_of_a_finer_exact_study(given):
+    """They replace those of the study, whose points stay."""
+    study, names = given["bias"].sel(metric=["second_moment"]), ["ula", "BAOAB", "OBABO"]
+    fine = studies.exact_bias("gaussian", names, np.geomspace(0.25, 1.0, 9))
+    axes = plotting.draw_bias(study, Figure().subplots(), exact=fine)
+    exact = [line for line in drawn_lines(axes) if line.get_linestyle() == "-"]
+    assert exact
+    for line in exact:
+        np.testing.assert_array_equal(line.get_xdata(), fine.h)
+    for other, message in (
+        (studies.exact_bias("bimodal-1d", ["ula"], [0.5], tolerance=1e-2), "exact: must have the target of study"),
+        (studies.exact_bias("gaussian", names, [0.5], friction=2.0), "exact: must have the friction of study, 1.0"),
+    ):
+        with pytest.raises(ValueError, match="^" + message):
+            plotting.draw_bias(study, exact=other)
+    with pytest.raises(ValueError, match=r"^exact: must be given with a single study"):
+        plotting.draw_bias({"one": study, "two": study}, exact=fine)
+
+
+def test_a_bias_that_changes_its_sign_falls_to_zero(given):
+    """Signed biases of 0.1, -0.3 and -0.2: the line has a cusp at a quarter of the first interval."""
+    one = given["bias"].sel(integrator=["ula"], metric=["mean"])
+    signed = one.exact_signed.copy(data=np.broadcast_to([0.1, -0.3, -0.2], (1, 2, 1, 3)).transpose(0, 3, 1, 2))
+    one = one.assign(exact_signed=signed, exact=abs(signed).sel(moment="mean").isel(axis=0).expand_dims("metric", -1))
+    lines = [line for line in drawn_lines(plotting.draw_bias(one, Figure().subplots())) if line.get_linestyle() == "-"]
+    h, bias = lines[0].get_xydata().T
+    assert h[bias.argmin()] == pytest.approx(0.25 + 0.25 / 4, rel=1e-4)
+    assert bias.min() < 1e-5
+    np.testing.assert_allclose(np.interp([0.25, 0.5, 1.0], h, bias), [0.1, 0.3, 0.2])
+
+
+def test_every_segment_of_the_strip_is_named():
+    """By its name, or above a short segment by its marker; BAOAB is cheapest between 0.0100 and 0.0105 only."""
+    steps = {"ula": (np.array([0.001, 0.0105]), np.array([9.0, 1.0])), "BAOAB": (np.array([0.01]), np.array([5.0]))}
+    axes = Figure().subplots()
+    axes.set(xscale="log", xlim=(0.001, 0.1))
+    strip(axes, steps, {name: Style(plotting.look(name), "-", "full", 0) for name in steps})
+    assert [text.get_text() for text in axes.texts] == ["ula", "ula", "cheapest:"]
+    assert [line.get_marker() for line in axes.lines] == [plotting.look("BAOAB").marker]
+    assert axes.lines[0].get_xdata()[0] == pytest.approx(0.505, abs=0.01)
+
+
+@pytest.mark.parametrize("kind", DRAW)
+@pytest.mark.parametrize("width", [COLUMN, PAGE])
+def test_figures_fit_a_column_and_a_page(given, kind, width):
+    """At the size of type of a journal, all text lies within the figure, and no label of an axis covers another."""
+    with paper():
+        figure = Figure(figsize=(width, 3.2), layout="constrained")
+        options = {"metric": "mean"} if kind != "mixing" else {"friction": 1.0}
+        axes = DRAW[kind](given[kind], figure.subplots(), **options)
+        figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize="small")
+        figure.draw_without_rendering()
+    box = figure.get_tightbbox()
+    assert min(box.x0, box.y0) > -0.02
+    assert box.x1 < width + 0.02
+    ends = sorted(
+        (one.x0, one.x1)
+        for text in axes.get_xticklabels()
+        if text.get_text() and axes.get_xlim()[0] <= text.get_position()[0] <= axes.get_xlim()[1]
+        for one in [text.get_window_extent()]
+    )
+    assert all(end < start for (_, end), (start, _) in pairwise(ends))
+
+
+def test_stored_figures_are_as_wide_as_a_page():
+    """The figures of `uldnum.plotting` and those beside them are drawn at their final size."""
+    for name in ("annealing", "bias", "frontier", "mixing", "throughput"):
+        head = (FIGURES / f"{name}.svg").read_text(encoding="utf-8")[:2000]
+        assert float(re.search(r'width="([\d.]+)pt"', head)[1]) <= 72 * PAGE + 1
 
 
 def test_the_frontier_shows_errors_in_both_directions(given):

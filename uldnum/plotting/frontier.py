@@ -39,8 +39,8 @@ def draw_frontier(
     The step function of an integrator is its lower envelope: the least cost at which its bias does not exceed a bound.
     Thin curves are exact results, one curve for each friction. Points are sampled, with error bars of 2 standard errors
     in both directions. Triangles are bounds: an upper bound of a bias below 4 noise floors, and a lower bound of a cost
-    if chains were shorter than 20 autocorrelation times. If a panel shows one study, a strip at its bottom names the
-    cheapest integrator at each bias.
+    if chains were shorter than 20 autocorrelation times. If a panel shows one study, a strip at its bottom shows the
+    cheapest integrator at each bias, by its name or, in short segments, by its marker.
 
     Parameters
     ----------
@@ -172,7 +172,7 @@ def draw_results(axes: Any, one: xr.Dataset, style: Style, left: float) -> None:
         axes.plot(at.exact, at.exact_cost, **style.lines(0.6, alpha=0.45))
     whole = one.where(~one.lost)
     seen, resolved, sampled_only = one.bias_resolved, one.cost_resolved, ~exactly_known(one)
-    small, hollow = style.points(0.6, alpha=0.6), style.hollow(0.75, alpha=0.8)
+    small, hollow = style.points(0.85, alpha=0.8), style.hollow(0.75, alpha=0.8)
     thin = {"elinewidth": style.lines(0.5)["linewidth"]}
     axes.errorbar(
         *(part.where(seen & resolved).values.ravel() for part in (whole.bias, whole.cost)),
@@ -209,25 +209,31 @@ def cheapest(steps: Steps) -> list[tuple[float, str]]:
 
 
 def strip(axes: Any, steps: Steps, styles: Mapping[str, Style]) -> None:
-    """Colour the bottom of a panel by the integrator that is cheapest at each bias bound, and name it."""
+    """Colour the bottom of a panel by the integrator that is cheapest at each bias bound, and name it.
+
+    Names stand in their segments. Above a segment that is too narrow stands the marker of the integrator.
+    """
     from matplotlib.font_manager import FontProperties
 
     left, right = axes.get_xlim()
-    found = cheapest(steps)
-    # Width of a bold letter, as a fraction of the panel width.
-    letter = 0.8 * FontProperties(size="small").get_size_in_points() * axes.figure.dpi / 72 / axes.bbox.width
+    found = [(max(start, left), name) for start, name in cheapest(steps)]
     ends = [start for start, _ in found[1:]] + [right]
+    # Size of a bold letter and of a line, as fractions of the panel width.
+    points = FontProperties(size="small").get_size_in_points() * axes.figure.dpi / 72 / axes.bbox.width
+    text: dict[str, Any] = {"transform": axes.transAxes, "va": "center", "ha": "center", "fontweight": "bold"}
+    last = -np.inf
     for (start, name), end in zip(found, ends, strict=True):
-        start = max(start, left)
         if end <= start:
             continue
-        axes.axvspan(start, end, 0, STRIP, color=styles[name].look.colour, linewidth=0, zorder=4)
-        if np.log(end / start) > letter * len(name) * np.log(right / left):
-            axes.text(
-                np.sqrt(start * end), STRIP / 2, name, transform=axes.get_xaxis_transform(), ha="center", va="center",
-                color="white", fontsize="small", fontweight="bold", zorder=5,
-            )  # fmt: skip
-    axes.text(0.01, STRIP + 0.008, "cheapest:", transform=axes.transAxes, fontsize="small", color="0.25")
+        colour = styles[name].look.colour
+        axes.axvspan(start, end, 0, STRIP, color=colour, linewidth=0, zorder=4)
+        width, middle = np.log([end / start, np.sqrt(start * end) / left]) / np.log(right / left)
+        if width > 0.8 * points * len(name):
+            axes.text(middle, STRIP / 2, name, color="white", fontsize="small", zorder=5, **text)
+        elif middle - last > 0.6 * points:  # not over the marker of another narrow segment
+            axes.plot(middle, 1.6 * STRIP, transform=axes.transAxes, zorder=5, **styles[name].points())
+            last = middle
+    axes.text(0.01, 2.2 * STRIP, "cheapest:", transform=axes.transAxes, fontsize="small", color="0.25")
 
 
 def mark_entries(axes: Any, studies: Sequence[xr.Dataset]) -> list[Any]:
@@ -235,7 +241,7 @@ def mark_entries(axes: Any, studies: Sequence[xr.Dataset]) -> list[Any]:
     found = {"lower envelope": GREY.lines(1.6)}
     if any(bool(exactly_known(study).any()) for study in studies):
         found["exact, fixed friction"] = GREY.lines(0.6)
-    found["sampled, ± 2 standard errors"] = GREY.points(0.6)
+    found["sampled, ± 2 standard errors"] = GREY.points(0.85)
     if not all(bool(exactly_known(study).all()) for study in studies):
         found["upper bound of the bias"] = GREY.hollow(0.75, marker="<")
     if any(bool((~study.cost_resolved & study.cost.notnull() & ~exactly_known(study)).any()) for study in studies):

@@ -40,6 +40,8 @@ def draw_mixing(
 ) -> Any:
     """Draw the cost of an independent sample against the step size, with one panel for each friction.
 
+    If there are several frictions, the first panel shows the integrators whose cost does not depend on the friction.
+
     The cost is the longer of the autocorrelation times of x and x², in score evaluations. Lines are exact. Points are
     sampled, with error bars of 2 standard errors. Triangles are lower bounds, from chains that were shorter than 20
     autocorrelation times. Crosses at the top mark step sizes at which chains diverged or the scheme has no stationary
@@ -51,8 +53,9 @@ def draw_mixing(
         Study returned by `uldnum.studies.mixing`, or its NetCDF file. The studies of a mapping are drawn in the same
         panels, with a line style and a marker fill for each, and named in the legend.
     ax : matplotlib.axes.Axes, array of Axes, matplotlib.figure.Figure or matplotlib.figure.SubFigure, optional
-        Place to draw. A single Axes shows one friction. An array of axes, or a figure, has one panel for each friction.
-        Axes get no legend; ``ax.legend()`` draws it. Default: a new figure.
+        Place to draw. A single Axes shows all integrators at one friction. An array of axes, or a figure, has one panel
+        for the integrators without friction, if there are any, and one for each friction. Axes get no legend;
+        ``ax.legend()`` draws it. Default: a new figure.
     friction : float, optional
         Friction to draw, in units of 1/time. Default: all frictions of the studies, or the first one if ``ax`` is a
         single Axes.
@@ -70,7 +73,7 @@ def draw_mixing(
     ------
     ValueError
         If ``study`` is not a mixing study, a name or the friction is unknown, or ``ax`` does not hold as many axes as
-        there are frictions.
+        there are panels.
     MissingExtraError
         If the extra ``plot`` is not installed.
 
@@ -97,15 +100,33 @@ def draw_mixing(
         frictions = [one for one in known if np.isclose(one, positive_number("friction", friction), rtol=1e-9, atol=0)]
         if not frictions:
             raise ValueError(f"friction: the studies have {', '.join(map(str, known))}, got {friction}")
-    figure, panels = axes_of(ax, [f"friction {one:.3g}" for one in frictions], COLUMNS, sharey=True)
+    names = list(dict.fromkeys(name for study in studies for name in study.styles))
+    free = [name for name in names if len(frictions) > 1 and all(without_friction(one, name) for one in studies)]
+    rest = [name for name in names if name not in free]
+    parts = [(f"friction {one:.3g}", one, rest) for one in frictions] if rest else []
+    if free:
+        parts.insert(0, ("any friction" if rest else "", frictions[0], free))
+    figure, panels = axes_of(ax, [title for title, *_ in parts], 2 if len(parts) == 4 else COLUMNS, sharey=True)
     entries = []
-    for axes, one in zip(panels, frictions, strict=True):
-        entries += draw_panel(axes, studies, one)
+    for axes, (title, one, shown) in zip(panels, parts, strict=True):
+        kept = [part for study in studies if (part := study.only(shown)).styles]
+        entries += draw_panel(axes, kept, one)
         if len(known) > 1:
-            axes.set_title(f"friction {one:.3g}")
+            axes.set_title(title)
     if figure is not None:
+        named = {label for study in studies for label in study.labels.values()}
+        entries.sort(key=lambda one: one.get_label() not in named)  # integrators before lines and markers
         annotate(figure, panels, entries, common(map(title_of, studies), "Cost of an independent sample"))
     return figure if ax is None else ax
+
+
+def without_friction(study: Shown, name: str) -> bool:
+    """Return whether the costs of an integrator are equal at all frictions of a study, or are not in it."""
+    if name not in study.styles:
+        return True
+    one = study.data[["exact_cost", "cost"]].sel(integrator=name)
+    first, *others = (one.sel(friction=friction, drop=True) for friction in one.friction)
+    return all(first.equals(other) for other in others)
 
 
 def title_of(study: Shown) -> str:
@@ -136,7 +157,7 @@ def draw_times(axes: Any, one: xr.Dataset, style: Style) -> None:
     if not one.exact_cost.notnull().any():
         axes.plot(one.h, time, **style.lines(0.5, alpha=0.6))
     # Hollow markers of decreasing size leave those below visible where integrators have the same cost.
-    size = max(0.5, 1.1 - 0.12 * style.rank)
+    size = max(0.75, 1.25 - 0.1 * style.rank)
     bars = style.points(size) | {"elinewidth": style.lines(0.7)["linewidth"]}
     axes.errorbar(one.h[sure], time[sure], yerr=2 * error[sure], **bars)
     axes.plot(one.h[~sure], time[~sure], **style.hollow(0.9, marker="^"))
@@ -151,5 +172,5 @@ def mark_entries(axes: Any, studies: Sequence[xr.Dataset]) -> list[Any]:
     if any(bool((~one.cost_resolved & one.cost.notnull()).any()) for one in studies):
         found["lower bound of the cost"] = GREY.hollow(0.9, marker="^")
     if any(bool(one.lost.any()) for one in studies):
-        found["diverged or unstable"] = GREY.points(0.9, marker="x")
+        found["diverged or unstable"] = GREY.cross()
     return [entry(axes, label, style) for label, style in found.items()]

@@ -26,6 +26,7 @@ __all__ = [
     "name_entries",
     "opened",
     "read_studies",
+    "read_study",
 ]
 
 # Line styles and fill styles of the first, second, ... study of a figure. They repeat after 20 studies.
@@ -58,6 +59,13 @@ class Shown:
     data: xr.Dataset
     styles: dict[str, Style]
     labels: dict[str, str]
+
+    def only(self, names: Sequence[str]) -> Shown:
+        """Return the study with some of its integrators."""
+        kept = [name for name in self.styles if name in names]
+        styles = {name: self.styles[name] for name in kept}
+        labels = {name: self.labels[name] for name in kept}
+        return replace(self, data=self.data.sel(integrator=kept), styles=styles, labels=labels)
 
     def alone(self) -> Shown:
         """Return the study as it is drawn in a panel of its own: without a name, and in the style of a first study."""
@@ -237,7 +245,7 @@ def annotate(figure: Any, panels: Sequence[Any], entries: Sequence[Any], title: 
             axes.tick_params(labelbottom=True)
         if shared and place % columns:
             axes.set_ylabel("")
-    wrap(figure.suptitle(title), 0.98 * figure.bbox.width)
+    wrap(figure.suptitle(title, fontsize="medium"), 0.98 * figure.bbox.width)
     for axes in panels:
         wrap(axes.title, 0.9 * figure.bbox.width / columns)
     found: dict[str, Any] = {}
@@ -246,7 +254,10 @@ def annotate(figure: Any, panels: Sequence[Any], entries: Sequence[Any], title: 
     handles = list(found.values())
     for rows in range(1, len(handles) + 1):
         ncols = -(-len(handles) // rows)
-        legend = figure.legend(handles=handles, loc="outside lower center", ncols=ncols, frameon=False)
+        legend = figure.legend(
+            handles=handles, loc="outside lower center", ncols=ncols, frameon=False, fontsize="medium",
+            handlelength=1.8, handletextpad=0.5, columnspacing=1.2, labelspacing=0.3, borderpad=0.2,
+        )  # fmt: skip
         if legend.get_window_extent().width <= 0.98 * figure.bbox.width or ncols == 1:
             return
         legend.remove()

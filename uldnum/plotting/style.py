@@ -190,7 +190,9 @@ class Style:
 
         common = {"color": self.look.colour, "linestyle": "", "marker": self.look.marker, "fillstyle": self.fill}
         shape = {"markersize": size * rcParams["lines.markersize"], "markerfacecoloralt": "white"}
-        return common | shape | others
+        # A white edge separates markers that overlap.
+        edge = {"markeredgecolor": "white", "markeredgewidth": 0.5} if self.fill == "full" else {}
+        return common | shape | edge | others
 
     def joined(self, width: float = 1.0, size: float = 1.0) -> dict[str, Any]:
         """Return properties of markers on a line."""
@@ -198,7 +200,11 @@ class Style:
 
     def hollow(self, size: float = 1.0, **others: Any) -> dict[str, Any]:
         """Return properties of markers that are white inside."""
-        return self.points(size, fillstyle="full", markerfacecolor="white") | others
+        return replace(self, fill="").points(size, fillstyle="full", markerfacecolor="white") | others
+
+    def cross(self, size: float = 0.9) -> dict[str, Any]:
+        """Return properties of crosses, which have no face and no edge."""
+        return replace(self, fill="").points(size, marker="x", fillstyle="full")
 
 
 # Legend entries that stand for all integrators and studies.
@@ -229,7 +235,7 @@ def mark_divergence(axes: Any, one: xr.Dataset, style: Style) -> None:
     """Mark, at the top of a panel, the step sizes at which an integrator diverged or has no stationary distribution."""
     lost = one.h[one.lost.values]
     height = np.full(len(lost), 0.97 - 0.03 * style.rank)
-    axes.plot(lost, height, transform=axes.get_xaxis_transform(), **style.points(0.9, marker="x", fillstyle="full"))
+    axes.plot(lost, height, transform=axes.get_xaxis_transform(), **style.cross())
 
 
 def plain_ticks(axes: Any, *chosen: Any) -> None:
@@ -290,4 +296,4 @@ def save(figure: Figure, *out: Path | str) -> None:
         date = DATES.get(path.suffix.lower())
         given: dict[str, Any] = {"metadata": {date: None}} if date else {}
         with atomic(path) as file, matplotlib.rc_context({"svg.hashsalt": path.stem}):
-            figure.savefig(file, dpi=160, **given)
+            figure.savefig(file, dpi=200, **given)
