@@ -856,20 +856,16 @@ def test_adaptive_steps_in_both_dtypes_and_on_other_arrays(name):
 
 
 def test_adaptive_steps_copy_one_number_of_each_chain_to_the_cpu(monkeypatch):
-    """A library on a device sends the sum of squares of the score of each chain, and not the score."""
+    """In a step, a library on a device sends the norms of the scores, and not the scores; a launch copies the state."""
     from uldnum.kernels.arrays import executor
 
-    sizes, usual, squares = [], executor.host, executor.ArrayExecutor.squares
-
-    def noted(*given):
-        with monkeypatch.context() as patch:
-            patch.setattr(executor, "host", lambda values: (sizes.append(values.size), usual(values))[1])
-            return squares(*given)
-
-    monkeypatch.setattr(executor.ArrayExecutor, "squares", noted)
-    plan = uldnum.plan("BAOAB", levels.given([2.0, 1.0]), steps=3, snr=0.16, denoise=False)
+    sizes, usual = [], executor.host
+    monkeypatch.setattr(executor, "host", lambda values: sizes.append(values.size) or usual(values))
+    monkeypatch.setattr(executor.ArrayExecutor, "first_launch", lambda *_: 30)
+    plan = uldnum.plan("BAOAB", levels.given([1.0]), steps=30, snr=0.16, denoise=False)
     uldnum.anneal(Foreign(), plan, chains=4, seed=2, x0=np.ones((4, 64)), progress=False)
-    assert set(sizes) == {4}
+    assert sizes.count(4) == 30 + 1 + 1  # with the opening step, and the escape steps at the end
+    assert sizes.count(4 * 64) == 4
 
 
 def test_adaptive_steps_without_noise_stand_still():

@@ -214,7 +214,10 @@ class ImageExecutor(Executor):
         return trace
 
     def launch(self, state: State, parts: Sequence[Part], records: tuple[Array, int]) -> None:
-        """Run parts of consecutive phases; nothing is copied between host and GPU except stored positions."""
+        """Run parts of consecutive phases.
+
+        After the first kernel, only stored positions and what adaptive steps need are copied between host and GPU.
+        """
         trace, kept = records
         constants = self.uploaded(parts[0].phase, parts[-1].phase + 1)
         for part, of in zip(parts, constants, strict=True):
