@@ -74,8 +74,8 @@ def draw_bias(
     metric : str, optional
         Metric to draw. Default: all metrics of the studies, or the first one if ``ax`` is a single Axes.
     exact : xarray.Dataset or path, optional
-        Study returned by `uldnum.studies.exact_bias` for the same target, friction and temperature, usually at more
-        step sizes. Its values replace the lines of ``study``, which must be a single study.
+        Study returned by `uldnum.studies.exact_bias` for the same target at the same settings, usually at more step
+        sizes. Its values replace the lines of ``study``, which must be a single study.
     colours : mapping of str to colour, optional
         Matplotlib colours by name of integrator, in place of those of `look`.
     labels : mapping of str to str, optional
@@ -89,7 +89,7 @@ def draw_bias(
     Raises
     ------
     ValueError
-        If ``study`` is not a bias study, a name is unknown, ``exact`` is of another target, friction or temperature, or
+        If ``study`` is not a bias study, a name is unknown, ``exact`` is of another target or of other settings, or
         ``ax`` does not hold as many axes as there are metrics.
     MissingExtraError
         If the extra ``plot`` is not installed.
@@ -127,12 +127,12 @@ def exact_study(given: Any, studies: Sequence[Shown]) -> xr.Dataset:
     found = read_study(given, "bias")
     if len(studies) > 1:
         raise ValueError(f"exact: must be given with a single study, got {len(studies)} studies")
-    for name in ("target_fingerprint", "friction", "temperature"):
-        one, other = (data.attrs.get(name, "not stated") for data in (studies[0].data, found))
+    usual = {"temperature": 1.0, "score_noise": 0.0, "mass": 1.0}  # early files state none of these
+    for name in ("target_fingerprint", "friction", *usual):
+        one, other = (data.attrs.get(name, usual.get(name, "not stated")) for data in (studies[0].data, found))
         if not np.array_equal(one, other):
-            raise ValueError(
-                f"exact: must have the {name.partition('_')[0]} of study, {shown(one)}, got {shown(other)}"
-            )
+            named = name.removesuffix("_fingerprint")
+            raise ValueError(f"exact: must have the {named} of study, {shown(one)}, got {shown(other)}")
     return found
 
 
