@@ -348,8 +348,8 @@ def ends_of(traces: Sequence[Trace], axis: str) -> tuple[float, float]:
 
 def axis(label: str, log: bool, given: Any, seen: tuple[float, float]) -> Part:
     """Return the layout of an axis; the ticks of a logarithmic axis are labelled in decimal notation."""
-    found: Part = {"title": {"text": label, "font": {"size": 12}}, "type": "log" if log else "linear"}
-    found |= {"gridcolor": "#e5e5e5", "linecolor": "#999", "ticks": "outside", "zeroline": False}
+    found: Part = {"title": {"text": label, "font": {"size": 12}, "standoff": 8}, "type": "log" if log else "linear"}
+    found |= {"gridcolor": "#e5e5e5", "linecolor": "#999", "ticks": "outside", "zeroline": False, "automargin": True}
     if not log:
         return found
     low, high = seen
