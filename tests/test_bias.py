@@ -86,7 +86,7 @@ def test_study_is_labelled_and_survives_storage(tmp_path):
         exact=True,
         progress=False,
     )
-    assert dict(study.sizes) == {"integrator": 2, "h": 2, "metric": 7, "moment": 2, "axis": 1}
+    assert dict(study.sizes) == {"integrator": 2, "h": 2, "metric": 8, "moment": 2, "axis": 1}
     np.testing.assert_array_equal(study.nfe, [25, 24])  # equal cost: half as many steps with two evaluations each
     assert study.attrs["uldnum"] == uldnum.__version__
     assert json.loads(study.attrs["target_parameters"])["weights"] == [0.7, 0.3]

@@ -181,7 +181,7 @@ def test_bias_json(monkeypatch, capsys, tmp_path):
         (("anneal", "--method", "mild-ncsn", "--h", "1"), "has its own levels, steps and step sizes; leave out --h"),
         (("anneal", "--method", "mild-ncsn", "--no-denoise"), "leave out --denoise"),
         (("anneal", "--data", "gmm-4o"), "data: unknown name 'gmm-4o'; the nearest is 'gmm-40'"),
-        (("anneal", "--data", "double-well"), "data: must be a GaussianMixture, a DataMixture, a network, or another"),
+        (("anneal", "--data", "double-well"), "data: must be a GaussianMixture, a DataMixture, a network (without"),
         (("anneal", "--method", "heun", "--steps", "3"), "'heun' is a predictor"),
         (("anneal", "--method", "hun"), "method: unknown name 'hun'; the nearest is 'heun'"),
         (("anneal", "--predictor", "ddmi", "--method", "ula", "--h", "1"), "nearest is 'ddim'"),

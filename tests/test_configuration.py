@@ -195,7 +195,8 @@ def test_no_function_takes_many_parameters():
     """Functions take at most twelve parameters, except for public functions and commands."""
     root = Path(uldnum.__file__).parent
     public = EXEMPT | {
-        "sampling/_sample.py": {"sample"}, "plans/_plan.py": {"plan"}, "networks/score.py": {"__init__"},
+        "sampling/_sample.py": {"sample"}, "sampling/_anneal.py": {"anneal"}, "plans/_plan.py": {"plan"},
+        "networks/score.py": {"__init__"},
     }  # fmt: skip
     for path in root.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):

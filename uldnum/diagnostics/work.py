@@ -251,6 +251,7 @@ def check_reversible(scheme: Integrator) -> None:
 def beginning(process: Process, steps: int, chains: int, seed: int) -> tuple[Array, int, int]:
     """Return states (x, p) from the target, shape (chains, 2, d), the number of steps and the seed, or raise."""
     seed, scheme = whole_number("seed", seed, 0, 2**64 - 1), process.scheme
+    chains = whole_number("chains", chains, 1, 2**31)
     start = find_start(process.target, "target", chains, None, seed, temperature=scheme.temperature)
     (state,) = initial_state(start, np.array([scheme.start_deviation]), True, 1, float)
     return state, whole_number("steps", steps, 1, 2**31), seed

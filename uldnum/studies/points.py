@@ -254,7 +254,9 @@ def fingerprint(target: Target) -> list[Any]:
     if target.components is not None or target.reference is not None:
         return [target.fingerprint]
     known = [] if target.draws is None else [target.sample(8)]
-    at = np.asarray(target.mean) + np.asarray(target.standard_deviation) * np.linspace(-2, 2, 5)[:, None]
+    deviation = np.asarray(target.standard_deviation)
+    scale = np.where(np.isfinite(deviation), deviation, 1.0)  # that of a user's target may be unknown
+    at = np.asarray(target.mean) + scale * np.linspace(-2, 2, 5)[:, None]
     if target.moment is not None and target.cdf is not None:
         known += [target.cdf(at), *(target.moment(order) for order in (1, 2, 4))]
     if target.log_density is not None:
