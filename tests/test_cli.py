@@ -183,6 +183,7 @@ def test_bias_json(monkeypatch, capsys, tmp_path):
         (("anneal", "--data", "gmm-4o"), "data: unknown name 'gmm-4o'; the nearest is 'gmm-40'"),
         (("anneal", "--data", "double-well"), "data: must be a GaussianMixture, a DataMixture, a network (without"),
         (("anneal", "--method", "heun", "--steps", "3"), "'heun' is a predictor"),
+        (("anneal", "--predictor", "ddim"), "method: must be an integrator with --predictor, and the default 'heun'"),
         (("anneal", "--method", "hun"), "method: unknown name 'hun'; the nearest is 'heun'"),
         (("anneal", "--predictor", "ddmi", "--method", "ula", "--h", "1"), "nearest is 'ddim'"),
         (("sample", "--features", "digits"), "error: --features: must be given together with --reference"),
@@ -952,6 +953,9 @@ def test_show_prints_the_properties_of_an_integrator(monkeypatch, capsys):
     code, out, _ = uldnum(monkeypatch, capsys, "show", "ghmc", "--h", "1.5")
     assert code == 0
     assert "acceptance on N(0, 1) at h = 1.5: 0.745848, at any friction" in out
+    code, out, _ = uldnum(monkeypatch, capsys, "show", "ald-cifar10")
+    assert code == 0
+    assert "ald-cifar10" in out
     code, out, err = uldnum(monkeypatch, capsys, "show", "BAOABX")
     assert (code, out) == (2, "")
     assert "The letters of splitting words are" in err

@@ -153,9 +153,18 @@ def anneal(
     given: dict[str, Any] = {"steps": steps, "h": h, "eps": eps, "snr": snr, "friction": friction}
     given |= {"temperature": temperature, "score_noise": score_noise, "predictor": predictor, "momentum": momentum}
     given |= {"boundary": boundary, "denoise": denoise}
-    sources = {name: context.get_parameter_source(name) for name in ("levels", *given)}
-    said = [name for name, source in sources.items() if source and source.name != "DEFAULT"]
+
+    def told(name: str) -> bool:
+        source = context.get_parameter_source(name)
+        return source is not None and source.name != "DEFAULT"
+
+    said = [name for name in ("levels", *given) if told(name)]
     preset = method.lower() in PRESETS
+    of_steps = [name for name in said if name not in ("levels", "score_noise", "denoise")]
+    if of_steps and not told("method"):
+        raise ValueError(
+            f"method: must be an integrator with --{of_steps[0]}, and the default {method!r} is a predictor"
+        )
     if preset and said:
         option = said[0].replace("_", "-")
         raise ValueError(f"{option}: {method!r} has its own levels, steps and step sizes; leave out --{option}")

@@ -149,20 +149,29 @@ def list_(
 
 
 def show(
-    name: Annotated[str, typer.Argument(help="Name of an integrator in 'uldnum list', or a splitting word.")],
+    name: Annotated[
+        str,
+        typer.Argument(help="Name of an integrator or a plan of the literature in 'uldnum list', or a splitting word."),
+    ],
     h: Annotated[float, typer.Option(help="Step size, in units of time.")] = 0.5,
     friction: Annotated[float, typer.Option(help="Friction, in units of 1/time.")] = 1.0,
 ) -> None:
     """Show what an integrator does in a step: formulas, cost, orders, limit of stability, exact results on N(0, 1).
 
-    For an integrator with a Metropolis test, the exact result is the acceptance at the step size.
+    For an integrator with a Metropolis test, the exact result is the acceptance at the step size. For a plan of the
+    literature, the command shows its levels.
 
     Examples: uldnum show BAOAB
 
     uldnum show QUICSORT --h 1
     """
     from uldnum.exact import acceptance, properties
+    from uldnum.plans._plan import preset
+    from uldnum.plans.presets import PRESETS
 
+    if name.lower() in PRESETS:
+        typer.echo(repr(preset(name)))
+        return
     scheme = integrator(name)
     if not scheme.metropolised:
         typer.echo(repr(properties(scheme, h, friction=friction)))
