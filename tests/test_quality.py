@@ -94,6 +94,16 @@ def test_a_plan_states_its_evaluations(method, options):
     assert uldnum.anneal(DATA, plan, chains=1, progress=False).nfe == plan.nfe
 
 
+@pytest.mark.parametrize("name", ["ddim", "heun", "dpm-solver++"])
+def test_plans_may_start_from_pure_noise(name, tmp_path):
+    """A study of plans that start at alpha = 0, where the score says nothing, has images and stores them."""
+    options = OPTIONS | {"levels": "flow:COUNT", "store": tmp_path}
+    found = quality(DATA, [name], [4], **options)
+    assert found.evaluations.item() == {"heun": 3}.get(name, 4)
+    assert np.isfinite(found.value.sel(metric="frechet").item())
+    assert quality(DATA, [name], [4], **options).images.equals(found.images)
+
+
 @pytest.mark.parametrize(("name", "steps", "evaluations"), [
     ("heun", 1, [3, 9, 19]), ("ddim", 1, [4, 10, 20]), ("dpm-solver++", 1, [4, 10, 20]),
     ("baoab-limit", 1, [4, 10, 20]), ("BAOAB", 2, [None, 10, 19]), ("ula", 3, [None, 10, 19]),

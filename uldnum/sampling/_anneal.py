@@ -414,6 +414,11 @@ def tables_of(plan: Plan, forms: tuple[Form | None, ...] | None = None) -> tuple
     )
 
 
+def hash_of(plan: Plan, data: Law) -> str:
+    """Return the hash of a plan on data, whose levels may have an answer at alpha = 0 where there is no score."""
+    return tables_of(plan, NoisedTargets(data, plan, np.dtype(float), ()).forms)[1]
+
+
 def report(run: Run) -> None:
     """Warn if chains diverged or the run was stopped."""
     if run.diverged:

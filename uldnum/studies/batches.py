@@ -154,7 +154,7 @@ def identity(law: Law, sampler: Sampler) -> tuple[tuple[int, ...], list[Any]]:
     """Return the shape of images, and data that identify a sampler and a network at its noise levels."""
     levels = [level_of(law, *place) for place in sampler.places]
     at_zero = law.decode(np.zeros((1, *levels[0].shape), np.float32))
-    return at_zero.shape[1:], [[level.fingerprint for level in levels], digest(at_zero), sampler.identity]
+    return at_zero.shape[1:], [[level.fingerprint for level in levels], digest(at_zero), sampler.identity(law)]
 
 
 def encoded(array: Array) -> dict[str, Any]:

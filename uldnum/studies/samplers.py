@@ -22,7 +22,7 @@ from uldnum.plans import levels as families
 from uldnum.plans._plan import Plan, is_predictor, plan, preset
 from uldnum.plans.levels import Levels
 from uldnum.plans.presets import PRESETS
-from uldnum.sampling._anneal import anneal, tables_of
+from uldnum.sampling._anneal import anneal, hash_of
 from uldnum.sampling._sample import sample
 from uldnum.sampling.lookup import find_levels
 from uldnum.sampling.run import Run
@@ -64,10 +64,9 @@ class Annealed:
         """The different noise levels (alpha, sigma) of the plan."""
         return list(dict.fromkeys(zip(self.plan.alpha.tolist(), self.plan.sigma.tolist(), strict=True)))
 
-    @property
-    def identity(self) -> list[Any]:
-        """Everything that the images depend on, apart from the network and the random numbers."""
-        return [tables_of(self.plan)[1], self.plan.x0, self.plan.momenta]
+    def identity(self, law: Law) -> list[Any]:
+        """Return everything that the images depend on, apart from the network and the random numbers."""
+        return [hash_of(self.plan, law), self.plan.x0, self.plan.momenta]
 
     def runs(self, law: Law, **options: Any) -> Iterator[tuple[Run, Array]]:
         """Yield the run of the plan and its images; ``options`` are those of `uldnum.anneal`."""
@@ -123,9 +122,8 @@ class AtOneLevel:
         """The noise level (alpha, sigma)."""
         return [(1.0, self.ratio)]
 
-    @property
-    def identity(self) -> list[Any]:
-        """Everything that the images depend on, apart from the network and the random numbers."""
+    def identity(self, law: Law) -> list[Any]:
+        """Return everything that the images depend on, apart from the network and the random numbers."""
         tables = lay_out([self.scheme.stages(np.array([self.h]), friction=self.friction)], np.dtype(float))
         starts = self.scheme.start_deviation, self.scheme.momenta, self.x0
         return [digest(*map(np.asarray, tables[:-2])), *starts, self.ratio, self.denoise, self.steps]
