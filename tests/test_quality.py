@@ -393,8 +393,8 @@ BAD = {
         {"samplers": {"a": ("BAOAB", 0.3, {"h": 1, "x0": "noise"})}}, "samplers: 'a': x0: must be one of target",
     ),
     "levels without a number": ({"levels": "karras:5:0.1:9"}, "samplers: 'heun': levels: must contain the word COUNT"),
-    "no schedule": ({"levels": "own:COUNT"}, "samplers: 'heun': levels: own:COUNT needs a network that has a schedule"),
-    "vectors": ({"network": "gaussian"}, "network: must have images of shape"),
+    "no schedule": ({"levels": "own:COUNT"}, "samplers: 'heun': levels: own:COUNT .* schedule.*; use another family"),
+    "vectors": ({"network": "gaussian"}, r"network: must have images of shape .*one of images \(n, 1, 1, d\)"),
     "no network": ({"network": 3}, "data: must be a GaussianMixture"),
 }  # fmt: skip
 

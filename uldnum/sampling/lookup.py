@@ -74,7 +74,10 @@ def find_levels(text: str, law: Law) -> Levels:
         levels = families.parse(text)
         return levels if law.nearest is None else law.nearest(levels)
     if law.levels is None or law.time is None:
-        raise ValueError(f"levels: own:COUNT needs a network that has a schedule, got {shown(text)} for {law.name}")
+        raise ValueError(
+            f"levels: own:COUNT needs a network that has a schedule, got {shown(text)} for {law.name}; "
+            "use another family, such as karras:FIRST:LAST:COUNT or flow:COUNT, or give the card the key schedule"
+        )
     try:
         number = whole(count)
     except ValueError as error:

@@ -267,7 +267,7 @@ def shape_of(law: Law, name: str, sampler: Sampler) -> tuple[int, ...]:
         if len(level.shape) != 3:
             raise ValueError(
                 f"network: must have images of shape (channels, height, width), got {law.name!r} with shape "
-                f"{tuple(level.shape)}"
+                f"{tuple(level.shape)}; a function of vectors (n, d) can be given as one of images (n, 1, 1, d)"
             )
         if isinstance(sampler, AtOneLevel) and sampler.denoise and not hasattr(level, "denoise"):
             raise ValueError(f"network: {law.name!r} cannot denoise images; give denoise=False")

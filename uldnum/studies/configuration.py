@@ -404,10 +404,11 @@ class QualityConfiguration(Checked):
         "Noise levels of the plans of samplers that are given by name: a notation of `uldnum.levels.parse`, in which "
         'the word COUNT stands for the number of levels; "own:COUNT" for the schedule of the network; or a function '
         "that returns `uldnum.levels.Levels` for a number of levels.",
-        shell="Noise levels of plans: geometric:FIRST:LAST:COUNT, karras:FIRST:LAST:COUNT, linear:COUNT, "
-        "scaled-linear:COUNT, cosine:COUNT or vp-sde:COUNT with numbers FIRST and LAST (sigma/alpha) and the word "
-        "COUNT, which stands for the number of levels; or own:COUNT for the schedule of the network. If the network "
-        "supports only integer timesteps, levels are moved to the nearest timesteps.",
+        shell="Noise levels of plans. In all notations the word COUNT stands for the number of levels: "
+        "geometric:FIRST:LAST:COUNT or karras:FIRST:LAST:COUNT, where FIRST and LAST are values of sigma/alpha; "
+        "linear:COUNT, scaled-linear:COUNT, cosine:COUNT or vp-sde:COUNT for a variance-preserving schedule; "
+        "flow:COUNT:SHIFT for flow matching; or own:COUNT for the schedule of the network. If the network supports "
+        "only integer timesteps, the levels are moved to the nearest timesteps.",
     ))  # fmt: skip
     steps: int = field(default=1, metadata=option(
         "int", "Steps at each noise level of integrators that are given by name.", check=Whole(1, 2**48),
