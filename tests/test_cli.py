@@ -995,6 +995,13 @@ def test_help_teaches(monkeypatch, capsys, command):
     assert "Usage" in out
 
 
+def test_help_breaks_lines_at_the_width_of_the_terminal():
+    """A paragraph of a help text is one line of the source that the terminal breaks."""
+    for command in app.app.registered_commands:
+        assert "\n" not in command.help.replace("\n\n", "")
+        assert command.help.split() == command.callback.__doc__.split()
+
+
 def test_every_extra_has_a_purpose():
     extras = set(metadata("uldnum").get_all("Provides-Extra"))
     assert extras - {"test", "dev"} == set(EXTRAS)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
+from inspect import cleandoc
 from typing import Annotated, Any
 
 import typer
@@ -80,9 +82,14 @@ def options(
     """Accept the options that precede a command."""
 
 
-app.command("list")(list_)
+def unwrapped(command: Callable[..., Any]) -> str:
+    """Return the text of a command with one line for each paragraph, which the terminal breaks at its own width."""
+    return cleandoc(command.__doc__ or "").replace("\n\n", "\0").replace("\n", " ").replace("\0", "\n\n")
+
+
+app.command("list", help=unwrapped(list_))(list_)
 for command in (show, doctor, fetch, bias, mixing, frontier, advise, sample, anneal, quality, report):
-    app.command()(command)
+    app.command(help=unwrapped(command))(command)
 
 
 def main() -> None:
