@@ -445,6 +445,25 @@ def test_distributions_state_how_their_images_are_drawn(network):
     assert uldnum.networks.network(network).display.limits == (-1, 1)
 
 
+@pytest.mark.parametrize(("card", "limits"), [({}, [-3, 3]), ({"display": (0, 2)}, [0, 2])], ids=["range", "card"])
+def test_a_study_draws_images_in_its_range_unless_the_card_states_another(network, card, limits):
+    net = uldnum.networks.network(network, card)
+    found = quality(net, ["ddim"], [3], **OPTIONS | {"reference": 3 * DIGITS, "data_range": (-3, 3)})
+    assert found.attrs["display"] == limits
+
+
+def test_distances_below_the_noise_floor_have_a_linear_axis(found):
+    """A symmetric logarithmic axis has ticks at its ends only if all values are in its linear part."""
+    small, large = found.copy(deep=True), found.copy(deep=True)
+    for name in ("value", "error", "floor"):
+        small[name][:] = 0.01
+    small["floor_error"][:] = large["floor_error"][:] = 0.04
+    large["value"][:] = 7.0
+    for data, scale in ((small, "linear"), (large, "symlog")):
+        axes = plotting.draw_quality(data, Figure().subplots(), metrics="frechet")
+        assert axes.get_yscale() == scale
+
+
 def run(*words):
     return CliRunner().invoke(app, list(map(str, words)))
 

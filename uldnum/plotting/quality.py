@@ -172,8 +172,10 @@ def draw_panel(axes: Any, data: xr.Dataset, styles: Mapping[str, Style], texts: 
         bars = style.joined(0.8, 0.75) | {"elinewidth": style.lines(0.7)["linewidth"]}
         axes.errorbar(one.evaluations, one.value, yerr=2 * one.error, **bars)
     if str(data.metric.values) in DISTANCES:
-        axes.set_yscale("symlog", linthresh=10 ** np.ceil(np.log10(max(2 * error, 1e-12))))
-        axes.yaxis.set_major_formatter("{x:g}")
+        linear = 10 ** np.ceil(np.log10(max(2 * error, 1e-12)))
+        if np.abs(axes.get_ylim()).max() > linear:  # otherwise the logarithmic axis has ticks only at its ends
+            axes.set_yscale("symlog", linthresh=linear)
+            axes.yaxis.set_major_formatter("{x:g}")
     axes.set_xlim(low, high)
     plain_ticks(axes, axes.xaxis)
     axes.grid(alpha=0.25, which="both", linewidth=0.5)

@@ -244,6 +244,8 @@ class Prepared:
         """Return the attributes of the dataset: what was compared, and how images are drawn."""
         comparison = self.comparison
         display = self.law.display or Display(comparison.reference.data_range)
+        if display.limits == self.law.data_range:  # the card states no other limits for pictures
+            display = display._replace(limits=comparison.reference.data_range)
         return {
             "uldnum": VERSION, "study": "quality", "network": self.law.name, "reference": comparison.reference.name,
             "floor_source": comparison.floor_source, "floor_images": comparison.floor_images(study.images),
