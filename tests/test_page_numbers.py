@@ -44,7 +44,10 @@ def test_the_gain_of_mild():
     first = quality.gain_table(stored("quality"), "network", "frechet").splitlines()[2].split(" | ")
     assert first[0] == "| T = 3, h = 0.5, beta = 0.38"
     ald, cold, mild = first[1], first[4], first[5].removesuffix(" |")
-    said = f"its Frechet distance is {mild}, and {ald} for annealed Langevin dynamics. The latter has {cold} with"
+    said = (
+        f"its Frechet distance is {mild}, and that of annealed Langevin dynamics is {ald}. With the step and the "
+        f"temperature of MILD, that of annealed Langevin dynamics is {cold}"
+    )
     assert said in text("README.md")
 
 
