@@ -452,6 +452,15 @@ def test_a_study_draws_images_in_its_range_unless_the_card_states_another(networ
     assert found.attrs["display"] == limits
 
 
+def test_a_given_range_replaces_that_of_the_card_in_warnings(network, recwarn):
+    net = uldnum.networks.network(network, {"data_range": (-0.1, 0.1)})
+    options = OPTIONS | {"data_range": (-1, 1), "images": 12}
+    quality(net, ["ddim"], [10], **options)
+    assert not [one for one in recwarn if "outside the range" in str(one.message)]
+    with pytest.warns(UserWarning, match="far outside the range of the data of .*, -0.1 to 0.1"):
+        quality(net, ["ddim"], [10], **options | {"data_range": None, "reference": DIGITS / 10})
+
+
 def test_distances_below_the_noise_floor_have_a_linear_axis(found):
     """A symmetric logarithmic axis has ticks at its ends only if all values are in its linear part."""
     small, large = found.copy(deep=True), found.copy(deep=True)

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import time
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -118,6 +119,8 @@ class Batch:
         options = {"chains": self.count, "first_chain": self.first, "seed": self.seed, "backend": self.backend}
         parts, seconds, begun = [], 0.0, time.perf_counter()
         with quiet() as stopped:
+            if self.data_range != self.law.data_range:  # the card of the network states another range than that given
+                warnings.filterwarnings("ignore", ".* far outside the range of the data")
             for run, states in self.sampler.runs(self.law, progress=False, **options):
                 images = self.law.decode(states)
                 seconds += time.perf_counter() - begun
