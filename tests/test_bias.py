@@ -14,7 +14,7 @@ from uldnum.diagnostics.bias import Truth, rms_bias
 from uldnum.exact.stationary import Problem
 from uldnum.plotting import draw_bias, save
 from uldnum.plotting.panels import read_study
-from uldnum.studies.points import Exact
+from uldnum.studies.points import Exact, fingerprint
 
 GAUSSIAN = uldnum.target("gaussian")
 
@@ -360,3 +360,10 @@ def test_the_table_names_the_reference(capsys, tmp_path):
     )
     print_table(study, tmp_path / "bias.nc", tmp_path / "bias.png")
     assert "Measured against Reference(array of 99 samples, shape=(1,)).\n" in capsys.readouterr().out
+
+
+def test_a_target_without_a_scale_is_identified_without_a_warning(recwarn):
+    """Log densities tell targets apart at finite positions, whether or not the standard deviation is known."""
+    targets = [uldnum.UserTarget(lambda x: -x, 1, lambda x, k=k: k - x[:, 0] ** 2 / 2) for k in (0.0, 1.0)]
+    assert fingerprint(targets[0])[1] != fingerprint(targets[1])[1]
+    assert not recwarn.list

@@ -254,8 +254,7 @@ def fingerprint(target: Target) -> list[Any]:
     if target.components is not None or target.reference is not None:
         return [target.fingerprint]
     known = [] if target.draws is None else [target.sample(8)]
-    deviation = np.asarray(target.standard_deviation)
-    scale = np.where(np.isfinite(deviation), deviation, 1.0)  # that of a user's target may be unknown
+    scale = np.where(np.isfinite(target.standard_deviation), target.standard_deviation, 1.0)  # infinite if unknown
     at = np.asarray(target.mean) + scale * np.linspace(-2, 2, 5)[:, None]
     if target.moment is not None and target.cdf is not None:
         known += [target.cdf(at), *(target.moment(order) for order in (1, 2, 4))]
