@@ -51,12 +51,13 @@ class UserTarget(Target):
     sampler : callable, optional
         ``sampler(n, seed, first)`` returns n exact draws, shape (n, d). Their indices are ``first`` to
         ``first + n - 1``, and draw i must depend only on seed and i. Without a sampler, `uldnum.sample` needs ``x0``.
-    mean : array, shape (d,), optional
+    mean : float or array, shape (d,), optional
         Mean, or an approximate centre. Runs accumulate moments about this point. Default: 0.
-    standard_deviation : array, shape (d,), optional
+    standard_deviation : float or array, shape (d,), optional
         Standard deviation of each coordinate, or an approximate scale. A chain counts as diverged if its distance from
         the mean exceeds 1000 standard deviations in any coordinate, multiplied by sqrt(T) at temperatures T above 1.
-        Default: infinite. A chain then counts as diverged only if its position is not finite.
+        Default: infinite. A chain then counts as diverged only if its position is not finite. The runs that make a
+        reference ``"long"`` or ``"metropolised"`` start at this scale, or at 1 if it is infinite.
     moment : callable, optional
         ``moment(order)`` returns the raw moments E[x_i^order], shape (d,).
     cdf : callable, optional
@@ -168,8 +169,9 @@ class UserTarget(Target):
         for name, default in (("mean", 0.0), ("standard_deviation", math.inf)):
             given = getattr(self, name)
             value = np.full(shape, default) if given is None else numbers(name, given)
-            if value.shape != shape:
-                raise ValueError(f"{name}: must have shape {shape}, got {value.shape}")
+            if value.shape not in ((), shape):
+                raise ValueError(f"{name}: must be a number or have shape {shape}, got {value.shape}")
+            value = np.full(shape, value) if value.ndim == 0 else value
             object.__setattr__(self, name, value)
         if np.any(self.standard_deviation <= 0):
             raise ValueError(f"standard_deviation: must be positive, got {shown(self.standard_deviation)}")
