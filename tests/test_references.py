@@ -330,6 +330,9 @@ def test_a_long_run_that_cannot_know_says_so(monkeypatch):
         ValueError, match=r"reference: 'long' did not reach a noise of 0\.1 .* on 'apart' in 4096 steps"
     ):
         Reference.long(apart, noise=0.1)
+    narrow = UserTarget(lambda x: -4 * x * (x**2 / 0.05**2 - 1) / 0.05**2, 1, name="in nm")  # starts at up to 1e5 kT
+    with pytest.raises(ValueError, match=r"or state the mean and standard_deviation of the target"):
+        Reference.long(narrow, noise=0.1)
     monkeypatch.setattr("uldnum.diagnostics.long_run.HALVINGS", 0)
     with pytest.raises(ValueError, match=r"reference: 'long' found no step size on 'gaussian' with a bias below 0\.1"):
         Reference.long("gaussian", noise=0.1)

@@ -68,6 +68,11 @@ def test_a_user_score_equals_the_mixture(score, dtype):
     np.testing.assert_allclose(mine.covariance, plain.covariance, atol=1e-12 if dtype == "float64" else 1e-5)
 
 
+def test_a_number_is_the_scale_of_every_coordinate():
+    target = UserTarget(gaussian_score, 2, mean=0.5, standard_deviation=2.0)
+    np.testing.assert_array_equal([target.mean, target.standard_deviation], [[0.5, 0.5], [2.0, 2.0]])
+
+
 def test_messages_name_missing_knowledge():
     target = UserTarget(gaussian_score, 2)
     with pytest.raises(ValueError, match="x0: must be given, because the target 'user' has no exact draws"):
@@ -76,7 +81,10 @@ def test_messages_name_missing_knowledge():
     assert np.isfinite(run.mean).all()
     with pytest.raises(ValueError, match="bins: histograms need"):
         uldnum.sample(target, "ula", h=0.1, steps=3, chains=2, x0=np.ones((2, 2)), bins=5)
-    with pytest.raises(ValueError, match="does not provide its moments"):
+    with pytest.raises(ValueError, match=r"does not provide its moments.* or reference='long'$"):
+        uldnum.studies.bias(target, "ula", 0.1)
+    target = UserTarget(lambda x: -x, 2, lambda x: -(x**2).sum(1) / 2)
+    with pytest.raises(ValueError, match=r"does not provide its moments.* or reference='metropolised'$"):
         uldnum.studies.bias(target, "ula", 0.1)
 
 
@@ -272,7 +280,7 @@ def test_data_without_noised_distributions_are_refused():
     [
         ({"standard_deviation": [0.0, 1.0]}, "standard_deviation: must be positive"),
         ({"standard_deviation": [np.nan, 1.0]}, "standard_deviation: must be finite"),
-        ({"standard_deviation": 1.0}, "standard_deviation: must have shape"),
+        ({"standard_deviation": [1.0]}, "standard_deviation: must be a number or have shape"),
         ({"mean": [np.nan, 0.0]}, "mean: must be finite"),
         ({"mean": ["a", "b"]}, "mean: must be a number or an array of numbers"),
         ({"dimension": 0}, "dimension: must be at least 1"),

@@ -236,8 +236,15 @@ def long_run(
     kind = "metropolised" if scheme.metropolised else "long"
     raise ValueError(
         f"reference: {kind!r} did not reach a noise of {noise:g} standard deviations on {target.name!r} in {STEPS} "
-        f"steps of h = {h:.3g}: its chains mix too slowly; pass samples"
+        f"steps of h = {h:.3g}: its chains mix too slowly; pass samples{or_scale(target)}"
     )
+
+
+def or_scale(target: Target) -> str:
+    """Return a remedy for a target whose scale is not stated: the chains of long runs may start too far away."""
+    if target.draws is not None or np.all(np.isfinite(target.standard_deviation)):
+        return ""
+    return ", or state the mean and standard_deviation of the target approximately (its chains start from N(mean, 1))"
 
 
 def quiet_run(target: Target, scheme: Integrator, **options: Any) -> Run:

@@ -372,6 +372,8 @@ def left_out(known: Target) -> str:
 def wanting(target: Target, what: str, *abilities: str) -> ValueError:
     """Return the error for a target that lacks abilities which reference samples would replace."""
     how = "samples of the target, or reference='long'" if target.draws is None else "target.sample"
+    if target.draws is None and target.log_density is not None:
+        how += ", or reference='metropolised'"
     return ValueError(f"{lacking(target, what, *abilities)}, or pass reference={how}")
 
 
