@@ -239,7 +239,7 @@ def mark_entries(axes: Any, parts: Sequence[xr.Dataset]) -> list[Any]:
     if not sampled:
         return []
     found = {"sampled, ± 2 standard errors": GREY.points(0.95)}
-    if any(bool(part.exact.notnull().any()) for part in parts):
+    if any(bool((part.exact > 0).any()) for part in parts):  # 0 is below the panel
         found = {"exact": GREY.lines(0.9)} | found
     found |= {
         f"sampled, below {SEEN:g} noise floors": GREY.hollow(0.5),

@@ -173,10 +173,11 @@ def study_part(study: Shown, path: Path, title: str, figures: list[Part]) -> Par
     """Return the part of a study of integrators."""
     data = opened(path, str(study.data.attrs["study"]))
     data = one_friction(data) if data.attrs["study"] == "bias" else data  # as its figure
+    floors = ", and dotted lines are noise floors" if data.attrs["study"] == "bias" and "bias" in data else ""
     return {
         "title": f"{title}: {place_of(data)}", "key": "integrator",
-        "caption": "Lines are exact. Points are sampled, with error bars of 2 standard errors. Points that are not "
-        "resolved from noise, and bounds, are hollow.",
+        "caption": f"Lines are exact{floors}. Points are sampled, with error bars of 2 standard errors. Points that "
+        "are not resolved from noise, and bounds, are hollow.",
         "names": names_of(study.styles, study.labels), "figures": figures,
         "table": table(data, (*AXES, "metric"), path.stem),
     }  # fmt: skip

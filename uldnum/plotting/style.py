@@ -221,7 +221,7 @@ def literal_text() -> Iterator[None]:
 def bias_label(metric: str) -> str:
     """Return the label of an axis of biases in lines that are no longer than a panel, with the unit in the last one."""
     if metric not in METRICS:
-        return f"bias: {metric}"
+        return f"bias: {metric}\n(standard deviations)"  # an observable of the user
     one = METRICS[metric]
     return "\n".join(textwrap.wrap(f"bias: {one.label}", LABEL) + [f"({one.unit})"] * bool(one.unit))
 
