@@ -747,7 +747,7 @@ FAMILIES: dict[str, tuple[CatalogueEntry, ...]] = {
     ),
     "Splitting words": (
         word_entry("BAOAB", (2, 2), LEIMKUHLER),
-        word_entry("BAOA", (1, 2), f"{JAIN}, eq. 9", "lfmiddle"),  # OpenMM's LangevinMiddleIntegrator
+        word_entry("BAOA", (1, 2), f"{JAIN}, eq. 9", "lfmiddle", "LangevinMiddleIntegrator"),
         word_entry("OBABO", (2, 2), "Bussi & Parrinello 2007, Phys. Rev. E 75, 056707"),
         word_entry("ABOBA", (2, 2), LEIMKUHLER),
         word_entry("OABAO", (2, 2), LEIMKUHLER),
