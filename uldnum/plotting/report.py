@@ -115,19 +115,23 @@ def bias_part(path: Path) -> Part:
     (study,) = read_studies(path, "bias", None, None)
     figures = []
     for metric in map(str, study.data.metric.values):
-        traces = [trace for name, style in study.styles.items() for trace in bias_traces(study, metric, name, style)]
         ends = bias_panels.limits(study.data.sel(metric=metric))
+        traces = [
+            trace for name, style in study.styles.items() for trace in bias_traces(study, metric, name, style, ends[1])
+        ]
         figures.append(figure(metric, traces, STEP, bias_label(metric), y_range=ends))
     return study_part(study, path, "Bias", figures)
 
 
-def bias_traces(study: Shown, metric: str, name: str, style: Style) -> Iterator[Trace]:
-    """Yield the exact curve, the noise floor and the sampled points of an integrator."""
+def bias_traces(study: Shown, metric: str, name: str, style: Style, top: float) -> Iterator[Trace]:
+    """Yield the exact curve, the noise floor, the sampled points and, where chains diverged, crosses at the top."""
     one = study.data.sel(metric=metric, integrator=name)
     yield curve(name, style, one.h, one.exact, "exact bias")
     if "bias" in one:
         yield curve(name, style, one.h, one.floor, "noise floor", dash="dot", width=1)
         yield points(name, style, one.h, one.bias, one.resolved, yerr=2 * one.error, what="bias")
+        if one.lost.any():
+            yield crosses(name, style, one.h[one.lost.values], top * 0.9 ** (1 + style.rank))
 
 
 def mixing_part(path: Path) -> Part:
@@ -173,11 +177,13 @@ def study_part(study: Shown, path: Path, title: str, figures: list[Part]) -> Par
     """Return the part of a study of integrators."""
     data = opened(path, str(study.data.attrs["study"]))
     data = one_friction(data) if data.attrs["study"] == "bias" else data  # as its figure
-    floors = ", and dotted lines are noise floors" if data.attrs["study"] == "bias" and "bias" in data else ""
+    sampled = data.attrs["study"] == "bias" and "bias" in data
+    floors = ", and dotted lines are noise floors" if sampled else ""
+    lost = " Crosses at the top mark step sizes at which chains diverged or the scheme is unstable." if sampled else ""
     return {
         "title": f"{title}: {place_of(data)}", "key": "integrator",
         "caption": f"Lines are exact{floors}. Points are sampled, with error bars of 2 standard errors. Points that "
-        "are not resolved from noise, and bounds, are hollow.",
+        f"are not resolved from noise, and bounds, are hollow.{lost}",
         "names": names_of(study.styles, study.labels), "figures": figures,
         "table": table(data, (*AXES, "metric"), path.stem),
     }  # fmt: skip
@@ -394,6 +400,16 @@ def points(
             shown = np.where(sure, np.asarray(error), np.nan)
             trace[axis] = {"type": "data", "array": plain(shown), "color": colour, "thickness": 1, "width": 0}
     return trace
+
+
+def crosses(name: str, style: Style, x: Any, y: float) -> Trace:
+    """Return the trace of crosses at step sizes at which an integrator diverged or has no stationary distribution."""
+    line = {"color": colour_of(style), "width": 1.5}
+    return {
+        "type": "scatter", "mode": "markers", "meta": name, "x": plain(np.asarray(x)), "y": plain(np.full(len(x), y)),
+        "marker": {"symbol": "x-thin", "size": 8, "line": line},
+        "hovertemplate": f"{escape(name)}<br>diverged or unstable<br>at %{{x:.4g}}<extra></extra>",
+    }  # fmt: skip
 
 
 def horizontal(y: float) -> Part:
