@@ -213,8 +213,9 @@ class Configuration(Checked):
     friction: ArrayLike | None = field(default=None, metadata=friction_option(USUAL_FRICTIONS))
     temperature: float | None = field(default=None, metadata=option(
         "float, optional",
-        "Temperature T of the integrators. Biases are measured against the target density to the power 1/T, which "
-        "is known on Gaussians and in one dimension; on other targets, pass samples of it as reference. Default: 1.",
+        "Temperature T of the integrators, relative to that of the target, not in kelvin. Biases are measured against "
+        "the target density to the power 1/T. It is known on Gaussians and in one dimension. On other targets, pass "
+        "samples of it as reference. Default: 1.",
         check=optional_number,
     ))  # fmt: skip
     score_noise: float | None = field(default=None, metadata=option(
