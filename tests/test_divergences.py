@@ -218,6 +218,13 @@ def test_joint_distributions_of_position_and_momentum(options):
     assert found.value[0] < found.value[1]
 
 
+def test_joint_distributions_of_schemes_with_three_rows():
+    """The third row of ShOULD is neither x nor p; at h = 0.1 its divergence is below a tenth of the error."""
+    run = uldnum.sample("gaussian", "ShOULD", h=0.1, steps=2, chains=2000, progress=False, backend="array")
+    found = kl(run, "gaussian", joint=True)
+    assert abs(found.value) < 4 * found.error
+
+
 def test_joint_distributions_that_are_unknown():
     x = np.zeros((4, 3))
     with pytest.raises(ValueError, match=r"joint: must be False for samples of shape \(3,\)"):
@@ -228,6 +235,9 @@ def test_joint_distributions_that_are_unknown():
         kl(x[:, :2], RING, joint=True, reference=np.zeros((9, 2)))
     with pytest.raises(ValueError, match="does not provide its density; define its 'log_density'"):
         total_variation(x[:, :2], uldnum.UserTarget(lambda x: -x, 2, standard_deviation=[1.0, 1.0]), joint=True)
+    hot = uldnum.sample("ring-8", "OBABO", h=0.2, steps=2, chains=8, temperature=2.0, backend="array")
+    with pytest.raises(ValueError, match=r"known on Gaussians and in one dimension, but not for 'ring-8'$"):
+        kl(hot, RING, joint=True)  # without the advice to give a reference
     run = uldnum.sample("gaussian", "BAOAB", h=0.5, steps=2, chains=1, backend="array")
     assert np.isnan(kl(run, "gaussian", joint=True)).all()
 

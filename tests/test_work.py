@@ -158,6 +158,8 @@ def test_refusals():
         shadow_work(uldnum.UserTarget(lambda x: -x, 1), "BAOAB", **given)
     with pytest.raises(ValueError, match="does not provide exact draws; define its 'draws'"):
         shadow_work(uldnum.UserTarget(lambda x: -x, 1, log_density=lambda x: -(x[:, 0] ** 2) / 2), "BAOAB", **given)
+    with pytest.raises(ValueError, match=r"known on Gaussians and in one dimension, but not for 'ring-8'$"):
+        shadow_work("ring-8", uldnum.integrator("BAOAB").at(temperature=2.0), **given)  # there are no references
     assert np.isnan(shadow_work("gaussian", "BAOAB", h=3.0, steps=60, chains=4)).all()
     assert np.isnan(kl_by_shadow_work("gaussian", "BAOAB", h=3.0, steps=60, chains=4)).all()
     assert np.isnan(kl_by_shadow_work("gaussian", "BAOAB", h=0.5, steps=2, chains=1).error)

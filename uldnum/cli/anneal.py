@@ -230,11 +230,11 @@ def show(law: Any, chosen: Any, x: Any, path: Path, labels: list[str]) -> None:
 
 def compare(mixture: Any, x: Any, seed: int, temperature: float) -> None:
     """Print two distances between states and a mixture, and those of as many exact samples, with standard errors."""
-    from uldnum.diagnostics.expectations import against
+    from uldnum.diagnostics.expectations import at_temperature
     from uldnum.diagnostics.metrics import METRICS
 
     try:
-        mixture = against(mixture, None, temperature)
+        mixture = at_temperature(mixture, temperature)
     except ValueError:
         typer.echo(f"distances to {mixture.name} at temperature {temperature:g} are not known")
         return

@@ -19,7 +19,7 @@ from uldnum.sampling.run import Run
 from uldnum.targets import GaussianMixture, Modes, Target, lacking
 from uldnum.targets.mass import Mass
 
-__all__ = ["Referenced", "against", "target_of", "with_draws"]
+__all__ = ["Referenced", "against", "at_temperature", "target_of", "with_draws"]
 
 # Seed of exact draws that serve as a reference. It differs from the default seed of runs.
 EXACT_DRAWS = 1 << 63
@@ -214,8 +214,7 @@ def against(target: Target, reference: Any, temperature: float | None = None) ->
     ValueError is raised unless there is a reference. By default, T is the temperature for which the expectations of the
     target hold.
     """
-    own = target.temperature_of_expectations
-    temperature = own if temperature is None else temperature
+    temperature = target.temperature_of_expectations if temperature is None else temperature
     if isinstance(reference, str) and reference in MADE:
         reference = MADE[reference](target, temperature=temperature)
     if reference is not None:
@@ -226,14 +225,22 @@ def against(target: Target, reference: Any, temperature: float | None = None) ->
                 f"temperature {samples.temperature:g}"
             )
         return Referenced(target, samples, temperature_of_expectations=temperature)
-    if temperature == own:
+    return at_temperature(target, temperature, "; pass reference='long', or samples at that temperature")
+
+
+def at_temperature(target: Target, temperature: float, remedy: str = "") -> Target:
+    """Return a target with the expectations of its own density at a temperature, or raise, as `against` does.
+
+    The error message ends with ``remedy``.
+    """
+    if temperature == target.temperature_of_expectations:
         return target
     if target.precision is not None:
         return Tempered(target, heated(target, temperature), temperature_of_expectations=temperature)
     if target.shape != (1,):
         raise ValueError(
             f"temperature: at {temperature:g}, expectations and draws are known on Gaussians and in one dimension, but "
-            f"not for {target.name!r}; pass reference='long', or samples at that temperature"
+            f"not for {target.name!r}{remedy}"
         )
     return Tempered(target, TabulatedLaw(tabulate(target, temperature)), temperature_of_expectations=temperature)
 

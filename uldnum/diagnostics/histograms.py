@@ -13,8 +13,8 @@ import numpy as np
 
 from uldnum._util.arguments import flag, result_of
 from uldnum._util.typing import Array
-from uldnum.diagnostics.arguments import flattened, positions, stored_positions
-from uldnum.diagnostics.expectations import against, target_of
+from uldnum.diagnostics.arguments import flattened, matching, positions, stored_positions
+from uldnum.diagnostics.expectations import against, at_temperature, target_of
 from uldnum.diagnostics.jackknife import BATCHES, Bias, other_norm, split, squared_norm, squared_trace
 from uldnum.diagnostics.planes import Cells, Plane, plane_of_density, plane_of_state, shares
 from uldnum.sampling.launch import REACH
@@ -372,9 +372,9 @@ def over_cells(measure: Callable[[Cells], Bias], run: Run | Array, target: Targe
         x = positions(run, given, "run")
         plane, groups, lost = plane_of(given, given, None), x[None], np.array([not np.isfinite(x).all()])
     else:
-        known, lost = target_of(run, given, None), np.atleast_1d(run.diverged) > 0
-        plane = plane_of(known, given, run)
-        x = run.state.phase_space[..., 0] if known.shape == (1,) else stored_positions(run)
+        known = at_temperature(matching(given, run.settings.shape), run.settings.temperature)
+        plane, lost = plane_of(known, given, run), np.atleast_1d(run.diverged) > 0
+        x = run.state.phase_space[:, :, :2, 0] if known.shape == (1,) else stored_positions(run)
         groups = x if run.settings.grouped or known.shape == (1,) else x[None]
     return collected([measure(shares(group.astype(float), plane)) for group in groups], run, lost)
 

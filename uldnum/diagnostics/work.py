@@ -10,7 +10,7 @@ import numpy as np
 
 from uldnum._util.arguments import flag, positive_number, shown, step_size, whole_number
 from uldnum._util.typing import Array
-from uldnum.diagnostics.expectations import against
+from uldnum.diagnostics.expectations import at_temperature
 from uldnum.diagnostics.mixing import Estimate
 from uldnum.diagnostics.samples import scores_at
 from uldnum.kernels.initial import initial_normals
@@ -229,7 +229,7 @@ def process_of(target: Target | str, integrator: str | Integrator, h: Array, fri
         raise ValueError(f"h: must be a number, got shape {h.shape}")
     if given.log_density is None:
         raise lacking(given, "its energy", "log_density")
-    known = against(given, None, scheme.temperature)
+    known = at_temperature(given, scheme.temperature)
     if known.draws is None:
         raise lacking(given, "exact draws", "draws")
     flows = [FLOWS[letter](share * h, np.asarray(gamma)) for letter, share in zip(*scheme.word, strict=True)]

@@ -13,7 +13,7 @@ import numpy as np
 
 from uldnum._util.typing import Array
 from uldnum.diagnostics.bias import deviation, known_moment
-from uldnum.diagnostics.expectations import against
+from uldnum.diagnostics.expectations import at_temperature
 from uldnum.diagnostics.metrics import RELAXATION_TIME, TIMES, StationaryLaw, study_metric
 from uldnum.exact import ConvergenceError, GaussianLaw, TransferOperator, UnstableError, transfer_operator
 from uldnum.exact._gaussian import Spectrum, log1p_gap, stationary_law
@@ -128,7 +128,7 @@ class GaussianMarginals:
     @classmethod
     def of(cls, scheme: Integrator, target: Target, h: float, friction: float, mass: Any = None) -> GaussianMarginals:
         """Return the stationary distribution of a scheme; a bias below the rounding error of the variance is 0."""
-        precision, known = np.asarray(target.precision), against(target, None, scheme.temperature)
+        precision, known = np.asarray(target.precision), at_temperature(target, scheme.temperature)
         spectrum, at = Spectrum.of(precision, mass), (np.asarray(h), np.asarray(friction))
         found = stationary_law(scheme, *at, spectrum)
         if np.any(np.abs(found.bias) * spectrum.values < CANCELLED * scheme.temperature):
@@ -233,7 +233,7 @@ class OneDimensionalLaw:
         cls, scheme: Integrator, target: Target, h: float, friction: float, tolerance: float, mass: Any = None
     ) -> OneDimensionalLaw:
         """Return the stationary distribution of a scheme, or raise a ConvergenceError."""
-        known = against(target, None, scheme.temperature)
+        known = at_temperature(target, scheme.temperature)
         return cls(known, transfer_operator(scheme, target, h, friction=friction, tolerance=tolerance, mass=mass))
 
     def moment_error(self, order: int) -> Array:
