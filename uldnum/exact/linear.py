@@ -308,7 +308,7 @@ def check_affine(step: Step, name: str) -> None:
     if step.metropolised:
         raise ValueError(
             f"integrator: {name!r} has a Metropolis test, so that its stationary distribution is that of the target; "
-            "uldnum.exact computes only steps without tests"
+            "of steps with a test, uldnum.exact computes only the acceptance"
         )
 
 
