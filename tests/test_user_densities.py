@@ -300,3 +300,17 @@ def test_a_compiled_score_needs_a_compiled_log_density():
         ValueError, match=r"^backend: 'numba' does not .* use 'array', or a log density that is a Numba"
     ):
         uldnum.sample(target, "mala", backend="numba", **options)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_resumed_runs_need_the_same_constant(dtype):
+    """Chains carry their log density, so that another constant would change the first decisions without a word."""
+
+    def target(constant):
+        return UserTarget(lambda x: -x, 2, log_density=lambda x: constant - (x**2).sum(axis=1) / 2)
+
+    options = {"h": 0.5, "chains": 8, "mass": [[2.0, 0.5], [0.5, 1.0]], "dtype": dtype, "progress": False}
+    part = uldnum.sample(target(3.0), "ghmc", steps=5, x0=np.ones((8, 2)), **options)
+    assert uldnum.sample(target(3.0), "ghmc", steps=9, resume=part, **options).recorded_steps == 9
+    with pytest.raises(ValueError, match=r"^resume: must be a run with the same log density, which now differs by 1;"):
+        uldnum.sample(target(2.0), "ghmc", steps=9, resume=part, **options)

@@ -60,6 +60,10 @@ __all__ = ["one_phase", "sample"]
 # Largest relative rounding error of a density without a warning, for Metropolis tests.
 DENSITY_ERROR = 1e-3
 
+# Largest difference of the log densities of a resumed run from those of the target, in units of 1 + |log density|. It
+# is above their rounding errors in float32.
+SAME_DENSITY = 1e-3
+
 # Smallest number of states, for each dimension, from which a mass is estimated.
 STATES_PER_DIMENSION = 10
 
@@ -377,6 +381,8 @@ def sample(
         run = Run(settings, steps, state, [], recording.centre, low, high, tables, mixture, {})
     else:
         run = resumed(earlier, settings, steps, tables, mixture, (recording.centre, low, high))
+        if scheme.metropolised:
+            check_same_density(target, run.state)
         recording = recording._replace(centre=run.centre, low=run.low, per_unit=bins / (run.high - run.low))
     program = one_phase(
         target, run.tables, burn_in + steps, recording, settings.key, start.first_chain, run.mixture, weight,
@@ -389,6 +395,23 @@ def sample(
         register_ends(run)
         report(run, known, scheme)
     return run
+
+
+def check_same_density(target: Target, state: State) -> None:
+    """Raise if the log densities that chains carry are not those of the target, for example up to a constant.
+
+    The fingerprint of a target depends on its score only, but that of a mixture also on its density.
+    """
+    if target.kernel_data is not None or not state.step:
+        return
+    x = state.phase_space[:, :, 0].reshape(-1, *target.shape)
+    found, carried = np.asarray(target.log_density(x), float), state.log_density.ravel()  # type: ignore[misc]
+    change = np.abs(found - carried)
+    if not (change <= SAME_DENSITY * (1 + np.abs(carried))).all():
+        raise ValueError(
+            f"resume: must be a run with the same log density, which now differs by {change.max():.3g}; its constant "
+            "must not change"
+        )
 
 
 def check_densities(target: Target, x: Array, kind: np.dtype[Any]) -> None:
