@@ -458,11 +458,15 @@ def test_large_log_densities_in_float32_warn():
     """Only a function that computes both works in float32."""
     options = {"h": 0.1, "steps": 1, "chains": 2, "x0": np.ones((2, 1), np.float32), "progress": False}
     both = uldnum.UserTarget(lambda x: (-x, 1e5 - x[:, 0] ** 2 / 2), 1, returns_log_density=True)
-    with pytest.warns(UserWarning, match=r"dtype: float32 rounds log densities of the target by up to 0\.012"):
+    with pytest.warns(UserWarning, match=r"dtype: float32 rounds .* by up to 0\.012.*; use float64$"):
         uldnum.sample(both, "mala", dtype="float32", **options)
     uldnum.sample(both, "mala", **options)
     large = uldnum.UserTarget(lambda x: -x, 1, lambda x: 1e5 - x[:, 0] ** 2 / 2)
     uldnum.sample(large, "mala", dtype="float32", **options)
+    huge = uldnum.UserTarget(lambda x: -x, 1, lambda x: 1e14 - x[:, 0] ** 2 / 2)
+    for dtype in ("float32", "float64"):
+        with pytest.warns(UserWarning, match=r"dtype: float64 rounds .* by up to 0\.022.*; subtract a constant"):
+            uldnum.sample(huge, "mala", dtype=dtype, **options)
 
 
 def test_results_state_the_acceptance(tmp_path):

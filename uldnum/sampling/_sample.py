@@ -423,11 +423,13 @@ def check_densities(target: Target, x: Array, kind: np.dtype[Any]) -> None:
     found = np.asarray(target.log_density(x.reshape(-1, *target.shape)), float)  # type: ignore[misc]
     if not np.isfinite(found).all():
         raise ValueError("x0: must have a finite log density, which a Metropolis test compares with the next one")
-    error = np.abs(found).max() * np.finfo(float if target.log_density_in_float64 else kind).eps
+    precision: np.dtype[Any] = np.dtype(float) if target.log_density_in_float64 else kind
+    error = np.abs(found).max() * np.finfo(precision).eps
     if error > DENSITY_ERROR:
+        remedy = "subtract a constant from them" if precision == np.float64 else "use float64"
         warnings.warn(
-            f"dtype: {kind} rounds log densities of the target by up to {error:.2g}, so that the density that the "
-            "chains sample has this relative error; use float64",
+            f"dtype: {precision} rounds log densities of the target by up to {error:.2g}, so that the density that the "
+            f"chains sample has this relative error; {remedy}",
             stacklevel=3,
         )
 
