@@ -108,7 +108,8 @@ def test_a_figure_shows_the_values_with_two_standard_errors(page, results):
 
 
 def test_crosses_mark_where_chains_diverge(tmp_path):
-    studies.bias("gaussian", ["ula", "BAOA"], [0.5, 2.5], **SHORT).to_netcdf(tmp_path / "bias.nc")
+    with pytest.warns(UserWarning, match=r"(diverged|yet) at h = 2\.5"):
+        studies.bias("gaussian", ["ula", "BAOA"], [0.5, 2.5], **SHORT).to_netcdf(tmp_path / "bias.nc")
     part = parts_of(write_report(tmp_path).read_text(encoding="utf-8"))["bias"]
     for figure in part["figures"]:
         marks = [one for one in figure["data"] if "diverged" in one["hovertemplate"]]
