@@ -14,6 +14,7 @@ from uldnum.diagnostics.bias import Truth, rms_bias
 from uldnum.exact.stationary import Problem
 from uldnum.plotting import draw_bias, save
 from uldnum.plotting.panels import read_study
+from uldnum.studies.common import narrowest
 from uldnum.studies.points import Exact, fingerprint
 
 GAUSSIAN = uldnum.target("gaussian")
@@ -235,6 +236,12 @@ def test_the_default_friction_is_in_units_of_the_target():
     assert uldnum.studies.exact_bias(wide, "BAOAB", 0.5, progress=False).attrs["friction"] == 0.5
     assert uldnum.studies.bias(wide, "BAOAB", 0.5, **QUICK).attrs["friction"] == 0.5
     assert uldnum.studies.mixing(wide, "BAOAB", 0.5, **QUICK).friction.values.tolist() == [0.25, 0.5, 1.0]
+
+
+def test_default_steps_follow_the_scores_of_a_target_with_draws():
+    """E[s^2] of the double well is that of its second derivative, 8 (3 E[x^2] - 1); 1024 draws know it to 3%."""
+    target = uldnum.target("double-well")
+    assert narrowest(target) == pytest.approx((8 * (3 * target.moment(2)[0] - 1)) ** -0.5, rel=0.1)
 
 
 def test_an_exact_study_is_drawn(tmp_path):

@@ -305,7 +305,7 @@ def test_user_targets_and_integrators_are_pickled(processes):
     assert np.isfinite(study.exact).all()
     moment, cdf = (lambda order: np.ones(1)), partial(np.clip, a_min=0.0, a_max=1.0)
     unnamed = uldnum.UserTarget(
-        lambda x: -x, 1, sampler=mixture.sample, standard_deviation=[1.0], moment=moment, cdf=cdf
+        lambda x: -x, 1, sampler=uldnum.target("gaussian").sample, standard_deviation=[1.0], moment=moment, cdf=cdf
     )
     with pytest.raises(ValueError, match=r"^executor: a task cannot be sent to another process"):
         uldnum.studies.bias(unnamed, scheme, executor=processes, **given)

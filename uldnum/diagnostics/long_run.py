@@ -166,7 +166,7 @@ def settled(target: Target, chains: int, seed: int, temperature: float) -> tuple
     else:
         x = target.draws(chains, seed, 0)
     for number in range(ROUNDS):
-        width = narrowest(target, x, temperature)
+        width = scale_at(target, x, temperature)
         run = quiet_run(target, scheme, x0=x, h=STEP * width, friction=1 / width, steps=ROUND, seed=seed + number)
         evaluations += run.nfe * chains
         if not run.diverged:
@@ -174,7 +174,7 @@ def settled(target: Target, chains: int, seed: int, temperature: float) -> tuple
     return x, width, evaluations
 
 
-def narrowest(target: Target, x: Array, temperature: float) -> float:
+def scale_at(target: Target, x: Array, temperature: float) -> float:
     """Return the narrowest scale of a target in units of the step size, given positions of chains.
 
     The scale of coordinate i is sqrt(temperature) divided by the standard deviation of the score s_i, which is the
@@ -205,7 +205,7 @@ def approached(target: Target, x: Array, seed: int, temperature: float) -> tuple
         run = quiet_run(target, scheme, x0=x, h=h, steps=4 * ROUND, seed=seed + number)
         x, evaluations = np.asarray(run.x, dtype=float), evaluations + run.nfe * len(x)
         h *= 1 / 8 if run.acceptance < FEW else 1 / 2 if run.acceptance < FEWER else 4 if run.acceptance > MANY else 1
-    return x, narrowest(target, x, temperature), evaluations
+    return x, scale_at(target, x, temperature), evaluations
 
 
 def long_run(

@@ -20,6 +20,7 @@ from uldnum._util.typing import Array
 from uldnum.arithmetic.elementary import geomspace
 from uldnum.diagnostics.expectations import against
 from uldnum.diagnostics.jackknife import SEEN
+from uldnum.diagnostics.long_run import scale_at
 from uldnum.diagnostics.metrics import (
     COST,
     HOPS,
@@ -53,6 +54,9 @@ AXES = ("integrator", "friction", "h")
 
 # A measured time is resolved if the run was at least this many times as long. Otherwise the time is a lower bound.
 RESOLVED = 20
+
+# Number of draws from which the scale of a target is estimated.
+DRAWS = 1024
 
 
 @dataclass(frozen=True)
@@ -427,9 +431,15 @@ def with_cost(study: xr.Dataset) -> xr.Dataset:
 def narrowest(target: Target, mass: Mass | None = None) -> float:
     """Return the smallest standard deviation of a target at temperature 1, or of the components if it is a mixture.
 
-    With a mass, it is that in the coordinates in which the mass is 1, or its upper bound `Mass.scale`.
+    For another target with draws, it is that of a Gaussian whose scores are as large: two narrow wells that are far
+    apart are narrow. With a mass, it is that in the coordinates in which the mass is 1, or the upper bound `Mass.scale`
+    of their standard deviation.
     """
     precision = (target if mass is None else target.transformed(mass)).largest_precision
+    known = mass is None and target.draws is not None and target.temperature_of_expectations == 1
+    if precision is None and known:
+        width = scale_at(target, target.sample(DRAWS), 1.0) * target.time_unit
+        return float(f"{width:.2g}")  # the same number on all processors
     if precision is None:
         deviations = target.standard_deviation if mass is None else mass.scale(target)[1]
         return float(np.min(deviations)) / math.sqrt(target.temperature_of_expectations)
