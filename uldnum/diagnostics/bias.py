@@ -21,6 +21,7 @@ from uldnum.sampling.run import Run
 from uldnum.targets import Target, lacking
 
 __all__ = [
+    "collected",
     "deviation",
     "known_moment",
     "mean_bias",
@@ -88,6 +89,18 @@ def signed_gaps(values: Array, truth: Truth) -> tuple[Array, Array]:
     of_scale = average[..., None, :] * noise[1] / (2 * scale**2)
     deviations = contributions(gaps, batches) - noise[0] / scale - of_scale
     return average, deviations * np.sqrt(batches / (batches - 1))
+
+
+def collected(each: list[Bias], run: Run | Array, lost: Array) -> Bias:
+    """Return the measures of each step size as one `Bias`; those of lost step sizes are NaN."""
+
+    def masked(part: tuple[Array, ...]) -> Array:
+        stacked = np.stack(part).astype(float)
+        stacked[lost] = np.nan
+        return run.each(stacked) if isinstance(run, Run) else stacked[0]
+
+    value, error, floor = (masked(part) for part in zip(*each, strict=True))
+    return Bias(value, error, floor)
 
 
 def rms_bias(values: Array, truth: Truth) -> Bias:

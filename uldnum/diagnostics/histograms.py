@@ -14,6 +14,7 @@ import numpy as np
 from uldnum._util.arguments import flag, result_of
 from uldnum._util.typing import Array
 from uldnum.diagnostics.arguments import flattened, matching, positions, stored_positions
+from uldnum.diagnostics.bias import collected
 from uldnum.diagnostics.expectations import against, at_temperature, target_of
 from uldnum.diagnostics.jackknife import BATCHES, Bias, other_norm, split, squared_norm, squared_trace
 from uldnum.diagnostics.planes import Cells, Plane, plane_of_density, plane_of_state, shares
@@ -349,18 +350,6 @@ def over_groups(
         batches = min(groups.shape[1], known.reference.chains)
         exact = cumulative(counted(known.reference.batches(batches), edges))
     return collected([measure(counts, exact, edges) for counts in groups], run, lost)
-
-
-def collected(each: list[Bias], run: Run | Array, lost: Array) -> Bias:
-    """Return the measures of each step size as one `Bias`; those of lost step sizes are NaN."""
-
-    def masked(part: tuple[Array, ...]) -> Array:
-        stacked = np.stack(part).astype(float)
-        stacked[lost] = np.nan
-        return run.each(stacked) if isinstance(run, Run) else stacked[0]
-
-    value, error, floor = (masked(part) for part in zip(*each, strict=True))
-    return Bias(value, error, floor)
 
 
 def over_cells(measure: Callable[[Cells], Bias], run: Run | Array, target: Target | str, reference: Any) -> Bias:

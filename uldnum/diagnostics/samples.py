@@ -17,7 +17,7 @@ from uldnum._util.arguments import whole_number
 from uldnum._util.arraylib import Space, host
 from uldnum._util.typing import Array
 from uldnum.diagnostics.arguments import flattened, modes_of, positions, scored, stored_positions, temperature_of
-from uldnum.diagnostics.bias import Truth, rms_bias
+from uldnum.diagnostics.bias import Truth, collected, rms_bias
 from uldnum.diagnostics.expectations import against
 from uldnum.diagnostics.jackknife import BATCHES, Bias, euclidean_norm, other_norm, split, squared_norm
 from uldnum.sampling.run import Run
@@ -325,8 +325,7 @@ def virial(x: Run | Array, target: Any) -> Bias:
     stored, lost = stored_positions(x), np.atleast_1d(x.diverged) > 0
     groups = stored if x.settings.grouped else stored[None]
     with np.errstate(all="ignore"):  # the scores of diverged chains may overflow
-        parts = np.array([virial_at(group, target, x.settings.temperature) for group in groups]).T
-    return Bias(*(x.each(np.where(lost, np.nan, part)) for part in parts))
+        return collected([virial_at(group, target, x.settings.temperature) for group in groups], x, lost)
 
 
 def virial_at(x: Any, target: Any, temperature: float) -> Bias:
