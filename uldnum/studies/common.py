@@ -88,8 +88,8 @@ class StepGrid:
         """Return the grid of a study, or raise if an argument is invalid.
 
         If ``bias`` is true, the target must provide the data of at least one metric. If step sizes or frictions are
-        None, they have their defaults, which are scaled with the target's narrowest standard deviation in the
-        coordinates in which the mass is 1.
+        None, they have their defaults, which are in units of the narrowest scale of the target in the coordinates in
+        which the mass is 1.
         """
         h, delta, friction = study.h, study.delta, study.friction
         target, reference = find_target(study.target), getattr(study, "reference", None)
@@ -436,14 +436,13 @@ def narrowest(target: Target, mass: Mass | None = None) -> float:
     of their standard deviation.
     """
     precision = (target if mass is None else target.transformed(mass)).largest_precision
-    known = mass is None and target.draws is not None and target.temperature_of_expectations == 1
-    if precision is None and known:
+    if precision is not None:
+        return 1 / math.sqrt(precision)
+    if mass is None and target.draws is not None and target.temperature_of_expectations == 1:
         width = scale_at(target, target.sample(DRAWS), 1.0) * target.time_unit
         return float(f"{width:.2g}")  # the same number on all processors
-    if precision is None:
-        deviations = target.standard_deviation if mass is None else mass.scale(target)[1]
-        return float(np.min(deviations)) / math.sqrt(target.temperature_of_expectations)
-    return 1 / math.sqrt(precision)
+    deviations = target.standard_deviation if mass is None else mass.scale(target)[1]
+    return float(np.min(deviations)) / math.sqrt(target.temperature_of_expectations)
 
 
 def several(name: str, values: Array) -> Array:

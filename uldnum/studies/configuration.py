@@ -46,7 +46,11 @@ __all__ = [
 # Smallest time limit of exact values in seconds. The default limit is the time that sampling took, if that is longer.
 LEAST_SECONDS = 1.0
 
-NARROWEST = "the smallest standard deviation of the target, or of the components of a mixture"
+NARROWEST = (
+    "the narrowest scale of the target. This scale is the smallest standard deviation; for a mixture, that of its "
+    "components; and for another target with draws, 1 divided by the largest standard deviation of a coordinate of the "
+    "score"
+)
 USUAL_STEPS = f"Default: 12 step sizes, geometrically spaced, from 0.1 to 1.6 times {NARROWEST}."
 USUAL_FRICTIONS = f"Default: 0.5, 1 and 2 divided by {NARROWEST}."
 USUAL_SCALES = "Default step sizes and frictions use standard deviations in the coordinates in which the mass is 1."
@@ -186,7 +190,7 @@ class Configuration(Checked):
     Attributes
     ----------
     usual_frictions : tuple of float
-        Default frictions in units of 1 divided by the target's narrowest standard deviation.
+        Default frictions in units of 1 divided by the narrowest scale of the target.
     """
 
     usual_frictions: ClassVar[tuple[float, ...]] = (0.5, 1.0, 2.0)
