@@ -45,8 +45,8 @@ def test_the_gain_of_mild():
     assert first[0] == "| T = 3, h = 0.5, beta = 0.38"
     ald, cold, mild = first[1], first[4], first[5].removesuffix(" |")
     said = (
-        f"its Frechet distance is {mild}, and that of annealed Langevin dynamics is {ald}. With the step and the "
-        f"temperature of MILD, that of annealed Langevin dynamics is {cold}"
+        f"have a Frechet distance of {mild} with MILD and of {ald} with annealed Langevin dynamics. With the effective "
+        f"step and the temperature of MILD, annealed Langevin dynamics has {cold}"
     )
     assert said in text("README.md")
 
@@ -81,7 +81,10 @@ def test_the_table_of_frictions():
 def test_noisy_scores():
     distance = stored("score_error").distance.sel(target="bimodal-1d", friction=1.0)
     ratio = distance.sel(integrator="ula") / distance.sel(integrator="BAOAB")
-    said = f"is {ratio.sel(tau=0):.0f} times that of BAOAB without noise, and {ratio.sel(tau=2):.2f} times with noise"
+    said = (
+        f"is {ratio.sel(tau=0):.0f} times as large for ULA as for BAOAB. With noise of standard deviation 2 it is "
+        f"{ratio.sel(tau=2):.2f} times as large"
+    )
     assert said in text("README.md")
 
 

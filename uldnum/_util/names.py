@@ -45,7 +45,7 @@ def checked_name(argument: str, name: Any) -> str:
 
 
 def checked_text(argument: str, text: Any, most: int = TEXT, breaks: str = "\n\t") -> str:
-    """Return a text, or raise if it is not a printable string of at most ``most`` characters; ``breaks`` may occur."""
+    """Return a text. Raise if it is no string, is too long, or has unprintable characters other than ``breaks``."""
     if not isinstance(text, str):
         raise ValueError(f"{argument}: must be a string, got {shown(text)}")
     if len(text) > most:

@@ -34,7 +34,7 @@ def relaxation(run: Run, target: Target | str, *, reference: Any = None) -> xr.D
         * ``sliced_wasserstein_2`` needs exact draws.
         * ``mode_weights`` needs at least two known modes.
     reference : array, Run, str, Path, callable or Reference, optional
-        Samples that supply all of these except the modes, as in `Reference.of`.
+        Samples that supply the cdf, the standard deviation and the draws, as in `Reference.of`.
 
     Returns
     -------

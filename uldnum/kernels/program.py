@@ -64,9 +64,9 @@ class Program:
     Parameters
     ----------
     tables : Tables
-        Coefficients of the time steps of all P phases, in the dtype of the run. They are in terms of the answers of the
-        targets (`uldnum.targets.Target.answer`), which are scores if a target has no form. Phases with a rule are in
-        terms of scores.
+        Coefficients of the time steps of all P phases, in the dtype of the run. They multiply the answer of the target
+        (`uldnum.targets.Target.answer`), which is the score if the target has no form. In phases with a rule they
+        multiply the score.
     counts : int64 array, shape (P,)
         Number of time steps of each phase.
     seeds : uint64 array, shape (P,)
@@ -125,7 +125,7 @@ class Program:
     def check_compiled(self, backend: str) -> None:
         """Raise `ValueError` if compiled kernels cannot run the program.
 
-        In compiled kernels of several steps, all chains share the tables of a phase.
+        They cannot run adaptive step sizes, because all chains share the tables of a phase.
         """
         if any(rule is not None for rule in self.rules):
             raise ValueError(

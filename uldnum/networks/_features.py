@@ -52,12 +52,13 @@ class FeatureCard:
     name : str
         Name of the features. Default: the stem of the file name.
     shape : tuple of int
-        Channels, height and width, if the model accepts only images of this shape but leaves it open.
+        Channels, height and width of the images that the model accepts. It is needed only if the model file leaves
+        these sizes open. Default: the shape in the model file.
     data_range : (float, float), optional
         Values of black and white that the model expects. Default: not checked.
     output : str
-        Name of the output that holds the features. It is required if a model has several outputs, unless they have the
-        names "features" and "logits".
+        Name of the output that holds the features. It is required if the model has several outputs, unless these are
+        named "features" and "logits".
     source, licence, citation : str
         Origin, licence and citation of the model.
 
@@ -85,12 +86,13 @@ Both = tuple[Array, Array | None]
 class Features:
     """A map of images to vectors, and possibly to classes.
 
-    `features` makes one. It can be pickled if ``both`` can.
+    `features` returns objects of this class. They can be pickled if ``both`` can.
 
     Attributes
     ----------
     name : str
-        Name of the features, for the names of numbers: a Frechet distance with the features "digits" is FD(digits).
+        Name of the features. It is part of the label of a metric: a Frechet distance of the features "digits" is
+        FD(digits).
     both : callable
         Map of float32 images (n, channels, height, width) to features (n, f) and classes (n,), or None instead of
         classes. Use `features_and_classes`, which checks the images.
@@ -117,7 +119,7 @@ class Features:
     identity: str = ""
 
     def __repr__(self) -> str:
-        """Return the name and the shape of an image."""
+        """Return the name of the features and, if it is fixed, the shape of an image."""
         return named(self) if self.shape is not None else f"Features({self.name!r})"
 
     def __call__(self, images: ArrayLike) -> Array:
@@ -215,7 +217,7 @@ class Features:
         Raises
         ------
         ValueError
-            If shape or range do not fit.
+            If the shape or the range does not fit.
         """
         check_like(f"features: the images of {self.name}", self.shape, self.data_range, shape, data_range)
 
@@ -224,9 +226,9 @@ class Features:
         return int(self.probed(shape).shape[1])
 
     def fingerprint(self, shape: tuple[int, ...]) -> str:
-        """Return a hash of what the features of images of a shape depend on.
+        """Return a hash that identifies the features of images of a shape.
 
-        For a function it is a hash of its values at fixed images, to six digits.
+        For a function, it is a hash of the values at fixed images, rounded to six digits.
         """
         if self.identity:
             return hashlib.sha256(f"{self.name} {self.identity} {shape}".encode()).hexdigest()[:16]
@@ -255,12 +257,12 @@ def features(
 
         * "digits": the features and classes of a classifier of MNIST digits, which is part of this package;
         * "pixels": the values of all pixels;
-        * "projections": 64 random projections of the pixels (all pixels of images with fewer), which are orthonormal
-          and the same for all images of a size;
+        * "projections": 64 random projections of the pixels, or as many as there are pixels if there are fewer. The
+          projections are orthonormal and the same for all images of one size;
         * an ONNX file that maps images (n, channels, height, width) to vectors (n, f). A second output with classes is
           used if the outputs have the names "features" and "logits";
         * a function that maps float32 images (n, channels, height, width) to vectors (n, f). It must treat each image
-          independently, for it is called with at most 256 images at a time.
+          independently, because it is called with at most 256 images at a time.
     card : mapping, optional
         Keys of the card of a model (`FeatureCard`), which replace those of the file.
     threads : int, optional
@@ -279,11 +281,11 @@ def features(
 
     Notes
     -----
-    A Frechet distance is comparable only with distances that use the same features. FID is the one with the 2048
-    means over positions of the last block of Inception v3, in the weights that Heusel et al. used
-    (``pt_inception-2015-12-05``), of RGB images that are stored with 8 bits, resized to 299 x 299 pixels by bilinear
-    interpolation and scaled to [-1, 1]. A model or a function that does the same gives FID; images with one channel are
-    repeated three times. Every other number is called FD with the name of its features.
+    A Frechet distance is comparable only with distances that use the same features. FID is the Frechet distance of the
+    2048 features of Inception v3, which are the outputs of its last block, averaged over positions. The weights are
+    those of Heusel et al. (``pt_inception-2015-12-05``). The images are RGB with 8 bits, resized to
+    299 x 299 pixels by bilinear interpolation, and scaled to [-1, 1]. A single channel is repeated three times. A model
+    or a function that does the same gives FID. A Frechet distance of other features is called FD with their name.
 
     The features "digits" are standardised: each has mean 0 and variance 1 over the training digits. "projections" are
     coordinates in a random subspace, so that their Frechet distance is at most that of "pixels".
@@ -321,7 +323,7 @@ def features(
         if not path.is_file():
             raise ValueError(f"features: no such file: {shown(str(path))}")
         return of_model(path, given, count)
-    where = f"They are {', '.join(FEATURES)}, an ONNX file that ends in .onnx, or a function"
+    where = f"The features are {', '.join(FEATURES)}, an ONNX file that ends in .onnx, or a function"
     raise unknown("features", str(source), FEATURES, where)
 
 
@@ -337,7 +339,10 @@ def of_model(path: Path, given: dict[str, Any], threads: int | None) -> Features
 
 
 def roles(model: Model, named: str) -> tuple[Node, tuple[Node, ...]]:
-    """Return the input of a model and its output of features, followed by that of logits if there is one, or raise."""
+    """Return the input of a model and the tuple of its outputs: the features, then the logits if there are any.
+
+    Raise an error if the model has other inputs or outputs.
+    """
     inputs, outputs = model.inputs, {node.name: node for node in model.outputs}
     if len(inputs) != 1 or not inputs[0].real or len(inputs[0].shape) != 4:
         raise ValueError(
@@ -374,7 +379,7 @@ class Function:
 
 @dataclass(frozen=True)
 class ModelMap:
-    """The outputs of an ONNX model. A pickled map opens the model again."""
+    """An ONNX model as a map, which opens the model file again when it is unpickled."""
 
     model: Model
     path: Path
@@ -420,7 +425,7 @@ def projections(images: Array) -> Both:
 def directions(size: int) -> Array:
     """Return orthonormal random directions as columns, shape (size, PROJECTIONS), or (size, size) if that is smaller.
 
-    They are the columns of Q in the decomposition QR of normals, with a positive diagonal of R.
+    They are the columns of Q in the QR decomposition of a matrix of normals, where R has a positive diagonal.
     """
     normals = initial_normals(min(PROJECTIONS, size), SEED, 0, 0, size).T
     q, r = np.linalg.qr(normals)

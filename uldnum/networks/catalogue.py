@@ -28,7 +28,7 @@ class KnownNetwork(NamedTuple):
     Attributes
     ----------
     fetch : callable
-        ``fetch(cache)`` returns the path of the ONNX model, and creates it in the cache folder if it is absent.
+        ``fetch(cache)`` returns the path of the ONNX model. It puts an absent model into the cache folder.
     card : mapping
         Keys of its card. It is empty for a network that the user has fetched, whose card is beside the model.
     """
@@ -133,7 +133,7 @@ def fetch(
         * the URL of an ONNX model, or its DOI, such as ``doi:10.5281/zenodo.NUMBER/model.onnx``;
         * the path of an ONNX model. Files of weights and a card beside it are copied, too.
     name : str, optional
-        Name of the network of a URL or path, by which `network` finds it. A network of the same name is replaced.
+        Name by which `network` finds the model of a URL or path. A network of the same name is replaced.
         Default: the name of the file, without its suffix and in lower case.
     sha256 : str, optional
         Hash of the file, which is verified. It is required for a URL.
@@ -201,11 +201,12 @@ def network(
         diffusers, ``dict(scheduler.config)``.
     prompt : str or sequence of str, optional
         Texts for a folder of Stable Diffusion 1, 2, XL or 3, whose text encoders compute the inputs of the network.
-        With n texts, chain i has text ``i % n``. The default of ``guidance`` is then that of the pipeline:
-        7.5 for versions 1 and 2, 5 for XL, and 7 for version 3.
+        With n texts, chain i has text ``i % n``. With a prompt, the default of ``guidance`` is that of the
+        pipeline: 7.5 for versions 1 and 2, 5 for XL, and 7 for version 3.
     negative_prompt : str or sequence of str, optional
-        Texts in place of the condition in the second branch of guidance: one for all prompts, or as many. Default: that
-        of the pipeline, which is an empty text or, for XL, an embedding of zeros unless the folder states otherwise.
+        Texts for the evaluation of classifier-free guidance without the prompts: one text for all prompts, or one for
+        each prompt. Default: that of the pipeline, which is an empty text or, for XL, an embedding of zeros unless the
+        folder states otherwise.
     **options
         Keyword arguments of `Network`.
 
@@ -225,9 +226,9 @@ def network(
 
     Notes
     -----
-    The inputs are those of `StableDiffusionPipeline`, `StableDiffusionXLPipeline` and `StableDiffusion3Pipeline` of
-    diffusers with default arguments. Texts that are longer than the text encoder allows are cut off with a warning. The
-    text encoders run once, on the CPU.
+    The inputs that are computed from prompts are those of `StableDiffusionPipeline`, `StableDiffusionXLPipeline` and
+    `StableDiffusion3Pipeline` of diffusers with default arguments. Texts that are longer than the text encoder allows
+    are cut off with a warning. The text encoders run once, on the CPU.
 
     Examples
     --------
@@ -268,7 +269,7 @@ def network(
 def network_in_folder(
     path: Path, given: dict[str, Any], texts: Mapping[str, Any], options: Mapping[str, Any]
 ) -> Network:
-    """Return the network in a pipeline folder, with inputs that are computed from the prompts, if there are any."""
+    """Return the network in a pipeline folder. Its inputs are computed from the prompts, if there are any."""
     folder = diffusers.read_folder(path)
     if texts:
         shape = card_of(folder.card | given, shown(path.name)).shape

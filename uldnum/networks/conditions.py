@@ -21,13 +21,13 @@ from uldnum.networks.model import Device, Node
 
 __all__ = ["CLASS", "Conditions", "array_of", "named_arrays", "weight"]
 
-# Name that stands for the input of a model that holds the class of each image, whatever its name in the model.
+# Name by which users give the class of each image, whatever the name of this input in the model.
 CLASS = "class"
 
 
 @dataclass(frozen=True)
 class Conditions:
-    """Arrays for the other inputs of a model.
+    """Arrays for the inputs of a model other than the image and the noise level.
 
     Attributes
     ----------
@@ -82,7 +82,7 @@ class Conditions:
 
     @property
     def rows(self) -> int:
-        """Smallest number of images for which there are values of all inputs."""
+        """Largest number of rows of an input: a call with this number of images uses every row."""
         each = (len(arrays[node.name]) for arrays in self.sets for node in self.nodes if per_image(node))
         return max(each, default=1)
 
@@ -100,7 +100,10 @@ class Conditions:
         }
 
     def fill(self, buffers: Mapping[str, Any], part: slice, rows: int, images: int) -> None:
-        """Write the inputs of the images ``part`` to the buffers of a call, with ``rows`` rows for each set."""
+        """Write the inputs of the images ``part`` to the buffers of a call, with ``rows`` rows for each set.
+
+        ``images`` is the number of all images, which an input may not exceed.
+        """
         n = part.stop - part.start
         for number, arrays in enumerate(self.sets):
             for node in self.nodes:
@@ -132,7 +135,7 @@ class Conditions:
 
 
 def rows_of(part: slice, count: int) -> slice | Array:
-    """Return the rows of an array of ``count`` rows that belong to some of the images: i modulo count for image i."""
+    """Return the rows of the images ``part`` in an array of ``count`` rows. Image i has row i modulo ``count``."""
     if part.stop <= count:
         return part
     return slice(None) if count == 1 else np.arange(part.start, part.stop) % count
@@ -152,7 +155,7 @@ def weight(guidance: Any) -> float:
 
 
 def named_arrays(argument: str, given: Any) -> dict[str, ArrayLike]:
-    """Return a copy of a mapping of names and arrays, which may be None, or raise an error if it is not a mapping."""
+    """Return a copy of a mapping from names to arrays. None gives an empty one; other types raise an error."""
     if not (given is None or isinstance(given, Mapping)):
         raise ValueError(f"{argument}: must be a mapping of names and arrays, got {shown(given)}")
     return {str(name): array for name, array in (given or {}).items()}

@@ -129,12 +129,14 @@ def check_like(
         len(wanted) == len(shape) and all(size in (None, own) for size, own in zip(wanted, shape, strict=True))
     )
     if not fits:
-        raise ValueError(f"{what} have shape {wanted} (channels, height, width), but those compared have {shape}")
+        raise ValueError(
+            f"{what} have shape {wanted} (channels, height, width), but the images compared with them have {shape}"
+        )
     if wanted_range is not None and data_range is not None and not np.allclose(wanted_range, data_range, rtol=1e-6):
         (low, high), (first, last) = wanted_range, data_range
         raise ValueError(
-            f"{what} have values from {low:g} to {high:g}, but those compared have values from {first:g} to {last:g}"
-            f"{remedy}"
+            f"{what} have values from {low:g} to {high:g}, but the images compared with them have values from "
+            f"{first:g} to {last:g}{remedy}"
         )
 
 

@@ -47,7 +47,7 @@ from uldnum.version import VERSION
 __all__ = ["anneal"]
 
 # Largest share of the values of final states that may be far outside the range of the data. Images of working networks
-# have almost none there, and bright galaxies less than a tenth.
+# have almost no such values, and in images of bright galaxies they are less than a tenth.
 OUTSIDE = 0.1
 
 
@@ -86,20 +86,22 @@ def anneal(
         Initial positions, as in `uldnum.sample`. "target" stands for draws of the noised data at the first level of the
         plan. The default is ``plan.x0``.
     keep : bool, default False
-        Whether to store the positions after every phase in `Run.trace`. Plans with shared boundaries do not support it.
+        Whether to store the positions after every phase in `Run.trace`. Plans with ``boundary="shared"``
+        (`uldnum.plan`) do not support it if their phases end inside a time step.
     first_chain : int, optional
         Index of the first chain. The default is 0, or the index in the earlier run if ``x0`` or ``resume`` is a run.
     dtype : {"float64", "float32"}, optional
         Floating-point type of the state. The default is float64, or float32 for a network or `DataMixture`.
     backend : {"numba", "array", "cuda", "cuda-fast"}, optional
         Implementation that runs the steps. The default is "numba" for mixtures and compiled scores, and "array" for
-        all other data and for plans with adaptive step sizes (``snr``), which otherwise only "cuda" runs, for images.
+        all other data. Plans with adaptive step sizes (``snr``) run on "array", which is then the default. For images
+        they also run on the CUDA backends.
     threads : int, optional
-        Number of threads of the Numba backend. The default is ``numba.get_num_threads()``, the number of cores that the
-        process may use unless Numba is configured otherwise.
+        Number of threads of the Numba backend. The default is ``numba.get_num_threads()``. Unless Numba is configured
+        otherwise, this is the number of cores that the process may use.
     devices : list of int, optional
-        Numbers of the GPUs that share the chains, for backends "cuda" and "cuda-fast". Results have the
-        same bits for any list. The default is CuPy's current GPU. Images need one GPU.
+        Indices of the GPUs that share the chains, for the backends "cuda" and "cuda-fast". Results have the same bits
+        for any list. The default is CuPy's current GPU. Images run on one GPU only.
     resume : Run, str or Path, optional
         Stopped run to resume, or the path of a saved one. All arguments must equal those of that run, except
         ``threads``, ``devices`` and ``progress``. ``chains``, ``first_chain`` and ``seed`` may be omitted. ``x0`` must
@@ -124,10 +126,13 @@ def anneal(
     Warns
     -----
     UserWarning
-        If a chain diverged, if the run was stopped, if the step sizes are adaptive in fewer than 64 dimensions, if the
-        network predicts the score or the noise and sigma/alpha falls by a factor above 30 after the first level, or if
-        more than a tenth of the values of the final images lie outside the range of the data by more than half its
-        width.
+        In any of these cases:
+
+        * A chain diverged, or the run was stopped.
+        * The step sizes are adaptive in fewer than 64 dimensions.
+        * The network predicts the score or the noise, and sigma/alpha falls by a factor above 30 after the first level.
+        * More than a tenth of the values of the final images lie outside the range of the data by more than half of its
+          width.
 
     See Also
     --------
@@ -137,8 +142,8 @@ def anneal(
     Notes
     -----
     In phase n, each chain takes ``plan.counts[n]`` steps. The target of these steps is the distribution of
-    ``z = alpha_n x + sigma_n eps``. The step size and friction are part of the plan. There is no mass, because a
-    predictor of a plan would give other samples in other coordinates.
+    ``z = alpha_n x + sigma_n eps``. The step size and friction are part of the plan. There is no argument ``mass``,
+    because a mass is a change of coordinates, and a predictor gives other samples in other coordinates.
 
     The random numbers of a chain depend only on the seed, the index of the chain, the index of the phase and the step
     within the phase. The states of a chain therefore do not depend on the other chains, except with coupled adaptive
@@ -214,9 +219,9 @@ def anneal(
 def warn_of_start(law: Target, plan: Plan) -> None:
     """Warn if errors of the network are amplified in the move from the first level of the plan to the next one.
 
-    The denoised image multiplies an error of the predicted noise by r = sigma/alpha. After a move to a level with the
-    ratio r', the error of z, in units of sigma, is about r/r' times that of the predicted noise. Errors at levels below
-    r' = 1, and of denoised images, are in units of the image.
+    In the denoised image, an error of the predicted noise is multiplied by r = sigma/alpha. After a move to a level
+    with the ratio r', the error of z, in units of sigma, is about r/r' times that of the predicted noise. If r' is
+    below 1, the warning refers to the denoised image, whose factor is r.
     """
     if law.form is None:
         return
@@ -232,10 +237,10 @@ def warn_of_start(law: Target, plan: Plan) -> None:
 
 
 def warn_of_values(run: Run, data: Law, plan: Plan) -> None:
-    """Warn if many values of the final states are far outside the range of the data, as they are in wrong samples.
+    """Warn if many values of the final states are far outside the range of the data, which indicates wrong samples.
 
-    Chains that diverged do not count. Values may be beyond the range by half its width, and by four standard deviations
-    of the noise of the last level, in case the plan does not remove it.
+    A value is far outside if it exceeds the range by more than half of its width plus four standard deviations of the
+    noise of the last level, which the plan may not remove. Chains that diverged are not counted.
     """
     if data.support is None or not run.complete:
         return
@@ -337,9 +342,10 @@ class NoisedTargets:
 
     @property
     def forms(self) -> tuple[Form | None, ...] | None:
-        """Forms of the targets of all phases, in terms of which the tables are; None for scores.
+        """Forms of the targets of all phases, or None if the data use scores.
 
-        Rules of adaptive step sizes use scores.
+        The tables of a phase multiply the answer N of its form (`uldnum.schemes.form`). Without a form they multiply
+        the score. Phases with adaptive step sizes have no form.
         """
         if self.data.kernel_levels is not None:
             return None
@@ -369,7 +375,7 @@ class NoisedTargets:
             levels = [centre_and_scale(self.target(number)) for number in range(first, first + len(alpha))]
             centre, scale = (np.array(parts) for parts in zip(*levels, strict=True))
         if last == len(self.plan.phases):
-            # At alpha = 0 the level says nothing of the data.
+            # A level with alpha = 0 contains no information on the data.
             data = (
                 (centre[-1:] / alpha[-1], scale[-1:] / alpha[-1])
                 if alpha[-1]
@@ -398,10 +404,11 @@ def known_level(data: Law, plan: Plan, alpha: float, sigma: float) -> Target:
 def tables_of(plan: Plan, forms: tuple[Form | None, ...] | None = None) -> tuple[Tables, str]:
     """Return the tables of all phases of a plan in float64, and a hash of the plan.
 
-    The tables are in terms of the answers of the given forms, one per phase, or of scores where there is none.
+    ``forms`` has one entry per phase. The tables of a phase multiply the answer of its form, or the score if the entry
+    is None.
 
-    The result is cached, because studies run a plan many times. With few chains, building the tables takes as long as
-    several phases.
+    The result is cached, because studies run a plan many times. Building the tables takes as long as running several
+    phases with few chains.
     """
     each = zip(plan.phases, forms or [None] * len(plan.phases), strict=True)
     tables = lay_out([phase.answered(form) for phase, form in each], np.dtype(float))
@@ -415,7 +422,7 @@ def tables_of(plan: Plan, forms: tuple[Form | None, ...] | None = None) -> tuple
 
 
 def hash_of(plan: Plan, data: Law) -> str:
-    """Return the hash of a plan on data, whose levels may have an answer at alpha = 0 where there is no score."""
+    """Return the hash of a plan on data. It depends on the data, because the tables depend on their forms."""
     return tables_of(plan, NoisedTargets(data, plan, np.dtype(float), ()).forms)[1]
 
 

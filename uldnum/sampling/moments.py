@@ -14,7 +14,7 @@ __all__ = ["Moments", "NotRecordedError", "standard_error"]
 
 
 class NotRecordedError(ValueError, AttributeError):
-    """A property of a run that did not record it. Since it is an AttributeError, `hasattr` returns False."""
+    """Error for a property that a run did not record. As it is an AttributeError, `hasattr` returns False."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,10 +35,9 @@ class Moments:
         are sums of ``(x - centre)_i (x - centre)_j`` for i >= j, the lower triangle, row by row. With pairs = 0, there
         are none.
     weight : float or float64 array, shape (..., 1, 1), default 1.0
-        Factor of all sums: the reciprocal of the number of these steps, or NaN if a chain diverged.
+        Factor of all sums: the reciprocal of the number of accumulated steps, or NaN if a chain diverged.
     records : tuple of two str, default ("variance", "covariance")
-        Values of the argument ``record`` of `uldnum.sample` with which a run has these variances and covariances, for
-        error messages.
+        Values of the argument ``record`` of `uldnum.sample` that error messages name for variances and covariances.
 
     Raises
     ------
@@ -65,8 +64,8 @@ class Moments:
     def mapped(self, linear: Callable[[Array], Array], diagonal: bool) -> Moments:
         """Return the moments of L z for moments of z, where L maps the centre to itself.
 
-        ``linear`` applies L to the last axis of an array. Unless L is diagonal, the variances of L z follow from the
-        covariance of z only.
+        ``linear`` applies L to the last axis of an array, and ``diagonal`` states whether L is diagonal. If it is not,
+        only the covariance of z gives the variances of L z.
         """
         row, column = self.pairs
         if self.has_covariance:
@@ -101,7 +100,7 @@ class Moments:
 
     @property
     def triangle(self) -> Array:
-        """Average of the lower triangle over the steps of each chain, shape (..., chains, d (d + 1)/2)."""
+        """Averages of ``(x - centre)_i (x - centre)_j`` for i >= j, shape (..., chains, d (d + 1)/2)."""
         if not self.has_covariance:
             raise NotRecordedError(f"the run recorded no covariance; pass record='{self.records[1]}' to sample()")
         return self.second

@@ -40,7 +40,7 @@ __all__ = [
     "resumed_start",
 ]  # fmt: skip
 
-# Largest number of position hashes stored for `refuse_ends`; those of the latest run are always stored.
+# Largest number of position hashes that are stored for `refuse_ends`. Those of the latest run are stored in any case.
 KEPT = 2**20
 
 # Initial positions are refused if at least this fraction of them are end points of earlier runs.
@@ -56,7 +56,7 @@ class Start:
     name : str
         The name of a distribution, "given" for an array, or "run" for the end of another run.
     chains, first_chain : int
-        Number of chains per group, and index of the first one.
+        Number of chains per group, and index of the first one. The chains with one step size are a group.
     seed, generation : int
         Arguments of `uldnum.sampling.settings.key_of`.
     x : array, shape (groups or 1, chains, d)
@@ -89,7 +89,8 @@ def find_start(
     chains, first_chain : int or None
         Number of chains per group and index of the first one. None selects those of the run ``x0``.
     seed : int or None
-        Seed. None selects 0 for a named distribution, the seed of the run ``x0``, or a hash of given positions.
+        Seed. None selects 0 if ``x0`` is a name, the seed of the run if ``x0`` is a run, and otherwise a hash of the
+        positions.
     groups : int, default 1
         Number of step sizes.
     temperature : float, default 1.0
@@ -177,7 +178,7 @@ def within_bounds(target: Target, x: Array, temperature: float) -> Array:
 
 
 def check_coordinates(target: Target, mass: Mass, x: Array, temperature: float) -> None:
-    """Raise if positions are beyond the divergence bounds of the coordinates in which a mass is 1."""
+    """Raise if positions are beyond the divergence bounds in mass-weighted coordinates, in which the mass is 1."""
     centre, scale = mass.scale(target)
     distance = escape_distance(scale, temperature / target.temperature_of_expectations)
     if (np.abs(mass.inward(x) - centre) > distance).any():
@@ -216,9 +217,9 @@ def initial_state(
 ) -> Array:
     """Return the initial state (x, p) of every chain, shape (groups, chains, k, d), in the dtype of the run.
 
-    The first d initial normals of a chain are reserved for exact draws of the target. Rows 1 ... k - 1 are normal with
-    standard deviations ``deviations`` and use the next (k - 1) d. If row 1 holds momenta and ``start`` has momenta,
-    row 1 is set to those of ``start``. Momenta that are drawn have the covariance of a mass, if it is given.
+    The first d initial normals of a chain are reserved for exact draws of the target. Rows 1 ... k - 1 are the
+    next (k - 1) d normals, multiplied by ``deviations``. If row 1 holds momenta and ``start`` has momenta, row 1 is a
+    copy of them. Momenta that are drawn have the covariance that ``mass`` implies, if a mass is given.
     """
     _, n, d = start.x.shape
     rows = len(deviations)

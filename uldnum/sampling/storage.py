@@ -29,13 +29,13 @@ if TYPE_CHECKING:
 
 __all__ = ["FormatError", "content_digest", "labelled", "pack", "read", "sample_dims", "write"]
 
-# Number of the format of files, to be increased when a file that this version writes cannot be read by an earlier one.
+# Version of the file format. It must be increased when earlier versions of uldnum cannot read the files of this one.
 FORMAT = 5
 
 # Variables of the root group that are read back; all others are results that are computed from the state.
 READ = ("x", "p", "trace")
 
-# Statistics of a run that records the moments of a name, with their dimensions; each is stored with its error.
+# Statistics in a file for each value of the argument ``record``, with their dimensions. Each is stored with its error.
 STATISTICS: dict[str | None, dict[str, tuple[str, ...]]] = {
     None: {},
     "mean": {"mean": ("dim",)},
@@ -152,7 +152,7 @@ def pack(run: Run, results: xr.Dataset) -> xr.Dataset:
 
 
 def content_digest(results: xr.Dataset, resume: xr.Dataset) -> str:
-    """Return a hash of the variables and attributes that `unpack` reads; additional ones are ignored."""
+    """Return a hash of the variables and attributes that `unpack` reads. All others are ignored."""
     arrays = {name: results[name].values for name in READ if name in results.variables}
     own = {*STATE, *AXES}
     arrays |= {
@@ -305,5 +305,5 @@ def named(kind: str, arrays: dict[str, Array]) -> Any:
     if all(part is None for part in parts):
         return None
     if any(part is None for part in parts):
-        raise ValueError(f"its {kind} is incomplete")
+        raise ValueError(f"its coefficients {kind!r} are incomplete")
     return make(*(part if part is None or part.ndim else part.item() for part in parts))

@@ -57,8 +57,8 @@ class NoiseLevel(NamedTuple):
 class Move(NamedTuple):
     """One evaluation of a predictor and the affine map that uses it.
 
-    The map is ``u' = A u + image x0 + noise eps + score s + C xi``, where x0, eps and s are the data, the noise and the
-    score at z, which is row 0 of u. Coefficients are numbers, or arrays with one entry per level at which the predictor
+    The map is ``u' = A u + image x0 + noise eps + score S + C xi``. Here x0, eps and S are the data, the noise and the
+    score at z, and z is row 0 of u. Coefficients are numbers, or arrays with one entry per level at which the predictor
     starts. An empty list means that all of its coefficients are 0.
 
     Attributes
@@ -119,8 +119,8 @@ def churned(here: NoiseLevel, churn: float, least: float, most: float, inflation
     """Return the level with ratio r (1 + churn), and the standard deviation of the noise that is added to reach it.
 
     ``churn`` is gamma_i in Karras et al. 2022, Algorithm 2, at the levels with a ratio from ``least`` (S_tmin) to
-    ``most`` (S_tmax), and 0 at the others. The added noise is multiplied by ``inflation`` (S_noise), while the level is
-    still that of S_noise = 1. The denoising step at the end of a plan has no churn.
+    ``most`` (S_tmax), and 0 at the others. ``inflation`` (S_noise) multiplies the added noise, but does not change the
+    returned level. The denoising step at the end of a plan has no churn.
     """
     raised = np.where((here.r >= least) & (here.r <= most), churn, 0.0)
     if np.any(raised[here.a == 0]):
@@ -149,7 +149,7 @@ def heun(here: NoiseLevel, there: NoiseLevel, last: NoiseLevel, *churn: float) -
     start, noise = churned(here, *churn)
     flow = not np.all(here.a)
     unit, end = (start.a + start.s, there.a + there.s) if flow else (start.a, there.a)
-    span = end * (there.s / end - start.s / unit)  # of t, or of r, in units of z'
+    span = end * (there.s / end - start.s / unit)  # change of t, or of r, times the scale of z'
     carry = end / unit
 
     def slope(*shares: Any) -> dict[str, list[Any]]:
@@ -162,7 +162,7 @@ def heun(here: NoiseLevel, there: NoiseLevel, last: NoiseLevel, *churn: float) -
 
 
 def dpm_solver(here: NoiseLevel, there: NoiseLevel, last: NoiseLevel, order: float) -> list[Move]:
-    """Return the move of the multistep method of order 2 or 3."""
+    """Return the move of DPM-Solver++, a multistep method of order 2 or 3."""
     if order not in (2, 3):
         raise ValueError(f"order: dpm-solver++ needs 2 or 3, got {order:g}")
     return second_order(here, there, last) if order == 2 else third_order(here, there, last)
@@ -185,7 +185,8 @@ def third_order(here: NoiseLevel, there: NoiseLevel, last: NoiseLevel) -> list[M
     r"""Return the move of the multistep method of order 3, which uses the last three estimates of the data.
 
     With l = -log r, let h, h0 and h1 be the steps of l in this move and in the two moves before, and m0, m1 and m2 the
-    estimates of the data in these moves. The move is the exact solution of the ODE for the quadratic in l through them:
+    estimates of the data in these moves. The move solves the ODE exactly if the estimate of the data is the quadratic
+    in l through m0, m1 and m2:
 
         z' = (s'/s) z + a' (f1 m0 + f2 d1 - f3 d2),
         d1 = (1 + q) e0 - q e1,   d2 = w (e0 - e1),   q = h0/(h0 + h1),   w = 2 h/(h0 + h1),
@@ -273,7 +274,7 @@ PREDICTORS = {
     "heun": PredictorEntry(heun, f"{KARRAS}, Algorithms 1 and 2", CHURN),
     "dpm-solver++": PredictorEntry(
         dpm_solver,
-        "Lu, Zhou, Bao, Chen, Li & Zhu 2022, Algorithm 2 (2M); order 3: the quadratic in place of the line",
+        "Lu, Zhou, Bao, Chen, Li & Zhu 2022, Algorithm 2 (2M); order 3 extrapolates a quadratic instead of a line",
         (Setting("order", 2.0, 2.0, 3.0),),
     ),
 }
@@ -332,7 +333,7 @@ def predictor(name: str) -> tuple[str, Predictor, str]:
 
 
 class Combination(NamedTuple):
-    """The maps ``u' = u + dA u + parts [x0, eps, s]`` of a move at all levels, without normals.
+    """The maps ``u' = u + dA u + parts [x0, eps, S]`` of a move at all levels, without normals. S is the score.
 
     Attributes
     ----------
@@ -358,7 +359,7 @@ class Combination(NamedTuple):
 
 
 def in_score(move: Move, row: int) -> tuple[Any, Any]:
-    """Return the coefficients of z and of the score in a row of image, noise and score.
+    """Return the coefficients of z and of the score that replace the image, noise and score of one row of a move.
 
     They follow from x0 = (z + s^2 score)/a and eps = -s score. The order of operations determines the last bits of
     stored results.
@@ -377,8 +378,8 @@ def in_score(move: Move, row: int) -> tuple[Any, Any]:
 def embedded(move: Move, k: int) -> tuple[Step, Combination]:
     """Return the step of a move in terms of the score, and its combination, for chains with k rows.
 
-    Both have a leading axis of levels. The rows of a predictor other than the first are the last rows of the chain.
-    The step is not finite at levels with a = 0 if the move uses x0.
+    Both have a leading axis of levels. Row 0 of the move is row 0 of the chain, and its other rows are the last rows of
+    the chain. The step is not finite at levels with a = 0 if the move uses x0.
     """
     own, count = [0, *range(k - len(move.C) + 1, k)], len(move.place.s)
     dA, parts, C = np.zeros((count, k, k)), np.zeros((count, k, 3)), np.zeros((count, k, 1))
@@ -404,5 +405,5 @@ def embedded(move: Move, k: int) -> tuple[Step, Combination]:
 
 
 def denoising(place: NoiseLevel, k: int) -> tuple[Step, Combination]:
-    """Return the step z' = x0, the mean of the data given z (Tweedie's formula), as `embedded` does."""
+    """Return what `embedded` returns for z' = x0, the mean of the data given z (Tweedie's formula)."""
     return embedded(Move([[0]], [0], place, image=[1]), k)

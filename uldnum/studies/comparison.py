@@ -84,7 +84,7 @@ class Comparison:
 
     @property
     def least(self) -> int:
-        """Smallest number of images: ``2 f + 2`` for the Frechet distance of f features, but at least ``2 K + 2``."""
+        """Smallest number of images: ``2 f + 2`` for f features, but at least ``2 K + 2`` for K nearest neighbours."""
         return max(2 * self.apart[0].features.shape[1] + 2, 2 * K + 2)
 
     @cached_property
@@ -96,8 +96,8 @@ class Comparison:
     def apart(self) -> tuple[ImageSet, ImageSet]:
         """Two sets of real images. The metrics of the first set, compared with the second, are the floors.
 
-        They are the held-out images in a random order and the training images, or two random halves of the training
-        images.
+        The sets are the held-out images in a random order and the training images. Without held-out images they are two
+        random halves of the training images.
         """
         held_out = self.reference.held_out
         if held_out is not None:
@@ -119,7 +119,7 @@ class Comparison:
         return ImageSet(*self.features.features_and_classes(images.clip(*self.reference.data_range)))
 
     def metrics(self, count: int) -> list[ImageMetric]:
-        """Return the metrics of ``count`` images. Those that depend on the number of images use at most N of them.
+        """Return the metrics of ``count`` images. Metrics that depend on the number of images use at most N images.
 
         The label of a Frechet distance contains the name of the features, as in FD(digits).
         """
@@ -167,8 +167,8 @@ def check_extremes(reference: ReferenceImages, extremes: tuple[float, float] | N
         extremes[0] < low - slack or extremes[1] > high + slack or extremes[1] - extremes[0] <= (high - low) / 2
     ):
         raise ValueError(
-            f"reference: the images {reference.name} have values from {low:g} to {high:g}, but those compared have "
-            f"values from {extremes[0]:g} to {extremes[1]:g}"
+            f"reference: the images {reference.name} have values from {low:g} to {high:g}, but the images "
+            f"compared with them have values from {extremes[0]:g} to {extremes[1]:g}"
         )
 
 

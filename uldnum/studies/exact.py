@@ -23,8 +23,8 @@ from uldnum.targets.mixture import erf
 
 __all__ = ["answers_of", "exact_answers", "has_exact_law", "is_gaussian", "unbiased"]
 
-# A smaller relative difference of the variances of scheme and target is computed with fifty digits, because float64
-# loses too many of its digits to cancellation.
+# If the variances of scheme and target differ by less than this fraction, their difference is computed with fifty
+# digits, because float64 loses too many digits to cancellation.
 CANCELLED = 1e-9
 
 
@@ -49,7 +49,7 @@ def exact_answers(
     """
     fault, law = "", None
     if not is_gaussian(target) and scheme.rows > 2:
-        fault = f"no exact bias: the state of {scheme.name} has {scheme.rows} rows; at most 2 on {target.name!r}"
+        fault = f"no exact bias: the state of {scheme.name} has {scheme.rows} rows; {target.name!r} allows at most 2"
         return answers_of(None, metrics, times, fault)
     try:
         law = (
@@ -89,7 +89,7 @@ def unbiased(metrics: Sequence[str], size: int) -> dict[str, Any]:
 
 
 def exact_value(exact: Callable[[StationaryLaw], Any] | None, law: StationaryLaw | None) -> Any:
-    """Return a function of a stationary distribution, or NaN if there is none or it is not resolved well enough."""
+    """Return the value of a function of a stationary distribution, or NaN if the value is unknown or not resolved."""
     if law is not None and exact is not None:
         with suppress(ConvergenceError):
             return exact(law)
@@ -127,7 +127,7 @@ class GaussianMarginals:
 
     @classmethod
     def of(cls, scheme: Integrator, target: Target, h: float, friction: float, mass: Any = None) -> GaussianMarginals:
-        """Return the stationary distribution of a scheme; a bias below the rounding error of the variance is 0."""
+        """Return the stationary distribution of a scheme. A bias below the rounding of the variance is set to 0."""
         precision, known = np.asarray(target.precision), at_temperature(target, scheme.temperature)
         spectrum, at = Spectrum.of(precision, mass), (np.asarray(h), np.asarray(friction))
         found = stationary_law(scheme, *at, spectrum)
@@ -141,7 +141,7 @@ class GaussianMarginals:
 
     @property
     def log_ratio(self) -> Array:
-        """Logarithms of the standard deviations divided by those of the target, shape (d,)."""
+        """Logarithms of the ratios of the standard deviations to those of the target, shape (d,)."""
         return np.asarray(np.log1p(self.bias / self.variance) / 2)
 
     def moment_error(self, order: int) -> Array:
@@ -169,7 +169,7 @@ class GaussianMarginals:
 
     @property
     def total_variation(self) -> float:
-        """Mean over axes of the total variation distance of the marginals, twice that of the cdfs by symmetry."""
+        """Mean over axes of the total variation distance of the marginals, by symmetry twice `kolmogorov`."""
         return 2 * self.kolmogorov
 
     @property
@@ -276,7 +276,7 @@ class OneDimensionalLaw:
 
     @cached_property
     def times(self) -> Array:
-        """Autocorrelation times of x and x^2, which share their operators; NaN where a time is not resolved."""
+        """Autocorrelation times of x and x^2, which are computed together; NaN where a time is not resolved."""
         with suppress(ConvergenceError):
             return self.found.autocorrelation_times([lambda x: x, lambda x: x**2])
         return np.full(2, np.nan)

@@ -38,7 +38,7 @@ def mixture_points(weights: Array, means: Array, factors: Array, u: Array, z: Ar
     float64 array, shape (n, d)
         The draws.
     """
-    sums, cells = np.cumsum(weights)[:-1], GUIDE << len(weights).bit_length()  # a power of two: u times it is exact
+    sums, cells = np.cumsum(weights)[:-1], GUIDE << len(weights).bit_length()  # a power of two, so u * cells is exact
     x, guide = np.empty((len(u), means.shape[1])), np.searchsorted(sums, np.arange(cells) / cells)
     place(x, sums, guide, means, factors, u, z)
     return x

@@ -13,7 +13,7 @@ from uldnum.diagnostics.samples import own_sums, pair_sums, sizes_of, u_statisti
 
 __all__ = ["kernel_distance"]
 
-# Largest number of reference or held-out images, and number of images whose own pairs are computed at once.
+# Largest number of reference or held-out images. Approximate number of images of which all pairs are computed at once.
 PAIRED, ROWS = 10_000, 2**10
 
 
@@ -27,16 +27,17 @@ def kernel_distance(samples: Any, reference: Any, *, chains: Any = None, held_ou
     reference : array_like, shape (m, f)
         Features of m independent reference images. Of more than 10,000, a fixed random subset is used.
     chains : array_like of int, shape (n,), optional
-        Number of the chain of each sample. All chains have the same number of images. The default stands for
-        independent images.
+        Index of the chain of each sample. All chains must have the same number of images. By default, the images are
+        independent.
     held_out : array_like, shape (l, f), optional
-        Features of independent held-out images, which give the floor, used like the reference images.
+        Features of independent held-out images, from which the floor is computed. Of more than 10,000, a fixed random
+        subset is used.
 
     Returns
     -------
     Bias
-        Scalars in units that depend on the features. The distance is not biased and may therefore be negative. The
-        floor is the distance of the held-out images, NaN without them. The error is NaN for fewer than three chains.
+        Scalars in units that depend on the features. The estimate is unbiased and may therefore be negative. The
+        floor is the distance of the held-out images, or NaN without them. The error is NaN for fewer than three chains.
 
     Raises
     ------
@@ -56,8 +57,7 @@ def kernel_distance(samples: Any, reference: Any, *, chains: Any = None, held_ou
 
     Examples
     --------
-    The difference of the means contributes ``3 |m|^2/f`` to the distance between N(m, I) and N(0, I), and terms of
-    higher order.
+    The distance between N(m, I) and N(0, I) is ``3 |m|^2/f`` plus terms of higher order in ``|m|^2/f`` and ``1/f``.
 
     >>> import numpy as np
     >>> from uldnum.diagnostics import kernel_distance
@@ -96,7 +96,8 @@ def measured(x: Array, y: Array) -> tuple[float, float]:
     one, other = ([part[b::batches].reshape(-1, part.shape[-1]) for b in range(batches)] for part in (x, y))
     within, beside, across = own_sums(kernel, one), own_sums(kernel, other), pair_sums(kernel, one, other)
     value = different_chains(x, within) + different_chains(y, beside) - 2 * across.sum() / x[..., 0].size / len(y)
-    # Scalar products of the differences between the mean embeddings of the batches, with the shares of the samples.
+    # Scalar products between batches of the difference of two mean embeddings, that of samples and that of references.
+    # Batches are weighted by their shares of the samples.
     n, m = sizes_of(one), sizes_of(other)
     mixed = across / np.outer(n, m)
     products = within / np.outer(n, n) + beside / np.outer(m, m) - mixed - mixed.T
@@ -105,6 +106,6 @@ def measured(x: Array, y: Array) -> tuple[float, float]:
 
 
 def different_chains(x: Array, sums: Array) -> float:
-    """Return the mean of the kernel over pairs of images from different chains; ``sums`` are those of the batches."""
+    """Return the mean of the kernel over pairs from different chains; ``sums`` are its sums over pairs of batches."""
     same = sum(kernel(part, part).sum() for part in np.array_split(x, -(-len(x) * x.shape[1] // ROWS)))
     return float((sums.sum() - same) / (x[..., 0].size ** 2 * (1 - 1 / len(x))))

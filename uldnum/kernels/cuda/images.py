@@ -29,8 +29,8 @@ class ImageExecutor(Executor):
     """Executor of an image target whose score accepts arrays on the GPU.
 
     The time steps of `make_chain` run in Python. The coordinates of an image are independent of each other except in
-    the score. The time steps therefore treat an image as a single coordinate, whose value is an array of shape
-    (chains, size). The kernel draws the normals; `draw` only returns the index of the first one.
+    the score. The time steps therefore treat the images of all chains as a single coordinate, whose value is an array
+    of shape (chains, size). The kernel draws the normals; `draw` only returns the index of the first one.
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ class ImageExecutor(Executor):
         self.core = core(self.dtype)
         self.chain = self.steps(self.answer, self.move, self.read)
         self.adaptive: dict[int, AdaptiveSteps] = {}  # by group, in the current phase
-        self.groups: list[tuple[Any, Any, Any]] = []  # u, (x, p) (k, 1, chains, size) and escape steps, on the GPU
+        self.groups: list[tuple[Any, Any, Any]] = []  # u and (x, p), both (k, 1, chains, size), and escape steps
         self.uploaded = lru_cache(1)(self.upload)  # a run of one phase has many launches with the same tables
         # Arguments of the kernel for the current part of a phase and the current group.
         self.maps: list[list[Any]] = []
@@ -58,7 +58,7 @@ class ImageExecutor(Executor):
         self.now = 0  # current step of the program
 
     def steps(self, score: Any, move: Any, read: Any, **instead: Any) -> SimpleNamespace:
-        """Return the time steps of `make_chain` with these functions, and others instead of those of the core."""
+        """Return the time steps of `make_chain` with these functions. ``instead`` replaces functions of the core."""
         machine = ops(self.dtype)._replace(tail=self.tail)
         parts = SimpleNamespace(**vars(self.core) | {"first_escape": self.first_escape} | instead)
         return make_chain(
@@ -73,7 +73,7 @@ class ImageExecutor(Executor):
         """Copy the divergence bounds and maps of phases begin ... end - 1 to the GPU in one transfer.
 
         Return the bounds and the arrays dA, b and C of each map, by phase and by group. The bounds are first, so that
-        groups of four of their numbers are aligned.
+        every group of four bounds is aligned.
         """
         least, most = self.program.targets.bounds(begin, end)
         arrays, counts, groups = [*least, *most], [], range(len(self.program.tables.b))
@@ -95,11 +95,11 @@ class ImageExecutor(Executor):
         self.evaluate(target.score, s, y, target.shape)
 
     def answer(self, s: list[Any], q: None, y: Any, target: Any, d: int) -> None:
-        """Evaluate the answer of the target, in terms of which the tables are, for all chains."""
+        """Evaluate the answer of the target, which the tables multiply, for all chains."""
         self.evaluate(target.answer, s, y, target.shape)
 
     def evaluate(self, function: Any, s: list[Any], y: Any, shape: tuple[int, ...]) -> None:
-        """Evaluate a function for all chains, as the kernel requires: contiguous, in the run's dtype."""
+        """Evaluate a function for all chains. The result is contiguous and in the dtype of the run."""
         found = function(y[0].reshape(-1, *shape))
         if found.size != y[0].size:
             raise ValueError(f"score: must return {y[0].size} numbers, got an array of shape {found.shape}")
@@ -122,13 +122,13 @@ class ImageExecutor(Executor):
     def read(
         self, new: Any, u: Any, s: list[Any], xi: int, eta: int, t: Tables, j: int, d: int, rows: int, now: Any = NEVER
     ) -> None:
-        """Apply map j to u and write the first rows to ``new``; chains outside the bounds diverge at step ``now``."""
+        """Apply map j to u and write the first rows to ``new``. Chains out of bounds get the escape step ``now``."""
         dA, b, C = self.maps[j]
         m, e = int(t.normals[j]), int(t.readout[j])
         self.update(new, u, s, int(xi), int(eta), MapTable(dA, b, C, 0), m, e, rows, now)
 
     def apply(self, new: Any, u: Any, s: list[Any], xi: int, map: MapTable, m: int, rows: int, ends: bool) -> None:
-        """Apply a map that `bind` returned; chains outside the bounds diverge if a step ``ends`` here."""
+        """Apply a map that `bind` returned. The bounds are checked if a step ``ends`` here."""
         self.now += ends
         self.update(new, u, s, xi, 0, map, m, 0, rows, self.now if ends else NEVER)
 
@@ -137,7 +137,7 @@ class ImageExecutor(Executor):
     ) -> None:
         """Launch the kernel of a map with m dynamics normals and e readout normals.
 
-        Numba requires compile-time constants to be Python integers.
+        The numbers in ``form`` are compile-time constants, which Numba requires to be Python integers.
         """
         k, _, chains, size = u.shape
         form = StageForm(self.dtype.name, self.fast, k, rows, m, e, xi % 4, eta % 4, size % 4 == 0)
@@ -150,7 +150,7 @@ class ImageExecutor(Executor):
         self.device.launch(stage_kernel(form), (chains * -(-size // 4), 1), values)
 
     def coefficients(self, t: Tables) -> Tables:
-        """Return tables of a phase; the time steps read only their numbers of normals and their G."""
+        """Return the tables unchanged, because the time steps read only their numbers of normals and their G."""
         return t
 
     def squares(self, s: list[Any], xi: int, m: int) -> tuple[Array, Array]:
@@ -171,7 +171,7 @@ class ImageExecutor(Executor):
         return normals, scores
 
     def bind(self, maps: Sequence[Affine]) -> list[MapTable]:
-        """Return maps, whose parts have a leading axis over chains, on the GPU."""
+        """Copy maps to the GPU. Their parts have a leading axis over chains."""
         parts = self.together([part.astype(self.dtype) for map in maps for part in (map.dA, map.b, map.C)])
         return [MapTable(dA, b, C, 1) for dA, b, C in zip(*[iter(parts)] * 3, strict=True)]
 
