@@ -119,7 +119,7 @@ class Features:
     identity: str = ""
 
     def __repr__(self) -> str:
-        """Return the name of the features and, if it is fixed, the shape of an image."""
+        """Return the name of the features and, if it is known, the shape of an image."""
         return named(self) if self.shape is not None else f"Features({self.name!r})"
 
     def __call__(self, images: ArrayLike) -> Array:

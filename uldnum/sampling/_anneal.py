@@ -130,7 +130,8 @@ def anneal(
 
         * A chain diverged, or the run was stopped.
         * The step sizes are adaptive in fewer than 64 dimensions.
-        * The network predicts the score or the noise, and sigma/alpha falls by a factor above 30 after the first level.
+        * The network predicts the score or the noise, and the move from the first level multiplies errors of this
+          prediction by more than 30.
         * More than a tenth of the values of the final images lie outside the range of the data by more than half of its
           width.
 
