@@ -65,8 +65,8 @@ class Program:
     ----------
     tables : Tables
         Coefficients of the time steps of all P phases, in the dtype of the run. They multiply the answer of the target
-        (`uldnum.targets.Target.answer`), which is the score if the target has no form. In phases with a rule they
-        multiply the score.
+        (`uldnum.targets.Target.answer`), which is the score if the target has no form (`uldnum.schemes.form`). In
+        phases with a rule they multiply the score.
     counts : int64 array, shape (P,)
         Number of time steps of each phase.
     seeds : uint64 array, shape (P,)

@@ -33,7 +33,8 @@ FEATURES = {
     "projections": "64 random projections of the pixels, orthonormal and always the same",
 }
 
-# Number of images in one call of a map, which is fixed, so that rounding does not depend on the size of a batch.
+# Number of images in one call of a map; the last call may have fewer. The number is a constant, so that the same images
+# are always divided into the same calls and have the same rounding.
 CHUNK = 256
 
 # Number of projections, and the seed of their normals, which differs from the seeds of usual runs.
@@ -52,8 +53,8 @@ class FeatureCard:
     name : str
         Name of the features. Default: the stem of the file name.
     shape : tuple of int
-        Channels, height and width of the images that the model accepts. It is needed only if the model file leaves
-        these sizes open. Default: the shape in the model file.
+        Channels, height and width of the images that the features accept. Sizes that the model file states must be the
+        same. Sizes that it leaves open are restricted to those given here. Default: the shape in the model file.
     data_range : (float, float), optional
         Values of black and white that the model expects. Default: not checked.
     output : str
@@ -101,7 +102,7 @@ class Features:
     data_range : (float, float), optional
         Values of black and white that the map expects; None if every range is accepted.
     identity : str
-        Hash of the model; empty for a function.
+        Hash of the model, or the name of the features "pixels" and "projections"; empty for a function.
 
     Examples
     --------

@@ -133,7 +133,7 @@ def anneal(
         * The network predicts the score or the noise, and the move from the first level multiplies errors of this
           prediction by more than 30.
         * More than a tenth of the values of the final images lie outside the range of the data by more than half of its
-          width.
+          width plus four standard deviations of the noise of the last level.
 
     See Also
     --------
@@ -221,8 +221,8 @@ def warn_of_start(law: Target, plan: Plan) -> None:
     """Warn if errors of the network are amplified in the move from the first level of the plan to the next one.
 
     In the denoised image, an error of the predicted noise is multiplied by r = sigma/alpha. After a move to a level
-    with the ratio r', the error of z, in units of sigma, is about r/r' times that of the predicted noise. If r' is
-    below 1, the warning refers to the denoised image, whose factor is r.
+    with the ratio r', the error of z, in units of the noise of that level, is about r/r' times that of the predicted
+    noise. If r' is below 1, the warning refers to the denoised image, whose factor is r.
     """
     if law.form is None:
         return
@@ -343,7 +343,7 @@ class NoisedTargets:
 
     @property
     def forms(self) -> tuple[Form | None, ...] | None:
-        """Forms of the targets of all phases, or None if the data use scores.
+        """Forms of the targets of all phases, or None for data with `Law.kernel_levels`, whose targets have no form.
 
         The tables of a phase multiply the answer N of its form (`uldnum.schemes.form`). Without a form they multiply
         the score. Phases with adaptive step sizes have no form.

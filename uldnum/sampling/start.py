@@ -87,7 +87,8 @@ def find_start(
     x0 : str, array, callable or Run
         Initial positions, as in `uldnum.sample`.
     chains, first_chain : int or None
-        Number of chains per group and index of the first one. None selects those of the run ``x0``.
+        Number of chains per group and index of the first one. None selects those of the run ``x0``. If ``x0`` is not a
+        run, ``chains`` is required, and None selects 0 for ``first_chain``.
     seed : int or None
         Seed. None selects 0 if ``x0`` is a name, the seed of the run if ``x0`` is a run, and otherwise a hash of the
         positions.
@@ -217,9 +218,9 @@ def initial_state(
 ) -> Array:
     """Return the initial state (x, p) of every chain, shape (groups, chains, k, d), in the dtype of the run.
 
-    The first d initial normals of a chain are reserved for exact draws of the target. Rows 1 ... k - 1 are the
-    next (k - 1) d normals, multiplied by ``deviations``. If row 1 holds momenta and ``start`` has momenta, row 1 is a
-    copy of them. Momenta that are drawn have the covariance that ``mass`` implies, if a mass is given.
+    The first d initial normals of a chain are reserved for the draw of its position. Rows 1 ... k - 1 are the next
+    (k - 1) d normals, multiplied by ``deviations``. If row 1 holds momenta and ``start`` has momenta, row 1 is a copy
+    of them. Momenta that are drawn have the covariance that ``mass`` implies, if a mass is given.
     """
     _, n, d = start.x.shape
     rows = len(deviations)

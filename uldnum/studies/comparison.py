@@ -115,13 +115,14 @@ class Comparison:
         return min(count, len(self.apart[0].features))
 
     def of_images(self, images: Array) -> ImageSet:
-        """Return images with their features and classes, clipped to the range of the reference images."""
+        """Return the features and classes of images after clipping them to the range of the reference images."""
         return ImageSet(*self.features.features_and_classes(images.clip(*self.reference.data_range)))
 
     def metrics(self, count: int) -> list[ImageMetric]:
-        """Return the metrics of ``count`` images. Metrics that depend on the number of images use at most N images.
+        """Return the metrics of ``count`` images.
 
-        The label of a Frechet distance contains the name of the features, as in FD(digits).
+        Metrics that compare equal numbers of samples and of reference images, such as precision, use at most N = 1000
+        of each. The label of a Frechet distance contains the name of the features, as in FD(digits).
         """
         n = min(N, self.floor_images(count), len(self.apart[1].features))
         declared, distance = image_metrics(n=n), f"FD({self.features.name})"

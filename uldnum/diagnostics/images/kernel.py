@@ -13,7 +13,8 @@ from uldnum.diagnostics.samples import own_sums, pair_sums, sizes_of, u_statisti
 
 __all__ = ["kernel_distance"]
 
-# Largest number of reference or held-out images. Approximate number of images of which all pairs are computed at once.
+# Largest number of reference or held-out images, and approximate number of images of which the pairs within chains are
+# computed at once.
 PAIRED, ROWS = 10_000, 2**10
 
 
@@ -96,8 +97,9 @@ def measured(x: Array, y: Array) -> tuple[float, float]:
     one, other = ([part[b::batches].reshape(-1, part.shape[-1]) for b in range(batches)] for part in (x, y))
     within, beside, across = own_sums(kernel, one), own_sums(kernel, other), pair_sums(kernel, one, other)
     value = different_chains(x, within) + different_chains(y, beside) - 2 * across.sum() / x[..., 0].size / len(y)
-    # Scalar products between batches of the difference of two mean embeddings, that of samples and that of references.
-    # Batches are weighted by their shares of the samples.
+    # The difference of a batch is the mean embedding of its samples minus that of its reference images. ``products``
+    # holds the scalar products of the differences of all pairs of batches. The weight of a batch is its share of the
+    # samples.
     n, m = sizes_of(one), sizes_of(other)
     mixed = across / np.outer(n, m)
     products = within / np.outer(n, n) + beside / np.outer(m, m) - mixed - mixed.T

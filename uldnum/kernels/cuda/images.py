@@ -72,8 +72,8 @@ class ImageExecutor(Executor):
     def upload(self, begin: int, end: int) -> list[list[tuple[Any, Any, list[list[Any]]]]]:
         """Copy the divergence bounds and maps of phases begin ... end - 1 to the GPU in one transfer.
 
-        Return the bounds and the arrays dA, b and C of each map, by phase and by group. The bounds are first, so that
-        every group of four bounds is aligned.
+        Return the bounds and the arrays dA, b and C of each map, by phase and by group. In the transfer the bounds come
+        first, so that the four bounds that a thread loads together are aligned.
         """
         least, most = self.program.targets.bounds(begin, end)
         arrays, counts, groups = [*least, *most], [], range(len(self.program.tables.b))

@@ -58,7 +58,10 @@ def filler(dtype: np.dtype[Any], law: str) -> Any:
 def drawn(
     law: str, first: int, count: int, chain: int, n: int, stream: np.uint64, seed: int, dtype: np.dtype[Any]
 ) -> Array:
-    """Return numbers first ... first + count - 1 of the streams of chains chain ... chain + n - 1, shape (n, count)."""
+    """Return numbers first ... first + count - 1 of the streams of n chains, shape (n, count).
+
+    The index of the first chain is ``chain``.
+    """
     rows = np.empty((n, count), dtype)
     filler(dtype, law)(rows, first, chain, stream, *split_seed(seed))
     return rows
