@@ -122,7 +122,10 @@ def cache() -> Path:
 def fetch(
     source: str | Path, *, name: str | None = None, sha256: str | None = None, card: dict[str, Any] | None = None
 ) -> Path:
-    """Return the path of a network or a set of images in the user's cache folder, and put it there on first use.
+    """Store a network or a set of images in the user's cache folder, and return its path.
+
+    A network or a set that is known by name is downloaded on first use only. The network "mnist" is part of the package
+    and is not copied.
 
     Parameters
     ----------
@@ -204,9 +207,9 @@ def network(
         With n texts, chain i has text ``i % n``. With a prompt, the default of ``guidance`` is that of the
         pipeline: 7.5 for versions 1 and 2, 5 for XL, and 7 for version 3.
     negative_prompt : str or sequence of str, optional
-        Texts for the evaluation of classifier-free guidance without the prompts: one text for all prompts, or one for
-        each prompt. Default: that of the pipeline, which is an empty text or, for XL, an embedding of zeros unless the
-        folder states otherwise.
+        Texts that replace the prompts in the unconditional evaluation of classifier-free guidance: one text for all
+        prompts, or one for each prompt. Default: that of the pipeline, which is an empty text or, for XL, an embedding
+        of zeros unless the folder states otherwise.
     **options
         Keyword arguments of `Network`.
 

@@ -103,7 +103,7 @@ class Conditions:
     def fill(self, buffers: Mapping[str, Any], part: slice, rows: int, images: int) -> None:
         """Write the inputs of the images ``part`` to the buffers of a call, with ``rows`` rows for each set.
 
-        ``images`` is the number of all images, which an input may not exceed.
+        ``images`` is the number of all images, and the largest permitted number of rows of an input.
         """
         n = part.stop - part.start
         for number, arrays in enumerate(self.sets):

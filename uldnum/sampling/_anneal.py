@@ -130,8 +130,8 @@ def anneal(
 
         * A chain diverged, or the run was stopped.
         * The step sizes are adaptive in fewer than 64 dimensions.
-        * The network predicts the score or the noise, and the move from the first level multiplies errors of this
-          prediction by more than 30.
+        * The network predicts the score or the noise, and the move from the first level multiplies errors of the
+          predicted noise (-sigma times the score) by more than 30.
         * More than a tenth of the values of the final images lie outside the range of the data by more than half of its
           width plus four standard deviations of the noise of the last level.
 
@@ -241,7 +241,7 @@ def warn_of_values(run: Run, data: Law, plan: Plan) -> None:
     """Warn if many values of the final states are far outside the range of the data, which indicates wrong samples.
 
     A value is far outside if it exceeds the range by more than half of its width plus four standard deviations of the
-    noise of the last level, which the plan may not remove. Chains that diverged are not counted.
+    noise of the last level, because some plans do not remove this noise. Chains that diverged are not counted.
     """
     if data.support is None or not run.complete:
         return
@@ -423,7 +423,7 @@ def tables_of(plan: Plan, forms: tuple[Form | None, ...] | None = None) -> tuple
 
 
 def hash_of(plan: Plan, data: Law) -> str:
-    """Return the hash of a plan on data. It depends on the data, because the tables depend on their forms."""
+    """Return the hash of a plan on data. It depends on the data, because their forms determine the tables."""
     return tables_of(plan, NoisedTargets(data, plan, np.dtype(float), ()).forms)[1]
 
 

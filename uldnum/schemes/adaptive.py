@@ -8,7 +8,7 @@ the compiled loops.
 
 The step size depends on the normals that it multiplies, so the stationary distribution is not known. In few dimensions
 its bias is large: the variance of ULA with r = 0.16 on a standard Gaussian target in 8 dimensions is 1.6 instead of 1.
-In many dimensions the bias is negligible, because the norm of the normals hardly varies.
+In many dimensions this dependence adds little to the bias, because the norm of the normals hardly varies.
 """
 
 from __future__ import annotations

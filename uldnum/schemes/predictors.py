@@ -7,8 +7,8 @@ the estimates of data and noise at z, which satisfy z = a x0 + s eps, and xi is 
 the step.
 
 Moves are affine in z, x0, eps and the score. The answer of a network determines x0 and eps (`uldnum.schemes.form`). If
-it does so at a = 0, where z is pure noise, the coefficients of the answer are finite there. A score determines x0 and
-eps only at a > 0: x0 = (z + s^2 score)/a and eps = -s score.
+it does so at a = 0, where z is pure noise, the coefficients of the answer are finite there. A score determines
+eps = -s score at every level, but x0 = (z + s^2 score)/a only at a > 0.
 """
 
 from __future__ import annotations
@@ -379,7 +379,7 @@ def embedded(move: Move, k: int) -> tuple[Step, Combination]:
     """Return the step of a move in terms of the score, and its combination, for chains with k rows.
 
     Both have a leading axis of levels. Row 0 of the move is row 0 of the chain, and its other rows are the last rows of
-    the chain. The step is not finite at levels with a = 0 if the move uses x0.
+    the chain. The step is not finite at levels with a = 0.
     """
     own, count = [0, *range(k - len(move.C) + 1, k)], len(move.place.s)
     dA, parts, C = np.zeros((count, k, k)), np.zeros((count, k, 3)), np.zeros((count, k, 1))

@@ -45,7 +45,7 @@ def exact_answers(
     """Return the exact value of each metric and, if ``times`` is true, of each of `TIMES` and of the relaxation time.
 
     Unknown values are NaN. All values are NaN where the scheme is unstable or the stationary distribution could not be
-    resolved; in the second case ``fault`` holds the reason.
+    computed; in the second case ``fault`` holds the reason.
     """
     fault, law = "", None
     if not is_gaussian(target) and scheme.rows > 2:

@@ -13,8 +13,8 @@ from uldnum.diagnostics.samples import own_sums, pair_sums, sizes_of, u_statisti
 
 __all__ = ["kernel_distance"]
 
-# Largest number of reference or held-out images, and approximate number of images of which the pairs within chains are
-# computed at once.
+# Largest number of reference or held-out images, and approximate number of images in one call of `kernel` by
+# `different_chains`.
 PAIRED, ROWS = 10_000, 2**10
 
 

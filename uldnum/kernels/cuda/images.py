@@ -135,9 +135,10 @@ class ImageExecutor(Executor):
     def update(
         self, new: Any, u: Any, s: list[Any], xi: int, eta: int, of: MapTable, m: int, e: int, rows: int, now: Any
     ) -> None:
-        """Launch the kernel of a map with m dynamics normals and e readout normals.
+        """Launch the kernel of a map with m normals of the stream `DYNAMICS` and e of `READOUT` per coordinate.
 
-        The numbers in ``form`` are compile-time constants, which Numba requires to be Python integers.
+        The module `uldnum.kernels.source.core` defines these streams of random numbers. The numbers in ``form`` are
+        compile-time constants, which Numba requires to be Python integers.
         """
         k, _, chains, size = u.shape
         form = StageForm(self.dtype.name, self.fast, k, rows, m, e, xi % 4, eta % 4, size % 4 == 0)
