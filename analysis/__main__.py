@@ -14,7 +14,7 @@ FIGURES = (
     "orders", "quality", "score_error", "temperature", "trajectories", "zoo",
 )  # fmt: skip
 # Modules that take long or need further packages; "all" does not include them.
-LONG = ("agreement", "denoising", "overhead", "reference", "registers", "throughput")
+LONG = ("agreement", "costs", "denoising", "overhead", "reference", "registers", "throughput")
 # Modules that write pages or a picture without storing data.
 WHOLE = ("agreement", "chains", "grids", "orders", "overhead", "reference", "registers")
 

@@ -20,7 +20,7 @@ from uldnum._util.extras import require
 from uldnum._util.typing import Array
 from uldnum.kernels.numba.executor import NumbaExecutor
 from uldnum.kernels.program import Executor, Program
-from uldnum.kernels.source.core import MOMENTS, lay_out
+from uldnum.kernels.source.core import RECORDS, lay_out
 from uldnum.kernels.state import State
 from uldnum.sampling._sample import one_phase
 from uldnum.sampling.launch import recorded_moments, recording_of
@@ -34,16 +34,17 @@ Peer = Callable[[uldnum.GaussianMixture, type], Callable[[int], object]]
 def cases() -> dict[str, uldnum.GaussianMixture]:
     """Return the targets by the names of their columns in the table."""
     rng = np.random.default_rng(0)
-
-    def equal(K: int, d: int) -> uldnum.GaussianMixture:
-        return uldnum.GaussianMixture(np.full(K, 1 / K), rng.normal(size=(K, d)), np.ones(K))
-
     return {
         "1-D, K = 2": bimodal_1d(),
         "2-D, K = 8": ring_8(),
-        "16-D, K = 4": equal(4, 16),
-        "64-D, K = 8": equal(8, 64),
+        "16-D, K = 4": equal(4, 16, rng),
+        "64-D, K = 8": equal(8, 64, rng),
     }
+
+
+def equal(K: int, d: int, rng: np.random.Generator) -> uldnum.GaussianMixture:
+    """Return a mixture of K components of equal weight and unit variance at random places."""
+    return uldnum.GaussianMixture(np.full(K, 1 / K), rng.normal(size=(K, d)), np.ones(K))
 
 
 def coefficients(dtype: type) -> list[Any]:
@@ -76,11 +77,18 @@ def with_moments(case: uldnum.GaussianMixture, dtype: type) -> Callable[[int], o
 
 
 def program(
-    case: uldnum.GaussianMixture, dtype: type, integrator: str | uldnum.Integrator, recorded: bool = True
+    case: uldnum.GaussianMixture,
+    dtype: type,
+    integrator: str | uldnum.Integrator,
+    recorded: bool = True,
+    h: float = H,
+    record: str | None = None,
+    record_every: int | None = None,
 ) -> Program:
-    """Return the program that `uldnum.sample` would run, without an end."""
-    tables = lay_out([uldnum.integrator(integrator).stages(np.array([H]), friction=FRICTION)], np.dtype(dtype))
-    record, every = recorded_moments(None, None, FOREVER, case.shape, np.dtype(dtype)) if recorded else (None, 1)
+    """Return the program that `uldnum.sample` would run, without an end. If not ``recorded``, it has no moments."""
+    tables = lay_out([uldnum.integrator(integrator).stages(np.array([h]), friction=FRICTION)], np.dtype(dtype))
+    asked = recorded_moments(record, record_every, FOREVER, case.shape, np.dtype(dtype))
+    record, every = asked if recorded else (None, 1)
     recording, *_ = recording_of(case, record, every, 0, 0 if recorded else FOREVER, None)
     return one_phase(case, tables, FOREVER, recording, 0)
 
@@ -91,12 +99,15 @@ def kernel(
     integrator: str,
     recorded: bool,
     make: Callable[[Program], Executor] = NumbaExecutor,
+    **options: Any,
 ) -> Callable[[int], object]:
     """Return a function that advances the executor of `uldnum.sample` from zero states, as the other peers do."""
-    asked = program(case, dtype, integrator, recorded)
+    asked = program(case, dtype, integrator, recorded, **options)
     executor = make(asked)
     start = np.zeros((1, CHAINS, asked.tables.b.shape[2], *case.shape), dtype)
-    state = State.start(start, record=MOMENTS[asked.recording.moments], metropolised=asked.metropolised)
+    names = {RECORDS[name]: name for name in RECORDS}
+    record = names[asked.recording.moments, asked.recording.rows]
+    state = State.start(start, record=record, metropolised=asked.metropolised)
     executor.advance(state, 1)  # compile, and enter the recurrence
     return lambda steps: executor.advance(state, state.step + steps)
 

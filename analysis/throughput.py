@@ -36,24 +36,24 @@ FIGURES = pictures("throughput")
 DTYPES = {"float64": np.float64, "float32": np.float32}
 
 
-def duration(run: Callable[[int], object], steps: int) -> float:
+def duration(run: Callable[[int], object], steps: int, clock: Callable[[], float] = time.perf_counter) -> float:
     """Return the duration of a run in seconds."""
-    begun = time.perf_counter()
+    begun = clock()
     run(steps)
-    return time.perf_counter() - begun
+    return clock() - begun
 
 
-def calibrated(run: Callable[[int], object]) -> int:
-    """Return the number of steps that takes about `SECONDS`; the first runs compile."""
+def calibrated(run: Callable[[int], object], seconds: float = SECONDS) -> int:
+    """Return the number of steps that takes about ``seconds``; the first runs compile."""
     steps = 10
     while True:
         run(steps)
         taken = duration(run, steps)
-        if taken > SECONDS / 3:
-            steps = max(10, int(steps * SECONDS / taken))
+        if taken > seconds / 3:
+            steps = max(10, int(steps * seconds / taken))
             run(steps)  # some peers compile again for a new number of steps
             return steps
-        steps = int(steps * min(20.0, 1.2 * SECONDS / max(taken, 1e-4)))
+        steps = int(steps * min(20.0, 1.2 * seconds / max(taken, 1e-4)))
 
 
 def built(make: peers.Peer, case: uldnum.GaussianMixture, dtype: type) -> tuple[Callable[[int], object], int]:
@@ -96,9 +96,9 @@ def measure(threads: int) -> list[dict[str, Any]]:
     return rows
 
 
-def worker(threads: int) -> list[dict[str, Any]]:
-    """Return the measurements of a new process that is bound to ``threads`` cores."""
-    program = f"import json; from analysis.throughput import measure; print(json.dumps(measure({threads})))"
+def worker(threads: int, module: str = __name__) -> list[dict[str, Any]]:
+    """Return what ``measure`` of a module returns in a new process that is bound to ``threads`` cores."""
+    program = f"import json; from {module} import measure; print(json.dumps(measure({threads})))"
     devices = {"XLA_FLAGS": f"--xla_force_host_platform_device_count={threads}"}
     cores = sorted(os.sched_getaffinity(0))[:threads]
     done = subprocess.run(
@@ -118,21 +118,25 @@ def processor() -> str:
     return f"{model} ({get_host_cpu_name()})"
 
 
-def stamp() -> dict[str, Any]:
-    """Return the machine, the versions and the date."""
-    names = ("uldnum", "numpy", "numba", "llvmlite", "jax", "jaxlib", "diffrax", "blackjax")
-    versions = {name: installed(name) for name in names}
+def stamp(*others: str) -> dict[str, Any]:
+    """Return the machine, the versions of libraries and the date."""
+    versions = {name: installed(name) for name in ("uldnum", "numpy", "numba", "llvmlite", *others)}
     return {
         "processor": processor(), "cores": os.cpu_count(), "python": platform.python_version(),
-        "versions": versions, "date": date.today().isoformat(), "chains": peers.CHAINS, "repeats": REPEATS,
+        "versions": versions, "date": date.today().isoformat(),
     }  # fmt: skip
 
 
 def main() -> None:
     """Measure with one thread and with two, store the times, and draw them."""
     rows = [row for threads in (1, 2) for row in worker(threads)]
+    found = stamp("jax", "jaxlib", "diffrax", "blackjax") | {
+        "chains": peers.CHAINS,
+        "repeats": REPEATS,
+        "results": rows,
+    }
     with atomic(DATA) as file:
-        file.write_text(json.dumps(stamp() | {"results": rows}, indent=1) + "\n")
+        file.write_text(json.dumps(found, indent=1) + "\n")
     draw()
 
 

@@ -82,7 +82,7 @@ def shadow_work(
     ``E[W] >= 0``.
 
     The letters of the word are applied one after another with array operations, because the compiled step contains
-    only their composition. A step takes 20 to 30 times as long as in `uldnum.sample` on mixtures.
+    only their composition. A step takes much longer than in `uldnum.sample`.
 
     References
     ----------

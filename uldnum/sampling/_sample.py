@@ -156,8 +156,8 @@ def sample(
         dimensions and "variance" in more. Images have no moments.
     record_every : int, optional
         Accumulate moments at the first recorded step and at every ``record_every``-th step after it. In at most 4
-        dimensions, the default is 1 (float32: 2). In more, it is 2, or d/2 (rounded down) for a covariance. Recording
-        then takes less than about 20% of the time of the steps. ``thin`` does not depend on it.
+        dimensions, the default is 1 (float32: 2). In more, it is 2, or d/2 (rounded down) for a covariance. ``thin``
+        does not depend on it.
     bins : int, default 0
         Number of histogram bins per axis. The bins extend from 8 standard deviations of the target, times the square
         root of the temperature, below its mean to 8 above. Positions are counted at every n-th recorded step, where n
