@@ -1,5 +1,6 @@
 """The pages: every code block runs, every command is valid and most run, every link leads somewhere."""
 
+import ast
 import re
 import shlex
 import sys
@@ -63,7 +64,27 @@ def test_code_runs(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     namespace = {}
     for block in blocks(page, "python"):
-        exec(compile(block, page.name, "exec"), namespace)
+        run_block(block, page.name, namespace)
+
+
+def run_block(block, name, namespace):
+    """Run a block. Numbers with a decimal point in the comment of an expression must be values of the expression."""
+    for statement in ast.parse(block).body:
+        if isinstance(statement, ast.Expr):
+            value = eval(compile(ast.Expression(statement.value), name, "eval"), namespace)
+            line = block.splitlines()[statement.end_lineno - 1]
+            for stated in re.findall(r"-?\d+\.\d+", line[statement.end_col_offset :].partition("#")[2]):
+                half = 0.5000001 * 10.0 ** -len(stated.partition(".")[2])
+                assert any(abs(found - float(stated)) < half for found in numbers(value)), (stated, line, value)
+        else:
+            exec(compile(ast.Module([statement], []), name, "exec"), namespace)
+
+
+def numbers(value):
+    """All numbers of a result of an expression."""
+    if isinstance(value, (tuple, list)):
+        return [number for part in value for number in numbers(part)]
+    return np.asarray(value, dtype=float).ravel()
 
 
 @pytest.mark.parametrize("words", OURS, ids=" ".join)
