@@ -39,4 +39,5 @@ def main() -> None:
 
 def curves() -> xr.Dataset:
     """Return the exact biases at many step sizes, for lines without corners."""
-    return uldnum.studies.exact_bias(TARGET, INTEGRATORS, np.geomspace(*STEPS, 61))
+    # The bias of the second moment of BAOAB-limit at the smallest step size is below the default tolerance.
+    return uldnum.studies.exact_bias(TARGET, INTEGRATORS, np.geomspace(*STEPS, 61), tolerance=1e-7)
