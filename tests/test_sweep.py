@@ -309,3 +309,25 @@ def test_user_targets_and_integrators_are_pickled(processes):
     )
     with pytest.raises(ValueError, match=r"^executor: a task cannot be sent to another process"):
         uldnum.studies.bias(unnamed, scheme, executor=processes, **given)
+
+
+class Failing(Square):
+    """A task that fails when it is computed, or when it is pickled."""
+
+    def result(self):
+        raise OSError(f"no file named {self.diary}")
+
+
+class Unsendable(Failing):
+    def __reduce__(self):
+        raise RuntimeError("this class holds a connection")
+
+
+def test_only_errors_of_pickling_are_explained(processes):
+    """Tasks that fail have their own error, also if it speaks of a pickle; with threads nothing is pickled."""
+    with pytest.raises(OSError, match="no file named weights"):
+        sweep([Failing(1, "weights.pickle")], executor=processes, progress=False)
+    with pytest.raises(ValueError, match=r"^executor: a task cannot be sent .* \(this class holds a connection\)"):
+        sweep([Unsendable(1, "")], executor=processes, progress=False)
+    with ThreadPoolExecutor(1) as threads, pytest.raises(OSError, match="no file named weights"):
+        sweep([Unsendable(1, "weights.pickle")], executor=threads, progress=False)

@@ -11,6 +11,7 @@ import hashlib
 import json
 import math
 import os
+import pickle
 import random
 import time
 import warnings
@@ -199,6 +200,7 @@ def computed(
         return
     futures: dict[Future[Result], str] = {}
     fault: BaseException | None = None
+    failed = ""
     try:
         for key, task in tasks.items():
             futures[executor.submit(run, task)] = key
@@ -209,19 +211,31 @@ def computed(
             if future.exception() is None:
                 yield key, future.result()
             elif fault is None:  # tasks that are running are still awaited, and their results stored
-                fault = future.exception()
+                fault, failed = future.exception(), key
                 for other in futures:
                     other.cancel()
     finally:
         for future in futures:
             future.cancel()
-    if fault is not None and "pickle" in f"{type(fault)} {fault}":
+    if fault is not None and cannot_be_sent(tasks[failed], fault):
         raise ValueError(
             f"executor: a task cannot be sent to another process ({fault}); define the functions of a target at the "
             "top level of a module, or use a ThreadPoolExecutor"
         ) from fault
     if fault is not None:
         raise fault
+
+
+def cannot_be_sent(task: Task, fault: BaseException) -> bool:
+    """Return whether an exception was raised because a task cannot be pickled, and not by its computation.
+
+    Pools of the standard library raise the error that pickling raises here. Others may raise a `pickle.PicklingError`.
+    """
+    try:
+        pickle.dumps(task)
+    except Exception as error:  # of many classes; a class of the task may raise its own
+        return isinstance(fault, pickle.PicklingError) or (type(fault), str(fault)) == (type(error), str(error))
+    return False
 
 
 def finished(futures: Iterable[Future[Result]], moment: float) -> Iterator[Future[Result]]:
