@@ -93,6 +93,8 @@ def test_names_ignore_case_and_read_parameters():
     ("name", "fault"),
     [
         ("baoab-limt", "nearest is 'baoab-limit'"),
+        ("VVVR", "a name of openmmtools; here the scheme is 'OBABO'"),
+        ("BAOABIntegrator", "a name of openmmtools; here the scheme is 'BAOAB'"),
         ("", "unknown name ''"),
         ("mild", "takes one parameter, 0 <= momentum < 1"),
         ("mild(1)", "needs 0 <= momentum < 1, got 1"),

@@ -829,6 +829,10 @@ ENTRIES = tuple(entry for entries in FAMILIES.values() for entry in entries)
 BY_NAME = {name.lower(): entry for entry in ENTRIES for name in (entry.name, *entry.aliases)}
 
 
+# Schemes that have other names in openmmtools. VVVR would be a word of three kicks and a drift.
+OF_OPENMMTOOLS = {"vvvr": "OBABO", "vvvrintegrator": "OBABO", "baoabintegrator": "BAOAB"}
+
+
 def integrators() -> tuple[CatalogueEntry, ...]:
     """Return all entries of the catalogue of integrators.
 
@@ -913,6 +917,10 @@ def integrator(name: str | Integrator, **parameters: float) -> Integrator:
     stem, argument = split_name(name)
     if stem.lower() in BY_NAME:
         return BY_NAME[stem.lower()].build(*read_numbers(name, argument), **parameters)
+    if stem.lower() in OF_OPENMMTOOLS:
+        raise UnknownNameError(
+            f"integrator: {shown(name)} is a name of openmmtools; here the scheme is {OF_OPENMMTOOLS[stem.lower()]!r}"
+        )
     if stem and set(spelled(stem)) <= {*LETTERS, *BRACES} and argument is None:
         if parameters:
             raise ValueError(f"integrator: the word {shown(stem)} takes no parameter, got {', '.join(parameters)}")
