@@ -81,6 +81,8 @@ def test_axes_say_what_they_show_with_units(given):
     exact = next(line for line in drawn_lines(axes) if line.get_color() == plotting.look("BAOAB").colour)
     np.testing.assert_array_equal(exact.get_xdata(), part.exact.isel(friction=0))
     np.testing.assert_array_equal(exact.get_ydata(), part.exact_cost.isel(friction=0))
+    with pytest.raises(ValueError, match=r"metric: must be the name of one metric, got \['mean'\]; .* study\.sel\("):
+        plotting.draw_bias(given["bias"], metric=["mean"])
     axes = plotting.draw_bias(given["bias"], Figure().subplots(), metric="mean")
     assert axes.get_xlabel() == "step size h (time; delta = h²/2)"
     assert axes.get_ylabel() == "bias: mean\n(standard deviations of x)"

@@ -110,6 +110,11 @@ def draw_bias(
     from matplotlib.axes import Axes
 
     studies = read_studies(study, "bias", colours, labels)
+    if isinstance(metric, list | tuple):
+        raise ValueError(
+            f"metric: must be the name of one metric, got {shown(metric)}; to draw several metrics, give "
+            "study.sel(metric=[...]) and leave out this argument"
+        )
     known = list(dict.fromkeys(str(name) for one in studies for name in one.data.metric.values))
     metrics = known[: 1 if isinstance(ax, Axes) else None] if metric is None else [known_metric(metric, known)]
     curves = None if exact is None else exact_study(exact, studies)
