@@ -1,5 +1,6 @@
 """Flow matching, and plans from pure noise, alpha = 0, with networks whose output is exact for a Gaussian mixture."""
 
+import re
 from functools import cache, partial
 
 import numpy as np
@@ -387,7 +388,8 @@ LEVELS = uldnum.levels.given([1.0, 0.6], [0.0, 0.8])
         (lambda: uldnum.plan("reverse-diffusion", LEVELS), "reverse-diffusion: needs alpha > 0 at the first level"),
         (lambda: uldnum.plan("ula", LEVELS, snr=0.1), "snr: needs levels with alpha > 0"),
         (lambda: uldnum.plan("ddim", LEVELS, score_noise=0.1), "score_noise: must be 0 at a level with alpha = 0"),
-        (lambda: uldnum.anneal(MIXTURE, uldnum.plan("ddim", LEVELS), chains=2), "levels: must have alpha > 0, because"),
+        (lambda: uldnum.anneal(MIXTURE, uldnum.plan("ddim", LEVELS), chains=2),
+         "levels: must have alpha > 0, because .*; start at a finite sigma/alpha, such as 30"),
         (lambda: uldnum.exact.plan(uldnum.plan("ddim", LEVELS), data_mean=0.0, data_variance=1.0),
          "levels: must have alpha > 0, because"),
     ],
@@ -399,13 +401,22 @@ def test_what_is_undefined_at_pure_noise_is_refused(call, fault):
 
 @pytest.mark.parametrize("what", ["score", "epsilon", "noise"])
 def test_outputs_that_do_not_determine_the_image_are_refused(tmp_path, what):
+    """The messages name levels at which the network can be used."""
     net = zero_network(tmp_path, what)
+    remedy = re.escape("; use net.levels(n)")
     with pytest.raises(
-        ValueError, match=r"sigma-ratio: must be a level with alpha > 0, because net predicts the .*, from"
+        ValueError, match=r"sigma-ratio: must be a level with alpha > 0, because net predicts the .*, from .*" + remedy
     ):
         net.at(ratio=np.inf)
-    with pytest.raises(ValueError, match="levels: must be a level with alpha > 0, because net predicts"):
+    with pytest.raises(ValueError, match="levels: must be a level with alpha > 0, because net predicts .*" + remedy):
         uldnum.anneal(net, uldnum.plan("ddim", LEVELS), chains=2)
+    with pytest.raises(ValueError, match="sigma-ratio: must be a level with alpha > 0"):
+        net.at(ratio=30.0)  # the nearest timestep has alpha = 0
+    run = uldnum.anneal(net, uldnum.plan("ddim", net.levels(10)), chains=2, progress=False)
+    assert np.abs(run.x).max() < 10
+    with pytest.raises(ValueError, match="start at a finite sigma/alpha, such as 30"):
+        Network(net.model.path, {"parameterisation": what, "scaling": "vp", "condition": "sigma"}).at(ratio=np.inf)
+    assert Network(net.model.path, {"parameterisation": what, "scaling": "vp", "condition": "sigma"}).at(ratio=30.0)
 
 
 def test_levels_that_the_card_lacks_are_refused(tmp_path):

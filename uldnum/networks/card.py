@@ -368,9 +368,11 @@ class Card(Described):
         """
         owner = self.name or "the network"
         if self.parameterisation in OF_NOISE:
+            what = PARAMETERISATIONS[self.parameterisation][0]
+            remedy = "use net.levels(n)" if self.schedule else f"start at a finite sigma/alpha, such as {START:g}"
             raise ValueError(
-                f"{name}: must be a level with alpha > 0, because {owner} predicts "
-                f"{PARAMETERISATIONS[self.parameterisation][0]}, from which the image does not follow at alpha = 0"
+                f"{name}: must be a level with alpha > 0, because {owner} predicts {what}, from which the image does "
+                f"not follow at alpha = 0; {remedy}"
             )
         if self.scaling not in WITH_NOISE:
             raise ValueError(
@@ -425,6 +427,8 @@ class Card(Described):
             index = int(self.times.on_steps(time))
             step = float(np.asarray(self.times.steps)[index])
             found, time = float(self.times.ratio(step)), float(index) if self.condition == "index" else step
+            if math.isinf(found):  # the nearest timestep
+                self.check_noise(name)
         alpha, there = alpha_and_sigma(self.scaling, found)
         sigma = value if name == "sigma" and not self.whole else there  # a given sigma is not rounded
         condition = float(CONDITIONS[self.condition][1](alpha, sigma, time))

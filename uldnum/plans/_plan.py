@@ -28,7 +28,7 @@ from uldnum.schemes.adaptive import Adaptive
 from uldnum.schemes.catalogue import Integrator, common_score_noise, conditions, unknown_integrator
 from uldnum.schemes.catalogue import integrator as find_integrator
 from uldnum.schemes.controlled import PIDLD, SOURCE, gains_of, pid
-from uldnum.schemes.form import Form
+from uldnum.schemes.form import START, Form
 from uldnum.schemes.predictors import PREDICTORS, Combination, Move, NoiseLevel, Predictor, denoising, embedded
 from uldnum.schemes.predictors import predictor as find_moves
 from uldnum.schemes.stage import Affine, Stage, Step, first_row
@@ -77,7 +77,8 @@ class Phase:
         if self.alpha == 0:
             raise ValueError(
                 "levels: must have alpha > 0, because the score of pure noise does not depend on the data; only a "
-                "network that predicts the image, v or the velocity, or a DataMixture, supports a start at alpha = 0"
+                "network that predicts the image, v or the velocity, or a DataMixture, supports a start at alpha = 0; "
+                f"start at a finite sigma/alpha, such as {START:g}"
             )
         return self.step
 
