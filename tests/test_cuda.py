@@ -202,9 +202,12 @@ def test_an_adaptive_plan_of_images_stopped_on_a_gpu_goes_on(simulated, tmp_path
     np.testing.assert_allclose(whole, stopped_adaptive_plan(tmp_path / "run.nc", "array")[0], rtol=1e-12)
 
 
-@pytest.mark.parametrize("n", range(len(SPLIT) + 2))
+@pytest.mark.parametrize("n", range(len(SPLIT) + 2 + 8))
 def test_two_gpus_compute_the_same_bits_as_one(simulated, n):
-    """Runs with and without histograms, a run begun on two GPUs and resumed on one, and a plan that keeps positions."""
+    """Runs with and without histograms, a run begun on two GPUs and resumed on one, and a plan that keeps positions.
+
+    A run and three plans on a PyTorch module and on an ONNX model follow.
+    """
     for i in range(8):
         np.testing.assert_array_equal(simulated[f"two {n} {i}"], simulated[f"one {n} {i}"])
     assert simulated[f"one {n} 2"].std() > 0  # the trace
@@ -221,6 +224,11 @@ def test_ranges_of_chains_for_gpus(chains, parts):
     """The batches of every range are batches of all chains; ranges are about equal."""
     if chains >= parts:
         assert cuts(chains, parts, counted=False) == [part * chains // parts for part in range(parts + 1)]
+    if chains > 64 * (parts - 1):
+        edges = cuts(chains, parts, counted=False, chunk=64)
+        assert (edges[0], edges[-1]) == (0, chains)
+        assert not any(edge % 64 for edge in edges[:-1])
+        assert min(map(np.ptp, pairwise(edges))) > 0
     whole = State.start(np.zeros((2, chains, 1, 1)), bins=4)
     periods = math.gcd(chains, whole.counts.shape[1])
     if periods < parts:
@@ -666,7 +674,7 @@ def test_devices_are_checked(monkeypatch):
             sample(("BAOAB", "2", "float64"), "cuda", devices=devices)
     with pytest.raises(ValueError, match="devices: needs backend 'cuda' or 'cuda-fast', got 'numba'"):
         sample(("BAOAB", "2", "float64"), "numba", devices=[0])
-    with pytest.raises(ValueError, match="devices: must be omitted for images"):
+    with pytest.raises(ValueError, match=r"devices: needs a network that is an ONNX model .* by first_chain="):
         uldnum.sample(IMAGES[0], "ULA", h=0.1, steps=1, chains=2, backend="cuda", devices=[0, 1])
     monkeypatch.setattr("uldnum.kernels.cuda.executor.device", device.Simulator)
     with pytest.raises(ValueError, match="chains: must be at least 2, got 1; or give fewer devices"):

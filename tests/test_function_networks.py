@@ -16,6 +16,7 @@ import uldnum
 from uldnum.networks import Card, Network, network
 from uldnum.networks.forms import CONDITIONS, NEEDS, PARAMETERISATIONS, SCALINGS
 from uldnum.networks.function import CUDA, Library
+from uldnum.networks.model import Device
 
 RNG = np.random.default_rng(0)
 MIXTURE = uldnum.GaussianMixture([0.5, 0.3, 0.2], RNG.normal(size=(3, 12)), [0.1, 0.4, 1.0], name="three")
@@ -619,6 +620,38 @@ def test_memory_is_kept_until_another_stream_has_read_it(monkeypatch, torch, our
     library = replace(Library.of(torch.zeros(1)), kind=CUDA)
     np.testing.assert_array_equal(library.outward(torch.ones(2, dtype=torch.float16)), np.ones(2, np.float32))
     assert streams == recorded
+
+
+def test_a_module_is_copied_to_another_gpu(monkeypatch, torch):
+    """A stand-in for CuPy has the current GPU 1, and the module notes the device to which it is moved."""
+    placed = []
+
+    class Module(torch.nn.Linear):
+        def to(self, device):
+            placed.append(device)
+            return self
+
+    module = Module(2, 2).eval()
+    net = network(module, SIGMA_CARD, like=torch.zeros(1, 2))
+    net.device = net.model.device = Device("cuda")
+    vars(net.device)["number"] = 0
+    cupy = SimpleNamespace(cuda=SimpleNamespace(Device=lambda: SimpleNamespace(id=1)))
+    monkeypatch.setitem(sys.modules, "cupy", cupy)
+    copies = {}
+    there = net.at(0.5).on_gpu(1, copies).network.model
+    assert net.at(0.6).on_gpu(1, copies).network.model is there
+    assert placed == ["cuda:1"]
+    assert (there.device.number, there.library.number, net.model.device.number) == (1, 1, 0)
+    assert net.model.function is module is not there.function
+    torch.testing.assert_close(there.function.weight, module.weight)
+    torch.nn.init.zeros_(module.weight)  # in another run the copy is that of the module as it is then
+    assert not net.at(0.5).on_gpu(1, {}).network.model.function.weight.any()
+
+
+def test_only_modules_are_copied_to_another_gpu(torch):
+    level = network(lambda z, s: z, SIGMA_CARD, like=np.zeros((1, 1, 2, 2))).at(0.5)
+    assert level.on_gpu is None
+    assert network(torch.nn.Identity().eval(), SIGMA_CARD | {"shape": [2]}).at(0.5).on_gpu is not None
 
 
 @pytest.mark.parametrize("name", ["array_api_strict", "jax"])

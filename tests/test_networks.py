@@ -4,6 +4,8 @@ import ast
 import hashlib
 import re
 import shlex
+import sys
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -16,6 +18,7 @@ import uldnum
 from uldnum._util.extras import MissingExtraError
 from uldnum.networks import Card, Network, network, parse_value
 from uldnum.networks.forms import NEEDS, OF_NOISE, PARAMETERISATIONS, alpha_and_sigma, form
+from uldnum.networks.model import Device
 from uldnum.networks.words import EXAMPLES, KEYS, example, translated
 from uldnum.plans.schedules import schedule
 
@@ -616,6 +619,22 @@ def test_rows_of_conditions_are_repeated_over_the_chains(labelled, chunk):
         net.at(0.5).denoise(x[:2])
 
 
+@pytest.mark.filterwarnings("ignore:.*far outside the range")
+def test_runs_of_disjoint_chains_join_to_one_run(labelled):
+    """A chain has the row of its index, also where a run does not start at chain 0. Calls have the same images."""
+    net = Network(labelled, CARD, inputs={"text": np.arange(18.0).reshape(3, 2, 3), "label": [100, 200]}, chunk=2)
+    plan = uldnum.plan("heun", uldnum.levels.geometric(2.0, 0.5, 3))
+    for run in (
+        lambda **chains: uldnum.sample(net.at(0.5), "BAOAB", h=0.5, steps=3, thin=1, seed=5, **chains),
+        lambda **chains: uldnum.anneal(net, plan, seed=5, keep=True, **chains),
+    ):
+        whole, *parts = (run(first_chain=a, chains=n, progress=False) for a, n in ((1, 9), (1, 4), (5, 2), (7, 3)))
+        np.testing.assert_array_equal(np.concatenate([part.trace for part in parts], axis=1), whole.trace)
+    label = Network(labelled, CARD, inputs={"text": 0 * np.ones((1, 2, 3)), "label": [0, 100, 200]}).at(0.5)
+    run = uldnum.sample(label, "ula", h=1e-4, steps=1, chains=2, first_chain=1, x0=np.zeros((2, 1, 2, 2)))
+    np.testing.assert_allclose(label.of_chains(1, 2).denoise(run.x)[:, 0, 0, 0], [100, 200], atol=0.01)
+
+
 @pytest.mark.parametrize(
     ("given", "fault"),
     [
@@ -823,6 +842,31 @@ def test_initial_states_and_denoising_of_a_level(gaussian):
 def test_bad_noise_levels_are_refused(gaussian, given, fault):
     with pytest.raises(ValueError, match=fault):
         gaussian.at(**given)
+
+
+def test_a_model_is_opened_once_on_another_gpu(gaussian, monkeypatch):
+    """A stand-in for CuPy has the current GPU 1, and ONNX Runtime notes the GPU but uses the CPU."""
+    opened, cpu, net = [], Device.open, Network(gaussian.model.path, gaussian_card(), threads=2)
+
+    def open_there(device, path, threads):
+        opened.append((device.name, device.number, device.tf32, path, threads))
+        return cpu(Device(), path, threads)
+
+    cupy = SimpleNamespace(cuda=SimpleNamespace(Device=lambda: SimpleNamespace(id=1)))
+    monkeypatch.setitem(sys.modules, "cupy", cupy)
+    monkeypatch.setattr(Device, "open", open_there)
+    here = Device("cuda", True)
+    vars(here)["number"] = 0
+    net.device = net.model.device = here
+    copies = {}
+    assert net.at(0.5).on_gpu(0, copies).network is net
+    first, again = (net.at(sigma).on_gpu(1, copies).network for sigma in (0.5, 0.6))
+    other = net.at(0.5).on_gpu(1, {}).network  # in another run
+    assert opened == [("cuda", 1, True, net.model.path, 2)]
+    assert first is again is not other
+    assert first.model is other.model is not net.model
+    assert first.device.number == 1
+    assert (first.card, first.chunk) == (net.card, net.chunk)
 
 
 def test_missing_devices_are_refused(gaussian):

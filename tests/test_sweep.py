@@ -236,6 +236,31 @@ def test_every_gpu_has_a_process(monkeypatch, tmp_path):
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "4, GPU-5,6"
 
 
+def image_score(x):
+    return -x * (1 + x**2)
+
+
+def chains_from(first):
+    """Return states of three chains on images, and the GPU that this process sees."""
+    target = uldnum.UserTarget(image_score, (1, 2, 2))
+    options = {"steps": 5, "chains": 3, "first_chain": first, "seed": 1, "x0": "normal", "progress": False}
+    return uldnum.sample(target, "BAOAB", h=0.2, **options).x, os.environ["CUDA_VISIBLE_DEVICES"]
+
+
+def test_processes_of_gpus_share_the_chains_of_a_run(monkeypatch):
+    """The remedy for scores that cannot be copied to other GPUs: the chains have the same bits as in one run."""
+    from uldnum.kernels.cuda import device
+
+    monkeypatch.setattr(device, "device_count", lambda: 2)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    with gpus([0, 1]) as executor:
+        parts, numbers = zip(*executor.map(chains_from, [0, 3, 6]), strict=True)
+    assert set(numbers) <= {"0", "1"}
+    target = uldnum.UserTarget(image_score, (1, 2, 2))
+    whole = uldnum.sample(target, "BAOAB", h=0.2, steps=5, chains=9, seed=1, x0="normal", progress=False)
+    np.testing.assert_array_equal(np.concatenate(parts), whole.x)
+
+
 def test_gpus_of_a_process(monkeypatch):
     from uldnum.kernels.cuda import device
 

@@ -6,17 +6,22 @@ simulate a GPU only once per process.
 
 import sys
 import warnings
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper
 
 import uldnum
 from analysis.gpu_check import Images, NoisedImages
 from helpers.catalogue import METROPOLISED, SHAPES
+from helpers.onnx_models import Graph, Value
 from helpers.plans import stop_and_go_on
 from helpers.scores import LIFTED, WITH_DENSITY, branching, counting_conditions, rosenbrock
+from uldnum.networks.score import NetworkLevel
 
 DTYPES = ("float64", "float32")
 TOLERANCE = {"float64": 1e-13, "float32": 5e-6}
@@ -280,6 +285,68 @@ def split_runs():
     yield [results(uldnum.anneal(TARGETS["2"], plan, **options, devices=devices)) for devices in (None, [0, 1])]
 
 
+def coupled_module():
+    """Return a PyTorch denoiser whose output for an image depends on all images of a call, and on a label."""
+    import torch
+
+    class Coupled(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.tensor(0.5))
+
+        def forward(self, z, sigma, label):
+            return self.weight * z + torch.tanh(z.sum()) / 8 + label[:, None, None, None]
+
+    return Coupled().eval()
+
+
+def coupled_model(path):
+    """Write an ONNX model of the same function."""
+    graph = Graph()
+    z, label = Value(graph, "z"), Value(graph, "label")
+    total = graph.node("Tanh", graph.node("ReduceSum", z, keepdims=1))
+    shift = graph.node("Reshape", label, np.array([-1, 1, 1, 1]))
+    graph.node("Add", graph.node("Add", z * np.float32(0.5), total * np.float32(0.125)), shift, output="denoised")
+    sizes = {"z": ["n", 1, 1, 5], "sigma": ["n"], "label": ["n"], "denoised": ["n", 1, 1, 5]}
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in sizes.items()]
+    made = helper.make_graph(graph.nodes, "coupled", values[:3], values[3:], graph.weights)
+    onnx.save(helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    return path
+
+
+def split_networks(path):
+    """Yield the same results of chains on networks on one GPU and on two.
+
+    Networks run on the CPU here, where the simulator has the chains. Three labels belong to seven chains in turn, and a
+    call has two images.
+    """
+    card = {"parameterisation": "denoiser", "scaling": "ve", "condition": "sigma", "shape": (1, 1, 5)}
+    options = {"inputs": {"label": np.array([0.0, 0.3, 0.7], np.float32)}, "chunk": 2}
+    common = {"chains": 7, "first_chain": 4, "seed": 5, "backend": "cuda", "progress": False}
+    levels = uldnum.levels.geometric(2.0, 0.5, 3)
+    plans = [
+        uldnum.plan("UBU", levels, steps=2, h=0.5, predictor="ancestral", momentum="refreshed"),
+        uldnum.plan("heun", levels),
+        uldnum.plan("ula", levels, snr=0.16),
+    ]
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*biases the samples")
+        patch.setattr(NetworkLevel, "like", np.zeros(1))
+        for source in (coupled_module(), coupled_model(path)):
+            net = uldnum.networks.Network(source, card, **options)
+            runs = [partial(uldnum.sample, net.at(0.5), "UBU", h=[0.2, 0.4], steps=5, burn_in=1, thin=2)]
+            runs += [partial(uldnum.anneal, net, plan, keep=True) for plan in plans]
+            for run in runs:
+                yield [results(run(devices=devices, **common)) for devices in (None, [0, 1])]
+            few = partial(runs[0], **common | {"chains": 2})
+            with pytest.raises(ValueError, match="chains: must be at least 3, for 2 GPUs that evaluate 2 images"):
+                few(devices=[0, 1])
+        assert min(net.model.seconds, net.model.copies[1].seconds) > 0
+        coupled = uldnum.plan("ula", levels, snr=0.16, coupled=True)
+        with pytest.raises(ValueError, match="devices: must be omitted for coupled step sizes"):
+            uldnum.anneal(net, coupled, devices=[0, 1], **common)
+
+
 def launches_by_device():
     """Return the numbers of launches of each GPU in a run that two share."""
     from uldnum.kernels.cuda.device import Simulator
@@ -358,7 +425,7 @@ def simulate(path):
     saved["adaptive count"] = np.array([row["left and nfe equal"] for row in adaptive])
     saved["adaptive diverged"] = np.array([row["diverged"] for row in adaptive])
     saved["adaptive stopped"] = np.array(stopped_adaptive_plan(path.with_name("adaptive.nc"), "cuda"))
-    for n, both in enumerate(split_runs()):
+    for n, both in enumerate([*split_runs(), *split_networks(path.with_name("coupled.onnx"))]):
         for where, parts in zip(("one", "two"), both, strict=True):
             saved |= {f"{where} {n} {i}": part for i, part in enumerate(parts)}
     saved["launches"] = np.array(launches_by_device())

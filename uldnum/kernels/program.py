@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple, Protocol
@@ -15,7 +15,7 @@ from uldnum.kernels.source.mixture import MixtureData
 from uldnum.kernels.state import State
 from uldnum.schemes.adaptive import Adaptive
 
-__all__ = ["MAX_COEFFICIENTS", "Executor", "Part", "Program", "Targets"]
+__all__ = ["MAX_COEFFICIENTS", "ChangedTargets", "Executor", "Part", "Program", "Targets"]
 
 
 # Largest number of mixture coefficients in a launch, summed over its phases: 64 MiB in float64.
@@ -43,6 +43,39 @@ class Targets(Protocol):
 
         Both arrays have shape (last - first, d).
         """
+
+
+@dataclass(frozen=True, eq=False)
+class ChangedTargets:
+    """Targets of a program that replace others with the same mixtures, shape and bounds.
+
+    Attributes
+    ----------
+    before : Targets
+        The other targets.
+    change : callable
+        Function that returns a target, given the one that it replaces.
+    """
+
+    before: Targets
+    change: Callable[[Any], Any]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one sample."""
+        return self.before.shape
+
+    def target(self, number: int) -> Any:
+        """Return the target of a phase."""
+        return self.change(self.before.target(number))
+
+    def mixtures(self, first: int, last: int) -> MixtureData | None:
+        """Return the mixtures."""
+        return self.before.mixtures(first, last)
+
+    def bounds(self, first: int, last: int) -> tuple[Array, Array]:
+        """Return the divergence bounds."""
+        return self.before.bounds(first, last)
 
 
 class Part(NamedTuple):

@@ -6,7 +6,7 @@ With guidance, one call of the model evaluates every image twice: with the condi
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -86,6 +86,20 @@ class Conditions:
         """Largest number of rows of an input: a call with this number of images uses every row."""
         each = (len(arrays[node.name]) for arrays in self.sets for node in self.nodes if per_image(node))
         return max(each, default=1)
+
+    def copied(self) -> Conditions:
+        """Return a copy, whose arrays are on CuPy's current GPU if they are CuPy arrays."""
+        return replace(self, sets=[{name: array.copy() for name, array in arrays.items()} for arrays in self.sets])
+
+    def of_chains(self, first: int, count: int) -> Conditions:
+        """Return the conditions of chains first ... first + count - 1, where chain i has row i modulo their number."""
+        varying = {node.name for node in self.nodes if per_image(node)}
+
+        def own(name: str, array: Any) -> Any:
+            n = len(array) if name in varying else 1
+            return array if n == 1 else array[np.arange(first, first + min(n, count)) % n]
+
+        return replace(self, sets=[{name: own(name, array) for name, array in arrays.items()} for arrays in self.sets])
 
     @property
     def copies(self) -> int:

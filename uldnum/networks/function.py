@@ -10,7 +10,8 @@ import time
 import warnings
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from copy import copy, deepcopy
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain
 from typing import Any
@@ -169,6 +170,19 @@ class Function:
                 stacklevel=4,
             )
         self.seconds = 0.0  # duration of all calls so far; on a GPU, calls return before the work is done
+
+    @property
+    def copyable(self) -> bool:
+        """Whether it is a PyTorch module. The arrays of other functions are unknown."""
+        torch: Any = sys.modules.get("torch")
+        return torch is not None and isinstance(self.function, torch.nn.Module)
+
+    def on_gpu(self, number: int) -> Function:
+        """Return a function with a copy of the PyTorch module, as it is now, on CuPy's current GPU."""
+        found, module, device = copy(self), deepcopy(self.function), Device(self.device.name)
+        found.function = module.to(f"{device.name}:{device.number}")  # type: ignore[attr-defined]
+        found.device, found.library = device, replace(self.library, number=device.number)
+        return found
 
     @property
     def card(self) -> dict[str, Any]:

@@ -284,11 +284,13 @@ class Model:
         Number of threads on the CPU. Default: the number of cores available to this process.
     """
 
+    copyable = True  # whether `on_gpu` is available
+
     def __init__(self, path: Path, device: Device, threads: int | None = None) -> None:
         if not path.is_file():
             raise ValueError(f"network: no such file: {printable(str(path))}")
         threads = None if threads is None else whole_number("threads", threads, 1, 2**16)
-        self.path, self.device = path, device
+        self.path, self.device, self.threads = path, device, threads
         self.session = device.open(path, threads)
         self.inputs = [Node.of(node) for node in self.session.get_inputs()]
         self.outputs = [Node.of(node) for node in self.session.get_outputs()]
@@ -296,6 +298,13 @@ class Model:
         self.name, self.label = path.stem, shown(path.name)
         self.bindings: dict[tuple[tuple[str, tuple[int, ...]], ...], tuple[Any, dict[str, Any]]] = {}
         self.seconds = 0.0
+        self.copies: dict[int, Model] = {}  # on other GPUs
+
+    def on_gpu(self, number: int) -> Model:
+        """Open the model once more, on CuPy's current GPU. Later calls return the same model."""
+        if number not in self.copies:
+            self.copies[number] = Model(self.path, Device(self.device.name, self.device.tf32), self.threads)
+        return self.copies[number]
 
     @property
     def card(self) -> dict[str, Any]:

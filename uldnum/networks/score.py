@@ -68,10 +68,10 @@ class Network(Law):
         current when the network is opened. Default: "cpu".
     inputs : mapping of arrays, optional
         Arrays for the model's inputs other than image and noise level, such as a class or an embedded text, by the
-        names of the inputs. The n rows of an array are repeated over the chains: chain i has row ``i % n``. A number
-        stands for one row. For an ONNX model the name "class" stands for the one input that holds a whole number for
-        each image, the class, whatever its name in the model. A function receives the arrays as keyword arguments with
-        one row for each image.
+        names of the inputs. The n rows of an array are repeated over the chains: chain i has row ``i % n``, also in a
+        run that starts at another chain (``first_chain``). A number stands for one row. For an ONNX model the name
+        "class" stands for the one input that holds a whole number for each image, the class, whatever its name in the
+        model. A function receives the arrays as keyword arguments with one row for each image.
     unconditional : mapping of arrays, optional
         Values of the same inputs without the condition, for guidance.
     guidance : float
@@ -194,6 +194,21 @@ class Network(Law):
         """Pickle the arguments of the network. The process that loads it opens the files of the model anew."""
         path, card, options = self.arguments
         return partial(type(self), **options), (path, card)
+
+    def changed(self, **attributes: Any) -> Network:
+        """Return a network that shares everything with this one but the given attributes."""
+        found = object.__new__(type(self))
+        vars(found).update(vars(self) | attributes)
+        return found
+
+    def on_gpu(self, number: int, copies: dict[Any, Any]) -> Network:
+        """Return the network on CuPy's current GPU, which has a given number; see `uldnum.targets.Target.on_gpu`."""
+        if number == self.device.number:
+            return self
+        if self not in copies:
+            model = self.model.on_gpu(number)
+            copies[self] = self.changed(model=model, device=model.device, conditions=self.conditions.copied())
+        return copies[self]
 
     @property
     def name(self) -> str:
@@ -554,6 +569,27 @@ class NetworkLevel(NoisedImages):
     def like(self) -> Any:
         """A CuPy array if the score needs CuPy arrays, otherwise None."""
         return None if self.network.device.name == "cpu" else self.network.device.namespace.zeros(1, np.float32)
+
+    @property
+    def on_gpu(self) -> Callable[[int, dict[Any, Any]], NetworkLevel] | None:
+        """Function that returns the level of a copy of the network on a GPU; None if the network cannot be copied."""
+        return self.placed if self.network.model.copyable else None
+
+    def placed(self, number: int, copies: dict[Any, Any]) -> NetworkLevel:
+        """Return the level of a copy of the network on a GPU."""
+        return replace(self, network=self.network.on_gpu(number, copies))
+
+    @property
+    def chunk(self) -> int:
+        """Maximum number of images in one call of the network."""
+        return self.network.chunk
+
+    def of_chains(self, first: int, count: int) -> NetworkLevel:
+        """Return the level of a network with the inputs of chains first ... first + count - 1."""
+        network = self.network
+        if network.conditions.rows == 1:
+            return self
+        return replace(self, network=network.changed(conditions=network.conditions.of_chains(first, count)))
 
     @property
     def mean(self) -> Array:

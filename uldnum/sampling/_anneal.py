@@ -101,7 +101,9 @@ def anneal(
         otherwise, this is the number of cores that the process may use.
     devices : list of int, optional
         Indices of the GPUs that share the chains, for the backends "cuda" and "cuda-fast". Results have the same bits
-        for any list. The default is CuPy's current GPU. Images run on one GPU only.
+        for any list of GPUs of one model. A network must be an ONNX model or a PyTorch module, which is copied to every
+        GPU, and ``chains`` should be a multiple of its ``chunk``. Coupled step sizes run on one GPU only. The default
+        is CuPy's current GPU.
     resume : Run, str or Path, optional
         Stopped run to resume, or the path of a saved one. All arguments must equal those of that run, except
         ``threads``, ``devices`` and ``progress``. ``chains``, ``first_chain`` and ``seed`` may be omitted. ``x0`` must
@@ -179,7 +181,7 @@ def anneal(
     warn_of_start(law, plan)
     kind = floating_type(law.dtype if dtype is None else dtype)
     backend = choose_backend(law, "array" if plan.adaptive and backend is None else backend, kind)
-    devices = chosen_devices(devices, backend, law.shape)
+    devices = chosen_devices(devices, backend, law)
     if plan.adaptive:
         check_adaptive(law, plan, backend)
     law.check_dtype(kind)

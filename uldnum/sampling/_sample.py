@@ -177,8 +177,9 @@ def sample(
         process may use unless Numba is configured otherwise.
     devices : list of int, optional
         Numbers of the GPUs that share the chains of each group, for backends "cuda" and "cuda-fast". Results have the
-        same bits for any list. With ``bins``, ``chains`` should be a multiple of 32, the number of batches that
-        histograms have. The default is CuPy's current GPU. Images need one GPU.
+        same bits for any list of GPUs of one model. With ``bins``, ``chains`` should be a multiple of 32, the number of
+        batches that histograms have. A network must be an ONNX model or a PyTorch module, which is copied to every GPU,
+        and ``chains`` should be a multiple of its ``chunk``. The default is CuPy's current GPU.
     resume : Run, str or Path, optional
         Run to resume, or the path of a saved run. All arguments must equal those of that run, except ``steps``,
         ``threads``, ``devices`` and ``progress``. ``chains``, ``first_chain`` and ``seed`` may be omitted. ``x0`` must
@@ -285,7 +286,7 @@ def sample(
     earlier = None if resume is None else earlier_run(resume, x0)
     thin = None if thin is None else whole_number("thin", thin, 1, steps)
     kind = floating_type(target.dtype if dtype is None else dtype)
-    devices = chosen_devices(devices, choose_backend(target, backend, kind, scheme.metropolised), target.shape)
+    devices = chosen_devices(devices, choose_backend(target, backend, kind, scheme.metropolised), target)
     target.check_dtype(kind)
     moments, every = recorded_moments(record, record_every, steps, target.shape, kind)
     if RECORDS[moments][1] > 1 and not scheme.momenta:

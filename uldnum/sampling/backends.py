@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
+from operator import methodcaller
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,7 +13,7 @@ import numpy as np
 from uldnum._util.arguments import shown, whole_number
 from uldnum._util.names import unknown
 from uldnum.kernels.arrays.executor import ArrayExecutor
-from uldnum.kernels.program import Executor, Program
+from uldnum.kernels.program import ChangedTargets, Executor, Program
 
 __all__ = ["BACKENDS", "Options", "choose_backend", "chosen_devices", "device_numbers"]
 
@@ -34,7 +36,7 @@ def numba(program: Program, options: Options) -> Executor:
 
 def array(program: Program, options: Options) -> Executor:
     """Return the executor that uses arrays of the library that the score of the target accepts."""
-    return ArrayExecutor(program)
+    return ArrayExecutor(with_own_inputs(program, options.chains))
 
 
 def cuda(program: Program, options: Options, *, fast: bool) -> Executor:
@@ -42,11 +44,18 @@ def cuda(program: Program, options: Options, *, fast: bool) -> Executor:
     from uldnum.kernels.cuda.executor import CudaExecutor
     from uldnum.kernels.cuda.images import ImageExecutor
 
+    make = partial(CudaExecutor if len(program.shape) == 1 else ImageExecutor, fast=fast)
     if options.devices is not None:
         from uldnum.kernels.cuda.split import SplitExecutor
 
-        return SplitExecutor(partial(CudaExecutor, fast=fast), program, options.devices, options.chains)
-    return CudaExecutor(program, fast) if len(program.shape) == 1 else ImageExecutor(program, fast)
+        return SplitExecutor(make, program, options.devices, options.chains)
+    return make(with_own_inputs(program, options.chains))
+
+
+def with_own_inputs(program: Program, chains: int) -> Program:
+    """Return a program whose targets are those of its chains, which need not start at chain 0."""
+    change = methodcaller("of_chains", program.first_chain, chains)
+    return replace(program, targets=ChangedTargets(program.targets, change)) if program.first_chain else program
 
 
 BACKENDS: dict[str, tuple[Callable[[Program, Options], Executor], str]] = {
@@ -66,17 +75,17 @@ BACKENDS: dict[str, tuple[Callable[[Program, Options], Executor], str]] = {
 }
 
 
-def chosen_devices(devices: Any, backend: str, shape: tuple[int, ...]) -> tuple[int, ...] | None:
-    """Return the numbers of the GPUs that share the chains of a run, or raise if they are invalid.
-
-    ``shape`` is the shape of a sample.
-    """
+def chosen_devices(devices: Any, backend: str, target: Any) -> tuple[int, ...] | None:
+    """Return the numbers of the GPUs that share the chains of a run, or raise if they are invalid."""
     if devices is None:
         return None
     if not backend.startswith("cuda"):
         raise ValueError(f"devices: needs backend 'cuda' or 'cuda-fast', got {backend!r}")
-    if len(shape) > 1:
-        raise ValueError("devices: must be omitted for images, whose score is computed by one GPU")
+    if len(target.shape) > 1 and target.on_gpu is None:
+        raise ValueError(
+            f"devices: needs a network that is an ONNX model or a torch.nn.Module, or another target with the ability "
+            f"on_gpu, not {target.name!r}; or run its chains in the processes of uldnum.studies.gpus, by first_chain="
+        )
     return device_numbers(devices)
 
 

@@ -136,7 +136,8 @@ class AtOneLevel:
             run = sample(
                 level, self.scheme, h=self.h, friction=self.friction, steps=steps, x0=self.x0, resume=run, **options
             )
-            yield run, host(level.denoise(space.array(run.x))) if self.denoise else run.x
+            own = level.of_chains(run.settings.first_chain, run.settings.chains)
+            yield run, host(own.denoise(space.array(run.x))) if self.denoise else run.x
 
 
 Sampler = Annealed | AtOneLevel

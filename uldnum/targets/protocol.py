@@ -306,6 +306,30 @@ class Target(Law, ABC):
         return None
 
     @property
+    def on_gpu(self) -> Callable[[int, dict[Any, Any]], Target] | None:
+        """``on_gpu(number, copies)`` returns the target with its score on a GPU, for images. Default: None.
+
+        It is called while that GPU is CuPy's current one, for every launch. ``copies`` is a dictionary in which the
+        copies of a run on this GPU are kept.
+        """
+        return None
+
+    @property
+    def chunk(self) -> int:
+        """Largest number of samples whose scores are computed together, with rounding that depends on it. Default: 1.
+
+        GPUs that share the chains of a run compute whole chunks of them.
+        """
+        return 1
+
+    def of_chains(self, first: int, count: int) -> Target:
+        """Return the target of chains first ... first + count - 1 of a run. Default: the target itself.
+
+        It differs for a network whose inputs differ between chains. Row j of an argument ``x`` is chain first + j.
+        """
+        return self
+
+    @property
     def kernel_data(self) -> Callable[[np.dtype[Any]], MixtureData] | None:
         """``kernel_data(dtype)`` returns the parameters of a mixture for the compiled kernels. Default: None."""
         return None

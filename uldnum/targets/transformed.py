@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -47,6 +47,10 @@ class Transformed(Target):
     def like(self) -> Any:
         """Example array of the library that the score requires."""
         return self.inner.like
+
+    def of_chains(self, first: int, count: int) -> Transformed:
+        """Return the target of some of the chains of a run."""
+        return replace(self, inner=self.inner.of_chains(first, count))
 
     @property
     def compiled_score(self) -> Any:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -13,38 +14,49 @@ import numpy as np
 
 from uldnum._util.typing import Array
 from uldnum.kernels.cuda.device import device, on_device
-from uldnum.kernels.program import Executor, Program
+from uldnum.kernels.program import ChangedTargets, Executor, Program
 from uldnum.kernels.state import BATCHES, State
 
 __all__ = ["SplitExecutor", "cuts"]
 
 
-def cuts(chains: int, parts: int, counted: bool) -> list[int]:
+def cuts(chains: int, parts: int, counted: bool, chunk: int = 1) -> list[int]:
     """Return the edges of ``parts`` ranges of chains of about equal length.
 
     If histograms are ``counted``, the batches of a range must be batches of all chains. The edges of the batches of n
     chains repeat with the period n/g, where g is the greatest common divisor of n and the number of batches, so that
-    the ranges consist of whole periods.
+    the ranges consist of whole periods. Otherwise the period is ``chunk``, the number of samples whose scores are
+    computed together, and the last one may be shorter.
     """
-    period = chains // math.gcd(chains, min(chains, BATCHES)) if counted else 1
-    periods = chains // period
+    period = chains // math.gcd(chains, min(chains, BATCHES)) if counted else chunk
+    periods = -(-chains // period)
     if periods < parts:
-        wanted = f"a multiple of {BATCHES}, for histograms on {parts} GPUs" if counted else f"at least {parts}"
+        wanted = f"at least {chunk * (parts - 1) + 1}"
+        if counted:
+            wanted = f"a multiple of {BATCHES}, for histograms on {parts} GPUs"
+        elif chunk > 1:
+            wanted = f"{wanted}, for {parts} GPUs that evaluate {chunk} images at once (chunk={chunk})"
         raise ValueError(f"chains: must be {wanted}, got {chains}; or give fewer devices")
-    return [period * (part * periods // parts) for part in range(parts + 1)]
+    return [min(chains, period * (part * periods // parts)) for part in range(parts + 1)]
+
+
+def placed(target: Any, number: int, first: int, count: int, copies: dict[Any, Any]) -> Any:
+    """Return the target of some of the chains, with its score on a GPU. Copies of networks are kept in ``copies``."""
+    return target.on_gpu(number, copies).of_chains(first, count)
 
 
 class SplitExecutor(Executor):
     """Executor that owns one executor for each GPU, with a range of the chains, and runs them in threads.
 
-    The random numbers of a chain depend on its index, so the results have the same bits as on one GPU.
+    The random numbers of a chain depend on its index, so the results have the same bits as on one GPU. A network
+    evaluates the same images together as on one GPU.
 
     Parameters
     ----------
     make : callable
         Returns the executor of a program on the current GPU.
     program : Program
-        Program of all chains. Its targets are vectors.
+        Program of all chains. Its targets are vectors, or images with the ability ``on_gpu``.
     devices : sequence of int
         Numbers of the GPUs.
     chains : int
@@ -54,19 +66,32 @@ class SplitExecutor(Executor):
     def __init__(
         self, make: Callable[[Program], Executor], program: Program, devices: Sequence[int], chains: int
     ) -> None:
-        edges = cuts(chains, len(devices), bool(np.any(program.recording.per_unit)))
-        self.ranges, self.executors = list(pairwise(edges)), []
-        for number, (lo, _) in zip(devices, self.ranges, strict=True):
+        if any(rule is not None and rule.coupled for rule in program.rules):
+            raise ValueError("devices: must be omitted for coupled step sizes, which are averages over all chains")
+        images = len(program.shape) > 1
+        chunk = program.targets.target(0).chunk if images else 1
+        edges = cuts(chains, len(devices), bool(np.any(program.recording.per_unit)), chunk)
+        self.devices, self.ranges, self.executors = devices, list(pairwise(edges)), []
+        for number, (lo, hi) in zip(devices, self.ranges, strict=True):
+            part = replace(program, first_chain=program.first_chain + lo)
+            if images:
+                change = partial(placed, number=number, first=part.first_chain, count=hi - lo, copies={})
+                part = replace(part, targets=ChangedTargets(program.targets, change))
             with on_device(number):
-                self.executors.append(make(replace(program, first_chain=program.first_chain + lo)))
+                self.executors.append(make(part))
                 device().wait()  # the current stream of this thread may not be that of the threads
         self.info = {"device": ", ".join(executor.info["device"] for executor in self.executors)}
 
     def each(self, call: Callable[[Executor, State], Any], state: State) -> list[Any]:
         """Call a function with every executor and its part of the state, in threads."""
         parts = [state.part(lo, hi) for lo, hi in self.ranges]
+
+        def on_own(number: int, executor: Executor, part: State) -> Any:
+            with on_device(number):  # on which a network allocates its arrays
+                return call(executor, part)
+
         with ThreadPoolExecutor(len(parts)) as pool:
-            return list(pool.map(call, self.executors, parts))
+            return list(pool.map(on_own, self.devices, self.executors, parts))
 
     def first_launch(self, state: State) -> int:
         """Return a number of steps that takes little time on every GPU."""
