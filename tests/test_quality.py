@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from multiprocessing import get_context
@@ -459,6 +460,21 @@ def test_a_given_range_replaces_that_of_the_card_in_warnings(network, recwarn):
     assert not [one for one in recwarn if "outside the range" in str(one.message)]
     with pytest.warns(UserWarning, match="far outside the range of the data of .*, -0.1 to 0.1"):
         quality(net, ["ddim"], [10], **options | {"data_range": None, "reference": DIGITS / 10})
+
+
+def test_a_study_warns_once_of_samples_that_are_wrong(network):
+    """Once for each sampler of several batches, and once for the first step of a plan."""
+    net = uldnum.networks.network(network, {"data_range": (-0.1, 0.1)})
+    options = OPTIONS | {"data_range": None, "reference": DIGITS / 10, "images": 12, "batch": 4}
+    noisy = uldnum.plan("ddim", uldnum.levels.given([100.0, 1.0]))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        quality(net, ["ddim", "heun"], [10], **options)
+        quality(net, {"noisy": noisy}, 2, **options)
+    texts = [str(one.message) for one in caught]
+    assert [text.partition(":")[0] for text in texts if "far outside" in text] == ["ddim", "heun"]
+    assert len([text for text in texts if "ddim: starts at sigma/alpha = 100" in text]) == 1
+    assert all(one.filename == __file__ for one in caught)
 
 
 def test_distances_below_the_noise_floor_have_a_linear_axis(found):

@@ -178,7 +178,8 @@ def anneal(
         )
     earlier = None if resume is None else earlier_run(resume, x0)
     law = level_of(data, *plan.start)
-    warn_of_start(law, plan)
+    if fault := fault_of_start(law, plan):
+        warnings.warn(fault, stacklevel=2)
     kind = floating_type(law.dtype if dtype is None else dtype)
     backend = choose_backend(law, "array" if plan.adaptive and backend is None else backend, kind)
     devices = chosen_devices(devices, backend, law)
@@ -215,49 +216,55 @@ def anneal(
     with attach_run_to_errors(run):
         register_ends(run)
         report(run)
-        warn_of_values(run, data, plan)
+        if fault := fault_of_values(share_outside(run, data, plan), data):
+            warnings.warn(f"{plan.name}: {fault}", stacklevel=2)
     return run
 
 
-def warn_of_start(law: Target, plan: Plan) -> None:
-    """Warn if errors of the network are amplified in the move from the first level of the plan to the next one.
+def fault_of_start(law: Target, plan: Plan) -> str:
+    """Return a warning if errors of the network are amplified in the move from the first level of the plan to the next.
 
     In the denoised image, an error of the predicted noise is multiplied by r = sigma/alpha. After a move to a level
     with the ratio r', the error of z, in units of the noise of that level, is about r/r' times that of the predicted
     noise. If r' is below 1, the warning refers to the denoised image, whose factor is r.
     """
     if law.form is None:
-        return
+        return ""
     start, ratios = NoiseLevel(*plan.start).r, NoiseLevel(plan.alpha, plan.sigma).r
     factor = law.form.amplification(plan.start[1]) / ratios[ratios < start * (1 - 1e-9)].max(initial=1.0)
-    if factor > START * (1 + 1e-6):
-        warnings.warn(
-            f"{plan.name}: starts at sigma/alpha = {start:.4g}, and the move to the next level multiplies errors of "
-            f"the noise that the network predicts by about {factor:.4g}, so that samples may be wrong; start at "
-            f"sigma/alpha of {START:g} or less",
-            stacklevel=3,
-        )
+    if factor <= START * (1 + 1e-6):
+        return ""
+    return (
+        f"{plan.name}: starts at sigma/alpha = {start:.4g}, and the move to the next level multiplies errors of the "
+        f"noise that the network predicts by about {factor:.4g}, so that samples may be wrong; start at sigma/alpha "
+        f"of {START:g} or less"
+    )
 
 
-def warn_of_values(run: Run, data: Law, plan: Plan) -> None:
-    """Warn if many values of the final states are far outside the range of the data, which indicates wrong samples.
+def share_outside(run: Run, data: Law, plan: Plan) -> float:
+    """Return the share of the values of the final states that are far outside the range of the data, if it is known.
 
     A value is far outside if it exceeds the range by more than half of its width plus four standard deviations of the
     noise of the last level, because some plans do not remove this noise. Chains that diverged are not counted.
     """
     if data.support is None or not run.complete:
-        return
+        return 0.0
     (low, high), noise = data.support, NoiseLevel(plan.alpha[-1], plan.sigma[-1]).r
     room = (high - low) / 2 + 4 * float(noise)
     x = run.x[run.state.escape_step[0] == NEVER]
-    share = np.count_nonzero((x < low - room) | (x > high + room)) / max(1, x.size)
-    if share > OUTSIDE:
-        warnings.warn(
-            f"{plan.name}: {share:.0%} of the values of the final states are far outside the range of the data of "
-            f"{data.name}, {low:g} to {high:g}, so that the samples are probably wrong; use more levels, a start at "
-            "less noise or smaller steps, or correct the key data_range of the card",
-            stacklevel=3,
-        )
+    return np.count_nonzero((x < low - room) | (x > high + room)) / max(1, x.size)
+
+
+def fault_of_values(share: float, data: Law) -> str:
+    """Return a warning if a large share of the values of the final states is outside the range, as in wrong samples."""
+    if data.support is None or share <= OUTSIDE:
+        return ""
+    low, high = data.support
+    return (
+        f"{share:.0%} of the values of the final states are far outside the range of the data of {data.name}, {low:g} "
+        f"to {high:g}, so that the samples are probably wrong; use more levels, a start at less noise or smaller "
+        "steps, or correct the key data_range of the card"
+    )
 
 
 def check_adaptive(start: Target, plan: Plan, backend: str) -> None:

@@ -15,6 +15,7 @@ import xarray as xr
 from uldnum._util.arguments import shown
 from uldnum._util.typing import Array
 from uldnum.diagnostics.images import ImageMetric, ImageSet
+from uldnum.sampling._anneal import fault_of_values
 from uldnum.sampling.lookup import find_data
 from uldnum.studies._sweep import collected
 from uldnum.studies.batches import Batch, Images, joined
@@ -68,7 +69,8 @@ def quality(study: QualityConfiguration) -> xr.Dataset:
     Warns
     -----
     UserWarning
-        If chains diverged, or there are fewer held-out images than images of a sampler.
+        If chains diverged, if there are fewer held-out images than images of a sampler, or if the images of a sampler
+        are or may be wrong, as in `uldnum.anneal`.
 
     See Also
     --------
@@ -136,6 +138,9 @@ class Prepared:
         for name, parts in samplers.items():
             for sampler in parts:
                 shape = shape_of(law, name, sampler)
+        for fault in {part.warning(law): None for parts in samplers.values() for part in parts}:
+            if fault:
+                warnings.warn(fault, stacklevel=level_outside())
         options = {name: getattr(study, name) for name in ("reference", "features", "metrics", "data_range")}
         comparison = Comparison.of(law, shape, study.images, **options)
         if comparison.floor_images(study.images) < study.images:
@@ -162,6 +167,7 @@ class Prepared:
     def dataset(self, study: QualityConfiguration, found: dict[tuple[str, int], Images]) -> xr.Dataset:
         """Return the dataset of the images of all points, (sampler, nfe)."""
         self.warn_of_divergence(found)
+        self.warn_of_values(found)
         names, numbers = list(self.samplers), sorted({nfe for _, nfe in found})
         evaluations = {
             (name, asked): real
@@ -239,6 +245,15 @@ class Prepared:
                     "no images, which makes the metrics look better",
                     stacklevel=level_outside(),
                 )
+
+    def warn_of_values(self, found: dict[tuple[str, int], Images]) -> None:
+        """Warn, for each sampler, of values far outside the range of the data, unless a range was given."""
+        if self.comparison.reference.data_range != self.law.data_range:
+            return
+        for name in self.samplers:
+            most = max((images.outside for (one, _), images in found.items() if one == name), default=0.0)
+            if fault := fault_of_values(most, self.law):
+                warnings.warn(f"{name}: {fault}", stacklevel=level_outside())
 
     def attributes(self, study: QualityConfiguration) -> dict[str, Any]:
         """Return the attributes of the dataset: what was compared, and how images are drawn."""

@@ -48,6 +48,8 @@ class Images(NamedTuple):
         Number of chains that diverged, which have no image.
     seconds : float
         Time that the sampler took for these images.
+    outside : float
+        Share of the values that are far outside the range of the data; 0 if the range is unknown.
     """
 
     features: Array
@@ -56,6 +58,7 @@ class Images(NamedTuple):
     shown: Array
     diverged: int
     seconds: float
+    outside: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,8 +122,8 @@ class Batch:
         options = {"chains": self.count, "first_chain": self.first, "seed": self.seed, "backend": self.backend}
         parts, seconds, begun = [], 0.0, time.perf_counter()
         with quiet() as stopped:
-            if self.data_range != self.law.data_range:  # the card of the network states another range than that given
-                warnings.filterwarnings("ignore", ".* far outside the range of the data")
+            for known in (".* far outside the range of the data", ".* so that samples may be wrong"):
+                warnings.filterwarnings("ignore", known)  # the study warns once for all batches
             for run, states in self.sampler.runs(self.law, progress=False, **options):
                 images = self.law.decode(states)
                 seconds += time.perf_counter() - begun
@@ -128,7 +131,7 @@ class Batch:
                 kept = images[whole].clip(*self.data_range)
                 parts.append(self.described(kept) | {
                     "chains": (self.first + np.flatnonzero(whole)).tolist(), "diverged": int(np.sum(~whole)),
-                    "seconds": seconds,
+                    "seconds": seconds, "outside": self.sampler.outside(run, self.law),
                 })  # fmt: skip
                 if stopped():
                     break
@@ -177,4 +180,6 @@ def joined(parts: Sequence[dict[str, Any]]) -> Images:
     known = [part["classes"] for part in parts]
     classes = None if None in known else np.concatenate(known).astype(int)
     diverged, seconds = (sum(part[name] for part in parts) for name in ("diverged", "seconds"))
-    return Images(features.astype(float), classes, chains, shown, diverged, seconds)
+    counts = [max(1, len(part["chains"])) for part in parts]
+    outside = float(np.average([part["outside"] for part in parts], weights=counts))
+    return Images(features.astype(float), classes, chains, shown, diverged, seconds, outside)

@@ -22,7 +22,7 @@ from uldnum.plans import levels as families
 from uldnum.plans._plan import Plan, is_predictor, plan, preset
 from uldnum.plans.levels import Levels
 from uldnum.plans.presets import PRESETS
-from uldnum.sampling._anneal import anneal, hash_of
+from uldnum.sampling._anneal import anneal, fault_of_start, hash_of, share_outside
 from uldnum.sampling._sample import sample
 from uldnum.sampling.lookup import find_levels
 from uldnum.sampling.run import Run
@@ -72,6 +72,14 @@ class Annealed:
         """Yield the run of the plan and its images; ``options`` are those of `uldnum.anneal`."""
         run = anneal(law, self.plan, **options)
         yield run, run.x
+
+    def warning(self, law: Law) -> str:
+        """Return a warning of the first step of the plan, or an empty string."""
+        return fault_of_start(level_of(law, *self.plan.start), self.plan)
+
+    def outside(self, run: Run, law: Law) -> float:
+        """Return the share of the values of the images that are far outside the range of the data."""
+        return share_outside(run, law, self.plan)
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,6 +146,14 @@ class AtOneLevel:
             )
             own = level.of_chains(run.settings.first_chain, run.settings.chains)
             yield run, host(own.denoise(space.array(run.x))) if self.denoise else run.x
+
+    def warning(self, law: Law) -> str:
+        """Return an empty string."""
+        return ""
+
+    def outside(self, run: Run, law: Law) -> float:
+        """Return 0, because chains are not measured at the end of a plan."""
+        return 0.0
 
 
 Sampler = Annealed | AtOneLevel
