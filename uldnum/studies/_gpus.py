@@ -22,7 +22,8 @@ def gpus(devices: Sequence[int] | None = None) -> Iterator[Executor]:
     """Return a context manager whose value is an executor with one process for each GPU.
 
     Each process sees a single GPU. The points of a study with ``backend="cuda"``, or with a network on the GPU, are
-    then divided among the GPUs, and each process takes the next point when it has finished one.
+    then divided among the GPUs, and each process takes the next point when it has finished one. The processes can also
+    run different chains of one run, by ``first_chain`` of `uldnum.sample` and `uldnum.anneal`.
 
     Parameters
     ----------
