@@ -242,7 +242,7 @@ def test_sampled_variances_agree(name):
 def test_studies_of_three_rows_have_no_exact_values_on_mixtures():
     """Values on a mixture are NaN, with a warning; those on a Gaussian are known."""
     grid = {"h": [0.5], "nfe": 200, "chains": 16, "backend": "array", "progress": False}
-    told = "no exact bias: the state of QUICSORT has 3 rows; 'bimodal-1d' allows at most 2"
+    told = "no exact bias: the state of QUICSORT has 3 rows; exact values on 'bimodal-1d' need at most 2"
     with pytest.warns(UserWarning, match=told):
         study = uldnum.studies.bias("bimodal-1d", ["QUICSORT"], **grid)
     assert np.isnan(study.exact).all()

@@ -74,8 +74,8 @@ class Conditions:
             shared = [other for other in others if not per_image(node) and not np.array_equal(first, other)]
             if shared or any(other.shape[1:] != first.shape[1:] for other in others):
                 raise ValueError(
-                    f"unconditional: {node.name} must have the shape of the condition, {first.shape}, except for the "
-                    "number of rows, and the same values if the input has one row for all images; got "
+                    f"unconditional: {node.name} must have the shape of the condition, {first.shape}, with any number "
+                    "of rows; an input with one row for all images must also have the same values; got "
                     f"{others[0].shape} for {node.described}"
                 )
         there = [{name: device.namespace.asarray(array) for name, array in arrays.items()} for arrays in sets]

@@ -49,7 +49,10 @@ def exact_answers(
     """
     fault, law = "", None
     if not is_gaussian(target) and scheme.rows > 2:
-        fault = f"no exact bias: the state of {scheme.name} has {scheme.rows} rows; {target.name!r} allows at most 2"
+        fault = (
+            f"no exact bias: the state of {scheme.name} has {scheme.rows} rows; exact values on {target.name!r} need "
+            "at most 2"
+        )
         return answers_of(None, metrics, times, fault)
     try:
         law = (

@@ -77,7 +77,7 @@ def kernel_distance(samples: Any, reference: Any, *, chains: Any = None, held_ou
 
 
 def at_most(features: Array) -> Array:
-    """Return at most PAIRED independent images, grouped by chain."""
+    """Return the features of at most PAIRED independent images, each as a chain of one image."""
     return by_chain(features, None)[:PAIRED]
 
 
