@@ -53,8 +53,8 @@ class FeatureCard:
     name : str
         Name of the features. Default: the stem of the file name.
     shape : tuple of int
-        Channels, height and width of the images that the features accept. Sizes that the model file states must be the
-        same. Sizes that it leaves open are restricted to those given here. Default: the shape in the model file.
+        Channels, height and width of the images that the features accept. Each size must equal that in the model file,
+        unless the file leaves the size open. Default: the shape in the model file.
     data_range : (float, float), optional
         Values of black and white that the model expects. Default: not checked.
     output : str
@@ -342,7 +342,7 @@ def of_model(path: Path, given: dict[str, Any], threads: int | None) -> Features
 def roles(model: Model, named: str) -> tuple[Node, tuple[Node, ...]]:
     """Return the input of a model and the tuple of its outputs: the features, then the logits if there are any.
 
-    Raise an error if the model has other inputs or outputs.
+    ``named`` is the name of the output to use, or empty. An error is raised if inputs or outputs do not fit.
     """
     inputs, outputs = model.inputs, {node.name: node for node in model.outputs}
     if len(inputs) != 1 or not inputs[0].real or len(inputs[0].shape) != 4:

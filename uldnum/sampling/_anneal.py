@@ -224,9 +224,10 @@ def anneal(
 def fault_of_start(law: Target, plan: Plan) -> str:
     """Return a warning if errors of the network are amplified in the move from the first level of the plan to the next.
 
-    In the denoised image, an error of the predicted noise is multiplied by r = sigma/alpha. After a move to a level
-    with the ratio r', the error of z, in units of the noise of that level, is about r/r' times that of the predicted
-    noise. If r' is below 1, the warning refers to the denoised image, whose factor is r.
+    If the network predicts the noise or the score, an error of the predicted noise is multiplied by r = sigma/alpha in
+    the denoised image. For other networks the factor is at most 1 (`Form.amplification`). After a move to a level with
+    the ratio r', the error of z, in units of the noise of that level, is about r/r' times that of the predicted noise.
+    The warning states r/r', or r if r' is below 1.
     """
     if law.form is None:
         return ""
