@@ -113,8 +113,8 @@ def rows(net: Network) -> list[dict[str, Callable[[], Array]]]:
 
 def counted(net: Network, make: Callable[[], Array]) -> tuple[Array, int]:
     """Return images, and the number of score evaluations for each of them."""
-    before = net.images
-    return make(), (net.images - before) // CHAINS
+    before = net.model.images
+    return make(), (net.model.images - before) // CHAINS
 
 
 def title(name: str, row: int, evaluations: int, distance: str) -> str:

@@ -13,6 +13,7 @@ from helpers.networks import EPS, exact_answer, exact_image, exact_output
 from helpers.onnx_models import Graph, Value, save_mixture
 
 import uldnum
+from uldnum.diagnostics.expectations import against
 from uldnum.networks import Card, Network, network
 from uldnum.networks.forms import CONDITIONS, NEEDS, PARAMETERISATIONS, SCALINGS
 from uldnum.networks.function import CUDA, Library
@@ -342,7 +343,7 @@ def test_fingerprints_distinguish_functions():
     assert one.at(0.5).fingerprint != net(0.6).at(0.5).fingerprint
     elsewhere = network(lambda z, s: np.where(z > 2, 0.6, 0.5) * z, SIGMA_CARD | {"shape": [2]})
     assert one.at(0.5).fingerprint != elsewhere.at(0.5).fingerprint
-    assert one.images == 0
+    assert one.model.images == 0
 
 
 def test_stopped_runs_are_resumed_and_functions_are_pickled(tmp_path):
@@ -646,6 +647,23 @@ def test_a_module_is_copied_to_another_gpu(monkeypatch, torch):
     torch.testing.assert_close(there.function.weight, module.weight)
     torch.nn.init.zeros_(module.weight)  # in another run the copy is that of the module as it is then
     assert not net.at(0.5).on_gpu(1, {}).network.model.function.weight.any()
+
+
+@pytest.mark.parametrize("wrapped", ["mass", "reference"])
+def test_chains_on_wrapped_networks_have_their_own_inputs(monkeypatch, wrapped):
+    """Chains of vectors are advanced in blocks of four. Labels are so large that they determine the step."""
+    labels = np.array([0.0, 1.0, 3.0])
+    net = network(
+        lambda z, s, label: 1e9 * label[:, None] + 0 * z, SIGMA_CARD | {"shape": [2]}, inputs={"label": labels}
+    )
+    target, options = net.at(1.0), {"h": 1e-4, "x0": np.zeros((7, 2)), "first_chain": 1, "progress": False}
+    if wrapped == "mass":
+        options["mass"] = 4.0
+    else:
+        target = against(target, np.random.default_rng(0).normal(size=(50, 2)))
+    monkeypatch.setattr("uldnum.kernels.arrays.executor.BLOCK", 8)
+    x = uldnum.sample(target, "ula", steps=1, chains=7, **options).x
+    np.testing.assert_allclose(x[:, 0] / x[1].max(), labels[np.arange(1, 8) % 3] / 3, atol=1e-3)
 
 
 def test_only_modules_are_copied_to_another_gpu(torch):

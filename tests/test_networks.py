@@ -621,15 +621,20 @@ def test_rows_of_conditions_are_repeated_over_the_chains(labelled, chunk):
 
 @pytest.mark.filterwarnings("ignore:.*far outside the range")
 def test_runs_of_disjoint_chains_join_to_one_run(labelled):
-    """A chain has the row of its index, also where a run does not start at chain 0. Calls have the same images."""
-    net = Network(labelled, CARD, inputs={"text": np.arange(18.0).reshape(3, 2, 3), "label": [100, 200]}, chunk=2)
+    """A chain has the row of its index, also where a run does not start at chain 0 or has fewer chains than rows.
+
+    Calls have the same images.
+    """
+    net = Network(labelled, CARD, inputs={"text": np.arange(30.0).reshape(5, 2, 3), "label": [100, 200]}, chunk=2)
     plan = uldnum.plan("heun", uldnum.levels.geometric(2.0, 0.5, 3))
     for run in (
         lambda **chains: uldnum.sample(net.at(0.5), "BAOAB", h=0.5, steps=3, thin=1, seed=5, **chains),
         lambda **chains: uldnum.anneal(net, plan, seed=5, keep=True, **chains),
     ):
-        whole, *parts = (run(first_chain=a, chains=n, progress=False) for a, n in ((1, 9), (1, 4), (5, 2), (7, 3)))
+        before = net.model.images
+        whole, *parts = (run(first_chain=a, chains=n, progress=False) for a, n in ((0, 9), (0, 4), (4, 2), (6, 3)))
         np.testing.assert_array_equal(np.concatenate([part.trace for part in parts], axis=1), whole.trace)
+        assert net.model.images - before == 2 * 9 * whole.nfe
     label = Network(labelled, CARD, inputs={"text": 0 * np.ones((1, 2, 3)), "label": [0, 100, 200]}).at(0.5)
     run = uldnum.sample(label, "ula", h=1e-4, steps=1, chains=2, first_chain=1, x0=np.zeros((2, 1, 2, 2)))
     np.testing.assert_allclose(label.of_chains(1, 2).denoise(run.x)[:, 0, 0, 0], [100, 200], atol=0.01)

@@ -155,13 +155,13 @@ def sample(
     options: dict[str, Any] = {"h": step, "friction": friction, "chains": chains, "seed": seed, "backend": backend}
     if profile:  # exclude one-time compilation and loading from the timing
         uldnum.sample(level, scheme, steps=1, progress=False, **options)
-    begun, before, images_before = time.perf_counter(), net.model.seconds, net.images
+    begun, before, images_before = time.perf_counter(), net.model.seconds, net.model.images
     run = uldnum.sample(
         level, scheme, steps=steps, thin=every, resume=earlier,
         progress=f"{scheme.label} on {net.name}", **options,
     )  # fmt: skip
     seconds, inside = time.perf_counter() - begun, net.model.seconds - before
-    rate = (net.images - images_before) / seconds
+    rate = (net.model.images - images_before) / seconds
     save_result(lambda path: write(run, dataset_of(run, net, level), path), stored)  # before anything else can fail
     with naming_result(stored):
         check_divergence(run, f"h = {step:.3g} sigma; take a smaller --h")
@@ -191,7 +191,7 @@ def recorded_images(net: Network, level: NetworkLevel, run: Run, denoise: bool) 
     trace = run.trace if run.trace is not None else np.empty((0, run.settings.chains, *level.shape), np.float32)
     if not denoise:
         return trace
-    space = net.device.namespace
+    space, level = net.device.namespace, level.of_chains(run.settings.first_chain, run.settings.chains)
     bar = tqdm(trace, desc="denoising", unit="state", delay=1.0, disable=None, leave=False)
     images = [level.denoise(space.asarray(x)) for x in bar]
     host = images if net.device.name == "cpu" else [space.asnumpy(image) for image in images]

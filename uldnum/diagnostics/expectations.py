@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from typing import Any
 
@@ -54,6 +54,11 @@ class Restated(Target):
     largest_precision, precision, modes = (
         of_part("inner", name) for name in ("largest_precision", "precision", "modes")
     )
+
+    def of_chains(self, first: int, count: int) -> Restated:
+        """Return the target of some of the chains of a run."""
+        inner = self.inner.of_chains(first, count)
+        return self if inner is self.inner else replace(self, inner=inner)
 
     def score(self, x: Any) -> Any:
         """Return the score of the wrapped target."""

@@ -170,6 +170,7 @@ class Function:
                 stacklevel=4,
             )
         self.seconds = 0.0  # duration of all calls so far; on a GPU, calls return before the work is done
+        self.images = 0  # number of images that they evaluated
 
     @property
     def copyable(self) -> bool:

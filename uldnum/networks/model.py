@@ -297,7 +297,7 @@ class Model:
         self.metadata: dict[str, str] = self.session.get_modelmeta().custom_metadata_map
         self.name, self.label = path.stem, shown(path.name)
         self.bindings: dict[tuple[tuple[str, tuple[int, ...]], ...], tuple[Any, dict[str, Any]]] = {}
-        self.seconds = 0.0
+        self.seconds, self.images = 0.0, 0  # duration of all calls so far, and number of images that they evaluated
         self.copies: dict[int, Model] = {}  # on other GPUs
 
     def on_gpu(self, number: int) -> Model:

@@ -188,7 +188,6 @@ class Network(Law):
         if not (latents is None or isinstance(latents, Latents)):
             raise ValueError(f"latents: must be Latents, got {shown(latents)}")
         self.decoder = None if latents is None else Decoder(latents, self.shape[0], threads)
-        self.images = 0  # number of images evaluated so far
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the arguments of the network. The process that loads it opens the files of the model anew."""
@@ -451,11 +450,11 @@ class Network(Law):
 
     def digits(self, level: Level) -> str:
         """Return digits of averages over outputs at a noise level, which identify a network whose model has no hash."""
-        size, before = math.prod(self.shape), self.images
+        size, before = math.prod(self.shape), self.model.images
         n = max(self.conditions.rows, min(CHUNK, -(-(2**12) // size)))
         x = initial_normals(n, 0, 0, 0, size).reshape(n, *self.shape)
         answer = host(self.evaluate(self.device.namespace.asarray(x), level.scale, level.condition))
-        self.images = before
+        self.model.images = before
         parts = (float(total((answer * other).ravel())) / answer.size for other in (answer, x))
         return " ".join([self.model.name, *(f"{part:.3g}" for part in parts)])
 
@@ -478,7 +477,7 @@ class Network(Law):
         answers = self.device.namespace.empty(x.shape, np.result_type(np.float32, self.roles.output.dtype))
         for first in range(0, len(x), self.chunk):
             self.call(x, slice(first, min(first + self.chunk, len(x))), scale, condition, answers)
-        self.images += len(x)
+        self.model.images += len(x)
         return answers
 
     def call(self, x: Any, part: slice, scale: float, condition: float, answers: Any) -> None:
@@ -586,10 +585,10 @@ class NetworkLevel(NoisedImages):
 
     def of_chains(self, first: int, count: int) -> NetworkLevel:
         """Return the level of a network with the inputs of chains first ... first + count - 1."""
-        network = self.network
-        if network.conditions.rows == 1:
+        conditions = self.network.conditions
+        if conditions.rows <= (1 if first else count):
             return self
-        return replace(self, network=network.changed(conditions=network.conditions.of_chains(first, count)))
+        return replace(self, network=self.network.changed(conditions=conditions.of_chains(first, count)))
 
     @property
     def mean(self) -> Array:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
-from operator import methodcaller
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,7 +11,7 @@ import numpy as np
 from uldnum._util.arguments import shown, whole_number
 from uldnum._util.names import unknown
 from uldnum.kernels.arrays.executor import ArrayExecutor
-from uldnum.kernels.program import ChangedTargets, Executor, Program
+from uldnum.kernels.program import Executor, Program
 
 __all__ = ["BACKENDS", "Options", "choose_backend", "chosen_devices", "device_numbers"]
 
@@ -36,7 +34,7 @@ def numba(program: Program, options: Options) -> Executor:
 
 def array(program: Program, options: Options) -> Executor:
     """Return the executor that uses arrays of the library that the score of the target accepts."""
-    return ArrayExecutor(with_own_inputs(program, options.chains))
+    return ArrayExecutor(program)
 
 
 def cuda(program: Program, options: Options, *, fast: bool) -> Executor:
@@ -49,13 +47,7 @@ def cuda(program: Program, options: Options, *, fast: bool) -> Executor:
         from uldnum.kernels.cuda.split import SplitExecutor
 
         return SplitExecutor(make, program, options.devices, options.chains)
-    return make(with_own_inputs(program, options.chains))
-
-
-def with_own_inputs(program: Program, chains: int) -> Program:
-    """Return a program whose targets are those of its chains, which need not start at chain 0."""
-    change = methodcaller("of_chains", program.first_chain, chains)
-    return replace(program, targets=ChangedTargets(program.targets, change)) if program.first_chain else program
+    return make(program)
 
 
 BACKENDS: dict[str, tuple[Callable[[Program, Options], Executor], str]] = {

@@ -237,11 +237,12 @@ class ArrayExecutor(Executor):
     def take(self, state: State, g: int, here: slice, part: Part, records: Records) -> None:
         """Advance a block of chains of group g through one part of a phase."""
         program, number, array = self.program, part.phase, self.space.array
-        target: Any = program.targets.target(number)
+        first, chains = program.first_chain + here.start, here.stop - here.start
+        target: Any = program.targets.target(number).of_chains(first, chains)
         mixture = program.targets.mixtures(number, number + 1) if self.mixtures else None
         if mixture is not None:
             target = self.space.coefficients(MixtureData(*(of[0] for of in mixture)))
-        stream = Stream((program.first_chain + here.start, here.stop - here.start), *split_seed(program.seeds[number]))
+        stream = Stream((first, chains), *split_seed(program.seeds[number]))
         u, phase_space, sums, products = (
             of[g, here] for of in (state.u, state.phase_space, state.sums, state.products)
         )

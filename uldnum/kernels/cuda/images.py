@@ -232,7 +232,7 @@ class ImageExecutor(Executor):
         ``constants`` are the divergence bounds and the maps of the group.
         """
         program, (u, phase_space, escape_step) = self.program, self.groups[g]
-        target = program.targets.target(part.phase)
+        target = program.targets.target(part.phase).of_chains(program.first_chain, u.shape[2])
         steps, t, entered = steps_of(self, g, part)
         k0, k1 = split_seed(program.seeds[part.phase])
         least, most, maps = constants

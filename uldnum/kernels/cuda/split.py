@@ -6,8 +6,8 @@ import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from functools import partial
 from itertools import pairwise
+from operator import methodcaller
 from typing import Any
 
 import numpy as np
@@ -40,11 +40,6 @@ def cuts(chains: int, parts: int, counted: bool, chunk: int = 1) -> list[int]:
     return [min(chains, period * (part * periods // parts)) for part in range(parts + 1)]
 
 
-def placed(target: Any, number: int, first: int, count: int, copies: dict[Any, Any]) -> Any:
-    """Return the target of some of the chains, with its score on a GPU. Copies of networks are kept in ``copies``."""
-    return target.on_gpu(number, copies).of_chains(first, count)
-
-
 class SplitExecutor(Executor):
     """Executor that owns one executor for each GPU, with a range of the chains, and runs them in threads.
 
@@ -72,11 +67,11 @@ class SplitExecutor(Executor):
         chunk = program.targets.target(0).chunk if images else 1
         edges = cuts(chains, len(devices), bool(np.any(program.recording.per_unit)), chunk)
         self.devices, self.ranges, self.executors = devices, list(pairwise(edges)), []
-        for number, (lo, hi) in zip(devices, self.ranges, strict=True):
+        for number, (lo, _) in zip(devices, self.ranges, strict=True):
             part = replace(program, first_chain=program.first_chain + lo)
             if images:
-                change = partial(placed, number=number, first=part.first_chain, count=hi - lo, copies={})
-                part = replace(part, targets=ChangedTargets(program.targets, change))
+                copies: dict[Any, Any] = {}
+                part = replace(part, targets=ChangedTargets(program.targets, methodcaller("on_gpu", number, copies)))
             with on_device(number):
                 self.executors.append(make(part))
                 device().wait()  # the current stream of this thread may not be that of the threads
