@@ -343,8 +343,9 @@ def split_networks(path):
                 few(devices=[0, 1])
         assert min(net.model.seconds, net.model.copies[1].seconds) > 0
         coupled = uldnum.plan("ula", levels, snr=0.16, coupled=True)
-        with pytest.raises(ValueError, match="devices: must be omitted for coupled step sizes"):
+        with pytest.raises(ValueError, match="devices: must be one GPU for coupled step sizes"):
             uldnum.anneal(net, coupled, devices=[0, 1], **common)
+        np.testing.assert_array_equal(*(uldnum.anneal(net, coupled, devices=one, **common).x for one in (None, [1])))
 
 
 def launches_by_device():

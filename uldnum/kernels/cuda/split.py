@@ -61,8 +61,8 @@ class SplitExecutor(Executor):
     def __init__(
         self, make: Callable[[Program], Executor], program: Program, devices: Sequence[int], chains: int
     ) -> None:
-        if any(rule is not None and rule.coupled for rule in program.rules):
-            raise ValueError("devices: must be omitted for coupled step sizes, which are averages over all chains")
+        if len(devices) > 1 and any(rule is not None and rule.coupled for rule in program.rules):
+            raise ValueError("devices: must be one GPU for coupled step sizes, which are averages over all chains")
         images = len(program.shape) > 1
         chunk = program.targets.target(0).chunk if images else 1
         edges = cuts(chains, len(devices), bool(np.any(program.recording.per_unit)), chunk)
