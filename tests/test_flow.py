@@ -410,8 +410,8 @@ def test_outputs_that_do_not_determine_the_image_are_refused(tmp_path, what):
         net.at(ratio=np.inf)
     with pytest.raises(ValueError, match="levels: must be a level with alpha > 0, because net predicts .*" + remedy):
         uldnum.anneal(net, uldnum.plan("ddim", LEVELS), chains=2)
-    with pytest.raises(ValueError, match="sigma-ratio: must be a level with alpha > 0"):
-        net.at(ratio=30.0)  # the nearest timestep has alpha = 0
+    with pytest.raises(ValueError, match="must be a level whose nearest timestep has alpha > 0.*" + remedy):
+        net.at(ratio=30.0)
     run = uldnum.anneal(net, uldnum.plan("ddim", net.levels(10)), chains=2, progress=False)
     assert np.abs(run.x).max() < 10
     with pytest.raises(ValueError, match="start at a finite sigma/alpha, such as 30"):

@@ -361,18 +361,19 @@ class Card(Described):
             return float(NoiseLevel(alpha_of(self.scaling, value), value).r)
         return value
 
-    def check_noise(self, name: str) -> None:
+    def check_noise(self, name: str, wanted: str = "a level with alpha > 0") -> None:
         """Raise an error, in terms of the argument ``name``, unless the network has a level with alpha = 0.
 
         This is the level where z is pure noise. The denoised image must follow from the output of the network there.
+        ``wanted`` describes the levels that the network has.
         """
         owner = self.name or "the network"
         if self.parameterisation in OF_NOISE:
             what = PARAMETERISATIONS[self.parameterisation][0]
             remedy = "use net.levels(n)" if self.schedule else f"start at a finite sigma/alpha, such as {START:g}"
             raise ValueError(
-                f"{name}: must be a level with alpha > 0, because {owner} predicts {what}, from which the image does "
-                f"not follow at alpha = 0; {remedy}"
+                f"{name}: must be {wanted}, because {owner} predicts {what}, from which the image does not follow at "
+                f"alpha = 0; {remedy}"
             )
         if self.scaling not in WITH_NOISE:
             raise ValueError(
@@ -427,8 +428,8 @@ class Card(Described):
             index = int(self.times.on_steps(time))
             step = float(np.asarray(self.times.steps)[index])
             found, time = float(self.times.ratio(step)), float(index) if self.condition == "index" else step
-            if math.isinf(found):  # the nearest timestep
-                self.check_noise(name)
+            if math.isinf(found):
+                self.check_noise(name, "a level whose nearest timestep has alpha > 0")
         alpha, there = alpha_and_sigma(self.scaling, found)
         sigma = value if name == "sigma" and not self.whole else there  # a given sigma is not rounded
         condition = float(CONDITIONS[self.condition][1](alpha, sigma, time))
