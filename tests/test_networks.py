@@ -16,6 +16,7 @@ from onnx import TensorProto, helper
 
 import uldnum
 from uldnum._util.extras import MissingExtraError
+from uldnum.cli.sample import recorded_images
 from uldnum.networks import Card, Network, network, parse_value
 from uldnum.networks.forms import NEEDS, OF_NOISE, PARAMETERISATIONS, alpha_and_sigma, form
 from uldnum.networks.model import Device
@@ -635,6 +636,12 @@ def test_runs_of_disjoint_chains_join_to_one_run(labelled):
         whole, *parts = (run(first_chain=a, chains=n, progress=False) for a, n in ((0, 9), (0, 4), (4, 2), (6, 3)))
         np.testing.assert_array_equal(np.concatenate([part.trace for part in parts], axis=1), whole.trace)
         assert net.model.images - before == 2 * 9 * whole.nfe
+    level, few = net.at(0.5), uldnum.sample(net.at(0.5), "ula", h=0.5, steps=2, thin=1, chains=4, seed=5)
+    denoised = [level.denoise(np.concatenate([x, x[:1]]))[:4] for x in few.trace]  # with as many images as rows
+    np.testing.assert_allclose(recorded_images(net, level, few, denoise=True), denoised, rtol=1e-6)
+    later = uldnum.sample(level, "ula", h=0.5, steps=2, thin=1, chains=4, first_chain=3, seed=5)
+    own = uldnum.diagnostics.virial(later.trace, level.of_chains(3, 4))
+    assert uldnum.diagnostics.virial(later, level) == own
     label = Network(labelled, CARD, inputs={"text": 0 * np.ones((1, 2, 3)), "label": [0, 100, 200]}).at(0.5)
     run = uldnum.sample(label, "ula", h=1e-4, steps=1, chains=2, first_chain=1, x0=np.zeros((2, 1, 2, 2)))
     np.testing.assert_allclose(label.of_chains(1, 2).denoise(run.x)[:, 0, 0, 0], [100, 200], atol=0.01)

@@ -322,6 +322,8 @@ def virial(x: Run | Array, target: Any) -> Bias:
     target = scored(target)
     if not isinstance(x, Run):
         return virial_at(x, target, temperature_of(target))
+    if hasattr(target, "of_chains"):
+        target = target.of_chains(x.settings.first_chain, x.settings.chains)
     stored, lost = stored_positions(x), np.atleast_1d(x.diverged) > 0
     groups = stored if x.settings.grouped else stored[None]
     with np.errstate(all="ignore"):  # the scores of diverged chains may overflow
