@@ -47,7 +47,7 @@ class ArrayExecutor(Executor):
     A step treats the coordinates of a sample independently, except in the score and in sums of products. The source
     therefore sees a single coordinate, whose value is an array of shape (chains, size), where ``size`` is the number of
     numbers in a sample. With NumPy, blocks of chains are advanced one after the other. All chains are advanced together
-    if the score may be a network, whose inputs may differ between chains, and if step sizes depend on all chains.
+    if the score may be a network, which evaluates many of them in a call, and if step sizes depend on all chains.
 
     Parameters
     ----------
