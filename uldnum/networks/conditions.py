@@ -96,8 +96,8 @@ class Conditions:
         varying = {node.name for node in self.nodes if per_image(node)}
 
         def own(name: str, array: Any) -> Any:
-            n = len(array) if name in varying else 1
-            return array if n == 1 else array[np.arange(first, first + min(n, count)) % n]
+            n = len(array) if name in varying else 0
+            return array[rows_of(slice(first, first + min(n, count)), n)] if n else array
 
         return replace(self, sets=[{name: own(name, array) for name, array in arrays.items()} for arrays in self.sets])
 
