@@ -11,7 +11,7 @@ import xarray as xr
 from helpers.simulation import ADAPTIVE_TOLERANCE
 
 import uldnum
-from analysis import acceptance, costs, denoising, gpu_check, quality, temperature, throughput
+from analysis import acceptance, costs, denoising, frontier, gpu_check, quality, temperature, throughput
 from uldnum.kernels.state import BATCHES
 from uldnum.networks.prompts import ENCODINGS
 from uldnum.networks.score import CHUNK, VALUES
@@ -100,10 +100,24 @@ def test_the_best_frictions():
         uldnum.studies.advise(stored("frontier-ring-8"), 0.003, metric="wasserstein_1")
 
 
-def test_the_frontier_of_forty_gaussians():
-    study = stored("frontier-gmm-40")
-    assert f"no scheme mixes in {study.nfe_recorded} evaluations" in text("analysis/guide/studies.md")
-    assert not study.cost_resolved.any()
+def test_the_frontier_of_an_ill_conditioned_gaussian():
+    study, page = stored("frontier-condition-100"), text("figures/README.md")
+    best = cheapest(study, ("BAOAB", "UBU", "baoab-limit", "OBABO", "ula"), 0.01)
+    first, *others = (one.cost for one in best)
+    assert f"| `condition-100` (exact) | {first:.1f} | {' | '.join(f'{cost:.0f}' for cost in others)} |" in page
+    costs = f"costs {best[0].cost:.1f} evaluations with BAOAB and {best[2].cost:.0f} with BAOAB-limit"
+    assert costs in text("analysis/guide/studies.md")
+    at, bias = study.exact_cost.isel(h=-1), study.exact.sel(metric="wasserstein_1")
+    kinetic = at.sel(integrator=["BAOAB", "UBU", "OBABO"], friction=1.0)
+    overdamped = at.sel(integrator=["ula", "baoab-limit"])
+    assert kinetic.max() < 1.01 * kinetic.min()
+    assert f"costs {kinetic.min():.1f} to {kinetic.max():.1f} evaluations at this step size" in page
+    assert f"BAOAB-limit {overdamped.min():.0f} to {overdamped.max():.0f}. ULA and OBABO have equal biases" in page
+    np.testing.assert_allclose(bias.sel(integrator="ula"), bias.sel(integrator="OBABO"))
+    assert not bias.sel(integrator=["BAOAB", "baoab-limit"]).any()
+    assert f"or below {bias.sel(integrator='mild(0.5)').min():.3f} on `condition-100`" in page
+    ends = [float(bias.sel(integrator=name, friction=1.0).isel(h=-1)) for name in ("UBU", "OBABO")]
+    assert "On `condition-100` these are UBU from {:.2g} and OBABO from {:.1g}, by".format(*ends) in page
 
 
 def test_the_table_of_frictions():
@@ -417,7 +431,7 @@ def interp(h, values):
 
 def at_most(deviations):
     """The largest deviation in standard errors, rounded up to one decimal."""
-    return f"{np.ceil(10 * float(abs(deviations).max())) / 10:.1f}"
+    return f"{np.ceil(10 * float(np.max(np.abs(deviations)))) / 10:.1f}"
 
 
 def test_numbers_of_the_figure_of_densities():
@@ -466,9 +480,10 @@ def test_numbers_of_the_figure_of_trajectories():
 
 def test_numbers_of_the_figure_of_the_frontier():
     page, study = text("figures/README.md"), stored("frontier-bimodal-1d")
-    moments = at_most((study.signed_bias - study.exact_signed) / study.signed_error)
-    cost = at_most(((study.cost - study.exact_cost) / study.cost_error).where(study.cost_resolved))
+    moments, cost = map(at_most, frontier.deviations(study))
     assert f"within {moments} standard errors of the exact values, and the resolved costs within {cost}." in page
+    moments, cost = map(at_most, frontier.deviations(stored("frontier-condition-100")))
+    assert f"moments of all coordinates lie within {moments}, and the costs within {cost}." in page
 
 
 @pytest.mark.parametrize("module", [acceptance, temperature])
