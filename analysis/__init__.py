@@ -9,10 +9,10 @@ from pathlib import Path
 
 from uldnum._util.extras import require
 
-__all__ = ["COLUMN", "PAGE", "paper", "pictures"]
+__all__ = ["ONE_COLUMN", "TWO_COLUMNS", "paper", "pictures"]
 
 # Widths of figures of one and of two columns of a journal, in inches.
-COLUMN, PAGE = 3.4, 7.0
+ONE_COLUMN, TWO_COLUMNS = 3.4, 7.0
 
 # Settings of Matplotlib at these widths. Three panels of `uldnum.plotting` are then as wide as a page.
 PAPER = {

@@ -16,7 +16,7 @@ import xarray as xr
 from scipy.stats import spearmanr
 
 import uldnum
-from analysis import pictures
+from analysis import TWO_COLUMNS, paper, pictures
 from uldnum._util.files import atomic, store
 from uldnum._util.typing import Array
 from uldnum.exact import ConvergenceError, acceptance, gaussian, transfer_operator
@@ -229,12 +229,13 @@ def write_page() -> None:
         file.write_text(text, encoding="utf-8")
 
 
+@paper()
 def draw() -> None:
     """Draw the stored data."""
     from matplotlib.figure import Figure
 
     data = xr.load_dataset(DATA)
-    figure = Figure(figsize=(11.5, 4.4), layout="constrained")
+    figure = Figure(figsize=(TWO_COLUMNS, 2.9), layout="constrained")
     targets = list(dict.fromkeys(data.target.values.tolist()))
     panels = figure.subplots(1, len(targets))
     colours = ("#0072B2", "#E69F00", "#56B4E9", "#D55E00", "#009E73", "#CC79A7", "#000000", "#999999")
@@ -242,17 +243,17 @@ def draw() -> None:
         part = data.isel(case=data.target.values == target)
         known = part.position_kl.where((part.position_kl >= RESOLVED["position_kl"]) | (target == "gaussian"))
         for number, (name, colour) in enumerate(zip(data.proposal.values.tolist(), colours, strict=True)):
-            style: dict[str, Any] = {"color": colour, "marker": "osD^vP*X"[number], "markersize": 5, "linewidth": 1}
+            style: dict[str, Any] = {"color": colour, "marker": "osD^vP*X"[number]}
             axes.plot(part.rejection.sel(proposal=name), known.sel(proposal=name), label=name, **style)
         times = ", ".join(f"{time:g}" for time in part.time.values)
         axes.set(xscale="log", yscale="log", xlabel="fraction of rejected proposals")
-        axes.set_title(f"{target}, times {times}", fontsize=10)
+        axes.set_title(f"{target}, times {times}")
         axes.grid(alpha=0.25, linewidth=0.5)
         if target != "gaussian":
             axes.set(xlim=(4e-4, 2.5e-2), ylim=(RESOLVED["position_kl"], 2e-3))
     panels[0].set_ylabel("divergence of x without a test, nats")
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
-    figure.suptitle("Each point is a proposal at one time per evaluation; times grow along a line", fontsize=10)
+    figure.suptitle("Each point is a proposal at one time per evaluation; times grow along a line", fontsize="medium")
     save(figure, *FIGURES)
 
 

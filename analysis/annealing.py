@@ -14,7 +14,7 @@ import xarray as xr
 from tqdm import tqdm
 
 import uldnum
-from analysis import PAGE, paper, pictures
+from analysis import TWO_COLUMNS, paper, pictures
 from uldnum._util.files import store
 from uldnum._util.typing import Array
 from uldnum.diagnostics import mode_weights, sliced_wasserstein_2
@@ -108,7 +108,7 @@ def figure_of(found: xr.Dataset) -> Figure:
     """Return the figure: one panel for each measure."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(PAGE, 3.5), layout="constrained")
+    figure = Figure(figsize=(TWO_COLUMNS, 3.5), layout="constrained")
     for axes, (name, title) in zip(figure.subplots(1, 3), MEASURES.items(), strict=True):
         exact = found[f"exact_{name}"]
         unit = float(exact.mean()) if name == "variance" else 1.0

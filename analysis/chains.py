@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 import uldnum
-from analysis import PAGE, paper
+from analysis import TWO_COLUMNS, paper
 from analysis.quality import distance_at_one_level
 from uldnum._util.files import atomic
 from uldnum._util.typing import Array
@@ -45,7 +45,7 @@ def draw(net: Network) -> None:
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     layout = ConstrainedLayoutEngine(h_pad=0.01, w_pad=0.02, hspace=0)
-    figure = Figure(figsize=(PAGE, 0.52 * len(SCHEMES) + 0.45), layout=layout)
+    figure = Figure(figsize=(TWO_COLUMNS, 0.52 * len(SCHEMES) + 0.45), layout=layout)
     for axes, (scheme, share) in zip(figure.subplots(len(SCHEMES)), SCHEMES.items(), strict=True):
         h = share * net.card.h
         images = coloured(states(net, scheme, h), net.display)

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from analysis import pictures
+from analysis import ONE_COLUMN, paper, pictures
 from uldnum._util.extras import require
 from uldnum._util.files import store
 from uldnum.networks import network, reference_images
@@ -78,26 +78,27 @@ def page(found: xr.Dataset) -> str:
     return "\n".join(lines) + "\n"
 
 
+@paper()
 def draw() -> None:
     """Draw the stored errors."""
     require("matplotlib", "plot")
     found = xr.load_dataset(DATA)
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7, 4.6), layout="constrained")
+    figure = Figure(figsize=(ONE_COLUMN, 2.9), layout="constrained")
     axes = figure.subplots()
     for denoiser, colour in (("network", "#0072B2"), ("exact", "#E69F00")):
         for images, style in (("held-out", "-"), ("training", "--")):
             one = found.sel(denoiser=denoiser, images=images)
             label = {"network": "network", "exact": "exact denoiser of the training images"}[denoiser]
             axes.errorbar(one.sigma, one.error, 2 * one.standard_error, color=colour, linestyle=style, marker="o",
-                          markersize=3.5, label=f"{label}, on {images} images")  # fmt: skip
+                          markersize=2.5, label=f"{label}, on {images} images")  # fmt: skip
     axes.plot(found.sigma, found.sigma**2, color="0.6", linewidth=0.8, label="no denoising: sigma²")
     axes.set(xscale="log", yscale="log", xlabel="noise level sigma")
     axes.set(ylabel="mean square error per pixel", ylim=(1e-4, 0.7))
     axes.grid(alpha=0.25, which="both", linewidth=0.5)
-    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=8)
-    axes.set_title(f"Denoising MNIST: {found.attrs['count']} images, ± 2 standard errors", fontsize=10)
+    figure.legend(loc="outside lower center", frameon=False)
+    axes.set_title(f"Denoising MNIST: {found.attrs['count']} images, ± 2 standard errors")
     save(figure, *FIGURES)
 
 

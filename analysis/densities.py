@@ -14,7 +14,7 @@ import numpy as np
 import xarray as xr
 
 import uldnum
-from analysis import pictures
+from analysis import TWO_COLUMNS, paper, pictures
 from uldnum._util.files import store
 from uldnum._util.typing import Array
 from uldnum.exact import max_stable_h, transfer_operator
@@ -129,29 +129,29 @@ def study() -> xr.Dataset:
 
 def draw_densities(axes: Axes, data: xr.Dataset, one: xr.Dataset, tone: str) -> None:
     """Draw the target density, and the exact and the sampled density of one scheme."""
-    axes.fill(data.x, data.target, facecolor="0.86", edgecolor="0.6", linewidth=0.8)
-    axes.plot(data.x, one.exact, color=tone, linewidth=1.8)
+    axes.fill(data.x, data.target, facecolor="0.86", edgecolor="0.6", linewidth=0.5)
+    axes.plot(data.x, one.exact, color=tone)
     axes.plot(one.bin, one.sampled, **dots(tone))
     name, distance = str(one.integrator.values), float(one.total_variation)
-    axes.set_title(name, fontsize=11, fontweight="bold", color=tone, loc="left", pad=5)
-    axes.set_title(f"TV = {distance:.3f}", fontsize=9.5, loc="right", pad=5)
+    axes.set_title(name, fontweight="bold", color=tone, loc="left", pad=3)
+    axes.text(0.03, 0.9, f"TV = {distance:.3f}", transform=axes.transAxes, fontsize="small")
     axes.tick_params(labelbottom=False)
 
 
 def draw_differences(axes: Axes, data: xr.Dataset, one: xr.Dataset, tone: str) -> None:
     """Draw the differences of the exact and of the sampled density from the target."""
     difference = one.exact - data.target
-    axes.axhline(0, color="0.6", linewidth=0.8)
+    axes.axhline(0, color="0.6", linewidth=0.5)
     axes.fill_between(data.x, difference, color=tone, alpha=0.18, linewidth=0)
-    axes.plot(data.x, difference, color=tone, linewidth=1.2)
+    axes.plot(data.x, difference, color=tone, linewidth=0.9)
     # Correct for the width of the bins, which would otherwise look like a deviation of the samples from the curve.
     inside = one.exact_binned - one.exact.interp(x=one.bin)
     axes.errorbar(
         one.bin,
         one.sampled - inside - data.target.interp(x=one.bin),
         yerr=2 * one.error,
-        elinewidth=1.1,
-        **dots(tone) | {"markersize": 2.4},
+        elinewidth=0.7,
+        **dots(tone) | {"markersize": 1.6},
     )
 
 
@@ -161,9 +161,9 @@ def dots(tone: str) -> dict[str, Any]:
         "color": tone,
         "marker": "o",
         "linestyle": "",
-        "markersize": 3.2,
+        "markersize": 2.0,
         "markerfacecolor": "white",
-        "markeredgewidth": 0.9,
+        "markeredgewidth": 0.6,
         "zorder": 3,
     }
 
@@ -175,12 +175,13 @@ def legend(figure: Figure) -> None:
 
     handles: list[Any] = [
         Patch(facecolor="0.86", edgecolor="0.6", label="target"),
-        Line2D([], [], color="0.25", linewidth=1.8, label="exact stationary density of the scheme"),
+        Line2D([], [], color="0.25", label="exact stationary density of the scheme"),
         Line2D([], [], **dots("0.25"), label="sampled (lower panels: ± 2 standard errors)"),
     ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False, fontsize=10)
+    figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
 
 
+@paper()
 def draw() -> None:
     """Draw the stored data, with the schemes in the order of their distance from the target."""
     from matplotlib.figure import Figure
@@ -188,7 +189,7 @@ def draw() -> None:
     data = xr.load_dataset(DATA)
     data = data.sortby("total_variation")
     shown = data.sel(bin=slice(float(X[0]), float(X[-1])))
-    figure = Figure(figsize=(13.5, 8), layout="constrained")
+    figure = Figure(figsize=(TWO_COLUMNS, 4.6), layout="constrained")
     grid = figure.subplots(
         2 * ROWS, COLUMNS, sharex=True, sharey="row", squeeze=False, gridspec_kw={"height_ratios": [2, 1] * ROWS}
     )
@@ -216,7 +217,7 @@ def draw() -> None:
         f"Stationary densities on {a['target']} at h = {a['h']:g} and friction {a['friction']:g}. Sampled: "
         f"{a['chains']:,} chains of {a['steps']:,} score evaluations, after {a['burn_in']:,} of burn-in\n"
         "TV: exact total variation distance to the target, in ascending order. Lower panels: density minus target",
-        fontsize=11.5,
+        fontsize="medium",
     )
     save(figure, *FIGURES)
 

@@ -28,7 +28,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 import uldnum
-from analysis import PAGE, gpu_peers, paper, peers
+from analysis import TWO_COLUMNS, gpu_peers, paper, peers
 from analysis.registers import lattice
 from analysis.throughput import built, duration, two_fastest
 from uldnum._util.extras import MissingExtraError, installed, require
@@ -502,7 +502,7 @@ def draw(found: dict[str, Any], path: Path) -> None:
     from matplotlib.figure import Figure
 
     with paper():
-        figure = Figure(figsize=(PAGE, 2.7), layout="constrained")
+        figure = Figure(figsize=(TWO_COLUMNS, 2.7), layout="constrained")
         left, right = figure.subplots(1, 2)
         draw_times(left, found["throughput"])
         draw_rates(right, found["images"])

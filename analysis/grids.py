@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 import uldnum
-from analysis import PAGE, paper
+from analysis import TWO_COLUMNS, paper
 from analysis.quality import distance_at_one_level
 from uldnum._util.files import atomic
 from uldnum._util.typing import Array
@@ -132,7 +132,7 @@ def draw(net: Network) -> None:
 
     cells = rows(net)
     labels = f"one level,\nsigma = {net.at().sigma:g}", "one level,\nsteps follow\nthe score", f"through\n{NFE} levels"
-    figure = Figure(figsize=(PAGE, 4.1), layout=ConstrainedLayoutEngine(h_pad=0.01, w_pad=0.015))
+    figure = Figure(figsize=(TWO_COLUMNS, 4.1), layout=ConstrainedLayoutEngine(h_pad=0.01, w_pad=0.015))
     grid = figure.subplots(len(cells), len(cells[0]), squeeze=False)
     for place, (axes_of, row, label) in enumerate(zip(grid, cells, labels, strict=True)):
         for axes, (name, make) in zip(axes_of, row.items(), strict=True):

@@ -17,7 +17,7 @@ import numpy as np
 import xarray as xr
 
 import uldnum
-from analysis import pictures
+from analysis import TWO_COLUMNS, paper, pictures
 from uldnum._util.files import atomic, store
 from uldnum._util.typing import Array
 from uldnum.diagnostics import kl_by_shadow_work
@@ -218,6 +218,7 @@ def write_page() -> None:
         file.write_text(text, encoding="utf-8")
 
 
+@paper()
 def draw() -> None:
     """Draw the stored data."""
     data = xr.load_dataset(DATA)
@@ -231,7 +232,7 @@ def draw_laws(data: xr.Dataset) -> None:
 
     targets, words = data.target.values.tolist(), data.word.values.tolist()
     columns = [(name, i) for name in targets for i in range(len(SHOWN))]
-    figure = Figure(figsize=(10.5, 12), layout="constrained")
+    figure = Figure(figsize=(TWO_COLUMNS, 8.2), layout="constrained")
     grid = figure.subplots(2 * len(words), len(columns), height_ratios=[1, 2.4] * len(words))
     largest = {name: float(np.abs(data.joint.sel(target=name)).max()) for name in targets}
     tallest = {name: 1.1 * float(np.abs(data.marginal.sel(target=name)).max()) for name in targets}
@@ -241,16 +242,16 @@ def draw_laws(data: xr.Dataset) -> None:
             x, step = data.x.sel(target=name).values, SHOWN[i]
             top, map = grid[2 * row, column], grid[2 * row + 1, column]
             top.axhline(0, color="0.6", linewidth=0.7)
-            top.plot(x, one.marginal, color="0.1", linewidth=1.3)
+            top.plot(x, one.marginal, color="0.1", linewidth=0.9)
             top.set(xlim=(x[0], x[-1]), ylim=(-tallest[name], tallest[name]), xticks=[], yticks=[])
             limits = {"vmin": -largest[name], "vmax": largest[name], "cmap": "RdBu_r", "shading": "gouraud"}
             map.pcolormesh(x, data.p, one.joint.T, rasterized=True, **limits)
             of_x, of_both = data.exact.sel(target=name, word=word).isel(step=step).values
-            map.text(0.03, 0.03, f"x: {of_x:.1e}\n(x, p): {of_both:.1e}", transform=map.transAxes, fontsize=7.5)
+            map.text(0.03, 0.03, f"x: {of_x:.1e}\n(x, p): {of_both:.1e}", transform=map.transAxes, fontsize="small")
             map.set(yticks=[-3, 0, 3] if column == 0 else [])
             map.tick_params(labelbottom=row == len(words) - 1)
             if row == 0:
-                top.set_title(f"{name}, h = {float(data.h.sel(target=name)[step]):.2g}", fontsize=10)
+                top.set_title(f"{name}, h = {float(data.h.sel(target=name)[step]):.2g}")
             if column == 0:
                 map.set_ylabel(f"{word} ({WORDS[word]})\np")
             if row == len(words) - 1:
@@ -258,7 +259,7 @@ def draw_laws(data: xr.Dataset) -> None:
     figure.suptitle(
         "Exact laws minus target, at friction 1: (x, p) as colours (red: too much), x as curves above.\n"
         "One scale for each target. Numbers: divergences of x and of (x, p) in nats.",
-        fontsize=10,
+        fontsize="medium",
     )
     save(figure, *FIGURES)
 
@@ -268,7 +269,7 @@ def draw_work(data: xr.Dataset) -> None:
     from matplotlib.figure import Figure
 
     targets, kinds = data.target.values.tolist(), data.of.values.tolist()
-    figure = Figure(figsize=(10.5, 8), layout="constrained")
+    figure = Figure(figsize=(TWO_COLUMNS, 5.2), layout="constrained")
     grid = figure.subplots(len(targets), len(kinds), sharey=True)
     least = 1e-6
     for row, name in enumerate(targets):
@@ -282,14 +283,14 @@ def draw_work(data: xr.Dataset) -> None:
                 low = np.maximum(value - 2 * error, least)
                 axes.vlines(moved, low, np.maximum(value + 2 * error, least), color=colour, linewidth=1)
                 seen = value > least
-                axes.plot(moved[seen], value[seen], look(own).marker, color=colour, markersize=5)
+                axes.plot(moved[seen], value[seen], look(own).marker, color=colour)
             axes.set(xscale="log", yscale="log", ylim=(least, 0.05), title=f"{name}: divergence of {kind} (nats)")
             axes.set_xticks(h, [f"{step:.2g}" for step in h], minor=False)
             axes.minorticks_off()
             axes.grid(alpha=0.25, linewidth=0.5)
             axes.set_xlabel("step size h")
     figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
-    figure.suptitle("Lines: exact. Points: from shadow work, with two standard errors", fontsize=10)
+    figure.suptitle("Lines: exact. Points: from shadow work, with two standard errors", fontsize="medium")
     save(figure, *WORK)
 
 

@@ -12,7 +12,7 @@ import xarray as xr
 from scipy.stats import spearmanr
 
 import uldnum
-from analysis import pictures
+from analysis import TWO_COLUMNS, paper, pictures
 from uldnum._util.files import atomic, store
 from uldnum.exact import ConvergenceError, gaussian, max_stable_h, transfer_operator
 from uldnum.plotting import save
@@ -210,6 +210,7 @@ def write_page() -> None:
         file.write_text(text, encoding="utf-8")
 
 
+@paper()
 def draw() -> None:
     """Draw the stored data."""
     from matplotlib.figure import Figure
@@ -218,49 +219,49 @@ def draw() -> None:
     names, families = data.integrator.values.tolist(), data.family.values.tolist()
     # Rows from top to bottom, with a gap between families.
     rows = -np.cumsum([1 + 0.8 * (i > 0 and families[i] != families[i - 1]) for i in range(len(names))])
-    figure = Figure(figsize=(12.5, 7.2), layout="constrained")
+    figure = Figure(figsize=(TWO_COLUMNS, 5), layout="constrained")
     panels = figure.subplots(1, 5, sharey=True)
     places = [(target, reading) for target in TARGETS for reading in READINGS]
     for axes, (target, reading) in zip(panels, places, strict=False):
         one = data.sel(target=target, reading=reading)
         axes.axvline(0, color="0.6", linewidth=0.8, zorder=0)
         for h in H:
-            at, look = one.sel(h=h), {"color": COLOURS[h], "linestyle": "", "markersize": 4.5}
+            at, look = one.sel(h=h), {"color": COLOURS[h], "linestyle": "", "markersize": 3.5}
             exactly, found = at.exact - 1, at.sampled - 1
             axes.plot(exactly, rows, marker=MARKERS[h], **look)
             alone = np.isnan(exactly) & np.isfinite(found)
             axes.plot(found.where(alone), rows, marker=MARKERS[h], markerfacecolor="white", **look)
-            axes.errorbar(found, rows - 0.28, xerr=2 * at.error, fmt="none", ecolor=COLOURS[h], elinewidth=1.1)
+            axes.errorbar(found, rows - 0.28, xerr=2 * at.error, fmt="none", ecolor=COLOURS[h], elinewidth=0.8)
         axes.set_xscale("symlog", linthresh=LINEAR, linscale=0.5)
         axes.set_xlim(-1, 2)
-        axes.set_xticks([-0.5, -0.1, -0.01, 0, 0.01, 0.1, 1], ["-0.5", "-0.1", "-0.01", "0", "0.01", "0.1", "1"])
-        axes.tick_params(axis="x", labelsize=8, rotation=45)
-        axes.set_title(f"{TARGETS[target]}\n{READINGS[reading]}", fontsize=10)
-        axes.set_xlabel("kinetic temperature - 1", fontsize=9)
+        axes.set_xticks([-0.1, -0.01, 0, 0.01, 0.1, 1], ["-0.1", "-0.01", "0", "0.01", "0.1", "1"])
+        axes.tick_params(axis="x", rotation=90)
+        axes.set_title(f"{TARGETS[target]}\n{READINGS[reading]}")
+        axes.set_xlabel("kinetic\ntemperature - 1")
     for h in H:
         divergence = data.kl.sel(target="bimodal-1d", reading="step", h=h)
-        look = {"color": COLOURS[h], "marker": MARKERS[h], "linestyle": "", "markersize": 4.5}
+        look = {"color": COLOURS[h], "marker": MARKERS[h], "linestyle": "", "markersize": 3.5}
         panels[4].plot(divergence.where(divergence > TOLERANCE / 3), rows, **look)  # others are within their error
     panels[4].set(xscale="log")
-    panels[4].set_title("two modes\npositions", fontsize=10)
-    panels[4].set_xlabel("KL divergence of x (nats)", fontsize=9)
+    panels[4].set_title("two modes\npositions")
+    panels[4].set_xlabel("KL divergence of x\n(nats)")
     for axes in panels:
         axes.grid(alpha=0.25, linewidth=0.5)
         axes.tick_params(axis="y", length=0)
         axes.minorticks_off()
-    panels[0].set_yticks(rows, names, fontsize=8)
+    panels[0].set_yticks(rows, names)
     panels[0].set_ylim(rows[-1] - 1, rows[0] + 1)
     for h in H:
         panels[0].plot(
-            [], [], color=COLOURS[h], marker=MARKERS[h], linestyle="", markersize=4.5, label=f"h = {h:g}, exact"
+            [], [], color=COLOURS[h], marker=MARKERS[h], linestyle="", markersize=3.5, label=f"h = {h:g}, exact"
         )
     panels[0].plot(
         [], [], color="0.2", marker="o", markerfacecolor="white", linestyle="", label="sampled, no exact value"
     )
     panels[0].errorbar([], [], xerr=[], fmt="none", ecolor="0.2", label="sampled, ± 2 standard errors")
-    figure.legend(loc="outside lower center", ncols=5, frameon=False, fontsize=9)
+    figure.legend(loc="outside lower center", ncols=5, frameon=False)
     figure.suptitle(
-        f"Kinetic temperature of the catalogue at temperature 1, friction {data.attrs['friction']:g}", fontsize=11
+        f"Kinetic temperature of the catalogue at temperature 1, friction {data.attrs['friction']:g}", fontsize="medium"
     )
     save(figure, *FIGURES)
 

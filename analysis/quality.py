@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from analysis import pictures
+from analysis import TWO_COLUMNS, paper, pictures
 from analysis.quality_numbers import COMPARED, DATA, NEAR, QUALITY, VISITS
 from analysis.quality_runs import (
     ALONE,
@@ -242,26 +242,28 @@ def draw_cost(data: xr.Dataset) -> None:
     """Draw Frechet distances against costs."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(12, 5), layout="constrained")
+    figure = Figure(figsize=(TWO_COLUMNS, 3.4), layout="constrained")
     for axes, score in zip(figure.subplots(1, 2), SCORES, strict=True):
         part = numbers_of(data, "cost", score)
         for name, (colour, line, marker) in LINES.items():
             mine = part.isel(cell=np.flatnonzero(part.sampler == name)).sortby("nfe")
             if mine.sizes["cell"]:
                 value, error = (x.sel(metric="frechet") for x in (mine.value, mine.error))
-                axes.errorbar(mine.nfe, value, 2 * error, color=colour, linestyle=line, marker=marker, markersize=4,
-                              linewidth=1.2, elinewidth=0.8, label=name)  # fmt: skip
+                axes.errorbar(mine.nfe, value, 2 * error, color=colour, linestyle=line, marker=marker,
+                              elinewidth=0.6, label=name)  # fmt: skip
         band(axes, data, score, "floor", "frechet")
         axes.set(xscale="log", xlabel="score evaluations per image")
         axes.set_yscale("symlog", linthresh=1, linscale=0.8)
-        axes.set_ylim(bottom=-0.7)
+        axes.set_ylim(-0.7, 2 * axes.dataLim.y1)
         axes.set_xticks(COSTS[score], [str(cost) for cost in COSTS[score]], minor=False)
         axes.minorticks_off()
-        axes.set_title(f"{TITLES[score]}, {ANNEALED[score]} images", fontsize=10)
+        axes.set_title(f"{TITLES[score]}, {ANNEALED[score]} images")
         axes.grid(alpha=0.25, linewidth=0.5)
     figure.axes[0].set_ylabel("Frechet distance, extrapolated")
-    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside right center", frameon=False, fontsize=8)
-    figure.suptitle("± 2 standard errors. Grey: real images; solid held-out digits, dotted exact draws", fontsize=10)
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
+    figure.suptitle(
+        "± 2 standard errors. Grey: real images; solid held-out digits, dotted exact draws", fontsize="medium"
+    )
     save(figure, *pictures("quality-cost"))
 
 
@@ -270,7 +272,7 @@ def draw_gain(data: xr.Dataset) -> None:
     from matplotlib.figure import Figure
 
     panels = [("exact", "frechet"), ("exact", "frechet_nearest"), ("network", "frechet")]
-    figure = Figure(figsize=(13, 4.2), layout="constrained")
+    figure = Figure(figsize=(TWO_COLUMNS, 3), layout="constrained")
     for axes, (score, name) in zip(figure.subplots(1, 3), panels, strict=True):
         groups = groups_of(data, score)
         for place, cells in enumerate(groups.values()):
@@ -278,19 +280,20 @@ def draw_gain(data: xr.Dataset) -> None:
                 if corner in cells:
                     value, error = (float(x.sel(metric=name)) for x in (cells[corner].value, cells[corner].error))
                     axes.errorbar(value, place + 0.14 * (i - 2), xerr=2 * error, color=colour, marker=marker,
-                                  markersize=5, linestyle="", label=corner if place == 0 else None)  # fmt: skip
+                                  linestyle="", label=corner if place == 0 else None)  # fmt: skip
         band(axes, data, score, "floor", name, across=False)
         axes.set_xscale("symlog", linthresh=1, linscale=0.6)
-        axes.set_xlim(left=-0.7)
+        axes.set_xlim(-0.7, 2 * axes.dataLim.x1)
         labels = [group.replace(", beta = ", ",\nbeta = ") for group in groups]
-        axes.set_yticks(range(len(groups)), labels, fontsize=8)
+        # The first two panels have the same groups.
+        axes.set_yticks(range(len(groups)), labels if name == "frechet" else [])
         axes.invert_yaxis()
-        of = ": nearest training digits" if name != "frechet" else ": images"
-        axes.set_title(TITLES[score] + of, fontsize=10)
+        of = ":\nnearest training digits" if name != "frechet" else ":\nimages"
+        axes.set_title(TITLES[score] + of)
         axes.set_xlabel("Frechet distance, extrapolated")
         axes.grid(alpha=0.25, linewidth=0.5)
     figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5, frameon=False)
-    figure.suptitle(f"{LEVELS} levels of T steps, ± 2 standard errors. Grey: real images", fontsize=10)
+    figure.suptitle(f"{LEVELS} levels of T steps, ± 2 standard errors. Grey: real images", fontsize="medium")
     save(figure, *pictures("quality-gain"))
 
 
@@ -300,7 +303,7 @@ def draw_level(data: xr.Dataset) -> None:
 
     colours = {name: look({"overdamped (ULA)": "ula", "naive": "noise-denoise(1)", "BAOAB-limit": "baoab-limit"}
                           .get(name, name)) for name in FIXED}  # fmt: skip
-    figure = Figure(figsize=(13, 6.4), layout="constrained")
+    figure = Figure(figsize=(TWO_COLUMNS, 4.2), layout="constrained")
     grid = figure.subplots(2, 4, sharex=True)
     for row, score in zip(grid, SCORES, strict=True):
         part = numbers_of(data, "level", score)
@@ -314,8 +317,8 @@ def draw_level(data: xr.Dataset) -> None:
                               fillstyle="none" if adaptive else "full")  # fmt: skip
             if name != "changes":
                 band(axes, data, score, "floor at one level", name)
-            n = f" (k = 5, n = {COMPARED[score]})" if name in ("precision", "recall") else ""
-            axes.set_title({"changes": "changes of class per 1000 evaluations"}.get(name, SHORT[name] + n), fontsize=9)
+            n = f"\n(k = 5, n = {COMPARED[score]})" if name in ("precision", "recall") else ""
+            axes.set_title({"changes": "changes of class per\n1000 evaluations"}.get(name, SHORT[name] + n))
             axes.grid(alpha=0.25, linewidth=0.5)
             if name == "changes":
                 axes.set_ylim(bottom=0)
@@ -324,10 +327,9 @@ def draw_level(data: xr.Dataset) -> None:
         row[0].set_ylabel(f"{TITLES[score]},\nsigma = {SIGMA[score]:g}")
     for axes in grid[-1]:
         axes.set_xlabel("step size h/sigma")
-    figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=5, frameon=False,
-                  fontsize=8)  # fmt: skip
+    figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
     figure.suptitle("One noise level, ± 2 standard errors. Grey: real images, noised and denoised; solid held-out "
-                    "digits, dotted exact draws", fontsize=10)  # fmt: skip
+                    "digits, dotted exact draws", fontsize="medium")  # fmt: skip
     save(figure, *pictures("quality-level"))
 
 
@@ -336,39 +338,40 @@ def draw_pictures(data: xr.Dataset, score: str) -> None:
     from matplotlib.figure import Figure
 
     cells, images = cells_of(numbers_of(data, "eta", score)), data[f"eta_{score}"].values
-    figure = Figure(figsize=(9.6, 8.6), layout="compressed")
+    figure = Figure(figsize=(TWO_COLUMNS, 6.3), layout="compressed")
     for axes, one, column in zip(figure.subplots(1, len(cells)), cells, images, strict=True):
         axes.imshow(column.reshape(-1, column.shape[-1]), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
-        axes.set_title(f"eta = {one.setting.item():g}", fontsize=9)
+        axes.set_title(f"eta = {one.setting.item():g}")
         lines = [f"{SHORT[name]}\n{metric(one, name)}" for name in ("frechet", "precision", "recall", "changes")]
-        axes.set_xlabel("\n".join(lines), fontsize=8)
+        axes.set_xlabel("\n".join(lines))
         axes.set(xticks=[], yticks=[])
     real = " and ".join(
         f"{one.sampler.item()} {metric(one, 'frechet')}"
         for one in cells_of(numbers_of(data, "floor at one level", score))
     )
     figure.suptitle(
-        f"{TITLES[score]}, sigma = {SIGMA[score]:g}, noise-denoise(eta). FD of {real}. Changes of class per 1000 "
-        "evaluations", fontsize=8,
+        f"{TITLES[score]}, sigma = {SIGMA[score]:g}, noise-denoise(eta). FD of {real}.\nChanges of class per 1000 "
+        "evaluations", fontsize="medium",
     )  # fmt: skip
     with atomic(pictures(f"quality-eta-{score}")[0]) as file:
-        figure.savefig(file, dpi=110, bbox_inches="tight")
+        figure.savefig(file, dpi=200)
 
 
 def draw_nearest(data: xr.Dataset) -> None:
     """Draw samples above their nearest training images."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9, 3.9), layout="constrained")
+    figure = Figure(figsize=(TWO_COLUMNS, 2.9), layout="constrained")
     for axes, score in zip(figure.subplots(2, 1), SCORES, strict=True):
         pair = data[f"nearest_{score}"].values
         axes.imshow(np.concatenate([np.concatenate(list(row), axis=1) for row in pair]), cmap="gray", vmin=0, vmax=255)
         axes.set_axis_off()
-        axes.set_title(f"{TITLES[score]}: samples, and the nearest training image below each", fontsize=9)
+        axes.set_title(f"{TITLES[score]}: samples, and the nearest training image below each")
     with atomic(pictures("quality-nearest")[0]) as file:
-        figure.savefig(file, dpi=110)
+        figure.savefig(file, dpi=200)
 
 
+@paper()
 def draw() -> None:
     """Draw the stored data."""
     data = xr.load_dataset(DATA)

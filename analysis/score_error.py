@@ -16,7 +16,7 @@ from numba import njit
 from scipy.optimize import minimize, root_scalar
 
 import uldnum
-from analysis import pictures
+from analysis import TWO_COLUMNS, paper, pictures
 from uldnum._util.files import atomic, store
 from uldnum._util.typing import Array
 from uldnum.plotting import look, save
@@ -365,31 +365,32 @@ def write_page() -> None:
         file.write_text(TEXT.format(**numbers), encoding="utf-8")
 
 
+@paper()
 def draw() -> None:
     """Draw the stored data."""
     from matplotlib.figure import Figure
 
     data = xr.load_dataset(DATA)
-    figure = Figure(figsize=(13, 4.4), layout="constrained")
+    figure = Figure(figsize=(TWO_COLUMNS, 3), layout="constrained")
     left, middle, right = panels = figure.subplots(1, 3)
     for name in INTEGRATORS:
         noisy, plane = data.sel(integrator=name, friction=1.0), data.sel(integrator=name, metric="wasserstein_1")
-        style: dict[str, Any] = {"color": look(name).colour, "marker": look(name).marker, "markersize": 4.5}
+        style: dict[str, Any] = {"color": look(name).colour, "marker": look(name).marker}
         for axes, target in ((left, "gaussian"), (middle, "bimodal-1d")):
             distance = noisy.distance.sel(target=target)
             line = "--" if name == "BAOAB" else "-"  # it nearly coincides with baoab-limit
             axes.plot(data.tau, distance.where(distance > 1e-6), label=name, linestyle=line, **style)
         error = np.maximum(plane.exact_error, plane.exact_floor)
-        right.errorbar(data.h, plane.exact_bias, error, elinewidth=0.8, **style)
-        hollow = style | {"markerfacecolor": "white", "markersize": 6, "linestyle": "", "zorder": 3}
-        right.errorbar(data.network_h, plane.network_bias, plane.network_error, elinewidth=0.8, **hollow)
-    dotted: dict[str, Any] = {"color": "0.3", "linestyle": ":", "linewidth": 1.4}
+        right.errorbar(data.h, plane.exact_bias, error, elinewidth=0.6, **style)
+        hollow = style | {"markerfacecolor": "white", "linestyle": "", "zorder": 3}
+        right.errorbar(data.network_h, plane.network_bias, plane.network_error, elinewidth=0.6, **hollow)
+    dotted: dict[str, Any] = {"color": "0.3", "linestyle": ":", "linewidth": 1.0}
     tau = np.linspace(0.05, TAU[-1], 100)
     left.plot(tau, (np.sqrt(1 + tau**2 / COST) - 1) * np.sqrt(2 / np.pi), label="N(0, 1 + τ²/C)", **dotted)
     own = float(data.own_bias.sel(metric="wasserstein_1"))
     right.axhline(own, label="density of the network", **dotted | {"linestyle": "-."})
     for axes, title in ((left, "N(0, 1)"), (middle, "two modes")):
-        axes.set(xlabel="standard deviation τ of the error of the score", title=f"{title}: exact, at cost C = {COST:g}")
+        axes.set(xlabel="standard deviation τ of the score error", title=f"{title}: exact, at cost C = {COST:g}")
         axes.set(yscale="log", ylim=(4e-4, 0.3))
     right.set(
         xscale="log", yscale="log", ylim=(4e-4, 0.3), xlabel="step size h", title="ring-8: exact score and network"
@@ -400,7 +401,7 @@ def draw() -> None:
     for axes in panels:
         axes.grid(alpha=0.25, linewidth=0.5)
     handles = [one for axes in (left, right) for one in axes.get_legend_handles_labels()[0]]
-    figure.legend(handles=handles, loc="outside right center", frameon=False, fontsize=8.5)
+    figure.legend(handles=handles, loc="outside lower center", ncols=5, frameon=False)
     save(figure, *FIGURES)
 
 

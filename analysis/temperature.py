@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 import uldnum
-from analysis import pictures
+from analysis import TWO_COLUMNS, paper, pictures
 from uldnum._util.files import atomic, store
 from uldnum._util.typing import Array
 from uldnum.exact import gaussian, transfer_operator
@@ -133,18 +133,19 @@ def write_page() -> None:
         file.write_text(TEXT.format(h=SMALL, saddle=data.saddle, table="\n".join(lines)), encoding="utf-8")
 
 
+@paper()
 def draw() -> None:
     """Draw the stored data."""
     from matplotlib.figure import Figure
 
     data = xr.load_dataset(DATA)
-    figure = Figure(figsize=(13, 4.2), layout="constrained")
+    figure = Figure(figsize=(TWO_COLUMNS, 2.9), layout="constrained")
     left, middle, right = figure.subplots(1, 3)
     for name in INTEGRATORS:
         one = data.sel(integrator=name)
         # Curves that coincide with others are dashed and drawn last.
         over = name in ("baoab-limit", "noise-denoise(1)")
-        style: dict[str, Any] = {"color": look(name).colour, "linewidth": 1.7}
+        style: dict[str, Any] = {"color": look(name).colour}
         style |= {"linestyle": "--", "zorder": 2.5} if over else {}
         left.plot(data.h, one.variance, label=name, **style)
         middle.plot(data.h, one.weight, **style)
@@ -152,10 +153,10 @@ def draw() -> None:
             right.plot(data.x, one.density, label=name, **style)
     for name in ("mild(0.22)", "mild(0.38)", "mild(0.5)", "ula"):
         one = data.sel(integrator=name)
-        left.axhline(float(one.temperature), color="0.5", linewidth=0.8, linestyle=":", zorder=0)
-        middle.axhline(float(one.limit_weight), color="0.5", linewidth=0.8, linestyle=":", zorder=0)
+        left.axhline(float(one.temperature), color="0.5", linewidth=0.6, linestyle=":", zorder=0)
+        middle.axhline(float(one.limit_weight), color="0.5", linewidth=0.6, linestyle=":", zorder=0)
     half = data.sel(integrator="mild(0.5)")
-    dots: dict[str, Any] = {"color": "0.3", "markersize": 3, "linestyle": "", "marker": "o", "zorder": 3}
+    dots: dict[str, Any] = {"color": "0.3", "markersize": 2, "linestyle": "", "marker": "o", "zorder": 3}
     right.plot(data.x[::12], half.limit_density[::12], label="π², normalised", **dots)
     right.plot(data.x[::12], data.limit_density[0, ::12], label="target π", fillstyle="none", **dots)
     left.set(xscale="log", ylim=(0.4, 1.45), xlabel="step size h", title="N(0, 1): Var(x)")
@@ -165,9 +166,11 @@ def draw() -> None:
         axes.grid(alpha=0.25, linewidth=0.5)
         axes.set_xticks([0.02, 0.05, 0.1, 0.2, 0.5, 1.0], ["0.02", "0.05", "0.1", "0.2", "0.5", "1"], minor=False)
         axes.minorticks_off()
-    right.legend(frameon=False, fontsize=8)
-    figure.legend(*left.get_legend_handles_labels(), loc="outside right center", frameon=False, fontsize=8.5)
-    figure.suptitle("Exact values. Dotted: the temperature T (left) and the weight under π^(1/T) (middle)", fontsize=10)
+    right.legend(frameon=False, fontsize="small")
+    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=5, frameon=False)
+    figure.suptitle(
+        "Exact values. Dotted: the temperature T (left) and the weight under π^(1/T) (middle)", fontsize="medium"
+    )
     save(figure, *FIGURES)
 
 

@@ -22,7 +22,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 import uldnum
-from analysis import PAGE, paper, peers, pictures
+from analysis import TWO_COLUMNS, paper, peers, pictures
 from analysis.limit import limit
 from uldnum._util.extras import installed, require
 from uldnum._util.files import atomic
@@ -183,7 +183,7 @@ def draw_ratios() -> None:
     table = grouped(stored["results"])
     names = ["JAX", "diffrax ALIGN", "blackjax sgld (ULA)", "NumPy", "Numba, plain prange"]
     colours = "#0072B2", "#E69F00", "#009E73", "#D55E00", "0.6"
-    figure = Figure(figsize=(PAGE, 2.9), layout="constrained")
+    figure = Figure(figsize=(TWO_COLUMNS, 2.9), layout="constrained")
     axes = figure.subplots(1, 2, sharey=True)
     for axis, kind in zip(axes, DTYPES, strict=True):
         groups = {column: ratios(group) for (k, column, threads), group in table.items() if k == kind and threads == 2}

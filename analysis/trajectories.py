@@ -16,7 +16,7 @@ import numpy as np
 import xarray as xr
 
 import uldnum
-from analysis import pictures
+from analysis import TWO_COLUMNS, paper, pictures
 from uldnum._util.files import store
 from uldnum._util.typing import Array
 from uldnum.plotting import look, save
@@ -178,7 +178,7 @@ def shades(tone: str) -> Array:
     return LinearSegmentedColormap.from_list("time", [light, middle, dark])(np.linspace(0, 1, SHADES))[:, :3]
 
 
-def draw_line(axes: Axes, x: Array, y: Array, tone: str, width: float = 0.9) -> None:
+def draw_line(axes: Axes, x: Array, y: Array, tone: str, width: float = 0.6) -> None:
     """Draw a path from light to dark in pieces of one shade each, which keeps vector images small."""
     from matplotlib.collections import LineCollection
 
@@ -189,7 +189,7 @@ def draw_line(axes: Axes, x: Array, y: Array, tone: str, width: float = 0.9) -> 
 
 def mark_start(axes: Axes, x: float, y: float) -> None:
     """Mark the start of a path."""
-    axes.plot(x, y, "o", color="black", markerfacecolor="white", markersize=5, markeredgewidth=1.2, zorder=5)
+    axes.plot(x, y, "o", color="black", markerfacecolor="white", markersize=3, markeredgewidth=0.7, zorder=5)
 
 
 def title(one: xr.Dataset) -> str:
@@ -207,9 +207,9 @@ def draw_path(axes: Axes, data: xr.Dataset, one: xr.Dataset, modes: int, tone: s
     draw_line(axes, x, y, tone)
     mark_start(axes, x[0], y[0])
     axes.set(xlim=(-EXTENT, EXTENT), ylim=(-EXTENT, EXTENT), aspect="equal", xticks=TICKS, yticks=TICKS)
-    axes.set_title(title(one), fontsize=10.5, fontweight="bold", color=tone, pad=20)
-    seen = f"visits {int(one.modes_seen)} of {modes} modes; mean over chains {float(one.mean_modes_seen):.1f}"
-    axes.text(0.5, 1.03, seen, transform=axes.transAxes, ha="center", fontsize=8.5)
+    axes.set_title(title(one), fontweight="bold", color=tone, pad=18)
+    seen = f"visits {int(one.modes_seen)} of {modes} modes\nmean over chains {float(one.mean_modes_seen):.1f}"
+    axes.text(0.5, 1.03, seen, transform=axes.transAxes, ha="center", fontsize="small")
 
 
 def draw_strip(axes: Axes, one: xr.Dataset, tone: str) -> None:
@@ -225,13 +225,14 @@ def draw_phase(axes: Axes, one: xr.Dataset, tone: str) -> None:
     axes.set(xlim=(-EXTENT, EXTENT), ylim=(-3.6, 3.6), xticks=TICKS, yticks=(-2, 0, 2), xlabel="$x_1$ (length)")
 
 
+@paper()
 def draw() -> None:
     """Draw the stored data."""
     from matplotlib.figure import Figure
 
     data = xr.load_dataset(DATA)
     columns = len(KINETIC)
-    figure = Figure(figsize=(13, 12), layout="constrained")
+    figure = Figure(figsize=(TWO_COLUMNS, 6.8), layout="constrained")
     # An empty row separates the two halves.
     rows = figure.add_gridspec(5, columns, height_ratios=[3, 1.1, 0.02, 3, 1.6])
     grid = np.array([[figure.add_subplot(rows[row, column]) for column in range(columns)] for row in (0, 1, 3, 4)])
@@ -251,9 +252,9 @@ def draw() -> None:
     a = data.attrs
     figure.suptitle(
         f"Trajectories on {a['target']}: {a['steps']} steps of h = {a['h']:g}, one score evaluation per step, common "
-        "random numbers. Circle: start. Light to dark: time\nUpper half: overdamped schemes, and $x_1$ against score "
-        "evaluations. Lower half: kinetic schemes, and the same trajectory in phase space",
-        fontsize=11.5,
+        "random numbers\nCircle: start. Light to dark: time. Upper half: overdamped schemes, and $x_1$ against score "
+        "evaluations\nLower half: kinetic schemes, and the same trajectory in phase space",
+        fontsize="medium",
     )
     save(figure, *FIGURES)
 

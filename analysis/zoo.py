@@ -12,7 +12,7 @@ import numpy as np
 import xarray as xr
 
 import uldnum
-from analysis import pictures
+from analysis import TWO_COLUMNS, paper, pictures
 from uldnum._util.extras import require
 from uldnum._util.files import store
 from uldnum.exact._gaussian import Spectrum, stationary_law
@@ -64,6 +64,7 @@ def study() -> xr.Dataset:
     return xr.Dataset(data, coordinates, {"friction": FRICTION, "uldnum": uldnum.__version__})
 
 
+@paper()
 def draw() -> None:
     """Draw the stored results."""
     require("matplotlib", "plot")
@@ -73,7 +74,7 @@ def draw() -> None:
     names, families = found.integrator.values.tolist(), found.family.values.tolist()
     # Rows from top to bottom, with a gap between families.
     rows = -np.cumsum([1 + 0.8 * (i > 0 and families[i] != families[i - 1]) for i in range(len(names))])
-    figure = Figure(figsize=(10.5, 8.6), layout="constrained")
+    figure = Figure(figsize=(TWO_COLUMNS, 5.6), layout="constrained")
     panels = figure.subplots(1, 4, sharey=True)
     titles = {
         "x": "relative error of Var(x)",
@@ -82,29 +83,29 @@ def draw() -> None:
         "cost": "evaluations per\nindependent sample",
     }
     for axes, (key, title) in zip(panels, titles.items(), strict=True):
-        axes.set_title(title, fontsize=10)
+        axes.set_title(title)
         axes.grid(alpha=0.25, linewidth=0.5)
         axes.tick_params(axis="y", length=0)
         if key == "limit":
-            axes.plot(found.limit, rows, "o", color="0.3", markersize=5)
+            axes.plot(found.limit, rows, "o", color="0.3")
             axes.set_xlim(0, None)
             continue
         axes.set_xscale("log")
         for time in found.time.values.tolist():
             values = np.abs(found[key].sel(time=time).values)
-            look = {"color": COLOURS[time], "marker": MARKERS[time], "linestyle": "", "markersize": 4.5}
+            look = {"color": COLOURS[time], "marker": MARKERS[time], "linestyle": ""}
             axes.plot(np.where(values < ZERO, ZERO, values) if key != "cost" else values, rows, **look)
         if key != "cost":
             axes.set_xlim(ZERO / 2, 3)
             axes.set_xticks([ZERO, 1e-5, 1e-3, 1e-1], ["0", "10⁻⁵", "10⁻³", "0.1"])
             axes.minorticks_off()
-    panels[0].set_yticks(rows, names, fontsize=8)
+    panels[0].set_yticks(rows, names)
     panels[0].set_ylim(rows[-1] - 1, rows[0] + 1)
     for time in TIMES.tolist():
         label = f"time {time:g} per evaluation"
-        panels[0].plot([], [], color=COLOURS[time], marker=MARKERS[time], linestyle="", markersize=4.5, label=label)
-    figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
-    figure.suptitle(f"All integrators on N(0, 1), exactly, at friction {found.attrs['friction']:g}", fontsize=11)
+        panels[0].plot([], [], color=COLOURS[time], marker=MARKERS[time], linestyle="", label=label)
+    figure.legend(loc="outside lower center", ncols=3, frameon=False)
+    figure.suptitle(f"All integrators on N(0, 1), exactly, at friction {found.attrs['friction']:g}", fontsize="medium")
     save(figure, *FIGURES)
 
 

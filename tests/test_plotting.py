@@ -14,7 +14,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 import uldnum
-from analysis import COLUMN, PAGE, paper
+from analysis import ONE_COLUMN, TWO_COLUMNS, paper
 from uldnum import plotting, studies
 from uldnum.cli.bias import cell
 from uldnum.diagnostics.jackknife import SEEN
@@ -146,7 +146,7 @@ def test_every_segment_of_the_strip_is_named():
 
 
 @pytest.mark.parametrize("kind", DRAW)
-@pytest.mark.parametrize("width", [COLUMN, PAGE])
+@pytest.mark.parametrize("width", [ONE_COLUMN, TWO_COLUMNS])
 def test_figures_fit_a_column_and_a_page(given, kind, width):
     """At the size of type of a journal, all text lies within the figure, and no label of an axis covers another."""
     with paper():
@@ -168,10 +168,10 @@ def test_figures_fit_a_column_and_a_page(given, kind, width):
 
 
 def test_stored_figures_are_as_wide_as_a_page():
-    """The figures of `uldnum.plotting` and those beside them are drawn at their final size."""
-    for name in ("annealing", "bias", "frontier", "mixing", "throughput"):
-        head = (FIGURES / f"{name}.svg").read_text(encoding="utf-8")[:2000]
-        assert float(re.search(r'width="([\d.]+)pt"', head)[1]) <= 72 * PAGE + 1
+    """All figures are drawn at their final size."""
+    for path in FIGURES.glob("*.svg"):
+        head = path.read_text(encoding="utf-8")[:2000]
+        assert float(re.search(r'width="([\d.]+)pt"', head)[1]) <= 72 * TWO_COLUMNS + 1
 
 
 def test_the_frontier_shows_errors_in_both_directions(given):
