@@ -13,7 +13,7 @@ from uldnum.diagnostics import Reference
 from uldnum.kernels import reference
 from uldnum.kernels.initial import initial_normals
 from uldnum.kernels.numba.drawing import chain_normals, chain_uniforms
-from uldnum.kernels.source.core import DYNAMICS, METROPOLIS
+from uldnum.kernels.source.core import DYNAMICS, METROPOLIS, READOUT
 from uldnum.sampling.run import Run
 
 NORMAL, RING = uldnum.target("gaussian"), uldnum.target("ring-8")
@@ -37,7 +37,7 @@ def assert_equal(one, other):
 
 @pytest.mark.parametrize(
     ("name", "evaluations", "stages"),
-    [("mala", 1, 2), ("ghmc", 1, 2), ("hmc(3)", 3, 4), ("o {v r v} o", 1, 2), ("O{ABA}", 2, 3), ("O{BABAB}O", 2, 3)],
+    [("mala", 1, 3), ("ghmc", 1, 3), ("hmc(3)", 3, 5), ("o {v r v} o", 1, 3), ("O{ABA}", 2, 4), ("O{BABAB}O", 2, 4)],
 )
 def test_structure(name, evaluations, stages):
     scheme = uldnum.integrator(name)
@@ -45,7 +45,8 @@ def test_structure(name, evaluations, stages):
     assert (scheme.nfe_per_step, len(step.stages), scheme.rows) == (evaluations, stages, 2)
     assert scheme.metropolised
     assert scheme.order == (None, np.inf)
-    assert not any(stage.map.normals for stage in step.stages)
+    assert [stage.map.normals for stage in step.stages] == [0] * (stages - 1) + [1]
+    assert scheme.normals_per_step == 1
     np.testing.assert_array_equal(step.temperature, [1.0, 1.0])
 
 
@@ -59,11 +60,13 @@ def test_a_proposal_equals_its_letters_one_by_one(word):
         x, p = (x + t * p, p) if letter == "A" else (x, p - t * x**3)
     with pytest.warns(UserWarning, match="neither O nor U"):
         table = uldnum.integrator(word).stages(h)
-    found, accepted = reference.tested(
-        table, start, lambda x: -(x**3), lambda x: np.zeros(len(x)), np.zeros((5, 0, 3)), np.full(5, -1e9)
+    xi, eta = np.ones((5, 1, 3)), np.zeros((5, 0, 3))
+    *found, accepted = reference.tested(
+        table, start, lambda x: -(x**3), lambda x: np.zeros(len(x)), xi, eta, np.full(5, -1e9)
     )
     assert accepted.all()
-    np.testing.assert_allclose(found, np.stack([x, p], axis=1), rtol=1e-13)
+    for state in found:
+        np.testing.assert_allclose(state, np.stack([x, p], axis=1), rtol=1e-13)
 
 
 def test_names_and_fractions():
@@ -120,15 +123,21 @@ def cubic(**options):
     return uldnum.UserTarget(lambda x: -(x**3), 1, **options)
 
 
-@pytest.mark.parametrize("part", ["open", "close"])
-def test_recipes_that_the_kernels_do_not_support_are_refused(part):
+def test_recipes_that_the_kernels_do_not_support_are_refused():
     step = uldnum.integrator("ghmc").stages(0.3)
-    moving = replace(step, **{part: replace(step.open, dA=np.array([[0.0, 0.3], [0.0, 0.0]]))})
-    noisy = replace(step, **{part: replace(step.open, C=np.eye(2))})
+    first, second, last = step.stages
+    drift = np.array([[0.0, 0.3], [0.0, 0.0]])
+    noisy = replace(step.open, C=np.eye(2))
+    silent = replace(last.map, C=np.zeros((2, 0)))
     for wrong in (
-        moving,
-        noisy,
-        replace(step, stages=(replace(step.stages[0], G=np.array([1.0, 0.1])), step.stages[1])),
+        *(replace(step, **{part: replace(step.open, dA=drift)}) for part in ("open", "close")),
+        replace(step, open=noisy),
+        replace(step, close=replace(step.close, C=np.eye(2, 3))),
+        replace(step, stages=(replace(first, G=np.array([1.0, 0.1])), second, last)),
+        replace(step, stages=(first, second, replace(last, map=noisy))),
+        replace(step, stages=(first, second, replace(last, map=silent))),
+        replace(step, stages=(first, replace(second, map=replace(second.map, dA=drift)), last)),
+        replace(step, stages=(first, last)),
     ):
         with pytest.raises(ValueError, match=r"^recipe: 'mine' has a Metropolis test, so it must have two rows"):
             uldnum.Integrator("mine", lambda h, friction, wrong=wrong: wrong).stages(0.3)
@@ -236,8 +245,8 @@ def balance(temperature=1.0, h=1.1):
     state = np.stack([x, p], axis=-2)
     parts = lambda x: well(x)[1], lambda x: well(x)[0]
     mala = uldnum.integrator("mala").at(temperature=temperature).stages(h)
-    xi = p[..., None, :] / temperature**0.5
-    (new, _), log_u = reference.tested(mala, state, *parts, xi, np.log(u[..., 0])), np.log(u[..., 0])
+    xi, eta, log_u = p[..., None, :] / temperature**0.5, np.zeros((*x.shape[:-1], 0, 1)), np.log(u[..., 0])
+    _, new, _ = reference.tested(mala, reference.enter(mala, state, parts[0], xi), *parts, xi, eta, log_u)
     weight = np.exp((well(x)[0] - p[..., 0] ** 2 / 2) / temperature)
     weight /= weight.sum()
     f, g = np.cos(x[..., 0]), np.tanh(x[..., 0] - 0.5)
@@ -245,7 +254,7 @@ def balance(temperature=1.0, h=1.1):
     reversible = (weight * (g * f_new - f * g_new)).sum()
     with pytest.warns(UserWarning, match="neither O nor U"):
         alone = uldnum.integrator("{BAB}").at(temperature=temperature).stages(h)
-    moved, accepted = reference.tested(alone, state, *parts, np.zeros((*x.shape[:-1], 0, 1)), log_u)
+    _, moved, accepted = reference.tested(alone, state, *parts, np.zeros_like(xi), eta, log_u)
 
     def odd(state):
         return np.sin(state[..., 1, 0]) * np.tanh(state[..., 0, 0]) + np.cos(state[..., 1, 0] + state[..., 0, 0])
@@ -294,20 +303,26 @@ def test_wrong_steps_violate_detailed_balance(name, monkeypatch):
 @pytest.mark.parametrize("backend", ["array", "numba"])
 def test_executors_take_the_steps_of_the_reference(name, backend):
     """The decisions are equal, because no change of the energy is within rounding of its threshold."""
-    h, friction, n, steps = 0.6, 0.8, 9, 12
+    h, friction, n, steps, scheme = 0.6, 0.8, 9, 12, uldnum.integrator(name)
     run = ring(name, h=h, steps=steps, burn_in=0, chains=n, thin=1, bins=0, backend=backend, first_chain=3)
-    step = uldnum.integrator(name).stages(h, friction=friction)
-    d, opening, each = 2, step.open.normals, step.open.normals + step.close.normals
+    step = scheme.stages(h, friction=friction)
+    d, opening, each, reading = 2, step.open.normals, scheme.normals_per_step, step.readout_normals
     draws = chain_normals(0, d * (opening + steps * each), 3, n, DYNAMICS, SEED, np.dtype(float))
+    reads = chain_normals(0, d * reading * (steps + 1), 3, n, READOUT, SEED, np.dtype(float))
     log_u = np.log(chain_uniforms(1, steps, 3, n, METROPOLIS, SEED, np.dtype(float)))
     x = RING.sample(n, SEED, 3)
     state = np.stack([x, initial_normals(n, SEED, 3, d, d)], axis=1)
     counts = np.zeros(n, int)
+
+    def by_coordinate(normals):
+        return normals.reshape(n, d, -1).swapaxes(1, 2)
+
+    u = reference.enter(step, state, RING.score, by_coordinate(draws[:, : d * opening]))
     for step_number in range(steps):
-        begin = d * (opening + step_number * each)
-        parts = np.split(draws[:, begin : begin + d * each], [d * opening], axis=1)
-        xi = np.concatenate([part.reshape(n, d, -1).swapaxes(1, 2) for part in parts], axis=1)
-        state, accepted = reference.tested(step, state, RING.score, RING.log_density, xi, log_u[:, step_number])
+        begin, begin_read = d * (opening + step_number * each), d * reading * (step_number + 1)
+        xi = by_coordinate(draws[:, begin : begin + d * each])
+        eta = by_coordinate(reads[:, begin_read : begin_read + d * reading])
+        u, state, accepted = reference.tested(step, u, RING.score, RING.log_density, xi, eta, log_u[:, step_number])
         counts += accepted
         np.testing.assert_allclose(run.trace[step_number], state[:, 0], rtol=0, atol=1e-11)
     np.testing.assert_allclose(run.p, state[:, 1], rtol=0, atol=1e-11)
@@ -546,7 +561,12 @@ def test_a_metropolised_reference_needs_a_density():
     "x0", [[3.0, 9.0], pytest.param([[-2.0, 4.0], [0.0, 0.0], [3.0, 2.0]], marks=pytest.mark.slow)]
 )
 def test_a_metropolised_reference_starts_from_given_positions(x0):
-    """A banana: x_0 is N(1, 1/2), and x_1 given x_0 is N(x_0^2, 1/2). Four comparisons fail once in 4000 times."""
+    """A banana: x_0 is N(1, 1/2), and x_1 - x_0^2 is N(0, 1/2).
+
+    A run stops when its estimated noise is below 0.1, and is more likely to stop where few chains have visited a tail.
+    In 40 runs with other seeds, the four deviations had a root mean square of 1.04 to 1.42 standard errors and were at
+    most 3.1; at 1.42, the limit of 4 fails once in 200 times.
+    """
 
     def score(x):
         rest = x[:, 1] - x[:, 0] ** 2
@@ -555,8 +575,9 @@ def test_a_metropolised_reference_starts_from_given_positions(x0):
     target = uldnum.UserTarget(score, 2, lambda x: -((1 - x[:, 0]) ** 2) - (x[:, 1] - x[:, 0] ** 2) ** 2)
     found = Reference.metropolised(target, noise=0.1, x0=x0)
     x, chains = found.samples, found.samples.shape[1]
-    for power, expected in ((1, [1.0, 1.5]), (2, [1.5, 5.25])):
-        each = (x**power).mean(axis=0)
+    independent = np.stack([x[..., 0], x[..., 1] - x[..., 0] ** 2], axis=-1)
+    for power, expected in ((1, [1.0, 0.0]), (2, [1.5, 0.5])):
+        each = (independent**power).mean(axis=0)
         assert (np.abs(each.mean(axis=0) - expected) < 4 * each.std(axis=0, ddof=1) / chains**0.5).all()
     for wrong, fault in (([1.0], r"shape \(2\) or \(n, 2\)"), ([[np.nan, 0.0]], "finite"), (np.zeros((0, 2)), "shape")):
         with pytest.raises(ValueError, match=f"^x0: must .*{fault}"):

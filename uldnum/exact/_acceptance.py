@@ -64,7 +64,7 @@ def acceptance(
         raise ValueError(f"integrator: {scheme.name!r} has no Metropolis test, and takes every step")
     size, scale = step_size(h, delta), np.sqrt(positive("precision", precision))
     # On N(0, 1/precision), a step of size h is that on N(0, 1) of size h sqrt(precision), in the coordinates above.
-    stages = scheme.stages(size * scale).stages
-    maps = [np.eye(2) + stage.map.dA - stage.map.b[..., :, None] * stage.G[..., None, :] for stage in stages]
+    proposal = scheme.stages(size * scale).proposal
+    maps = [np.eye(2) + stage.map.dA - stage.map.b[..., :, None] * stage.G[..., None, :] for stage in proposal]
     M = reduce(lambda before, after: after @ before, maps)
     return 1 - 2 / np.pi * np.arctan(np.abs(M[..., 0, 1] + M[..., 1, 0]) / 2)

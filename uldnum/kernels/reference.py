@@ -67,12 +67,11 @@ def reversed_momentum(state: Array) -> Array:
 
 
 def tested(
-    table: Step, state: Array, score: Score, log_density: LogDensity, xi: Array, log_uniform: Array
-) -> tuple[Array, Array]:
-    """Take one time step with a Metropolis test. Return the state (x, p), and whether the proposal was accepted.
+    table: Step, u: Array, score: Score, log_density: LogDensity, xi: Array, eta: Array, log_uniform: Array
+) -> tuple[Array, Array, Array]:
+    """Take one time step with a Metropolis test. Return the results of `advance`, and whether it was accepted.
 
-    ``xi`` holds the normals of ``open`` and then those of ``close``, and ``log_uniform`` the logarithm of a uniform
-    number, shape (...).
+    ``log_uniform`` holds the logarithm of a uniform number, shape (...).
 
     Examples
     --------
@@ -82,18 +81,17 @@ def tested(
     >>> import uldnum
     >>> from uldnum.kernels.reference import tested
     >>> table = uldnum.integrator("mala").stages(np.array(1.0))
-    >>> normals, log_density = np.zeros((1, 1)), lambda x: -np.square(x).sum(axis=-1) / 2
-    >>> state, accepted = tested(table, np.array([[1.0], [0.0]]), lambda x: -x, log_density, normals, np.log(0.9))
+    >>> xi, eta, log_density = np.zeros((1, 1)), np.zeros((0, 1)), lambda x: -np.square(x).sum(axis=-1) / 2
+    >>> u = np.array([[1.0], [0.0]])
+    >>> u, state, accepted = tested(table, u, lambda x: -x, log_density, xi, eta, np.log(0.9))
     >>> state.ravel().tolist(), bool(accepted)
     ([0.5, -0.75], True)
     """
-    start, end = np.split(xi, [table.open.normals], axis=-2)
-    nothing = np.zeros_like(state[..., 0, :])
-    begun = apply(table.open, state, nothing, start)
-    proposed = begun
-    for stage in table.stages:
+    proposed, nothing = u, np.zeros_like(u[..., 0, :])
+    for stage in table.proposal:
         proposed = apply(stage.map, proposed, score(proposed[..., 0, :]), xi[..., :0, :])
-    change = energy(proposed, log_density) - energy(begun, log_density)
+    change = energy(proposed, log_density) - energy(u, log_density)
     accepted = np.isfinite(change) & (table.temperature * log_uniform <= -change)
-    after = np.where(accepted[..., None, None], proposed, reversed_momentum(begun))
-    return apply(table.close, after, nothing, end), accepted
+    after = np.where(accepted[..., None, None], proposed, reversed_momentum(u))
+    state = apply(table.close, after, nothing, np.concatenate([xi, eta], axis=-2))
+    return apply(table.stages[-1].map, after, nothing, xi), state, accepted

@@ -18,7 +18,7 @@ from uldnum._util.names import checked_text, digest
 from uldnum._util.typing import Array
 from uldnum.arithmetic.elementary import hypot
 from uldnum.kernels.program import Program
-from uldnum.kernels.source.core import NEVER, Recording, Tables, lay_out
+from uldnum.kernels.source.core import NEVER, Recording, Tables, hashed_parts, lay_out
 from uldnum.kernels.source.mixture import MixtureData
 from uldnum.kernels.state import State
 from uldnum.plans._plan import Plan
@@ -427,9 +427,7 @@ def tables_of(plan: Plan, forms: tuple[Form | None, ...] | None = None) -> tuple
         [-1.0] * 4 if rule is None else [rule.snr, rule.scale, rule.friction, rule.coupled]
         for rule in (phase.rule for phase in plan.phases)
     ]
-    return tables, digest(
-        plan.memory, plan.counts, plan.alpha, plan.sigma, np.array(rules), *map(np.asarray, tables[:-3])
-    )
+    return tables, digest(plan.memory, plan.counts, plan.alpha, plan.sigma, np.array(rules), *hashed_parts(tables))
 
 
 def hash_of(plan: Plan, data: Law) -> str:

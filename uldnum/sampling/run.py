@@ -190,7 +190,7 @@ class Run(Described):
         """
         if not self.settings.metropolised:
             return 0
-        per_step = self.tables.normals.shape[-1] - 3  # scores; the maps are those of the stages, open and close
+        per_step = self.tables.normals.shape[-1] - 4  # scores; two stages, open and close evaluate none
         steps = max(0, self.nfe - 1) // per_step
         return steps + self.nfe - per_step * steps
 

@@ -94,7 +94,7 @@ def proposal(letters: str, fractions: Sequence[float], h: Array, friction: Array
 
 
 def compile_braces(word: str, fractions: Sequence[float], h: Array, friction: Array) -> Step:
-    """Compile a word with braces to a step with a Metropolis test; nothing is merged across braces."""
+    """Compile a word with braces to a step with a Metropolis test, with the letters O of neighbouring steps merged."""
     before, inside, _ = parts_of(word)
     begin, end = len(before), len(before) + len(inside)
 

@@ -458,9 +458,7 @@ class Integrator(Described):
     @property
     def normals_per_step(self) -> int:
         """Number of standard normals per coordinate and time step, without those of readouts."""
-        step = self.unit
-        ends = [step.open, step.close] if step.metropolised else []
-        return sum(one.normals for one in [stage.map for stage in step.stages] + ends)
+        return sum(stage.map.normals for stage in self.unit.stages)
 
     @property
     def rows(self) -> int:

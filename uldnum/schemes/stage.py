@@ -56,6 +56,11 @@ class Affine:
         """Number m of standard normals per coordinate."""
         return int(self.C.shape[-1])
 
+    @property
+    def moves_x(self) -> bool:
+        """Whether the map changes the position."""
+        return any(bool(part[..., 0, :].any()) for part in (self.dA, self.b[..., None], self.C))
+
     def then(self, after: Affine) -> Affine:
         """Return the composition of this map and then ``after``, with the same score and independent normals."""
         return Affine(
@@ -129,10 +134,10 @@ class Step:
 
     Notes
     -----
-    A step with a Metropolis test (`metropolised`) has another order. It applies ``open`` to the state (x, p), then the
-    stages, which propose a new state, then the test, which accepts the new state or returns to the state after ``open``
-    with the momentum reversed, and then ``close``. The score of the first stage is known from the previous step. The
-    last stage evaluates the score at the proposed position.
+    A step with a Metropolis test (`metropolised`) makes the test before the map of its last stage. The other stages,
+    its `proposal`, propose a new state; the score of the first one is known from the previous step, and the last one
+    evaluates the score at the proposed position. The test accepts the new state or returns to the old u with the
+    momentum reversed. The map of the last stage then changes only the momentum, and uses no score.
     """
 
     stages: tuple[Stage, ...]
@@ -165,7 +170,8 @@ class Step:
         if self.metropolised and not self.testable:
             raise ValueError(
                 f"recipe: {name!r} has a Metropolis test, so it must have two rows, (x, p), stages without noise that "
-                "evaluate the score at x, and maps open and close that change only p, with at most one normal"
+                "evaluate the score at x, the last one at the x that is tested, and a refreshment of p by at most one "
+                "normal, as uldnum.schemes.stage.Step.metropolis returns it"
             )
 
     @property
@@ -176,20 +182,26 @@ class Step:
     @property
     def testable(self) -> bool:
         """Whether kernels support the tables of a step with a Metropolis test."""
-        inside = all(not stage.map.normals and (first_row(stage.G) == stage.G).all() for stage in self.stages)
+        if self.rows != 2 or len(self.stages) < 3:
+            return False
+        *_, proposed, last = self.stages
         return (
-            self.rows == 2
-            and inside
-            and not any(
-                map.normals > 1 or map.b.any() or map.dA[..., 0, :].any() or map.C[..., 0, :].any()
-                for map in (self.open, self.close)
-            )
+            all(not stage.map.normals and (first_row(stage.G) == stage.G).all() for stage in self.proposal)
+            and last.map.normals == 1
+            and max(self.open.normals, self.readout_normals) <= 1
+            and not any(map.moves_x for map in (proposed.map, last.map, self.open, self.close))
+            and not any(map.b.any() for map in (last.map, self.open, self.close))
         )
+
+    @property
+    def proposal(self) -> tuple[Stage, ...]:
+        """Stages between two tests of a step with a Metropolis test."""
+        return self.stages[:-1]
 
     @property
     def evaluations(self) -> int:
         """Number of score evaluations of the step."""
-        return len(self.stages) - self.metropolised
+        return len(self.proposal) - 1 if self.metropolised else len(self.stages)
 
     @property
     def rows(self) -> int:
@@ -344,9 +356,17 @@ class Step:
         """Return a step that applies ``before``, proposes a state by its stages, tests it, and applies ``after``.
 
         The first stage uses the score at the present position. The last one must evaluate the score at the proposed
-        position. The map of all stages must preserve volume and be reversed by a reversal of the momentum.
+        position. The map of all stages must preserve volume and be reversed by a reversal of the momentum. The time
+        step ends between ``after`` and ``before``, which are one map, as in `inside_stage`.
         """
-        return cls(stages, before.compressed(), after.compressed(), True, np.ones(before.b.shape[:-1]))
+        step = cls.inside_stage(stages, after, before, open_uses_score=True)
+        last = step.stages[-1]
+        if not last.map.normals:  # kernels use one normal in each step
+            silent = np.zeros((*last.map.b.shape, 1))
+            step = replace(
+                step, stages=(*stages, Stage(last.G, replace(last.map, C=silent))), close=replace(step.close, C=silent)
+            )
+        return replace(step, temperature=np.ones(before.b.shape[:-1]))
 
 
 def table(h: Array, rows: Any) -> Array:

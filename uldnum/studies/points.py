@@ -29,7 +29,7 @@ from uldnum.diagnostics.metrics import (
     study_metrics,
 )
 from uldnum.exact.stability import unstable
-from uldnum.kernels.source.core import lay_out
+from uldnum.kernels.source.core import hashed_parts, lay_out
 from uldnum.sampling._sample import largest_precision, sample
 from uldnum.sampling.launch import quiet
 from uldnum.sampling.run import Run
@@ -102,7 +102,7 @@ class Point:
             for name, value in self.parameters.items()
             if name not in ("target", "integrator", "friction", "mass", "metrics")
         }
-        scheme = [digest(*map(np.asarray, tables[:-3])), self.scheme.start_deviation]
+        scheme = [digest(*hashed_parts(tables)), self.scheme.start_deviation]
         if self.scheme.errors:  # the tables do not contain them
             scheme.append(self.scheme.errors)
         if self.scheme.temperature != 1:  # biases are measured at the temperature of the scheme

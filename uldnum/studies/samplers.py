@@ -17,7 +17,7 @@ from uldnum._util.arguments import answer_of, flag, positive_number, shown, step
 from uldnum._util.arraylib import Space, host
 from uldnum._util.names import checked_name, digest, unknown
 from uldnum._util.typing import Array
-from uldnum.kernels.source.core import lay_out
+from uldnum.kernels.source.core import hashed_parts, lay_out
 from uldnum.plans import levels as families
 from uldnum.plans._plan import Plan, is_predictor, plan, preset
 from uldnum.plans.levels import Levels
@@ -134,7 +134,7 @@ class AtOneLevel:
         """Return everything that the images depend on, apart from the network and the random numbers."""
         tables = lay_out([self.scheme.stages(np.array([self.h]), friction=self.friction)], np.dtype(float))
         starts = self.scheme.start_deviation, self.scheme.momenta, self.x0
-        return [digest(*map(np.asarray, tables[:-2])), *starts, self.ratio, self.denoise, self.steps]
+        return [digest(*hashed_parts(tables)), *starts, self.ratio, self.denoise, self.steps]
 
     def runs(self, law: Law, **options: Any) -> Iterator[tuple[Run, Array]]:
         """Yield the run after each number of steps, and its images; ``options`` are those of `uldnum.sample`."""

@@ -105,7 +105,7 @@ class AdaptiveSteps:
         self.layout = machine.coefficients(
             Tables(
                 G[None], None, None, None, (own, *self.normals[OPEN:]), (0, 0, 0), (0, 0, own), own, self.opens,
-                (bool((first_row(unit.open.b) == G).all()),), self.opens, (0, 1), np.empty(0), 0.0,
+                (bool((first_row(unit.open.b) == G).all()),), self.opens, (0, 1), np.empty(0), 0.0, False,
             )
         )  # fmt: skip
         self.maps: dict[int, Any] = {}  # those of the current step

@@ -83,7 +83,7 @@ class ArrayExecutor(Executor):
         """
         own = {
             "disturb": self.disturb, "accumulate": self.accumulate, "first_escape": self.first_escape,
-            "kinetic_change": self.kinetic_change,
+            "kinetic_change": self.kinetic_change, "image": self.image,
         }  # fmt: skip
         core = SimpleNamespace(**vars(self.core) | own | instead)
         return make_chain(self.machine, core, score, self.draw, move, read, self.place, self.count, self.keep, evaluate)
@@ -167,8 +167,14 @@ class ArrayExecutor(Executor):
         self, new: Array, u: Array, s: list[Any], xi: Array, eta: Array, t: Tables, j: int, d: int, rows: int
     ) -> None:
         """Apply map j to u and write the first rows of the result to ``new``."""
-        m, e = t.normals[j], t.readout[j]
+        m, e = t.normals[j], self.core.readout_normals(t, j, rows)
         self.core.affine(new, u, s, self.given(xi, m), self.given(eta, e), t, j, d, rows, len(u), m, e)
+
+    def image(
+        self, u: Array, s: list[Any], xi: Array, eta: Array, t: Tables, j: int, i: int, r: int, k: int, m: int, e: int
+    ) -> Any:
+        """Return row r of the image of u under map j."""
+        return self.core.image(u, s, self.given(xi, m), self.given(eta, e), t, j, i, r, k, m, e)
 
     def place(self, x: Array, recording: Recording, d: int) -> None:
         """Replace the positions by F x, if the recording has a frame F."""
@@ -249,7 +255,7 @@ class ArrayExecutor(Executor):
         kept = Carried(state.score[g, here], state.log_density[g, here], state.accepted[g, here])
         carried = Carried(*([array(of)] for of in kept))
         chain = Chain(self.load(u), self.load(phase_space), [array(sums)], [array(products)], carried)
-        k, room = len(chain.u), Scratch([None], [None], None, None, None, None)
+        k, room = len(chain.u), Scratch([None], [None], None, None, None, None, None)
         steps, t, entered = steps_of(self, g, part)
         if not entered:
             evaluations = steps.enter(chain, room, target, t, 1, k, stream)

@@ -147,18 +147,19 @@ def chain_parts(form: ChainForm) -> SimpleNamespace:
     room, held = max(1, most), max(1, pairs)  # Numba has no local arrays of length 0
     normals, readout, offset, score_at_x = form.normals, form.readout, form.offset, form.score_at_x
     per_step, open_uses_score, separate_readout = form.per_step, form.open_uses_score, form.separate_readout
+    x_has_readout, readout_normals = form.x_has_readout, bound.readout_normals
     n_xi, n_eta = form.drawn
     four_uniforms, log, where = bound.four_uniforms, bound.functions.log, machine.where
     window, tested = form.window, form.tested
 
     @inline
-    def log_uniforms(eta, first, stream):  # type: ignore[no-untyped-def]
+    def log_uniforms(log_u, first, stream):  # type: ignore[no-untyped-def]
         """Return the logarithms of the uniform numbers of the steps of a window."""
         for n in range(window):
             u0, u1, u2, u3 = four_uniforms(np.uint64((first + n) // 4), stream.chain, METROPOLIS, stream.k0, stream.k1)
             place = (first + n) % 4
-            eta[n] = log(where(place < 2, where(place < 1, u0, u1), where(place < 3, u2, u3)))
-        return eta
+            log_u[n] = log(where(place < 2, where(place < 1, u0, u1), where(place < 3, u2, u3)))
+        return log_u
 
     def drawer(dynamics: int) -> Any:
         """Return the function that draws normals: for the map open (dynamics = 0), or for the time steps (1)."""
@@ -196,9 +197,9 @@ def chain_parts(form: ChainForm) -> SimpleNamespace:
     def read(new, u, s, xi, eta, t, j, d, rows):  # type: ignore[no-untyped-def]
         # The number of rows is a constant, because indices of arrays in registers must be known to the compiler.
         if rows == 1:
-            affine(new, u, s, xi, eta, t, j, d, 1, k, t.normals[j], t.readout[j])
+            affine(new, u, s, xi, eta, t, j, d, 1, k, t.normals[j], readout_normals(t, j, 1))
         else:
-            affine(new, u, s, xi, eta, t, j, d, k, k, t.normals[j], t.readout[j])
+            affine(new, u, s, xi, eta, t, j, d, k, k, t.normals[j], readout_normals(t, j, k))
 
     @jit
     def place(x, recording, d):  # type: ignore[no-untyped-def]
@@ -243,14 +244,14 @@ def chain_parts(form: ChainForm) -> SimpleNamespace:
                     C[j, r, p] = of.C[g, j, r, p]
         return Tables(
             G, dA, b, C, normals, readout, offset, per_step, open_uses_score, score_at_x, separate_readout, 0,
-            of.tau[g], of.temperature[g],
+            of.tau[g], of.temperature[g], x_has_readout,
         )  # fmt: skip
 
     @inline
     def tables_far(of, g):  # type: ignore[no-untyped-def]
         return Tables(
             of.G[g], of.dA[g], of.b[g], of.C[g], normals, readout, offset, per_step, open_uses_score, score_at_x,
-            separate_readout, 0, of.tau[g], of.temperature[g],
+            separate_readout, 0, of.tau[g], of.temperature[g], x_has_readout,
         )  # fmt: skip
 
     @inline
@@ -258,7 +259,8 @@ def chain_parts(form: ChainForm) -> SimpleNamespace:
         """Return scratch memory in registers."""
         y, s, q = cuda.local.array(d, real), cuda.local.array(d, real), cuda.local.array(scratch, real)
         xi, eta = cuda.local.array(n_xi, real), cuda.local.array(n_eta, real)
-        return Scratch(y, s, q, xi, eta, cuda.local.array(recorded, np.float64))
+        log_u, gap = cuda.local.array(window, real), cuda.local.array(recorded, np.float64)
+        return Scratch(y, s, q, xi, eta, log_u, gap)
 
     @inline
     def carried_none(of, g, c):  # type: ignore[no-untyped-def]
@@ -310,11 +312,11 @@ def chain_parts(form: ChainForm) -> SimpleNamespace:
     def chain_far(of, far, g, c):  # type: ignore[no-untyped-def]
         """Return a chain in global memory, where neighbouring threads access neighbouring numbers."""
         y, s, q = far.reals[g, :d, c], far.reals[g, d : 2 * d, c], far.reals[g, 2 * d : 2 * d + scratch, c]
-        xi = far.reals[g, 2 * d + scratch : 2 * d + scratch + n_xi, c]
-        eta = far.reals[g, 2 * d + scratch + n_xi :, c]
+        drawn = far.reals[g, 2 * d + scratch :, c]
+        xi, eta, log_u = drawn[:n_xi], drawn[n_xi : n_xi + n_eta], drawn[n_xi + n_eta :]
         phase_space, sums, products = of.phase_space[g, :, :, c], of.sums[g, :, c], of.products[g, :, c]
         chain = Chain(of.u[g, :, :, c], phase_space, sums, products, carried_of(of, g, c))
-        return chain, Scratch(y, s, q, xi, eta, far.gaps[g, :, c])
+        return chain, Scratch(y, s, q, xi, eta, log_u, far.gaps[g, :, c])
 
     @inline
     def store(of, g, c, chain):  # type: ignore[no-untyped-def]

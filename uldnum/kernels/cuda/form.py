@@ -101,6 +101,7 @@ class ChainForm:
     open_uses_score: bool
     score_at_x: tuple[bool, ...]
     separate_readout: bool
+    x_has_readout: bool
     errors: bool
     tested: bool
 
@@ -114,7 +115,8 @@ class ChainForm:
         return cls(
             t.b.dtype.name, fast, score, t.b.shape[-1], moments, recorded_rows, records, min(2, frame),
             per_step=int(t.per_step), open_uses_score=bool(t.open_uses_score),
-            separate_readout=bool(t.separate_readout), errors=len(t.tau) > 0, tested=bool(t.temperature), **numbers,
+            separate_readout=bool(t.separate_readout), x_has_readout=bool(t.x_has_readout), errors=len(t.tau) > 0,
+            tested=bool(t.temperature), **numbers,
         )  # fmt: skip
 
     @property
@@ -159,8 +161,8 @@ class ChainForm:
 
     @property
     def far(self) -> int:
-        """Number of scratch values of a chain in global memory: y, s, q, xi, eta."""
-        return 2 * self.d + self.score.scratch + sum(self.drawn)
+        """Number of scratch values of a chain in global memory: y, s, q, xi, eta, log_u."""
+        return 2 * self.d + self.score.scratch + sum(self.drawn) + self.window
 
     @property
     def recorded(self) -> int:

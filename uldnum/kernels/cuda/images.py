@@ -124,7 +124,7 @@ class ImageExecutor(Executor):
     ) -> None:
         """Apply map j to u and write the first rows to ``new``. Chains out of bounds get the escape step ``now``."""
         dA, b, C = self.maps[j]
-        m, e = int(t.normals[j]), int(t.readout[j])
+        m, e = int(t.normals[j]), int(self.core.readout_normals(t, j, rows))
         self.update(new, u, s, int(xi), int(eta), MapTable(dA, b, C, 0), m, e, rows, now)
 
     def apply(self, new: Any, u: Any, s: list[Any], xi: int, map: MapTable, m: int, rows: int, ends: bool) -> None:
@@ -238,7 +238,7 @@ class ImageExecutor(Executor):
         least, most, maps = constants
         self.maps, self.bounds, self.escape_step, self.key = maps, (least, most), escape_step, (k0, k1)
         self.now = part.before + part.first - 1
-        chain, scratch = Chain(u, phase_space, None, None, None), Scratch([None], [0], None, None, None, None)
+        chain, scratch = Chain(u, phase_space, None, None, None), Scratch([None], [0], None, None, None, None, None)
         stream, span = Stream(None, k0, k1), Span(part.first, part.last, part.first, 1)
         recording = program.recording._replace(record_from=program.recording.record_from - part.before)
         evaluations = 0 if entered else steps.enter(chain, scratch, target, t, 1, len(u), stream)

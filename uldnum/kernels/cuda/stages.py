@@ -109,7 +109,7 @@ def stage_kernel(form: StageForm) -> Kernel:
             chain = np.uint64(numbers.first_chain + c)
             fill(xi, (numbers.first + i * m) // 4, blocks, chain, DYNAMICS, numbers.k0, numbers.k1)
             fill(eta, (numbers.first_read + i * e) // 4, blocks_read, chain, READOUT, numbers.k0, numbers.k1)
-            t = Tables(b, dA, b, C, normals, readout, normals, m, False, (True,), False, 0, 0, 0)
+            t = Tables(b, dA, b, C, normals, readout, normals, m, False, (True,), False, 0, 0, 0, False)
             affine(v, v, s4, tail(xi, shift), tail(eta, shift_read), t, 0, 4, rows, k, m, e)
             inside = True
             for j in range(4):

@@ -33,7 +33,7 @@ class Room(NamedTuple):
     rows: int
     window: int  # number of steps whose normals are drawn together
     normals: int  # number of dynamics normals per coordinate in a window
-    extra: int  # number of readout normals per coordinate and step, or of uniform numbers per step
+    extra: int  # number of readout normals per coordinate and step
     scratch: int  # number of scratch values of the score
 
 
@@ -44,7 +44,6 @@ def room(t: Tables, d: int, scratch: int, longest: int) -> Room:
     """
     per_step, most, extra = (int(np.max(part)) for part in (t.per_step, t.normals, t.readout))
     window = max(1, min(longest, NORMALS // max(1, d * per_step)))
-    extra = max(extra, int(t.temperature.any()))
     return Room(t.b.shape[2], window, max(window * per_step, most), extra, scratch)
 
 
@@ -96,7 +95,7 @@ def make_kernel(
     apart = partial(inlined, forceinline=False)  # for functions that are called rarely; inlining slows compilation
     machine, bound = ops(dtype, lanes), core(dtype, lanes)
     words, box_muller, affine, bin_of = bound.words, bound.box_muller, bound.affine, bound.bin_of
-    uniform, log = bound.uniform, bound.functions.log
+    uniform, log, readout_normals = bound.uniform, bound.functions.log, bound.readout_normals
     outward, row = bound.outward, machine.row
     bits, from_bits, tail = machine.bits, machine.from_bits, machine.tail
     view, iota = values.view(lanes), vectors.iota(lanes)
@@ -131,13 +130,6 @@ def make_kernel(
             return log_uniforms(xi, first, count, stream)
         return draw_apart(xi, first, count, kind, stream)
 
-    def move_apart(u, s, xi, t, j, d):  # type: ignore[no-untyped-def]
-        # Steps with Metropolis tests have two rows, and at most one normal in a map.
-        if t.normals[j] == 0:
-            affine(u, u, s, xi, xi, t, j, d, 2, 2, 0, 0)
-        else:
-            affine(u, u, s, xi, xi, t, j, d, 2, 2, 1, 0)
-
     def move(u, s, xi, t, j, d):  # type: ignore[no-untyped-def]
         # The common cases use constants, so that the compiler unrolls the loops.
         k, m = t.b.shape[1], t.normals[j]
@@ -151,9 +143,9 @@ def make_kernel(
             affine(u, u, s, xi, xi, t, j, d, k, k, m, 0)
 
     def read(new, u, s, xi, eta, t, j, d, rows):  # type: ignore[no-untyped-def]
-        k, m, e = t.b.shape[1], t.normals[j], t.readout[j]
-        if k == 2 and m == 1 and rows == 1:
-            affine(new, u, s, xi, eta, t, j, d, 1, 2, 1, e)
+        k, m, e = t.b.shape[1], t.normals[j], readout_normals(t, j, rows)
+        if k == 2 and m == 1 and rows == 1 and e == 0:
+            affine(new, u, s, xi, eta, t, j, d, 1, 2, 1, 0)
         elif k == 2 and m == 1:
             affine(new, u, s, xi, eta, t, j, d, 2, 2, 1, e)
         else:
@@ -181,7 +173,7 @@ def make_kernel(
     named = machine._replace(jit=inlined)
     tested = evaluate is not None
     steps = make_chain(
-        named, bound, score, inlined(draw_either) if tested else draw_apart, inlined(move_apart if tested else move),
+        named, bound, score, inlined(draw_either) if tested else draw_apart, inlined(move),
         apart(read), apart(place), apart(count), apart(keep), evaluate,
     )  # fmt: skip
     enter_chain, advance_chain = steps.enter, steps.advance
@@ -214,13 +206,13 @@ def make_kernel(
         """
         k, window, normals, extra, width = room
         d = chains.u.shape[2] // k
-        n_xi, n_eta = 4 * (d * normals // 4 + 2), 4 * (d * extra * window // 4 + 2)
+        n_xi, n_eta, n_log_u = 4 * (d * normals // 4 + 2), 4 * (d * extra * window // 4 + 2), 4 * (window // 4 + 2)
         axes, pairs = chains.sums.shape[2], chains.products.shape[2]
         # A chain with Metropolis tests carries a score, a log density (one) and a count of accepted steps (one).
         carried, one = chains.carried.score.shape[2], chains.carried.accepted.shape[2]
         # Views do not own memory. The arrays below are used until the end of the function, so they stay allocated.
         rows, place = k * d, 2 * k * d * tile
-        scores = place + 2 * d + width + n_xi + n_eta
+        scores = place + 2 * d + width + n_xi + n_eta + n_log_u
         densities = (axes + pairs) * tile + axes
         reals = scratch(scores + carried * tile, chains.u)
         doubles = scratch(densities + one * tile, chains.sums)
@@ -229,7 +221,7 @@ def make_kernel(
         scratch_of_chain = Scratch(
             view(reals, place, d), view(reals, place + d, d), view(reals, place + 2 * d, 1),
             view(reals, place + 2 * d + width, 1), view(reals, place + 2 * d + width + n_xi, 1),
-            view(doubles, (axes + pairs) * tile, axes),
+            view(reals, scores - n_log_u, 1), view(doubles, (axes + pairs) * tile, axes),
         )  # fmt: skip
         escape_step = view(indices, 0, 1)
         for start in range(lo, hi, lanes * tile):

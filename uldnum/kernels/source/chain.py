@@ -44,7 +44,8 @@ class Scratch(NamedTuple):
     s: Any  # [d], score
     q: Any  # scratch memory of the score function
     xi: Any  # dynamics normals of a window
-    eta: Any  # readout normals of a window, or logarithms of uniform numbers
+    eta: Any  # readout normals of a window
+    log_u: Any  # logarithms of the uniform numbers of a window, for Metropolis tests
     gap: Any  # [D], z - centre, for sums of products
 
 
@@ -156,8 +157,7 @@ def make_chain(
     row, tail, disturb = ops.row, ops.tail, core.disturb
     no_score = ops.constant(0)
     tested = evaluate is not None
-    further = METROPOLIS if tested else READOUT
-    known = int(tested)  # number of stages whose score is known
+    known = 2 * tested  # number of stages that evaluate no score: the first and the last one of a step with a test
 
     @ops.jit
     def enter(chain, scratch, target, t, d, k, stream):  # type: ignore[no-untyped-def]
@@ -174,7 +174,7 @@ def make_chain(
         return 1 if t.open_uses_score else 0
 
     @ops.inline
-    def take(chain, scratch, target, t, d, k, xi, eta, rows, wanted, recorded):  # type: ignore[no-untyped-def]
+    def take(chain, scratch, target, t, d, k, xi, eta, log_u, rows, wanted, recorded):  # type: ignore[no-untyped-def]
         """Take a time step, and compute the first rows of (x, p) if they are wanted."""
         u, phase_space, s = chain.u, chain.phase_space, scratch.s
         closing = len(t.normals) - 1
@@ -194,7 +194,7 @@ def make_chain(
             copy(phase_space, u, d, k)
 
     if evaluate is not None:
-        tests = make_metropolis(ops, core, evaluate, move)
+        tests = make_metropolis(ops, core, draw, read, evaluate)
         enter, take = tests.enter, tests.take
 
     @ops.jit
@@ -202,16 +202,18 @@ def make_chain(
         """Take the steps of a span and record them. Return the number of score evaluations and the escape step.
 
         In the stream of dynamics normals, those of step n follow those of ``open`` and of steps 1 ... n - 1. In the
-        stream of readout normals, those of step n start at index n times their number per step. At the last step of the
-        span, and at steps at which moments of p are accumulated, all rows of (x, p) are read. At any other step that is
-        accumulated or stored, only x is read. The frame of the recording applies to x when it is read, and not to the
-        other rows. The Metropolis test of step n uses the uniform number n of its stream.
+        stream of readout normals, those of step n start at index n times their number per step; they are drawn only
+        where they are used. At the last step of the span, and at steps at which moments of p are accumulated, all rows
+        of (x, p) are read. At any other step that is accumulated or stored, only x is read. The frame of the recording
+        applies to x when it is read, and not to the other rows. The Metropolis test of step n uses the uniform number n
+        of its stream.
         """
         u, phase_space = chain.u, chain.phase_space
         step, last, window = span.step, span.last, span.window
         closing = len(t.normals) - 1
         opening, evaluations = closing - 1, closing - 1 - known
-        extra = 1 if tested else d * t.readout[closing]
+        extra = d * t.readout[closing]
+        reading = recording.record_from if t.x_has_readout or recording.rows > 1 else last
         due = recording.record_from  # step at which moments are accumulated next
         if step > due:
             due += (step - due + recording.every - 1) // recording.every * recording.every
@@ -220,8 +222,9 @@ def make_chain(
             steps = min(window, last + 1 - begin)
             first = d * (t.normals[opening] + (begin - 1) * t.per_step)
             normals = draw(scratch.xi, first, d * steps * t.per_step, DYNAMICS, stream)
-            needed = steps * extra if tested or begin + steps > min(last, recording.record_from) else 0
-            others = draw(scratch.eta, begin * extra, needed, further, stream)
+            needed = steps * extra if begin + steps > min(last, reading) else 0
+            others = draw(scratch.eta, begin * extra, needed, READOUT, stream)
+            chances = draw(scratch.log_u, begin, steps, METROPOLIS, stream) if tested else others
             for n in range(window):
                 now = begin + n
                 if step <= now <= last:
@@ -229,7 +232,8 @@ def make_chain(
                     rows = k if now == last or (summed and recording.rows > 1) else 1
                     wanted = now == last or summed or (recording.thin > 0 and now >= recording.record_from)
                     xi, eta = tail(normals, d * n * t.per_step), tail(others, n * extra)
-                    take(chain, scratch, target, t, d, k, xi, eta, rows, wanted, now >= recording.record_from)
+                    log_u, recorded = tail(chances, n) if tested else eta, now >= recording.record_from
+                    take(chain, scratch, target, t, d, k, xi, eta, log_u, rows, wanted, recorded)
                     if wanted:
                         place(phase_space, recording, d)
                     done = now - recording.record_from

@@ -32,7 +32,7 @@ from uldnum.schemes.stage import Step, first_row
 
 __all__ = [
     "DYNAMICS", "INITIAL", "LOCAL", "METROPOLIS", "MOMENTS", "NEVER", "READOUT", "RECORDS", "Recording", "Tables",
-    "lay_out", "make_core", "phase", "split_seed",
+    "hashed_parts", "lay_out", "make_core", "phase", "split_seed",
 ]  # fmt: skip
 
 # Streams of the random numbers of a chain: time steps, initial states, the readout, and Metropolis tests. The readout
@@ -96,10 +96,7 @@ class Tables(NamedTuple):
     ``score_at_x[j]`` holds, stage j evaluates the score at x, and G is not needed. If ``separate_readout`` holds, the
     step ends inside its last stage, and (x, p) is computed by the map ``close``; otherwise (x, p) equals u after the
     step. If ``tau`` is not empty, ``tau_i xi_i`` is added to the score of coordinate i, where xi is the last dynamics
-    normal of the map.
-
-    In a phase with Metropolis tests, ``open`` and ``close`` belong to each step and use dynamics normals, those of
-    ``close`` after those of ``open``; the stages have none.
+    normal of the map. If ``x_has_readout`` does not hold, only rows of (x, p) after x use readout normals.
     """
 
     G: Any  # (H, stages, k)
@@ -116,6 +113,7 @@ class Tables(NamedTuple):
     stages: Any  # (phases + 1,), index of the first stage of each phase
     tau: Any  # (d,) or (0,), see `uldnum.schemes.stage.Step.with_normals_for_errors`
     temperature: Any  # (H, phases), float64, of Metropolis tests; 0 without tests; a number for one phase
+    x_has_readout: Any  # (phases,); a bool for one phase
 
 
 def phase(t: Tables, g: int, p: int) -> Tables:
@@ -125,7 +123,7 @@ def phase(t: Tables, g: int, p: int) -> Tables:
     return Tables(
         t.G[g][first:last], t.dA[g][begin:end], t.b[g][begin:end], t.C[g][begin:end], t.normals[begin:end],
         t.readout[begin:end], t.offset[begin:end], t.per_step[p], t.open_uses_score[p], t.score_at_x[first:last],
-        t.separate_readout[p], t.stages[p : p + 2], t.tau, t.temperature[g, p],
+        t.separate_readout[p], t.stages[p : p + 2], t.tau, t.temperature[g, p], t.x_has_readout[p],
     )  # fmt: skip
 
 
@@ -136,9 +134,7 @@ def lay_out(steps: Sequence[Step], dtype: np.dtype[Any], tau: Sequence[float] = 
     ends = np.cumsum([len(step.stages) + 2 for step in steps])
     begins, close, last = np.append(0, ends[:-1]), ends - 1, ends - 3
     normals, readout = np.array([map.normals for map in maps]), np.zeros(len(maps), dtype=np.int64)
-    tested = np.array([step.metropolised for step in steps])
-    normals[close] = np.where(tested, normals[close], normals[last])
-    readout[close] = [0 if step.metropolised else step.readout_normals for step in steps]
+    normals[close], readout[close] = normals[last], [step.readout_normals for step in steps]
     before = np.cumsum(normals) - normals
     offset = before - np.repeat(before[begins], np.diff(ends, prepend=0))
     C = np.zeros((len(maps[0].b), len(maps), maps[0].rows, max(map.normals for map in maps)))
@@ -160,16 +156,22 @@ def lay_out(steps: Sequence[Step], dtype: np.dtype[Any], tau: Sequence[float] = 
         normals=normals,
         readout=readout,
         offset=offset,
-        per_step=np.where(tested, before[close] + normals[close], before[ends - 2]) - before[begins],
+        per_step=before[ends - 2] - before[begins],
         open_uses_score=np.array([step.open_uses_score for step in steps]),
         score_at_x=np.all(first_row(G) == G, axis=(0, 2)),
-        separate_readout=np.any(separate, axis=0) & ~tested,
+        separate_readout=np.any(separate, axis=0),
         stages=np.cumsum([0] + [len(step.stages) for step in steps]),
         tau=cast(np.asarray(tau, float)),
         temperature=np.stack(
             [np.zeros(len(C)) if step.temperature is None else step.temperature for step in steps], axis=1
         ),
+        x_has_readout=np.array([step.close.C[..., 0, step.stages[-1].map.normals :].any() for step in steps]),
     )
+
+
+def hashed_parts(t: Tables) -> list[Array]:
+    """Return the arrays of tables that state what the steps of all phases compute, for hashes."""
+    return [np.asarray(part) for part in t[: Tables._fields.index("stages")]]
 
 
 def make_core(ops: Ops) -> SimpleNamespace:
@@ -236,6 +238,18 @@ def make_core(ops: Ops) -> SimpleNamespace:
         return uniform(w0), uniform(w1), uniform(w2), uniform(w3)
 
     @ops.jit
+    def image(u, s, xi, eta, t, j, i, r, k, m, e):  # type: ignore[no-untyped-def]
+        """Return row r of u + (dA u + b s + C [xi, eta]) for coordinate i and map j of the tables t; see `affine`."""
+        change = t.b[j, r] * s[i]
+        for q in range(k):
+            change = fma(u[q, i], t.dA[j, r, q], change)
+        for c in range(m):
+            change = fma(xi[i * m + c], t.C[j, r, c], change)
+        for c in range(e):
+            change = fma(eta[i * e + c], t.C[j, r, m + c], change)
+        return u[r, i] + change
+
+    @ops.jit
     def affine(new, u, s, xi, eta, t, j, d, rows, k, m, e):  # type: ignore[no-untyped-def]
         """Set new = u + (dA u + b s + C [xi, eta]) in the first ``rows`` rows, with map j of the tables t.
 
@@ -245,16 +259,14 @@ def make_core(ops: Ops) -> SimpleNamespace:
         moved = local(k)
         for i in range(d):
             for r in range(rows):
-                change = t.b[j, r] * s[i]
-                for q in range(k):
-                    change = fma(u[q, i], t.dA[j, r, q], change)
-                for c in range(m):
-                    change = fma(xi[i * m + c], t.C[j, r, c], change)
-                for c in range(e):
-                    change = fma(eta[i * e + c], t.C[j, r, m + c], change)
-                moved[r] = u[r, i] + change
+                moved[r] = image(u, s, xi, eta, t, j, i, r, k, m, e)
             for r in range(rows):
                 new[r, i] = moved[r]
+
+    @ops.jit
+    def readout_normals(t, j, rows):  # type: ignore[no-untyped-def]
+        """Return the number of readout normals per coordinate that the first rows of map j need."""
+        return t.readout[j] if rows > 1 or t.x_has_readout else 0
 
     @ops.jit
     def disturb(s, xi, t, j, d):  # type: ignore[no-untyped-def]
@@ -385,12 +397,11 @@ def make_core(ops: Ops) -> SimpleNamespace:
 
     @ops.jit
     def kinetic_change(p, before, d):  # type: ignore[no-untyped-def]
-        """Return (p^2 - before^2)/2 in float64, as a sum of products that do not cancel."""
-        total = 0.0
-        for i in range(d):
-            new, old = as_double(p[i]), as_double(before[i])
-            total = total + (new - old) * (new + old)
-        return 0.5 * total
+        """Return (p^2 - before^2)/2 as float64, a sum of products of small relative error in the dtype of the run."""
+        total = (p[0] - before[0]) * (p[0] + before[0])
+        for i in range(1, d):
+            total = fma(p[i] - before[i], p[i] + before[i], total)
+        return 0.5 * as_double(total)
 
     @ops.jit
     def outward(x, frame, d, columns):  # type: ignore[no-untyped-def]
@@ -463,7 +474,9 @@ def make_core(ops: Ops) -> SimpleNamespace:
         box_muller=box_muller,
         four_normals=four_normals,
         four_uniforms=four_uniforms,
+        image=image,
         affine=affine,
+        readout_normals=readout_normals,
         disturb=disturb,
         gather=gather,
         copy=copy,
