@@ -8,7 +8,7 @@ import pytest
 from helpers.lanes import on_arrays
 
 from uldnum.kernels.arrays import binding as array
-from uldnum.kernels.source.functions import FORMATS
+from uldnum.kernels.source.functions import FORMATS, make_newton
 
 DTYPES = [np.float64, np.float32]
 POINTS = 16_000
@@ -110,3 +110,27 @@ def test_at_the_ends(dtype):
     np.testing.assert_array_equal(tanh[[0, 1, 5, 6, 7]], [-1, -1, 0, 1, 1])
     assert np.isnan(tanh[4])
     assert evaluate("log", dtype)(np.ones(8, dtype))[0] == 0
+
+
+def test_quotient_and_root_of_gpus():
+    """The GPU's instructions round correctly if the first approximation does, on every seventh argument."""
+    ops = array.ops(np.dtype(np.float32))
+
+    def fma(x, y, z):
+        return (x.astype(np.longdouble) * y + z).astype(np.float32)
+
+    quotient, root = make_newton(
+        ops.jit, fma, ops.larger, lambda x: (1 / x.astype(np.float64)).astype(np.float32),
+        lambda x: (1 / np.sqrt(x.astype(np.float64))).astype(np.float32),
+    )  # fmt: skip
+
+    def between(least, most):
+        first, last = np.array([least, most], np.float32).view(np.int32)
+        return np.arange(first, last, 7, np.int32).view(np.float32)
+
+    total, one = between(1, 2), np.float32(1)  # the exponent does not matter
+    np.testing.assert_array_equal(quotient(-np.ones_like(total), total), -1 / total)
+    m = between(np.sqrt(0.5), np.sqrt(2))  # as in log
+    np.testing.assert_array_equal(quotient(m - one, m + one), (m - one) / (m + one))
+    x = np.append(between(1, 4), [np.float32(0)])
+    np.testing.assert_array_equal(root(x), np.sqrt(x))

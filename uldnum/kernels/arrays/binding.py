@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from functools import cache
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +15,8 @@ from uldnum.kernels.source.core import make_core
 from uldnum.kernels.source.functions import FORMATS, Ops
 
 __all__ = ["core", "foreign_ops", "ops"]
+
+LOW = np.uint64(0xFFFFFFFF)
 
 
 def fma(x: Any, y: Any, z: Any) -> Any:
@@ -36,7 +39,10 @@ def ops(dtype: np.dtype[Any]) -> Ops:
         constant=dtype.type,
         fma=fma,
         sqrt=np.sqrt,
+        quotient=operator.truediv,
+        root=np.sqrt,
         where=np.where,
+        larger=lambda x, y: np.where(x > y, x, y),
         as_real=lambda value: value.astype(dtype),
         as_double=lambda value: np.asarray(value, dtype=np.float64),
         as_index=lambda value: np.asarray(value).astype(np.int64),
@@ -44,6 +50,7 @@ def ops(dtype: np.dtype[Any]) -> Ops:
         bits=lambda value: value.view(word),
         signed=lambda value: value.view(integer),
         from_bits=lambda value: value.view(dtype),
+        wide=lambda x, y: x * (y & LOW),
         row=lambda table, r: table[r],
         tail=lambda values, j: values[j:],
         local=lambda count: [dtype.type(0)] * count,
@@ -65,7 +72,9 @@ def foreign_ops(space: Space, dtype: np.dtype[Any]) -> Ops:
     return ops(dtype)._replace(
         constant=float,
         sqrt=xp.sqrt,
+        root=xp.sqrt,
         where=where,
+        larger=lambda x, y: where(x > y, x, y),
         as_double=lambda value: xp.astype(value, xp.float64),
         as_index=lambda value: xp.astype(value, xp.int64),
         local=lambda count: [0.0] * count,

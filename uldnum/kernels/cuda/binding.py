@@ -20,7 +20,7 @@ from numba.core import config
 
 from uldnum.kernels.arrays.binding import ops as array_ops
 from uldnum.kernels.source.core import LOCAL, make_core
-from uldnum.kernels.source.functions import FORMATS, Ops
+from uldnum.kernels.source.functions import FORMATS, Ops, make_newton
 
 __all__ = [
     "OLDEST", "SIMULATED", "Kernel", "compute_capability", "core", "inline", "jit", "normals_from", "number", "ops",
@@ -58,6 +58,34 @@ def inline(function: Any) -> Any:
     return jit(function, inline="always")
 
 
+def assembly(text: str, constraints: str) -> Any:
+    """Return the function with which an intrinsic builds one instruction of PTX."""
+
+    def build(context: Any, builder: Any, sig: Any, values: Any) -> Any:
+        kind = ir.FunctionType(context.get_value_type(sig.return_type), [value.type for value in values])
+        return builder.call(ir.InlineAsm(kind, text, constraints), values)
+
+    return build
+
+
+@intrinsic
+def product_of_words(context: Any, x: Any, y: Any) -> Any:
+    """Return the 64-bit product of 32-bit words. A product of 64-bit integers takes three more instructions."""
+    return types.uint64(types.uint32, types.uint32), assembly("mul.wide.u32 $0, $1, $2;", "=l,r,r")
+
+
+@intrinsic
+def reciprocal(context: Any, x: Any) -> Any:
+    """Return an approximation of 1/x."""
+    return types.float32(types.float32), assembly("rcp.approx.ftz.f32 $0, $1;", "=f,f")
+
+
+@intrinsic
+def reciprocal_root(context: Any, x: Any) -> Any:
+    """Return an approximation of x^(-1/2)."""
+    return types.float32(types.float32), assembly("rsqrt.approx.ftz.f32 $0, $1;", "=f,f")
+
+
 @cache
 def ops(dtype: np.dtype[Any], fast: bool) -> Ops:
     """Return the operations of the source on scalars.
@@ -67,13 +95,17 @@ def ops(dtype: np.dtype[Any], fast: bool) -> Ops:
     real, word = dtype.type, FORMATS[dtype.type].word
     if SIMULATED:
         return array_ops(dtype)._replace(
-            where=lambda condition, yes, no: yes if condition else no, as_double=np.float64, as_index=int
-        )
+            where=lambda condition, yes, no: yes if condition else no, larger=max, as_double=np.float64, as_index=int
+        )  # fmt: skip
     integer, as_integer, as_float = {
         np.float64: (np.int64, libdevice.double_as_longlong, libdevice.longlong_as_double),
         np.float32: (np.int32, libdevice.float_as_int, libdevice.int_as_float),
     }[real]
     radians = real(np.pi * 2.0**-31)
+    fma, larger = jit(lambda x, y, z: cuda.fma(x, y, z)), jit(lambda x, y: max(x, y))
+    quotient, root = jit(lambda x, y: x / y), jit(lambda x: math.sqrt(x))
+    if dtype == np.float32:
+        quotient, root = make_newton(jit, fma, larger, reciprocal, reciprocal_root)
 
     @jit
     def direction(w):  # type: ignore[no-untyped-def]
@@ -85,9 +117,12 @@ def ops(dtype: np.dtype[Any], fast: bool) -> Ops:
         inline=inline,
         real=real,
         constant=real,
-        fma=jit(lambda x, y, z: cuda.fma(x, y, z)),
+        fma=fma,
         sqrt=jit(lambda x: math.sqrt(x)),
+        quotient=quotient,
+        root=root,
         where=jit(lambda condition, yes, no: cuda.selp(condition, yes, no)),
+        larger=larger,
         as_real=jit(lambda value: real(value)),
         as_double=jit(lambda value: np.float64(value)),
         as_index=jit(lambda value: np.int64(value)),
@@ -95,6 +130,7 @@ def ops(dtype: np.dtype[Any], fast: bool) -> Ops:
         bits=jit(lambda value: word(as_integer(value))),
         signed=jit(lambda value: integer(value)),
         from_bits=jit(lambda value: as_float(integer(value))),
+        wide=jit(lambda x, y: product_of_words(np.uint32(x), np.uint32(y))),
         row=inline(lambda table, r: table[r]),
         tail=inline(lambda values, j: values[j:]),
         local=inline(lambda count: cuda.local.array(LOCAL, real)),

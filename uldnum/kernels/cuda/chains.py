@@ -173,7 +173,7 @@ def chain_parts(form: ChainForm) -> SimpleNamespace:
                 begin = first % 4
                 blocks = (begin + needed + 3) // 4
             if needed > 0:
-                fill(xi, first // 4, blocks, stream.chain, kind, stream.k0, stream.k1)
+                fill(xi, first >> 2, blocks, stream.chain, kind, stream.k0, stream.k1)
             return tail(xi, begin)
 
         @inline
@@ -253,6 +253,18 @@ def chain_parts(form: ChainForm) -> SimpleNamespace:
             of.G[g], of.dA[g], of.b[g], of.C[g], normals, readout, offset, per_step, open_uses_score, score_at_x,
             separate_readout, 0, of.tau[g], of.temperature[g], x_has_readout,
         )  # fmt: skip
+
+    @inline
+    def bounds_near(launch, p):  # type: ignore[no-untyped-def]
+        """Copy the divergence bounds of part p into registers."""
+        least, most = cuda.local.array(d, real), cuda.local.array(d, real)
+        for i in range(d):
+            least[i], most[i] = launch.least[p, i], launch.most[p, i]
+        return Bounds(least, most)
+
+    @inline
+    def bounds_far(launch, p):  # type: ignore[no-untyped-def]
+        return Bounds(launch.least[p], launch.most[p])
 
     @inline
     def scratch_near():  # type: ignore[no-untyped-def]
@@ -348,6 +360,7 @@ def chain_parts(form: ChainForm) -> SimpleNamespace:
     return SimpleNamespace(
         tables=tables_near if near else tables_far,
         target=own.target,
+        bounds=bounds_near if near and real is np.float32 else bounds_far,
         chain=chain_near if near else chain_middle if small else chain_far,
         store=store_tested if tested else store,
         enter=steps(0).enter,
@@ -363,8 +376,8 @@ def chain_kernel(form: ChainForm, opening: bool = False) -> Kernel:
     and the other one takes the steps.
     """
     parts = chain_parts(form)
-    tables, target_of, chain_of, store = parts.tables, parts.target, parts.chain, parts.store
-    enter_chain, advance_chain = parts.enter, parts.advance
+    tables, target_of, bounds_of, chain_of = parts.tables, parts.target, parts.bounds, parts.chain
+    store, enter_chain, advance_chain = parts.store, parts.enter, parts.advance
     d, k, window, single_part = form.d, form.rows, form.window, form.single_part
     moments, recorded_rows = form.moments, form.recorded_rows
     records_too = form.records  # if False, thin is 0, and this constant saves registers
@@ -388,6 +401,7 @@ def chain_kernel(form: ChainForm, opening: bool = False) -> Kernel:
             records = (chains.counts, chains.trace, chains.kept, g, ((c + 1) * chains.counts.shape[1] - 1) // n, c)
             for p in range(1 if single_part else several):
                 t, target = tables(launch.tables, g * several + p), target_of(launch.target, p)
+                bounds = bounds_of(launch, p)
                 first, last, begin, before, k0, k1 = part(launch, p)
                 stream = Stream(np.uint64(launch.first_chain + c), k0, k1)
                 if opening or (not single_part and first == 1):
@@ -400,7 +414,7 @@ def chain_kernel(form: ChainForm, opening: bool = False) -> Kernel:
                     )  # fmt: skip
                     taken, escaped_here = advance_chain(
                         chain, scratch, target, t, d, k, stream, Span(first, last, begin, window),
-                        Bounds(launch.least[p], launch.most[p]), recording, records, escaped - before,
+                        bounds, recording, records, escaped - before,
                     )  # fmt: skip
                     evaluations += taken
                     escaped = escaped_here + before

@@ -178,7 +178,8 @@ def make_core(ops: Ops) -> SimpleNamespace:
     """Return the functions of this module bound to the operations of a backend."""
     functions = make_functions(ops)
     log, exp2, direction = functions.log, functions.exp2, functions.direction
-    fma, sqrt, where, local = ops.fma, ops.sqrt, ops.where, ops.local
+    fma, quotient, root, where, larger, local = ops.fma, ops.quotient, ops.root, ops.where, ops.larger, ops.local
+    wide = ops.wide
     as_real, as_double, as_index, as_word = ops.as_real, ops.as_double, ops.as_index, ops.as_word
 
     word = FORMATS[ops.real].word
@@ -194,7 +195,7 @@ def make_core(ops: Ops) -> SimpleNamespace:
     def philox(c0, c1, c2, c3, k0, k1):  # type: ignore[no-untyped-def]
         """Return four random 32-bit words for a counter and a key; only their low halves are meaningful."""
         for _ in range(10):
-            p0, p1 = M0 * (c0 & LOW), M1 * (c2 & LOW)
+            p0, p1 = wide(M0, c0), wide(M1, c2)
             c0, c1, c2, c3 = (p1 >> HALF_WORD) ^ c1 ^ k0, p1, (p0 >> HALF_WORD) ^ c3 ^ k1, p0
             k0, k1 = k0 + W0, k1 + W1
         return c0, c1, c2, c3
@@ -219,7 +220,7 @@ def make_core(ops: Ops) -> SimpleNamespace:
 
         Their absolute values are at most (66 log 2)^(1/2) = 6.76.
         """
-        r = sqrt(MINUS_TWO * log(uniform(w0)))
+        r = root(MINUS_TWO * log(uniform(w0)))
         c, s = direction(w1)
         return r * c, r * s
 
@@ -335,7 +336,7 @@ def make_core(ops: Ops) -> SimpleNamespace:
             squares(q, y, mixture, j, 1, d, columns)
         top = q[0]
         for j in range(1, components):
-            top = where(q[j] > top, q[j], top)
+            top = larger(q[j], top)
         return top
 
     @ops.jit
@@ -380,7 +381,7 @@ def make_core(ops: Ops) -> SimpleNamespace:
             total = total + share
             q[j] = share * mixture.precisions[j]
             strength = strength + q[j]
-        scale = MINUS_ONE / total
+        scale = quotient(MINUS_ONE, total)
         tiled, paired = d - d % TILE, d - d % 2
         for i in range(0, tiled, TILE):
             forces(s, q, y, mixture, strength, scale, i, TILE, d, columns)

@@ -16,7 +16,7 @@ import numpy as np
 
 from uldnum.arithmetic import elementary
 
-__all__ = ["FORMATS", "Ops", "make_functions", "make_total_functions"]
+__all__ = ["FORMATS", "Ops", "make_functions", "make_newton", "make_total_functions"]
 
 
 class Ops(NamedTuple):
@@ -28,7 +28,10 @@ class Ops(NamedTuple):
     constant: Callable[..., Any]  # converts a number to a constant of that type
     fma: Callable[..., Any]  # x y + z, with one rounding where the hardware has the instruction
     sqrt: Callable[..., Any]
+    quotient: Callable[..., Any]  # x / y for 1 <= y <= 2^100, where x / y is 0 or a normal number
+    root: Callable[..., Any]  # square root of 0, or of a number from 2^-100 to 2^100
     where: Callable[..., Any]
+    larger: Callable[..., Any]  # the larger of two numbers; either of them if one is NaN
     as_real: Callable[..., Any]  # integer -> real
     as_double: Callable[..., Any]  # real -> float64
     as_index: Callable[..., Any]  # float64 -> int64, rounded towards zero
@@ -36,6 +39,7 @@ class Ops(NamedTuple):
     bits: Callable[..., Any]  # real -> unsigned integer with the same bits
     signed: Callable[..., Any]  # unsigned integer -> signed integer with the same bits
     from_bits: Callable[..., Any]  # unsigned integer -> real with the same bits
+    wide: Callable[..., Any]  # product of the low 32 bits of two 64-bit integers
     row: Callable[..., Any]  # row r of a table of values
     tail: Callable[..., Any]  # values from index j on
     local: Callable[..., Any]  # scratch memory for a few reals
@@ -95,7 +99,7 @@ FORMATS = {
 
 def make_functions(ops: Ops) -> SimpleNamespace:
     """Return the elementary functions bound to the operations of a backend."""
-    real, fma, where, as_real = ops.real, ops.fma, ops.where, ops.as_real
+    real, fma, quotient, where, as_real = ops.real, ops.fma, ops.quotient, ops.where, ops.as_real
     bits, from_bits, signed = ops.bits, ops.from_bits, ops.signed
     form = FORMATS[real]
     word = form.word
@@ -136,7 +140,7 @@ def make_functions(ops: Ops) -> SimpleNamespace:
         above = bits(x) - ROOT_HALF
         e = as_real(signed(above) >> SHIFT)
         m = from_bits(bits(x) - (above & EXPONENT))
-        s = (m - ONE) / (m + ONE)
+        s = quotient(m - ONE, m + ONE)
         z = s * s
         return fma(e, LN2, fma(s * z, log_part(z), s + s))
 
@@ -258,3 +262,30 @@ def make_total_functions(ops: Ops, functions: SimpleNamespace) -> SimpleNamespac
         return where(x < ZERO, -x, x)
 
     return SimpleNamespace(exp=exp, log=log, cos=cos, sin=sin, tanh=tanh, sqrt=sqrt, absolute=absolute)
+
+
+def make_newton(
+    jit: Callable[..., Any], fma: Callable[..., Any], larger: Callable[..., Any], reciprocal: Callable[..., Any],
+    reciprocal_root: Callable[..., Any],
+) -> tuple[Callable[..., Any], Callable[..., Any]]:  # fmt: skip
+    """Return `Ops.quotient` and `Ops.root` in float32, from functions that approximate 1/x and x^(-1/2).
+
+    For the arguments that `Ops` allows, NVIDIA's compiler translates a division and a square root that round as IEEE
+    754 requires to the same instructions. It adds tests and branches for other arguments.
+    """
+    ONE, HALF, LEAST = np.float32(1), np.float32(0.5), np.float32(2.0**-100)
+
+    @jit
+    def quotient(x, y):  # type: ignore[no-untyped-def]
+        r = reciprocal(y)
+        r = fma(r, fma(-y, r, ONE), r)
+        q = x * r
+        return fma(r, fma(-y, q, x), q)
+
+    @jit
+    def root(x):  # type: ignore[no-untyped-def]
+        r = reciprocal_root(larger(x, LEAST))  # finite for x = 0
+        q = x * r
+        return fma(fma(-q, q, x), HALF * r, q)
+
+    return quotient, root
