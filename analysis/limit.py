@@ -118,7 +118,7 @@ def operations(case: uldnum.GaussianMixture, dtype: type) -> dict[str, float]:
     data = case.kernel_data(kind)
     u = {(r, i): Tally(size, rest) for r in range(2) for i in range(d)}
     y, s, q, xi = values(d, rest), values(d, rest), values(len(data.log2_weights), rest), values(d, rest)
-    core.mixture_score(s, q, y, data, d, data.roots.shape[2])
+    core.mixture_score(s, q, y, data, d, data.roots.shape[2], data.apart)
     core.affine(u, u, s, xi, xi, t, 0, d, 2, 2, 1, 0)
     return {name: noise.get(name, 0) * d / 4 + rest.get(name, 0) for name in noise | rest}
 

@@ -116,6 +116,21 @@ def test_bad_mixtures_are_refused(weights, means, variances, fault):
         uldnum.GaussianMixture(weights, means, variances)
 
 
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_equal_variances_have_a_shorter_score(dtype):
+    """The score with one precision is that with a precision for each component; levels have the form of the data."""
+    target, other = (uldnum.GaussianMixture([0.2, 0.5, 0.3], [[1, 0], [-1, 2], [0, -3]], [0.3] * 3) for _ in range(2))
+    object.__setattr__(other, "equal", False)
+    x = (3 * np.random.default_rng(1).normal(size=(1000, 2))).astype(dtype)
+    np.testing.assert_allclose(target.score(x), other.score(x), rtol=0, atol=80 * np.finfo(dtype).eps)
+    np.testing.assert_array_equal(target.log_density(x), other.log_density(x))
+    assert target.kernel_data(np.dtype(dtype)).precisions.shape == (1,)
+    assert target.kernel_levels(np.ones(4), np.arange(4.0), np.dtype(dtype)).precisions.shape == (4, 1)
+    unequal = uldnum.GaussianMixture([0.5, 0.5], [[0.0], [1.0]], [0.3, 0.1 + 0.2])
+    assert target.noised(0.5, 1.0).equal
+    assert not unequal.noised(1.0, 5.0).equal
+
+
 def test_bad_points_and_names_are_refused():
     with pytest.raises(ValueError, match=r"x: must have shape \(n, 2\)"):
         uldnum.target("ring-8").score([1.0, 2.0])

@@ -65,6 +65,8 @@ def mixture(d, kind="isotropic", components=3):
     weights, means = np.full(components, 1 / components), rng.normal(size=(components, d))
     if kind == "isotropic":
         return uldnum.GaussianMixture(weights, means, rng.uniform(0.5, 2, size=components))
+    if kind == "equal":
+        return uldnum.GaussianMixture(weights, means, np.full(components, 0.7))
     if kind == "diagonal":
         return uldnum.GaussianMixture(weights, means, rng.uniform(0.5, 2, size=(components, d)))
     roots = np.eye(d) + 0.3 * np.tril(rng.normal(size=(components, d, d)))
@@ -75,6 +77,7 @@ def mixture(d, kind="isotropic", components=3):
 TARGETS = {
     "1": mixture(1),
     "2": mixture(2),
+    "2 equal": mixture(2, "equal", 5),
     "3 diagonal": mixture(3, "diagonal"),
     "2 full": mixture(2, "full"),
     "2 of 40": mixture(2, components=40),

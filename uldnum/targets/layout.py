@@ -24,8 +24,9 @@ def factors_of(variances: Array, covariances: Array | None) -> Array:
 
 
 def mixture_data(
-    weights: Array, means: Array, variances: Array, covariances: Array | None, isotropic: bool, dtype: np.dtype[Any]
-) -> MixtureData:
+    weights: Array, means: Array, variances: Array, covariances: Array | None, isotropic: bool, equal: bool,
+    dtype: np.dtype[Any],
+) -> MixtureData:  # fmt: skip
     """Return one mixture, or an array of mixtures with common weights, in the layout of the kernels.
 
     Parameters
@@ -38,6 +39,8 @@ def mixture_data(
         Covariances of the components; None if the coordinates of each component are independent.
     isotropic : bool
         Whether each component has one variance for all coordinates.
+    equal : bool
+        Whether all components have the same variance for all coordinates.
     dtype : dtype
         Floating-point type of the result.
 
@@ -51,10 +54,11 @@ def mixture_data(
     ValueError
         If a parameter of the mixture is not finite in this type.
     """
-    precisions = np.ones(means.shape[:-1])
+    precisions = np.ones((*means.shape[:-2], 1))
     if isotropic:
         precisions, roots, shifts = 1 / variances[..., 0], np.empty((*means.shape, 0)), means
         log2_volumes = -0.5 * means.shape[-1] * log2(precisions)
+        precisions = precisions[..., :1] if equal else precisions
     else:
         factors = factors_of(variances, covariances)
         if covariances is None:

@@ -69,6 +69,8 @@ class GaussianMixture(Target):
         Covariances of the components, or None if the coordinates of each component are independent.
     isotropic : bool
         Whether each component has one variance for all coordinates. `noised` preserves this attribute.
+    equal : bool
+        Whether all components have the same variance for all coordinates. `noised` preserves this attribute.
     name : str
         Name of the mixture.
 
@@ -94,6 +96,7 @@ class GaussianMixture(Target):
     variances: Array
     covariances: Array | None
     isotropic: bool
+    equal: bool
     name: str
 
     def __init__(
@@ -122,7 +125,8 @@ class GaussianMixture(Target):
         full = None if covariances is None else check_covariances(numbers("covariances", covariances), mu)
         v = check_variances(numbers("variances", variances), mu) if full is None else np.diagonal(full, 0, 1, 2)
         one = full is None and bool(np.all(v == v[:, :1]))
-        parts = {"weights": w, "means": mu, "variances": v, "covariances": full, "isotropic": one, "name": name}
+        kind = {"isotropic": one, "equal": one and bool(np.all(v == v[0]))}
+        parts = {"weights": w, "means": mu, "variances": v, "covariances": full, **kind, "name": name}
         for label, value in parts.items():
             object.__setattr__(self, label, value)
 
@@ -214,7 +218,7 @@ class GaussianMixture(Target):
     def kernel_data(self, dtype: np.dtype[Any]) -> MixtureData:
         """Return the parameters of the mixture in the layout of the kernels, with the given dtype."""
         if dtype not in self.layouts:
-            parts = self.weights, self.means, self.variances, self.covariances, self.isotropic
+            parts = self.weights, self.means, self.variances, self.covariances, self.isotropic, self.equal
             self.layouts[dtype] = mixture_data(*parts, dtype)
         return self.layouts[dtype]
 
@@ -225,7 +229,7 @@ class GaussianMixture(Target):
 
     def kernel_levels(self, alpha: Array, sigma: Array, dtype: np.dtype[Any]) -> MixtureData:
         """Return the mixture at noise levels in the layout of the kernels; alpha and sigma have shape (L,)."""
-        return mixture_data(self.weights, *self.noised_parts(alpha, sigma), self.isotropic, dtype)
+        return mixture_data(self.weights, *self.noised_parts(alpha, sigma), self.isotropic, self.equal, dtype)
 
     def score(self, x: ArrayLike) -> Array:
         """Return the gradient of the log density.
@@ -248,7 +252,7 @@ class GaussianMixture(Target):
         y = self.points(x)
         data = self.kernel_data(y.dtype)
         s, q = np.empty_like(y), np.empty((data.scratch, y.shape[1]), y.dtype)
-        core(y.dtype).mixture_score(s, q, y, data, len(y), data.roots.shape[2])
+        core(y.dtype).mixture_score(s, q, y, data, len(y), data.roots.shape[2], data.apart)
         return s.T
 
     def log_density(self, x: ArrayLike) -> Array:
@@ -300,7 +304,7 @@ class GaussianMixture(Target):
         y = self.points(x)
         data = self.kernel_data(y.dtype)
         q = np.empty((data.scratch, y.shape[1]), y.dtype)
-        top = core(y.dtype).mixture_log2_weights(q, y, data, len(y), data.roots.shape[2])
+        top = core(y.dtype).mixture_log2_weights(q, y, data, len(y), data.roots.shape[2], data.apart)
         one_bit = y.dtype.type(np.log(2))
         return y, q[: len(self.weights)] * one_bit, top * one_bit
 
@@ -364,6 +368,7 @@ class GaussianMixture(Target):
         object.__setattr__(level, "name", f"{self.name} at alpha {alpha:g}, sigma {sigma:g}")
         # With noise, different variances may round to one number. The choice of the kernel must not depend on that.
         object.__setattr__(level, "isotropic", self.isotropic)
+        object.__setattr__(level, "equal", self.equal)
         return level
 
     def noised_parts(self, alpha: ArrayLike, sigma: ArrayLike) -> tuple[Array, Array, Array | None]:

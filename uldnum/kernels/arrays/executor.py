@@ -94,7 +94,9 @@ class ArrayExecutor(Executor):
         Return the two arrays from which the log density follows.
         """
         columns, result = [y[0][:, i] for i in range(self.size)], [None] * self.size
-        shares = self.core.mixture_score(result, [None] * data.scratch, columns, data, self.size, data.roots.shape[2])
+        shares = self.core.mixture_score(
+            result, [None] * data.scratch, columns, data, self.size, data.roots.shape[2], data.apart
+        )
         s[0] = self.space.namespace.stack(result, axis=1)
         return shares
 

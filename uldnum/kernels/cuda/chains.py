@@ -44,27 +44,29 @@ class Far(NamedTuple):
 
 def mixture_parts(bound: SimpleNamespace, dtype: np.dtype[Any], form: MixtureForm) -> SimpleNamespace:
     """Return the score and log density of a mixture, and the function that places the mixture of a part in memory."""
-    real, d, K = dtype.type, form.d, form.components
+    real, d, K, precisions = dtype.type, form.d, form.components, form.precisions
     mixture_score, mixture_log_density = bound.mixture_score, bound.mixture_log_density
     columns = form.columns if form.columns < 2 else d
-    width = max(columns, 1)
+    width, apart = max(columns, 1), precisions > 1
 
     @jit
     def score(s, q, y, target, d):  # type: ignore[no-untyped-def]
-        mixture_score(s, q, y, target, d, columns)
+        mixture_score(s, q, y, target, d, columns, apart)
 
     @jit
     def density(s, q, y, target, d, needed):  # type: ignore[no-untyped-def]
-        top, total = mixture_score(s, q, y, target, d, columns)
+        top, total = mixture_score(s, q, y, target, d, columns, apart)
         return mixture_log_density(top, total)
 
     @inline
     def near(of, p):  # type: ignore[no-untyped-def]
         """Copy the mixture of part p into registers."""
-        w, P = cuda.local.array(K, real), cuda.local.array(K, real)
+        w, P = cuda.local.array(K, real), cuda.local.array(precisions, real)
         R, m = cuda.local.array((K, d, width), real), cuda.local.array((K, d), real)
         for j in range(K):
-            w[j], P[j] = of.log2_weights[p, j], of.precisions[p, j]
+            w[j] = of.log2_weights[p, j]
+            if j < precisions:
+                P[j] = of.precisions[p, j]
             for i in range(d):
                 m[j, i] = of.shifts[p, j, i]
                 for e in range(columns):

@@ -29,18 +29,20 @@ FEW = 32
 class MixtureForm:
     """Everything of a mixture for which a kernel is compiled.
 
-    ``columns`` is the number of columns of its matrices: 0, 1, or 2 for any larger number.
+    ``columns`` is the number of columns of its matrices: 0, 1, or 2 for any larger number. ``precisions`` is 1 if the
+    components have equal precisions, else the number of components.
     """
 
     d: int
     components: int
     columns: int
+    precisions: int
 
     @classmethod
     def of(cls, mixture: MixtureData) -> MixtureForm:
         """Return the form of a mixture; its arrays may have leading axes."""
         K, d, columns = mixture.roots.shape[-3:]
-        return cls(d, K, min(2, columns))
+        return cls(d, K, min(2, columns), mixture.precisions.shape[-1])
 
     @property
     def scratch(self) -> int:
@@ -50,7 +52,7 @@ class MixtureForm:
     @property
     def few(self) -> bool:
         """Whether the mixture is held in registers."""
-        return self.columns < 2 and self.components * (self.d + 2 + self.d * self.columns) <= FEW
+        return self.columns < 2 and self.components * (self.d + 1 + self.d * self.columns) + self.precisions <= FEW
 
 
 @dataclass(frozen=True)

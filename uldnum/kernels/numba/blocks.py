@@ -289,11 +289,11 @@ def mixture_kernel(dtype: np.dtype[Any], lanes: int, columns: int, metropolised:
 
     @partial(jit, variant=f"{dtype}-{lanes}-{columns}")
     def score(s, q, y, target, d):  # type: ignore[no-untyped-def]
-        mixture_score(s, q, y, target, d, columns if columns < 2 else d)
+        mixture_score(s, q, y, target, d, columns if columns < 2 else d, len(target.precisions) > 1)
 
     @partial(jit, variant=f"{dtype}-{lanes}-{columns}")
     def density(s, q, y, target, d, needed):  # type: ignore[no-untyped-def]
-        top, total = mixture_score(s, q, y, target, d, columns if columns < 2 else d)
+        top, total = mixture_score(s, q, y, target, d, columns if columns < 2 else d, len(target.precisions) > 1)
         return mixture_log_density(top, total)
 
     variant = f"{dtype}-{lanes}-mixture-{columns}"

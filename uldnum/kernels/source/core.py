@@ -305,7 +305,7 @@ def make_core(ops: Ops) -> SimpleNamespace:
         return total
 
     @ops.jit
-    def squares(q, y, mixture, j, several, d, columns):  # type: ignore[no-untyped-def]
+    def squares(q, y, mixture, j, several, d, columns, apart):  # type: ignore[no-untyped-def]
         """Set q[j] to log2 of the term of component j, for ``several`` components from j on; store z if columns > 1.
 
         The term is ``2^log2_weights[j] exp(-P_j |z|^2/2)``.
@@ -321,19 +321,20 @@ def make_core(ops: Ops) -> SimpleNamespace:
                 if columns > 1:
                     q[components + (j + c) * d + i] = z
         for c in range(several):
-            q[j + c] = fma(total[c], MINUS_HALF_LOG2_E * mixture.precisions[j + c], mixture.log2_weights[j + c])
+            precision = mixture.precisions[j + c if apart else 0]
+            q[j + c] = fma(total[c], MINUS_HALF_LOG2_E * precision, mixture.log2_weights[j + c])
 
     @ops.jit
-    def mixture_log2_weights(q, y, mixture, d, columns):  # type: ignore[no-untyped-def]
+    def mixture_log2_weights(q, y, mixture, d, columns, apart):  # type: ignore[no-untyped-def]
         """Set q[j] = log2 of the density of component j at y, up to a common constant; return the largest q[j]."""
         components = mixture.log2_weights.shape[0]
         tiled, paired = components - components % TILE, components - components % 2
         for j in range(0, tiled, TILE):
-            squares(q, y, mixture, j, TILE, d, columns)
+            squares(q, y, mixture, j, TILE, d, columns, apart)
         for j in range(tiled, paired, 2):
-            squares(q, y, mixture, j, 2, d, columns)
+            squares(q, y, mixture, j, 2, d, columns, apart)
         for j in range(paired, components):
-            squares(q, y, mixture, j, 1, d, columns)
+            squares(q, y, mixture, j, 1, d, columns, apart)
         top = q[0]
         for j in range(1, components):
             top = larger(q[j], top)
@@ -368,20 +369,23 @@ def make_core(ops: Ops) -> SimpleNamespace:
             s[i + c] = total[c] * scale
 
     @ops.jit
-    def mixture_score(s, q, y, mixture, d, columns):  # type: ignore[no-untyped-def]
+    def mixture_score(s, q, y, mixture, d, columns, apart):  # type: ignore[no-untyped-def]
         """Set s to the gradient of log sum_j w_j N(y; mu_j, Sigma_j), the weighted mean of the component scores.
 
         q is scratch memory with one value per component, and d more per component if the covariances are full. Return
         the two numbers that `mixture_log_density` needs.
         """
-        top = mixture_log2_weights(q, y, mixture, d, columns)
-        total, strength = ZERO, ZERO
+        top = mixture_log2_weights(q, y, mixture, d, columns, apart)
+        total = strength = ZERO
         for j in range(mixture.log2_weights.shape[0]):
-            share = exp2(q[j] - top)
-            total = total + share
-            q[j] = share * mixture.precisions[j]
-            strength = strength + q[j]
+            q[j] = exp2(q[j] - top)
+            total = total + q[j]
+            if apart:
+                q[j] = q[j] * mixture.precisions[j]
+                strength = strength + q[j]
         scale = quotient(MINUS_ONE, total)
+        if not apart:  # multiply by the common precision once
+            strength, scale = total, scale * mixture.precisions[0]
         tiled, paired = d - d % TILE, d - d % 2
         for i in range(0, tiled, TILE):
             forces(s, q, y, mixture, strength, scale, i, TILE, d, columns)

@@ -16,14 +16,19 @@ class MixtureData(NamedTuple):
     is common to all components, where z = R (y - mu). Its score is ``-precisions[j] R^T z``.
 
     If R is a multiple of the identity, ``precisions`` holds the square of the multiple, R is replaced by 1, and
-    ``roots`` has no columns. Otherwise ``precisions`` is 1. A diagonal R is stored as one column, any other R as a
-    lower triangular matrix.
+    ``roots`` has no columns. Otherwise the precisions are 1. A diagonal R is stored as one column, any other R as a
+    lower triangular matrix. If the precisions are equal, only one of them is stored.
     """
 
     log2_weights: Array  # (K,), log2(w_j det(Sigma_j)^(-1/2)); base 2 because exp2 is cheaper than exp
-    precisions: Array  # (K,)
+    precisions: Array  # (K,) or (1,)
     roots: Array  # (K, d, columns), R
     shifts: Array  # (K, d), -R mu
+
+    @property
+    def apart(self) -> bool:
+        """Whether there is a precision for each component."""
+        return self.precisions.shape[-1] > 1
 
     @property
     def scratch(self) -> int:
