@@ -1,10 +1,11 @@
-"""Page: registers and stack of the GPU kernels per thread, as NVIDIA's assembler reports them. No GPU is needed."""
+"""Page: registers, stack and instructions of the GPU kernels per thread, by NVIDIA's tools. No GPU is needed."""
 
 from __future__ import annotations
 
 import re
 import subprocess
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -27,10 +28,11 @@ from uldnum.kernels.cuda.chains import chain_kernel
 from uldnum.kernels.cuda.executor import score_form
 from uldnum.kernels.cuda.form import ChainForm
 from uldnum.kernels.cuda.stages import StageForm, stage_kernel
-from uldnum.kernels.source.core import COVARIANCE, phase
+from uldnum.kernels.source.core import COVARIANCE, MOMENTS, phase
 from uldnum.schemes.stage import Affine, Step, first_row, table
+from uldnum.targets.presets import ring_8
 
-__all__ = ["ARCHITECTURES", "Case", "Count", "assemble", "cases", "count_all", "kernel_of", "main"]
+__all__ = ["ARCHITECTURES", "Case", "Count", "assemble", "cases", "count_all", "instructions", "kernel_of", "main"]
 
 PAGE = Path(__file__).with_suffix(".md")
 
@@ -53,6 +55,15 @@ ARCHITECTURES = ((8, 0), (9, 0))
 
 # Instructions that `make_newton` refines to results that round as IEEE 754 requires.
 SEEDS = r"\b(?:rcp|rsqrt)\.approx\.ftz\.f32\b"
+
+# Instructions by kind; all others are loads, moves, comparisons, choices, conversions, branches and special functions.
+KINDS = {
+    "floating-point": r"[FD](ADD|MUL|FMA|MNMX)",
+    "integer": r"U?(IADD3|IMAD|LOP3|SHF|LEA|ISETP|SEL)|VIADD",
+}
+
+# Type, whether the mode is fast, and index of the moments that are recorded.
+STEPS = (("float32", False, 0), ("float32", False, COVARIANCE), ("float32", True, 0), ("float64", False, 0))
 
 
 @dataclass(frozen=True)
@@ -133,28 +144,77 @@ def kernel_of(target: Any, scheme: str | uldnum.Integrator, dtype: np.dtype[Any]
     return chain_kernel(form)
 
 
-def assembler() -> Path:
-    """Return the path of NVIDIA's assembler in the package nvidia-cuda-nvcc."""
-    package = find_spec("nvidia.cu13")
-    if package is None or not package.submodule_search_locations:
-        raise ModuleNotFoundError("ptxas is not installed; run: pip install 'cuda-toolkit[nvcc]==13.0.*'")
-    return Path(next(iter(package.submodule_search_locations))) / "bin" / "ptxas"
+def tool(name: str, package: str) -> Path:
+    """Return the path of a tool of NVIDIA."""
+    found = find_spec("nvidia.cu13")
+    for folder in (found and found.submodule_search_locations) or ():
+        if (path := Path(folder) / "bin" / name).exists():
+            return path
+    raise ModuleNotFoundError(f"{name} is not installed; run: pip install '{package}'")
+
+
+def output(*command: Any) -> str:
+    """Run a command and return what it prints."""
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=True)
+    return done.stdout + done.stderr
+
+
+def machine_code(text: str, architecture: tuple[int, int], folder: str) -> tuple[Path, str]:
+    """Assemble PTX for an architecture; return the path of the machine code, and what the assembler prints."""
+    source = Path(folder) / "kernel.ptx"
+    source.write_text(text)
+    path = source.with_suffix(".cubin")
+    target = f"-arch=sm_{architecture[0]}{architecture[1]}"
+    return path, output(tool("ptxas", "cuda-toolkit[nvcc]==13.0.*"), "-v", target, source, "-o", path)
 
 
 def assemble(kernel: Kernel, architecture: tuple[int, int]) -> Count:
     """Compile a kernel for an architecture, and return the resources of a thread."""
     text = ptx(kernel, architecture)
     with tempfile.TemporaryDirectory() as folder:
-        source = Path(folder) / "kernel.ptx"
-        source.write_text(text)
-        target = f"-arch=sm_{architecture[0]}{architecture[1]}"
-        command = [str(part) for part in (assembler(), "-v", target, source, "-o", source.with_suffix(".cubin"))]
-        said = subprocess.run(command, capture_output=True, text=True, check=True).stderr
+        _, said = machine_code(text, architecture, folder)
     stack, *spilled = re.findall(r"(\d+) bytes (?:stack frame|spill)", said)
     registers = re.search(r"Used (\d+) registers", said)
     assert registers is not None
     loose = re.findall(r"\b(?:mul|add|sub)\.f(?:32|64)\b|\.approx|\.ftz|div\.full", re.sub(SEEDS, "", text))
     return Count(architecture, int(registers[1]), int(stack), sum(map(int, spilled)), len(loose))
+
+
+def instructions(scheme: str, dtype: str, fast: bool, moments: int, architecture: tuple[int, int]) -> dict[str, float]:
+    """Return the numbers of instructions of a time step on ring-8, by kind and in all."""
+    asked = peers.program(ring_8(), np.dtype(dtype).type, scheme)
+    form = ChainForm.of(phase(asked.tables, 0, 0), score_form(asked, 0), fast, moments, False)
+    with tempfile.TemporaryDirectory() as folder:
+        path, _ = machine_code(ptx(chain_kernel(form), architecture), architecture, folder)
+        names = loop(output(tool("nvdisasm", "nvidia-cuda-nvdisasm"), "-c", path))
+    found = Counter(kind for name in names for kind, pattern in KINDS.items() if re.match(pattern, name))
+    return {kind: count / form.window for kind, count in {"all": len(names), **found}.items()}
+
+
+def loop(listing: str) -> list[str]:
+    """Return the names of the instructions of the innermost loop with a square root, which draws normals.
+
+    Branches that skip steps, or that lead to subroutines for unusual arguments, are not taken.
+    """
+    labels: dict[str, int] = {}
+    lines: list[tuple[str, str, str]] = []
+    for line in listing.splitlines():
+        if label := re.match(r"(\.L_x_\d+):", line):
+            labels[label[1]] = len(lines)
+        elif found := re.match(r"\s+/\*[0-9a-f]{4,}\*/\s+(@\S+ +)?([A-Z]\S*)(.*);", line):
+            lines.append((found[1], found[2], found[3]))
+    where = [re.search(r"\.L_x_\d+", rest) if name == "BRA" else None for _, name, rest in lines]
+    targets = [labels[label[0]] if label else None for label in where]
+    roots = [i for i, (_, name, _) in enumerate(lines) if name.startswith("MUFU.RSQ")]
+    ends = [(end - begin, begin, end) for end, begin in enumerate(targets) if begin is not None and begin <= end]
+    _, i, end = min(part for part in ends if any(part[1] <= root <= part[2] for root in roots))
+    names = []
+    while i <= end:
+        (guard, name, _), target = lines[i], targets[i] or 0
+        names.append(name)
+        unusual = next(other for _, other, _ in lines[i + 1 :] if re.match("BRA|CALL|EXIT", other)).startswith("CALL")
+        i = target if i < target and (unusual or not guard) else i + 1
+    return names
 
 
 def cases() -> list[Case]:
@@ -186,7 +246,7 @@ def main() -> None:
     lines = [
         "# Registers of the GPU kernels",
         "",
-        "*Written by `python -m analysis registers` with the assembler `ptxas` of CUDA 13.0; no GPU is needed.*",
+        "*Written by `python -m analysis registers` with `ptxas` of CUDA 13.0 and `nvdisasm`; no GPU is needed.*",
         "",
         "The columns sm_80 and sm_90 show registers of a thread and bytes of its stack on that architecture. Chains",
         f"run on a mixture of {COMPONENTS} isotropic components. The kernels named chains record mean and covariance",
@@ -202,6 +262,23 @@ def main() -> None:
         taken = " | ".join(f"{count.registers}, {count.stack}" for count in found)
         spilled = max(count.spilled for count in found)
         lines.append(f"| {name} | {case.k} | {case.m} | {case.dtype} | {taken} | {spilled} |")
+    lines += [
+        "",
+        "## Instructions of a time step",
+        "",
+        "Instructions of a thread for one step on ring-8 on sm_90, with its share of the random numbers. Branches for",
+        "unusual arguments, and those that skip a step, are not taken. With moments, the count includes their",
+        "accumulation, which a run in float32 does at every second step by default. The guide lists the",
+        "[changes that reduced these numbers](guide/gpu.md#fewer-instructions).",
+        "",
+        "| integrator | backend | type | moments | instructions | floating-point | integer |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for scheme, (dtype, fast, moments) in product(("ULA", "BAOA"), STEPS):
+        numbers = instructions(scheme, dtype, fast, moments, (9, 0))
+        cells = " | ".join(f"{numbers[kind]:g}" for kind in ("all", *KINDS))
+        backend = "cuda-fast" if fast else "cuda"
+        lines.append(f"| {scheme} | {backend} | {dtype} | {MOMENTS[moments] or 'none'} | {cells} |")
     PAGE.write_text("\n".join(lines) + "\n")
 
 
