@@ -40,7 +40,7 @@ PAGE = Path(__file__).with_suffix(".md")
 SCHEMES = {(1, 1): "ULA", (2, 1): "BAOAB", (2, 2): "UBU"}
 PAIRS = tuple(product((1, 2), (0, 1, 2)))
 
-# Steps with Metropolis tests, by the same pairs, where the second number is the number of normals of a step.
+# Steps with Metropolis tests, by the same pairs, where the second number includes the normals of the readout.
 TESTED = {(2, 1): "mala", (2, 2): "ghmc"}
 
 # Dimensions and number of components of the mixtures.
@@ -76,7 +76,7 @@ class Case:
         "chains" for chains on a mixture with all quantities recorded, "levels" for chains without recorded quantities,
         "user" for chains on a user's score, "tested" for chains with Metropolis tests, "update" for one map of images.
     k, m : int
-        Rows of the memory, and normals of a stage; with Metropolis tests, of a step.
+        Rows of the memory, and normals of a stage; with Metropolis tests, also those of the readout.
     d : int
         Dimension of the mixture; 0 for "update".
     dtype : str
@@ -251,8 +251,8 @@ def main() -> None:
         "The columns sm_80 and sm_90 show registers of a thread and bytes of its stack on that architecture. Chains",
         f"run on a mixture of {COMPONENTS} isotropic components. The kernels named chains record mean and covariance",
         "at every step; the kernels named levels run through noise levels without recording. A user's score is one of",
-        "coupled quartic wells. The steps with Metropolis tests are mala, with one normal a step, and ghmc. The stack",
-        "contains arrays whose indices are not known when the kernel is compiled.",
+        "coupled quartic wells. The steps with Metropolis tests are mala and ghmc, whose m includes the normal of the",
+        "readout. The stack contains arrays whose indices are not known when the kernel is compiled.",
         "",
         "| kernel | rows k | normals m | type | sm_80 | sm_90 | bytes spilled |",
         "|---|---|---|---|---|---|---|",

@@ -133,8 +133,8 @@ class ChainForm:
 
     @property
     def small(self) -> bool:
-        """Whether a chain is held in registers."""
-        return self.d <= REGISTERS
+        """Whether a chain is held in registers; with Metropolis tests it also holds a score, and would spill earlier."""
+        return self.d <= (ALL_IN_REGISTERS if self.tested else REGISTERS)
 
     @property
     def near(self) -> bool:
