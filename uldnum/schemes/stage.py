@@ -185,12 +185,14 @@ class Step:
         if self.rows != 2 or len(self.stages) < 3:
             return False
         *_, proposed, last = self.stages
+        ends = (last.map, self.open, self.close)
         return (
             all(not stage.map.normals and (first_row(stage.G) == stage.G).all() for stage in self.proposal)
             and last.map.normals == 1
             and max(self.open.normals, self.readout_normals) <= 1
-            and not any(map.moves_x for map in (proposed.map, last.map, self.open, self.close))
-            and not any(map.b.any() for map in (last.map, self.open, self.close))
+            and not proposed.map.dA.any()
+            and not any(map.moves_x for map in (proposed.map, *ends))
+            and not any(map.b.any() or map.dA[..., 1, 0].any() for map in ends)
         )
 
     @property

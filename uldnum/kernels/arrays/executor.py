@@ -83,7 +83,7 @@ class ArrayExecutor(Executor):
         """
         own = {
             "disturb": self.disturb, "accumulate": self.accumulate, "first_escape": self.first_escape,
-            "kinetic_change": self.kinetic_change, "image": self.image,
+            "kinetic_change": self.kinetic_change, "refreshed": self.refreshed,
         }  # fmt: skip
         core = SimpleNamespace(**vars(self.core) | own | instead)
         return make_chain(self.machine, core, score, self.draw, move, read, self.place, self.count, self.keep, evaluate)
@@ -172,11 +172,9 @@ class ArrayExecutor(Executor):
         m, e = t.normals[j], self.core.readout_normals(t, j, rows)
         self.core.affine(new, u, s, self.given(xi, m), self.given(eta, e), t, j, d, rows, len(u), m, e)
 
-    def image(
-        self, u: Array, s: list[Any], xi: Array, eta: Array, t: Tables, j: int, i: int, r: int, k: int, m: int, e: int
-    ) -> Any:
-        """Return row r of the image of u under map j."""
-        return self.core.image(u, s, self.given(xi, m), self.given(eta, e), t, j, i, r, k, m, e)
+    def refreshed(self, p: list[Any], xi: Array, t: Tables, j: int, i: int) -> Any:
+        """Return the momenta after map j, in which they depend only on themselves and on one normal."""
+        return self.core.refreshed(p, self.given(xi, 1), t, j, i)
 
     def place(self, x: Array, recording: Recording, d: int) -> None:
         """Replace the positions by F x, if the recording has a frame F."""

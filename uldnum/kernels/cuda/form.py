@@ -133,7 +133,7 @@ class ChainForm:
 
     @property
     def small(self) -> bool:
-        """Whether a chain is held in registers; with Metropolis tests it also holds a score, and would spill earlier."""
+        """Whether a chain is held in registers. With Metropolis tests it holds a score, too."""
         return self.d <= (ALL_IN_REGISTERS if self.tested else REGISTERS)
 
     @property

@@ -239,18 +239,6 @@ def make_core(ops: Ops) -> SimpleNamespace:
         return uniform(w0), uniform(w1), uniform(w2), uniform(w3)
 
     @ops.jit
-    def image(u, s, xi, eta, t, j, i, r, k, m, e):  # type: ignore[no-untyped-def]
-        """Return row r of u + (dA u + b s + C [xi, eta]) for coordinate i and map j of the tables t; see `affine`."""
-        change = t.b[j, r] * s[i]
-        for q in range(k):
-            change = fma(u[q, i], t.dA[j, r, q], change)
-        for c in range(m):
-            change = fma(xi[i * m + c], t.C[j, r, c], change)
-        for c in range(e):
-            change = fma(eta[i * e + c], t.C[j, r, m + c], change)
-        return u[r, i] + change
-
-    @ops.jit
     def affine(new, u, s, xi, eta, t, j, d, rows, k, m, e):  # type: ignore[no-untyped-def]
         """Set new = u + (dA u + b s + C [xi, eta]) in the first ``rows`` rows, with map j of the tables t.
 
@@ -260,9 +248,26 @@ def make_core(ops: Ops) -> SimpleNamespace:
         moved = local(k)
         for i in range(d):
             for r in range(rows):
-                moved[r] = image(u, s, xi, eta, t, j, i, r, k, m, e)
+                change = t.b[j, r] * s[i]
+                for q in range(k):
+                    change = fma(u[q, i], t.dA[j, r, q], change)
+                for c in range(m):
+                    change = fma(xi[i * m + c], t.C[j, r, c], change)
+                for c in range(e):
+                    change = fma(eta[i * e + c], t.C[j, r, m + c], change)
+                moved[r] = u[r, i] + change
             for r in range(rows):
                 new[r, i] = moved[r]
+
+    @ops.jit
+    def kicked(p, s, t, j, i):  # type: ignore[no-untyped-def]
+        """Return momentum i after map j, whose only nonzero coefficient is b of the momentum."""
+        return fma(s[i], t.b[j, 1], p[i])
+
+    @ops.jit
+    def refreshed(p, xi, t, j, i):  # type: ignore[no-untyped-def]
+        """Return momentum i after map j, in which it depends only on itself and on one normal."""
+        return p[i] + fma(xi[i], t.C[j, 1, 0], p[i] * t.dA[j, 1, 1])
 
     @ops.jit
     def readout_normals(t, j, rows):  # type: ignore[no-untyped-def]
@@ -479,7 +484,8 @@ def make_core(ops: Ops) -> SimpleNamespace:
         box_muller=box_muller,
         four_normals=four_normals,
         four_uniforms=four_uniforms,
-        image=image,
+        kicked=kicked,
+        refreshed=refreshed,
         affine=affine,
         readout_normals=readout_normals,
         disturb=disturb,

@@ -36,7 +36,7 @@ def make_metropolis(
         constant, in float64. If ``needed`` is false, any number may be returned instead.
     """
     row, where, as_double = ops.row, ops.where, ops.as_double
-    affine, image, kinetic_change = core.affine, core.image, core.kinetic_change
+    affine, kicked, refreshed, kinetic_change = core.affine, core.kicked, core.refreshed, core.kinetic_change
     NOTHING, LEAST = 0.0, -np.inf
 
     @ops.jit
@@ -63,23 +63,22 @@ def make_metropolis(
             log_density = evaluate(s, scratch.q, row(proposal, 0), target, d, last)
             if last:
                 for i in range(d):
-                    proposal[1, i] = image(proposal, s, xi, xi, t, j, i, 1, 2, 0, 0)
+                    proposal[1, i] = kicked(row(proposal, 1), s, t, j, i)
             else:
                 affine(proposal, proposal, s, xi, xi, t, j, d, 2, 2, 0, 0)
         change = (carried.log_density[0] - log_density) + kinetic_change(row(proposal, 1), row(u, 1), d)
         # The comparisons are false if the change of the energy is NaN or infinite.
         accepted = (as_double(log_u[0]) * t.temperature + change <= NOTHING) & (change > LEAST)
-        # The maps of momenta multiply the score by 0, so it must be finite.
         for i in range(d):
             proposal[0, i] = where(accepted, proposal[0, i], u[0, i])
             proposal[1, i] = where(accepted, proposal[1, i], -u[1, i])
             carried.score[i] = where(accepted, s[i], carried.score[i])
             u[0, i] = proposal[0, i]
-            u[1, i] = image(proposal, carried.score, xi, xi, t, last_stage, i, 1, 2, 1, 0)
+            u[1, i] = refreshed(row(proposal, 1), xi, t, last_stage, i)
         carried.log_density[0] = where(accepted, log_density, carried.log_density[0])
         if recorded:
             carried.accepted[0] = where(accepted, carried.accepted[0] + 1, carried.accepted[0])
-        if rows > 1:
+        if rows > 1:  # the map multiplies the score by 0, so it must be finite
             read(proposal, proposal, carried.score, xi, eta, t, closing, d, rows)
 
     return SimpleNamespace(enter=enter, take=take)
