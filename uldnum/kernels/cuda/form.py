@@ -145,11 +145,11 @@ class ChainForm:
     def single_part(self) -> bool:
         """Whether each launch runs a single part of a phase.
 
-        The steps of the part are then scalars, and a separate launch opens the recurrence. Without this, chains that
-        record and are held entirely in registers would spill registers. The arguments of a user's score are those of
-        one phase.
+        The steps of the part are then scalars, and a separate launch opens the recurrence. Without this, chains with
+        Metropolis tests, and chains that record and are held entirely in registers, would spill registers. The
+        arguments of a user's score are those of one phase.
         """
-        return self.user or (self.near and (self.moments > 0 or self.records))
+        return self.user or self.tested or (self.near and (self.moments > 0 or self.records))
 
     @property
     def known(self) -> bool:
