@@ -148,7 +148,7 @@ class Program:
         return np.stack(split_seed(self.seeds), axis=1)
 
     def parts(self, step: int, until: int) -> Iterator[Part]:
-        """Split steps step + 1 ... until into parts that each lie within one phase."""
+        """Split the steps from ``step + 1`` to ``until`` into parts that each lie within one phase."""
         number = int(np.searchsorted(self.ends, step, side="right"))
         while step < until:
             last, before = min(until, int(self.ends[number])), int(self.ends[number] - self.counts[number])

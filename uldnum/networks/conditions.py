@@ -74,8 +74,8 @@ class Conditions:
             shared = [other for other in others if not per_image(node) and not np.array_equal(first, other)]
             if shared or any(other.shape[1:] != first.shape[1:] for other in others):
                 raise ValueError(
-                    f"unconditional: {node.name} must have the shape of the condition, {first.shape}, with any number "
-                    "of rows; an input with one row for all images must also have the same values; got "
+                    f"unconditional: {node.name} must have the shape of the condition, {first.shape}, and only the "
+                    "number of rows may differ; an input with one row for all images must equal the condition; got "
                     f"{others[0].shape} for {node.described}"
                 )
         there = [{name: device.namespace.asarray(array) for name, array in arrays.items()} for arrays in sets]
@@ -92,7 +92,10 @@ class Conditions:
         return replace(self, sets=[{name: array.copy() for name, array in arrays.items()} for arrays in self.sets])
 
     def of_chains(self, first: int, count: int) -> Conditions:
-        """Return the conditions of chains first ... first + count - 1, where chain i has row i modulo their number."""
+        """Return the conditions of ``count`` chains, of which the first one has the index ``first``.
+
+        Chain i has row i modulo the number of rows.
+        """
         varying = {node.name for node in self.nodes if per_image(node)}
 
         def own(name: str, array: Any) -> Any:

@@ -102,8 +102,8 @@ def anneal(
     devices : list of int, optional
         Indices of the GPUs that share the chains, for the backends "cuda" and "cuda-fast". Results have the same bits
         for any list of GPUs of one model. A network must be an ONNX model or a PyTorch module, which is copied to every
-        GPU, and ``chains`` should be a multiple of its ``chunk``. Coupled step sizes run on one GPU only. The default
-        is CuPy's current GPU.
+        GPU, and ``chains`` should be a multiple of its ``chunk``. Adaptive step sizes with ``coupled=True``
+        (`uldnum.plan`) run on one GPU only. The default is CuPy's current GPU.
     resume : Run, str or Path, optional
         Stopped run to resume, or the path of a saved one. All arguments must equal those of that run, except
         ``threads``, ``devices`` and ``progress``. ``chains``, ``first_chain`` and ``seed`` may be omitted. ``x0`` must
@@ -135,7 +135,7 @@ def anneal(
         * The network predicts the score or the noise, and the move from the first level multiplies errors of the
           predicted noise (-sigma times the score) by more than 30.
         * More than a tenth of the values of the final images lie outside the range of the data by more than half of its
-          width plus four standard deviations of the noise of the last level.
+          width plus four times sigma/alpha of the last level.
 
     See Also
     --------
@@ -245,8 +245,8 @@ def fault_of_start(law: Target, plan: Plan) -> str:
 def share_outside(run: Run, data: Law, plan: Plan) -> float:
     """Return the share of the values of the final states that are far outside the range of the data, if it is known.
 
-    A value is far outside if it exceeds the range by more than half of its width plus four standard deviations of the
-    noise of the last level, because some plans do not remove this noise. Chains that diverged are not counted.
+    A value is far outside if it exceeds the range by more than half of its width plus four times sigma/alpha of the
+    last level, because some plans do not remove the noise of this level. Chains that diverged are not counted.
     """
     if data.support is None or not run.complete:
         return 0.0
@@ -257,7 +257,10 @@ def share_outside(run: Run, data: Law, plan: Plan) -> float:
 
 
 def fault_of_values(share: float, data: Law) -> str:
-    """Return a warning if a large share of the values of the final states is outside the range, as in wrong samples."""
+    """Return a warning if a large share of the values of the final states is far outside the range of the data.
+
+    Such values indicate that the samples are wrong.
+    """
     if data.support is None or share <= OUTSIDE:
         return ""
     low, high = data.support

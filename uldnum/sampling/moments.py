@@ -37,7 +37,8 @@ class Moments:
     weight : float or float64 array, shape (..., 1, 1), default 1.0
         Factor of all sums: the reciprocal of the number of accumulated steps, or NaN if a chain diverged.
     records : tuple of two str, default ("variance", "covariance")
-        Values of the argument ``record`` of `uldnum.sample` that error messages name for variances and covariances.
+        Values of the argument ``record`` of `uldnum.sample`. If the variances or the covariances are missing, the error
+        message suggests the first or the second value.
 
     Raises
     ------

@@ -5,8 +5,8 @@ would draw the same normals that led it there, and its samples would be biased. 
 
 * If chains start from a named distribution, the key is the seed.
 * If chains start from given positions without a seed, the key is a hash of the positions.
-* If chains continue from another run, the key is derived from the seed, by default that of the other run, and the
-  generation, which is the number of earlier runs that led to the new one.
+* If chains continue from another run, the key is derived from the seed and the generation. The default seed is that of
+  the other run. The generation is the number of earlier runs that led to the new one.
 
 If both positions and a seed are given, the key is the seed, so that runs from different positions can have common
 random numbers. End points of an earlier run of this process with the same seed are then refused.

@@ -6,9 +6,10 @@ to the level at which the predictor starts, and symbols with a prime to the next
 the estimates of data and noise at z, which satisfy z = a x0 + s eps, and xi is standard normal noise that is drawn in
 the step.
 
-Moves are affine in z, x0, eps and the score. The answer of a network determines x0 and eps (`uldnum.schemes.form`). If
-it does so at a = 0, where z is pure noise, the coefficients of the answer are finite there. A score determines
-eps = -s score at every level, but x0 = (z + s^2 score)/a only at a > 0.
+Moves are affine in z, x0, eps and the score. x0, eps and the score are affine in z and the answer N of a network
+(`uldnum.schemes.form`), so that moves are also affine in z and N. At a = 0, z is pure noise. If N determines x0 and eps
+even there, the coefficients of z and N in a move are finite at a = 0. A score determines eps = -s score at every level,
+but x0 = (z + s^2 score)/a only at a > 0.
 """
 
 from __future__ import annotations

@@ -70,7 +70,7 @@ class ImageExecutor(Executor):
         return escape_step
 
     def upload(self, begin: int, end: int) -> list[list[tuple[Any, Any, list[list[Any]]]]]:
-        """Copy the divergence bounds and maps of phases begin ... end - 1 to the GPU in one transfer.
+        """Copy the divergence bounds and maps of phases ``begin`` ... ``end - 1`` to the GPU in one transfer.
 
         Return the bounds and the arrays dA, b and C of each map, by phase and by group. In the transfer the bounds come
         first, so that the four bounds that a thread loads together are aligned.
