@@ -95,7 +95,7 @@ def make_kernel(
     apart = partial(inlined, forceinline=False)  # for functions that are called rarely; inlining slows compilation
     machine, bound = ops(dtype, lanes), core(dtype, lanes)
     words, box_muller, affine, bin_of = bound.words, bound.box_muller, bound.affine, bound.bin_of
-    uniform, log, readout_normals = bound.uniform, bound.functions.log, bound.readout_normals
+    uniform, log = bound.uniform, bound.functions.log
     outward, row = bound.outward, machine.row
     bits, from_bits, tail = machine.bits, machine.from_bits, machine.tail
     view, iota = values.view(lanes), vectors.iota(lanes)
@@ -143,9 +143,10 @@ def make_kernel(
             affine(u, u, s, xi, xi, t, j, d, k, k, m, 0)
 
     def read(new, u, s, xi, eta, t, j, d, rows):  # type: ignore[no-untyped-def]
-        k, m, e = t.b.shape[1], t.normals[j], readout_normals(t, j, rows)
-        if k == 2 and m == 1 and rows == 1 and e == 0:
-            affine(new, u, s, xi, eta, t, j, d, 1, 2, 1, 0)
+        # Readout normals that are not drawn, because the first rows do not need them, are multiplied by 0.
+        k, m, e = t.b.shape[1], t.normals[j], t.readout[j]
+        if k == 2 and m == 1 and rows == 1:
+            affine(new, u, s, xi, eta, t, j, d, 1, 2, 1, e)
         elif k == 2 and m == 1:
             affine(new, u, s, xi, eta, t, j, d, 2, 2, 1, e)
         else:
